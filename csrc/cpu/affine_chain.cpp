@@ -1,0 +1,124 @@
+// affine_chain on the CPU: the op's two functions, its registration, and the choice of types. The arithmetic is in
+// affine_chain_kernel.h; shapes are checked in fractalops/ops/affine_chain.py.
+#include <tuple>
+#include <vector>
+
+#include "affine_chain.h"
+#include "tensors.h"
+
+#define FRACTALOPS_KERNEL "affine_chain_kernel.h"
+#include "foreach_instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+template <typename T, typename Index>
+AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
+  const Index* maps = data<Index>(index);
+  const int64_t outside = find_outside(maps, index.size(0) * index.size(1), matrix.size(0));
+  STD_TORCH_CHECK(outside < 0, "affine_chain: index must lie in [0, ", matrix.size(0), "), got ",
+                  static_cast<int64_t>(maps[outside]));
+  return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
+}
+
+template <typename T, int D, typename Index>
+void forward(const AffineChain<T, Index>& chain, Tensor& points) {
+  T* out = mutable_data<T>(points);
+  const int64_t groups = (chain.sequences + chain_lanes - 1) / chain_lanes;
+  split_tasks(groups, chain_lanes * chain.length, [&](int64_t begin, int64_t end) {
+    const int64_t last = std::min(end * chain_lanes, chain.sequences);
+    FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, begin * chain_lanes, last, out);
+  });
+}
+
+template <typename T, int D, typename Index>
+void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tensor& points, Tensor& grad_matrix,
+              Tensor& grad_offset, Tensor& grad_start) {
+  const int64_t blocks = affine_chain_blocks(chain.maps, chain.sequences, chain.length);
+  std::vector<MapGradient<D>> partial(blocks * chain.maps);  // (blocks, N), zeros
+  T* start = mutable_data<T>(grad_start);
+  const int64_t points_per_block = chain.sequences * chain.length / blocks;
+  split_tasks(blocks, points_per_block, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block)
+      FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)(chain,
+                        affine_chain_block_begin(block, blocks, chain.sequences),
+                        affine_chain_block_begin(block + 1, blocks, chain.sequences), data<T>(grad), data<T>(points),
+                        partial.data() + block * chain.maps, start);
+  });
+  T* matrix = mutable_data<T>(grad_matrix);
+  T* offset = mutable_data<T>(grad_offset);
+  for (int64_t map = 0; map < chain.maps; ++map) {
+    MapGradient<D> total = {};
+    for (int64_t block = 0; block < blocks; ++block) total += partial[block * chain.maps + map];
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j < D; ++j) matrix[(map * D + i) * D + j] = static_cast<T>(total.matrix[i][j]);
+      offset[map * D + i] = static_cast<T>(total.offset[i]);
+    }
+  }
+}
+
+// Calls run(T{}, D, Index{}) with the types of the tensors, D as a std::integral_constant.
+template <typename Run>
+void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
+  const auto with_index = [&](auto scalar, auto dimensions) {
+    switch (index.scalar_type()) {
+      case ScalarType::Byte: return run(scalar, dimensions, uint8_t{});
+      case ScalarType::Int: return run(scalar, dimensions, int32_t{});
+      default:
+        STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long, "affine_chain: index must be uint8, int32 or int64");
+        return run(scalar, dimensions, int64_t{});
+    }
+  };
+  const auto with_dimensions = [&](auto scalar) {
+    if (matrix.size(1) == 2) return with_index(scalar, std::integral_constant<int, 2>{});
+    STD_TORCH_CHECK(matrix.size(1) == 3, "affine_chain: matrix must have 2 or 3 dimensions, got ", matrix.size(1));
+    return with_index(scalar, std::integral_constant<int, 3>{});
+  };
+  if (matrix.scalar_type() == ScalarType::Float) return with_dimensions(float{});
+  STD_TORCH_CHECK(matrix.scalar_type() == ScalarType::Double, "affine_chain: matrix must be float32 or float64");
+  return with_dimensions(double{});
+}
+
+Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in, const Tensor& start_in) {
+  const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
+  const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
+  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
+  Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
+  with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
+    using T = decltype(scalar);
+    using Index = decltype(map);
+    forward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, offset, index, start), points);
+  });
+  return points;
+}
+
+std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const Tensor& matrix_in,
+                                                    const Tensor& index_in, const Tensor& start_in,
+                                                    const Tensor& points_in) {
+  const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
+  const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
+  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
+  const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
+  Tensor grad_matrix = torch::stable::empty_like(matrix);
+  Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
+  Tensor grad_start = torch::stable::empty_like(start);
+  with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
+    using T = decltype(scalar);
+    using Index = decltype(map);
+    // The adjoint doesn't read the offset.
+    backward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, matrix, index, start), grad, points, grad_matrix,
+                                             grad_offset, grad_start);
+  });
+  return {grad_matrix, grad_offset, grad_start};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
+  library.impl("affine_chain_fwd", TORCH_BOX(&affine_chain_fwd));
+  library.impl("affine_chain_bwd", TORCH_BOX(&affine_chain_bwd));
+}
+
+}  // namespace fractalops::cpu

@@ -1,0 +1,71 @@
+// What the affine chain's CPU kernel works on, and how its backward splits the sequences.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "../affine.h"
+
+namespace fractalops::cpu {
+
+// Sequences that advance together.
+inline constexpr int chain_lanes = 4;
+
+template <typename T, typename Index>
+struct AffineChain {
+  const T* matrix;     // (N, D, D)
+  const T* offset;     // (N, D)
+  const Index* index;  // (B, T), in [0, N)
+  const T* start;      // (B, D)
+  int64_t maps;        // N
+  int64_t sequences;   // B
+  int64_t length;      // T
+};
+
+// The gradient of one map, in double: a long chain of float32 adds up to 10^6 terms a map.
+template <int D>
+struct MapGradient {
+  double matrix[D][D];
+  double offset[D];
+
+  MapGradient& operator+=(const MapGradient& other) {
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j < D; ++j) matrix[i][j] += other.matrix[i][j];
+      offset[i] += other.offset[i];
+    }
+    return *this;
+  }
+};
+
+// The backward sums over blocks of sequences whose number depends on shapes only, so that the result does not depend on
+// the number of threads. A block's table must cost less to clear and add than its sequences.
+inline int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
+  const int64_t by_sequences = (sequences + chain_lanes - 1) / chain_lanes;
+  const int64_t by_work = sequences * length / std::max<int64_t>(maps, 1);
+  return std::clamp<int64_t>(std::min(by_sequences, by_work), 1, 64);
+}
+
+// The first sequence of a block: blocks hold whole groups of lanes, but for the last one.
+inline int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
+  const int64_t groups = (sequences + chain_lanes - 1) / chain_lanes;
+  return std::min(sequences, groups * block / blocks * chain_lanes);
+}
+
+// The position of an index outside [0, maps), or -1 when all lie inside.
+template <typename Index>
+int64_t find_outside(const Index* index, int64_t count, int64_t maps) {
+  using Unsigned = std::make_unsigned_t<Index>;
+  constexpr int64_t block = 4096;
+  for (int64_t begin = 0; begin < count; begin += block) {
+    const int64_t end = std::min(count, begin + block);
+    Unsigned largest = 0;  // a negative index is huge as an unsigned one
+    for (int64_t i = begin; i < end; ++i) largest = std::max(largest, static_cast<Unsigned>(index[i]));
+    if (static_cast<uint64_t>(largest) < static_cast<uint64_t>(maps)) continue;
+    for (int64_t i = begin; i < end; ++i)
+      if (static_cast<Unsigned>(index[i]) == largest) return i;
+  }
+  return -1;
+}
+
+}  // namespace fractalops::cpu

@@ -1,0 +1,33 @@
+// Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a namespace of
+// its own, so that a wheel built on one machine is fast on another.
+//
+// Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
+// different flags: the linker could pick a shared inline function from the one that the processor can't run.
+#include "instruction_set.h"
+
+#if !defined(FRACTALOPS_KERNEL)
+#error "define FRACTALOPS_KERNEL as the kernel's header"
+#endif
+
+#define FRACTALOPS_ISA baseline
+#include FRACTALOPS_KERNEL
+#undef FRACTALOPS_ISA
+
+#if defined(FRACTALOPS_HAS_AVX2_COPY)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define FRACTALOPS_ISA avx2
+#include FRACTALOPS_KERNEL
+#undef FRACTALOPS_ISA
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+#undef FRACTALOPS_KERNEL

@@ -1,0 +1,192 @@
+// rbf_rasterize on the CPU: the op's two functions, its registration, and how work is split. The arithmetic is in
+// rbf_rasterize_kernel.h; shapes are checked in fractalops/ops/rbf_rasterize.py.
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#include "raster.h"
+#include "tensors.h"
+
+#define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "foreach_instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+// Points of one image that a backward task differentiates: fixed, so that the bandwidth's gradient, a sum over tasks in
+// their order, does not depend on the number of threads.
+constexpr int64_t task_points = 4096;
+
+// Scratch memory of one thread, aligned to a vector.
+template <typename T>
+class Scratch {
+ public:
+  explicit Scratch(int64_t elements) : memory_(elements + Raster<T>::lanes) {}
+  T* get() {
+    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+    return memory_.data() + (round_up(address, vector_bytes) - address) / sizeof(T);
+  }
+
+ private:
+  std::vector<T> memory_;
+};
+
+// Bands of rows that an image is split into: one, unless there are more threads than images. A band must hold a few
+// windows, or its points would be drawn in many bands.
+template <typename T>
+int64_t count_bands(int64_t images, const Raster<T>& raster) {
+  const int64_t threads = torch::stable::get_num_threads();
+  if (images >= threads) return 1;
+  const int64_t wanted = 2 * threads / images;
+  return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, wanted);
+}
+
+// A bandwidth of NaN, zero or infinity gives windows without a size.
+template <typename T>
+void check_bandwidth(const Tensor& bandwidth /* (B) */) {
+  for (int64_t b = 0; b < bandwidth.size(0); ++b) {
+    const T value = data<T>(bandwidth)[b];
+    STD_TORCH_CHECK(value > T(0) && std::isfinite(value), "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
+  }
+}
+
+template <typename T>
+void forward(const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth, double cutoff,
+             Tensor& image) {
+  const int64_t images = points.size(0), length = points.size(1);
+  const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
+  if (images == 0) return;
+  check_bandwidth<T>(bandwidth);
+  const T* positions = data<T>(points);
+  const T* weights = weight ? data<T>(*weight) : nullptr;
+  const T* bandwidths = data<T>(bandwidth);
+  T* out = mutable_data<T>(image);
+  const int64_t bands = count_bands(images, Raster<T>(height, width, channels, bandwidths[0], cutoff, 0, height));
+  split_tasks(images * bands, length / bands, [&](int64_t begin, int64_t end) {
+    std::optional<Scratch<T>> scratch;
+    int64_t available = 0;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / bands, band = task % bands;
+      const Raster<T> raster(height, width, channels, bandwidths[b], cutoff, height * band / bands,
+                             height * (band + 1) / bands);
+      const int64_t needed = raster.canvas() + raster.tables();
+      if (needed > available) scratch.emplace(available = needed);
+      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, positions + b * length * 2,
+                        weights ? weights + b * length * channels : nullptr, length,
+                        out + b * channels * height * width, scratch->get());
+    }
+  });
+}
+
+// The gradient image with rows as long as a window needs them; itself when they already are.
+template <typename T>
+Tensor pad_rows(const Tensor& grad /* (B, C, H, W) */, int64_t stride) {
+  const int64_t width = grad.size(3), rows = grad.size(0) * grad.size(1) * grad.size(2);
+  if (stride == width) return grad;
+  Tensor padded = torch::stable::new_zeros(grad, {grad.size(0), grad.size(1), grad.size(2), stride});
+  const T* from = data<T>(grad);
+  T* to = mutable_data<T>(padded);
+  split_tasks(rows, 1 + width / 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) std::memcpy(to + row * stride, from + row * width, sizeof(T) * width);
+  });
+  return padded;
+}
+
+template <typename T>
+void backward(const Tensor& grad, const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
+              double cutoff, bool needs_bandwidth, Tensor& grad_points, Tensor& grad_weight, Tensor& grad_bandwidth) {
+  const int64_t images = points.size(0), length = points.size(1);
+  const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
+  if (images == 0) return;
+  check_bandwidth<T>(bandwidth);
+  const T* positions = data<T>(points);
+  const T* weights = weight ? data<T>(*weight) : nullptr;
+  const T* bandwidths = data<T>(bandwidth);
+  T* position_grads = mutable_data<T>(grad_points);
+  T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;
+
+  std::vector<Raster<T>> rasters;  // (B), of equal stride: it is that of the widest window
+  int64_t stride = 0;
+  for (int64_t b = 0; b < images; ++b) {
+    rasters.emplace_back(height, width, channels, bandwidths[b], cutoff, 0, height);
+    stride = std::max(stride, rasters.back().stride);
+  }
+  for (Raster<T>& raster : rasters) raster.stride = stride;
+  const Tensor padded = pad_rows<T>(grad, stride);
+  const T* pixels = data<T>(padded);
+
+  const int64_t tasks = (length + task_points - 1) / task_points;
+  std::vector<double> partial(images * tasks);  // (B, tasks)
+  split_tasks(images * tasks, std::min(length, task_points), [&](int64_t begin, int64_t end) {
+    std::vector<T> tables;
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / tasks, first = task % tasks * task_points;
+      const Raster<T>& raster = rasters[b];
+      tables.resize(std::max<size_t>(tables.size(), raster.tables()));
+      partial[task] = FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
+          raster, positions + b * length * 2,
+          weights ? weights + b * length * channels : nullptr, pixels + b * channels * height * stride, first,
+          std::min(length, first + task_points), needs_bandwidth, position_grads + b * length * 2,
+          weights ? weight_grads + b * length * channels : nullptr, tables.data());
+    }
+  });
+  if (!needs_bandwidth) return;
+  T* bandwidth_grads = mutable_data<T>(grad_bandwidth);
+  for (int64_t b = 0; b < images; ++b)
+    bandwidth_grads[b] = static_cast<T>(std::accumulate(&partial[b * tasks], &partial[b * tasks] + tasks, 0.0));
+}
+
+std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
+  return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
+}
+
+Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
+                         int64_t height, int64_t width, double cutoff) {
+  const Tensor points = torch::stable::contiguous(points_in);          // (B, T, 2)
+  const std::optional<Tensor> weight = contiguous(weight_in);          // (B, T, C)
+  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);    // (B)
+  const int64_t channels = weight ? weight->size(2) : 1;
+  Tensor image = torch::stable::new_empty(points, {points.size(0), channels, height, width});
+  if (points.scalar_type() == ScalarType::Float)
+    forward<float>(points, weight, bandwidth, cutoff, image);
+  else {
+    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
+    forward<double>(points, weight, bandwidth, cutoff, image);
+  }
+  return image;
+}
+
+// The gradients of points, of weight (empty without one) and of bandwidth (empty unless needed).
+std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, const Tensor& points_in,
+                                                     std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
+                                                     double cutoff, bool needs_bandwidth) {
+  const Tensor grad = torch::stable::contiguous(grad_in);              // (B, C, H, W)
+  const Tensor points = torch::stable::contiguous(points_in);          // (B, T, 2)
+  const std::optional<Tensor> weight = contiguous(weight_in);          // (B, T, C)
+  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);    // (B)
+  Tensor grad_points = torch::stable::empty_like(points);
+  Tensor grad_weight = weight ? torch::stable::empty_like(*weight) : torch::stable::new_empty(points, {0});
+  Tensor grad_bandwidth = torch::stable::new_empty(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});
+  const auto run = [&](auto scalar) {
+    backward<decltype(scalar)>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight,
+                               grad_bandwidth);
+  };
+  if (points.scalar_type() == ScalarType::Float)
+    run(float{});
+  else {
+    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
+    run(double{});
+  }
+  return {grad_points, grad_weight, grad_bandwidth};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
+  library.impl("rbf_rasterize_fwd", TORCH_BOX(&rbf_rasterize_fwd));
+  library.impl("rbf_rasterize_bwd", TORCH_BOX(&rbf_rasterize_bwd));
+}
+
+}  // namespace fractalops::cpu

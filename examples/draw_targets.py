@@ -1,0 +1,104 @@
+"""Draw the example targets of this folder, white on black: leaf.png, tree.png, galaxy.png, digit.png.
+
+python examples/draw_targets.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+SIZE = 64  # pixels of the finished picture
+SUPERSAMPLING = 16  # drawn this many times larger, then scaled down: smooth edges
+CANVAS = SIZE * SUPERSAMPLING
+
+Point = tuple[float, float]  # (x to the right, y down), both in [0, 1]
+
+
+def scaled(points: list[Point]) -> list[Point]:
+    return [(x * CANVAS, y * CANVAS) for x, y in points]
+
+
+def disc(draw: ImageDraw.ImageDraw, centre: Point, radius: float) -> None:
+    draw.circle((centre[0] * CANVAS, centre[1] * CANVAS), radius * CANVAS, fill=255)
+
+
+def stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float) -> None:
+    """A curve with round ends and joints."""
+    draw.line(scaled(points), fill=255, width=round(width * CANVAS), joint="curve")
+    for point in points:
+        disc(draw, point, width / 2)
+
+
+def leaf(draw: ImageDraw.ImageDraw) -> None:
+    """A maple leaf: its right half, from the tip to the stem, and the mirror image."""
+    right = [
+        (0.500, 0.050), (0.575, 0.200), (0.655, 0.160), (0.620, 0.400), (0.735, 0.275), (0.765, 0.350),
+        (0.920, 0.320), (0.870, 0.465), (0.935, 0.510), (0.720, 0.690), (0.745, 0.770), (0.525, 0.730),
+        (0.525, 0.950),
+    ]  # fmt: skip
+    left = [(1.0 - x, y) for x, y in reversed(right)]
+    draw.polygon(scaled(right + left), fill=255)
+
+
+def tree(draw: ImageDraw.ImageDraw) -> None:
+    """A trunk whose branches divide in two, six times."""
+
+    def branch(foot: Point, angle: float, length: float, depth: int) -> None:
+        head = (foot[0] + length * math.sin(angle), foot[1] - length * math.cos(angle))
+        stroke(draw, [foot, head], 0.32 * length)
+        if depth > 1:
+            branch(head, angle - 0.50, 0.74 * length, depth - 1)
+            branch(head, angle + 0.42, 0.76 * length, depth - 1)
+
+    branch((0.48, 0.97), 0.0, 0.26, 6)
+
+
+def galaxy(draw: ImageDraw.ImageDraw) -> None:
+    """Two logarithmic spiral arms that thin out, around a core."""
+    stars = random.Random(0)
+    disc(draw, (0.5, 0.5), 0.085)
+    for arm in range(2):
+        for step in range(400):
+            turn = step / 400
+            angle = math.pi * arm + 1.5 * math.pi * turn
+            radius = 0.07 * math.exp(1.85 * turn) + stars.gauss(0.0, 0.008)
+            centre = (0.5 + radius * math.cos(angle), 0.5 + 0.85 * radius * math.sin(angle))
+            disc(draw, centre, 0.05 * (1.0 - turn) + 0.008)
+
+
+def digit(draw: ImageDraw.ImageDraw) -> None:
+    """A handwritten 3: two bows, drawn slightly slanted with a broad pen."""
+
+    def bow(centre: Point, width: float, height: float, begin: float, end: float) -> list[Point]:
+        angles = [math.radians(begin + (end - begin) * step / 40) for step in range(41)]
+        upright = [(centre[0] + width * math.cos(a), centre[1] + height * math.sin(a)) for a in angles]
+        return [(x + 0.12 * (0.5 - y), y) for x, y in upright]
+
+    upper = bow((0.47, 0.31), 0.19, 0.165, -160.0, 95.0)
+    lower = bow((0.47, 0.665), 0.225, 0.19, -90.0, 150.0)
+    stroke(draw, upper + lower, 0.10)
+
+
+TARGETS: dict[str, Callable[[ImageDraw.ImageDraw], None]] = {
+    "leaf": leaf,
+    "tree": tree,
+    "galaxy": galaxy,
+    "digit": digit,
+}
+
+
+def main(folder: Path) -> None:
+    for name, paint in TARGETS.items():
+        canvas = Image.new("L", (CANVAS, CANVAS), 0)
+        paint(ImageDraw.Draw(canvas))
+        canvas.resize((SIZE, SIZE), Image.Resampling.BOX).save(folder / f"{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

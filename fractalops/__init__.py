@@ -1,0 +1,25 @@
+"""Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
+
+from fractalops.dispatch import backends, show_backends
+from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.ifs import IFS
+from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.rbf_rasterize import rbf_rasterize
+from fractalops.rendering import render
+
+__all__ = [
+    "IFS",
+    "BackendError",
+    "FitConfig",
+    "FitInterrupted",
+    "FitResult",
+    "InputError",
+    "MissingExtra",
+    "affine_chain",
+    "backends",
+    "fit",
+    "rbf_rasterize",
+    "render",
+    "show_backends",
+]

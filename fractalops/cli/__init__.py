@@ -1,0 +1,43 @@
+"""The command line: `fractalops COMMAND` or `python -m fractalops COMMAND`, one module a command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from fractalops.cli import fit, info, random, render
+from fractalops.cli.options import Parser, version
+from fractalops.errors import BackendError, InputError, MissingExtra
+
+INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
+UNUSABLE = 2  # a file or an option that can't be used; argparse's own code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 2 a file or option can't be used, 130 interrupted.
+
+    As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
+    """
+    parser = Parser(
+        prog="fractalops", description="Learn iterated function systems for images, and draw them."
+    )
+    parser.add_argument("--version", action="version", version=f"fractalops {version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in (fit, render, random, info):
+        command.add_parser(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except (InputError, MissingExtra, BackendError) as error:
+        return _fail(arguments.command, str(error), UNUSABLE)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(arguments.command, f"{where}{error.strerror or error}", UNUSABLE)
+    except KeyboardInterrupt:
+        return _fail(arguments.command, "interrupted", INTERRUPTED)
+
+
+def _fail(command: str, message: str, code: int) -> int:
+    print(f"fractalops {command}: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,20 @@
+"""`fractalops info`: what is built, what can run here, and what mends the rest."""
+
+from __future__ import annotations
+
+import argparse
+
+from fractalops import dispatch
+from fractalops.cli.options import Commands
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "info", help="show what is built, what can run here and which backend is chosen"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print(dispatch.report())
+    return 0

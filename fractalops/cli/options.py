@@ -1,0 +1,115 @@
+"""What the commands share: a parser whose errors are one line, checked numbers, output files."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeAlias
+
+import torch
+
+from fractalops import dispatch
+from fractalops.errors import InputError
+from fractalops.images import check_savable
+
+# argparse has no public name for what add_subparsers returns.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+LARGEST_SIDE = 16384  # pixels; a picture of that size is 1 GiB of float32
+LARGEST_SEED = 2**63 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that names what is wrong in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def version() -> str:
+    """The installed version; "unknown" when the package runs from a folder that was never installed."""
+    try:
+        return importlib.metadata.version("fractalops")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """A converter for argparse that takes whole numbers from `minimum` to `maximum`."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, got {value}")
+        if maximum is not None and value > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum}, got {value}")
+        return value
+
+    return convert
+
+
+def fraction(text: str) -> float:
+    """A converter for argparse that takes numbers in [0, 1)."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1), got {text}")
+    return value
+
+
+def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument(
+        "--seed",
+        type=integer(0, LARGEST_SEED),
+        default=0,
+        help="of the random numbers (default: %(default)s)",
+    )
+
+
+def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
+    """The options of a command that writes one picture."""
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="PNG", help=f"the picture to write (default: {default_output})"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
+    add_seed(parser)
+
+
+def check_backend() -> None:
+    """Raise `InputError` or `BackendError` when FRACTALOPS_BACKEND asks for what can't be had here."""
+    for op in dispatch.OPS:
+        try:
+            dispatch.choose(op, torch.device("cpu"), None)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+def check_picture(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` unless a picture can be written to `path`."""
+    check_savable(path)
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+    if path.exists() and not overwrite:
+        raise InputError(f"cannot write {path}: it exists already (--overwrite replaces it)")
+    check_folder(path.parent)
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: no such folder: {path.parent}")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise `InputError` unless files can be written to `folder`, which need not exist yet."""
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise InputError(f"cannot write to {folder}: {nearest} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {folder}: permission denied")

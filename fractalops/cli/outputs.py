@@ -1,0 +1,158 @@
+"""The folder that `fractalops fit` writes for an image."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.cli.options import version
+from fractalops.crisp import crisp_images, proportional_size
+from fractalops.errors import MissingExtra
+from fractalops.figures import loss_curve, loss_table
+from fractalops.files import atomic_path
+from fractalops.images import comparison, save_animation, save_image
+from fractalops.inversion import FitResult
+
+OUTPUT_NAMES = (
+    "system.safetensors",
+    "comparison.png",
+    "fractal.png",
+    "loss.csv",
+    "loss.png",
+    "learning.gif",
+    "fit.json",
+)
+
+_CRISP_SIDE = 1024  # pixels
+_CRISP_POINTS = 1_000_000
+_ANIMATION_SIDE = 192  # pixels of each half of a frame
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the command line tells of one learned image."""
+
+    image: Path
+    folder: Path
+    height: int
+    width: int
+    steps: int
+    minimum_mse: float
+    mean_mse: float
+
+
+def write_outputs(
+    folder: Path,
+    image: Path,
+    target: Tensor,  # (H, W)
+    result: FitResult,
+    *,
+    notices: Sequence[str] = (),
+    animation: bool = True,
+    interrupted: bool = False,
+) -> Summary:
+    """Write everything that is known of one learned image to `folder`, which is made if need be.
+
+    `result` holds one system. Results of an earlier run that this one does not replace are removed, so that
+    the folder never mixes two runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {"system.safetensors", "comparison.png", "fractal.png", "loss.csv", "fit.json"}
+    losses = _finished(result.losses[:, 0]) if interrupted else result.losses[:, 0]  # (P,)
+    result.save(folder / "system.safetensors")
+    save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
+    save_image(_crisp(result), folder / "fractal.png")
+    loss_table(losses, folder / "loss.csv")
+    try:
+        loss_curve(losses, folder / "loss.png", title=image.name)
+        written.add("loss.png")
+    except MissingExtra:
+        pass  # the command has said so before the learning began
+    if animation and result.snapshots:
+        save_animation(_learning_frames(target, result), folder / "learning.gif")
+        written.add("learning.gif")
+    summary = Summary(
+        image=image,
+        folder=folder,
+        height=target.shape[0],
+        width=target.shape[1],
+        steps=len(losses),
+        minimum_mse=float(result.minimum_mse[0]),
+        mean_mse=float(result.mean_mse[0]),
+    )
+    _write_report(folder / "fit.json", summary, result, notices, interrupted)
+    for name in set(OUTPUT_NAMES) - written:
+        (folder / name).unlink(missing_ok=True)
+    return summary
+
+
+def _finished(losses: Tensor) -> Tensor:
+    """The losses (P,) of an interrupted run without the steps that were not run, which are NaN at the end."""
+    run = losses.isfinite().nonzero()
+    return losses[: int(run.max()) + 1] if len(run) else losses[:0]
+
+
+def _crisp(result: FitResult) -> Tensor:
+    """The learned fractal at high resolution: (H, W) with a longest side of 1024."""
+    size = proportional_size(result.size, _CRISP_SIDE)
+    generator = torch.Generator().manual_seed(result.config.seed)
+    viewport = result.config.viewport
+    return crisp_images(result.system, size, points=_CRISP_POINTS, viewport=viewport, generator=generator)[0]
+
+
+def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
+    """One frame a snapshot: the target beside what the system drew at that step."""
+    system, config = copy.deepcopy(result.system), result.config
+    frames = []
+    with torch.no_grad():
+        for snapshot in result.snapshots:
+            system.load_state_dict(snapshot)
+            drawn = system(
+                result.size,
+                points=config.points,
+                # The same random numbers in each frame: what moves is the system, not the noise.
+                generator=torch.Generator().manual_seed(config.seed),
+                viewport=config.viewport,
+                bandwidth=config.bandwidth,
+                clamp=config.clamp,
+                cutoff=config.cutoff,
+            )  # (1, 1, H, W)
+            frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
+    return frames
+
+
+def _write_report(
+    path: Path, summary: Summary, result: FitResult, notices: Sequence[str], interrupted: bool
+) -> None:
+    report = {
+        "image": str(summary.image),
+        "height": summary.height,
+        "width": summary.width,
+        "minimum_mse": _number(summary.minimum_mse),
+        "mean_mse": _number(summary.mean_mse),
+        "steps": summary.steps,
+        "interrupted": interrupted,
+        "seconds": round(result.seconds, 3),
+        "notices": list(notices),
+        "config": asdict(result.config),
+        "versions": {
+            "fractalops": version(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,50 @@
+"""`fractalops random`: a contact sheet of random systems."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
+from fractalops.crisp import crisp_images
+from fractalops.ifs import IFS
+from fractalops.images import contact_sheet, save_image
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "random", help="draw a contact sheet of random fractals (Anderson and Farrell 2022)"
+    )
+    parser.add_argument(
+        "--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        type=integer(1, 2048),
+        default=192,
+        help="the side of one picture in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--points", type=integer(1), default=100_000, help="how many points in each (default: %(default)s)"
+    )
+    add_picture_options(parser, "random.png")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    output = arguments.output or Path("random.png")
+    check_backend()
+    check_picture(output, arguments.overwrite)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    system = IFS(arguments.systems, arguments.maps, generator=generator)
+    images = crisp_images(
+        system, (arguments.size, arguments.size), points=arguments.points, viewport="fit", generator=generator
+    )  # (S, H, W)
+    save_image(contact_sheet(images), output)
+    print(f"{arguments.systems} random fractals: {output}")
+    return 0

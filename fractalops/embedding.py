@@ -1,0 +1,85 @@
+"""The paper's fractal embedding layer: an iterated function system as the cell of a recurrent network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fractalops.ifs import IFS, random_systems, svd_matrix
+from fractalops.sampling import check_floating, check_integer
+
+
+class FractalEmbedding(nn.Module):
+    """The fractal embedding layer of paper section 4.2, with the maps as the columns of two matrices (eq. 7).
+
+    Parameters: `matrix_columns` (4, N), the paper's W_A, whose column n is `A[n]` row by row, and
+    `offset_columns` (2, N), the paper's W_b, whose column n is `b[n]`. They start as a random system
+    (`random_systems`). float32 or float64. Raises `ValueError` and `TypeError`.
+    """
+
+    def __init__(
+        self, maps: int, *, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        check_integer("FractalEmbedding", "maps", maps, 1)
+        check_floating("FractalEmbedding", dtype)
+        drawn = random_systems(1, maps, generator=generator, dtype=dtype)
+        factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
+        matrix = svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
+        self.matrix_columns = nn.Parameter(matrix.flatten(1).t().contiguous())  # (4, N)
+        self.offset_columns = nn.Parameter(drawn.offset[0].t().contiguous())  # (2, N)
+
+    @classmethod
+    def from_maps(cls, matrix: Tensor, offset: Tensor) -> FractalEmbedding:
+        """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2). Raises `ValueError`."""
+        if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
+            raise ValueError(f"from_maps: matrix must have shape (N, 2, 2), got {tuple(matrix.shape)}")
+        if offset.shape != matrix.shape[:2]:
+            raise ValueError(
+                f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}"
+            )
+        layer = cls(
+            len(matrix), dtype=matrix.dtype, generator=torch.Generator()
+        )  # leaves the global generator alone
+        layer.matrix_columns = nn.Parameter(
+            matrix.detach().flatten(1).t().clone(memory_format=torch.contiguous_format)
+        )
+        layer.offset_columns = nn.Parameter(offset.detach().t().clone(memory_format=torch.contiguous_format))
+        return layer
+
+    @classmethod
+    def from_ifs(cls, ifs: IFS) -> FractalEmbedding:
+        """A layer with the maps of all systems side by side: S * N columns, system s from column s N on."""
+        matrix, offset = ifs.maps()
+        return cls.from_maps(matrix.flatten(0, 1), offset.flatten(0, 1))
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the module."""
+        return f"maps={self.offset_columns.shape[1]}"
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """`matrix` (N, 2, 2) and `offset` (N, 2), differentiable."""
+        return self.matrix_columns.t().reshape(-1, 2, 2), self.offset_columns.t().contiguous()
+
+    def step(self, index: Tensor, points: Tensor) -> Tensor:
+        """One call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
+
+        Returns (B, 2). Raises `ValueError` and `TypeError`.
+        """
+        if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+            raise TypeError(f"step: index must be an integer tensor, got {index.dtype}")
+        if index.dim() != 1 or points.shape != (len(index), 2):
+            raise ValueError(
+                "step: index and points must have shapes (B,) and (B, 2), "
+                f"got {tuple(index.shape)} and {tuple(points.shape)}"
+            )
+        matrix, offset = self.maps()
+        chosen = index.long()  # a uint8 tensor would be taken for a mask
+        return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
+
+    def forward(self, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
+        """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
+        from fractalops.ops.affine_chain import affine_chain
+
+        matrix, offset = self.maps()
+        return affine_chain(matrix, offset, index, start, backend=backend)

@@ -1,0 +1,62 @@
+"""The loss of a fit as a table and as a curve."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.errors import MissingExtra
+from fractalops.files import atomic_path
+
+
+def loss_table(losses: Tensor, path: str | Path) -> None:
+    """Write losses (P,), one a step, as a CSV file with the columns step and loss."""
+    _check(losses, "loss_table")
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("step", "loss"))
+        table.writerows((step, repr(loss)) for step, loss in enumerate(losses.tolist(), start=1))
+
+
+def loss_curve(losses: Tensor, path: str | Path, *, title: str = "") -> None:
+    """Draw losses (P,), one a step, and their running mean; the suffix of `path` names the format.
+
+    Raises `MissingExtra` when matplotlib is not installed.
+    """
+    _check(losses, "loss_curve")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra("loss_curve", "matplotlib", "plot") from error
+
+    losses = losses.detach().cpu().to(torch.float64)  # (P,)
+    steps = range(1, len(losses) + 1)
+    # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
+    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, losses.tolist(), color="0.75", linewidth=0.8, label="each step")
+    axes.plot(steps, _running_mean(losses).tolist(), color="tab:blue", linewidth=1.8, label="running mean")
+    if len(losses) > 0 and bool((losses > 0.0).all()):
+        axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="loss", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _running_mean(losses: Tensor) -> Tensor:
+    """The mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
+    window = max(1, len(losses) // 50)
+    total = torch.cat((losses.new_zeros(1), losses.cumsum(0)))  # (P + 1,)
+    end = torch.arange(1, len(losses) + 1)
+    begin = (end - window).clamp(min=0)
+    return (total[end] - total[begin]) / (end - begin)
+
+
+def _check(losses: Tensor, function: str) -> None:
+    if losses.ndim != 1:
+        raise ValueError(f"{function}: losses must have shape (P,), got {tuple(losses.shape)}")

@@ -1,0 +1,213 @@
+"""Iterated function systems as a module with learnable parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fractalops.affine_maps import (
+    check_floor,
+    determinant_probabilities,
+    fixed_point,
+    squash,
+    svd_matrix,
+    with_floor,
+)
+from fractalops.rendering import Viewport, render
+from fractalops.sampling import (
+    Generators,
+    RandomSystems,
+    check_floating,
+    check_integer,
+    random_systems,
+    sample_index,
+)
+
+__all__ = [
+    "IFS",
+    "RandomSystems",
+    "determinant_probabilities",
+    "fixed_point",
+    "random_systems",
+    "sample_index",
+    "svd_matrix",
+]
+
+# Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
+# towards 0 and 1.
+_SINGULAR_MARGIN = 1e-3
+
+
+class IFS(nn.Module):
+    """`systems` iterated function systems of `maps` affine maps each, as learnable parameters.
+
+    Starts as random systems (Anderson and Farrell 2022, `random_systems`). Parameters, with S systems and N
+    maps:
+
+    - `parametrization="svd"`: `svd` (S, N, 6) = theta, phi, s1, s2, d1, d2 of `svd_matrix` and `offset` (S,
+      N, 2). `singular_values` is "sigmoid" (s1 and s2 are logits; the published code) or "clamp" (the values
+      themselves; the paper's text). Latent signs start uniform in [-1, 1] as in the published approach:
+      optimizers like Adam move all of them at the same pace, so that equal magnitudes would let every
+      reflection flip in the same few steps.
+    - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison.
+
+    `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
+    float64. Raises `ValueError` and `TypeError`.
+    """
+
+    svd: nn.Parameter
+    matrix: nn.Parameter
+    offset: nn.Parameter
+
+    def __init__(
+        self,
+        systems: int = 1,
+        maps: int = 10,
+        *,
+        parametrization: str = "svd",
+        singular_values: str = "sigmoid",
+        probability_floor: float = 1e-3,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        check_integer("IFS", "systems", systems, 1)
+        check_integer("IFS", "maps", maps, 1)
+        check_floating("IFS", dtype)
+        check_floor("IFS", "probability_floor", probability_floor)
+        if parametrization not in ("svd", "matrix"):
+            raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
+        if singular_values not in ("sigmoid", "clamp"):
+            raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
+        self.parametrization = parametrization
+        self.singular_values = singular_values
+        self.probability_floor = float(probability_floor)
+
+        drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
+        angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
+        if parametrization == "matrix":
+            exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
+            self.matrix = nn.Parameter(svd_matrix(exact, "clamp"))
+        else:
+            values = drawn.singular_values
+            if singular_values == "sigmoid":
+                values = values.logit(eps=_SINGULAR_MARGIN)
+            magnitude = 1 - torch.rand(  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
+                values.shape, generator=generator, dtype=torch.float64, device=values.device
+            ).to(dtype)
+            self.svd = nn.Parameter(torch.cat((angles, values, drawn.reflection * magnitude), -1))
+        self.offset = nn.Parameter(drawn.offset)
+
+    @property
+    def systems(self) -> int:
+        """S, the number of systems."""
+        return self.offset.shape[0]
+
+    @property
+    def maps_per_system(self) -> int:
+        """N, the number of maps of each system."""
+        return self.offset.shape[1]
+
+    def extra_repr(self) -> str:
+        """What `print` shows of the module."""
+        return (
+            f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
+            f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
+        )
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable."""
+        if self.parametrization == "matrix":
+            return self.matrix, self.offset
+        return svd_matrix(self.svd, self.singular_values), self.offset
+
+    def probabilities(self) -> Tensor:
+        """The detached probabilities (S, N) of the maps, as `determinant_probabilities`."""
+        if self.parametrization == "matrix":
+            return determinant_probabilities(self.matrix, self.probability_floor)
+        singular = squash(self.svd.detach()[..., 2:4], self.singular_values)  # (S, N, 2): |det A| = s1 s2
+        return with_floor(singular.prod(-1), self.probability_floor)
+
+    def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
+        """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
+        return sample_index(self.probabilities(), sequences, points, generator)
+
+    def start(self) -> Tensor:
+        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor
+        (`fixed_point`)."""
+        if self.parametrization == "matrix":
+            return fixed_point(self.matrix[:, 0], self.offset[:, 0])
+        return fixed_point(svd_matrix(self.svd.detach()[:, 0], self.singular_values), self.offset[:, 0])
+
+    def concatenated(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All systems as one (the paper's trick, section 4.2): what one call of the chain takes.
+
+        Returns `matrix` (S * N, 2, 2), `offset` (S * N, 2), `index` (S * K, T), in which system s is shifted
+        by s N, uint8 when S * N <= 256, else int32, and `start` (S * K, 2), as `start()`.
+
+        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape and, on
+        the CPU, for an index out of range; `TypeError` for another dtype.
+        """
+        systems, maps = self.systems, self.maps_per_system
+        if index.dtype not in (torch.uint8, torch.int32, torch.int64):
+            raise TypeError(f"IFS.concatenated: index must be uint8, int32 or int64, got {index.dtype}")
+        if index.dim() != 3 or index.shape[0] != systems:
+            raise ValueError(
+                f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}"
+            )
+        # Checked here, not left to the op: an index past one system's maps would reach the next system's.
+        if systems > 1 and index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
+            least, most = (int(bound) for bound in index.aminmax())
+            if least < 0 or most >= maps:
+                raise ValueError(f"IFS.concatenated: index must be in [0, {maps}), got {least} to {most}")
+        return self._join(index)
+
+    def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`concatenated` for an index (S, K, T) that is known to be right."""
+        systems, maps = self.systems, self.maps_per_system
+        matrix, offset = self.maps()
+        start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, 2)
+        index = index.to(torch.uint8 if systems * maps <= 256 else torch.int32)
+        if systems > 1:
+            shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
+            index = index + shift.view(systems, 1, 1)
+        start = start.repeat_interleave(index.shape[1], 0)  # (S * K, 2)
+        return matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start
+
+    def forward(
+        self,
+        size: int | tuple[int, int],
+        *,
+        sequences: int = 1,
+        points: int = 300,
+        index: Tensor | None = None,
+        generator: Generators = None,
+        viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
+        bandwidth: float | Tensor = 1.0,
+        clamp: bool = True,
+        cutoff: float | None = 1e-6,
+        backend: str | None = None,
+    ) -> Tensor:
+        """Images (S, K, H, W) of all systems, from new sequences, or from `index` (S, K, T) where it is
+        given.
+
+        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
+        """
+        if index is None:
+            index = self.sample(sequences, points, generator=generator)
+            matrix, offset, joined, start = self._join(index)
+        else:
+            matrix, offset, joined, start = self.concatenated(index)
+        images = render(
+            matrix,
+            offset,
+            joined,
+            size,
+            start=start,
+            viewport=viewport,
+            bandwidth=bandwidth,
+            clamp=clamp,
+            cutoff=cutoff,
+            backend=backend,
+        )  # (S * K, H, W)
+        return images.view(*index.shape[:2], *images.shape[1:])

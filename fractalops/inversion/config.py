@@ -1,0 +1,125 @@
+"""What a run of `fit` is: everything that its result depends on, except for the targets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fractalops.rendering import Viewport, check_viewport
+
+_CHOICES = {
+    "objective": ("expectation", "fixed"),
+    "optimizer": ("adam", "sgd"),
+    "parametrization": ("svd", "matrix"),
+    "singular_values": ("sigmoid", "clamp"),
+}
+_LEAST = {
+    "maps": 1,
+    "points": 1,
+    "sequences": 1,
+    "steps": 0,
+    "noise_every": 1,
+    "evaluation_sequences": 1,
+    "snapshots": 0,
+    "group": 1,
+    "seed": 0,
+}
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The settings of `fit`; the defaults are those of the published code.
+
+    Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
+    """
+
+    maps: int = 10
+    """Affine maps of a system (N)."""
+    points: int = 300
+    """Points of a sequence (T)."""
+    sequences: int = 50
+    """Sequences of a system that a step draws (the paper's batch size)."""
+    steps: int = 1000
+    """Optimisation steps."""
+    bandwidth: float = 1.0
+    """Of the Gaussian bumps, in square pixels (tau)."""
+    cutoff: float | None = 1e-6
+    """A point is left out of the pixels to which it adds less; None leaves out none."""
+    clamp: bool = True
+    """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
+    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0)
+    """What the image shows of the plane: (x_min, y_min, x_max, y_max), or "fit"."""
+    objective: str = "expectation"
+    """"expectation": new sequences at every step; "fixed": those drawn from the first parameters (paper, equation 9)."""
+    optimizer: str = "adam"
+    """"adam" or "sgd"."""
+    learning_rate: float = 0.05
+    """Of the first quarter of the steps; halved for each quarter after it."""
+    momentum: float = 0.9
+    """Of "sgd"."""
+    gradient_clip: float | None = 1.0
+    """The largest norm of a system's gradient; None doesn't limit it."""
+    noise: float = 0.1
+    """Standard deviation of the Gaussian noise that is added to the SVD parameters (paper section 4.4); 0 adds none."""
+    noise_every: int = 10
+    """Steps from one addition of noise to the next."""
+    noise_until: float = 0.6
+    """The fraction of the steps after which no noise is added."""
+    parametrization: str = "svd"
+    """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
+    singular_values: str = "sigmoid"
+    """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
+    evaluation_sequences: int = 100
+    """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
+    snapshots: int = 0
+    """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
+    group: int = 16
+    """Images that are learned in one call of the ops; it bounds the memory and changes no result."""
+    seed: int = 0
+    """Image number s of a call draws with a generator of its own, seeded with seed + s."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"FitConfig: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
+                )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"FitConfig: {name} must be a whole number, got {value!r}")
+            if value < least:
+                raise ValueError(f"FitConfig: {name} must be at least {least}, got {value}")
+        for name in ("bandwidth", "learning_rate", "gradient_clip"):
+            value = getattr(self, name)
+            if not (value is None and name == "gradient_clip") and not _is_number(value, above=0):
+                raise ValueError(f"FitConfig: {name} must be a finite number above 0, got {value!r}")
+        for name, highest in (("momentum", 1), ("noise_until", 1), ("noise", math.inf)):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value <= highest:
+                bounds = "at least 0" if highest == math.inf else "in [0, 1]"
+                raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
+        if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
+            raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
+        check_viewport("FitConfig", self.viewport)
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of `step`, halved every quarter of the steps."""
+        return self.learning_rate * 0.5 ** (4 * step // max(self.steps, 1))
+
+    def adds_noise_at(self, step: int) -> bool:
+        """Whether noise is added after `step`."""
+        return self.noise > 0 and step % self.noise_every == 0 and step < self.noise_until * self.steps
+
+    def snapshot_steps(self) -> list[int]:
+        """The numbers of steps after which the parameters are kept, ascending."""
+        count = min(self.snapshots, self.steps + 1)
+        if count < 2:
+            return [self.steps] * count
+        return [round(self.steps * i / (count - 1)) for i in range(count)]
+
+
+def _is_number(value: object, above: float = -math.inf) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above
+    )

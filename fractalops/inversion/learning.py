@@ -1,0 +1,266 @@
+"""`fit`: the paper's optimisation, for one image or for many at once (paper section 4.4, appendix A.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fractalops.ifs import IFS
+from fractalops.inversion.config import FitConfig
+from fractalops.inversion.result import FitResult, restore_system
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """Ctrl-C during `fit`: `result` holds what was learned until `step`, evaluated."""
+
+    def __init__(self, result: FitResult, step: int) -> None:
+        super().__init__(f"fit: interrupted at step {step} of {result.config.steps}")
+        self.result = result
+        self.step = step
+
+
+class ClampedSquaredError(torch.autograd.Function):
+    """Mean squared error of images limited to [0, 1]: fewer passes over the pixels than one operation after the other.
+
+    images (S, K, H, W), targets (S, 1, H, W) -> (S,). The gradient is zero where an image leaves (0, 1).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, targets: Tensor) -> Tensor:
+        difference = images.clamp(0, 1).sub_(targets)  # (S, K, H, W)
+        ctx.save_for_backward(images, difference)
+        return torch.linalg.vector_norm(difference, dim=(1, 2, 3)).square_().div_(images[0].numel())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        images, difference = ctx.saved_tensors
+        factor = grad * (2 / images[0].numel())  # (S,)
+        return torch.ops.aten.hardtanh_backward(difference * factor[:, None, None, None], images, 0, 1), None
+
+
+def squared_error(images: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error of each system: images (S, K, H, W), targets (S, 1, H, W) -> (S,)."""
+    return (images - targets).square().mean(dim=(1, 2, 3))
+
+
+@dataclass
+class Group:
+    """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbours."""
+
+    targets: Tensor  # (S, H, W)
+    system: IFS
+    generators: list[torch.Generator]
+    losses: list[Tensor] = field(default_factory=list)  # each (S,)
+    snapshots: list[dict[str, Tensor]] = field(default_factory=list)
+    step: int = 0
+
+    @classmethod
+    def start(cls, targets: Tensor, config: FitConfig, first: int) -> Group:
+        """Random systems (Anderson and Farrell 2022) for images `first`, `first + 1`, ... of the call."""
+        seeds = range(config.seed + first, config.seed + first + len(targets))
+        generators = [torch.Generator(device=targets.device).manual_seed(seed % 2**63) for seed in seeds]
+        states = [
+            IFS(
+                1,
+                config.maps,
+                parametrization=config.parametrization,
+                singular_values=config.singular_values,
+                generator=generator,
+            ).state_dict()
+            for generator in generators
+        ]
+        joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        return cls(targets, restore_system(joined, config), generators)
+
+    def render(
+        self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
+    ) -> Tensor:
+        """Images (S, K, H, W) of the systems, of new sequences or those of index (S, K, T)."""
+        images: Tensor = self.system(
+            tuple(self.targets.shape[1:]),
+            sequences=sequences,
+            points=config.points,
+            index=index,
+            generator=self.generators,
+            viewport=config.viewport,
+            bandwidth=config.bandwidth,
+            clamp=clamp,
+            cutoff=config.cutoff,
+            backend=backend,
+        )
+        return images
+
+    def keep_snapshot(self) -> None:
+        self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
+
+
+def _make_optimizer(system: IFS, config: FitConfig) -> torch.optim.Optimizer:
+    parameters = list(system.parameters())
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.learning_rate, fused=fused)
+    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, fused=fused)
+
+
+def _clip_gradients(system: IFS, limit: float) -> None:
+    """Scale each system's gradient down to the norm `limit`, by itself: systems are learned independently."""
+    grads = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]  # each (S, N, ...)
+    flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)  # (S, parameters)
+    factor = (limit / (torch.linalg.vector_norm(flat, dim=1) + 1e-6)).clamp_(max=1)  # (S,)
+    for grad in grads:
+        grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))
+
+
+def _add_noise(group: Group, config: FitConfig) -> None:
+    """Gaussian noise on the matrices' parameters, which helps them out of poor local minima (paper section 4.4)."""
+    target = group.system.svd if config.parametrization == "svd" else group.system.matrix  # (S, N, ...)
+    with torch.no_grad():
+        for system, generator in zip(target, group.generators, strict=True):
+            system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
+
+
+def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | None) -> Iterator[Tensor]:
+    """Run all steps on a group; yields each step's losses (S,)."""
+    optimizer = _make_optimizer(group.system, config)
+    targets = group.targets[:, None]  # (S, 1, H, W)
+    index = None  # new sequences at every step, or (S, K, T)
+    if config.objective == "fixed":
+        index = group.system.sample(config.sequences, config.points, generator=group.generators)
+    fused = loss is None and config.clamp
+    measure = loss or squared_error
+    snapshot_steps = set(config.snapshot_steps())
+    if 0 in snapshot_steps:
+        group.keep_snapshot()
+    while group.step < config.steps:
+        for settings in optimizer.param_groups:
+            settings["lr"] = config.learning_rate_at(group.step)
+        images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, H, W)
+        losses: Tensor = ClampedSquaredError.apply(images, targets) if fused else measure(images, targets)
+        optimizer.zero_grad()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        if config.gradient_clip is not None:
+            _clip_gradients(group.system, config.gradient_clip)
+        optimizer.step()
+        if config.adds_noise_at(group.step):
+            _add_noise(group, config)
+        group.step += 1
+        group.losses.append(losses.detach().expand(len(targets)))
+        if group.step in snapshot_steps:
+            group.keep_snapshot()
+        yield group.losses[-1]
+
+
+def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Minimum and mean MSE (S,) over fresh sequences and the best image (S, H, W) (paper section 5.2)."""
+    with torch.no_grad():
+        images = group.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, H, W)
+        errors = (images - group.targets[:, None]).square().mean(dim=(2, 3))  # (S, K)
+        minimum, best = errors.min(dim=1)
+        return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
+
+
+def _collect(groups: list[Group], config: FitConfig, backend: str | None, began: float) -> FitResult:
+    measures = [_evaluate(group, config, backend) for group in groups]
+    states = [group.system.state_dict() for group in groups]
+    # After an interruption groups have different numbers of steps: what wasn't run is NaN.
+    rows = max(len(group.losses) for group in groups)
+    losses = []
+    for group in groups:
+        column = group.targets.new_full((rows, len(group.targets)), torch.nan)  # (steps, S)
+        if group.losses:
+            column[: len(group.losses)] = torch.stack(group.losses)
+        losses.append(column)
+    kept = min(len(group.snapshots) for group in groups)
+    return FitResult(
+        system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
+        config=config,
+        size=(groups[0].targets.shape[1], groups[0].targets.shape[2]),
+        losses=torch.cat(losses, dim=1),
+        minimum_mse=torch.cat([minimum for minimum, _, _ in measures]),
+        mean_mse=torch.cat([mean for _, mean, _ in measures]),
+        best_image=torch.cat([image for _, _, image in measures]),
+        seconds=time.perf_counter() - began,
+        snapshot_steps=config.snapshot_steps()[:kept],
+        snapshots=[
+            {name: torch.cat([group.snapshots[i][name] for group in groups]) for name in groups[0].snapshots[i]}
+            for i in range(kept)
+        ],
+    )
+
+
+def _check_targets(targets: Tensor) -> Tensor:
+    """Targets as (S, H, W)."""
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}")
+    if not targets.is_floating_point():
+        raise TypeError(f"fit: targets must be floating-point with values in [0, 1], got {targets.dtype}")
+    if targets.dim() not in (2, 3) or targets.numel() == 0:
+        raise ValueError(f"fit: targets must have shape (H, W) or (S, H, W), not empty, got {tuple(targets.shape)}")
+    low, high = (float(bound) for bound in targets.detach().aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"fit: targets must lie in [0, 1], got values from {low:g} to {high:g}")
+    targets = targets.detach().float()
+    return targets if targets.dim() == 3 else targets[None]
+
+
+def _progress_bar(images: int, groups: int, config: FitConfig, shown: bool) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    return tqdm(total=groups * config.steps, disable=not shown, unit="step", desc=f"fit {images} image(s)")
+
+
+def fit(
+    targets: Tensor,
+    config: FitConfig | None = None,
+    *,
+    loss: Loss | None = None,
+    progress: bool = False,
+    backend: str | None = None,
+) -> FitResult:
+    """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
+
+    Args:
+        targets: (H, W) or (S, H, W), values in [0, 1]; floating-point, taken as float32. Where they lie, it runs.
+        config: the settings; None takes those of the published code.
+        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each system
+            (S,), or their sum (). None is the mean squared error of the pixels.
+        progress: show a progress bar with the mean loss.
+        backend: `"native"` or `"reference"` for the ops; None chooses by device.
+
+    Returns:
+        The learned systems, their losses and their errors. What is learned for an image depends on the image, its place in
+        the call and the configuration, not on its neighbours.
+
+    Raises:
+        ValueError, TypeError: for targets or a loss of the wrong shape, type or range.
+        FitInterrupted: on Ctrl-C, with the result so far.
+    """
+    images = _check_targets(targets)  # (S, H, W)
+    config = config or FitConfig()
+    began = time.perf_counter()
+    parts = images.split(config.group)
+    bar = _progress_bar(len(images), len(parts), config, progress)
+    groups: list[Group] = []
+    try:
+        with bar:
+            for part in parts:
+                groups.append(Group.start(part, config, len(groups) * config.group))
+                for losses in _learn(groups[-1], config, loss, backend):
+                    if not bar.disable and groups[-1].step % 20 == 0:
+                        bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
+                    bar.update()
+    except KeyboardInterrupt as interruption:
+        step = groups[-1].step if groups else 0
+        groups += [Group.start(part, config, i * config.group) for i, part in enumerate(parts) if i >= len(groups)]
+        raise FitInterrupted(_collect(groups, config, backend, began), step) from interruption
+    return _collect(groups, config, backend, began)

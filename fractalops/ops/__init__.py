@@ -1,0 +1,1 @@
+"""Differentiable ops: schema, autograd and checks, one file for each op."""

@@ -1,0 +1,47 @@
+"""Checks that the ops share. Messages follow `<function>: <argument> must <property>, got <value>`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
+    """All of one floating dtype, which the backend knows, and on one device."""
+    (first_name, first), *others = tensors.items()
+    if not first.is_floating_point():
+        raise TypeError(f"{function}: {first_name} must be floating-point, got {first.dtype}")
+    if backend == "native" and first.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"{function}: {first_name} must be float32 or float64 (or backend='reference'), got {first.dtype}"
+        )
+    for name, tensor in others:
+        if tensor.dtype != first.dtype:
+            raise TypeError(f"{function}: {name} must have the dtype of {first_name} ({first.dtype}), got {tensor.dtype}")
+        check_device(function, name, tensor, first_name, first)
+
+
+def check_device(function: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{function}: {name} must be on the device of {first_name} ({first.device}), got {tensor.device}"
+        )
+
+
+def shape_error(function: str, name: str, wanted: str, tensor: Tensor) -> ValueError:
+    return ValueError(f"{function}: {name} must have shape {wanted}, got {tuple(tensor.shape)}")
+
+
+def check_tensor(function: str, **values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
+
+
+def can_read(tensor: Tensor) -> bool:
+    """Whether looking at the values is possible and costs no synchronisation: not on a GPU, nor traced, nor under vmap."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    while torch._C._functorch.is_gradtrackingtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return not torch._C._functorch.is_batchedtensor(tensor)

@@ -1,0 +1,200 @@
+"""The Gaussian (RBF) rasterizer as a differentiable op (paper section 4.3, equation 8)."""
+
+from __future__ import annotations
+
+import math
+from types import NoneType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fractalops.dispatch import choose
+from fractalops.ops.checks import can_read, check_floating, check_tensor, shape_error
+from fractalops.ops.folding import fold, unfold
+from fractalops.ops.library import LIBRARY
+from fractalops.ops.signature import keep_signature
+from fractalops.reference import rbf_rasterize as reference
+
+# Pixel numbers must be whole in float32, with room for the rounding of coordinates.
+LARGEST_SIZE = 2**22 - 1
+
+
+@torch.library.register_fake("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
+def _forward_fake(
+    points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
+) -> Tensor:
+    return points.new_empty(points.shape[0], 1 if weight is None else weight.shape[2], height, width)
+
+
+@torch.library.register_fake("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
+def _backward_fake(
+    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        points.new_empty(points.shape),
+        points.new_empty(0) if weight is None else weight.new_empty(weight.shape),
+        bandwidth.new_empty(bandwidth.shape[0] if needs_bandwidth else 0),
+    )
+
+
+@torch.library.register_vmap("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
+def _forward_vmap(
+    info: Any,
+    dims: tuple[int | None, ...],
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    height: int,
+    width: int,
+    cutoff: float,
+) -> tuple[Tensor, int]:
+    size = info.batch_size
+    points, bandwidth = fold(size, (points, dims[0]), (bandwidth, dims[2]))
+    if weight is not None:
+        (weight,) = fold(size, (weight, dims[1]))
+    return unfold(size, torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)), 0
+
+
+@torch.library.register_vmap("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
+def _backward_vmap(
+    info: Any,
+    dims: tuple[int | None, ...],
+    grad: Tensor,
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    cutoff: float,
+    needs_bandwidth: bool,
+) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
+    size = info.batch_size
+    grad, points, bandwidth = fold(size, (grad, dims[0]), (points, dims[1]), (bandwidth, dims[3]))
+    if weight is not None:
+        (weight,) = fold(size, (weight, dims[2]))
+    grads = torch.ops.fractalops.rbf_rasterize_bwd(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
+    # A gradient that isn't there is empty, so it has no batch to take apart.
+    there = (True, weight is not None, needs_bandwidth)
+    return (
+        tuple(unfold(size, grad) if given else grad for grad, given in zip(grads, there, strict=True)),
+        tuple(0 if given else None for given in there),
+    )
+
+
+class RbfRasterize(torch.autograd.Function):
+    """The native rasterizer. Saved for backward: the points and the small inputs; nothing of the image's size."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    @keep_signature
+    def forward(
+        points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
+    ) -> Tensor:
+        image: Tensor = torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)
+        return image
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        points, weight, bandwidth, _, _, ctx.cutoff = inputs
+        ctx.save_for_backward(points, weight, bandwidth)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        points, weight, bandwidth = ctx.saved_tensors
+        needs_bandwidth = ctx.needs_input_grad[2]
+        grad_points, grad_weight, grad_bandwidth = torch.ops.fractalops.rbf_rasterize_bwd(
+            grad, points, weight, bandwidth, ctx.cutoff, needs_bandwidth
+        )
+        return (
+            grad_points,
+            None if weight is None else grad_weight,
+            grad_bandwidth if needs_bandwidth else None,
+            None,
+            None,
+            None,
+        )
+
+
+def check_size(function: str, size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of `size`; raises unless both are whole numbers from 1 to 2^22 - 1."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise TypeError(f"{function}: size must be a whole number or a pair of them, got {size!r}")
+    if not all(1 <= side <= LARGEST_SIZE for side in sides):
+        raise ValueError(f"{function}: size must lie in [1, {LARGEST_SIZE}], got {size!r}")
+    return sides[0], sides[1]
+
+
+def _bandwidths(bandwidth: float | Tensor, points: Tensor) -> Tensor:
+    """The bandwidth of each image, (B,)."""
+    images = points.shape[0]
+    if not isinstance(bandwidth, Tensor):
+        if not isinstance(bandwidth, (int, float)):
+            raise TypeError(f"rbf_rasterize: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
+        if not 0 < bandwidth < math.inf:
+            raise ValueError(f"rbf_rasterize: bandwidth must be a finite number above 0, got {bandwidth!r}")
+        return points.new_full((images,), bandwidth)
+    if bandwidth.shape not in ((), (images,)):
+        raise shape_error("rbf_rasterize", "bandwidth", f"() or ({images},)", bandwidth)
+    if can_read(bandwidth) and not bool(((bandwidth > 0) & (bandwidth < math.inf)).all()):
+        raise ValueError(f"rbf_rasterize: bandwidth must be finite and above 0, got {bandwidth.tolist()}")
+    return bandwidth.expand(images)
+
+
+def rbf_rasterize(
+    points: Tensor,
+    size: int | tuple[int, int],
+    *,
+    bandwidth: float | Tensor = 1.0,
+    weight: Tensor | None = None,
+    cutoff: float | None = 1e-6,
+    backend: str | None = None,
+) -> Tensor:
+    """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
+
+    `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
+    `r = ceil(sqrt(-bandwidth ln(cutoff)))` rows and columns of the rounded point: a point adds less than `cutoff` to any
+    pixel that is left out. Forward and backward leave out the same pixels.
+
+    Args:
+        points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,
+            infinite or out of reach add nothing and get zero gradient.
+        size: the image's side, or (height, width), in pixels.
+        bandwidth: above 0, in square pixels; a number, or a tensor () or (B,) to differentiate.
+        weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
+        cutoff: in (0, 1); None draws every point on every pixel.
+        backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
+
+    Returns:
+        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in points, weight and bandwidth.
+
+    Raises:
+        ValueError: for a wrong shape, device, range or backend.
+        TypeError: for a wrong dtype or type.
+        BackendError: where the backend asked for can't run.
+    """
+    check_tensor("rbf_rasterize", points=points)
+    chosen = choose("rbf_rasterize", points.device, backend)
+    check_floating("rbf_rasterize", chosen, points=points)
+    if points.dim() != 3 or points.shape[1] == 0 or points.shape[2] != 2:
+        raise shape_error("rbf_rasterize", "points", "(B, T, 2) with T >= 1", points)
+    height, width = check_size("rbf_rasterize", size)
+    if not isinstance(cutoff, (int, float, NoneType)):
+        raise TypeError(f"rbf_rasterize: cutoff must be a number or None, got {type(cutoff).__name__}")
+    if cutoff is not None and not 0 < cutoff < 1:
+        raise ValueError(f"rbf_rasterize: cutoff must lie in (0, 1) or be None, got {cutoff!r}")
+    bandwidths = _bandwidths(bandwidth, points)  # (B,)
+    check_floating("rbf_rasterize", chosen, points=points, bandwidth=bandwidths)
+    if weight is not None:
+        check_tensor("rbf_rasterize", weight=weight)
+    single = weight is None or weight.dim() == 2
+    if weight is not None:
+        check_floating("rbf_rasterize", chosen, points=points, weight=weight)
+        if weight.dim() not in (2, 3) or weight.shape[:2] != points.shape[:2] or 0 in weight.shape[2:]:
+            raise shape_error("rbf_rasterize", "weight", "(B, T) or (B, T, C), with the B and T of points", weight)
+        weight = weight[..., None] if single else weight  # (B, T, C)
+    run = RbfRasterize.apply if chosen == "native" else reference.rbf_rasterize
+    image: Tensor = run(points, weight, bandwidths, height, width, cutoff or 0.0)  # (B, C, H, W)
+    return image.squeeze(1) if single else image

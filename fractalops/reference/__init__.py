@@ -1,0 +1,1 @@
+"""The plain-PyTorch definition of every op: what each backend is held to."""

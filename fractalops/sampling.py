@@ -1,0 +1,211 @@
+"""Random systems and random index sequences, drawn with a `torch.Generator`, without gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+
+# How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
+_SUM_MARGIN = 1e-3
+
+
+class RandomSystems(NamedTuple):
+    """The factors of `R(theta) diag(singular_values) R(phi) diag(reflection)` (paper eq. 10), and the
+    offsets."""
+
+    theta: Tensor  # (S, N) in [-pi, pi), radians
+    phi: Tensor  # (S, N) in [-pi, pi), radians
+    singular_values: Tensor  # (S, N, 2), 0 <= second <= first <= 1
+    reflection: Tensor  # (S, N, 2), each -1 or 1
+    offset: Tensor  # (S, N, 2) in [-1, 1)
+
+
+def check_integer(function: str, argument: str, value: object, least: int) -> None:
+    """Raise `TypeError` unless `value` is an `int`, `ValueError` unless it is at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
+
+
+def check_floating(function: str, dtype: torch.dtype) -> None:
+    """Raise `TypeError` unless `dtype` is float32 or float64."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{function}: dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def random_systems(
+    systems: int,
+    maps: int,
+    *,
+    sigma_factor: float | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> RandomSystems:
+    """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 ("Improving Fractal
+    Pre-training").
+
+    Rotations are uniform in [-pi, pi), reflections are fair signs, offsets are uniform in [-1, 1). The
+    singular values of a system's `N` maps satisfy `sum of (s1 + 2 s2) = sigma_factor`; `None` draws that sum
+    for each system, uniformly in [(5 + N) / 2, (6 + N) / 2]. It can't pass 3 N, so it is clipped to 3 N -
+    0.001, which matters for N = 1 only: a single map is then nearly an isometry.
+
+    Draws are made in float64 and rounded to `dtype`, so that one generator gives the same systems in both
+    precisions. Returns CPU tensors, or tensors on the generator's device. Raises `ValueError` for counts
+    below 1 and for a `sigma_factor` outside [0, 3 N], `TypeError` for other types.
+    """
+    check_integer("random_systems", "systems", systems, 1)
+    check_integer("random_systems", "maps", maps, 1)
+    check_floating("random_systems", dtype)
+
+    device = generator.device if generator is not None else torch.device("cpu")
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+
+    if sigma_factor is None:
+        total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
+    elif not isinstance(sigma_factor, int | float) or isinstance(sigma_factor, bool):
+        raise TypeError(
+            f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}"
+        )
+    elif not 0 <= sigma_factor <= 3 * maps:
+        raise ValueError(f"random_systems: sigma_factor must be in [0, {3 * maps}], got {sigma_factor}")
+    else:
+        total = torch.full((systems,), float(sigma_factor), dtype=torch.float64, device=device)  # (S,)
+    singular_values = _singular_values(total, uniform(maps, 2, systems))  # (S, N, 2)
+    angles = (2 * uniform(2, systems, maps) - 1) * math.pi  # (2, S, N)
+    reflection = torch.where(uniform(systems, maps, 2) < 0.5, -1.0, 1.0)  # (S, N, 2)
+    offset = 2 * uniform(systems, maps, 2) - 1  # (S, N, 2)
+    drawn = (angles[0], angles[1], singular_values, reflection, offset)
+    return RandomSystems(*(tensor.to(dtype) for tensor in drawn))
+
+
+def _singular_values(total: Tensor, uniform: Tensor) -> Tensor:
+    """Singular values (S, N, 2) whose s1 + 2 s2 add up to `total` (S,), from `uniform` (N, 2, S) in [0, 1).
+
+    Map by map, each value is uniform between the bounds that leave the maps after it a sum they can reach: at
+    most 3 a map. The last map takes the rest (Anderson and Farrell 2022).
+    """
+    maps = len(uniform)
+    rest = total  # (S,): what this map and those after it must add up to
+    pairs = []
+    for remaining, (draw_first, draw_second) in zip(range(maps - 1, 0, -1), uniform, strict=False):
+        least = rest - 3 * remaining  # (S,): what this map must take at least
+        first = _between(least / 3, rest, draw_first)
+        second = _between((least - first) / 2, torch.minimum(first, (rest - first) / 2), draw_second)
+        pairs.append(torch.stack((first, second), -1))
+        rest = rest - first - 2 * second
+    second = _between((rest - 1) / 2, rest / 3, uniform[-1, 1])
+    pairs.append(torch.stack((rest - 2 * second, second), -1))
+    return torch.stack(pairs, 1).clamp(0, 1)  # the clamp takes off what rounding left outside
+
+
+def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
+    """A value uniform in [max(low, 0), min(high, 1)]."""
+    low, high = low.clamp(min=0), high.clamp(max=1)
+    return low + (high - low) * uniform
+
+
+def sample_index(probabilities: Tensor, sequences: int, points: int, generator: Generators = None) -> Tensor:
+    """Draw independent map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
+
+    uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map
+    of probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one
+    after another, or a sequence of S, one a system, so that a system's draws don't depend on its neighbours.
+
+    On the CPU the draws use Walker's alias method, which costs the same for any N; elsewhere a binary search
+    in the cumulative probabilities, which never waits for the device. Raises `ValueError` for wrong shapes
+    and (on the CPU, where looking is free) for negative, non-finite or all-zero probabilities; `TypeError`
+    for wrong types.
+    """
+    if not isinstance(probabilities, Tensor) or not probabilities.is_floating_point():
+        raise TypeError(
+            f"sample_index: probabilities must be a floating-point tensor, got {_kind(probabilities)}"
+        )
+    if probabilities.dim() != 2 or 0 in probabilities.shape:
+        shape = tuple(probabilities.shape)
+        raise ValueError(f"sample_index: probabilities must have shape (S, N) with S, N >= 1, got {shape}")
+    check_integer("sample_index", "sequences", sequences, 0)
+    check_integer("sample_index", "points", points, 1)
+    systems, maps = probabilities.shape
+    generators = _one_each(generator, systems)
+    dtype = torch.uint8 if maps <= 256 else torch.int32
+    count = sequences * points
+    if probabilities.device.type == "cpu":
+        tables = (_alias_table(row) for row in probabilities.detach().tolist())
+        drawn = [_draw(table, count, dtype, each) for table, each in zip(tables, generators, strict=True)]
+        index = torch.stack(drawn) if systems > 1 else drawn[0]  # (S, K T)
+    else:
+        device = probabilities.device
+        inner = probabilities.detach().double()
+        cumulative = (inner.cumsum(1) / inner.sum(1, keepdim=True))[:, :-1].float().contiguous()  # (S, N - 1)
+        uniform = torch.stack(
+            [torch.rand(count, generator=each, device=device) for each in generators]
+        )  # (S, K T)
+        index = torch.searchsorted(cumulative, uniform, right=True, out_int32=True).to(dtype)
+    return index.view(systems, sequences, points)
+
+
+def _kind(value: object) -> str:
+    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _one_each(generator: Generators, systems: int) -> Sequence[torch.Generator | None]:
+    if generator is None or isinstance(generator, torch.Generator):
+        return [generator] * systems
+    if not isinstance(generator, Sequence) or not all(
+        isinstance(each, torch.Generator) for each in generator
+    ):
+        raise TypeError(
+            f"sample_index: generator must be a torch.Generator or a sequence, got {type(generator).__name__}"
+        )
+    if len(generator) != systems:
+        raise ValueError(
+            f"sample_index: generator must hold one for each of {systems} systems, got {len(generator)}"
+        )
+    return generator
+
+
+def _alias_table(weights: list[float]) -> tuple[list[float], list[int]]:
+    """Walker's alias table (Vose 1991): in cell n = [n, n + 1) of a uniform draw from [0, N), what lies below
+    the threshold n + share is map n, the rest is the alias of n."""
+    count, total = len(weights), sum(weights)
+    if min(weights) < 0 or not 0 < total < math.inf:
+        raise ValueError(
+            f"sample_index: probabilities must be finite, non-negative and not all zero, got {weights[:8]}"
+        )
+    share = [weight / total * count for weight in weights]
+    threshold = [n + 1.0 for n in range(count)]
+    alias = list(range(count))
+    small = [n for n in range(count) if share[n] < 1]
+    large = [n for n in range(count) if share[n] >= 1]
+    while small and large:
+        short, giver = small.pop(), large[-1]
+        threshold[short] = short + share[short]
+        alias[short] = giver
+        share[giver] -= 1 - share[short]
+        if share[giver] < 1:
+            small.append(large.pop())
+    return threshold, alias
+
+
+def _draw(
+    table: tuple[list[float], list[int]], count: int, dtype: torch.dtype, generator: torch.Generator | None
+) -> Tensor:
+    threshold, alias = table
+    maps = len(alias)
+    # The largest float32 below 1, times N, is nearer to the float32 below N than to N: truncation gives at
+    # most N - 1. With many maps a probability would be only some hundreds of float32's 2^24 steps.
+    precision = torch.float32 if maps <= 256 else torch.float64
+    uniform = torch.rand(count, generator=generator, dtype=precision).mul_(maps)  # (K T,) in [0, N)
+    cell = uniform.to(torch.int32)  # (K T,)
+    aliased = uniform >= torch.tensor(threshold, dtype=precision).index_select(0, cell)  # (K T,)
+    cell.add_(aliased, alpha=maps)
+    return torch.tensor([*range(maps), *alias], dtype=dtype).index_select(0, cell)  # (K T,)

@@ -1,0 +1,56 @@
+"""What all tests share: the backends, poisoned buffers, the thread count, hypothesis made deterministic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import settings
+
+# The environment may say `reference` where the native library isn't built; otherwise its absence fails tests.
+BACKENDS = os.environ.get("FRACTALOPS_TEST_BACKENDS", "reference,native").split(",")
+
+settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=25, database=None)
+settings.load_profile("deterministic")
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn; one that can't run fails the test with the package's own error."""
+    return str(request.param)
+
+
+@pytest.fixture
+def native() -> str:
+    """For tests of what only the native backend promises (bits, raw ops); loads the library."""
+    if "native" not in BACKENDS:
+        pytest.skip("FRACTALOPS_TEST_BACKENDS leaves out native")
+    import fractalops
+
+    one = torch.ones(1, 1, 2)
+    fractalops.affine_chain(
+        torch.eye(2)[None], one[0], torch.zeros(1, 1, dtype=torch.uint8), one[0], backend="native"
+    )
+    return "native"
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """Uninitialised buffers hold NaN, so that whatever an op forgets to write shows."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = True  # type: ignore[attr-defined]
+    yield
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture
+def restored_threads() -> Iterator[None]:
+    """Lets a test change the number of threads."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,210 @@
+// The CPU kernels without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has exactly the size that
+// the op gives it, so that a load or store one element out is caught, and values and gradients are compared with plain loops in
+// double. Exits with 1, and says where, when one differs.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "../../csrc/cpu/affine_chain.h"
+#include "../../csrc/cpu/raster.h"
+
+#define FRACTALOPS_KERNEL "affine_chain_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
+
+using namespace fractalops::cpu;
+
+namespace {
+
+std::mt19937 generator(0);
+int failures = 0;
+
+double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
+
+template <typename T>
+std::vector<T> uniforms(size_t count, double low, double high) {
+  std::vector<T> values(count);
+  for (T& value : values) value = static_cast<T>(uniform(low, high));
+  return values;
+}
+
+// Values agree within a tolerance relative to the largest one expected.
+template <typename T>
+void compare(const char* what, const std::vector<T>& got, const std::vector<double>& wanted) {
+  const double tolerance = sizeof(T) == 4 ? 2e-5 : 1e-12;
+  double scale = 1;
+  for (double value : wanted) scale = std::max(scale, std::abs(value));
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (!(std::abs(got[i] - wanted[i]) <= tolerance * scale)) {
+      std::printf("%s[%zu]: got %g, wanted %g\n", what, i, static_cast<double>(got[i]), wanted[i]);
+      ++failures;
+      return;
+    }
+}
+
+template <typename T, int D, typename Index>
+void run_chain(int64_t maps, int64_t sequences, int64_t length) {
+  const auto matrix = uniforms<T>(maps * D * D, -0.6, 0.6), offset = uniforms<T>(maps * D, -1, 1);
+  const auto start = uniforms<T>(sequences * D, -1, 1), grad = uniforms<T>(sequences * length * D, -1, 1);
+  std::vector<Index> index(sequences * length);
+  for (Index& map : index) map = static_cast<Index>(generator() % maps);
+  index.back() = static_cast<Index>(maps - 1);
+  const AffineChain<T, Index> chain{matrix.data(), offset.data(), index.data(), start.data(), maps, sequences, length};
+  if (find_outside(index.data(), sequences * length, maps) != -1) std::printf("find_outside: found one\n"), ++failures;
+  if (find_outside(index.data(), sequences * length, maps - 1) == -1) std::printf("find_outside: found none\n"), ++failures;
+
+  std::vector<T> points(sequences * length * D), grad_start(sequences * D);
+  FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, 0, sequences, points.data());
+  const int64_t blocks = affine_chain_blocks(maps, sequences, length);
+  std::vector<MapGradient<D>> partial(blocks * maps);
+  for (int64_t block = 0; block < blocks; ++block)
+    FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)
+    (chain, affine_chain_block_begin(block, blocks, sequences), affine_chain_block_begin(block + 1, blocks, sequences),
+     grad.data(), points.data(), partial.data() + block * maps, grad_start.data());
+  std::vector<T> grad_maps;  // (N, D, D + 1)
+  for (int64_t map = 0; map < maps; ++map) {
+    MapGradient<D> total = {};
+    for (int64_t block = 0; block < blocks; ++block) total += partial[block * maps + map];
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j < D; ++j) grad_maps.push_back(static_cast<T>(total.matrix[i][j]));
+      grad_maps.push_back(static_cast<T>(total.offset[i]));
+    }
+  }
+
+  std::vector<double> want_points(points.size()), want_maps(maps * D * (D + 1)), want_start(grad_start.size());
+  for (int64_t b = 0; b < sequences; ++b) {
+    double v[D], h[D] = {};
+    for (int i = 0; i < D; ++i) v[i] = start[b * D + i];
+    for (int64_t t = 0; t < length; ++t) {
+      const int64_t map = index[b * length + t];
+      double next[D];
+      for (int i = 0; i < D; ++i) {
+        next[i] = offset[map * D + i];
+        for (int j = 0; j < D; ++j) next[i] += double(matrix[(map * D + i) * D + j]) * v[j];
+      }
+      for (int i = 0; i < D; ++i) want_points[(b * length + t) * D + i] = v[i] = next[i];
+    }
+    for (int64_t t = length - 1; t >= 0; --t) {
+      const int64_t map = index[b * length + t];
+      double next[D] = {};
+      for (int i = 0; i < D; ++i) {
+        h[i] += grad[(b * length + t) * D + i];
+        for (int j = 0; j < D; ++j) {
+          want_maps[(map * D + i) * (D + 1) + j] +=
+              h[i] * (t > 0 ? want_points[(b * length + t - 1) * D + j] : double(start[b * D + j]));
+          next[j] += double(matrix[(map * D + i) * D + j]) * h[i];
+        }
+        want_maps[(map * D + i) * (D + 1) + D] += h[i];
+      }
+      for (int i = 0; i < D; ++i) h[i] = next[i];
+    }
+    for (int i = 0; i < D; ++i) want_start[b * D + i] = h[i];
+  }
+  compare("points", points, want_points);
+  compare("grad_maps", grad_maps, want_maps);
+  compare("grad_start", grad_start, want_start);
+}
+
+template <typename T>
+void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff, int64_t bands) {
+  const bool weighted = channels > 0;
+  const int64_t planes = std::max<int64_t>(channels, 1);
+  std::vector<T> points(length * 2);
+  for (int64_t t = 0; t < length; ++t) {
+    points[2 * t] = static_cast<T>(uniform(-0.3, 1.3) * height);
+    points[2 * t + 1] = static_cast<T>(uniform(-0.3, 1.3) * width);
+  }
+  const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const T odd[][2] = {{nan, 1}, {1, nan}, {infinity, 1}, {1, -infinity}, {T(1e30), 1}, {1, T(-1e30)}, {T(0), T(0)},
+                      {T(height - 1), T(width - 1)}, {T(-0.5), T(width) - T(0.5)}, {-infinity, infinity}};
+  for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) < length; ++i)
+    points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
+  const auto weight = uniforms<T>(length * channels, -1, 1);
+  const T* weights = weighted ? weight.data() : nullptr;
+  const T tau = static_cast<T>(bandwidth);
+  const Raster<T> whole(height, width, planes, tau, cutoff, 0, height);
+
+  std::vector<T> image(planes * height * width, nan);
+  for (int64_t band = 0; band < bands; ++band) {
+    const Raster<T> raster(height, width, planes, tau, cutoff, height * band / bands, height * (band + 1) / bands);
+    if (raster.band() == 0) continue;
+    std::vector<T> scratch(raster.canvas() + raster.tables(), nan);
+    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points.data(), weights, length, image.data(), scratch.data());
+  }
+  const auto grad = uniforms<T>(planes * height * width, -1, 1);
+  std::vector<T> padded(planes * height * whole.stride);
+  for (int64_t row = 0; row < planes * height; ++row)
+    std::copy_n(grad.data() + row * width, width, padded.data() + row * whole.stride);
+  std::vector<T> tables(whole.tables(), nan), grad_points(length * 2, nan), grad_weight(length * channels, nan);
+  double grad_bandwidth = 0;
+  const int64_t middle = length / 2;
+  for (const bool needs_bandwidth : {false, true}) {
+    grad_bandwidth = 0;
+    for (int64_t half = 0; half < 2; ++half)
+      grad_bandwidth += FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
+          whole, points.data(), weights, padded.data(), half ? middle : 0, half ? length : middle, needs_bandwidth,
+          grad_points.data(), weighted ? grad_weight.data() : nullptr, tables.data());
+  }
+
+  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(weight.size()), want_bandwidth(1);
+  for (int64_t t = 0; t < length; ++t) {
+    const double x = points[2 * t], y = points[2 * t + 1];
+    if (!std::isfinite(x) || !std::isfinite(y)) continue;
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < width; ++j) {
+        if (std::abs(i - std::nearbyint(x)) > whole.radius || std::abs(j - std::nearbyint(y)) > whole.radius) continue;
+        const double squares = (x - i) * (x - i) + (y - j) * (y - j), value = std::exp(-squares / tau);
+        if (value == 0) continue;
+        for (int64_t c = 0; c < planes; ++c) {
+          const double w = weighted ? double(weight[t * channels + c]) : 1.0, g = grad[(c * height + i) * width + j];
+          want_image[(c * height + i) * width + j] += w * value;
+          want_points[2 * t] += -2 / double(tau) * w * g * value * (x - i);
+          want_points[2 * t + 1] += -2 / double(tau) * w * g * value * (y - j);
+          if (weighted) want_weight[t * channels + c] += g * value;
+          want_bandwidth[0] += w * g * value * squares / (double(tau) * tau);
+        }
+      }
+  }
+  compare("image", image, want_image);
+  compare("grad_points", grad_points, want_points);
+  compare("grad_weight", grad_weight, want_weight);
+  compare("grad_bandwidth", std::vector<T>{static_cast<T>(grad_bandwidth)}, want_bandwidth);
+}
+
+template <typename T, int D>
+void run_chains() {
+  for (int64_t maps : {1, 10, 250})
+    for (int64_t sequences : {1, 3, 4, 9, 33})
+      for (int64_t length : {1, 2, 3, 63}) {
+        run_chain<T, D, uint8_t>(maps, sequences, length);
+        run_chain<T, D, int32_t>(maps, sequences, length);
+        run_chain<T, D, int64_t>(maps, sequences, length);
+      }
+}
+
+template <typename T>
+void run_rasters() {
+  const int64_t sizes[][2] = {{1, 1}, {1, 7}, {7, 1}, {9, 9}, {32, 32}, {30, 17}, {17, 65}};
+  for (const auto& size : sizes)
+    for (int64_t channels : {0, 1, 3})
+      for (double bandwidth : {0.01, 0.25, 1.0, 25.0, 1e4})
+        for (double cutoff : {1e-6, 1e-2, 0.0})
+          for (int64_t length : {1, 7, 63, 300}) run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3);
+}
+
+}  // namespace
+
+int main() {
+  run_chains<float, 2>();
+  run_chains<float, 3>();
+  run_chains<double, 2>();
+  run_chains<double, 3>();
+  run_rasters<float>();
+  run_rasters<double>();
+  std::printf("%d differences\n", failures);
+  return failures > 0;
+}

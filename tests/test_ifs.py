@@ -1,0 +1,271 @@
+"""The parameters of iterated function systems, their random starts, and probabilities."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fractalops.ifs import (
+    IFS,
+    determinant_probabilities,
+    fixed_point,
+    random_systems,
+    svd_matrix,
+)
+
+NAN, INFINITY = math.nan, math.inf
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def rotation(angle: Tensor) -> Tensor:
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack((cosine, -sine, sine, cosine), -1).view(*angle.shape, 2, 2)
+
+
+def written_out(svd: Tensor, singular_values: str) -> Tensor:
+    """Paper eq. 10, factor by factor."""
+    values = svd[..., 2:4].sigmoid() if singular_values == "sigmoid" else svd[..., 2:4].clamp(0, 1)
+    sign = torch.where(svd[..., 4:] < 0, -1.0, 1.0).to(svd.dtype)
+    return rotation(svd[..., 0]) @ values.diag_embed() @ rotation(svd[..., 1]) @ sign.diag_embed()
+
+
+@pytest.mark.parametrize("singular_values", ["sigmoid", "clamp"])
+@pytest.mark.parametrize("shape", [(6,), (0, 6), (3, 6), (2, 5, 6)])
+def test_svd_matrix_is_the_product_of_its_factors(shape: tuple[int, ...], singular_values: str) -> None:
+    svd = 2 * torch.randn(shape, generator=seeded(0), dtype=torch.float64)
+    expected = written_out(svd, singular_values)
+    torch.testing.assert_close(svd_matrix(svd, singular_values), expected, rtol=1e-14, atol=1e-14)
+    single = svd_matrix(svd.float(), singular_values)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single, written_out(svd.float().double(), singular_values).float())
+
+
+def test_svd_matrix_of_zeros_has_positive_signs() -> None:
+    torch.testing.assert_close(svd_matrix(torch.zeros(6)), 0.5 * torch.eye(2))
+
+
+@pytest.mark.parametrize("singular_values", ["sigmoid", "clamp"])
+def test_svd_matrix_gradcheck_of_the_smooth_part(singular_values: str) -> None:
+    drawn = torch.rand(2, 3, 6, generator=seeded(1), dtype=torch.float64)  # inside the clamp's range
+    smooth = (drawn[..., :4] * 0.8 + 0.1).requires_grad_()
+    latent = drawn[..., 4:] - 0.5
+
+    def matrix(smooth: Tensor) -> Tensor:
+        return svd_matrix(torch.cat((smooth, latent), -1), singular_values)
+
+    assert torch.autograd.gradcheck(matrix, smooth)
+    assert torch.autograd.gradgradcheck(matrix, smooth)
+
+
+def test_straight_through_sign_passes_the_gradient_of_the_sign() -> None:
+    svd = torch.randn(4, 6, generator=seeded(2), dtype=torch.float64, requires_grad=True)
+    seed = torch.randn(4, 2, 2, generator=seeded(3), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(svd_matrix(svd), svd, seed)
+    unsigned = written_out(torch.cat((svd[:, :4], torch.ones(4, 2)), -1).detach(), "sigmoid")
+    torch.testing.assert_close(gradient[:, 4:], (seed * unsigned).sum(-2))
+
+
+def test_svd_matrix_under_function_transforms() -> None:
+    svd = torch.randn(5, 6, generator=seeded(4), dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(svd_matrix(svd).square().sum(), svd)
+    per_map = torch.func.vmap(torch.func.grad(lambda one: svd_matrix(one).square().sum()))
+    torch.testing.assert_close(per_map(svd.detach()), expected)
+
+
+def test_svd_matrix_keeps_its_precision_under_autocast() -> None:
+    svd = torch.randn(5, 6, generator=seeded(5))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(svd_matrix(svd), svd_matrix(svd.clone()))
+        inside = svd_matrix(svd)
+    assert torch.equal(inside, svd_matrix(svd))
+
+
+def test_svd_matrix_bad_parameters_spoil_their_own_map_only() -> None:
+    svd = torch.randn(3, 6, generator=seeded(6))
+    spoilt = svd.clone()
+    spoilt[1] = torch.tensor([NAN, INFINITY, 0.0, NAN, INFINITY, 0.0])
+    assert torch.equal(svd_matrix(spoilt)[[0, 2]], svd_matrix(svd)[[0, 2]])
+
+
+def test_probabilities_are_proportional_to_determinants() -> None:
+    matrix = torch.randn(3, 5, 2, 2, generator=seeded(12), dtype=torch.float64, requires_grad=True)
+    probabilities = determinant_probabilities(matrix, 0.0)
+    assert not probabilities.requires_grad
+    weight = torch.linalg.det(matrix.detach()).abs()
+    torch.testing.assert_close(probabilities, weight / weight.sum(-1, keepdim=True))
+
+
+def test_probabilities_of_flat_and_broken_maps() -> None:
+    matrix = 0.5 * torch.eye(2).repeat(5, 3, 1, 1)  # (5, 3, 2, 2)
+    matrix[0, 0] = torch.tensor([[1.0, 2.0], [2.0, 4.0]])
+    matrix[1] = 0
+    matrix[2, 1, 0, 0] = NAN
+    matrix[3, 1, 0, 0] = INFINITY
+    matrix[4] *= 1e15
+    probabilities = determinant_probabilities(matrix)
+    torch.testing.assert_close(probabilities[0], torch.tensor([1e-3, 0.5, 0.5]) / 1.001)
+    assert torch.equal(probabilities[1:], torch.full((4, 3), 1 / 3))
+
+
+def test_probabilities_of_both_parametrizations() -> None:
+    for singular_values in ("sigmoid", "clamp"):
+        system = IFS(3, 4, singular_values=singular_values, dtype=torch.float64, generator=seeded(13))
+        expected = determinant_probabilities(system.maps()[0])
+        torch.testing.assert_close(system.probabilities(), expected, rtol=1e-9, atol=1e-12)
+    plain = IFS(3, 4, parametrization="matrix", generator=seeded(13))
+    assert torch.equal(plain.probabilities(), determinant_probabilities(plain.matrix))
+
+
+def test_fixed_point_stays_where_it_is() -> None:
+    system = IFS(6, 3, dtype=torch.float64, generator=seeded(14))
+    matrix, offset = system.maps()
+    start = system.start()
+    assert not start.requires_grad
+    moved = (matrix[:, 0] @ start.unsqueeze(-1)).squeeze(-1) + offset[:, 0]
+    torch.testing.assert_close(moved.detach(), start)
+
+
+def test_fixed_point_of_singular_and_broken_maps() -> None:
+    matrix = torch.stack(
+        (torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), torch.eye(2) * NAN, torch.eye(2) * 0.5)
+    )
+    offset = torch.tensor([[1.0, 2.0], [3.0, 4.0], [NAN, 5.0], [1.0, INFINITY]])
+    expected = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 5.0], [1.0, 0.0]])
+    assert torch.equal(fixed_point(matrix, offset), expected)
+
+
+@pytest.mark.parametrize("singular_values", ["sigmoid", "clamp"])
+@pytest.mark.parametrize("parametrization", ["svd", "matrix"])
+def test_a_module_starts_as_the_random_systems(parametrization: str, singular_values: str) -> None:
+    system = IFS(
+        2,
+        5,
+        parametrization=parametrization,
+        singular_values=singular_values,
+        dtype=torch.float64,
+        generator=seeded(20),
+    )
+    drawn = random_systems(2, 5, generator=seeded(20), dtype=torch.float64)
+    factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
+    expected = written_out(torch.cat(factors, -1), "clamp")
+    rounded = parametrization == "svd" and singular_values == "sigmoid"
+    matrix, offset = system.maps()
+    torch.testing.assert_close(matrix, expected, rtol=0, atol=2.1e-3 if rounded else 1e-12)
+    assert torch.equal(offset, drawn.offset)
+    assert all(parameter.isfinite().all() for parameter in system.parameters())
+    expected_names = {"svd", "offset"} if parametrization == "svd" else {"matrix", "offset"}
+    assert set(dict(system.named_parameters())) == expected_names
+    assert matrix.requires_grad
+
+
+def test_latent_signs_spread_over_the_unit_interval() -> None:
+    latent = IFS(50, 10, generator=seeded(21)).svd[..., 4:].detach()
+    assert latent.abs().max() <= 1
+    assert latent.ne(0).all()
+    assert abs(latent.abs().mean().item() - 0.5) < 5 * 0.29 / math.sqrt(1000)
+
+
+def test_state_dict_round_trip() -> None:
+    one, two = IFS(2, 3, generator=seeded(22)), IFS(2, 3, generator=seeded(23))
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.maps()[0], two.maps()[0])
+    assert torch.equal(one.start(), two.start())
+
+
+def test_what_a_module_shows() -> None:
+    system = IFS(2, 3)
+    assert (system.systems, system.maps_per_system) == (2, 3)
+    assert repr(system) == (
+        "IFS(systems=2, maps=3, parametrization='svd', singular_values='sigmoid', probability_floor=0.001)"
+    )
+
+
+def chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
+    """The definition, point by point: (B, T, 2)."""
+    points = [start]
+    for step in index.long().unbind(1):
+        points.append((matrix[step] @ points[-1].unsqueeze(-1)).squeeze(-1) + offset[step])
+    return torch.stack(points[1:], 1)
+
+
+@pytest.mark.parametrize(("systems", "maps"), [(1, 3), (4, 3), (30, 10), (2, 300)])
+@pytest.mark.parametrize("dtype", [None, torch.int32, torch.int64])
+def test_concatenated_systems_equal_separate_ones(systems: int, maps: int, dtype: torch.dtype | None) -> None:
+    system = IFS(systems, maps, generator=seeded(24), dtype=torch.float64)
+    index = system.sample(2, 9, generator=seeded(25))
+    matrix, offset, joined, start = system.concatenated(index if dtype is None else index.to(dtype))
+    assert matrix.shape == (systems * maps, 2, 2)
+    assert offset.shape == (systems * maps, 2)
+    assert joined.shape == (2 * systems, 9)
+    assert start.shape == (2 * systems, 2)
+    assert joined.dtype == (torch.uint8 if systems * maps <= 256 else torch.int32)
+    together = chain(matrix, offset, joined, start).view(systems, 2, 9, 2)
+    for s in range(systems):
+        separate = chain(system.maps()[0][s], system.maps()[1][s], index[s], system.start()[s].expand(2, 2))
+        torch.testing.assert_close(together[s], separate, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(together.sum(), system.svd)
+    assert gradient.isfinite().all()
+
+
+def test_forward_renders_each_system_as_it_would_alone() -> None:
+    system = IFS(3, 4, generator=seeded(26))
+    index = system.sample(2, 50, generator=seeded(27))
+    images = system((12, 17), index=index, viewport=(-2.0, -2.0, 2.0, 2.0))
+    assert images.shape == (3, 2, 12, 17)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0
+    assert 0 < images.max() <= 1
+    for s in range(3):
+        alone = IFS(1, 4)
+        alone.load_state_dict({name: value[s : s + 1] for name, value in system.state_dict().items()})
+        image = alone((12, 17), index=index[s : s + 1], viewport=(-2.0, -2.0, 2.0, 2.0))[0]
+        torch.testing.assert_close(images[s], image, rtol=1e-4, atol=1e-5)
+    images.square().mean().backward()
+    for parameter in system.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_forward_draws_new_sequences_from_the_generator() -> None:
+    system = IFS(2, 4, generator=seeded(28))
+    images = system(16, sequences=3, points=40, generator=seeded(29))
+    assert images.shape == (2, 3, 16, 16)
+    index = system.sample(3, 40, generator=seeded(29))
+    assert torch.equal(images, system(16, index=index))
+
+
+BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
+    (lambda: svd_matrix(torch.zeros(2, 5)), ValueError, "svd_matrix: svd must have shape"),
+    (lambda: svd_matrix(torch.zeros(6), "tanh"), ValueError, "svd_matrix: singular_values must be"),
+    (lambda: determinant_probabilities(torch.eye(2)), ValueError, "matrix must have shape"),
+    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), 1.0), ValueError, "floor must be in"),
+    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), NAN), ValueError, "floor must be in"),
+    (lambda: fixed_point(torch.eye(3), torch.ones(3)), ValueError, "fixed_point: matrix must have shape"),
+    (lambda: fixed_point(torch.eye(2), torch.ones(3)), ValueError, "fixed_point: offset must have shape"),
+    (lambda: IFS(0), ValueError, "IFS: systems must be at least 1, got 0"),
+    (lambda: IFS(maps=True), TypeError, "IFS: maps must be an int, got bool"),
+    (lambda: IFS(parametrization="qr"), ValueError, "IFS: parametrization must be"),
+    (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
+    (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must be in"),
+    (lambda: IFS(probability_floor="0"), TypeError, "IFS: probability_floor must be a float"),  # type: ignore[arg-type]
+    (lambda: IFS(dtype=torch.bfloat16), TypeError, "IFS: dtype must be torch.float32"),
+    (lambda: IFS(2, 3).concatenated(torch.zeros(1, 4, 5).byte()), ValueError, "index must have shape"),
+    (lambda: IFS(2, 3).concatenated(torch.zeros(2, 4, 5)), TypeError, "index must be uint8"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), 3)), ValueError, r"in \[0, 3\), got 3 to 3"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), -1)), ValueError, r"in \[0, 3\), got -1 to -1"),
+    (lambda: IFS(1, 3).concatenated(torch.full((1, 4, 5), 2**40)), ValueError, r"in \[0, 3\)"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS, ids=itertools.count())
+def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,278 @@
+"""Reading images of every kind as targets, and writing pictures, sheets and animations."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from fractalops.errors import InputError
+from fractalops.images import comparison, contact_sheet, enlarge, read_image, save_animation, save_image
+
+
+def drawing(mode: str) -> Image.Image:
+    """A 6 x 4 (width x height) picture: black, with a white block in the upper left corner."""
+    picture = Image.new("L", (6, 4), 0)
+    picture.paste(255, (0, 0, 3, 2))
+    return picture.convert(mode)
+
+
+EXPECTED = torch.zeros(4, 6)
+EXPECTED[:2, :3] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        ("1", "png"),
+        ("L", "png"),
+        ("LA", "png"),
+        ("P", "png"),
+        ("P", "gif"),
+        ("RGB", "png"),
+        ("RGB", "webp"),
+        ("RGBA", "png"),
+        ("CMYK", "tif"),
+        ("YCbCr", "tif"),
+    ],
+)
+def test_every_mode_gives_the_same_target(tmp_path: Path, mode: str, suffix: str) -> None:
+    path = tmp_path / f"drawing.{suffix}"
+    drawing(mode).save(path, lossless=True)  # which only WebP looks at
+    target, notices = read_image(path)
+    assert target.dtype == torch.float32
+    torch.testing.assert_close(target, EXPECTED)
+    assert notices == []  # a grey picture in a colour mode is no reason for a notice
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tif"), ("I;16B", "tif")])
+def test_sixteen_bits_keep_their_scale(tmp_path: Path, mode: str, suffix: str) -> None:
+    values = numpy.array([[0, 0, 32768, 65535]], dtype=numpy.int32 if mode == "I" else numpy.uint16)
+    path = tmp_path / f"wide.{suffix}"
+    picture = Image.fromarray(values)
+    if mode == "I;16B":
+        picture = Image.frombytes("I;16B", (4, 1), values.astype(">u2").tobytes())
+    picture.save(path)
+    target, notices = read_image(path)
+    torch.testing.assert_close(target, torch.tensor([[0.0, 0.0, 32768 / 65535, 1.0]]))
+    assert notices == []
+
+
+def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(numpy.array([[0.0, 0.25, 0.5]], dtype=numpy.float32)).save(path)
+    assert read_image(path)[0].tolist() == [[0.0, 0.25, 0.5]]
+    Image.fromarray(numpy.array([[-1.0, 0.0, 3.0]], dtype=numpy.float32)).save(path)
+    target, notices = read_image(path)
+    assert target.tolist() == [[0.0, 0.25, 1.0]]
+    assert notices == ["values from -1 to 3 stretched to the range from 0 to 1"]
+    Image.fromarray(numpy.array([[0.0, numpy.nan, 1.0]], dtype=numpy.float32)).save(path)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        read_image(path)
+
+
+def test_colour_becomes_grey_with_a_notice(tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
+    target, notices = read_image(tmp_path / "red.png")
+    torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
+    assert notices == ["colour converted to grey"]
+
+
+@pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
+def test_transparent_parts_show_the_background(tmp_path: Path, background: str, seen: float) -> None:
+    picture = Image.new("RGBA", (2, 1), (128, 128, 128, 255))
+    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of colour
+    picture.save(tmp_path / "see-through.png")
+    target, notices = read_image(tmp_path / "see-through.png", background=background)
+    torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
+    assert notices[0] == f"transparent parts laid over {background}"
+    assert "colour converted to grey" not in notices
+
+
+def test_transparent_palette(tmp_path: Path) -> None:
+    picture = Image.new("P", (2, 1), 0)
+    picture.putpalette([255, 255, 255, 128, 128, 128])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "palette.png", transparency=0)
+    target, notices = read_image(tmp_path / "palette.png")
+    torch.testing.assert_close(target, torch.tensor([[0.0, 128 / 255]]))
+    assert notices == ["transparent parts laid over black"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "expected"),
+    [((100, 50), 32, (32, 16)), ((50, 100), 32, (16, 32)), ((1, 400), 32, (1, 32)), ((32, 32), 32, (32, 32))],
+)
+def test_large_images_are_scaled_down(
+    tmp_path: Path, shape: tuple[int, int], size: int, expected: tuple[int, int]
+) -> None:
+    height, width = shape
+    Image.new("L", (width, height), 100).save(tmp_path / "large.png")
+    target, notices = read_image(tmp_path / "large.png", size=size)
+    assert target.shape == expected
+    torch.testing.assert_close(target, torch.full(expected, 100 / 255))
+    scaled = f"scaled from {width} x {height} to {expected[1]} x {expected[0]} pixels"
+    assert notices == ([scaled] if shape != expected else [])
+
+
+def test_small_images_are_not_scaled_up_and_ringing_stays_in_range(tmp_path: Path) -> None:
+    drawing("L").save(tmp_path / "small.png")
+    assert read_image(tmp_path / "small.png", size=512)[0].shape == (4, 6)
+    enlarged = drawing("L").resize((60, 40), Image.Resampling.NEAREST)
+    enlarged.save(tmp_path / "edges.png")
+    target, _ = read_image(tmp_path / "edges.png", size=27)
+    assert float(target.min()) >= 0.0
+    assert float(target.max()) <= 1.0
+
+
+def test_the_cameras_rotation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    drawing("L").save(tmp_path / "turned.png", exif=exif)
+    target, _ = read_image(tmp_path / "turned.png")
+    torch.testing.assert_close(target, torch.rot90(EXPECTED, k=-1))
+
+
+def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
+    drawing("L").save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("L", (6, 4), 200)])
+    target, notices = read_image(tmp_path / "moving.gif")
+    torch.testing.assert_close(target, EXPECTED)
+    assert notices == ["2 frames: the first is used"]
+
+
+def test_invert_and_threshold(tmp_path: Path) -> None:
+    Image.fromarray(numpy.array([[0, 100, 200]], dtype=numpy.uint8)).save(tmp_path / "steps.png")
+    path = tmp_path / "steps.png"
+    torch.testing.assert_close(read_image(path, invert=True)[0], torch.tensor([[1.0, 155 / 255, 55 / 255]]))
+    assert read_image(path, threshold=0.5)[0].tolist() == [[0.0, 0.0, 1.0]]
+    assert read_image(path, threshold=0.5, invert=True)[0].tolist() == [[1.0, 1.0, 0.0]]
+    assert read_image(path, threshold=100 / 255)[0].tolist() == [[0.0, 0.0, 1.0]]  # strictly above
+
+
+def test_a_bright_page_is_noticed(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 255).save(tmp_path / "page.png")
+    assert "--invert" in read_image(tmp_path / "page.png")[1][0]
+    with pytest.raises(InputError, match=r"image must not be blank.*leave out --invert"):
+        read_image(tmp_path / "page.png", invert=True)
+
+
+def test_blank_images_are_refused_with_advice(tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 0).save(tmp_path / "night.png")
+    with pytest.raises(InputError, match="image must not be blank"):
+        read_image(tmp_path / "night.png", background="white")
+    Image.new("L", (4, 4), 100).save(tmp_path / "dim.png")
+    with pytest.raises(InputError, match=r"no pixel is brighter than the threshold 0\.9"):
+        read_image(tmp_path / "dim.png", threshold=0.9)
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "ink.png")
+    with pytest.raises(InputError, match="--background white --invert"):
+        read_image(tmp_path / "ink.png")
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not a picture")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    content = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "truncated.png").write_bytes(content[: len(content) // 2])
+    for name, reason in (
+        ("missing.png", "no such file or directory"),
+        (".", "is a directory"),
+        ("text.png/inside.png", "not a directory"),
+        ("empty.png", "the file is empty"),
+        ("text.png", "not an image in a known format"),
+        ("truncated.png", "the image is damaged"),
+    ):
+        with pytest.raises(InputError, match=reason) as raised:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_decompression_bombs_are_refused_and_large_photographs_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (100, 100), 90).save(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputError, match="too many pixels"):
+        read_image(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # between once and twice the limit Pillow only warns
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "bomb.png")[0].shape == (32, 32)
+
+
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    drawing("L").save(tmp_path / "drawing.png")
+    path = tmp_path / "drawing.png"
+    with pytest.raises(ValueError, match="read_image: size must be at least 1, got 0"):
+        read_image(path, size=0)
+    with pytest.raises(ValueError, match="read_image: background must be 'black' or 'white', got 'blue'"):
+        read_image(path, background="blue")
+    with pytest.raises(ValueError, match=r"read_image: threshold must lie in \[0, 1\), got nan"):
+        read_image(path, threshold=float("nan"))
+
+
+def test_saving_and_reading_back(tmp_path: Path) -> None:
+    image = torch.tensor([[0.0, 1.0, -3.0], [7.0, float("nan"), 128 / 255]])
+    save_image(image.requires_grad_(), tmp_path / "saved.png")
+    expected = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 128 / 255]])
+    torch.testing.assert_close(read_image(tmp_path / "saved.png")[0], expected)
+
+
+@pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.safetensors"])
+def test_unknown_suffixes_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="unknown suffix"):
+        save_image(torch.ones(2, 2), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_not_be_saved_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot save"):
+        save_image(torch.ones(2, 2), tmp_path / "picture.xbm")  # a format of black and white only
+    with pytest.raises(ValueError, match=r"save_image: image must have shape \(H, W\).*got \(1, 2, 2\)"):
+        save_image(torch.ones(1, 2, 2), tmp_path / "picture.png")
+    with pytest.raises(FileNotFoundError):
+        save_image(torch.ones(2, 2), tmp_path / "missing" / "picture.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enlarging_repeats_pixels() -> None:
+    assert enlarge(torch.tensor([[1.0, 2.0]]), 2).tolist() == [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
+
+
+def test_contact_sheet_places_every_image() -> None:
+    images = torch.arange(5.0)[:, None, None].expand(5, 2, 3)
+    sheet = contact_sheet(images, gap=1)
+    assert sheet.shape == (2 * 3 + 1, 3 * 4 + 1)  # about square: 2 rows of 3 columns
+    for position in range(5):
+        top, left = 1 + position // 3 * 3, 1 + position % 3 * 4
+        assert bool((sheet[top : top + 2, left : left + 3] == position).all())
+    assert contact_sheet(images[:1], columns=4, gap=0).shape == (2, 3)
+    with pytest.raises(ValueError, match="contact_sheet: images must have shape"):
+        contact_sheet(torch.empty(0, 2, 2))
+
+
+def test_comparison_stands_side_by_side() -> None:
+    pair = comparison(torch.ones(2, 4), torch.zeros(2, 4), wanted=8)
+    assert pair.shape == (4 + 8, 2 * (8 + 4) + 4)
+    assert bool((pair[4:8, 4:12] == 1.0).all())
+    assert bool((pair[4:8, 16:24] == 0.0).all())
+    with pytest.raises(ValueError, match="comparison: reconstruction must have the target's shape"):
+        comparison(torch.ones(2, 4), torch.ones(4, 2))
+
+
+def test_the_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
+    save_animation([torch.full((4, 4), level) for level in (0.0, 0.5, 1.0)], tmp_path / "moving.gif")
+    with Image.open(tmp_path / "moving.gif") as animation:
+        durations = []
+        for frame in range(animation.n_frames):
+            animation.seek(frame)
+            durations.append(animation.info["duration"])
+    assert durations == [120, 120, 2000]
+    with pytest.raises(ValueError, match="save_animation: frames must not be empty"):
+        save_animation([], tmp_path / "none.gif")
+    assert not (tmp_path / "none.gif").exists()

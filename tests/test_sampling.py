@@ -1,0 +1,156 @@
+"""Random systems and random index sequences."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from fractalops.sampling import random_systems, sample_index
+
+NAN, INFINITY = math.nan, math.inf
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("maps", [1, 2, 3, 10, 20])
+def test_random_singular_values_keep_their_sum_and_bounds(maps: int) -> None:
+    values = random_systems(500, maps, generator=seeded(7), dtype=torch.float64).singular_values
+    assert values.shape == (500, maps, 2)
+    first, second = values.unbind(-1)
+    assert (second >= 0).all()
+    assert (second <= first + 1e-12).all()
+    assert (first <= 1).all()
+    total = (first + 2 * second).sum(-1)
+    low, high = (5 + maps) / 2, (6 + maps) / 2
+    if maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
+        torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
+    else:
+        assert (total >= low - 1e-9).all()
+        assert (total <= high + 1e-9).all()
+        assert total.min() < low + 0.05
+        assert total.max() > high - 0.05
+
+
+@pytest.mark.parametrize(("maps", "total"), [(1, 1.5), (2, 0.0), (3, 9.0), (10, 4), (20, 31.7)])
+def test_random_singular_values_add_up_to_sigma_factor(maps: int, total: float) -> None:
+    drawn = random_systems(200, maps, sigma_factor=total, generator=seeded(8), dtype=torch.float64)
+    first, second = drawn.singular_values.unbind(-1)
+    assert (second >= 0).all()
+    assert (second <= first + 1e-12).all()
+    assert (first <= 1).all()
+    torch.testing.assert_close((first + 2 * second).sum(-1), torch.full((200,), float(total)).double())
+
+
+def test_random_rotations_reflections_and_offsets() -> None:
+    drawn = random_systems(300, 10, generator=seeded(9))
+    for angle in (drawn.theta, drawn.phi):
+        assert angle.shape == (300, 10)
+        assert angle.dtype == torch.float32
+        assert angle.abs().max() <= math.pi
+        assert angle.min() < -3.1
+        assert angle.max() > 3.1
+        assert abs(angle.mean().item()) < 5 * math.pi / math.sqrt(3 * 3000)
+    assert drawn.reflection.abs().eq(1).all()
+    assert abs(drawn.reflection.mean().item()) < 5 / math.sqrt(6000)
+    assert drawn.offset.shape == (300, 10, 2)
+    assert drawn.offset.abs().max() <= 1
+    assert abs(drawn.offset.mean().item()) < 5 / math.sqrt(3 * 6000)
+
+
+def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> None:
+    one, two = (random_systems(3, 4, generator=seeded(10), dtype=torch.float64) for _ in range(2))
+    single = random_systems(3, 4, generator=seeded(10))
+    other = random_systems(3, 4, generator=seeded(11), dtype=torch.float64)
+    for a, b, c, d in zip(one, two, single, other, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a.float(), c)
+        assert not torch.equal(a, d)
+
+
+@pytest.mark.parametrize("maps", [1, 2, 3, 10, 100, 256, 257, 1000])
+def test_sampled_frequencies_are_the_probabilities(maps: int) -> None:
+    weights = torch.rand(2, maps, generator=seeded(15), dtype=torch.float64) + 0.05
+    index = sample_index(weights, 100, 2000, seeded(16))
+    assert index.shape == (2, 100, 2000)
+    assert index.dtype == (torch.uint8 if maps <= 256 else torch.int32)
+    expected = 200_000 * weights / weights.sum(-1, keepdim=True)
+    for s in range(2):
+        count = index[s].flatten().long().bincount(minlength=maps)
+        assert len(count) == maps
+        chi_square = ((count - expected[s]).square() / expected[s]).sum().item()
+        freedom = maps - 1  # mean and half the variance of a chi-square variable
+        assert chi_square <= freedom + 5 * math.sqrt(2 * freedom) + 1e-9
+
+
+def test_sampled_neighbours_are_independent() -> None:
+    weights = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+    index = sample_index(weights, 1, 200_001, seeded(17))[0, 0].long()
+    count = (3 * index[:-1] + index[1:]).bincount(minlength=9)
+    expected = 200_000 * torch.outer(weights[0], weights[0]).flatten()
+    assert ((count - expected).square() / expected).sum().item() < 8 + 5 * 4
+
+
+@pytest.mark.parametrize(
+    "weights", [[0.0, 1.0, 0.0], [1.0, 0.0], [0.0, 0.2, 0.3, 0.0, 0.5, 0.0], [1e-300, 0.0]]
+)
+def test_maps_without_probability_are_never_drawn(weights: list[float]) -> None:
+    index = sample_index(torch.tensor([weights], dtype=torch.float64), 10, 5000, seeded(18))
+    assert set(index.flatten().tolist()) == {n for n, weight in enumerate(weights) if weight > 0}
+
+
+def test_the_largest_uniform_draw_stays_in_range() -> None:
+    for dtype, counts in ((torch.float32, range(1, 257)), (torch.float64, range(257, 2**15 + 1))):
+        maps = torch.tensor(list(counts))
+        largest = 1 - torch.finfo(dtype).eps / 2
+        assert (torch.full((len(maps),), largest, dtype=dtype) * maps < maps).all()
+
+
+def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbours() -> None:
+    weights = torch.rand(3, 7, generator=seeded(19))
+    assert torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(1)))
+    assert not torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(2)))
+    together = sample_index(weights, 5, 11, [seeded(s) for s in range(3)])
+    for s in range(3):
+        assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 11, seeded(s))[0])
+    shared, state = sample_index(weights, 5, 11, seeded(3)), seeded(3)
+    for s in range(3):
+        assert torch.equal(shared[s], sample_index(weights[s : s + 1], 5, 11, state)[0])
+
+
+def test_sampling_no_sequences() -> None:
+    assert sample_index(torch.ones(2, 3), 0, 4).shape == (2, 0, 4)
+
+
+WEIGHTS = torch.ones(2, 3)
+BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
+    (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
+    (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
+    (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must be in"),
+    (lambda: random_systems(1, 2, sigma_factor=NAN), ValueError, "sigma_factor must be in"),
+    (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a float"),  # type: ignore[arg-type]
+    (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
+    (lambda: sample_index(torch.ones(3), 1, 1), ValueError, "probabilities must have shape"),
+    (lambda: sample_index(torch.ones(0, 3), 1, 1), ValueError, "probabilities must have shape"),
+    (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "must be a floating-point tensor"),
+    (lambda: sample_index(-WEIGHTS, 1, 1), ValueError, "must be finite, non-negative"),
+    (lambda: sample_index(0 * WEIGHTS, 1, 1), ValueError, "not all zero"),
+    (lambda: sample_index(NAN * WEIGHTS, 1, 1), ValueError, "must be finite"),
+    (lambda: sample_index(INFINITY * WEIGHTS, 1, 1), ValueError, "must be finite"),
+    (lambda: sample_index(WEIGHTS, -1, 1), ValueError, "sequences must be at least 0, got -1"),
+    (lambda: sample_index(WEIGHTS, 1, 0), ValueError, "points must be at least 1, got 0"),
+    (lambda: sample_index(WEIGHTS, 1, 2.0), TypeError, "points must be an int, got float"),  # type: ignore[arg-type]
+    (lambda: sample_index(WEIGHTS, 1, 1, [seeded(0)]), ValueError, "one for each of 2 systems, got 1"),
+    (lambda: sample_index(WEIGHTS, 1, 1, 7), TypeError, "generator must be a torch.Generator"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS, ids=itertools.count())
+def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
