@@ -1,7 +1,7 @@
 """Builds fractalops and, where a C++ compiler is found, its native library.
 
-The native library is a plain shared library on LibTorch's stable ABI: it holds no Python symbols, so one build serves every
-Python and every torch from 2.11 on. FRACTALOPS_BUILD chooses what is built:
+The native library is a plain shared library on LibTorch's stable ABI: it holds no Python symbols, so one build serves
+every Python and every torch from 2.11 on. FRACTALOPS_BUILD chooses what is built:
 
 - unset: the CPU library where a C++ compiler and torch are found, else the pure-PyTorch package;
 - `cpu`: the CPU library, or the build fails;
@@ -25,7 +25,8 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-SOURCES = {"cpu": ["csrc/cpu/affine_chain.cpp", "csrc/cpu/rbf_rasterize.cpp"]}
+OPS = ("affine_chain", "rbf_rasterize", "search_cumulative", "svd_matrix")
+SOURCES = {"cpu": [f"csrc/cpu/{op}.cpp" for op in OPS]}
 # Release flags; -fno-math-errno and -fno-trapping-math free the vectoriser and change no result.
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi -g0"
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11
@@ -82,7 +83,8 @@ def chosen_libraries() -> list[str]:
 def ninja_file(name: str, output: Path, folder: Path) -> str:
     """The text of the build file of one library."""
     compiler, torch = find_compiler(), torch_folder()
-    assert compiler is not None and torch is not None
+    if compiler is None or torch is None:
+        raise BuildError(f"the {name} library can't be built: {missing_for_cpu()}")
     include, libraries = torch / "include", torch / "lib"
     quoted = shlex.join(compiler)
     lines = [

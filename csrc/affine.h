@@ -11,8 +11,7 @@ namespace fractalops {
 
 // point <- matrix point + offset, the chain's recurrence (paper, equation 3).
 template <typename T, int D>
-FRACTALOPS_HOST_DEVICE void affine_step(const T* matrix /* (D, D) */, const T* offset /* (D) */,
-                                        T (&point)[D]) {
+FRACTALOPS_HOST_DEVICE void affine_step(const T* matrix /* (D, D) */, const T* offset /* (D) */, T (&point)[D]) {
   T next[D];
   for (int i = 0; i < D; ++i) {
     next[i] = offset[i];

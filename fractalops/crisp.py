@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from fractalops.ifs import IFS, Viewport, sample_index
+from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
+from fractalops.rendering import Viewport
+from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
 _POINTS_AT_ONCE = 1_000_000  # bounds the memory, whatever number of points is asked for
@@ -51,9 +53,7 @@ def crisp_images(
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
         probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)
         images = [
-            _tone(
-                _density(matrix[s], offset[s], probabilities[s], start[s], size, points, viewport, generator)
-            )
+            _tone(_density(matrix[s], offset[s], probabilities[s], start[s], size, points, viewport, generator))
             for s in range(matrix.shape[0])
         ]
     return torch.stack(images)

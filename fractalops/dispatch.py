@@ -12,7 +12,9 @@ import torch
 
 from fractalops.errors import BackendError
 
-OPS = ("affine_chain", "rbf_rasterize")
+OPS = ("affine_chain", "rbf_rasterize", "search_cumulative", "svd_matrix")
+# Their PyTorch form is what runs on a GPU too: tiny tensors, or one call that torch does well.
+REFERENCE_ON_GPU = ("search_cumulative", "svd_matrix")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 
@@ -53,21 +55,24 @@ def _missing(op: str, device: str) -> tuple[str, str]:
             return "the native CPU library was not built", _REBUILD
         return f"the native CPU library can't be loaded ({_cpu_error})", _REBUILD
     if device == "cuda":
-        return "this version has no native kernels for NVIDIA GPUs", "move the tensors to the CPU for native speed"
+        return (
+            "this version has no native kernels for NVIDIA GPUs",
+            "move the tensors to the CPU for native speed",
+        )
     return f"there are no native kernels for {device} devices", "move the tensors to the CPU for native speed"
 
 
 def choose(op: str, device: torch.device, backend: str | None) -> str:
-    """The backend that `op` takes for tensors on `device`: `backend`, else FRACTALOPS_BACKEND, else native if it can run.
+    """The backend that `op` takes on `device`: `backend`, else FRACTALOPS_BACKEND, else native where it can run.
 
-    Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each op and
-    kind of device when the reference has to stand in.
+    Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each
+    op and kind of device when the reference has to stand in.
     """
     wanted = _forced if backend is None else backend
     if wanted is not None and wanted not in BACKENDS:
         source = "FRACTALOPS_BACKEND" if backend is None else "backend"
         raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {wanted!r}")
-    if wanted == "reference" or device.type == "meta":
+    if wanted == "reference" or device.type == "meta" or (op in REFERENCE_ON_GPU and device.type != "cpu"):
         return "reference"
     reason, remedy = _missing(op, device.type)
     if not reason:
@@ -86,6 +91,8 @@ def backends() -> list[BackendStatus]:
     for op in OPS:
         for device in DEVICES:
             reason, remedy = _missing(op, device)
+            if op in REFERENCE_ON_GPU and device != "cpu":
+                reason, remedy = "PyTorch does it as well as a kernel would", ""
             if _forced == "reference":
                 reason, remedy = "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND"
             rows.append(BackendStatus(op, device, "reference" if reason else "native", reason, remedy))
@@ -101,7 +108,7 @@ def installed_version() -> str:
 
 
 def report() -> str:
-    """The text of `fractalops info`: versions, what is built, which backend each op takes where, what mends the rest."""
+    """The text of `fractalops info`: versions, what is built, which backend each op takes, and what mends the rest."""
     built = "built and loaded" if _cpu_error is None else _missing(OPS[0], "cpu")[0]
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     lines = [
@@ -112,11 +119,11 @@ def report() -> str:
         "native GPU kernels: none in this version",
         f"FRACTALOPS_BACKEND: {_forced or 'not set'}",
         "",
-        f"{'op':<15}{'device':<8}{'backend':<11}why",
+        f"{'op':<19}{'device':<8}{'backend':<11}why",
     ]
     remedies = []
     for row in backends():
-        lines.append(f"{row.op:<15}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
+        lines.append(f"{row.op:<19}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
         if row.remedy and row.remedy not in remedies:
             remedies.append(row.remedy)
     if remedies:

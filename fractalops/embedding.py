@@ -35,15 +35,9 @@ class FractalEmbedding(nn.Module):
         if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
             raise ValueError(f"from_maps: matrix must have shape (N, 2, 2), got {tuple(matrix.shape)}")
         if offset.shape != matrix.shape[:2]:
-            raise ValueError(
-                f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}"
-            )
-        layer = cls(
-            len(matrix), dtype=matrix.dtype, generator=torch.Generator()
-        )  # leaves the global generator alone
-        layer.matrix_columns = nn.Parameter(
-            matrix.detach().flatten(1).t().clone(memory_format=torch.contiguous_format)
-        )
+            raise ValueError(f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}")
+        layer = cls(len(matrix), dtype=matrix.dtype, generator=torch.Generator())  # leaves the global generator alone
+        layer.matrix_columns = nn.Parameter(matrix.detach().flatten(1).t().clone(memory_format=torch.contiguous_format))
         layer.offset_columns = nn.Parameter(offset.detach().t().clone(memory_format=torch.contiguous_format))
         return layer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` with the same suffix; on success it is renamed to `path`, on an error removed.
+    """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
 
     Raises `FileNotFoundError` when the folder of `path` does not exist.
     """

@@ -10,15 +10,16 @@ from fractalops.affine_maps import (
     determinant_probabilities,
     fixed_point,
     squash,
-    svd_matrix,
     with_floor,
 )
+from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.rendering import Viewport, render
 from fractalops.sampling import (
     Generators,
     RandomSystems,
     check_floating,
     check_integer,
+    draw_index,
     random_systems,
     sample_index,
 )
@@ -130,7 +131,7 @@ class IFS(nn.Module):
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
         """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
-        return sample_index(self.probabilities(), sequences, points, generator)
+        return draw_index(self.probabilities(), sequences, points, generator)
 
     def start(self) -> Tensor:
         """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor
@@ -152,11 +153,9 @@ class IFS(nn.Module):
         if index.dtype not in (torch.uint8, torch.int32, torch.int64):
             raise TypeError(f"IFS.concatenated: index must be uint8, int32 or int64, got {index.dtype}")
         if index.dim() != 3 or index.shape[0] != systems:
-            raise ValueError(
-                f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}"
-            )
+            raise ValueError(f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}")
         # Checked here, not left to the op: an index past one system's maps would reach the next system's.
-        if systems > 1 and index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
+        if index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
             least, most = (int(bound) for bound in index.aminmax())
             if least < 0 or most >= maps:
                 raise ValueError(f"IFS.concatenated: index must be in [0, {maps}), got {least} to {most}")
@@ -188,8 +187,7 @@ class IFS(nn.Module):
         cutoff: float | None = 1e-6,
         backend: str | None = None,
     ) -> Tensor:
-        """Images (S, K, H, W) of all systems, from new sequences, or from `index` (S, K, T) where it is
-        given.
+        """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
         `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
         """

@@ -54,9 +54,7 @@ def read_image(
     if threshold is not None:
         target = (target > threshold).to(torch.float32)
     if not bool((target > 0.0).any()):
-        raise InputError(
-            f"cannot use {path}: image must not be blank, {_why_blank(background, invert, threshold)}"
-        )
+        raise InputError(f"cannot use {path}: image must not be blank, {_why_blank(background, invert, threshold)}")
     if not invert and float(target.mean()) > 0.5:
         notices.append("mostly bright; if the shape is dark on a bright page, use --invert")
     return target, notices
@@ -77,9 +75,7 @@ def _open(path: Path, notices: list[str]) -> Image.Image:
         raise InputError(f"cannot read {path}: {what}") from None
     except Image.DecompressionBombError:
         raise InputError(f"cannot read {path}: it has too many pixels") from None
-    except (
-        Exception
-    ) as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
+    except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
         if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
             raise InputError(f"cannot read {path}: {error.strerror.lower()}") from None
         raise InputError(f"cannot read {path}: the image is damaged ({_one_line(error)})") from error
@@ -176,9 +172,7 @@ def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -
     Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap).
     """
     if images.ndim != 3 or images.shape[0] == 0:
-        raise ValueError(
-            f"contact_sheet: images must have shape (S, H, W) with S >= 1, got {tuple(images.shape)}"
-        )
+        raise ValueError(f"contact_sheet: images must have shape (S, H, W) with S >= 1, got {tuple(images.shape)}")
     count, height, width = images.shape
     columns = min(columns or math.isqrt(count - 1) + 1, count)
     rows = -(-count // columns)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fractalops.affine_maps import fixed_point
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.checks import check_tensor, shape_error
+from fractalops.ops.checks import check_floating, check_tensor, shape_error
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
 Viewport = tuple[float, float, float, float] | Literal["fit"]
@@ -33,7 +33,9 @@ def check_viewport(function: str, viewport: Viewport) -> None:
         )
 
 
-def _scale_and_shift(size: tuple[int, int], viewport: tuple[float, float, float, float]) -> tuple[list[float], list[float]]:
+def _scale_and_shift(
+    size: tuple[int, int], viewport: tuple[float, float, float, float]
+) -> tuple[list[float], list[float]]:
     """`s` and `o` of `u = s v + o`, which takes the viewport's corners to the centres of the corner pixels."""
     x_min, y_min, x_max, y_max = viewport
     scale = [(size[0] - 1) / (x_max - x_min), (size[1] - 1) / (y_max - y_min)]
@@ -41,12 +43,16 @@ def _scale_and_shift(size: tuple[int, int], viewport: tuple[float, float, float,
 
 
 def fold_viewport(
-    matrix: Tensor, offset: Tensor, start: Tensor, size: tuple[int, int], viewport: tuple[float, float, float, float]
+    matrix: Tensor,
+    offset: Tensor,
+    start: Tensor,
+    size: tuple[int, int],
+    viewport: tuple[float, float, float, float],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same systems in pixel coordinates, so that no pass over the points is needed.
 
-    `A' = S A S^-1`, `b' = S b + o - A' o`, `u_0 = S v_0 + o`: matrix (N, 2, 2), offset (N, 2), start (..., 2) -> the same
-    shapes. Both sides of `size` must be above 1, or S has no inverse.
+    `A' = S A S^-1`, `b' = S b + o - A' o`, `u_0 = S v_0 + o`: matrix (N, 2, 2), offset (N, 2), start (..., 2) -> the
+    same shapes. Both sides of `size` must be above 1, or S has no inverse.
     """
     scale, shift = _scale_and_shift(size, viewport)
     s, o = matrix.new_tensor(scale), matrix.new_tensor(shift)  # (2,), (2,)
@@ -58,7 +64,7 @@ def fold_viewport(
 def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Each image's own (detached) bounding box, stretched over its pixels: (B, T, 2) -> (B, T, 2)."""
     with torch.no_grad():
-        finite = points.isfinite()
+        finite = points.isfinite().all(dim=2, keepdim=True)  # (B, T, 1): the others are not drawn
         low = torch.where(finite, points, math.inf).amin(dim=1, keepdim=True)  # (B, 1, 2)
         high = torch.where(finite, points, -math.inf).amax(dim=1, keepdim=True)  # (B, 1, 2)
         last = points.new_tensor([size[0] - 1, size[1] - 1])
@@ -91,8 +97,8 @@ def render(
         size: the images' side, or (height, width), in pixels.
         start: (B, 2) or (2,), where the sequences start; None is the (detached) fixed point of map 0. Systems that are
             concatenated need starts of their own: see `IFS.concatenated`.
-        viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the centres
-            of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
+        viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the
+            centres of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
         bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         clamp: limit the image to [0, 1] (paper section 4.3).
@@ -100,8 +106,8 @@ def render(
         backend: `"native"` or `"reference"` for both ops; None chooses by device.
 
     Returns:
-        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in matrix, offset, start, bandwidth and
-        weight.
+        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in matrix, offset, start,
+        bandwidth and weight.
 
     Raises:
         ValueError: for a wrong shape, device, range, viewport or backend, and for an index out of range on the CPU.
@@ -109,14 +115,22 @@ def render(
         BackendError: where the backend asked for can't run.
     """
     check_tensor("render", matrix=matrix, offset=offset, index=index)
-    if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
-        raise shape_error("render", "matrix", "(N, 2, 2)", matrix)
+    check_floating("render", "reference", matrix=matrix, offset=offset)  # the ops ask for what their backends can do
+    if matrix.dim() != 3 or matrix.shape[1:] != (2, 2) or len(matrix) == 0:
+        raise shape_error("render", "matrix", "(N, 2, 2) with N >= 1", matrix)
     if offset.shape != matrix.shape[:2]:
         raise shape_error("render", "offset", f"({matrix.shape[0]}, 2)", offset)
+    if index.dim() != 2:
+        raise shape_error("render", "index", "(B, T)", index)
     sides = check_size("render", size)
     check_viewport("render", viewport)
     if start is None:
         start = fixed_point(matrix[0], offset[0])  # (2,)
+    # Checked here, not left to the op: folding the viewport would broadcast and promote what doesn't fit.
+    check_tensor("render", start=start)
+    check_floating("render", "reference", matrix=matrix, start=start)
+    if start.shape not in ((2,), (len(index), 2)):
+        raise shape_error("render", "start", f"({len(index)}, 2) or (2,)", start)
     if viewport == "fit":
         points = _fit_points(affine_chain(matrix, offset, index, start, backend=backend), sides)  # (B, T, 2)
     elif min(sides) == 1:

@@ -9,6 +9,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from fractalops.ops.search_cumulative import search_cumulative
+
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
 # How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
@@ -72,9 +74,7 @@ def random_systems(
     if sigma_factor is None:
         total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
     elif not isinstance(sigma_factor, int | float) or isinstance(sigma_factor, bool):
-        raise TypeError(
-            f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}"
-        )
+        raise TypeError(f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}")
     elif not 0 <= sigma_factor <= 3 * maps:
         raise ValueError(f"random_systems: sigma_factor must be in [0, {3 * maps}], got {sigma_factor}")
     else:
@@ -116,41 +116,42 @@ def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
 def sample_index(probabilities: Tensor, sequences: int, points: int, generator: Generators = None) -> Tensor:
     """Draw independent map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
 
-    uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map
-    of probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one
-    after another, or a sequence of S, one a system, so that a system's draws don't depend on its neighbours.
+    uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
+    probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one after
+    another, or a sequence of S, one a system, so that a system's draws don't depend on its neighbours.
 
-    On the CPU the draws use Walker's alias method, which costs the same for any N; elsewhere a binary search
-    in the cumulative probabilities, which never waits for the device. Raises `ValueError` for wrong shapes
-    and (on the CPU, where looking is free) for negative, non-finite or all-zero probabilities; `TypeError`
-    for wrong types.
+    Raises `ValueError` for wrong shapes and (on the CPU, where looking is free) for negative, non-finite or all-zero
+    probabilities; `TypeError` for wrong types.
     """
     if not isinstance(probabilities, Tensor) or not probabilities.is_floating_point():
-        raise TypeError(
-            f"sample_index: probabilities must be a floating-point tensor, got {_kind(probabilities)}"
-        )
+        raise TypeError(f"sample_index: probabilities must be a floating-point tensor, got {_kind(probabilities)}")
     if probabilities.dim() != 2 or 0 in probabilities.shape:
         shape = tuple(probabilities.shape)
         raise ValueError(f"sample_index: probabilities must have shape (S, N) with S, N >= 1, got {shape}")
+    if probabilities.device.type == "cpu":
+        total = probabilities.detach().sum(1)  # (S,)
+        if not bool(((total > 0) & (total < math.inf)).all() & (probabilities >= 0).all()):
+            shown = probabilities.flatten()[:8].tolist()
+            raise ValueError(f"sample_index: probabilities must be finite, non-negative and not all zero, got {shown}")
+    return draw_index(probabilities, sequences, points, generator)
+
+
+def draw_index(probabilities: Tensor, sequences: int, points: int, generator: Generators) -> Tensor:
+    """`sample_index` for probabilities that are known to be right."""
     check_integer("sample_index", "sequences", sequences, 0)
     check_integer("sample_index", "points", points, 1)
     systems, maps = probabilities.shape
-    generators = _one_each(generator, systems)
-    dtype = torch.uint8 if maps <= 256 else torch.int32
+    # With many maps a probability would be only some hundreds of float32's 2^24 steps.
+    dtype = torch.float32 if maps <= 256 else torch.float64
+    sums = probabilities.detach().double().cumsum(1)  # (S, N)
+    cumulative = (sums[:, :-1] / sums[:, -1:]).to(dtype)  # (S, N - 1)
     count = sequences * points
-    if probabilities.device.type == "cpu":
-        tables = (_alias_table(row) for row in probabilities.detach().tolist())
-        drawn = [_draw(table, count, dtype, each) for table, each in zip(tables, generators, strict=True)]
-        index = torch.stack(drawn) if systems > 1 else drawn[0]  # (S, K T)
-    else:
-        device = probabilities.device
-        inner = probabilities.detach().double()
-        cumulative = (inner.cumsum(1) / inner.sum(1, keepdim=True))[:, :-1].float().contiguous()  # (S, N - 1)
-        uniform = torch.stack(
-            [torch.rand(count, generator=each, device=device) for each in generators]
-        )  # (S, K T)
-        index = torch.searchsorted(cumulative, uniform, right=True, out_int32=True).to(dtype)
-    return index.view(systems, sequences, points)
+    drawn = [
+        torch.rand(1, count, generator=each, device=probabilities.device, dtype=dtype)
+        for each in _one_each(generator, systems)
+    ]
+    uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
+    return search_cumulative(cumulative, uniform).view(systems, sequences, points)
 
 
 def _kind(value: object) -> str:
@@ -160,52 +161,10 @@ def _kind(value: object) -> str:
 def _one_each(generator: Generators, systems: int) -> Sequence[torch.Generator | None]:
     if generator is None or isinstance(generator, torch.Generator):
         return [generator] * systems
-    if not isinstance(generator, Sequence) or not all(
-        isinstance(each, torch.Generator) for each in generator
-    ):
+    if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
         raise TypeError(
             f"sample_index: generator must be a torch.Generator or a sequence, got {type(generator).__name__}"
         )
     if len(generator) != systems:
-        raise ValueError(
-            f"sample_index: generator must hold one for each of {systems} systems, got {len(generator)}"
-        )
+        raise ValueError(f"sample_index: generator must hold one for each of {systems} systems, got {len(generator)}")
     return generator
-
-
-def _alias_table(weights: list[float]) -> tuple[list[float], list[int]]:
-    """Walker's alias table (Vose 1991): in cell n = [n, n + 1) of a uniform draw from [0, N), what lies below
-    the threshold n + share is map n, the rest is the alias of n."""
-    count, total = len(weights), sum(weights)
-    if min(weights) < 0 or not 0 < total < math.inf:
-        raise ValueError(
-            f"sample_index: probabilities must be finite, non-negative and not all zero, got {weights[:8]}"
-        )
-    share = [weight / total * count for weight in weights]
-    threshold = [n + 1.0 for n in range(count)]
-    alias = list(range(count))
-    small = [n for n in range(count) if share[n] < 1]
-    large = [n for n in range(count) if share[n] >= 1]
-    while small and large:
-        short, giver = small.pop(), large[-1]
-        threshold[short] = short + share[short]
-        alias[short] = giver
-        share[giver] -= 1 - share[short]
-        if share[giver] < 1:
-            small.append(large.pop())
-    return threshold, alias
-
-
-def _draw(
-    table: tuple[list[float], list[int]], count: int, dtype: torch.dtype, generator: torch.Generator | None
-) -> Tensor:
-    threshold, alias = table
-    maps = len(alias)
-    # The largest float32 below 1, times N, is nearer to the float32 below N than to N: truncation gives at
-    # most N - 1. With many maps a probability would be only some hundreds of float32's 2^24 steps.
-    precision = torch.float32 if maps <= 256 else torch.float64
-    uniform = torch.rand(count, generator=generator, dtype=precision).mul_(maps)  # (K T,) in [0, N)
-    cell = uniform.to(torch.int32)  # (K T,)
-    aliased = uniform >= torch.tensor(threshold, dtype=precision).index_select(0, cell)  # (K T,)
-    cell.add_(aliased, alpha=maps)
-    return torch.tensor([*range(maps), *alias], dtype=dtype).index_select(0, cell)  # (K T,)

@@ -31,9 +31,7 @@ class ChainCase:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """matrix (N, D, D), contractions; offset (N, D); index (B, T), naming the last map; start (B, D)."""
         generator = torch.Generator().manual_seed(0)
-        matrix = torch.randn(
-            self.maps, self.dimensions, self.dimensions, generator=generator, dtype=torch.float64
-        )
+        matrix = torch.randn(self.maps, self.dimensions, self.dimensions, generator=generator, dtype=torch.float64)
         matrix *= 0.9 / torch.linalg.matrix_norm(matrix, 2)[:, None, None]
         offset = torch.randn(self.maps, self.dimensions, generator=generator, dtype=torch.float64)
         index = torch.randint(self.maps, (self.batch, self.points), generator=generator)
@@ -178,9 +176,7 @@ def value_and_gradients(
     `upstream` is the value's own gradient; None draws it with a fixed seed.
     """
     inputs = [tensor if tensor is None else tensor.detach() for tensor in inputs]
-    leaves = [
-        tensor.requires_grad_() for tensor in inputs if tensor is not None and tensor.is_floating_point()
-    ]
+    leaves = [tensor.requires_grad_() for tensor in inputs if tensor is not None and tensor.is_floating_point()]
     value = function(*inputs)
     if upstream is None:
         generator = torch.Generator().manual_seed(1)

@@ -30,9 +30,7 @@ def native() -> str:
     import fractalops
 
     one = torch.ones(1, 1, 2)
-    fractalops.affine_chain(
-        torch.eye(2)[None], one[0], torch.zeros(1, 1, dtype=torch.uint8), one[0], backend="native"
-    )
+    fractalops.affine_chain(torch.eye(2)[None], one[0], torch.zeros(1, 1, dtype=torch.uint8), one[0], backend="native")
     return "native"
 
 

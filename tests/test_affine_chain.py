@@ -52,9 +52,7 @@ def test_maps_compose_in_the_order_of_the_index(backend: str) -> None:
     turn_and_stretch = torch.tensor([[[0.0, -1.0], [1.0, 0.0]], [[2.0, 0.0], [0.0, 3.0]]])
     offset = torch.tensor([[1.0, 0.0], [0.0, 5.0]])
     index = torch.tensor([[0, 1], [1, 0]])
-    points = fractalops.affine_chain(
-        turn_and_stretch, offset, index, torch.tensor([1.0, 2.0]), backend=backend
-    )
+    points = fractalops.affine_chain(turn_and_stretch, offset, index, torch.tensor([1.0, 2.0]), backend=backend)
     assert points.tolist() == [[[-1.0, 1.0], [-2.0, 8.0]], [[2.0, 11.0], [-10.0, 2.0]]]
 
 
@@ -62,9 +60,7 @@ def test_one_start_serves_every_sequence(backend: str) -> None:
     matrix, offset, index, start = SMALL.inputs()
     function = chain(backend)
     value, gradients = value_and_gradients(function, (matrix, offset, index, start[0]))
-    expected, expected_gradients = value_and_gradients(
-        function, (matrix, offset, index, start[:1].repeat(5, 1))
-    )
+    expected, expected_gradients = value_and_gradients(function, (matrix, offset, index, start[:1].repeat(5, 1)))
     assert_same_bits(value, expected)
     assert_matches(gradients[0], expected_gradients[0])
     assert_matches(gradients[2], expected_gradients[2].sum(dim=0))
@@ -158,9 +154,7 @@ def test_a_bad_sequence_leaves_the_others_alone(where: str, bad: float, backend:
     index = index % 2
     index[9] += 2
     upstream = torch.randn(10, 7, 2, dtype=torch.float64)
-    expected, expected_gradients = value_and_gradients(
-        chain(backend), (matrix, offset, index, start), upstream
-    )
+    expected, expected_gradients = value_and_gradients(chain(backend), (matrix, offset, index, start), upstream)
     {"start": start[9], "upstream": upstream[9, 3], "matrix": matrix[3]}[where].fill_(bad)
     value, gradients = value_and_gradients(chain(backend), (matrix, offset, index, start), upstream)
     assert not all(gradient.isfinite().all() for gradient in gradients)

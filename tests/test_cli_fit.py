@@ -243,15 +243,11 @@ def test_an_interruption_saves_what_was_learned(
     assert report["steps"] == 2
     assert len((tmp_path / "out" / "disc" / "loss.csv").read_text().splitlines()) == 1 + 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
-    assert line.startswith(
-        f"fractalops fit: interrupted; {tmp_path / 'out' / 'disc'} has what was learned in 2 of 3"
-    )
+    assert line.startswith(f"fractalops fit: interrupted; {tmp_path / 'out' / 'disc'} has what was learned in 2 of 3")
     assert line.endswith(f"not learned: {second}, {third}")
 
 
-def test_a_real_ctrl_c_while_learning(
-    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patched:
         steps = 0
 

@@ -52,9 +52,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_losses_of_several_systems_are_refused(tmp_path: Path) -> None:
     for function in (loss_table, loss_curve):
-        with pytest.raises(
-            ValueError, match=rf"{function.__name__}: losses must have shape \(P,\), got \(3, 2\)"
-        ):
+        with pytest.raises(ValueError, match=rf"{function.__name__}: losses must have shape \(P,\), got \(3, 2\)"):
             function(torch.ones(3, 2), tmp_path / "loss.png")
 
 
@@ -72,9 +70,7 @@ def right_triangle() -> IFS:
 
 def test_a_crisp_picture_shows_the_attractor_where_the_viewport_puts_it() -> None:
     generator = torch.Generator().manual_seed(0)
-    picture = crisp_images(
-        right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator
-    )[0]
+    picture = crisp_images(right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator)[0]
     assert picture.shape == (65, 129)
     assert float(picture.min()) >= 0.0
     assert float(picture.max()) <= 1.0

@@ -35,9 +35,7 @@ def test_translation_by_whole_pixels_moves_the_image(
     # rounding to even would choose another window after a translation by an odd number of pixels.
     points = ((random((2, 30, 2), seed) * 20 * 64).floor() + 0.5) / 64
     image = fractalops.rbf_rasterize(points, (20, 20), bandwidth=bandwidth, backend=backend)
-    moved = fractalops.rbf_rasterize(
-        points + torch.tensor(shift), (20, 20), bandwidth=bandwidth, backend=backend
-    )
+    moved = fractalops.rbf_rasterize(points + torch.tensor(shift), (20, 20), bandwidth=bandwidth, backend=backend)
     down, right = shift
     rows, columns = 20 - abs(down), 20 - abs(right)
     assert_matches(
@@ -47,23 +45,15 @@ def test_translation_by_whole_pixels_moves_the_image(
 
 
 @pytest.mark.usefixtures("native")
-@given(
-    seed=seeds, batch=batches, points=lengths, cut=st.integers(0, 20), dtype=st.sampled_from(list(TOLERANCES))
-)
-def test_a_batch_of_images_equals_its_parts(
-    seed: int, batch: int, points: int, cut: int, dtype: torch.dtype
-) -> None:
+@given(seed=seeds, batch=batches, points=lengths, cut=st.integers(0, 20), dtype=st.sampled_from(list(TOLERANCES)))
+def test_a_batch_of_images_equals_its_parts(seed: int, batch: int, points: int, cut: int, dtype: torch.dtype) -> None:
     cloud = (random((batch, points, 2), seed) * 20 - 3).to(dtype)
     weight = random((batch, points, 3), seed + 1).to(dtype)
-    bandwidth = (
-        (random((batch,), seed + 2) * 6 - 2).exp().to(dtype)
-    )  # windows from 2 pixels to the whole image
+    bandwidth = (random((batch,), seed + 2) * 6 - 2).exp().to(dtype)  # windows from 2 pixels to the whole image
     upstream = random((batch, 3, 15, 11), seed + 3)
 
     def rasterize(points: Tensor, weight: Tensor, bandwidth: Tensor) -> Tensor:
-        return fractalops.rbf_rasterize(
-            points, (15, 11), bandwidth=bandwidth, weight=weight, backend="native"
-        )
+        return fractalops.rbf_rasterize(points, (15, 11), bandwidth=bandwidth, weight=weight, backend="native")
 
     value, gradients = value_and_gradients(rasterize, (cloud, weight, bandwidth), upstream)
     for part in (slice(0, cut), slice(cut, None)):
@@ -153,17 +143,13 @@ def test_a_chain_can_be_cut_anywhere(backend: str, seed: int) -> None:
 
 @backends
 @given(angle=st.floats(0.0, math.tau), scale=st.floats(-0.9, 0.9), seed=seeds)
-def test_a_single_map_converges_to_its_fixed_point(
-    backend: str, angle: float, scale: float, seed: int
-) -> None:
+def test_a_single_map_converges_to_its_fixed_point(backend: str, angle: float, scale: float, seed: int) -> None:
     cosine, sine = math.cos(angle), math.sin(angle)
     matrix = scale * torch.tensor([[[cosine, -sine], [sine, cosine]]], dtype=torch.float64)
     offset = random((1, 2), seed)
     fixed = torch.linalg.solve(torch.eye(2, dtype=torch.float64) - matrix[0], offset[0])
     index = torch.zeros(1, 500, dtype=torch.uint8)
-    points = fractalops.affine_chain(
-        matrix, offset, index, torch.zeros(2, dtype=torch.float64), backend=backend
-    )
+    points = fractalops.affine_chain(matrix, offset, index, torch.zeros(2, dtype=torch.float64), backend=backend)
     assert_matches(points[0, -1], fixed, tolerance=1e-12)
 
 
@@ -176,9 +162,7 @@ def test_an_image_is_linear_in_its_weights(backend: str, seed: int, channels: in
     other = random(tuple(weight.shape), seed)
 
     def rasterize(weight: Tensor) -> Tensor:
-        return fractalops.rbf_rasterize(
-            points, case.size, bandwidth=bandwidth, weight=weight, backend=backend
-        )
+        return fractalops.rbf_rasterize(points, case.size, bandwidth=bandwidth, weight=weight, backend=backend)
 
     assert_matches(rasterize(weight + 2 * other), rasterize(weight) + 2 * rasterize(other))
     assert_matches(rasterize(weight)[:, -1], rasterize(weight[..., -1]))

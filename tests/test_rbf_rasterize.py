@@ -48,14 +48,10 @@ def test_the_reference_is_the_formula() -> None:
     case = RasterCase("formula", size=(7, 5), cutoff=None, channels=2)
     points, weight, bandwidth = case.inputs()
     assert weight is not None
-    row, column = torch.meshgrid(
-        torch.arange(7.0).double(), torch.arange(5.0).double(), indexing="ij"
-    )  # (H, W)
+    row, column = torch.meshgrid(torch.arange(7.0).double(), torch.arange(5.0).double(), indexing="ij")  # (H, W)
     x, y = points[..., 0, None, None], points[..., 1, None, None]  # (B, T, 1, 1)
     bump = torch.exp(-((x - row) ** 2 + (y - column) ** 2) / bandwidth[:, None, None, None])  # (B, T, H, W)
-    assert_matches(
-        reference_rasterizer(case)(points, weight, bandwidth), torch.einsum("btc,bthw->bchw", weight, bump)
-    )
+    assert_matches(reference_rasterizer(case)(points, weight, bandwidth), torch.einsum("btc,bthw->bchw", weight, bump))
 
 
 @pytest.mark.parametrize("case", RASTER_GRADCHECK_CASES, ids=lambda case: case.name)
@@ -197,9 +193,7 @@ def test_strided_and_expanded_inputs(backend: str) -> None:
     rasterize = rasterizer(SMALL, backend)
     for inputs in (strided, expanded):
         assert not any(tensor.is_contiguous() for tensor in inputs)
-        expected, expected_gradients = value_and_gradients(
-            rasterize, [tensor.contiguous() for tensor in inputs]
-        )
+        expected, expected_gradients = value_and_gradients(rasterize, [tensor.contiguous() for tensor in inputs])
         value, gradients = value_and_gradients(rasterize, inputs)
         assert_same_bits(value, expected)
         assert_all_match(gradients, expected_gradients)

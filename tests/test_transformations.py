@@ -105,9 +105,7 @@ CHAIN_VMAP_DIMENSIONS = [
 def test_chain_vmap(dimensions: tuple[int | None, ...], backend: str) -> None:
     inputs = CHAIN.inputs()
     # Lane k of a batched input is the input itself, changed a little; the index is turned along T.
-    lanes = [
-        [t * (1 - k / 8) if t.is_floating_point() else t.roll(k, dims=1) for k in range(4)] for t in inputs
-    ]
+    lanes = [[t * (1 - k / 8) if t.is_floating_point() else t.roll(k, dims=1) for k in range(4)] for t in inputs]
     stacked = [
         tensor if dimension is None else torch.stack(lane, dim=dimension)
         for tensor, lane, dimension in zip(inputs, lanes, dimensions, strict=True)
@@ -158,9 +156,7 @@ def test_chain_forward_mode_raises(native: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
-@pytest.mark.xfail(
-    strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad"
-)
+@pytest.mark.xfail(strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad")
 def test_chain_compiled_func_grad(native: str) -> None:
     matrix, offset, index, start = CHAIN.inputs()
     gradient = torch.func.grad(lambda matrix: chain(native)(matrix, offset, index, start).square().sum())
@@ -199,9 +195,7 @@ def test_raster_opcheck(case: RasterCase, dtype: torch.dtype, native: str) -> No
     torch.library.opcheck(forward, (points, weight, bandwidth, *case.height_width, cutoff))
     images = forward(points, weight, bandwidth, *case.height_width, cutoff)
     for needs_bandwidth in (True, False):
-        torch.library.opcheck(
-            backward, (torch.randn_like(images), points, weight, bandwidth, cutoff, needs_bandwidth)
-        )
+        torch.library.opcheck(backward, (torch.randn_like(images), points, weight, bandwidth, cutoff, needs_bandwidth))
 
 
 def compiled_raster_matches_eager(case: RasterCase, backend: str, compiler: str) -> None:
@@ -329,14 +323,10 @@ def test_raster_forward_mode_raises(native: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
-@pytest.mark.xfail(
-    strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad"
-)
+@pytest.mark.xfail(strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad")
 def test_raster_compiled_func_grad(native: str) -> None:
     points, weight, bandwidth = RASTER.inputs()
-    gradient = torch.func.grad(
-        lambda points: rasterizer(RASTER, native)(points, weight, bandwidth).square().sum()
-    )
+    gradient = torch.func.grad(lambda points: rasterizer(RASTER, native)(points, weight, bandwidth).square().sum())
     torch._dynamo.reset()
     compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
     assert_matches(compiled(points), gradient(points))

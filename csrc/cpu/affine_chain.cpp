@@ -40,10 +40,10 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
   const int64_t points_per_block = chain.sequences * chain.length / blocks;
   split_tasks(blocks, points_per_block, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block)
-      FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)(chain,
-                        affine_chain_block_begin(block, blocks, chain.sequences),
-                        affine_chain_block_begin(block + 1, blocks, chain.sequences), data<T>(grad), data<T>(points),
-                        partial.data() + block * chain.maps, start);
+      FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)(
+          chain, affine_chain_block_begin(block, blocks, chain.sequences),
+          affine_chain_block_begin(block + 1, blocks, chain.sequences), data<T>(grad), data<T>(points),
+          partial.data() + block * chain.maps, start);
   });
   T* matrix = mutable_data<T>(grad_matrix);
   T* offset = mutable_data<T>(grad_offset);
@@ -62,8 +62,10 @@ template <typename Run>
 void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   const auto with_index = [&](auto scalar, auto dimensions) {
     switch (index.scalar_type()) {
-      case ScalarType::Byte: return run(scalar, dimensions, uint8_t{});
-      case ScalarType::Int: return run(scalar, dimensions, int32_t{});
+      case ScalarType::Byte:
+        return run(scalar, dimensions, uint8_t{});
+      case ScalarType::Int:
+        return run(scalar, dimensions, int32_t{});
       default:
         STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long, "affine_chain: index must be uint8, int32 or int64");
         return run(scalar, dimensions, int64_t{});
@@ -79,7 +81,8 @@ void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   return with_dimensions(double{});
 }
 
-Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in, const Tensor& start_in) {
+Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
+                        const Tensor& start_in) {
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
@@ -108,8 +111,8 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
     using T = decltype(scalar);
     using Index = decltype(map);
     // The adjoint doesn't read the offset.
-    backward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, matrix, index, start), grad, points, grad_matrix,
-                                             grad_offset, grad_start);
+    backward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, matrix, index, start), grad, points,
+                                             grad_matrix, grad_offset, grad_start);
   });
   return {grad_matrix, grad_offset, grad_start};
 }

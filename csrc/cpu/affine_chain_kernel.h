@@ -1,8 +1,9 @@
 // The affine chain on the CPU, v_t = A[z_t] v_(t-1) + b[z_t] (paper, equation 3), and its adjoint.
 //
-// Who owns what: a task is a run of sequences. Inside it chain_lanes sequences advance together, each a chain of dependent
-// steps; together they fill the processor's pipelines, which one sequence can't. The maps are read from the table where
-// they lie: gathering them into vectors across the sequences takes longer than the two multiply-adds of a step.
+// Who owns what: a task is a run of sequences. Inside it chain_lanes sequences advance together, each a chain of
+// dependent steps; together they fill the processor's pipelines, which one sequence can't. The maps are read from the
+// table where they lie: gathering them into vectors across the sequences takes longer than the two multiply-adds of a
+// step.
 //
 // Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
 
@@ -27,8 +28,7 @@ FRACTALOPS_INLINE void affine_chain_forward_lanes(const AffineChain<T, Index>& c
 }
 
 template <typename T, int D, typename Index>
-void affine_chain_forward(const AffineChain<T, Index>& chain, int64_t begin, int64_t end,
-                                            T* points /* (B, T, D) */) {
+void affine_chain_forward(const AffineChain<T, Index>& chain, int64_t begin, int64_t end, T* points /* (B, T, D) */) {
   int64_t sequence = begin;
   for (; sequence + chain_lanes <= end; sequence += chain_lanes)
     affine_chain_forward_lanes<T, D, chain_lanes>(chain, sequence, points);
@@ -40,9 +40,9 @@ template <typename T, int D, int Lanes, typename Index>
 FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& chain, int64_t first,
                                                    const T* grad /* (B, T, D) */, const T* points /* (B, T, D) */,
                                                    MapGradient<D>* grad_maps /* (N) */, T* grad_start /* (B, D) */) {
-  const Index* index = chain.index + first * chain.length;   // (Lanes, T)
-  const T* upstream = grad + first * chain.length * D;       // (Lanes, T, D)
-  const T* visited = points + first * chain.length * D;      // (Lanes, T, D)
+  const Index* index = chain.index + first * chain.length;  // (Lanes, T)
+  const T* upstream = grad + first * chain.length * D;      // (Lanes, T, D)
+  const T* visited = points + first * chain.length * D;     // (Lanes, T, D)
   T adjoint[Lanes][D] = {};
   for (int64_t t = chain.length - 1; t >= 0; --t) {
 #pragma GCC unroll 4
@@ -65,8 +65,8 @@ FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& 
 
 template <typename T, int D, typename Index>
 void affine_chain_backward(const AffineChain<T, Index>& chain, int64_t begin, int64_t end,
-                                             const T* grad /* (B, T, D) */, const T* points /* (B, T, D) */,
-                                             MapGradient<D>* grad_maps /* (N) */, T* grad_start /* (B, D) */) {
+                           const T* grad /* (B, T, D) */, const T* points /* (B, T, D) */,
+                           MapGradient<D>* grad_maps /* (N) */, T* grad_start /* (B, D) */) {
   int64_t sequence = begin;
   for (; sequence + chain_lanes <= end; sequence += chain_lanes)
     affine_chain_backward_lanes<T, D, chain_lanes>(chain, sequence, grad, points, grad_maps, grad_start);

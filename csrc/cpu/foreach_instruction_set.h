@@ -1,5 +1,5 @@
-// Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a namespace of
-// its own, so that a wheel built on one machine is fast on another.
+// Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a
+// namespace of its own, so that a wheel built on one machine is fast on another.
 //
 // Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
 // different flags: the linker could pick a shared inline function from the one that the processor can't run.

@@ -48,7 +48,8 @@ template <typename T>
 void check_bandwidth(const Tensor& bandwidth /* (B) */) {
   for (int64_t b = 0; b < bandwidth.size(0); ++b) {
     const T value = data<T>(bandwidth)[b];
-    STD_TORCH_CHECK(value > T(0) && std::isfinite(value), "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
+    STD_TORCH_CHECK(value > T(0) && std::isfinite(value), "rbf_rasterize: bandwidth must be finite and above 0, got ",
+                    value);
   }
 }
 
@@ -74,8 +75,8 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
       const int64_t needed = raster.canvas() + raster.tables();
       if (needed > available) scratch.emplace(available = needed);
       FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, positions + b * length * 2,
-                        weights ? weights + b * length * channels : nullptr, length,
-                        out + b * channels * height * width, scratch->get());
+                                                  weights ? weights + b * length * channels : nullptr, length,
+                                                  out + b * channels * height * width, scratch->get());
     }
   });
 }
@@ -126,10 +127,9 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
       const Raster<T>& raster = rasters[b];
       tables.resize(std::max<size_t>(tables.size(), raster.tables()));
       partial[task] = FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
-          raster, positions + b * length * 2,
-          weights ? weights + b * length * channels : nullptr, pixels + b * channels * height * stride, first,
-          std::min(length, first + task_points), needs_bandwidth, position_grads + b * length * 2,
-          weights ? weight_grads + b * length * channels : nullptr, tables.data());
+          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
+          pixels + b * channels * height * stride, first, std::min(length, first + task_points), needs_bandwidth,
+          position_grads + b * length * 2, weights ? weight_grads + b * length * channels : nullptr, tables.data());
     }
   });
   if (!needs_bandwidth) return;
@@ -144,9 +144,9 @@ std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
 
 Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                          int64_t height, int64_t width, double cutoff) {
-  const Tensor points = torch::stable::contiguous(points_in);          // (B, T, 2)
-  const std::optional<Tensor> weight = contiguous(weight_in);          // (B, T, C)
-  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);    // (B)
+  const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)
+  const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)
+  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
   const int64_t channels = weight ? weight->size(2) : 1;
   Tensor image = torch::stable::new_empty(points, {points.size(0), channels, height, width});
   if (points.scalar_type() == ScalarType::Float)
@@ -162,10 +162,10 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
 std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, const Tensor& points_in,
                                                      std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                                                      double cutoff, bool needs_bandwidth) {
-  const Tensor grad = torch::stable::contiguous(grad_in);              // (B, C, H, W)
-  const Tensor points = torch::stable::contiguous(points_in);          // (B, T, 2)
-  const std::optional<Tensor> weight = contiguous(weight_in);          // (B, T, C)
-  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);    // (B)
+  const Tensor grad = torch::stable::contiguous(grad_in);            // (B, C, H, W)
+  const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)
+  const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)
+  const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
   Tensor grad_points = torch::stable::empty_like(points);
   Tensor grad_weight = weight ? torch::stable::empty_like(*weight) : torch::stable::new_empty(points, {0});
   Tensor grad_bandwidth = torch::stable::new_empty(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});

@@ -2,13 +2,13 @@
 //   I[c, i, j] = sum_t w[t, c] X[t, i] Y[t, j],  X[t, i] = exp(-(x_t - i)^2 / tau),  Y[t, j] = exp(-(y_t - j)^2 / tau),
 // over the pixels with |i - round(x_t)| <= r and |j - round(y_t)| <= r.
 //
-// Who owns what. Forward: a task owns a band of rows of one image and adds the points that reach it in their order, so that
-// a pixel's sum is the same however the rows are split. Backward: a task owns a run of points of one image; it reads the
-// gradient image and writes its own points. In both, the row tables of `lanes` points are made at once (a lane is a point);
-// then each point takes its turn over the columns (a lane is a column).
+// Who owns what. Forward: a task owns a band of rows of one image and adds the points that reach it in their order, so
+// that a pixel's sum is the same however the rows are split. Backward: a task owns a run of points of one image; it
+// reads the gradient image and writes its own points. In both, the row tables of `lanes` points are made at once (a
+// lane is a point); then each point takes its turn over the columns (a lane is a column).
 //
-// Columns are walked in aligned vectors: points that touch the same pixels then load and store the same 32 bytes, which the
-// store buffer forwards; windows that start anywhere would stall on each other.
+// Columns are walked in aligned vectors: points that touch the same pixels then load and store the same 32 bytes, which
+// the store buffer forwards; windows that start anywhere would stall on each other.
 //
 // Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
 #include "vectors.h"
@@ -105,7 +105,8 @@ FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T
 template <typename T, int Count>
 FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (T, 2) */,
                                    const T* weight /* (T, C) or null */, int64_t length,
-                                   T* __restrict canvas /* (C, band, stride) */, T* __restrict tables /* (rows, lanes) */) {
+                                   T* __restrict canvas /* (C, band, stride) */,
+                                   T* __restrict tables /* (rows, lanes) */) {
   constexpr int lanes = Lanes<T>::count;
   const Windows<T> windows(raster);
   const int64_t plane = raster.band() * raster.stride, channels = raster.channels;
@@ -127,7 +128,7 @@ FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (
           Vector<T> value[Count], distance;
           for (int v = 0; v < Count; ++v)
             value[v] = windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
-                                   static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
+                                        static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
           for (int64_t c = 0; c < channels; ++c) {
             const T w = weight ? weight[reached.point[group + lane] * channels + c] : T(1);
             T* row = corner + c * plane + pass * lanes;
@@ -146,14 +147,21 @@ FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (
 template <typename T>
 void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                            int64_t length, T* image /* (C, H, W) */, T* scratch /* canvas() + tables() */) {
-  T* canvas = scratch;                     // (C, band, stride)
-  T* tables = scratch + raster.canvas();   // (rows, lanes)
+  T* canvas = scratch;                    // (C, band, stride)
+  T* tables = scratch + raster.canvas();  // (rows, lanes)
   __builtin_memset(canvas, 0, sizeof(T) * raster.canvas());
   switch (raster.vectors) {
-    case 1: draw_points<T, 1>(raster, points, weight, length, canvas, tables); break;
-    case 2: draw_points<T, 2>(raster, points, weight, length, canvas, tables); break;
-    case 3: draw_points<T, 3>(raster, points, weight, length, canvas, tables); break;
-    default: draw_points<T, pass_vectors>(raster, points, weight, length, canvas, tables);
+    case 1:
+      draw_points<T, 1>(raster, points, weight, length, canvas, tables);
+      break;
+    case 2:
+      draw_points<T, 2>(raster, points, weight, length, canvas, tables);
+      break;
+    case 3:
+      draw_points<T, 3>(raster, points, weight, length, canvas, tables);
+      break;
+    default:
+      draw_points<T, pass_vectors>(raster, points, weight, length, canvas, tables);
   }
   for (int64_t c = 0; c < raster.channels; ++c)
     for (int64_t i = 0; i < raster.band(); ++i)
@@ -210,7 +218,7 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
               Vector<T> distance;
               const Vector<T> value =
                   windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
-                              static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
+                                   static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
               // Zero where the value is, also where the square of the distance overflows.
               const Vector<T> weighted = w * value, moment = weighted * distance;
               dw += value * plain[v];
@@ -237,16 +245,20 @@ double rbf_rasterize_backward(const Raster<T>& raster, const T* points /* (T, 2)
                               const T* weight /* (T, C) or null */, const T* grad /* (C, H, stride) */, int64_t begin,
                               int64_t end, bool needs_bandwidth, T* grad_points /* (T, 2) */,
                               T* grad_weight /* (T, C) or null */, T* tables /* tables() */) {
-#define FRACTALOPS_DIFFERENTIATE(COUNT)                                                                              \
-  (needs_bandwidth ? differentiate_points<T, COUNT, true>(raster, points, weight, grad, begin, end, grad_points,     \
-                                                          grad_weight, tables)                                       \
-                   : differentiate_points<T, COUNT, false>(raster, points, weight, grad, begin, end, grad_points,    \
+#define FRACTALOPS_DIFFERENTIATE(COUNT)                                                                           \
+  (needs_bandwidth ? differentiate_points<T, COUNT, true>(raster, points, weight, grad, begin, end, grad_points,  \
+                                                          grad_weight, tables)                                    \
+                   : differentiate_points<T, COUNT, false>(raster, points, weight, grad, begin, end, grad_points, \
                                                            grad_weight, tables))
   switch (raster.vectors) {
-    case 1: return FRACTALOPS_DIFFERENTIATE(1);
-    case 2: return FRACTALOPS_DIFFERENTIATE(2);
-    case 3: return FRACTALOPS_DIFFERENTIATE(3);
-    default: return FRACTALOPS_DIFFERENTIATE(pass_vectors);
+    case 1:
+      return FRACTALOPS_DIFFERENTIATE(1);
+    case 2:
+      return FRACTALOPS_DIFFERENTIATE(2);
+    case 3:
+      return FRACTALOPS_DIFFERENTIATE(3);
+    default:
+      return FRACTALOPS_DIFFERENTIATE(pass_vectors);
   }
 #undef FRACTALOPS_DIFFERENTIATE
 }

@@ -24,8 +24,8 @@ T* mutable_data(Tensor& contiguous) {
   return static_cast<T*>(contiguous.mutable_data_ptr());
 }
 
-// Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: waking a thread costs as much as
-// drawing a few hundred.
+// Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: waking a thread costs as much
+// as drawing a few hundred.
 template <typename Work>
 void split_tasks(int64_t tasks, int64_t points_per_task, const Work& work) {
   constexpr int64_t points_per_thread = 1024;

@@ -1,5 +1,5 @@
-// Vectors of 32 bytes in the compiler's own vector extension: AVX2 registers where the kernel is compiled for them, pairs
-// of SSE or NEON registers elsewhere. Included by a kernel, once for each instruction set; so no include guard.
+// Vectors of 32 bytes in the compiler's own vector extension: AVX2 registers where the kernel is compiled for them,
+// pairs of SSE or NEON registers elsewhere. Included by a kernel, once for each instruction set; so no include guard.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -21,7 +21,7 @@ struct Lanes<float> {
   using Integers = Int8;
   static constexpr int count = 8;
   static constexpr Vector iota = {0, 1, 2, 3, 4, 5, 6, 7};
-  static constexpr float rounder = 12582912.0f;        // 1.5 * 2^23
+  static constexpr float rounder = 12582912.0f;       // 1.5 * 2^23
   static constexpr float smallest_exponent = -87.0f;  // exp of less is subnormal
 };
 
@@ -71,14 +71,15 @@ FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
   return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & all_but_sign);
 }
 
-// Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a fraction.
+// Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a
+// fraction.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> round(const Vector<T>& x) {
   return (x + Lanes<T>::rounder) - Lanes<T>::rounder;
 }
 
-// exp(x) for smallest_exponent <= x <= 0, anything outside: x = n ln 2 + f, exp(f) by a polynomial, and n, which the rounder
-// leaves in the low bits of the sum, added to the exponent's bits.
+// exp(x) for smallest_exponent <= x <= 0, anything outside: x = n ln 2 + f, exp(f) by a polynomial, and n, which the
+// rounder leaves in the low bits of the sum, added to the exponent's bits.
 FRACTALOPS_INLINE Float8 exp_nonpositive(const Float8& x) {
   const Float8 shifted = x * 1.44269504f + Lanes<float>::rounder;
   const Float8 n = shifted - Lanes<float>::rounder;

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from fractalops.cli import fit, info, random, render
-from fractalops.cli.options import Parser, version
+from fractalops.cli.options import Parser
+from fractalops.dispatch import installed_version
 from fractalops.errors import BackendError, InputError, MissingExtra
 
 INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
@@ -18,10 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
     """
-    parser = Parser(
-        prog="fractalops", description="Learn iterated function systems for images, and draw them."
-    )
-    parser.add_argument("--version", action="version", version=f"fractalops {version()}")
+    parser = Parser(prog="fractalops", description="Learn iterated function systems for images, and draw them.")
+    parser.add_argument("--version", action="version", version=f"fractalops {installed_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (fit, render, random, info):
         command.add_parser(commands)

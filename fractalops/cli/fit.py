@@ -55,18 +55,14 @@ def add_parser(commands: Commands) -> None:
     image = parser.add_argument_group("image")
     size_help = "larger images are scaled down to this longest side (default: %(default)s)"
     image.add_argument("--size", type=integer(1, 1024), default=_SIZE, help=size_help)
-    image.add_argument(
-        "--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright"
-    )
+    image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",
         choices=("black", "white"),
         default="black",
         help="what is seen through transparent parts (default: %(default)s)",
     )
-    image.add_argument(
-        "--threshold", type=fraction, metavar="X", help="pixels above X in [0, 1) become 1, others 0"
-    )
+    image.add_argument("--threshold", type=fraction, metavar="X", help="pixels above X in [0, 1) become 1, others 0")
 
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
@@ -142,9 +138,7 @@ def _plan(arguments: argparse.Namespace) -> list[Job]:
     taken = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
     if taken and not arguments.overwrite:
         names = ", ".join(str(folder) for folder in taken)
-        raise InputError(
-            f"cannot write to {names}: there are files already (--overwrite replaces the results)"
-        )
+        raise InputError(f"cannot write to {names}: there are files already (--overwrite replaces the results)")
     jobs = []
     for image, folder in zip(arguments.images, folders, strict=True):
         target, notices = read_image(
@@ -228,8 +222,6 @@ def _show(summaries: Sequence[Summary], quiet: bool) -> None:
 
 
 def _explain_interruption(partial: Sequence[Summary], left: Sequence[Job], steps: int) -> None:
-    saved = [
-        f"{summary.folder} has what was learned in {summary.steps} of {steps} steps" for summary in partial
-    ]
+    saved = [f"{summary.folder} has what was learned in {summary.steps} of {steps} steps" for summary in partial]
     missing = [f"not learned: {', '.join(str(job.image) for job in left)}"] if left else []
     print(f"fractalops fit: {'; '.join(['interrupted', *saved, *missing])}", file=sys.stderr)

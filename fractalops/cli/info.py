@@ -9,9 +9,7 @@ from fractalops.cli.options import Commands
 
 
 def add_parser(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "info", help="show what is built, what can run here and which backend is chosen"
-    )
+    parser = commands.add_parser("info", help="show what is built, what can run here and which backend is chosen")
     parser.set_defaults(run=run)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,14 +26,6 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def version() -> str:
-    """The installed version; "unknown" when the package runs from a folder that was never installed."""
-    try:
-        return importlib.metadata.version("fractalops")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

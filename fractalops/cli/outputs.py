@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.cli.options import version
 from fractalops.crisp import crisp_images, proportional_size
+from fractalops.dispatch import installed_version
 from fractalops.errors import MissingExtra
 from fractalops.figures import loss_curve, loss_table
 from fractalops.files import atomic_path
@@ -129,9 +129,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
     return frames
 
 
-def _write_report(
-    path: Path, summary: Summary, result: FitResult, notices: Sequence[str], interrupted: bool
-) -> None:
+def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequence[str], interrupted: bool) -> None:
     report = {
         "image": str(summary.image),
         "height": summary.height,
@@ -144,7 +142,7 @@ def _write_report(
         "notices": list(notices),
         "config": asdict(result.config),
         "versions": {
-            "fractalops": version(),
+            "fractalops": installed_version(),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },

@@ -14,15 +14,9 @@ from fractalops.images import contact_sheet, save_image
 
 
 def add_parser(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "random", help="draw a contact sheet of random fractals (Anderson and Farrell 2022)"
-    )
-    parser.add_argument(
-        "--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)"
-    )
+    parser = commands.add_parser("random", help="draw a contact sheet of random fractals (Anderson and Farrell 2022)")
+    parser.add_argument("--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)")
+    parser.add_argument("--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)")
     parser.add_argument(
         "--size",
         type=integer(1, 2048),

@@ -50,7 +50,9 @@ class FitConfig:
     viewport: Viewport = (-5.0, -5.0, 5.0, 5.0)
     """What the image shows of the plane: (x_min, y_min, x_max, y_max), or "fit"."""
     objective: str = "expectation"
-    """"expectation": new sequences at every step; "fixed": those drawn from the first parameters (paper, equation 9)."""
+    """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
+    9).
+    """
     optimizer: str = "adam"
     """"adam" or "sgd"."""
     learning_rate: float = 0.05
@@ -81,9 +83,7 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"FitConfig: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+                raise ValueError(f"FitConfig: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
@@ -101,6 +101,8 @@ class FitConfig:
                 raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
         if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
             raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
+        if not isinstance(self.clamp, bool):
+            raise TypeError(f"FitConfig: clamp must be True or False, got {self.clamp!r}")
         check_viewport("FitConfig", self.viewport)
 
     def learning_rate_at(self, step: int) -> float:
@@ -120,6 +122,4 @@ class FitConfig:
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above

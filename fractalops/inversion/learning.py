@@ -39,10 +39,11 @@ class ClampedSquaredError(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, targets: Tensor) -> Tensor:
         difference = images.clamp(0, 1).sub_(targets)  # (S, K, H, W)
         ctx.save_for_backward(images, difference)
-        return torch.linalg.vector_norm(difference, dim=(1, 2, 3)).square_().div_(images[0].numel())
+        norm: Tensor = torch.linalg.vector_norm(difference, dim=(1, 2, 3))  # (S,)
+        return norm.square() / images[0].numel()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         images, difference = ctx.saved_tensors
         factor = grad * (2 / images[0].numel())  # (S,)
         return torch.ops.aten.hardtanh_backward(difference * factor[:, None, None, None], images, 0, 1), None
@@ -51,6 +52,18 @@ class ClampedSquaredError(torch.autograd.Function):
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error of each system: images (S, K, H, W), targets (S, 1, H, W) -> (S,)."""
     return (images - targets).square().mean(dim=(1, 2, 3))
+
+
+def _check_losses(losses: object, systems: int) -> Tensor:
+    """What a plugged-in loss returned: something to differentiate for each system, or their sum."""
+    wanted = f"fit: loss must return a tensor of shape ({systems},) or ()"
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"{wanted}, got {type(losses).__name__}")
+    if losses.shape not in ((), (systems,)):
+        raise ValueError(f"{wanted}, got {tuple(losses.shape)}")
+    if not losses.requires_grad:
+        raise ValueError(f"{wanted} that depends differentiably on the images, got one without a gradient")
+    return losses
 
 
 @dataclass
@@ -137,7 +150,6 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
     if config.objective == "fixed":
         index = group.system.sample(config.sequences, config.points, generator=group.generators)
     fused = loss is None and config.clamp
-    measure = loss or squared_error
     snapshot_steps = set(config.snapshot_steps())
     if 0 in snapshot_steps:
         group.keep_snapshot()
@@ -145,9 +157,13 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
         for settings in optimizer.param_groups:
             settings["lr"] = config.learning_rate_at(group.step)
         images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, H, W)
-        losses: Tensor = ClampedSquaredError.apply(images, targets) if fused else measure(images, targets)
+        losses: Tensor  # (S,) or ()
+        if loss is not None:
+            losses = _check_losses(loss(images, targets), len(targets))
+        else:
+            losses = ClampedSquaredError.apply(images, targets) if fused else squared_error(images, targets)
         optimizer.zero_grad()
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses.sum().backward()
         if config.gradient_clip is not None:
             _clip_gradients(group.system, config.gradient_clip)
         optimizer.step()
@@ -232,27 +248,29 @@ def fit(
     Args:
         targets: (H, W) or (S, H, W), values in [0, 1]; floating-point, taken as float32. Where they lie, it runs.
         config: the settings; None takes those of the published code.
-        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each system
-            (S,), or their sum (). None is the mean squared error of the pixels.
+        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each
+            system (S,), or their sum (). None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
 
     Returns:
-        The learned systems, their losses and their errors. What is learned for an image depends on the image, its place in
-        the call and the configuration, not on its neighbours.
+        The learned systems, their losses and their errors. What is learned for an image depends on the image, its
+        place in the call and the configuration, not on its neighbours.
 
     Raises:
-        ValueError, TypeError: for targets or a loss of the wrong shape, type or range.
+        ValueError, TypeError: for targets, a configuration or a loss of the wrong shape, type or range.
         FitInterrupted: on Ctrl-C, with the result so far.
     """
     images = _check_targets(targets)  # (S, H, W)
-    config = config or FitConfig()
+    config = FitConfig() if config is None else config
+    if not isinstance(config, FitConfig):
+        raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
     began = time.perf_counter()
     parts = images.split(config.group)
     bar = _progress_bar(len(images), len(parts), config, progress)
     groups: list[Group] = []
     try:
-        with bar:
+        with bar, torch.enable_grad():
             for part in parts:
                 groups.append(Group.start(part, config, len(groups) * config.group))
                 for losses in _learn(groups[-1], config, loss, backend):

@@ -105,11 +105,14 @@ class FitResult:
         try:
             return cls._from_file(metadata, tensors)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {error})") from error
+            reason = " ".join(str(error).split())  # torch writes several lines
+            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
 
     @classmethod
     def _from_file(cls, metadata: dict[str, str], tensors: dict[str, Tensor]) -> FitResult:
         settings = json.loads(metadata["config"])
+        if not isinstance(settings, dict):
+            raise TypeError(f"config is a {type(settings).__name__}")
         if isinstance(settings.get("viewport"), list):
             settings["viewport"] = tuple(settings["viewport"])
         config = FitConfig(**settings)
@@ -117,15 +120,26 @@ class FitResult:
         steps = json.loads(metadata["snapshot_steps"])
         system = restore_system(_with_prefix(tensors, "system."), config)
         measures = {name: tensors[name] for name in _MEASURES}
-        if measures["best_image"].shape != (system.systems, height, width):
-            raise ValueError(f"best_image has shape {tuple(measures['best_image'].shape)}")
+        images = system.systems
+        shapes = {
+            "losses": (len(measures["losses"]), images),
+            "minimum_mse": (images,),
+            "mean_mse": (images,),
+            "best_image": (images, height, width),
+        }
+        _check_shapes(measures, shapes)
+        snapshots = [_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(steps))]
+        for snapshot in snapshots:
+            _check_shapes(snapshot, {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()})
+        if sum(map(len, snapshots)) != len(_with_prefix(tensors, "snapshot.")):
+            raise ValueError(f"snapshot_steps names {len(steps)} of more snapshots")
         return cls(
             system=system,
             config=config,
             size=(height, width),
             seconds=float(metadata["seconds"]),
             snapshot_steps=steps,
-            snapshots=[_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(steps))],
+            snapshots=snapshots,
             **measures,
         )
 
@@ -147,3 +161,8 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
+
+def _check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != shapes:
+        raise ValueError(f"shapes are {found}, not {shapes}")

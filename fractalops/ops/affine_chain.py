@@ -41,7 +41,7 @@ def _check_index_range(index: Tensor, maps: int) -> None:
 
 
 def _fold_index(index: Tensor, dim: int | None, size: int, maps: int) -> Tensor:
-    """Each copy of the batch has maps of its own: (B, T) -> (size * B, T), shifted past the maps of the copies before."""
+    """Each copy of the batch has maps of its own: (B, T) -> (size * B, T), shifted past the maps of those before."""
     _check_index_range(index, maps)  # once shifted, an index too large would reach the maps of the next copy
     first = torch.arange(size, device=index.device)[:, None, None] * maps  # (size, 1, 1)
     return (with_batch(index, dim, size).long() + first).flatten(0, 1)
@@ -59,7 +59,13 @@ def _forward_vmap(
 
 @torch.library.register_vmap("fractalops::affine_chain_bwd", lib=LIBRARY)
 def _backward_vmap(
-    info: Any, dims: tuple[int | None, ...], grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor
+    info: Any,
+    dims: tuple[int | None, ...],
+    grad: Tensor,
+    matrix: Tensor,
+    index: Tensor,
+    start: Tensor,
+    points: Tensor,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     size = info.batch_size
     grad, matrix, start, points = fold(size, (grad, dims[0]), (matrix, dims[1]), (start, dims[3]), (points, dims[4]))
@@ -85,7 +91,7 @@ class AffineChain(torch.autograd.Function):
         ctx.save_for_backward(matrix, index, start, output)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
         matrix, index, start, points = ctx.saved_tensors
         grad_matrix, grad_offset, grad_start = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, points)
@@ -93,21 +99,19 @@ class AffineChain(torch.autograd.Function):
 
 
 def _run_native(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():
-        return AffineChain.apply(matrix, offset, index, start)
+    points: Tensor
     try:
-        return AffineChain.apply(matrix, offset, index, start)
+        points = AffineChain.apply(matrix, offset, index, start)
     except RuntimeError as error:
         # The kernel checks the index as it reads it; the dispatcher knows only RuntimeError.
         found = re.search(r"affine_chain: index must .*", str(error))
         if found is None:
             raise
         raise ValueError(found.group()) from None
+    return points
 
 
-def affine_chain(
-    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None
-) -> Tensor:
+def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
     """Run sequences of affine maps and return every point on the way (paper, equation 3).
 
     `v_t = matrix[index_t] v_(t-1) + offset[index_t]` for t = 1..T, with `v_0 = start`.
@@ -115,13 +119,14 @@ def affine_chain(
     Args:
         matrix: (N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
         offset: (N, D), their translations.
-        index: (B, T), which map each step takes, in [0, N), T >= 1; uint8, int32 or int64. Many systems run in one call by
-            concatenating their maps and shifting the index (paper section 4.2).
+        index: (B, T), which map each step takes, in [0, N), T >= 1; uint8, int32 or int64. Many systems run in one
+            call by concatenating their maps and shifting the index (paper section 4.2).
         start: (B, D), or (D,) for all sequences.
         backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
 
     Returns:
-        points (B, T, D), differentiable in matrix, offset and start; for float inputs map gradients are summed in double.
+        points (B, T, D), differentiable in matrix, offset and start. The native backend sums the maps' gradients in
+        double.
 
     Raises:
         ValueError: for a wrong shape, device or backend, and for an index out of range on the CPU.

@@ -17,7 +17,9 @@ def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
         )
     for name, tensor in others:
         if tensor.dtype != first.dtype:
-            raise TypeError(f"{function}: {name} must have the dtype of {first_name} ({first.dtype}), got {tensor.dtype}")
+            raise TypeError(
+                f"{function}: {name} must have the dtype of {first_name} ({first.dtype}), got {tensor.dtype}"
+            )
         check_device(function, name, tensor, first_name, first)
 
 
@@ -39,7 +41,7 @@ def check_tensor(function: str, **values: object) -> None:
 
 
 def can_read(tensor: Tensor) -> bool:
-    """Whether looking at the values is possible and costs no synchronisation: not on a GPU, nor traced, nor under vmap."""
+    """Whether looking at the values is possible and waits for nothing: not on a GPU, nor traced, nor under vmap."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     while torch._C._functorch.is_gradtrackingtensor(tensor):

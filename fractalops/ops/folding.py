@@ -17,4 +17,5 @@ def fold(size: int, *tensors: tuple[Tensor, int | None]) -> list[Tensor]:
 
 def unfold(size: int, tensor: Tensor) -> Tensor:
     """The reverse for a result: (size * B, ...) -> (size, B, ...)."""
-    return tensor.unflatten(0, (size, tensor.shape[0] // size))
+    batched: Tensor = tensor.unflatten(0, (size, tensor.shape[0] // size))
+    return batched

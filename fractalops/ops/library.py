@@ -6,14 +6,15 @@ import torch
 
 LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
 
-LIBRARY.define("affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start) -> Tensor")
-LIBRARY.define(
-    "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points) -> (Tensor, Tensor, Tensor)"
-)
-LIBRARY.define(
-    "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff) -> Tensor"
-)
-LIBRARY.define(
-    "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff, bool needs_bandwidth)"
-    " -> (Tensor, Tensor, Tensor)"
-)
+for schema in (
+    "affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start) -> Tensor",
+    "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points)"
+    " -> (Tensor, Tensor, Tensor)",
+    "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff) -> Tensor",
+    "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff,"
+    " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
+    "svd_matrix_fwd(Tensor svd, bool clamped) -> Tensor",
+    "svd_matrix_bwd(Tensor grad, Tensor svd, bool clamped) -> Tensor",
+    "search_cumulative(Tensor cumulative, Tensor uniform) -> Tensor",
+):
+    LIBRARY.define(schema)

@@ -30,7 +30,12 @@ def _forward_fake(
 
 @torch.library.register_fake("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
 def _backward_fake(
-    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
+    grad: Tensor,
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    cutoff: float,
+    needs_bandwidth: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return (
         points.new_empty(points.shape),
@@ -100,7 +105,7 @@ class RbfRasterize(torch.autograd.Function):
         ctx.save_for_backward(points, weight, bandwidth)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         points, weight, bandwidth = ctx.saved_tensors
         needs_bandwidth = ctx.needs_input_grad[2]
@@ -155,8 +160,8 @@ def rbf_rasterize(
     """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
 
     `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
-    `r = ceil(sqrt(-bandwidth ln(cutoff)))` rows and columns of the rounded point: a point adds less than `cutoff` to any
-    pixel that is left out. Forward and backward leave out the same pixels.
+    `r = ceil(sqrt(-bandwidth ln(cutoff)))` rows and columns of the rounded point: a point adds less than `cutoff` to
+    any pixel that is left out. Forward and backward leave out the same pixels.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,

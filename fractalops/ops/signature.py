@@ -10,6 +10,6 @@ Forward = TypeVar("Forward", bound=Callable[..., object])
 
 
 def keep_signature(forward: Forward) -> Forward:
-    """Store a function's signature on it: `apply` asks `inspect` for it on every call, which costs more than a small op."""
+    """Store a function's signature on it: `apply` asks `inspect` on every call, which costs more than a small op."""
     forward.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
     return forward

@@ -1,6 +1,6 @@
-// The CPU kernels without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has exactly the size that
-// the op gives it, so that a load or store one element out is caught, and values and gradients are compared with plain loops in
-// double. Exits with 1, and says where, when one differs.
+// The CPU kernels without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has exactly the size
+// that the op gives it, so that a load or store one element out is caught, and values and gradients are compared with
+// plain loops in double. Exits with 1, and says where, when one differs.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -10,6 +10,8 @@
 
 #include "../../csrc/cpu/affine_chain.h"
 #include "../../csrc/cpu/raster.h"
+#include "../../csrc/cpu/search_cumulative.h"
+#include "../../csrc/svd_matrix.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
@@ -55,16 +57,16 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   index.back() = static_cast<Index>(maps - 1);
   const AffineChain<T, Index> chain{matrix.data(), offset.data(), index.data(), start.data(), maps, sequences, length};
   if (find_outside(index.data(), sequences * length, maps) != -1) std::printf("find_outside: found one\n"), ++failures;
-  if (find_outside(index.data(), sequences * length, maps - 1) == -1) std::printf("find_outside: found none\n"), ++failures;
+  if (find_outside(index.data(), sequences * length, maps - 1) == -1)
+    std::printf("find_outside: found none\n"), ++failures;
 
   std::vector<T> points(sequences * length * D), grad_start(sequences * D);
   FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, 0, sequences, points.data());
   const int64_t blocks = affine_chain_blocks(maps, sequences, length);
   std::vector<MapGradient<D>> partial(blocks * maps);
-  for (int64_t block = 0; block < blocks; ++block)
-    FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)
-    (chain, affine_chain_block_begin(block, blocks, sequences), affine_chain_block_begin(block + 1, blocks, sequences),
-     grad.data(), points.data(), partial.data() + block * maps, grad_start.data());
+  for (int64_t block = 0; block < blocks; ++block) FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)
+  (chain, affine_chain_block_begin(block, blocks, sequences), affine_chain_block_begin(block + 1, blocks, sequences),
+   grad.data(), points.data(), partial.data() + block * maps, grad_start.data());
   std::vector<T> grad_maps;  // (N, D, D + 1)
   for (int64_t map = 0; map < maps; ++map) {
     MapGradient<D> total = {};
@@ -110,7 +112,8 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
 }
 
 template <typename T>
-void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff, int64_t bands) {
+void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff,
+                int64_t bands) {
   const bool weighted = channels > 0;
   const int64_t planes = std::max<int64_t>(channels, 1);
   std::vector<T> points(length * 2);
@@ -119,8 +122,16 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
     points[2 * t + 1] = static_cast<T>(uniform(-0.3, 1.3) * width);
   }
   const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
-  const T odd[][2] = {{nan, 1}, {1, nan}, {infinity, 1}, {1, -infinity}, {T(1e30), 1}, {1, T(-1e30)}, {T(0), T(0)},
-                      {T(height - 1), T(width - 1)}, {T(-0.5), T(width) - T(0.5)}, {-infinity, infinity}};
+  const T odd[][2] = {{nan, 1},
+                      {1, nan},
+                      {infinity, 1},
+                      {1, -infinity},
+                      {T(1e30), 1},
+                      {1, T(-1e30)},
+                      {T(0), T(0)},
+                      {T(height - 1), T(width - 1)},
+                      {T(-0.5), T(width) - T(0.5)},
+                      {-infinity, infinity}};
   for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) < length; ++i)
     points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
   const auto weight = uniforms<T>(length * channels, -1, 1);
@@ -150,7 +161,8 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
           grad_points.data(), weighted ? grad_weight.data() : nullptr, tables.data());
   }
 
-  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(weight.size()), want_bandwidth(1);
+  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(weight.size()),
+      want_bandwidth(1);
   for (int64_t t = 0; t < length; ++t) {
     const double x = points[2 * t], y = points[2 * t + 1];
     if (!std::isfinite(x) || !std::isfinite(y)) continue;
@@ -175,6 +187,39 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   compare("grad_bandwidth", std::vector<T>{static_cast<T>(grad_bandwidth)}, want_bandwidth);
 }
 
+// The adjoint against differences of the matrix itself, whose formula the Python tests hold to the reference.
+template <typename T>
+void run_svd(bool clamped) {
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::vector<T> p = uniforms<T>(6, 0.1, 0.9), matrix(4), grad = uniforms<T>(4, -1, 1), grad_p(6);
+    fractalops::svd_matrix(p.data(), clamped, matrix.data());
+    fractalops::svd_matrix_adjoint(p.data(), clamped, grad.data(), grad_p.data());
+    std::vector<double> want(6);
+    for (int k = 0; k < 4; ++k) {
+      std::vector<double> up(p.begin(), p.end()), down = up, high(4), low(4);
+      up[k] += 1e-5;
+      down[k] -= 1e-5;
+      fractalops::svd_matrix(up.data(), clamped, high.data());
+      fractalops::svd_matrix(down.data(), clamped, low.data());
+      for (int i = 0; i < 4; ++i) want[k] += grad[i] * (high[i] - low[i]) / 2e-5;
+    }
+    for (int i = 0; i < 4; ++i) want[4 + i % 2] += double(grad[i]) * matrix[i];  // the signs are all +1
+    compare("grad_svd", std::vector<float>(grad_p.begin(), grad_p.end()), want);
+  }
+}
+
+template <typename T, typename Index>
+void run_search(int64_t count, int64_t length) {
+  std::vector<T> bounds = uniforms<T>(count, 0, 1), numbers = uniforms<T>(length, 0, 1);
+  std::sort(bounds.begin(), bounds.end());
+  std::vector<Index> index(length);
+  count_bounds(bounds.data(), count, numbers.data(), length, index.data());
+  std::vector<double> want(length);
+  for (int64_t i = 0; i < length; ++i)
+    for (T bound : bounds) want[i] += bound <= numbers[i];
+  compare("index", std::vector<double>(index.begin(), index.end()), want);
+}
+
 template <typename T, int D>
 void run_chains() {
   for (int64_t maps : {1, 10, 250})
@@ -193,7 +238,8 @@ void run_rasters() {
     for (int64_t channels : {0, 1, 3})
       for (double bandwidth : {0.01, 0.25, 1.0, 25.0, 1e4})
         for (double cutoff : {1e-6, 1e-2, 0.0})
-          for (int64_t length : {1, 7, 63, 300}) run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3);
+          for (int64_t length : {1, 7, 63, 300})
+            run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3);
 }
 
 }  // namespace
@@ -203,6 +249,9 @@ int main() {
   run_chains<float, 3>();
   run_chains<double, 2>();
   run_chains<double, 3>();
+  for (bool clamped : {false, true}) run_svd<float>(clamped), run_svd<double>(clamped);
+  for (int64_t count : {0, 1, 9, 32, 33, 255})
+    run_search<float, uint8_t>(count, 100), run_search<double, int32_t>(count, 63);
   run_rasters<float>();
   run_rasters<double>();
   std::printf("%d differences\n", failures);

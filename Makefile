@@ -1,0 +1,35 @@
+# Everything on a fresh machine with Python and a C++ compiler: `make demo` learns a fractal, `make test` passes the tests.
+# Both work in a virtual environment of their own, .venv, which is made when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml requirements.txt $(wildcard csrc/*.h csrc/cpu/*)
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+# What continuous integration runs besides the tests.
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* tests/sanitizers/*.cpp
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench
+
+# torch comes first: the build finds it there, and doesn't fetch one of its own.
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info fractalops/_*.so

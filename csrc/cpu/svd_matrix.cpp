@@ -1,0 +1,56 @@
+// svd_matrix on the CPU: one loop over maps each way. The arithmetic is in ../svd_matrix.h; shapes are checked in
+// fractalops/ops/svd_matrix.py.
+#include "../svd_matrix.h"
+
+#include "tensors.h"
+
+namespace fractalops::cpu {
+namespace {
+
+// Calls run(float{}) or run(double{}).
+template <typename Run>
+void with_type(const Tensor& svd, const Run& run) {
+  if (svd.scalar_type() == ScalarType::Float) return run(float{});
+  STD_TORCH_CHECK(svd.scalar_type() == ScalarType::Double, "svd_matrix: svd must be float32 or float64");
+  run(double{});
+}
+
+Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
+  const Tensor svd = torch::stable::contiguous(svd_in);                // (M, 6)
+  Tensor matrix = torch::stable::new_empty(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
+  with_type(svd, [&](auto scalar) {
+    using T = decltype(scalar);
+    const T* from = data<T>(svd);
+    T* to = mutable_data<T>(matrix);
+    split_tasks(svd.size(0), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t map = begin; map < end; ++map) svd_matrix(from + map * 6, clamped, to + map * 4);
+    });
+  });
+  return matrix;
+}
+
+Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped) {
+  const Tensor grad = torch::stable::contiguous(grad_in);  // (M, 2, 2)
+  const Tensor svd = torch::stable::contiguous(svd_in);    // (M, 6)
+  Tensor grad_svd = torch::stable::empty_like(svd);        // (M, 6)
+  with_type(svd, [&](auto scalar) {
+    using T = decltype(scalar);
+    const T* upstream = data<T>(grad);
+    const T* from = data<T>(svd);
+    T* to = mutable_data<T>(grad_svd);
+    split_tasks(svd.size(0), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t map = begin; map < end; ++map)
+        svd_matrix_adjoint(from + map * 6, clamped, upstream + map * 4, to + map * 6);
+    });
+  });
+  return grad_svd;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
+  library.impl("svd_matrix_fwd", TORCH_BOX(&svd_matrix_fwd));
+  library.impl("svd_matrix_bwd", TORCH_BOX(&svd_matrix_bwd));
+}
+
+}  // namespace fractalops::cpu

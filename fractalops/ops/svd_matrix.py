@@ -1,0 +1,99 @@
+"""The matrices of maps from their SVD parameters, as a differentiable op (paper section 4.4, equation 10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fractalops.dispatch import choose
+from fractalops.ops.folding import fold, unfold
+from fractalops.ops.library import LIBRARY
+from fractalops.ops.signature import keep_signature
+from fractalops.reference import svd_matrix as reference
+
+SINGULAR_VALUES = ("sigmoid", "clamp")
+
+
+@torch.library.register_fake("fractalops::svd_matrix_fwd", lib=LIBRARY)
+def _forward_fake(svd: Tensor, clamped: bool) -> Tensor:
+    return svd.new_empty(svd.shape[0], 2, 2)
+
+
+@torch.library.register_fake("fractalops::svd_matrix_bwd", lib=LIBRARY)
+def _backward_fake(grad: Tensor, svd: Tensor, clamped: bool) -> Tensor:
+    return svd.new_empty(svd.shape)
+
+
+@torch.library.register_vmap("fractalops::svd_matrix_fwd", lib=LIBRARY)
+def _forward_vmap(info: Any, dims: tuple[int | None, ...], svd: Tensor, clamped: bool) -> tuple[Tensor, int]:
+    (svd,) = fold(info.batch_size, (svd, dims[0]))
+    return unfold(info.batch_size, torch.ops.fractalops.svd_matrix_fwd(svd, clamped)), 0
+
+
+@torch.library.register_vmap("fractalops::svd_matrix_bwd", lib=LIBRARY)
+def _backward_vmap(
+    info: Any, dims: tuple[int | None, ...], grad: Tensor, svd: Tensor, clamped: bool
+) -> tuple[Tensor, int]:
+    grad, svd = fold(info.batch_size, (grad, dims[0]), (svd, dims[1]))
+    return unfold(info.batch_size, torch.ops.fractalops.svd_matrix_bwd(grad, svd, clamped)), 0
+
+
+class SvdMatrix(torch.autograd.Function):
+    """The native matrices. Saved for backward: the parameters."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    @keep_signature
+    def forward(svd: Tensor, clamped: bool) -> Tensor:
+        matrix: Tensor = torch.ops.fractalops.svd_matrix_fwd(svd, clamped)
+        return matrix
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        svd, ctx.clamped = inputs
+        ctx.save_for_backward(svd)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (svd,) = ctx.saved_tensors
+        return torch.ops.fractalops.svd_matrix_bwd(grad, svd, ctx.clamped), None
+
+
+def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | None = None) -> Tensor:
+    """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
+
+    Args:
+        svd: (..., 6) = theta, phi (radians), s1, s2, d1, d2; floating-point. R is the rotation by an angle, d the
+        sign of
+            its latent (0 counts as positive, -0.0 as negative) with the straight-through gradient: backward treats the
+            sign as the identity.
+        singular_values: "sigmoid" (the published code): s is the sigmoid of the parameter; "clamp" (the paper's
+        text): its
+            clamp to [0, 1].
+        backend: `"native"` or `"reference"`; None chooses by device and dtype.
+
+    Returns:
+        matrix (..., 2, 2), computed in float64 and rounded once; a non-finite parameter spoils its own map only.
+
+    Raises:
+        ValueError: for a wrong shape, `singular_values` or backend.
+        TypeError: for a dtype that is not floating-point.
+        BackendError: where the backend asked for can't run.
+    """
+    if svd.dim() < 1 or svd.shape[-1] != 6:
+        raise ValueError(f"svd_matrix: svd must have shape (..., 6), got {tuple(svd.shape)}")
+    if not svd.is_floating_point():
+        raise TypeError(f"svd_matrix: svd must be floating-point, got {svd.dtype}")
+    if singular_values not in SINGULAR_VALUES:
+        raise ValueError(f"svd_matrix: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
+    if backend is None and svd.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    native = choose("svd_matrix", svd.device, backend) == "native"
+    run = SvdMatrix.apply if native else reference.svd_matrix
+    matrix: Tensor = run(svd.reshape(-1, 6), singular_values == "clamp")  # (M, 2, 2)
+    return matrix.view(*svd.shape[:-1], 2, 2)

@@ -1,0 +1,196 @@
+"""`FitConfig`: its checks, and the schedules of the learning rate, the noise and the snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops import FitConfig
+from fractalops.inversion import learning
+from tests.learning import disc, tiny
+
+NAN, INFINITY = math.nan, math.inf
+VALUE_ERRORS: dict[str, list[Any]] = {
+    "maps": [0, -1],
+    "points": [0],
+    "sequences": [0],
+    "steps": [-1],
+    "bandwidth": [0, -1.0, NAN, INFINITY],
+    "cutoff": [0, 1, -0.1, 1.5, NAN],
+    "viewport": ["fill", None, (0, 0, 1), (1, 0, 1, 1), (0, 0, NAN, 1), 5],
+    "objective": ["Expectation", "", None],
+    "optimizer": ["rmsprop", None],
+    "learning_rate": [0, -0.1, NAN, INFINITY],
+    "momentum": [-0.1, 1.1, NAN],
+    "gradient_clip": [0, -1, NAN, INFINITY],
+    "noise": [-0.1, NAN, INFINITY],
+    "noise_every": [0],
+    "noise_until": [-0.1, 1.1, NAN],
+    "parametrization": ["raw", None],
+    "singular_values": ["softplus", None],
+    "evaluation_sequences": [0],
+    "snapshots": [-1],
+    "group": [0],
+    "seed": [-1],
+}
+TYPE_ERRORS: dict[str, list[Any]] = {
+    name: [1.0, "3", None, True, torch.tensor(3)]
+    for name in (
+        "maps",
+        "points",
+        "sequences",
+        "steps",
+        "noise_every",
+        "evaluation_sequences",
+        "snapshots",
+        "group",
+        "seed",
+    )
+} | {
+    name: ["1", True, torch.tensor(0.5)]
+    for name in ("bandwidth", "cutoff", "learning_rate", "momentum", "gradient_clip", "noise", "noise_until")
+}
+NOT_NONE = ("bandwidth", "learning_rate", "momentum", "noise", "noise_until")
+
+
+def test_every_field_that_has_a_range_is_tried() -> None:
+    fields = {field.name for field in dataclasses.fields(FitConfig)}
+    assert fields - set(VALUE_ERRORS) == {"clamp"}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUE_ERRORS for value in VALUE_ERRORS[name]])
+def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^FitConfig: {name} must .+, got "):
+        FitConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in TYPE_ERRORS for value in TYPE_ERRORS[name]] + [(name, None) for name in NOT_NONE],
+)
+def test_a_value_of_a_wrong_type_is_named(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=rf"^FitConfig: {name} must .+, got "):
+        FitConfig(**{name: value})
+
+
+def test_clamp_must_be_true_or_false() -> None:
+    with pytest.raises(TypeError, match=r"^FitConfig: clamp must be True or False, got 'no'$"):
+        FitConfig(clamp="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cutoff": None, "gradient_clip": None},
+        {"steps": 0, "snapshots": 0, "seed": 0},
+        {"momentum": 0, "noise": 0, "noise_until": 0},
+        {"momentum": 0.999, "noise_until": 1, "bandwidth": 2, "learning_rate": 1},
+        {"viewport": [0, 0, 1, 2]},
+        {"viewport": "fit"},
+        {"seed": 2**63 - 1},
+        {"seed": 2**64 + 5},
+    ],
+    ids=str,
+)
+def test_the_ends_of_the_ranges_run(changes: dict[str, Any]) -> None:
+    assert fractalops.fit(disc(), tiny(**changes)).best_image.isfinite().all()
+
+
+def test_the_defaults_are_the_published_settings_and_frozen() -> None:
+    config = FitConfig()
+    assert (config.maps, config.points, config.sequences, config.steps) == (10, 300, 50, 1000)
+    assert (config.learning_rate, config.noise, config.noise_every, config.noise_until) == (0.05, 0.1, 10, 0.6)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.steps = 3  # type: ignore[misc]
+
+
+# Schedules
+
+
+def test_the_learning_rate_is_halved_every_quarter() -> None:
+    config = FitConfig(steps=1000)
+    rates = [config.learning_rate_at(step) for step in range(1000)]
+    assert rates == [0.05] * 250 + [0.025] * 250 + [0.0125] * 250 + [0.00625] * 250
+    assert [FitConfig(steps=2).learning_rate_at(step) for step in (0, 1)] == [0.05, 0.0125]
+    assert FitConfig(steps=0).learning_rate_at(0) == 0.05
+
+
+def test_the_optimizer_follows_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    step = torch.optim.SGD.step
+
+    def spy(self: torch.optim.SGD, *arguments: Any) -> Any:
+        seen.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spy)
+    config = tiny(steps=8, optimizer="sgd")
+    fractalops.fit(disc(), config)
+    assert seen == [config.learning_rate_at(step) for step in range(8)]
+
+
+def test_noise_comes_every_tenth_step_of_the_first_part() -> None:
+    config = FitConfig(steps=100)
+    assert [step for step in range(100) if config.adds_noise_at(step)] == [0, 10, 20, 30, 40, 50]
+    assert not any(FitConfig(noise=0.0).adds_noise_at(step) for step in range(1000))
+    assert not any(FitConfig(noise_until=0).adds_noise_at(step) for step in range(1000))
+
+
+@pytest.mark.parametrize("parametrization", ["svd", "matrix"])
+def test_noise_has_its_deviation_and_leaves_the_offsets_alone(
+    parametrization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[tuple[Tensor, Tensor]] = []
+    add = learning._add_noise
+
+    def spy(group: learning.Group, config: FitConfig) -> None:
+        parameter, offset = (tensor.detach() for tensor in group.system.parameters())
+        before = (parameter.clone(), offset.clone())
+        add(group, config)
+        added.append((parameter - before[0], offset - before[1]))
+
+    monkeypatch.setattr(learning, "_add_noise", spy)
+    fractalops.fit(disc(), tiny(maps=200, noise=0.3, noise_every=3, noise_until=0.5, parametrization=parametrization))
+    assert len(added) == 2  # after steps 0 and 3 of 10
+    for noise, offset in added:
+        assert abs(noise.std().item() - 0.3) < 0.05
+        assert abs(noise.mean().item()) < 0.05
+        assert not offset.any()
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "steps", "expected"),
+    [
+        (0, 10, []),
+        (1, 10, [10]),
+        (2, 10, [0, 10]),
+        (3, 10, [0, 5, 10]),
+        (4, 10, [0, 3, 7, 10]),
+        (99, 3, [0, 1, 2, 3]),
+        (5, 0, [0]),
+    ],
+)
+def test_snapshots_are_spread_evenly(snapshots: int, steps: int, expected: list[int]) -> None:
+    assert tiny(snapshots=snapshots, steps=steps).snapshot_steps() == expected
+    result = fractalops.fit(disc(), tiny(snapshots=snapshots, steps=steps))
+    assert result.snapshot_steps == expected
+    assert len(result.snapshots) == len(expected)
+    for name, tensor in result.system.state_dict().items():
+        assert all(snapshot[name].shape == tensor.shape for snapshot in result.snapshots)
+        if expected:
+            assert torch.equal(result.snapshots[-1][name], tensor)
+
+
+def test_any_number_of_snapshots_is_ascending_without_repeats() -> None:
+    for steps in range(30):
+        for snapshots in range(2, 33):
+            taken = FitConfig(steps=steps, snapshots=snapshots).snapshot_steps()
+            assert taken == sorted(set(taken))
+            assert len(taken) == min(snapshots, steps + 1)
+            assert taken[-1] == steps
