@@ -28,7 +28,7 @@ FRACTALOPS_HOST_DEVICE SvdFactors svd_factors(const T* p /* (6) */, bool clamped
       value[k] = 1 / (1 + std::exp(-s));
       f.slope[k] = value[k] * (1 - value[k]);
     }
-    f.sign[k] = std::copysign(1.0, static_cast<double>(p[4 + k]));
+    f.sign[k] = p[4 + k] < 0 ? -1 : 1;
   }
   f.a = (value[0] + value[1]) / 2;
   f.b = (value[0] - value[1]) / 2;

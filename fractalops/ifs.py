@@ -170,7 +170,7 @@ class IFS(nn.Module):
         if systems > 1:
             shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
             index = index + shift.view(systems, 1, 1)
-        start = start.repeat_interleave(index.shape[1], 0)  # (S * K, 2)
+        start = start[:, None].expand(systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
         return matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start
 
     def forward(

@@ -162,8 +162,8 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
             losses = _check_losses(loss(images, targets), len(targets))
         else:
             losses = ClampedSquaredError.apply(images, targets) if fused else squared_error(images, targets)
-        optimizer.zero_grad()
-        losses.sum().backward()
+        group.system.zero_grad()
+        torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
             _clip_gradients(group.system, config.gradient_clip)
         optimizer.step()

@@ -70,7 +70,7 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
     Args:
         svd: (..., 6) = theta, phi (radians), s1, s2, d1, d2; floating-point. R is the rotation by an angle, d the
         sign of
-            its latent (0 counts as positive, -0.0 as negative) with the straight-through gradient: backward treats the
+            its latent (0 counts as positive) with the straight-through gradient: backward treats the
             sign as the identity.
         singular_values: "sigmoid" (the published code): s is the sigmoid of the parameter; "clamp" (the paper's
         text): its

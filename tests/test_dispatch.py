@@ -1,0 +1,240 @@
+"""The choice of backends: what is reported, what forces one, what happens where the native library is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import fractalops
+from fractalops import BackendError, dispatch
+
+CPU, CUDA, META = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
+PACKAGE = Path(fractalops.__file__).parent
+CALL = (
+    "fractalops.affine_chain(torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8),"
+    " torch.zeros(2), backend={})"
+)
+
+
+def python(code: str, folder: Path = PACKAGE.parent, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a new interpreter that finds fractalops in `folder`."""
+    inherited = {name: value for name, value in os.environ.items() if name != "FRACTALOPS_BACKEND"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=inherited | {"PYTHONPATH": str(folder)} | environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
+    """As if the package had been installed without its native library."""
+    error = OSError("_cpu.so: cannot open shared object file: No such file or directory")
+    monkeypatch.setattr(dispatch, "_cpu_error", error)
+    monkeypatch.setattr(dispatch, "_LIBRARY", tmp_path / "_cpu.so")
+    monkeypatch.setattr(dispatch, "_forced", None)
+    monkeypatch.setattr(dispatch, "_warned", set())
+    return error
+
+
+@pytest.fixture
+def library(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native library is there and nothing is forced."""
+    monkeypatch.setattr(dispatch, "_forced", None)
+    monkeypatch.setattr(dispatch, "_warned", set())
+
+
+# What is reported
+
+
+@pytest.mark.usefixtures("library")
+def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
+    rows = fractalops.backends()
+    assert [(row.op, row.device) for row in rows] == [
+        (op, device) for op in dispatch.OPS for device in dispatch.DEVICES
+    ]
+    for row in rows:
+        assert row.backend == ("native" if row.device == "cpu" else "reference")
+        assert bool(row.reason) == (row.device != "cpu")
+        if row.op in ("affine_chain", "rbf_rasterize"):
+            assert bool(row.remedy) == (row.device != "cpu")
+
+
+@pytest.mark.usefixtures("no_library")
+def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
+    for row in fractalops.backends():
+        assert row.backend == "reference"
+        if row.device == "cpu":
+            assert row.reason == "the native CPU library was not built"
+            assert "pip install" in row.remedy
+
+
+def test_a_forced_reference_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_forced", "reference")
+    for row in fractalops.backends():
+        assert row[2:] == ("reference", "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
+
+
+@pytest.mark.usefixtures("library")
+def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    report = dispatch.report()
+    assert f"torch {torch.__version__}" in report
+    assert "native CPU library: built and loaded\n" in report
+    assert "FRACTALOPS_BACKEND: not set\n" in report
+    lines = [line.split() for line in report.splitlines()]
+    for op in dispatch.OPS:
+        assert [op, "cpu", "native"] in lines
+    fractalops.show_backends()
+    assert capsys.readouterr().out == report + "\n"
+
+
+def test_the_report_says_what_is_missing_and_what_mends_it(
+    no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "native CPU library: the native CPU library was not built\n" in dispatch.report()
+    assert dispatch.report().count(dispatch._REBUILD) == 1
+    (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
+    assert f"the native CPU library can't be loaded ({no_library})" in dispatch.report()
+
+
+# What is chosen
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize"])
+def test_the_choice(op: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.choose(op, CPU, None) == "native"
+        assert dispatch.choose(op, CPU, "native") == "native"
+        assert dispatch.choose(op, CPU, "reference") == "reference"
+        assert dispatch.choose(op, CUDA, "reference") == "reference"
+        assert dispatch.choose(op, META, None) == "reference"
+    with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: this version has no native kernels"):
+        dispatch.choose(op, CUDA, "native")
+    with pytest.raises(BackendError, match=r"no native kernels for mps devices"):
+        dispatch.choose(op, torch.device("mps"), "native")
+
+
+@pytest.mark.parametrize("name", ["no such backend", "", "Native", "cpu"])
+def test_an_unknown_backend_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^affine_chain: backend must be one of reference, native, got '{name}'$"):
+        dispatch.choose("affine_chain", CPU, name)
+
+
+def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_forced", "fast")
+    with pytest.raises(ValueError, match=r"^affine_chain: FRACTALOPS_BACKEND must be one of .+, got 'fast'$"):
+        dispatch.choose("affine_chain", CPU, None)
+    assert dispatch.choose("affine_chain", CPU, "reference") == "reference"
+
+
+def test_native_without_the_library_is_refused_and_chains_the_reason(no_library: OSError) -> None:
+    with pytest.raises(BackendError, match=r"can't run: the native CPU library was not built; .*pip install") as caught:
+        fractalops.affine_chain(
+            torch.eye(2)[None],
+            torch.zeros(1, 2),
+            torch.zeros(1, 3, dtype=torch.uint8),
+            torch.zeros(2),
+            backend="native",
+        )
+    assert caught.value.__cause__ is no_library
+
+
+@pytest.mark.usefixtures("no_library")
+def test_the_missing_library_is_warned_of_once_for_each_op_and_device() -> None:
+    with pytest.warns(UserWarning, match=r"^affine_chain: using the slow reference on cpu: .* was not built; "):
+        assert dispatch.choose("affine_chain", CPU, None) == "reference"
+    with pytest.warns(UserWarning, match=r"^rbf_rasterize: using the slow reference on cpu"):
+        dispatch.choose("rbf_rasterize", CPU, None)
+    with pytest.warns(UserWarning, match=r"^affine_chain: using the slow reference on cuda"):
+        dispatch.choose("affine_chain", CUDA, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for device in (CPU, CUDA):
+            dispatch.choose("affine_chain", device, None)
+        dispatch.choose("rbf_rasterize", CPU, None)
+        dispatch.choose("affine_chain", META, None)
+        dispatch.choose("rbf_rasterize", CUDA, "reference")
+
+
+# New interpreters
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("forced", "argument", "expected"),
+    [
+        ("reference", None, "reference"),
+        ("reference", "native", "native"),
+        ("native", None, "native"),
+        ("", None, "native"),
+        ("fast", None, "ValueError: affine_chain: FRACTALOPS_BACKEND must be one of reference, native, got 'fast'"),
+    ],
+)
+def test_the_environment_forces_a_backend(forced: str, argument: str | None, expected: str) -> None:
+    code = f"""
+import fractalops, torch
+from fractalops.ops import affine_chain
+fractalops.show_backends()
+affine_chain._run_native = lambda *inputs: print("took native")
+affine_chain.reference.affine_chain = lambda *inputs: print("took reference")
+{CALL.format(repr(argument))}
+"""
+    done = python(code, FRACTALOPS_BACKEND=forced)
+    assert f"FRACTALOPS_BACKEND: {forced or 'not set'}\n" in done.stdout
+    if expected in dispatch.BACKENDS:
+        assert done.stdout.endswith(f"took {expected}\n")
+    else:
+        assert done.stderr.endswith(expected + "\n")
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["missing", "damaged"])
+def test_a_package_without_its_library_imports_quietly_and_works(damaged: bool, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "fractalops", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    if damaged:
+        (tmp_path / "fractalops" / "_cpu.so").write_bytes(b"\x7fELF but not a library")
+    code = f"""
+import warnings
+warnings.simplefilter("error")
+import fractalops, torch
+assert fractalops.__file__.startswith({str(tmp_path)!r})
+fractalops.show_backends()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    points = {CALL.format("None")}
+    {CALL.format("None")}
+    fractalops.rbf_rasterize(points, 4)
+    fractalops.rbf_rasterize(points, 4)
+    fractalops.IFS(2, 3)(8)
+print(*(str(each.message).split(":")[0] for each in caught if issubclass(each.category, UserWarning)))
+try:
+    {CALL.format("'native'")}
+except fractalops.BackendError as error:
+    print(type(error.__cause__).__name__, error)
+"""
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    *report, warned, refusal = done.stdout.splitlines()
+    reason = "the native CPU library can't be loaded" if damaged else "the native CPU library was not built"
+    assert any(line.startswith(f"native CPU library: {reason}") for line in report)
+    assert sorted(warned.split()) == sorted(dispatch.OPS)
+    assert refusal.startswith(f"OSError affine_chain: backend 'native' can't run: {reason}")
+    assert "pip install" in refusal
+
+
+def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
+    listing = "import sys, torch; before = set(sys.modules)\nimport fractalops\nprint(*(set(sys.modules) - before))"
+    done = python(listing)
+    assert done.stderr == ""
+    added = {name.split(".")[0] for name in done.stdout.split()}
+    assert added.isdisjoint({"matplotlib", "triton", "PIL", "tqdm", "safetensors", "IPython", "pytest", "numpy"})

@@ -1,0 +1,98 @@
+"""The native library as a file: what it needs of torch and Python; its kernels under the sanitizers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fractalops import dispatch
+
+ROOT = Path(__file__).parent.parent
+KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", *SANITIZERS]
+
+# Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
+UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
+OF_PYTHON = re.compile(r"_?Py[A-Z_]\w+")
+
+
+def inspect(tool: str, *options: str) -> str:
+    """What a tool of binutils prints of the library."""
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} was not found")
+    library = str(dispatch._LIBRARY)
+    return subprocess.run([tool, *options, library], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_patterns_find_what_they_look_for() -> None:
+    for name in ("_ZN3c105ErrorC1Ev", "_ZNK2at10TensorBase4sizeEv", "_ZN5torch8autograd3runEv", "_ZTIN3c105ErrorE"):
+        assert UNSTABLE.match(name)
+    assert not UNSTABLE.match("_ZNSt7__cxx1118basic_stringstreamIcSt11char_traitsIcESaIcEEC1Ev")
+    for name in ("PyObject_Call", "_Py_Dealloc", "Py_None"):
+        assert OF_PYTHON.match(name)
+
+
+@pytest.mark.usefixtures("native")
+def test_needs_only_c_names_of_torch_and_none_of_python() -> None:
+    names = [line.split()[-1] for line in inspect("nm", "-D", "--undefined-only").splitlines()]
+    assert any(name.startswith("aoti_torch_") for name in names)
+    assert [name for name in names if UNSTABLE.match(name) or OF_PYTHON.match(name)] == []
+
+
+@pytest.mark.usefixtures("native")
+def test_shows_no_names_of_its_own() -> None:
+    names = [line.split()[-1] for line in inspect("nm", "-D", "--defined-only").splitlines()]
+    assert [name for name in names if "fractalops" in name] == []
+
+
+@pytest.mark.usefixtures("native")
+def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it() -> None:
+    dynamic = inspect("readelf", "-d")
+    assert "Shared library: [libtorch.so]" in dynamic
+    assert "python" not in dynamic
+    assert "RPATH" not in dynamic
+    assert "RUNPATH" not in dynamic
+
+
+def can_sanitize(compiler: str, folder: Path) -> bool:
+    (folder / "empty.cpp").write_text("int main() {}\n")
+    command = [compiler, *SANITIZERS, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        return False
+    return subprocess.run([str(folder / "empty")], capture_output=True).returncode == 0
+
+
+def can_run_avx2() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx2" in flags and "fma" in flags
+
+
+def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
+    """Both instruction sets against plain loops in double, so that they agree with each other too."""
+    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler was found")
+    if not can_sanitize(compiler, tmp_path):
+        pytest.skip(f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+    # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
+    variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
+    if can_run_avx2():
+        variants["avx2"] = ["-DFRACTALOPS_BASELINE_ONLY", "-mavx2", "-mfma"]
+    running = {}
+    for name, flags in variants.items():
+        program = tmp_path / name
+        command = [compiler, *FLAGS, *flags, str(KERNELS), "-o", str(program)]
+        running[name] = subprocess.Popen(
+            ["sh", "-c", '"$@" && exec "$0"', str(program), *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    outputs = {name: (process.communicate()[0], process.returncode) for name, process in running.items()}
+    assert outputs == dict.fromkeys(variants, ("0 differences\n", 0))
