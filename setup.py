@@ -12,6 +12,7 @@ every Python and every torch from 2.11 on. FRACTALOPS_BUILD chooses what is buil
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -80,28 +81,38 @@ def chosen_libraries() -> list[str]:
     return []
 
 
+def ninja_path(path: Path) -> str:
+    """A path as a build line of ninja has it."""
+    return re.sub(r"([$: ])", r"$\1", str(path))
+
+
+def ninja_command(words: list[str]) -> str:
+    """Words of a shell command as a rule of ninja has them."""
+    return shlex.join(words).replace("$", "$$")
+
+
 def ninja_file(name: str, output: Path, folder: Path) -> str:
     """The text of the build file of one library."""
     compiler, torch = find_compiler(), torch_folder()
     if compiler is None or torch is None:
         raise BuildError(f"the {name} library can't be built: {missing_for_cpu()}")
-    include, libraries = torch / "include", torch / "lib"
-    quoted = shlex.join(compiler)
+    command = ninja_command(compiler)
+    include, libraries = (ninja_command([f"{torch / name}"]) for name in ("include", "lib"))
     lines = [
         "rule compile",
-        f"  command = {quoted} {FLAGS} {STABLE_ABI} -isystem {include} -MMD -MF $out.d -c $in -o $out",
+        f"  command = {command} {FLAGS} {STABLE_ABI} -isystem {include} -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
         # A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so.
-        f"  command = {quoted} -shared -s $in -o $out -L{libraries} -Wl,--no-as-needed -ltorch -Wl,--as-needed "
+        f"  command = {command} -shared -s $in -o $out -L{libraries} -Wl,--no-as-needed -ltorch -Wl,--as-needed "
         "-ltorch_cpu -lc10",
     ]
     objects = []
     for source in SOURCES[name]:
-        objects.append(str(folder / Path(source).with_suffix(".o").name))
-        lines.append(f"build {objects[-1]}: compile {ROOT.resolve() / source}")
-    lines.append(f"build {output}: link {' '.join(objects)}")
+        objects.append(ninja_path(folder / Path(source).with_suffix(".o").name))
+        lines.append(f"build {objects[-1]}: compile {ninja_path(ROOT.resolve() / source)}")
+    lines.append(f"build {ninja_path(output)}: link {' '.join(objects)}")
     return "\n".join(lines) + "\n"
 
 

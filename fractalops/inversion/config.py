@@ -76,7 +76,8 @@ class FitConfig:
     snapshots: int = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     group: int = 16
-    """Images that are learned in one call of the ops; it bounds the memory and changes no result."""
+    """Images that are learned in one call of the ops: it bounds the memory. Another number sums gradients in another
+    order, which can show in their last bits."""
     seed: int = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 

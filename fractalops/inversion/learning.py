@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
+from fractalops.inversion.optimizers import make_optimizer
 from fractalops.inversion.result import FitResult, restore_system
 
 if TYPE_CHECKING:
@@ -117,17 +118,9 @@ class Group:
         self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
 
 
-def _make_optimizer(system: IFS, config: FitConfig) -> torch.optim.Optimizer:
-    parameters = list(system.parameters())
-    fused = parameters[0].device.type in ("cpu", "cuda")
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.learning_rate, fused=fused)
-    return torch.optim.SGD(parameters, lr=config.learning_rate, momentum=config.momentum, fused=fused)
-
-
-def _clip_gradients(system: IFS, limit: float) -> None:
+def _clip_gradients(parameters: list[torch.nn.Parameter], limit: float) -> None:
     """Scale each system's gradient down to the norm `limit`, by itself: systems are learned independently."""
-    grads = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]  # each (S, N, ...)
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]  # each (S, N, ...)
     flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)  # (S, parameters)
     factor = (limit / (torch.linalg.vector_norm(flat, dim=1) + 1e-6)).clamp_(max=1)  # (S,)
     for grad in grads:
@@ -144,7 +137,8 @@ def _add_noise(group: Group, config: FitConfig) -> None:
 
 def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | None) -> Iterator[Tensor]:
     """Run all steps on a group; yields each step's losses (S,)."""
-    optimizer = _make_optimizer(group.system, config)
+    parameters = list(group.system.parameters())
+    optimize = make_optimizer(parameters, config)
     targets = group.targets[:, None]  # (S, 1, H, W)
     index = None  # new sequences at every step, or (S, K, T)
     if config.objective == "fixed":
@@ -154,19 +148,18 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
     if 0 in snapshot_steps:
         group.keep_snapshot()
     while group.step < config.steps:
-        for settings in optimizer.param_groups:
-            settings["lr"] = config.learning_rate_at(group.step)
         images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, H, W)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
         else:
             losses = ClampedSquaredError.apply(images, targets) if fused else squared_error(images, targets)
-        group.system.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
-            _clip_gradients(group.system, config.gradient_clip)
-        optimizer.step()
+            _clip_gradients(parameters, config.gradient_clip)
+        optimize(config.learning_rate_at(group.step))
         if config.adds_noise_at(group.step):
             _add_noise(group, config)
         group.step += 1
@@ -249,13 +242,13 @@ def fit(
         targets: (H, W) or (S, H, W), values in [0, 1]; floating-point, taken as float32. Where they lie, it runs.
         config: the settings; None takes those of the published code.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each
-            system (S,), or their sum (). None is the mean squared error of the pixels.
+            system (S,), or their sum (), which is then recorded for each of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the configuration, not on its neighbours.
+        place in the call and the configuration; on its neighbours only through the rounding of sums.
 
     Raises:
         ValueError, TypeError: for targets, a configuration or a loss of the wrong shape, type or range.

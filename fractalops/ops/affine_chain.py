@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from fractalops.dispatch import choose
 from fractalops.ops.checks import can_read, check_device, check_floating, check_tensor, shape_error
 from fractalops.ops.folding import fold, unfold, with_batch
+from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY
-from fractalops.ops.signature import keep_signature
 from fractalops.reference import affine_chain as reference
 
 INDEX_DTYPES = (torch.uint8, torch.int32, torch.int64)
@@ -80,7 +80,6 @@ class AffineChain(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @keep_signature
     def forward(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
         points: Tensor = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
         return points
@@ -101,7 +100,7 @@ class AffineChain(torch.autograd.Function):
 def _run_native(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
     points: Tensor
     try:
-        points = AffineChain.apply(matrix, offset, index, start)
+        points = apply_function(AffineChain, matrix, offset, index, start)
     except RuntimeError as error:
         # The kernel checks the index as it reads it; the dispatcher knows only RuntimeError.
         found = re.search(r"affine_chain: index must .*", str(error))

@@ -13,8 +13,8 @@ from torch.autograd.function import once_differentiable
 from fractalops.dispatch import choose
 from fractalops.ops.checks import can_read, check_floating, check_tensor, shape_error
 from fractalops.ops.folding import fold, unfold
+from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY
-from fractalops.ops.signature import keep_signature
 from fractalops.reference import rbf_rasterize as reference
 
 # Pixel numbers must be whole in float32, with room for the rounding of coordinates.
@@ -92,7 +92,6 @@ class RbfRasterize(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @keep_signature
     def forward(
         points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
     ) -> Tensor:
@@ -200,6 +199,7 @@ def rbf_rasterize(
         if weight.dim() not in (2, 3) or weight.shape[:2] != points.shape[:2] or 0 in weight.shape[2:]:
             raise shape_error("rbf_rasterize", "weight", "(B, T) or (B, T, C), with the B and T of points", weight)
         weight = weight[..., None] if single else weight  # (B, T, C)
-    run = RbfRasterize.apply if chosen == "native" else reference.rbf_rasterize
-    image: Tensor = run(points, weight, bandwidths, height, width, cutoff or 0.0)  # (B, C, H, W)
+    arguments = (points, weight, bandwidths, height, width, cutoff or 0.0)
+    image: Tensor  # (B, C, H, W)
+    image = apply_function(RbfRasterize, *arguments) if chosen == "native" else reference.rbf_rasterize(*arguments)
     return image.squeeze(1) if single else image

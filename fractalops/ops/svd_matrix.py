@@ -10,8 +10,8 @@ from torch.autograd.function import once_differentiable
 
 from fractalops.dispatch import choose
 from fractalops.ops.folding import fold, unfold
+from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY
-from fractalops.ops.signature import keep_signature
 from fractalops.reference import svd_matrix as reference
 
 SINGULAR_VALUES = ("sigmoid", "clamp")
@@ -47,7 +47,6 @@ class SvdMatrix(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    @keep_signature
     def forward(svd: Tensor, clamped: bool) -> Tensor:
         matrix: Tensor = torch.ops.fractalops.svd_matrix_fwd(svd, clamped)
         return matrix
@@ -93,7 +92,8 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
         raise ValueError(f"svd_matrix: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
     if backend is None and svd.dtype not in (torch.float32, torch.float64):
         backend = "reference"
+    arguments = (svd.reshape(-1, 6), singular_values == "clamp")
     native = choose("svd_matrix", svd.device, backend) == "native"
-    run = SvdMatrix.apply if native else reference.svd_matrix
-    matrix: Tensor = run(svd.reshape(-1, 6), singular_values == "clamp")  # (M, 2, 2)
+    matrix: Tensor  # (M, 2, 2)
+    matrix = apply_function(SvdMatrix, *arguments) if native else reference.svd_matrix(*arguments)
     return matrix.view(*svd.shape[:-1], 2, 2)
