@@ -12,9 +12,9 @@ import torch
 
 from fractalops.errors import BackendError
 
-OPS = ("affine_chain", "rbf_rasterize", "search_cumulative", "svd_matrix")
+OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point")
 # Their PyTorch form is what runs on a GPU too: tiny tensors, or one call that torch does well.
-REFERENCE_ON_GPU = ("search_cumulative", "svd_matrix")
+REFERENCE_ON_GPU = ("svd_matrix", "draw_index", "fixed_point")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 

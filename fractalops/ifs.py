@@ -5,21 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops.affine_maps import (
-    check_floor,
-    determinant_probabilities,
-    fixed_point,
-    squash,
-    with_floor,
-)
+from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.reference.probabilities import raise_to_floor
 from fractalops.rendering import Viewport, render
 from fractalops.sampling import (
     Generators,
     RandomSystems,
     check_floating,
+    check_floor,
     check_integer,
-    draw_index,
+    determinant_probabilities,
+    determinant_weights,
+    draw_sequences,
     random_systems,
     sample_index,
 )
@@ -122,20 +120,23 @@ class IFS(nn.Module):
             return self.matrix, self.offset
         return svd_matrix(self.svd, self.singular_values), self.offset
 
+    def _weights(self) -> Tensor:
+        """`|det A|` of the maps (S, N), detached."""
+        if self.parametrization == "matrix":
+            return determinant_weights(self.matrix)
+        values = self.svd.detach()[..., 2:4]  # (S, N, 2)
+        return (values.sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
+
     def probabilities(self) -> Tensor:
         """The detached probabilities (S, N) of the maps, as `determinant_probabilities`."""
-        if self.parametrization == "matrix":
-            return determinant_probabilities(self.matrix, self.probability_floor)
-        singular = squash(self.svd.detach()[..., 2:4], self.singular_values)  # (S, N, 2): |det A| = s1 s2
-        return with_floor(singular.prod(-1), self.probability_floor)
+        return raise_to_floor(self._weights(), self.probability_floor)
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
         """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
-        return draw_index(self.probabilities(), sequences, points, generator)
+        return draw_sequences(self._weights(), sequences, points, generator, self.probability_floor)
 
     def start(self) -> Tensor:
-        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor
-        (`fixed_point`)."""
+        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`)."""
         if self.parametrization == "matrix":
             return fixed_point(self.matrix[:, 0], self.offset[:, 0])
         return fixed_point(svd_matrix(self.svd.detach()[:, 0], self.singular_values), self.offset[:, 0])

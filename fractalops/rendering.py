@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fractalops.affine_maps import fixed_point
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.checks import check_floating, check_tensor, shape_error
+from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
 Viewport = tuple[float, float, float, float] | Literal["fit"]

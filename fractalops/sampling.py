@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fractalops.ops.search_cumulative import search_cumulative
+from fractalops.ops.draw_index import draw_index
+from fractalops.reference.probabilities import raise_to_floor
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
@@ -133,25 +134,49 @@ def sample_index(probabilities: Tensor, sequences: int, points: int, generator: 
         if not bool(((total > 0) & (total < math.inf)).all() & (probabilities >= 0).all()):
             shown = probabilities.flatten()[:8].tolist()
             raise ValueError(f"sample_index: probabilities must be finite, non-negative and not all zero, got {shown}")
-    return draw_index(probabilities, sequences, points, generator)
+    return draw_sequences(probabilities, sequences, points, generator)
 
 
-def draw_index(probabilities: Tensor, sequences: int, points: int, generator: Generators) -> Tensor:
-    """`sample_index` for probabilities that are known to be right."""
+def draw_sequences(weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0) -> Tensor:
+    """`sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
     check_integer("sample_index", "sequences", sequences, 0)
     check_integer("sample_index", "points", points, 1)
-    systems, maps = probabilities.shape
+    systems, maps = weight.shape
     # With many maps a probability would be only some hundreds of float32's 2^24 steps.
     dtype = torch.float32 if maps <= 256 else torch.float64
-    sums = probabilities.detach().double().cumsum(1)  # (S, N)
-    cumulative = (sums[:, :-1] / sums[:, -1:]).to(dtype)  # (S, N - 1)
     count = sequences * points
     drawn = [
-        torch.rand(1, count, generator=each, device=probabilities.device, dtype=dtype)
+        torch.rand(1, count, generator=each, device=weight.device, dtype=dtype)
         for each in _one_each(generator, systems)
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
-    return search_cumulative(cumulative, uniform).view(systems, sequences, points)
+    return draw_index(weight, uniform, floor).view(systems, sequences, points)
+
+
+def determinant_weights(matrix: Tensor) -> Tensor:
+    """Detached `|det A|` (..., N) of `matrix` (..., N, 2, 2)."""
+    a00, a01, a10, a11 = matrix.detach().flatten(-2).unbind(-1)  # each (..., N)
+    return (a00 * a11 - a01 * a10).abs()
+
+
+def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
+    """Detached probabilities (S, N) proportional to `|det A|` of `matrix` (S, N, 2, 2) (paper section 3).
+
+    A map gets at least about `floor`, so that one that flattens the plane is still drawn; the rows are then scaled to
+    sum 1. A system whose determinants are all zero, or not all finite, gets equal probabilities. Raises `ValueError`.
+    """
+    if matrix.dim() != 4 or matrix.shape[2:] != (2, 2):
+        raise ValueError(f"determinant_probabilities: matrix must have shape (S, N, 2, 2), got {tuple(matrix.shape)}")
+    check_floor("determinant_probabilities", "floor", floor)
+    return raise_to_floor(determinant_weights(matrix), floor)
+
+
+def check_floor(function: str, argument: str, floor: float) -> None:
+    """Raise `TypeError` unless `floor` is a float, `ValueError` unless it lies in [0, 1)."""
+    if not isinstance(floor, int | float) or isinstance(floor, bool):
+        raise TypeError(f"{function}: {argument} must be a float, got {type(floor).__name__}")
+    if not 0 <= floor < 1:
+        raise ValueError(f"{function}: {argument} must be in [0, 1), got {floor}")
 
 
 def _kind(value: object) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.affine_maps import fixed_point
+from fractalops.ops.fixed_point import fixed_point
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.rendering import fold_viewport
 from tests.cases import ChainCase, value_and_gradients

@@ -242,7 +242,8 @@ def fit(
         targets: (H, W) or (S, H, W), values in [0, 1]; floating-point, taken as float32. Where they lie, it runs.
         config: the settings; None takes those of the published code.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each
-            system (S,), or their sum (), which is then recorded for each of them. None is the mean squared error of the pixels.
+            system (S,), or their sum (), which is then recorded for each of them. None is the mean squared error of the
+            pixels.
         progress: show a progress bar with the mean loss.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
 

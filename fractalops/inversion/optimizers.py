@@ -1,7 +1,7 @@
 """Adam and SGD by torch's functional forms.
 
-The classes around them load torch's compiler when the first one is made, which takes longer than learning a fractal, and
-spend more time a step than the update of a few hundred parameters.
+The classes around them load torch's compiler when the first one is made, which takes as long as learning a fractal, and
+spend more time a step than the update of a few hundred parameters does.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ for schema in (
     " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
     "svd_matrix_fwd(Tensor svd, bool clamped) -> Tensor",
     "svd_matrix_bwd(Tensor grad, Tensor svd, bool clamped) -> Tensor",
-    "search_cumulative(Tensor cumulative, Tensor uniform) -> Tensor",
+    "draw_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
+    "fixed_point(Tensor matrix, Tensor offset) -> Tensor",
 ):
     LIBRARY.define(schema)

@@ -10,7 +10,7 @@
 
 #include "../../csrc/cpu/affine_chain.h"
 #include "../../csrc/cpu/raster.h"
-#include "../../csrc/cpu/search_cumulative.h"
+#include "../../csrc/cpu/draw_index.h"
 #include "../../csrc/svd_matrix.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
@@ -210,8 +210,11 @@ void run_svd(bool clamped) {
 
 template <typename T, typename Index>
 void run_search(int64_t count, int64_t length) {
-  std::vector<T> bounds = uniforms<T>(count, 0, 1), numbers = uniforms<T>(length, 0, 1);
-  std::sort(bounds.begin(), bounds.end());
+  const std::vector<double> weight = uniforms<double>(count + 1, 0, 1);
+  const std::vector<T> numbers = uniforms<T>(length, 0, 1);
+  std::vector<T> bounds(count);
+  cumulative_bounds(weight.data(), count + 1, 1e-3, bounds.data());
+  if (!std::is_sorted(bounds.begin(), bounds.end())) std::printf("bounds: not sorted\n"), ++failures;
   std::vector<Index> index(length);
   count_bounds(bounds.data(), count, numbers.data(), length, index.data());
   std::vector<double> want(length);

@@ -1,0 +1,52 @@
+// draw_index on the CPU: its registration and how work is split. Shapes are checked in fractalops/ops/draw_index.py.
+#include "draw_index.h"
+
+#include <vector>
+
+#include "tensors.h"
+
+namespace fractalops::cpu {
+namespace {
+
+constexpr int64_t task_draws = 4096;
+
+template <typename T, typename Index>
+void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& index) {
+  const int64_t systems = weight.size(0), maps = weight.size(1), draws = uniform.size(1);
+  const T* numbers = data<T>(uniform);
+  Index* out = mutable_data<Index>(index);
+  std::vector<T> bounds(systems * (maps - 1));  // (S, N - 1)
+  for (int64_t s = 0; s < systems; ++s)
+    cumulative_bounds(data<double>(weight) + s * maps, maps, floor, bounds.data() + s * (maps - 1));
+  const int64_t tasks = (draws + task_draws - 1) / task_draws;  // of a system
+  // A draw costs about a twentieth of drawing a point.
+  split_tasks(systems * tasks, std::min(task_draws, draws) / 20, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t s = task / tasks, first = task % tasks * task_draws;
+      count_bounds(bounds.data() + s * (maps - 1), maps - 1, numbers + s * draws + first,
+                   std::min(task_draws, draws - first), out + s * draws + first);
+    }
+  });
+}
+
+Tensor draw_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
+  const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
+  const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, M)
+  STD_TORCH_CHECK(weight.scalar_type() == ScalarType::Double, "draw_index: weight must be float64");
+  const bool small = weight.size(1) <= 256;
+  Tensor index =
+      torch::stable::new_empty(uniform, {uniform.size(0), uniform.size(1)}, small ? ScalarType::Byte : ScalarType::Int);
+  if (uniform.scalar_type() == ScalarType::Float) {
+    small ? draw<float, uint8_t>(weight, uniform, floor, index) : draw<float, int32_t>(weight, uniform, floor, index);
+  } else {
+    STD_TORCH_CHECK(uniform.scalar_type() == ScalarType::Double, "draw_index: uniform must be float32 or float64");
+    small ? draw<double, uint8_t>(weight, uniform, floor, index) : draw<double, int32_t>(weight, uniform, floor, index);
+  }
+  return index;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("draw_index", TORCH_BOX(&draw_index)); }
+
+}  // namespace fractalops::cpu

@@ -1,0 +1,39 @@
+"""Fixed points of affine maps, where chains start (not differentiable)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fractalops.dispatch import choose
+from fractalops.ops.library import LIBRARY
+from fractalops.reference import fixed_point as reference
+
+
+@torch.library.register_fake("fractalops::fixed_point", lib=LIBRARY)
+def _fake(matrix: Tensor, offset: Tensor) -> Tensor:
+    return offset.new_empty(offset.shape)
+
+
+def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
+    """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
+
+    Where I - A is singular or the solution isn't finite it is the offset, with zeros for what isn't finite there. Any
+    float dtype; the native backend takes float32 and float64. Raises `ValueError` for a wrong shape or backend,
+    `TypeError` for unequal dtypes and `BackendError` where the backend asked for can't run.
+    """
+    if matrix.dim() < 2 or matrix.shape[-2:] != (2, 2):
+        raise ValueError(f"fixed_point: matrix must have shape (..., 2, 2), got {tuple(matrix.shape)}")
+    if offset.shape != matrix.shape[:-1]:
+        raise ValueError(f"fixed_point: offset must have shape {tuple(matrix.shape[:-1])}, got {tuple(offset.shape)}")
+    if offset.dtype != matrix.dtype:
+        raise TypeError(f"fixed_point: offset must have the dtype of matrix ({matrix.dtype}), got {offset.dtype}")
+    if backend is None and matrix.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    arguments = (matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))
+    point: Tensor  # (M, 2)
+    if choose("fixed_point", matrix.device, backend) == "native":
+        point = torch.ops.fractalops.fixed_point(*arguments)
+    else:
+        point = reference.fixed_point(*arguments)
+    return point.view(offset.shape)

@@ -1,0 +1,24 @@
+"""Probabilities of maps from their weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def floored_shares(weight: Tensor, floor: float) -> Tensor:
+    """`weight / sum`, at least `floor`, not yet scaled to sum 1: weight (S, N), not negative -> (S, N).
+
+    Equal shares for a row whose weights are all zero or not all finite. Sums run in order, as in the native op.
+    """
+    total = weight.cumsum(-1)[..., -1:]  # (S, 1): NaN or infinite where a weight is
+    usable = (total > 0) & (total < math.inf)
+    return torch.where(usable, weight / total, 1 / weight.shape[-1]).clamp(min=floor)
+
+
+def raise_to_floor(weight: Tensor, floor: float) -> Tensor:
+    """The probabilities of `floored_shares`, scaled to sum 1: weight (S, N) -> (S, N)."""
+    shares = floored_shares(weight, floor)
+    return shares / shares.sum(-1, keepdim=True)
