@@ -1,6 +1,7 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
 from fractalops.dispatch import backends, show_backends
+from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
 from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
@@ -14,6 +15,7 @@ __all__ = [
     "FitConfig",
     "FitInterrupted",
     "FitResult",
+    "FractalEmbedding",
     "InputError",
     "MissingExtra",
     "affine_chain",

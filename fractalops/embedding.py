@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops.ifs import IFS, random_systems, svd_matrix
-from fractalops.sampling import check_floating, check_integer
+from fractalops.ifs import IFS
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.sampling import check_floating, check_integer, random_systems
 
 
 class FractalEmbedding(nn.Module):
