@@ -26,7 +26,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point")
+OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 SOURCES = {"cpu": [f"csrc/cpu/{op}.cpp" for op in OPS]}
 # Release flags; -fno-math-errno and -fno-trapping-math free the vectoriser and change no result.
 FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi -g0"

@@ -12,9 +12,9 @@ import torch
 
 from fractalops.errors import BackendError
 
-OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point")
+OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 # Their PyTorch form is what runs on a GPU too: tiny tensors, or one call that torch does well.
-REFERENCE_ON_GPU = ("svd_matrix", "draw_index", "fixed_point")
+REFERENCE_ON_GPU = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 
@@ -119,11 +119,11 @@ def report() -> str:
         "native GPU kernels: none in this version",
         f"FRACTALOPS_BACKEND: {_forced or 'not set'}",
         "",
-        f"{'op':<19}{'device':<8}{'backend':<11}why",
+        f"{'op':<23}{'device':<8}{'backend':<11}why",
     ]
     remedies = []
     for row in backends():
-        lines.append(f"{row.op:<19}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
+        lines.append(f"{row.op:<23}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
         if row.remedy and row.remedy not in remedies:
             remedies.append(row.remedy)
     if remedies:

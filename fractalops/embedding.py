@@ -75,7 +75,6 @@ class FractalEmbedding(nn.Module):
 
     def forward(self, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
         """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
-        from fractalops.ops.affine_chain import affine_chain
 
         matrix, offset = self.maps()
         return affine_chain(matrix, offset, index, start, backend=backend)

@@ -14,6 +14,7 @@ from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.optimizers import make_optimizer
 from fractalops.inversion.result import FitResult, restore_system
+from fractalops.ops.clamped_squared_error import clamped_squared_error
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -28,26 +29,6 @@ class FitInterrupted(KeyboardInterrupt):
         super().__init__(f"fit: interrupted at step {step} of {result.config.steps}")
         self.result = result
         self.step = step
-
-
-class ClampedSquaredError(torch.autograd.Function):
-    """Mean squared error of images limited to [0, 1]: fewer passes over the pixels than one operation after the other.
-
-    images (S, K, H, W), targets (S, 1, H, W) -> (S,). The gradient is zero where an image leaves (0, 1).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, targets: Tensor) -> Tensor:
-        difference = images.clamp(0, 1).sub_(targets)  # (S, K, H, W)
-        ctx.save_for_backward(images, difference)
-        norm: Tensor = torch.linalg.vector_norm(difference, dim=(1, 2, 3))  # (S,)
-        return norm.square() / images[0].numel()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        images, difference = ctx.saved_tensors
-        factor = grad * (2 / images[0].numel())  # (S,)
-        return torch.ops.aten.hardtanh_backward(difference * factor[:, None, None, None], images, 0, 1), None
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
@@ -153,7 +134,11 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
         else:
-            losses = ClampedSquaredError.apply(images, targets) if fused else squared_error(images, targets)
+            losses = (
+                clamped_squared_error(images, group.targets, backend=backend)
+                if fused
+                else squared_error(images, targets)
+            )
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(losses, torch.ones_like(losses))

@@ -15,6 +15,8 @@ for schema in (
     " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
     "svd_matrix_fwd(Tensor svd, bool clamped) -> Tensor",
     "svd_matrix_bwd(Tensor grad, Tensor svd, bool clamped) -> Tensor",
+    "clamped_squared_error_fwd(Tensor images, Tensor targets) -> Tensor",
+    "clamped_squared_error_bwd(Tensor grad, Tensor images, Tensor targets) -> Tensor",
     "draw_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
     "fixed_point(Tensor matrix, Tensor offset) -> Tensor",
 ):

@@ -1,0 +1,77 @@
+// clamped_squared_error on the CPU: one pass over the pixels each way. Shapes are checked in
+// fractalops/ops/clamped_squared_error.py.
+#include "clamped_squared_error.h"
+
+#include <vector>
+
+#include "tensors.h"
+
+namespace fractalops::cpu {
+namespace {
+
+template <typename T>
+void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
+  const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
+  std::vector<double> sums(systems * sequences);  // (S, K)
+  split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task)
+      sums[task] =
+          clamped_squares(data<T>(images) + task * pixels, data<T>(targets) + task / sequences * pixels, pixels);
+  });
+  T* out = mutable_data<T>(errors);
+  for (int64_t s = 0; s < systems; ++s) {
+    double total = 0;
+    for (int64_t k = 0; k < sequences; ++k) total += sums[s * sequences + k];
+    out[s] = static_cast<T>(total / (sequences * pixels));
+  }
+}
+
+template <typename T>
+void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, Tensor& grad_images) {
+  const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
+  const T* upstream = data<T>(grad);
+  T* out = mutable_data<T>(grad_images);
+  split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task)
+      clamped_squares_adjoint(data<T>(images) + task * pixels, data<T>(targets) + task / sequences * pixels, pixels,
+                              upstream[task / sequences] * T(2) / (sequences * pixels), out + task * pixels);
+  });
+}
+
+Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_in) {
+  const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
+  const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
+  Tensor errors = torch::stable::new_empty(images, {images.size(0)});
+  if (images.scalar_type() == ScalarType::Float) {
+    forward<float>(images, targets, errors);
+  } else {
+    STD_TORCH_CHECK(images.scalar_type() == ScalarType::Double,
+                    "clamped_squared_error: images must be float32 or float64");
+    forward<double>(images, targets, errors);
+  }
+  return errors;
+}
+
+Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in, const Tensor& targets_in) {
+  const Tensor grad = torch::stable::contiguous(grad_in);        // (S)
+  const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
+  const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
+  Tensor grad_images = torch::stable::empty_like(images);        // (S, K, P)
+  if (images.scalar_type() == ScalarType::Float) {
+    backward<float>(grad, images, targets, grad_images);
+  } else {
+    STD_TORCH_CHECK(images.scalar_type() == ScalarType::Double,
+                    "clamped_squared_error: images must be float32 or float64");
+    backward<double>(grad, images, targets, grad_images);
+  }
+  return grad_images;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
+  library.impl("clamped_squared_error_fwd", TORCH_BOX(&clamped_squared_error_fwd));
+  library.impl("clamped_squared_error_bwd", TORCH_BOX(&clamped_squared_error_bwd));
+}
+
+}  // namespace fractalops::cpu
