@@ -10,7 +10,7 @@ from torch import Tensor
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Viewport
+from fractalops.rendering import Viewport, _scale_and_shift
 from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
@@ -88,11 +88,10 @@ def _density(
 
 def _to_pixels(cloud: Tensor, size: tuple[int, int], viewport: Viewport) -> tuple[Tensor, Tensor]:
     """The scale (2,) and shift (2,) that take points of the plane to pixel coordinates (row, column)."""
-    pixels = cloud.new_tensor([size[0] - 1, size[1] - 1])  # (2,)
     if viewport != "fit":
-        low, high = cloud.new_tensor(viewport[:2]), cloud.new_tensor(viewport[2:])  # (2,), (2,)
-        scale = pixels / (high - low)
-        return scale, -low * scale
+        stretch, move = _scale_and_shift(size, viewport)
+        return cloud.new_tensor(stretch), cloud.new_tensor(move)
+    pixels = cloud.new_tensor([size[0] - 1, size[1] - 1])  # (2,)
     finite = cloud[cloud.isfinite().all(-1)]  # (P, 2)
     if finite.shape[0] == 0:
         return torch.ones_like(pixels), torch.zeros_like(pixels)

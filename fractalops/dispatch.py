@@ -13,13 +13,13 @@ import torch
 from fractalops.errors import BackendError
 
 OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
-# Their PyTorch form is what runs on a GPU too: tiny tensors, or one call that torch does well.
-REFERENCE_ON_GPU = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
+# These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the other two.
+CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 
 _LIBRARY = Path(__file__).parent / "_cpu.so"
-_REBUILD = "install a C++ compiler, then: pip install --force-reinstall --no-deps --no-cache-dir fractalops"
+_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation . (in the folder of the source)"
 
 
 class BackendStatus(NamedTuple):
@@ -46,20 +46,31 @@ _forced = os.environ.get("FRACTALOPS_BACKEND") or None
 _warned: set[tuple[str, str]] = set()
 
 
-def _missing(op: str, device: str) -> tuple[str, str]:
-    """Why `op` has no native backend on `device` and what mends it; two empty strings when it has one."""
+def _missing(device: str) -> tuple[str, str]:
+    """Why there are no native kernels for `device` and what mends it; two empty strings where there are."""
     if device == "cpu":
         if _cpu_error is None:
             return "", ""
         if not _LIBRARY.exists():
-            return "the native CPU library was not built", _REBUILD
+            return "the native CPU library was not built", f"with a C++ compiler: {_REBUILD}"
         return f"the native CPU library can't be loaded ({_cpu_error})", _REBUILD
-    if device == "cuda":
-        return (
-            "this version has no native kernels for NVIDIA GPUs",
-            "move the tensors to the CPU for native speed",
-        )
-    return f"there are no native kernels for {device} devices", "move the tensors to the CPU for native speed"
+    kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
+    return f"this version has no native kernels for {kind}", "move the tensors to the CPU for native speed"
+
+
+def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
+    """Which backend `op` takes, without a warning. Raises as `choose` does."""
+    wanted = _forced if backend is None else backend
+    if wanted is not None and wanted not in BACKENDS:
+        source = "FRACTALOPS_BACKEND" if backend is None else "backend"
+        raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {wanted!r}")
+    if wanted == "reference":
+        asked = ("asked for", "") if backend else ("FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
+        return BackendStatus(op, device, "reference", *asked)
+    reason, remedy = _missing(device)
+    if reason and wanted == "native":
+        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cpu_error
+    return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
 def choose(op: str, device: torch.device, backend: str | None) -> str:
@@ -68,34 +79,28 @@ def choose(op: str, device: torch.device, backend: str | None) -> str:
     Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each
     op and kind of device when the reference has to stand in.
     """
-    wanted = _forced if backend is None else backend
-    if wanted is not None and wanted not in BACKENDS:
-        source = "FRACTALOPS_BACKEND" if backend is None else "backend"
-        raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {wanted!r}")
-    if wanted == "reference" or device.type == "meta" or (op in REFERENCE_ON_GPU and device.type != "cpu"):
-        return "reference"
-    reason, remedy = _missing(op, device.type)
-    if not reason:
-        return "native"
-    if wanted == "native":
-        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cpu_error
-    if (op, device.type) not in _warned and not torch.compiler.is_compiling():
-        _warned.add((op, device.type))
-        warnings.warn(f"{op}: using the slow reference on {device.type}: {reason}; {remedy}", stacklevel=3)
-    return "reference"
+    kind = device.type
+    if backend is None and _forced is None and kind == "cpu" and _cpu_error is None:
+        return "native"  # the common case, without building a status
+    status = _decide(op, kind, backend)
+    stands_in = status.backend == "reference" and (_forced if backend is None else backend) is None
+    expected = kind == "meta" or (op in CPU_ONLY and kind != "cpu")
+    if stands_in and not expected and (op, kind) not in _warned and not torch.compiler.is_compiling():
+        _warned.add((op, kind))
+        warnings.warn(f"{op}: using the slow reference on {kind}: {status.reason}; {status.remedy}", stacklevel=3)
+    return status.backend
 
 
 def backends() -> list[BackendStatus]:
-    """Which backend each op takes on each kind of device by default, and why."""
+    """Which backend each op takes on each kind of device, and why; "none" where the one asked for can't run."""
     rows = []
     for op in OPS:
         for device in DEVICES:
-            reason, remedy = _missing(op, device)
-            if op in REFERENCE_ON_GPU and device != "cpu":
-                reason, remedy = "PyTorch does it as well as a kernel would", ""
-            if _forced == "reference":
-                reason, remedy = "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND"
-            rows.append(BackendStatus(op, device, "reference" if reason else "native", reason, remedy))
+            try:
+                rows.append(_decide(op, device, None))
+            except (ValueError, BackendError) as error:
+                reason = str(error).removeprefix(f"{op}: ")
+                rows.append(BackendStatus(op, device, "none", reason, "unset FRACTALOPS_BACKEND"))
     return rows
 
 
@@ -109,7 +114,7 @@ def installed_version() -> str:
 
 def report() -> str:
     """The text of `fractalops info`: versions, what is built, which backend each op takes, and what mends the rest."""
-    built = "built and loaded" if _cpu_error is None else _missing(OPS[0], "cpu")[0]
+    built = "built and loaded" if _cpu_error is None else _missing("cpu")[0]
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     lines = [
         f"fractalops {installed_version()}, torch {torch.__version__}",

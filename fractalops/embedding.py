@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.checks import can_read, check_floating, check_tensor
 from fractalops.ops.svd_matrix import svd_matrix
-from fractalops.sampling import check_floating, check_integer, random_systems
+from fractalops.sampling import check_dtype, check_integer, random_systems
 
 
 class FractalEmbedding(nn.Module):
@@ -24,7 +25,7 @@ class FractalEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         check_integer("FractalEmbedding", "maps", maps, 1)
-        check_floating("FractalEmbedding", dtype)
+        check_dtype("FractalEmbedding", dtype)
         drawn = random_systems(1, maps, generator=generator, dtype=dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
         matrix = svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
@@ -62,14 +63,19 @@ class FractalEmbedding(nn.Module):
 
         Returns (B, 2). Raises `ValueError` and `TypeError`.
         """
+        check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
-            raise TypeError(f"step: index must be an integer tensor, got {index.dtype}")
+            raise TypeError(f"FractalEmbedding.step: index must be an integer tensor, got {index.dtype}")
+        check_floating("FractalEmbedding.step", "reference", offset_columns=self.offset_columns, points=points)
         if index.dim() != 1 or points.shape != (len(index), 2):
             raise ValueError(
-                "step: index and points must have shapes (B,) and (B, 2), "
+                "FractalEmbedding.step: index and points must have shapes (B,) and (B, 2), "
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
         matrix, offset = self.maps()
+        if can_read(index) and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(matrix):
+            outside = int(index.min()) if int(index.min()) < 0 else int(index.max())
+            raise ValueError(f"FractalEmbedding.step: index must lie in [0, {len(matrix)}), got {outside}")
         chosen = index.long()  # a uint8 tensor would be taken for a mask
         return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fractalops.ops.checks import can_read, check_tensor
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
@@ -12,7 +13,7 @@ from fractalops.rendering import Viewport, render
 from fractalops.sampling import (
     Generators,
     RandomSystems,
-    check_floating,
+    check_dtype,
     check_floor,
     check_integer,
     determinant_probabilities,
@@ -72,7 +73,7 @@ class IFS(nn.Module):
         super().__init__()
         check_integer("IFS", "systems", systems, 1)
         check_integer("IFS", "maps", maps, 1)
-        check_floating("IFS", dtype)
+        check_dtype("IFS", dtype)
         check_floor("IFS", "probability_floor", probability_floor)
         if parametrization not in ("svd", "matrix"):
             raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
@@ -151,12 +152,13 @@ class IFS(nn.Module):
         the CPU, for an index out of range; `TypeError` for another dtype.
         """
         systems, maps = self.systems, self.maps_per_system
+        check_tensor("IFS.concatenated", index=index)
         if index.dtype not in (torch.uint8, torch.int32, torch.int64):
             raise TypeError(f"IFS.concatenated: index must be uint8, int32 or int64, got {index.dtype}")
         if index.dim() != 3 or index.shape[0] != systems:
             raise ValueError(f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}")
         # Checked here, not left to the op: an index past one system's maps would reach the next system's.
-        if index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
+        if can_read(index) and index.numel():
             least, most = (int(bound) for bound in index.aminmax())
             if least < 0 or most >= maps:
                 raise ValueError(f"IFS.concatenated: index must be in [0, {maps}), got {least} to {most}")

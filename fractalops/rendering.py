@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Literal
 
 import torch
@@ -18,12 +19,12 @@ Viewport = tuple[float, float, float, float] | Literal["fit"]
 
 def check_viewport(function: str, viewport: Viewport) -> None:
     """Raises `ValueError` unless `viewport` is "fit" or four finite numbers that span a rectangle."""
-    if viewport == "fit":
+    if isinstance(viewport, str) and viewport == "fit":
         return
     if not (
         isinstance(viewport, (tuple, list))
         and len(viewport) == 4
-        and all(isinstance(bound, (int, float)) and math.isfinite(bound) for bound in viewport)
+        and all(isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in viewport)
         and viewport[0] < viewport[2]
         and viewport[1] < viewport[3]
     ):
@@ -58,7 +59,7 @@ def fold_viewport(
     s, o = matrix.new_tensor(scale), matrix.new_tensor(shift)  # (2,), (2,)
     if scale[0] != scale[1]:
         matrix = matrix * (s[:, None] / s)
-    return matrix, offset * s + (o - matrix @ o), start * s + o
+    return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
 
 
 def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
@@ -102,8 +103,8 @@ def render(
         bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         clamp: limit the image to [0, 1] (paper section 4.3).
-        cutoff: a point is left out of the pixels to which it adds less; None leaves out none.
-        backend: `"native"` or `"reference"` for both ops; None chooses by device.
+        cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
+        backend: `"native"` or `"reference"` for the chain and the rasterizer; None chooses by device.
 
     Returns:
         image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in matrix, offset, start,

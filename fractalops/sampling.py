@@ -37,7 +37,7 @@ def check_integer(function: str, argument: str, value: object, least: int) -> No
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
 
 
-def check_floating(function: str, dtype: torch.dtype) -> None:
+def check_dtype(function: str, dtype: torch.dtype) -> None:
     """Raise `TypeError` unless `dtype` is float32 or float64."""
     if dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{function}: dtype must be torch.float32 or torch.float64, got {dtype}")
@@ -65,7 +65,7 @@ def random_systems(
     """
     check_integer("random_systems", "systems", systems, 1)
     check_integer("random_systems", "maps", maps, 1)
-    check_floating("random_systems", dtype)
+    check_dtype("random_systems", dtype)
 
     device = generator.device if generator is not None else torch.device("cpu")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fractalops import FitConfig, FitResult
+from fractalops.inversion.optimizers import make_optimizer
 from tests.tolerances import assert_all_same_bits, assert_same_bits
 
 MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
@@ -24,6 +26,26 @@ def bar(height: int = 16, width: int = 16) -> Tensor:
     image = torch.zeros(height, width)
     image[height // 3 : 2 * height // 3, 2:-2] = 1
     return image
+
+
+class Interruption:
+    """`make_optimizer` whose optimizers raise `error` instead of their step number `at` of all steps, from 0."""
+
+    def __init__(self, at: int, error: BaseException | None = None) -> None:
+        self.rates: list[float] = []
+        self.at = at
+        self.error = KeyboardInterrupt() if error is None else error
+
+    def __call__(self, parameters: list[Tensor], config: FitConfig) -> Callable[[float], None]:
+        optimize = make_optimizer(parameters, config)
+
+        def step(rate: float) -> None:
+            if len(self.rates) == self.at:
+                raise self.error
+            self.rates.append(rate)
+            optimize(rate)
+
+        return step
 
 
 def targets() -> Tensor:
@@ -53,6 +75,7 @@ def assert_same_result(actual: FitResult, expected: FitResult) -> None:
     for name in MEASURES:
         assert_same_bits(getattr(actual, name), getattr(expected, name))
     assert actual.size == expected.size
+    assert actual.steps == expected.steps
     assert actual.snapshot_steps == expected.snapshot_steps
     states = [actual.system.state_dict(), *actual.snapshots]
     expected_states = [expected.system.state_dict(), *expected.snapshots]

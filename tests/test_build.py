@@ -7,6 +7,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def source(tmp_path: Path) -> Path:
     skipped = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
     for name in ("csrc", "fractalops", "kernels"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     return folder
 
@@ -194,7 +195,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_works(source: Path) -> None:
     assert file.name.endswith("-py3-none-any.whl")
     info, drawing = installed(file)
     assert "native CPU library: the native CPU library was not built\n" in info.stdout
-    assert "install a C++ compiler, then: pip install" in info.stdout
+    assert "with a C++ compiler: pip install" in info.stdout
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
     assert "using the slow reference on cpu: the native CPU library was not built" in drawing.stderr
 
@@ -206,3 +207,15 @@ def test_what_is_forced_and_can_not_be_built_fails_the_installation(choice: str,
     assert done.returncode != 0
     assert f"FRACTALOPS_BUILD={choice}: " in done.stdout + done.stderr
     assert wheels == []
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_all_that_is_compiled(source: Path) -> None:
+    environment = {**os.environ, "FRACTALOPS_BUILD": "none"}
+    subprocess.run([sys.executable, "setup.py", "--quiet", "sdist"], cwd=source, check=True, env=environment)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        held = {name.partition("/")[2] for name in file.getnames()}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*")}
+    assert sources <= held
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "kernels/__init__.py"} <= held

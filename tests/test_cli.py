@@ -80,6 +80,12 @@ def test_render_refuses_what_it_can_not_use(tmp_path: Path, capsys: pytest.Captu
     assert files(tmp_path) == {"foreign.safetensors"}
 
 
+@pytest.mark.parametrize("folder", [".", "/", ".."])
+def test_render_refuses_a_folder(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", folder) == 2
+    assert capsys.readouterr().err == f"fractalops render: cannot read {folder}: it is a folder\n"
+
+
 def test_random_draws_a_contact_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sheet = ["random", "--systems", 5, "--size", 16, "--points", 200]
@@ -116,6 +122,29 @@ def test_an_unknown_backend_is_one_line(
     assert line.startswith(f"fractalops {command}: ")
     assert "FRACTALOPS_BACKEND must be one of" in line
     assert files(tmp_path) == {"disc.png"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fractalops.cli.random.crisp_images", fail)
+    assert run("random", "-o", tmp_path / "sheet.png") == 2
+    line = "fractalops random: there is not enough memory for what the options ask for\n"
+    assert capsys.readouterr().err == line
+    error = RuntimeError("a mistake in the program")
+    with pytest.raises(RuntimeError, match="a mistake"):
+        run("random", "-o", tmp_path / "sheet.png")
 
 
 def test_info_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,9 @@ from PIL import Image
 import fractalops
 import fractalops.cli.fit
 from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.inversion import FitInterrupted, FitResult
+from fractalops.inversion import FitConfig, FitResult
 from tests.command_line import draw, files, run
+from tests.learning import Interruption
 
 QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
 
@@ -182,7 +186,90 @@ def test_a_full_disk_is_one_line(
 
     monkeypatch.setattr("fractalops.cli.outputs.loss_table", full)
     assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 2
-    assert capsys.readouterr().err == "fractalops fit: loss.csv: No space left on device\n"
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"what was learned is saved, but pictures are missing in {tmp_path / 'out' / 'disc'}")
+    assert last == "fractalops fit: loss.csv: No space left on device"
+
+
+def test_more_than_the_memory_holds_is_one_line(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6) == 2
+    assert capsys.readouterr().err == "fractalops fit: there is not enough memory for what the options ask for\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space"), 2)], ids=str)
+def test_everything_learned_is_saved_before_the_pictures(
+    error: BaseException,
+    code: int,
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drawn = 0
+
+    def stop(*arguments: Any) -> torch.Tensor:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 2:
+            raise error
+        return torch.zeros(4, 4)
+
+    monkeypatch.setattr("fractalops.cli.outputs._crisp", stop)
+    images = [image, draw(tmp_path / "second.png"), draw(tmp_path / "third.png")]
+    output = tmp_path / "out"
+    assert run("fit", *images, "-o", output, *QUICK) == code
+    assert set(OUTPUT_NAMES) - {"loss.png"} <= files(output / "disc")
+    for name in ("second", "third"):
+        assert FitResult.load(output / name / "system.safetensors").steps == [3]
+        assert "fit.json" not in files(output / name)
+    captured = capsys.readouterr()
+    assert f"pictures are missing in {output / 'second'}, {output / 'third'}\n" in captured.err
+    assert captured.err.splitlines()[-1].startswith("fractalops fit: ")
+    assert str(output / "disc") in captured.out
+    assert str(output / "second") not in captured.out
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError("a full disk"), 2)], ids=str)
+def test_a_folder_that_fails_keeps_no_other_system_from_being_saved(
+    error: BaseException, code: int, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = FitResult.save
+
+    def fail_first(self: FitResult, path: Path) -> None:
+        if path.parent.name == "disc":
+            raise error
+        save(self, path)
+
+    monkeypatch.setattr(FitResult, "save", fail_first)
+    assert run("fit", image, draw(tmp_path / "second.png"), "-o", tmp_path / "out", "--quiet", *QUICK) == code
+    assert files(tmp_path / "out" / "disc") == set()
+    assert files(tmp_path / "out" / "second") == {"system.safetensors"}
+
+
+def test_interrupted_overwriting_never_mixes_two_runs(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out" / "disc"
+    again = ("fit", image, "-o", tmp_path / "out", "--quiet", "--overwrite", *QUICK)
+    assert run(*again) == 0
+    (folder / "mine.txt").write_text("kept")
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", interrupt)
+        assert run(*again) == 130
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
+
+    monkeypatch.setattr("fractalops.cli.outputs.comparison", interrupt)
+    assert run(*again, "--seed", 5) == 130
+    assert files(folder) == {"system.safetensors", "mine.txt"}
+    assert FitResult.load(folder / "system.safetensors").config.seed == 5
 
 
 @pytest.mark.parametrize(
@@ -191,6 +278,8 @@ def test_a_full_disk_is_one_line(
         (["--maps", "0"], "argument --maps: must be at least 1, got 0"),
         (["--size", "-3"], "argument --size: must be at least 1, got -3"),
         (["--points", "0"], "argument --points: must be at least 1, got 0"),
+        (["--points", "100000000000000"], "argument --points: must be at most 100000000, got 100000000000000"),
+        (["--sequences", "1000000000000"], "argument --sequences: must be at most 1000000, got 1000000000000"),
         (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
         (["--maps", "99999"], "argument --maps: must be at most 32768, got 99999"),
         (["--threshold", "1.5"], "argument --threshold: must lie in [0, 1), got 1.5"),
@@ -226,41 +315,51 @@ def test_without_matplotlib_there_is_a_notice_and_a_table(
 def test_an_interruption_saves_what_was_learned(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learn = fractalops.fit
-
-    def interrupt(*arguments: Any, **options: Any) -> None:
-        result = learn(*arguments, **options)
-        result.losses[2:, 0] = torch.nan  # the first image has run 2 of 3 steps, the second none
-        result.losses[:, 1] = torch.nan
-        raise FitInterrupted(result, 2)
-
-    monkeypatch.setattr("fractalops.cli.fit.fit", interrupt)
-    second, third = draw(tmp_path / "second.png"), draw(tmp_path / "third.png", (8, 4))
-    assert run("fit", image, second, third, "-o", tmp_path / "out", *QUICK) == 130
-    assert files(tmp_path / "out") == {"disc"}
-    report = json.loads((tmp_path / "out" / "disc" / "fit.json").read_text())
-    assert report["interrupted"]
-    assert report["steps"] == 2
-    assert len((tmp_path / "out" / "disc" / "loss.csv").read_text().splitlines()) == 1 + 2
+    monkeypatch.setattr("fractalops.inversion.learning.make_optimizer", Interruption(3 + 2))
+    monkeypatch.setattr("fractalops.cli.fit.FitConfig", functools.partial(FitConfig, group=1))
+    second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
+    fifth = draw(tmp_path / "fifth.png", (8, 4))
+    output = tmp_path / "out"
+    assert run("fit", image, second, third, fourth, fifth, "-o", output, *QUICK) == 130
+    assert files(output) == {"disc", "second"}
+    for name, steps in (("disc", 3), ("second", 2)):
+        report = json.loads((output / name / "fit.json").read_text())
+        assert report["interrupted"] == (steps < 3)
+        assert report["steps"] == steps
+        assert len((output / name / "loss.csv").read_text().splitlines()) == 1 + steps
+        with Image.open(output / name / "learning.gif") as animation:
+            assert animation.n_frames == steps + 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
-    assert line.startswith(f"fractalops fit: interrupted; {tmp_path / 'out' / 'disc'} has what was learned in 2 of 3")
-    assert line.endswith(f"not learned: {second}, {third}")
+    assert line == (
+        f"fractalops fit: interrupted; {output / 'second'} has what was learned in 2 of 3 steps; "
+        f"not learned: {third}, {fourth}, {fifth}"
+    )
 
 
-def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.MonkeyPatch.context() as patched:
-        steps = 0
-
-        def step(self: torch.optim.Adam, *arguments: object) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == 3:
-                raise KeyboardInterrupt
-
-        patched.setattr(torch.optim.Adam, "step", step)
-        assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 130
-    assert "has what was learned in 2 of 3 steps" in capsys.readouterr().err
-    assert "system.safetensors" in files(tmp_path / "out" / "disc")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "fractalops", "fit", str(image), "-o", str(tmp_path / "out")]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(
+        [*command, "--no-animation", "--steps", "10000000", "--points", "20", "--sequences", "2"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as learning:
+        assert learning.stderr is not None
+        shown = ""
+        while "loss=" not in shown:  # the progress bar's, after some steps
+            shown += learning.stderr.read(1) or pytest.fail(f"it ended by itself: {shown}")
+        learning.send_signal(signal.SIGINT)
+        shown += learning.stderr.read()
+    assert learning.returncode == 130, shown
+    assert "Traceback" not in shown
+    assert "has what was learned in" in shown
+    (steps,) = FitResult.load(tmp_path / "out" / "disc" / "system.safetensors").steps
+    assert 0 < steps < 10000000
 
 
 def test_ctrl_c_elsewhere_is_one_line(

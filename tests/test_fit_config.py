@@ -13,7 +13,8 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig
 from fractalops.inversion import learning
-from tests.learning import disc, tiny
+from fractalops.inversion.optimizers import make_optimizer
+from tests.learning import Interruption, disc, tiny
 
 NAN, INFINITY = math.nan, math.inf
 VALUE_ERRORS: dict[str, list[Any]] = {
@@ -121,18 +122,37 @@ def test_the_learning_rate_is_halved_every_quarter() -> None:
     assert FitConfig(steps=0).learning_rate_at(0) == 0.05
 
 
-def test_the_optimizer_follows_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float] = []
-    step = torch.optim.SGD.step
-
-    def spy(self: torch.optim.SGD, *arguments: Any) -> Any:
-        seen.append(self.param_groups[0]["lr"])
-        return step(self, *arguments)
-
-    monkeypatch.setattr(torch.optim.SGD, "step", spy)
-    config = tiny(steps=8, optimizer="sgd")
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_optimizer_follows_the_learning_rate(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Interruption(at=-1)  # never
+    monkeypatch.setattr(learning, "make_optimizer", seen)
+    config = tiny(steps=8, optimizer=optimizer)
     fractalops.fit(disc(), config)
-    assert seen == [config.learning_rate_at(step) for step in range(8)]
+    assert seen.rates == [config.learning_rate_at(step) for step in range(8)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0}], ids=str)
+def test_the_optimizers_are_those_of_torch(changes: dict[str, Any]) -> None:
+    config = FitConfig(**changes)
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((2, 3, 6), (2, 3, 2))]
+    own = [tensor.clone().requires_grad_() for tensor in start]
+    theirs = [tensor.clone().requires_grad_() for tensor in start]
+    step = make_optimizer(own, config)
+    expected: torch.optim.Optimizer
+    if config.optimizer == "adam":
+        expected = torch.optim.Adam(theirs, fused=True)
+    else:
+        expected = torch.optim.SGD(theirs, momentum=config.momentum, fused=True)
+    for number in range(20):
+        for one, other in zip(own, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        expected.param_groups[0]["lr"] = 0.05 / (1 + number)
+        step(0.05 / (1 + number))
+        expected.step()
+        for one, other in zip(own, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
 def test_noise_comes_every_tenth_step_of_the_first_part() -> None:

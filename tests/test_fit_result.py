@@ -146,6 +146,16 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "damaged seconds": lambda path: rewritten(path, {"seconds": "soon"}),
     "damaged steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "none"}),
     "a number as steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "3"}),
+    "a broken number in the size": lambda path: rewritten(path, {"size": "[8.0, 6]"}),
+    "a size of three numbers": lambda path: rewritten(path, {"size": "[8, 6, 1]"}),
+    "a true size": lambda path: rewritten(path, {"size": "[true, 6]"}),
+    "no steps": lambda path: rewritten(path, {"steps": None}),
+    "steps of fewer images": lambda path: rewritten(path, {"steps": "[10]"}),
+    "steps in words": lambda path: rewritten(path, {"steps": '["10", "10"]'}),
+    "fewer steps than losses": lambda path: rewritten(path, {"steps": "[9, 9]"}),
+    "a setting beyond all floats": lambda path: with_settings(path, bandwidth=10**400),
+    "broken steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5.5, 10]"}),
+    "steps of snapshots in words": lambda path: rewritten(path, {"snapshot_steps": '["0", "5", "10"]'}),
     "fewer steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5]"}),
     "more steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 3, 5, 10]"}),
     "no offset": lambda path: rewritten(path, tensors={"system.offset": None}),
@@ -154,6 +164,11 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "parameters of another shape": lambda path: rewritten(path, tensors={"system.svd": torch.ones(2, 4, 6)}),
     "a flat offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(2)}),
     "an empty offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(0, 3, 2)}),
+    "parameters of another dtype": lambda path: rewritten(path, tensors={"system.svd": torch.ones(2, 3, 6).double()}),
+    "whole parameters": lambda path: rewritten(path, tensors={"system.offset": torch.ones(2, 3, 2).long()}),
+    "a snapshot of another dtype": lambda path: rewritten(path, tensors={"snapshot.1.svd": torch.ones(2, 3, 6).half()}),
+    "losses of another dtype": lambda path: rewritten(path, tensors={"losses": torch.ones(10, 2).double()}),
+    "an image of another dtype": lambda path: rewritten(path, tensors={"best_image": torch.ones(2, 8, 6).byte()}),
     "no losses": lambda path: rewritten(path, tensors={"losses": None}),
     "losses of fewer images": lambda path: rewritten(path, tensors={"losses": torch.ones(10, 1)}),
     "errors of fewer images": lambda path: rewritten(path, tensors={"minimum_mse": torch.ones(1)}),
@@ -231,6 +246,15 @@ def test_a_save_that_fails_half_way_keeps_the_old_file(
             result.save(name)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_full_disk_is_an_os_error(result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: I/O error: No space left"):
+        result.save(saved)
 
 
 def test_saving_replaces_the_old_file(saved: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FitInterrupted, FitResult
 from fractalops.inversion import learning
-from tests.learning import assert_same_result, bar, disc, quick, targets, tiny
+from tests.learning import Interruption, assert_same_result, bar, disc, quick, targets, tiny
 from tests.tolerances import assert_same_bits
 
 # What is learned
@@ -79,6 +79,20 @@ def test_learns_where_the_caller_turned_gradients_off() -> None:
         result = fractalops.fit(disc(), tiny())
     assert_same_result(result, fractalops.fit(disc(), tiny()))
     assert torch.is_grad_enabled()
+
+
+def test_learns_in_inference_mode() -> None:
+    def loss(images: Tensor, target: Tensor) -> Tensor:
+        return (images - target).square().mean(dim=(1, 2, 3))
+
+    expected = fractalops.fit(disc(), tiny()), fractalops.fit(disc(), tiny(), loss=loss)
+    with torch.inference_mode():
+        image = disc()
+        results = fractalops.fit(image, tiny()), fractalops.fit(image, tiny(), loss=loss)
+        assert torch.is_inference_mode_enabled()
+    for result, other in zip(results, expected, strict=True):
+        assert_same_result(result, other)
+    results[0].system(8).sum().backward()  # what was learned can be learned on
 
 
 # The same bits
@@ -243,25 +257,6 @@ def test_a_wrong_loss_is_named(error: type[Exception], got: str, loss: Any) -> N
         fractalops.fit(targets(), tiny(), loss=loss)
 
 
-def drawn_error() -> tuple[Tensor, Tensor]:
-    """images (2, 3, 4, 5), some outside [0, 1] but none on its borders, and targets (2, 1, 4, 5)."""
-    generator = torch.Generator().manual_seed(0)
-    images = 2 * torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64) - 0.5
-    return images.requires_grad_(), torch.rand(2, 1, 4, 5, generator=generator, dtype=torch.float64)
-
-
-def test_clamped_squared_error_is_the_error_of_the_clamped_image() -> None:
-    images, target = drawn_error()
-    upstream = torch.tensor([1.0, -2.0]).double()
-    losses = learning.ClampedSquaredError.apply(images, target)
-    expected = learning.squared_error(images.clamp(0, 1), target)
-    torch.testing.assert_close(losses, expected)
-    (gradient,) = torch.autograd.grad(losses, images, upstream)
-    (expected_gradient,) = torch.autograd.grad(expected, images, upstream)
-    torch.testing.assert_close(gradient, expected_gradient)
-    assert torch.autograd.gradcheck(lambda images: learning.ClampedSquaredError.apply(images, target), images)
-
-
 # Targets and interruptions
 
 TARGET_ERRORS: list[tuple[type[Exception], Any]] = [
@@ -297,60 +292,75 @@ def test_wrong_configurations_and_backends_are_named() -> None:
         fractalops.fit(disc(), tiny(), backend="no such backend")
 
 
-@pytest.mark.parametrize(("step", "group"), [(0, 16), (4, 16), (14, 1)])
-def test_an_interruption_keeps_what_was_learned(step: int, group: int) -> None:
-    calls = 0
-
-    def loss(images: Tensor, target: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        if calls > step:
-            raise KeyboardInterrupt
-        return mean_square(images, target)
-
-    config = tiny(group=group, snapshots=11)
-    with pytest.raises(FitInterrupted, match=rf"^fit: interrupted at step {step % 10} of 10$") as caught:
-        fractalops.fit(targets(), config, loss=loss)
+@pytest.mark.parametrize("step", [0, 4, 9])
+def test_an_interruption_keeps_what_was_learned(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(snapshots=11)
+    whole = fractalops.fit(targets(), config)
+    monkeypatch.setattr(learning, "make_optimizer", Interruption(step))
+    with pytest.raises(FitInterrupted, match=rf"^fit: interrupted at step {step} of 10$") as caught:
+        fractalops.fit(targets(), config)
     result = caught.value.result
     assert isinstance(caught.value, KeyboardInterrupt)
-    assert caught.value.step == step % 10
-    assert result.system.systems == 3
+    assert caught.value.step == step
+    assert result.steps == [step] * 3
     assert result.minimum_mse.isfinite().all()
     assert result.best_image.shape == (3, 16, 16)
-    whole = fractalops.fit(
-        targets(), config, loss=lambda images, target: (images - target).square().mean(dim=(1, 2, 3))
-    )
-    if group == 16:
-        assert_same_bits(result.losses, whole.losses[:step])
-        assert result.snapshot_steps == list(range(step + 1))
-        states = (result.system.state_dict(), whole.snapshots[step])
-        assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
-    else:  # the first image is done, the second under way, the third not begun
-        assert result.losses.isnan().sum(dim=0).tolist() == [0, 6, 10]
-        assert_same_bits(result.losses[:, 0], whole.losses[:, 0])
-        assert_same_bits(result.losses[:4, 1], whole.losses[:4, 1])
-        states = (result.select(0).system.state_dict(), whole.select(0).system.state_dict())
-        assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
-        assert result.snapshot_steps == []
+    assert_same_bits(result.losses, whole.losses[:step])
+    assert result.snapshot_steps == list(range(step + 1))
+    states = (result.system.state_dict(), whole.snapshots[step])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[1])
 
 
-def test_an_interruption_before_the_first_step_gives_the_random_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = learning.Group.start.__func__  # type: ignore[attr-defined]
+def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(group=1, snapshots=3)
+    whole = fractalops.fit(targets(), config)
+    monkeypatch.setattr(learning, "make_optimizer", Interruption(17))
+    with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 7 of 10$") as caught:
+        fractalops.fit(targets(), config)
+    result = caught.value.result  # the first image is done, the second under way, the third not begun
+    assert result.steps == [10, 7]
+    assert result.system.systems == 2
+    assert result.losses.isnan().sum(dim=0).tolist() == [0, 3]
+    assert result.snapshot_steps == [0, 5, 10]
+    assert_same_result(result.select(0), whole.select(0))
+    partial = result.select(1)
+    assert_same_bits(partial.losses, whole.losses[:7, 1:2])
+    assert partial.snapshot_steps == [0, 5]
+    for snapshot, expected in zip(partial.snapshots, whole.select(1).snapshots, strict=False):
+        assert all(torch.equal(snapshot[name], expected[name]) for name in expected)
+    assert partial.minimum_mse.isfinite().all()
+
+
+def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = learning._evaluate
     calls: list[int] = []
 
-    def interrupted(cls: type[learning.Group], *arguments: Any) -> learning.Group:
+    def interrupted(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
         calls.append(1)
-        if len(calls) == 1:
+        if len(calls) == 2:
             raise KeyboardInterrupt
-        group: learning.Group = start(cls, *arguments)
-        return group
+        return evaluate(*arguments)
 
-    monkeypatch.setattr(learning.Group, "start", classmethod(interrupted))
-    with pytest.raises(FitInterrupted) as caught:
+    config = tiny(group=2, snapshots=3)
+    whole = fractalops.fit(targets(), config)
+    monkeypatch.setattr(learning, "_evaluate", interrupted)
+    with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 10 of 10$") as caught:
+        fractalops.fit(targets(), config)
+    result = caught.value.result
+    assert result.steps == [10] * 3
+    assert_same_bits(result.losses, whole.losses)
+    assert len(result.snapshots) == 3
+    assert result.minimum_mse.isfinite().all()  # on other fresh sequences, where the first attempt drew some
+
+
+def test_an_interruption_before_anything_was_begun_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning.Group, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
         fractalops.fit(targets(), tiny(group=2))
-    assert caught.value.step == 0
-    assert caught.value.result.losses.shape == (0, 3)
-    assert_same_result(caught.value.result, fractalops.fit(targets(), tiny(steps=0)))
+    assert not isinstance(caught.value, FitInterrupted)
 
 
 def test_progress_shows_the_loss(capfd: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from fractalops import dispatch
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"]
 FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", *SANITIZERS]
 
 # Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.

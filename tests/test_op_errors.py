@@ -102,6 +102,8 @@ RASTER_ERRORS: list[tuple[type[Exception], str, dict[str, object]]] = [
     (ValueError, "bandwidth", {"bandwidth": 0.0}),
     (ValueError, "bandwidth", {"bandwidth": -1.0}),
     (ValueError, "bandwidth", {"bandwidth": float("nan")}),
+    (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
+    (ValueError, "bandwidth", {"bandwidth": 10**400}),
     (ValueError, "bandwidth", {"bandwidth": float("inf")}),
     (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, float("nan"), 1.0, 1.0]).double()}),
     (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, 0.0, 1.0, 1.0]).double()}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 import fractalops
 from tests.cases import (
@@ -251,3 +252,25 @@ def test_one_large_image_matches_the_reference(backend: str) -> None:
     expected, expected_gradients = value_and_gradients(reference_rasterizer(case), exact)
     assert_matches(value, expected)
     assert_all_match(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("size", [(9, 7), (20, 33), (5, 100)], ids=str)
+def test_windows_of_different_widths_in_one_batch(size: tuple[int, int], dtype: torch.dtype, backend: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(4, 30, 2, generator=generator, dtype=torch.float64) * torch.tensor(size)
+    bandwidth = torch.tensor([1e-3, 0.25, 4.0, 1e4], dtype=torch.float64)
+    seed = torch.randn(4, *size, generator=generator, dtype=torch.float64)
+
+    def run(dtype: torch.dtype, backend: str) -> tuple[Tensor, ...]:
+        inputs = [each.to(dtype).requires_grad_() for each in (points.to(dtype), bandwidth)]
+        image = fractalops.rbf_rasterize(inputs[0], size, bandwidth=inputs[1], backend=backend)
+        return image.detach(), *torch.autograd.grad(image, inputs, seed.to(dtype))
+
+    if dtype == torch.float32:  # the points that the backend sees, in the reference too
+        points = points.float().double()
+        bandwidth = bandwidth.float().double()
+    for one, other in zip(run(dtype, backend), run(torch.float64, "reference"), strict=True):
+        for image, expected in zip(one, other, strict=True):
+            # A bandwidth of 1e-3 multiplies the rounding of coordinates up to 100 by a thousand.
+            assert_matches(image, expected, tolerance=100 * TOLERANCES[dtype])

@@ -364,3 +364,13 @@ def test_names_the_argument_and_what_it_got(
     } | changes
     with pytest.raises(error, match=rf"^{function}: {argument} must .+, got .+"):
         fractalops.render(**arguments)
+
+
+def test_autocast_changes_nothing(backend: str) -> None:
+    matrix, offset = 0.4 * torch.randn(10, 2, 2, generator=torch.Generator().manual_seed(0)), torch.ones(10, 2)
+    index = torch.randint(10, (3, 50), generator=torch.Generator().manual_seed(1))
+    for size, weight in ((32, None), ((40, 20), torch.ones(3, 50, 2))):
+        expected = fractalops.render(matrix, offset, index, size, weight=weight, backend=backend)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            image = fractalops.render(matrix, offset, index, size, weight=weight, backend=backend)
+        assert_same_bits(image, expected)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from fractalops.ops.draw_index import draw_index
 from fractalops.sampling import random_systems, sample_index
 
 NAN, INFINITY = math.nan, math.inf
@@ -104,10 +105,10 @@ def test_maps_without_probability_are_never_drawn(weights: list[float]) -> None:
 
 
 def test_the_largest_uniform_draw_stays_in_range() -> None:
-    for dtype, counts in ((torch.float32, range(1, 257)), (torch.float64, range(257, 2**15 + 1))):
-        maps = torch.tensor(list(counts))
-        largest = 1 - torch.finfo(dtype).eps / 2
-        assert (torch.full((len(maps),), largest, dtype=dtype) * maps < maps).all()
+    for dtype, maps in itertools.product((torch.float32, torch.float64), (1, 2, 3, 10, 33, 256, 257, 2**15)):
+        largest = torch.tensor([[1 - torch.finfo(dtype).eps / 2]], dtype=dtype)
+        weight = torch.rand(1, maps, generator=seeded(maps), dtype=torch.float64) + 1e-3
+        assert draw_index(weight, largest).item() == maps - 1
 
 
 def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbours() -> None:

@@ -254,14 +254,20 @@ RASTER_VMAP_DIMENSIONS = [
 ]
 
 
-@pytest.mark.parametrize("dimensions", RASTER_VMAP_DIMENSIONS, ids=str)
-@pytest.mark.parametrize("channels", [None, 0, 3])
+@pytest.mark.parametrize(
+    ("dimensions", "channels"),
+    [
+        (dimensions, channels)
+        for dimensions in RASTER_VMAP_DIMENSIONS
+        for channels in (None, 0, 3)
+        if channels is not None or dimensions != (None, 0, None)  # nothing to map over without a weight
+    ],
+    ids=str,
+)
 def test_raster_vmap(dimensions: tuple[int | None, ...], channels: int | None, backend: str) -> None:
     case = RasterCase("vmap", batch=4, points=9, channels=channels)
     inputs = case.inputs()
     if channels is None:
-        if dimensions == (None, 0, None):
-            return
         dimensions = (dimensions[0], None, dimensions[2])
     stacked = [
         tensor
@@ -340,3 +346,15 @@ def test_raster_only_points_and_small_inputs_are_saved(native: str) -> None:
         rasterizer(case, native)(points.requires_grad_(), weight, bandwidth)
     assert weight is not None
     assert saved.bytes <= points.nbytes + weight.nbytes + bandwidth.nbytes
+
+
+@pytest.mark.parametrize("wrong", ["dtype", "shape"])
+def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
+    matrix, offset, index, start = CHAIN.inputs()
+    offset = offset.float() if wrong == "dtype" else offset[:-1]
+    with pytest.raises(RuntimeError, match="matching dtypes|doesn't fit"):
+        torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
+    points, weight, bandwidth = RASTER.inputs()
+    bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
+    with pytest.raises(RuntimeError, match="matching dtypes|doesn't fit"):
+        torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)

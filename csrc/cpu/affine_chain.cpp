@@ -14,6 +14,10 @@ namespace {
 
 template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
+  const int64_t count = matrix.size(0), dimensions = matrix.size(1);
+  check_shape("affine_chain", "matrix", matrix, {count, dimensions, dimensions});
+  check_shape("affine_chain", "index", index, {start.size(0), index.size(1)});
+  check_shape("affine_chain", "start", start, {start.size(0), dimensions});
   const Index* maps = data<Index>(index);
   const int64_t outside = find_outside(maps, index.size(0) * index.size(1), matrix.size(0));
   STD_TORCH_CHECK(outside < 0, "affine_chain: index must lie in [0, ", matrix.size(0), "), got ",
@@ -91,6 +95,7 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
     using T = decltype(scalar);
     using Index = decltype(map);
+    check_shape("affine_chain", "offset", offset, {matrix.size(0), matrix.size(1)});
     forward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, offset, index, start), points);
   });
   return points;
@@ -110,6 +115,8 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
     using T = decltype(scalar);
     using Index = decltype(map);
+    check_shape("affine_chain", "grad", grad, {index.size(0), index.size(1), matrix.size(1)});
+    check_shape("affine_chain", "points", points, {index.size(0), index.size(1), matrix.size(1)});
     // The adjoint doesn't read the offset.
     backward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, matrix, index, start), grad, points,
                                              grad_matrix, grad_offset, grad_start);

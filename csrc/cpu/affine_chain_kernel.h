@@ -2,8 +2,7 @@
 //
 // Who owns what: a task is a run of sequences. Inside it chain_lanes sequences advance together, each a chain of
 // dependent steps; together they fill the processor's pipelines, which one sequence can't. The maps are read from the
-// table where they lie: gathering them into vectors across the sequences takes longer than the two multiply-adds of a
-// step.
+// table where they lie, not gathered into vectors across the sequences: a step has only two dependent multiply-adds.
 //
 // Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
 

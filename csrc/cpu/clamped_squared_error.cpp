@@ -12,11 +12,12 @@ namespace {
 template <typename T>
 void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
   const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
+  const T* pixel = data<T>(images);
+  const T* target = data<T>(targets);
   std::vector<double> sums(systems * sequences);  // (S, K)
   split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
-      sums[task] =
-          clamped_squares(data<T>(images) + task * pixels, data<T>(targets) + task / sequences * pixels, pixels);
+      sums[task] = clamped_squares(pixel + task * pixels, target + task / sequences * pixels, pixels);
   });
   T* out = mutable_data<T>(errors);
   for (int64_t s = 0; s < systems; ++s) {
@@ -30,10 +31,12 @@ template <typename T>
 void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, Tensor& grad_images) {
   const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
   const T* upstream = data<T>(grad);
+  const T* pixel = data<T>(images);
+  const T* target = data<T>(targets);
   T* out = mutable_data<T>(grad_images);
   split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
-      clamped_squares_adjoint(data<T>(images) + task * pixels, data<T>(targets) + task / sequences * pixels, pixels,
+      clamped_squares_adjoint(pixel + task * pixels, target + task / sequences * pixels, pixels,
                               upstream[task / sequences] * T(2) / (sequences * pixels), out + task * pixels);
   });
 }
@@ -41,6 +44,7 @@ void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, T
 Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_in) {
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
+  check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
   Tensor errors = torch::stable::new_empty(images, {images.size(0)});
   if (images.scalar_type() == ScalarType::Float) {
     forward<float>(images, targets, errors);
@@ -56,7 +60,9 @@ Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in,
   const Tensor grad = torch::stable::contiguous(grad_in);        // (S)
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
-  Tensor grad_images = torch::stable::empty_like(images);        // (S, K, P)
+  check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
+  check_shape("clamped_squared_error", "grad", grad, {images.size(0)});
+  Tensor grad_images = torch::stable::empty_like(images);  // (S, K, P)
   if (images.scalar_type() == ScalarType::Float) {
     backward<float>(grad, images, targets, grad_images);
   } else {

@@ -30,7 +30,7 @@ void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (
                              T* grad /* (pixels) */) {
   for (int64_t i = 0; i < pixels; ++i) {
     const T slope = factor * (image[i] - target[i]);
-    grad[i] = (image[i] >= T(0)) & (image[i] <= T(1)) ? slope : T(0);
+    grad[i] = ((image[i] >= T(0)) & (image[i] <= T(1))) ? slope : T(0);
   }
 }
 

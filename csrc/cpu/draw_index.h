@@ -7,7 +7,7 @@
 
 namespace fractalops::cpu {
 
-// The upper bounds in [0, 1) of all outcomes but the last, for probabilities weight / sum, at least `floor` before they
+// The upper bounds in [0, 1] of all outcomes but the last, for probabilities weight / sum, at least `floor` before they
 // are scaled to sum 1; equal ones where the weights are all zero or not all finite.
 template <typename T>
 void cumulative_bounds(const double* weight /* (count) */, int64_t count, double floor, T* bounds /* (count - 1) */) {

@@ -25,7 +25,9 @@ void solve(const Tensor& matrix, const Tensor& offset, Tensor& point) {
 Tensor fixed_point(const Tensor& matrix_in, const Tensor& offset_in) {
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (M, 2, 2)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (M, 2)
-  Tensor point = torch::stable::empty_like(offset);            // (M, 2)
+  check_shape("fixed_point", "matrix", matrix, {offset.size(0), 2, 2});
+  check_shape("fixed_point", "offset", offset, {offset.size(0), 2});
+  Tensor point = torch::stable::empty_like(offset);  // (M, 2)
   if (matrix.scalar_type() == ScalarType::Float) {
     solve<float>(matrix, offset, point);
   } else {

@@ -1,6 +1,7 @@
 // rbf_rasterize on the CPU: the op's two functions, its registration, and how work is split. The arithmetic is in
 // rbf_rasterize_kernel.h; shapes are checked in fractalops/ops/rbf_rasterize.py.
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -19,18 +20,22 @@ namespace {
 // their order, does not depend on the number of threads.
 constexpr int64_t task_points = 4096;
 
-// Scratch memory of one thread, aligned to a vector.
+// Scratch memory of one thread, not cleared, aligned to a vector; it grows as it is asked for more.
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(int64_t elements) : memory_(elements + Raster<T>::lanes) {}
-  T* get() {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    return memory_.data() + (round_up(address, vector_bytes) - address) / sizeof(T);
+  T* get(int64_t elements) {
+    if (elements > elements_) {
+      memory_ = std::make_unique_for_overwrite<T[]>(elements + Raster<T>::lanes);
+      elements_ = elements;
+    }
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    return memory_.get() + (round_up(address, vector_bytes) - address) / sizeof(T);
   }
 
  private:
-  std::vector<T> memory_;
+  std::unique_ptr<T[]> memory_;
+  int64_t elements_ = 0;
 };
 
 // Bands of rows that an image is split into: one, unless there are more threads than images. A band must hold a few
@@ -43,13 +48,13 @@ int64_t count_bands(int64_t images, const Raster<T>& raster) {
   return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, wanted);
 }
 
-// A bandwidth of NaN, zero or infinity gives windows without a size.
+// A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
 template <typename T>
 void check_bandwidth(const Tensor& bandwidth /* (B) */) {
   for (int64_t b = 0; b < bandwidth.size(0); ++b) {
     const T value = data<T>(bandwidth)[b];
-    STD_TORCH_CHECK(value > T(0) && std::isfinite(value), "rbf_rasterize: bandwidth must be finite and above 0, got ",
-                    value);
+    STD_TORCH_CHECK(value >= std::numeric_limits<T>::min() && std::isfinite(value),
+                    "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
   }
 }
 
@@ -58,6 +63,9 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
              Tensor& image) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
+  check_shape("rbf_rasterize", "points", points, {images, length, 2});
+  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
+  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
   if (images == 0) return;
   check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
@@ -66,17 +74,14 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   T* out = mutable_data<T>(image);
   const int64_t bands = count_bands(images, Raster<T>(height, width, channels, bandwidths[0], cutoff, 0, height));
   split_tasks(images * bands, length / bands, [&](int64_t begin, int64_t end) {
-    std::optional<Scratch<T>> scratch;
-    int64_t available = 0;
+    Scratch<T> scratch;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / bands, band = task % bands;
       const Raster<T> raster(height, width, channels, bandwidths[b], cutoff, height * band / bands,
                              height * (band + 1) / bands);
-      const int64_t needed = raster.canvas() + raster.tables();
-      if (needed > available) scratch.emplace(available = needed);
-      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, positions + b * length * 2,
-                                                  weights ? weights + b * length * channels : nullptr, length,
-                                                  out + b * channels * height * width, scratch->get());
+      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(
+          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr, length,
+          out + b * channels * height * width, scratch.get(raster.canvas() + raster.tables()));
     }
   });
 }
@@ -100,6 +105,10 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
               double cutoff, bool needs_bandwidth, Tensor& grad_points, Tensor& grad_weight, Tensor& grad_bandwidth) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
+  check_shape("rbf_rasterize", "grad", grad, {images, channels, height, width});
+  check_shape("rbf_rasterize", "points", points, {images, length, 2});
+  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
+  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
   if (images == 0) return;
   check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
@@ -121,15 +130,15 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const int64_t tasks = (length + task_points - 1) / task_points;
   std::vector<double> partial(images * tasks);  // (B, tasks)
   split_tasks(images * tasks, std::min(length, task_points), [&](int64_t begin, int64_t end) {
-    std::vector<T> tables;
+    Scratch<T> tables;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / tasks, first = task % tasks * task_points;
       const Raster<T>& raster = rasters[b];
-      tables.resize(std::max<size_t>(tables.size(), raster.tables()));
       partial[task] = FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
           raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
           pixels + b * channels * height * stride, first, std::min(length, first + task_points), needs_bandwidth,
-          position_grads + b * length * 2, weights ? weight_grads + b * length * channels : nullptr, tables.data());
+          position_grads + b * length * 2, weights ? weight_grads + b * length * channels : nullptr,
+          tables.get(raster.tables()));
     }
   });
   if (!needs_bandwidth) return;

@@ -16,7 +16,8 @@ void with_type(const Tensor& svd, const Run& run) {
 }
 
 Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
-  const Tensor svd = torch::stable::contiguous(svd_in);                // (M, 6)
+  const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
+  check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
   Tensor matrix = torch::stable::new_empty(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
   with_type(svd, [&](auto scalar) {
     using T = decltype(scalar);
@@ -32,7 +33,9 @@ Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
 Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped) {
   const Tensor grad = torch::stable::contiguous(grad_in);  // (M, 2, 2)
   const Tensor svd = torch::stable::contiguous(svd_in);    // (M, 6)
-  Tensor grad_svd = torch::stable::empty_like(svd);        // (M, 6)
+  check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
+  check_shape("svd_matrix", "grad", grad, {svd.size(0), 2, 2});
+  Tensor grad_svd = torch::stable::empty_like(svd);  // (M, 6)
   with_type(svd, [&](auto scalar) {
     using T = decltype(scalar);
     const T* upstream = data<T>(grad);

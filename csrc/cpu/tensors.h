@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
+#include <type_traits>
 
 namespace fractalops::cpu {
 
@@ -15,7 +17,16 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 template <typename T>
+constexpr ScalarType scalar_type_of = std::is_same_v<T, float>     ? ScalarType::Float
+                                      : std::is_same_v<T, double>  ? ScalarType::Double
+                                      : std::is_same_v<T, uint8_t> ? ScalarType::Byte
+                                      : std::is_same_v<T, int32_t> ? ScalarType::Int
+                                                                   : ScalarType::Long;
+
+// The Python functions check what their users pass; these checks are for those who call torch.ops.fractalops directly.
+template <typename T>
 const T* data(const Tensor& contiguous) {
+  STD_TORCH_CHECK(contiguous.scalar_type() == scalar_type_of<T>, "fractalops: tensors must have matching dtypes");
   return static_cast<const T*>(contiguous.const_data_ptr());
 }
 
@@ -24,8 +35,14 @@ T* mutable_data(Tensor& contiguous) {
   return static_cast<T*>(contiguous.mutable_data_ptr());
 }
 
-// Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: waking a thread costs as much
-// as drawing a few hundred.
+inline void check_shape(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
+  bool equal = tensor.dim() == static_cast<int64_t>(shape.size());
+  int64_t dim = 0;
+  for (const int64_t size : shape) equal = equal && tensor.size(dim++) == size;
+  STD_TORCH_CHECK(equal, op, ": ", name, " has a shape that doesn't fit the other tensors");
+}
+
+// Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: less stays on one thread.
 template <typename Work>
 void split_tasks(int64_t tasks, int64_t points_per_task, const Work& work) {
   constexpr int64_t points_per_thread = 1024;

@@ -20,6 +20,7 @@ struct Lanes<float> {
   using Integer = int32_t;
   using Integers = Int8;
   static constexpr int count = 8;
+  static_assert(count == Raster<float>::lanes);
   static constexpr Vector iota = {0, 1, 2, 3, 4, 5, 6, 7};
   static constexpr float rounder = 12582912.0f;       // 1.5 * 2^23
   static constexpr float smallest_exponent = -87.0f;  // exp of less is subnormal
@@ -31,6 +32,7 @@ struct Lanes<double> {
   using Integer = int64_t;
   using Integers = Int4;
   static constexpr int count = 4;
+  static_assert(count == Raster<double>::lanes);
   static constexpr Vector iota = {0, 1, 2, 3};
   static constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double smallest_exponent = -708.0;
@@ -53,14 +55,21 @@ FRACTALOPS_INLINE void store(const Vector<T>& from, T* to) {
   __builtin_memcpy(to, &from, sizeof(from));
 }
 
+// GCC has the builtin of the clang kind since version 12.
+#if defined(__clang__) || __GNUC__ >= 12
+#define FRACTALOPS_SHUFFLE(mask_type, v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
+#define FRACTALOPS_SHUFFLE(mask_type, v, ...) __builtin_shuffle(v, mask_type{__VA_ARGS__})
+#endif
+
 template <typename T>
 FRACTALOPS_INLINE T sum(const Vector<T>& v) {
   if constexpr (sizeof(T) == 4) {
-    const Vector<T> halves = v + __builtin_shuffle(v, Int8{4, 5, 6, 7, 0, 1, 2, 3});
-    const Vector<T> quarters = halves + __builtin_shuffle(halves, Int8{2, 3, 0, 1, 6, 7, 4, 5});
+    const Vector<T> halves = v + FRACTALOPS_SHUFFLE(Int8, v, 4, 5, 6, 7, 0, 1, 2, 3);
+    const Vector<T> quarters = halves + FRACTALOPS_SHUFFLE(Int8, halves, 2, 3, 0, 1, 6, 7, 4, 5);
     return quarters[0] + quarters[1];
   } else {
-    const Vector<T> halves = v + __builtin_shuffle(v, Int4{2, 3, 0, 1});
+    const Vector<T> halves = v + FRACTALOPS_SHUFFLE(Int4, v, 2, 3, 0, 1);
     return halves[0] + halves[1];
   }
 }
@@ -70,6 +79,8 @@ FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
   constexpr auto all_but_sign = std::numeric_limits<typename Lanes<T>::Integer>::max();
   return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & all_but_sign);
 }
+
+#undef FRACTALOPS_SHUFFLE
 
 // Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a
 // fraction.

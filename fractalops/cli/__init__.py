@@ -6,16 +6,18 @@ import sys
 from collections.abc import Sequence
 
 from fractalops.cli import fit, info, random, render
-from fractalops.cli.options import Parser
+from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser
 from fractalops.dispatch import installed_version
 from fractalops.errors import BackendError, InputError, MissingExtra
 
-INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
-UNUSABLE = 2  # a file or an option that can't be used; argparse's own code
+# How an allocation that failed shows in the text of torch's RuntimeError.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 a file or option can't be used, 130 interrupted.
+
+    What needs more memory than there is counts as an option that can't be used.
 
     As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
     """
@@ -33,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _fail(arguments.command, f"{where}{error.strerror or error}", UNUSABLE)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _NO_MEMORY):
+            raise
+        return _fail(arguments.command, "there is not enough memory for what the options ask for", UNUSABLE)
     except KeyboardInterrupt:
         return _fail(arguments.command, "interrupted", INTERRUPTED)
 

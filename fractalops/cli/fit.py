@@ -12,15 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.cli.options import Commands, add_seed, check_backend, check_folder, fraction, integer
-from fractalops.cli.outputs import Summary, write_outputs
+from fractalops.cli.options import INTERRUPTED, Commands, add_seed, check_backend, check_folder, fraction, integer
+from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
 from fractalops.images import read_image
 from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
 
 _SIZE = 32  # pixels of the longest side (paper section 5.2)
 _FRAMES = 40  # of the animation
-_INTERRUPTED = 130
+_MOST_POINTS = 10**8  # in a sequence
+_MOST_SEQUENCES = 10**6  # in a step
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def add_parser(commands: Commands) -> None:
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps in a system"),
-        ("points", 1, None, "points in a sequence"),
-        ("sequences", 1, None, "sequences in a step"),
+        ("points", 1, _MOST_POINTS, "points in a sequence"),
+        ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
         ("steps", 1, None, "optimisation steps"),
     ):
         learning.add_argument(
@@ -98,18 +99,22 @@ def run(arguments: argparse.Namespace) -> int:
         _show_notices(jobs)
 
     summaries: list[Summary] = []
-    for group in _group_by_shape(jobs):
-        targets = torch.stack([job.target for job in group])  # (S, H, W)
-        try:
-            result = fit(targets, config, progress=not arguments.quiet)
-        except FitInterrupted as interruption:
-            partial = _save(group, interruption.result, arguments, interrupted=True)
-            _show(summaries + partial, arguments.quiet)
-            saved = {summary.folder for summary in summaries + partial}
-            _explain_interruption(partial, [job for job in jobs if job.folder not in saved], config.steps)
-            return _INTERRUPTED
-        summaries += _save(group, result, arguments, interrupted=False)
-    _show(summaries, arguments.quiet)
+    interrupted = False
+    try:
+        for group in _group_by_shape(jobs):
+            targets = torch.stack([job.target for job in group])  # (S, H, W)
+            try:
+                result = fit(targets, config, progress=not arguments.quiet)
+            except FitInterrupted as interruption:
+                result, interrupted = interruption.result, True
+            _save(group, result, summaries, animation=not arguments.no_animation)
+            if interrupted:
+                break
+    finally:
+        _show(summaries, arguments.quiet)
+    if interrupted:
+        _explain_interruption(summaries, jobs, config.steps)
+        return INTERRUPTED
     return 0
 
 
@@ -177,27 +182,36 @@ def _group_by_shape(jobs: Sequence[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _save(
-    group: Sequence[Job], result: FitResult, arguments: argparse.Namespace, *, interrupted: bool
-) -> list[Summary]:
-    """Write a folder for each image, except for those that an interruption came before."""
-    summaries = []
-    for position, job in enumerate(group):
-        own = result.select(position)
-        if interrupted and not bool(own.losses.isfinite().any()):
-            continue
-        summaries.append(
-            write_outputs(
-                job.folder,
-                job.image,
-                job.target,
-                own,
-                notices=job.notices,
-                animation=not arguments.no_animation,
-                interrupted=interrupted,
+def _save(group: Sequence[Job], result: FitResult, summaries: list[Summary], *, animation: bool) -> None:
+    """Write a folder for each image, except for those that an interruption came before; tell of it in `summaries`.
+
+    Everything that was learned is saved before the first picture is drawn, which takes its time and may fail.
+    """
+    # After an interruption the result may end before the group does.
+    learned = [(job, result.select(s)) for s, job in enumerate(group[: result.system.systems]) if result.steps[s] > 0]
+    _save_systems(learned)
+    try:
+        for job, own in learned:
+            summaries.append(
+                write_pictures(job.folder, job.image, job.target, own, notices=job.notices, animation=animation)
             )
-        )
-    return summaries
+    except BaseException:
+        drawn = {summary.folder for summary in summaries}
+        left = ", ".join(str(job.folder) for job, _ in learned if job.folder not in drawn)
+        print(f"fractalops fit: what was learned is saved, but pictures are missing in {left}", file=sys.stderr)
+        raise
+
+
+def _save_systems(learned: Sequence[tuple[Job, FitResult]]) -> None:
+    """Save every system, even where a folder before it fails or Ctrl-C comes; the first error is raised at the end."""
+    failure: BaseException | None = None
+    for job, own in learned:
+        try:
+            save_system(job.folder, own)
+        except (OSError, KeyboardInterrupt) as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def _show_notices(jobs: Sequence[Job]) -> None:
@@ -221,7 +235,13 @@ def _show(summaries: Sequence[Summary], quiet: bool) -> None:
         print(f"{name:<{width}}  {size:>9}  {errors}  {summary.folder}")
 
 
-def _explain_interruption(partial: Sequence[Summary], left: Sequence[Job], steps: int) -> None:
-    saved = [f"{summary.folder} has what was learned in {summary.steps} of {steps} steps" for summary in partial]
-    missing = [f"not learned: {', '.join(str(job.image) for job in left)}"] if left else []
+def _explain_interruption(summaries: Sequence[Summary], jobs: Sequence[Job], steps: int) -> None:
+    saved = [
+        f"{summary.folder} has what was learned in {summary.steps} of {steps} steps"
+        for summary in summaries
+        if summary.steps < steps
+    ]
+    folders = {summary.folder for summary in summaries}
+    left = [str(job.image) for job in jobs if job.folder not in folders]
+    missing = [f"not learned: {', '.join(left)}"] if left else []
     print(f"fractalops fit: {'; '.join(['interrupted', *saved, *missing])}", file=sys.stderr)

@@ -17,6 +17,9 @@ from fractalops.images import check_savable
 # argparse has no public name for what add_subparsers returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+UNUSABLE = 2  # the exit code where a file or an option can't be used; argparse's own
+INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
+
 LARGEST_SIDE = 16384  # pixels; a picture of that size is 1 GiB of float32
 LARGEST_SEED = 2**63 - 1
 
@@ -25,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that names what is wrong in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(UNUSABLE, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from fractalops.files import atomic_path
 from fractalops.images import comparison, save_animation, save_image
 from fractalops.inversion import FitResult
 
+SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (
-    "system.safetensors",
+    SYSTEM_NAME,
     "comparison.png",
     "fractal.png",
     "loss.csv",
@@ -49,7 +51,19 @@ class Summary:
     mean_mse: float
 
 
-def write_outputs(
+def save_system(folder: Path, result: FitResult) -> None:
+    """Write what was learned of one image to `folder`, which is made if need be; it takes milliseconds.
+
+    What an earlier run wrote there beside its system goes with it, so that the folder never mixes two runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / SYSTEM_NAME) as temporary:
+        result.save(temporary)
+        for name in set(OUTPUT_NAMES) - {SYSTEM_NAME}:
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_pictures(
     folder: Path,
     image: Path,
     target: Tensor,  # (H, W)
@@ -57,28 +71,16 @@ def write_outputs(
     *,
     notices: Sequence[str] = (),
     animation: bool = True,
-    interrupted: bool = False,
 ) -> Summary:
-    """Write everything that is known of one learned image to `folder`, which is made if need be.
-
-    `result` holds one system. Results of an earlier run that this one does not replace are removed, so that
-    the folder never mixes two runs.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = {"system.safetensors", "comparison.png", "fractal.png", "loss.csv", "fit.json"}
-    losses = _finished(result.losses[:, 0]) if interrupted else result.losses[:, 0]  # (P,)
-    result.save(folder / "system.safetensors")
+    """Draw and tell what was learned of one image, beside the system in `folder`. `result` holds one system."""
+    losses = result.losses[:, 0]  # (steps,)
     save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
     save_image(_crisp(result), folder / "fractal.png")
     loss_table(losses, folder / "loss.csv")
-    try:
+    with suppress(MissingExtra):  # the command has said so before the learning began
         loss_curve(losses, folder / "loss.png", title=image.name)
-        written.add("loss.png")
-    except MissingExtra:
-        pass  # the command has said so before the learning began
     if animation and result.snapshots:
         save_animation(_learning_frames(target, result), folder / "learning.gif")
-        written.add("learning.gif")
     summary = Summary(
         image=image,
         folder=folder,
@@ -88,16 +90,8 @@ def write_outputs(
         minimum_mse=float(result.minimum_mse[0]),
         mean_mse=float(result.mean_mse[0]),
     )
-    _write_report(folder / "fit.json", summary, result, notices, interrupted)
-    for name in set(OUTPUT_NAMES) - written:
-        (folder / name).unlink(missing_ok=True)
+    _write_report(folder / "fit.json", summary, result, notices)
     return summary
-
-
-def _finished(losses: Tensor) -> Tensor:
-    """The losses (P,) of an interrupted run without the steps that were not run, which are NaN at the end."""
-    run = losses.isfinite().nonzero()
-    return losses[: int(run.max()) + 1] if len(run) else losses[:0]
 
 
 def _crisp(result: FitResult) -> Tensor:
@@ -129,7 +123,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
     return frames
 
 
-def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequence[str], interrupted: bool) -> None:
+def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequence[str]) -> None:
     report = {
         "image": str(summary.image),
         "height": summary.height,
@@ -137,7 +131,7 @@ def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequ
         "minimum_mse": _number(summary.minimum_mse),
         "mean_mse": _number(summary.mean_mse),
         "steps": summary.steps,
-        "interrupted": interrupted,
+        "interrupted": summary.steps < result.config.steps,
         "seconds": round(result.seconds, 3),
         "notices": list(notices),
         "config": asdict(result.config),

@@ -16,6 +16,7 @@ from fractalops.cli.options import (
     integer,
 )
 from fractalops.crisp import crisp_images, proportional_size
+from fractalops.errors import InputError
 from fractalops.images import contact_sheet, save_image
 from fractalops.inversion import FitResult
 
@@ -37,8 +38,10 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    output = arguments.output or arguments.system.with_suffix(".png")
     check_backend()
+    if arguments.system.is_dir():
+        raise InputError(f"cannot read {arguments.system}: it is a folder")
+    output = arguments.output or arguments.system.with_suffix(".png")
     check_picture(output, arguments.overwrite)
     result = FitResult.load(arguments.system)
     images = crisp_images(

@@ -23,7 +23,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit`: `result` holds what was learned until `step`, evaluated."""
+    """Ctrl-C during `fit`: `result` holds what was learned, evaluated, and `step` how far the last group had come.
+
+    The result ends with the last image that was begun: `result.system.systems` may be below the number of targets.
+    """
 
     def __init__(self, result: FitResult, step: int) -> None:
         super().__init__(f"fit: interrupted at step {step} of {result.config.steps}")
@@ -57,7 +60,11 @@ class Group:
     generators: list[torch.Generator]
     losses: list[Tensor] = field(default_factory=list)  # each (S,)
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
-    step: int = 0
+
+    @property
+    def step(self) -> int:
+        """How many steps were run."""
+        return len(self.losses)
 
     @classmethod
     def start(cls, targets: Tensor, config: FitConfig, first: int) -> Group:
@@ -147,10 +154,9 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
         optimize(config.learning_rate_at(group.step))
         if config.adds_noise_at(group.step):
             _add_noise(group, config)
-        group.step += 1
-        group.losses.append(losses.detach().expand(len(targets)))
-        if group.step in snapshot_steps:
+        if group.step + 1 in snapshot_steps:
             group.keep_snapshot()
+        group.losses.append(losses.detach().expand(len(targets)))  # the step is done
         yield group.losses[-1]
 
 
@@ -166,28 +172,33 @@ def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Ten
 def _collect(groups: list[Group], config: FitConfig, backend: str | None, began: float) -> FitResult:
     measures = [_evaluate(group, config, backend) for group in groups]
     states = [group.system.state_dict() for group in groups]
-    # After an interruption groups have different numbers of steps: what wasn't run is NaN.
-    rows = max(len(group.losses) for group in groups)
+    steps = max(group.step for group in groups)
+    taken = [step for step in config.snapshot_steps() if step <= steps]
+    # After an interruption groups have different numbers of steps and snapshots: what the last one lacks is NaN.
     losses = []
     for group in groups:
-        column = group.targets.new_full((rows, len(group.targets)), torch.nan)  # (steps, S)
+        column = group.targets.new_full((steps, len(group.targets)), torch.nan)  # (steps, S)
         if group.losses:
-            column[: len(group.losses)] = torch.stack(group.losses)
+            column[: group.step] = torch.stack(group.losses)
         losses.append(column)
-    kept = min(len(group.snapshots) for group in groups)
+        while len(group.snapshots) < len(taken):
+            group.snapshots.append(
+                {name: torch.full_like(t, torch.nan) for name, t in group.system.state_dict().items()}
+            )
     return FitResult(
         system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
         config=config,
         size=(groups[0].targets.shape[1], groups[0].targets.shape[2]),
+        steps=[group.step for group in groups for _ in group.targets],
         losses=torch.cat(losses, dim=1),
         minimum_mse=torch.cat([minimum for minimum, _, _ in measures]),
         mean_mse=torch.cat([mean for _, mean, _ in measures]),
         best_image=torch.cat([image for _, _, image in measures]),
         seconds=time.perf_counter() - began,
-        snapshot_steps=config.snapshot_steps()[:kept],
+        snapshot_steps=taken,
         snapshots=[
             {name: torch.cat([group.snapshots[i][name] for group in groups]) for name in groups[0].snapshots[i]}
-            for i in range(kept)
+            for i in range(len(taken))
         ],
     )
 
@@ -238,26 +249,27 @@ def fit(
 
     Raises:
         ValueError, TypeError: for targets, a configuration or a loss of the wrong shape, type or range.
-        FitInterrupted: on Ctrl-C, with the result so far.
+        FitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before anything was begun.
     """
     images = _check_targets(targets)  # (S, H, W)
     config = FitConfig() if config is None else config
     if not isinstance(config, FitConfig):
         raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
     began = time.perf_counter()
-    parts = images.split(config.group)
-    bar = _progress_bar(len(images), len(parts), config, progress)
     groups: list[Group] = []
-    try:
-        with bar, torch.enable_grad():
-            for part in parts:
-                groups.append(Group.start(part, config, len(groups) * config.group))
-                for losses in _learn(groups[-1], config, loss, backend):
-                    if not bar.disable and groups[-1].step % 20 == 0:
-                        bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
-                    bar.update()
-    except KeyboardInterrupt as interruption:
-        step = groups[-1].step if groups else 0
-        groups += [Group.start(part, config, i * config.group) for i, part in enumerate(parts) if i >= len(groups)]
-        raise FitInterrupted(_collect(groups, config, backend, began), step) from interruption
-    return _collect(groups, config, backend, began)
+    # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
+    with torch.inference_mode(False), torch.enable_grad():
+        parts = images.clone().split(config.group)
+        try:
+            with _progress_bar(len(images), len(parts), config, progress) as bar:
+                for part in parts:
+                    groups.append(Group.start(part, config, len(groups) * config.group))
+                    for losses in _learn(groups[-1], config, loss, backend):
+                        if not bar.disable and groups[-1].step % 20 == 0:
+                            bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
+                        bar.update()
+            return _collect(groups, config, backend, began)
+        except KeyboardInterrupt as interruption:
+            if not groups:
+                raise
+            raise FitInterrupted(_collect(groups, config, backend, began), groups[-1].step) from interruption

@@ -29,8 +29,10 @@ class FitResult:
     config: FitConfig
     size: tuple[int, int]
     """(height, width) of the targets, in pixels."""
+    steps: list[int]
+    """How many steps were run for each image: `config.steps`, or fewer after an interruption."""
     losses: Tensor  # (steps, S)
-    """The loss of each image at each step, before the step."""
+    """The loss of each image at each step, before the step; NaN where an interruption came before it."""
     minimum_mse: Tensor  # (S,)
     """The least mean squared error over `config.evaluation_sequences` fresh sequences (paper section 5.2)."""
     mean_mse: Tensor  # (S,)
@@ -42,34 +44,43 @@ class FitResult:
     snapshot_steps: list[int] = field(default_factory=list)
     """The steps after which `snapshots` were taken."""
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
-    """The systems' parameters along the way: what `system.load_state_dict` takes."""
+    """The systems' parameters along the way: what `system.load_state_dict` takes. NaN where an interruption came
+    before an image's step.
+    """
 
     def select(self, image: int) -> FitResult:
-        """The result of one image alone, as if it had been learned by itself. Raises `IndexError`."""
+        """The result of one image alone, as if it had been learned by itself. Raises `IndexError`.
+
+        It has the losses and snapshots of the steps that were run for this image.
+        """
         if not 0 <= image < self.system.systems:
             raise IndexError(f"FitResult.select: image must lie in [0, {self.system.systems}), got {image}")
         pick = slice(image, image + 1)
+        steps = self.steps[image]
+        kept = sum(step <= steps for step in self.snapshot_steps)
         state = {name: tensor[pick].clone() for name, tensor in self.system.state_dict().items()}
         return FitResult(
             system=restore_system(state, self.config),
             config=self.config,
             size=self.size,
-            losses=self.losses[:, pick].clone(),
+            steps=[steps],
+            losses=self.losses[:steps, pick].clone(),
             minimum_mse=self.minimum_mse[pick].clone(),
             mean_mse=self.mean_mse[pick].clone(),
             best_image=self.best_image[pick].clone(),
             seconds=self.seconds / self.system.systems,
-            snapshot_steps=list(self.snapshot_steps),
+            snapshot_steps=self.snapshot_steps[:kept],
             snapshots=[
-                {name: tensor[pick].clone() for name, tensor in snapshot.items()} for snapshot in self.snapshots
+                {name: tensor[pick].clone() for name, tensor in snapshot.items()} for snapshot in self.snapshots[:kept]
             ],
         )
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, the configuration in its metadata; an interruption leaves no broken file.
 
-        Raises `FileNotFoundError` when the folder of `path` does not exist.
+        Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         tensors = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
@@ -83,10 +94,14 @@ class FitResult:
             "config": json.dumps(dataclasses.asdict(self.config)),
             "size": json.dumps(self.size),
             "seconds": repr(self.seconds),
+            "steps": json.dumps(self.steps),
             "snapshot_steps": json.dumps(self.snapshot_steps),
         }
         with atomic_path(path) as temporary:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+            try:
+                save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+            except SafetensorError as error:  # a full disk, for instance
+                raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> FitResult:
@@ -104,7 +119,7 @@ class FitResult:
             raise InputError(f"cannot read {path}: its format must be {_FORMAT}, got {found}")
         try:
             return cls._from_file(metadata, tensors)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             reason = " ".join(str(error).split())  # torch writes several lines
             raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
 
@@ -116,29 +131,36 @@ class FitResult:
         if isinstance(settings.get("viewport"), list):
             settings["viewport"] = tuple(settings["viewport"])
         config = FitConfig(**settings)
-        height, width = json.loads(metadata["size"])
-        steps = json.loads(metadata["snapshot_steps"])
-        system = restore_system(_with_prefix(tensors, "system."), config)
-        measures = {name: tensors[name] for name in _MEASURES}
+        height, width = _whole_numbers(metadata, "size")
+        steps = _whole_numbers(metadata, "steps")
+        snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
+        parameters = _with_prefix(tensors, "system.")
+        system = restore_system(parameters, config)
+        wanted = system.state_dict()  # load_state_dict would have converted other dtypes
+        _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
         images = system.systems
+        if len(steps) != images:
+            raise ValueError(f"steps are those of {len(steps)} images, not {images}")
+        measures = {name: tensors[name] for name in _MEASURES}
         shapes = {
-            "losses": (len(measures["losses"]), images),
+            "losses": (max(steps), images),
             "minimum_mse": (images,),
             "mean_mse": (images,),
             "best_image": (images, height, width),
         }
-        _check_shapes(measures, shapes)
-        snapshots = [_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(steps))]
+        _check_like(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
+        snapshots = [_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
         for snapshot in snapshots:
-            _check_shapes(snapshot, {name: tuple(tensor.shape) for name, tensor in system.state_dict().items()})
+            _check_like(snapshot, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
         if sum(map(len, snapshots)) != len(_with_prefix(tensors, "snapshot.")):
-            raise ValueError(f"snapshot_steps names {len(steps)} of more snapshots")
+            raise ValueError(f"snapshot_steps names {len(snapshot_steps)} of more snapshots")
         return cls(
             system=system,
             config=config,
             size=(height, width),
+            steps=steps,
             seconds=float(metadata["seconds"]),
-            snapshot_steps=steps,
+            snapshot_steps=snapshot_steps,
             snapshots=snapshots,
             **measures,
         )
@@ -162,7 +184,14 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_shapes(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if found != shapes:
-        raise ValueError(f"shapes are {found}, not {shapes}")
+def _whole_numbers(metadata: dict[str, str], name: str) -> list[int]:
+    values = json.loads(metadata[name])
+    if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
+        raise TypeError(f"{name} must be a list of whole numbers, got {values!r}")
+    return values
+
+
+def _check_like(tensors: dict[str, Tensor], wanted: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if found != wanted:
+        raise ValueError(f"shapes and dtypes are {found}, not {wanted}")

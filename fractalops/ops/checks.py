@@ -44,6 +44,8 @@ def can_read(tensor: Tensor) -> bool:
     """Whether looking at the values is possible and waits for nothing: not on a GPU, nor traced, nor under vmap."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return False
+    if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
+        return False
     while torch._C._functorch.is_gradtrackingtensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return not torch._C._functorch.is_batchedtensor(tensor)

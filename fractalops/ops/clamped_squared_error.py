@@ -71,7 +71,7 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | Non
     `ValueError` for a wrong shape or backend, `TypeError` for a wrong dtype and `BackendError` where the backend asked
     for can't run.
     """
-    if images.dim() != 4 or images[0].numel() == 0:
+    if images.dim() != 4 or 0 in images.shape[1:]:
         raise shape_error("clamped_squared_error", "images", "(S, K, H, W), not empty", images)
     if targets.shape != (images.shape[0], *images.shape[2:]):
         wanted = f"{(images.shape[0], *images.shape[2:])}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fractalops.dispatch import choose
+from fractalops.ops.folding import fold, unfold
 from fractalops.ops.library import LIBRARY
 from fractalops.reference import draw_index as reference
 
@@ -13,6 +16,12 @@ from fractalops.reference import draw_index as reference
 @torch.library.register_fake("fractalops::draw_index", lib=LIBRARY)
 def _fake(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
     return uniform.new_empty(uniform.shape, dtype=torch.uint8 if weight.shape[1] <= 256 else torch.int32)
+
+
+@torch.library.register_vmap("fractalops::draw_index", lib=LIBRARY)
+def _vmap(info: Any, dims: tuple[int | None, ...], weight: Tensor, uniform: Tensor, floor: float) -> tuple[Tensor, int]:
+    weight, uniform = fold(info.batch_size, (weight, dims[0]), (uniform, dims[1]))
+    return unfold(info.batch_size, torch.ops.fractalops.draw_index(weight, uniform, floor)), 0
 
 
 def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: str | None = None) -> Tensor:

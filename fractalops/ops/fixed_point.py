@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fractalops.dispatch import choose
+from fractalops.ops.checks import check_floating, check_tensor
+from fractalops.ops.folding import fold, unfold
 from fractalops.ops.library import LIBRARY
 from fractalops.reference import fixed_point as reference
 
@@ -15,6 +19,12 @@ def _fake(matrix: Tensor, offset: Tensor) -> Tensor:
     return offset.new_empty(offset.shape)
 
 
+@torch.library.register_vmap("fractalops::fixed_point", lib=LIBRARY)
+def _vmap(info: Any, dims: tuple[int | None, ...], matrix: Tensor, offset: Tensor) -> tuple[Tensor, int]:
+    matrix, offset = fold(info.batch_size, (matrix, dims[0]), (offset, dims[1]))
+    return unfold(info.batch_size, torch.ops.fractalops.fixed_point(matrix, offset)), 0
+
+
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
     """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
 
@@ -22,6 +32,7 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -
     float dtype; the native backend takes float32 and float64. Raises `ValueError` for a wrong shape or backend,
     `TypeError` for unequal dtypes and `BackendError` where the backend asked for can't run.
     """
+    check_tensor("fixed_point", matrix=matrix, offset=offset)
     if matrix.dim() < 2 or matrix.shape[-2:] != (2, 2):
         raise ValueError(f"fixed_point: matrix must have shape (..., 2, 2), got {tuple(matrix.shape)}")
     if offset.shape != matrix.shape[:-1]:
@@ -30,10 +41,9 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -
         raise TypeError(f"fixed_point: offset must have the dtype of matrix ({matrix.dtype}), got {offset.dtype}")
     if backend is None and matrix.dtype not in (torch.float32, torch.float64):
         backend = "reference"
+    chosen = choose("fixed_point", matrix.device, backend)
+    check_floating("fixed_point", chosen, matrix=matrix)
     arguments = (matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))
-    point: Tensor  # (M, 2)
-    if choose("fixed_point", matrix.device, backend) == "native":
-        point = torch.ops.fractalops.fixed_point(*arguments)
-    else:
-        point = reference.fixed_point(*arguments)
+    run = torch.ops.fractalops.fixed_point if chosen == "native" else reference.fixed_point
+    point: Tensor = run(*arguments)  # (M, 2)
     return point.view(offset.shape)

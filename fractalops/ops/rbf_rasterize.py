@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from types import NoneType
 from typing import Any
 
@@ -133,17 +132,18 @@ def check_size(function: str, size: int | tuple[int, int]) -> tuple[int, int]:
 
 def _bandwidths(bandwidth: float | Tensor, points: Tensor) -> Tensor:
     """The bandwidth of each image, (B,)."""
-    images = points.shape[0]
+    images, limits = points.shape[0], torch.finfo(points.dtype)
+    wanted = f"finite and above 0, at least {limits.tiny:.2g} in {points.dtype}"  # its inverse must be finite
     if not isinstance(bandwidth, Tensor):
         if not isinstance(bandwidth, (int, float)):
             raise TypeError(f"rbf_rasterize: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
-        if not 0 < bandwidth < math.inf:
-            raise ValueError(f"rbf_rasterize: bandwidth must be a finite number above 0, got {bandwidth!r}")
+        if not limits.tiny <= bandwidth <= limits.max:
+            raise ValueError(f"rbf_rasterize: bandwidth must be {wanted}, got {bandwidth!r}")
         return points.new_full((images,), bandwidth)
     if bandwidth.shape not in ((), (images,)):
         raise shape_error("rbf_rasterize", "bandwidth", f"() or ({images},)", bandwidth)
-    if can_read(bandwidth) and not bool(((bandwidth > 0) & (bandwidth < math.inf)).all()):
-        raise ValueError(f"rbf_rasterize: bandwidth must be finite and above 0, got {bandwidth.tolist()}")
+    if can_read(bandwidth) and not bool(((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()):
+        raise ValueError(f"rbf_rasterize: bandwidth must be {wanted}, got {bandwidth.tolist()}")
     return bandwidth.expand(images)
 
 
@@ -159,8 +159,8 @@ def rbf_rasterize(
     """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
 
     `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
-    `r = ceil(sqrt(-bandwidth ln(cutoff)))` rows and columns of the rounded point: a point adds less than `cutoff` to
-    any pixel that is left out. Forward and backward leave out the same pixels.
+    `r = ceil(sqrt(-bandwidth ln(cutoff)))` rows and columns of the rounded point: a bump is below `cutoff` on any
+    pixel that is left out. Forward and backward leave out the same pixels.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fractalops.dispatch import choose
+from fractalops.ops.checks import check_floating, check_tensor
 from fractalops.ops.folding import fold, unfold
 from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY
@@ -68,12 +69,10 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
 
     Args:
         svd: (..., 6) = theta, phi (radians), s1, s2, d1, d2; floating-point. R is the rotation by an angle, d the
-        sign of
-            its latent (0 counts as positive) with the straight-through gradient: backward treats the
-            sign as the identity.
+            sign of its latent (0 counts as positive) with the straight-through gradient: backward treats the sign as
+            the identity.
         singular_values: "sigmoid" (the published code): s is the sigmoid of the parameter; "clamp" (the paper's
-        text): its
-            clamp to [0, 1].
+            text): its clamp to [0, 1].
         backend: `"native"` or `"reference"`; None chooses by device and dtype.
 
     Returns:
@@ -81,9 +80,10 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
 
     Raises:
         ValueError: for a wrong shape, `singular_values` or backend.
-        TypeError: for a dtype that is not floating-point.
+        TypeError: for a dtype that is not floating-point, or that the backend asked for doesn't take.
         BackendError: where the backend asked for can't run.
     """
+    check_tensor("svd_matrix", svd=svd)
     if svd.dim() < 1 or svd.shape[-1] != 6:
         raise ValueError(f"svd_matrix: svd must have shape (..., 6), got {tuple(svd.shape)}")
     if not svd.is_floating_point():
@@ -94,6 +94,7 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
         backend = "reference"
     arguments = (svd.reshape(-1, 6), singular_values == "clamp")
     native = choose("svd_matrix", svd.device, backend) == "native"
+    check_floating("svd_matrix", "native" if native else "reference", svd=svd)
     matrix: Tensor  # (M, 2, 2)
     matrix = apply_function(SvdMatrix, *arguments) if native else reference.svd_matrix(*arguments)
     return matrix.view(*svd.shape[:-1], 2, 2)

@@ -25,10 +25,11 @@ def rbf_rasterize(
     points = torch.where(finite, points, 0)
     rows = _table(points[..., 0], height, bandwidth, cutoff, finite)  # (B, T, H)
     columns = _table(points[..., 1], width, bandwidth, cutoff, finite)  # (B, T, W)
-    if weight is None:
-        return torch.einsum("bth,btw->bhw", rows, columns)[:, None]
-    weighted = torch.where(finite, weight, 0)[..., None] * rows[:, :, None]  # (B, T, C, H)
-    return torch.einsum("btch,btw->bchw", weighted, columns)
+    with torch.autocast(points.device.type, enabled=False):  # it would round the products to 8 bits
+        if weight is None:
+            return torch.einsum("bth,btw->bhw", rows, columns)[:, None]
+        weighted = torch.where(finite, weight, 0)[..., None] * rows[:, :, None]  # (B, T, C, H)
+        return torch.einsum("btch,btw->bchw", weighted, columns)
 
 
 def _table(
