@@ -13,7 +13,7 @@ from tests.tolerances import TOLERANCES, assert_all_match, assert_matches, asser
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-SHAPES = [(1, 1, 1, 1), (2, 3, 1, 3), (3, 2, 7, 9), (2, 5, 4, 4), (4, 50, 32, 32)]
+SHAPES = [(0, 3, 4, 5), (1, 1, 1, 1), (2, 3, 1, 3), (3, 2, 7, 9), (2, 5, 4, 4), (4, 50, 32, 32)]
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

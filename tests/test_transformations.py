@@ -352,9 +352,9 @@ def test_raster_only_points_and_small_inputs_are_saved(native: str) -> None:
 def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
     matrix, offset, index, start = CHAIN.inputs()
     offset = offset.float() if wrong == "dtype" else offset[:-1]
-    with pytest.raises(RuntimeError, match="matching dtypes|doesn't fit"):
+    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
         torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
     points, weight, bandwidth = RASTER.inputs()
     bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
-    with pytest.raises(RuntimeError, match="matching dtypes|doesn't fit"):
+    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
         torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)
