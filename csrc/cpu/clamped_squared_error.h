@@ -24,7 +24,7 @@ double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels
   return total;
 }
 
-// factor * (image - target) inside [0, 1], as for torch.clamp, and 0 outside.
+// factor * (image - target) inside [0, 1], borders included, and 0 outside.
 template <typename T>
 void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels, T factor,
                              T* grad /* (pixels) */) {
