@@ -67,9 +67,10 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | Non
     """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels and sequences of each system.
 
     images (S, K, H, W), targets (S, H, W) of the same dtype, float32 or float64 (the reference: any floating dtype) ->
-    (S,), differentiable in images: the gradient is that of the error in [0, 1], borders included, and zero outside. Raises
-    `ValueError` for a wrong shape or backend, `TypeError` for a wrong dtype and `BackendError` where the backend asked
-    for can't run.
+    (S,), differentiable in images: the gradient is that of the error in [0, 1], borders included, and zero outside.
+
+    Raises `ValueError` for a wrong shape or backend, `TypeError` for a wrong dtype and `BackendError` where the backend
+    asked for can't run.
     """
     if images.dim() != 4 or 0 in images.shape[1:]:
         raise shape_error("clamped_squared_error", "images", "(S, K, H, W), not empty", images)
