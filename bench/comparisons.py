@@ -191,13 +191,10 @@ def memory(rounds: int, case: Case = LARGE[-1], checked: Case = LARGE[0]) -> Ite
 def importing(rounds: int) -> Iterator[Row]:
     """What `import fractalops` adds to `import torch`, in fresh processes."""
     pulled_in = import_modules("torch", "fractalops")[1] - import_modules("torch")[1]
-    added, alone = [], []
-    for _ in range(rounds):
-        alone.append(import_modules("torch")[0])
-        added.append(import_modules("torch", "fractalops")[0] - alone[-1])
+    added = [import_modules("torch", "fractalops")[0] for _ in range(rounds)]
     unwanted = sorted(pulled_in & UNWANTED)
     yield Row(
-        "import fractalops, beyond import torch",
+        "import fractalops, after import torch",
         THREADS[-1],
         "s",
         Spread.of(added),
