@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fractalops.reference.unit_interval import limit_to_unit
+
 
 class _Tables(NamedTuple):
     """Constant matrices that make `svd_matrix` a few products. Their six rows are theta, phi, s1, s2, d1, d2.
@@ -56,7 +58,7 @@ def svd_matrix(svd: Tensor, clamped: bool) -> Tensor:
     """
     tables = _CPU_TABLES if svd.device.type == "cpu" else _tables_on(svd.device)
     flat = svd.double()  # (M, 6)
-    squashed = flat.clamp(0, 1) if clamped else flat.sigmoid()
+    squashed = limit_to_unit(flat) if clamped else flat.sigmoid()
     amplitudes = squashed.mm(tables.amplitudes)  # (M, 4)
     waves = torch.addmm(tables.quarter_turn, flat, tables.angles).sin() * amplitudes  # (M, 4)
     latent = flat.mm(tables.latents)  # (M, 4)
