@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.checks import can_read, check_floating, check_tensor
+from fractalops.ops.checks import check_floating, check_index_range, check_tensor
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.sampling import check_dtype, check_integer, random_systems
 
@@ -73,14 +73,11 @@ class FractalEmbedding(nn.Module):
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
         matrix, offset = self.maps()
-        if can_read(index) and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < len(matrix):
-            outside = int(index.min()) if int(index.min()) < 0 else int(index.max())
-            raise ValueError(f"FractalEmbedding.step: index must lie in [0, {len(matrix)}), got {outside}")
+        check_index_range("FractalEmbedding.step", index, len(matrix))
         chosen = index.long()  # a uint8 tensor would be taken for a mask
         return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
 
     def forward(self, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
         """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
-
         matrix, offset = self.maps()
         return affine_chain(matrix, offset, index, start, backend=backend)

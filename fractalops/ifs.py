@@ -5,33 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops.ops.checks import can_read, check_tensor
+from fractalops.ops.checks import check_index_range, check_tensor
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.rendering import Viewport, render
 from fractalops.sampling import (
     Generators,
-    RandomSystems,
     check_dtype,
     check_floor,
     check_integer,
-    determinant_probabilities,
     determinant_weights,
     draw_sequences,
     random_systems,
-    sample_index,
 )
-
-__all__ = [
-    "IFS",
-    "RandomSystems",
-    "determinant_probabilities",
-    "fixed_point",
-    "random_systems",
-    "sample_index",
-    "svd_matrix",
-]
 
 # Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
 # towards 0 and 1.
@@ -158,10 +145,7 @@ class IFS(nn.Module):
         if index.dim() != 3 or index.shape[0] != systems:
             raise ValueError(f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}")
         # Checked here, not left to the op: an index past one system's maps would reach the next system's.
-        if can_read(index) and index.numel():
-            least, most = (int(bound) for bound in index.aminmax())
-            if least < 0 or most >= maps:
-                raise ValueError(f"IFS.concatenated: index must be in [0, {maps}), got {least} to {most}")
+        check_index_range("IFS.concatenated", index, maps)
         return self._join(index)
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fractalops.dispatch import choose
-from fractalops.ops.checks import can_read, check_device, check_floating, check_tensor, shape_error
+from fractalops.ops.checks import check_device, check_floating, check_index_range, check_tensor, shape_error
 from fractalops.ops.folding import fold, unfold, with_batch
 from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY
@@ -31,18 +31,11 @@ def _backward_fake(
     return matrix.new_empty(matrix.shape), matrix.new_empty(matrix.shape[:2]), start.new_empty(start.shape)
 
 
-def _check_index_range(index: Tensor, maps: int) -> None:
-    if not can_read(index) or index.numel() == 0:
-        return
-    lowest, highest = (int(bound) for bound in index.aminmax())
-    if lowest < 0 or highest >= maps:
-        outside = lowest if lowest < 0 else highest
-        raise ValueError(f"affine_chain: index must lie in [0, {maps}), got {outside}")
-
-
 def _fold_index(index: Tensor, dim: int | None, size: int, maps: int) -> Tensor:
     """Each copy of the batch has maps of its own: (B, T) -> (size * B, T), shifted past the maps of those before."""
-    _check_index_range(index, maps)  # once shifted, an index too large would reach the maps of the next copy
+    check_index_range(
+        "affine_chain", index, maps
+    )  # once shifted, an index too large would reach the maps of the next copy
     first = torch.arange(size, device=index.device)[:, None, None] * maps  # (size, 1, 1)
     return (with_batch(index, dim, size).long() + first).flatten(0, 1)
 
@@ -150,5 +143,5 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
     start = start.expand(index.shape[0], dimensions)  # (B, D)
     if chosen == "native":
         return _run_native(matrix, offset, index, start)
-    _check_index_range(index, maps)
+    check_index_range("affine_chain", index, maps)
     return reference.affine_chain(matrix, offset, index, start)
