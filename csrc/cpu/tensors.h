@@ -1,46 +1,11 @@
-// What every CPU op does with its tensors: read and write them as contiguous arrays, split work over torch's threads.
+// What every CPU op does with its work: split it over torch's threads.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
+#include "../tensors.h"
 
 #include <algorithm>
-#include <cstdint>
-#include <initializer_list>
-#include <type_traits>
 
 namespace fractalops::cpu {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-template <typename T>
-constexpr ScalarType scalar_type_of = std::is_same_v<T, float>     ? ScalarType::Float
-                                      : std::is_same_v<T, double>  ? ScalarType::Double
-                                      : std::is_same_v<T, uint8_t> ? ScalarType::Byte
-                                      : std::is_same_v<T, int32_t> ? ScalarType::Int
-                                                                   : ScalarType::Long;
-
-// The Python functions check what their users pass; these checks are for those who call torch.ops.fractalops directly.
-template <typename T>
-const T* data(const Tensor& contiguous) {
-  STD_TORCH_CHECK(contiguous.scalar_type() == scalar_type_of<T>, "fractalops: tensors must have matching dtypes");
-  return static_cast<const T*>(contiguous.const_data_ptr());
-}
-
-template <typename T>
-T* mutable_data(Tensor& contiguous) {
-  return static_cast<T*>(contiguous.mutable_data_ptr());
-}
-
-inline void check_shape(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
-  bool equal = tensor.dim() == static_cast<int64_t>(shape.size());
-  int64_t dim = 0;
-  for (const int64_t size : shape) equal = equal && tensor.size(dim++) == size;
-  STD_TORCH_CHECK(equal, op, ": ", name, " has a shape that doesn't fit the other tensors");
-}
 
 // Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: less stays on one thread.
 template <typename Work>
