@@ -17,9 +17,11 @@ OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
+NATIVE_OPS = {"cpu": OPS, "cuda": ("affine_chain",)}
 
-_LIBRARY = Path(__file__).parent / "_cpu.so"
+_LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
 _REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation . (in the folder of the source)"
+_WITHOUT_CUDA = "this torch was built without CUDA"
 
 
 class BackendStatus(NamedTuple):
@@ -32,30 +34,48 @@ class BackendStatus(NamedTuple):
     remedy: str
 
 
-def _load_cpu_library() -> OSError | None:
-    """Register the native CPU kernels; a failure is kept for the first call that asks for them."""
-    try:
-        torch.ops.load_library(_LIBRARY)
-    except OSError as error:
-        return error
-    return None
+def _load_libraries() -> dict[str, OSError]:
+    """Register the native kernels; the failures are kept, by device, for the first call that asks for them."""
+    errors = {}
+    for device, library in _LIBRARIES.items():
+        if device == "cuda" and torch.version.cuda is None:
+            errors[device] = OSError(_WITHOUT_CUDA)
+            continue
+        try:
+            torch.ops.load_library(library)
+        except OSError as error:
+            errors[device] = error
+    return errors
 
 
-_cpu_error = _load_cpu_library()
+_errors = _load_libraries()
 _forced = os.environ.get("FRACTALOPS_BACKEND") or None
+_debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
 _warned: set[tuple[str, str]] = set()
 
 
-def _missing(device: str) -> tuple[str, str]:
-    """Why there are no native kernels for `device` and what mends it; two empty strings where there are."""
-    if device == "cpu":
-        if _cpu_error is None:
-            return "", ""
-        if not _LIBRARY.exists():
-            return "the native CPU library was not built", f"with a C++ compiler: {_REBUILD}"
-        return f"the native CPU library can't be loaded ({_cpu_error})", _REBUILD
-    kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
-    return f"this version has no native kernels for {kind}", "move the tensors to the CPU for native speed"
+def debugging() -> bool:
+    """Whether values on a GPU are checked too, for which a call waits for the device: FRACTALOPS_DEBUG=1."""
+    if _debug not in ("0", "1"):
+        raise ValueError(f"FRACTALOPS_DEBUG must be 0 or 1, got {_debug!r}")
+    return _debug == "1"
+
+
+def _missing(op: str, device: str) -> tuple[str, str]:
+    """Why `op` has no native kernel on `device` and what mends it; two empty strings where it has one."""
+    if op not in NATIVE_OPS.get(device, ()):
+        kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
+        return f"this version has no native {op} for {kind}", "move the tensors to the CPU for native speed"
+    if device not in _errors:
+        return "", ""
+    built = _LIBRARIES[device].exists()
+    if device == "cuda" and torch.version.cuda is None:
+        return _WITHOUT_CUDA, "for NVIDIA GPUs: install a CUDA build of torch" + ("" if built else ", then fractalops")
+    command = _REBUILD if device == "cpu" else f"FRACTALOPS_BUILD=all {_REBUILD}"
+    if not built:
+        compiler = {"cpu": "a C++ compiler", "cuda": "nvcc"}[device]
+        return f"the native {device.upper()} library was not built", f"with {compiler}: {command}"
+    return f"the native {device.upper()} library can't be loaded ({_errors[device]})", command
 
 
 def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
@@ -67,9 +87,10 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
     if wanted == "reference":
         asked = ("asked for", "") if backend else ("FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
         return BackendStatus(op, device, "reference", *asked)
-    reason, remedy = _missing(device)
+    reason, remedy = _missing(op, device)
     if reason and wanted == "native":
-        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cpu_error
+        cause = _errors.get(device) if op in NATIVE_OPS.get(device, ()) else None
+        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from cause
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
@@ -80,7 +101,7 @@ def choose(op: str, device: torch.device, backend: str | None) -> str:
     op and kind of device when the reference has to stand in.
     """
     kind = device.type
-    if backend is None and _forced is None and kind == "cpu" and _cpu_error is None:
+    if backend is None and _forced is None and kind not in _errors and op in NATIVE_OPS.get(kind, ()):
         return "native"  # the common case, without building a status
     status = _decide(op, kind, backend)
     stands_in = status.backend == "reference" and (_forced if backend is None else backend) is None
@@ -112,17 +133,24 @@ def installed_version() -> str:
         return "unknown"
 
 
+def _library_status(device: str) -> str:
+    if device not in _errors:
+        return "built and loaded"
+    if not _LIBRARIES[device].exists():
+        return "not built"
+    return f"built, but it can't be loaded ({_errors[device]})"
+
+
 def report() -> str:
     """The text of `fractalops info`: versions, what is built, which backend each op takes, and what mends the rest."""
-    built = "built and loaded" if _cpu_error is None else _missing("cpu")[0]
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     lines = [
         f"fractalops {installed_version()}, torch {torch.__version__}",
         f"processor: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"NVIDIA GPUs that torch can use: {gpus}",
-        f"native CPU library: {built}",
-        "native GPU kernels: none in this version",
+        *(f"native {device.upper()} library: {_library_status(device)}" for device in DEVICES),
         f"FRACTALOPS_BACKEND: {_forced or 'not set'}",
+        f"FRACTALOPS_DEBUG: {_debug if _debug != '0' else 'not set'}",
         "",
         f"{'op':<23}{'device':<8}{'backend':<11}why",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,21 +37,37 @@ def python(code: str, folder: Path = PACKAGE.parent, **environment: str) -> subp
 
 
 @pytest.fixture
-def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
-    """As if the package had been installed without its native library."""
+def no_library(no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
+    """As if the package had been installed without its native libraries."""
     error = OSError("_cpu.so: cannot open shared object file: No such file or directory")
-    monkeypatch.setattr(dispatch, "_cpu_error", error)
-    monkeypatch.setattr(dispatch, "_LIBRARY", tmp_path / "_cpu.so")
+    monkeypatch.setitem(dispatch._errors, "cpu", error)
+    monkeypatch.setitem(dispatch._LIBRARIES, "cpu", tmp_path / "_cpu.so")
     monkeypatch.setattr(dispatch, "_forced", None)
     monkeypatch.setattr(dispatch, "_warned", set())
     return error
 
 
 @pytest.fixture
-def library(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The native library is there and nothing is forced."""
+def library(native: str, no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native CPU library is there, no CUDA library, and nothing is forced."""
     monkeypatch.setattr(dispatch, "_forced", None)
     monkeypatch.setattr(dispatch, "_warned", set())
+
+
+@pytest.fixture
+def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
+    """As if the package had been installed without its CUDA library beside a CUDA build of torch."""
+    error = OSError("_cuda.so: cannot open shared object file: No such file or directory")
+    monkeypatch.setitem(dispatch._errors, "cuda", error)
+    monkeypatch.setitem(dispatch._LIBRARIES, "cuda", tmp_path / "_cuda.so")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    return error
+
+
+@pytest.fixture
+def cuda_library(library: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if both native libraries were there."""
+    monkeypatch.delitem(dispatch._errors, "cuda")
 
 
 # What is reported
@@ -67,6 +84,85 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
         assert bool(row.reason) == (row.device != "cpu")
         if row.op in ("affine_chain", "rbf_rasterize"):
             assert bool(row.remedy) == (row.device != "cpu")
+
+
+@pytest.mark.usefixtures("cuda_library")
+def test_with_the_cuda_library_the_chain_is_native_on_both_kinds_of_device() -> None:
+    native = [(row.op, row.device) for row in fractalops.backends() if row.backend == "native"]
+    assert native == sorted([*((op, "cpu") for op in dispatch.OPS), ("affine_chain", "cuda")], key=native.index)
+    assert "native CUDA library: built and loaded\n" in dispatch.report()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.choose("affine_chain", CUDA, None) == "native"
+        assert dispatch.choose("affine_chain", CUDA, "native") == "native"
+        assert dispatch.choose("affine_chain", CUDA, "reference") == "reference"
+    with pytest.warns(UserWarning, match=r"on cuda: this version has no native rbf_rasterize for NVIDIA GPUs; "):
+        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
+    with pytest.raises(BackendError, match=r"can't run: this version has no native rbf_rasterize for") as caught:
+        dispatch.choose("rbf_rasterize", CUDA, "native")
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(
+    ("cuda", "built", "status", "reason", "remedy"),
+    [
+        (
+            "13.0",
+            False,
+            "not built",
+            "the native CUDA library was not built",
+            "with nvcc: FRACTALOPS_BUILD=all pip inst",
+        ),
+        (
+            "13.0",
+            True,
+            "built, but it can't be loaded (_cuda.so: cannot",
+            "the native CUDA library can't be loaded (_cuda.so: cannot",
+            "FRACTALOPS_BUILD=all pip install",
+        ),
+        (
+            None,
+            False,
+            "not built",
+            "this torch was built without CUDA",
+            "for NVIDIA GPUs: install a CUDA build of torch, then fractalops",
+        ),
+        (
+            None,
+            True,
+            "built, but it can't be loaded (",
+            "this torch was built without CUDA",
+            "for NVIDIA GPUs: install a CUDA build of torch",
+        ),
+    ],
+)
+def test_a_missing_cuda_library_is_named_with_what_mends_it(
+    cuda: str | None,
+    built: bool,
+    status: str,
+    reason: str,
+    remedy: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    if built:
+        (tmp_path / "_cuda.so").write_text("")
+    (row,) = (row for row in fractalops.backends() if (row.op, row.device) == ("affine_chain", "cuda"))
+    assert row.reason.startswith(reason)
+    assert row.remedy.startswith(remedy)
+    assert f"native CUDA library: {status}" in dispatch.report()
+    warning = f"affine_chain: using the slow reference on cuda: {row.reason}; {row.remedy}"
+    with pytest.warns(UserWarning, match=f"^{re.escape(warning)}$"):
+        assert dispatch.choose("affine_chain", CUDA, None) == "reference"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.choose("affine_chain", CUDA, None) == "reference"
+    with pytest.raises(BackendError) as refused:
+        dispatch.choose("affine_chain", CUDA, "native")
+    assert str(refused.value) == f"affine_chain: backend 'native' can't run: {row.reason}; {row.remedy}"
+    assert refused.value.__cause__ is dispatch._errors["cuda"]
 
 
 @pytest.mark.usefixtures("no_library")
@@ -100,10 +196,11 @@ def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureF
 def test_the_report_says_what_is_missing_and_what_mends_it(
     no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert "native CPU library: the native CPU library was not built\n" in dispatch.report()
-    assert dispatch.report().count(dispatch._REBUILD) == 1
+    assert "native CPU library: not built\nnative CUDA library: not built\n" in dispatch.report()
+    for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
+        assert dispatch.report().count(f"  {remedy}{dispatch._REBUILD}\n") == 1
     (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
-    assert f"the native CPU library can't be loaded ({no_library})" in dispatch.report()
+    assert f"native CPU library: built, but it can't be loaded ({no_library})\n" in dispatch.report()
 
 
 # What is chosen
@@ -119,9 +216,9 @@ def test_the_choice(op: str) -> None:
         assert dispatch.choose(op, CPU, "reference") == "reference"
         assert dispatch.choose(op, CUDA, "reference") == "reference"
         assert dispatch.choose(op, META, None) == "reference"
-    with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: this version has no native kernels"):
+    with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: th"):
         dispatch.choose(op, CUDA, "native")
-    with pytest.raises(BackendError, match=r"no native kernels for mps devices"):
+    with pytest.raises(BackendError, match=rf"this version has no native {op} for mps devices"):
         dispatch.choose(op, torch.device("mps"), "native")
 
 
@@ -202,11 +299,14 @@ affine_chain.reference.affine_chain = lambda *inputs: print("took reference")
 def test_a_package_without_its_library_imports_quietly_and_works(damaged: bool, tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "fractalops", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     if damaged:
-        (tmp_path / "fractalops" / "_cpu.so").write_bytes(b"\x7fELF but not a library")
+        for name in ("_cpu.so", "_cuda.so"):
+            (tmp_path / "fractalops" / name).write_bytes(b"\x7fELF but not a library")
     code = f"""
 import warnings
 warnings.simplefilter("error")
-import fractalops, torch
+import torch
+torch.version.cuda = "13.0"
+import fractalops
 assert fractalops.__file__.startswith({str(tmp_path)!r})
 fractalops.show_backends()
 with warnings.catch_warnings(record=True) as caught:
@@ -217,20 +317,25 @@ with warnings.catch_warnings(record=True) as caught:
     fractalops.rbf_rasterize(points, 4)
     fractalops.IFS(2, 3)(8)
 print(*(str(each.message).split(":")[0] for each in caught if issubclass(each.category, UserWarning)))
-try:
-    {CALL.format("'native'")}
-except fractalops.BackendError as error:
-    print(type(error.__cause__).__name__, error)
+for device in "cpu", "cuda":
+    try:
+        fractalops.dispatch.choose("affine_chain", torch.device(device), "native")
+    except fractalops.BackendError as error:
+        print(type(error.__cause__).__name__, error)
 """
     done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr
-    *report, warned, refusal = done.stdout.splitlines()
-    reason = "the native CPU library can't be loaded" if damaged else "the native CPU library was not built"
-    assert any(line.startswith(f"native CPU library: {reason}") for line in report)
+    *report, warned, refused, refused_cuda = done.stdout.splitlines()
+    status = "built, but it can't be loaded" if damaged else "not built"
+    reason = "can't be loaded" if damaged else "was not built"
     used = set(dispatch.OPS) - {"clamped_squared_error"}  # the loss is fit's
     assert sorted(warned.split()) == sorted(used)
-    assert refusal.startswith(f"OSError affine_chain: backend 'native' can't run: {reason}")
-    assert "pip install" in refusal
+    for device, refusal in (("CPU", refused), ("CUDA", refused_cuda)):
+        assert any(line.startswith(f"native {device} library: {status}") for line in report)
+        assert refusal.startswith(
+            f"OSError affine_chain: backend 'native' can't run: the native {device} library {reason}"
+        )
+        assert "pip install" in refusal
 
 
 def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
@@ -244,7 +349,7 @@ def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
 @pytest.mark.parametrize(("forced", "text"), [("abacus", "must be one of"), ("native", "can't run")])
 def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_forced", forced)
-    rows = [row for row in fractalops.backends() if forced != "native" or row.device == "cuda"]
+    rows = [row for row in fractalops.backends() if forced != "native" or row[:2] == ("rbf_rasterize", "cuda")]
     assert rows
     for row in rows:
         assert row.backend == "none"
@@ -252,7 +357,27 @@ def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("op", dispatch.OPS)
+@pytest.mark.usefixtures("no_cuda_library")
 def test_native_is_refused_where_there_is_none(op: str) -> None:
     for device in ("cuda", "meta"):
         with pytest.raises(fractalops.BackendError, match=f"^{op}: backend 'native' can't run: "):
             dispatch.choose(op, torch.device(device), "native")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", "False"), ("0", "False"), ("1", "True"), ("yes", "ValueError: FRACTALOPS_DEBUG must be 0 or 1, got 'yes'")],
+)
+def test_debug_mode_is_read_once_and_an_unknown_value_is_named(value: str, expected: str) -> None:
+    code = """
+import os, fractalops
+os.environ["FRACTALOPS_DEBUG"] = "1"
+try:
+    print(fractalops.dispatch.debugging())
+except ValueError as error:
+    print("ValueError:", error)
+fractalops.show_backends()
+"""
+    first, *report = python(code, FRACTALOPS_DEBUG=value).stdout.splitlines()
+    assert first == expected
+    assert f"FRACTALOPS_DEBUG: {value if value in ('1', 'yes') else 'not set'}" in report

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 import fractalops
+from fractalops import dispatch
+from fractalops.ops import affine_chain as chain_op
 from tests.cases import ChainCase, RasterCase
+from tests.requirements import skip_or_fail
 
 
 def chain_arguments(**changes: object) -> dict[str, object]:
@@ -82,6 +86,54 @@ def test_an_index_out_of_range_is_an_error_under_vmap(native: str) -> None:
     lanes[0, 0, 0] = 3
     with pytest.raises(ValueError, match=r"^affine_chain: index must .+, got 3"):
         torch.vmap(lambda lane: fractalops.affine_chain(matrix, offset, lane, start, backend=native))(lanes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", [1, 2, -1])
+def test_the_cpu_has_no_forms(form: int, native: str) -> None:
+    matrix, offset, index, start = ChainCase("small", batch=5, points=6, maps=3).inputs()
+    points = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, 0)
+    message = f"affine_chain: form must be 0 on the CPU, got {form}"
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, form)
+    with pytest.raises(RuntimeError, match=message):
+        torch.ops.fractalops.affine_chain_bwd(points, matrix, index, start, points, form)
+    with pytest.raises(RuntimeError, match=message):  # vmap hands it on
+        torch.vmap(lambda lane: torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, lane, form))(start[None])
+
+
+def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_no_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chain_op, "choose", lambda *arguments: "native")
+    monkeypatch.setattr(dispatch, "_debug", "1")
+    checked = []
+    check = chain_op.check_index_range
+    monkeypatch.setattr(
+        chain_op, "check_index_range", lambda *arguments: (checked.append(arguments), check(*arguments))
+    )
+    with FakeTensorMode():
+        matrix, offset, start = (torch.empty(shape, device="cuda") for shape in ((3, 2, 2), (3, 2), (2,)))
+        index = torch.empty(5, 6, dtype=torch.uint8, device="cuda")
+        assert fractalops.affine_chain(matrix, offset, index, start).shape == (5, 6, 2)
+    assert checked == [("affine_chain", index, 3)]
+
+
+@pytest.mark.gpu
+def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
+    inputs = [tensor.cuda() for tensor in ChainCase("small", batch=5, points=6, maps=3).inputs()]
+    matrix, offset, index, start = inputs
+    wrong = index.clone()
+    wrong[4, 5] = 3
+    nearest = wrong.clamp(max=2)
+    points = fractalops.affine_chain(matrix, offset, wrong, start, backend="native")
+    assert torch.equal(points, fractalops.affine_chain(matrix, offset, nearest, start, backend="native"))
+    monkeypatch.setattr(dispatch, "_debug", "1")
+    fractalops.affine_chain(matrix, offset, index, start)
+    for backend in dispatch.BACKENDS:
+        with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
+            fractalops.affine_chain(matrix, offset, wrong, start, backend=backend)
 
 
 RASTER_ERRORS: list[tuple[type[Exception], str, dict[str, object]]] = [

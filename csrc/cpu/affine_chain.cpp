@@ -85,8 +85,12 @@ void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   return with_dimensions(double{});
 }
 
+// The forms are the GPU's; here there is one way to run the chain.
+void check_form(int64_t form) { STD_TORCH_CHECK(form == 0, "affine_chain: form must be 0 on the CPU, got ", form); }
+
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
-                        const Tensor& start_in) {
+                        const Tensor& start_in, int64_t form) {
+  check_form(form);
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
@@ -103,7 +107,8 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
 
 std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const Tensor& matrix_in,
                                                     const Tensor& index_in, const Tensor& start_in,
-                                                    const Tensor& points_in) {
+                                                    const Tensor& points_in, int64_t form) {
+  check_form(form);
   const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)

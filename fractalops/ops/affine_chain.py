@@ -20,34 +20,42 @@ INDEX_DTYPES = (torch.uint8, torch.int32, torch.int64)
 
 
 @torch.library.register_fake("fractalops::affine_chain_fwd", lib=LIBRARY)
-def _forward_fake(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
+def _forward_fake(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0) -> Tensor:
     return matrix.new_empty(index.shape[0], index.shape[1], matrix.shape[1])
 
 
 @torch.library.register_fake("fractalops::affine_chain_bwd", lib=LIBRARY)
 def _backward_fake(
-    grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor
+    grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     return matrix.new_empty(matrix.shape), matrix.new_empty(matrix.shape[:2]), start.new_empty(start.shape)
 
 
 def _fold_index(index: Tensor, dim: int | None, size: int, maps: int) -> Tensor:
     """Each copy of the batch has maps of its own: (B, T) -> (size * B, T), shifted past the maps of those before."""
-    check_index_range(
-        "affine_chain", index, maps
-    )  # once shifted, an index too large would reach the maps of the next copy
+    # Once shifted, an index out of range would reach the maps of another copy.
+    check_index_range("affine_chain", index, maps)
+    index = with_batch(index, dim, size).long()  # (size, B, T)
+    if index.is_cuda:  # as the kernel does
+        index = index.clamp(0, maps - 1)
     first = torch.arange(size, device=index.device)[:, None, None] * maps  # (size, 1, 1)
-    return (with_batch(index, dim, size).long() + first).flatten(0, 1)
+    return (index + first).flatten(0, 1)
 
 
 @torch.library.register_vmap("fractalops::affine_chain_fwd", lib=LIBRARY)
 def _forward_vmap(
-    info: Any, dims: tuple[int | None, ...], matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor
+    info: Any,
+    dims: tuple[int | None, ...],
+    matrix: Tensor,
+    offset: Tensor,
+    index: Tensor,
+    start: Tensor,
+    form: int = 0,
 ) -> tuple[Tensor, int]:
     size = info.batch_size
     matrix, offset, start = fold(size, (matrix, dims[0]), (offset, dims[1]), (start, dims[3]))
     index = _fold_index(index, dims[2], size, matrix.shape[0] // size)
-    return unfold(size, torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)), 0
+    return unfold(size, torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, form)), 0
 
 
 @torch.library.register_vmap("fractalops::affine_chain_bwd", lib=LIBRARY)
@@ -59,11 +67,12 @@ def _backward_vmap(
     index: Tensor,
     start: Tensor,
     points: Tensor,
+    form: int = 0,
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     size = info.batch_size
     grad, matrix, start, points = fold(size, (grad, dims[0]), (matrix, dims[1]), (start, dims[3]), (points, dims[4]))
     index = _fold_index(index, dims[2], size, matrix.shape[0] // size)
-    grads = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, points)
+    grads = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, points, form)
     return tuple(unfold(size, grad) for grad in grads), (0, 0, 0)
 
 
@@ -108,6 +117,10 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
 
     `v_t = matrix[index_t] v_(t-1) + offset[index_t]` for t = 1..T, with `v_0 = start`.
 
+    The CPU checks the index as it reads it. On a GPU the native backend takes an index out of range for the nearest
+    one in range; the environment variable `FRACTALOPS_DEBUG=1`, read when the package is imported, makes it an error
+    there too, for which every call waits for the device.
+
     Args:
         matrix: (N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
         offset: (N, D), their translations.
@@ -121,7 +134,7 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
         double.
 
     Raises:
-        ValueError: for a wrong shape, device or backend, and for an index out of range on the CPU.
+        ValueError: for a wrong shape, device or backend, and for an index out of range on the CPU or in debug mode.
         TypeError: for a wrong dtype, or an argument that is no tensor.
         BackendError: where the backend asked for can't run.
     """
@@ -141,7 +154,8 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
     if start.shape not in ((dimensions,), (index.shape[0], dimensions)):
         raise shape_error("affine_chain", "start", f"({index.shape[0]}, {dimensions}) or ({dimensions},)", start)
     start = start.expand(index.shape[0], dimensions)  # (B, D)
+    if chosen == "reference" or index.is_cuda:  # the native CPU op does so itself
+        check_index_range("affine_chain", index, maps)
     if chosen == "native":
         return _run_native(matrix, offset, index, start)
-    check_index_range("affine_chain", index, maps)
     return reference.affine_chain(matrix, offset, index, start)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fractalops.dispatch import debugging
+
 
 def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
     """All of one floating dtype, which the backend knows, and on one device."""
@@ -41,8 +43,11 @@ def check_tensor(function: str, **values: object) -> None:
 
 
 def can_read(tensor: Tensor) -> bool:
-    """Whether looking at the values is possible and waits for nothing: not on a GPU, nor traced, nor under vmap."""
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+    """Whether looking at the values is possible and waits for nothing: not while tracing, nor under vmap.
+
+    On a GPU it waits for the device, and is done in debug mode only.
+    """
+    if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debugging())):
         return False
     if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
         return False

@@ -1,14 +1,13 @@
-"""The ops' schemas. The native library holds their implementations; without it the package still imports and traces."""
+"""The ops' schemas. The native libraries hold their implementations; without them the package imports and traces."""
 
 from __future__ import annotations
 
 import torch
 
-LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
-
-for schema in (
-    "affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start) -> Tensor",
-    "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points)"
+SCHEMAS = (
+    # form: 0 lets the op choose by shape. On a GPU 1 asks for a lane a sequence and 2 for a scan over the points.
+    "affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start, int form=0) -> Tensor",
+    "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points, int form=0)"
     " -> (Tensor, Tensor, Tensor)",
     "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff) -> Tensor",
     "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff,"
@@ -19,5 +18,8 @@ for schema in (
     "clamped_squared_error_bwd(Tensor grad, Tensor images, Tensor targets) -> Tensor",
     "draw_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
     "fixed_point(Tensor matrix, Tensor offset) -> Tensor",
-):
+)
+
+LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
+for schema in SCHEMAS:
     LIBRARY.define(schema)
