@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml requirements.txt $(wildcard csrc/*.h csrc/cpu/*)
+REQUIREMENTS ?= requirements.txt
+SOURCES := setup.py pyproject.toml $(REQUIREMENTS) $(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
 .PHONY: demo test check bench clean
 
@@ -19,7 +20,8 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* tests/sanitizers/*.cpp
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/*.cpp \
+		tests/cuda_emulation/*
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench
@@ -27,7 +29,7 @@ bench: $(VENV)/installed
 # torch comes first: the build finds it there, and doesn't fetch one of its own.
 $(VENV)/installed: $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=--requirement %)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	touch $@
 

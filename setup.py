@@ -1,12 +1,14 @@
-"""Builds fractalops and, where a C++ compiler is found, its native library.
+"""Builds fractalops and, where their compilers are found, its native libraries.
 
-The native library is a plain shared library on LibTorch's stable ABI: it holds no Python symbols, so one build serves
-every Python and every torch from 2.11 on. FRACTALOPS_BUILD chooses what is built:
+A native library is a plain shared library on LibTorch's stable ABI: it holds no Python symbols, so one build serves
+every Python and every torch from 2.11 on, a CPU build of torch's as well as a CUDA one. FRACTALOPS_BUILD chooses:
 
-- unset: the CPU library where a C++ compiler and torch are found, else the pure-PyTorch package;
-- `cpu`: the CPU library, or the build fails;
-- `none`: the pure-PyTorch package;
-- `cuda`, `all`: refused, as there is no CUDA source yet.
+- unset: the CPU library where a C++ compiler and torch are found, and the CUDA library where nvcc is found too and
+  torch is a CUDA build; what is left out is said, with the reason;
+- `cpu`, `cuda`, `all`: the CPU library, the CUDA library or both, or the build fails;
+- `none`: the pure-PyTorch package.
+
+TORCH_CUDA_ARCH_LIST ("8.6;9.0+PTX") names the GPU architectures to compile for. No GPU is looked for.
 """
 
 from __future__ import annotations
@@ -26,11 +28,23 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
-SOURCES = {"cpu": [f"csrc/cpu/{op}.cpp" for op in OPS]}
-# Release flags; -fno-math-errno and -fno-trapping-math free the vectoriser and change no result.
-FLAGS = "-std=c++20 -O3 -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -Wall -Wextra -Wno-psabi -g0"
-STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"  # torch 2.11
+CPU_OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
+CUDA_OPS = ("affine_chain",)
+SOURCES = {
+    "cpu": [f"csrc/cpu/{op}.cpp" for op in CPU_OPS],
+    "cuda": [f"csrc/cuda/{op}.cu" for op in CUDA_OPS],
+}
+CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu", "cuda"), "none": ()}
+
+LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the stable ABI of torch 2.11
+HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
+CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectoriser and change no result
+ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
+TOOLKIT = Path("/usr/local/cuda")
+NVCC_MISSING = (
+    "nvcc was not found (set CUDA_HOME to the folder of the CUDA toolkit, put nvcc on the path, "
+    "or: pip install --requirement requirements-nvcc.txt)"
+)
 
 
 class BuildError(RuntimeError):
@@ -46,39 +60,93 @@ def find_compiler() -> list[str] | None:
     return [found] if found else None
 
 
+def find_nvcc() -> str | None:
+    """nvcc of $CUDA_HOME or $CUDA_PATH, or the first on the path, in the usual folder and among pip's packages."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    packages = [f"{folder}/nvidia/cu13/bin" for folder in sys.path]
+    folders = [f"{home}/bin"] if home else [os.environ.get("PATH", ""), f"{TOOLKIT}/bin", *packages]
+    return shutil.which("nvcc", path=os.pathsep.join(folders))
+
+
 def torch_folder() -> Path | None:
     """Where torch is installed, found without importing it."""
     spec = find_spec("torch")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def missing_for_cpu() -> str | None:
-    """Why the CPU library can't be built here, or None."""
+def is_cuda_build(torch: Path) -> bool:
+    """Whether the torch in this folder is a CUDA build, read without importing it."""
+    return re.search(r"^cuda\b.*= *['\"]", (torch / "version.py").read_text(), re.MULTILINE) is not None
+
+
+def missing_for(name: str) -> str | None:
+    """Why a library can't be built here, or None."""
     if sys.platform != "linux":
-        return f"the native library is built on Linux only so far, not on {sys.platform}"
+        return f"the native libraries are built on Linux only so far, not on {sys.platform}"
     if find_compiler() is None:
         return "no C++ compiler was found (set CXX, or install g++ or clang++)"
     if torch_folder() is None:
         return "torch is not installed in the build's environment"
+    if name == "cuda" and find_nvcc() is None:
+        return NVCC_MISSING
     return None
 
 
 def chosen_libraries() -> list[str]:
     """The native libraries to build, by FRACTALOPS_BUILD."""
     choice = os.environ.get("FRACTALOPS_BUILD", "")
-    if choice == "none":
-        return []
-    if choice in ("cuda", "all"):
-        raise BuildError(f"FRACTALOPS_BUILD={choice}: there is no CUDA source in this version; use cpu or none")
-    if choice not in ("", "cpu"):
+    if choice not in CHOICES:
         raise BuildError(f"FRACTALOPS_BUILD must be one of cpu, cuda, all, none, got {choice!r}")
-    missing = missing_for_cpu()
-    if missing is None:
-        return ["cpu"]
-    if choice == "cpu":
-        raise BuildError(f"FRACTALOPS_BUILD=cpu: {missing}")
-    print(f"fractalops: installing without native kernels: {missing}", file=sys.stderr)
-    return []
+    chosen = []
+    for name in CHOICES[choice]:
+        missing = missing_for(name)
+        torch = torch_folder()
+        if name == "cuda" and not choice and torch and not is_cuda_build(torch):
+            missing = "torch was built without CUDA (FRACTALOPS_BUILD=all builds it all the same)"
+        if missing is None:
+            chosen.append(name)
+        elif choice:
+            raise BuildError(f"FRACTALOPS_BUILD={choice}: {missing}")
+        else:
+            print(f"fractalops: leaving out the native {name.upper()} library: {missing}", file=sys.stderr)
+    return chosen
+
+
+def ask_nvcc(nvcc: str, *options: str) -> str:
+    """What nvcc prints when it is asked about itself."""
+    try:
+        done = subprocess.run([nvcc, *options], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildError(f"{nvcc} can't be run: {getattr(error, 'stderr', '') or error}") from error
+    return done.stdout + done.stderr
+
+
+def toolkit_folder(nvcc: str) -> str:
+    """The CUDA toolkit that an nvcc belongs to; nvcc itself may be a wrapper script that stands elsewhere."""
+    found = re.search(r"^#\$ TOP=(.+)$", ask_nvcc(nvcc, "--dryrun", "any.cu"), re.MULTILINE)
+    if found is None:
+        raise BuildError(f"{nvcc} doesn't say where its toolkit is; set CUDA_HOME to the folder of the CUDA toolkit")
+    return found[1]
+
+
+def architecture_flags(nvcc: str) -> list[str]:
+    """nvcc's options for the architectures of TORCH_CUDA_ARCH_LIST, or for those of ours that this nvcc knows."""
+    listed = re.findall(r"^sm_(\d+)(\d)$", ask_nvcc(nvcc, "--list-gpu-code"), re.MULTILINE)
+    known = [f"{major}.{minor}" for major, minor in listed if int(major + minor) >= 75]
+    entries = re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip("; ,"))
+    if entries == [""]:
+        entries = [each for each in ARCHITECTURES if each in known]
+        entries[-1:] = [f"{each}+PTX" for each in entries[-1:]]
+    flags = []
+    for entry in entries:
+        found = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
+        if found is None or f"{found[1]}.{found[2]}" not in known:
+            raise BuildError(f"TORCH_CUDA_ARCH_LIST must hold some of {', '.join(known)} for {nvcc}, got {entry!r}")
+        number = found[1] + found[2] + found[3]
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if found[4]:
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
 
 
 def ninja_path(path: Path) -> str:
@@ -91,22 +159,36 @@ def ninja_command(words: list[str]) -> str:
     return shlex.join(words).replace("$", "$$")
 
 
+def nvcc_commands(nvcc: str, compiler: list[str]) -> tuple[str, str]:
+    """What compiles a CUDA source, and what the linker is told to add to the library."""
+    toolkit = toolkit_folder(nvcc)
+    host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc takes a program here, not a command
+    threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # compiles for so many architectures at a time
+    command = [nvcc, *host, *threads, *architecture_flags(nvcc), "-DUSE_CUDA", "-Xcompiler", HOST.replace(" ", ",")]
+    # The static runtime: the library then needs no CUDA library but the driver, which torch has loaded.
+    runtime = [f"-L{toolkit}/lib64", f"-L{toolkit}/lib", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+    return ninja_command(command), ninja_command(runtime)
+
+
 def ninja_file(name: str, output: Path, folder: Path) -> str:
     """The text of the build file of one library."""
-    compiler, torch = find_compiler(), torch_folder()
-    if compiler is None or torch is None:
-        raise BuildError(f"the {name} library can't be built: {missing_for_cpu()}")
-    command = ninja_command(compiler)
+    compiler, torch, nvcc = find_compiler(), torch_folder(), find_nvcc()
+    if compiler is None or torch is None or (name == "cuda" and nvcc is None):
+        raise BuildError(f"the {name} library can't be built: {missing_for(name)}")
+    link = ninja_command(compiler)
+    command, runtime = f"{link} {HOST} {CPU}", ""
+    if name == "cuda" and nvcc is not None:
+        command, runtime = nvcc_commands(nvcc, compiler)
     include, libraries = (ninja_command([f"{torch / name}"]) for name in ("include", "lib"))
     lines = [
         "rule compile",
-        f"  command = {command} {FLAGS} {STABLE_ABI} -isystem {include} -MMD -MF $out.d -c $in -o $out",
+        f"  command = {command} {LANGUAGE} -isystem {include} -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
         # A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so.
-        f"  command = {command} -shared -s $in -o $out -L{libraries} -Wl,--no-as-needed -ltorch -Wl,--as-needed "
-        "-ltorch_cpu -lc10",
+        f"  command = {link} -shared -s $in -o $out -L{libraries} -Wl,--no-as-needed -ltorch -Wl,--as-needed "
+        f"-ltorch_cpu -lc10 {runtime}",
     ]
     objects = []
     for source in SOURCES[name]:
@@ -135,8 +217,9 @@ class BuildNative(build_ext):
         try:
             subprocess.run([ninja, "-C", str(folder)], check=True)
         except subprocess.CalledProcessError as error:
+            without = {"cpu": "none", "cuda": "cpu"}[name]
             raise BuildError(
-                f"the {name} library did not compile (see above); FRACTALOPS_BUILD=none installs without it"
+                f"the {name} library did not compile (see above); FRACTALOPS_BUILD={without} installs without it"
             ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import runpy
+import re
 import shutil
 import subprocess
 import sys
@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import setuptools
+import torch
 
-ROOT = Path(__file__).parent.parent
+from tests.requirements import ROOT, find_nvcc, setup_functions
+
+# What a caller's environment may say about builds.
+SETTINGS = ("FRACTALOPS_BUILD", "CXX", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
 NO_COMPILER = r"no C\+\+ compiler was found \(set CXX, or install g\+\+ or clang\+\+\)"
 
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The functions of setup.py, which builds nothing here, with nothing of the caller's in the environment."""
-    for name in ("FRACTALOPS_BUILD", "CXX"):
+    """The functions of setup.py, with nothing of the caller's in the environment."""
+    for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
-    with monkeypatch.context() as context:
-        context.setattr(setuptools, "setup", lambda **arguments: None)
-        context.setenv("FRACTALOPS_BUILD", "none")
-        return runpy.run_path(str(ROOT / "setup.py"))
+    return setup_functions()
 
 
 @pytest.fixture
@@ -54,14 +54,68 @@ def linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
 
 
-@pytest.mark.usefixtures("linux", "compiler")
-@pytest.mark.parametrize(("choice", "expected"), [(None, ["cpu"]), ("", ["cpu"]), ("cpu", ["cpu"]), ("none", [])])
+def stand_in_nvcc(folder: Path, architectures: str = "75 80 86 90 120", toolkit: str = "/the toolkit") -> Path:
+    """Something called nvcc, in `folder`, that answers what setup.py asks."""
+    path = folder / "nvcc"
+    folder.mkdir(parents=True, exist_ok=True)
+    codes = "".join(f"sm_{each}\\n" for each in architectures.split())
+    path.write_text(f"#!/bin/sh\ncase $1 in\n--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n*) printf '{codes}' ;;\nesac\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = stand_in_nvcc(tmp_path / "toolkit" / "bin")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
+    return path
+
+
+def use_torch(build: dict[str, Any], folder: Path, cuda: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the torch of the build's environment were of this version of CUDA, or of none."""
+    (folder / "version.py").write_text(f"__version__ = '2.11.0'\ncuda: Optional[str] = {cuda!r}\nhip = '6.0'\n")
+    monkeypatch.setitem(build["missing_for"].__globals__, "torch_folder", lambda: folder)
+
+
+WITHOUT_CUDA = "leaving out the native CUDA library: torch was built without CUDA"
+WITHOUT_NVCC = "leaving out the native CUDA library: nvcc was not found"
+
+
+@pytest.mark.usefixtures("linux", "compiler", "nvcc")
+@pytest.mark.parametrize(
+    ("choice", "cuda", "has_nvcc", "expected", "said"),
+    [
+        (None, None, True, ["cpu"], WITHOUT_CUDA),
+        ("", None, False, ["cpu"], WITHOUT_CUDA),
+        (None, "13.0", True, ["cpu", "cuda"], ""),
+        (None, "13.0", False, ["cpu"], WITHOUT_NVCC),
+        ("cpu", "13.0", True, ["cpu"], ""),
+        ("cuda", None, True, ["cuda"], ""),
+        ("all", None, True, ["cpu", "cuda"], ""),
+        ("all", "13.0", True, ["cpu", "cuda"], ""),
+        ("none", "13.0", True, [], ""),
+    ],
+)
 def test_what_is_built_where_there_is_a_compiler(
-    choice: str | None, expected: list[str], build: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    choice: str | None,
+    cuda: str | None,
+    has_nvcc: bool,
+    expected: list[str],
+    said: str,
+    build: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    use_torch(build, tmp_path, cuda, monkeypatch)
     if choice is not None:
         monkeypatch.setenv("FRACTALOPS_BUILD", choice)
+    if not has_nvcc:
+        monkeypatch.setenv("CUDA_HOME", "/nonexistent")
     assert build["chosen_libraries"]() == expected
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.count("\n") == bool(said)
 
 
 @pytest.mark.usefixtures("linux", "no_compiler")
@@ -69,13 +123,14 @@ def test_without_a_compiler_the_package_is_pure_and_says_so(
     build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert build["chosen_libraries"]() == []
-    assert "installing without native kernels: no C++ compiler was found" in capsys.readouterr().err
+    assert "leaving out the native CPU library: no C++ compiler was found" in capsys.readouterr().err
     monkeypatch.setenv("FRACTALOPS_BUILD", "none")
     assert build["chosen_libraries"]() == []
     assert capsys.readouterr() == ("", "")
-    monkeypatch.setenv("FRACTALOPS_BUILD", "cpu")
-    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD=cpu: {NO_COMPILER}$"):
-        build["chosen_libraries"]()
+    for choice in ("cpu", "cuda", "all"):
+        monkeypatch.setenv("FRACTALOPS_BUILD", choice)
+        with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD={choice}: {NO_COMPILER}$"):
+            build["chosen_libraries"]()
 
 
 @pytest.mark.usefixtures("compiler")
@@ -83,7 +138,7 @@ def test_other_systems_and_a_missing_torch_are_named(
     build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, linux: None
 ) -> None:
     monkeypatch.setenv("FRACTALOPS_BUILD", "cpu")
-    monkeypatch.setitem(build["missing_for_cpu"].__globals__, "find_spec", lambda name: None)
+    monkeypatch.setitem(build["missing_for"].__globals__, "find_spec", lambda name: None)
     with pytest.raises(build["BuildError"], match=r"^FRACTALOPS_BUILD=cpu: torch is not installed in the build's"):
         build["chosen_libraries"]()
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -93,11 +148,19 @@ def test_other_systems_and_a_missing_torch_are_named(
     assert build["chosen_libraries"]() == []
 
 
+@pytest.mark.usefixtures("linux", "compiler")
 @pytest.mark.parametrize("choice", ["cuda", "all"])
-def test_cuda_is_refused(choice: str, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nvcc_what_asks_for_it_is_refused(
+    choice: str, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_HOME", "/nonexistent")
     monkeypatch.setenv("FRACTALOPS_BUILD", choice)
-    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD={choice}: there is no CUDA source"):
+    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD={choice}: nvcc was not found \(set CUDA_HOME"):
         build["chosen_libraries"]()
+
+
+def test_the_build_of_torch_is_read_from_its_version_file(build: dict[str, Any]) -> None:
+    assert build["is_cuda_build"](Path(torch.__file__).parent) == (torch.version.cuda is not None)
 
 
 @pytest.mark.parametrize("choice", ["gpu", "CPU", "cpu,cuda", "1"])
@@ -117,12 +180,115 @@ def test_the_compiler_is_cxx_with_its_options_or_the_first_on_the_path(
     assert build["find_compiler"]() is None
 
 
-def test_every_source_is_there_and_is_built(build: dict[str, Any], compiler: Path, tmp_path: Path) -> None:
-    sources = build["SOURCES"]["cpu"]
-    assert sorted(sources) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cpu").glob("*.cpp"))
-    text = build["ninja_file"]("cpu", tmp_path / "_cpu.so", tmp_path)
+def test_nvcc_is_that_of_cuda_home_or_the_first_that_is_found(
+    build: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = build["find_nvcc"]
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setitem(find.__globals__, "TOOLKIT", tmp_path / "usual")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "site-packages")])
+    assert find() is None
+    for folder in ("site-packages/nvidia/cu13/bin", "usual/bin", "path"):
+        assert find() != (found := str(stand_in_nvcc(tmp_path / folder)))
+        assert find() == found
+    for variable in ("CUDA_PATH", "CUDA_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+        assert find() is None
+        assert str(stand_in_nvcc(tmp_path / variable / "bin")) == find()
+
+
+def gencode(*pairs: str) -> list[str]:
+    """`86/sm_86` is machine code for 8.6, `86/compute_86` its PTX."""
+    return ["-gencode=arch=compute_{},code={}".format(*pair.split("/")) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ("8.6;9.0+PTX", gencode("86/sm_86", "90/sm_90", "90/compute_90")),
+        (" 8.6  12.0; ", gencode("86/sm_86", "120/sm_120")),
+        ("7.5,9.0a", gencode("75/sm_75", "90a/sm_90a")),
+        ("", gencode("75/sm_75", "80/sm_80", "86/sm_86", "90/sm_90", "120/sm_120", "120/compute_120")),
+    ],
+)
+def test_the_architectures_are_those_listed_or_ours_that_nvcc_knows(
+    listed: str, expected: list[str], build: dict[str, Any], nvcc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    assert build["architecture_flags"](str(nvcc)) == expected
+
+
+def test_an_older_nvcc_gets_ptx_of_the_newest_it_knows(build: dict[str, Any], tmp_path: Path) -> None:
+    nvcc = stand_in_nvcc(tmp_path, "50 70 75 80 86 89 90")
+    assert build["architecture_flags"](str(nvcc))[-2:] == gencode("90/sm_90", "90/compute_90")
+
+
+@pytest.mark.parametrize("entry", ["8.8", "sm_86", "86", "Ampere", "8.6+ptx", "7.0", "+PTX", "8.6b"])
+def test_an_unknown_architecture_is_named(
+    entry: str, build: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvcc = stand_in_nvcc(tmp_path, "70 75 80 86")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", f"8.0;{entry}")
+    expected = f"TORCH_CUDA_ARCH_LIST must hold some of 7.5, 8.0, 8.6 for {nvcc}, got {entry!r}"
+    with pytest.raises(build["BuildError"], match=f"^{re.escape(expected)}$"):
+        build["architecture_flags"](str(nvcc))
+
+
+def test_an_nvcc_that_does_not_answer_is_named(build: dict[str, Any], tmp_path: Path) -> None:
+    nvcc = stand_in_nvcc(tmp_path)
+    nvcc.write_text("#!/bin/sh\necho no licence >&2\nexit 1\n")
+    with pytest.raises(build["BuildError"], match=rf"^{nvcc} can't be run: no licence"):
+        build["toolkit_folder"](str(nvcc))
+    nvcc.write_text("#!/bin/sh\n")
+    with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't say where its toolkit is; set CUDA_HOME"):
+        build["toolkit_folder"](str(nvcc))
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("cpu", "cpp"), ("cuda", "cu")])
+def test_every_source_is_there_and_is_built(
+    name: str, suffix: str, build: dict[str, Any], compiler: Path, nvcc: Path, tmp_path: Path
+) -> None:
+    sources = build["SOURCES"][name]
+    assert sorted(sources) == sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / name).glob(f"*.{suffix}"))
+    text = build["ninja_file"](name, tmp_path / f"_{name}.so", tmp_path)
     assert all(f"{source}\n" in text for source in sources)
     assert "-DTORCH_TARGET_VERSION=0x020b" in text
+    assert (str(nvcc) in text) == (name == "cuda")
+
+
+def test_the_cuda_library_is_compiled_by_nvcc_and_linked_with_the_static_runtime(
+    build: dict[str, Any], compiler: Path, nvcc: Path, tmp_path: Path
+) -> None:
+    text = build["ninja_file"]("cuda", tmp_path / "_cuda.so", tmp_path)
+    compile_command, link_command = re.findall(r"command = (.+)", text)
+    assert compile_command.startswith(f"{nvcc} -ccbin {compiler} --threads ")
+    assert "-DUSE_CUDA -Xcompiler -fPIC,-fvisibility=hidden," in compile_command
+    assert " -MMD -MF $out.d " in compile_command
+    assert link_command.startswith(f"{compiler} -shared -s ")
+    assert "'-L/the toolkit/lib64' '-L/the toolkit/lib' -lcudart_static -ldl -lrt -lpthread" in link_command
+    assert "-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10" in link_command
+
+
+@pytest.mark.slow
+def test_a_changed_header_compiles_a_cuda_source_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find_nvcc()
+    setup_py = setup_functions()
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "header.h").write_text("constexpr int number = 1;\n")
+    (folder / "source.cu").write_text('#include "header.h"\n__global__ void kernel(int* out) { *out = number; }\n')
+    monkeypatch.setitem(setup_py["SOURCES"], "cuda", [str(folder / "source.cu")])
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.6;9.0")
+    (folder / "build.ninja").write_text(setup_py["ninja_file"]("cuda", folder / "_cuda.so", folder))
+
+    def ninja(*options: str) -> str:
+        command = [sys.executable, "-m", "ninja", "-C", str(folder), *options]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    ninja()
+    assert "no work to do" in ninja()
+    (folder / "header.h").write_text("constexpr int number = 2;\n")
+    assert "[2/2]" in ninja()
 
 
 # Wheels
@@ -136,13 +302,14 @@ def source(tmp_path: Path) -> Path:
     skipped = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
     for name in ("csrc", "fractalops", "kernels"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "requirements-nvcc.txt"):
         shutil.copy(ROOT / name, folder)
     return folder
 
 
 def wheel(source: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
     inherited = {name: value for name, value in os.environ.items() if name not in ("FRACTALOPS_BUILD", "CXX")}
+    inherited["TORCH_CUDA_ARCH_LIST"] = "8.6"
     out = source.parent / "wheels"
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", str(out), str(source)],
@@ -181,10 +348,21 @@ def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
     assert {f"fractalops/{name}" for name in wanted} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "bench", "csrc", "kernels"))]
     info, drawing = installed(file)
-    assert "native CPU library: built and loaded" in info.stdout
+    assert "native CPU library: built and loaded\nnative CUDA library: not built\n" in info.stdout
     assert drawing.returncode == 0, drawing.stderr
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
     assert drawing.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_wheel_with_the_cuda_library_alone(source: Path) -> None:
+    find_nvcc()
+    done, wheels = wheel(source, FRACTALOPS_BUILD="cuda")
+    assert done.returncode == 0, done.stdout + done.stderr
+    info, drawing = installed(wheels[0])
+    status = "built and loaded" if torch.version.cuda else "built, but it can't be loaded (this torch was built without"
+    assert f"native CPU library: not built\nnative CUDA library: {status}" in info.stdout
+    assert drawing.returncode == 0, drawing.stderr
 
 
 @pytest.mark.slow
@@ -194,7 +372,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_works(source: Path) -> None:
     (file,) = wheels
     assert file.name.endswith("-py3-none-any.whl")
     info, drawing = installed(file)
-    assert "native CPU library: the native CPU library was not built\n" in info.stdout
+    assert "native CPU library: not built\n" in info.stdout
     assert "with a C++ compiler: pip install" in info.stdout
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
     assert "using the slow reference on cpu: the native CPU library was not built" in drawing.stderr
@@ -218,4 +396,5 @@ def test_the_source_distribution_holds_all_that_is_compiled(source: Path) -> Non
         held = {name.partition("/")[2] for name in file.getnames()}
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*")}
     assert sources <= held
+    assert {"csrc/cuda/affine_chain.cu", "requirements-nvcc.txt"} <= held
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "kernels/__init__.py"} <= held

@@ -1,15 +1,18 @@
-"""The native library as a file: what it needs of torch and Python; its kernels under the sanitizers."""
+"""The native libraries as files: what they need of torch and Python; the CPU kernels under the sanitizers."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fractalops import dispatch
+from tests.requirements import skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
@@ -21,12 +24,22 @@ UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
 OF_PYTHON = re.compile(r"_?Py[A-Z_]\w+")
 
 
-def inspect(tool: str, *options: str) -> str:
+@pytest.fixture(params=dispatch.DEVICES)
+def library(request: pytest.FixtureRequest) -> Path:
+    """The file of each library."""
+    if request.param == "cpu":
+        request.getfixturevalue("native")
+    path = dispatch._LIBRARIES[request.param]
+    if request.param == "cuda" and not path.exists():
+        skip_or_fail("nvcc", "the CUDA library was not built (FRACTALOPS_BUILD=all)")
+    return path
+
+
+def inspect(library: Path, tool: str, *options: str) -> str:
     """What a tool of binutils prints of the library."""
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} was not found")
-    library = str(dispatch._LIBRARY)
-    return subprocess.run([tool, *options, library], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([tool, *options, str(library)], check=True, capture_output=True, text=True).stdout
 
 
 def test_the_patterns_find_what_they_look_for() -> None:
@@ -37,26 +50,36 @@ def test_the_patterns_find_what_they_look_for() -> None:
         assert OF_PYTHON.match(name)
 
 
-@pytest.mark.usefixtures("native")
-def test_needs_only_c_names_of_torch_and_none_of_python() -> None:
-    names = [line.split()[-1] for line in inspect("nm", "-D", "--undefined-only").splitlines()]
+def test_needs_only_c_names_of_torch_and_none_of_python(library: Path) -> None:
+    names = [line.split()[-1] for line in inspect(library, "nm", "-D", "--undefined-only").splitlines()]
     assert any(name.startswith("aoti_torch_") for name in names)
     assert [name for name in names if UNSTABLE.match(name) or OF_PYTHON.match(name)] == []
 
 
-@pytest.mark.usefixtures("native")
-def test_shows_no_names_of_its_own() -> None:
-    names = [line.split()[-1] for line in inspect("nm", "-D", "--defined-only").splitlines()]
-    assert [name for name in names if "fractalops" in name] == []
+def test_shows_no_names_of_its_own_nor_of_the_cuda_runtime_in_it(library: Path) -> None:
+    names = [line.split()[-1] for line in inspect(library, "nm", "-D", "--defined-only").splitlines()]
+    assert [name for name in names if "fractalops" in name or name.startswith("cuda")] == []
 
 
-@pytest.mark.usefixtures("native")
-def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it() -> None:
-    dynamic = inspect("readelf", "-d")
+def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it(library: Path) -> None:
+    dynamic = inspect(library, "readelf", "-d")
     assert "Shared library: [libtorch.so]" in dynamic
+    assert "libcuda" not in dynamic  # the runtime is in the library, the driver is torch's
+    assert "libtorch_cuda" not in dynamic
     assert "python" not in dynamic
     assert "RPATH" not in dynamic
     assert "RUNPATH" not in dynamic
+
+
+@pytest.mark.parametrize("library", ["cuda"], indirect=True)
+def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), str(library)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if torch.version.cuda is None:
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: this torch was built without CUDA")
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.endswith("fractalops::affine_chain_bwd has a kernel for CUDA: True\n")
 
 
 def can_sanitize(compiler: str, folder: Path) -> bool:
