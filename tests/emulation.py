@@ -1,0 +1,149 @@
+"""CUDA sources built for the CPU with the emulation of tests/cuda_emulation, and loaded into torch.
+
+In a process that runs under AddressSanitizer (see `sanitized_environment`) `load` takes the sanitized build.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from fractalops.ops.library import SCHEMAS
+
+Order = Literal["ascending", "descending", "random"]
+ORDERS: tuple[Order, ...] = ("ascending", "descending", "random")
+
+ROOT = Path(__file__).parent.parent
+EMULATION = ROOT / "tests" / "cuda_emulation"
+BUILD = ROOT / "build" / "cuda_emulation"
+TORCH = Path(torch.__file__).parent
+
+FLAGS = [
+    "-std=c++20",
+    "-O2",
+    "-g1",
+    "-fPIC",
+    "-Wno-psabi",
+    # Two emulated libraries in one process share no variables.
+    "-fvisibility=hidden",
+    "-fno-gnu-unique",
+    # nvcc takes it for granted that shared memory holds one type now and another later.
+    "-fno-strict-aliasing",
+]
+# -O1 halves the time that the compiler takes.
+SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+TORCH_FLAGS = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA", "-isystem", str(TORCH / "include")]
+# -Bsymbolic: the wrapper's stand-ins for functions of torch come before torch's own.
+LINK = [
+    "-Wl,-Bsymbolic",
+    f"-L{TORCH / 'lib'}",
+    "-Wl,--no-as-needed",
+    "-ltorch",
+    "-Wl,--as-needed",
+    "-ltorch_cpu",
+    "-lc10",
+]
+
+
+def compiler() -> str:
+    """g++, or the test is skipped."""
+    found = shutil.which("g++")
+    if found is None:
+        pytest.skip("g++ was not found")
+    return found
+
+
+@functools.cache
+def sources_hash() -> str:
+    """Of all that an emulated library is made of, whichever it is."""
+    files = [*EMULATION.iterdir(), *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc" / "cuda").iterdir()]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def build(source: Path, *options: str) -> Path:
+    """Compile a source with the emulation; a build of the same sources, options and compiler is taken as it is."""
+    command = [compiler(), f"-I{EMULATION}", *FLAGS, "-x", "c++", str(source), "-x", "none", *options]
+    version = subprocess.run([compiler(), "--version"], check=True, capture_output=True, text=True).stdout
+    key = hashlib.sha256("\0".join([sources_hash(), version, torch.__version__, *command]).encode()).hexdigest()[:16]
+    output = BUILD / key / (f"{source.stem}.so" if "-shared" in options else source.stem)
+    if not output.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = output.with_suffix(f".{os.getpid()}")
+        result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"{source.name} did not compile with the emulation:\n{result.stderr}")
+        unfinished.rename(output)
+    return output
+
+
+def build_library(source: Path, *, sanitized: bool = False) -> Path:
+    """A library of ops; `source` is a wrapper in tests/cuda_emulation."""
+    return build(source, "-shared", *TORCH_FLAGS, *LINK, *(SANITIZERS if sanitized else []))
+
+
+def under_sanitizer() -> bool:
+    return hasattr(ctypes.CDLL(None), "__asan_init")
+
+
+@functools.cache
+def library(name: str) -> Path:
+    return build_library(EMULATION / f"{name}.cpp", sanitized=under_sanitizer())
+
+
+@functools.cache
+def namespace() -> torch.library.Library:
+    """The ops' schemas, defined once more for the emulated ones."""
+    fragment = torch.library.Library("fractalops_emulated", "FRAGMENT")
+    for schema in SCHEMAS:
+        fragment.define(schema)
+    return fragment
+
+
+@functools.cache
+def load(name: str) -> Any:
+    """Build and load the op's CUDA source; its raw functions, for CPU tensors."""
+    namespace()
+    torch.ops.load_library(library(name))
+    return torch.ops.fractalops_emulated
+
+
+def set_order(
+    threads: Order = "ascending", blocks: Order = "ascending", seed: int = 0, *, name: str = "affine_chain"
+) -> None:
+    """The order in which the threads of a block, and the blocks of a grid, run from now on."""
+    set_library_order(ctypes.CDLL(str(library(name))), threads, blocks, seed)
+
+
+def set_library_order(emulated: ctypes.CDLL, threads: Order, blocks: Order, seed: int = 0) -> None:
+    emulated.emulation_set_order(ORDERS.index(threads), ORDERS.index(blocks), ctypes.c_uint(seed))
+
+
+def runtime(name: str) -> str:
+    """The path of a library of the compiler's; skips the test where it isn't installed."""
+    command = [compiler(), f"-print-file-name={name}"]
+    path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    if not Path(path).is_absolute():
+        pytest.skip(f"{name} was not found")
+    return path
+
+
+def sanitized_environment() -> dict[str, str]:
+    """The environment of a Python process that runs under AddressSanitizer."""
+    return {
+        **os.environ,
+        # libstdc++ too: AddressSanitizer looks for its functions before torch loads it.
+        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libstdc++.so')}",
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python's are many
+    }
