@@ -1,0 +1,236 @@
+// affine_chain on NVIDIA GPUs: the op's two functions in their two forms, and its registration. The kernels are in
+// affine_chain_sequential.h and affine_chain_scan.h, the choice between them in affine_chain_plan.h; shapes are checked
+// in fractalops/ops/affine_chain.py. Nothing here waits for the device, and nothing depends on values: a CUDA graph can
+// capture it.
+#include <limits>
+#include <tuple>
+#include <type_traits>
+
+#include "affine_chain_plan.h"
+#include "launch.h"
+
+namespace fractalops::cuda {
+namespace {
+
+template <typename T>
+AffineChain<T> describe(const Tensor& matrix, const Tensor& index, const Tensor& start) {
+  return {data<T>(matrix),
+          nullptr,
+          index.const_data_ptr(),
+          data<T>(start),
+          static_cast<int>(index.element_size()),
+          static_cast<int>(matrix.size(0)),
+          index.size(0),
+          index.size(1),
+          false};
+}
+
+Form form_of(int64_t form, const Tensor& index, bool backward) {
+  STD_TORCH_CHECK(form >= 0 && form <= 2, "affine_chain: form must be 0, 1 or 2, got ", form);
+  return form == 0 ? choose_form(index.size(0), index.size(1), backward) : static_cast<Form>(form);
+}
+
+// A workspace of `count` elements of T, in bytes.
+template <typename T>
+Tensor workspace(const Tensor& like, int64_t count) {
+  return torch::stable::new_empty(like, {count * static_cast<int64_t>(sizeof(T))}, ScalarType::Byte);
+}
+
+// Which state each chunk of the sequences begins with.
+template <typename T, int D, bool Adjoint>
+Tensor find_chunk_states(const Launcher& launcher, AffineChain<T> chain, const Chunks& chunks, const Tensor& like,
+                         const T* grad /* (B, T, D), of the adjoint */,
+                         const T* start /* (B, D), or null for zeros */) {
+  const int64_t items = chain.sequences * chunks.count;
+  Tensor totals = workspace<AffineMap<T, D>>(like, items);  // (B, chunks)
+  Tensor states = workspace<T>(like, items * D);            // (B, chunks, D)
+  auto* totals_data = static_cast<AffineMap<T, D>*>(totals.mutable_data_ptr());
+  const int64_t warp_maps = scan_warps * (D * D + D), tile = scan_threads * scan_run;
+  SharedPlan<T> shared(warp_maps + (Adjoint ? tile * D : 0), tile);
+  chain.table_in_shared = plan_table<T, D>(chain, chunks.length, shared);
+  launcher.launch(affine_chain_scan_compose<T, D, Adjoint>, grid(items), scan_threads, shared.bytes, chain, chunks,
+                  grad, totals_data);
+  launcher.launch(affine_chain_scan_link<T, D, Adjoint>, grid(chain.sequences), scan_threads,
+                  SharedPlan<T>(warp_maps, 0).bytes, chain.sequences, chunks.count, totals_data, start,
+                  static_cast<T*>(states.mutable_data_ptr()));
+  return states;
+}
+
+template <typename T, int D>
+void forward_sequential(const Launcher& launcher, AffineChain<T> chain, T* points) {
+  SharedPlan<T> shared(lanes * odd_pitch(forward_steps<T> * D), lanes * odd_pitch(forward_steps<T>));
+  chain.table_in_shared = plan_table<T, D>(chain, lanes * chain.length, shared);
+  launcher.launch(affine_chain_forward_sequential<T, D>, grid(divide_up(chain.sequences, lanes)), lanes, shared.bytes,
+                  chain, points);
+}
+
+template <typename T, int D>
+void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, T* points) {
+  const Chunks chunks = choose_chunks(chain.sequences, chain.length);
+  const T* states = chain.start;
+  Tensor chunk_states = like;
+  if (chunks.count > 1) {
+    chunk_states = find_chunk_states<T, D, false>(launcher, chain, chunks, like, nullptr, chain.start);
+    states = static_cast<const T*>(chunk_states.const_data_ptr());
+  }
+  const int threads = choose_scan_threads(chain.length);
+  SharedPlan<T> shared(scan_warps * (D * D + D) + threads * scan_run * D, threads * scan_run);
+  chain.table_in_shared = plan_table<T, D>(chain, std::min(chunks.length, chain.length), shared);
+  launcher.launch(affine_chain_forward_scan<T, D>, grid(chain.sequences * chunks.count), threads, shared.bytes, chain,
+                  chunks, states, points);
+}
+
+// What the backward reads and writes.
+template <typename T>
+struct Gradients {
+  const T* grad;    // (B, T, D)
+  const T* points;  // (B, T, D)
+  T* start;         // (B, D)
+};
+
+// Both return the slots with the maps' sums, and their number.
+struct Slots {
+  Tensor sums;  // (count, N, D, D + 1) of double, in bytes
+  int64_t count;
+
+  const double* data() const { return static_cast<const double*>(sums.const_data_ptr()); }
+};
+
+template <typename T, int D>
+Slots new_slots(const Tensor& like, const AffineChain<T>& chain, const SumPlan& plan) {
+  return {workspace<double>(like, plan.slots() * chain.maps * sum_elements(D)), plan.slots()};
+}
+
+template <typename T, int D>
+Slots backward_sequential(const Launcher& launcher, AffineChain<T> chain, const Tensor& like,
+                          const Gradients<T>& gradients) {
+  SharedPlan<T> shared(2 * lanes * odd_pitch(backward_steps<T> * D), lanes * odd_pitch(backward_steps<T>));
+  const SumPlan plan = plan_sums<T, D>(chain, 1, divide_up(chain.sequences, lanes), shared);
+  chain.table_in_shared = plan_table<T, D>(chain, lanes * chain.length, shared);
+  Slots slots = new_slots<T, D>(like, chain, plan);
+  launcher.launch(affine_chain_backward_sequential<T, D>, plan.blocks, lanes, shared.bytes, chain, gradients.grad,
+                  gradients.points, static_cast<double*>(slots.sums.mutable_data_ptr()), plan.in_shared,
+                  gradients.start);
+  return slots;
+}
+
+template <typename T, int D>
+Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, const Gradients<T>& gradients) {
+  const Chunks chunks = choose_chunks(chain.sequences, chain.length);
+  const T* states = nullptr;
+  Tensor chunk_states = like;
+  if (chunks.count > 1) {
+    chunk_states = find_chunk_states<T, D, true>(launcher, chain, chunks, like, gradients.grad, nullptr);
+    states = static_cast<const T*>(chunk_states.const_data_ptr());
+  }
+  const int threads = choose_scan_threads(chain.length);
+  const int64_t tile = threads * scan_run;
+  SharedPlan<T> shared(scan_warps * (D * D + D) + 2 * tile * D, tile);
+  const SumPlan plan = plan_sums<T, D>(chain, threads / lanes, chain.sequences * chunks.count, shared);
+  chain.table_in_shared = plan_table<T, D>(chain, std::min(chunks.length, chain.length), shared);
+  Slots slots = new_slots<T, D>(like, chain, plan);
+  launcher.launch(affine_chain_backward_scan<T, D>, plan.blocks, threads, shared.bytes, chain, chunks, gradients.grad,
+                  gradients.points, states, static_cast<double*>(slots.sums.mutable_data_ptr()), plan.adders,
+                  plan.in_shared, gradients.start);
+  return slots;
+}
+
+// Calls run(T{}, D) with the type and the dimensions of the matrix, D as a std::integral_constant.
+template <typename Run>
+void with_types(const Tensor& matrix, const Run& run) {
+  const auto with_dimensions = [&](auto scalar) {
+    if (matrix.size(1) == 2) return run(scalar, std::integral_constant<int, 2>{});
+    STD_TORCH_CHECK(matrix.size(1) == 3, "affine_chain: matrix must have 2 or 3 dimensions, got ", matrix.size(1));
+    return run(scalar, std::integral_constant<int, 3>{});
+  };
+  if (matrix.scalar_type() == ScalarType::Float) return with_dimensions(float{});
+  STD_TORCH_CHECK(matrix.scalar_type() == ScalarType::Double, "affine_chain: matrix must be float32 or float64");
+  return with_dimensions(double{});
+}
+
+void check_inputs(const Tensor& matrix, const Tensor& index, const Tensor& start) {
+  const int64_t count = matrix.size(0), dimensions = matrix.size(1);
+  check_shape("affine_chain", "matrix", matrix, {count, dimensions, dimensions});
+  check_shape("affine_chain", "index", index, {start.size(0), index.size(1)});
+  check_shape("affine_chain", "start", start, {start.size(0), dimensions});
+  STD_TORCH_CHECK(count > 0 && count <= std::numeric_limits<int>::max(), "affine_chain: matrix must hold maps");
+  const ScalarType type = index.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Byte || type == ScalarType::Int || type == ScalarType::Long,
+                  "affine_chain: index must be uint8, int32 or int64");
+}
+
+void check_device(const Tensor& matrix, std::initializer_list<const Tensor*> others) {
+  for (const Tensor* other : others)
+    STD_TORCH_CHECK(other->get_device_index() == matrix.get_device_index(),
+                    "affine_chain: all tensors must be on one device");
+}
+
+Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
+                        const Tensor& start_in, int64_t form_in) {
+  check_device(matrix_in, {&offset_in, &index_in, &start_in});
+  const Launcher launcher("affine_chain", matrix_in);
+  const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
+  const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
+  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
+  check_inputs(matrix, index, start);
+  check_shape("affine_chain", "offset", offset, {matrix.size(0), matrix.size(1)});
+  const Form form = form_of(form_in, index, false);
+  Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
+  if (points.numel() == 0) return points;
+  with_types(matrix, [&](auto scalar, auto dimensions) {
+    using T = decltype(scalar);
+    constexpr int D = decltype(dimensions)::value;
+    AffineChain<T> chain = describe<T>(matrix, index, start);
+    chain.offset = data<T>(offset);
+    if (form == Form::sequential)
+      forward_sequential<T, D>(launcher, chain, mutable_data<T>(points));
+    else
+      forward_scan<T, D>(launcher, chain, matrix, mutable_data<T>(points));
+  });
+  return points;
+}
+
+std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const Tensor& matrix_in,
+                                                    const Tensor& index_in, const Tensor& start_in,
+                                                    const Tensor& points_in, int64_t form_in) {
+  check_device(matrix_in, {&grad_in, &index_in, &start_in, &points_in});
+  const Launcher launcher("affine_chain", matrix_in);
+  const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
+  const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
+  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
+  const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
+  check_inputs(matrix, index, start);
+  check_shape("affine_chain", "grad", grad, {index.size(0), index.size(1), matrix.size(1)});
+  check_shape("affine_chain", "points", points, {index.size(0), index.size(1), matrix.size(1)});
+  const Form form = form_of(form_in, index, true);
+  Tensor grad_matrix = torch::stable::empty_like(matrix);
+  Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
+  Tensor grad_start = torch::stable::empty_like(start);
+  if (points.numel() == 0) {
+    for (Tensor* zeros : {&grad_matrix, &grad_offset, &grad_start}) torch::stable::zero_(*zeros);
+    return {grad_matrix, grad_offset, grad_start};
+  }
+  with_types(matrix, [&](auto scalar, auto dimensions) {
+    using T = decltype(scalar);
+    constexpr int D = decltype(dimensions)::value;
+    const AffineChain<T> chain = describe<T>(matrix, index, start);
+    const Gradients<T> gradients{data<T>(grad), data<T>(points), mutable_data<T>(grad_start)};
+    const Slots slots = form == Form::sequential ? backward_sequential<T, D>(launcher, chain, matrix, gradients)
+                                                 : backward_scan<T, D>(launcher, chain, matrix, gradients);
+    launcher.launch(sum_slots<T, D>, divide_up(chain.maps * sum_elements(D), lanes), dim3(lanes, slot_parts),
+                    lanes * slot_parts * sizeof(double), slots.data(), slots.count, chain.maps,
+                    mutable_data<T>(grad_matrix), mutable_data<T>(grad_offset));
+  });
+  return {grad_matrix, grad_offset, grad_start};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CUDA, library) {
+  library.impl("affine_chain_fwd", TORCH_BOX(&affine_chain_fwd));
+  library.impl("affine_chain_bwd", TORCH_BOX(&affine_chain_bwd));
+}
+
+}  // namespace fractalops::cuda

@@ -1,0 +1,103 @@
+// What is decided on the host before the affine chain is launched: which form runs, how the work is cut, and what lies
+// in shared memory. All of it follows from shapes alone, so that results, workspaces and graphs do too.
+#pragma once
+
+#include <algorithm>
+
+#include "affine_chain_scan.h"
+#include "affine_chain_sequential.h"
+
+namespace fractalops::cuda {
+
+// The op's private argument `form`.
+enum class Form : int64_t { chosen = 0, sequential = 1, scan = 2 };
+
+inline int64_t divide_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
+
+// The form that should take less time on a card of about 128 multiprocessors. An estimate from instruction latencies,
+// which nobody has measured yet:
+// - sequential, with 512 warps side by side: 40 cycles a step (shared memory's latency, two dependent multiply-adds);
+//   backward 250, most of them to sum by map;
+// - scan, with 512 blocks side by side: 1500 cycles a tile (five rounds of shuffles and compositions, then the walk);
+//   backward 1250 more for five sums by map, four warps at a time.
+// Sequences of 300 points: the scan runs up to 3584 of them, backward 13824. Of 30 points: never, backward up to 1024.
+inline Form choose_form(int64_t sequences, int64_t length, bool backward) {
+  constexpr int64_t forward_step = 40, backward_step = 250, forward_tile = 1500, backward_tile = 2750;
+  constexpr int64_t warps = 512, blocks = 512;
+  const int64_t tiles = sequences * divide_up(length, scan_threads * scan_run);
+  const int64_t sequential = (backward ? backward_step : forward_step) * length * divide_up(sequences, warps * lanes);
+  const int64_t scan = (backward ? backward_tile : forward_tile) * divide_up(tiles, blocks);
+  return scan < sequential ? Form::scan : Form::sequential;
+}
+
+// Up to 8 tiles a sequence, a block goes through them faster than two more kernels are launched; beyond, about 1024
+// blocks share the tiles.
+inline Chunks choose_chunks(int64_t sequences, int64_t length) {
+  constexpr int64_t tile = scan_threads * scan_run, tiles_of_one_block = 8, blocks = 1024;
+  const int64_t tiles = divide_up(length, tile);
+  if (tiles <= tiles_of_one_block) return {1, std::max(length, tile)};
+  const int64_t wanted = std::clamp(blocks / sequences, int64_t(1), tiles);
+  const int64_t chunk = divide_up(tiles, wanted) * tile;
+  return {divide_up(length, chunk), chunk};
+}
+
+// As few warps as hold a sequence in one tile, so that short ones leave no threads idle.
+inline int choose_scan_threads(int64_t length) {
+  return lanes * static_cast<int>(std::min<int64_t>(divide_up(length, lanes * scan_run), scan_warps));
+}
+
+// A kernel's shared memory: what it always needs, and the tables that are there when they fit.
+template <typename T>
+struct SharedPlan {
+  int64_t bytes;
+
+  // `elements` of T and `integers` of int.
+  SharedPlan(int64_t elements, int64_t integers) : bytes(elements * sizeof(T) + integers * sizeof(int)) {}
+
+  bool add_if_it_fits(int64_t elements) {
+    const int64_t more = elements * static_cast<int64_t>(sizeof(T));
+    if (bytes + more > shared_limit) return false;
+    bytes += more;
+    return true;
+  }
+};
+
+// How a backward sums by map: `adders` warps a block, each with a slot of the workspace.
+struct SumPlan {
+  int adders;
+  bool in_shared;
+  int64_t blocks;
+
+  int64_t slots() const { return blocks * adders; }
+};
+
+// The slots stay small, and so few that writing and adding them up moves fewer bytes than the points do.
+inline int64_t largest_slots(int64_t maps, int64_t points, int dimensions) {
+  constexpr int64_t most = 2048, bytes = 32 << 20, points_of_map = 8;
+  const int64_t slot_bytes = maps * sum_elements(dimensions) * static_cast<int64_t>(sizeof(double));
+  return std::max<int64_t>(1, std::min({most, bytes / slot_bytes, points / (points_of_map * maps)}));
+}
+
+// `warps` of a block could sum, and `items` blocks could run.
+template <typename T, int D>
+SumPlan plan_sums(const AffineChain<T>& chain, int warps, int64_t items, SharedPlan<T>& shared) {
+  const int64_t table = static_cast<int64_t>(chain.maps) * MapSums<T, D>::pitch;
+  const int64_t slots = largest_slots(chain.maps, chain.sequences * chain.length, D);
+  const int most = static_cast<int>(std::min<int64_t>(warps, slots));
+  int adders = most;
+  while (adders > 0 && !shared.add_if_it_fits(adders * table)) --adders;
+  const bool in_shared = adders > 0;
+  if (!in_shared) adders = most;
+  return {adders, in_shared, std::min(items, std::max<int64_t>(1, slots / adders))};
+}
+
+// Whether a block copies the maps: where they are at most a quarter of the `points` that it then goes through, and fit.
+// The maps of many systems at once, of which a block needs a few, are left to the caches.
+template <typename T, int D>
+bool plan_table(const AffineChain<T>& chain, int64_t points, SharedPlan<T>& shared) {
+  constexpr int64_t share = 4;
+  const int64_t elements = map_elements(D, chain.offset != nullptr);
+  return share * chain.maps * elements <= points * D && shared.add_if_it_fits(chain.maps * odd_pitch(elements));
+}
+
+}  // namespace fractalops::cuda

@@ -1,0 +1,229 @@
+// The affine chain for few, long sequences: its maps are composed by a parallel scan over time, whose result tells
+// every thread the state before its own few steps, which it then walks. More arithmetic than the sequential form's
+// (bench/estimate.py counts it), and many more threads to do it.
+//
+// Who owns what, in all kernels but the link: a sequence is cut into chunks, and a block owns one chunk at a time,
+// which it goes through tile by tile. In a tile, the thread of rank r owns the run of steps r * run, ..., r * run + run
+// - 1:
+//
+//   sequence  |      chunk 0      |      chunk 1      |  ...       a block each
+//   chunk     | tile | tile | tile |                               one after the other
+//   tile      | run of thread 0 | run of thread 1 | ...            side by side
+//
+// With more than one chunk, scan_compose finds each chunk's total map, scan_link the state before each chunk, and the
+// chunks then run as if each were a sequence of its own. The adjoint (Adjoint = true) goes the same way through the
+// same code, but for its ranks, which count from the end, and its maps, which are those of affine.h's adjoint_map.
+#pragma once
+
+#include "affine_chain.h"
+#include "scan.h"
+#include "sum_by_map.h"
+
+namespace fractalops::cuda {
+
+inline constexpr int scan_run = 5;  // steps a thread: odd, so that the runs' elements lie in different banks
+inline constexpr int scan_warps = 4;
+inline constexpr int scan_threads = scan_warps * lanes;  // at most
+
+// How the sequences are cut. A chunk is a whole number of the largest tiles long, but for a sequence's last.
+struct Chunks {
+  int64_t count;   // of a sequence
+  int64_t length;  // steps
+};
+
+// One block's walk over the tiles of a chunk, with the tile's run of this thread.
+template <bool Adjoint>
+struct Tile {
+  int64_t sequence, begin, end;  // the chunk's steps: [begin, end) of [0, T)
+  int64_t first = 0;             // the tile's first step
+  int count = 0;                 // the tile's steps
+
+  __device__ Tile(int64_t item, const Chunks& chunks, int64_t length)
+      : sequence(item / chunks.count), begin(item % chunks.count * chunks.length), end(begin + chunks.length) {
+    if (end > length) end = length;
+  }
+
+  // Goes to the next tile: forwards from the chunk's begin, for the adjoint backwards from its end.
+  __device__ bool next() {
+    const int64_t largest = static_cast<int64_t>(blockDim.x) * scan_run;
+    const int64_t left = count == 0 ? end - begin : Adjoint ? first - begin : end - (first + count);
+    if (left == 0) return false;
+    const int64_t step = left < largest ? left : largest;
+    first = Adjoint ? begin + left - step : end - left;
+    count = static_cast<int>(step);
+    return true;
+  }
+
+  // The place in the tile of this thread's k-th step in the order of the walk, or -1 past its end.
+  __device__ int place(int k) const {
+    const int rank = static_cast<int>(threadIdx.x) * scan_run + k;
+    return rank >= count ? -1 : Adjoint ? count - 1 - rank : rank;
+  }
+};
+
+// The composition of this thread's run.
+template <typename T, int D, bool Adjoint>
+__device__ AffineMap<T, D> compose_run(const Tile<Adjoint>& tile, const MapTable<T, D>& table,
+                                       const int* maps /* (tile) */, const T* grads /* (tile, D), of the adjoint */) {
+  const auto step = [&](int place) {
+    if constexpr (Adjoint)
+      return adjoint_map<T, D>(table.linear_part(maps[place]).entry, grads + place * D);
+    else
+      return table.map(maps[place]);
+  };
+  if (tile.place(0) < 0) return identity_map<T, D>();
+  AffineMap<T, D> run = step(tile.place(0));
+  for (int k = 1; k < scan_run; ++k)
+    if (tile.place(k) >= 0) run = compose(step(tile.place(k)), run);
+  return run;
+}
+
+// totals[sequence, chunk] = the composition of the chunk's maps.
+//
+// Budget: 72 registers (float32), 80 (float64).
+template <typename T, int D, bool Adjoint>
+__global__ void __launch_bounds__(scan_threads)
+    affine_chain_scan_compose(AffineChain<T> chain, Chunks chunks, const T* grad /* (B, T, D), of the adjoint */,
+                              AffineMap<T, D>* totals /* (B, chunks) */) {
+  const int tile_length = blockDim.x * scan_run;
+  SharedMemory shared;
+  auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
+  T* grads = Adjoint ? shared.take<T>(tile_length * D) : nullptr;  // (tile, D)
+  const MapTable<T, D> table = place_maps<T, D>(chain, shared);
+  int* maps = shared.take<int>(tile_length);  // (tile)
+
+  for (int64_t item = blockIdx.x; item < chain.sequences * chunks.count; item += gridDim.x) {
+    AffineMap<T, D> total = identity_map<T, D>();
+    for (Tile<Adjoint> tile(item, chunks, chain.length); tile.next();) {
+      const int64_t corner = tile.sequence * chain.length + tile.first;
+      __syncthreads();  // the last tile has been read
+      stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
+      if (Adjoint)
+        stage_in(grad, chain.sequences * chain.length * D, {corner * D, 0, 1, tile.count * D, 0}, grads, threadIdx.x,
+                 blockDim.x);
+      __syncthreads();
+      scan_total(compose_run<T, D>(tile, table, maps, grads), warp_maps, total);
+    }
+    if (threadIdx.x == 0) totals[item] = total;
+  }
+}
+
+// states[sequence, chunk] = the state that the chunk begins with.
+// Who owns what: a block owns one sequence at a time; in it, thread r owns chunks r, r + blockDim.x, ... in the order
+// of the walk.
+//
+// Budget: 56 registers (float32), 88 (float64).
+template <typename T, int D, bool Adjoint>
+__global__ void __launch_bounds__(scan_threads)
+    affine_chain_scan_link(int64_t sequences, int64_t chunks, const AffineMap<T, D>* totals /* (B, chunks) */,
+                           const T* start /* (B, D), or null for zeros */, T* states /* (B, chunks, D) */) {
+  SharedMemory shared;
+  auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
+  for (int64_t sequence = blockIdx.x; sequence < sequences; sequence += gridDim.x) {
+    T state[D], before[D];
+    for (int i = 0; i < D; ++i) state[i] = start ? start[sequence * D + i] : T(0);
+    for (int64_t first = 0; first < chunks; first += blockDim.x) {
+      const int64_t rank = first + threadIdx.x;
+      const int64_t place = sequence * chunks + (Adjoint ? chunks - 1 - rank : rank);
+      scan_states(rank < chunks ? totals[place] : identity_map<T, D>(), warp_maps, state, before);
+      if (rank < chunks)
+        for (int i = 0; i < D; ++i) states[place * D + i] = before[i];
+    }
+  }
+}
+
+// Budget: 72 registers (float32), 80 (float64).
+template <typename T, int D>
+__global__ void __launch_bounds__(scan_threads)
+    affine_chain_forward_scan(AffineChain<T> chain, Chunks chunks, const T* states /* (B, chunks, D) */,
+                              T* points /* (B, T, D) */) {
+  const int tile_length = blockDim.x * scan_run;
+  SharedMemory shared;
+  auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
+  T* tile_points = shared.take<T>(tile_length * D);  // (tile, D)
+  const MapTable<T, D> table = place_maps<T, D>(chain, shared);
+  int* maps = shared.take<int>(tile_length);  // (tile)
+
+  for (int64_t item = blockIdx.x; item < chain.sequences * chunks.count; item += gridDim.x) {
+    T state[D], point[D];
+    for (int i = 0; i < D; ++i) state[i] = states[item * D + i];
+    for (Tile<false> tile(item, chunks, chain.length); tile.next();) {
+      const int64_t corner = tile.sequence * chain.length + tile.first;
+      stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
+      __syncthreads();
+      scan_states(compose_run<T, D>(tile, table, maps, nullptr), warp_maps, state, point);
+      for (int k = 0; k < scan_run; ++k) {
+        const int place = tile.place(k);
+        if (place < 0) continue;
+        apply(table.map(maps[place]), point);
+        for (int i = 0; i < D; ++i) tile_points[place * D + i] = point[i];
+      }
+      __syncthreads();
+      stage_out(points, {corner * D, 0, 1, tile.count * D, 0}, tile_points, threadIdx.x, blockDim.x);
+    }
+  }
+}
+
+// As in the sequential form, the tile of upstream gradients becomes one of adjoints, which is summed by map and
+// forgotten. The first `adders` warps sum, each every adders-th group of 32 steps.
+//
+// Budget: 128 registers, with which four blocks share a multiprocessor.
+template <typename T, int D>
+__global__ void __launch_bounds__(scan_threads, 4)
+    affine_chain_backward_scan(AffineChain<T> chain, Chunks chunks, const T* grad /* (B, T, D) */,
+                               const T* points /* (B, T, D) */, const T* states /* (B, chunks, D), or null for zeros */,
+                               double* slots /* (blocks, adders, N, D, D + 1) */, int adders, bool sums_in_shared,
+                               T* grad_start /* (B, D) */) {
+  const int tile_length = blockDim.x * scan_run;
+  const int64_t size = chain.sequences * chain.length * D;
+  const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
+  SharedMemory shared;
+  auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
+  T* adjoints = shared.take<T>(tile_length * D);  // (tile, D), g_t, then h_t
+  T* previous = shared.take<T>(tile_length * D);  // (tile, D), v_(t-1)
+  using Sums = MapSums<T, D>;
+  const int64_t table_size = static_cast<int64_t>(chain.maps) * Sums::pitch;
+  T* sum_tables = sums_in_shared ? shared.take<T>(adders * table_size) : nullptr;  // (adders, N, pitch)
+  const MapTable<T, D> table = place_maps<T, D>(chain, shared);
+  int* maps = shared.take<int>(tile_length);  // (tile)
+  Sums sums{sum_tables ? sum_tables + warp * table_size : nullptr,
+            slots + (static_cast<int64_t>(blockIdx.x) * adders + warp) * chain.maps * Sums::elements, chain.maps};
+  if (warp < adders) sums.clear();
+
+  for (int64_t item = blockIdx.x; item < chain.sequences * chunks.count; item += gridDim.x) {
+    T state[D], adjoint[D];
+    for (int i = 0; i < D; ++i) state[i] = states ? states[item * D + i] : T(0);
+    Tile<true> tile(item, chunks, chain.length);
+    while (tile.next()) {
+      const int64_t corner = tile.sequence * chain.length + tile.first;
+      __syncthreads();  // the last tile has been read
+      stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
+      stage_in(grad, size, {corner * D, 0, 1, tile.count * D, 0}, adjoints, threadIdx.x, blockDim.x);
+      stage_in(points, size, {(corner - 1) * D, 0, 1, tile.count * D, 0}, previous, threadIdx.x, blockDim.x);
+      __syncthreads();
+      if (tile.first == 0 && threadIdx.x == 0)  // v_0 isn't among the points
+        for (int i = 0; i < D; ++i) previous[i] = chain.start[tile.sequence * D + i];
+      scan_states(compose_run<T, D>(tile, table, maps, adjoints), warp_maps, state, adjoint);
+      for (int k = 0; k < scan_run; ++k) {
+        const int place = tile.place(k);
+        if (place < 0) continue;
+        for (int i = 0; i < D; ++i) adjoints[place * D + i] = adjoint[i] += adjoints[place * D + i];
+        affine_adjoint_step<T, D>(table.linear_part(maps[place]).entry, adjoint);
+      }
+      __syncthreads();
+      if (warp < adders)
+        for (int group = warp * lanes; group < tile.count; group += adders * lanes) {
+          const int place = group + lane;
+          T before[D] = {}, after[D] = {};
+          if (place < tile.count)
+            for (int i = 0; i < D; ++i) before[i] = previous[place * D + i], after[i] = adjoints[place * D + i];
+          sums.add(place < tile.count ? maps[place] : -1, after, before);
+        }
+    }
+    if (tile.begin == 0 && threadIdx.x == 0)
+      for (int i = 0; i < D; ++i) grad_start[tile.sequence * D + i] = state[i];
+  }
+  if (warp < adders) sums.flush();
+}
+
+}  // namespace fractalops::cuda

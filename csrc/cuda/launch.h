@@ -1,0 +1,48 @@
+// Launching kernels on the stream that torch uses on the tensors' device.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include <algorithm>
+
+#include "../tensors.h"
+
+namespace fractalops::cuda {
+
+// Where an op runs. Makes the tensors' device the current one for as long as it lives.
+class Launcher {
+ public:
+  Launcher(const char* op, const Tensor& tensor) : op_(op), guard_(tensor.get_device_index()) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+
+  // kernel<<<blocks, threads, shared_bytes>>>(arguments...)
+  template <typename... Parameters>
+  void launch(void (*kernel)(Parameters...), int64_t blocks, dim3 threads, int64_t shared_bytes,
+              std::type_identity_t<Parameters>... arguments) const {
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = threads;
+    config.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+    config.stream = stream_;
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
+    STD_TORCH_CHECK(error == cudaSuccess, op_, ": a kernel launch failed: ", cudaGetErrorString(error));
+  }
+
+ private:
+  const char* op_;
+  torch::stable::accelerator::DeviceGuard guard_;
+  cudaStream_t stream_ = nullptr;
+};
+
+// The kernels loop over their items, so a grid never needs to be larger than this; the hardware's limit is 2^31 - 1.
+inline constexpr int64_t largest_grid = 1 << 16;
+
+inline int64_t grid(int64_t items) { return std::min(items, largest_grid); }
+
+}  // namespace fractalops::cuda
