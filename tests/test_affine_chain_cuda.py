@@ -479,6 +479,7 @@ def test_a_cuda_graph_captures_both_directions(form: int, gpu: Device) -> None:
     case = ChainCase("beyond one chunk", 3, 5121)
     inputs = tuple(tensor.to(gpu.name) for tensor in inputs_of(case, torch.float32))
     grad = upstream(case).to(gpu.name)
+    gpu.backward(grad, inputs, gpu.forward(inputs, form), form)  # kernels load at their first use, which waits
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         points = gpu.forward(inputs, form)

@@ -3,6 +3,7 @@
 // in fractalops/ops/affine_chain.py. Nothing here waits for the device, and nothing depends on values: a CUDA graph can
 // capture it.
 #include <limits>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 
@@ -68,10 +69,10 @@ template <typename T, int D>
 void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, T* points) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
   const T* states = chain.start;
-  Tensor chunk_states = like;
+  std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, false>(launcher, chain, chunks, like, nullptr, chain.start);
-    states = static_cast<const T*>(chunk_states.const_data_ptr());
+    states = static_cast<const T*>(chunk_states->const_data_ptr());
   }
   const int threads = choose_scan_threads(chain.length);
   SharedPlan<T> shared(scan_warps * (D * D + D) + threads * scan_run * D, threads * scan_run);
@@ -118,10 +119,10 @@ template <typename T, int D>
 Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, const Gradients<T>& gradients) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
   const T* states = nullptr;
-  Tensor chunk_states = like;
+  std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, true>(launcher, chain, chunks, like, gradients.grad, nullptr);
-    states = static_cast<const T*>(chunk_states.const_data_ptr());
+    states = static_cast<const T*>(chunk_states->const_data_ptr());
   }
   const int threads = choose_scan_threads(chain.length);
   const int64_t tile = threads * scan_run;
@@ -219,7 +220,7 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
     const Gradients<T> gradients{data<T>(grad), data<T>(points), mutable_data<T>(grad_start)};
     const Slots slots = form == Form::sequential ? backward_sequential<T, D>(launcher, chain, matrix, gradients)
                                                  : backward_scan<T, D>(launcher, chain, matrix, gradients);
-    launcher.launch(sum_slots<T, D>, divide_up(chain.maps * sum_elements(D), lanes), dim3(lanes, slot_parts),
+    launcher.launch(sum_slots<T, D>, divide_up(int64_t(chain.maps) * sum_elements(D), lanes), dim3(lanes, slot_parts),
                     lanes * slot_parts * sizeof(double), slots.data(), slots.count, chain.maps,
                     mutable_data<T>(grad_matrix), mutable_data<T>(grad_offset));
   });
