@@ -137,7 +137,7 @@ class Plan:
         tile = self._chunks["tile"]
         tiles = divide_up(length, tile)
         if tiles <= self._chunks["tiles_of_one_block"]:
-            return Chunks(1, max(length, tile))
+            return Chunks(1, length)
         wanted = min(max(self._chunks["blocks"] // sequences, 1), tiles)
         chunk = divide_up(tiles, wanted) * tile
         return Chunks(divide_up(length, chunk), chunk)

@@ -46,7 +46,7 @@ class Work:
         self.chunks = plan.choose_chunks(shape.sequences, shape.length)
         self.items = shape.sequences * self.chunks.count
         self.group_points = plan.lanes * shape.length
-        self.chunk_points = min(self.chunks.length, shape.length)
+        self.chunk_points = self.chunks.length
 
     def forward(self, form: Form) -> list[Kernel]:
         return self._forward_sequential() if form is Form.sequential else self._forward_scan()
@@ -182,8 +182,7 @@ class Work:
         threads, tile, tiles = self._tiles(self.plan.scan_threads)
         warp_maps = self.plan.scan_warps * self.map_size
         shared = self.plan.shared_memory(self.shape, warp_maps + (tile * self.D if adjoint else 0), tile)
-        blocks = self.plan.grid(self.items)
-        maps, again = self._maps(blocks, not adjoint, self.chunk_points, shared)
+        maps, again = self._maps(self.items, not adjoint, self.chunk_points, shared)
         totals = self.items * self.map_size * self.element
         step_maps = self.plan.scan_run * self.step if adjoint else 0
         thread = step_maps + self._compositions() + self.plan.scan_warps * self.compose
@@ -192,7 +191,7 @@ class Work:
         return [
             Kernel(
                 "affine_chain_scan_compose",
-                blocks,
+                self.items,
                 threads,
                 self.index_bytes + (self.point_bytes if adjoint else 0) + maps + totals,
                 workspace=totals,
@@ -202,7 +201,7 @@ class Work:
             ),
             Kernel(
                 "affine_chain_scan_link",
-                self.plan.grid(self.shape.sequences),
+                self.shape.sequences,
                 threads,
                 totals + (0 if adjoint else self.start_bytes) + self._states(),
                 workspace=totals + self._states(),

@@ -178,15 +178,18 @@ def test_the_two_forms_agree(case: ChainCase, dtype: torch.dtype, device: Device
 
 
 @dtypes
-@pytest.mark.parametrize(("batch", "points", "form"), [(3, 300, SCAN), (40, 2, SEQUENTIAL), (1, 1, SEQUENTIAL)])
+@pytest.mark.parametrize(
+    ("batch", "points", "forward", "backward"),
+    [(3, 300, SCAN, SCAN), (3, 30, SEQUENTIAL, SCAN), (40, 2, SEQUENTIAL, SEQUENTIAL)],
+)
 def test_the_form_is_chosen_from_the_shape(
-    batch: int, points: int, form: int, dtype: torch.dtype, device: Device
+    batch: int, points: int, forward: int, backward: int, dtype: torch.dtype, device: Device
 ) -> None:
     case = ChainCase("chosen", batch, points)
-    chosen, chosen_gradients = device.both(inputs_of(case, dtype), CHOSEN, upstream(case))
-    wanted, wanted_gradients = device.both(inputs_of(case, dtype), form, upstream(case))
-    assert_same_bits(chosen, wanted)
-    assert_all_same_bits(chosen_gradients, wanted_gradients)
+    inputs, grad = inputs_of(case, dtype), upstream(case).to(dtype)
+    saved = device.forward(inputs, CHOSEN)
+    assert_same_bits(saved, device.forward(inputs, forward))
+    assert_all_same_bits(device.backward(grad, inputs, saved, CHOSEN), device.backward(grad, inputs, saved, backward))
 
 
 # Maps
@@ -306,11 +309,12 @@ def test_strided_and_expanded_inputs(form: int, device: Device) -> None:
     strided = (matrix.mT.contiguous().mT, offset.T.contiguous().T, index.T.contiguous().T, start[:1].expand(5, 2))
     grad = torch.ones(1, 1, 1, dtype=torch.float64).expand(5, 63, 2)
     assert not any(tensor.is_contiguous() for tensor in (*strided, grad))
-    points, gradients = device.both(strided, form, grad)
+    points = device.forward(strided, form)
+    gradients = device.backward(grad, strided, points.mT.contiguous().mT, form)
     dense = tuple(tensor.contiguous() for tensor in strided)
     wanted, wanted_gradients = device.both(dense, form, grad.contiguous())
-    assert_same_bits(points, wanted)
-    assert_all_same_bits(gradients, wanted_gradients)
+    assert_same_bits(points.cpu(), wanted)
+    assert_all_same_bits([gradient.cpu() for gradient in gradients], wanted_gradients)
 
 
 @dtypes
@@ -396,6 +400,7 @@ ORDERED = [
     ChainCase("many maps", 33, 300, 300, 2, torch.int32),
     ChainCase("maps in global memory", 40, 200, 4096, 2, torch.int32),
     ChainCase("chunks", 2, 6000, 10),
+    pytest.param(ChainCase("several rounds of links", 1, 100_001, 10), marks=pytest.mark.slow),
 ]
 
 

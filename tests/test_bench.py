@@ -173,7 +173,7 @@ void print_plan(int64_t sequences, int64_t length, int maps) {
   const Chunks chunks = choose_chunks(sequences, length);
   SharedPlan<T> shared(1304, 320);
   const SumPlan sums = plan_sums<T, D>(chain, choose_scan_threads(length) / lanes, sequences * chunks.count, shared);
-  const bool table = plan_table<T, D>(chain, std::min(chunks.length, length), shared);
+  const bool table = plan_table<T, D>(chain, chunks.length, shared);
   const int64_t forms[] = {static_cast<int64_t>(choose_form(sequences, length, false)),
                            static_cast<int64_t>(choose_form(sequences, length, true))};
   std::printf("%ld %ld %ld %ld %d %ld %d %d %ld %d %ld\\n", forms[0], forms[1], chunks.count, chunks.length,
@@ -219,7 +219,7 @@ def test_plan_is_the_one_of_the_header(tmp_path: Path) -> None:
                 threads,
                 plan.largest_slots(maps, shape.points, dimensions),
                 *astuple(sums),
-                plan.plan_table(shape, False, min(chunks.length, length), shared),
+                plan.plan_table(shape, False, chunks.length, shared),
                 shared.bytes,
             )
             expected.append(" ".join(str(int(value)) for value in row))

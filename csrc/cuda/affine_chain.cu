@@ -49,10 +49,10 @@ Tensor find_chunk_states(const Launcher& launcher, AffineChain<T> chain, const C
   const int64_t warp_maps = scan_warps * (D * D + D), tile = scan_threads * scan_run;
   SharedPlan<T> shared(warp_maps + (Adjoint ? tile * D : 0), tile);
   chain.table_in_shared = plan_table<T, D>(chain, chunks.length, shared);
-  launcher.launch(affine_chain_scan_compose<T, D, Adjoint>, grid(items), scan_threads, shared.bytes, chain, chunks,
-                  grad, totals_data);
-  launcher.launch(affine_chain_scan_link<T, D, Adjoint>, grid(chain.sequences), scan_threads,
-                  SharedPlan<T>(warp_maps, 0).bytes, chain.sequences, chunks.count, totals_data, start,
+  launcher.launch(affine_chain_scan_compose<T, D, Adjoint>, items, scan_threads, shared.bytes, chain, chunks, grad,
+                  totals_data);
+  launcher.launch(affine_chain_scan_link<T, D, Adjoint>, chain.sequences, scan_threads,
+                  SharedPlan<T>(warp_maps, 0).bytes, chunks.count, totals_data, start,
                   static_cast<T*>(states.mutable_data_ptr()));
   return states;
 }
@@ -76,7 +76,7 @@ void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& 
   }
   const int threads = choose_scan_threads(chain.length);
   SharedPlan<T> shared(scan_warps * (D * D + D) + threads * scan_run * D, threads * scan_run);
-  chain.table_in_shared = plan_table<T, D>(chain, std::min(chunks.length, chain.length), shared);
+  chain.table_in_shared = plan_table<T, D>(chain, chunks.length, shared);
   launcher.launch(affine_chain_forward_scan<T, D>, grid(chain.sequences * chunks.count), threads, shared.bytes, chain,
                   chunks, states, points);
 }
@@ -128,7 +128,7 @@ Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor
   const int64_t tile = threads * scan_run;
   SharedPlan<T> shared(scan_warps * (D * D + D) + 2 * tile * D, tile);
   const SumPlan plan = plan_sums<T, D>(chain, threads / lanes, chain.sequences * chunks.count, shared);
-  chain.table_in_shared = plan_table<T, D>(chain, std::min(chunks.length, chain.length), shared);
+  chain.table_in_shared = plan_table<T, D>(chain, chunks.length, shared);
   Slots slots = new_slots<T, D>(like, chain, plan);
   launcher.launch(affine_chain_backward_scan<T, D>, plan.blocks, threads, shared.bytes, chain, chunks, gradients.grad,
                   gradients.points, states, static_cast<double*>(slots.sums.mutable_data_ptr()), plan.adders,

@@ -30,12 +30,12 @@ inline Form choose_form(int64_t sequences, int64_t length, bool backward) {
   return scan < sequential ? Form::scan : Form::sequential;
 }
 
-// Up to 8 tiles a sequence, a block goes through them faster than two more kernels are launched; beyond, about 1024
-// blocks share the tiles.
+// Up to 8 tiles a sequence, a block goes through them faster than two more kernels are launched; beyond, up to 1024
+// blocks share the tiles of all sequences.
 inline Chunks choose_chunks(int64_t sequences, int64_t length) {
   constexpr int64_t tile = scan_threads * scan_run, tiles_of_one_block = 8, blocks = 1024;
   const int64_t tiles = divide_up(length, tile);
-  if (tiles <= tiles_of_one_block) return {1, std::max(length, tile)};
+  if (tiles <= tiles_of_one_block) return {1, length};
   const int64_t wanted = std::clamp(blocks / sequences, int64_t(1), tiles);
   const int64_t chunk = divide_up(tiles, wanted) * tile;
   return {divide_up(length, chunk), chunk};

@@ -78,7 +78,8 @@ __device__ AffineMap<T, D> compose_run(const Tile<Adjoint>& tile, const MapTable
   return run;
 }
 
-// totals[sequence, chunk] = the composition of the chunk's maps.
+// totals[sequence, chunk] = the composition of the chunk's maps. A block owns one chunk: choose_chunks makes 1024 of
+// them at most.
 //
 // Budget: 72 registers (float32), 80 (float64).
 template <typename T, int D, bool Adjoint>
@@ -92,43 +93,39 @@ __global__ void __launch_bounds__(scan_threads)
   const MapTable<T, D> table = place_maps<T, D>(chain, shared);
   int* maps = shared.take<int>(tile_length);  // (tile)
 
-  for (int64_t item = blockIdx.x; item < chain.sequences * chunks.count; item += gridDim.x) {
-    AffineMap<T, D> total = identity_map<T, D>();
-    for (Tile<Adjoint> tile(item, chunks, chain.length); tile.next();) {
-      const int64_t corner = tile.sequence * chain.length + tile.first;
-      __syncthreads();  // the last tile has been read
-      stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
-      if (Adjoint)
-        stage_in(grad, chain.sequences * chain.length * D, {corner * D, 0, 1, tile.count * D, 0}, grads, threadIdx.x,
-                 blockDim.x);
-      __syncthreads();
-      scan_total(compose_run<T, D>(tile, table, maps, grads), warp_maps, total);
-    }
-    if (threadIdx.x == 0) totals[item] = total;
+  AffineMap<T, D> total = identity_map<T, D>();
+  for (Tile<Adjoint> tile(blockIdx.x, chunks, chain.length); tile.next();) {
+    const int64_t corner = tile.sequence * chain.length + tile.first;
+    stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
+    if (Adjoint)
+      stage_in(grad, chain.sequences * chain.length * D, {corner * D, 0, 1, tile.count * D, 0}, grads, threadIdx.x,
+               blockDim.x);
+    __syncthreads();
+    scan_total(compose_run<T, D>(tile, table, maps, grads), warp_maps, total);  // all have read the tile then
   }
+  if (threadIdx.x == 0) totals[blockIdx.x] = total;
 }
 
 // states[sequence, chunk] = the state that the chunk begins with.
-// Who owns what: a block owns one sequence at a time; in it, thread r owns chunks r, r + blockDim.x, ... in the order
-// of the walk.
+// Who owns what: a block owns one sequence; in it, thread r owns chunks r, r + blockDim.x, ... in the order of the
+// walk.
 //
 // Budget: 56 registers (float32), 88 (float64).
 template <typename T, int D, bool Adjoint>
 __global__ void __launch_bounds__(scan_threads)
-    affine_chain_scan_link(int64_t sequences, int64_t chunks, const AffineMap<T, D>* totals /* (B, chunks) */,
+    affine_chain_scan_link(int64_t chunks, const AffineMap<T, D>* totals /* (B, chunks) */,
                            const T* start /* (B, D), or null for zeros */, T* states /* (B, chunks, D) */) {
   SharedMemory shared;
   auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
-  for (int64_t sequence = blockIdx.x; sequence < sequences; sequence += gridDim.x) {
-    T state[D], before[D];
-    for (int i = 0; i < D; ++i) state[i] = start ? start[sequence * D + i] : T(0);
-    for (int64_t first = 0; first < chunks; first += blockDim.x) {
-      const int64_t rank = first + threadIdx.x;
-      const int64_t place = sequence * chunks + (Adjoint ? chunks - 1 - rank : rank);
-      scan_states(rank < chunks ? totals[place] : identity_map<T, D>(), warp_maps, state, before);
-      if (rank < chunks)
-        for (int i = 0; i < D; ++i) states[place * D + i] = before[i];
-    }
+  const int64_t sequence = blockIdx.x;
+  T state[D], before[D];
+  for (int i = 0; i < D; ++i) state[i] = start ? start[sequence * D + i] : T(0);
+  for (int64_t first = 0; first < chunks; first += blockDim.x) {
+    const int64_t rank = first + threadIdx.x;
+    const int64_t place = sequence * chunks + (Adjoint ? chunks - 1 - rank : rank);
+    scan_states(rank < chunks ? totals[place] : identity_map<T, D>(), warp_maps, state, before);
+    if (rank < chunks)
+      for (int i = 0; i < D; ++i) states[place * D + i] = before[i];
   }
 }
 

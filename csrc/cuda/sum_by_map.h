@@ -77,8 +77,7 @@ struct MapSums {
       slot[entry] = (flushed ? slot[entry] : 0.0) + static_cast<double>(table[place]);
       table[place] = T(0);
     });
-    flushed = true;
-    __syncwarp();
+    flushed = true;  // the next add waits for the table
   }
 
  private:
