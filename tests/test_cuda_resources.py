@@ -11,7 +11,6 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -46,14 +45,20 @@ def budgets() -> dict[tuple[str, str], int]:
     return found
 
 
-def compile_for(architecture: str, folder: Path, build: dict[str, Any]) -> list[Kernel]:
-    """Compile as setup.py does; the report of each kernel."""
-    nvcc, compiler = build["find_nvcc"](), build["find_compiler"]()
+def nvcc_command() -> list[str]:
+    """What compiles the kernels as setup.py does, but for the architecture and the kind of output."""
+    build = setup_functions()
+    if build["find_compiler"]() is None:
+        pytest.skip("no C++ compiler was found")
+    command = [find_nvcc(), "-ccbin", *build["find_compiler"](), *build["LANGUAGE"].split(), "-DUSE_CUDA"]
+    return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(SOURCE)]
+
+
+def compile_for(architecture: str, folder: Path, command: list[str]) -> list[Kernel]:
+    """The compiler's report of each kernel."""
     number = architecture.replace(".", "")
-    command = [nvcc, "-ccbin", *compiler, *build["LANGUAGE"].split(), "-DUSE_CUDA", "-Xcompiler", "-fPIC"]
-    command += ["-isystem", str(build["torch_folder"]() / "include"), "--resource-usage", "-cubin"]
-    command += [f"-arch=sm_{number}", str(SOURCE), "-o", str(folder / f"{number}.cubin")]
-    done = subprocess.run(command, capture_output=True, text=True)
+    output = ["--resource-usage", "-cubin", f"-arch=sm_{number}", "-o", str(folder / f"{number}.cubin")]
+    done = subprocess.run([*command, *output], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return parse(done.stdout + done.stderr)
 
@@ -83,13 +88,10 @@ def parse(report: str) -> list[Kernel]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Kernel]]:
-    find_nvcc()
-    build = setup_functions()
-    if build["find_compiler"]() is None:
-        pytest.skip("no C++ compiler was found")
+    command = nvcc_command()
     folder = tmp_path_factory.mktemp("cubins")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = pool.map(lambda architecture: compile_for(architecture, folder, build), ARCHITECTURES)
+        compiled = pool.map(lambda architecture: compile_for(architecture, folder, command), ARCHITECTURES)
         return dict(zip(ARCHITECTURES, compiled, strict=True))
 
 
@@ -119,3 +121,17 @@ def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str,
         assert (kernel.stack, kernel.spills, kernel.shared) == (0, 0, 0), kernel
         assert kernel.registers <= allowed[stem, arguments.split(",")[0]], kernel
     assert seen == set(allowed)
+
+
+@pytest.mark.slow
+def test_global_memory_is_read_and_written_in_words_of_16_bytes(tmp_path: Path) -> None:
+    """An index of each width, upstream gradients and points come in by them, points go out by them."""
+    path = tmp_path / "kernels.ptx"
+    subprocess.run([*nvcc_command(), "-ptx", "-arch=compute_80", "-o", str(path)], check=True)
+    entries = re.findall(r"\.entry \w*affine_chain_(forward|backward)_\w+\((.*?)^\}", path.read_text(), re.M | re.S)
+    assert len(entries) == 2 * 2 * 2 * 2  # directions, forms, types, dimensions
+    for direction, code in entries:
+        loads = re.findall(r"\bld\.global(?:\.nc)?\.(?:v4\.\w32|v2\.\w64)\b", code)
+        stores = re.findall(r"\bst\.global(?:\.cg)?\.(?:v4\.\w32|v2\.\w64)\b", code)
+        assert len(loads) >= {"forward": 3, "backward": 5}[direction]
+        assert len(stores) >= {"forward": 1, "backward": 0}[direction]

@@ -43,8 +43,9 @@ struct Rows {
 
 // What one instruction moves: 16 bytes, at an address that is a multiple of 16.
 template <typename T>
-struct alignas(16) Word {
+union Word {
   T element[16 / sizeof(T)];
+  uint4 bits;
 };
 
 // Calls move(place in the array, row, place in the row) for the first element of every aligned word that the rows
@@ -72,7 +73,7 @@ __device__ void stage_in(const T* array, int64_t size, const Rows& rows, Staged*
   for_each_word(array, rows, thread, threads, [&](int64_t at, int row, int place) {
     Word<T> word = {};
     if (at >= 0 && at + elements <= size) {
-      word = *reinterpret_cast<const Word<T>*>(array + at);
+      word.bits = *reinterpret_cast<const uint4*>(array + at);
     } else {
       for (int k = 0; k < elements; ++k)
         if (at + k >= 0 && at + k < size) word.element[k] = array[at + k];
@@ -97,7 +98,8 @@ __device__ void stage_out(T* array, const Rows& rows, const T* shared, int threa
     if (place >= 0 && place + elements <= rows.count) {
       Word<T> word;
       for (int k = 0; k < elements; ++k) word.element[k] = from[k];
-      *reinterpret_cast<Word<T>*>(array + at) = word;
+      // A plain assignment would be taken apart into stores of elements, like those below.
+      __stcg(reinterpret_cast<uint4*>(array + at), word.bits);
     } else {
       for (int k = 0; k < elements; ++k)
         if (place + k >= 0 && place + k < rows.count) array[at + k] = from[k];

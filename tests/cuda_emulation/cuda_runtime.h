@@ -24,6 +24,15 @@
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+// A store that the hardware caches in its second level only.
+template <typename T>
+void __stcg(T* address, T value) {
+  *address = value;
+}
+
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidConfiguration = 9,
