@@ -123,10 +123,10 @@ class Plan:
     def cycles(self, sequences: int, length: int, direction: str) -> dict[Form, int]:
         """What `choose_form` compares; `direction` is "forward" or "backward"."""
         tiles = sequences * divide_up(length, self.scan_threads * self.scan_run)
-        steps = length * divide_up(sequences, self._form["warps"] * self.lanes)
+        walkers, blocks = self._form["warps"] * self.lanes, self._form["blocks"]
         return {
-            Form.sequential: self._form[f"{direction}_step"] * steps,
-            Form.scan: self._form[f"{direction}_tile"] * divide_up(tiles, self._form["blocks"]),
+            Form.sequential: self._form[f"{direction}_step"] * length * max(sequences, walkers) // walkers,
+            Form.scan: self._form[f"{direction}_tile"] * max(tiles, blocks) // blocks,
         }
 
     def choose_form(self, sequences: int, length: int, direction: str) -> Form:

@@ -146,9 +146,9 @@ class Work:
         entries = self.shape.maps * elements
         slot_bytes = sums.slots * entries * DOUBLE
         if sums.in_shared:
-            # Of a slot, by its mean calls, beside the one that writes it.
-            flushes = calls // sums.slots // max(self.plan.calls_between_flushes, self.shape.maps)
-            again += 2 * flushes * slot_bytes
+            # Of a slot, by its mean calls; each adds up the rows of the maps that its warp has met.
+            flushes = calls // sums.slots // self.plan.calls_between_flushes + 1
+            again += 2 * flushes * slot_bytes // self.shape.images
         else:
             again += 2 * calls * elements * DOUBLE  # of at least one map a call
         # 32 lanes hold at least so many points of one map; they add up pair by pair.

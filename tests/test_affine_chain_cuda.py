@@ -240,6 +240,18 @@ def test_maps_compose_in_the_order_of_the_index(form: int, device: Device) -> No
     assert torch.equal(device.forward(inputs, form).cpu().double()[near], exact[near])
 
 
+@forms
+def test_sums_by_map_are_exact_enough_where_one_map_of_many_has_all_points(form: int, device: Device) -> None:
+    """Equal addends, whose rounding doesn't cancel: float32 sums must reach the slots in time."""
+    case = ChainCase("one of a thousand", 32, 3000, 1000, 2, torch.int32)
+    matrix, offset, index, start = inputs_of(case, torch.float32)
+    inputs = (torch.zeros_like(matrix), torch.full_like(offset, 1 / 3), torch.zeros_like(index), start)
+    grad = torch.full((32, 3000, 2), 0.1)
+    _, gradients = device.both(inputs, form, grad)
+    assert_matches(gradients[1][0], grad.double().sum((0, 1)))
+    assert not gradients[1][1:].any()
+
+
 # The index
 
 

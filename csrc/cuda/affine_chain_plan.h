@@ -20,13 +20,14 @@ inline int64_t divide_up(int64_t count, int64_t by) { return (count + by - 1) / 
 //   backward 250, most of them to sum by map;
 // - scan, with 512 blocks side by side: 1500 cycles a tile (five rounds of shuffles and compositions, then the walk);
 //   backward 1250 more for five sums by map, four warps at a time.
-// Sequences of 300 points: the scan runs up to 3584 of them, backward 13824. Of 30 points: never, backward up to 1024.
+// Sequences of 300 points: the scan runs up to 4095 of them, backward 13963. Of 30 points: never, backward up to 1396.
 inline Form choose_form(int64_t sequences, int64_t length, bool backward) {
   constexpr int64_t forward_step = 40, backward_step = 250, forward_tile = 1500, backward_tile = 2750;
   constexpr int64_t warps = 512, blocks = 512;
   const int64_t tiles = sequences * divide_up(length, scan_threads * scan_run);
-  const int64_t sequential = (backward ? backward_step : forward_step) * length * divide_up(sequences, warps * lanes);
-  const int64_t scan = (backward ? backward_tile : forward_tile) * divide_up(tiles, blocks);
+  const int64_t walk = (backward ? backward_step : forward_step) * length;
+  const int64_t sequential = walk * std::max(sequences, warps * lanes) / (warps * lanes);
+  const int64_t scan = (backward ? backward_tile : forward_tile) * std::max(tiles, blocks) / blocks;
   return scan < sequential ? Form::scan : Form::sequential;
 }
 

@@ -16,21 +16,18 @@ template <typename T, int D>
 struct MapSums {
   static constexpr int elements = sum_elements(D);
   static constexpr int pitch = odd_pitch(elements);
-  static constexpr int calls_between_flushes = 128;  // of add, each with at most 32 points; with many maps, one a map
+  static constexpr int calls_between_flushes = 128;  // of add, each with at most 32 points
 
   T* table;      // (N, pitch) in shared memory, or null
   double* slot;  // (N, D, D + 1)
   int maps;
-  int pending = 0;       // calls of add since the last flush
-  bool flushed = false;  // whether the slot holds sums already
+  int pending = 0;  // calls of add since the last flush
 
   // All lanes of the warp call it together, before the first add.
   __device__ void clear() {
     for_each_entry([&](int64_t entry, int64_t place) {
-      if (table)
-        table[place] = T(0);
-      else
-        slot[entry] = 0;
+      slot[entry] = 0;
+      if (table) table[place] = T(0);
     });
   }
 
@@ -65,7 +62,7 @@ struct MapSums {
         else
           slot[static_cast<int64_t>(map) * elements + k] += static_cast<double>(sum[k]);
       }
-    if (++pending >= calls_between_flushes && pending >= maps) flush();
+    if (++pending == calls_between_flushes) flush();
   }
 
   // Moves the table's sums to the slot. All lanes of the warp call it together, also after the last add.
@@ -74,10 +71,11 @@ struct MapSums {
     if (!table) return;
     __syncwarp();
     for_each_entry([&](int64_t entry, int64_t place) {
-      slot[entry] = (flushed ? slot[entry] : 0.0) + static_cast<double>(table[place]);
+      if (table[place] == T(0)) return;  // of many systems' maps, a warp meets few
+      slot[entry] += static_cast<double>(table[place]);
       table[place] = T(0);
     });
-    flushed = true;  // the next add waits for the table
+    // The next add waits for the table.
   }
 
  private:
