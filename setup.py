@@ -40,10 +40,11 @@ LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the sta
 HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
 CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectoriser and change no result
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
+OLDEST_CUDA = 12
 TOOLKIT = Path("/usr/local/cuda")
 NVCC_MISSING = (
     "nvcc was not found (set CUDA_HOME to the folder of the CUDA toolkit, put nvcc on the path, "
-    "or: pip install --requirement requirements-nvcc.txt)"
+    "or: pip install --requirement requirements-nvcc.txt, and build with --no-build-isolation)"
 )
 
 
@@ -87,8 +88,21 @@ def missing_for(name: str) -> str | None:
         return "no C++ compiler was found (set CXX, or install g++ or clang++)"
     if torch_folder() is None:
         return "torch is not installed in the build's environment"
-    if name == "cuda" and find_nvcc() is None:
+    return missing_nvcc() if name == "cuda" else None
+
+
+def missing_nvcc() -> str | None:
+    """Why no CUDA source can be compiled here, or None."""
+    nvcc = find_nvcc()
+    if nvcc is None:
         return NVCC_MISSING
+    try:
+        release = re.search(r"release (\d+)\.(\d+)", ask_nvcc(nvcc, "--version"))
+        if release and int(release[1]) < OLDEST_CUDA:
+            return f"{nvcc} is of CUDA {release[1]}.{release[2]}, and C++20 takes {OLDEST_CUDA}.0 or newer"
+        architecture_flags(nvcc)
+    except BuildError as error:
+        return str(error)
     return None
 
 
@@ -132,7 +146,8 @@ def toolkit_folder(nvcc: str) -> str:
 def architecture_flags(nvcc: str) -> list[str]:
     """nvcc's options for the architectures of TORCH_CUDA_ARCH_LIST, or for those of ours that this nvcc knows."""
     listed = re.findall(r"^sm_(\d+)(\d)$", ask_nvcc(nvcc, "--list-gpu-code"), re.MULTILINE)
-    known = [f"{major}.{minor}" for major, minor in listed if int(major + minor) >= 75]
+    known = [f"{major}.{minor}" for major, minor in sorted(listed, key=lambda each: int("".join(each)))]
+    known = [each for each in known if float(each) >= 7.5]
     entries = re.split(r"[;,\s]+", os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip("; ,"))
     if entries == [""]:
         entries = [each for each in ARCHITECTURES if each in known]
@@ -141,7 +156,7 @@ def architecture_flags(nvcc: str) -> list[str]:
     for entry in entries:
         found = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
         if found is None or f"{found[1]}.{found[2]}" not in known:
-            raise BuildError(f"TORCH_CUDA_ARCH_LIST must hold some of {', '.join(known)} for {nvcc}, got {entry!r}")
+            raise BuildError(f"TORCH_CUDA_ARCH_LIST must list only {', '.join(known)} for {nvcc}, got {entry!r}")
         number = found[1] + found[2] + found[3]
         flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
         if found[4]:
@@ -165,7 +180,7 @@ def nvcc_commands(nvcc: str, compiler: list[str]) -> tuple[str, str]:
     host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc takes a program here, not a command
     threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # compiles for so many architectures at a time
     command = [nvcc, *host, *threads, *architecture_flags(nvcc), "-DUSE_CUDA", "-Xcompiler", HOST.replace(" ", ",")]
-    # The static runtime: the library then needs no CUDA library but the driver, which torch has loaded.
+    # The static runtime: the library then needs no CUDA library but the driver, one for the toolkit's major version.
     runtime = [f"-L{toolkit}/lib64", f"-L{toolkit}/lib", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     return ninja_command(command), ninja_command(runtime)
 

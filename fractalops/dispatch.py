@@ -20,7 +20,10 @@ DEVICES = ("cpu", "cuda")
 NATIVE_OPS = {"cpu": OPS, "cuda": ("affine_chain",)}
 
 _LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
-_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation . (in the folder of the source)"
+_REBUILD = (
+    "pip install --force-reinstall --no-deps --no-build-isolation . "
+    "(in the folder of the source, with setuptools>=77 and ninja installed)"
+)
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
@@ -103,13 +106,22 @@ def choose(op: str, device: torch.device, backend: str | None) -> str:
     kind = device.type
     if backend is None and _forced is None and kind not in _errors and op in NATIVE_OPS.get(kind, ()):
         return "native"  # the common case, without building a status
+    return _choose_and_warn(op, kind, backend)
+
+
+def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
+    """The rest of `choose`, which a compiler runs once instead of tracing it: it looks at files, and warns."""
     status = _decide(op, kind, backend)
     stands_in = status.backend == "reference" and (_forced if backend is None else backend) is None
     expected = kind == "meta" or (op in CPU_ONLY and kind != "cpu")
-    if stands_in and not expected and (op, kind) not in _warned and not torch.compiler.is_compiling():
+    if stands_in and not expected and (op, kind) not in _warned:
         _warned.add((op, kind))
-        warnings.warn(f"{op}: using the slow reference on {kind}: {status.reason}; {status.remedy}", stacklevel=3)
+        warnings.warn(f"{op}: using the slow reference on {kind}: {status.reason}; {status.remedy}", stacklevel=4)
     return status.backend
+
+
+# What torch.compiler.assume_constant_result does, which imports the compiler (1.4 s) to do it.
+_choose_and_warn._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def backends() -> list[BackendStatus]:

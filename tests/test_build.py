@@ -54,12 +54,17 @@ def linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
 
 
-def stand_in_nvcc(folder: Path, architectures: str = "75 80 86 90 120", toolkit: str = "/the toolkit") -> Path:
+def stand_in_nvcc(
+    folder: Path, architectures: str = "75 80 86 90 120", toolkit: str = "/the toolkit", release: str = "13.0"
+) -> Path:
     """Something called nvcc, in `folder`, that answers what setup.py asks."""
     path = folder / "nvcc"
     folder.mkdir(parents=True, exist_ok=True)
     codes = "".join(f"sm_{each}\\n" for each in architectures.split())
-    path.write_text(f"#!/bin/sh\ncase $1 in\n--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n*) printf '{codes}' ;;\nesac\n")
+    answers = (
+        f"--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n--version) echo 'Cuda compilation tools, release {release}' ;;"
+    )
+    path.write_text(f"#!/bin/sh\ncase $1 in\n{answers}\n*) printf '{codes}' ;;\nesac\n")
     path.chmod(0o755)
     return path
 
@@ -116,6 +121,35 @@ def test_what_is_built_where_there_is_a_compiler(
     printed = capsys.readouterr().err
     assert said in printed
     assert printed.count("\n") == bool(said)
+
+
+@pytest.mark.usefixtures("linux", "compiler")
+@pytest.mark.parametrize(
+    ("release", "listed", "reason"),
+    [
+        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 takes 12.0 or newer"),
+        ("12.0", "7.0 8.0", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got '7.0'"),
+        ("13.0", "Ampere", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got 'Ampere'"),
+    ],
+)
+def test_what_nvcc_can_not_compile_is_left_out_unless_it_is_asked_for(
+    release: str,
+    listed: str,
+    reason: str,
+    build: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use_torch(build, tmp_path, "13.0", monkeypatch)
+    stand_in_nvcc(tmp_path / "bin", release=release)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    assert build["chosen_libraries"]() == ["cpu"]
+    assert re.search(rf"^fractalops: leaving out the native CUDA library: {reason}", capsys.readouterr().err)
+    monkeypatch.setenv("FRACTALOPS_BUILD", "all")
+    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD=all: {reason}"):
+        build["chosen_libraries"]()
 
 
 @pytest.mark.usefixtures("linux", "no_compiler")
@@ -229,7 +263,7 @@ def test_an_unknown_architecture_is_named(
 ) -> None:
     nvcc = stand_in_nvcc(tmp_path, "70 75 80 86")
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", f"8.0;{entry}")
-    expected = f"TORCH_CUDA_ARCH_LIST must hold some of 7.5, 8.0, 8.6 for {nvcc}, got {entry!r}"
+    expected = f"TORCH_CUDA_ARCH_LIST must list only 7.5, 8.0, 8.6 for {nvcc}, got {entry!r}"
     with pytest.raises(build["BuildError"], match=f"^{re.escape(expected)}$"):
         build["architecture_flags"](str(nvcc))
 

@@ -235,6 +235,17 @@ def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.Monk
     assert dispatch.choose("affine_chain", CPU, "reference") == "reference"
 
 
+@pytest.mark.usefixtures("no_library")
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_compiled_function_falls_back_with_the_same_warning(fullgraph: bool) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(fractalops.affine_chain, fullgraph=fullgraph, backend="eager")
+    inputs = (torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(2))
+    with pytest.warns(UserWarning, match=r"^affine_chain: using the slow reference on cpu: .*pip install"):
+        points = compiled(*inputs)
+    assert points.shape == (1, 3, 2)
+
+
 def test_native_without_the_library_is_refused_and_chains_the_reason(no_library: OSError) -> None:
     with pytest.raises(BackendError, match=r"can't run: the native CPU library was not built; .*pip install") as caught:
         fractalops.affine_chain(

@@ -4,7 +4,9 @@
 // Emulated: threadIdx ... gridDim, dynamic shared memory, __syncthreads, __syncwarp, shuffles, votes, matches.
 // Refused, with a message: whatever CUDA leaves undefined about them (block.h), memory that was not asked for
 // (dynamic_shared.h), launches that the hardware refuses. Not to be seen here: spinning until another thread or block
-// has written something (it never ends), races that no order of threads brings to light.
+// has written something (it never ends), races that no order of threads brings to light, and a missing __syncwarp
+// beside another warp operation: here each of them orders memory. On a GPU, compute-sanitizer --tool racecheck comes
+// first.
 #pragma once
 
 #include <mutex>
