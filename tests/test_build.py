@@ -61,9 +61,7 @@ def stand_in_nvcc(
     path = folder / "nvcc"
     folder.mkdir(parents=True, exist_ok=True)
     codes = "".join(f"sm_{each}\\n" for each in architectures.split())
-    answers = (
-        f"--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n--version) echo 'Cuda compilation tools, release {release}' ;;"
-    )
+    answers = f"--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n--version) echo 'Cuda tools, release {release}' ;;"
     path.write_text(f"#!/bin/sh\ncase $1 in\n{answers}\n*) printf '{codes}' ;;\nesac\n")
     path.chmod(0o755)
     return path
