@@ -1,0 +1,20 @@
+"""How the package's Triton kernels are launched."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def launch(kernel: Any, programs: int, warps: int, *arguments: Any, **constants: Any) -> None:
+    """Run `programs` programs of a kernel on the device, and its current stream, of the first argument.
+
+    One dimension of the grid holds them all: it takes 2^31 - 1 where the other two take 65,535.
+    """
+    first: Tensor = arguments[0]
+    # Triton launches on the current device, whatever its arguments'.
+    with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
+        kernel[(programs,)](*arguments, **constants, num_warps=warps)

@@ -1,0 +1,448 @@
+"""The RBF rasterizer in Triton, tiled and windowed (paper, equation 8):
+
+    I[c, i, j] = sum_t w[t, c] X[t, i] Y[t, j],   X[t, i] = exp(-(x_t - i)^2 / tau),   Y[t, j] = exp(-(y_t - j)^2 / tau)
+
+over the pixels with |i - round(x_t)| <= r and |j - round(y_t)| <= r, as in csrc/cpu/rbf_rasterize_kernel.h.
+
+Who owns what. Forward: a program owns a tile of pixels of one image. It takes points in blocks, makes the block's two
+tables of exponentials and adds their product, X^T Y, to the tile: two exponentials for each point and row or column,
+not one for each pixel. Backward: a program owns a block of points of one image and gathers their windows of the
+gradient image. Nothing is added by two programs, so the same inputs give the same bits.
+
+Which points a tile takes is the route, which `plan_forward` chooses from the shapes alone:
+
+    walk: all points of the image (or a share of them, where there are few tiles: the shares' images are then added);
+          a block that can't reach the tile is skipped.
+    bins: points are first sorted by the cell, of 8 x 8 pixels, in which they lie. The cells within reach of a tile
+          make a run of consecutive points for each row of cells, of whatever width the window is.
+
+The interpreter on a CPU (TRITON_INTERPRET=1) runs the same source.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from fractalops.kernels.launch import launch
+from torch import Tensor
+
+CELL = 8  # pixels, of a cell's side
+
+
+@triton.jit
+def _round(position):
+    """To the nearest whole number; halves go to the even one, as on the CPU."""
+    below = tl.floor(position)
+    fraction = position - below
+    odd = below * 0.5 != tl.floor(below * 0.5)
+    return tl.where((fraction > 0.5) | ((fraction == 0.5) & odd), below + 1, below)
+
+
+@triton.jit
+def _radius(bandwidth, reach):
+    """ceil(sqrt(-tau ln(cutoff))) in pixels, in float64 as on the CPU; reach, -ln(cutoff), is infinite without one."""
+    return tl.ceil(tl.sqrt(bandwidth.to(tl.float64) * reach)).to(bandwidth.dtype)
+
+
+@triton.jit
+def _load_points(points, inside, number, radius, top, bottom, left, right):
+    """Positions (K,), their centres, and which are finite and reach the pixels [top, bottom] x [left, right]."""
+    x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
+    y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
+    row, column = _round(x), _round(y)
+    reaches = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
+    reaches &= (row >= top - radius) & (row <= bottom + radius)
+    reaches &= (column >= left - radius) & (column <= right + radius)
+    return x, y, row, column, reaches
+
+
+@triton.jit
+def _gaussian(position, centre, pixel, radius, inverse):
+    """exp(-(position - pixel)^2 / tau) within the window, else 0; and position - pixel."""
+    distance = position - pixel
+    value = tl.exp(-(distance * distance) * inverse)
+    return tl.where(tl.abs(pixel - centre) <= radius, value, 0.0), distance
+
+
+@triton.jit
+def _add_points(
+    tile,  # (CHANNELS * ROWS, COLUMNS)
+    points,  # (T, 2)
+    weight,  # (T, C)
+    inside,  # (POINTS,)
+    number,  # (POINTS,) in [0, T)
+    channel,  # (CHANNELS,)
+    channels,
+    row,  # (ROWS,)
+    column,  # (COLUMNS,)
+    bottom,
+    right,
+    radius,
+    inverse,
+    WEIGHTED: tl.constexpr,
+    SKIPS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """A tile after one block of points."""
+    ROWS: tl.constexpr = row.shape[0]
+    CHANNELS: tl.constexpr = channel.shape[0]
+    POINTS: tl.constexpr = number.shape[0]
+    top, left = tl.min(row), tl.min(column)
+    x, y, centre_x, centre_y, reaches = _load_points(points, inside, number, radius, top, bottom, left, right)
+    if not SKIPS or tl.max(reaches.to(tl.int32)) > 0:
+        rows, _ = _gaussian(x[None, :], centre_x[None, :], row[:, None], radius, inverse)  # (ROWS, POINTS)
+        rows = tl.where(reaches[None, :], rows, 0.0)
+        columns, _ = _gaussian(y[:, None], centre_y[:, None], column[None, :], radius, inverse)  # (POINTS, COLUMNS)
+        columns = tl.where(reaches[:, None], columns, 0.0)
+        if WEIGHTED:
+            there = (channel[:, None] < channels) & reaches[None, :]
+            weights = tl.load(weight + number[None, :] * channels + channel[:, None], mask=there, other=0.0)
+            rows = tl.reshape(weights[:, None, :] * rows[None, :, :], (CHANNELS * ROWS, POINTS))
+        tile = tl.dot(rows, columns, tile, input_precision=PRECISION, out_dtype=tile.dtype)
+    return tile
+
+
+@triton.jit
+def rbf_rasterize_fwd_kernel(
+    points,  # (B, T, 2)
+    weight,  # (B, T, C); not read unless WEIGHTED
+    bandwidth,  # (B,)
+    order,  # (B * T,) points of all images by cell; not read unless BINNED
+    starts,  # (B * cell_rows * cell_columns + 1,) where a cell begins in order; not read unless BINNED
+    image,  # (shares, B, C, H, W)
+    reach: tl.float64,
+    images,
+    length,
+    channels,
+    height,
+    width,
+    shares,
+    WEIGHTED: tl.constexpr,
+    BINNED: tl.constexpr,
+    SKIPS: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    POINTS: tl.constexpr,
+    CELL: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """A program owns a tile of one image, for CHANNELS channels and one share of the points."""
+    program = tl.program_id(0).to(tl.int64)
+    tile_columns, tile_rows = tl.cdiv(width, COLUMNS), tl.cdiv(height, ROWS)
+    channel_groups = tl.cdiv(channels, CHANNELS)
+    left = (program % tile_columns) * COLUMNS
+    top = (program // tile_columns % tile_rows) * ROWS
+    rest = program // (tile_columns * tile_rows)
+    channel = (rest % channel_groups) * CHANNELS + tl.arange(0, CHANNELS)  # (CHANNELS,)
+    b = rest // channel_groups % images
+    share = rest // (channel_groups * images)
+    bottom, right = tl.minimum(top + ROWS, height) - 1, tl.minimum(left + COLUMNS, width) - 1
+
+    tau = tl.load(bandwidth + b)
+    inverse, radius = 1.0 / tau, _radius(tau, reach)
+    dtype: tl.constexpr = tau.dtype
+    row = (top + tl.arange(0, ROWS)).to(dtype)  # (ROWS,)
+    column = (left + tl.arange(0, COLUMNS)).to(dtype)  # (COLUMNS,)
+    points += b * length * 2
+    weight += b * length * channels
+    tile = tl.zeros((CHANNELS * ROWS, COLUMNS), dtype)
+    if BINNED:
+        cell_rows, cell_columns = tl.cdiv(height, CELL), tl.cdiv(width, CELL)
+        # A window wider than the image is cut to it before it becomes a whole number.
+        far = tl.minimum(radius, tl.cast(tl.maximum(height, width), dtype)).to(tl.int64)
+        first_column, last_column = tl.maximum(left - far, 0) // CELL, tl.minimum(right + far, width - 1) // CELL
+        first_row, last_row = tl.maximum(top - far, 0) // CELL, tl.minimum(bottom + far, height - 1) // CELL
+        for cell_row in range(first_row, last_row + 1):
+            cells = starts + (b * cell_rows + cell_row) * cell_columns
+            begin, end = tl.load(cells + first_column), tl.load(cells + last_column + 1)
+            for place in range(begin, end, POINTS):
+                entry = place + tl.arange(0, POINTS)
+                number = tl.load(order + entry, mask=entry < end, other=0) - b * length
+                tile = _add_points(
+                    tile, points, weight, entry < end, number, channel, channels, row, column, bottom.to(dtype),
+                    right.to(dtype), radius, inverse, WEIGHTED, SKIPS, PRECISION,
+                )  # fmt: skip
+    else:
+        blocks = tl.cdiv(tl.cdiv(length, POINTS), shares)
+        end = tl.minimum((share + 1) * blocks * POINTS, length)
+        for place in range(share * blocks * POINTS, end, POINTS):
+            number = place + tl.arange(0, POINTS)
+            tile = _add_points(
+                tile, points, weight, number < end, number, channel, channels, row, column, bottom.to(dtype),
+                right.to(dtype), radius, inverse, WEIGHTED, SKIPS, PRECISION,
+            )  # fmt: skip
+
+    line = tl.arange(0, CHANNELS * ROWS)
+    c, i = (rest % channel_groups) * CHANNELS + line // ROWS, top + line % ROWS  # (CHANNELS * ROWS,)
+    j = left + tl.arange(0, COLUMNS)
+    pixel = (((share * images + b) * channels + c) * height + i)[:, None] * width + j[None, :]
+    tl.store(image + pixel, tile, mask=((c < channels) & (i < height))[:, None] & (j < width)[None, :])
+
+
+@triton.jit
+def rbf_rasterize_cells_kernel(
+    points,  # (B, T, 2)
+    bandwidth,  # (B,)
+    cell,  # (B * T,) the cell of each point's centre, of all images' cells; the last where it reaches no pixel
+    reach: tl.float64,
+    count,  # B * T
+    length,
+    height,
+    width,
+    cells,  # of all images
+    POINTS: tl.constexpr,
+    CELL: tl.constexpr,
+):
+    """A program owns a block of points, whichever images they are of. A centre off the image is in the nearest cell."""
+    point = tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS)
+    inside = point < count
+    b = point // length
+    tau = tl.load(bandwidth + b, mask=inside, other=1.0)
+    radius, bottom, right = _radius(tau, reach), tl.cast(height - 1, tau.dtype), tl.cast(width - 1, tau.dtype)
+    _, _, row, column, reaches = _load_points(points, inside, point, radius, 0.0, bottom, 0.0, right)
+    i = tl.minimum(tl.maximum(tl.where(reaches, row, 0.0), 0.0), bottom).to(tl.int64)
+    j = tl.minimum(tl.maximum(tl.where(reaches, column, 0.0), 0.0), right).to(tl.int64)
+    number = (b * tl.cdiv(height, CELL) + i // CELL) * tl.cdiv(width, CELL) + j // CELL
+    tl.store(cell + point, tl.where(reaches, number, cells), mask=inside)
+
+
+@triton.jit
+def rbf_rasterize_bwd_kernel(
+    grad,  # (B, C, H, W)
+    points,  # (B, T, 2)
+    weight,  # (B, T, C); not read unless WEIGHTED
+    bandwidth,  # (B,)
+    grad_points,  # (B, T, 2)
+    grad_weight,  # (B, T, C); not written unless WEIGHTED
+    partial,  # (B, blocks) float64; not written unless NEEDS_BANDWIDTH
+    reach: tl.float64,
+    length,
+    channels,
+    height,
+    width,
+    WEIGHTED: tl.constexpr,
+    NEEDS_BANDWIDTH: tl.constexpr,
+    POINTS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """A program owns POINTS points of one image: their gradients, and their part of the bandwidth's.
+
+    With d = x - i: dx = -2 / tau sum w d X Y g, dy alike, dw = sum X Y g, dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g.
+    """
+    program = tl.program_id(0).to(tl.int64)
+    blocks = tl.cdiv(length, POINTS)
+    b, block = program // blocks, program % blocks
+    number = block * POINTS + tl.arange(0, POINTS)  # (POINTS,)
+    inside = number < length
+    tau = tl.load(bandwidth + b)
+    inverse, radius = 1.0 / tau, _radius(tau, reach)
+    dtype: tl.constexpr = tau.dtype
+    bottom, right = tl.cast(height - 1, dtype), tl.cast(width - 1, dtype)
+    x, y, centre_x, centre_y, reaches = _load_points(
+        points + b * length * 2, inside, number, radius, 0.0, bottom, 0.0, right
+    )
+    x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
+    centre_x, centre_y = tl.where(reaches, centre_x, 0.0), tl.where(reaches, centre_y, 0.0)
+    # The window's part in the image: never wider than the image, and always inside it.
+    rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)
+    columns = tl.minimum(2 * radius + 1, tl.cast(width, dtype)).to(tl.int32)
+    first_row = tl.minimum(tl.maximum(centre_x - radius, 0.0), tl.cast(height - rows, dtype))  # (POINTS,)
+    first_column = tl.minimum(tl.maximum(centre_y - radius, 0.0), tl.cast(width - columns, dtype))  # (POINTS,)
+
+    dx, dy = tl.zeros((POINTS,), dtype), tl.zeros((POINTS,), dtype)
+    squares = tl.zeros((POINTS,), dtype)
+    for c in range(channels):
+        plane = grad + (b * channels + c) * height * width
+        dw, by_row, by_column = tl.zeros((POINTS,), dtype), tl.zeros((POINTS,), dtype), tl.zeros((POINTS,), dtype)
+        both = tl.zeros((POINTS,), dtype)
+        for start in range(0, columns, COLUMNS):
+            place = start + tl.arange(0, COLUMNS)  # (COLUMNS,)
+            column = first_column[:, None] + place[None, :].to(dtype)  # (POINTS, COLUMNS)
+            value, distance = _gaussian(y[:, None], centre_y[:, None], column, radius, inverse)  # (POINTS, COLUMNS)
+            there = reaches[:, None] & (place < columns)[None, :] & (tl.abs(column - centre_y[:, None]) <= radius)
+            value = tl.where(there, value, 0.0)
+            pixel = first_row.to(tl.int64)[:, None] * width + column.to(tl.int64)
+            plain, first = tl.zeros((POINTS, COLUMNS), dtype), tl.zeros((POINTS, COLUMNS), dtype)
+            second = tl.zeros((POINTS, COLUMNS), dtype)
+            for k in range(rows):
+                on_row, away = _gaussian(x, centre_x, first_row + k, radius, inverse)  # (POINTS,)
+                covered = there & (tl.abs(first_row + k - centre_x) <= radius)[:, None]
+                g = tl.load(plane + pixel + k * width, mask=covered, other=0.0)  # (POINTS, COLUMNS)
+                plain += on_row[:, None] * g
+                on_row *= away
+                first += on_row[:, None] * g
+                if NEEDS_BANDWIDTH:
+                    on_row *= away
+                    second += on_row[:, None] * g
+            # The value comes first: it is zero where a square of the distance overflows.
+            moment = value * distance
+            dw += tl.sum(value * plain, 1)
+            by_row += tl.sum(value * first, 1)
+            by_column += tl.sum(moment * plain, 1)
+            if NEEDS_BANDWIDTH:
+                both += tl.sum(value * second + moment * distance * plain, 1)
+        if WEIGHTED:
+            place_of_weight = (b * length + number) * channels + c
+            w = tl.load(weight + place_of_weight, mask=reaches, other=0.0)
+            tl.store(grad_weight + place_of_weight, dw, mask=inside)
+            by_row, by_column, both = w * by_row, w * by_column, w * both
+        dx += by_row
+        dy += by_column
+        squares += both
+    place_of_point = grad_points + (b * length + number) * 2
+    tl.store(place_of_point, -2.0 * inverse * dx, mask=inside)
+    tl.store(place_of_point + 1, -2.0 * inverse * dy, mask=inside)
+    if NEEDS_BANDWIDTH:
+        tl.store(partial + program, tl.sum(squares.to(tl.float64), 0))
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Block sizes of the forward, for one type and architecture."""
+
+    rows: int
+    columns: int
+    points: int  # of a block
+    warps: int
+    precision: str  # of the product: "ieee", or "tf32x3" on the tensor cores
+
+
+# Few programs keep a GPU waiting: images are cut into small tiles while that gives fewer programs than this.
+WANTED_PROGRAMS = 512
+# tf32x3 takes three products of the tensor cores for each one: worth it where those are eight times as fast as the
+# float32 units (8.0, 9.0 and 10.0), not where they are as fast (GeForce).
+TENSOR_CORES = ((8, 0), (9, 0), (10, 0), (10, 3))
+BACKWARD = {torch.float32: (32, 16, 4), torch.float64: (16, 16, 4)}  # points, columns, warps
+
+
+def choose_tile(dtype: torch.dtype, capability: tuple[int, int], images: int, height: int, width: int) -> Tile:
+    """From a table, not by trial at run time, which would break determinism and CUDA graphs."""
+    if dtype == torch.float64:
+        return Tile(16, 16, 16, 4, "ieee")
+    precision = "tf32x3" if capability in TENSOR_CORES else "ieee"
+    if images * triton.cdiv(height, 32) * triton.cdiv(width, 32) < WANTED_PROGRAMS:
+        return Tile(16, 16, 32, 2, precision)
+    return Tile(32, 32, 32, 4, precision)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a forward is run."""
+
+    tile: Tile
+    channels: int  # of a program
+    tiles: int  # of an image
+    shares: int  # of the points; each makes an image of its own, and their sum is the image
+    binned: bool
+
+
+def plan_forward(
+    dtype: torch.dtype, capability: tuple[int, int], images: int, length: int, channels: int, height: int, width: int
+) -> Plan:
+    """The route, by what each is estimated to take.
+
+    Walk: a tile looks at each block of its image's points, and multiplies unless none reaches it. In no particular
+    order, 32 points whose windows touch 1.6 tiles each reach about 50 tiles at most: 50 products a block, or as many
+    as there are tiles. Bins: each point is in reach of some 2.3 tiles, whose runs of cells leave blocks partly empty:
+    about 4 products a block, and the sort. A product takes some 3 ns of a GPU that many programs share, the sort about
+    100 us: it pays when it saves 2^15 products. These are guesses until somebody measures them.
+    """
+    tile = choose_tile(dtype, capability, images, height, width)
+    group = min(triton.next_power_of_2(channels), 4 if tile.rows == 16 else 2)
+    tiles = triton.cdiv(height, tile.rows) * triton.cdiv(width, tile.columns)
+    blocks = triton.cdiv(length, tile.points)
+    binned = images * blocks * (min(tiles, 50) - 4) > 2**15 and images * length < 2**31
+    programs = images * triton.cdiv(channels, group) * tiles
+    # A share keeps 8 blocks at least, or the sum over the shares would take longer than they do.
+    shares = 1 if binned else max(1, min(WANTED_PROGRAMS // programs, blocks // 8)) if programs else 1
+    return Plan(tile, group, tiles, shares, binned)
+
+
+def _capability(tensor: Tensor) -> tuple[int, int]:
+    """The GPU's; that of a first card with tensor cores for the interpreter."""
+    return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (8, 0)
+
+
+def _reach(cutoff: float) -> float:
+    """-ln(cutoff)."""
+    return -math.log(cutoff) if cutoff > 0 else math.inf
+
+
+def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
+    """The points of all images, (B, T, 2), by cell: their numbers, (B * T,), and where each cell begins among them.
+
+    20 bytes a point and 4 a cell, besides what the sort itself takes; nothing depends on where the points lie.
+    """
+    images, length, _ = points.shape
+    cells = images * triton.cdiv(height, CELL) * triton.cdiv(width, CELL)
+    kind = torch.int32 if cells < 2**31 - 1 else torch.int64
+    cell = points.new_empty(images * length, dtype=kind)
+    block = 1024
+    launch(
+        rbf_rasterize_cells_kernel, triton.cdiv(images * length, block), 4, points, bandwidth, cell, _reach(cutoff),
+        images * length, length, height, width, cells, POINTS=block, CELL=CELL,
+    )  # fmt: skip
+    # Stable: the points of a cell stay in their order, so the sums do too.
+    cell, order = cell.sort(stable=True)
+    starts = torch.searchsorted(cell, torch.arange(cells + 1, dtype=kind, device=points.device), out_int32=True)
+    return order, starts
+
+
+def rbf_rasterize_fwd(
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    height: int,
+    width: int,
+    cutoff: float,
+    plan: Plan | None = None,
+) -> Tensor:
+    """The raw op on a GPU; `plan` is for tests and benchmarks."""
+    points, bandwidth = points.contiguous(), bandwidth.contiguous()  # (B, T, 2), (B,)
+    weight = None if weight is None else weight.contiguous()  # (B, T, C)
+    images, length, _ = points.shape
+    channels = 1 if weight is None else weight.shape[2]
+    plan = plan or plan_forward(points.dtype, _capability(points), images, length, channels, height, width)
+    image = points.new_empty(plan.shares, images, channels, height, width)
+    if images == 0:
+        return image[0]
+    order, starts = sort_by_cell(points, bandwidth, height, width, cutoff) if plan.binned else (points, points)
+    tile = plan.tile
+    launch(
+        rbf_rasterize_fwd_kernel, plan.shares * images * triton.cdiv(channels, plan.channels) * plan.tiles, tile.warps,
+        points, points if weight is None else weight, bandwidth, order, starts, image, _reach(cutoff),
+        images, length, channels, height, width, plan.shares,
+        WEIGHTED=weight is not None, BINNED=plan.binned, SKIPS=plan.tiles > 1, CHANNELS=plan.channels,
+        ROWS=tile.rows, COLUMNS=tile.columns, POINTS=tile.points, CELL=CELL, PRECISION=tile.precision,
+    )  # fmt: skip
+    return image[0] if plan.shares == 1 else image.sum(0)
+
+
+def rbf_rasterize_bwd(
+    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed)."""
+    grad, points, bandwidth = grad.contiguous(), points.contiguous(), bandwidth.contiguous()
+    weight = None if weight is None else weight.contiguous()  # (B, T, C)
+    images, length, _ = points.shape
+    _, channels, height, width = grad.shape
+    block, columns, warps = BACKWARD[points.dtype]
+    blocks = triton.cdiv(length, block)
+    grad_points = torch.empty_like(points)
+    grad_weight = points.new_empty(0) if weight is None else torch.empty_like(weight)
+    partial = bandwidth.new_empty(images, blocks if needs_bandwidth else 0, dtype=torch.float64)
+    if images > 0:
+        launch(
+            rbf_rasterize_bwd_kernel, images * blocks, warps,
+            grad, points, points if weight is None else weight, bandwidth, grad_points, grad_weight, partial,
+            _reach(cutoff), length, channels, height, width,
+            WEIGHTED=weight is not None, NEEDS_BANDWIDTH=needs_bandwidth, POINTS=block, COLUMNS=columns,
+        )  # fmt: skip
+    if not needs_bandwidth:
+        return grad_points, grad_weight, bandwidth.new_empty(0)
+    return grad_points, grad_weight, (partial.sum(1) / bandwidth.double() ** 2).to(bandwidth.dtype)
