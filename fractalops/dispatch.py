@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,9 @@ OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
-NATIVE_OPS = {"cpu": OPS, "cuda": ("affine_chain",)}
+# In the libraries, but for those in Triton, which a GPU's first call imports.
+LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain",)}
+TRITON_OPS = ("rbf_rasterize",)
 
 _LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
 _REBUILD = (
@@ -57,6 +61,16 @@ _debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
 _warned: set[tuple[str, str]] = set()
 
 
+@cache
+def _import_kernels(op: str) -> ImportError | None:
+    """Import the kernels of an op in Triton, once; the failure is kept."""
+    try:
+        import_module(f"fractalops.kernels.{op}")
+    except ImportError as error:
+        return error
+    return None
+
+
 def debugging() -> bool:
     """Whether values on a GPU are checked too, for which a call waits for the device: FRACTALOPS_DEBUG=1."""
     if _debug not in ("0", "1"):
@@ -64,21 +78,34 @@ def debugging() -> bool:
     return _debug == "1"
 
 
+def _cause(op: str, device: str) -> OSError | ImportError | None:
+    """What keeps the native kernels of `op` from running on `device`; None where they run or don't exist."""
+    if op in LIBRARY_OPS.get(device, ()):
+        return _errors.get(device)
+    if device == "cuda" and op in TRITON_OPS:
+        return OSError(_WITHOUT_CUDA) if torch.version.cuda is None else _import_kernels(op)
+    return None
+
+
 def _missing(op: str, device: str) -> tuple[str, str]:
     """Why `op` has no native kernel on `device` and what mends it; two empty strings where it has one."""
-    if op not in NATIVE_OPS.get(device, ()):
+    triton = device == "cuda" and op in TRITON_OPS
+    if op not in LIBRARY_OPS.get(device, ()) and not triton:
         kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
         return f"this version has no native {op} for {kind}", "move the tensors to the CPU for native speed"
-    if device not in _errors:
+    cause = _cause(op, device)
+    if cause is None:
         return "", ""
     built = _LIBRARIES[device].exists()
     if device == "cuda" and torch.version.cuda is None:
         return _WITHOUT_CUDA, "for NVIDIA GPUs: install a CUDA build of torch" + ("" if built else ", then fractalops")
+    if triton:
+        return f"Triton's kernels can't be imported ({cause})", "pip install triton"
     command = _REBUILD if device == "cpu" else f"FRACTALOPS_BUILD=all {_REBUILD}"
     if not built:
         compiler = {"cpu": "a C++ compiler", "cuda": "nvcc"}[device]
         return f"the native {device.upper()} library was not built", f"with {compiler}: {command}"
-    return f"the native {device.upper()} library can't be loaded ({_errors[device]})", command
+    return f"the native {device.upper()} library can't be loaded ({cause})", command
 
 
 def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
@@ -92,8 +119,7 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
         return BackendStatus(op, device, "reference", *asked)
     reason, remedy = _missing(op, device)
     if reason and wanted == "native":
-        cause = _errors.get(device) if op in NATIVE_OPS.get(device, ()) else None
-        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from cause
+        raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cause(op, device)
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
@@ -104,7 +130,7 @@ def choose(op: str, device: torch.device, backend: str | None) -> str:
     op and kind of device when the reference has to stand in.
     """
     kind = device.type
-    if backend is None and _forced is None and kind not in _errors and op in NATIVE_OPS.get(kind, ()):
+    if backend is None and _forced is None and kind not in _errors and op in LIBRARY_OPS.get(kind, ()):
         return "native"  # the common case, without building a status
     return _choose_and_warn(op, kind, backend)
 
@@ -153,6 +179,13 @@ def _library_status(device: str) -> str:
     return f"built, but it can't be loaded ({_errors[device]})"
 
 
+def _triton_status() -> str:
+    try:
+        return version("triton")
+    except PackageNotFoundError:
+        return "not installed"
+
+
 def report() -> str:
     """The text of `fractalops info`: versions, what is built, which backend each op takes, and what mends the rest."""
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -161,6 +194,7 @@ def report() -> str:
         f"processor: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"NVIDIA GPUs that torch can use: {gpus}",
         *(f"native {device.upper()} library: {_library_status(device)}" for device in DEVICES),
+        f"Triton: {_triton_status()}",
         f"FRACTALOPS_BACKEND: {_forced or 'not set'}",
         f"FRACTALOPS_DEBUG: {_debug if _debug != '0' else 'not set'}",
         "",

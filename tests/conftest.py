@@ -9,6 +9,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+# Without a GPU the Triton kernels run in their interpreter, which must be known before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # The environment may say `reference` where the native library isn't built; otherwise its absence fails tests.
 BACKENDS = os.environ.get("FRACTALOPS_TEST_BACKENDS", "reference,native").split(",")
 

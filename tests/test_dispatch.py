@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,22 @@ def cuda_library(library: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(dispatch._errors, "cuda")
 
 
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The state of a CUDA build of torch without Triton."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    # None makes an import of the module fail as if it were not there.
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "fractalops.kernels.rbf_rasterize", raising=False)
+    dispatch._import_kernels.cache_clear()
+    yield
+    dispatch._import_kernels.cache_clear()
+
+
 # What is reported
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("library", "no_triton")
 def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
     rows = fractalops.backends()
     assert [(row.op, row.device) for row in rows] == [
@@ -87,20 +100,37 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 
 
 @pytest.mark.usefixtures("cuda_library")
-def test_with_the_cuda_library_the_chain_is_native_on_both_kinds_of_device() -> None:
+def test_with_the_cuda_library_two_ops_are_native_on_both_kinds_of_device() -> None:
     native = [(row.op, row.device) for row in fractalops.backends() if row.backend == "native"]
-    assert native == sorted([*((op, "cpu") for op in dispatch.OPS), ("affine_chain", "cuda")], key=native.index)
+    on_gpu = [("affine_chain", "cuda"), ("rbf_rasterize", "cuda")]
+    assert native == sorted([*((op, "cpu") for op in dispatch.OPS), *on_gpu], key=native.index)
     assert "native CUDA library: built and loaded\n" in dispatch.report()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dispatch.choose("affine_chain", CUDA, None) == "native"
-        assert dispatch.choose("affine_chain", CUDA, "native") == "native"
-        assert dispatch.choose("affine_chain", CUDA, "reference") == "reference"
-    with pytest.warns(UserWarning, match=r"on cuda: this version has no native rbf_rasterize for NVIDIA GPUs; "):
-        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
-    with pytest.raises(BackendError, match=r"can't run: this version has no native rbf_rasterize for") as caught:
-        dispatch.choose("rbf_rasterize", CUDA, "native")
+        for op, _ in on_gpu:
+            assert dispatch.choose(op, CUDA, None) == "native"
+            assert dispatch.choose(op, CUDA, "native") == "native"
+            assert dispatch.choose(op, CUDA, "reference") == "reference"
+    with pytest.raises(BackendError, match=r"can't run: this version has no native svd_matrix for") as caught:
+        dispatch.choose("svd_matrix", CUDA, "native")
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("cuda_library", "no_triton")
+def test_missing_triton_is_named_with_what_mends_it() -> None:
+    (row,) = (row for row in fractalops.backends() if (row.op, row.device) == ("rbf_rasterize", "cuda"))
+    assert row.reason.startswith("Triton's kernels can't be imported (import of triton halted")
+    assert row.remedy == "pip install triton"
+    warning = f"rbf_rasterize: using the slow reference on cuda: {row.reason}; {row.remedy}"
+    with pytest.warns(UserWarning, match=f"^{re.escape(warning)}$"):
+        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
+        assert dispatch.choose("affine_chain", CUDA, None) == "native"
+    with pytest.raises(BackendError, match="can't be imported .*; pip install triton$") as refused:
+        dispatch.choose("rbf_rasterize", CUDA, "native")
+    assert isinstance(refused.value.__cause__, ImportError)
 
 
 @pytest.mark.usefixtures("library")
@@ -165,7 +195,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
     assert refused.value.__cause__ is dispatch._errors["cuda"]
 
 
-@pytest.mark.usefixtures("no_library")
+@pytest.mark.usefixtures("no_library", "no_triton")
 def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
     for row in fractalops.backends():
         assert row.backend == "reference"
@@ -206,7 +236,7 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
 # What is chosen
 
 
-@pytest.mark.usefixtures("library")
+@pytest.mark.usefixtures("library", "no_triton")
 @pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize"])
 def test_the_choice(op: str) -> None:
     with warnings.catch_warnings():
@@ -216,7 +246,7 @@ def test_the_choice(op: str) -> None:
         assert dispatch.choose(op, CPU, "reference") == "reference"
         assert dispatch.choose(op, CUDA, "reference") == "reference"
         assert dispatch.choose(op, META, None) == "reference"
-    with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: th"):
+    with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: (the native|Triton's)"):
         dispatch.choose(op, CUDA, "native")
     with pytest.raises(BackendError, match=rf"this version has no native {op} for mps devices"):
         dispatch.choose(op, torch.device("mps"), "native")
@@ -368,7 +398,7 @@ def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("op", dispatch.OPS)
-@pytest.mark.usefixtures("no_cuda_library")
+@pytest.mark.usefixtures("no_cuda_library", "no_triton")
 def test_native_is_refused_where_there_is_none(op: str) -> None:
     for device in ("cuda", "meta"):
         with pytest.raises(fractalops.BackendError, match=f"^{op}: backend 'native' can't run: "):

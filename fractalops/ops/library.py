@@ -1,6 +1,13 @@
-"""The ops' schemas. The native libraries hold their implementations; without them the package imports and traces."""
+"""The ops' schemas. Their implementations are in the native libraries and, for some on GPUs, in kernels/.
+
+Without either the package imports and traces.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import torch
 
@@ -23,3 +30,16 @@ SCHEMAS = (
 LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
 for schema in SCHEMAS:
     LIBRARY.define(schema)
+
+
+def _imported_when_called(module: str, name: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments)
+
+    return call
+
+
+def implement_in_triton(op: str, *names: str) -> None:
+    """On NVIDIA GPUs the raw ops are the functions of their names in kernels/<op>.py, imported by the first call."""
+    for name in names:
+        LIBRARY.impl(name, _imported_when_called(f"fractalops.kernels.{op}", name), "CUDA")

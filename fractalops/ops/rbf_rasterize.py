@@ -13,11 +13,13 @@ from fractalops.dispatch import choose
 from fractalops.ops.checks import can_read, check_floating, check_tensor, shape_error
 from fractalops.ops.folding import fold, unfold
 from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY
+from fractalops.ops.library import LIBRARY, implement_in_triton
 from fractalops.reference import rbf_rasterize as reference
 
 # Pixel numbers must be whole in float32, with room for the rounding of coordinates.
 LARGEST_SIZE = 2**22 - 1
+
+implement_in_triton("rbf_rasterize", "rbf_rasterize_fwd", "rbf_rasterize_bwd")
 
 
 @torch.library.register_fake("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
