@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# What a thread may hold. Left alone, the compiler stops at the next round occupancy, and spills what is over.
+REGISTERS = 240
+
 
 def launch(kernel: Any, programs: int, warps: int, *arguments: Any, **constants: Any) -> None:
     """Run `programs` programs of a kernel on the device, and its current stream, of the first argument.
@@ -17,4 +20,4 @@ def launch(kernel: Any, programs: int, warps: int, *arguments: Any, **constants:
     first: Tensor = arguments[0]
     # Triton launches on the current device, whatever its arguments'.
     with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
-        kernel[(programs,)](*arguments, **constants, num_warps=warps)
+        kernel[(programs,)](*arguments, **constants, num_warps=warps, maxnreg=REGISTERS)

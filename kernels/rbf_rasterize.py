@@ -9,7 +9,7 @@ tables of exponentials and adds their product, X^T Y, to the tile: two exponenti
 not one for each pixel. Backward: a program owns a block of points of one image and gathers their windows of the
 gradient image. Nothing is added by two programs, so the same inputs give the same bits.
 
-Which points a tile takes is the route, which `plan_forward` chooses from the shapes alone:
+Which points a tile takes is the route, which rbf_rasterize_plan.py chooses from the shapes alone:
 
     walk: all points of the image (or a share of them, where there are few tiles: the shares' images are then added);
           a block that can't reach the tile is skipped.
@@ -22,15 +22,13 @@ The interpreter on a CPU (TRITON_INTERPRET=1) runs the same source.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from fractalops.kernels.launch import launch
+from fractalops.kernels.rbf_rasterize_plan import BACKWARD, CELL, Plan, plan_forward
 from torch import Tensor
-
-CELL = 8  # pixels, of a cell's side
 
 
 @triton.jit
@@ -135,10 +133,11 @@ def rbf_rasterize_fwd_kernel(
     program = tl.program_id(0).to(tl.int64)
     tile_columns, tile_rows = tl.cdiv(width, COLUMNS), tl.cdiv(height, ROWS)
     channel_groups = tl.cdiv(channels, CHANNELS)
-    left = (program % tile_columns) * COLUMNS
-    top = (program // tile_columns % tile_rows) * ROWS
+    left = (program % tile_columns).to(tl.int32) * COLUMNS
+    top = (program // tile_columns % tile_rows).to(tl.int32) * ROWS
     rest = program // (tile_columns * tile_rows)
-    channel = (rest % channel_groups) * CHANNELS + tl.arange(0, CHANNELS)  # (CHANNELS,)
+    first_channel = (rest % channel_groups).to(tl.int32) * CHANNELS
+    channel = first_channel + tl.arange(0, CHANNELS)  # (CHANNELS,)
     b = rest // channel_groups % images
     share = rest // (channel_groups * images)
     bottom, right = tl.minimum(top + ROWS, height) - 1, tl.minimum(left + COLUMNS, width) - 1
@@ -154,7 +153,7 @@ def rbf_rasterize_fwd_kernel(
     if BINNED:
         cell_rows, cell_columns = tl.cdiv(height, CELL), tl.cdiv(width, CELL)
         # A window wider than the image is cut to it before it becomes a whole number.
-        far = tl.minimum(radius, tl.cast(tl.maximum(height, width), dtype)).to(tl.int64)
+        far = tl.minimum(radius, tl.cast(tl.maximum(height, width), dtype)).to(tl.int32)
         first_column, last_column = tl.maximum(left - far, 0) // CELL, tl.minimum(right + far, width - 1) // CELL
         first_row, last_row = tl.maximum(top - far, 0) // CELL, tl.minimum(bottom + far, height - 1) // CELL
         for cell_row in range(first_row, last_row + 1):
@@ -178,7 +177,7 @@ def rbf_rasterize_fwd_kernel(
             )  # fmt: skip
 
     line = tl.arange(0, CHANNELS * ROWS)
-    c, i = (rest % channel_groups) * CHANNELS + line // ROWS, top + line % ROWS  # (CHANNELS * ROWS,)
+    c, i = first_channel + line // ROWS, top + line % ROWS  # (CHANNELS * ROWS,)
     j = left + tl.arange(0, COLUMNS)
     pixel = (((share * images + b) * channels + c) * height + i)[:, None] * width + j[None, :]
     tl.store(image + pixel, tile, mask=((c < channels) & (i < height))[:, None] & (j < width)[None, :])
@@ -301,68 +300,6 @@ def rbf_rasterize_bwd_kernel(
         tl.store(partial + program, tl.sum(squares.to(tl.float64), 0))
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Block sizes of the forward, for one type and architecture."""
-
-    rows: int
-    columns: int
-    points: int  # of a block
-    warps: int
-    precision: str  # of the product: "ieee", or "tf32x3" on the tensor cores
-
-
-# Few programs keep a GPU waiting: images are cut into small tiles while that gives fewer programs than this.
-WANTED_PROGRAMS = 512
-# tf32x3 takes three products of the tensor cores for each one: worth it where those are eight times as fast as the
-# float32 units (8.0, 9.0 and 10.0), not where they are as fast (GeForce).
-TENSOR_CORES = ((8, 0), (9, 0), (10, 0), (10, 3))
-BACKWARD = {torch.float32: (32, 16, 4), torch.float64: (16, 16, 4)}  # points, columns, warps
-
-
-def choose_tile(dtype: torch.dtype, capability: tuple[int, int], images: int, height: int, width: int) -> Tile:
-    """From a table, not by trial at run time, which would break determinism and CUDA graphs."""
-    if dtype == torch.float64:
-        return Tile(16, 16, 16, 4, "ieee")
-    precision = "tf32x3" if capability in TENSOR_CORES else "ieee"
-    if images * triton.cdiv(height, 32) * triton.cdiv(width, 32) < WANTED_PROGRAMS:
-        return Tile(16, 16, 32, 2, precision)
-    return Tile(32, 32, 32, 4, precision)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a forward is run."""
-
-    tile: Tile
-    channels: int  # of a program
-    tiles: int  # of an image
-    shares: int  # of the points; each makes an image of its own, and their sum is the image
-    binned: bool
-
-
-def plan_forward(
-    dtype: torch.dtype, capability: tuple[int, int], images: int, length: int, channels: int, height: int, width: int
-) -> Plan:
-    """The route, by what each is estimated to take.
-
-    Walk: a tile looks at each block of its image's points, and multiplies unless none reaches it. In no particular
-    order, 32 points whose windows touch 1.6 tiles each reach about 50 tiles at most: 50 products a block, or as many
-    as there are tiles. Bins: each point is in reach of some 2.3 tiles, whose runs of cells leave blocks partly empty:
-    about 4 products a block, and the sort. A product takes some 3 ns of a GPU that many programs share, the sort about
-    100 us: it pays when it saves 2^15 products. These are guesses until somebody measures them.
-    """
-    tile = choose_tile(dtype, capability, images, height, width)
-    group = min(triton.next_power_of_2(channels), 4 if tile.rows == 16 else 2)
-    tiles = triton.cdiv(height, tile.rows) * triton.cdiv(width, tile.columns)
-    blocks = triton.cdiv(length, tile.points)
-    binned = images * blocks * (min(tiles, 50) - 4) > 2**15 and images * length < 2**31
-    programs = images * triton.cdiv(channels, group) * tiles
-    # A share keeps 8 blocks at least, or the sum over the shares would take longer than they do.
-    shares = 1 if binned else max(1, min(WANTED_PROGRAMS // programs, blocks // 8)) if programs else 1
-    return Plan(tile, group, tiles, shares, binned)
-
-
 def _capability(tensor: Tensor) -> tuple[int, int]:
     """The GPU's; that of a first card with tensor cores for the interpreter."""
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (8, 0)
@@ -376,7 +313,7 @@ def _reach(cutoff: float) -> float:
 def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
     """The points of all images, (B, T, 2), by cell: their numbers, (B * T,), and where each cell begins among them.
 
-    20 bytes a point and 4 a cell, besides what the sort itself takes; nothing depends on where the points lie.
+    No size depends on where the points lie.
     """
     images, length, _ = points.shape
     cells = images * triton.cdiv(height, CELL) * triton.cdiv(width, CELL)

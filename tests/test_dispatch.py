@@ -128,7 +128,7 @@ def test_missing_triton_is_named_with_what_mends_it() -> None:
         warnings.simplefilter("error")
         assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
         assert dispatch.choose("affine_chain", CUDA, None) == "native"
-    with pytest.raises(BackendError, match="can't be imported .*; pip install triton$") as refused:
+    with pytest.raises(BackendError, match=r"can't be imported .*; pip install triton$") as refused:
         dispatch.choose("rbf_rasterize", CUDA, "native")
     assert isinstance(refused.value.__cause__, ImportError)
 

@@ -1,0 +1,78 @@
+"""What comes out when the Triton kernels are compiled for each architecture: no spills, the expected instructions.
+
+Needs no GPU; the compiler is in Triton's package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Shared memory of a block, in bytes: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
+# What a multiprocessor has for several blocks at a time: a fifth of the least of the above.
+BUDGET = 20 * 1024
+WITH_TF32 = (80, 90)
+
+
+def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any]]:
+    """What tests/triton_compilation.py prints, compiled afresh."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.triton_compilation", str(architecture), *cases],
+        env=environment | {"TRITON_CACHE_DIR": str(folder)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
+def check(architecture: int, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        assert (row["STACK"], row["LOCAL"], row["atomics"]) == (0, 0, 0), row
+        assert row["shared"] <= min(BUDGET, SHARED[architecture]), row
+        assert row["REG"] <= 240, row
+        if row["kernel"] == "rbf_rasterize_cells_kernel":
+            continue
+        # The exponential unit has no double precision.
+        assert (row["exponentials"] > 0) == (row["type"] == "float32"), row
+        if row["kernel"] == "rbf_rasterize_fwd_kernel" and row["type"] == "float32":
+            assert row["precision"] == ("tf32x3" if architecture in WITH_TF32 else "ieee"), row
+            assert (row["tensor cores"] > 0) == (architecture in WITH_TF32), row
+
+
+def test_kernels_compile_without_spills(tmp_path: Path) -> None:
+    rows = compiled(90, tmp_path, "published")
+    assert {(row["kernel"], row["type"]) for row in rows} == {
+        (f"rbf_rasterize_{direction}_kernel", dtype) for direction in ("fwd", "bwd") for dtype in ("float32", "float64")
+    }
+    check(90, rows)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+    """All kernels, for all architectures."""
+    folder = tmp_path_factory.mktemp("triton")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = pool.map(lambda architecture: compiled(architecture, folder / str(architecture)), SHARED)
+        return dict(zip(SHARED, rows, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", SHARED)
+def test_kernels_compile_without_spills_for_every_plan(
+    architecture: int, everything: dict[int, list[dict[str, Any]]]
+) -> None:
+    assert len({row["kernel"] for row in everything[architecture]}) == 3
+    check(architecture, everything[architecture])
