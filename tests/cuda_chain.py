@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from tests.tolerances import TOLERANCES
 CHOSEN, SEQUENTIAL, SCAN = 0, 1, 2
 DTYPES = list(TOLERANCES)
 INDEX_DTYPES = [torch.uint8, torch.int32, torch.int64]
-forms = pytest.mark.parametrize("form", [SEQUENTIAL, SCAN], ids=["sequential", "scan"])
+FORMS = {"sequential": SEQUENTIAL, "scan": SCAN}
+forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # matrix, offset, index, start
@@ -54,6 +56,20 @@ def on_gpu() -> Device:
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
     assert dispatch.choose("affine_chain", torch.device("cuda"), "native") == "native"
     return Device(torch.ops.fractalops, "cuda")
+
+
+def in_both_forms(cases: Sequence[ChainCase], slow: Collection[tuple[str, int]]) -> pytest.MarkDecorator:
+    """Parameters `case` and `form`; those of a name and a form in `slow` are marked so."""
+    return pytest.mark.parametrize(
+        ("case", "form"),
+        [
+            pytest.param(
+                case, form, id=f"{name}-{case.name}", marks=[pytest.mark.slow] if (case.name, form) in slow else []
+            )
+            for name, form in FORMS.items()
+            for case in cases
+        ],
+    )
 
 
 # What a fixture of devices takes for its parameters, and `open_device` for its name.

@@ -28,6 +28,7 @@ from tests.cuda_chain import (
     dtypes,
     expected,
     forms,
+    in_both_forms,
     inputs_of,
     on_gpu,
     open_device,
@@ -78,14 +79,18 @@ LONG = [
     BEYOND_ONE_CHUNK,
     MANY_SEQUENCES,
     ChainCase("as many chunks as tiles", 2, 12_345, 3, 2, torch.int64),
-    pytest.param(ChainCase("chunks of several tiles, 3d", 150, 5121, 10, 3), marks=pytest.mark.slow),
-    pytest.param(ChainCase("several rounds of links", 1, 100_001, 10, 2, torch.int32), marks=pytest.mark.slow),
+    ChainCase("chunks of several tiles, 3d", 150, 5121, 10, 3),
+    ChainCase("several rounds of links", 1, 100_001, 10, 2, torch.int32),
+]
+SLOW = [
+    ("chunks of several tiles, 3d", SEQUENTIAL),
+    ("chunks of several tiles, 3d", SCAN),
+    ("several rounds of links", SEQUENTIAL),
 ]
 
 
-@pytest.mark.parametrize("case", LONG, ids=lambda case: case.name)
+@in_both_forms(LONG, SLOW)
 @dtypes
-@forms
 def test_long_chains_match_the_native_cpu_op(
     case: ChainCase, dtype: torch.dtype, form: int, device: Device, native: str
 ) -> None:

@@ -26,6 +26,7 @@ from tests.cuda_chain import (
     Device,
     dtypes,
     forms,
+    in_both_forms,
     inputs_of,
     on_gpu,
     open_device,
@@ -166,13 +167,12 @@ ORDERED = [
     ChainCase("many maps", 33, 300, 300, 2, torch.int32),
     ChainCase("maps in global memory", 40, 200, 4096, 2, torch.int32),
     ChainCase("chunks", 2, 6000, 10),
-    pytest.param(ChainCase("several rounds of links", 1, 100_001, 10), marks=pytest.mark.slow),
+    ChainCase("several rounds of links", 1, 100_001, 10),
 ]
 
 
-@pytest.mark.parametrize("case", ORDERED, ids=lambda case: case.name)
+@in_both_forms(ORDERED, slow=[("several rounds of links", SEQUENTIAL)])
 @dtypes
-@forms
 def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(
     case: ChainCase, dtype: torch.dtype, form: int, emulated: Device
 ) -> None:
