@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.requirements import check_required
+
 # Without a GPU the Triton kernels run in their interpreter, which must be known before Triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -18,6 +20,10 @@ BACKENDS = os.environ.get("FRACTALOPS_TEST_BACKENDS", "reference,native").split(
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.load_profile("deterministic")
+
+
+def pytest_configure() -> None:
+    check_required()
 
 
 @pytest.fixture(params=BACKENDS)

@@ -14,10 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
-import pytest
 import torch
 
 from fractalops.ops.library import SCHEMAS
+from tests.requirements import skip_or_fail
 
 Order = Literal["ascending", "descending", "random"]
 ORDERS: tuple[Order, ...] = ("ascending", "descending", "random")
@@ -55,10 +55,10 @@ LINK = [
 
 
 def compiler() -> str:
-    """g++, or the test is skipped."""
+    """g++; without it the test skips or fails."""
     found = shutil.which("g++")
     if found is None:
-        pytest.skip("g++ was not found")
+        skip_or_fail("compiler", "g++ was not found")
     return found
 
 
@@ -131,11 +131,11 @@ def set_library_order(emulated: ctypes.CDLL, threads: Order, blocks: Order, seed
 
 
 def runtime(name: str) -> str:
-    """The path of a library of the compiler's; skips the test where it isn't installed."""
+    """The path of a library of the compiler's; without it the test skips or fails."""
     command = [compiler(), f"-print-file-name={name}"]
     path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     if not Path(path).is_absolute():
-        pytest.skip(f"{name} was not found")
+        skip_or_fail("sanitizers", f"{name} was not found")
     return path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import runpy
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,18 +13,38 @@ import pytest
 import setuptools
 
 ROOT = Path(__file__).parent.parent
-NAMES = ("nvcc", "gpu")
+VARIABLE = "FRACTALOPS_TEST_REQUIRE"
+NAMES = ("compiler", "sanitizers", "binutils", "matplotlib", "nvcc", "gpu")
+
+
+def required() -> list[str]:
+    """The names that FRACTALOPS_TEST_REQUIRE, "nvcc,gpu" say, lists."""
+    return os.environ.get(VARIABLE, "").replace(",", " ").split()
+
+
+def check_required() -> None:
+    """Refuse a name that no test asks for: a misspelt one would let tests skip."""
+    unknown = sorted(set(required()) - set(NAMES))
+    if unknown:
+        raise pytest.UsageError(f"{VARIABLE} must list some of {', '.join(NAMES)}, got {', '.join(unknown)}")
 
 
 def skip_or_fail(name: str, reason: str) -> NoReturn:
-    """Skip the test for want of `name`; fail it when FRACTALOPS_TEST_REQUIRE, "nvcc,gpu" say, lists the name."""
-    required = os.environ.get("FRACTALOPS_TEST_REQUIRE", "").replace(",", " ").split()
-    unknown = set(required) - set(NAMES)
-    if unknown:
-        pytest.fail(f"FRACTALOPS_TEST_REQUIRE must list some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}")
-    if name in required:
-        pytest.fail(f"FRACTALOPS_TEST_REQUIRE={','.join(required)}: {reason}")
+    """Skip the test for want of `name`, one of NAMES; fail it when FRACTALOPS_TEST_REQUIRE lists the name."""
+    assert name in NAMES
+    if name in required():
+        pytest.fail(f"{VARIABLE}={','.join(required())}: {reason}")
     pytest.skip(reason)
+
+
+def find_binutil(name: str) -> str:
+    """A program of binutils; without it the test skips or fails."""
+    return shutil.which(name) or skip_or_fail("binutils", f"{name} was not found")
+
+
+def need_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        skip_or_fail("matplotlib", "matplotlib is not installed")
 
 
 def setup_functions() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fractalops.cli.outputs import OUTPUT_NAMES
 from fractalops.inversion import FitConfig, FitResult
 from tests.command_line import draw, files, run
 from tests.learning import Interruption
+from tests.requirements import need_matplotlib
 
 QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
 
@@ -47,7 +48,7 @@ def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
+    need_matplotlib()
     output = tmp_path / "out"
     assert run("fit", image, "-o", output, "--seed", 7, *QUICK) == 0
     folder = output / "disc"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.requirements import find_nvcc, setup_functions
+from tests.requirements import find_binutil, find_nvcc, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "csrc" / "cuda"
@@ -49,7 +49,7 @@ def nvcc_command() -> list[str]:
     """What compiles the kernels as setup.py does, but for the architecture and the kind of output."""
     build = setup_functions()
     if build["find_compiler"]() is None:
-        pytest.skip("no C++ compiler was found")
+        skip_or_fail("compiler", "no C++ compiler was found")
     command = [find_nvcc(), "-ccbin", *build["find_compiler"](), *build["LANGUAGE"].split(), "-DUSE_CUDA"]
     return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(SOURCE)]
 
@@ -64,7 +64,7 @@ def compile_for(architecture: str, folder: Path, command: list[str]) -> list[Ker
 
 
 def parse(report: str) -> list[Kernel]:
-    report = subprocess.run(["c++filt"], input=report, check=True, capture_output=True, text=True).stdout
+    report = subprocess.run([find_binutil("c++filt")], input=report, check=True, capture_output=True, text=True).stdout
     kernels = []
     for entry in report.split("Compiling entry function ")[1:]:
         name = re.match(r"'(?:void )?(?:\w+::)*(\w+<[^>]*>)", entry)

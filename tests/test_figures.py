@@ -14,6 +14,7 @@ from fractalops.crisp import crisp_images, proportional_size
 from fractalops.errors import MissingExtra
 from fractalops.figures import loss_curve, loss_table
 from fractalops.ifs import IFS
+from tests.requirements import need_matplotlib
 
 
 def test_the_table_holds_every_step_exactly(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_the_table_holds_every_step_exactly(tmp_path: Path) -> None:
     ],
 )
 def test_the_curve_is_drawn(tmp_path: Path, losses: torch.Tensor) -> None:
-    pytest.importorskip("matplotlib")
+    need_matplotlib()
     loss_curve(losses.requires_grad_(), tmp_path / "loss.png", title="leaf_$1.png")
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.size == (768, 480)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fractalops import dispatch
-from tests.requirements import skip_or_fail
+from tests.requirements import find_binutil, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
@@ -37,9 +37,8 @@ def library(request: pytest.FixtureRequest) -> Path:
 
 def inspect(library: Path, tool: str, *options: str) -> str:
     """What a tool of binutils prints of the library."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} was not found")
-    return subprocess.run([tool, *options, str(library)], check=True, capture_output=True, text=True).stdout
+    command = [find_binutil(tool), *options, str(library)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_the_patterns_find_what_they_look_for() -> None:
@@ -100,9 +99,9 @@ def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
     """Both instruction sets against plain loops in double, so that they agree with each other too."""
     compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     if compiler is None:
-        pytest.skip("no C++ compiler was found")
+        skip_or_fail("compiler", "no C++ compiler was found")
     if not can_sanitize(compiler, tmp_path):
-        pytest.skip(f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+        skip_or_fail("sanitizers", f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
     # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
     variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
     if can_run_avx2():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from tests.requirements import skip_or_fail
+from tests.requirements import NAMES, ROOT, skip_or_fail
 
 Skipped, Failed = pytest.skip.Exception, pytest.fail.Exception
 
@@ -16,7 +20,6 @@ Skipped, Failed = pytest.skip.Exception, pytest.fail.Exception
         ("nvcc", Skipped, r"^no GPU$"),
         ("gpu", Failed, r"^FRACTALOPS_TEST_REQUIRE=gpu: no GPU$"),
         ("nvcc, gpu", Failed, r"^FRACTALOPS_TEST_REQUIRE=nvcc,gpu: no GPU$"),
-        ("cuda", Failed, r"^FRACTALOPS_TEST_REQUIRE must list some of nvcc, gpu, got cuda$"),
     ],
 )
 def test_what_is_required_fails_and_the_rest_skips(
@@ -25,3 +28,11 @@ def test_what_is_required_fails_and_the_rest_skips(
     monkeypatch.setenv("FRACTALOPS_TEST_REQUIRE", required)
     with pytest.raises(outcome, match=message):
         skip_or_fail("gpu", "no GPU")
+
+
+def test_a_name_that_no_test_asks_for_is_refused_before_any_test_runs() -> None:
+    environment = {**os.environ, "FRACTALOPS_TEST_REQUIRE": "nvcc, cuda"}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr == f"ERROR: FRACTALOPS_TEST_REQUIRE must list some of {', '.join(NAMES)}, got cuda\n\n"
