@@ -1,10 +1,12 @@
 """What the compiler says of the CUDA kernels: no spills, no local memory, registers and shared memory within budget.
 
-A kernel's budget stands in its source, in the comment before `__launch_bounds__`. Needs nvcc, but no GPU.
+A kernel's budget stands in its source, in the comment before `__launch_bounds__`. The compiler's report needs nvcc, but
+no GPU; the shared memory that a launch asks for is the emulation's to say.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import subprocess
@@ -13,14 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests import emulation
+from tests.cases import ChainCase
+from tests.cuda_chain import SCAN, SEQUENTIAL, inputs_of, open_device, upstream
 from tests.requirements import find_binutil, find_nvcc, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "csrc" / "cuda"
 SOURCE = FOLDER / "affine_chain.cu"
 ARCHITECTURES = ("8.0", "8.6", "9.0", "12.0")
-BUDGET = r"// Budget: ([^\n]+)\n(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
+BUDGET = (
+    r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +42,29 @@ class Kernel:
     shared: int  # static; all of ours is dynamic, and the launch bounds it
 
 
-def budgets() -> dict[tuple[str, str], int]:
-    """Registers a kernel may take, by its name and type."""
+@dataclass(frozen=True)
+class Budget:
+    """What an instance of a kernel may take."""
+
+    registers: int
+    shared: int  # bytes of dynamic shared memory, without the tables that lie there when they fit
+
+
+def budgets() -> dict[tuple[str, str], Budget]:
+    """By the kernel's name and type."""
     found = {}
     for path in FOLDER.glob("*.h"):
         for kernel in re.finditer(BUDGET, path.read_text()):
-            numbers = [int(number) for number in re.findall(r"(\d+)(?= registers| \(float64\))", kernel[1])]
-            assert len(numbers) in (1, 2), f"{path.name}: a budget must name registers, got {kernel[1]!r}"
-            found[kernel[2], "float"], found[kernel[2], "double"] = numbers[0], numbers[-1]
+            registers, shared = numbers(kernel[1], "registers"), numbers(kernel[2], "bytes")
+            for place, kind in ((0, "float"), (-1, "double")):
+                found[kernel[3], kind] = Budget(registers[place], shared[place])
+    return found
+
+
+def numbers(budget: str, unit: str) -> list[int]:
+    """One for both types, or one for each."""
+    found = [int(number.replace(",", "")) for number in re.findall(rf"([\d,]+)(?= {unit}| \(float64\))", budget)]
+    assert len(found) in (1, 2), f"a budget must name {unit}, got {budget!r}"
     return found
 
 
@@ -109,6 +132,40 @@ ptxas info    : Used 43 registers, used 1 barriers, 128 bytes smem, 392 bytes cm
     assert parse(report) == [Kernel("walk<float, 2>", 43, 8, 52, 128)]
 
 
+LAUNCHED = {
+    ("forward", SEQUENTIAL): ["affine_chain_forward_sequential"],
+    ("forward", SCAN): ["affine_chain_scan_compose", "affine_chain_scan_link", "affine_chain_forward_scan"],
+    ("backward", SEQUENTIAL): ["affine_chain_backward_sequential", "sum_slots"],
+    ("backward", SCAN): [
+        "affine_chain_scan_compose",
+        "affine_chain_scan_link",
+        "affine_chain_backward_scan",
+        "sum_slots",
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
+def test_kernels_ask_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
+    """In 3 dimensions, with more than one chunk, and with more maps than fit."""
+    case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
+    device, inputs, grad = open_device("emulated"), inputs_of(case, dtype), upstream(case).to(dtype)
+    library = ctypes.CDLL(str(emulation.library("affine_chain")))
+    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
+    asked: dict[str, int] = {}
+    for (direction, form), kernels in LAUNCHED.items():
+        before = library.emulation_launches()
+        points = device.forward(inputs, form)
+        if direction == "backward":
+            before = library.emulation_launches()
+            device.backward(grad, inputs, points, form)
+        assert library.emulation_launches() == before + len(kernels)
+        for launch, kernel in enumerate(kernels, before):
+            asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
+    kind = {torch.float32: "float", torch.float64: "double"}[dtype]
+    assert asked == {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str, list[Kernel]]) -> None:
@@ -119,7 +176,7 @@ def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str,
         stem, _, arguments = kernel.name.partition("<")
         seen.add((stem, arguments.split(",")[0]))
         assert (kernel.stack, kernel.spills, kernel.shared) == (0, 0, 0), kernel
-        assert kernel.registers <= allowed[stem, arguments.split(",")[0]], kernel
+        assert kernel.registers <= allowed[stem, arguments.split(",")[0]].registers, kernel
     assert seen == set(allowed)
 
 

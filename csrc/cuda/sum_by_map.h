@@ -97,6 +97,7 @@ inline constexpr int slot_parts = 16;
 // adds up the sixteen.
 //
 // Budget: 56 registers.
+// Shared memory: 4,096 bytes.
 template <typename T, int D>
 __global__ void __launch_bounds__(lanes* slot_parts)
     sum_slots(const double* slots /* (slots, N, D, D + 1) */, int64_t count, int maps, T* grad_matrix /* (N, D, D) */,

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "block.h"
 #include "dynamic_shared.h"
@@ -56,7 +57,7 @@ namespace emulation {
 inline Order block_order = Order::ascending;
 inline cudaError_t last_error = cudaSuccess;
 inline std::string last_message = "no error";
-inline int64_t launches = 0;
+inline std::vector<size_t> launches;  // the dynamic shared memory of each
 inline std::mutex one_launch_at_a_time;
 
 inline cudaError_t report(cudaError_t error, const std::string& message) {
@@ -99,7 +100,7 @@ inline cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<
   if (!reason.empty()) return report(cudaErrorInvalidConfiguration, "invalid configuration argument: " + reason);
   gridDim = config.gridDim;
   blockDim = config.blockDim;
-  ++launches;
+  launches.push_back(config.dynamicSmemBytes);
   block.error.clear();
   shared_memory.begin_launch(config.dynamicSmemBytes);
   for (const uint64_t number : ordered_blocks(uint64_t{gridDim.x} * gridDim.y * gridDim.z)) {
@@ -147,4 +148,7 @@ EMULATION_EXPORT void emulation_set_order(int threads, int blocks, unsigned seed
   emulation::block_order = static_cast<emulation::Order>(blocks);
   emulation::block.random.seed(seed);
 }
-EMULATION_EXPORT int64_t emulation_launches() { return emulation::launches; }
+EMULATION_EXPORT int64_t emulation_launches() { return static_cast<int64_t>(emulation::launches.size()); }
+EMULATION_EXPORT int64_t emulation_shared_bytes(int64_t launch) {
+  return static_cast<int64_t>(emulation::launches.at(static_cast<size_t>(launch)));
+}
