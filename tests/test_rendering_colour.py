@@ -1,0 +1,299 @@
+"""`fractalops.render` with a colour for each map: values and gradients by the formula, transformations, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops.reference.affine_chain import affine_chain as reference_chain
+from fractalops.reference.rbf_rasterize import rbf_rasterize as reference_rasterizer
+from tests.cases import ChainCase, value_and_gradients
+from tests.requirements import skip_or_fail
+from tests.tolerances import TOLERANCES, assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+VIEWPORT = (-4.0, -3.0, 2.5, 3.0)
+
+# matrix, offset, index, start, colour -> images (B, C, H, W)
+Render = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class ColourCase:
+    """Shapes of one call of `render` with colours."""
+
+    name: str
+    batch: int = 3
+    points: int = 63
+    maps: int = 10
+    channels: int = 3
+    size: int | tuple[int, int] = (9, 6)
+    index_dtype: torch.dtype = torch.uint8
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """matrix, offset, index and start as those of `ChainCase`; colour (N, C), also negative and above 1."""
+        case = ChainCase(self.name, batch=self.batch, points=self.points, maps=self.maps, index_dtype=self.index_dtype)
+        generator = torch.Generator().manual_seed(2)
+        colour = torch.randn(self.maps, self.channels, generator=generator, dtype=torch.float64)
+        return *case.inputs(dtype), colour.to(dtype)
+
+
+CASES = [
+    ColourCase("one of everything", batch=1, points=1, maps=1, channels=1, size=1),
+    ColourCase("empty batch", batch=0),
+    ColourCase("one point", points=1, size=(1, 7)),
+    ColourCase("one map", points=3, maps=1, size=(7, 1), index_dtype=torch.int32),
+    ColourCase("one channel", batch=1, channels=1, index_dtype=torch.int64),
+    ColourCase("odd", size=63),
+    ColourCase("odd, int32", batch=33, size=(30, 17), index_dtype=torch.int32),
+    ColourCase("five channels, int64", channels=5, size=(17, 30), index_dtype=torch.int64),
+    ColourCase("256 maps", points=300, maps=256, size=32),
+    ColourCase("300 maps", points=300, maps=300, size=(3, 63), index_dtype=torch.int32),
+]
+SMALL = ColourCase("small", batch=4, points=6, maps=3)
+
+
+def renderer(case: ColourCase, backend: str, **options: Any) -> Render:
+    """`fractalops.render` on one backend, not clamped, nothing cut off."""
+
+    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, colour: Tensor) -> Tensor:
+        arguments: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None, "backend": backend}
+        return fractalops.render(matrix, offset, index, case.size, start=start, colour=colour, **(arguments | options))
+
+    return run
+
+
+def by_hand(case: ColourCase) -> Render:
+    """The same in float64: the colours are spread over the points by a product with the one-hot index."""
+
+    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, colour: Tensor) -> Tensor:
+        points = reference_chain(matrix, offset, index, start)  # (B, T, 2)
+        last = points.new_tensor(case.height_width) - 1
+        low, high = points.new_tensor(VIEWPORT[:2]), points.new_tensor(VIEWPORT[2:])
+        pixels = (points - low) / (high - low) * last
+        weight = (index.long()[..., None] == torch.arange(case.maps)).double() @ colour  # (B, T, C)
+        return reference_rasterizer(pixels, weight, points.new_ones(len(points)), *case.height_width, 0.0)
+
+    return run
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_values_and_gradients_are_those_of_the_formula(case: ColourCase, backend: str) -> None:
+    image, gradients = value_and_gradients(renderer(case, backend), case.inputs())
+    assert image.shape == (case.batch, case.channels, *case.height_width)
+    expected, expected_gradients = value_and_gradients(by_hand(case), case.inputs())
+    # As for images without colours: folding a viewport adds the rounding of a few more products.
+    assert_matches(image, expected, 3 * TOLERANCES[torch.float64])
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        assert_matches(gradient, wanted, 3 * TOLERANCES[torch.float64])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_colours_in_float32(case: ColourCase, backend: str) -> None:
+    inputs = case.inputs(torch.float32)
+    image, gradients = value_and_gradients(renderer(case, backend), inputs)
+    expected, expected_gradients = value_and_gradients(
+        by_hand(case), [i.double() if i is not inputs[2] else i for i in inputs]
+    )
+    assert image.dtype == gradients[3].dtype == torch.float32
+    assert_matches(image, expected, 3 * TOLERANCES[torch.float32])
+    assert_matches(gradients[3], expected_gradients[3], 3 * TOLERANCES[torch.float32])
+
+
+@pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
+def test_a_colour_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    image = renderer(SMALL, backend, viewport=viewport, clamp=True)(matrix, offset, index, start, colour)
+    weight = torch.stack([colour[row] for row in index.long()])  # (B, T, C)
+    arguments: dict[str, Any] = {"start": start, "viewport": viewport, "cutoff": None, "backend": backend}
+    assert_same_bits(image, fractalops.render(matrix, offset, index, SMALL.size, weight=weight, **arguments))
+    assert image.min() == 0  # negative colours too
+    assert image.max() <= 1
+
+
+def test_white_is_no_colour_at_all(backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    image = renderer(SMALL, backend)(matrix, offset, index, start, torch.ones_like(colour))
+    grey = fractalops.render(
+        matrix, offset, index, SMALL.size, start=start, viewport=VIEWPORT, clamp=False, cutoff=None, backend=backend
+    )
+    assert_matches(image, grey[:, None].expand(-1, 3, -1, -1))
+
+
+@pytest.mark.parametrize("index_dtype", [torch.uint8, torch.int32, torch.int64])
+def test_two_systems_keep_their_colours(index_dtype: torch.dtype, backend: str) -> None:
+    parts = [ColourCase("few", batch=2, maps=2, index_dtype=index_dtype), ColourCase("more", maps=5)]
+    first, second = (part.inputs() for part in parts)
+    index = torch.cat((first[2], second[2].to(index_dtype) + 2))  # (5, 63)
+    joined = [torch.cat((one, other)) for one, other in zip(first, second, strict=True)]
+    joined[2] = index
+    image, gradients = value_and_gradients(renderer(parts[0], backend), joined)
+    alone = [renderer(case, backend)(*inputs) for case, inputs in zip(parts, (first, second), strict=True)]
+    assert_same_bits(image, torch.cat(alone))
+    expected = value_and_gradients(by_hand(ColourCase("joined", batch=5, maps=7)), joined)[1]
+    assert_matches(gradients[3], expected[3])
+
+
+def test_a_map_that_is_never_drawn_gets_no_gradient(backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index.clamp(max=1), start, colour))[1]
+    assert gradients[3][:2].ne(0).all()
+    assert not gradients[3][2].any()
+
+
+def test_points_that_are_not_drawn_leave_the_gradient_finite(backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    offset[2] = torch.inf
+    image, gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index, start, colour))
+    assert image.isfinite().all()
+    assert gradients[3].isfinite().all()
+    assert not gradients[3][2].any()
+
+
+# The gradient's bits, and its accuracy
+
+
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_runs_and_threads_change_no_bit_of_the_gradients(channels: int, native: str) -> None:
+    torch.use_deterministic_algorithms(False)  # which the poisoned memory has turned on, and which nobody need do
+    case = ColourCase("published", batch=50, points=300, channels=channels, size=32)
+    inputs = case.inputs(torch.float32)
+    expected = None
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        for _ in range(3):
+            image, gradients = value_and_gradients(renderer(case, native, cutoff=1e-6), inputs)
+            expected = expected or [image, *gradients]
+            assert_all_same_bits([image, *gradients], expected)
+
+
+def test_the_gradient_of_many_points_loses_no_digits(native: str) -> None:
+    """Sums in float32, one point after the other, would be off by more than the tolerance."""
+    case = ColourCase("many", batch=1, points=300_000, maps=3, size=8)
+    arguments = case.inputs(torch.float32)
+    upstream = torch.ones(1, 3, 8, 8)
+    gradient = value_and_gradients(renderer(case, native, cutoff=1e-6), arguments, upstream)[1][3]
+    weight = torch.ones(1, case.points, 3, requires_grad=True)
+    matrix, offset, index, start, _ = arguments
+    image = fractalops.render(
+        matrix, offset, index, 8, start=start, viewport=VIEWPORT, weight=weight, clamp=False, backend=native
+    )
+    (per_point,) = torch.autograd.grad(image, weight, upstream)
+    exact = torch.zeros(3, 3).double().index_add_(0, index[0].long(), per_point[0].double())
+    assert_matches(gradient, exact)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_on_a_gpu_the_gradient_is_the_same_in_every_run(case: ColourCase) -> None:
+    if not torch.cuda.is_available():
+        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
+    torch.use_deterministic_algorithms(False)
+    expected = value_and_gradients(by_hand(case), case.inputs())[1][3]
+    inputs = [tensor.cuda() for tensor in case.inputs()]
+    runs = [value_and_gradients(renderer(case, "reference"), inputs)[1][3].cpu() for _ in range(5)]
+    assert_matches(runs[0], expected, 3 * TOLERANCES[torch.float64])
+    assert_all_same_bits(runs[1:], runs[:1] * 4)
+
+
+# Transformations
+
+
+@pytest.mark.parametrize("size", [(6, 5), (1, 5)])
+def test_gradcheck(size: tuple[int, int], backend: str) -> None:
+    case = ColourCase("tiny", batch=2, points=4, maps=2, channels=2, size=size)
+    matrix, offset, index, start, colour = case.inputs()
+    leaves = [tensor.requires_grad_() for tensor in (matrix, offset, start, colour)]
+    run = renderer(case, backend)
+    assert torch.autograd.gradcheck(lambda m, o, s, c: run(m, o, index, s, c), leaves)
+    if backend == "reference":
+        assert torch.autograd.gradgradcheck(lambda c: run(matrix, offset, index, start, c).square(), colour)
+
+
+def test_compile(backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(renderer(SMALL, backend), fullgraph=True, backend="aot_eager")
+    value, gradients = value_and_gradients(compiled, SMALL.inputs())
+    expected, expected_gradients = value_and_gradients(renderer(SMALL, backend), SMALL.inputs())
+    assert_matches(value, expected)
+    assert_all_match(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("dimensions", [(None, 0), (0, None), (0, 1)], ids=str)
+def test_vmap_over_sequences_and_colours(dimensions: tuple[int | None, int | None], backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    many = [(index.flip(k % 2), colour * (1 + k / 8)) for k in range(3)]
+
+    def stacked(position: int) -> Tensor:
+        dimension = dimensions[position]
+        return many[0][position] if dimension is None else torch.stack([one[position] for one in many], dimension)
+
+    def run(index: Tensor, colour: Tensor) -> Tensor:
+        return renderer(SMALL, backend)(matrix, offset, index, start, colour)
+
+    def loop(index: Tensor, colour: Tensor) -> Tensor:
+        indices = [index] * 3 if dimensions[0] is None else index.unbind(dimensions[0])
+        colours = [colour] * 3 if dimensions[1] is None else colour.unbind(dimensions[1])
+        return torch.stack([run(*each) for each in zip(indices, colours, strict=True)])
+
+    inputs = (stacked(0), stacked(1))
+    value, gradients = value_and_gradients(torch.vmap(run, in_dims=dimensions), inputs)
+    expected, expected_gradients = value_and_gradients(loop, inputs)
+    assert_matches(value, expected)
+    assert_all_match(gradients, expected_gradients)
+
+
+def test_func_grad(backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+
+    def loss(colour: Tensor) -> Tensor:
+        return renderer(SMALL, backend)(matrix, offset, index, start, colour).square().sum()
+
+    leaf = colour.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf), leaf)
+    assert_matches(torch.func.grad(loss)(colour), expected)
+
+
+# Errors
+
+COLOUR = SMALL.inputs()[4]
+ERRORS: list[tuple[type[Exception], dict[str, Any]]] = [
+    (TypeError, {"colour": [[1.0, 0.0, 0.0]] * 3}),
+    (TypeError, {"colour": COLOUR.float()}),
+    (TypeError, {"colour": COLOUR.long()}),
+    (ValueError, {"colour": COLOUR.to("meta")}),
+    (ValueError, {"colour": COLOUR[0]}),
+    (ValueError, {"colour": COLOUR[:2]}),
+    (ValueError, {"colour": COLOUR[:, :0]}),
+    (ValueError, {"colour": COLOUR.expand(4, 3, 3)}),
+    (ValueError, {"weight": torch.ones(4, 6).double()}),
+]
+
+
+@pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
+@pytest.mark.parametrize(("error", "changes"), ERRORS)
+def test_names_the_argument_and_what_it_got(
+    error: type[Exception], changes: dict[str, Any], viewport: Any, backend: str
+) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    arguments: dict[str, Any] = {"start": start, "colour": colour, "viewport": viewport, "backend": backend}
+    with pytest.raises(error, match=r"^render: colour must .+, got .+"):
+        fractalops.render(matrix, offset, index, 9, **(arguments | changes))
+
+
+def test_an_index_out_of_range_is_found_before_its_colour_is(backend: str) -> None:
+    matrix, offset, index, start, colour = SMALL.inputs()
+    with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
+        renderer(SMALL, backend)(matrix, offset, index + 1, start, colour)
