@@ -39,6 +39,9 @@ def crisp_images(
 ) -> Tensor:
     """Draw each system of `system` with `points` points: images (S, H, W) in [0, 1], without gradients.
 
+    With colours they are (S, C, H, W): the largest channel of the light on a pixel makes its brightness, as the points
+    do in grey, and the channels keep their proportions.
+
     `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centres span, as in
     `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
 
@@ -52,10 +55,11 @@ def crisp_images(
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
         probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)
-        images = [
-            _tone(_density(matrix[s], offset[s], probabilities[s], start[s], size, points, viewport, generator))
-            for s in range(matrix.shape[0])
-        ]
+        colours = system.colours()  # (S, N, C)
+        images = []
+        for s in range(system.systems):
+            own = matrix[s], offset[s], probabilities[s], start[s], None if colours is None else colours[s]
+            images.append(_tone(_density(*own, size, points, viewport, generator)))
     return torch.stack(images)
 
 
@@ -64,13 +68,14 @@ def _density(
     offset: Tensor,  # (N, 2)
     probabilities: Tensor,  # (N,)
     start: Tensor,  # (2,)
+    colour: Tensor | None,  # (N, C)
     size: tuple[int, int],
     points: int,
     viewport: Viewport,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """How many points fall on each pixel: (H, W)."""
-    density = matrix.new_zeros(size)  # (H, W)
+    """How many points fall on each pixel: (H, W); with colours, how much light: (C, H, W)."""
+    density = matrix.new_zeros(size if colour is None else (colour.shape[1], *size))
     scale = shift = torch.empty(0)
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
@@ -82,7 +87,11 @@ def _density(
         if begin == 0:
             scale, shift = _to_pixels(cloud, size, viewport)  # (2,), (2,)
         pixels = (cloud * scale + shift)[None]  # (1, count, 2)
-        density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, cutoff=_CUTOFF)[0]
+        weight = None
+        if colour is not None:
+            drawn = index[:, _SETTLING:].reshape(-1)[:count].long()
+            weight = colour[drawn][None]  # (1, count, C)
+        density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
 
 
@@ -102,7 +111,13 @@ def _to_pixels(cloud: Tensor, size: tuple[int, int], viewport: Viewport) -> tupl
 
 
 def _tone(density: Tensor) -> Tensor:
-    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white."""
+    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white.
+
+    A density (C, H, W) gets that of its largest channel, and keeps the proportions of its channels.
+    """
+    if density.dim() == 3:
+        largest = density.amax(0)  # (H, W)
+        return density * (_tone(largest) / largest.clamp(min=torch.finfo(density.dtype).tiny))
     lit = density[density > _CUTOFF]  # (P,)
     if lit.numel() == 0:
         return torch.zeros_like(density)

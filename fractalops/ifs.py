@@ -37,6 +37,8 @@ class IFS(nn.Module):
       optimizers like Adam move all of them at the same pace, so that equal magnitudes would let every
       reflection flip in the same few steps.
     - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison.
+    - `channels=C`, with either: `colour` (S, N, C), the logits of each map's colour, which start at zero: a colour of
+      one half. None is a system without colours.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.
@@ -45,6 +47,7 @@ class IFS(nn.Module):
     svd: nn.Parameter
     matrix: nn.Parameter
     offset: nn.Parameter
+    colour: nn.Parameter | None
 
     def __init__(
         self,
@@ -54,12 +57,15 @@ class IFS(nn.Module):
         parametrization: str = "svd",
         singular_values: str = "sigmoid",
         probability_floor: float = 1e-3,
+        channels: int | None = None,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         check_integer("IFS", "systems", systems, 1)
         check_integer("IFS", "maps", maps, 1)
+        if channels is not None:
+            check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
         check_floor("IFS", "probability_floor", probability_floor)
         if parametrization not in ("svd", "matrix"):
@@ -84,6 +90,8 @@ class IFS(nn.Module):
             ).to(dtype)
             self.svd = nn.Parameter(torch.cat((angles, values, drawn.reflection * magnitude), -1))
         self.offset = nn.Parameter(drawn.offset)
+        logits = None if channels is None else nn.Parameter(drawn.offset.new_zeros(systems, maps, channels))
+        self.register_parameter("colour", logits)
 
     @property
     def systems(self) -> int:
@@ -95,11 +103,17 @@ class IFS(nn.Module):
         """N, the number of maps of each system."""
         return self.offset.shape[1]
 
+    @property
+    def channels(self) -> int | None:
+        """C, the number of channels of the maps' colours; None without colours."""
+        return None if self.colour is None else self.colour.shape[2]
+
     def extra_repr(self) -> str:
         """What `print` shows of the module."""
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
+            + ("" if self.colour is None else f", channels={self.channels}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -107,6 +121,10 @@ class IFS(nn.Module):
         if self.parametrization == "matrix":
             return self.matrix, self.offset
         return svd_matrix(self.svd, self.singular_values), self.offset
+
+    def colours(self) -> Tensor | None:
+        """The maps' colours (S, N, C) in (0, 1), differentiable; None without colours."""
+        return None if self.colour is None else self.colour.sigmoid()
 
     def _weights(self) -> Tensor:
         """`|det A|` of the maps (S, N), detached."""
@@ -176,6 +194,8 @@ class IFS(nn.Module):
     ) -> Tensor:
         """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
+        They are (S, K, C, H, W) when the maps have colours.
+
         `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
         """
         if index is None:
@@ -183,6 +203,7 @@ class IFS(nn.Module):
             matrix, offset, joined, start = self._join(index)
         else:
             matrix, offset, joined, start = self.concatenated(index)
+        colours = self.colours()  # (S, N, C)
         images = render(
             matrix,
             offset,
@@ -191,8 +212,9 @@ class IFS(nn.Module):
             start=start,
             viewport=viewport,
             bandwidth=bandwidth,
+            colour=None if colours is None else colours.flatten(0, 1),
             clamp=clamp,
             cutoff=cutoff,
             backend=backend,
-        )  # (S * K, H, W)
+        )  # (S * K, H, W) or (S * K, C, H, W)
         return images.view(*index.shape[:2], *images.shape[1:])

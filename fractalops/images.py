@@ -1,4 +1,4 @@
-"""Pictures in and out: files to grey targets in [0, 1]; tensors to files, contact sheets and animations."""
+"""Pictures in and out: files to targets in [0, 1], grey or in colour; tensors to files, sheets and animations."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def read_image(
     background: str = "black",
     invert: bool = False,
     threshold: float | None = None,
+    colour: bool = False,
 ) -> tuple[Tensor, list[str]]:
     """Read an image file as a target for learning.
 
-    Returns the target (H, W) float32 in [0, 1], and a notice for each change that a user may want to know of.
+    Returns the target (H, W), or with `colour` red, green and blue (3, H, W), float32 in [0, 1], and a notice for
+    each change that a user may want to know of.
 
     The rotation noted by a camera is applied; of an animation the first frame is taken; transparent parts are
-    laid over `background` ("black" or "white"); colour becomes grey (ITU-R 601 luma); a picture whose longest
-    side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up; then `invert`
-    swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0.
+    laid over `background` ("black" or "white"); without `colour` it becomes grey (ITU-R 601 luma); a picture
+    whose longest side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up; then
+    `invert` swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0, channel by
+    channel.
 
     Raises `InputError` when the file can't be read as an image, or when no pixel above 0 is left.
     """
@@ -47,8 +50,9 @@ def read_image(
         raise ValueError(f"read_image: threshold must lie in [0, 1), got {threshold}")
 
     notices: list[str] = []
-    grey = _scale_down(_to_grey(_open(Path(path), notices), background, path, notices), size, notices)
-    target = torch.from_numpy(numpy.array(grey, dtype=numpy.float32)).clamp(0.0, 1.0)  # (H, W)
+    bands = _scale_down(_to_bands(_open(Path(path), notices), colour, background, path, notices), size, notices)
+    values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
+    target = torch.from_numpy(values if colour else values[0]).clamp(0.0, 1.0)
     if invert:
         target = 1.0 - target
     if threshold is not None:
@@ -84,10 +88,12 @@ def _open(path: Path, notices: list[str]) -> Image.Image:
     return upright
 
 
-def _to_grey(image: Image.Image, background: str, path: str | Path, notices: list[str]) -> Image.Image:
-    """Any mode to mode "F" (32-bit float grey) with values in [0, 1]."""
+def _to_bands(
+    image: Image.Image, colour: bool, background: str, path: str | Path, notices: list[str]
+) -> list[Image.Image]:
+    """Any mode to mode "F" (32-bit float) with values in [0, 1]: one picture in grey, three in colour."""
     if image.mode in _WIDE_MODES:
-        return _wide_to_grey(image, path, notices)
+        return [_wide_to_grey(image, path, notices)] * (3 if colour else 1)
     try:
         if image.has_transparency_data:
             image = _composite(image.convert("RGBA"), background, notices)
@@ -95,9 +101,13 @@ def _to_grey(image: Image.Image, background: str, path: str | Path, notices: lis
             image = image.convert("RGB")
     except ValueError as error:
         raise InputError(f"cannot read {path}: {_one_line(error)}") from None
-    if image.mode == "RGB" and _is_coloured(image):
-        notices.append("colour converted to grey")
-    return _as_float(numpy.array(image.convert("L"), dtype=numpy.float32) / 255.0)
+    if colour:
+        bands = image.convert("RGB").split()
+    else:
+        if image.mode == "RGB" and _is_coloured(image):
+            notices.append("colour converted to grey")
+        bands = (image.convert("L"),)
+    return [_as_float(numpy.array(band, dtype=numpy.float32) / 255.0) for band in bands]
 
 
 def _wide_to_grey(image: Image.Image, path: str | Path, notices: list[str]) -> Image.Image:
@@ -131,14 +141,14 @@ def _is_coloured(image: Image.Image) -> bool:
     return any(ImageChops.difference(red, other).getbbox() is not None for other in (green, blue))
 
 
-def _scale_down(image: Image.Image, size: int, notices: list[str]) -> Image.Image:
-    width, height = image.size
+def _scale_down(bands: list[Image.Image], size: int, notices: list[str]) -> list[Image.Image]:
+    width, height = bands[0].size
     longest = max(width, height)
     if longest <= size:
-        return image
+        return bands
     new_width, new_height = max(1, round(width * size / longest)), max(1, round(height * size / longest))
     notices.append(f"scaled from {width} x {height} to {new_width} x {new_height} pixels")
-    return image.resize((new_width, new_height), Image.Resampling.LANCZOS)
+    return [band.resize((new_width, new_height), Image.Resampling.LANCZOS) for band in bands]
 
 
 def _why_blank(background: str, invert: bool, threshold: float | None) -> str:
@@ -167,32 +177,35 @@ def enlargement(height: int, width: int, wanted: int) -> int:
 
 
 def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -> Tensor:
-    """Images (S, H, W) as the tiles of one picture, row by row, in a frame of dark grey `gap` pixels wide.
+    """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark grey frame `gap` pixels wide.
 
-    Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap).
+    Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap), after the
+    three channels of images in colour.
     """
-    if images.ndim != 3 or images.shape[0] == 0:
-        raise ValueError(f"contact_sheet: images must have shape (S, H, W) with S >= 1, got {tuple(images.shape)}")
-    count, height, width = images.shape
+    if images.ndim not in (3, 4) or images.shape[0] == 0:
+        raise ValueError(
+            f"contact_sheet: images must have shape (S, H, W) or (S, 3, H, W) with S >= 1, got {tuple(images.shape)}"
+        )
+    count, *channels, height, width = images.shape
     columns = min(columns or math.isqrt(count - 1) + 1, count)
     rows = -(-count // columns)
-    sheet = images.new_full((rows * (height + gap) + gap, columns * (width + gap) + gap), _SEPARATOR)
+    sheet = images.new_full((*channels, rows * (height + gap) + gap, columns * (width + gap) + gap), _SEPARATOR)
     for position in range(count):
         top = gap + (position // columns) * (height + gap)
         left = gap + (position % columns) * (width + gap)
-        sheet[top : top + height, left : left + width] = images[position]
+        sheet[..., top : top + height, left : left + width] = images[position]
     return sheet
 
 
 def comparison(target: Tensor, reconstruction: Tensor, *, wanted: int = 384) -> Tensor:
-    """The target (H, W) on the left, its reconstruction (H, W) on the right, both enlarged."""
+    """The target (H, W) or (3, H, W) on the left, its reconstruction on the right, both enlarged."""
     if target.shape != reconstruction.shape:
         raise ValueError(
             f"comparison: reconstruction must have the target's shape {tuple(target.shape)}, "
             f"got {tuple(reconstruction.shape)}"
         )
-    pair = torch.stack((target.detach(), reconstruction.detach().to(target)))  # (2, H, W)
-    return contact_sheet(enlarge(pair, enlargement(target.shape[0], target.shape[1], wanted)), columns=2)
+    pair = torch.stack((target.detach(), reconstruction.detach().to(target)))  # (2, ...)
+    return contact_sheet(enlarge(pair, enlargement(target.shape[-2], target.shape[-1], wanted)), columns=2)
 
 
 def check_savable(path: str | Path) -> None:
@@ -204,9 +217,9 @@ def check_savable(path: str | Path) -> None:
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Save a grey image (H, W) with values in [0, 1] in the format that the suffix of `path` names.
+    """Save an image (H, W) or (3, H, W) in the format that the suffix of `path` names.
 
-    Values outside are clamped. Raises `InputError` when no format has that suffix or can hold the picture.
+    Values are clamped to [0, 1]. Raises `InputError` when no format has that suffix or can hold the picture.
     """
     check_savable(path)
     picture = _to_picture(image, "save_image")
@@ -226,7 +239,7 @@ def save_animation(
     frame_milliseconds: int = 120,
     last_milliseconds: int = 2000,
 ) -> None:
-    """Save grey images (H, W) with values in [0, 1] as an endless GIF that rests on its last frame."""
+    """Save images (H, W) or (3, H, W) with values in [0, 1] as an endless GIF that rests on its last frame."""
     if not frames:
         raise ValueError("save_animation: frames must not be empty, got 0 frames")
     first, *others = (_to_picture(frame, "save_animation") for frame in frames)
@@ -236,7 +249,10 @@ def save_animation(
 
 
 def _to_picture(image: Tensor, function: str) -> Image.Image:
-    if image.ndim != 2 or image.numel() == 0:
-        raise ValueError(f"{function}: image must have shape (H, W) with H, W >= 1, got {tuple(image.shape)}")
+    if not (image.ndim == 2 or (image.ndim == 3 and len(image) == 3)) or image.numel() == 0:
+        raise ValueError(
+            f"{function}: image must have shape (H, W) or (3, H, W) with H, W >= 1, got {tuple(image.shape)}"
+        )
     levels = image.detach().cpu().to(torch.float32).nan_to_num(0.0).clamp(0.0, 1.0).mul(255.0).round()
-    return Image.fromarray(levels.to(torch.uint8).numpy())
+    levels = levels.to(torch.uint8)
+    return Image.fromarray((levels if image.ndim == 2 else levels.permute(1, 2, 0)).numpy())

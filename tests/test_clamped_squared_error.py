@@ -14,10 +14,11 @@ from tests.tolerances import TOLERANCES, assert_all_match, assert_matches, asser
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 SHAPES = [(0, 3, 4, 5), (1, 1, 1, 1), (2, 3, 1, 3), (3, 2, 7, 9), (2, 5, 4, 4), (4, 50, 32, 32)]
+COLOUR_SHAPES = [(0, 3, 3, 4, 5), (1, 1, 1, 1, 1), (2, 3, 3, 1, 3), (3, 2, 5, 7, 9), (2, 50, 3, 32, 32)]
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """images (S, K, H, W), a third of their pixels outside [0, 1] and some on its borders, and targets (S, H, W)."""
+    """images (S, K, ...), a third of their pixels outside [0, 1] and some on its borders, and targets (S, ...)."""
     generator = torch.Generator().manual_seed(0)
     images = 1.5 * torch.rand(shape, generator=generator, dtype=torch.float64) - 0.25
     images.view(-1)[::5] = 0.0
@@ -45,13 +46,13 @@ def limited(images: Tensor) -> Tensor:
 def by_autograd(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """The same in float64, written out with torch's own functions."""
     images = images.detach().double().requires_grad_()
-    errors = (limited(images) - targets.double()[:, None]).square().mean(dim=(1, 2, 3))
+    errors = (limited(images) - targets.double()[:, None]).square().flatten(1).mean(dim=1)
     (gradient,) = torch.autograd.grad(errors, images, upstream(len(images)))
     return errors.detach(), gradient
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES + COLOUR_SHAPES, ids=str)
 def test_it_is_the_error_of_the_clamped_images(shape: tuple[int, ...], dtype: torch.dtype, backend: str) -> None:
     images, targets = drawn(*shape, dtype=dtype)
     assert_all_match(value_and_gradient(images, targets, backend), by_autograd(images, targets))
@@ -78,10 +79,11 @@ def test_inputs_of_any_strides(backend: str) -> None:
     assert_matches(gradient, wanted)
 
 
-def test_gradcheck(backend: str) -> None:
+@pytest.mark.parametrize("pixels", [(4, 5), (3, 2, 3)])
+def test_gradcheck(pixels: tuple[int, ...], backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    images = 2 * torch.rand(2, 3, 4, 5, generator=generator, dtype=torch.float64) - 0.5  # none on the borders
-    targets = torch.rand(2, 4, 5, generator=generator, dtype=torch.float64)
+    images = 2 * torch.rand(2, 3, *pixels, generator=generator, dtype=torch.float64) - 0.5  # none on the borders
+    targets = torch.rand(2, *pixels, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(
         lambda images: clamped_squared_error(images, targets, backend=backend), images.requires_grad_()
     )
@@ -116,9 +118,10 @@ def test_opcheck(native: str) -> None:
     )
 
 
-def test_vmap_and_grad(native: str) -> None:
-    images, targets = drawn(6, 2, 4, 5)
-    stacked, stacked_targets = images.view(2, 3, 2, 4, 5), targets.view(2, 3, 4, 5)
+@pytest.mark.parametrize("pixels", [(4, 5), (3, 4, 5)])
+def test_vmap_and_grad(pixels: tuple[int, ...], native: str) -> None:
+    images, targets = drawn(6, 2, *pixels)
+    stacked, stacked_targets = images.view(2, 3, 2, *pixels), targets.view(2, 3, *pixels)
     errors = torch.vmap(clamped_squared_error)(stacked, stacked_targets)  # (2, 3)
     assert_same_bits(errors.flatten(), clamped_squared_error(images, targets))
     shared = torch.vmap(clamped_squared_error, in_dims=(0, None))(stacked, targets[:3])
@@ -148,6 +151,10 @@ def test_compiles_into_one_graph(native: str) -> None:
         (ValueError, "images", torch.zeros(2, 4, 5), torch.zeros(2, 4, 5)),
         (ValueError, "images", torch.zeros(2, 0, 4, 5), torch.zeros(2, 4, 5)),
         (ValueError, "images", torch.zeros(2, 3, 0, 5), torch.zeros(2, 0, 5)),
+        (ValueError, "images", torch.zeros(2, 3, 0, 4, 5), torch.zeros(2, 0, 4, 5)),
+        (ValueError, "images", torch.zeros(2, 3, 1, 3, 4, 5), torch.zeros(2, 1, 3, 4, 5)),
+        (ValueError, "targets", torch.zeros(2, 3, 3, 4, 5), torch.zeros(2, 4, 5)),
+        (ValueError, "targets", torch.zeros(2, 3, 3, 4, 5), torch.zeros(2, 1, 4, 5)),
         (ValueError, "targets", torch.zeros(2, 3, 4, 5), torch.zeros(2, 5, 4)),
         (ValueError, "targets", torch.zeros(2, 3, 4, 5), torch.zeros(1, 4, 5)),
         (ValueError, "targets", torch.zeros(2, 3, 4, 5), torch.zeros(2, 1, 4, 5)),

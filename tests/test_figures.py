@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,45 @@ def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
     assert one.shape == (3, 16, 16)
     assert torch.equal(one, two)
     assert bool((one.amax(dim=(1, 2)) > 0.0).all())
+
+
+def test_a_crisp_picture_in_colour_is_the_grey_one_in_the_colours_of_its_maps() -> None:
+    """Each third of the triangle is the image of one map, so that it has that map's colour alone."""
+    colours = torch.tensor([[1.0, 0.0, 0.5], [0.2, 0.4, 0.1], [0.0, 0.0, 1.0]])
+    system = IFS(1, 3, parametrization="matrix", channels=3)
+    system.load_state_dict(right_triangle().state_dict() | {"colour": 200 * (colours[None] - 0.5)})
+    arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1)}
+    grey = crisp_images(right_triangle(), (64, 64), generator=torch.Generator().manual_seed(0), **arguments)[0]
+    picture = crisp_images(system, (64, 64), generator=torch.Generator().manual_seed(0), **arguments)[0]
+    assert picture.shape == (3, 64, 64)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert not picture.requires_grad
+    # 200 times what is off one half is 1 or 0 after the sigmoid: red and half blue; black; blue.
+    red, green, blue = picture
+    near, far, right = (slice(0, 28), slice(0, 28)), (slice(36, 64), slice(0, 28)), (slice(0, 28), slice(36, 64))
+    torch.testing.assert_close(blue[near], 0.5 * red[near])
+    assert red[near].max() > 0.9
+    assert not green[near].gt(1e-6).any()
+    assert picture[:, far[0], far[1]].max() < 0.01  # but for what the softness of points carries over
+    assert not red[right].gt(1e-6).any()
+    # Where there is light at all it is as bright as in grey, but for what counts as the densest twentieth.
+    lit = grey[right] > 0
+    torch.testing.assert_close(blue[right][lit], grey[right][lit], atol=0.05, rtol=0)
+
+
+def test_a_crisp_picture_of_grey_colours_is_the_grey_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fractalops.crisp._POINTS_AT_ONCE", 400)
+    system = IFS(2, 3, channels=3, parametrization="matrix")
+    state = right_triangle().state_dict()
+    system.load_state_dict(
+        {name: torch.cat([value] * 2) for name, value in state.items()} | {"colour": torch.full((2, 3, 3), 9.0)}
+    )
+    arguments: dict[str, Any] = {"points": 1000, "viewport": "fit"}
+    pictures = crisp_images(system, (20, 30), generator=torch.Generator().manual_seed(0), **arguments)
+    assert pictures.shape == (2, 3, 20, 30)
+    grey = crisp_images(right_triangle(), (20, 30), generator=torch.Generator().manual_seed(0), **arguments)
+    torch.testing.assert_close(pictures[0], grey.expand(3, 20, 30), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("viewport", ["fit", (-5.0, -5.0, 5.0, 5.0)])

@@ -62,7 +62,7 @@ NOT_NONE = ("bandwidth", "learning_rate", "momentum", "noise", "noise_until")
 
 def test_every_field_that_has_a_range_is_tried() -> None:
     fields = {field.name for field in dataclasses.fields(FitConfig)}
-    assert fields - set(VALUE_ERRORS) == {"clamp"}
+    assert fields - set(VALUE_ERRORS) == {"clamp", "colour"}
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUE_ERRORS for value in VALUE_ERRORS[name]])
@@ -80,9 +80,11 @@ def test_a_value_of_a_wrong_type_is_named(name: str, value: Any) -> None:
         FitConfig(**{name: value})
 
 
-def test_clamp_must_be_true_or_false() -> None:
-    with pytest.raises(TypeError, match=r"^FitConfig: clamp must be True or False, got 'no'$"):
-        FitConfig(clamp="no")  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["clamp", "colour"])
+def test_a_switch_must_be_true_or_false(name: str) -> None:
+    for value in ("no", 1, None):
+        with pytest.raises(TypeError, match=rf"^FitConfig: {name} must be True or False, got {value!r}$"):
+            FitConfig(**{name: value})
 
 
 @pytest.mark.parametrize(

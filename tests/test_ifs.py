@@ -13,6 +13,7 @@ from torch import Tensor
 from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.rendering import render
 from fractalops.sampling import determinant_probabilities, random_systems
 
 NAN, INFINITY = math.nan, math.inf
@@ -162,6 +163,37 @@ def test_a_module_starts_as_the_random_systems(parametrization: str, singular_va
     assert matrix.requires_grad
 
 
+@pytest.mark.parametrize("parametrization", ["svd", "matrix"])
+def test_colours_start_at_one_half_and_draw_no_random_numbers(parametrization: str) -> None:
+    arguments: dict[str, Any] = {"parametrization": parametrization, "dtype": torch.float64}
+    plain = IFS(2, 5, generator=seeded(20), **arguments)
+    system = IFS(2, 5, channels=3, generator=seeded(20), **arguments)
+    assert (plain.channels, plain.colours()) == (None, None)
+    assert system.channels == 3
+    colours = system.colours()
+    assert colours is not None
+    assert torch.equal(colours, torch.full((2, 5, 3), 0.5).double())
+    names = dict(system.named_parameters()).keys() - dict(plain.named_parameters()).keys()
+    assert names == {"colour"}
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(system.state_dict()[name], tensor)
+
+
+def test_colours_stay_between_0_and_1_and_come_back() -> None:
+    system = IFS(2, 5, channels=2, generator=seeded(20))
+    with torch.no_grad():
+        system.get_parameter("colour").copy_(100 * torch.randn(2, 5, 2, generator=seeded(21)))
+    colours = system.colours()
+    assert colours is not None
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    other = IFS(2, 5, channels=2)
+    other.load_state_dict(system.state_dict())
+    assert torch.equal(other(9, index=torch.zeros(2, 1, 4).byte()), system(9, index=torch.zeros(2, 1, 4).byte()))
+    with pytest.raises(RuntimeError, match="colour"):
+        IFS(2, 5).load_state_dict(system.state_dict())
+
+
 def test_latent_signs_spread_over_the_unit_interval() -> None:
     latent = IFS(50, 10, generator=seeded(21)).svd[..., 4:].detach()
     assert latent.abs().max() <= 1
@@ -182,6 +214,7 @@ def test_what_a_module_shows() -> None:
     assert repr(system) == (
         "IFS(systems=2, maps=3, parametrization='svd', singular_values='sigmoid', probability_floor=0.001)"
     )
+    assert repr(IFS(2, 3, channels=3)).endswith("probability_floor=0.001, channels=3)")
 
 
 def chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
@@ -230,6 +263,29 @@ def test_forward_renders_each_system_as_it_would_alone() -> None:
         assert parameter.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize(("systems", "maps", "channels"), [(1, 1, 1), (3, 4, 3), (30, 10, 2)])
+def test_forward_renders_each_system_in_its_own_colours(systems: int, maps: int, channels: int) -> None:
+    system = IFS(systems, maps, channels=channels, generator=seeded(26))
+    with torch.no_grad():
+        system.get_parameter("colour").copy_(torch.randn(systems, maps, channels, generator=seeded(30)))
+    index = system.sample(2, 50, generator=seeded(27))
+    images = system((12, 17), index=index, viewport=(-2.0, -2.0, 2.0, 2.0))
+    assert images.shape == (systems, 2, channels, 12, 17)
+    grey = IFS(1, maps)
+    for s in range(systems):
+        state = {name: value[s : s + 1] for name, value in system.state_dict().items()}
+        logits = state.pop("colour")[0]  # (N, C)
+        grey.load_state_dict(state)
+        matrix, offset, joined, start = grey.concatenated(index[s : s + 1])
+        weight = logits.sigmoid()[joined.long()]  # (K, T, C)
+        expected = render(matrix, offset, joined, (12, 17), start=start, viewport=(-2.0, -2.0, 2.0, 2.0), weight=weight)
+        torch.testing.assert_close(images[s], expected, rtol=1e-4, atol=1e-5)
+    images.square().mean().backward()
+    for parameter in system.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0 or maps == 1
+
+
 def test_forward_draws_new_sequences_from_the_generator() -> None:
     system = IFS(2, 4, generator=seeded(28))
     images = system(16, sequences=3, points=40, generator=seeded(29))
@@ -248,6 +304,9 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: fixed_point(torch.eye(2), torch.ones(3)), ValueError, "fixed_point: offset must have shape"),
     (lambda: IFS(0), ValueError, "IFS: systems must be at least 1, got 0"),
     (lambda: IFS(maps=True), TypeError, "IFS: maps must be an int, got bool"),
+    (lambda: IFS(channels=0), ValueError, "IFS: channels must be at least 1, got 0"),
+    (lambda: IFS(channels=True), TypeError, "IFS: channels must be an int, got bool"),
+    (lambda: IFS(channels=3.0), TypeError, "IFS: channels must be an int, got float"),  # type: ignore[arg-type]
     (lambda: IFS(parametrization="qr"), ValueError, "IFS: parametrization must be"),
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
     (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must be in"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -80,6 +81,50 @@ def test_colour_becomes_grey_with_a_notice(tmp_path: Path) -> None:
     target, notices = read_image(tmp_path / "red.png")
     torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
     assert notices == ["colour converted to grey"]
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "tif")])
+def test_colour_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> None:
+    picture = Image.new("RGB", (3, 2), (255, 0, 0))
+    picture.putpixel((2, 1), (0, 51, 255))
+    picture.convert(mode).save(tmp_path / f"colour.{suffix}")
+    target, notices = read_image(tmp_path / f"colour.{suffix}", colour=True)
+    expected = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).repeat(1, 2, 3)
+    expected[:, 1, 2] = torch.tensor([0.0, 0.2, 1.0])
+    torch.testing.assert_close(target, expected)
+    assert notices == []
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
+def test_a_grey_picture_in_colour_has_three_equal_channels(tmp_path: Path, mode: str) -> None:
+    picture = drawing("I").point(lambda level: level * 257).convert("I;16") if mode == "I;16" else drawing(mode)
+    picture.save(tmp_path / "grey.png")
+    target, notices = read_image(tmp_path / "grey.png", colour=True)
+    torch.testing.assert_close(target, EXPECTED.expand(3, 4, 6))
+    assert notices == []
+
+
+def test_colour_goes_through_every_step(tmp_path: Path) -> None:
+    """Background, scaling, inversion and threshold do to each channel what they do to a grey picture."""
+    picture = Image.effect_noise((40, 20), 90)
+    bands = [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.point(lambda level: level // 3)]
+    alpha = Image.new("L", (40, 20), 255)
+    alpha.paste(0, (0, 0, 9, 20))
+    Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "colour.png")
+    steps: dict[str, Any] = {"size": 13, "background": "white", "invert": True, "threshold": 0.4}
+    target, notices = read_image(tmp_path / "colour.png", colour=True, **steps)
+    assert notices == ["transparent parts laid over white", "scaled from 40 x 20 to 13 x 6 pixels"]
+    for channel, band in zip(target, bands, strict=True):
+        Image.merge("LA", [band, alpha]).save(tmp_path / "grey.png")
+        assert torch.equal(channel, read_image(tmp_path / "grey.png", **steps)[0])
+
+
+def test_a_page_that_is_blank_in_every_channel_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "night.png")
+    with pytest.raises(InputError, match="image must not be blank"):
+        read_image(tmp_path / "night.png", colour=True)
+    Image.new("RGB", (4, 4), (0, 0, 1)).save(tmp_path / "blue.png")
+    assert read_image(tmp_path / "blue.png", colour=True)[0].sum() > 0
 
 
 @pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
@@ -223,6 +268,14 @@ def test_saving_and_reading_back(tmp_path: Path) -> None:
     torch.testing.assert_close(read_image(tmp_path / "saved.png")[0], expected)
 
 
+def test_saving_and_reading_back_in_colour(tmp_path: Path) -> None:
+    image = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    image[:, 0, 0] = torch.tensor([-3.0, 7.0, float("nan")])
+    save_image(image, tmp_path / "saved.png")
+    expected = (image.nan_to_num(0).clamp(0, 1) * 255).round() / 255
+    torch.testing.assert_close(read_image(tmp_path / "saved.png", colour=True)[0], expected)
+
+
 @pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.safetensors"])
 def test_unknown_suffixes_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="unknown suffix"):
@@ -235,6 +288,8 @@ def test_what_can_not_be_saved_leaves_nothing(tmp_path: Path) -> None:
         save_image(torch.ones(2, 2), tmp_path / "picture.xbm")  # a format of black and white only
     with pytest.raises(ValueError, match=r"save_image: image must have shape \(H, W\).*got \(1, 2, 2\)"):
         save_image(torch.ones(1, 2, 2), tmp_path / "picture.png")
+    with pytest.raises(ValueError, match=r"save_image: image must have shape .* or \(3, H, W\).*got \(3, 0, 2\)"):
+        save_image(torch.ones(3, 0, 2), tmp_path / "picture.png")
     with pytest.raises(FileNotFoundError):
         save_image(torch.ones(2, 2), tmp_path / "missing" / "picture.png")
     assert list(tmp_path.iterdir()) == []
@@ -254,6 +309,24 @@ def test_contact_sheet_places_every_image() -> None:
     assert contact_sheet(images[:1], columns=4, gap=0).shape == (2, 3)
     with pytest.raises(ValueError, match="contact_sheet: images must have shape"):
         contact_sheet(torch.empty(0, 2, 2))
+
+
+def test_contact_sheet_in_colour_is_that_of_each_channel() -> None:
+    images = torch.rand(5, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    sheet = contact_sheet(images, gap=1)
+    for channel in range(3):
+        assert torch.equal(sheet[channel], contact_sheet(images[:, channel], gap=1))
+    with pytest.raises(ValueError, match="contact_sheet: images must have shape"):
+        contact_sheet(torch.empty(0, 3, 2, 2))
+
+
+def test_comparison_in_colour_is_that_of_each_channel() -> None:
+    target, drawn = torch.rand(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    pair = comparison(target, drawn, wanted=8)
+    for channel in range(3):
+        assert torch.equal(pair[channel], comparison(target[channel], drawn[channel], wanted=8))
+    with pytest.raises(ValueError, match="comparison: reconstruction must have the target's shape"):
+        comparison(target, drawn[0])
 
 
 def test_comparison_stands_side_by_side() -> None:
@@ -276,3 +349,13 @@ def test_the_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="save_animation: frames must not be empty"):
         save_animation([], tmp_path / "none.gif")
     assert not (tmp_path / "none.gif").exists()
+
+
+def test_an_animation_keeps_its_colours(tmp_path: Path) -> None:
+    colours = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.6, 0.4], [0.0, 0.0, 1.0]])
+    save_animation([colour[:, None, None].expand(3, 4, 6) for colour in colours], tmp_path / "moving.gif")
+    with Image.open(tmp_path / "moving.gif") as animation:
+        assert animation.n_frames == 3
+        for frame, colour in enumerate(colours):
+            animation.seek(frame)
+            assert animation.convert("RGB").getpixel((5, 3)) == tuple((colour * 255).int().tolist())

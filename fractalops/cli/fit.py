@@ -29,7 +29,7 @@ class Job:
     """One image to learn and the folder that its results go to."""
 
     image: Path
-    target: Tensor  # (H, W)
+    target: Tensor  # (H, W) or (3, H, W)
     folder: Path
     notices: tuple[str, ...]
 
@@ -56,6 +56,7 @@ def add_parser(commands: Commands) -> None:
     image = parser.add_argument_group("image")
     size_help = "larger images are scaled down to this longest side (default: %(default)s)"
     image.add_argument("--size", type=integer(1, 1024), default=_SIZE, help=size_help)
+    image.add_argument("--colour", "--color", action="store_true", help="learn a colour for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     interrupted = False
     try:
         for group in _group_by_shape(jobs):
-            targets = torch.stack([job.target for job in group])  # (S, H, W)
+            targets = torch.stack([job.target for job in group])  # (S, H, W) or (S, 3, H, W)
             try:
                 result = fit(targets, config, progress=not arguments.quiet)
             except FitInterrupted as interruption:
@@ -127,6 +128,7 @@ def _config(arguments: argparse.Namespace) -> FitConfig:
             steps=arguments.steps,
             objective=arguments.objective,
             optimizer=arguments.optimizer,
+            colour=arguments.colour,
             snapshots=0 if arguments.no_animation else _FRAMES,
             seed=arguments.seed,
         )
@@ -152,6 +154,7 @@ def _plan(arguments: argparse.Namespace) -> list[Job]:
             background=arguments.background,
             invert=arguments.invert,
             threshold=arguments.threshold,
+            colour=arguments.colour,
         )
         jobs.append(Job(image, target, folder, tuple(notices)))
     return jobs

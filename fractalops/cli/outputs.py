@@ -66,7 +66,7 @@ def save_system(folder: Path, result: FitResult) -> None:
 def write_pictures(
     folder: Path,
     image: Path,
-    target: Tensor,  # (H, W)
+    target: Tensor,  # (H, W) or (3, H, W)
     result: FitResult,
     *,
     notices: Sequence[str] = (),
@@ -84,8 +84,8 @@ def write_pictures(
     summary = Summary(
         image=image,
         folder=folder,
-        height=target.shape[0],
-        width=target.shape[1],
+        height=target.shape[-2],
+        width=target.shape[-1],
         steps=len(losses),
         minimum_mse=float(result.minimum_mse[0]),
         mean_mse=float(result.mean_mse[0]),
@@ -95,7 +95,7 @@ def write_pictures(
 
 
 def _crisp(result: FitResult) -> Tensor:
-    """The learned fractal at high resolution: (H, W) with a longest side of 1024."""
+    """The learned fractal at high resolution: (H, W) or (3, H, W) with a longest side of 1024."""
     size = proportional_size(result.size, _CRISP_SIDE)
     generator = torch.Generator().manual_seed(result.config.seed)
     viewport = result.config.viewport
@@ -118,7 +118,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
                 bandwidth=config.bandwidth,
                 clamp=config.clamp,
                 cutoff=config.cutoff,
-            )  # (1, 1, H, W)
+            )  # (1, 1, ...)
             frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
     return frames
 

@@ -73,6 +73,8 @@ class FitConfig:
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
     evaluation_sequences: int = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
+    colour: bool = False
+    """Whether the targets have three channels and every map learns a colour."""
     snapshots: int = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     group: int = 16
@@ -102,9 +104,15 @@ class FitConfig:
                 raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
         if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
             raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
-        if not isinstance(self.clamp, bool):
-            raise TypeError(f"FitConfig: clamp must be True or False, got {self.clamp!r}")
+        for name in ("clamp", "colour"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"FitConfig: {name} must be True or False, got {getattr(self, name)!r}")
         check_viewport("FitConfig", self.viewport)
+
+    @property
+    def channels(self) -> int | None:
+        """Of a target and a map: 3 (red, green, blue) in colour; None in grey."""
+        return 3 if self.colour else None
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, halved every quarter of the steps."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+# First colours are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
+_COLOUR_MARGIN = 0.02
+
 
 class FitInterrupted(KeyboardInterrupt):
     """Ctrl-C during `fit`: `result` holds what was learned, evaluated, and `step` how far the last group had come.
@@ -35,8 +38,8 @@ class FitInterrupted(KeyboardInterrupt):
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of each system: images (S, K, H, W), targets (S, 1, H, W) -> (S,)."""
-    return (images - targets).square().mean(dim=(1, 2, 3))
+    """Mean squared error of each system: images (S, K, H, W) or (S, K, C, H, W), targets with K = 1 -> (S,)."""
+    return (images - targets).square().mean(dim=tuple(range(1, images.dim())))
 
 
 def _check_losses(losses: object, systems: int) -> Tensor:
@@ -51,11 +54,19 @@ def _check_losses(losses: object, systems: int) -> Tensor:
     return losses
 
 
+def _first_colours(targets: Tensor, maps: int) -> Tensor:
+    """Logits (S, N, 3) of each target's mean colour, in which a pixel counts by its largest channel, for all maps."""
+    light = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
+    total = light.sum(dim=(2, 3)).clamp(min=torch.finfo(light.dtype).tiny)  # (S, 1)
+    mean = (targets * light).sum(dim=(2, 3)) / total  # (S, 3)
+    return mean.logit(eps=_COLOUR_MARGIN)[:, None].repeat(1, maps, 1)
+
+
 @dataclass
 class Group:
     """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbours."""
 
-    targets: Tensor  # (S, H, W)
+    targets: Tensor  # (S, H, W), or (S, C, H, W) in colour
     system: IFS
     generators: list[torch.Generator]
     losses: list[Tensor] = field(default_factory=list)  # each (S,)
@@ -77,19 +88,22 @@ class Group:
                 config.maps,
                 parametrization=config.parametrization,
                 singular_values=config.singular_values,
+                channels=config.channels,
                 generator=generator,
             ).state_dict()
             for generator in generators
         ]
         joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        if config.colour:
+            joined["colour"] = _first_colours(targets, config.maps)
         return cls(targets, restore_system(joined, config), generators)
 
     def render(
         self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
     ) -> Tensor:
-        """Images (S, K, H, W) of the systems, of new sequences or those of index (S, K, T)."""
+        """Images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
         images: Tensor = self.system(
-            tuple(self.targets.shape[1:]),
+            tuple(self.targets.shape[-2:]),
             sequences=sequences,
             points=config.points,
             index=index,
@@ -127,7 +141,7 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
     """Run all steps on a group; yields each step's losses (S,)."""
     parameters = list(group.system.parameters())
     optimize = make_optimizer(parameters, config)
-    targets = group.targets[:, None]  # (S, 1, H, W)
+    targets = group.targets[:, None]  # (S, 1, ...)
     index = None  # new sequences at every step, or (S, K, T)
     if config.objective == "fixed":
         index = group.system.sample(config.sequences, config.points, generator=group.generators)
@@ -136,7 +150,7 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
     if 0 in snapshot_steps:
         group.keep_snapshot()
     while group.step < config.steps:
-        images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, H, W)
+        images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
@@ -161,10 +175,10 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
 
 
 def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimum and mean MSE (S,) over fresh sequences and the best image (S, H, W) (paper section 5.2)."""
+    """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
-        images = group.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, H, W)
-        errors = (images - group.targets[:, None]).square().mean(dim=(2, 3))  # (S, K)
+        images = group.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, ...)
+        errors = (images - group.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
@@ -188,7 +202,7 @@ def _collect(groups: list[Group], config: FitConfig, backend: str | None, began:
     return FitResult(
         system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
         config=config,
-        size=(groups[0].targets.shape[1], groups[0].targets.shape[2]),
+        size=(groups[0].targets.shape[-2], groups[0].targets.shape[-1]),
         steps=[group.step for group in groups for _ in group.targets],
         losses=torch.cat(losses, dim=1),
         minimum_mse=torch.cat([minimum for minimum, _, _ in measures]),
@@ -203,19 +217,22 @@ def _collect(groups: list[Group], config: FitConfig, backend: str | None, began:
     )
 
 
-def _check_targets(targets: Tensor) -> Tensor:
-    """Targets as (S, H, W)."""
+def _check_targets(targets: Tensor, config: FitConfig) -> Tensor:
+    """Targets as (S, H, W), or (S, 3, H, W) in colour."""
     if not isinstance(targets, Tensor):
         raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}")
     if not targets.is_floating_point():
         raise TypeError(f"fit: targets must be floating-point with values in [0, 1], got {targets.dtype}")
-    if targets.dim() not in (2, 3) or targets.numel() == 0:
-        raise ValueError(f"fit: targets must have shape (H, W) or (S, H, W), not empty, got {tuple(targets.shape)}")
+    dims = 3 if config.colour else 2  # of one target
+    fits = not config.colour or targets.shape[-3:-2] == (config.channels,)
+    if targets.dim() not in (dims, dims + 1) or not fits or targets.numel() == 0:
+        wanted = "(3, H, W) or (S, 3, H, W) in colour" if config.colour else "(H, W) or (S, H, W)"
+        raise ValueError(f"fit: targets must have shape {wanted}, not empty, got {tuple(targets.shape)}")
     low, high = (float(bound) for bound in targets.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"fit: targets must lie in [0, 1], got values from {low:g} to {high:g}")
     targets = targets.detach().float()
-    return targets if targets.dim() == 3 else targets[None]
+    return targets if targets.dim() > dims else targets[None]
 
 
 def _progress_bar(images: int, groups: int, config: FitConfig, shown: bool) -> tqdm[Any]:
@@ -235,11 +252,12 @@ def fit(
     """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
 
     Args:
-        targets: (H, W) or (S, H, W), values in [0, 1]; floating-point, taken as float32. Where they lie, it runs.
+        targets: (H, W) or (S, H, W), in colour (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
+            float32. Where they lie, it runs.
         config: the settings; None takes those of the published code.
-        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W) that returns the loss of each
-            system (S,), or their sum (), which is then recorded for each of them. None is the mean squared error of the
-            pixels.
+        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in colour (S, K, 3, H, W) and
+            (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
+            of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
 
@@ -251,10 +269,10 @@ def fit(
         ValueError, TypeError: for targets, a configuration or a loss of the wrong shape, type or range.
         FitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before anything was begun.
     """
-    images = _check_targets(targets)  # (S, H, W)
     config = FitConfig() if config is None else config
     if not isinstance(config, FitConfig):
         raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
+    images = _check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     began = time.perf_counter()
     groups: list[Group] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.

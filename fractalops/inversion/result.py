@@ -37,7 +37,7 @@ class FitResult:
     """The least mean squared error over `config.evaluation_sequences` fresh sequences (paper section 5.2)."""
     mean_mse: Tensor  # (S,)
     """The mean over the same sequences."""
-    best_image: Tensor  # (S, H, W)
+    best_image: Tensor  # (S, H, W), or (S, 3, H, W) in colour
     """The image of the sequence with the least error."""
     seconds: float
     """How long learning took, in all."""
@@ -146,7 +146,7 @@ class FitResult:
             "losses": (max(steps), images),
             "minimum_mse": (images,),
             "mean_mse": (images,),
-            "best_image": (images, height, width),
+            "best_image": (images, *([config.channels] if config.channels else []), height, width),
         }
         _check_like(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
@@ -174,6 +174,7 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
         maps,
         parametrization=config.parametrization,
         singular_values=config.singular_values,
+        channels=config.channels,
         generator=torch.Generator(),  # its draws are overwritten; the global generator stays as it is
     ).to(state["offset"].device)
     system.load_state_dict(state)

@@ -64,16 +64,17 @@ class ClampedSquaredError(torch.autograd.Function):
 
 
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | None = None) -> Tensor:
-    """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels and sequences of each system.
+    """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 
-    images (S, K, H, W), targets (S, H, W) of the same dtype, float32 or float64 (the reference: any floating dtype) ->
-    (S,), differentiable in images: the gradient is that of the error in [0, 1], borders included, and zero outside.
+    images (S, K, H, W), targets (S, H, W), or in colour images (S, K, C, H, W), targets (S, C, H, W), of one dtype,
+    float32 or float64 (the reference: any floating dtype) -> (S,), differentiable in images: the gradient is that of
+    the error in [0, 1], borders included, and zero outside.
 
     Raises `ValueError` for a wrong shape or backend, `TypeError` for a wrong dtype and `BackendError` where the backend
     asked for can't run.
     """
-    if images.dim() != 4 or 0 in images.shape[1:]:
-        raise shape_error("clamped_squared_error", "images", "(S, K, H, W), not empty", images)
+    if images.dim() not in (4, 5) or 0 in images.shape[1:]:
+        raise shape_error("clamped_squared_error", "images", "(S, K, H, W) or (S, K, C, H, W), not empty", images)
     if targets.shape != (images.shape[0], *images.shape[2:]):
         wanted = f"{(images.shape[0], *images.shape[2:])}"
         raise shape_error("clamped_squared_error", "targets", wanted, targets)
