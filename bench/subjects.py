@@ -126,7 +126,7 @@ def step_and_ops(case: Case) -> tuple[Callable[[], object], Callable[[], object]
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=BANDWIDTH
     )
     group = Group.start(targets(1, case.side), config, 0)
-    steps: Iterator[Tensor] = _learn(group, config, None, "native")
+    steps: Iterator[Tensor] = _learn(group, config, None, "native", False)
 
     def step() -> None:
         for _ in range(STEPS_A_CALL):

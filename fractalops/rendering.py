@@ -44,6 +44,14 @@ def _scale_and_shift(
     return scale, [-x_min * scale[0], -y_min * scale[1]]
 
 
+def _constant(like: Tensor, values: list[float]) -> Tensor:
+    """The values (V,), of the dtype and on the device of `like`."""
+    if like.device.type == "cpu":
+        return like.new_tensor(values)
+    # Filled in on the device: a copy from the host would wait for it, and could not be captured in a graph.
+    return torch.stack([like.new_full((), value) for value in values])
+
+
 def fold_viewport(
     matrix: Tensor,
     offset: Tensor,
@@ -57,7 +65,7 @@ def fold_viewport(
     same shapes. Both sides of `size` must be above 1, or S has no inverse.
     """
     scale, shift = _scale_and_shift(size, viewport)
-    s, o = matrix.new_tensor(scale), matrix.new_tensor(shift)  # (2,), (2,)
+    s, o = _constant(matrix, scale), _constant(matrix, shift)  # (2,), (2,)
     if scale[0] != scale[1]:
         matrix = matrix * (s[:, None] / s)
     return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
@@ -69,7 +77,7 @@ def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
         finite = points.isfinite().all(dim=2, keepdim=True)  # (B, T, 1): the others are not drawn
         low = torch.where(finite, points, math.inf).amin(dim=1, keepdim=True)  # (B, 1, 2)
         high = torch.where(finite, points, -math.inf).amax(dim=1, keepdim=True)  # (B, 1, 2)
-        last = points.new_tensor([size[0] - 1, size[1] - 1])
+        last = _constant(points, [size[0] - 1, size[1] - 1])
         flat = ~(high > low)
         scale = torch.where(flat, 0, last / (high - low))
         middle = torch.where(flat, last / 2, 0)

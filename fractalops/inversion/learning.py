@@ -14,6 +14,7 @@ from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.optimizers import make_optimizer
 from fractalops.inversion.result import FitResult, restore_system
+from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def _add_noise(group: Group, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
-def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | None) -> Iterator[Tensor]:
+def _learn(
+    group: Group, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
+) -> Iterator[Tensor]:
     """Run all steps on a group; yields each step's losses (S,)."""
     parameters = list(group.system.parameters())
     optimize = make_optimizer(parameters, config)
@@ -146,10 +149,8 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
     if config.objective == "fixed":
         index = group.system.sample(config.sequences, config.points, generator=group.generators)
     fused = loss is None and config.clamp
-    snapshot_steps = set(config.snapshot_steps())
-    if 0 in snapshot_steps:
-        group.keep_snapshot()
-    while group.step < config.steps:
+
+    def step(rate: float | Tensor) -> Tensor:
         images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
@@ -165,13 +166,21 @@ def _learn(group: Group, config: FitConfig, loss: Loss | None, backend: str | No
         torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
             _clip_gradients(parameters, config.gradient_clip)
-        optimize(config.learning_rate_at(group.step))
+        optimize(rate)
+        return losses.detach().expand(len(targets))
+
+    run = run_as_graph(step, group.generators, targets.device, cuda_graph, loss is not None)
+    snapshot_steps = set(config.snapshot_steps())
+    if 0 in snapshot_steps:
+        group.keep_snapshot()
+    while group.step < config.steps:
+        losses = run(config.learning_rate_at(group.step))  # (S,)
         if config.adds_noise_at(group.step):
             _add_noise(group, config)
         if group.step + 1 in snapshot_steps:
             group.keep_snapshot()
-        group.losses.append(losses.detach().expand(len(targets)))  # the step is done
-        yield group.losses[-1]
+        group.losses.append(losses)  # the step is done
+        yield losses
 
 
 def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,6 +257,7 @@ def fit(
     loss: Loss | None = None,
     progress: bool = False,
     backend: str | None = None,
+    cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
 
@@ -260,6 +270,9 @@ def fit(
             of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
+        cuda_graph: whether a step is captured in a CUDA graph once and then replayed. "auto" does so for targets on a
+            GPU, without a plugged-in `loss`, of which only the GPU's part would be replayed; else it says why not in
+            the log (`fractalops`, level INFO). A step that can't be captured goes on as it is, with a warning.
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
@@ -273,6 +286,7 @@ def fit(
     if not isinstance(config, FitConfig):
         raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
     images = _check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
+    check_cuda_graph(cuda_graph, images.device)
     began = time.perf_counter()
     groups: list[Group] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
@@ -282,7 +296,7 @@ def fit(
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
                     groups.append(Group.start(part, config, len(groups) * config.group))
-                    for losses in _learn(groups[-1], config, loss, backend):
+                    for losses in _learn(groups[-1], config, loss, backend, cuda_graph):
                         if not bar.disable and groups[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()

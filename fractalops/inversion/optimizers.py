@@ -15,7 +15,8 @@ from torch.optim.sgd import sgd
 
 from fractalops.inversion.config import FitConfig
 
-Step = Callable[[float], None]
+# The learning rate is a number, or a tensor () for a step that is captured in a CUDA graph.
+Step = Callable[[float | Tensor], None]
 
 
 def make_optimizer(parameters: Sequence[Tensor], config: FitConfig) -> Step:
@@ -35,7 +36,7 @@ def _adam(parameters: list[Tensor]) -> Step:
     steps = [torch.zeros((), dtype=torch.float32, device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
-    def step(learning_rate: float) -> None:
+    def step(learning_rate: float | Tensor) -> None:
         adam(
             parameters,
             _gradients(parameters),
@@ -60,7 +61,7 @@ def _sgd(parameters: list[Tensor], momentum: float) -> Step:
     momenta: list[Tensor | None] = [None] * len(parameters)  # each becomes its first gradient
 
     @torch.no_grad()
-    def step(learning_rate: float) -> None:
+    def step(learning_rate: float | Tensor) -> None:
         sgd(
             parameters,
             _gradients(parameters),
@@ -68,7 +69,7 @@ def _sgd(parameters: list[Tensor], momentum: float) -> Step:
             fused=True,
             weight_decay=0.0,
             momentum=momentum,
-            lr=learning_rate,
+            lr=learning_rate,  # type: ignore[arg-type]  # the fused form takes a tensor too
             dampening=0.0,
             nesterov=False,
             maximize=False,
