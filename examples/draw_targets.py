@@ -1,4 +1,4 @@
-"""Draw the example targets of this folder, white on black: leaf.png, tree.png, galaxy.png, digit.png.
+"""Draw the example targets of this folder: leaf.png, tree.png, galaxy.png, digit.png, and in colour autumn.png.
 
 python examples/draw_targets.py [FOLDER]
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 SIZE = 64  # pixels of the finished picture
 SUPERSAMPLING = 16  # drawn this many times larger, then scaled down: smooth edges
@@ -93,11 +93,26 @@ TARGETS: dict[str, Callable[[ImageDraw.ImageDraw], None]] = {
 }
 
 
+def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
+    """White on black."""
+    canvas = Image.new("L", (CANVAS, CANVAS), 0)
+    paint(ImageDraw.Draw(canvas))
+    return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def autumn() -> Image.Image:
+    """The leaf in colours, from green in the middle over yellow to red at the tips."""
+    distance = Image.radial_gradient("L").resize((SIZE, SIZE))
+    colours = ImageOps.colorize(
+        distance, black="limegreen", mid="gold", white="crimson", blackpoint=20, midpoint=80, whitepoint=145
+    )
+    return Image.composite(colours, Image.new("RGB", (SIZE, SIZE)), drawn(leaf))
+
+
 def main(folder: Path) -> None:
     for name, paint in TARGETS.items():
-        canvas = Image.new("L", (CANVAS, CANVAS), 0)
-        paint(ImageDraw.Draw(canvas))
-        canvas.resize((SIZE, SIZE), Image.Resampling.BOX).save(folder / f"{name}.png", optimize=True)
+        drawn(paint).save(folder / f"{name}.png", optimize=True)
+    autumn().save(folder / "autumn.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ _MARGIN = 0.04  # of the longer side, left empty around a picture whose viewport
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
 _CUTOFF = 1e-2  # the tone map swallows what is smaller
+_LIGHT = 300 / 32**2  # of the published settings
 
 
 def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -36,11 +37,12 @@ def crisp_images(
     points: int = 1_000_000,
     viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
     generator: torch.Generator | None = None,
+    light: float = _LIGHT,
 ) -> Tensor:
     """Draw each system of `system` with `points` points: images (S, H, W) in [0, 1], without gradients.
 
-    With colours they are (S, C, H, W): the largest channel of the light on a pixel makes its brightness, as the points
-    do in grey, and the channels keep their proportions.
+    With colours they are (S, C, H, W), and as bright as the images for which the colours were learned, where channels
+    that reach 1 change the hue: `light` is those images' `FitResult.light`. It says nothing in grey.
 
     `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centres span, as in
     `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
@@ -59,7 +61,9 @@ def crisp_images(
         images = []
         for s in range(system.systems):
             own = matrix[s], offset[s], probabilities[s], start[s], None if colours is None else colours[s]
-            images.append(_tone(_density(*own, size, points, viewport, generator)))
+            density = _density(*own, size, points, viewport, generator)  # (H, W) or (C, H, W)
+            exposure = light * height * width / (points * _BANDWIDTH)
+            images.append(_tone(density) if colours is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
 
 
@@ -111,13 +115,7 @@ def _to_pixels(cloud: Tensor, size: tuple[int, int], viewport: Viewport) -> tupl
 
 
 def _tone(density: Tensor) -> Tensor:
-    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white.
-
-    A density (C, H, W) gets that of its largest channel, and keeps the proportions of its channels.
-    """
-    if density.dim() == 3:
-        largest = density.amax(0)  # (H, W)
-        return density * (_tone(largest) / largest.clamp(min=torch.finfo(density.dtype).tiny))
+    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white."""
     lit = density[density > _CUTOFF]  # (P,)
     if lit.numel() == 0:
         return torch.zeros_like(density)

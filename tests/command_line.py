@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw
 
 from fractalops.cli import main
 
+# Settings of `fractalops fit` with which it takes next to no time.
+QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
+
 
 def draw(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
     picture = Image.new("L", size, 0)

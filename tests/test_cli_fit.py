@@ -19,11 +19,9 @@ import fractalops
 import fractalops.cli.fit
 from fractalops.cli.outputs import OUTPUT_NAMES
 from fractalops.inversion import FitConfig, FitResult
-from tests.command_line import draw, files, run
+from tests.command_line import QUICK, draw, files, run
 from tests.learning import Interruption
 from tests.requirements import need_matplotlib
-
-QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
 
 
 @pytest.fixture(autouse=True)

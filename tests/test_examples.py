@@ -35,6 +35,16 @@ def test_the_target_files_are_what_the_script_draws(tmp_path: Path) -> None:
         assert float((drawn - kept).abs().mean()) < 1e-3
 
 
+def test_the_target_in_colour_is_what_the_script_draws(tmp_path: Path) -> None:
+    load("draw_targets").main(tmp_path)
+    drawn, _ = read_image(tmp_path / "autumn.png", size=64, colour=True)
+    kept, notices = read_image(EXAMPLES / "autumn.png", size=64, colour=True)
+    assert kept.shape == (3, 64, 64)
+    assert notices == []
+    assert float((drawn - kept).abs().mean()) < 1e-3
+    assert (kept.amax(dim=(1, 2)) > 0.5).tolist() == [True, True, False]  # green, yellow and red: no blue
+
+
 def test_both_versions_of_the_training_loop_learn_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     script = load("training_loop")
     target, _ = read_image(EXAMPLES / "leaf.png", size=script.SIZE)

@@ -97,9 +97,14 @@ def write_pictures(
 def _crisp(result: FitResult) -> Tensor:
     """The learned fractal at high resolution: (H, W) or (3, H, W) with a longest side of 1024."""
     size = proportional_size(result.size, _CRISP_SIDE)
-    generator = torch.Generator().manual_seed(result.config.seed)
-    viewport = result.config.viewport
-    return crisp_images(result.system, size, points=_CRISP_POINTS, viewport=viewport, generator=generator)[0]
+    return crisp_images(
+        result.system,
+        size,
+        points=_CRISP_POINTS,
+        viewport=result.config.viewport,
+        generator=torch.Generator().manual_seed(result.config.seed),
+        light=result.light,
+    )[0]
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:

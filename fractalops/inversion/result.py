@@ -48,6 +48,11 @@ class FitResult:
     before an image's step.
     """
 
+    @property
+    def light(self) -> float:
+        """A pixel's share of all bumps, over pi: how bright the learned images are, which `crisp_images` asks for."""
+        return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
+
     def select(self, image: int) -> FitResult:
         """The result of one image alone, as if it had been learned by itself. Raises `IndexError`.
 
