@@ -38,7 +38,8 @@ class IFS(nn.Module):
       reflection flip in the same few steps.
     - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison.
     - `channels=C`, with either: `colour` (S, N, C), the logits of each map's colour, which start at zero: a colour of
-      one half. None is a system without colours.
+      one half. None is a system without colours. (A sigmoid, whichever `singular_values`: a clamp whose gradient
+      stops outside learned far worse, and colours without bounds somewhat worse.)
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.

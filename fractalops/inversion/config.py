@@ -74,7 +74,7 @@ class FitConfig:
     evaluation_sequences: int = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     colour: bool = False
-    """Whether the targets have three channels and every map learns a colour."""
+    """Whether the targets have three channels and every map learns a colour, from the target's mean colour on."""
     snapshots: int = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     group: int = 16
