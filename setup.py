@@ -48,8 +48,8 @@ NVCC_MISSING = (
 )
 
 
-class BuildError(RuntimeError):
-    """What was asked for can't be built; the message says why and what mends it."""
+class BuildError(SystemExit):
+    """What was asked for can't be built: ends the build with a message, which says why and what mends it."""
 
 
 def find_compiler() -> list[str] | None:
@@ -174,12 +174,19 @@ def ninja_command(words: list[str]) -> str:
     return shlex.join(words).replace("$", "$$")
 
 
-def nvcc_commands(nvcc: str, compiler: list[str]) -> tuple[str, str]:
+def prefix_maps(torch: Path) -> list[str]:
+    """Options that leave no folder of this machine in the libraries: their errors name the source that raised them."""
+    return [f"-ffile-prefix-map={ROOT.resolve()}=.", f"-ffile-prefix-map={torch}=torch"]
+
+
+def nvcc_commands(nvcc: str, compiler: list[str], host_flags: list[str]) -> tuple[str, str]:
     """What compiles a CUDA source, and what the linker is told to add to the library."""
     toolkit = toolkit_folder(nvcc)
     host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc takes a program here, not a command
     threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # compiles for so many architectures at a time
-    command = [nvcc, *host, *threads, *architecture_flags(nvcc), "-DUSE_CUDA", "-Xcompiler", HOST.replace(" ", ",")]
+    command = [nvcc, *host, *threads, *architecture_flags(nvcc), "-DUSE_CUDA"]
+    # In double quotes, which nvcc hands to the shell in which it runs the compiler, and between which it keeps commas.
+    command += [word for flag in host_flags for word in ("-Xcompiler", f'"{flag}"')]
     # The static runtime: the library then needs no CUDA library but the driver, one for the toolkit's major version.
     runtime = [f"-L{toolkit}/lib64", f"-L{toolkit}/lib", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     return ninja_command(command), ninja_command(runtime)
@@ -191,9 +198,10 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
     if compiler is None or torch is None or (name == "cuda" and nvcc is None):
         raise BuildError(f"the {name} library can't be built: {missing_for(name)}")
     link = ninja_command(compiler)
-    command, runtime = f"{link} {HOST} {CPU}", ""
+    host_flags = [*HOST.split(), *prefix_maps(torch)]
+    command, runtime = f"{ninja_command([*compiler, *host_flags])} {CPU}", ""
     if name == "cuda" and nvcc is not None:
-        command, runtime = nvcc_commands(nvcc, compiler)
+        command, runtime = nvcc_commands(nvcc, compiler, host_flags)
     include, libraries = (ninja_command([f"{torch / name}"]) for name in ("include", "lib"))
     lines = [
         "rule compile",

@@ -1,13 +1,12 @@
 """Loads the CUDA library into the torch of the Python that runs this, up to the registration of its ops; no GPU needed.
 
-    python tests/load_cuda_library.py [LIBRARY]
-
 Only torch has to be installed there. This is how a library that was built against a CPU-only torch is tried in a CUDA
 build of torch. Exits with 1 and the reason where it can't be loaded or registers nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import platform
 import runpy
 import sys
@@ -44,4 +43,6 @@ def main(library: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else PACKAGE / "_cuda.so").resolve()))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", nargs="?", type=Path, default=PACKAGE / "_cuda.so", help="default: %(default)s")
+    sys.exit(main(parser.parse_args().library.resolve()))

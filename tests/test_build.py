@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -290,11 +292,30 @@ def test_the_cuda_library_is_compiled_by_nvcc_and_linked_with_the_static_runtime
     text = build["ninja_file"]("cuda", tmp_path / "_cuda.so", tmp_path)
     compile_command, link_command = re.findall(r"command = (.+)", text)
     assert compile_command.startswith(f"{nvcc} -ccbin {compiler} --threads ")
-    assert "-DUSE_CUDA -Xcompiler -fPIC,-fvisibility=hidden," in compile_command
+    assert """-DUSE_CUDA -Xcompiler '"-fPIC"' -Xcompiler '"-fvisibility=hidden"' """ in compile_command
     assert " -MMD -MF $out.d " in compile_command
     assert link_command.startswith(f"{compiler} -shared -s ")
     assert "'-L/the toolkit/lib64' '-L/the toolkit/lib' -lcudart_static -ldl -lrt -lpthread" in link_command
     assert "-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10" in link_command
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_the_folders_of_the_source_and_of_torch_are_not_compiled_in(
+    name: str, build: dict[str, Any], compiler: Path, nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(build["ninja_file"].__globals__, "ROOT", tmp_path / "source tree")
+    command = re.findall(r"command = (.+)", build["ninja_file"](name, tmp_path / f"_{name}.so", tmp_path))[0]
+    words = [word.strip('"') for word in shlex.split(command)]
+    assert f"-ffile-prefix-map={tmp_path}/source tree=." in words
+    assert f"-ffile-prefix-map={Path(torch.__file__).parent}=torch" in words
+
+
+def test_what_can_not_be_built_is_one_line(build: dict[str, Any]) -> None:
+    command = [sys.executable, str(ROOT / "setup.py"), "--name"]
+    environment = {**os.environ, "FRACTALOPS_BUILD": "gpu"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "FRACTALOPS_BUILD must be one of cpu, cuda, all, none, got 'gpu'\n"
 
 
 @pytest.mark.slow

@@ -81,6 +81,13 @@ def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
         assert done.stdout.endswith("fractalops::affine_chain_bwd has a kernel for CUDA: True\n")
 
 
+def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
+    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Exits with 1 and the reason" in done.stdout
+
+
 def can_sanitize(compiler: str, folder: Path) -> bool:
     (folder / "empty.cpp").write_text("int main() {}\n")
     command = [compiler, *SANITIZERS, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
