@@ -28,7 +28,15 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-CPU_OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
+CPU_OPS = (
+    "affine_chain",
+    "rbf_rasterize",
+    "rasterize_points",
+    "svd_matrix",
+    "draw_index",
+    "fixed_point",
+    "clamped_squared_error",
+)
 CUDA_OPS = ("affine_chain",)
 SOURCES = {
     "cpu": [f"csrc/cpu/{op}.cpp" for op in CPU_OPS],

@@ -6,8 +6,10 @@ from fractalops.errors import BackendError, InputError, MissingExtra
 from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
 from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import render
+from fractalops.sampling import random_patches
 
 __all__ = [
     "IFS",
@@ -21,6 +23,8 @@ __all__ = [
     "affine_chain",
     "backends",
     "fit",
+    "random_patches",
+    "rasterize_points",
     "rbf_rasterize",
     "render",
     "show_backends",

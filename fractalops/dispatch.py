@@ -14,9 +14,9 @@ import torch
 
 from fractalops.errors import BackendError
 
-OPS = ("affine_chain", "rbf_rasterize", "svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
-# These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the other two.
+# These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
+OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", *CPU_ONLY)
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 # In the libraries, but for those in Triton, which a GPU's first call imports.

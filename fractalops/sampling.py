@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fractalops.ops.draw_index import draw_index
+from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
@@ -112,6 +113,28 @@ def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
     """A value uniform in [max(low, 0), min(high, 1)]."""
     low, high = low.clamp(min=0), high.clamp(max=1)
     return low + (high - low) * uniform
+
+
+def random_patches(count: int, size: int = 3, generator: torch.Generator | None = None) -> Tensor:
+    """Draw masks (count, size, size) for `rasterize_points`, each uniform among those that are not empty.
+
+    With 3 x 3 pixels, 511 masks, these are the patches of fractal pre-training's data sets (Kataoka et al. 2020).
+    Returns a bool tensor on the CPU, or on the generator's device. Raises `ValueError` for a `count` below 0, or a
+    `size` that is even or outside [1, 15], and `TypeError` for other types.
+    """
+    check_integer("random_patches", "count", count, 0)
+    check_integer("random_patches", "size", size, 1)
+    if size % 2 == 0 or size > LARGEST_PATCH:
+        raise ValueError(f"random_patches: size must be odd and at most {LARGEST_PATCH}, got {size}")
+    device = generator.device if generator is not None else torch.device("cpu")
+
+    def draw(number: int) -> Tensor:
+        return torch.rand(number, size, size, generator=generator, device=device) < 0.5
+
+    patches = draw(count)
+    while len(empty := (~patches.any(2).any(1)).nonzero()[:, 0]):
+        patches[empty] = draw(len(empty))
+    return patches
 
 
 def sample_index(probabilities: Tensor, sequences: int, points: int, generator: Generators = None) -> Tensor:

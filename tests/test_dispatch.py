@@ -95,7 +95,7 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
     for row in rows:
         assert row.backend == ("native" if row.device == "cpu" else "reference")
         assert bool(row.reason) == (row.device != "cpu")
-        if row.op in ("affine_chain", "rbf_rasterize"):
+        if row.op not in dispatch.CPU_ONLY:
             assert bool(row.remedy) == (row.device != "cpu")
 
 
@@ -237,7 +237,7 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
 
 
 @pytest.mark.usefixtures("library", "no_triton")
-@pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize"])
+@pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize", "rasterize_points"])
 def test_the_choice(op: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -369,7 +369,7 @@ for device in "cpu", "cuda":
     *report, warned, refused, refused_cuda = done.stdout.splitlines()
     status = "built, but it can't be loaded" if damaged else "not built"
     reason = "can't be loaded" if damaged else "was not built"
-    used = set(dispatch.OPS) - {"clamped_squared_error"}  # the loss is fit's
+    used = set(dispatch.OPS) - {"clamped_squared_error", "rasterize_points"}  # the loss is fit's
     assert sorted(warned.split()) == sorted(used)
     for device, refusal in (("CPU", refused), ("CUDA", refused_cuda)):
         assert any(line.startswith(f"native {device} library: {status}") for line in report)

@@ -19,6 +19,7 @@ SCHEMAS = (
     "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff) -> Tensor",
     "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff,"
     " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
+    "rasterize_points(Tensor points, Tensor patch, int height, int width, bool binary) -> Tensor",
     "svd_matrix_fwd(Tensor svd, bool clamped) -> Tensor",
     "svd_matrix_bwd(Tensor grad, Tensor svd, bool clamped) -> Tensor",
     "clamped_squared_error_fwd(Tensor images, Tensor targets) -> Tensor",

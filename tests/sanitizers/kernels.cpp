@@ -11,11 +11,14 @@
 #include "../../csrc/cpu/affine_chain.h"
 #include "../../csrc/cpu/raster.h"
 #include "../../csrc/cpu/draw_index.h"
+#include "../../csrc/cpu/rasterize_points.h"
 #include "../../csrc/svd_matrix.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 
 using namespace fractalops::cpu;
@@ -188,6 +191,43 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   compare("grad_bandwidth", std::vector<T>{static_cast<T>(grad_bandwidth)}, want_bandwidth);
 }
 
+template <typename T, typename Counter, typename Count>
+void run_points(int64_t height, int64_t width, int64_t patch_height, int64_t patch_width, int64_t length) {
+  const PixelGrid grid(height, width, patch_height, patch_width);
+  std::vector<T> points(length * 2);
+  for (int64_t t = 0; t < length; ++t) {
+    points[2 * t] = static_cast<T>(uniform(-8, height + 8));
+    points[2 * t + 1] = static_cast<T>(uniform(-8, width + 8));
+    if (t % 3 == 0) points[2 * t] = std::floor(points[2 * t]) + T(0.5);
+  }
+  const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const T odd[] = {nan, -nan, infinity, -infinity, T(1e30), T(-1e30), T(1 << 23), T(-(1 << 23))};
+  for (size_t i = 0; i < 2 * std::size(odd) && static_cast<int64_t>(i) < length; ++i)
+    points[2 * i + i % 2] = odd[i / 2];
+  std::vector<uint8_t> patch(patch_height * patch_width);
+  for (uint8_t& mark : patch) mark = generator() % 2;
+  const std::vector<int64_t> taps = grid.taps(patch.data());
+
+  std::vector<Count> image(height * width, 7), canvas(grid.canvas(), 7);
+  FRACTALOPS_SELECT(rasterize_image<T, Counter, Count>)(grid, points.data(), length, taps.data(), taps.size(),
+                                                        image.data(),
+                                                        grid.is_image() && !taps.empty() ? nullptr : canvas.data());
+
+  std::vector<double> want(height * width);
+  for (int64_t t = 0; t < length; ++t) {
+    const double x = points[2 * t], y = points[2 * t + 1];
+    if (!(std::abs(x) < 1e6 && std::abs(y) < 1e6)) continue;
+    for (int64_t k = 0; k < patch_height * patch_width; ++k) {
+      const int64_t i = static_cast<int64_t>(std::nearbyint(x)) + k / patch_width - patch_height / 2;
+      const int64_t j = static_cast<int64_t>(std::nearbyint(y)) + k % patch_width - patch_width / 2;
+      if (patch[k] && i >= 0 && i < height && j >= 0 && j < width) want[i * width + j] += 1;
+    }
+  }
+  if (sizeof(Count) == 1)
+    for (double& count : want) count = count > 0;
+  compare("counts", std::vector<double>(image.begin(), image.end()), want);
+}
+
 // The adjoint against differences of the matrix itself, whose formula the Python tests hold to the reference.
 template <typename T>
 void run_svd(bool clamped) {
@@ -247,6 +287,19 @@ void run_rasters() {
                           length % 2 * Raster<T>::lanes);
 }
 
+template <typename T>
+void run_counts() {
+  const int64_t sizes[][2] = {{1, 1}, {1, 70}, {70, 1}, {9, 9}, {32, 32}, {30, 17}, {17, 65}};
+  const int64_t patches[][2] = {{1, 1}, {1, 1}, {3, 3}, {1, 5}, {7, 1}, {15, 15}};
+  for (const auto& size : sizes)
+    for (const auto& patch : patches)
+      for (int64_t length : {1, 63, 64, 300}) {
+        run_points<T, uint32_t, int32_t>(size[0], size[1], patch[0], patch[1], length);
+        run_points<T, uint32_t, uint8_t>(size[0], size[1], patch[0], patch[1], length);
+        run_points<T, uint64_t, int32_t>(size[0], size[1], patch[0], patch[1], length);
+      }
+}
+
 }  // namespace
 
 int main() {
@@ -259,6 +312,8 @@ int main() {
     run_search<float, uint8_t>(count, 100), run_search<double, int32_t>(count, 63);
   run_rasters<float>();
   run_rasters<double>();
+  run_counts<float>();
+  run_counts<double>();
   std::printf("%d differences\n", failures);
   return failures > 0;
 }

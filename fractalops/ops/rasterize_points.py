@@ -1,0 +1,92 @@
+"""Points counted on pixels, as an op: histograms and binary images, also with patches. Not differentiable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fractalops.dispatch import choose
+from fractalops.ops.checks import check_device, check_floating, check_tensor, shape_error
+from fractalops.ops.folding import fold, unfold
+from fractalops.ops.library import LIBRARY
+from fractalops.ops.rbf_rasterize import check_size
+from fractalops.reference import rasterize_points as reference
+
+MODES = ("binary", "density")
+LARGEST_PATCH = 15
+MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
+
+
+@torch.library.register_fake("fractalops::rasterize_points", lib=LIBRARY)
+def _fake(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
+    return points.new_empty(points.shape[0], height, width, dtype=torch.uint8 if binary else torch.int32)
+
+
+@torch.library.register_vmap("fractalops::rasterize_points", lib=LIBRARY)
+def _vmap(
+    info: Any, dims: tuple[int | None, ...], points: Tensor, patch: Tensor, height: int, width: int, binary: bool
+) -> tuple[Tensor, int]:
+    points, patch = fold(info.batch_size, (points, dims[0]), (patch, dims[1]))
+    return unfold(info.batch_size, torch.ops.fractalops.rasterize_points(points, patch, height, width, binary)), 0
+
+
+def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
+    """The patch of each image: (B, patch height, patch width), uint8."""
+    images = points.shape[0]
+    if patch is None:
+        return points.new_ones((1, 1, 1), dtype=torch.uint8).expand(images, 1, 1)
+    check_tensor("rasterize_points", patch=patch)
+    if patch.dtype not in (torch.bool, torch.uint8):
+        raise TypeError(f"rasterize_points: patch must be bool or uint8, got {patch.dtype}")
+    check_device("rasterize_points", "patch", patch, "points", points)
+    odd = all(side % 2 == 1 and side <= LARGEST_PATCH for side in patch.shape[-2:])
+    if not odd or not (patch.dim() == 2 or (patch.dim() == 3 and patch.shape[0] == images)):
+        wanted = f"(h, w) or ({images}, h, w) with h and w odd and at most {LARGEST_PATCH}"
+        raise shape_error("rasterize_points", "patch", wanted, patch)
+    return patch.to(torch.uint8).expand(images, *patch.shape[-2:])
+
+
+def rasterize_points(
+    points: Tensor,
+    size: int | tuple[int, int],
+    *,
+    mode: str = "binary",
+    patch: Tensor | None = None,
+    backend: str | None = None,
+) -> Tensor:
+    """Draw each point on its nearest pixel, as the data sets of fractal pre-training are drawn; no gradients.
+
+    A coordinate half-way between two pixels goes to the even one. With a patch, a point stamps all pixels that the
+    patch marks, its centre on the point's pixel; of a point beside the image, what of its patch lies in the image.
+
+    Args:
+        points: (B, T, 2) in pixels, x along rows and y along columns, 1 <= T < 2^31; float32 or float64. Points that
+            are NaN, infinite or out of reach add nothing.
+        size: the image's side, or (height, width), in pixels.
+        mode: "binary": 1 where a pixel is stamped, else 0; "density": how often it is.
+        patch: a mask (h, w) for all images, or (B, h, w) one for each, with odd sides up to 15; bool, or uint8 with 0
+            for what is left out. None marks the centre alone. `random_patches` draws some.
+        backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
+
+    Returns:
+        image (B, H, W), uint8 ("binary") or int32 ("density"): the same for any number of threads.
+
+    Raises:
+        ValueError: for a wrong shape, device, size, mode or backend.
+        TypeError: for a wrong dtype or type.
+        BackendError: where the backend asked for can't run.
+    """
+    check_tensor("rasterize_points", points=points)
+    chosen = choose("rasterize_points", points.device, backend)
+    check_floating("rasterize_points", chosen, points=points)
+    if points.dim() != 3 or not 1 <= points.shape[1] <= MOST_POINTS or points.shape[2] != 2:
+        raise shape_error("rasterize_points", "points", "(B, T, 2) with 1 <= T < 2^31", points)
+    height, width = check_size("rasterize_points", size)
+    if mode not in MODES:
+        raise ValueError(f"rasterize_points: mode must be one of {', '.join(MODES)}, got {mode!r}")
+    arguments = (points.detach(), _patches(patch, points), height, width, mode == "binary")
+    run = torch.ops.fractalops.rasterize_points if chosen == "native" else reference.rasterize_points
+    image: Tensor = run(*arguments)  # (B, H, W)
+    return image
