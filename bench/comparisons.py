@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
+
 import fractalops
-from bench import agreement, subjects
+from bench import agreement, point_counting, subjects
 from bench.agreement import disagreement
 from bench.cases import LARGE, PAPER, Case
 from bench.importing import UNWANTED, import_modules
@@ -103,6 +106,38 @@ def _one_op(
                     target="" if name == "separable" else targets.get(direction, ""),
                     problem=wrong[name],
                 )
+
+
+def rasterize_points(
+    rounds: int,
+    images: int = point_counting.IMAGES,
+    points: int = point_counting.POINTS,
+    size: int = point_counting.SIZE,
+) -> Iterator[Row]:
+    """Images a second of points counted on pixels, on one thread, against numba's loop where numba is installed."""
+    forms, missing = {"native": point_counting.by_native(size)}, ""
+    try:
+        forms["numba"] = point_counting.by_numba(size)
+    except fractalops.MissingExtra as error:
+        missing = f"no baseline: {error}"
+    cloud = point_counting.clouds(images, points, size)
+    masks = fractalops.random_patches(images, generator=torch.Generator().manual_seed(0))
+    for drawn, patch in (("points", None), ("3 x 3 patches", masks)):
+        for mode in ("binary", "density"):
+            what = f"{points:,} {drawn} on {size} x {size}, {mode}"
+            expected = fractalops.rasterize_points(cloud, size, mode=mode, patch=patch, backend="reference")
+            wrong = [name for name, count in forms.items() if not torch.equal(count(cloud, patch, mode), expected)]
+            if wrong:
+                problem = f"{' and '.join(wrong)} differs from the reference"
+                yield Row(what, 1, "images/s", target="at least 1.5", problem=problem)
+                continue
+            with torch_threads(1):
+                calls = {name: functools.partial(count, cloud, patch, mode) for name, count in forms.items()}
+                taken = interleaved(calls, rounds)
+            rates = {name: Spread.of([images / second for second in seconds]) for name, seconds in taken.items()}
+            ratio = None if missing else ratios(taken["numba"], taken["native"])
+            target = "" if missing else "at least 1.5"
+            yield Row(what, 1, "images/s", rates["native"], rates.get("numba"), ratio, target, missing)
 
 
 def step(rounds: int, case: Case = PAPER) -> Iterator[Row]:
@@ -206,6 +241,7 @@ def importing(rounds: int) -> Iterator[Row]:
 COMPARISONS: dict[str, Callable[[int], Iterator[Row]]] = {
     "affine_chain": affine_chain,
     "rbf_rasterize": rbf_rasterize,
+    "rasterize_points": rasterize_points,
     "render": render,
     "step": step,
     "fit": fit,

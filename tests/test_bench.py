@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import subprocess
+import sys
 from dataclasses import astuple
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 import fractalops
-from bench import agreement, baselines, comparisons
+from bench import agreement, baselines, comparisons, point_counting
 from bench.__main__ import main, table
 from bench.cases import Case
 from bench.comparisons import COMPARISONS, Row, exponent
@@ -80,6 +81,26 @@ def test_no_figure_for_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     assert separable.met is False
     assert "disagrees with the reference by 0.001" in separable.problem
     assert separable.problem in table([dense, separable])
+
+
+@pytest.mark.usefixtures("native", "fast")
+def test_points_against_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop uncompiled, as numba need not be there; then a loop that is wrong, and none."""
+    monkeypatch.setattr(point_counting, "by_numba", lambda size: point_counting.by_loop(size, lambda loop: loop))
+    rows = list(comparisons.rasterize_points(1, 2, 40, 9))
+    assert [row.what.rpartition(", ")[2] for row in rows] == ["binary", "density"] * 2
+    assert all(row.ratio and row.ratio.median > 0 and not row.problem for row in rows)
+    monkeypatch.setattr(point_counting, "by_numba", lambda size: lambda points, patch, mode: torch.zeros(()))
+    assert all(row.problem == "numba differs from the reference" for row in comparisons.rasterize_points(1, 2, 40, 9))
+
+
+@pytest.mark.usefixtures("native", "fast")
+def test_without_numba_there_is_a_figure_and_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    for row in comparisons.rasterize_points(1, 2, 40, 9):
+        assert row.measured is not None
+        assert row.met is None
+        assert row.problem.endswith("needs numba; install it with: pip install 'fractalops[bench]'")
 
 
 def test_targets() -> None:
