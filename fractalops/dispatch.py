@@ -21,7 +21,7 @@ BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 # In the libraries, but for those in Triton, which a GPU's first call imports.
 LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain",)}
-TRITON_OPS = ("rbf_rasterize",)
+TRITON_OPS = ("rbf_rasterize", "rasterize_points")
 
 _LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
 _REBUILD = (

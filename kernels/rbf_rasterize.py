@@ -28,16 +28,8 @@ import triton
 import triton.language as tl
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import BACKWARD, CELL, Plan, plan_forward
+from fractalops.kernels.rounding import round_to_even
 from torch import Tensor
-
-
-@triton.jit
-def _round(position):
-    """To the nearest whole number; halves go to the even one, as on the CPU."""
-    below = tl.floor(position)
-    fraction = position - below
-    odd = below * 0.5 != tl.floor(below * 0.5)
-    return tl.where((fraction > 0.5) | ((fraction == 0.5) & odd), below + 1, below)
 
 
 @triton.jit
@@ -51,7 +43,7 @@ def _load_points(points, inside, number, radius, top, bottom, left, right):
     """Positions (K,), their centres, and which are finite and reach the pixels [top, bottom] x [left, right]."""
     x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
     y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
-    row, column = _round(x), _round(y)
+    row, column = round_to_even(x), round_to_even(y)
     reaches = (tl.abs(x) < float("inf")) & (tl.abs(y) < float("inf"))
     reaches &= (row >= top - radius) & (row <= bottom + radius)
     reaches &= (column >= left - radius) & (column <= right + radius)

@@ -77,7 +77,8 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     # None makes an import of the module fail as if it were not there.
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "fractalops.kernels.rbf_rasterize", raising=False)
+    for op in dispatch.TRITON_OPS:
+        monkeypatch.delitem(sys.modules, f"fractalops.kernels.{op}", raising=False)
     dispatch._import_kernels.cache_clear()
     yield
     dispatch._import_kernels.cache_clear()
@@ -100,9 +101,9 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 
 
 @pytest.mark.usefixtures("cuda_library")
-def test_with_the_cuda_library_two_ops_are_native_on_both_kinds_of_device() -> None:
+def test_with_the_cuda_library_three_ops_are_native_on_both_kinds_of_device() -> None:
     native = [(row.op, row.device) for row in fractalops.backends() if row.backend == "native"]
-    on_gpu = [("affine_chain", "cuda"), ("rbf_rasterize", "cuda")]
+    on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points")]
     assert native == sorted([*((op, "cpu") for op in dispatch.OPS), *on_gpu], key=native.index)
     assert "native CUDA library: built and loaded\n" in dispatch.report()
     with warnings.catch_warnings():

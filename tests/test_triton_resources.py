@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227
 # What a multiprocessor has for several blocks at a time: a fifth of the least of the above.
 BUDGET = 20 * 1024
 WITH_TF32 = (80, 90)
+SOURCE = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
+KERNELS = set(re.findall(r"^def (\w+_kernel)\(", SOURCE, re.MULTILINE))
 
 
 def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any]]:
@@ -40,10 +43,12 @@ def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any
 
 def check(architecture: int, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        assert (row["STACK"], row["LOCAL"], row["atomics"]) == (0, 0, 0), row
+        assert (row["STACK"], row["LOCAL"]) == (0, 0), row
+        # Of whole numbers only, whose sum doesn't depend on the order.
+        assert (row["atomics"] > 0) == (row["kernel"] == "rasterize_points_count_kernel"), row
         assert row["shared"] <= min(BUDGET, SHARED[architecture]), row
         assert row["REG"] <= 240, row
-        if row["kernel"] == "rbf_rasterize_cells_kernel":
+        if row["kernel"] not in ("rbf_rasterize_fwd_kernel", "rbf_rasterize_bwd_kernel"):
             continue
         # The exponential unit has no double precision.
         assert (row["exponentials"] > 0) == (row["type"] == "float32"), row
@@ -74,5 +79,5 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[
 def test_kernels_compile_without_spills_for_every_plan(
     architecture: int, everything: dict[int, list[dict[str, Any]]]
 ) -> None:
-    assert len({row["kernel"] for row in everything[architecture]}) == 3
+    assert {row["kernel"] for row in everything[architecture]} == KERNELS
     check(architecture, everything[architecture])

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import triton
-from fractalops.kernels import rbf_rasterize
+from fractalops.kernels import rasterize_points, rbf_rasterize
 from fractalops.kernels.launch import REGISTERS
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -87,7 +87,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             }
         )
 
-    rbf_rasterize.launch = compile_only
+    rbf_rasterize.launch = rasterize_points.launch = compile_only
     for dtype in (torch.float32, torch.float64):
         for name, images, length, (height, width), channels in RASTERS:
             if (cases and name not in cases) or (dtype == torch.float64 and name not in DOUBLES):
@@ -99,6 +99,11 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             image = rbf_rasterize.rbf_rasterize_fwd(points, weight, bandwidth, height, width, 1e-6)
             for needs_bandwidth in (False, True):
                 rbf_rasterize.rbf_rasterize_bwd(image, points, weight, bandwidth, 1e-6, needs_bandwidth)
+        case, points = "counted", torch.zeros(50, 100_000, 2, dtype=dtype)
+        if case in cases or not cases:
+            for side, binary in ((1, False), (3, True)):
+                patch = torch.ones(50, side, side, dtype=torch.uint8)
+                rasterize_points.rasterize_points(points, patch, 256, 256, binary)
     return rows
 
 

@@ -12,8 +12,8 @@ namespace fractalops::cuda {
 inline constexpr int lanes = 32;  // of a warp
 inline constexpr unsigned every_lane = 0xffffffffu;
 
-// Every card grants a block this much without being asked for more. Beside each kernel stands what it takes at most, in 3
-// dimensions, without the tables that affine_chain_plan.h lays there too where they fit.
+// Every card grants a block this much without being asked for more. Beside each kernel stands what it takes at most, in
+// 3 dimensions, without the tables that affine_chain_plan.h lays there too where they fit.
 inline constexpr int64_t shared_limit = 48 * 1024;  // bytes
 
 // One array for all kernels, which they divide up themselves.

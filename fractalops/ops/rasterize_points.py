@@ -10,13 +10,15 @@ from torch import Tensor
 from fractalops.dispatch import choose
 from fractalops.ops.checks import check_device, check_floating, check_tensor, shape_error
 from fractalops.ops.folding import fold, unfold
-from fractalops.ops.library import LIBRARY
+from fractalops.ops.library import LIBRARY, implement_in_triton
 from fractalops.ops.rbf_rasterize import check_size
 from fractalops.reference import rasterize_points as reference
 
 MODES = ("binary", "density")
 LARGEST_PATCH = 15
 MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
+
+implement_in_triton("rasterize_points", "rasterize_points")
 
 
 @torch.library.register_fake("fractalops::rasterize_points", lib=LIBRARY)

@@ -1,0 +1,97 @@
+"""Points counted on their nearest pixels and spread by a patch, in Triton; csrc/cpu/rasterize_points.h has the CPU's.
+
+Who owns what. Counting: a program owns a block of points of one image, and adds each to a canvas, the image with a
+margin of half a patch on each side. It adds whole numbers, whose sum has the same bits in any order. Stamping: a
+program owns a block of pixels of one image, and adds up the counts that its patch brings there.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from fractalops.kernels.launch import launch
+from fractalops.kernels.rounding import round_to_even
+from torch import Tensor
+
+BLOCK = 1024  # points, or pixels, of a program
+WARPS = 4
+
+
+@triton.jit
+def rasterize_points_count_kernel(
+    points,  # (B, T, 2)
+    canvas,  # (B, rows, columns) int32, zeros
+    length,
+    rows,
+    columns,
+    top,
+    left,
+    POINTS: tl.constexpr,
+):
+    """A program owns POINTS points of one image."""
+    program = tl.program_id(0).to(tl.int64)
+    blocks = tl.cdiv(length, POINTS)
+    b = program // blocks
+    number = program % blocks * POINTS + tl.arange(0, POINTS)  # (POINTS,)
+    place = points + (b * length + number) * 2
+    row = round_to_even(tl.load(place, mask=number < length, other=float("nan"))) + top
+    column = round_to_even(tl.load(place + 1, mask=number < length, other=float("nan"))) + left
+    # Compared before they become whole numbers: not where a coordinate is NaN or far away.
+    inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    counter = tl.where(inside, row, 0).to(tl.int64) * columns + tl.where(inside, column, 0).to(tl.int64)
+    tl.atomic_add(canvas + b * rows * columns + counter, 1, mask=inside, sem="relaxed")
+
+
+@triton.jit
+def rasterize_points_stamp_kernel(
+    canvas,  # (B, H + patch_height - 1, W + patch_width - 1) int32
+    patch,  # (B, patch_height, patch_width) uint8
+    image,  # (B, H, W) uint8 where BINARY, else int32
+    height,
+    width,
+    patch_height,
+    patch_width,
+    BINARY: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """A program owns PIXELS pixels of one image, in the order in which they lie in memory."""
+    program = tl.program_id(0).to(tl.int64)
+    blocks = tl.cdiv(tl.cast(height, tl.int64) * width, PIXELS)
+    b = program // blocks
+    pixel = program % blocks * PIXELS + tl.arange(0, PIXELS)  # (PIXELS,)
+    inside = pixel < tl.cast(height, tl.int64) * width
+    rows, columns = height + patch_height - 1, width + patch_width - 1
+    corner = canvas + (b * rows + pixel // width) * columns + pixel % width  # (PIXELS,)
+    total = tl.zeros((PIXELS,), tl.int32)
+    for i in range(patch_height):
+        for j in range(patch_width):
+            # Marked i rows from its top, a pixel is stamped by points as many rows above it.
+            if tl.load(patch + (b * patch_height + i) * patch_width + j) != 0:
+                shift = (patch_height - 1 - i) * columns + patch_width - 1 - j
+                total += tl.load(corner + shift, mask=inside, other=0)
+    if BINARY:
+        tl.store(image + b * height * width + pixel, (total > 0).to(tl.uint8), mask=inside)
+    else:
+        tl.store(image + b * height * width + pixel, total, mask=inside)
+
+
+def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
+    """The raw op on a GPU. Its canvas takes 4 bytes a pixel of the image and its margins."""
+    points, patch = points.contiguous(), patch.contiguous()  # (B, T, 2), (B, patch height, patch width)
+    images, length, _ = points.shape
+    _, patch_height, patch_width = patch.shape
+    rows, columns = height + patch_height - 1, width + patch_width - 1
+    image = points.new_empty(images, height, width, dtype=torch.uint8 if binary else torch.int32)
+    if images == 0:
+        return image
+    canvas = torch.zeros(images, rows, columns, dtype=torch.int32, device=points.device)
+    launch(
+        rasterize_points_count_kernel, images * triton.cdiv(length, BLOCK), WARPS,
+        points, canvas, length, rows, columns, patch_height // 2, patch_width // 2, POINTS=BLOCK,
+    )  # fmt: skip
+    launch(
+        rasterize_points_stamp_kernel, images * triton.cdiv(height * width, BLOCK), WARPS,
+        canvas, patch, image, height, width, patch_height, patch_width, BINARY=binary, PIXELS=BLOCK,
+    )  # fmt: skip
+    return image
