@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS ?= requirements.txt
-SOURCES := setup.py pyproject.toml $(REQUIREMENTS) $(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
+SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/ops/library.py \
+	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
 .PHONY: demo test check bench clean
 

@@ -13,6 +13,7 @@ TORCH_CUDA_ARCH_LIST ("8.6;9.0+PTX") names the GPU architectures to compile for.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -182,6 +184,14 @@ def ninja_command(words: list[str]) -> str:
     return shlex.join(words).replace("$", "$$")
 
 
+def schemas_symbol() -> str:
+    """What a library exports, so that fractalops/dispatch.py can tell one built for other schemas of the ops."""
+    tree = ast.parse((ROOT / "fractalops" / "ops" / "library.py").read_text())
+    named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+    schemas = ast.literal_eval(named["SCHEMAS"])
+    return f"schemas_{sha256(repr(schemas).encode()).hexdigest()[:16]}"
+
+
 def prefix_maps(torch: Path) -> list[str]:
     """Options that leave no folder of this machine in the libraries: their errors name the source that raised them."""
     return [f"-ffile-prefix-map={ROOT.resolve()}=.", f"-ffile-prefix-map={torch}=torch"]
@@ -218,8 +228,8 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
         "  deps = gcc",
         "rule link",
         # A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so.
-        f"  command = {link} -shared -s $in -o $out -L{libraries} -Wl,--no-as-needed -ltorch -Wl,--as-needed "
-        f"-ltorch_cpu -lc10 {runtime}",
+        f"  command = {link} -shared -s $in -o $out -Wl,--defsym={schemas_symbol()}=1 -L{libraries} "
+        f"-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10 {runtime}",
     ]
     objects = []
     for source in SOURCES[name]:

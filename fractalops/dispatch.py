@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import warnings
 from functools import cache
+from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from fractalops.errors import BackendError
+from fractalops.ops.library import SCHEMAS
 
 # These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
@@ -28,6 +31,7 @@ _REBUILD = (
     "pip install --force-reinstall --no-deps --no-build-isolation . "
     "(in the folder of the source, with setuptools>=77 and ninja installed)"
 )
+_SCHEMAS_SYMBOL = f"schemas_{sha256(repr(SCHEMAS).encode()).hexdigest()[:16]}"  # as setup.py has it
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
@@ -50,6 +54,8 @@ def _load_libraries() -> dict[str, OSError]:
             continue
         try:
             torch.ops.load_library(library)
+            if not hasattr(ctypes.CDLL(str(library)), _SCHEMAS_SYMBOL):
+                raise OSError("it was built from another version of the source")
         except OSError as error:
             errors[device] = error
     return errors

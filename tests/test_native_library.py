@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fractalops import dispatch
-from tests.requirements import find_binutil, skip_or_fail
+from tests.requirements import find_binutil, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
@@ -68,6 +68,14 @@ def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it
     assert "python" not in dynamic
     assert "RPATH" not in dynamic
     assert "RUNPATH" not in dynamic
+
+
+def test_a_library_that_was_built_for_other_schemas_is_not_taken(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernels would find other arguments than they look for."""
+    assert setup_functions()["schemas_symbol"]() == dispatch._SCHEMAS_SYMBOL
+    assert "cpu" not in dispatch._load_libraries()
+    monkeypatch.setattr(dispatch, "_SCHEMAS_SYMBOL", "schemas_of_another_version")
+    assert str(dispatch._load_libraries()["cpu"]) == "it was built from another version of the source"
 
 
 @pytest.mark.parametrize("library", ["cuda"], indirect=True)
