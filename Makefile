@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/ops/library.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench clean always
 
 demo: $(VENV)/installed
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
@@ -28,11 +28,16 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench
 
 # torch comes first: the build finds it there, and doesn't fetch one of its own.
-$(VENV)/installed: $(SOURCES)
+$(VENV)/installed: $(SOURCES) $(VENV)/requirements
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=--requirement %)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	touch $@
+
+# Which requirements are installed: the file changes when they do.
+$(VENV)/requirements: always
+	@mkdir -p $(VENV)
+	@echo '$(REQUIREMENTS)' | cmp -s - $@ || echo '$(REQUIREMENTS)' >$@
 
 clean:
 	rm -rf $(VENV) build *.egg-info fractalops/_*.so
