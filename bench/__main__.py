@@ -1,4 +1,4 @@
-"""`python -m bench`: the measured figures against their baselines and targets; by name, the estimate for GPUs."""
+"""Measured figures against their baselines and targets; `python -m bench estimate`: what GPUs must take, reckoned."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ def main(argv: list[str] | None = None) -> int:
     """Print the table; 1 when a target was missed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     named = {**COMPARISONS, **SLOW}
-    known = [*named, ESTIMATE]
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (default: all but the last two)"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"what to measure, of {', '.join(named)} (default: all but {' and '.join(SLOW)}); or `{ESTIMATE}` alone: "
+        "the least time of the GPU ops and of a step of fit on named cards, by arithmetic",
     )
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 9")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     options = parser.parse_args(argv)
+    if options.names == [ESTIMATE]:
+        return print_estimate(options.json)
     for name in options.names:
-        if name not in known:
-            parser.error(f"NAME must be one of {', '.join(known)}, got {name!r}")
+        if name not in named:
+            parser.error(f"NAME must be one of {', '.join(named)}, or {ESTIMATE} alone, got {name!r}")
     machine = describe()
     for key, value in machine.items():
         print(f"{key}: {value}")
@@ -39,20 +44,22 @@ def main(argv: list[str] | None = None) -> int:
     print(f"rounds: {rounds}, in turn; medians, with the 20th and 80th percentiles in brackets\n", flush=True)
     rows: list[Row] = []
     for name in options.names or COMPARISONS:
-        if name != ESTIMATE:
-            rows += list(named[name](rounds))
-    if rows:
-        print(table(rows))
+        rows += list(named[name](rounds))
+    print(table(rows))
     figures: dict[str, Any] = {"machine": machine, "rounds": rounds}
     figures["rows"] = [{**dataclasses.asdict(row), "met": row.met} for row in rows]
-    if ESTIMATE in options.names:
-        gpu, why_not_measured = find_gpu(repetitions=20 * rounds)
-        found = list(estimates(gpu))
-        print(report(found, why_not_measured))
-        figures["estimates"] = [each.figures() for each in found]
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return int(any(row.met is False for row in rows))
+
+
+def print_estimate(file: Path | None) -> int:
+    found = estimates()
+    gpu, _ = find_gpu(repetitions=100)
+    print(report(found, gpu))
+    if file:
+        file.write_text(json.dumps([each.figures() for each in found], indent=2) + "\n")
+    return 0
 
 
 def table(rows: list[Row]) -> str:

@@ -107,7 +107,6 @@ class Plan:
         self.scan_warps = source.constant("scan_warps")
         self.scan_threads = source.constant("scan_threads")
         self.slot_parts = source.constant("slot_parts")
-        self.calls_between_flushes = source.constant("calls_between_flushes")
         self.shared_limit = source.constant("shared_limit")
         self.largest_grid = source.constant("largest_grid")
         self._form = {
@@ -118,20 +117,14 @@ class Plan:
             name: source.constant(name, "choose_chunks") for name in ("tile", "tiles_of_one_block", "blocks")
         }
         self._slots = {name: source.constant(name, "largest_slots") for name in ("most", "bytes", "points_of_map")}
-        self._table_share = source.constant("share", "plan_table")
-
-    def cycles(self, sequences: int, length: int, direction: str) -> dict[Form, int]:
-        """What `choose_form` compares; `direction` is "forward" or "backward"."""
-        tiles = sequences * divide_up(length, self.scan_threads * self.scan_run)
-        walkers, blocks = self._form["warps"] * self.lanes, self._form["blocks"]
-        return {
-            Form.sequential: self._form[f"{direction}_step"] * length * max(sequences, walkers) // walkers,
-            Form.scan: self._form[f"{direction}_tile"] * max(tiles, blocks) // blocks,
-        }
 
     def choose_form(self, sequences: int, length: int, direction: str) -> Form:
-        cycles = self.cycles(sequences, length, direction)
-        return Form.scan if cycles[Form.scan] < cycles[Form.sequential] else Form.sequential
+        """For "forward" or "backward"."""
+        tiles = sequences * divide_up(length, self.scan_threads * self.scan_run)
+        walkers, blocks = self._form["warps"] * self.lanes, self._form["blocks"]
+        sequential = self._form[f"{direction}_step"] * length * max(sequences, walkers) // walkers
+        scan = self._form[f"{direction}_tile"] * max(tiles, blocks) // blocks
+        return Form.scan if scan < sequential else Form.sequential
 
     def choose_chunks(self, sequences: int, length: int) -> Chunks:
         tile = self._chunks["tile"]
@@ -162,11 +155,6 @@ class Plan:
         in_shared = adders > 0
         adders = adders or most
         return Sums(adders, in_shared, min(items, max(1, slots // adders)))
-
-    def plan_table(self, shape: Shape, with_offset: bool, points: int, shared: SharedMemory) -> bool:
-        elements = map_elements(shape.dimensions, with_offset)
-        small = self._table_share * shape.maps * elements <= points * shape.dimensions
-        return small and shared.add_if_it_fits(shape.maps * odd_pitch(elements))
 
     def shared_memory(self, shape: Shape, elements: int, integers: int) -> SharedMemory:
         return SharedMemory(self.shared_limit, shape.element_bytes, elements, integers)

@@ -69,4 +69,4 @@ class CudaSource:
         return ValueError(f"{self._folder.name}: there is no {what} any more; {HINT}")
 
 
-HINT = "bench/cuda_plan.py and bench/cuda_work.py mirror the kernels and must follow them"
+HINT = "bench/cuda_plan.py and bench/affine_chain_work.py mirror the kernels and must follow them"

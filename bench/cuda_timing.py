@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.cuda_plan import Form, Shape
+from bench.cuda_plan import Shape
 from bench.timing import Spread
 from fractalops.dispatch import choose
 from fractalops.errors import BackendError
@@ -25,9 +25,9 @@ class Gpu:
     device: torch.device
     timer: Timer
 
-    def measure(self, shape: Shape, form: Form) -> dict[str, Spread]:
+    def measure(self, shape: Shape) -> dict[str, Spread]:
         """Both directions, by name."""
-        return {direction: self.timer(call) for direction, call in calls(shape, form, self.device).items()}
+        return {direction: self.timer(call) for direction, call in calls(shape, self.device).items()}
 
 
 def find_gpu(repetitions: int) -> tuple[Gpu | None, str]:
@@ -62,7 +62,7 @@ def events_time(function: Callable[[], object], repetitions: int) -> Spread:
     return Spread.of([begin.elapsed_time(end) for begin, end in events]).scaled(1e3)
 
 
-def calls(shape: Shape, form: Form, device: torch.device) -> dict[str, Callable[[], object]]:
+def calls(shape: Shape, device: torch.device) -> dict[str, Callable[[], object]]:
     """The raw op's two directions, on contracting maps and an index drawn from each image's own."""
     dtype = {4: torch.float32, 8: torch.float64}[shape.element_bytes]
     drawn = torch.randint(shape.maps_of_image, (shape.sequences, shape.length), device=device)
@@ -76,6 +76,6 @@ def calls(shape: Shape, form: Form, device: torch.device) -> dict[str, Callable[
     grad = torch.rand_like(points)
     ops = torch.ops.fractalops
     return {
-        "forward": lambda: ops.affine_chain_fwd(matrix, offset, index, start, form.value),
-        "backward": lambda: ops.affine_chain_bwd(grad, matrix, index, start, points, form.value),
+        "forward": lambda: ops.affine_chain_fwd(matrix, offset, index, start),
+        "backward": lambda: ops.affine_chain_bwd(grad, matrix, index, start, points),
     }

@@ -1,6 +1,6 @@
 // The affine chain for few, long sequences: its maps are composed by a parallel scan over time, whose result tells
 // every thread the state before its own few steps, which it then walks. More arithmetic than the sequential form's
-// (bench/estimate.py counts it), and many more threads to do it.
+// (bench/affine_chain_work.py counts it), and many more threads to do it.
 //
 // Who owns what, in all kernels but the link: a sequence is cut into chunks, and a block owns one chunk at a time,
 // which it goes through tile by tile. In a tile, the thread of rank r owns the run of steps r * run, ..., r * run + run
