@@ -12,9 +12,10 @@ from bench.comparisons import COMPARISONS, SLOW, Row
 from bench.cuda_timing import find_gpu
 from bench.estimate import estimates, report
 from bench.machine import describe
+from bench.sweep import print_sweep
 from bench.table import aligned, figure
 
-ESTIMATE = "estimate"
+ESTIMATE, SWEEP = "estimate", "sweep"
 COLUMNS = ("what", "threads", "measured", "baseline", "ratio", "target", "met")
 
 
@@ -26,17 +27,20 @@ def main(argv: list[str] | None = None) -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"what to measure, of {', '.join(named)} (default: all but {' and '.join(SLOW)}); or `{ESTIMATE}` alone: "
-        "the least time of the GPU ops and of a step of fit on named cards, by arithmetic",
+        help=f"what to measure, of {', '.join(named)} (default: all but {' and '.join(SLOW)}); or alone, `{ESTIMATE}`: "
+        "the least time of the GPU ops and of a step of fit on named cards, by arithmetic; or "
+        f"`{SWEEP}`: the rasterizer's block sizes on the GPU here",
     )
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 9")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE too")
     options = parser.parse_args(argv)
     if options.names == [ESTIMATE]:
         return print_estimate(options.json)
+    if options.names == [SWEEP]:
+        return print_sweep(*find_gpu(repetitions=30))
     for name in options.names:
         if name not in named:
-            parser.error(f"NAME must be one of {', '.join(named)}, or {ESTIMATE} alone, got {name!r}")
+            parser.error(f"NAME must be one of {', '.join(named)}, or {ESTIMATE} or {SWEEP} alone, got {name!r}")
     machine = describe()
     for key, value in machine.items():
         print(f"{key}: {value}")
@@ -55,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def print_estimate(file: Path | None) -> int:
     found = estimates()
-    gpu, _ = find_gpu(repetitions=100)
-    print(report(found, gpu))
+    print(report(found, *find_gpu(repetitions=100)))
     if file:
         file.write_text(json.dumps([each.figures() for each in found], indent=2) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""Timing the affine chain's CUDA op on the GPU that is there."""
+"""Timing the two ops' kernels on the GPU that is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from bench.cuda_plan import Shape
+from bench.rbf_rasterize_work import Picture
 from bench.timing import Spread
 from fractalops.dispatch import choose
 from fractalops.errors import BackendError
@@ -25,9 +26,10 @@ class Gpu:
     device: torch.device
     timer: Timer
 
-    def measure(self, shape: Shape) -> dict[str, Spread]:
-        """Both directions, by name."""
-        return {direction: self.timer(call) for direction, call in calls(shape, self.device).items()}
+    def measure(self, shape: Shape | Picture) -> dict[str, Spread]:
+        """Both directions of the op whose shape it is, by name."""
+        calls = chain_calls if isinstance(shape, Shape) else rasterizer_calls
+        return {direction: self.timer(call) for direction, call in calls(shape, self.device).items()}  # type: ignore[arg-type]
 
 
 def find_gpu(repetitions: int) -> tuple[Gpu | None, str]:
@@ -36,7 +38,8 @@ def find_gpu(repetitions: int) -> tuple[Gpu | None, str]:
         return None, "torch finds no NVIDIA GPU"
     device = torch.device("cuda")
     try:
-        choose("affine_chain", device, "native")
+        for op in ("affine_chain", "rbf_rasterize"):
+            choose(op, device, "native")
     except BackendError as error:
         return None, str(error)
     name = torch.cuda.get_device_name(device)
@@ -62,7 +65,7 @@ def events_time(function: Callable[[], object], repetitions: int) -> Spread:
     return Spread.of([begin.elapsed_time(end) for begin, end in events]).scaled(1e3)
 
 
-def calls(shape: Shape, device: torch.device) -> dict[str, Callable[[], object]]:
+def chain_calls(shape: Shape, device: torch.device) -> dict[str, Callable[[], object]]:
     """The raw op's two directions, on contracting maps and an index drawn from each image's own."""
     dtype = {4: torch.float32, 8: torch.float64}[shape.element_bytes]
     drawn = torch.randint(shape.maps_of_image, (shape.sequences, shape.length), device=device)
@@ -78,4 +81,16 @@ def calls(shape: Shape, device: torch.device) -> dict[str, Callable[[], object]]
     return {
         "forward": lambda: ops.affine_chain_fwd(matrix, offset, index, start),
         "backward": lambda: ops.affine_chain_bwd(grad, matrix, index, start, points),
+    }
+
+
+def rasterizer_calls(shape: Picture, device: torch.device) -> dict[str, Callable[[], object]]:
+    """The raw op's two directions, on points that lie evenly over the image."""
+    points = torch.rand(shape.images, shape.length, 2, device=device) * (shape.side - 1)
+    bandwidth = torch.full((shape.images,), shape.bandwidth, device=device)
+    grad = torch.rand(shape.images, 1, shape.side, shape.side, device=device)
+    ops = torch.ops.fractalops
+    return {
+        "forward": lambda: ops.rbf_rasterize_fwd(points, None, bandwidth, shape.side, shape.side, shape.cutoff),
+        "backward": lambda: ops.rbf_rasterize_bwd(grad, points, None, bandwidth, shape.cutoff, False),
     }

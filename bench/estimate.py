@@ -12,8 +12,9 @@ from typing import Any
 
 from bench import affine_chain_work, rbf_rasterize_work
 from bench.cards import CARDS, GRAPH_LAUNCH, LAUNCH, Card, Floor, Kernel, floor_of, occupied
-from bench.cuda_plan import Plan
+from bench.cuda_plan import Plan, Shape
 from bench.cuda_timing import Gpu
+from bench.rbf_rasterize_work import Picture
 from bench.step_work import other_launches, step_kernels
 from bench.table import aligned, figure
 
@@ -30,6 +31,7 @@ floor = for each kernel max(bytes / bandwidth, operations / float32 rate, expone
 - The rasterizer's points lie evenly over the image.
 - Left out: waiting for memory and for dependent steps, and Python's own time, which small shapes show most."""
 DIRECTIONS = ("forward", "backward")
+MEASURED = (*affine_chain_work.SHAPES, *rbf_rasterize_work.SHAPES)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,10 @@ def estimates() -> list[Estimate]:
     return [*chain_estimates(), *rasterizer_estimates(), *step_estimates()]
 
 
+def _op_of(shape: Shape | Picture) -> str:
+    return "affine_chain" if isinstance(shape, Shape) else "rbf_rasterize"
+
+
 def _names() -> list[str]:
     return [card.name for card in CARDS]
 
@@ -124,30 +130,36 @@ def _totals(kernels: Sequence[Kernel], points: int) -> str:
     return f"{', '.join(parts)} a point; launches: {launches}"
 
 
-def report(found: Sequence[Estimate], gpu: Gpu | None = None) -> str:
-    """All of it as text: how it is reckoned, then a block for each op and shape; measured too where there is a GPU."""
-    lines = [HEAD, f"For example, {worked(found[0], CARDS[0])}"]
+def report(found: Sequence[Estimate], gpu: Gpu | None, why_not_measured: str) -> str:
+    """All of it as text: how it is reckoned, then a block for each op and shape, with what was measured here."""
+    where = f"on {gpu.name}; elsewhere and for a whole step: nothing" if gpu else f"nothing, because {why_not_measured}"
+    lines = [HEAD, f"Measured: {where}.", f"For example, {worked(found[0], CARDS[0])}"]
     for first, second in zip(found[::2], found[1::2], strict=True):
         lines += ["", f"{first.op}: {first.shape}", *(f"  {note}" for note in (*first.notes, *second.notes))]
         header = ["card"]
         for estimate in (first, second):
-            header += [f"{estimate.direction}, us", "mostly"]
-        lines += aligned([header, *_cards(first, second)])
-        if gpu and first.op == "affine_chain":
-            lines += _measured(gpu, first.shape)
+            header += [f"{estimate.direction}, us", "mostly", "measured"]
+        lines += aligned([header, *_cards(first, second, gpu)])
     return "\n".join(lines)
 
 
-def _cards(first: Estimate, second: Estimate) -> Iterator[list[str]]:
-    floors = first.floors(), second.floors()
-    for name in _names():
-        yield [name, *(text for each in floors for text in (f"{each[name].total:.4g}", each[name].largest))]
-
-
-def _measured(gpu: Gpu, name: str) -> Iterator[str]:
-    (shape,) = (shape for shape in affine_chain_work.SHAPES if shape.name == name)
-    for direction, spread in gpu.measure(shape).items():
-        yield f"measured on {gpu.name}, {direction}: {figure(spread, 'us')}"
+def _cards(first: Estimate, second: Estimate, gpu: Gpu | None) -> Iterator[list[str]]:
+    """A row for each card, and one more for a GPU that is none of them."""
+    shape = next((shape for shape in MEASURED if (_op_of(shape), shape.name) == (first.op, first.shape)), None)
+    times = gpu.measure(shape) if gpu and shape else {}
+    floors = (first, first.floors()), (second, second.floors())
+    for card in CARDS:
+        row = [card.name]
+        for estimate, floor in floors:
+            here = gpu is not None and gpu.name == card.device
+            time = figure(times.get(estimate.direction) if here else None, "")
+            row += [f"{floor[card.name].total:.4g}", floor[card.name].largest, time]
+        yield row
+    if gpu and gpu.name not in [card.device for card in CARDS]:
+        row = [gpu.name]
+        for estimate, _ in floors:
+            row += ["-", "-", figure(times.get(estimate.direction), "")]
+        yield row
 
 
 def worked(estimate: Estimate, card: Card) -> str:

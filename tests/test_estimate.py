@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import re
 import subprocess
 from dataclasses import astuple
 from pathlib import Path
@@ -19,7 +20,7 @@ from bench.cards import CARDS, GRAPH_LAUNCH, Card, Floor, Kernel, floor_of
 from bench.cuda_plan import Form, Plan, Shape
 from bench.cuda_source import FOLDER, CudaSource
 from bench.cuda_timing import Gpu
-from bench.estimate import chain_estimates, estimates, report
+from bench.estimate import chain_estimates, estimates, rasterizer_estimates, report
 from bench.rbf_rasterize_work import Picture, mean_tiles
 from bench.step_work import Launches, other_launches, step_kernels
 from bench.timing import Spread
@@ -318,7 +319,10 @@ def test_the_command_says_that_it_estimates_and_measures_nothing(
     for word in ("rounds", "Gflop", "measured on"):
         assert word not in printed
     assert "135,640 bytes / 360 GB/s = 0.377 us" in printed
-    assert "GeForce RTX 3090          2.645        launches  5.376         launches" in printed
+    assert "Measured: nothing, because torch finds no NVIDIA GPU.\n" in printed
+    row = re.search(r"^GeForce RTX 3090 .*", printed, re.MULTILINE)
+    assert row
+    assert row[0].split()[3:] == ["2.645", "launches", "-", "5.376", "launches", "-"]
     assert "walk, 4 tiles of 16 x 16 pixels, of which a window of 9 x 9 reaches 1.56; workspace: 0 bytes" in printed
     assert "the dense formula, each way: 1,024 exponentials and as many multiply-adds a point" in printed
     written = json.loads((tmp_path / "figures.json").read_text())
@@ -329,10 +333,10 @@ def test_the_command_says_that_it_estimates_and_measures_nothing(
 def test_the_command_is_named_and_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "`estimate` alone" in capsys.readouterr().out
+    assert "or alone, `estimate`:" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         main(["estimate", "step"])
-    assert "or estimate alone, got 'estimate'" in capsys.readouterr().err
+    assert "or estimate or sweep alone, got 'estimate'" in capsys.readouterr().err
 
 
 def test_beside_what_is_measured() -> None:
@@ -343,7 +347,17 @@ def test_beside_what_is_measured() -> None:
         results.append(function())
         return Spread(1, 2, 3)
 
-    text = report(list(chain_estimates())[:2], Gpu("some card", torch.device("meta"), timer))
-    assert "measured on some card, forward: 2 [1, 3] us\nmeasured on some card, backward: 2 [1, 3] us" in text
+    for name, op, found in [
+        ("some card", "affine_chain", list(chain_estimates())[:2]),
+        ("NVIDIA L4", "rbf_rasterize", list(rasterizer_estimates())[:2]),
+    ]:
+        text = report(found, Gpu(name, torch.device("meta"), timer), "")
+        assert f"Measured: on {name}; " in text
+        assert f"\n{op}: 50 x 300 points" in text
+        times = {line.split("  ")[0]: line.count("2 [1, 3]") for line in text.splitlines() if "launches" in line}
+        assert [card for card, count in times.items() if count] == (["L4"] if op == "rbf_rasterize" else [])
+        assert text.count("2 [1, 3]") == 2
     assert results[0].shape == (50, 300, 2)
     assert [each.shape for each in results[1]] == [(10, 2, 2), (10, 2), (50, 2)]
+    assert results[2].shape == (50, 1, 32, 32)
+    assert [each.shape for each in results[3]] == [(50, 300, 2), (0,), (0,)]
