@@ -22,7 +22,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/*.cpp \
-		tests/cuda_emulation/*
+		tests/cuda_emulation/* bench/*.cpp
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench

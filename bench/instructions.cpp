@@ -1,0 +1,150 @@
+// One call of an op's CPU kernels on one thread, without torch, for callgrind to count its instructions: what the op's
+// own C++ file does with the tensors, in the same blocks of work. Only what runs inside `counted` is counted, so that
+// making the inputs isn't.
+//
+// No count hangs on the values: every point of the rasterizer lies inside the image, where all windows have one size.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../csrc/cpu/affine_chain.h"
+#include "../csrc/cpu/raster.h"
+
+#define FRACTALOPS_KERNEL "affine_chain_kernel.h"
+#include "../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "../csrc/cpu/foreach_instruction_set.h"
+
+using namespace fractalops::cpu;
+
+// By its plain name callgrind finds it. Nothing follows the empty assembly, so that it returns here: a jump into `run`
+// as its last act would not.
+extern "C" __attribute__((noinline)) void counted(const std::function<void()>& run) {
+  run();
+  asm volatile("");
+}
+
+namespace {
+
+struct Shape {
+  int64_t sequences, points, maps, side;  // B, T of a sequence, N, H = W
+  float bandwidth;
+};
+
+constexpr double cutoff = 1e-6;        // the op's default
+constexpr int64_t task_points = 4096;  // as in csrc/cpu/rbf_rasterize.cpp
+std::mt19937 generator(0);
+
+std::vector<float> uniforms(int64_t count, double low, double high) {
+  std::vector<float> values(count);
+  for (float& value : values)
+    value = static_cast<float>(low + (high - low) * static_cast<double>(generator()) / 4294967296.0);
+  return values;
+}
+
+double total(const std::vector<float>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
+
+// Contracting maps, and points all over the image.
+double run_affine_chain(const Shape& shape, bool is_backward) {
+  const int64_t all_points = shape.sequences * shape.points;
+  const std::vector<float> matrix = uniforms(shape.maps * 4, -0.45, 0.45);                         // (N, 2, 2)
+  const std::vector<float> offset = uniforms(shape.maps * 2, 0, static_cast<double>(shape.side));  // (N, 2)
+  const std::vector<float> start = uniforms(shape.sequences * 2, 0, 1);                            // (B, 2)
+  const std::vector<float> grad = uniforms(all_points * 2, -1, 1);                                 // (B, T, 2)
+  std::vector<uint8_t> index(all_points);                                                          // (B, T)
+  for (uint8_t& map : index) map = static_cast<uint8_t>(generator() % shape.maps);
+  const AffineChain<float, uint8_t> chain{matrix.data(), offset.data(),   index.data(), start.data(),
+                                          shape.maps,    shape.sequences, shape.points};
+  std::vector<float> points(all_points * 2);           // (B, T, 2)
+  std::vector<float> grad_maps(shape.maps * 6);        // (N, 2, 3)
+  std::vector<float> grad_start(shape.sequences * 2);  // (B, 2)
+
+  const auto forward = [&] {
+    if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
+    FRACTALOPS_SELECT(affine_chain_forward<float, 2, uint8_t>)(chain, 0, shape.sequences, points.data());
+  };
+  const auto backward = [&] {
+    if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
+    const int64_t blocks = affine_chain_blocks(shape.maps, shape.sequences, shape.points);
+    std::vector<MapGradient<2>> partial(blocks * shape.maps);  // (blocks, N)
+    for (int64_t block = 0; block < blocks; ++block)
+      FRACTALOPS_SELECT(affine_chain_backward<float, 2, uint8_t>)(
+          chain, affine_chain_block_begin(block, blocks, shape.sequences),
+          affine_chain_block_begin(block + 1, blocks, shape.sequences), grad.data(), points.data(),
+          partial.data() + block * shape.maps, grad_start.data());
+    for (int64_t map = 0; map < shape.maps; ++map) {
+      MapGradient<2> sums = {};
+      for (int64_t block = 0; block < blocks; ++block) sums += partial[block * shape.maps + map];
+      for (int i = 0; i < 2; ++i) {
+        for (int j = 0; j < 2; ++j) grad_maps[(map * 2 + i) * 3 + j] = static_cast<float>(sums.matrix[i][j]);
+        grad_maps[(map * 2 + i) * 3 + 2] = static_cast<float>(sums.offset[i]);
+      }
+    }
+  };
+  if (!is_backward) {
+    counted(forward);
+    return total(points);
+  }
+  forward();
+  counted(backward);
+  return total(grad_maps) + total(grad_start);
+}
+
+double run_rbf_rasterize(const Shape& shape, bool is_backward) {
+  const int64_t side = shape.side, pixels = side * side, length = shape.points;
+  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
+  const std::vector<float> points = uniforms(shape.sequences * length * 2, 0, static_cast<double>(side - 1));
+  const std::vector<float> grad = uniforms(shape.sequences * pixels, -1, 1);  // (B, H, W)
+  std::vector<float> image(shape.sequences * pixels);                         // (B, H, W)
+  std::vector<float> grad_points(shape.sequences * length * 2);               // (B, T, 2)
+  std::vector<float> scratch(raster.canvas() + raster.tables());
+
+  if (!is_backward) {
+    counted([&] {
+      for (int64_t b = 0; b < shape.sequences; ++b)
+        FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length,
+                                                        image.data() + b * pixels, scratch.data());
+    });
+    return total(image);
+  }
+  counted([&] {
+    std::vector<float> padded;  // (B, H, stride), where a window needs longer rows than the image's
+    if (raster.stride != side) {
+      padded.resize(shape.sequences * side * raster.stride);
+      for (int64_t row = 0; row < shape.sequences * side; ++row)
+        std::memcpy(padded.data() + row * raster.stride, grad.data() + row * side, sizeof(float) * side);
+    }
+    const float* upstream = padded.empty() ? grad.data() : padded.data();
+    for (int64_t b = 0; b < shape.sequences; ++b)
+      for (int64_t first = 0; first < length; first += task_points)
+        FRACTALOPS_SELECT(rbf_rasterize_backward<float>)(
+            raster, points.data() + b * length * 2, nullptr, upstream + b * side * raster.stride, first,
+            std::min(length, first + task_points), false, grad_points.data() + b * length * 2, nullptr, scratch.data());
+  });
+  return total(grad_points);
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const std::string op = count > 1 ? words[1] : "", direction = count > 2 ? words[2] : "";
+  const bool is_chain = op == "affine_chain", is_backward = direction == "backward";
+  if (count != 8 || !(is_chain || op == "rbf_rasterize") || !(is_backward || direction == "forward")) {
+    std::fputs("arguments: affine_chain|rbf_rasterize forward|backward SEQUENCES POINTS MAPS SIDE BANDWIDTH\n", stderr);
+    return 2;
+  }
+  const Shape shape{std::atoll(words[3]), std::atoll(words[4]), std::atoll(words[5]), std::atoll(words[6]),
+                    static_cast<float>(std::atof(words[7]))};
+  if (std::min({shape.sequences, shape.points, shape.maps, shape.side}) < 1 || shape.maps > 256 ||
+      !(shape.bandwidth > 0)) {
+    std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
+    return 2;
+  }
+  std::printf("%g\n", is_chain ? run_affine_chain(shape, is_backward) : run_rbf_rasterize(shape, is_backward));
+}

@@ -1,0 +1,232 @@
+"""Instructions that the CPU kernels take, counted by callgrind: the same at every run, on however busy a machine.
+
+`python -m bench.instructions` counts anew and compares with the record, bench/instructions.json; it exits with 1 when a
+count grew by more than 3 % under the compiler of the record. `--record` writes the record anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from fractalops.dispatch import installed_version
+from fractalops.files import atomic_path
+
+from .table import aligned
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+RECORD = Path(__file__).with_suffix(".json")
+ROOT = SOURCE.parent.parent
+LIMIT = 3.0  # percent of growth
+ARCHITECTURE = "x86-64 with AVX2 and FMA"
+# Keeps memset from `rep stosb`, which valgrind's processor has and callgrind counts once a byte.
+TUNABLES = "glibc.cpu.hwcaps=-ERMS"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a kernel is run on, in the order of the program's arguments."""
+
+    sequences: int  # B
+    points: int  # T, of a sequence
+    maps: int = 10  # N; the rasterizer has none
+    side: int = 32  # H = W, in pixels; the chain's counts don't depend on it
+    bandwidth: float = 1.0  # a window of 9 x 9 pixels
+
+    @property
+    def all_points(self) -> int:
+        return self.sequences * self.points
+
+    def __str__(self) -> str:
+        points = f"{self.sequences} x {self.points:,} points, {self.maps} maps"
+        return f"{points}, {self.side} x {self.side}, bandwidth {self.bandwidth:g}"
+
+
+class Case(NamedTuple):
+    """What is counted, in the order of `count`."""
+
+    op: str
+    direction: str
+    shape: Shape
+
+
+SHAPES = (Shape(50, 300), Shape(1, 100_000, side=256))  # the paper's, and a large one
+RECORDED = [
+    Case(op, direction, shape)
+    for shape in SHAPES
+    for op in ("affine_chain", "rbf_rasterize")
+    for direction in ("forward", "backward")
+]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case's instructions in the record, None if it isn't there, and now."""
+
+    case: Case
+    recorded: int | None
+    counted: int
+
+    @property
+    def percent(self) -> float | None:
+        return None if self.recorded is None else 100 * (self.counted - self.recorded) / self.recorded
+
+    @property
+    def a_point(self) -> float:
+        return self.counted / self.case.shape.all_points
+
+
+def find_compiler() -> list[str]:
+    """The C++ compiler's command: $CXX, or the first on the path, as setup.py takes it; empty without one."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    candidates = [named] if named else [["c++"], ["g++"], ["clang++"]]
+    return next((command for command in candidates if shutil.which(command[0])), [])
+
+
+def find_problem() -> str:
+    """Why nothing can be counted here, or an empty string."""
+    cpuinfo = Path("/proc/cpuinfo")
+    features = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    if platform.machine() != "x86_64" or not {"avx2", "fma"} <= set(features):
+        return f"the kernels are counted on {ARCHITECTURE}, which this processor isn't"
+    if not (ROOT / "csrc").exists():
+        return "the source of the kernels is not here; count in a clone of the repository"
+    if not find_compiler():
+        return "no C++ compiler was found (set CXX, or install g++ or clang++)"
+    if shutil.which("valgrind") is None:
+        return "valgrind was not found; the system's packages have it (apt install valgrind)"
+    return ""
+
+
+def compiler_version() -> str:
+    """The first line that the compiler prints of itself; GCC's begins with the name by which it was called."""
+    done = subprocess.run([*find_compiler(), "--version"], check=True, capture_output=True, text=True)
+    return re.sub(r"^\S*\+\+ ", "g++ ", done.stdout.splitlines()[0])
+
+
+def library_flags() -> list[str]:
+    """The options with which setup.py compiles the CPU library, read there: running it would build."""
+    text = (ROOT / "setup.py").read_text()
+    values = re.findall(r'^(?:LANGUAGE|HOST|CPU) = "([^"]*)"', text, re.MULTILINE)
+    if len(values) != 3:
+        raise RuntimeError(f"library_flags: setup.py must set LANGUAGE, HOST and CPU, got {len(values)} of them")
+    return " ".join(values).split()
+
+
+def compile_program(folder: Path) -> Path:
+    """The program of instructions.cpp, compiled into the folder."""
+    program = folder / "instructions"
+    # The linker looks up all functions at the start: while instructions are counted it would count too.
+    command = [*find_compiler(), *library_flags(), "-Wl,-z,now", str(SOURCE), "-o", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"compile_program: {SOURCE.name} must compile, got\n{done.stderr}")
+    return program
+
+
+def count(program: Path, op: str, direction: str, shape: Shape) -> int:
+    """Instructions of one call of the op's kernels, forward or backward, on one thread."""
+    with TemporaryDirectory() as folder:
+        output = Path(folder) / "callgrind.out"
+        options = ["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counted"]
+        command = ["valgrind", *options, f"--callgrind-out-file={output}", str(program)]
+        command += [op, direction, *map(str, astuple(shape))]
+        environment = {**os.environ, "GLIBC_TUNABLES": TUNABLES, "VALGRIND_OPTS": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"count: {op} {direction} must run under valgrind, got\n{done.stderr}")
+        return parse_total(output.read_text())
+
+
+def parse_total(output: str) -> int:
+    """The sum in a file of callgrind, whose only event is an instruction."""
+    found = re.search(r"^totals: (\d+)$", output, re.MULTILINE)
+    if found is None or int(found[1]) == 0:
+        raise RuntimeError(f"parse_total: output must hold instructions, got {found and found[0]!r}")
+    return int(found[1])
+
+
+def count_all(cases: Sequence[Case]) -> dict[Case, int]:
+    """The instructions of each case."""
+    with TemporaryDirectory() as folder:
+        program = compile_program(Path(folder))
+        return {case: count(program, *case) for case in cases}
+
+
+def record(counts: Mapping[Case, int]) -> None:
+    """Write the counts, and what they are of."""
+    content: dict[str, Any] = {
+        "compiler": compiler_version(),
+        "architecture": ARCHITECTURE,
+        "fractalops": installed_version(),
+    }
+    content["rows"] = [
+        {"op": op, "direction": direction, "shape": asdict(shape), "instructions": instructions}
+        for (op, direction, shape), instructions in counts.items()
+    ]
+    with atomic_path(RECORD) as file:
+        file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_record() -> tuple[str, dict[Case, int]]:
+    """The compiler of the record, and the instructions of each case in it; empty before the first."""
+    if not RECORD.exists():
+        return "", {}
+    content = json.loads(RECORD.read_text())
+    counts = {Case(row["op"], row["direction"], Shape(**row["shape"])): row["instructions"] for row in content["rows"]}
+    return content["compiler"], counts
+
+
+def compare(counts: Mapping[Case, int]) -> list[Change]:
+    """The counts beside the record's."""
+    _, recorded = read_record()
+    return [Change(case, recorded.get(case), counted) for case, counted in counts.items()]
+
+
+def table(changes: Sequence[Change]) -> str:
+    """The changes as text, in columns."""
+    lines = [("op", "direction", "shape", "a point", "instructions", "recorded", "change")]
+    for change in changes:
+        op, direction, shape = change.case
+        recorded = "-" if change.recorded is None else f"{change.recorded:,}"
+        percent = "-" if change.percent is None else f"{change.percent:+.2f} %"
+        lines.append((op, direction, str(shape), f"{change.a_point:.1f}", f"{change.counted:,}", recorded, percent))
+    return "\n".join(aligned(lines))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the table; 1 when a count grew beyond LIMIT under the same compiler, 2 when nothing can be counted here."""
+    parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="then write the counts to the record, whatever they are")
+    options = parser.parse_args(argv)
+    problem = find_problem()
+    if problem:
+        print(f"instructions: {problem}", file=sys.stderr)
+        return 2
+    counts = count_all(RECORDED)
+    changes = compare(counts)
+    print(table(changes))
+    if options.record:
+        record(counts)
+        return 0
+    recorded_by, compiler = read_record()[0], compiler_version()
+    if recorded_by != compiler:
+        print(f"not judged: the record is of {recorded_by or 'no compiler'}, this is {compiler}")
+        return 0
+    return int(any(change.percent is not None and change.percent > LIMIT for change in changes))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
