@@ -14,7 +14,7 @@ import setuptools
 
 ROOT = Path(__file__).parent.parent
 VARIABLE = "FRACTALOPS_TEST_REQUIRE"
-NAMES = ("compiler", "sanitizers", "binutils", "matplotlib", "nvcc", "gpu")
+NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "nvcc", "gpu")
 
 
 def required() -> list[str]:
