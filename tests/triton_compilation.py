@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import triton
 from fractalops.kernels import rasterize_points, rbf_rasterize
-from fractalops.kernels.launch import REGISTERS
+from fractalops.kernels.launch import OPTIONS
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
@@ -71,7 +71,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
     case = ""
 
     def compile_only(kernel: Any, programs: int, warps: int, *arguments: Any, **constants: Any) -> None:
-        made = kernel.warmup(*arguments, grid=(programs,), num_warps=warps, maxnreg=REGISTERS, **constants)
+        made = kernel.warmup(*arguments, grid=(programs,), num_warps=warps, **OPTIONS, **constants)
         code = made.asm["ptx"]
         rows.append(
             {
@@ -82,6 +82,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
                 "shared": made.metadata.shared,
                 "exponentials": code.count("ex2.approx"),
                 "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
+                "fused": code.count("fma.rn.f"),
                 "atomics": len(re.findall(r"\b(?:atom|red)\.", code)),
                 **resources(made.asm["cubin"]),
             }
