@@ -263,7 +263,8 @@ def rbf_rasterize_bwd_kernel(
             for k in range(rows):
                 on_row, away = _gaussian(x, centre_x, first_row + k, radius, inverse)  # (POINTS,)
                 covered = there & (tl.abs(first_row + k - centre_x) <= radius)[:, None]
-                g = tl.load(plane + pixel + k * width, mask=covered, other=0.0)  # (POINTS, COLUMNS)
+                below = tl.cast(k, tl.int64) * width  # a window may hold more than 2^31 pixels
+                g = tl.load(plane + pixel + below, mask=covered, other=0.0)  # (POINTS, COLUMNS)
                 plain += on_row[:, None] * g
                 on_row *= away
                 first += on_row[:, None] * g

@@ -78,7 +78,8 @@ def plan_forward(
     group = min(power_of_2(channels), 4 if tile.rows == 16 else 2)
     tiles = divide_up(height, tile.rows) * divide_up(width, tile.columns)
     blocks = divide_up(length, tile.points)
-    binned = images * blocks * (min(tiles, 50) - 4) > 2**15 and images * length < 2**31
+    # The sort numbers points by 31 bits, and a block past the last one must have a number too.
+    binned = images * blocks * (min(tiles, 50) - 4) > 2**15 and images * length + tile.points < 2**31
     programs = images * divide_up(channels, group) * tiles
     # A share keeps 8 blocks at least, or the sum over the shares would take longer than they do.
     shares = 1 if binned else max(1, min(WANTED_PROGRAMS // programs, blocks // 8)) if programs else 1

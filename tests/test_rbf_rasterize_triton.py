@@ -254,6 +254,8 @@ PUBLISHED = (50, 300, 1, 32, 32)
         ((70_000, 300, 1, 32, 32), 32, False, False),
         ((0, 300, 1, 32, 32), 16, False, False),
         ((3, 2**31, 1, 1024, 1024), 32, False, False),  # the sort numbers points by 31 bits
+        ((1, 2**31 - 33, 1, 1024, 1024), 32, True, False),
+        ((1, 2**31 - 32, 1, 1024, 1024), 32, False, False),  # and so does the last block
     ],
 )
 def test_the_plan(shapes: tuple[int, int, int, int, int], side: int, binned: bool, several_shares: bool) -> None:
