@@ -2,8 +2,8 @@
 
 python -m tests.triton_compilation 90 [CASE...]: a process of its own, because Triton decides but once whether it
 interprets.
-The launchers run as they do on a GPU, with tensors of the CPU, but for the launch itself, which only compiles: so each
-kernel is compiled with the constants and the specialisations that the plan gives it.
+The launchers run as they do on a GPU, with tensors that have no memory, but for the launch itself, which only compiles:
+so each kernel is compiled with the constants and the specialisations that the plan gives it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ RASTERS = [
     ("binned", 1, 100_000, (1024, 1024), 0),
     ("binned, colour", 1, 100_000, (1024, 1024), 3),
     ("odd sizes", 1, 1, (1, 7), 1),
+    ("one of everything", 1, 1, (1, 1), 0),
+    ("64-bit sizes", 3, 2**31 + 1, (63, 100), 3),
 ]
 DOUBLES = ("published", "binned, colour", "odd sizes")  # of one tile size, so they take fewer cases
 
@@ -94,16 +96,16 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             if (cases and name not in cases) or (dtype == torch.float64 and name not in DOUBLES):
                 continue
             case = name
-            points = torch.zeros(images, length, 2, dtype=dtype)
-            bandwidth = torch.ones(images, dtype=dtype)
+            points = torch.empty(images, length, 2, dtype=dtype, device="meta")
+            bandwidth = torch.empty(images, dtype=dtype, device="meta")
             weight = points.new_zeros(images, length, channels) if channels else None
             image = rbf_rasterize.rbf_rasterize_fwd(points, weight, bandwidth, height, width, 1e-6)
             for needs_bandwidth in (False, True):
                 rbf_rasterize.rbf_rasterize_bwd(image, points, weight, bandwidth, 1e-6, needs_bandwidth)
-        case, points = "counted", torch.zeros(50, 100_000, 2, dtype=dtype)
+        case, points = "counted", torch.empty(50, 100_000, 2, dtype=dtype, device="meta")
         if case in cases or not cases:
             for side, binary in ((1, False), (3, True)):
-                patch = torch.ones(50, side, side, dtype=torch.uint8)
+                patch = torch.empty(50, side, side, dtype=torch.uint8, device="meta")
                 rasterize_points.rasterize_points(points, patch, 256, 256, binary)
     return rows
 
