@@ -168,7 +168,7 @@ def render(
     elif min(sides) == 1:
         scale, shift = _scale_and_shift(sides, viewport)
         points = affine_chain(matrix, offset, index, start, backend=backend)  # (B, T, 2)
-        points = points * points.new_tensor(scale) + points.new_tensor(shift)
+        points = points * _constant(points, scale) + _constant(points, shift)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = affine_chain(folded[0], folded[1], index, folded[2], backend=backend)  # (B, T, 2)

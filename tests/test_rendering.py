@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
+from fractalops import rendering
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.rendering import fold_viewport
@@ -277,6 +278,19 @@ def test_compile(viewport: Any, start_is_given: bool, backend: str) -> None:
     expected, expected_gradients = value_and_gradients(run, (matrix, offset, start))
     assert_matches(value, expected)
     assert_all_match(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("viewport", [TALL, "fit"])
+@pytest.mark.parametrize("size", SIZES)
+def test_no_number_is_copied_from_the_host(
+    size: int | tuple[int, int], viewport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a copy waits for a GPU, and no graph can capture it. "meta" stands in for the GPU."""
+    monkeypatch.setattr(Tensor, "new_tensor", None)
+    monkeypatch.setattr(rendering, "rbf_rasterize", lambda points, *arguments, **options: points)
+    matrix, offset, index, start = (tensor.to("meta") for tensor in SMALL.inputs())
+    points = fractalops.render(matrix, offset, index, size, start=start, viewport=viewport)
+    assert points.device.type == "meta"
 
 
 @pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
