@@ -15,6 +15,7 @@ import torch
 from fractalops.kernels import rbf_rasterize as kernels
 from fractalops.kernels import rbf_rasterize_plan as plans
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
@@ -182,6 +183,12 @@ def test_points_that_are_not_finite_or_out_of_reach_add_nothing(cutoff: float, r
     assert torch.count_nonzero(grads[0][:, :2]) > 0
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_both_routes_give_the_same_image(dtype: torch.dtype, device: str) -> None:
+    walked = forward(SMALL, dtype, device, "walk")
+    assert_matches(forward(SMALL, dtype, device, "bins"), walked.double())
+
+
 # Determinism, memory, the plan
 
 
@@ -238,6 +245,24 @@ def test_workspaces_have_the_size_of_their_formula(route: str, monkeypatch: pyte
     # The bandwidth's gradient goes through three float64 numbers an image.
     few = made.bytes - sum(each.nbytes for each in grads) - plans.backward_workspace(torch.float32, *shapes[:2])
     assert 0 <= few <= 4 * 8 * case.batch
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("case", [CASES[2], CASES[4]], ids=lambda case: case.name)
+def test_results_lie_in_memory_as_a_compiler_is_told(case: RasterCase, route: str, device: str) -> None:
+    """Inductor reads results by the strides of the fake kernels."""
+    points, weight, bandwidth = convert(inputs_of(case), torch.float32, device)
+    assert points is not None
+    points = points.transpose(0, 1).contiguous().transpose(0, 1)  # as no kernel takes it
+    image = kernels.rbf_rasterize_fwd(
+        points, weight, bandwidth, *case.height_width, 1e-6, plan_of(case, torch.float32, route)
+    )
+    grads = kernels.rbf_rasterize_bwd(image.transpose(2, 3).contiguous().mT, points, weight, bandwidth, 1e-6, True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fake = torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, *case.height_width, 1e-6)
+        fakes = torch.ops.fractalops.rbf_rasterize_bwd(image, points, weight, bandwidth, 1e-6, True)
+    for real, told in zip((image, *grads), (fake, *fakes), strict=True):
+        assert (real.shape, real.stride(), real.dtype) == (told.shape, told.stride(), told.dtype)
 
 
 PUBLISHED = (50, 300, 1, 32, 32)
