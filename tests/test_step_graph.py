@@ -126,13 +126,18 @@ def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "sgd"}, {"objective": "fixed"}, {"viewport": "fit", "noise_every": 2}], ids=str
+    "changes",
+    [{}, {"optimizer": "sgd"}, {"objective": "fixed"}, {"viewport": "fit", "noise_every": 2}, {"colour": True}],
+    ids=str,
 )
 def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
     if not torch.cuda.is_available():
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
     config = tiny(learning_rate=RATE, **changes)
-    wanted = fractalops.fit(targets().cuda(), config, cuda_graph=False)
-    assert_same_result(fractalops.fit(targets().cuda(), config), wanted)
-    assert_same_result(fractalops.fit(targets().cuda(), config, cuda_graph=True), wanted)
+    pictures = targets().cuda()  # (S, H, W)
+    if config.colour:
+        pictures = pictures[:, None].repeat(1, 3, 1, 1)  # (S, 3, H, W)
+    wanted = fractalops.fit(pictures, config, cuda_graph=False)
+    assert_same_result(fractalops.fit(pictures, config), wanted)
+    assert_same_result(fractalops.fit(pictures, config, cuda_graph=True), wanted)
     assert not [warning for warning in recwarn if "CUDA graph" in str(warning.message)]
