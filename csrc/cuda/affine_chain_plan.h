@@ -98,7 +98,8 @@ template <typename T, int D>
 bool plan_table(const AffineChain<T>& chain, int64_t points, SharedPlan<T>& shared) {
   constexpr int64_t share = 4;
   const int64_t elements = map_elements(D, chain.offset != nullptr);
-  return share * chain.maps * elements <= points * D && shared.add_if_it_fits(chain.maps * odd_pitch(elements));
+  return share * chain.maps * elements <= points * D &&
+         shared.add_if_it_fits(int64_t(chain.maps) * odd_pitch(elements));
 }
 
 }  // namespace fractalops::cuda
