@@ -1,6 +1,6 @@
 """CUDA sources built for the CPU with the emulation of tests/cuda_emulation, and loaded into torch.
 
-In a process that runs under AddressSanitizer (see `sanitized_environment`) `load` takes the sanitized build.
+In a process that runs under a sanitizer (see `sanitized_environment`) `load` takes the build for it.
 """
 
 from __future__ import annotations
@@ -39,8 +39,12 @@ FLAGS = [
     # nvcc takes it for granted that shared memory holds one type now and another later.
     "-fno-strict-aliasing",
 ]
+Sanitizer = Literal["address", "thread"]
 # -O1 halves the time that the compiler takes.
-SANITIZERS = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+SANITIZERS: dict[Sanitizer, list[str]] = {
+    "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
+    "thread": ["-O1", "-fsanitize=thread"],
+}
 TORCH_FLAGS = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA", "-isystem", str(TORCH / "include")]
 # -Bsymbolic: the wrapper's stand-ins for functions of torch come before torch's own.
 LINK = [
@@ -88,18 +92,20 @@ def build(source: Path, *options: str) -> Path:
     return output
 
 
-def build_library(source: Path, *, sanitized: bool = False) -> Path:
+def build_library(source: Path, sanitizer: Sanitizer | None = None) -> Path:
     """A library of ops; `source` is a wrapper in tests/cuda_emulation."""
-    return build(source, "-shared", *TORCH_FLAGS, *LINK, *(SANITIZERS if sanitized else []))
+    return build(source, "-shared", *TORCH_FLAGS, *LINK, *(SANITIZERS[sanitizer] if sanitizer else []))
 
 
-def under_sanitizer() -> bool:
-    return hasattr(ctypes.CDLL(None), "__asan_init")
+def running_sanitizer() -> Sanitizer | None:
+    """The one under which this process runs."""
+    process = ctypes.CDLL(None)
+    return "address" if hasattr(process, "__asan_init") else "thread" if hasattr(process, "__tsan_init") else None
 
 
 @functools.cache
 def library(name: str) -> Path:
-    return build_library(EMULATION / f"{name}.cpp", sanitized=under_sanitizer())
+    return build_library(EMULATION / f"{name}.cpp", running_sanitizer())
 
 
 @functools.cache
@@ -139,11 +145,25 @@ def runtime(name: str) -> str:
     return path
 
 
-def sanitized_environment() -> dict[str, str]:
-    """The environment of a Python process that runs under AddressSanitizer."""
+@functools.cache
+def sanitizer_library(sanitizer: Sanitizer) -> str:
+    """The path of a sanitizer's library; the test skips or fails where programs don't start with it."""
+    name = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
+    path = runtime(name)
+    # More than once: where addresses are drawn from all that there are, those that libtsan keeps are hit most times.
+    for _ in range(5):
+        done = subprocess.run(["true"], env={**os.environ, "LD_PRELOAD": path}, capture_output=True, text=True)
+        if done.returncode != 0:
+            skip_or_fail("sanitizers", f"{name} doesn't run here: {done.stderr.strip()}")
+    return path
+
+
+def sanitized_environment(sanitizer: Sanitizer) -> dict[str, str]:
+    """The environment of a Python process that runs under a sanitizer, which ends it at the first finding."""
     return {
         **os.environ,
         # libstdc++ too: AddressSanitizer looks for its functions before torch loads it.
-        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libstdc++.so')}",
+        "LD_PRELOAD": f"{sanitizer_library(sanitizer)} {runtime('libstdc++.so')}",
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's are many
+        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",  # Python's and torch's threads are theirs
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -222,9 +223,9 @@ def test_source_that_does_not_compile_says_why(monkeypatch: pytest.MonkeyPatch, 
     assert not list(tmp_path.rglob("*.so"))
 
 
-def test_under_the_sanitizers() -> None:
-    emulation.runtime("libasan.so")
-    program = emulation.build(SELFTEST, *emulation.SANITIZERS)
+def test_address_sanitizer_finds_what_is_out_of_bounds() -> None:
+    emulation.sanitizer_library("address")
+    program = emulation.build(SELFTEST, *emulation.SANITIZERS["address"])
 
     def output(name: str) -> tuple[int, str]:
         result = subprocess.run([str(program), name], capture_output=True, text=True)
@@ -246,3 +247,27 @@ def test_under_the_sanitizers() -> None:
         assert status == 1
         assert "selftest.cu:" in report
         assert "Sanitizer" not in report
+
+
+@pytest.mark.parametrize(
+    ("threads", "between", "race"),
+    [
+        (64, "both_barriers", False),
+        (64, "warp_barriers", True),
+        (32, "warp_barriers", False),
+        (32, "shuffle_instead", True),
+        (32, "vote_instead", True),
+        (32, "match_instead", True),
+        (64, "no_barrier_after", True),
+    ],
+)
+def test_thread_sanitizer_finds_races_that_no_order_shows(threads: int, between: str, race: bool) -> None:
+    """Barriers order memory and other warp operations don't, as on the hardware."""
+    emulation.sanitizer_library("thread")
+    program = emulation.build(SELFTEST, *emulation.SANITIZERS["thread"])
+    names = re.search(r"enum Between \{(.*?)\}", SELFTEST.read_text())
+    assert names
+    place = [name.strip() for name in names[1].split(",")].index(between)
+    result = subprocess.run([str(program), "neighbours", str(threads), str(place)], capture_output=True, text=True)
+    assert ("data race" in result.stderr) == (result.returncode != 0) == race, result.stderr
+    assert not race or re.search(r"selftest\.cu:\d+ in .*neighbours_twice", result.stderr)

@@ -33,7 +33,7 @@ namespace emulation {
 
 enum class Order { ascending, descending, random };
 
-// What the lanes of a rendezvous give each other; `barrier` is __syncthreads.
+// What the lanes of a rendezvous give each other; `barrier` is __syncthreads, `nothing` __syncwarp.
 enum class Exchange { barrier, nothing, shuffle, ballot, match };
 
 // What a thread waits at.
@@ -88,13 +88,16 @@ class Block {
 
   // Runs `kernel` once per thread of the block blockIdx; false, and `error` says why, if it fails.
   bool run(const std::function<void()>& kernel) {
+    const Unwatched bookkeeping;
     begin(kernel);
+    order_with_host();
     while (error.empty() && !runnable_.empty()) {
       running_ = take();
       threadIdx = running_->index;
       running_->fiber.resume();
     }
     if (error.empty() && exited_ < count_) error = why_stalled();
+    order_with_host();
     if (error.empty()) return true;
     for (int i = 0; i < count_; ++i) threads_[i]->fiber.abandon();
     return false;
@@ -103,6 +106,7 @@ class Block {
   // Called by the running thread: waits until the lanes of the mask have made this call too; returns this lane's
   // result.
   uint64_t meet_lanes(const Call& call) {
+    const Unwatched bookkeeping;
     Thread& self = *running_;
     Warp& warp = warps_[self.number / warpSize];
     self.call = call;
@@ -114,6 +118,7 @@ class Block {
     const unsigned lanes = call.mask & warp.lanes;
     if ((warp.waiting & lanes) == lanes) {
       exchange(lanes);
+      if (call.exchange == Exchange::nothing) order_threads(self.number - self.lane(), warpSize, lanes);
       warp.waiting &= ~lanes;
       release(self.number - self.lane(), warpSize, lanes);
     }
@@ -122,6 +127,7 @@ class Block {
   }
 
   void meet_block(const Call& call) {
+    const Unwatched bookkeeping;
     Thread& self = *running_;
     self.call = call;
     self.state = Thread::waiting;
@@ -129,6 +135,7 @@ class Block {
       for (int i = 0; i < count_; ++i)
         if (!same_call(threads_[i]->call, call)) fail(elsewhere(*threads_[i]));
       at_barrier_ = 0;
+      order_threads(0, count_, ~0u);
       release(0, count_, ~0u);
     }
     self.fiber.suspend();
@@ -188,6 +195,24 @@ class Block {
       thread->state = Thread::runnable;
       runnable_.push_back(thread);
     }
+  }
+
+  // A barrier of those threads that `release` would make runnable.
+  void order_threads(int first, int count, unsigned lanes) {
+    if (!looking_for_races) return;
+    std::vector<Watched> threads;
+    for (int i = 0; i < count; ++i)
+      if (lanes >> i % warpSize & 1) threads.push_back(threads_[first + i]->fiber.watched);
+    order_memory(threads);
+  }
+
+  // What the host did before a launch comes before its threads, and they before what it does then. So do the blocks
+  // before it, as they used the same shared memory.
+  void order_with_host() {
+    if (!looking_for_races) return;
+    std::vector<Watched> threads = {Watched::running()};
+    for (int i = 0; i < count_; ++i) threads.push_back(threads_[i]->fiber.watched);
+    order_memory(threads);
   }
 
   // All `lanes` wait; the running one came last.
@@ -257,7 +282,8 @@ class Block {
 
 inline Block block;
 
-inline void Block::run_thread() {
+// Unwatched, as it never returns: ThreadSanitizer's own stack of calls would grow with each block.
+EMULATION_UNWATCHED inline void Block::run_thread() {
   Fiber::started();
   (*block.kernel_)();
   block.running_->state = Thread::exited;

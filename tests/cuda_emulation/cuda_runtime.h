@@ -3,10 +3,10 @@
 //
 // Emulated: threadIdx ... gridDim, dynamic shared memory, __syncthreads, __syncwarp, shuffles, votes, matches.
 // Refused, with a message: whatever CUDA leaves undefined about them (block.h), memory that was not asked for
-// (dynamic_shared.h), launches that the hardware refuses. Not to be seen here: spinning until another thread or block
-// has written something (it never ends), races that no order of threads brings to light, and a missing __syncwarp
-// beside another warp operation: here each of them orders memory. On a GPU, compute-sanitizer --tool racecheck comes
-// first.
+// (dynamic_shared.h), launches that the hardware refuses. Built for ThreadSanitizer, it finds the races within a block,
+// also where a shuffle or a vote stands instead of a __syncwarp (races.h); other builds can't, as every warp operation
+// waits for its lanes here. Not to be seen here: spinning until another thread or block has written something (it never
+// ends), and races between blocks that no order of theirs brings to light.
 #pragma once
 
 #include <mutex>

@@ -1,5 +1,5 @@
 // Fibers: functions with a stack of their own that take turns on one host thread. A fiber runs until it suspends
-// itself; the host resumes whichever it likes. AddressSanitizer is told of every switch.
+// itself; the host resumes whichever it likes. The sanitizers are told of every switch.
 #pragma once
 
 #include <sys/mman.h>
@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+
+#include "races.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define EMULATION_ASAN 1
@@ -60,11 +62,14 @@ struct Host {
   const void* bottom = nullptr;  // the stack's bounds and shadow, which AddressSanitizer asks for
   size_t size = 0;
   void* shadow = nullptr;
+  Watched watched = {};
 };
 inline Host host;
 
 class Fiber {
  public:
+  const Watched watched = Watched::fiber();
+
   explicit Fiber(int number) {
     void* memory = mmap(nullptr, guard + size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
@@ -87,7 +92,9 @@ class Fiber {
     pointer_ = stack;
   }
 
-  void resume() {
+  EMULATION_UNWATCHED void resume() {
+    host.watched = Watched::running();
+    watched.go_on();
 #ifdef EMULATION_ASAN
     __sanitizer_start_switch_fiber(&host.shadow, bottom_, size);
 #endif
@@ -98,7 +105,8 @@ class Fiber {
   }
 
   // The rest is called on the fiber itself.
-  void suspend() {
+  EMULATION_UNWATCHED void suspend() {
+    host.watched.go_on();
 #ifdef EMULATION_ASAN
     __sanitizer_start_switch_fiber(&shadow_, host.bottom, host.size);
 #endif
@@ -115,7 +123,8 @@ class Fiber {
 #endif
   }
 
-  [[noreturn]] void finish() {
+  [[noreturn]] EMULATION_UNWATCHED void finish() {
+    host.watched.go_on();
 #ifdef EMULATION_ASAN
     __sanitizer_start_switch_fiber(nullptr, host.bottom, host.size);
 #endif

@@ -1,10 +1,11 @@
 // Small kernels that the emulation must run right, and misuse that it must find. tests/test_cuda_emulation.py calls the
-// functions at the end; the program that main() makes of them is for AddressSanitizer.
+// functions at the end; the program that main() makes of them is for the sanitizers.
 #include <cuda_runtime.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -79,6 +80,29 @@ __global__ void neighbour(float* out, bool forgotten) {
   shared[threadIdx.x] = threadIdx.x;
   if (!forgotten) __syncthreads();
   out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
+}
+
+// What comes between a write to shared memory and a neighbour's read, and after the read: all that orders both, or too
+// little. The last of a block of two warps is a neighbour of the first.
+enum Between { both_barriers, warp_barriers, shuffle_instead, vote_instead, match_instead, no_barrier_after };
+
+__global__ void neighbours_twice(float* out, Between between) {
+  float* shared = reinterpret_cast<float*>(dynamic_shared);
+  const int thread = threadIdx.x;
+  const auto meet = [&] { between == warp_barriers ? __syncwarp() : __syncthreads(); };
+  for (int turn = 0; turn < 2; ++turn) {
+    shared[thread] = thread;
+    if (between == shuffle_instead)
+      __shfl_sync(every_lane, 1.0f, 0);
+    else if (between == vote_instead)
+      __any_sync(every_lane, 1);
+    else if (between == match_instead)
+      __match_any_sync(every_lane, 1);
+    else
+      meet();
+    out[thread] = shared[(thread + 1) % blockDim.x];
+    if (between != no_barrier_after) meet();
+  }
 }
 
 // What must be found.
@@ -235,6 +259,11 @@ int main(int, char** arguments) {
   } else if (!std::strcmp(name, "heap_overrun")) {
     std::vector<int> array(100);
     error = selftest::launch(1, 33, 0, selftest::heap_overrun, array.data(), 100);
+  } else if (!std::strcmp(name, "neighbours")) {
+    std::vector<float> out(64);
+    const int threads = std::atoi(arguments[2]), between = std::atoi(arguments[3]);
+    error = selftest::launch(1, threads, threads * sizeof(float), selftest::neighbours_twice, out.data(),
+                             static_cast<selftest::Between>(between));
   } else if (!std::strcmp(name, "misaligned")) {
     alignas(16) float array[8] = {};
     error = selftest::launch(1, 1, 0, selftest::misaligned, array);

@@ -1,0 +1,92 @@
+// What ThreadSanitizer is told, so that it finds races between CUDA threads in one run, whatever their order: each
+// fiber is a thread to it, and memory is ordered by barriers alone. As on the hardware, shuffles, votes and matches
+// order nothing. In other builds all of this is empty.
+#pragma once
+
+#include <cstdlib>
+#include <vector>
+
+#if defined(__SANITIZE_THREAD__)
+#define EMULATION_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define EMULATION_TSAN 1
+#endif
+#endif
+
+#ifdef EMULATION_TSAN
+#include <sanitizer/tsan_interface.h>
+
+#define EMULATION_UNWATCHED __attribute__((no_sanitize("thread")))
+
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
+}
+
+namespace emulation {
+
+inline constexpr bool looking_for_races = true;
+
+// As long as it lives, what its fiber reads and writes doesn't count: the bookkeeping, which all of them share.
+struct Unwatched {
+  Unwatched() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Unwatched() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+};
+
+// A fiber, or the host, as ThreadSanitizer knows it.
+struct Watched {
+  void* context;
+
+  static Watched fiber() { return {__tsan_create_fiber(0)}; }
+  static Watched running() { return {__tsan_get_current_fiber()}; }
+
+  EMULATION_UNWATCHED void go_on() const { __tsan_switch_to_fiber(context, __tsan_switch_to_fiber_no_sync); }
+};
+
+// All that these have read and written comes before all that they will.
+inline void order_memory(const std::vector<Watched>& threads) {
+  const Watched self = Watched::running();
+  void* meeting = std::malloc(1);  // whoever releases it comes before whoever acquires it
+  for (const Watched& thread : threads) {
+    thread.go_on();
+    __tsan_release(meeting);
+  }
+  for (const Watched& thread : threads) {
+    thread.go_on();
+    __tsan_acquire(meeting);
+  }
+  self.go_on();
+  std::free(meeting);
+}
+
+}  // namespace emulation
+#else
+#define EMULATION_UNWATCHED
+
+namespace emulation {
+
+inline constexpr bool looking_for_races = false;
+
+struct Unwatched {
+  Unwatched() {}  // a variable of it is not unused
+};
+
+struct Watched {
+  static Watched fiber() { return {}; }
+  static Watched running() { return {}; }
+  void go_on() const {}
+};
+
+inline void order_memory(const std::vector<Watched>&) {}
+
+}  // namespace emulation
+#endif
