@@ -274,3 +274,9 @@ def test_windows_of_different_widths_in_one_batch(size: tuple[int, int], dtype: 
         for image, expected in zip(one, other, strict=True):
             # A bandwidth of 1e-3 multiplies the rounding of coordinates up to 100 by a thousand.
             assert_matches(image, expected, tolerance=100 * TOLERANCES[dtype])
+
+
+def test_tensors_without_values_have_their_shapes_told() -> None:
+    points = torch.empty(2, 3, 2, device="meta")
+    assert fractalops.rbf_rasterize(points, (8, 5)).shape == (2, 8, 5)
+    assert fractalops.rbf_rasterize(points, 8, weight=torch.empty(2, 3, 4, device="meta")).shape == (2, 4, 8, 8)
