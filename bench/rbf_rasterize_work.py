@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import torch
 from fractalops.kernels.rbf_rasterize_plan import (
-    BACKWARD,
     CELL,
+    GATHERS,
     Plan,
     divide_up,
     forward_workspace,
     plan_forward,
 )
 
-from bench.cards import Kernel
+from .cards import Kernel
 
 FLOAT, ORDER = 4, 8  # bytes, of a number and of a point's place in the order of cells
 GAUSSIAN = 4  # operations beside an exponential: a difference, its square, times -1 / tau, times log2(e)
@@ -132,7 +132,8 @@ class Work:
 
     def backward(self) -> list[Kernel]:
         shape = self.shape
-        block, columns, warps = BACKWARD[torch.float32]
+        gather = GATHERS[torch.float32]
+        block, columns, warps = gather.points, gather.columns, gather.warps
         window = min(2 * shape.radius + 1, shape.side)
         blocks = divide_up(shape.length, block)
         lanes = divide_up(window, columns) * columns  # of a point: the window's columns, in whole blocks

@@ -27,7 +27,7 @@ import torch
 import triton
 import triton.language as tl
 from fractalops.kernels.launch import launch
-from fractalops.kernels.rbf_rasterize_plan import BACKWARD, CELL, Plan, plan_forward
+from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, Gather, Plan, plan_forward
 from fractalops.kernels.rounding import round_to_even
 from torch import Tensor
 
@@ -354,24 +354,33 @@ def rbf_rasterize_fwd(
 
 
 def rbf_rasterize_bwd(
-    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
+    grad: Tensor,
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    cutoff: float,
+    needs_bandwidth: bool,
+    gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed)."""
+    """The raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed).
+
+    `gather` is for tests and benchmarks.
+    """
     grad, points, bandwidth = grad.contiguous(), points.contiguous(), bandwidth.contiguous()
     weight = None if weight is None else weight.contiguous()  # (B, T, C)
     images, length, _ = points.shape
     _, channels, height, width = grad.shape
-    block, columns, warps = BACKWARD[points.dtype]
-    blocks = triton.cdiv(length, block)
+    gather = gather or GATHERS[points.dtype]
+    blocks = triton.cdiv(length, gather.points)
     grad_points = torch.empty_like(points)
     grad_weight = points.new_empty(0) if weight is None else torch.empty_like(weight)
     partial = bandwidth.new_empty(images, blocks if needs_bandwidth else 0, dtype=torch.float64)
     if images > 0:
         launch(
-            rbf_rasterize_bwd_kernel, images * blocks, warps,
+            rbf_rasterize_bwd_kernel, images * blocks, gather.warps,
             grad, points, points if weight is None else weight, bandwidth, grad_points, grad_weight, partial,
             _reach(cutoff), length, channels, height, width,
-            WEIGHTED=weight is not None, NEEDS_BANDWIDTH=needs_bandwidth, POINTS=block, COLUMNS=columns,
+            WEIGHTED=weight is not None, NEEDS_BANDWIDTH=needs_bandwidth, POINTS=gather.points, COLUMNS=gather.columns,
         )  # fmt: skip
     if not needs_bandwidth:
         return grad_points, grad_weight, bandwidth.new_empty(0)

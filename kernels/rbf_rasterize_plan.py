@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 
 CELL = 8  # pixels, of a cell's side
-BACKWARD = {torch.float32: (32, 16, 4), torch.float64: (16, 16, 4)}  # points, columns, warps
 
 
 def divide_up(number: int, divisor: int) -> int:
@@ -34,6 +33,18 @@ class Tile:
     warps: int
     precision: str  # of the product: "ieee", or "tf32x3" on the tensor cores
 
+
+@dataclass(frozen=True)
+class Gather:
+    """Block sizes of the backward."""
+
+    points: int  # of a program
+    columns: int  # of their windows, at a time
+    warps: int
+
+
+# By type alone: a point's window is the same work in any image, and no architecture is known to want another size.
+GATHERS = {torch.float32: Gather(32, 16, 4), torch.float64: Gather(16, 16, 4)}
 
 # Few programs keep a GPU waiting: images are cut into small tiles while that gives fewer programs than this.
 WANTED_PROGRAMS = 512
@@ -100,4 +111,4 @@ def forward_workspace(
 
 def backward_workspace(dtype: torch.dtype, images: int, length: int) -> int:
     """Bytes that a backward allocates besides the gradients: a float64 of each program, for the bandwidth's."""
-    return images * divide_up(length, BACKWARD[dtype][0]) * 8
+    return images * divide_up(length, GATHERS[dtype].points) * 8

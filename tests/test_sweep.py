@@ -7,11 +7,24 @@ import re
 
 import pytest
 import torch
+from fractalops.kernels.rbf_rasterize_plan import GATHERS
 
 from bench.__main__ import main
 from bench.cuda_timing import Gpu
 from bench.rbf_rasterize_work import SHAPES, Picture
-from bench.sweep import BLOCKS, PRECISIONS, SIDES, WARPS, forward, plans, print_sweep
+from bench.sweep import (
+    BLOCKS,
+    COLUMNS,
+    GATHERED,
+    PRECISIONS,
+    SIDES,
+    WARPS,
+    backward,
+    forward,
+    gathers,
+    plans,
+    print_sweep,
+)
 from bench.timing import Spread
 from tests.tolerances import assert_matches
 
@@ -30,10 +43,20 @@ def test_each_plan_is_tried_once_and_gives_the_image() -> None:
         assert_matches(run(plan).cpu(), own.double())
 
 
+def test_each_block_of_the_backward_gives_the_gradients() -> None:
+    found = list(gathers())
+    assert len(set(found)) == len(found) == len(GATHERED) * len(COLUMNS) * len(WARPS)
+    assert found[0] == GATHERS[torch.float32]
+    run = backward(Picture("small", 2, 33, 20), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    own, _, _ = run(found[0])
+    for gather in found[1::12]:
+        assert_matches(run(gather)[0].cpu(), own.cpu().double())
+
+
 def test_the_table_is_ordered_by_what_was_measured(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    times = itertools.count(400, -1)
+    times = itertools.count(999, -1)
 
     def timer(function: object) -> Spread:
         return Spread(0, next(times), 999)
@@ -41,7 +64,7 @@ def test_the_table_is_ordered_by_what_was_measured(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
     assert print_sweep(Gpu("some card", torch.device("cpu"), timer), "") == 0
     tables = capsys.readouterr().out.split("\n\n")
-    assert len(tables) == 1 + len(SHAPES)
+    assert len(tables) == 1 + 2 * len(SHAPES)
     for table in tables[1:]:
         rows = table.splitlines()[2:]
         medians = [int(re.search(r"(\d+) \[0, 999\]", row)[1]) for row in rows]  # type: ignore[index]
