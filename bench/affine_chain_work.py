@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.cards import Kernel
-from bench.cuda_plan import DOUBLE, Form, Plan, Shape, SharedMemory, divide_up, map_elements, odd_pitch, sum_elements
+from .cards import Kernel
+from .cuda_plan import DOUBLE, Form, Plan, Shape, SharedMemory, divide_up, map_elements, odd_pitch, sum_elements
 
 SHAPES = (
     Shape("50 x 300 points, 10 maps", 50, 300, 10, index_bytes=1),

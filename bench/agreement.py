@@ -1,105 +1,138 @@
-"""No figure for what is wrong: values and gradients of all that is timed against the float64 reference."""
+"""No figure for what is wrong: values and gradients of all that is timed, against the reference.
+
+A case that is too large for the float64 reference is compared whole with the native CPU ops in float64, which are held
+to the reference on the same case cut short.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 import fractalops
-from bench import baselines
-from bench.cases import Case
-from bench.subjects import BANDWIDTH, CUTOFF, PIPELINES, upstream
 from fractalops.reference.affine_chain import affine_chain
 from fractalops.reference.rbf_rasterize import rbf_rasterize
 
-Function = Callable[..., Tensor]
+from . import subjects
+from .cases import CUTOFF, Case
+from .subjects import WHOLE, Function, Subject, subject, upstream
 
-# Float32 against float64, relative to the largest magnitude of each tensor: a few units in the last place (6e-8) of a
-# coordinate, which grows with the image's side and which the slopes of the bumps pass on. The worst seen is 1.1e-7.
-TOLERANCE_PER_PIXEL = 5e-7
+# Float32 against float64, relative to the largest magnitude of each tensor. Points: a few units in the last place
+# (6e-8), and more where a baseline multiplies maps first. Images and their gradients: a few units of a coordinate,
+# which grows with the image's side and which the slopes of the bumps pass on.
+CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL = 1e-5, 5e-7
+# Losses of the first steps of a fit, relative: float32 sums of all pixels. More steps than come before a CUDA graph.
+STEP_TOLERANCE, STEPS = 1e-4, 6
+
+# What the reference goes through in a second or so: steps of its loop, and entries of its tables.
+_LONGEST, _LARGEST = 3000, 10**7
 
 
-def worst_error(function: Function, expected: Function, inputs: Sequence[Tensor]) -> float:
-    """The largest error of the value and of the gradients of all `inputs`, relative to each tensor's maximum.
+def problem(op: str, backend: str, case: Case, device: str = "cpu") -> str:
+    """Why there is no figure, or an empty string."""
+    allowed = CHAIN_TOLERANCE if op == "affine_chain" else TOLERANCE_PER_PIXEL * case.side
+    return _disagreement(error(op, backend, case, device), allowed)
 
-    `function` gets the inputs as they are, `expected` in float64; NaN anywhere gives infinity.
+
+def error(op: str, backend: str, case: Case, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """The largest error of the value and of all gradients, relative to each tensor's maximum; infinite for NaN."""
+    return _error(op, backend, case, device, dtype, torch.get_num_threads())
+
+
+@cache
+def _error(op: str, backend: str, case: Case, device: str, dtype: torch.dtype, threads: int) -> float:
+    cut = within_reach(case)
+    worst = _worst_error(subject(op, backend, cut).to(device, dtype), _reference(op, backend, cut))
+    if cut != case:
+        whole = _native_in_double(op, backend, case)
+        worst = max(worst, _native_error(op, cut), _worst_error(subject(op, backend, case).to(device, dtype), whole))
+    return worst
+
+
+def within_reach(case: Case) -> Case:
+    """The case, or as much of it as the reference goes through in reasonable time."""
+    cut = case.cut(case.sequences, _LONGEST)
+    return cut.cut(max(1, _LARGEST // (cut.points * 2 * cut.side)), cut.points)
+
+
+def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
+    """Of `fit`: the losses of some steps against those of the reference, from the same random numbers.
+
+    A device has random numbers of its own, so that the reference runs there too.
     """
-    errors = []
-    for actual, wanted in zip(
-        _value_and_gradients(function, inputs),
-        _value_and_gradients(expected, [tensor.double() for tensor in inputs]),
-        strict=True,
-    ):
-        if actual.shape != wanted.shape:
-            return float("inf")
-        scale = wanted.abs().max().clamp(min=1e-30)
-        errors.append(float((actual.double() - wanted).abs().max() / scale))
-    return max(errors) if all(error == error for error in errors) else float("inf")
+    if backend == "ops alone":
+        return problem("render", "native", case, device)
+    losses, expected = (
+        torch.cat([next(run).cpu() for _ in range(STEPS)])
+        for run in (subjects.learning(case, backend, device), subjects.learning(case, "reference", device))
+    )
+    return _disagreement(float((losses / expected - 1).abs().max()), STEP_TOLERANCE)
 
 
-def _value_and_gradients(function: Function, inputs: Sequence[Tensor]) -> list[Tensor]:
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in inputs]
-    value = function(*leaves)
-    return [value.detach(), *torch.autograd.grad(value, leaves, upstream(value).to(value))]
+def counting_problem(backend: str, case: Case, drawn: str, device: str = "cpu") -> str:
+    """Of `rasterize_points`, whose counts are whole numbers."""
+    counted = subjects.counting(case, backend, drawn, device)().cpu()
+    same = torch.equal(counted, subjects.counting(case, "reference", drawn)())
+    return "" if same else "differs from the reference"
 
 
-def _reference(case: Case, index: Tensor, start: Tensor, cutoff: float) -> Function:
-    bandwidth = torch.full((case.sequences,), BANDWIDTH, dtype=torch.float64)
+def _disagreement(error: float, allowed: float) -> str:
+    return "" if error <= allowed else f"disagrees with the reference by {error:.2g} (allowed {allowed:.2g})"
 
-    def run(matrix: Tensor, offset: Tensor) -> Tensor:
-        points = affine_chain(matrix, offset, index, start.double())
-        return rbf_rasterize(points, None, bandwidth, *case.size, cutoff)[:, 0]
+
+@cache
+def _native_error(op: str, case: Case) -> float:
+    """Of the native CPU ops in float64."""
+    return _worst_error(subject(op, "native", case).to("cpu", torch.float64), _reference(op, "native", case))
+
+
+def _reference(op: str, backend: str, case: Case) -> Subject:
+    return _in_double(op, case, _rasterize(None if backend in WHOLE else CUTOFF), affine_chain)
+
+
+def _native_in_double(op: str, backend: str, case: Case) -> Subject:
+    def rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
+        cutoff = 1e-12 if backend in WHOLE else CUTOFF
+        return fractalops.rbf_rasterize(points, size, bandwidth=bandwidth, cutoff=cutoff, backend="native")
+
+    return _in_double(op, case, rasterize, partial(fractalops.affine_chain, backend="native"))
+
+
+def _rasterize(cutoff: float | None) -> Function:
+    def run(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
+        return rbf_rasterize(points, None, points.new_full((len(points),), bandwidth), *size, cutoff or 0.0)[:, 0]
 
     return run
 
 
-@cache
-def pipeline_error(name: str, case: Case, dtype: torch.dtype = torch.float32) -> float:
-    """Of chain and rasterizer; the baselines truncate nothing."""
-    matrix, offset, index, start = case.inputs()
-    expected = _reference(case, index, start, CUTOFF if name == "native" else 0.0)
-    pipeline = PIPELINES[name]
-    return worst_error(
-        lambda matrix, offset: pipeline(matrix, offset, index, start.to(matrix), case.size, BANDWIDTH),
-        expected,
-        [matrix.to(dtype), offset.to(dtype)],
-    )
+def _in_double(op: str, case: Case, rasterize: Function, chain: Function) -> Subject:
+    def render(
+        matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
+    ) -> Tensor:
+        return rasterize(chain(matrix, offset, index, start), size, bandwidth)
+
+    function = {"affine_chain": chain, "rbf_rasterize": rasterize, "render": render}[op]
+    return replace(subject(op, "native", case).to("cpu", torch.float64), function=function)
 
 
-@cache
-def chain_error(name: str, case: Case, dtype: torch.dtype = torch.float32) -> float:
-    """Of the chain alone."""
-    matrix, offset, index, start = case.inputs()
-    function = baselines.scan_chain if name == "separable" else fractalops.affine_chain
-    return worst_error(
-        lambda matrix, offset, start: function(matrix, offset, index, start),
-        lambda matrix, offset, start: affine_chain(matrix, offset, index, start),
-        [matrix.to(dtype), offset.to(dtype), start.to(dtype)],
-    )
+def _worst_error(actual: Subject, expected: Subject) -> float:
+    errors = [_relative_error(got, wanted) for got, wanted in zip(_results(actual), _results(expected), strict=True)]
+    return max(errors) if all(error == error for error in errors) else float("inf")
 
 
-@cache
-def rasterizer_error(name: str, case: Case, dtype: torch.dtype = torch.float32) -> float:
-    """Of the rasterizer alone."""
-    cutoff = 0.0 if name == "separable" else CUTOFF
-    bandwidth = torch.full((case.sequences,), BANDWIDTH, dtype=torch.float64)
-
-    def function(points: Tensor) -> Tensor:
-        if name == "separable":
-            return baselines.separable_rasterize(points, case.size, BANDWIDTH)
-        return fractalops.rbf_rasterize(points, case.size, bandwidth=BANDWIDTH, cutoff=CUTOFF, backend="native")
-
-    return worst_error(
-        function,
-        lambda points: rbf_rasterize(points, None, bandwidth, *case.size, cutoff)[:, 0],
-        [case.cloud().to(dtype)],
-    )
+def _results(subject: Subject) -> Iterator[Tensor]:
+    """The value and the gradients of all leaves, on the CPU."""
+    value = subject.value()
+    yield value.detach().cpu()
+    for grad in torch.autograd.grad(value, subject.leaves, upstream(value)):
+        yield grad.cpu()
 
 
-def disagreement(error: float, case: Case) -> str:
-    """Why there is no figure, or an empty string."""
-    allowed = TOLERANCE_PER_PIXEL * case.side
-    return "" if error <= allowed else f"disagrees with the reference by {error:.1g} (allowed {allowed:.1g})"
+def _relative_error(actual: Tensor, expected: Tensor) -> float:
+    if actual.shape != expected.shape:
+        return float("inf")
+    return float((actual.double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))

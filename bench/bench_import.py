@@ -7,7 +7,7 @@ import statistics
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.importing import import_modules
+from .importing import import_modules
 
 
 @pytest.mark.parametrize("modules", [("torch",), ("torch", "fractalops")], ids=", ".join)

@@ -1,38 +1,56 @@
-"""What the benchmarks share: the number of threads, and a clock that also notes the time of a point."""
+"""What the suites of pytest-benchmark share: the contests' entries, timed once they are known to be right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
+from _pytest.mark import ParameterSet
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.cases import Case
-from bench.timing import torch_threads
+from .cases import PAPER
+from .machine import cores
+from .measure import Disagreement, NoFigure, prepare
+from .suites import SLOW, SUITES, Contest
+from .timing import CpuClock
 
-# function, case -> None
-Clock = Callable[[Callable[[], object], Case], None]
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    with torch_threads(1):
-        yield
+THREADS = sorted({1, cores()})
+Benchmark = Callable[[Contest, str], None]
 
 
-@pytest.fixture(params=[1, 2], ids="{} threads".format)
+def entries(suite: str) -> pytest.MarkDecorator:
+    """Parametrises over the contests of a suite and their backends; those on other shapes than the paper's are slow."""
+    each = [(contest, backend) for contest in SUITES[suite]() for backend in contest.backends]
+    return pytest.mark.parametrize(("contest", "backend"), [_entry(*pair) for pair in each])
+
+
+def _entry(contest: Contest, backend: str) -> ParameterSet:
+    quick = contest.case == PAPER and contest.suite not in SLOW
+    return pytest.param(contest, backend, id=f"{contest}, {backend}", marks=() if quick else pytest.mark.slow)
+
+
+@pytest.fixture(params=THREADS, ids="{} threads".format)
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    with torch_threads(request.param):
+    with CpuClock(request.param):
         yield request.param
 
 
 @pytest.fixture
-def time_a_point(benchmark: BenchmarkFixture) -> Clock:
-    """Times a function on a case; its nanoseconds a point (median) go into `extra_info`."""
+def run(benchmark: BenchmarkFixture, threads: int) -> Benchmark:
+    """Times one backend of a contest; its nanoseconds a point (median) go into `extra_info`."""
 
-    def run(function: Callable[[], object], case: Case) -> None:
-        benchmark(function)
+    def run(contest: Contest, backend: str) -> None:
+        if threads not in contest.counts(THREADS):
+            pytest.skip(f"is measured with the {contest.threads} threads")
+        try:
+            (call,) = prepare(contest, backend, "cpu")
+        except Disagreement:
+            raise
+        except NoFigure as reason:
+            pytest.skip(str(reason))
+        benchmark.group = f"{contest}, {threads} threads"
+        benchmark(call)
         if benchmark.stats:  # there are none with --benchmark-disable
-            benchmark.extra_info["ns_per_point"] = benchmark.stats.stats.median * 1e9 / case.all_points
+            benchmark.extra_info["ns_per_point"] = benchmark.stats.stats.median * 1e9 / contest.case.all_points
 
     return run

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
-from bench.cuda_source import CudaSource
+from .cuda_source import CudaSource
 
 DOUBLE = 8  # bytes, of an entry of a slot
 

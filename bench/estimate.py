@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench import affine_chain_work, rbf_rasterize_work
-from bench.cards import CARDS, GRAPH_LAUNCH, LAUNCH, Card, Floor, Kernel, floor_of, occupied
-from bench.cuda_plan import Plan, Shape
-from bench.cuda_timing import Gpu
-from bench.rbf_rasterize_work import Picture
-from bench.step_work import other_launches, step_kernels
-from bench.table import aligned, figure
+from . import affine_chain_work, rbf_rasterize_work
+from .cards import CARDS, GRAPH_LAUNCH, LAUNCH, Card, Floor, Kernel, floor_of, occupied
+from .cuda_plan import Plan, Shape
+from .cuda_timing import Gpu
+from .rbf_rasterize_work import Picture
+from .step_work import other_launches, step_kernels
+from .table import aligned, figure
 
 HEAD = f"""\
 An estimate, not a measurement: the least time that the kernels' arithmetic and memory take on each card.

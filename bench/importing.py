@@ -14,8 +14,6 @@ for module in {modules!r}:
 print(json.dumps([time.perf_counter() - began, sorted({{name.partition(".")[0] for name in sys.modules}})]))
 """
 
-UNWANTED = {"matplotlib", "triton"}
-
 
 def import_modules(*modules: str) -> tuple[float, set[str]]:
     """The seconds of importing the last of `modules`, after the others, in a fresh process; all packages pulled in."""

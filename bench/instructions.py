@@ -1,6 +1,6 @@
 """Instructions that the CPU kernels take, counted by callgrind: the same at every run, on however busy a machine.
 
-`python -m bench.instructions` counts anew and compares with the record, bench/instructions.json; it exits with 1 when a
+`python -m bench instructions` counts anew and compares with the record, bench/instructions.json; it exits with 1 when a
 count grew by more than 3 % under the compiler of the record. `--record` writes the record anew.
 """
 
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from fractalops.dispatch import installed_version
 from fractalops.files import atomic_path
 
+from .cases import PAPER, PRETRAINING, Case
 from .table import aligned
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -35,37 +36,18 @@ ARCHITECTURE = "x86-64 with AVX2 and FMA"
 TUNABLES = "glibc.cpu.hwcaps=-ERMS"
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What a kernel is run on, in the order of the program's arguments."""
-
-    sequences: int  # B
-    points: int  # T, of a sequence
-    maps: int = 10  # N; the rasterizer has none
-    side: int = 32  # H = W, in pixels; the chain's counts don't depend on it
-    bandwidth: float = 1.0  # a window of 9 x 9 pixels
-
-    @property
-    def all_points(self) -> int:
-        return self.sequences * self.points
-
-    def __str__(self) -> str:
-        points = f"{self.sequences} x {self.points:,} points, {self.maps} maps"
-        return f"{points}, {self.side} x {self.side}, bandwidth {self.bandwidth:g}"
-
-
-class Case(NamedTuple):
+class Counted(NamedTuple):
     """What is counted, in the order of `count`."""
 
     op: str
     direction: str
-    shape: Shape
+    case: Case
 
 
-SHAPES = (Shape(50, 300), Shape(1, 100_000, side=256))  # the paper's, and a large one
+CASES = {case.name: case for case in (PAPER, PRETRAINING)}
 RECORDED = [
-    Case(op, direction, shape)
-    for shape in SHAPES
+    Counted(op, direction, case)
+    for case in CASES.values()
     for op in ("affine_chain", "rbf_rasterize")
     for direction in ("forward", "backward")
 ]
@@ -73,9 +55,9 @@ RECORDED = [
 
 @dataclass(frozen=True)
 class Change:
-    """A case's instructions in the record, None if it isn't there, and now."""
+    """The instructions in the record, None if they aren't there, and now."""
 
-    case: Case
+    of: Counted
     recorded: int | None
     counted: int
 
@@ -85,7 +67,7 @@ class Change:
 
     @property
     def a_point(self) -> float:
-        return self.counted / self.case.shape.all_points
+        return self.counted / self.of.case.all_points
 
 
 def find_compiler() -> list[str]:
@@ -136,13 +118,14 @@ def compile_program(folder: Path) -> Path:
     return program
 
 
-def count(program: Path, op: str, direction: str, shape: Shape) -> int:
+def count(program: Path, op: str, direction: str, case: Case) -> int:
     """Instructions of one call of the op's kernels, forward or backward, on one thread."""
     with TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
         options = ["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counted"]
         command = ["valgrind", *options, f"--callgrind-out-file={output}", str(program)]
-        command += [op, direction, *map(str, astuple(shape))]
+        sizes = (case.sequences, case.points, case.maps, case.side, case.bandwidth)
+        command += [op, direction, *map(str, sizes)]
         environment = {**os.environ, "GLIBC_TUNABLES": TUNABLES, "VALGRIND_OPTS": ""}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -158,14 +141,14 @@ def parse_total(output: str) -> int:
     return int(found[1])
 
 
-def count_all(cases: Sequence[Case]) -> dict[Case, int]:
-    """The instructions of each case."""
+def count_all(wanted: Sequence[Counted]) -> dict[Counted, int]:
+    """The instructions of each."""
     with TemporaryDirectory() as folder:
         program = compile_program(Path(folder))
-        return {case: count(program, *case) for case in cases}
+        return {each: count(program, *each) for each in wanted}
 
 
-def record(counts: Mapping[Case, int]) -> None:
+def record(counts: Mapping[Counted, int]) -> None:
     """Write the counts, and what they are of."""
     content: dict[str, Any] = {
         "compiler": compiler_version(),
@@ -173,42 +156,42 @@ def record(counts: Mapping[Case, int]) -> None:
         "fractalops": installed_version(),
     }
     content["rows"] = [
-        {"op": op, "direction": direction, "shape": asdict(shape), "instructions": instructions}
-        for (op, direction, shape), instructions in counts.items()
+        {"op": op, "direction": direction, "case": case.name, "instructions": instructions}
+        for (op, direction, case), instructions in counts.items()
     ]
     with atomic_path(RECORD) as file:
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_record() -> tuple[str, dict[Case, int]]:
-    """The compiler of the record, and the instructions of each case in it; empty before the first."""
+def read_record() -> tuple[str, dict[Counted, int]]:
+    """The compiler of the record, and the instructions of each entry; empty before the first."""
     if not RECORD.exists():
         return "", {}
     content = json.loads(RECORD.read_text())
-    counts = {Case(row["op"], row["direction"], Shape(**row["shape"])): row["instructions"] for row in content["rows"]}
+    counts = {Counted(row["op"], row["direction"], CASES[row["case"]]): row["instructions"] for row in content["rows"]}
     return content["compiler"], counts
 
 
-def compare(counts: Mapping[Case, int]) -> list[Change]:
+def compare(counts: Mapping[Counted, int]) -> list[Change]:
     """The counts beside the record's."""
     _, recorded = read_record()
-    return [Change(case, recorded.get(case), counted) for case, counted in counts.items()]
+    return [Change(of, recorded.get(of), counted) for of, counted in counts.items()]
 
 
 def table(changes: Sequence[Change]) -> str:
     """The changes as text, in columns."""
-    lines = [("op", "direction", "shape", "a point", "instructions", "recorded", "change")]
+    lines = [("op", "direction", "case", "a point", "instructions", "recorded", "change")]
     for change in changes:
-        op, direction, shape = change.case
+        op, direction, case = change.of
         recorded = "-" if change.recorded is None else f"{change.recorded:,}"
         percent = "-" if change.percent is None else f"{change.percent:+.2f} %"
-        lines.append((op, direction, str(shape), f"{change.a_point:.1f}", f"{change.counted:,}", recorded, percent))
+        lines.append((op, direction, case.name, f"{change.a_point:.1f}", f"{change.counted:,}", recorded, percent))
     return "\n".join(aligned(lines))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; 1 when a count grew beyond LIMIT under the same compiler, 2 when nothing can be counted here."""
-    parser = argparse.ArgumentParser(prog="python -m bench.instructions", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench instructions", description=__doc__)
     parser.add_argument("--record", action="store_true", help="then write the counts to the record, whatever they are")
     options = parser.parse_args(argv)
     problem = find_problem()
@@ -226,7 +209,3 @@ def main(argv: list[str] | None = None) -> int:
         print(f"not judged: the record is of {recorded_by or 'no compiler'}, this is {compiler}")
         return 0
     return int(any(change.percent is not None and change.percent > LIMIT for change in changes))
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""What the figures were measured on, and the most that it can do."""
 
 from __future__ import annotations
 
@@ -7,51 +7,144 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from fractalops.dispatch import installed_version
 
+from .rows import Rates
+from .timing import Clock, CpuClock, Spread
 
-def describe() -> dict[str, str]:
-    """Date, versions, processor, and how fast one core is; a line that can't be had is left out."""
+AVX2_OPERATIONS = 16  # of a fused multiply-add on eight floats
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What every row says of where it comes from."""
+
+    processor: str
+    gpu: str
+    driver: str
+
+    @classmethod
+    def here(cls) -> Environment:
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+        return cls(_processor(), gpu, _driver() if gpu else "")
+
+    def of(self, device: str) -> dict[str, str]:
+        """The fields of a row on "cpu" or "cuda"."""
+        cuda = device == "cuda"
+        return {
+            "device_name": self.gpu if cuda else self.processor,
+            "driver": self.driver if cuda else "",
+            "cuda": (torch.version.cuda or "") if cuda else "",
+            "torch": str(torch.__version__),
+            "triton": _version("triton"),
+            "python": platform.python_version(),
+            "fractalops": installed_version(),
+            "date": datetime.date.today().isoformat(),
+        }
+
+
+def free_bytes(device: str) -> int:
+    """What may be held on a device: half of what is free, as it is needed for more than one thing."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0]) // 2
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")) // 2
+    return sys.maxsize
+
+
+def cores() -> int:
+    """That this process may run on."""
+    with suppress(AttributeError):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_rates(threads: int) -> Rates:
+    """Of so many threads, by a copy and a loop of multiply-adds."""
+    clock = CpuClock(threads)
+    bandwidth = copy_rate(clock)
+    with clock:
+        return Rates("cpu", threads, bandwidth, multiply_add_rate(threads))
+
+
+def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
+    """Bytes a second, read and written, of a copy of `size` bytes."""
+    with clock:
+        source = torch.ones(size, dtype=torch.uint8, device=clock.device)
+        copy = torch.empty_like(source)
+        return 2 * size / Spread.of(clock.time({"copy": [lambda: copy.copy_(source)]}, 9)["copy"]).median
+
+
+def multiply_add_rate(threads: int) -> float | None:
+    """Float32 operations a second of AVX2 fused multiply-adds, by a process a thread; None without g++ or AVX2."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
+    if compiler is None:
+        return None
+    source = Path(__file__).with_name("multiply_adds.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/multiply_adds"
+        flags = ["-O3", "-mavx2", "-mfma", "-ffp-contract=fast"]
+        built = subprocess.run([compiler, *flags, str(source), "-o", program], capture_output=True)
+        if built.returncode != 0:
+            return None
+        try:
+            running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(threads)]
+        except OSError:  # a folder from which nothing may be run
+            return None
+        printed = [process.communicate()[0] for process in running]
+        if any(process.returncode != 0 for process in running):
+            return None
+    return sum(map(float, printed)) * AVX2_OPERATIONS * 1e9
+
+
+def describe(rates: list[Rates]) -> dict[str, str]:
+    """For the head of a report; what can't be had is left out."""
+    environment = Environment.here()
     lines = {
         "date": datetime.date.today().isoformat(),
-        "versions": f"fractalops {installed_version()}, torch {torch.__version__}, Python {platform.python_version()}",
-        "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores for this process",
-        "threads": f"up to {torch.get_num_threads()}, stated for each figure",
+        "fractalops": installed_version(),
+        "torch": f"{torch.__version__}, Python {platform.python_version()}, Triton {_version('triton') or 'missing'}",
+        "processor": f"{environment.processor}, {cores()} cores for this process",
     }
-    rate = fma_rate()
-    if rate is not None:
-        lines["fused multiply-add"] = (
-            f"{16 * rate:.0f} Gflop/s on one core: AVX2, float32, as {rate / 2:.2f} GHz at two a cycle"
-        )
+    if environment.gpu:
+        lines["GPU"] = f"{environment.gpu}, driver {environment.driver or 'unknown'}, CUDA {torch.version.cuda}"
+    for rate in rates:
+        name = f"{rate.threads} thread{'s' * (rate.threads > 1)}" if rate.threads else "GPU"
+        most = [f"copies {rate.bytes_per_second / 1e9:.3g} GB/s"] if rate.bytes_per_second else []
+        most += [f"multiply-adds {rate.operations_per_second / 1e9:.4g} Gop/s"] if rate.operations_per_second else []
+        lines[f"at most, {name}"] = ", ".join(most)
     return lines
 
 
 def _processor() -> str:
-    try:
+    with suppress(OSError):
         text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
 
 
-def fma_rate() -> float | None:
-    """AVX2 fused multiply-add instructions of one core in a nanosecond; None without a compiler or AVX2."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
-    if compiler is None:
-        return None
-    source = Path(__file__).with_name("fma_rate.cpp")
-    with tempfile.TemporaryDirectory() as folder:
-        program = f"{folder}/fma_rate"
-        flags = ["-O3", "-mavx2", "-mfma", "-ffp-contract=fast"]
-        try:
-            subprocess.run([compiler, *flags, str(source), "-o", program], check=True, capture_output=True)
-            done = subprocess.run([program], check=True, capture_output=True, text=True)
-        except subprocess.CalledProcessError:
-            return None
-    return float(done.stdout)
+def _driver() -> str:
+    """The version of NVIDIA's driver, where it can be had."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0].strip()
+    return ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -15,24 +15,21 @@ from torch import Tensor
 
 import fractalops
 
-SIZE = 256
-POINTS = 100_000
-IMAGES = 10
-MAPS = 4
+from .cases import Case
 
 # points (B, T, 2), patch (B, h, w) or None, mode -> images (B, H, W)
 Counter = Callable[[Tensor, "Tensor | None", str], Tensor]
 
 
-def clouds(images: int = IMAGES, points: int = POINTS, size: int = SIZE) -> Tensor:
+def clouds(case: Case) -> Tensor:
     """Points (B, T, 2) of as many random systems (Anderson and Farrell 2022), each scaled to fill its image."""
     generator = torch.Generator().manual_seed(0)
-    system = fractalops.IFS(images, MAPS, generator=generator)
-    index = system.sample(1, points, generator=generator)
+    system = fractalops.IFS(case.sequences, case.maps, generator=generator)
+    index = system.sample(1, case.points, generator=generator)
     with torch.no_grad():
         cloud = fractalops.affine_chain(*system.concatenated(index))  # (B, T, 2)
     low, high = cloud.amin(1, keepdim=True), cloud.amax(1, keepdim=True)
-    return (cloud - low) / (high - low) * (size - 1)
+    return (cloud - low) / (high - low) * (case.side - 1)
 
 
 def count_single(points: Any, images: Any, binary: bool) -> None:
@@ -90,10 +87,3 @@ def by_numba(size: int) -> Counter:
     except ImportError as error:
         raise fractalops.MissingExtra("rasterize_points against numba", "numba", "bench") from error
     return by_loop(size, numba.njit)
-
-
-def by_native(size: int) -> Counter:
-    """The package's op."""
-    return lambda points, patch, mode: fractalops.rasterize_points(
-        points, size, mode=mode, patch=patch, backend="native"
-    )

@@ -14,12 +14,13 @@ from unittest import mock
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
-from bench import affine_chain_work, rbf_rasterize_work
-from bench.cards import Card, Kernel
-from bench.cuda_plan import Plan
-from bench.subjects import targets
 from fractalops import dispatch
 from fractalops.inversion.learning import Group, _learn
+
+from . import affine_chain_work, rbf_rasterize_work
+from .cards import Card, Kernel
+from .cuda_plan import Plan
+from .subjects import targets
 
 MODELLED = ("fractalops.affine_chain", "fractalops.rbf_rasterize")
 WITHOUT_KERNEL = ("aten._unsafe_view", "aten.empty", "aten.new_empty")  # beside the views that say so

@@ -1,156 +1,180 @@
-"""What is timed: functions without arguments, made for a case."""
+"""What is timed: an op on the inputs of a case, as one backend runs it."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import fractalops
-from bench import baselines
-from bench.cases import Case
-from fractalops.images import read_image
 from fractalops.inversion.learning import Group, _learn
-from fractalops.rendering import fold_viewport
 
-BANDWIDTH = 1.0
-CUTOFF = 1e-6
-TARGET = Path(__file__).parent.parent / "examples" / "digit.png"
+from . import baselines, point_counting
+from .cases import CUTOFF, Case
 
-# matrix, offset, index, start, size, bandwidth -> images
-Pipeline = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[int, int], float], Tensor]
+Call = Callable[[], object]
+Function = Callable[..., Tensor]
 
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 
-def native(
-    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
-) -> Tensor:
-    """Images (B, H, W) by the package's native ops; the face that `bench.baselines` has."""
-    points = fractalops.affine_chain(matrix, offset, index, start, backend="native")
-    return fractalops.rbf_rasterize(points, size, bandwidth=bandwidth, cutoff=CUTOFF, backend="native")
+STEPS = 10
+"""Optimisation steps in one call: as often as noise is added, so that each call does the same work."""
 
 
-PIPELINES: dict[str, Pipeline] = {
-    "native": native,
-    "separable": baselines.separable,
-    "dense": baselines.dense,
-}
+def compiled(function: Function) -> Function:
+    """By torch.compile, which raises where it would otherwise go on uncompiled."""
+    compiled: Function = torch.compile(function, fullgraph=True, dynamic=False)
+    return compiled
 
 
-def upstream(value: Tensor) -> Tensor:
-    """A gradient for `value`, the same at every call."""
-    return torch.randn(value.shape, generator=torch.Generator().manual_seed(1))
-
-
-def render_and_differentiate(name: str, case: Case) -> Callable[[], object]:
-    """Forward and backward of chain and rasterizer, to the gradients of the maps."""
-    pipeline = PIPELINES[name]
-    matrix, offset, index, start = case.inputs()
-    leaves = [matrix.requires_grad_(), offset.requires_grad_()]
-    grad = upstream(torch.empty(case.sequences, *case.size))
-
-    def run() -> object:
-        image = pipeline(matrix, offset, index, start, case.size, BANDWIDTH)
-        return torch.autograd.grad(image, leaves, grad)
+def _render(backend: str) -> Function:
+    def run(
+        matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
+    ) -> Tensor:
+        points = fractalops.affine_chain(matrix, offset, index, start, backend=backend)
+        return fractalops.rbf_rasterize(points, size, bandwidth=bandwidth, cutoff=CUTOFF, backend=backend)
 
     return run
 
 
+def _rasterize(backend: str) -> Function:
+    return lambda points, size, bandwidth: fractalops.rbf_rasterize(
+        points, size, bandwidth=bandwidth, cutoff=CUTOFF, backend=backend
+    )
+
+
+# The functions of each op by backend: matrix, offset, index, start[, size, bandwidth] -> points or images, and points,
+# size, bandwidth -> images. Those of `WHOLE` draw every point on every pixel.
+OPS: dict[str, dict[str, Function]] = {
+    "affine_chain": {
+        "native": functools.partial(fractalops.affine_chain, backend="native"),
+        "reference": functools.partial(fractalops.affine_chain, backend="reference"),
+        "compiled": baselines.scan_chain,
+        "separable": baselines.scan_chain,
+        "dense": baselines.loop_chain,
+    },
+    "rbf_rasterize": {
+        "native": _rasterize("native"),
+        "reference": _rasterize("reference"),
+        "compiled": baselines.separable_rasterize,
+        "separable": baselines.separable_rasterize,
+        "dense": baselines.dense_rasterize,
+    },
+    "render": {
+        "native": _render("native"),
+        "reference": _render("reference"),
+        "compiled": baselines.separable,
+        "separable": baselines.separable,
+        "dense": baselines.dense,
+    },
+}
+BACKENDS = tuple(OPS["render"])
+WHOLE = ("compiled", "separable", "dense")
+
+
 @dataclass(frozen=True)
 class Subject:
-    """One op in one form, its two directions apart."""
+    """A function and its arguments, of which those at `places` get gradients."""
 
-    forward: Callable[[], object]
-    backward: Callable[[], object]
+    function: Function
+    arguments: tuple[Any, ...]
+    places: tuple[int, ...]
 
+    @property
+    def leaves(self) -> list[Tensor]:
+        return [self.arguments[place] for place in self.places]
 
-def _by_autograd(forward: Callable[[], Tensor], leaves: list[Tensor]) -> Subject:
-    value = forward()
-    grad = upstream(value)
-    return Subject(forward, lambda: torch.autograd.grad(value, leaves, grad, retain_graph=True))
+    def value(self) -> Tensor:
+        return self.function(*self.arguments)
 
+    def to(self, device: str, dtype: torch.dtype | None = None) -> Subject:
+        """The same, with copies of all tensors; those with gradients in `dtype`."""
+        arguments = [_copy(each, device) for each in self.arguments]
+        for place in self.places:
+            arguments[place] = arguments[place].to(dtype).requires_grad_()
+        return replace(self, arguments=tuple(arguments))
 
-def chains(case: Case) -> dict[str, Subject]:
-    """`affine_chain`: the raw op, the public function, and the baseline's scan."""
-    matrix, offset, index, start = case.inputs()
-    ops = torch.ops.fractalops
-    points = ops.affine_chain_fwd(matrix, offset, index, start)  # (B, T, 2)
-    grad = upstream(points)
-    raw = Subject(
-        lambda: ops.affine_chain_fwd(matrix, offset, index, start),
-        lambda: ops.affine_chain_bwd(grad, matrix, index, start, points),
-    )
-    leaves = [matrix.clone().requires_grad_(), offset.clone().requires_grad_()]
-
-    def by_autograd(run: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> Subject:
-        return _by_autograd(lambda: run(leaves[0], leaves[1], index, start), leaves)
-
-    return {
-        "raw op": raw,
-        "public function": by_autograd(fractalops.affine_chain),
-        "separable": by_autograd(baselines.scan_chain),
-    }
+    def call(self, direction: str) -> Call:
+        """What a clock calls."""
+        if direction == FORWARD:
+            return torch.no_grad()(self.value)
+        leaves, drawn = self.leaves, self.value()
+        grad = upstream(drawn)
+        if direction == BACKWARD:
+            return lambda: torch.autograd.grad(drawn, leaves, grad, retain_graph=True)
+        return lambda: torch.autograd.grad(self.value(), leaves, grad)
 
 
-def rasterizers(case: Case) -> dict[str, Subject]:
-    """`rbf_rasterize`: the raw op, the public function, and the baseline's two tables."""
-    points = case.cloud()  # (B, T, 2)
-    bandwidth = torch.full((case.sequences,), BANDWIDTH)
-    ops = torch.ops.fractalops
-    grad = upstream(torch.empty(case.sequences, 1, *case.size))
-    raw = Subject(
-        lambda: ops.rbf_rasterize_fwd(points, None, bandwidth, *case.size, CUTOFF),
-        lambda: ops.rbf_rasterize_bwd(grad, points, None, bandwidth, CUTOFF, False),
-    )
-    leaf = points.clone().requires_grad_()
-    return {
-        "raw op": raw,
-        "public function": _by_autograd(
-            lambda: fractalops.rbf_rasterize(leaf, case.size, bandwidth=BANDWIDTH, cutoff=CUTOFF, backend="native"),
-            [leaf],
-        ),
-        "separable": _by_autograd(lambda: baselines.separable_rasterize(leaf, case.size, BANDWIDTH), [leaf]),
-    }
+def _copy(argument: Any, device: str) -> Any:
+    return argument.detach().to(device, copy=True) if isinstance(argument, Tensor) else argument
 
 
-STEPS_A_CALL = 10
-"""As often as noise is added: each call then does the same work."""
+def upstream(value: Tensor) -> Tensor:
+    """A gradient for `value`, the same at every call."""
+    return torch.randn(value.shape, generator=torch.Generator().manual_seed(1)).to(value)
 
 
-def step_and_ops(case: Case) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Ten optimisation steps of one system, and ten times the ops' forward and backward on its maps and index."""
-    config = fractalops.FitConfig(
-        maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=BANDWIDTH
-    )
-    group = Group.start(targets(1, case.side), config, 0)
-    steps: Iterator[Tensor] = _learn(group, config, None, "native", False)
-
-    def step() -> None:
-        for _ in range(STEPS_A_CALL):
-            next(steps)
-
-    step()
-    index = group.system.sample(case.sequences, case.points, generator=group.generators)
-    with torch.no_grad():
-        matrix, offset, joined, start = group.system.concatenated(index)
-        assert config.viewport != "fit"
-        matrix, offset, start = fold_viewport(matrix, offset, start, case.size, config.viewport)
-    leaves = [matrix.requires_grad_(), offset.requires_grad_()]
-    grad = upstream(torch.empty(case.sequences, *case.size))
-
-    def ops() -> None:
-        for _ in range(STEPS_A_CALL):
-            image = native(matrix, offset, joined, start, case.size, BANDWIDTH)
-            torch.autograd.grad(image, leaves, grad)
-
-    return step, ops
+def subject(op: str, backend: str, case: Case, seed: int = 0) -> Subject:
+    """On the CPU, in float32."""
+    function = OPS[op][backend]
+    if backend == "compiled":
+        function = compiled(function)
+    if op == "rbf_rasterize":
+        return Subject(function, (case.cloud(seed), case.size, case.bandwidth), (0,)).to("cpu")
+    matrix, offset, index, start = case.inputs(seed)
+    drawing = () if op == "affine_chain" else (case.size, case.bandwidth)
+    return Subject(function, (matrix, offset, index, start, *drawing), (0, 1, 3)).to("cpu")
 
 
 def targets(images: int, side: int = 32) -> Tensor:
-    """The digit of `examples/`, then moved by whole pixels: (S, H, W)."""
-    digit, _ = read_image(TARGET, size=side)
+    """A ring, as in a handwritten zero, moved by whole pixels from image to image: (S, H, W)."""
+    across = torch.linspace(-1, 1, side)  # (side,)
+    distance = torch.hypot(1.4 * across[:, None] / 0.9, across / 0.45)  # (H, W)
+    ring = ((distance > 0.8) & (distance < 1.2)).float()
     width = math.ceil(images**0.5)
-    return torch.stack([digit.roll((i // width, i % width), dims=(0, 1)) for i in range(images)])
+    return torch.stack([ring.roll((i // width, i % width), dims=(0, 1)) for i in range(images)])
+
+
+def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
+    """Optimisation steps of one system by the published settings, endlessly: the loss (1,) of each."""
+    group = _group(case, device)
+    return _learn(group, group_config(case), None, backend, "auto" if backend == "native" else False)
+
+
+def group_config(case: Case) -> fractalops.FitConfig:
+    return fractalops.FitConfig(
+        maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
+    )
+
+
+def _group(case: Case, device: str) -> Group:
+    return Group.start(targets(1, case.side).to(device), group_config(case), 0)
+
+
+def steps(case: Case, backend: str, device: str) -> Call:
+    """STEPS optimisation steps; or, for "ops alone", as often both ops' forward and backward on a system's maps."""
+    if backend == "ops alone":
+        ops = subject("render", "native", case).to(device).call(BOTH)
+        return lambda: [ops() for _ in range(STEPS)]
+    run = learning(case, backend, device)
+    return lambda: [next(run) for _ in range(STEPS)]
+
+
+COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
+"""What `rasterize_points` draws, in place of a direction."""
+
+
+def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Callable[[], Tensor]:
+    """Points on their nearest pixels: images (B, H, W). Raises `MissingExtra` where numba is asked for and missing."""
+    mode, _, patches = drawn.partition(", ")
+    points = point_counting.clouds(case).to(device)  # (B, T, 2)
+    patch = fractalops.random_patches(case.sequences, generator=torch.Generator().manual_seed(0)) if patches else None
+    if backend == "numba":
+        return functools.partial(point_counting.by_numba(case.side), points, patch, mode)
+    patch = None if patch is None else patch.to(device)
+    return functools.partial(fractalops.rasterize_points, points, case.side, mode=mode, patch=patch, backend=backend)

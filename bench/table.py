@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from bench.timing import Spread
+from .timing import Spread
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -18,3 +19,24 @@ def figure(spread: Spread | None, unit: str) -> str:
     if spread is None:
         return "-"
     return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}] {unit}".rstrip()
+
+
+def number(value: float) -> str:
+    """With three significant digits, and never as a power of ten."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.3g}")
+    decimals = 2 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:,.{max(decimals, 0)}f}"
+
+
+def exponent_text(exponent: float) -> str:
+    """With two decimals; never the minus of a zero."""
+    return f"{round(exponent, 2) + 0.0:.2f}"
+
+
+def spread_text(spread: Spread) -> str:
+    """The median, and the 20th and 80th percentiles where they differ from it."""
+    if spread.low == spread.high:
+        return number(spread.median)
+    return f"{number(spread.median)} [{number(spread.low)}, {number(spread.high)}]"

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import torch
+
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,8 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
         ordered = sorted(values)
-        last = len(ordered) - 1
-        return cls(ordered[round(0.2 * last)], statistics.median(ordered), ordered[round(0.8 * last)])
+        fifth = math.ceil(0.2 * len(ordered))  # by the nearest rank, from either end
+        return cls(ordered[fifth - 1], statistics.median(ordered), ordered[-fifth])
 
     def scaled(self, factor: float) -> Spread:
         return Spread(self.low * factor, self.median * factor, self.high * factor)
@@ -34,14 +42,78 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread
     return Spread.of([one / other for one, other in zip(numerators, denominators, strict=True)])
 
 
+class Clock(AbstractContextManager[object], Protocol):
+    """Times calls on one device, within `with clock`."""
+
+    device: str  # "cpu" or "cuda"
+    threads: int  # 0 on a GPU
+    pinned: str
+    copies: int  # of a call, each on inputs of its own, that `time` is best given
+
+    def ready(self, call: Call, *, as_graph: bool) -> Call:
+        """The call as it is to be timed: on a GPU, if asked, as a CUDA graph."""
+
+    def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
+        """Seconds of one call of each name, round by round, the names in turn."""
+
+    def peak_bytes(self, call: Call) -> int | None:
+        """By how much a call raises the memory in use, at its highest; None where that can't be told."""
+
+
+class CpuClock:
+    """Wall-clock time on a number of threads, which are kept on as many cores where that can be done."""
+
+    device = "cpu"
+    copies = 1
+
+    def __init__(self, threads: int) -> None:
+        self.threads, self.pinned = threads, ""
+        self._set = ExitStack()
+
+    def __enter__(self) -> CpuClock:
+        self._set.enter_context(torch_threads(self.threads))
+        self.pinned = self._set.enter_context(pinned_cores(self.threads))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._set.close()
+
+    def ready(self, call: Call, *, as_graph: bool) -> Call:
+        return call
+
+    def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
+        return interleaved({name: each for name, (each, *_) in calls.items()}, rounds)
+
+    def peak_bytes(self, call: Call) -> int | None:
+        gc.collect()
+        with suppress(AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would hide growth
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
+        except OSError:
+            return None
+        before = _status("VmHWM")
+        call()
+        return _status("VmHWM") - before
+
+
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 0.1
+    functions: Mapping[str, Call], rounds: int, seconds: float = 0.1, most: float = 20.0
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each function in each round; a round's is the median of `seconds` worth of calls."""
-    calls = {}
+    """Seconds of one call of each function in each round; a round's is the median of `seconds` worth of calls.
+
+    Where all rounds would take more than `most` seconds there are fewer of them: three at least, or one where even a
+    single one takes so long.
+    """
+    calls, round_seconds = {}, 0.0
     for name, function in functions.items():
-        function()
-        calls[name] = min(max(int(seconds / _seconds(function)), 1), 1000)
+        one = _seconds(function)
+        if one < most:  # a first call may compile something
+            one = _seconds(function)
+        calls[name] = min(max(int(seconds / one), 1), 1000)
+        round_seconds += calls[name] * one
+    if round_seconds * rounds > most:
+        rounds = min(rounds, max(1 if round_seconds > most else 3, int(most / round_seconds)))
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -49,10 +121,16 @@ def interleaved(
     return taken
 
 
-def _seconds(function: Callable[[], object]) -> float:
+def _seconds(function: Call) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
+
+
+def _status(field: str) -> int:
+    """A field of /proc/self/status, such as VmHWM, the peak of what was resident, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 @contextmanager
@@ -64,3 +142,36 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def pinned_cores(count: int) -> Iterator[str]:
+    """Keep all threads of the process on its first `count` cores; gives their numbers, or nothing where it can't.
+
+    Cores as the system numbers them: with two threads a core, a few may be of one.
+    """
+    before = _affinity()
+    everywhere = set().union(*before.values())
+    cores = set(sorted(everywhere)[:count])
+    _set_affinity(dict.fromkeys(before, cores))
+    try:
+        held = bool(before) and all(allowed == cores for allowed in _affinity().values())
+        yield ", ".join(map(str, sorted(cores))) if held else ""
+    finally:
+        _set_affinity({thread: before.get(thread, everywhere) for thread in _affinity()})
+
+
+def _affinity() -> dict[int, set[int]]:
+    """The cores of each thread; none elsewhere than on Linux."""
+    found: dict[int, set[int]] = {}
+    with suppress(OSError, AttributeError):
+        for thread in map(int, os.listdir("/proc/self/task")):
+            with suppress(OSError):  # it may have ended since
+                found[thread] = os.sched_getaffinity(thread)
+    return found
+
+
+def _set_affinity(cores: Mapping[int, set[int]]) -> None:
+    for thread, allowed in cores.items():
+        with suppress(OSError):
+            os.sched_setaffinity(thread, allowed)

@@ -12,12 +12,18 @@ from statistics import linear_regression
 import pytest
 
 from bench import instructions
-from bench.instructions import RECORDED, Case, Change, Shape, compare, count, parse_total, read_record, record
+from bench.cases import Case
+from bench.instructions import RECORDED, Change, Counted, compare, count, parse_total, read_record, record
 from tests.requirements import setup_functions, skip_or_fail
 
 DIRECTIONS = ("forward", "backward")
-PAPER = [case for case in RECORDED if case.shape == instructions.SHAPES[0]]
-LARGE = [case for case in RECORDED if case not in PAPER]
+PAPER = [each for each in RECORDED if each.case.name == "paper"]
+LARGE = [each for each in RECORDED if each not in PAPER]
+
+
+def shape(sequences: int, points: int, side: int = 32, bandwidth: float = 1) -> Case:
+    """The chain's counts don't depend on the image, the rasterizer's not on the maps."""
+    return Case("", sequences, points, maps=10, side=side, bandwidth=bandwidth)
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,11 @@ class Growth:
     op: str
     quantity: str
     values: tuple[int, ...]
-    start: Shape
+    start: Case
     exponent: float
     tolerance: float
 
-    def shape(self, value: int) -> Shape:
+    def case(self, value: int) -> Case:
         if self.quantity != "radius":
             return replace(self.start, **{self.quantity: value})
         # The radius is ceil(sqrt(-bandwidth ln(cutoff))): a little less than what gives it exactly.
@@ -41,21 +47,21 @@ class Growth:
 # Counts are exact: what is left of a tolerance is what doesn't grow, such as a call's start and its last odd vectors.
 GROWTH = [
     # Every sequence is walked by itself; whole groups of 4, as a sequence left over takes more instructions alone.
-    Growth("affine_chain", "sequences", (8, 16, 32, 64), Shape(8, 128), 1, 0.03),
+    Growth("affine_chain", "sequences", (8, 16, 32, 64), shape(8, 128), 1, 0.03),
     # One step a point, not the log T of a scan.
-    Growth("affine_chain", "points", (256, 512, 1024, 2048), Shape(8, 256), 1, 0.03),
+    Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(8, 256), 1, 0.03),
     # A step reads one map, however many there are. The backward's tables of sums, one a block of sequences, are cleared
     # and added: N a block, far less than a block's points.
-    Growth("affine_chain", "maps", (2, 8, 32), Shape(8, 1024), 0, 0.01),
+    Growth("affine_chain", "maps", (2, 8, 32), shape(8, 1024), 0, 0.01),
     # Images are drawn one by one.
-    Growth("rbf_rasterize", "sequences", (2, 4, 8), Shape(2, 512), 1, 0.01),
+    Growth("rbf_rasterize", "sequences", (2, 4, 8), shape(2, 512), 1, 0.01),
     # One window a point; the canvas, cleared and copied once, is 1 % of the smallest image's count.
-    Growth("rbf_rasterize", "points", (512, 1024, 2048), Shape(2, 512), 1, 0.02),
+    Growth("rbf_rasterize", "points", (512, 1024, 2048), shape(2, 512), 1, 0.02),
     # A point's window has one size wherever it lies. The canvas grows by side squared, to 1 % of the largest count.
-    Growth("rbf_rasterize", "side", (32, 64, 128), Shape(1, 8192), 0, 0.01),
+    Growth("rbf_rasterize", "side", (32, 64, 128), shape(1, 8192), 0, 0.01),
     # A window has 2r + 1 rows of (2r + 8) / 8 vectors, which is below 2; its exponentials, one a row and one a vector,
     # and what a point takes at any radius pull it towards 1. At these radii the vectors fill whole passes of 4.
-    Growth("rbf_rasterize", "radius", (12, 28, 44), Shape(1, 512, side=128), 1.4, 0.2),
+    Growth("rbf_rasterize", "radius", (12, 28, 44), shape(1, 512, side=128), 1.4, 0.2),
 ]
 
 
@@ -71,32 +77,32 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("op", ["affine_chain", "rbf_rasterize"])
 def test_counts_repeat_exactly(op: str, direction: str, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = Shape(3, 70, side=17, bandwidth=2)  # a width that the backward pads
-    first = count(program, op, direction, shape)
+    case = shape(3, 70, side=17, bandwidth=2)  # a width that the backward pads
+    first = count(program, op, direction, case)
     monkeypatch.setenv("FRACTALOPS_A_LONGER_ENVIRONMENT", 1000 * "x")  # it moves the stack
-    assert count(program, op, direction, shape) == first
+    assert count(program, op, direction, case) == first
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("growth", GROWTH, ids=lambda growth: f"{growth.op}-{growth.quantity}")
 def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) -> None:
-    counts = [count(program, growth.op, direction, growth.shape(value)) for value in growth.values]
+    counts = [count(program, growth.op, direction, growth.case(value)) for value in growth.values]
     exponent = linear_regression(*([math.log(value) for value in values] for values in (growth.values, counts))).slope
     assert exponent == pytest.approx(growth.exponent, abs=growth.tolerance), counts
 
 
 @pytest.mark.parametrize(
-    "cases",
+    "wanted",
     [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
 )
-def test_counts_are_those_of_the_record(cases: list[Case], program: Path) -> None:
+def test_counts_are_those_of_the_record(wanted: list[Counted], program: Path) -> None:
     """Fewer is a mistake too: the record must tell how fast the kernels are."""
     recorded_by, compiler = read_record()[0], instructions.compiler_version()
     if recorded_by != compiler:
         pytest.skip(f"the counts were recorded with {recorded_by}, and this is {compiler}")
-    changes = compare({case: count(program, *case) for case in cases})
+    changes = compare({each: count(program, *each) for each in wanted})
     assert all(change.percent is not None and abs(change.percent) <= instructions.LIMIT for change in changes), (
-        f"{instructions.table(changes)}\nif that is meant: python -m bench.instructions --record"
+        f"{instructions.table(changes)}\nif that is meant: python -m bench instructions --record"
     )
 
 
@@ -111,7 +117,7 @@ def test_the_program_refuses_what_it_does_not_know(arguments: list[str], program
 
 def test_a_run_that_fails_says_so(program: Path) -> None:
     with pytest.raises(RuntimeError, match=r"^count: nonsense forward must run under valgrind, got\n"):
-        count(program, "nonsense", "forward", Shape(1, 1))
+        count(program, "nonsense", "forward", shape(1, 1))
 
 
 def test_the_record_holds_every_case() -> None:
@@ -156,19 +162,21 @@ def test_the_total_of_a_file_of_callgrind() -> None:
 
 
 @pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """A case with 1000 instructions, alone in a record of its own by a compiler "g++ 1"."""
-    case = Case("affine_chain", "forward", Shape(2, 50))
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """One entry with 1000 instructions, alone in a record of its own by a compiler "g++ 1"."""
+    case = replace(shape(2, 50), name="small")
+    entry = Counted("affine_chain", "forward", case)
+    monkeypatch.setattr(instructions, "CASES", {"small": case})
     monkeypatch.setattr(instructions, "RECORD", tmp_path / "instructions.json")
-    monkeypatch.setattr(instructions, "RECORDED", [case])
+    monkeypatch.setattr(instructions, "RECORDED", [entry])
     monkeypatch.setattr(instructions, "compiler_version", lambda: "g++ 1")
     monkeypatch.setattr(instructions, "find_problem", lambda: "")
     assert read_record() == ("", {})
-    record({case: 1000})
-    return case
+    record({entry: 1000})
+    return entry
 
 
-def test_comparing_with_the_record(recorded: Case) -> None:
+def test_comparing_with_the_record(recorded: Counted) -> None:
     other = recorded._replace(direction="backward")
     assert read_record() == ("g++ 1", {recorded: 1000})
     found, new = compare({recorded: 1020, other: 5})
@@ -183,11 +191,11 @@ def test_the_command_fails_when_a_count_grew_under_the_same_compiler(
     counted: int,
     compiler: int,
     code: int,
-    recorded: Case,
+    recorded: Counted,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(instructions, "count_all", lambda cases: dict.fromkeys(cases, counted))
+    monkeypatch.setattr(instructions, "count_all", lambda wanted: dict.fromkeys(wanted, counted))
     monkeypatch.setattr(instructions, "compiler_version", lambda: f"g++ {compiler}")
     assert instructions.main([]) == code
     shown = capsys.readouterr().out

@@ -1,0 +1,110 @@
+"""What the package promises, and whether the figures of a run keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .rows import Row, find
+from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .timing import Spread
+
+MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on a figure of the native CPU op, or on its ratio to another backend timed in turn with it."""
+
+    op: str
+    direction: str
+    case: str
+    unit: str  # "ns a point", "s", "MB", or "x", how many times as fast as `against`
+    at_least: float | None = None
+    at_most: float | None = None
+    against: str = ""  # a backend; in "x" of time where it bounds from above
+    threads: int | None = None  # None: however many
+
+    @property
+    def bound(self) -> str:
+        return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
+
+    @property
+    def meaning(self) -> str:
+        """What is bounded, for a reader."""
+        return {"x": f"times as fast as {self.against}", "x the time": f"times the time of {self.against}"}.get(
+            self.unit, self.unit
+        )
+
+    def met_by(self, value: float) -> bool:
+        return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
+
+
+TARGETS = (
+    Target("render", BOTH, "paper", "x", at_least=150, against="dense"),
+    Target("render", BOTH, "paper", "x", at_least=25, against="separable"),
+    Target("render", BOTH, "paper", "x", at_least=8, against="compiled"),
+    Target("rbf_rasterize", FORWARD, "paper", "ns a point", at_most=40, threads=1),
+    Target("rbf_rasterize", BACKWARD, "paper", "ns a point", at_most=80, threads=1),
+    Target("render", BOTH, "high resolution", "MB", at_most=100),
+    Target("step", "optimisation step", "paper", "x the time", at_most=2.5, against="ops alone"),
+    Target("fit", "1 image", "paper", "s", at_most=3),
+    Target("fit", "100 images", "paper", "s", at_most=100),
+    *(Target("rasterize_points", each, "pre-training", "x", at_least=1.5, against="numba") for each in COUNTED),
+)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A target and what a run found."""
+
+    target: Target
+    row: Row
+    found: Spread | None
+    problem: str
+
+    wrong: bool = False  # it, or what it is compared with, disagrees with the reference
+
+    @property
+    def kept(self) -> bool | None:
+        """None where there is nothing to judge: it could not be measured, or what it is compared with."""
+        if self.found is None:
+            return False if self.wrong else None
+        return self.target.met_by(self.found.median)
+
+
+def promises(rows: Sequence[Row]) -> list[Promise]:
+    """Those of the targets that the rows have something to say of."""
+    found = []
+    for target in TARGETS:
+        named = {"op": target.op, "direction": target.direction, "case": target.case, "device": "cpu"}
+        for row in find(rows, backend="native", **named):
+            if target.threads in (None, row.threads):
+                found.append(_judge(target, row, find(rows, backend=target.against, threads=row.threads, **named)))
+    return found
+
+
+def unmeasured(rows: Sequence[Row]) -> list[Target]:
+    """The targets of which the rows say nothing."""
+    judged = [each.target for each in promises(rows)]
+    return [target for target in TARGETS if target not in judged]
+
+
+def _judge(target: Target, row: Row, others: list[Row]) -> Promise:
+    if not target.against:
+        return Promise(target, row, _own_figure(target.unit, row), row.problem, row.wrong)
+    if not others:
+        return Promise(target, row, None, f"{target.against} was not measured")
+    (other,) = others
+    slower, faster = (row, other) if target.unit == "x the time" else (other, row)
+    problem, wrong = row.problem or other.problem, row.wrong or other.wrong
+    return Promise(target, row, faster.times_as_fast_as(slower), problem, wrong)
+
+
+def _own_figure(unit: str, row: Row) -> Spread | None:
+    if unit == "MB":
+        megabytes = None if row.peak_bytes is None else row.peak_bytes / MEGABYTE
+        return None if megabytes is None else Spread(megabytes, megabytes, megabytes)
+    if row.spread is None:
+        return None
+    return row.spread.scaled(1e-3 if unit == "s" else 1e6 / (row.sequences * row.points))
