@@ -1,0 +1,236 @@
+"""The report's plots, each as an SVG element that can stand in a page beside others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+from .cases import GRID, SWEEPS, sweep
+from .promises import MEGABYTE
+from .rows import Figures, Rates, Row, find
+from .subjects import BACKWARD, BOTH, FORWARD, OPS
+from .table import number
+from .timing import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Of Okabe and Ito (2008), which those who are colour-blind can tell apart; and a marker for who prints in grey.
+BACKEND_STYLES = {
+    "native": ("#0072B2", "o"),
+    "reference": ("#56B4E9", "P"),
+    "compiled": ("#009E73", "D"),
+    "separable": ("#E69F00", "s"),
+    "dense": ("#D55E00", "^"),
+    "numba": ("#CC79A7", "v"),
+}
+OTHER_STYLE = ("#4D4D4D", "X")
+DEVICE_LINES = {"cpu": "-", "cuda": "--"}
+OP_MARKERS = {"affine_chain": "o", "rbf_rasterize": "s", "render": "^"}
+DIRECTION_FILLS = {FORWARD: "full", BACKWARD: "none", BOTH: "left"}
+
+# Inches and points such that the text can be read on a phone, where a plot is shrunk to three quarters.
+SIZE, FONT_SIZE = (4.3, 3.7), 10
+SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": "DejaVu Sans",  # wide, so that what takes its place has room
+    "font.size": FONT_SIZE,
+    "svg.fonttype": "none",  # text, in a font of the reader's
+    "svg.hashsalt": "fractalops",  # the same names of clip paths at every run
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": FONT_SIZE,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "legend.frameon": False,
+    "legend.columnspacing": 1.4,
+    "legend.handlelength": 2.2,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    name: str  # an id in the page
+    title: str
+    svg: str
+
+
+def curves(rows: Sequence[Row]) -> list[Plot]:
+    """Time and memory against each size of SWEEPS that the rows have points for."""
+    found = []
+    for variable, (axis, _) in SWEEPS.items():
+        what = axis.partition(",")[0]  # without its unit
+        found.append(Plot(f"time-{variable}", f"Time against {what}", time_against(variable, rows)))
+        found.append(Plot(f"memory-{variable}", f"Memory against {what}", memory_against(variable, rows)))
+    return [plot for plot in found if plot.svg]
+
+
+def rooflines(figures: Figures) -> list[Plot]:
+    """One for each device and number of threads whose rates are known."""
+    found = [
+        Plot(_name("roofline", rates.where), f"Roofline, {rates.where}", roofline(figures.rows, rates))
+        for rates in figures.rates
+    ]
+    return [plot for plot in found if plot.svg]
+
+
+def time_against(variable: str, rows: Sequence[Row]) -> str:
+    """Milliseconds of a render, differentiated, with one size of SWEEPS varied; empty without points."""
+    return _against(variable, rows, "time", "milliseconds", lambda row: row.spread)
+
+
+def memory_against(variable: str, rows: Sequence[Row]) -> str:
+    """The peak of the same, where it could be told from nothing."""
+
+    def peak(row: Row) -> Spread | None:
+        megabytes = (row.peak_bytes or 0) / MEGABYTE
+        return Spread(megabytes, megabytes, megabytes) if megabytes else None
+
+    return _against(variable, rows, "memory", "peak memory, MB", peak)
+
+
+def _against(
+    variable: str, rows: Sequence[Row], quantity: str, unit: str, figure: Callable[[Row], Spread | None]
+) -> str:
+    axis, sizes = SWEEPS[variable]
+    swept = find(rows, suite="scaling")
+    curves: dict[tuple[str, str, int], list[tuple[int, Spread]]] = {}
+    for size, case in zip(sizes, sweep(variable), strict=True):
+        for row in find(swept, case=case.name):
+            if spread := figure(row):
+                curves.setdefault((row.backend, row.device, row.threads), []).append((size, spread))
+    if not curves:
+        return ""
+    several = len({device for _, device, _ in curves}) > 1
+    with _drawing(f"{quantity}-{variable}") as (axes, finished):
+        for (backend, device, threads), curve in curves.items():
+            color, marker = BACKEND_STYLES.get(backend, OTHER_STYLE)
+            x, spreads = zip(*curve, strict=True)
+            axes.plot(
+                x,
+                [spread.median for spread in spreads],
+                color=color,
+                marker=marker,
+                markersize=5,
+                linestyle=DEVICE_LINES[device],
+                label=f"{backend}, {'GPU' if device == 'cuda' else 'CPU'}" if several else backend,
+                gid=_name("line", backend, device, threads),
+            )
+            low, high = ([getattr(spread, end) for spread in spreads] for end in ("low", "high"))
+            axes.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
+        axes.set(xscale="log", yscale="log", xlabel=axis, title=unit)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        _plain_numbers(axes.yaxis)
+        return finished(columns=2 if several else 3)
+
+
+def roofline(rows: Sequence[Row], rates: Rates) -> str:
+    """Operations a second against operations a byte, of the native ops on the grid; empty without points or rates."""
+    cases = {case.name for case in GRID}
+    native = find(rows, backend="native", device=rates.device, threads=rates.threads)
+    marked = [row for row in native if row.op in OPS and row.case in cases and row.spread and row.bytes]
+    roof = _roof(rates)
+    if not marked or roof is None:
+        return ""
+    intensities = sorted(row.operations / row.bytes for row in marked)
+    with _drawing(_name("roofline", rates.where)) as (axes, finished):
+        x = [intensities[0] / 3, intensities[-1] * 3]
+        if rates.bytes_per_second and rates.operations_per_second:  # the corner
+            x.append(min(max(rates.operations_per_second / rates.bytes_per_second, x[0]), x[1]))
+        axes.plot(sorted(x), [roof(each) / 1e9 for each in sorted(x)], color="#222222", gid="roof")
+        color = BACKEND_STYLES["native"][0]
+        for op, marker in OP_MARKERS.items():
+            for direction, fill in DIRECTION_FILLS.items():
+                if here := find(marked, op=op, direction=direction):
+                    axes.plot(
+                        [row.operations / row.bytes for row in here],
+                        [(row.operations_per_second or 0) / 1e9 for row in here],
+                        gid=_name("marks", op, direction),
+                        **_mark(color, marker, fill),
+                    )
+        # Shapes and fillings are named apart: three and three instead of nine.
+        for op, marker in OP_MARKERS.items():
+            axes.plot([], [], label=op, **_mark(color, marker, "full"))
+        for direction, fill in DIRECTION_FILLS.items():
+            axes.plot([], [], label=direction, **_mark(OTHER_STYLE[0], "o", fill))
+        axes.set(xscale="log", yscale="log", xlabel="operations a byte", title=f"Gop/s; the roof: {_roof_text(rates)}")
+        for each in (axes.xaxis, axes.yaxis):
+            _plain_numbers(each)
+        return finished(columns=2)
+
+
+def _mark(color: str, marker: str, fill: str) -> dict[str, Any]:
+    return {
+        "color": color,
+        "marker": marker,
+        "markersize": 7,
+        "fillstyle": fill,
+        "markerfacecoloralt": "white",
+        "linestyle": "",
+    }
+
+
+def _roof(rates: Rates) -> Callable[[float], float] | None:
+    """The most operations a second, by how many there are to a byte."""
+    bandwidth, most = rates.bytes_per_second, rates.operations_per_second
+    if bandwidth is None and most is None:
+        return None
+    return lambda intensity: min(
+        float("inf") if bandwidth is None else bandwidth * intensity, float("inf") if most is None else most
+    )
+
+
+def _roof_text(rates: Rates) -> str:
+    parts = ((rates.bytes_per_second, "GB/s"), (rates.operations_per_second, "Gop/s"))
+    return ", ".join(f"{number(rate / 1e9)} {unit}" for rate, unit in parts if rate)
+
+
+@contextmanager
+def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
+    """Axes to draw on, and what then gives the SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(SETTINGS):
+        figure = Figure(figsize=SIZE, layout="constrained")
+
+        def finished(columns: int) -> str:
+            # Below the axes, where it hides nothing.
+            figure.legend(loc="outside lower left", ncols=columns)
+            return _svg(figure, name)
+
+        yield figure.subplots(), finished
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Of a logarithmic axis: 0.1, 1, 10 and so on; 2 and 5 too where there would be few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The element alone, in which every id begins with `name`: those of two plots never meet."""
+    text = StringIO()
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")  # a page knows them by itself
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # as wide as its place; the viewBox has its shape
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
+
+
+def _name(*parts: object) -> str:
+    return re.sub(r"\W+", "-", "-".join(map(str, parts)))
