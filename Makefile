@@ -25,7 +25,7 @@ check: $(VENV)/installed
 		tests/cuda_emulation/* bench/*.cpp
 
 bench: $(VENV)/installed
-	$(BIN)/python -m bench
+	$(BIN)/fractalops bench --overwrite
 
 # torch comes first: the build finds it there, and doesn't fetch one of its own.
 $(VENV)/installed: $(SOURCES) $(VENV)/requirements

@@ -1,6 +1,7 @@
-"""Measurements, each against the baselines of `bench.baselines`; run from the repository's root.
+"""Measurements, each against the baselines of `bench.baselines`. Installed as `fractalops.bench`.
 
-- `python -m bench [--quick] [--json FILE] [NAME...]`: the table of figures, baselines, ratios and targets.
-- `python -m bench estimate`: what the GPU ops and a step of `fit` must take on named cards, by arithmetic.
-- `pytest bench`: each op, a step and `fit` by themselves; with `-m slow` what takes minutes.
+- `fractalops bench`: the suites, and a report of what they found.
+- `pytest bench`: the same contests one by one by pytest-benchmark; with `-m slow` those that take long.
+- `python -m bench TOOL`, in a folder of the source: `estimate` (what GPU ops must take, by arithmetic), `sweep` (the
+  rasterizer's block sizes on a GPU), `instructions` (of the CPU kernels, against a record), `readme` (its figures).
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import affine_chain_work, rbf_rasterize_work
-from bench.__main__ import main
+from bench.__main__ import TOOLS, main
 from bench.cards import CARDS, GRAPH_LAUNCH, Card, Floor, Kernel, floor_of
 from bench.cuda_plan import Form, Plan, Shape
 from bench.cuda_source import FOLDER, CudaSource
@@ -330,13 +330,14 @@ def test_the_command_says_that_it_estimates_and_measures_nothing(
     assert all(len(each["floors"]) == len(each["kernels"]) == len(CARDS) for each in written)
 
 
-def test_the_command_is_named_and_stands_alone(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_takes_its_own_options_only(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--help"])
-    assert "or alone, `estimate`:" in " ".join(capsys.readouterr().out.split())
+        main([tool, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m bench {tool} ")
     with pytest.raises(SystemExit):
-        main(["estimate", "step"])
-    assert "or estimate or sweep alone, got 'estimate'" in capsys.readouterr().err
+        main([tool, "step"])
+    assert "unrecognized arguments: step" in capsys.readouterr().err
 
 
 def test_beside_what_is_measured() -> None:

@@ -1,0 +1,94 @@
+"""`fractalops bench`: runs suites, and writes what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from fractalops.errors import InputError
+
+from . import report, summary, table
+from .cuda_timing import CudaClock, gpu_rates, missing_gpu
+from .machine import Environment, cores, cpu_rates, describe
+from .measure import pairs
+from .measure import run as measure
+from .rows import Figures, Rates, Row
+from .suites import SLOW, SUITES, Contest
+from .timing import Clock, CpuClock
+
+ROUNDS, QUICK_ROUNDS, QUICK_POINTS = 9, 3, 10**6
+WRONG = 1
+
+
+def listed() -> str:
+    """The suites and how many contests each has."""
+    slow = dict.fromkeys(SLOW, "slow: only if named")
+    lines = [(name, f"contests: {len(make())}", slow.get(name, "")) for name, make in SUITES.items()]
+    return "\n".join(table.aligned(lines))
+
+
+def run(
+    suites: Sequence[str], output: Path, quick: bool, device: str, threads: Sequence[int] | None, old: Path | None
+) -> int:
+    """Measure, print, write; 1 where a native op disagrees with the reference, else 0.
+
+    After Ctrl-C what was measured is written too, and `KeyboardInterrupt` raised.
+    """
+    report.check_extras()
+    contests = choose(suites, quick)
+    before = Figures.load(old) if old else None
+    clocks, rates = choose_clocks(device, threads)
+    machine = describe(rates)
+    if device == "auto" and torch.cuda.is_available() and missing_gpu():
+        machine["GPU, not measured"] = missing_gpu()
+    print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
+    rows: list[Row] = []
+    interrupted = False
+    planned = pairs(contests, clocks)
+    try:
+        for contest, clock in tqdm(planned, unit="contest"):
+            rows += measure(contest, clock, Environment.here(), QUICK_ROUNDS if quick else ROUNDS)
+            _figures(rows, rates, machine).save(output.with_suffix(".json"))  # an hour's work is never lost
+    except KeyboardInterrupt:
+        interrupted = True
+    figures = _figures(rows, rates, machine)
+    figures.save(output.with_suffix(".json"))
+    report.write(figures, output, before)
+    print(summary.summary(figures, before), f"page: {output}", f"figures: {output.with_suffix('.json')}", sep="\n")
+    if interrupted:
+        print("the page holds what was measured until then")
+        raise KeyboardInterrupt
+    return WRONG if any(row.wrong for row in rows if row.backend == "native") else 0
+
+
+def _figures(rows: Sequence[Row], rates: Sequence[Rates], machine: dict[str, str]) -> Figures:
+    return Figures(tuple(rows), tuple(rates), machine)
+
+
+def choose(suites: Sequence[str], quick: bool) -> list[Contest]:
+    """The contests of these suites, or of all but the slow ones. Raises `InputError` for an unknown name."""
+    for name in suites:
+        if name not in SUITES:
+            raise InputError(f"SUITE must be one of {', '.join(SUITES)}, got {name!r}")
+    names = suites or [name for name in SUITES if name not in SLOW]
+    contests = [contest for name in dict.fromkeys(names) for contest in SUITES[name]()]
+    return [contest for contest in contests if not quick or contest.case.all_points <= QUICK_POINTS]
+
+
+def choose_clocks(device: str, threads: Sequence[int] | None) -> tuple[list[Clock], list[Rates]]:
+    """Of the CPU for each number of threads; beside a GPU, of the CPU with all of them."""
+    missing = "" if device == "cpu" else missing_gpu()
+    if device == "cuda" and missing:
+        raise InputError(f"--device cuda can't be measured: {missing}")
+    available = cores()
+    for count in threads or ():
+        if count > available:
+            raise InputError(f"--threads must be at most {available}, the cores of this process, got {count}")
+    on_gpu = device != "cpu" and not missing
+    counts = sorted(set(threads or ([available] if on_gpu else [1, available])))
+    clocks: list[Clock] = [CudaClock()] if on_gpu else []
+    rates = [gpu_rates()] if on_gpu else []
+    return [*clocks, *map(CpuClock, counts)], [*rates, *map(cpu_rates, counts)]
