@@ -8,6 +8,7 @@ from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize
+from fractalops.projection import project, render_points
 from fractalops.rendering import render
 from fractalops.sampling import random_patches
 
@@ -23,9 +24,11 @@ __all__ = [
     "affine_chain",
     "backends",
     "fit",
+    "project",
     "random_patches",
     "rasterize_points",
     "rbf_rasterize",
     "render",
+    "render_points",
     "show_backends",
 ]

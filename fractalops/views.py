@@ -1,0 +1,68 @@
+"""Pictures of clouds of points: several views beside each other, turntables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fractalops.images import contact_sheet
+from fractalops.projection import Frame, frame_of, render_points
+
+AZIMUTHS = (20.0, 80.0, 140.0)  # of the three views of a comparison, in degrees
+ELEVATION = 15.0
+_GAMMA = 0.5  # lifts single points against dense parts
+
+
+def cloud_views(
+    clouds: Sequence[Tensor],
+    *,
+    side: int = 256,
+    azimuths: Sequence[float] = AZIMUTHS,
+    elevation: float = ELEVATION,
+    bandwidth: float = 1.0,
+) -> Tensor:
+    """A picture of clouds, each (P, 3) or (P, 2): one row a cloud, one column an azimuth (degrees); no gradients.
+
+    All tiles, of `side` pixels, show the same part of space, that of the first cloud, and are lit alike, whatever the
+    clouds' numbers of points. Returns (H, W) in [0, 1].
+    """
+    return contact_sheet(_tiles(clouds, side, azimuths, elevation, bandwidth), columns=len(azimuths))
+
+
+def turntable(
+    clouds: Sequence[Tensor], *, frames: int = 36, side: int = 256, elevation: float = ELEVATION, bandwidth: float = 1.0
+) -> list[Tensor]:
+    """Frames (H, W) of a full turn around clouds, each (P, 3) or (P, 2), beside each other; lit as in `cloud_views`."""
+    azimuths = [360 * number / frames for number in range(frames)]
+    tiles = _tiles(clouds, side, azimuths, elevation, bandwidth)  # (clouds * frames, side, side)
+    return [contact_sheet(tiles[number::frames], columns=len(clouds)) for number in range(frames)]
+
+
+@torch.no_grad()
+def _tiles(
+    clouds: Sequence[Tensor], side: int, azimuths: Sequence[float], elevation: float, bandwidth: float
+) -> Tensor:
+    """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
+    centre, radius = frame_of(clouds[0])
+    frame = Frame(centre, 1.05 * radius)
+    density = [
+        render_points(
+            cloud[None], side, azimuth=azimuth, elevation=elevation, frame=frame, bandwidth=bandwidth, clamp=False
+        )[0]
+        / len(cloud)
+        for cloud in clouds
+        for azimuth in azimuths
+    ]
+    return _tone(torch.stack(density))
+
+
+def _tone(density: Tensor) -> Tensor:
+    """Brightness in [0, 1] of densities (S, H, W), of which the densest twentieth of what is lit is white."""
+    lit = density[density > 1e-2 * density.amax()]  # (Q,)
+    if lit.numel() == 0:
+        return torch.zeros_like(density)
+    white = lit.kthvalue(math.ceil(0.95 * lit.numel())).values
+    return (density / white).clamp(max=1.0) ** _GAMMA
