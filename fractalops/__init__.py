@@ -4,7 +4,16 @@ from fractalops.dispatch import backends, show_backends
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
 from fractalops.ifs import IFS
-from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
+from fractalops.inversion import (
+    FitConfig,
+    FitInterrupted,
+    FitResult,
+    PointConfig,
+    PointFitInterrupted,
+    PointFitResult,
+    fit,
+    fit_points,
+)
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize
@@ -21,9 +30,13 @@ __all__ = [
     "FractalEmbedding",
     "InputError",
     "MissingExtra",
+    "PointConfig",
+    "PointFitInterrupted",
+    "PointFitResult",
     "affine_chain",
     "backends",
     "fit",
+    "fit_points",
     "project",
     "random_patches",
     "rasterize_points",

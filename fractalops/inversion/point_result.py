@@ -1,0 +1,179 @@
+"""What `fit_points` is told and what it gives back, and its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fractalops.dispatch import installed_version
+from fractalops.errors import InputError
+from fractalops.files import atomic_path
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.sampling import check_integer, sample_index
+
+_FORMAT = "fractalops.points.1"
+_SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps
+_SETTLING = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
+
+
+@dataclass(frozen=True)
+class PointConfig:
+    """The settings of `fit_points`.
+
+    Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
+    """
+
+    maps: int = 32
+    """Affine maps (N)."""
+    steps: int = 600
+    """Optimisation steps."""
+    points: int = 1024
+    """Points that a step draws; of the target it takes as many."""
+    length: int = 16
+    """Steps of a chain, which starts at a point of the target (T). In short chains maps near the identity pass for good
+    ones.
+    """
+    loss: str = "chamfer"
+    """"chamfer" (the distances of nearest neighbours) or "kernel" (the maximum mean discrepancy), see
+    `fractalops.inversion.distances`. The first learns finer detail; the second also how dense the points lie."""
+    learning_rate: float = 0.02
+    """Of Adam at the first step; it falls to zero as a cosine."""
+    evaluation_points: int = 5000
+    """Fresh points, at most, of the learned system and of the target, between which the distances are measured."""
+    seed: int = 0
+    """Of the generator of all random numbers."""
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("kernel", "chamfer"):
+            raise ValueError(f"PointConfig: loss must be one of kernel, chamfer, got {self.loss!r}")
+        for name, least in (
+            ("maps", 1),
+            ("steps", 0),
+            ("points", 1),
+            ("length", 1),
+            ("evaluation_points", 1),
+            ("seed", 0),
+        ):
+            check_integer("PointConfig", name, getattr(self, name), least)
+        rate = self.learning_rate
+        if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
+            raise ValueError(f"PointConfig: learning_rate must be a finite number above 0, got {rate!r}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
+        return self.learning_rate * (1 + math.cos(math.pi * step / max(self.steps, 1))) / 2
+
+
+@dataclass
+class PointFitResult:
+    """A learned system, how it was learned and how near its points come to the target's."""
+
+    matrix: Tensor  # (N, D, D)
+    """The maps' linear parts, their largest singular values below 1."""
+    offset: Tensor  # (N, D)
+    """Their translations, in the target's units."""
+    probabilities: Tensor  # (N,)
+    """How often each map is drawn."""
+    config: PointConfig
+    losses: Tensor  # (steps,)
+    """The loss of each step, before it; lengths are in units of the target's root mean square radius."""
+    chamfer: float
+    """The Chamfer distance of fresh points of the system to half of the target's, in units of the diameter."""
+    start_chamfer: float
+    """The same before the first step."""
+    halves_chamfer: float
+    """The same of the other half of the target, of as many points: about the best that a system can reach. NaN for a
+    target of one point.
+    """
+    diameter: float
+    """The diagonal of the target's bounding box."""
+    seconds: float
+    """How long learning took."""
+
+    def sample(self, points: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `points` points (points, D) of the attractor. Raises `ValueError` for less than 1."""
+        check_integer("PointFitResult.sample", "points", points, 1)
+        return draw_points(self.matrix, self.offset, self.probabilities, points, generator)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file, the configuration in its metadata; an interruption leaves no broken file.
+
+        Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
+        metadata = {
+            "format": _FORMAT,
+            "fractalops": installed_version(),
+            "torch": str(torch.__version__),
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            "measures": json.dumps({name: getattr(self, name) for name in _MEASURES}),
+        }
+        with atomic_path(path) as temporary:
+            try:
+                save_file(tensors, temporary, metadata)
+            except SafetensorError as error:  # a full disk, for instance
+                raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> PointFitResult:
+        """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        if metadata.get("format") != _FORMAT:
+            found = metadata.get("format", "a safetensors file without one")
+            raise InputError(f"cannot read {path}: its format must be {_FORMAT}, got {found}")
+        try:
+            config = PointConfig(**json.loads(metadata["config"]))
+            measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
+            maps, dimensions = tensors["offset"].shape
+            wanted = {
+                "matrix": (maps, dimensions, dimensions),
+                "offset": (maps, dimensions),
+                "probabilities": (maps,),
+                "losses": (len(tensors["losses"]),),
+            }
+            found_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            if found_shapes != wanted or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+                raise ValueError(f"shapes are {found_shapes}, not {wanted} in float32")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
+        return cls(config=config, **tensors, **measures)
+
+
+_TENSORS = ("matrix", "offset", "probabilities", "losses")
+_MEASURES = ("chamfer", "start_chamfer", "halves_chamfer", "diameter", "seconds")
+
+
+@torch.no_grad()
+def draw_points(
+    matrix: Tensor,  # (N, D, D)
+    offset: Tensor,  # (N, D)
+    probabilities: Tensor,  # (N,)
+    points: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Points (points, D) of the attractor: of sequences that start at the fixed point of map 0, once they settled."""
+    sequences = min(_SEQUENCES, points)
+    length = math.ceil(points / sequences)
+    index = sample_index(probabilities[None], sequences, length + _SETTLING, generator)[0]  # (K, T)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    start = torch.linalg.solve(identity - matrix[0], offset[0])  # (D,)
+    chain = affine_chain(matrix, offset, index, start)  # (K, T, D)
+    return chain[:, _SETTLING:].reshape(-1, chain.shape[-1])[:points]

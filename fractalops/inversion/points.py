@@ -1,0 +1,211 @@
+"""`fit_points`: a system whose points match a cloud (the paper names systems in space as future work)."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fractalops.inversion.config import FitConfig
+from fractalops.inversion.contractions import contraction, contraction_parameters
+from fractalops.inversion.copies import first_copies
+from fractalops.inversion.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
+from fractalops.inversion.optimizers import make_optimizer
+from fractalops.inversion.point_result import PointConfig, PointFitResult, draw_points
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.checks import check_tensor, shape_error
+from fractalops.reference.probabilities import raise_to_floor
+from fractalops.sampling import sample_index
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
+_SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
+_SHARES_PACE = 0.2  # how much a look changes the probabilities
+_MOST_SPREAD = 5000  # points of the target whose mean kernel is taken
+
+
+class PointFitInterrupted(KeyboardInterrupt):
+    """Ctrl-C during `fit_points`: `result` holds what was learned, evaluated."""
+
+    def __init__(self, result: PointFitResult) -> None:
+        super().__init__(f"fit_points: interrupted at step {len(result.losses)} of {result.config.steps}")
+        self.result = result
+
+
+class _Learning:
+    """A run: the cloud in units in which its mean is 0 and its root mean square radius 1, the maps, the losses."""
+
+    def __init__(self, target: Tensor, config: PointConfig) -> None:
+        exact = target.double()
+        self.centre = exact.mean(0)  # (D,)
+        radius = float((exact - self.centre).square().sum(1).mean().sqrt())
+        self.radius = radius if radius > 0 else 1.0
+        self.cloud = ((exact - self.centre) / self.radius).float()  # (P, D)
+        self.config = config
+        self.generator = torch.Generator(device=target.device).manual_seed(config.seed % 2**63)
+        matrix, offset, self.shares = first_copies(self.cloud, config.maps, self.generator)
+        self.parameters = [
+            contraction_parameters(matrix.double()).float().requires_grad_(),  # (N, D, D)
+            offset.requires_grad_(),  # (N, D)
+        ]
+        self.losses: list[Tensor] = []  # each ()
+        few = self.cloud[self._pick(_MOST_SPREAD)] if config.loss == "kernel" else self.cloud[:1]
+        self.spread = mean_kernel(few)
+
+    def _pick(self, count: int) -> Tensor:
+        """Indices (count,) of different points of the target, or all of them if there are fewer."""
+        return torch.randperm(len(self.cloud), generator=self.generator, device=self.cloud.device)[:count]
+
+    def probabilities(self) -> Tensor:
+        """How often each map is drawn (N,)."""
+        return raise_to_floor(self.shares[None], _FLOOR)[0]
+
+    def step(self, backend: str | None) -> Tensor:
+        """The loss () of new chains, ready for backward.
+
+        They start at points of the target. What the first map makes of them compares the target with its images under
+        the maps, of which the collage theorem (Barnsley 1985) says how near the attractor is; what later ones make of
+        them are ever more points of the attractor. A chain needs no steps to settle, and gradients start at once.
+        """
+        config, count = self.config, len(self.cloud)
+        length = min(config.length, config.points)
+        sequences = math.ceil(config.points / length)
+        index = sample_index(self.probabilities()[None], sequences, length, self.generator)[0]  # (K, T)
+        first = torch.randint(count, (sequences,), generator=self.generator, device=self.cloud.device)
+        matrix, offset = contraction(self.parameters[0]), self.parameters[1]
+        chain = affine_chain(matrix, offset, index, self.cloud[first], backend=backend)  # (K, T, D)
+        points, wanted = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
+        if len(self.losses) % _SHARES_EVERY == 0:
+            self._look_at_shares(index.flatten(), points.detach(), wanted)
+        if config.loss == "chamfer":
+            return chamfer_distance(points, wanted)
+        return kernel_distance(points, wanted, spread=self.spread)
+
+    def _look_at_shares(self, index: Tensor, points: Tensor, wanted: Tensor) -> None:
+        """Move the probabilities towards the shares of the target to which each map's points are nearest.
+
+        A map that draws more points than its part of the target has gets fewer: what `|det A|` does in the plane only
+        where images don't overlap, and not for maps that are flat, as a stem's is in space.
+        """
+        _, owner = nearest(points, wanted)  # (P,)
+        found = torch.bincount(index[owner].long(), minlength=len(self.shares)) / len(owner)
+        self.shares = self.shares.lerp(found.to(self.shares), _SHARES_PACE)
+
+    @torch.no_grad()
+    def system(self) -> tuple[Tensor, Tensor, Tensor]:
+        """matrix (N, D, D), offset (N, D), in units of the cloud, and probabilities (N,)."""
+        return contraction(self.parameters[0]), self.parameters[1].detach().clone(), self.probabilities()
+
+
+class _Evaluation:
+    """The Chamfer distances of fresh points to a part of the target, in diameters of the target."""
+
+    def __init__(self, learning: _Learning) -> None:
+        cloud, self.config = learning.cloud, learning.config
+        generator = torch.Generator(device=cloud.device).manual_seed(learning.config.seed % 2**63)
+        order = torch.randperm(len(cloud), generator=generator, device=cloud.device)
+        count = min(max(len(cloud) // 2, 1), self.config.evaluation_points)
+        self.part, other = cloud[order[:count]], cloud[order[count : 2 * count]]  # (Q, D)
+        # A cloud whose points coincide has no diameter: its distances stay in its units.
+        self.diameter = float(torch.linalg.vector_norm(cloud.amax(0) - cloud.amin(0))) or 1.0
+        self.halves_chamfer = self._distance(other) if len(other) else math.nan
+
+    def _distance(self, points: Tensor) -> float:
+        return float(chamfer_distance(points, self.part)) / self.diameter
+
+    def __call__(self, system: tuple[Tensor, Tensor, Tensor]) -> float:
+        # The same random numbers each time: what differs are the systems.
+        generator = torch.Generator(device=self.part.device).manual_seed(self.config.seed % 2**63)
+        return self._distance(draw_points(*system, len(self.part), generator))
+
+
+def _check_target(target: Tensor) -> Tensor:
+    check_tensor("fit_points", target=target)
+    if not target.is_floating_point():
+        raise TypeError(f"fit_points: target must be floating-point, got {target.dtype}")
+    if target.dim() != 2 or target.shape[1] not in (2, 3) or len(target) == 0:
+        raise shape_error("fit_points", "target", "(P, 3) or (P, 2) with P >= 1", target)
+    broken = int((~target.isfinite()).any(1).sum())
+    if broken:
+        raise ValueError(f"fit_points: target must be finite, got {broken} points with NaN or infinite coordinates")
+    return target.detach().clone()
+
+
+def _progress_bar(config: PointConfig, shown: bool) -> tqdm[Any]:
+    from tqdm import tqdm
+
+    return tqdm(total=config.steps, disable=not shown, unit="step", desc="fit points")
+
+
+def fit_points(
+    target: Tensor, config: PointConfig | None = None, *, progress: bool = False, backend: str | None = None
+) -> PointFitResult:
+    """Learn an iterated function system in space, or in the plane, whose points match a cloud.
+
+    The maps start as smaller copies of the cloud (`first_copies`), stay contractive (`contraction`) and are learned by
+    Adam on a distance between points of the chain and of the cloud. The paper names systems in space as future work.
+
+    Args:
+        target: (P, 3) or (P, 2), P >= 1, finite; floating-point. Where it lies, it runs.
+        config: the settings; None takes the default ones.
+        progress: show a progress bar.
+        backend: `"native"` or `"reference"` for the chain; None chooses by device.
+
+    Returns:
+        The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed.
+
+    Raises:
+        ValueError, TypeError: for a target or a configuration of the wrong shape, type or range.
+        PointFitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before the first step.
+    """
+    config = PointConfig() if config is None else config
+    if not isinstance(config, PointConfig):
+        raise TypeError(f"fit_points: config must be a PointConfig, got {type(config).__name__}")
+    began = time.perf_counter()
+    # Learning needs gradients even where the caller has turned them off, and then tensors made outside that mode.
+    with torch.inference_mode(False), torch.enable_grad():
+        learning = _Learning(_check_target(target), config)
+        evaluate = _Evaluation(learning)
+        start = evaluate(learning.system())
+        optimize = make_optimizer(learning.parameters, FitConfig(optimizer="adam"))
+        interruption: KeyboardInterrupt | None = None
+        try:
+            with _progress_bar(config, progress) as bar:
+                while len(learning.losses) < config.steps:
+                    loss = learning.step(backend)
+                    for parameter in learning.parameters:
+                        parameter.grad = None
+                    loss.backward()
+                    optimize(config.learning_rate_at(len(learning.losses)))
+                    learning.losses.append(loss.detach())
+                    bar.update()
+        except KeyboardInterrupt as caught:
+            interruption = caught
+        result = _result(learning, evaluate, start, began)
+    if interruption is not None:
+        raise PointFitInterrupted(result) from interruption
+    return result
+
+
+def _result(learning: _Learning, evaluate: _Evaluation, start: float, began: float) -> PointFitResult:
+    matrix, offset, probabilities = learning.system()
+    centre = learning.centre
+    # In the target's units: v = c + r u makes b' = r b + c - A c of b.
+    moved = learning.radius * offset.double() + centre - matrix.double() @ centre
+    return PointFitResult(
+        matrix=matrix,
+        offset=moved.float(),
+        probabilities=probabilities,
+        config=learning.config,
+        losses=torch.stack(learning.losses) if learning.losses else matrix.new_zeros(0),
+        chamfer=evaluate((matrix, offset, probabilities)),
+        start_chamfer=start,
+        halves_chamfer=evaluate.halves_chamfer,
+        diameter=evaluate.diameter * learning.radius,
+        seconds=time.perf_counter() - began,
+    )
