@@ -1,0 +1,177 @@
+"""`fractalops fit-points`: learn an iterated function system whose points are a given cloud."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.cli.options import INTERRUPTED, Commands, add_seed, check_backend, check_folder, integer
+from fractalops.clouds import read_cloud, save_cloud
+from fractalops.dispatch import installed_version
+from fractalops.errors import InputError, MissingExtra
+from fractalops.figures import loss_curve, loss_table
+from fractalops.files import atomic_path
+from fractalops.images import save_animation, save_image
+from fractalops.inversion import PointConfig, PointFitInterrupted, PointFitResult, fit_points
+from fractalops.views import AZIMUTHS, cloud_views, turntable
+
+SYSTEM_NAME = "system.safetensors"
+OUTPUT_NAMES = (
+    SYSTEM_NAME,
+    "learned.ply",
+    "views.png",
+    "fractal.png",
+    "turntable.gif",
+    "loss.csv",
+    "loss.png",
+    "fit.json",
+)
+
+_SIDE = 256  # pixels of a view
+_FRAMES = 36  # of the turntable
+_MOST_DRAWN = 20_000  # points of each cloud in views and turntable
+_CRISP_SIDE = 768  # pixels
+_CRISP_POINTS = 500_000
+_MOST_POINTS = 10**8  # in a step
+
+
+def add_parser(commands: Commands) -> None:
+    defaults = PointConfig()
+    parser = commands.add_parser(
+        "fit-points",
+        help="learn a fractal for a cloud of points",
+        description="Learn affine maps in space whose points are those of a cloud.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("cloud", type=Path, metavar="CLOUD", help="points in a .npy, .npz, .ply (ascii) or .xyz file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("fractals"),
+        help="gets a folder with the cloud's name (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
+    parser.add_argument("--no-animation", action="store_true", help="leave out turntable.gif")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    learning = parser.add_argument_group("learning")
+    for name, minimum, maximum, what in (
+        ("maps", 1, 2**15, "affine maps"),
+        ("points", 1, _MOST_POINTS, "points that a step draws"),
+        ("steps", 1, None, "optimisation steps"),
+    ):
+        learning.add_argument(
+            f"--{name}",
+            type=integer(minimum, maximum),
+            default=getattr(defaults, name),
+            help=f"{what} (default: %(default)s)",
+        )
+    learning.add_argument(
+        "--loss",
+        choices=("kernel", "chamfer"),
+        default=defaults.loss,
+        help="a kernel's distance of the two clouds, or that of nearest neighbours (default: %(default)s)",
+    )
+    add_seed(learning)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check everything, learn, save what was learned, then draw it."""
+    check_backend()
+    try:
+        config = PointConfig(
+            maps=arguments.maps,
+            points=arguments.points,
+            steps=arguments.steps,
+            loss=arguments.loss,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    folder = arguments.output / (arguments.cloud.stem.strip(". ") or "cloud")
+    check_folder(folder)
+    if folder.exists() and any(folder.iterdir()) and not arguments.overwrite:
+        raise InputError(f"cannot write to {folder}: there are files already (--overwrite replaces the results)")
+    target, notices = read_cloud(arguments.cloud)  # (P, D)
+    if not arguments.quiet:
+        for notice in notices:
+            print(f"{arguments.cloud}: {notice}")
+
+    interrupted = False
+    try:
+        result = fit_points(target, config, progress=not arguments.quiet)
+    except PointFitInterrupted as interruption:
+        result, interrupted = interruption.result, True
+    _save_system(folder, result)
+    _write_report(folder / "fit.json", arguments.cloud, target, result, notices)
+    _draw(folder, arguments.cloud.name, target, result, animation=not arguments.no_animation)
+    if not arguments.quiet:
+        print(
+            f"{arguments.cloud}: {len(target)} points, Chamfer distance {result.chamfer:.4f} of the diameter "
+            f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {folder}"
+        )
+    if interrupted:
+        saved = f"{folder} has what was learned in {len(result.losses)} of {config.steps} steps"
+        print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _save_system(folder: Path, result: PointFitResult) -> None:
+    """Write the system to `folder`; what an earlier run wrote there beside its system goes with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / SYSTEM_NAME) as temporary:
+        result.save(temporary)
+        for name in set(OUTPUT_NAMES) - {SYSTEM_NAME}:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
+    generator = torch.Generator().manual_seed(result.config.seed)
+    learned = result.sample(len(target), generator=generator)  # (P, D)
+    save_cloud(learned, folder / "learned.ply")
+    chosen = torch.randperm(len(target), generator=generator)[:_MOST_DRAWN]
+    clouds = target[chosen], learned[:_MOST_DRAWN]
+    save_image(cloud_views(clouds, side=_SIDE), folder / "views.png")
+    many = result.sample(_CRISP_POINTS, generator=generator)
+    save_image(cloud_views([many], side=_CRISP_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
+    loss_table(result.losses, folder / "loss.csv")
+    with suppress(MissingExtra):
+        loss_curve(result.losses, folder / "loss.png", title=title)
+    if animation:
+        frames = turntable(clouds, frames=_FRAMES, side=_SIDE)
+        save_animation(frames, folder / "turntable.gif", last_milliseconds=120)
+
+
+def _write_report(path: Path, cloud: Path, target: Tensor, result: PointFitResult, notices: list[str]) -> None:
+    report = {
+        "cloud": str(cloud),
+        "points": len(target),
+        "dimensions": target.shape[1],
+        "diameter": result.diameter,
+        "chamfer": result.chamfer,
+        "start_chamfer": result.start_chamfer,
+        "halves_chamfer": None if math.isnan(result.halves_chamfer) else result.halves_chamfer,
+        "steps": len(result.losses),
+        "interrupted": len(result.losses) < result.config.steps,
+        "seconds": round(result.seconds, 3),
+        "notices": notices,
+        "config": asdict(result.config),
+        "versions": {
+            "fractalops": installed_version(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
