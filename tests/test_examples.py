@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from fractalops.clouds import read_cloud
 from fractalops.images import read_image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -43,6 +44,27 @@ def test_the_target_in_colour_is_what_the_script_draws(tmp_path: Path) -> None:
     assert notices == []
     assert float((drawn - kept).abs().mean()) < 1e-3
     assert (kept.amax(dim=(1, 2)) > 0.5).tolist() == [True, True, False]  # green, yellow and red: no blue
+
+
+def test_a_fern_and_a_tree_are_drawn_and_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clouds = load("draw_clouds")
+    clouds.main(tmp_path)
+    for name in ("fern", "tree"):
+        points, notices = read_cloud(tmp_path / f"{name}.npy")
+        assert points.shape == (clouds.POINTS, 3)
+        assert notices == []
+    # Higher than wide, and thicker than a sheet of paper.
+    low, high = clouds.fern(2000).aminmax(dim=0)
+    assert (high - low)[2] > (high - low)[1] > (high - low)[0] > 1
+    monkeypatch.setattr("fractalops.inversion.copies._CANDIDATES", 50)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    load("point_cloud").main(tmp_path / "out", steps=2, side=16, frames=2)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}.{suffix}" for name in ("fern", "tree") for suffix in ("png", "gif", "safetensors")
+    }
+    assert capsys.readouterr().out.count("Chamfer distance") == 2
 
 
 def test_both_versions_of_the_training_loop_learn_the_same(capsys: pytest.CaptureFixture[str]) -> None:
