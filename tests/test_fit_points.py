@@ -24,8 +24,9 @@ TINY = PointConfig(maps=3, steps=4, points=40)
 
 
 @pytest.fixture(autouse=True)
-def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shorter search for a start, so that the tests are quick."""
+def quick(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
+    """A shorter search for a start, and one thread: clouds this small are slower on more."""
+    torch.set_num_threads(1)
     monkeypatch.setattr("fractalops.inversion.copies._CANDIDATES", 300)
     monkeypatch.setattr("fractalops.inversion.copies._PATCHES", 100)
 

@@ -1,0 +1,64 @@
+"""Where `fit_points` starts: copies of a cloud that together come near it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from fractalops.inversion import copies
+from fractalops.inversion.copies import first_copies
+from fractalops.inversion.distances import chamfer_distance
+
+
+def square(points: int = 900) -> Tensor:
+    """Points (P, 3) of a flat square: four copies of half its size are the square."""
+    flat = 2 * torch.rand(points, 2, generator=torch.Generator().manual_seed(0)) - 1
+    return torch.cat((flat, torch.zeros(points, 1)), 1)
+
+
+def images(cloud: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    return (cloud @ matrix.mT + offset[:, None]).flatten(0, 1)
+
+
+def test_few_copies_come_near_the_cloud(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(copies, "_CANDIDATES", 400)  # so that the test is quick
+    cloud = square()
+    matrix, offset, share = first_copies(cloud, 5, torch.Generator().manual_seed(0))
+    assert matrix.shape == (5, 3, 3)
+    assert offset.shape == (5, 3)
+    assert share.sum().item() == pytest.approx(1)
+    assert share.min() > 0
+    assert torch.linalg.svdvals(matrix).max() <= copies._LARGEST * (1 + 1e-5)
+    again = first_copies(cloud, 5, torch.Generator().manual_seed(0))
+    assert all(torch.equal(one, other) for one, other in zip(again, (matrix, offset, share), strict=True))
+    fewer = [chamfer_distance(images(cloud, matrix[:count], offset[:count]), cloud) for count in (1, 2, 5)]
+    assert fewer[2] < fewer[1] < fewer[0]
+    assert fewer[2] < 0.1
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_copy_is_moved_onto_points_with_its_size_and_hand_kept(dimensions: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(20, dimensions, generator=generator, dtype=torch.float64)
+    turns = torch.linalg.qr(torch.randn(16, dimensions, dimensions, generator=generator, dtype=torch.float64)).Q
+    wanted, other = 0.5 * turns[:8], 0.5 * turns[8:]
+    mirrored = torch.linalg.det(wanted) * torch.linalg.det(other) < 0
+    other[mirrored, :, 0] *= -1
+    offset = torch.randn(8, dimensions, generator=generator, dtype=torch.float64)
+    found = copies._move(other, points, points @ wanted.mT + offset[:, None])
+    torch.testing.assert_close(found, (wanted, offset))
+    other[:, :, 0] *= -1  # the wrong hand: as near as it can come, but not flattened
+    matrix, _ = copies._move(other, points, points @ wanted.mT + offset[:, None])
+    torch.testing.assert_close(torch.linalg.det(matrix), torch.linalg.det(other))
+    torch.testing.assert_close(torch.linalg.svdvals(matrix), torch.full((8, dimensions), 0.5, dtype=torch.float64))
+
+
+def test_parts_may_be_flat() -> None:
+    cloud = square(100)
+    matrix, offset = copies._patches(cloud, torch.Generator().manual_seed(0))
+    assert torch.linalg.svdvals(matrix)[:, 2].max() < 1e-6  # as the cloud is
+    moved = cloud @ matrix.mT + offset[:, None]  # (C, P, D)
+    assert (moved.mean(1).abs() <= 1).all()
+    assert moved[..., 2].abs().max() < 1e-6
