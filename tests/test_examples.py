@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+import fractalops
 from fractalops.clouds import read_cloud
 from fractalops.images import read_image
 
@@ -65,6 +66,18 @@ def test_a_fern_and_a_tree_are_drawn_and_learned(
         f"{name}.{suffix}" for name in ("fern", "tree") for suffix in ("png", "gif", "safetensors")
     }
     assert capsys.readouterr().out.count("Chamfer distance") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "to_halves", "to_start"), [("fern", 1.3, 0.65), ("tree", 1.6, 0.8)])
+def test_what_is_learned_comes_near(
+    name: str, to_halves: float, to_start: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example = load("point_cloud")
+    result = fractalops.fit_points(example.CLOUDS[name](), fractalops.PointConfig(maps=example.MAPS[name]))
+    assert result.chamfer < to_halves * result.halves_chamfer
+    assert result.chamfer < to_start * result.start_chamfer
 
 
 def test_both_versions_of_the_training_loop_learn_the_same(capsys: pytest.CaptureFixture[str]) -> None:
