@@ -70,7 +70,8 @@ def _open(path: Path, notices: list[str]) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns above 89 million pixels, which good cameras have, and refuses twice as many.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            # Not by its path: Pillow would map uncompressed TIFF files, and garbles those that lie on their side.
+            with path.open("rb") as file, Image.open(file) as image:
                 frames = getattr(image, "n_frames", 1)
                 image.load()
                 upright = ImageOps.exif_transpose(image)

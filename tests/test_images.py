@@ -174,11 +174,12 @@ def test_small_images_are_not_scaled_up_and_ringing_stays_in_range(tmp_path: Pat
     assert float(target.max()) <= 1.0
 
 
-def test_the_cameras_rotation_is_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to the right
-    drawing("L").save(tmp_path / "turned.png", exif=exif)
-    target, _ = read_image(tmp_path / "turned.png")
+    drawing("L").save(tmp_path / f"turned.{suffix}", exif=exif)
+    target, _ = read_image(tmp_path / f"turned.{suffix}")
     torch.testing.assert_close(target, torch.rot90(EXPECTED, k=-1))
 
 
