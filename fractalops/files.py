@@ -1,4 +1,4 @@
-"""Writing files so that an interruption never leaves a broken one behind."""
+"""Writing files so that an interruption leaves no broken one behind, and reading them with errors of one line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fractalops.errors import InputError
 
 
 @contextmanager
@@ -30,3 +32,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
+    """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
+
+    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
+        if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
+            raise InputError(f"cannot read {name}: {error.strerror.lower()}") from None
+        raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,20 +4,59 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
+from fractalops.files import atomic_path, one_line, reading
 
 _GREY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+_LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as Pillow converts to grey
 _SEPARATOR = 0.25  # the grey between the tiles of a sheet
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a picture becomes a target: the options of `read_image`, which tells what they mean."""
+
+    size: int = 32
+    background: str = "black"
+    invert: bool = False
+    threshold: float | None = None
+    colour: bool = False
+    fit_to: int | None = None
+
+    def check(self, function: str) -> None:
+        """Raise `ValueError` for an option out of its range, on behalf of `function`."""
+        for name, pixels in (("size", self.size), ("fit_to", self.fit_to)):
+            if pixels is not None and pixels < 1:
+                raise ValueError(f"{function}: {name} must be at least 1, got {pixels}")
+        if self.background not in ("black", "white"):
+            raise ValueError(f"{function}: background must be 'black' or 'white', got {self.background!r}")
+        if self.threshold is not None and not 0.0 <= self.threshold < 1.0:
+            raise ValueError(f"{function}: threshold must lie in [0, 1), got {self.threshold}")
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the target of a picture of this height and width."""
+        longest = max(height, width)
+        wanted = min(longest, self.size) if self.fit_to is None else self.fit_to
+        if wanted == longest:
+            return height, width
+        return max(1, round(height * wanted / longest)), max(1, round(width * wanted / longest))
+
+    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """The shape (H, W) or (3, H, W) of the target of a picture of this height and width."""
+        scaled = self.scaled(height, width)
+        return (3, *scaled) if self.colour else scaled
 
 
 def read_image(
@@ -28,6 +67,7 @@ def read_image(
     invert: bool = False,
     threshold: float | None = None,
     colour: bool = False,
+    fit_to: int | None = None,
 ) -> tuple[Tensor, list[str]]:
     """Read an image file as a target for learning.
 
@@ -36,73 +76,167 @@ def read_image(
 
     The rotation noted by a camera is applied; of an animation the first frame is taken; transparent parts are
     laid over `background` ("black" or "white"); without `colour` it becomes grey (ITU-R 601 luma); a picture
-    whose longest side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up; then
-    `invert` swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0, channel by
+    whose longest side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up, unless
+    `fit_to` is given: its longest side then becomes exactly that, whatever `size` says, by bilinear interpolation;
+    then `invert` swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0, channel by
     channel.
 
     Raises `InputError` when the file can't be read as an image, or when no pixel above 0 is left.
     """
-    if size < 1:
-        raise ValueError(f"read_image: size must be at least 1, got {size}")
-    if background not in ("black", "white"):
-        raise ValueError(f"read_image: background must be 'black' or 'white', got {background!r}")
-    if threshold is not None and not 0.0 <= threshold < 1.0:
-        raise ValueError(f"read_image: threshold must lie in [0, 1), got {threshold}")
-
+    preparation = Preparation(size, background, invert, threshold, colour, fit_to)
+    preparation.check("read_image")
     notices: list[str] = []
-    bands = _scale_down(_to_bands(_open(Path(path), notices), colour, background, path, notices), size, notices)
-    values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
-    target = torch.from_numpy(values if colour else values[0]).clamp(0.0, 1.0)
-    if invert:
-        target = 1.0 - target
-    if threshold is not None:
-        target = (target > threshold).to(torch.float32)
-    if not bool((target > 0.0).any()):
-        raise InputError(f"cannot use {path}: image must not be blank, {_why_blank(background, invert, threshold)}")
-    if not invert and float(target.mean()) > 0.5:
-        notices.append("mostly bright; if the shape is dark on a bright page, use --invert")
+    target = prepare(_open(Path(path), notices), path, preparation, notices)
     return target, notices
 
 
-def _open(path: Path, notices: list[str]) -> Image.Image:
-    """The first frame of an image file, fully decoded and upright."""
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns above 89 million pixels, which good cameras have, and refuses twice as many.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # Not by its path: Pillow would map uncompressed TIFF files, and garbles those that lie on their side.
-            with path.open("rb") as file, Image.open(file) as image:
-                frames = getattr(image, "n_frames", 1)
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        what = "the file is empty" if path.stat().st_size == 0 else "it is not an image in a known format"
-        raise InputError(f"cannot read {path}: {what}") from None
-    except Image.DecompressionBombError:
-        raise InputError(f"cannot read {path}: it has too many pixels") from None
-    except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
-        if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
-            raise InputError(f"cannot read {path}: {error.strerror.lower()}") from None
-        raise InputError(f"cannot read {path}: the image is damaged ({_one_line(error)})") from error
+def prepare(
+    picture: Image.Image | numpy.ndarray, name: str | Path, preparation: Preparation, notices: list[str]
+) -> Tensor:
+    """The target (H, W) or (3, H, W) of a picture: all that `read_image` does to one that it has opened.
+
+    `picture` is Pillow's, decoded and upright, or an array (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in
+    [0, 1]; (3, H, 3) is taken for (3, H, W). What else there is to say goes to `notices`. Raises `InputError`, with
+    the picture's `name`, when it can't be used.
+    """
+    if isinstance(picture, numpy.ndarray):
+        bands = _array_to_bands(picture, name, preparation, notices)
+    else:
+        bands = _to_bands(picture, name, preparation, notices)
+    bands = _scale(bands, preparation, notices)
+    values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
+    target = torch.from_numpy(values if preparation.colour else values[0]).clamp(0.0, 1.0)
+    if preparation.invert:
+        target = 1.0 - target
+    if preparation.threshold is not None:
+        target = (target > preparation.threshold).to(torch.float32)
+    if not bool((target > 0.0).any()):
+        raise InputError(f"cannot use {name}: image must not be blank, {_why_blank(preparation)}")
+    if not preparation.invert and float(target.mean()) > 0.5:
+        notices.append("mostly bright; if the shape is dark on a bright page, use --invert")
+    return target
+
+
+def upright(picture: Image.Image, name: str | Path, notices: list[str]) -> Image.Image:
+    """The first frame of a picture, fully decoded, with its camera's rotation applied.
+
+    Raises `InputError`, with the picture's `name`, when it is damaged.
+    """
+    with _decoding(name):
+        frames = getattr(picture, "n_frames", 1)
+        picture.load()
+        turned = ImageOps.exif_transpose(picture)
     if frames > 1:
         notices.append(f"{frames} frames: the first is used")
-    return upright
+    return turned
 
 
-def _to_bands(
-    image: Image.Image, colour: bool, background: str, path: str | Path, notices: list[str]
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture file, upright, without decoding its pixels where the format allows it.
+
+    Raises `InputError` when the file is none that `read_image` could open.
+    """
+    with _opened(Path(path)) as image:
+        width, height = image.size
+        if isinstance(image, TiffImageFile):  # some versions of Pillow have turned its size already
+            width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
+        turned = width != height and _is_on_its_side(image, Path(path))
+    return (width, height) if turned else (height, width)
+
+
+def _is_on_its_side(image: Image.Image, path: Path) -> bool:
+    if image.format == "PNG":
+        # The rotation may stand after the pixels, and Pillow decodes them to look: only where there is one at all.
+        content = path.read_bytes()
+        if not any(mark in content for mark in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")):
+            return False
+    return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+
+
+def _open(path: Path, notices: list[str]) -> Image.Image:
+    with _opened(path) as image:
+        return upright(image, path, notices)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    # Not by its path: Pillow would map uncompressed TIFF files into memory, and garbles those that lie on their side.
+    with _decoding(path), path.open("rb") as file, Image.open(file) as image:
+        yield image
+
+
+@contextmanager
+def _decoding(name: str | Path) -> Iterator[None]:
+    """Turn what Pillow raises for the picture `name` into an `InputError` of one line."""
+    with reading(name, "the image is damaged"):
+        try:
+            with warnings.catch_warnings():
+                # Pillow warns above 89 million pixels, which good cameras have, and refuses twice as many.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                yield
+        except UnidentifiedImageError:
+            what = "the file is empty" if Path(name).stat().st_size == 0 else "it is not an image in a known format"
+            raise InputError(f"cannot read {name}: {what}") from None
+        except Image.DecompressionBombError:
+            raise InputError(f"cannot read {name}: it has too many pixels") from None
+
+
+def array_size(shape: tuple[int, ...], name: str | Path) -> tuple[int, int]:
+    """Height and width of a picture of shape (H, W), (3, H, W) or (H, W, 3). Raises `InputError` for any other."""
+    if len(shape) == 3 and shape[0] == 3:
+        height, width = shape[1:]
+    elif len(shape) == 3 and shape[2] == 3:
+        height, width = shape[:2]
+    elif len(shape) == 2:
+        height, width = shape
+    else:
+        raise InputError(f"cannot read {name}: a picture has shape (H, W), (3, H, W) or (H, W, 3), got {shape}")
+    if height == 0 or width == 0:
+        raise InputError(f"cannot read {name}: it has no pixels, its shape is {shape}")
+    return height, width
+
+
+def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
+    """Values of any shape, uint8 or floats in [0, 1], as float32 in [0, 1]. Raises `InputError` for any others."""
+    if values.dtype == numpy.uint8:
+        return values.astype(numpy.float32) / 255.0
+    if values.dtype.kind != "f":
+        raise InputError(f"cannot read {name}: its values must be uint8 or floating-point, got {values.dtype}")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0.0 and high <= 1.0):  # NaN compares to nothing
+        raise InputError(f"cannot read {name}: its values must lie in [0, 1], got {low:g} to {high:g}")
+    return values.astype(numpy.float32)
+
+
+def _array_to_bands(
+    values: numpy.ndarray, name: str | Path, preparation: Preparation, notices: list[str]
 ) -> list[Image.Image]:
+    """An array (H, W), (3, H, W) or (H, W, 3) as what `_to_bands` returns."""
+    array_size(values.shape, name)
+    if values.ndim == 3 and values.shape[0] == 3:
+        values = numpy.moveaxis(values, 0, -1)  # (H, W, 3)
+    if values.dtype == numpy.uint8:
+        return _to_bands(Image.fromarray(numpy.ascontiguousarray(values)), name, preparation, notices)
+    values = unit_values(values, name)
+    if values.ndim == 2:
+        return [_as_float(values)] * (3 if preparation.colour else 1)
+    if preparation.colour:
+        return [_as_float(values[..., channel]) for channel in range(3)]
+    return [_as_float(values @ _LUMA)]
+
+
+def _to_bands(image: Image.Image, name: str | Path, preparation: Preparation, notices: list[str]) -> list[Image.Image]:
     """Any mode to mode "F" (32-bit float) with values in [0, 1]: one picture in grey, three in colour."""
     if image.mode in _WIDE_MODES:
-        return [_wide_to_grey(image, path, notices)] * (3 if colour else 1)
+        return [_wide_to_grey(image, name, notices)] * (3 if preparation.colour else 1)
     try:
         if image.has_transparency_data:
-            image = _composite(image.convert("RGBA"), background, notices)
+            image = _composite(image.convert("RGBA"), preparation.background, notices)
         elif image.mode not in _GREY_MODES:
             image = image.convert("RGB")
     except ValueError as error:
-        raise InputError(f"cannot read {path}: {_one_line(error)}") from None
-    if colour:
+        raise InputError(f"cannot read {name}: {one_line(error)}") from None
+    if preparation.colour:
         bands = image.convert("RGB").split()
     else:
         if image.mode == "RGB" and _is_coloured(image):
@@ -111,11 +245,11 @@ def _to_bands(
     return [_as_float(numpy.array(band, dtype=numpy.float32) / 255.0) for band in bands]
 
 
-def _wide_to_grey(image: Image.Image, path: str | Path, notices: list[str]) -> Image.Image:
+def _wide_to_grey(image: Image.Image, name: str | Path, notices: list[str]) -> Image.Image:
     """Grey of more than 8 bits a pixel, whose range the mode alone does not always tell."""
     values = numpy.array(image).astype(numpy.float64)  # (H, W)
     if not numpy.isfinite(values).all():
-        raise InputError(f"cannot read {path}: some of its pixels are NaN or infinite")
+        raise InputError(f"cannot read {name}: some of its pixels are NaN or infinite")
     low, high = float(values.min()), float(values.max())
     natural_high = 1.0 if image.mode == "F" else 65535.0
     if low >= 0.0 and high <= natural_high:
@@ -142,29 +276,25 @@ def _is_coloured(image: Image.Image) -> bool:
     return any(ImageChops.difference(red, other).getbbox() is not None for other in (green, blue))
 
 
-def _scale_down(bands: list[Image.Image], size: int, notices: list[str]) -> list[Image.Image]:
+def _scale(bands: list[Image.Image], preparation: Preparation, notices: list[str]) -> list[Image.Image]:
     width, height = bands[0].size
-    longest = max(width, height)
-    if longest <= size:
+    new_height, new_width = preparation.scaled(height, width)
+    if (new_height, new_width) == (height, width):
         return bands
-    new_width, new_height = max(1, round(width * size / longest)), max(1, round(height * size / longest))
     notices.append(f"scaled from {width} x {height} to {new_width} x {new_height} pixels")
-    return [band.resize((new_width, new_height), Image.Resampling.LANCZOS) for band in bands]
+    resampling = Image.Resampling.LANCZOS if preparation.fit_to is None else Image.Resampling.BILINEAR
+    return [band.resize((new_width, new_height), resampling) for band in bands]
 
 
-def _why_blank(background: str, invert: bool, threshold: float | None) -> str:
-    if invert:
+def _why_blank(preparation: Preparation) -> str:
+    if preparation.invert:
         return "but inverted every pixel is black: leave out --invert"
-    if threshold is not None:
-        return f"but no pixel is brighter than the threshold {threshold:g}"
-    if background == "black":
+    if preparation.threshold is not None:
+        return f"but no pixel is brighter than the threshold {preparation.threshold:g}"
+    if preparation.background == "black":
         advice = "a black drawing on a transparent page needs --background white --invert"
         return f"but every pixel is black ({advice})"
     return "but every pixel is black"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
@@ -230,7 +360,7 @@ def save_image(image: Tensor, path: str | Path) -> None:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the format's fault
-            raise InputError(f"cannot save {path}: {_one_line(error)}") from error
+            raise InputError(f"cannot save {path}: {one_line(error)}") from error
 
 
 def save_animation(

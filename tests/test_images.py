@@ -174,6 +174,29 @@ def test_small_images_are_not_scaled_up_and_ringing_stays_in_range(tmp_path: Pat
     assert float(target.max()) <= 1.0
 
 
+@pytest.mark.parametrize("shape", [(28, 28), (4, 6), (17, 31)])
+def test_fit_to_scales_up_by_bilinear_interpolation(tmp_path: Path, shape: tuple[int, int]) -> None:
+    values = numpy.random.default_rng(0).integers(0, 256, shape, dtype=numpy.uint8)
+    Image.fromarray(values).save(tmp_path / "small.png")
+    target, notices = read_image(tmp_path / "small.png", fit_to=32)
+    expected = (round(32 * shape[0] / max(shape)), round(32 * shape[1] / max(shape)))
+    assert notices[0] == f"scaled from {shape[1]} x {shape[0]} to {expected[1]} x {expected[0]} pixels"
+    image = torch.from_numpy(values / 255).float()[None, None]
+    interpolated = torch.nn.functional.interpolate(image, expected, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(target, interpolated[0, 0])
+    black_and_white, _ = read_image(tmp_path / "small.png", fit_to=32, threshold=0.5)
+    assert torch.equal(black_and_white, (target > 0.5).float())
+
+
+def test_fit_to_takes_the_place_of_size(tmp_path: Path) -> None:
+    Image.effect_noise((60, 40), 50).save(tmp_path / "noise.png")
+    path = tmp_path / "noise.png"
+    assert read_image(path, fit_to=60, size=8)[0].shape == (40, 60)
+    assert torch.equal(read_image(path, fit_to=60)[0], read_image(path, size=60)[0])
+    assert read_image(path, fit_to=90, size=8)[0].shape == (60, 90)
+    assert read_image(path, fit_to=15, size=60)[0].shape == (10, 15)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
@@ -256,6 +279,8 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "drawing.png"
     with pytest.raises(ValueError, match="read_image: size must be at least 1, got 0"):
         read_image(path, size=0)
+    with pytest.raises(ValueError, match="read_image: fit_to must be at least 1, got -1"):
+        read_image(path, fit_to=-1)
     with pytest.raises(ValueError, match="read_image: background must be 'black' or 'white', got 'blue'"):
         read_image(path, background="blue")
     with pytest.raises(ValueError, match=r"read_image: threshold must lie in \[0, 1\), got nan"):
