@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -121,20 +123,26 @@ def write_sparse(path: Path, header: bytes, first: int) -> None:
 
 def test_files_larger_than_memory_are_read_where_it_is_asked(tmp_path: Path) -> None:
     count, bright = 6 * 2**20, 5 * 2**20  # images of 1 KiB
-    idx, npy = tmp_path / IMAGES_NAME, tmp_path / "stack.npy"
+    idx, npy, safe = tmp_path / IMAGES_NAME, tmp_path / "stack.npy", tmp_path / "stack.safetensors"
     header = b"\0\0\x08\3" + b"".join(length.to_bytes(4, "big") for length in (count, 32, 32))
     write_sparse(idx, header, bright * 1024)
     with npy.open("wb") as file:
         shape: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (count, 32, 32)}
         numpy.lib.format.write_array_header_1_0(file, shape)
     write_sparse(npy, npy.read_bytes(), bright * 1024)
-    for path in (idx, npy):
+    entry = {"images": {"dtype": "U8", "shape": (count, 32, 32), "data_offsets": (0, count * 1024)}}
+    header = json.dumps(entry).encode()
+    write_sparse(safe, len(header).to_bytes(8, "little") + header, bright * 1024)
+    tracemalloc.start()  # it sees what numpy allocates
+    for path in (idx, npy, safe):
         source = open_source(path)
         assert len(source) == count
         assert torch.equal(source.read(bright), torch.ones(32, 32))
         with pytest.raises(InputError) as raised:
             source.read(17)
         assert str(raised.value).startswith(f"cannot use {path}, image 17: image must not be blank")
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,11 @@ def test_what_an_iterable_yields_is_prepared(tmp_path: Path) -> None:
     source = collect((form for form in forms), **options)
     for target, expected in zip(targets(source), targets(open_source(folder, **options)), strict=True):
         torch.testing.assert_close(target, expected)
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    Image.fromarray(GREY[0]).save(turned, "png", exif=exif)
+    assert torch.equal(collect([Image.open(turned)]).read(0), collect([numpy.rot90(GREY[0], -1)]).read(0))
     pairs = collect((image, number) for number, image in enumerate(COLOUR))
     assert [pairs.label(image) for image in range(4)] == list("0123")
 
@@ -79,6 +85,10 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         collect(endless, most_bytes=4 * GREY[0].size * 4)
     with pytest.raises(InputError, match="cannot use the iterable: it yields no picture"):
         collect([])
+    cut = io.BytesIO()
+    Image.fromarray(GREY[0]).save(cut, "png")
+    with pytest.raises(InputError, match="cannot read image 0 of the iterable: the image is damaged"):
+        collect([Image.open(io.BytesIO(cut.getvalue()[:150]))])
     with pytest.raises(TypeError, match="pictures must be Pillow's, arrays or tensors, got str"):
         collect(["leaf.png"])
     for bad, message in (

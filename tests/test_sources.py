@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -122,12 +124,12 @@ def classes(tmp_path: Path) -> Path:
     """A folder with classes, pictures of no class, hidden files and others."""
     folder = tmp_path / "animals"
     for number, name in enumerate(
-        ["cats/10.png", "cats/9.png", "cats/wild/1.PNG", "dogs/img2.png", "dogs/img010.jpg", "2.png", "10.png"]
+        ["cats/10.png", "cats/9.png", "cats/wild/1.PNG", "Dogs/img2.png", "Dogs/Img010.jpg", "2.png", "10.png"]
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), 20 * number + 30).save(folder / name)
     (folder / ".hidden").mkdir()
-    for name in (".hidden/1.png", ".2.png", "dogs/readme.txt", "cats/no suffix", "cats/table.h5", "cats/page.pdf"):
+    for name in (".hidden/1.png", ".2.png", "Dogs/readme.txt", "cats/no suffix", "cats/table.h5", "cats/page.pdf"):
         (folder / name).write_bytes(b"not a picture")
     return folder
 
@@ -140,11 +142,13 @@ def test_a_folder_in_natural_order_with_classes(classes: Path) -> None:
         ("cats/9.png", "cats"),
         ("cats/10.png", "cats"),
         ("cats/wild/1.PNG", "cats"),
-        ("dogs/img2.png", "dogs"),
-        ("dogs/img010.jpg", "dogs"),
+        ("Dogs/img2.png", "Dogs"),
+        ("Dogs/Img010.jpg", "Dogs"),
     ]
     assert isinstance(source, FolderSource)
     assert source.ignored == 5  # hidden folders are not looked into
+    (classes / "Dogs").rename(classes / "wolves")
+    assert open_source(classes).identity != source.identity
 
 
 @given(numbers=st.lists(st.integers(0, 10**20), unique=True, min_size=1), data=st.data())
@@ -167,7 +171,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, classes: Path) ->
     names = ["felines/9.png", "felines/10.png", "felines/wild/1.PNG"]
     assert [source.name(image) for image in range(len(source))] == names
     (classes / "cats" / "nowhere.png").symlink_to(tmp_path / "nowhere")
-    assert "nowhere.png: no such file" in error_of(classes, limit=None)
+    assert "nowhere.png: no such file" in error_of(classes)
 
 
 def test_opening_reads_no_picture_and_reading_one_no_other(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +241,20 @@ def test_how_far_pictures_are_scaled(height: int, width: int, size: int, fit_to:
     if fit_to is None:
         assert new_height <= height
         assert new_width <= width
+
+
+def test_a_class_that_can_not_be_listed_is_named(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if Path(path).name == "Dogs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(InputError) as raised:
+        open_source(classes)
+    assert str(raised.value) == f"cannot read {classes / 'Dogs'}: permission denied"
 
 
 def test_folders_that_hold_no_picture(tmp_path: Path) -> None:
