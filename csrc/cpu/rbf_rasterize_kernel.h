@@ -27,16 +27,38 @@ struct Reached {
 template <typename T>
 FRACTALOPS_INLINE void collect(const Raster<T>& raster, const T* points /* (T, 2) */, int64_t begin, int64_t end,
                                Reached<T>& reached) {
+  constexpr int lanes = Lanes<T>::count;
   int count = 0;
-  for (int64_t t = begin; t < end; ++t) {
+  const auto collect_one = [&](int64_t t) {
     const T x = points[2 * t], y = points[2 * t + 1];
     reached.x[count] = x;
     reached.y[count] = y;
     reached.point[count] = t;
     // False for NaN. Not short-circuited: a branch on data would cost more than the comparisons.
     count += (x >= raster.lowest_x) & (x <= raster.highest_x) & (y >= raster.lowest_y) & (y <= raster.highest_y);
+  };
+  Vector<T> lowest, highest;  // of x and y in turn, as they lie in memory
+  for (int lane = 0; lane < lanes; ++lane) {
+    lowest[lane] = lane % 2 ? raster.lowest_y : raster.lowest_x;
+    highest[lane] = lane % 2 ? raster.highest_y : raster.highest_x;
   }
-  for (int lane = 0; lane < Lanes<T>::count; ++lane) reached.x[count + lane] = reached.y[count + lane] = T(0);
+  int64_t t = begin;
+  for (; t + lanes <= end; t += lanes) {
+    const Vector<T> v = load(points + 2 * t), w = load(points + 2 * t + lanes);
+    // Mostly all of these points reach the band.
+    if (all<T>((v >= lowest) & (v <= highest) & (w >= lowest) & (w <= highest))) {
+      Vector<T> x, y;
+      take_apart<T>(v, w, x, y);
+      store<T>(x, reached.x + count);
+      store<T>(y, reached.y + count);
+      for (int lane = 0; lane < lanes; ++lane) reached.point[count + lane] = t + lane;
+      count += lanes;
+    } else {
+      for (int lane = 0; lane < lanes; ++lane) collect_one(t + lane);
+    }
+  }
+  for (; t < end; ++t) collect_one(t);
+  for (int lane = 0; lane < lanes; ++lane) reached.x[count + lane] = reached.y[count + lane] = T(0);
   reached.count = count;
 }
 
@@ -101,15 +123,15 @@ FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T
   }
 }
 
-// Draws the points of one image into a padded canvas that starts as zeros.
-template <typename T, int Count>
+// Draws the points of one image into a padded canvas that starts as zeros. Without a weight there is one channel.
+template <typename T, int Count, bool Weighted>
 FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (T, 2) */,
                                    const T* weight /* (T, C) or null */, int64_t length,
                                    T* __restrict canvas /* (C, band, stride) */,
                                    T* __restrict tables /* (rows, lanes) */) {
   constexpr int lanes = Lanes<T>::count;
   const Windows<T> windows(raster);
-  const int64_t plane = raster.band() * raster.stride, channels = raster.channels;
+  const int64_t plane = raster.band() * raster.stride, channels = Weighted ? raster.channels : 1;
   const int64_t first_band_row = raster.band_begin;
   const int64_t vectors = Count < pass_vectors ? Count : raster.vectors;
   Reached<T> reached;
@@ -130,10 +152,10 @@ FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (
             value[v] = windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
                                         static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
           for (int64_t c = 0; c < channels; ++c) {
-            const T w = weight ? weight[reached.point[group + lane] * channels + c] : T(1);
             T* row = corner + c * plane + pass * lanes;
             Vector<T> scaled[Count];
-            for (int v = 0; v < Count; ++v) scaled[v] = w * value[v];
+            for (int v = 0; v < Count; ++v)
+              scaled[v] = Weighted ? weight[reached.point[group + lane] * channels + c] * value[v] : value[v];
             for (int64_t k = 0; k < windows.rows; ++k, row += windows.stride)
               for (int v = 0; v < Count; ++v)
                 store<T>(load(row + v * lanes) + tables[k * lanes + lane] * scaled[v], row + v * lanes);
@@ -144,25 +166,32 @@ FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (
   }
 }
 
+// As many vectors as a window has, where the compiler can hold them in registers.
+template <typename T, bool Weighted>
+FRACTALOPS_INLINE void draw_windows(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) */,
+                                    int64_t length, T* canvas /* (C, band, stride) */, T* tables /* (rows, lanes) */) {
+  switch (raster.vectors) {
+    case 1:
+      return draw_points<T, 1, Weighted>(raster, points, weight, length, canvas, tables);
+    case 2:
+      return draw_points<T, 2, Weighted>(raster, points, weight, length, canvas, tables);
+    case 3:
+      return draw_points<T, 3, Weighted>(raster, points, weight, length, canvas, tables);
+    default:
+      return draw_points<T, pass_vectors, Weighted>(raster, points, weight, length, canvas, tables);
+  }
+}
+
 template <typename T>
 void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                            int64_t length, T* image /* (C, H, W) */, T* scratch /* canvas() + tables() */) {
   T* canvas = scratch;                    // (C, band, stride)
   T* tables = scratch + raster.canvas();  // (rows, lanes)
   __builtin_memset(canvas, 0, sizeof(T) * raster.canvas());
-  switch (raster.vectors) {
-    case 1:
-      draw_points<T, 1>(raster, points, weight, length, canvas, tables);
-      break;
-    case 2:
-      draw_points<T, 2>(raster, points, weight, length, canvas, tables);
-      break;
-    case 3:
-      draw_points<T, 3>(raster, points, weight, length, canvas, tables);
-      break;
-    default:
-      draw_points<T, pass_vectors>(raster, points, weight, length, canvas, tables);
-  }
+  if (weight)
+    draw_windows<T, true>(raster, points, weight, length, canvas, tables);
+  else
+    draw_windows<T, false>(raster, points, weight, length, canvas, tables);
   for (int64_t c = 0; c < raster.channels; ++c)
     for (int64_t i = 0; i < raster.band(); ++i)
       __builtin_memcpy(image + (c * raster.height + raster.band_begin + i) * raster.width,
@@ -170,7 +199,7 @@ void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */
 }
 
 // With d = x - i: dx = -2 / tau sum w d X Y g, dy alike, dw = sum X Y g, dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g.
-template <typename T, int Count, bool NeedsBandwidth>
+template <typename T, int Count, bool NeedsBandwidth, bool Weighted>
 FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* points /* (T, 2) */,
                                               const T* weight /* (T, C) or null */, const T* grad /* (C, H, stride) */,
                                               int64_t begin, int64_t end, T* __restrict grad_points /* (T, 2) */,
@@ -179,7 +208,7 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
   constexpr int lanes = Lanes<T>::count;
   constexpr int moments = NeedsBandwidth ? 3 : 2;
   const Windows<T> windows(raster);
-  const int64_t plane = raster.height * raster.stride, channels = raster.channels;
+  const int64_t plane = raster.height * raster.stride, channels = Weighted ? raster.channels : 1;
   const int64_t vectors = Count < pass_vectors ? Count : raster.vectors;
   const T slope = T(-2) * raster.inverse_bandwidth;
   const T* first_moments = tables + raster.rows * lanes;       // (rows, lanes)
@@ -187,7 +216,7 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
   double sum_of_squares = 0;
   Reached<T> reached;
   __builtin_memset(grad_points + 2 * begin, 0, sizeof(T) * 2 * (end - begin));
-  if (weight) __builtin_memset(grad_weight + begin * raster.channels, 0, sizeof(T) * raster.channels * (end - begin));
+  if (Weighted) __builtin_memset(grad_weight + begin * raster.channels, 0, sizeof(T) * raster.channels * (end - begin));
   for (int64_t run = begin; run < end; run += run_points) {
     collect(raster, points, run, run + run_points < end ? run + run_points : end, reached);
     for (int group = 0; group < reached.count; group += lanes) {
@@ -202,7 +231,7 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
         const T* corner = grad + static_cast<int64_t>(first_row[lane]) * windows.stride + column;
         Vector<T> dx = {}, dy = {}, squares = {};
         for (int64_t c = 0; c < channels; ++c) {
-          const T w = weight ? weight[t * channels + c] : T(1);
+          const T w = Weighted ? weight[t * channels + c] : T(1);
           Vector<T> dw = {};
           for (int64_t pass = 0; pass < vectors; pass += Count) {
             const T* row = corner + c * plane + pass * lanes;
@@ -220,14 +249,14 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
                   windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
                                    static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
               // Zero where the value is, also where the square of the distance overflows.
-              const Vector<T> weighted = w * value, moment = weighted * distance;
-              dw += value * plain[v];
+              const Vector<T> weighted = Weighted ? w * value : value, moment = weighted * distance;
+              if (Weighted) dw += value * plain[v];
               dx += weighted * first[v];
               dy += moment * plain[v];
               if constexpr (NeedsBandwidth) squares += weighted * second[v] + moment * distance * plain[v];
             }
           }
-          if (weight) grad_weight[t * channels + c] = sum<T>(dw);
+          if (Weighted) grad_weight[t * channels + c] = sum<T>(dw);
         }
         grad_points[2 * t] = slope * sum<T>(dx);
         grad_points[2 * t + 1] = slope * sum<T>(dy);
@@ -239,27 +268,38 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
   return sum_of_squares * inverse * inverse;
 }
 
+template <typename T, bool NeedsBandwidth, bool Weighted>
+FRACTALOPS_INLINE double differentiate_windows(const Raster<T>& raster, const T* points /* (T, 2) */,
+                                               const T* weight /* (T, C) */, const T* grad /* (C, H, stride) */,
+                                               int64_t begin, int64_t end, T* grad_points /* (T, 2) */,
+                                               T* grad_weight /* (T, C) */, T* tables /* tables() */) {
+  switch (raster.vectors) {
+    case 1:
+      return differentiate_points<T, 1, NeedsBandwidth, Weighted>(raster, points, weight, grad, begin, end, grad_points,
+                                                                  grad_weight, tables);
+    case 2:
+      return differentiate_points<T, 2, NeedsBandwidth, Weighted>(raster, points, weight, grad, begin, end, grad_points,
+                                                                  grad_weight, tables);
+    case 3:
+      return differentiate_points<T, 3, NeedsBandwidth, Weighted>(raster, points, weight, grad, begin, end, grad_points,
+                                                                  grad_weight, tables);
+    default:
+      return differentiate_points<T, pass_vectors, NeedsBandwidth, Weighted>(raster, points, weight, grad, begin, end,
+                                                                             grad_points, grad_weight, tables);
+  }
+}
+
 // Differentiates the points [begin, end) of one image; returns their part of the bandwidth's gradient, 0 unless needed.
 template <typename T>
 double rbf_rasterize_backward(const Raster<T>& raster, const T* points /* (T, 2) */,
                               const T* weight /* (T, C) or null */, const T* grad /* (C, H, stride) */, int64_t begin,
                               int64_t end, bool needs_bandwidth, T* grad_points /* (T, 2) */,
                               T* grad_weight /* (T, C) or null */, T* tables /* tables() */) {
-#define FRACTALOPS_DIFFERENTIATE(COUNT)                                                                           \
-  (needs_bandwidth ? differentiate_points<T, COUNT, true>(raster, points, weight, grad, begin, end, grad_points,  \
-                                                          grad_weight, tables)                                    \
-                   : differentiate_points<T, COUNT, false>(raster, points, weight, grad, begin, end, grad_points, \
-                                                           grad_weight, tables))
-  switch (raster.vectors) {
-    case 1:
-      return FRACTALOPS_DIFFERENTIATE(1);
-    case 2:
-      return FRACTALOPS_DIFFERENTIATE(2);
-    case 3:
-      return FRACTALOPS_DIFFERENTIATE(3);
-    default:
-      return FRACTALOPS_DIFFERENTIATE(pass_vectors);
-  }
+#define FRACTALOPS_DIFFERENTIATE(NEEDS_BANDWIDTH, WEIGHTED)                                                  \
+  differentiate_windows<T, NEEDS_BANDWIDTH, WEIGHTED>(raster, points, weight, grad, begin, end, grad_points, \
+                                                      grad_weight, tables)
+  if (weight) return needs_bandwidth ? FRACTALOPS_DIFFERENTIATE(true, true) : FRACTALOPS_DIFFERENTIATE(false, true);
+  return needs_bandwidth ? FRACTALOPS_DIFFERENTIATE(true, false) : FRACTALOPS_DIFFERENTIATE(false, false);
 #undef FRACTALOPS_DIFFERENTIATE
 }
 

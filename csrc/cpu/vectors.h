@@ -57,10 +57,11 @@ FRACTALOPS_INLINE void store(const Vector<T>& from, T* to) {
 
 // GCC has the builtin of the clang kind since version 12.
 #if defined(__clang__) || __GNUC__ >= 12
-#define FRACTALOPS_SHUFFLE(mask_type, v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#define FRACTALOPS_SHUFFLE_TWO(mask_type, v, w, ...) __builtin_shufflevector(v, w, __VA_ARGS__)
 #else
-#define FRACTALOPS_SHUFFLE(mask_type, v, ...) __builtin_shuffle(v, mask_type{__VA_ARGS__})
+#define FRACTALOPS_SHUFFLE_TWO(mask_type, v, w, ...) __builtin_shuffle(v, w, mask_type{__VA_ARGS__})
 #endif
+#define FRACTALOPS_SHUFFLE(mask_type, v, ...) FRACTALOPS_SHUFFLE_TWO(mask_type, v, v, __VA_ARGS__)
 
 template <typename T>
 FRACTALOPS_INLINE T sum(const Vector<T>& v) {
@@ -74,6 +75,25 @@ FRACTALOPS_INLINE T sum(const Vector<T>& v) {
   }
 }
 
+// Takes pairs that lie in two vectors, one after the other, apart: their first elements, and their second ones.
+template <typename T>
+FRACTALOPS_INLINE void take_apart(const Vector<T>& v, const Vector<T>& w, Vector<T>& first, Vector<T>& second) {
+  if constexpr (sizeof(T) == 4) {
+    first = FRACTALOPS_SHUFFLE_TWO(Int8, v, w, 0, 2, 4, 6, 8, 10, 12, 14);
+    second = FRACTALOPS_SHUFFLE_TWO(Int8, v, w, 1, 3, 5, 7, 9, 11, 13, 15);
+  } else {
+    first = FRACTALOPS_SHUFFLE_TWO(Int4, v, w, 0, 2, 4, 6);
+    second = FRACTALOPS_SHUFFLE_TWO(Int4, v, w, 1, 3, 5, 7);
+  }
+}
+
+// Whether all lanes of a comparison's result are true.
+template <typename T>
+FRACTALOPS_INLINE bool all(const Integers<T>& compared) {
+  const Int4 words = reinterpret_cast<Int4>(compared);
+  return (words[0] & words[1] & words[2] & words[3]) == -1;
+}
+
 template <typename T>
 FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
   constexpr auto all_but_sign = std::numeric_limits<typename Lanes<T>::Integer>::max();
@@ -81,6 +101,7 @@ FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
 }
 
 #undef FRACTALOPS_SHUFFLE
+#undef FRACTALOPS_SHUFFLE_TWO
 
 // Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a
 // fraction.
