@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fractalops.dispatch import installed_version
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
+from fractalops.tensor_files import read_tensors, write_tensors
 
-_FORMAT = "fractalops.fit.1"
+FORM = "fractalops.fit.1"
 _MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
 
 
@@ -40,7 +40,7 @@ class FitResult:
     best_image: Tensor  # (S, H, W), or (S, 3, H, W) in colour
     """The image of the sequence with the least error."""
     seconds: float
-    """How long learning took, in all."""
+    """How long learning took, in all; NaN in the files of `fit_dataset`, which keeps times apart."""
     snapshot_steps: list[int] = field(default_factory=list)
     """The steps after which `snapshots` were taken."""
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
@@ -85,15 +85,20 @@ class FitResult:
 
         Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
+        write_tensors(path, self.tensors(), self.metadata())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the file."""
         tensors = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
         tensors |= {name: getattr(self, name) for name in _MEASURES}
         for number, snapshot in enumerate(self.snapshots):
             tensors |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
-        metadata = {
-            "format": _FORMAT,
+        return tensors
+
+    def metadata(self) -> dict[str, str]:
+        """The metadata of the file."""
+        return {
+            "format": FORM,
             "fractalops": installed_version(),
             "torch": str(torch.__version__),
             "config": json.dumps(dataclasses.asdict(self.config)),
@@ -102,26 +107,15 @@ class FitResult:
             "steps": json.dumps(self.steps),
             "snapshot_steps": json.dumps(self.snapshot_steps),
         }
-        with atomic_path(path) as temporary:
-            try:
-                save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-            except SafetensorError as error:  # a full disk, for instance
-                raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> FitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
-        from safetensors import SafetensorError, safe_open
+        return cls.from_file(path, *read_tensors(path, FORM))
 
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
-        if metadata.get("format") != _FORMAT:
-            found = metadata.get("format", "a safetensors file without one")
-            raise InputError(f"cannot read {path}: its format must be {_FORMAT}, got {found}")
+    @classmethod
+    def from_file(cls, path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FitResult:
+        """The result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
         try:
             return cls._from_file(metadata, tensors)
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -130,16 +124,11 @@ class FitResult:
 
     @classmethod
     def _from_file(cls, metadata: dict[str, str], tensors: dict[str, Tensor]) -> FitResult:
-        settings = json.loads(metadata["config"])
-        if not isinstance(settings, dict):
-            raise TypeError(f"config is a {type(settings).__name__}")
-        if isinstance(settings.get("viewport"), list):
-            settings["viewport"] = tuple(settings["viewport"])
-        config = FitConfig(**settings)
+        config = parse_config(json.loads(metadata["config"]))
         height, width = _whole_numbers(metadata, "size")
         steps = _whole_numbers(metadata, "steps")
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
-        parameters = _with_prefix(tensors, "system.")
+        parameters = with_prefix(tensors, "system.")
         system = restore_system(parameters, config)
         wanted = system.state_dict()  # load_state_dict would have converted other dtypes
         _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
@@ -154,10 +143,10 @@ class FitResult:
             "best_image": (images, *([config.channels] if config.channels else []), height, width),
         }
         _check_like(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
-        snapshots = [_with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
+        snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
         for snapshot in snapshots:
             _check_like(snapshot, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
-        if sum(map(len, snapshots)) != len(_with_prefix(tensors, "snapshot.")):
+        if sum(map(len, snapshots)) != len(with_prefix(tensors, "snapshot.")):
             raise ValueError(f"snapshot_steps names {len(snapshot_steps)} of more snapshots")
         return cls(
             system=system,
@@ -169,6 +158,15 @@ class FitResult:
             snapshots=snapshots,
             **measures,
         )
+
+
+def parse_config(settings: object) -> FitConfig:
+    """The configuration that `dataclasses.asdict` and JSON made into `settings`. Raises `TypeError`, `ValueError`."""
+    if not isinstance(settings, dict):
+        raise TypeError(f"config is a {type(settings).__name__}")
+    if isinstance(settings.get("viewport"), list):
+        settings["viewport"] = tuple(settings["viewport"])
+    return FitConfig(**settings)
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
@@ -186,7 +184,8 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
     return system
 
 
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

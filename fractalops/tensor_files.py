@@ -1,0 +1,68 @@
+"""Safetensors files with a name for their form: written at once or not at all, the same bytes for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from torch import Tensor
+
+from fractalops.errors import InputError
+from fractalops.files import atomic_path
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and metadata, of which "format" names the form; an interruption leaves no broken file.
+
+    Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path) as temporary:
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        except SafetensorError as error:  # a full disk, for instance
+            raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
+        _sort_metadata(temporary)
+
+
+def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a file whose "format" is `form`; no code is executed.
+
+    Raises `InputError` for a missing, foreign or broken file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if metadata.get("format") != form:
+        found = metadata.get("format", "a safetensors file without one")
+        raise InputError(f"cannot read {path}: its format must be {form}, got {found}")
+    return tensors, metadata
+
+
+def checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors with their names, shapes and dtypes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata into one order: safetensors writes it in another one each time."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
