@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
 from fractalops import dispatch
-from fractalops.inversion.learning import Group, _learn
+from fractalops.inversion.learning import Group, learn
 
 from . import affine_chain_work, rbf_rasterize_work
 from .cards import Card, Kernel
@@ -43,12 +43,12 @@ class Launches(TorchDispatchMode):
 def other_launches(native: bool) -> int:
     """Of a step, beside the chain's and the rasterizer's; the small ops native, as on the CPU, or by PyTorch."""
     config = fractalops.FitConfig()
-    group = Group.start(targets(1), config, 0)
+    group = Group.start(targets(1), config, range(1))
     ops = dispatch.OPS if native else tuple(op for op in dispatch.OPS if op not in dispatch.CPU_ONLY)
     chosen = mock.patch.multiple(dispatch, LIBRARY_OPS={"cpu": ops}, _forced=None, _warned=set())
     with chosen, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reference stands in, as is wanted here
-        steps = _learn(group, config, None, None, False)
+        steps = learn(group, config, None, None, False)
         next(steps)  # the first step also makes what later ones find
         launches = Launches()
         with launches:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.inversion.learning import Group, _learn
+from fractalops.inversion.learning import Group, learn
 
 from . import baselines, point_counting
 from .cases import CUTOFF, Case
@@ -143,7 +143,7 @@ def targets(images: int, side: int = 32) -> Tensor:
 def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
     """Optimisation steps of one system by the published settings, endlessly: the loss (1,) of each."""
     group = _group(case, device)
-    return _learn(group, group_config(case), None, backend, "auto" if backend == "native" else False)
+    return learn(group, group_config(case), None, backend, "auto" if backend == "native" else False)
 
 
 def group_config(case: Case) -> fractalops.FitConfig:
@@ -153,7 +153,7 @@ def group_config(case: Case) -> fractalops.FitConfig:
 
 
 def _group(case: Case, device: str) -> Group:
-    return Group.start(targets(1, case.side).to(device), group_config(case), 0)
+    return Group.start(targets(1, case.side).to(device), group_config(case), range(1))
 
 
 def steps(case: Case, backend: str, device: str) -> Call:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fractalops import FitConfig, FitResult
-from fractalops.inversion.optimizers import make_optimizer
+from fractalops.inversion.optimizers import Optimizer, make_optimizer
 from tests.tolerances import assert_all_same_bits, assert_same_bits
 
 MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
@@ -36,7 +35,7 @@ class Interruption:
         self.at = at
         self.error = KeyboardInterrupt() if error is None else error
 
-    def __call__(self, parameters: list[Tensor], config: FitConfig) -> Callable[[float], None]:
+    def __call__(self, parameters: list[Tensor], config: FitConfig) -> Optimizer:
         optimize = make_optimizer(parameters, config)
 
         def step(rate: float) -> None:
@@ -45,7 +44,8 @@ class Interruption:
             self.rates.append(rate)
             optimize(rate)
 
-        return step
+        step.state = optimize.state  # type: ignore[attr-defined]
+        return step  # type: ignore[return-value]
 
 
 def targets() -> Tensor:

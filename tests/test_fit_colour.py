@@ -79,7 +79,7 @@ def test_all_maps_start_with_the_mean_colour_of_what_is_lit() -> None:
     black = torch.zeros(1, 3, 16, 16)
     pixels = torch.zeros(3, 16, 16)
     pixels[:, 3, 4], pixels[:, 5, 6] = 0.3 * WHITE.flatten(), RED.flatten()  # (3,) of light 0.3 and 0.9
-    system = Group.start(torch.cat((coloured(), pixels[None], black)), tiny(colour=True), 0).system
+    system = Group.start(torch.cat((coloured(), pixels[None], black)), tiny(colour=True), range(5)).system
     colours = system.colours()
     assert colours is not None
     assert colours.shape == (5, 3, 3)
@@ -94,7 +94,7 @@ def test_all_maps_start_with_the_mean_colour_of_what_is_lit() -> None:
 
 def test_the_maps_are_drawn_as_for_a_grey_image() -> None:
     """Colours draw no random numbers."""
-    grey, colour = (Group.start(images, tiny(colour=images.dim() == 4), 0) for images in (targets(), coloured()))
+    grey, colour = (Group.start(images, tiny(colour=images.dim() == 4), range(3)) for images in (targets(), coloured()))
     for name, tensor in grey.system.state_dict().items():
         assert_same_bits(colour.system.state_dict()[name], tensor)
     assert torch.equal(grey.generators[0].get_state(), colour.generators[0].get_state())

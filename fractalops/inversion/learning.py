@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
-from fractalops.inversion.optimizers import make_optimizer
-from fractalops.inversion.result import FitResult, restore_system
+from fractalops.inversion.optimizers import Optimizer, make_optimizer
+from fractalops.inversion.result import FitResult, restore_system, with_prefix
 from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 
@@ -70,6 +70,8 @@ class Group:
     targets: Tensor  # (S, H, W), or (S, C, H, W) in colour
     system: IFS
     generators: list[torch.Generator]
+    optimizer: Optimizer
+    index: Tensor | None  # (S, K, T), the sequences of every step; None: new ones at each
     losses: list[Tensor] = field(default_factory=list)  # each (S,)
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
 
@@ -79,10 +81,11 @@ class Group:
         return len(self.losses)
 
     @classmethod
-    def start(cls, targets: Tensor, config: FitConfig, first: int) -> Group:
-        """Random systems (Anderson and Farrell 2022) for images `first`, `first + 1`, ... of the call."""
-        seeds = range(config.seed + first, config.seed + first + len(targets))
-        generators = [torch.Generator(device=targets.device).manual_seed(seed % 2**63) for seed in seeds]
+    def start(cls, targets: Tensor, config: FitConfig, images: Sequence[int]) -> Group:
+        """Random systems (Anderson and Farrell 2022) for targets (S, ...), the images of these numbers."""
+        generators = [
+            torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
+        ]
         states = [
             IFS(
                 1,
@@ -97,7 +100,49 @@ class Group:
         joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
         if config.colour:
             joined["colour"] = _first_colours(targets, config.maps)
-        return cls(targets, restore_system(joined, config), generators)
+        system = restore_system(joined, config)
+        index = None
+        if config.objective == "fixed":
+            index = system.sample(config.sequences, config.points, generator=generators)
+        return cls(targets, system, generators, make_optimizer(list(system.parameters()), config), index)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that learning goes on from, for `restore`: copies on the CPU."""
+        state = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
+        state |= {
+            f"optimizer.{name}.{place}": tensor
+            for name, tensors in self.optimizer.state.items()
+            for place, tensor in enumerate(tensors)
+        }
+        state["generators"] = torch.stack([generator.get_state() for generator in self.generators])  # (S, bytes)
+        if self.index is not None:
+            state["index"] = self.index
+        if self.losses:
+            state["losses"] = torch.stack(self.losses)  # (steps, S)
+        for number, snapshot in enumerate(self.snapshots):
+            state |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
+
+    @classmethod
+    def restore(cls, targets: Tensor, config: FitConfig, state: dict[str, Tensor]) -> Group:
+        """The group whose `state` this was: it goes on with the same bits as if it had never stopped.
+
+        Raises `KeyError` or `RuntimeError` for the state of another kind of group.
+        """
+        generators = [torch.Generator(device=targets.device) for _ in state["generators"]]
+        for generator, row in zip(generators, state["generators"], strict=True):
+            generator.set_state(row.clone())
+        placed = {name: tensor.to(targets.device, copy=True) for name, tensor in state.items() if name != "generators"}
+        system = restore_system(with_prefix(placed, "system."), config)
+        optimizer = make_optimizer(list(system.parameters()), config)
+        for name, tensors in optimizer.state.items():
+            for place, tensor in enumerate(tensors):
+                tensor.copy_(placed[f"optimizer.{name}.{place}"])
+        snapshots: list[dict[str, Tensor]] = []
+        while snapshot := with_prefix(placed, f"snapshot.{len(snapshots)}."):
+            snapshots.append(snapshot)
+        losses = list(placed["losses"]) if "losses" in placed else []
+        return cls(targets, system, generators, optimizer, placed.get("index"), losses, snapshots)
 
     def render(
         self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
@@ -138,20 +183,16 @@ def _add_noise(group: Group, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
-def _learn(
+def learn(
     group: Group, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
 ) -> Iterator[Tensor]:
-    """Run all steps on a group; yields each step's losses (S,)."""
+    """Run the steps that a group has not had yet; yields each step's losses (S,), once the group's state holds it."""
     parameters = list(group.system.parameters())
-    optimize = make_optimizer(parameters, config)
     targets = group.targets[:, None]  # (S, 1, ...)
-    index = None  # new sequences at every step, or (S, K, T)
-    if config.objective == "fixed":
-        index = group.system.sample(config.sequences, config.points, generator=group.generators)
     fused = loss is None and config.clamp
 
     def step(rate: float | Tensor) -> Tensor:
-        images = group.render(config.sequences, index, config, config.clamp and not fused, backend)  # (S, K, ...)
+        images = group.render(config.sequences, group.index, config, config.clamp and not fused, backend)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
@@ -166,12 +207,12 @@ def _learn(
         torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
             _clip_gradients(parameters, config.gradient_clip)
-        optimize(rate)
+        group.optimizer(rate)
         return losses.detach().expand(len(targets))
 
     run = run_as_graph(step, group.generators, targets.device, cuda_graph, loss is not None)
     snapshot_steps = set(config.snapshot_steps())
-    if 0 in snapshot_steps:
+    if group.step == 0 and 0 in snapshot_steps:
         group.keep_snapshot()
     while group.step < config.steps:
         losses = run(config.learning_rate_at(group.step))  # (S,)
@@ -192,7 +233,7 @@ def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Ten
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
 
-def _collect(groups: list[Group], config: FitConfig, backend: str | None, began: float) -> FitResult:
+def collect(groups: list[Group], config: FitConfig, backend: str | None, began: float) -> FitResult:
     measures = [_evaluate(group, config, backend) for group in groups]
     states = [group.system.state_dict() for group in groups]
     steps = max(group.step for group in groups)
@@ -226,7 +267,7 @@ def _collect(groups: list[Group], config: FitConfig, backend: str | None, began:
     )
 
 
-def _check_targets(targets: Tensor, config: FitConfig) -> Tensor:
+def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
     """Targets as (S, H, W), or (S, 3, H, W) in colour."""
     if not isinstance(targets, Tensor):
         raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}")
@@ -285,7 +326,7 @@ def fit(
     config = FitConfig() if config is None else config
     if not isinstance(config, FitConfig):
         raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
-    images = _check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
+    images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
     began = time.perf_counter()
     groups: list[Group] = []
@@ -295,13 +336,14 @@ def fit(
         try:
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
-                    groups.append(Group.start(part, config, len(groups) * config.group))
-                    for losses in _learn(groups[-1], config, loss, backend, cuda_graph):
+                    first = len(groups) * config.group
+                    groups.append(Group.start(part, config, range(first, first + len(part))))
+                    for losses in learn(groups[-1], config, loss, backend, cuda_graph):
                         if not bar.disable and groups[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()
-            return _collect(groups, config, backend, began)
+            return collect(groups, config, backend, began)
         except KeyboardInterrupt as interruption:
             if not groups:
                 raise
-            raise FitInterrupted(_collect(groups, config, backend, began), groups[-1].step) from interruption
+            raise FitInterrupted(collect(groups, config, backend, began), groups[-1].step) from interruption
