@@ -1,4 +1,4 @@
-"""What all tests share: the backends, poisoned buffers, the thread count, hypothesis made deterministic."""
+"""What all tests share: the backends, poisoned buffers, threads, hypothesis made deterministic; and a finished run."""
 
 from __future__ import annotations
 
@@ -62,3 +62,19 @@ def restored_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread(restored_threads: None) -> None:
+    """Threads change no bit, and wait for one another where a machine has other work."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a small run of `fit_dataset` that nothing interrupted."""
+    from tests.runs import contents, run
+
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder)
+    return contents(folder)

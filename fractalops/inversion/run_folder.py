@@ -1,0 +1,247 @@
+"""The folder of a run over many images: what lies where, and whether it belongs to the run."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import torch
+from torch import Tensor
+
+from fractalops import dispatch
+from fractalops.errors import InputError
+from fractalops.files import atomic_path
+from fractalops.inversion.config import FitConfig
+from fractalops.inversion.result import FORM, FitResult
+from fractalops.tensor_files import checksum, read_tensors, write_tensors
+
+_RUN_FORM = "fractalops.run.1"
+_CHECKPOINT_FORM = "fractalops.checkpoint.1"
+_FOLDERS = {"systems": ".safetensors", "checkpoints": ".safetensors", "seconds": ".txt"}
+_OTHER_FOLDER = "take another folder, or overwrite (--overwrite) to start anew"
+
+Record = dict[str, Any]
+
+
+def describe_run(config: FitConfig, identity: str, device: torch.device, backend: str | None) -> Record:
+    """All that the bits of a run's results depend on but the pictures, as JSON has it."""
+    record = {
+        "format": _RUN_FORM,
+        "config": dataclasses.asdict(config),
+        "source": identity,
+        "device": device.type,
+        "backends": {op: dispatch.choose(op, device, backend) for op in dispatch.OPS if op != "rasterize_points"},
+        "versions": {
+            "fractalops": dispatch.installed_version(),
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+    }
+    return dict(json.loads(json.dumps(record)))  # tuples as lists: as it will be read again
+
+
+class RunFolder:
+    """The files of a run; each is whole or not there at all.
+
+    run.json                       what the run is
+    systems/00000.safetensors      what was learned of a group of images, for `FitResult.load`
+    seconds/00000.txt              how long that took
+    checkpoints/00000.safetensors  a group under way
+    bad.csv                        images that can't be used, where there are some
+    index.csv, contact.png         the report, once everything is learned
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.record = self.path / "run.json"
+        self.bad = self.path / "bad.csv"
+        self.index = self.path / "index.csv"
+        self.contact = self.path / "contact.png"
+
+    def shard(self, group: int) -> Path:
+        return self.path / "systems" / f"{group:05}.safetensors"
+
+    def checkpoint(self, group: int) -> Path:
+        return self.path / "checkpoints" / f"{group:05}.safetensors"
+
+    def seconds(self, group: int) -> Path:
+        return self.path / "seconds" / f"{group:05}.txt"
+
+    def finished(self, groups: int) -> set[int]:
+        """Which of so many groups are learned, by the names of their files."""
+        names = {path.name for path in self.path.glob("systems/*")}
+        return {group for group in range(groups) if self.shard(group).name in names}
+
+    # The run
+
+    def check(self, record: Record, *, overwrite: bool = False) -> None:
+        """Raise `InputError` unless the folder can take this run, or go on with it, as far as `record` tells."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"cannot write to {self.path}: it is not a folder")
+        if overwrite or not self.path.exists():
+            return
+        if not self.record.exists():
+            if set(self.path.iterdir()) - set(self._leftovers()):
+                raise InputError(f"cannot write to {self.path}: there are files already; {_OTHER_FOLDER}")
+            return
+        found = self.read_record()
+        differences = [
+            f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
+            for name, old, new in _differences({name: found.get(name) for name in record}, record)
+            if name != "versions.python"
+        ]
+        if differences:
+            raise InputError(f"cannot go on in {self.path}: {'; '.join(differences)}; {_OTHER_FOLDER}")
+
+    def read_record(self) -> Record:
+        """What run.json says. Raises `InputError`."""
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self.record}: {error}; {_OTHER_FOLDER}") from error
+        form = found.get("format") if isinstance(found, dict) else None
+        if form != _RUN_FORM:
+            raise InputError(f"cannot read {self.record}: its format must be {_RUN_FORM}, got {form}; {_OTHER_FOLDER}")
+        return dict(found)
+
+    def begin(self, record: Record, bad: Sequence[tuple[int, str, str]], *, overwrite: bool = False) -> None:
+        """Make the folder ready for this run, or for going on with it. `bad` has number, name and reason of images.
+
+        Raises `InputError` where it holds another run and `overwrite` doesn't discard that.
+        """
+        self.check(record, overwrite=overwrite)
+        for path in self._leftovers() + (self._results() if overwrite else []):
+            path.unlink()
+        # The record comes first, and never goes: wherever this is cut short, the folder is one that a run can take.
+        if overwrite or not self.record.exists():
+            with atomic_path(self.record) as temporary:
+                temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        for folder in _FOLDERS:
+            (self.path / folder).mkdir(exist_ok=True)
+        if bad:
+            write_table(self.bad, ("image", "name", "reason"), bad)
+
+    def _results(self) -> list[Path]:
+        """All that a run has written but its record."""
+        groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/[0-9]*{suffix}")]
+        return groups + [path for path in (self.index, self.contact, self.bad) if path.exists()]
+
+    def _leftovers(self) -> list[Path]:
+        """What writes that were cut short have left."""
+        groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/.[0-9]*{suffix}")]
+        files = (self.index, self.contact, self.bad, self.record)
+        return groups + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, and keep other runs out of it. Raises `InputError` where one is under way."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"cannot write to {self.path}: another run is writing to it") from None
+            except OSError:
+                pass  # a file system without locks: nothing worse than work done twice
+            yield
+        finally:
+            os.close(handle)
+
+    # Groups
+
+    def write_shard(self, group: int, key: str, result: FitResult, seconds: float) -> None:
+        """Keep what was learned of a group, and drop its checkpoint. The times of two runs differ: they lie apart."""
+        with atomic_path(self.seconds(group)) as temporary:
+            temporary.write_text(f"{seconds:.3f}\n", encoding="utf-8")
+        tensors = result.tensors()
+        write_tensors(self.shard(group), tensors, result.metadata() | _seal(key, group, tensors))
+        self.checkpoint(group).unlink(missing_ok=True)
+
+    def read_shard(self, group: int, key: str, images: int) -> FitResult:
+        """What was learned of a group of `images`. Raises `InputError` for a file that is damaged or of another run."""
+        path = self.shard(group)
+        tensors, metadata = _read_sealed(path, FORM, key, group)
+        result = FitResult.from_file(path, tensors, metadata)
+        if result.system.systems != images:
+            raise InputError(f"cannot use {path}: it must hold {images} systems, got {result.system.systems}")
+        return result
+
+    def read_seconds(self, group: int) -> float:
+        """How long a group took; NaN where that was lost."""
+        try:
+            return float(self.seconds(group).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return float("nan")
+
+    def write_checkpoint(self, group: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
+        """Keep the state of a group under way, `seconds` of learning after its start."""
+        metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)} | _seal(key, group, state)
+        write_tensors(self.checkpoint(group), state, metadata)
+
+    def read_checkpoint(self, group: int, key: str) -> tuple[dict[str, Tensor], float] | None:
+        """The state of a group and its seconds; None where there is none.
+
+        Raises `InputError` for a file that is damaged or of another run.
+        """
+        path = self.checkpoint(group)
+        if not path.exists():
+            return None
+        state, metadata = _read_sealed(path, _CHECKPOINT_FORM, key, group)
+        return state, float(metadata["seconds"])
+
+
+def run_key(record: Record) -> str:
+    """What the files of a run know it by."""
+    versions = {name: version for name, version in record["versions"].items() if name != "python"}
+    return hashlib.sha256(json.dumps(record | {"versions": versions}, sort_keys=True).encode()).hexdigest()
+
+
+def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
+    """Open a CSV file, in which names of files stand that need not be text."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, at once."""
+    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(head)
+        table.writerows(rows)
+
+
+def _seal(key: str, group: int, tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {"run": key, "group": str(group), "sha256": checksum(tensors)}
+
+
+def _read_sealed(path: Path, form: str, key: str, group: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file of this run and group, whole to the last bit. Raises `InputError`."""
+    advice = f"to learn its images anew, delete it: rm {path}"
+    try:
+        tensors, metadata = read_tensors(path, form)
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from error
+    for name, wanted in (("run", key), ("group", str(group)), ("sha256", checksum(tensors))):
+        if metadata.get(name) != wanted:
+            reason = "it is damaged: its checksum is wrong" if name == "sha256" else f"it is of another {name}"
+            raise InputError(f"cannot read {path}: {reason}; {advice}")
+    return tensors, metadata
+
+
+def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """Where two records differ: the name, dotted, and both values."""
+    for name in sorted(old.keys() | new.keys()):
+        one, other = old.get(name), new.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _differences(one, other, f"{prefix}{name}.")
+        elif one != other:
+            yield f"{prefix}{name}", one, other

@@ -1,0 +1,83 @@
+"""Which images a run over many learns together: every one is read once, before anything is learned."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from fractalops.errors import InputError
+from fractalops.inversion.config import FitConfig
+from fractalops.inversion.learning import check_targets
+
+if TYPE_CHECKING:
+    from fractalops.inversion.sources import Source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The groups of a run, by the numbers of their images: all of one shape, in the order of the source.
+
+    They depend on the source and on `FitConfig.group` alone.
+    """
+
+    groups: list[tuple[int, ...]]
+    bad: dict[int, str]
+    """Images that can't be used, and why."""
+    pictures: str
+    """SHA-256 of all targets."""
+
+    @property
+    def images(self) -> int:
+        """How many images are learned."""
+        return sum(map(len, self.groups))
+
+
+def read_target(source: Source, image: int, config: FitConfig) -> Tensor:
+    """An image of a source as a target of `fit`: (H, W), or (3, H, W) in colour, float32 in [0, 1].
+
+    Raises `InputError`, naming the image.
+    """
+    try:
+        return check_targets(source.read(image)[None], config)[0]
+    except InputError:
+        raise
+    except ValueError as error:
+        reason = str(error).removeprefix("fit: ")
+        raise InputError(f"cannot use {source.name(image)}: {reason}") from error
+
+
+def make_plan(source: Source, config: FitConfig, *, skip_bad: bool, progress: bool) -> Plan:
+    """Read every image of `source` once, one at a time.
+
+    Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed.
+    """
+    from tqdm import tqdm
+
+    groups: list[tuple[int, ...]] = []
+    waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose group is not full yet
+    bad: dict[int, str] = {}
+    pictures = hashlib.sha256()
+    for image in tqdm(range(len(source)), desc="read", unit="image", disable=not progress, leave=False):
+        try:
+            target = read_target(source, image, config)
+        except InputError as error:
+            bad[image] = str(error)
+            pictures.update(b"bad\n")
+            continue
+        pictures.update(f"{tuple(target.shape)}\n".encode() + target.cpu().contiguous().numpy().tobytes())
+        group = waiting.setdefault(tuple(target.shape), [])
+        group.append(image)
+        if len(group) == config.group:
+            groups.append(tuple(group))
+            group.clear()
+    groups += [tuple(group) for group in waiting.values() if group]
+    if bad and (not groups or not skip_bad):
+        advice = "" if not groups else "; skip_bad (--skip-bad) leaves them out"
+        listed = "; ".join(bad.values())
+        raise InputError(f"cannot use {len(bad)} of {len(source)} images{advice}: {listed}")
+    if not groups:
+        raise InputError(f"cannot use {source.identity}: it holds no images")
+    return Plan(groups, bad, pictures.hexdigest())

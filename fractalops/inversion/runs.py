@@ -1,0 +1,251 @@
+"""`fit_dataset`: learning the images of a source into a folder, one group after another, through interruptions."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fractalops.inversion.config import FitConfig
+from fractalops.inversion.learning import Group, collect, learn
+from fractalops.inversion.ranks import open_ranks
+from fractalops.inversion.run_folder import RunFolder, describe_run, run_key
+from fractalops.inversion.run_plan import Plan, make_plan, read_target
+from fractalops.inversion.run_report import FitRun, write_report
+
+if TYPE_CHECKING:
+    from fractalops.inversion.sources import Source
+
+CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during `fit_dataset`: everything up to here is in its folder, and the same call goes on."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        super().__init__(
+            f"interrupted; what was learned so far is in {folder}: started again, without overwriting, it goes on there"
+        )
+        self.folder = folder
+        self.signal = number
+        """Which signal it was."""
+
+
+def fit_dataset(
+    source: Source | Tensor | str | Path,
+    output: str | Path,
+    config: FitConfig | None = None,
+    *,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    checkpoint_every: float = CHECKPOINT_EVERY,
+    backend: str | None = None,
+    device: str | torch.device | None = None,
+) -> FitRun:
+    """Learn an iterated function system for every image of a source, however many, into a folder.
+
+    Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
+    it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
+    the processes share the images, and the results are the same for any number of them. What is learned for an image
+    depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
+
+    Args:
+        source: a path for `open_source`, a `Source`, or targets (S, H, W), in colour (S, 3, H, W), values in [0, 1].
+        output: the folder, made if need be; all processes must see the same one.
+        config: the settings; None takes those of the published code. `config.group` images of one shape are learned
+            and held in memory at a time.
+        skip_bad: leave out images that can't be used, and list them in bad.csv.
+        overwrite: discard the run that `output` holds, and start anew.
+        progress: show a progress bar on standard error, with images a second and the time left.
+        checkpoint_every: seconds from one checkpoint of a group under way to the next; 0 is after every step.
+        backend: `"native"` or `"reference"` for the ops; None chooses by device.
+        device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
+
+    Returns:
+        The finished run: an index with the errors of each image, and the learned systems.
+
+    Raises:
+        InputError: for images that can't be used, all listed; for a folder with other files, with another run (what
+            differs is named), with a damaged file, or in use by another process.
+        RunInterrupted: on Ctrl-C or SIGTERM, after the step under way and a checkpoint; a second one ends it at once.
+        RankError: where a process that shared the run was lost; what was learned is kept.
+        ValueError, TypeError: for other arguments of a wrong type or out of range.
+    """
+    config = FitConfig() if config is None else config
+    if not isinstance(config, FitConfig):
+        raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
+    if not checkpoint_every >= 0:
+        raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
+    images = _as_source(source, config)
+    folder = RunFolder(output)
+    with open_ranks(device) as ranks, ExitStack() as held:
+        progress = progress and ranks.rank == 0
+
+        def prepare() -> tuple[Plan, str, list[int]]:
+            """The plan, the run's key and the groups that are left to learn."""
+            record = describe_run(config, images.identity, ranks.device, backend)
+            folder.check(record, overwrite=overwrite)
+            plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
+            record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
+            held.enter_context(folder.locked())
+            bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
+            folder.begin(record, bad, overwrite=overwrite)
+            key = run_key(record)
+            left: tuple[list[int], list[int]] = [], []  # groups under way, which come first, and others
+            done = folder.finished(len(plan.groups))
+            for group, numbers in enumerate(plan.groups):
+                if group in done:
+                    folder.read_shard(group, key, len(numbers))
+                    folder.checkpoint(group).unlink(missing_ok=True)  # the last run may have ended before it did so
+                else:
+                    left[folder.read_checkpoint(group, key) is None].append(group)
+            if any(left):
+                folder.index.unlink(missing_ok=True)  # it tells that a run is finished
+            return plan, key, left[0] + left[1]
+
+        plan, key, left = ranks.lead(prepare)
+        engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
+        with _Signals(folder.path, insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
+            for group in ranks.share(left):
+                engine.learn(group, signals, bar)
+                signals.obey()
+        ranks.wait()
+
+        def finish() -> None:
+            if left or not folder.index.exists():
+                write_report(folder, key, plan, images)
+
+        ranks.lead(finish)
+    return FitRun(folder.path)
+
+
+def _as_source(source: Source | Tensor | str | Path, config: FitConfig) -> Source:
+    if isinstance(source, Tensor):
+        from fractalops.inversion.sources import TensorSource
+
+        return TensorSource(source)
+    if isinstance(source, (str, Path)):
+        from fractalops.inversion.sources import open_source
+
+        return open_source(source, colour=config.colour)
+    if not hasattr(source, "read"):
+        raise TypeError(f"fit_dataset: source must be a path, a Source or a tensor, got {type(source).__name__}")
+    return source
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """Learns groups of a run."""
+
+    source: Source
+    config: FitConfig
+    folder: RunFolder
+    plan: Plan
+    key: str
+    device: torch.device
+    backend: str | None
+    checkpoint_every: float
+
+    def learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
+        """Learn a group, from its checkpoint on where there is one, and keep what was learned."""
+        images = self.plan.groups[number]
+        with torch.inference_mode(False), torch.enable_grad():
+            targets = torch.stack([read_target(self.source, image, self.config) for image in images])
+            targets = targets.to(self.device, copy=True)  # (S, H, W) or (S, 3, H, W)
+            began = saved = time.perf_counter()
+            checkpoint = self.folder.read_checkpoint(number, self.key)
+            if checkpoint is None:
+                group = Group.start(targets, self.config, images)
+            else:
+                state, seconds = checkpoint
+                group = Group.restore(targets, self.config, state)
+                began -= seconds
+            for losses in learn(group, self.config, None, self.backend, "auto"):
+                now = time.perf_counter()
+                stopping = signals.caught is not None
+                if stopping or now - saved >= self.checkpoint_every:
+                    self.folder.write_checkpoint(number, self.key, group.state(), now - began)
+                    saved = now
+                if stopping:
+                    signals.obey()
+                bar.show(number, group.step / self.config.steps, losses)
+            result = collect([group], self.config, self.backend, began)
+            # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
+            seconds, result.seconds = result.seconds, float("nan")
+            self.folder.write_shard(number, self.key, result, seconds)
+
+
+class _Signals:
+    """Within it SIGINT and SIGTERM are noted, not obeyed, so that a step is finished and saved first.
+
+    A second one ends the run at once, unless `insist`: torchrun sends its processes one more after a Ctrl-C.
+    """
+
+    def __init__(self, folder: Path, *, insist: bool) -> None:
+        self.caught: int | None = None
+        self._folder, self._insist = folder, insist
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.caught is not None and not self._insist:
+            raise RunInterrupted(self._folder, number)
+        self.caught = number
+
+    def obey(self) -> None:
+        """Raise `RunInterrupted` if a signal has come."""
+        if self.caught is not None:
+            raise RunInterrupted(self._folder, self.caught)
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _Progress:
+    """A bar over all images of a run: those of finished groups, also of other ranks, and a share of the present one."""
+
+    def __init__(self, folder: RunFolder, plan: Plan, shown: bool) -> None:
+        from tqdm import tqdm
+
+        self._folder, self._plan = folder, plan
+        done = self._done() if shown else 0
+        self._bar = tqdm(total=plan.images, initial=done, disable=not shown, unit="image", desc="fit", smoothing=0)
+        self._shown_at = 0.0
+
+    def _done(self) -> int:
+        groups = self._plan.groups
+        return sum(len(groups[group]) for group in self._folder.finished(len(groups)))
+
+    def show(self, group: int, fraction: float, losses: Tensor) -> None:
+        """Twice a second: that so much of a group is learned, and its losses (S,)."""
+        now = time.monotonic()
+        if self._bar.disable or now - self._shown_at < 0.5:
+            return
+        self._shown_at = now
+        self._bar.n = self._done() + int(fraction * len(self._plan.groups[group]))
+        self._bar.set_postfix(loss=f"{losses.mean().item():.4f}")  # draws the bar, too
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *rest: object) -> None:
+        if not self._bar.disable and error is None:
+            self._bar.n = self._done()
+            self._bar.refresh()
+        self._bar.close()
