@@ -100,8 +100,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def long() -> tuple[Pictures, FitConfig]:
-    """A run of a second or two."""
-    return pictures(6), small(steps=200)
+    """A run of some seconds."""
+    return pictures(6), small(steps=600)
 
 
 if __name__ == "__main__":  # python -m tests.runs OUTPUT SECONDS
