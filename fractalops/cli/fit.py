@@ -1,4 +1,4 @@
-"""`fractalops fit`: learn an iterated function system for each image."""
+"""`fractalops fit`: learn an iterated function system for each image; `fit_dataset` has the route of data sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fractalops.cli import fit_dataset
 from fractalops.cli.options import INTERRUPTED, Commands, add_seed, check_backend, check_folder, fraction, integer
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
@@ -38,7 +39,13 @@ def add_parser(commands: Commands) -> None:
     defaults = FitConfig()
     parser = commands.add_parser("fit", help="learn a fractal for each image")
     parser.set_defaults(run=run)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="picture files, or one data set: a folder, an IDX or array file",
+    )
 
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -47,7 +54,7 @@ def add_parser(commands: Commands) -> None:
         type=Path,
         metavar="DIR",
         default=Path("fractals"),
-        help="gets one folder an image (default: %(default)s)",
+        help="gets one folder an image, or the run over a data set (default: %(default)s)",
     )
     output.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     output.add_argument("--no-animation", action="store_true", help="leave out learning.gif")
@@ -89,12 +96,15 @@ def add_parser(commands: Commands) -> None:
         "--optimizer", choices=("adam", "sgd"), default=defaults.optimizer, help="(default: %(default)s)"
     )
     add_seed(learning)
+    fit_dataset.add_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, then learn the images of equal shape together and save each group as it is done."""
     check_backend()
-    config = _config(arguments)
+    if fit_dataset.is_data_set(arguments.images):
+        return fit_dataset.run(arguments, _config(arguments, snapshots=0))
+    config = _config(arguments, snapshots=0 if arguments.no_animation else _FRAMES)
     jobs = _plan(arguments)
     if not arguments.quiet:
         _show_notices(jobs)
@@ -119,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _config(arguments: argparse.Namespace) -> FitConfig:
+def _config(arguments: argparse.Namespace, snapshots: int) -> FitConfig:
     try:
         return FitConfig(
             maps=arguments.maps,
@@ -129,7 +139,7 @@ def _config(arguments: argparse.Namespace) -> FitConfig:
             objective=arguments.objective,
             optimizer=arguments.optimizer,
             colour=arguments.colour,
-            snapshots=0 if arguments.no_animation else _FRAMES,
+            snapshots=snapshots,
             seed=arguments.seed,
         )
     except ValueError as error:

@@ -1,0 +1,102 @@
+"""`fractalops fit SOURCE`: learn all images of a data set into one folder, through interruptions."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fractalops.cli.options import check_folder
+from fractalops.inversion import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
+from fractalops.inversion.ranks import LeaderError, is_leader
+from fractalops.inversion.runs import CHECKPOINT_EVERY
+
+_LOST = 1  # the exit code where a process that shared the run was lost
+_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".pkl")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that data sets alone have."""
+    group = parser.add_argument_group(
+        "data sets", "A run that was interrupted goes on when the same command is given again; torchrun shares it out."
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=CHECKPOINT_EVERY,
+        metavar="SECONDS",
+        help="the most that an interruption loses (default: %(default)g)",
+    )
+    group.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that can't be used; bad.csv lists them"
+    )
+    group.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where torch finds a GPU)")
+
+
+def is_data_set(paths: Sequence[Path]) -> bool:
+    """Whether the arguments are one folder, IDX file or array file, and not pictures."""
+    if len(paths) != 1:
+        return False
+    (path,) = paths
+    return path.is_dir() or path.suffix.lower() in _SUFFIXES or "ubyte" in path.name
+
+
+def run(arguments: argparse.Namespace, config: FitConfig) -> int:
+    """Learn the data set, or go on with it, and say how good it became and where everything is."""
+    from fractalops.inversion.sources import open_source
+
+    (path,) = arguments.images
+    check_folder(arguments.output)
+    source = open_source(
+        path,
+        size=arguments.size,
+        colour=arguments.colour,
+        invert=arguments.invert,
+        background=arguments.background,
+        threshold=arguments.threshold,
+    )
+    try:
+        learned = fit_dataset(
+            source,
+            arguments.output,
+            config,
+            skip_bad=arguments.skip_bad,
+            overwrite=arguments.overwrite,
+            progress=not arguments.quiet,
+            checkpoint_every=arguments.checkpoint_every,
+            device=arguments.device,
+        )
+    except RunInterrupted as interruption:
+        _tell(interruption)
+        return 128 + interruption.signal  # as a shell reports it: 130 for Ctrl-C
+    except RankError as error:
+        _tell(error)
+        return _LOST
+    if not arguments.quiet and is_leader():
+        _show(learned)
+    return 0
+
+
+def _tell(error: BaseException) -> None:
+    """Say it once: an interruption reaches all ranks, and rank 0 tells of its own errors."""
+    if is_leader() or not isinstance(error, (RunInterrupted, LeaderError)):
+        print(f"fractalops fit: {error}", file=sys.stderr)
+
+
+def _show(learned: FitRun) -> None:
+    errors = learned.minimum_mse  # (S,)
+    figures = f"mean {errors.mean():.4f}, median {errors.median():.4f}"
+    print(f"{len(errors)} images learned, minimum MSE: {figures}; {learned.folder} has index.csv and contact.png")
+
+
+def _seconds(text: str) -> float:
+    """A converter for argparse that takes finite numbers from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
+    return value
