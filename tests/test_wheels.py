@@ -22,7 +22,7 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / "source tree"
     folder.mkdir()
     skipped = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
-    for name in ("csrc", "fractalops", "kernels"):
+    for name in ("bench", "csrc", "fractalops", "kernels"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "requirements-nvcc.txt"):
         shutil.copy(ROOT / name, folder)
@@ -85,6 +85,14 @@ def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
     assert drawing.returncode == 0, drawing.stderr
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
     assert drawing.stderr == ""
+    suites = subprocess.run(
+        [sys.executable, "-m", "fractalops", "bench", "--list"],
+        env={**os.environ, "PYTHONPATH": str(file.parent.parent / "site")},
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "affine_chain" in suites.stdout, suites.stderr
 
 
 @pytest.mark.slow
