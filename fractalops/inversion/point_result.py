@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fractalops.dispatch import installed_version
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.sampling import check_integer, sample_index
+from fractalops.tensor_files import read_tensors, write_tensors
 
 _FORMAT = "fractalops.points.1"
 _SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps
@@ -107,10 +107,6 @@ class PointFitResult:
 
         Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         metadata = {
             "format": _FORMAT,
             "fractalops": installed_version(),
@@ -118,26 +114,13 @@ class PointFitResult:
             "config": json.dumps(dataclasses.asdict(self.config)),
             "measures": json.dumps({name: getattr(self, name) for name in _MEASURES}),
         }
-        with atomic_path(path) as temporary:
-            try:
-                save_file(tensors, temporary, metadata)
-            except SafetensorError as error:  # a full disk, for instance
-                raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
+        write_tensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> PointFitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
-        if metadata.get("format") != _FORMAT:
-            found = metadata.get("format", "a safetensors file without one")
-            raise InputError(f"cannot read {path}: its format must be {_FORMAT}, got {found}")
+        found, metadata = read_tensors(path, _FORMAT)
+        tensors: dict[str, Any] = dict(found)
         try:
             config = PointConfig(**json.loads(metadata["config"]))
             measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
