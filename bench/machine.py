@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import torch
 
 from fractalops.dispatch import installed_version
 
+from .instructions import find_compiler
 from .rows import Rates
 from .timing import Clock, CpuClock, Spread
 
@@ -87,14 +87,14 @@ def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
 
 def multiply_add_rate(threads: int) -> float | None:
     """Float32 operations a second of AVX2 fused multiply-adds, by a process a thread; None without g++ or AVX2."""
-    compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "c++", "g++", "clang++"))), None)
-    if compiler is None:
+    compiler = find_compiler()
+    if not compiler:
         return None
     source = Path(__file__).with_name("multiply_adds.cpp")
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/multiply_adds"
         flags = ["-O3", "-mavx2", "-mfma", "-ffp-contract=fast"]
-        built = subprocess.run([compiler, *flags, str(source), "-o", program], capture_output=True)
+        built = subprocess.run([*compiler, *flags, str(source), "-o", program], capture_output=True)
         if built.returncode != 0:
             return None
         try:

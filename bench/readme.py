@@ -19,6 +19,7 @@ from .estimate import Estimate, estimates
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
 from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .table import number
 from .timing import Spread
 
 ROOT = Path(__file__).parent.parent
@@ -100,7 +101,7 @@ def _paper(rows: Sequence[Row]) -> Iterator[str]:
     lines = []
     for op, direction in SHOWN:
         for row in find(rows, op=op, direction=direction, case=PAPER.name, backend="native"):
-            what = f"`{op}`, {direction}, {_threads(row)}"
+            what = f"`{op}`, {direction}, {row.where}"
             own = f"**{_time(row)}**, {_number(row.nanoseconds_a_point)} ns a point"
             lines.append([what, own, *(_against(rows, row, backend) for backend in BASELINES)])
     yield from _table([PAPER.shape, "fractalops", *(f"{name}" for name in BASELINES)], lines)
@@ -113,7 +114,7 @@ def _grid(rows: Sequence[Row]) -> Iterator[str]:
         op = "render" if find(rows, op="render", case=case.name) else "affine_chain"
         for row in find(rows, op=op, direction=BOTH, case=case.name, backend="native") if case != PAPER else ():
             separable = _against(rows, row, "separable")
-            lines.append([_case(case), f"`{op}`, {_threads(row)}", _time(row), _rate(row), _memory(row), separable])
+            lines.append([_case(case), f"`{op}`, {row.where}", _time(row), _rate(row), _memory(row), separable])
     head = ["forward and backward", "op", "time", "million points a second", "memory", "separable"]
     yield from _table(head, lines)
 
@@ -122,9 +123,9 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
     lines = []
     for row in find(rows, op="step", backend="native"):
         others = [_against(rows, row, backend) for backend in ("ops alone", "reference")]
-        lines.append([f"one optimisation step, {_threads(row)}", _time(row), *others])
+        lines.append([f"one optimisation step, {row.where}", _time(row), *others])
     for row in find(rows, op="fit", backend="native"):
-        lines.append([f"`fit` of {row.direction}, published settings, {_threads(row)}", _time(row), "", ""])
+        lines.append([f"`fit` of {row.direction}, published settings, {row.where}", _time(row), "", ""])
     yield from _table(["learning", "fractalops", "its ops alone", "reference"], lines)
 
 
@@ -185,16 +186,9 @@ def _ratio(ratio: Spread | None) -> str:
     return f"{_number(ratio.median)} x" if ratio else ""
 
 
-def _threads(row: Row) -> str:
-    return f"{row.threads} thread{'s' * (row.threads > 1)}"
-
-
 def _case(case: Case) -> str:
     return f"{case.sequences:,} x {case.points:,} points on {case.side} x {case.side}"
 
 
 def _number(value: float | None) -> str:
-    """Two or three digits that mean something."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
+    return "" if value is None else number(value)

@@ -16,8 +16,8 @@ from fractalops.inversion.learning import Group, learn
 
 from . import baselines, point_counting
 from .cases import CUTOFF, Case
+from .timing import Call
 
-Call = Callable[[], object]
 Function = Callable[..., Tensor]
 
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"

@@ -374,13 +374,14 @@ def test_the_cpu_clock_keeps_its_threads_on_cores_and_gives_them_back() -> None:
 
 
 def test_peak_memory_is_what_a_call_holds_at_most() -> None:
+    # Above 32 MiB, at which the C library may stop giving back at once what is freed: it learns from what ran before.
     def call() -> None:
-        torch.ones(20 * 10**6, dtype=torch.uint8)
         torch.ones(40 * 10**6, dtype=torch.uint8)
+        torch.ones(80 * 10**6, dtype=torch.uint8)
 
     peak = CpuClock(1).peak_bytes(call)
     assert peak is not None
-    assert 39e6 < peak < 45e6
+    assert 79e6 < peak < 85e6
     again = CpuClock(1).peak_bytes(lambda: None)
     assert again is not None
     assert again < 5e6  # an earlier peak is forgotten
@@ -393,5 +394,5 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Environment("a", "b", "c").of("cpu")["device_name"] == "a"
     assert Environment("a", "b", "c").of("cuda")["driver"] == "c"
     assert copy_rate(CpuClock(1), 1 << 20) > 1e6
-    monkeypatch.setattr("bench.machine.shutil.which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     assert multiply_add_rate(1) is None

@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from fractalops.cli import fit_dataset
-from fractalops.cli.options import INTERRUPTED, Commands, add_seed, check_backend, check_folder, fraction, integer
+from fractalops.cli.options import (
+    INTERRUPTED,
+    Commands,
+    add_seed,
+    add_setting,
+    check_backend,
+    check_folder,
+    fraction,
+    integer,
+)
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
 from fractalops.images import read_image
@@ -80,12 +89,7 @@ def add_parser(commands: Commands) -> None:
         ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
         ("steps", 1, None, "optimisation steps"),
     ):
-        learning.add_argument(
-            f"--{name}",
-            type=integer(minimum, maximum),
-            default=getattr(defaults, name),
-            help=f"{what} (default: %(default)s)",
-        )
+        add_setting(learning, name, integer(minimum, maximum), defaults, what)
     learning.add_argument(
         "--objective",
         choices=("expectation", "fixed"),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.cli.options import INTERRUPTED, Commands, add_seed, check_backend, check_folder, integer
+from fractalops.cli.options import INTERRUPTED, Commands, add_seed, add_setting, check_backend, check_folder, integer
+from fractalops.cli.outputs import write_json
 from fractalops.clouds import read_cloud, save_cloud
-from fractalops.dispatch import installed_version
 from fractalops.errors import InputError, MissingExtra
 from fractalops.figures import loss_curve, loss_table
 from fractalops.files import atomic_path
@@ -70,12 +68,7 @@ def add_parser(commands: Commands) -> None:
         ("points", 1, _MOST_POINTS, "points that a step draws"),
         ("steps", 1, None, "optimisation steps"),
     ):
-        learning.add_argument(
-            f"--{name}",
-            type=integer(minimum, maximum),
-            default=getattr(defaults, name),
-            help=f"{what} (default: %(default)s)",
-        )
+        add_setting(learning, name, integer(minimum, maximum), defaults, what)
     learning.add_argument(
         "--loss",
         choices=("kernel", "chamfer"),
@@ -167,11 +160,5 @@ def _write_report(path: Path, cloud: Path, target: Tensor, result: PointFitResul
         "seconds": round(result.seconds, 3),
         "notices": notices,
         "config": asdict(result.config),
-        "versions": {
-            "fractalops": installed_version(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, report)

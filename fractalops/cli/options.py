@@ -68,6 +68,14 @@ def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     )
 
 
+def add_setting(
+    group: argparse._ArgumentGroup, name: str, convert: Callable[[str], int], defaults: object, what: str
+) -> None:
+    """An option for the field `name` of a configuration, whose default it has."""
+    help_text = f"{what} (default: %(default)s)"
+    group.add_argument(f"--{name}", type=convert, default=getattr(defaults, name), help=help_text)
+
+
 def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
     """The options of a command that writes one picture."""
     parser.add_argument(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,14 +141,20 @@ def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequ
         "seconds": round(result.seconds, 3),
         "notices": list(notices),
         "config": asdict(result.config),
-        "versions": {
-            "fractalops": installed_version(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+    }
+    write_json(path, report)
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    """A report, and the versions that made it."""
+    versions = {
+        "fractalops": installed_version(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
     }
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps({**report, "versions": versions}, indent=2, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _number(value: float) -> float | None:
