@@ -40,6 +40,9 @@ class IFS(nn.Module):
     - `channels=C`, with either: `colour` (S, N, C), the logits of each map's colour, which start at zero: a colour of
       one half. None is a system without colours. (A sigmoid, whichever `singular_values`: a clamp whose gradient
       stops outside learned far worse, and colours without bounds somewhat worse.)
+    - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
+      starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
+      How `logit` gets a gradient from images is told at `forward`.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.
@@ -49,6 +52,7 @@ class IFS(nn.Module):
     matrix: nn.Parameter
     offset: nn.Parameter
     colour: nn.Parameter | None
+    logit: nn.Parameter | None
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class IFS(nn.Module):
         *,
         parametrization: str = "svd",
         singular_values: str = "sigmoid",
+        probabilities: str = "determinant",
         probability_floor: float = 1e-3,
         channels: int | None = None,
         generator: torch.Generator | None = None,
@@ -73,6 +78,8 @@ class IFS(nn.Module):
             raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
         if singular_values not in ("sigmoid", "clamp"):
             raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
+        if probabilities not in ("determinant", "learned"):
+            raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
@@ -93,6 +100,8 @@ class IFS(nn.Module):
         self.offset = nn.Parameter(drawn.offset)
         logits = None if channels is None else nn.Parameter(drawn.offset.new_zeros(systems, maps, channels))
         self.register_parameter("colour", logits)
+        learned = probabilities == "learned"
+        self.register_parameter("logit", nn.Parameter(drawn.offset.new_zeros(systems, maps)) if learned else None)
 
     @property
     def systems(self) -> int:
@@ -115,6 +124,7 @@ class IFS(nn.Module):
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
             + ("" if self.colour is None else f", channels={self.channels}")
+            + ("" if self.logit is None else ", probabilities='learned'")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -127,15 +137,24 @@ class IFS(nn.Module):
         """The maps' colours (S, N, C) in (0, 1), differentiable; None without colours."""
         return None if self.colour is None else self.colour.sigmoid()
 
+    def _masses(self) -> Tensor | None:
+        """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
+        if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
+            return None
+        logarithm = self.logit.log_softmax(-1)  # (S, N)
+        return (logarithm - logarithm.detach()).exp()
+
     def _weights(self) -> Tensor:
-        """`|det A|` of the maps (S, N), detached."""
+        """What the maps' probabilities are proportional to (S, N), detached: learned, or `|det A|`."""
+        if self.logit is not None:
+            return self.logit.detach().softmax(-1)
         if self.parametrization == "matrix":
             return determinant_weights(self.matrix)
         values = self.svd.detach()[..., 2:4]  # (S, N, 2)
         return (values.sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
 
     def probabilities(self) -> Tensor:
-        """The detached probabilities (S, N) of the maps, as `determinant_probabilities`."""
+        """The detached probabilities (S, N) of the maps, at least about `probability_floor`, in rows of sum 1."""
         return raise_to_floor(self._weights(), self.probability_floor)
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
@@ -198,13 +217,22 @@ class IFS(nn.Module):
         They are (S, K, C, H, W) when the maps have colours.
 
         `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
+
+        Drawing has no gradient. That of learned probabilities is one of first order, for new sequences only: a map that
+        is drawn more often has more points, as if each of its points weighed more. So with `G_n` the sum of the
+        gradients of the weights of map n's points, which are 1, `logit` gets `G_n - p_n sum_m G_m`. (The estimate by
+        the score function has no such error, but a variance that grows with the number of points.)
         """
+        masses = None
         if index is None:
             index = self.sample(sequences, points, generator=generator)
             matrix, offset, joined, start = self._join(index)
+            masses = self._masses()  # (S, N)
         else:
             matrix, offset, joined, start = self.concatenated(index)
         colours = self.colours()  # (S, N, C)
+        if masses is not None:
+            colours = masses[..., None] if colours is None else colours * masses[..., None]
         images = render(
             matrix,
             offset,
@@ -218,4 +246,6 @@ class IFS(nn.Module):
             cutoff=cutoff,
             backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
+        if self.colour is None and masses is not None:
+            images = images[:, 0]
         return images.view(*index.shape[:2], *images.shape[1:])

@@ -56,7 +56,7 @@ def test_shapes_and_meaning_of_the_result() -> None:
     errors = (result.best_image - images).square().mean(dim=(1, 2, 3))  # (S,): over all channels
     torch.testing.assert_close(errors, result.minimum_mse)
     assert result.system(8, points=50).shape == (3, 1, 3, 8, 8)
-    assert all(set(snapshot) == {"svd", "offset", "colour"} for snapshot in result.snapshots)
+    assert all(set(snapshot) == {"svd", "offset", "colour", "logit"} for snapshot in result.snapshots)
     assert not torch.equal(result.snapshots[0]["colour"], result.snapshots[1]["colour"])
 
 
@@ -94,7 +94,10 @@ def test_all_maps_start_with_the_mean_colour_of_what_is_lit() -> None:
 
 def test_the_maps_are_drawn_as_for_a_grey_image() -> None:
     """Colours draw no random numbers."""
-    grey, colour = (Group.start(images, tiny(colour=images.dim() == 4), range(3)) for images in (targets(), coloured()))
+    grey, colour = (
+        Group.start(images, tiny(initialisation="random", colour=images.dim() == 4), range(3))
+        for images in (targets(), coloured())
+    )
     for name, tensor in grey.system.state_dict().items():
         assert_same_bits(colour.system.state_dict()[name], tensor)
     assert torch.equal(grey.generators[0].get_state(), colour.generators[0].get_state())

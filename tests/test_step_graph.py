@@ -61,7 +61,7 @@ def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )
 def test_a_captured_step_does_what_the_step_does(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(learning_rate=RATE, **changes)
+    config = tiny(schedule="halving", learning_rate=RATE, **changes)
     wanted = fractalops.fit(targets(), config, cuda_graph=False)
     recorder = Recorder()
     use(recorder, monkeypatch)
@@ -71,7 +71,7 @@ def test_a_captured_step_does_what_the_step_does(changes: dict[str, Any], monkey
 
 
 def test_a_step_that_can_not_be_captured_goes_on_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(learning_rate=RATE)
+    config = tiny(schedule="halving", learning_rate=RATE)
     wanted = fractalops.fit(targets(), config, cuda_graph=False)
     recorder = Recorder(RuntimeError("operation not permitted when stream is capturing\nand more"))
     use(recorder, monkeypatch)
@@ -133,7 +133,7 @@ def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
 def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
     if not torch.cuda.is_available():
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    config = tiny(learning_rate=RATE, **changes)
+    config = tiny(schedule="halving", learning_rate=RATE, **changes)
     pictures = targets().cuda()  # (S, H, W)
     if config.colour:
         pictures = pictures[:, None].repeat(1, 3, 1, 1)  # (S, 3, H, W)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
+from fractalops.inversion.initialisation import first_parameters
 from fractalops.inversion.optimizers import Optimizer, make_optimizer
 from fractalops.inversion.result import FitResult, restore_system, with_prefix
 from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-# First colours are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
-_COLOUR_MARGIN = 0.02
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -55,14 +53,6 @@ def _check_losses(losses: object, systems: int) -> Tensor:
     return losses
 
 
-def _first_colours(targets: Tensor, maps: int) -> Tensor:
-    """Logits (S, N, 3) of each target's mean colour, in which a pixel counts by its largest channel, for all maps."""
-    light = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
-    total = light.sum(dim=(2, 3)).clamp(min=torch.finfo(light.dtype).tiny)  # (S, 1)
-    mean = (targets * light).sum(dim=(2, 3)) / total  # (S, 3)
-    return mean.logit(eps=_COLOUR_MARGIN)[:, None].repeat(1, maps, 1)
-
-
 @dataclass
 class Group:
     """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbours."""
@@ -82,25 +72,11 @@ class Group:
 
     @classmethod
     def start(cls, targets: Tensor, config: FitConfig, images: Sequence[int]) -> Group:
-        """Random systems (Anderson and Farrell 2022) for targets (S, ...), the images of these numbers."""
+        """The first systems for targets (S, ...), the images of these numbers."""
         generators = [
             torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
         ]
-        states = [
-            IFS(
-                1,
-                config.maps,
-                parametrization=config.parametrization,
-                singular_values=config.singular_values,
-                channels=config.channels,
-                generator=generator,
-            ).state_dict()
-            for generator in generators
-        ]
-        joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
-        if config.colour:
-            joined["colour"] = _first_colours(targets, config.maps)
-        system = restore_system(joined, config)
+        system = restore_system(first_parameters(targets, config, generators), config)
         index = None
         if config.objective == "fixed":
             index = system.sample(config.sequences, config.points, generator=generators)
@@ -305,7 +281,7 @@ def fit(
     Args:
         targets: (H, W) or (S, H, W), in colour (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
             float32. Where they lie, it runs.
-        config: the settings; None takes those of the published code.
+        config: the settings; None takes the defaults.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in colour (S, K, 3, H, W) and
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.

@@ -166,7 +166,8 @@ def parse_config(settings: object) -> FitConfig:
         raise TypeError(f"config is a {type(settings).__name__}")
     if isinstance(settings.get("viewport"), list):
         settings["viewport"] = tuple(settings["viewport"])
-    return FitConfig(**settings)
+    # A file from before there was a setting was learned as the published code does it.
+    return FitConfig.paper(**settings)
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
@@ -177,6 +178,7 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
         maps,
         parametrization=config.parametrization,
         singular_values=config.singular_values,
+        probabilities=config.learned_probabilities,
         channels=config.channels,
         generator=torch.Generator(),  # its draws are overwritten; the global generator stays as it is
     ).to(state["offset"].device)

@@ -61,7 +61,7 @@ def fit_dataset(
     Args:
         source: a path for `open_source`, a `Source`, or targets (S, H, W), in colour (S, 3, H, W), values in [0, 1].
         output: the folder, made if need be; all processes must see the same one.
-        config: the settings; None takes those of the published code. `config.group` images of one shape are learned
+        config: the settings; None takes the defaults. `config.group` images of one shape are learned
             and held in memory at a time.
         skip_bad: leave out images that can't be used, and list them in bad.csv.
         overwrite: discard the run that `output` holds, and start anew.

@@ -1,0 +1,116 @@
+"""What learning starts from: random systems, or small maps that are spread over the target's own light."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fractalops.ifs import IFS
+from fractalops.inversion.config import FitConfig
+
+# First colours are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
+_COLOUR_MARGIN = 0.02
+
+# Ten maps that tile a picture have singular values of 0.3; the logits are spread, so that no two maps learn alike.
+_SINGULAR_LOGIT = -0.85
+_SINGULAR_SPREAD = 0.5
+
+_SAMPLES = 2048  # of the light
+_ROUNDS = 10  # of k-means
+_MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
+_PLANE = (-2.5, -2.5, 2.5, 2.5)  # in the viewport "fit", which shows any part of the plane alike
+
+
+def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+    """The state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
+    starts = []
+    for target, generator in zip(targets, generators, strict=True):
+        mass = config.initialisation == "mass"
+        system = IFS(
+            1,
+            config.maps,
+            # A start from the mass is made of factors; the matrices are taken from them.
+            parametrization="svd" if mass else config.parametrization,
+            singular_values=config.singular_values,
+            probabilities=config.learned_probabilities,
+            channels=config.channels,
+            generator=generator,
+        )
+        if mass:
+            mass_start(system, target, config, generator)
+        state = system.state_dict()
+        if mass and config.parametrization == "matrix":
+            state["matrix"] = system.maps()[0].detach()
+            del state["svd"]
+        starts.append(state)
+    joined = {name: torch.cat([state[name] for state in starts]) for name in starts[0]}
+    if config.colour:
+        joined["colour"] = _first_colours(targets, config.maps)
+    return joined
+
+
+@torch.no_grad()
+def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.Generator) -> None:
+    """Spread the maps of a random `system` over the light of its target (H, W), or (C, H, W).
+
+    Every map shrinks the picture to about 0.3, keeping its random rotation and reflection, and puts it on one of N
+    centres of the light, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
+    1988), with equal tiles. With small maps no gradient explodes, and no map starts outside the viewport.
+    """
+    light = (target if target.dim() == 2 else target.amax(dim=0)).cpu()  # (H, W)
+    places = _to_plane(_sample(light, generator), light.shape, config)  # (M, 2)
+    # In any order: the first N samples are those with which k-means begins.
+    order = torch.rand(len(places), generator=generator, device=generator.device).argsort().cpu()  # (M,)
+    centres = _k_means(places[order], system.maps_per_system).to(system.offset)  # (N, 2)
+    middle = places.mean(dim=0).to(system.offset)  # (2,)
+
+    spread = torch.randn(
+        system.svd[..., 2:4].shape, generator=generator, device=generator.device, dtype=system.svd.dtype
+    )
+    values = _SINGULAR_LOGIT + _SINGULAR_SPREAD * spread  # (1, N, 2)
+    system.svd[..., 2:4] = values if system.singular_values == "sigmoid" else values.sigmoid()
+    matrix, offset = system.maps()  # (1, N, 2, 2), (1, N, 2)
+    offset.copy_(centres - (matrix * middle).sum(dim=-1))
+
+
+def _sample(light: Tensor, generator: torch.Generator) -> Tensor:
+    """Places (M, 2) in pixels, drawn evenly from the light (H, W) and within its pixels; from anywhere in darkness."""
+    uniform = torch.rand(3, _SAMPLES, generator=generator, device=generator.device, dtype=torch.float64).cpu()
+    sums = (light if light.any() else torch.ones_like(light)).double().flatten().cumsum(0)  # (H W,)
+    # Stratified, one sample in each of M equal parts of the light: fewer clusters by chance.
+    wanted = (torch.arange(_SAMPLES) + uniform[0]) / _SAMPLES * sums[-1]  # (M,)
+    pixel = torch.searchsorted(sums, wanted, right=True).clamp(max=len(sums) - 1)  # (M,)
+    corner = torch.stack((pixel // light.shape[1], pixel % light.shape[1]), -1)  # (M, 2)
+    return corner + uniform[1:].T - 0.5
+
+
+def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
+    """The places (M, 2) in the plane of those in pixels. A side of one pixel is where the viewport's middle is."""
+    x_min, y_min, x_max, y_max = _PLANE if config.viewport == "fit" else config.viewport
+    low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
+    last = pixels.new_tensor([side - 1 for side in size])  # (2,)
+    fraction = torch.where(last > 0, pixels / last.clamp(min=1), 0.5)  # (M, 2)
+    return low + fraction * (high - low)
+
+
+def _k_means(places: Tensor, clusters: int) -> Tensor:
+    """Centres (N, 2) of places (M, 2), which are in a random order."""
+    centres = places[torch.arange(clusters) % len(places)].clone()  # (N, 2)
+    if clusters > _MOST_CLUSTERS:
+        return centres
+    for _ in range(_ROUNDS):
+        nearest = (places[:, None] - centres).square().sum(dim=-1).argmin(dim=1)  # (M,)
+        count = torch.bincount(nearest, minlength=clusters)[:, None]  # (N, 1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, places)  # (N, 2)
+        centres = torch.where(count > 0, sums / count, centres)
+    return centres
+
+
+def _first_colours(targets: Tensor, maps: int) -> Tensor:
+    """Logits (S, N, 3) of each target's mean colour, in which a pixel counts by its largest channel, for all maps."""
+    light = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
+    total = light.sum(dim=(2, 3)).clamp(min=torch.finfo(light.dtype).tiny)  # (S, 1)
+    mean = (targets * light).sum(dim=(2, 3)) / total  # (S, 3)
+    return mean.logit(eps=_COLOUR_MARGIN)[:, None].repeat(1, maps, 1)
