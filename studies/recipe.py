@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("fashion", type=Path)
     parser.add_argument("--images", type=int, default=40, help="of each data set (default: %(default)s)")
     parser.add_argument("--verify", action="store_true", help="on the images that no setting was chosen by")
+    parser.add_argument("--settings", nargs="+", choices=VARIANTS, help="of the table, the first to compare with")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent.parent / "docs")
     arguments = parser.parse_args()
     count, verify = arguments.images, arguments.verify
@@ -89,11 +90,12 @@ def main() -> None:
         "MNIST": read_mnist(arguments.mnist, count, verify),
         "Fashion-MNIST": read_fashion(arguments.fashion, count, verify),
     }
+    names = arguments.settings or (VERIFIED if verify else VARIANTS)
     rows, strips = [], []
     for source, targets in data.items():
         drawn = [targets[:SHOWN]]
         baseline = 0.0
-        for name in VERIFIED if verify else VARIANTS:
+        for name in names:
             result = fit(targets, VARIANTS[name])
             row = describe(name, source, result)
             baseline = baseline or float(result.minimum_mse.mean())
