@@ -62,7 +62,7 @@ def pictures(count: int = 5, size: int = 8, *, colour: bool = False, **options: 
 
 def small(**changes: Any) -> FitConfig:
     """Ten steps of next to nothing on groups of two images; noise and snapshots come in between."""
-    return tiny(**({"group": 2, "noise_every": 3, "snapshots": 3} | changes))
+    return tiny(**({"group": 2, "noise": 0.1, "noise_every": 3, "snapshots": 3} | changes))
 
 
 def run(output: Path, source: Any = None, config: FitConfig | None = None, **options: Any) -> FitRun:

@@ -44,7 +44,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("step", [1, 4, 10])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_a_group_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
-    config = tiny(**({"noise_every": 2, "snapshots": 4} | changes))
+    config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
     source = pictures(3, colour=config.colour)
     targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fractalops
-from fractalops import FitResult, InputError
+from fractalops import FitConfig, FitResult, InputError
 from tests.learning import assert_same_result, bar, tiny
 
 
@@ -85,6 +85,20 @@ def test_the_file_is_plain_safetensors_with_the_permissions_of_any_other(saved: 
     assert metadata["format"] == "fractalops.fit.1"
     assert json.loads(metadata["config"])["maps"] == 3
     assert load_file(saved)["system.offset"].shape == (2, 3, 2)
+
+
+def test_a_file_from_before_the_recipe_holds_the_published_settings(tmp_path: Path) -> None:
+    published = FitConfig.paper(maps=3, points=20, sequences=2, steps=3, evaluation_sequences=4)
+    result = fractalops.fit(bar(8, 6), published)
+    path = tmp_path / "old.safetensors"
+    result.save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()["config"])
+    for name in ("initialisation", "schedule", "probabilities"):
+        del settings[name]
+    rewritten(path, {"config": json.dumps(settings)})
+    assert FitResult.load(path).config == published
+    assert_same_result(FitResult.load(path), result)
 
 
 # Files that can't be used

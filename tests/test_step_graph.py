@@ -57,7 +57,14 @@ def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"optimizer": "sgd"}, {"objective": "fixed"}, {"noise_every": 2, "snapshots": 4}, {"steps": 3}, {"steps": 0}],
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"objective": "fixed"},
+        {"noise": 0.1, "noise_every": 2, "snapshots": 4},
+        {"steps": 3},
+        {"steps": 0},
+    ],
     ids=str,
 )
 def test_a_captured_step_does_what_the_step_does(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +134,13 @@ def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"optimizer": "sgd"}, {"objective": "fixed"}, {"viewport": "fit", "noise_every": 2}, {"colour": True}],
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"objective": "fixed"},
+        {"viewport": "fit", "noise": 0.1, "noise_every": 2},
+        {"colour": True},
+    ],
     ids=str,
 )
 def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
