@@ -36,6 +36,7 @@ CPU_OPS = (
     "rasterize_points",
     "svd_matrix",
     "draw_index",
+    "draw_even_index",
     "fixed_point",
     "clamped_squared_error",
 )

@@ -18,7 +18,7 @@ from fractalops.errors import BackendError
 from fractalops.ops.library import SCHEMAS
 
 # These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
-CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
+CPU_ONLY = ("svd_matrix", "draw_index", "draw_even_index", "fixed_point", "clamped_squared_error")
 OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", *CPU_ONLY)
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")

@@ -43,6 +43,8 @@ class IFS(nn.Module):
     - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
       starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
       How `logit` gets a gradient from images is told at `forward`.
+    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "even" (`sample_index`), with which
+      a few hundred points leave fewer holes. No parameter depends on it.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.
@@ -62,6 +64,7 @@ class IFS(nn.Module):
         parametrization: str = "svd",
         singular_values: str = "sigmoid",
         probabilities: str = "determinant",
+        sampling: str = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
         generator: torch.Generator | None = None,
@@ -80,9 +83,12 @@ class IFS(nn.Module):
             raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
         if probabilities not in ("determinant", "learned"):
             raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
+        if sampling not in ("independent", "even"):
+            raise ValueError(f"IFS: sampling must be 'independent' or 'even', got {sampling!r}")
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
+        self.sampling = sampling
 
         drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
@@ -125,6 +131,7 @@ class IFS(nn.Module):
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
             + ("" if self.colour is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
+            + ("" if self.sampling == "independent" else ", sampling='even'")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -159,7 +166,9 @@ class IFS(nn.Module):
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
         """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
-        return draw_sequences(self._weights(), sequences, points, generator, self.probability_floor)
+        return draw_sequences(
+            self._weights(), sequences, points, generator, self.probability_floor, self.sampling == "even"
+        )
 
     def start(self) -> Tensor:
         """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`)."""

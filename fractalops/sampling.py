@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.ops.draw_index import draw_index
 from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
@@ -138,8 +139,15 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
     return patches
 
 
-def sample_index(probabilities: Tensor, sequences: int, points: int, generator: Generators = None) -> Tensor:
-    """Draw independent map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
+def sample_index(
+    probabilities: Tensor, sequences: int, points: int, generator: Generators = None, *, even: bool = False
+) -> Tensor:
+    """Draw map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
+
+    Maps are drawn independently (paper section 3), or, with `even`, such that the points of a sequence are spread more
+    evenly than chance does: after each run of maps each map follows as often as its probability says, to within about
+    one. It matters while T is at most some N^3; runs that a sequence of T points is too short for are left to chance,
+    and all is where T < N (see `draw_even_index`). Sequences are independent of each other in either case.
 
     uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
     probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one after
@@ -158,10 +166,12 @@ def sample_index(probabilities: Tensor, sequences: int, points: int, generator: 
         if not bool(((total > 0) & (total < math.inf)).all() & (probabilities >= 0).all()):
             shown = probabilities.flatten()[:8].tolist()
             raise ValueError(f"sample_index: probabilities must be finite, non-negative and not all zero, got {shown}")
-    return draw_sequences(probabilities, sequences, points, generator)
+    return draw_sequences(probabilities, sequences, points, generator, even=even)
 
 
-def draw_sequences(weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0) -> Tensor:
+def draw_sequences(
+    weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, even: bool = False
+) -> Tensor:
     """`sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
     check_integer("sample_index", "sequences", sequences, 0)
     check_integer("sample_index", "points", points, 1)
@@ -174,6 +184,8 @@ def draw_sequences(weight: Tensor, sequences: int, points: int, generator: Gener
         for each in _one_each(generator, systems)
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
+    if even:
+        return draw_even_index(weight, uniform.view(systems, sequences, points), floor)
     return draw_index(weight, uniform, floor).view(systems, sequences, points)
 
 

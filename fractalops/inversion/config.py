@@ -16,6 +16,7 @@ _CHOICES = {
     "initialisation": ("mass", "random"),
     "schedule": ("cosine", "halving"),
     "probabilities": ("learned", "determinant"),
+    "sampling": ("even", "independent"),
 }
 _LEAST = {
     "maps": 1,
@@ -85,6 +86,9 @@ class FitConfig:
     probabilities: str = "learned"
     """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences
     that are drawn once have nothing to learn them from: the objective "fixed" always takes "determinant"."""
+    sampling: str = "even"
+    """How sequences are drawn, in learning and in the evaluation: "even", with fewer holes, or "independent" (paper
+    section 3); see `IFS`."""
     evaluation_sequences: int = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     colour: bool = False
@@ -135,6 +139,7 @@ class FitConfig:
             "noise": 0.1,
             "initialisation": "random",
             "probabilities": "determinant",
+            "sampling": "independent",
         }
         return cls(**(published | changes))
 

@@ -35,6 +35,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
             parametrization="svd" if mass else config.parametrization,
             singular_values=config.singular_values,
             probabilities=config.learned_probabilities,
+            sampling=config.sampling,
             channels=config.channels,
             generator=generator,
         )

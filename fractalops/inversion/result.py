@@ -179,6 +179,7 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
         parametrization=config.parametrization,
         singular_values=config.singular_values,
         probabilities=config.learned_probabilities,
+        sampling=config.sampling,
         channels=config.channels,
         generator=torch.Generator(),  # its draws are overwritten; the global generator stays as it is
     ).to(state["offset"].device)

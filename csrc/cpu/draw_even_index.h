@@ -1,0 +1,46 @@
+// Drawing sequences evenly: the counts that sequences keep, and their sizes. No torch in here, so that the sanitizers
+// can run it alone.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "draw_index.h"
+
+namespace fractalops::cpu {
+
+constexpr int32_t even_unit = 1 << 20;         // in which probabilities are counted
+constexpr int64_t even_most_counts = 1 << 20;  // of one context length
+constexpr int64_t even_width = 8;              // rows of counts are padded to whole vectors
+constexpr int even_lanes = 4;                  // sequences that a thread draws side by side
+
+inline int64_t even_stride(int64_t maps) { return (maps + even_width - 1) / even_width * even_width; }
+
+// What a context of d = 1 to D maps owes each map, in multiples of 1 / even_unit: one sequence's.
+struct EvenCounts {
+  std::vector<int64_t> contexts;           // (D): N^d
+  std::vector<std::vector<int32_t>> owed;  // (D)(N^d, stride)
+
+  EvenCounts(int64_t maps, int64_t points) {
+    for (int64_t count = maps; maps > 1 && count <= points && count * maps <= even_most_counts; count *= maps) {
+      contexts.push_back(count);
+      owed.emplace_back(count * even_stride(maps));
+    }
+  }
+};
+
+// Probabilities in units that add up to even_unit, and zeros after them.
+inline void even_shares(const double* weight /* (N) */, int64_t maps, double floor, int32_t* share /* (stride) */) {
+  std::vector<double> bounds(maps - 1);
+  cumulative_bounds(weight, maps, floor, bounds.data());
+  int32_t below = 0;
+  for (int64_t n = 0; n < maps; ++n) {
+    const int32_t bound = n + 1 < maps ? static_cast<int32_t>(std::nearbyint(bounds[n] * even_unit)) : even_unit;
+    share[n] = bound - below;
+    below = bound;
+  }
+}
+
+}  // namespace fractalops::cpu
