@@ -24,7 +24,7 @@ struct EvenCounts {
   std::vector<std::vector<int32_t>> owed;  // (D)(N^d, stride)
 
   EvenCounts(int64_t maps, int64_t points) {
-    for (int64_t count = maps; maps > 1 && count <= points && count * maps <= even_most_counts; count *= maps) {
+    for (int64_t count = maps; maps > 1 && 2 * count <= points && count * maps <= even_most_counts; count *= maps) {
       contexts.push_back(count);
       owed.emplace_back(count * even_stride(maps));
     }
