@@ -1,4 +1,4 @@
-"""Learning one image by the published settings; and, slow, 100 images in one call."""
+"""Learning one image by the published settings and by the defaults; and, slow, 100 images in one call."""
 
 from __future__ import annotations
 

@@ -22,7 +22,9 @@ MOST_BYTES, MOST_STEPS = 4 * 10**9, {"cpu": 20_000, "cuda": 1000}
 # Of a device, a compiler or an allocator; and of a graph that gives other values than the call that it holds.
 FAILURES = (RuntimeError, MemoryError, AssertionError)
 
+_DEFAULTS = ", default settings"
 _IMAGES = {"1 image": 1, "100 images": 100}  # that a call of fit learns
+_IMAGES |= {images + _DEFAULTS: count for images, count in _IMAGES.items()}
 
 
 def run(contest: Contest, clock: Clock, environment: Environment, rounds: int) -> list[Row]:
@@ -152,7 +154,9 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
         return subjects.steps(case, backend, device)
     if op == "fit":
         targets = subjects.targets(_IMAGES[contest.direction], case.side).to(device)
-        return lambda: fractalops.fit(targets, backend=backend)
+        defaults = contest.direction.endswith(_DEFAULTS)
+        config = fractalops.FitConfig() if defaults else fractalops.FitConfig.paper()
+        return lambda: fractalops.fit(targets, config, backend=backend)
     return subjects.subject(op, backend, case, seed).to(device).call(contest.direction)
 
 

@@ -125,7 +125,8 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
         others = [_against(rows, row, backend) for backend in ("ops alone", "reference")]
         lines.append([f"one optimisation step, {row.where}", _time(row), *others])
     for row in find(rows, op="fit", backend="native"):
-        lines.append([f"`fit` of {row.direction}, published settings, {row.where}", _time(row), "", ""])
+        settings = "" if "settings" in row.direction else ", published settings"
+        lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", ""])
     yield from _table(["learning", "fractalops", "its ops alone", "reference"], lines)
 
 

@@ -31,7 +31,7 @@ OPS = {
     "render": "Both together: maps in, images out.",
     "rasterize_points": "Images of the points, each counted on its nearest pixel; there are no gradients.",
     "step": "One optimisation step of fit, and for scale what the two ops in it take by themselves.",
-    "fit": "Fractals learned for images, from the first step to the last, with the published settings.",
+    "fit": "Fractals learned for images, from the first step to the last, by the published settings and the defaults.",
 }
 BACKENDS = {
     "native": "the kernels of this package",

@@ -42,7 +42,7 @@ class Launches(TorchDispatchMode):
 
 def other_launches(native: bool) -> int:
     """Of a step, beside the chain's and the rasterizer's; the small ops native, as on the CPU, or by PyTorch."""
-    config = fractalops.FitConfig()
+    config = fractalops.FitConfig.paper()
     group = Group.start(targets(1), config, range(1))
     ops = dispatch.OPS if native else tuple(op for op in dispatch.OPS if op not in dispatch.CPU_ONLY)
     chosen = mock.patch.multiple(dispatch, LIBRARY_OPS={"cpu": ops}, _forced=None, _warned=set())

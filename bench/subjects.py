@@ -147,7 +147,7 @@ def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
 
 
 def group_config(case: Case) -> fractalops.FitConfig:
-    return fractalops.FitConfig(
+    return fractalops.FitConfig.paper(
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
     )
 

@@ -60,8 +60,13 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "render": lambda: _op("render", (FORWARD, BOTH)),
     "rasterize_points": _counting,
     "step": lambda: [Contest("step", "step", "optimisation step", PAPER, ("native", "reference", "ops alone"))],
-    "fit": lambda: [Contest("fit", "fit", "1 image", PAPER, ("native",), "most")],
-    "fit_many": lambda: [Contest("fit_many", "fit", "100 images", PAPER, ("native",), "most")],
+    "fit": lambda: [
+        Contest("fit", "fit", images, PAPER, ("native",), "most") for images in ("1 image", "1 image, default settings")
+    ],
+    "fit_many": lambda: [
+        Contest("fit_many", "fit", images, PAPER, ("native",), "most")
+        for images in ("100 images", "100 images, default settings")
+    ],
     "scaling": _scaling,
 }
 SLOW = ("fit_many",)

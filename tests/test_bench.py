@@ -142,9 +142,14 @@ def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [row.problem for row in rows.values() if row.problem]
     assert rows["native"].milliseconds == (0.1,) * 3  # of one step
     learned = []
-    monkeypatch.setattr(fractalops, "fit", lambda targets, backend: learned.append((targets.shape, backend)))
+    monkeypatch.setattr(
+        fractalops, "fit", lambda targets, config, backend: learned.append((targets.shape, config, backend))
+    )
+    rows = measured(Contest("", "fit", "1 image, default settings", TINY, ("native",)))
+    assert set(learned) == {((1, 9, 9), fractalops.FitConfig(), "native")}
+    learned.clear()
     rows = measured(Contest("", "fit", "100 images", TINY, ("native",)))
-    assert set(learned) == {((100, 9, 9), "native")}
+    assert set(learned) == {((100, 9, 9), fractalops.FitConfig.paper(), "native")}
     assert rows["native"].peak_bytes is None
     assert rows["native"].images_per_second == pytest.approx(1e5)
 
