@@ -89,3 +89,16 @@ def test_both_versions_of_the_training_loop_learn_the_same(capsys: pytest.Captur
     assert by_fractalops[-1] < by_fractalops[0]
     script.main(1)
     assert "speed-up" in capsys.readouterr().out
+
+
+def test_shapes_are_drawn_and_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = load("draw_shapes")
+    targets = script.shapes()
+    assert targets.shape == (20, 32, 32)
+    lit = targets.mean(dim=(1, 2))
+    assert ((lit > 0.03) & (lit < 0.6)).all()
+    assert torch.unique(targets, dim=0).shape == targets.shape
+    script.main(tmp_path, steps=2, points=1000)
+    assert "20 maps: mean of the minimum MSE" in capsys.readouterr().out
+    picture, _ = read_image(tmp_path / "shapes.png", size=1004)
+    assert picture.shape == (804, 1004)
