@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
 import os
 import signal
@@ -18,7 +18,7 @@ from PIL import Image
 import fractalops
 import fractalops.cli.fit
 from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.inversion import FitConfig, FitResult
+from fractalops.inversion import FitResult
 from tests.command_line import QUICK, draw, files, run
 from tests.learning import Interruption
 from tests.requirements import need_matplotlib
@@ -315,7 +315,10 @@ def test_an_interruption_saves_what_was_learned(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("fractalops.inversion.learning.make_optimizer", Interruption(3 + 2))
-    monkeypatch.setattr("fractalops.cli.fit.FitConfig", functools.partial(FitConfig, group=1))
+    config = fractalops.cli.fit._config
+    monkeypatch.setattr(
+        fractalops.cli.fit, "_config", lambda *args, **options: dataclasses.replace(config(*args, **options), group=1)
+    )
     second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
     fifth = draw(tmp_path / "fifth.png", (8, 4))
     output = tmp_path / "out"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fractalops import FitRun
+from fractalops import FitConfig, FitRun
 from fractalops.inversion import learning
 from fractalops.inversion.ranks import LeaderError, RankError
 from tests.command_line import QUICK, draw, run
@@ -169,3 +169,25 @@ def test_a_lost_rank_is_one_line_which_one_rank_alone_prints(
     lose(LeaderError("rank 0 failed: which it says itself"))
     assert fit(folder, tmp_path / "out", "--quiet") == 1
     assert capsys.readouterr().err == ""
+
+
+def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
+    assert fit(folder, tmp_path / "out", "--quiet", "--limit", 2, "--fit-to", 12) == 0
+    learned = FitRun.load(tmp_path / "out")
+    assert [row.name for row in learned.rows] == ["cats/1.png", "cats/2.png"]
+    assert learned.result(learned.rows[0]).best_image.shape == (1, 12, 12)
+
+
+def test_a_limit_is_for_data_sets(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = folder / "cats" / "1.png"
+    assert fit(picture, tmp_path / "out", "--limit", 2) == 2
+    expected = "fractalops fit: --limit is for data sets: name one folder or file of images\n"
+    assert capsys.readouterr().err == expected
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_settings_with_changes(folder: Path, tmp_path: Path) -> None:
+    assert fit(folder, tmp_path / "out", "--quiet", "--published", "--steps", 2) == 0
+    learned = FitRun.load(tmp_path / "out")
+    config = learned.result(learned.rows[0]).config
+    assert config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)

@@ -19,7 +19,7 @@ from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.images import save_image
 from fractalops.inversion import learning, run_report
 from fractalops.inversion.run_folder import RunFolder
-from tests.learning import Interruption, assert_same_result, tiny
+from tests.learning import Interruption, assert_same_result, targets, tiny
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
 from tests.tolerances import assert_same_bits
 
@@ -210,13 +210,28 @@ def test_an_image_that_turns_bad_stops_the_run_which_can_go_on(tmp_path: Path, w
     assert contents(tmp_path / "run") == whole
 
 
+# Other sources
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_generator_and_a_data_set_of_pairs_are_learned(labelled: bool, tmp_path: Path) -> None:
+    images = targets()
+    items = [(image, label) for label, image in enumerate(images)] if labelled else list(images)
+    learned = fractalops.fit_dataset((item for item in items), tmp_path / "run", tiny(), device="cpu")
+    assert [row.label for row in learned.rows] == (["0", "1", "2"] if labelled else [""] * 3)
+    expected = fractalops.fit_dataset(images, tmp_path / "other", tiny(), device="cpu")
+    assert torch.equal(learned.minimum_mse, expected.minimum_mse)
+
+
 # Arguments and reading back
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^fit_dataset: config must be a FitConfig, got dict$"):
         fractalops.fit_dataset(pictures(), tmp_path / "run", {"steps": 3})  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^fit_dataset: source must be a path, a Source or a tensor, got int$"):
+    with pytest.raises(
+        TypeError, match=r"^fit_dataset: source must be a path, a Source, a tensor or an iterable, got int$"
+    ):
         run(tmp_path / "run", 5)
     for wrong in (-1, float("nan")):
         with pytest.raises(ValueError, match=r"^fit_dataset: checkpoint_every must be at least 0 seconds, got "):

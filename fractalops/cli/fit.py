@@ -17,7 +17,6 @@ from fractalops.cli.options import (
     INTERRUPTED,
     Commands,
     add_seed,
-    add_setting,
     check_backend,
     check_folder,
     fraction,
@@ -45,7 +44,7 @@ class Job:
 
 
 def add_parser(commands: Commands) -> None:
-    defaults = FitConfig()
+    defaults, published = FitConfig(), FitConfig.paper()
     parser = commands.add_parser("fit", help="learn a fractal for each image")
     parser.set_defaults(run=run)
     parser.add_argument(
@@ -72,6 +71,12 @@ def add_parser(commands: Commands) -> None:
     image = parser.add_argument_group("image")
     size_help = "larger images are scaled down to this longest side (default: %(default)s)"
     image.add_argument("--size", type=integer(1, 1024), default=_SIZE, help=size_help)
+    image.add_argument(
+        "--fit-to",
+        type=integer(1, 1024),
+        metavar="SIZE",
+        help="all images are scaled to this longest side, small ones up",
+    )
     image.add_argument("--colour", "--color", action="store_true", help="learn a colour for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
@@ -89,7 +94,8 @@ def add_parser(commands: Commands) -> None:
         ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
         ("steps", 1, None, "optimisation steps"),
     ):
-        add_setting(learning, name, integer(minimum, maximum), defaults, what)
+        both = f"{getattr(defaults, name)}, published: {getattr(published, name)}"
+        learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=f"{what} (default: {both})")
     learning.add_argument(
         "--objective",
         choices=("expectation", "fixed"),
@@ -98,6 +104,9 @@ def add_parser(commands: Commands) -> None:
     )
     learning.add_argument(
         "--optimizer", choices=("adam", "sgd"), default=defaults.optimizer, help="(default: %(default)s)"
+    )
+    learning.add_argument(
+        "--published", action="store_true", help="start from the settings of the published code, not from better ones"
     )
     add_seed(learning)
     fit_dataset.add_options(parser)
@@ -108,6 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_backend()
     if fit_dataset.is_data_set(arguments.images):
         return fit_dataset.run(arguments, _config(arguments, snapshots=0))
+    if arguments.limit is not None:
+        raise InputError("--limit is for data sets: name one folder or file of images")
     config = _config(arguments, snapshots=0 if arguments.no_animation else _FRAMES)
     jobs = _plan(arguments)
     if not arguments.quiet:
@@ -134,12 +145,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace, snapshots: int) -> FitConfig:
+    sizes = {name: getattr(arguments, name) for name in ("maps", "points", "sequences", "steps")}
+    given = {name: value for name, value in sizes.items() if value is not None}
     try:
-        return FitConfig(
-            maps=arguments.maps,
-            points=arguments.points,
-            sequences=arguments.sequences,
-            steps=arguments.steps,
+        return (FitConfig.paper if arguments.published else FitConfig)(
+            **given,
             objective=arguments.objective,
             optimizer=arguments.optimizer,
             colour=arguments.colour,
@@ -165,6 +175,7 @@ def _plan(arguments: argparse.Namespace) -> list[Job]:
         target, notices = read_image(
             image,
             size=arguments.size,
+            fit_to=arguments.fit_to,
             background=arguments.background,
             invert=arguments.invert,
             threshold=arguments.threshold,

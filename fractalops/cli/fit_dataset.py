@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fractalops.cli.options import check_folder
+from fractalops.cli.options import check_folder, integer
 from fractalops.inversion import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
 from fractalops.inversion.ranks import LeaderError, is_leader
 from fractalops.inversion.runs import CHECKPOINT_EVERY
@@ -32,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--skip-bad", action="store_true", help="leave out images that can't be used; bad.csv lists them"
     )
+    group.add_argument("--limit", type=integer(1, None), metavar="N", help="only the first N images")
     group.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where torch finds a GPU)")
 
 
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace, config: FitConfig) -> int:
     source = open_source(
         path,
         size=arguments.size,
+        fit_to=arguments.fit_to,
+        limit=arguments.limit,
         colour=arguments.colour,
         invert=arguments.invert,
         background=arguments.background,

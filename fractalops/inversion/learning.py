@@ -246,7 +246,8 @@ def collect(groups: list[Group], config: FitConfig, backend: str | None, began: 
 def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
     """Targets as (S, H, W), or (S, 3, H, W) in colour."""
     if not isinstance(targets, Tensor):
-        raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}")
+        hint = "; fit_dataset takes paths, generators and data sets"
+        raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}{hint}")
     if not targets.is_floating_point():
         raise TypeError(f"fit: targets must be floating-point with values in [0, 1], got {targets.dtype}")
     dims = 3 if config.colour else 2  # of one target

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 def fit_dataset(
-    source: Source | Tensor | str | Path,
+    source: Source | Tensor | str | Path | Iterable[object],
     output: str | Path,
     config: FitConfig | None = None,
     *,
@@ -59,7 +60,8 @@ def fit_dataset(
     depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
 
     Args:
-        source: a path for `open_source`, a `Source`, or targets (S, H, W), in colour (S, 3, H, W), values in [0, 1].
+        source: a path for `open_source`; a `Source`; targets (S, H, W), in colour (S, 3, H, W), values in [0, 1]; or
+            what `collect` draws pictures from, as a generator or a torchvision data set, which must end.
         output: the folder, made if need be; all processes must see the same one.
         config: the settings; None takes the defaults. `config.group` images of one shape are learned
             and held in memory at a time.
@@ -128,7 +130,7 @@ def fit_dataset(
     return FitRun(folder.path)
 
 
-def _as_source(source: Source | Tensor | str | Path, config: FitConfig) -> Source:
+def _as_source(source: Source | Tensor | str | Path | Iterable[object], config: FitConfig) -> Source:
     if isinstance(source, Tensor):
         from fractalops.inversion.sources import TensorSource
 
@@ -137,9 +139,15 @@ def _as_source(source: Source | Tensor | str | Path, config: FitConfig) -> Sourc
         from fractalops.inversion.sources import open_source
 
         return open_source(source, colour=config.colour)
-    if not hasattr(source, "read"):
-        raise TypeError(f"fit_dataset: source must be a path, a Source or a tensor, got {type(source).__name__}")
-    return source
+    if hasattr(source, "read"):
+        return cast("Source", source)
+    if not isinstance(source, Iterable):
+        raise TypeError(
+            f"fit_dataset: source must be a path, a Source, a tensor or an iterable, got {type(source).__name__}"
+        )
+    from fractalops.inversion.sources import collect as collect_pictures
+
+    return collect_pictures(source, colour=config.colour)
 
 
 @dataclass(frozen=True)
