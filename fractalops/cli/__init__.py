@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fractalops.cli import bench, fit, fit_points, info, random, render
+from fractalops.cli import bench, experiment, fit, fit_points, info, random, render
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser
 from fractalops.dispatch import installed_version
 from fractalops.errors import BackendError, InputError, MissingExtra
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog="fractalops", description="Learn iterated function systems for images, and draw them.")
     parser.add_argument("--version", action="version", version=f"fractalops {installed_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (fit, fit_points, render, random, bench, info):
+    for command in (fit, fit_points, render, random, experiment, bench, info):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     try:

@@ -1,0 +1,61 @@
+"""`fractalops experiment NAME`: the paper's experiments."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fractalops.cli.options import Commands, check_backend, integer
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser("experiment", help="run an experiment of the paper; without a name, list them")
+    parser.set_defaults(run=run)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="see the list")
+    parser.add_argument("--preset", default="small", help="small: minutes on two cores; paper: full size, for a GPU")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="has MNIST, FashionMNIST, KMNIST as torchvision lays them"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="gets settings, metrics and pictures (default: runs/NAME)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=integer(0, None), metavar="N", help="of everything that is drawn")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="another value for a setting of the preset"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="discard an earlier run in the folder")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but the table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the experiments, or run one and print its table and findings."""
+    from fractalops import experiments
+    from fractalops.errors import InputError
+    from fractalops.experiments.settings import changed
+
+    if arguments.name is None:
+        for name, experiment in experiments.EXPERIMENTS.items():
+            print(f"{name:<18}{experiment.SUMMARY}")
+        return 0
+    if arguments.name not in experiments.EXPERIMENTS:
+        raise InputError(f"{arguments.name} is none of the experiments: {', '.join(experiments.EXPERIMENTS)}")
+    presets = experiments.EXPERIMENTS[arguments.name].PRESETS
+    if arguments.preset not in presets:
+        raise InputError(f"--preset must be one of {', '.join(presets)}, got {arguments.preset}")
+    check_backend()
+    seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
+    folder = arguments.output or Path("runs") / arguments.name
+    outcome = experiments.run(
+        arguments.name,
+        folder,
+        changed(presets[arguments.preset], [*arguments.set, *seed]),
+        data=arguments.data,
+        device=arguments.device,
+        progress=not arguments.quiet,
+        overwrite=arguments.overwrite,
+    )
+    print(outcome)
+    if not arguments.quiet:
+        print(f"{folder} has the table, the metrics and the pictures")
+    return 0

@@ -1,0 +1,163 @@
+"""What the studies of image inversion share: variants of the published settings on the same targets and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fractalops.experiments.outcome import Row
+from fractalops.experiments.record import Record
+from fractalops.experiments.settings import check_choices, check_least
+from fractalops.experiments.targets import DATA, available, missing, read_targets
+from fractalops.images import contact_sheet, enlarge, enlargement, save_image
+from fractalops.inversion import FitConfig, FitResult, fit
+
+SHOWN = 10  # images of a data set in a picture
+_SIDE = 64  # pixels of an image there
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """Of a study of image inversion: the published settings but for these."""
+
+    data: tuple[str, ...] = DATA
+    """Data sets; those whose files are not there are left out, and named."""
+    images: int = 100
+    """Targets of each data set."""
+    steps: int = 1000
+    sequences: int = 50
+    points: int = 300
+    maps: int = 10
+    size: int = 32
+    """Pixels of a target's side."""
+    group: int = 100
+    """Images that are learned in one call."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choices(self, "data", DATA)
+        check_least(self, images=1, steps=1, sequences=1, points=1, maps=1, size=2, group=1, seed=0)
+
+    def config(self, **changes: Any) -> FitConfig:
+        """The published settings with the sizes of this study, and changes."""
+        sizes: dict[str, Any] = {
+            "steps": self.steps, "sequences": self.sequences, "points": self.points, "maps": self.maps,
+            "group": self.group, "seed": self.seed,
+        }  # fmt: skip
+        return FitConfig.paper(**(sizes | changes))
+
+
+def usable_data(settings: InversionSettings, folder: Path | None) -> tuple[list[str], list[str]]:
+    """The data sets that can be had, and notes on those that can't. Raises `InputError` where none can."""
+    found = [name for name in settings.data if name in available(folder)]
+    left_out = [name for name in settings.data if name not in found]
+    if not found:
+        raise missing(left_out[0], folder)
+    return found, [f"left out: {missing(name, folder)}" for name in left_out]
+
+
+def load_data(settings: InversionSettings, names: Sequence[str], folder: Path | None) -> dict[str, Tensor]:
+    """Targets (S, H, W) of each data set."""
+    return {
+        name: read_targets(name, folder, settings.images, size=settings.size, seed=settings.seed).images
+        for name in names
+    }
+
+
+@dataclass(frozen=True)
+class Learned:
+    """One variant on one data set."""
+
+    variant: str
+    data: str
+    result: FitResult
+
+    @property
+    def mean(self) -> float:
+        """Of the minimum MSE; infinite where a system exploded, whose dark image would flatter it."""
+        return math.inf if self.exploded else float(self.result.minimum_mse.mean())
+
+    @property
+    def exploded(self) -> int:
+        """How many systems have parameters or a loss that is not finite."""
+        bad = ~self.result.losses.isfinite().all(dim=0)  # (S,)
+        for parameter in self.result.system.parameters():
+            bad |= ~parameter.detach().isfinite().flatten(1).all(dim=1)
+        return int(bad.sum())
+
+    def row(self) -> Row:
+        errors = self.result.minimum_mse
+        return {
+            "data": self.data,
+            "variant": self.variant,
+            "images": len(errors),
+            "mean MSE": float(errors.mean()),
+            "median": float(errors.median()),
+            "worst": float(errors.max()),
+            "exploded": self.exploded,
+            "seconds an image": self.result.seconds / len(errors),
+        }
+
+
+def learn_all(
+    variants: Mapping[str, FitConfig],
+    targets: Mapping[str, Tensor],  # each (S, H, W)
+    record: Record,
+    *,
+    device: str,
+    progress: bool,
+) -> dict[tuple[str, str], Learned]:
+    """Learn every data set with every variant; by (variant, data). Logs a loss curve of each."""
+    found = {}
+    for data, images in targets.items():
+        for variant, config in variants.items():
+            if progress:
+                print(f"{record.experiment}: {data}, {variant}", flush=True)
+            learned = Learned(variant, data, fit(images.to(device), config, progress=progress))
+            found[variant, data] = learned
+            name = f"{data}/{variant}"
+            curve = learned.result.losses.mean(dim=1)  # (steps,)
+            for step in range(0, len(curve), max(1, len(curve) // 100)):
+                record.log(step, **{name: float(curve[step])})
+            record.write_scalars()
+    return found
+
+
+def draw_reconstructions(
+    path: Path, targets: Mapping[str, Tensor], learned: Mapping[tuple[str, str], Learned], variants: Sequence[str]
+) -> None:
+    """The paper's Figure 4: for each data set a row of targets, and below it one of reconstructions a variant."""
+    rows = []
+    for data, images in targets.items():
+        rows.append(images[:SHOWN])
+        rows += [learned[variant, data].result.best_image[:SHOWN].cpu().nan_to_num(0) for variant in variants]
+    columns = min(SHOWN, min(len(row) for row in rows))
+    side = rows[0].shape[-1]
+    sheet = contact_sheet(enlarge(torch.cat(rows), enlargement(side, side, _SIDE)), columns=columns)
+    save_image(sheet, path)
+
+
+def draw_curves(path: Path, curves: Mapping[str, Tensor], title: str) -> bool:
+    """Losses (steps,) by name, smoothed, on one plot; False where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        width = max(1, len(curve) // 50)
+        axes.plot(curve.unfold(0, width, 1).mean(dim=1).cpu().numpy(), label=name, linewidth=1.2)
+    axes.set(xlabel="step", ylabel="mean squared error", title=title, yscale="log")
+    axes.legend()
+    from fractalops.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return True

@@ -1,0 +1,170 @@
+"""The folder of an experiment's run: what it was asked to do, what it logged, and what came out."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fractalops.dispatch import installed_version
+from fractalops.errors import InputError
+from fractalops.experiments.outcome import Outcome
+from fractalops.files import atomic_path
+from fractalops.tensor_files import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_FORM = "fractalops.experiment.1"
+_STATE_FORM = "fractalops.experiment-state.1"
+
+
+class Record:
+    """A run's folder; each of its files is whole or not there at all, but for TensorBoard's.
+
+    config.json        the experiment, its settings, the data, the device and the versions
+    metrics.csv        step, name and value of each scalar that was logged
+    metrics.json       table, findings and notes, once it is done
+    table.csv          the table by itself
+    state.safetensors  where a run that can be resumed is
+    tensorboard/       the same scalars, where the package tensorboard is installed
+    """
+
+    def __init__(self, folder: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.experiment = experiment
+        description = {
+            "format": _FORM,
+            "experiment": experiment,
+            "settings": dataclasses.asdict(settings),
+            **extra,
+            "versions": {
+                "fractalops": installed_version(),
+                "torch": str(torch.__version__),
+                "python": platform.python_version(),
+            },
+        }
+        self.description: dict[str, Any] = json.loads(json.dumps(description))  # tuples as lists, as they are read
+        self._scalars: list[tuple[int, str, float]] = []
+        self._writer: SummaryWriter | None = None
+
+    def open(self, *, overwrite: bool = False) -> None:
+        """Make the folder, or go on with the same run. Raises `InputError` where it holds anything else."""
+        config = self.folder / "config.json"
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"cannot write to {self.folder}: it is not a folder")
+        if not overwrite and self.folder.exists() and any(self.folder.iterdir()):
+            if not config.exists():
+                raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
+            found = self._read_json(config)
+            differing = sorted(name for name, value in self.description.items() if found.get(name) != value)
+            if differing:
+                raise InputError(
+                    f"cannot go on in {self.folder}: {', '.join(differing)} differ; "
+                    "take another folder, or overwrite (--overwrite) to start anew"
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            for name in ("state.safetensors", "metrics.csv", "metrics.json", "table.csv"):
+                (self.folder / name).unlink(missing_ok=True)
+        self._write_json(config, self.description)
+
+    def path(self, name: str) -> Path:
+        """Of a file in the folder."""
+        return self.folder / name
+
+    # Scalars
+
+    def log(self, step: int, **scalars: float) -> None:
+        """Keep scalars of a step, and show them in TensorBoard where it is installed."""
+        for name, value in scalars.items():
+            self._scalars.append((step, name, float(value)))
+            if (writer := self._open_writer()) is not None:
+                writer.add_scalar(name, value, step)
+
+    def _open_writer(self) -> SummaryWriter | None:
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return None
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+        return self._writer
+
+    def write_scalars(self) -> None:
+        """Write metrics.csv as it stands."""
+        text = io.StringIO()
+        csv.writer(text).writerows([("step", "name", "value"), *self._scalars])
+        self._write_text(self.folder / "metrics.csv", text.getvalue())
+        if self._writer is not None:
+            self._writer.flush()
+
+    # Resuming
+
+    def save_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        """Keep tensors and plain values for `load_state`, together with the scalars so far."""
+        state = json.dumps({"values": values, "scalars": self._scalars})
+        write_tensors(self.folder / "state.safetensors", tensors, {"format": _STATE_FORM, "state": state})
+        self.write_scalars()
+
+    def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `save_state` kept last; None where nothing was. Raises `InputError` for a damaged file."""
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return None
+        tensors, metadata = read_tensors(path, _STATE_FORM)
+        try:
+            state = json.loads(metadata["state"])
+            self._scalars = [(int(step), str(name), float(value)) for step, name, value in state["scalars"]]
+            return tensors, dict(state["values"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+
+    # The end
+
+    def finish(self, outcome: Outcome) -> None:
+        """Write metrics.csv, table.csv and metrics.json."""
+        self.write_scalars()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(outcome.rows[0]))
+        writer.writeheader()
+        writer.writerows(outcome.rows)
+        self._write_text(self.folder / "table.csv", text.getvalue())
+        self._write_json(self.folder / "metrics.json", dataclasses.asdict(outcome))
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def finished(self) -> Outcome | None:
+        """The outcome, where the run is done."""
+        from fractalops.experiments.outcome import Finding
+
+        path = self.folder / "metrics.json"
+        if not path.exists():
+            return None
+        found = self._read_json(path)
+        try:
+            findings = [Finding(**finding) for finding in found["findings"]]
+            return Outcome(found["rows"], findings, found["notes"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+
+    def _write_json(self, path: Path, content: dict[str, Any]) -> None:
+        self._write_text(path, json.dumps(content, indent=2) + "\n")
+
+    def _write_text(self, path: Path, text: str) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")

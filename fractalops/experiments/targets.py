@@ -1,0 +1,111 @@
+"""Target images of the experiments: MNIST and its likes from a local folder, and random fractals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.crisp import crisp_images
+from fractalops.errors import InputError
+from fractalops.ifs import IFS
+
+FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
+"""Data sets of images, and torchvision's folders of them."""
+DATA = ("fractaldb", *FOLDERS)
+THRESHOLD = 0.2  # above which a pixel is lit (the published code)
+_FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
+_LEAST_LIT, _MOST_LIT = 0.1, 0.6  # of a random fractal's pixels, on either side of which it shows nothing
+_POINTS = 20_000
+_TRIES = 100  # per fractal that is wanted
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Images (S, H, W) in {0, 1}, and their classes, "" where there are none."""
+
+    images: Tensor
+    labels: list[str]
+
+
+def find_files(name: str, folder: Path | None) -> dict[str, Path]:
+    """Which splits of a data set, "test" and "train", lie in a folder, and where.
+
+    Looks for torchvision's layout (MNIST/raw/t10k-images-idx3-ubyte, also .gz), for a folder of the name (mnist/), and
+    in the folder itself where that has the name of the data set.
+    """
+    if folder is None:
+        return {}
+    places = [folder / FOLDERS[name] / "raw", folder / FOLDERS[name], folder / name]
+    if folder.name.lower() in (name, FOLDERS[name].lower()):
+        places += [folder / "raw", folder]
+    found: dict[str, Path] = {}
+    for split, stem in _FILES.items():
+        for place in places:
+            for path in (place / stem, place / f"{stem}.gz"):
+                if split not in found and path.is_file():
+                    found[split] = path
+    return found
+
+
+def available(folder: Path | None) -> list[str]:
+    """The names of `DATA` that can be had: random fractals always, data sets where their files are in the folder."""
+    return ["fractaldb", *(name for name in FOLDERS if find_files(name, folder))]
+
+
+def missing(name: str, folder: Path | None) -> InputError:
+    """The error that names the files which a data set wants."""
+    where = "no folder was given (--data)" if folder is None else f"{folder} has none of its files"
+    raw = f"{FOLDERS[name]}/raw"
+    return InputError(
+        f"cannot read {name}: {where}; wanted are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
+        f'as torchvision.datasets.{FOLDERS[name]}("DIR", download=True) lays them, or {name}/{_FILES["test"]}'
+    )
+
+
+def read_targets(name: str, folder: Path | None, count: int, *, size: int = 32, seed: int = 0) -> Targets:
+    """`count` binary images of a data set, drawn by the seed from its test images, or random fractals.
+
+    Raises `InputError` for files that are missing or damaged, and where there are fewer images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if name == "fractaldb":
+        return Targets(random_fractals(count, size, generator), [""] * count)
+    files = find_files(name, folder)
+    if not files:
+        raise missing(name, folder)
+    return read_split(files.get("test", files.get("train")), count, size=size, generator=generator)
+
+
+def read_split(path: Path | None, count: int | None, *, size: int, generator: torch.Generator) -> Targets:
+    """`count` binary images of a file, drawn at random; None takes all of them, in a random order."""
+    from fractalops.inversion.sources import open_source
+
+    assert path is not None
+    source = open_source(path, fit_to=size, threshold=THRESHOLD)
+    if count is not None and count > len(source):
+        raise InputError(f"cannot read {count} images of {path}: it has {len(source)}")
+    chosen = torch.randperm(len(source), generator=generator)[:count].tolist()
+    return Targets(torch.stack([source.read(i) for i in chosen]), [source.label(i) for i in chosen])
+
+
+def random_fractals(count: int, size: int, generator: torch.Generator, maps: int = 4) -> Tensor:
+    """Images (S, H, W) in {0, 1} of random systems, those left out that light too few or too many pixels.
+
+    Like FractalDB's (Kataoka et al. 2020), which leaves out images of a low filling rate, but with the systems of
+    Anderson and Farrell 2022, as in the paper (appendix A.1). Raises `RuntimeError` where hardly any system is usable.
+    """
+    kept: list[Tensor] = []
+    for _ in range(_TRIES):
+        system = IFS(max(8, count), maps, generator=generator)
+        drawn = crisp_images(system, (size, size), points=_POINTS, viewport="fit", generator=generator)  # (S, H, W)
+        binary = (drawn > THRESHOLD).float()
+        lit = binary.mean(dim=(1, 2))  # (S,)
+        kept += list(binary[(lit >= _LEAST_LIT) & (lit <= _MOST_LIT)])
+        if len(kept) >= count:
+            return torch.stack(kept[:count])
+    raise RuntimeError(
+        f"random_fractals: of {_TRIES * max(8, count)} systems {len(kept)} are usable, {count} are asked"
+    )

@@ -1,0 +1,59 @@
+"""The paper's Table 2: the error against the number of affine maps (appendix B.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from fractalops.experiments.inversions import (
+    InversionSettings,
+    draw_reconstructions,
+    learn_all,
+    load_data,
+    usable_data,
+)
+from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.record import Record
+
+NAME = "transformations"
+SUMMARY = "Table 2: the error against the number of affine maps"
+
+
+@dataclass(frozen=True)
+class TransformationsSettings(InversionSettings):
+    """The study's size."""
+
+    data: tuple[str, ...] = ("fractaldb", "mnist")
+    counts: tuple[int, ...] = (2, 4, 6, 8, 10, 15, 20)
+    """Numbers of maps, ascending; `maps` says nothing here."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.counts) < 2 or min(self.counts) < 1 or list(self.counts) != sorted(set(self.counts)):
+            raise ValueError(
+                f"TransformationsSettings: counts must be two ascending numbers or more, got {self.counts}"
+            )
+
+
+PRESETS = {
+    "small": TransformationsSettings(images=16, steps=600, sequences=20, counts=(2, 4, 10, 20)),
+    "paper": TransformationsSettings(),
+}
+
+
+def run(
+    settings: TransformationsSettings, record: Record, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
+    """Learn all targets with each number of maps. Raises `InputError` where no data set can be had."""
+    names, notes = usable_data(settings, data)
+    targets = load_data(settings, names, data)
+    configs = {f"{count} maps": settings.config(maps=count) for count in settings.counts}
+    learned = learn_all(configs, targets, record, device=device, progress=progress)
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, list(configs))
+    findings = [
+        less(f"{name}: {more} beat {fewer}", learned[more, name].mean, learned[fewer, name].mean)
+        for name in names
+        for fewer, more in pairwise(configs)
+    ]
+    return Outcome([one.row() for one in learned.values()], findings, notes)
