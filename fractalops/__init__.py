@@ -3,6 +3,7 @@
 from fractalops.dispatch import backends, show_backends
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.fractal_dataset import FractalDataset
 from fractalops.ifs import IFS
 from fractalops.inversion import (
     FitConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "FitInterrupted",
     "FitResult",
     "FitRun",
+    "FractalDataset",
     "FractalEmbedding",
     "InputError",
     "MissingExtra",

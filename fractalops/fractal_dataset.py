@@ -1,0 +1,233 @@
+"""A data set of fractal images for pre-training, drawn as they are asked for."""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+
+from fractalops.ifs import IFS
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.fixed_point import fixed_point
+from fractalops.ops.rasterize_points import rasterize_points
+from fractalops.sampling import check_integer, determinant_probabilities, random_patches, sample_index
+
+RENDERINGS = ("binary", "patch", "grey", "colour")
+BACKGROUNDS = ("black", "random")
+_SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
+_SETTLING = 20  # first points of a sequence, which may lie beside the attractor
+_POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
+_MARGIN = 0.05  # of the image, on each side
+_TRIES = 200  # random systems for each class that is wanted
+_CELLS = 4  # of a random background, on each side
+
+
+class FractalDataset(Dataset[tuple[Tensor, int]]):
+    """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
+
+    As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
+    instance `i % instances` of class `i // instances`: an image (C, H, W), float32 in [0, 1], C = 1, or 3 for
+    "colour", and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
+    it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
+    one call of the ops.
+
+    Args:
+        systems: the classes: an `IFS` of S systems, as from `FitResult.system`, or how many random ones to draw
+            (Anderson and Farrell 2022).
+        instances: of each class.
+        size: of an image, its side or (height, width) in pixels.
+        rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
+            every image, as in FractalDB; "grey", pixels by the number of their points; "colour", that with a random
+            hue.
+        points: of an image.
+        maps: of a random system.
+        perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
+            a normal number, matrices shrink by up to that part, offsets move by that part of their size.
+        background: "black", or "random": a smooth random field, of colours for "colour".
+        density: the least share of pixels that a random system must light, in [0, 1): FractalDB's filling rate.
+        seed: of everything that is drawn.
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range or of another type, and where hardly any random system
+            reaches the density.
+    """
+
+    def __init__(
+        self,
+        systems: int | IFS = 1000,
+        instances: int = 1000,
+        size: int | tuple[int, int] = 224,
+        *,
+        rendering: str = "binary",
+        points: int = 100_000,
+        maps: int = 4,
+        perturbation: float = 0.05,
+        background: str = "black",
+        density: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("instances", instances), ("points", points), ("maps", maps)):
+            check_integer("FractalDataset", name, value, 1)
+        check_integer("FractalDataset", "seed", seed, 0)
+        for name, choice, choices in (("rendering", rendering, RENDERINGS), ("background", background, BACKGROUNDS)):
+            if choice not in choices:
+                raise ValueError(f"FractalDataset: {name} must be one of {', '.join(choices)}, got {choice!r}")
+        for name, share in (("perturbation", perturbation), ("density", density)):
+            if not 0 <= share < 1:
+                raise ValueError(f"FractalDataset: {name} must lie in [0, 1), got {share!r}")
+        height, width = (size, size) if isinstance(size, int) else size
+        for side in (height, width):
+            check_integer("FractalDataset", "size", side, 1)
+        self.instances, self.size, self.rendering, self.points = instances, (height, width), rendering, points
+        self.perturbation, self.background, self.seed = perturbation, background, seed
+        if isinstance(systems, IFS):
+            self.matrix, self.offset = (tensor.detach().clone() for tensor in systems.maps())  # (S, N, 2, 2), (S, N, 2)
+            self.probabilities = systems.probabilities()  # (S, N)
+        else:
+            check_integer("FractalDataset", "systems", systems, 1)
+            self.matrix, self.offset = dense_systems(systems, maps, density, seed)
+            self.probabilities = determinant_probabilities(self.matrix)
+        if self.matrix.device.type != "cpu":
+            raise ValueError(f"FractalDataset: systems must lie on the CPU, got {self.matrix.device}")
+
+    @property
+    def classes(self) -> int:
+        """How many systems there are (S)."""
+        return len(self.matrix)
+
+    def __len__(self) -> int:
+        return self.classes * self.instances
+
+    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+        return self.__getitems__([item])[0]
+
+    def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, int]]:
+        """Many items at once, which a `DataLoader` asks for."""
+        items = [self._check(item) for item in items]
+        classes = [item // self.instances for item in items]
+        images: list[Tensor] = []  # each (C, H, W)
+        together = max(1, _POINTS_AT_ONCE // self.points)
+        for first in range(0, len(items), together):
+            part = slice(first, first + together)
+            generators = [_generator(self.seed, "item", item) for item in items[part]]
+            images += self._draw(torch.tensor(classes[part]), generators)
+        return list(zip(images, classes, strict=True))
+
+    def _check(self, item: int) -> int:
+        if not -len(self) <= item < len(self):
+            raise IndexError(f"FractalDataset: item must lie in [0, {len(self)}), got {item}")
+        return item % len(self)
+
+    def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Images (B, C, H, W) of classes (B,)."""
+        matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
+        matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
+        cloud = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, T, 2)
+        pixels = fitted(cloud, self.size)  # (B, T, 2)
+        if self.rendering in ("binary", "patch"):
+            patch = None
+            if self.rendering == "patch":
+                patch = torch.cat([random_patches(1, generator=generator) for generator in generators])  # (B, 3, 3)
+            images = rasterize_points(pixels, self.size, patch=patch)[:, None].float()  # (B, 1, H, W)
+        else:
+            density = rasterize_points(pixels, self.size, mode="density")  # (B, H, W)
+            images = torch.log1p(density.float())[:, None]  # (B, 1, H, W)
+            images /= images.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
+        if self.rendering == "colour":
+            hue = torch.stack([_random_colour(generator) for generator in generators])  # (B, 3)
+            images = images * hue[:, :, None, None]  # (B, 3, H, W)
+        if self.background == "random":
+            images = self._with_background(images, generators)
+        return images
+
+    def _with_background(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
+        cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
+        field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
+        return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
+
+
+def _generator(seed: int, what: str, number: int) -> torch.Generator:
+    """A generator of its own for each number: neighbouring seeds of torch's generator draw alike."""
+    digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def _random_colour(generator: torch.Generator) -> Tensor:
+    """A bright colour (3,) of random hue."""
+    hue, saturation = torch.rand(2, generator=generator).tolist()
+    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
+
+
+def draw_clouds(
+    matrix: Tensor,  # (B, N, 2, 2)
+    offset: Tensor,  # (B, N, 2)
+    probabilities: Tensor,  # (B, N)
+    points: int,
+    generators: Sequence[torch.Generator],  # B of them
+) -> Tensor:
+    """Points (B, T, 2) of the attractors of systems."""
+    batch, maps = offset.shape[:2]
+    sequences = min(_SEQUENCES, points)  # K
+    length = -(-points // sequences) + _SETTLING
+    index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
+    index = index.to(torch.uint8 if batch * maps <= 256 else torch.int32)
+    index = index + (torch.arange(batch, dtype=index.dtype) * maps).view(batch, 1, 1)
+    start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
+    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start.reshape(-1, 2))
+    return chain.view(batch, sequences, length, 2)[:, :, _SETTLING:].reshape(batch, -1, 2)[:, :points]
+
+
+def fitted(cloud: Tensor, size: tuple[int, int]) -> Tensor:
+    """Points (B, T, 2) in pixels, each cloud's bounding box in the middle of the image, in its true proportions."""
+    low, high = cloud.aminmax(dim=1, keepdim=True)  # (B, 1, 2)
+    last = cloud.new_tensor([side - 1 for side in size])  # (2,)
+    extent = (high - low).clamp(min=torch.finfo(cloud.dtype).tiny ** 0.5)  # (B, 1, 2)
+    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=2, keepdim=True)  # (B, 1, 1)
+    return (cloud - (low + high) / 2) * scale + last / 2
+
+
+def perturbed(
+    matrix: Tensor, offset: Tensor, amount: float, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, Tensor]:
+    """Systems (B, N, 2, 2) and (B, N, 2) turned, shrunk and moved somewhat; contractions stay contractions."""
+    if amount == 0:
+        return matrix, offset
+    maps = offset.shape[1]
+    normal = torch.stack([torch.randn(maps, 3, generator=generator) for generator in generators])  # (B, N, 3)
+    shrunk = torch.stack([torch.rand(maps, generator=generator) for generator in generators])  # (B, N)
+    angle = amount * normal[..., 0]  # (B, N)
+    cosine, sine = angle.cos(), angle.sin()
+    turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
+    size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
+    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * normal[..., 1:]
+
+
+def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Random systems, matrix (S, N, 2, 2) and offset (S, N, 2), that light a share of the pixels of a small image.
+
+    Raises `ValueError` where less than one in 200 does.
+    """
+    size, points = (64, 64), 10_000
+    kept: list[tuple[Tensor, Tensor]] = []
+    tried, batch = 0, 64
+    generator = _generator(seed, "systems", maps)
+    while len(kept) < count:
+        if tried >= _TRIES * count:
+            raise ValueError(
+                f"FractalDataset: density must be reached by random systems, got {density}, "
+                f"which {len(kept)} of {tried} do"
+            )
+        with torch.no_grad():
+            matrix, offset = IFS(batch, maps, generator=generator).maps()  # (B, N, 2, 2), (B, N, 2)
+        generators = [generator] * batch
+        cloud = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, T, 2)
+        lit = rasterize_points(fitted(cloud, size), size).float().mean(dim=(1, 2))  # (B,)
+        kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
+        tried += batch
+    return torch.stack([m for m, _ in kept[:count]]), torch.stack([o for _, o in kept[:count]])
