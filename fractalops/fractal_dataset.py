@@ -223,8 +223,8 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
                 f"FractalDataset: density must be reached by random systems, got {density}, "
                 f"which {len(kept)} of {tried} do"
             )
-        with torch.no_grad():
-            matrix, offset = IFS(batch, maps, generator=generator).maps()  # (B, N, 2, 2), (B, N, 2)
+        system = IFS(batch, maps, generator=generator)
+        matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
         generators = [generator] * batch
         cloud = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, T, 2)
         lit = rasterize_points(fitted(cloud, size), size).float().mean(dim=(1, 2))  # (B,)

@@ -40,6 +40,43 @@ def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
         assert result.system.sampling == FitResult.load(tmp_path / "system.safetensors").system.sampling == sampling
 
 
+# A given start
+
+
+@pytest.mark.parametrize("group", [1, 2, 16])
+def test_learning_goes_on_from_given_systems(group: int) -> None:
+    config = tiny(steps=4, group=group)
+    first = fractalops.fit(targets(), config)
+    kept = {name: tensor.clone() for name, tensor in first.system.state_dict().items()}
+    none = fractalops.fit(targets(), tiny(steps=0, group=group), start=first.system)
+    for name, tensor in none.system.state_dict().items():
+        assert torch.equal(tensor, kept[name])
+    more = fractalops.fit(targets(), config, start=first.system)
+    assert not torch.equal(more.system.svd, first.system.svd)
+    for name, tensor in first.system.state_dict().items():  # as it was
+        assert torch.equal(tensor, kept[name])
+
+
+@pytest.mark.parametrize(
+    ("start", "changes"),
+    [
+        (IFS(2, 3, probabilities="learned"), {}),
+        (IFS(3, 4, probabilities="learned"), {}),
+        (IFS(3, 3), {}),
+        (IFS(3, 3, probabilities="learned", channels=3), {}),
+        (IFS(3, 3, probabilities="learned", parametrization="matrix"), {}),
+        (IFS(3, 3, probabilities="learned", singular_values="clamp"), {}),
+        (IFS(3, 3, probabilities="learned"), {"objective": "fixed"}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^fit: start must have the parameters that config learns .*, got "):
+        fractalops.fit(targets(), tiny(maps=3, **changes), start=start)
+    with pytest.raises(TypeError, match=r"^fit: start must be an IFS, got OrderedDict$"):
+        fractalops.fit(targets(), tiny(maps=3), start=start.state_dict())  # type: ignore[arg-type]
+
+
 # The same bits
 
 RECIPES = [

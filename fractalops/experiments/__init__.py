@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fractalops.errors import InputError
-from fractalops.experiments import optimizers, reconstruct, transformations
+from fractalops.experiments import gan, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 
@@ -25,7 +25,9 @@ class Experiment(Protocol):
         """Do it all, and return the table."""
 
 
-EXPERIMENTS: dict[str, Experiment] = {module.NAME: module for module in (reconstruct, transformations, optimizers)}
+EXPERIMENTS: dict[str, Experiment] = {
+    module.NAME: module for module in (reconstruct, transformations, optimizers, gan, pretrain)
+}
 
 
 def run(

@@ -101,7 +101,7 @@ class Record:
     def write_scalars(self) -> None:
         """Write metrics.csv as it stands."""
         text = io.StringIO()
-        csv.writer(text).writerows([("step", "name", "value"), *self._scalars])
+        csv.writer(text, lineterminator="\n").writerows([("step", "name", "value"), *self._scalars])
         self._write_text(self.folder / "metrics.csv", text.getvalue())
         if self._writer is not None:
             self._writer.flush()
@@ -133,7 +133,7 @@ class Record:
         """Write metrics.csv, table.csv and metrics.json."""
         self.write_scalars()
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(outcome.rows[0]))
+        writer = csv.DictWriter(text, list(outcome.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(outcome.rows)
         self._write_text(self.folder / "table.csv", text.getvalue())

@@ -52,6 +52,35 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     return joined
 
 
+def given_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
+    """The state of a system that learning is to start from, for targets (S, ...): copies where those lie.
+
+    Raises `TypeError` for anything but an `IFS`, `ValueError` for other parameters than the configuration learns.
+    """
+    if not isinstance(start, IFS):
+        raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
+    wanted = IFS(
+        len(targets),
+        config.maps,
+        parametrization=config.parametrization,
+        singular_values=config.singular_values,
+        probabilities=config.learned_probabilities,
+        channels=config.channels,
+        generator=torch.Generator(),  # its draws are not used; the global generator stays as it is
+    )
+    shapes = [{name: tuple(t.shape) for name, t in system.state_dict().items()} for system in (wanted, start)]
+    if shapes[0] != shapes[1] or wanted.singular_values != start.singular_values:
+        kinds = [", ".join(f"{name} {shape}" for name, shape in each.items()) for each in shapes]
+        raise ValueError(
+            f"fit: start must have the parameters that config learns for these targets, {kinds[0]} with singular "
+            f"values by {wanted.singular_values}, got {kinds[1]} by {start.singular_values}"
+        )
+    return {
+        name: tensor.detach().to(targets.device, torch.float32, copy=True)
+        for name, tensor in start.state_dict().items()
+    }
+
+
 @torch.no_grad()
 def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.Generator) -> None:
     """Spread the maps of a random `system` over the light of its target (H, W), or (C, H, W).

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
-from fractalops.inversion.initialisation import first_parameters
+from fractalops.inversion.initialisation import first_parameters, given_parameters
 from fractalops.inversion.optimizers import Optimizer, make_optimizer
 from fractalops.inversion.result import FitResult, restore_system, with_prefix
 from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
@@ -71,12 +71,14 @@ class Group:
         return len(self.losses)
 
     @classmethod
-    def start(cls, targets: Tensor, config: FitConfig, images: Sequence[int]) -> Group:
-        """The first systems for targets (S, ...), the images of these numbers."""
+    def start(
+        cls, targets: Tensor, config: FitConfig, images: Sequence[int], first: dict[str, Tensor] | None = None
+    ) -> Group:
+        """Targets (S, ...), the images of these numbers, and the systems to begin with, those of `first` if any."""
         generators = [
             torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
         ]
-        system = restore_system(first_parameters(targets, config, generators), config)
+        system = restore_system(first or first_parameters(targets, config, generators), config)
         index = None
         if config.objective == "fixed":
             index = system.sample(config.sequences, config.points, generator=generators)
@@ -272,6 +274,7 @@ def fit(
     targets: Tensor,
     config: FitConfig | None = None,
     *,
+    start: IFS | None = None,
     loss: Loss | None = None,
     progress: bool = False,
     backend: str | None = None,
@@ -283,6 +286,8 @@ def fit(
         targets: (H, W) or (S, H, W), in colour (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
             float32. Where they lie, it runs.
         config: the settings; None takes the defaults.
+        start: the systems to learn from, one for each target, with the parameters that `config` learns; None starts as
+            `config.initialisation` says.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in colour (S, K, 3, H, W) and
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
@@ -297,7 +302,7 @@ def fit(
         place in the call and the configuration; on its neighbours only through the rounding of sums.
 
     Raises:
-        ValueError, TypeError: for targets, a configuration or a loss of the wrong shape, type or range.
+        ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.
         FitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before anything was begun.
     """
     config = FitConfig() if config is None else config
@@ -305,6 +310,7 @@ def fit(
         raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
     images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
+    given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
     began = time.perf_counter()
     groups: list[Group] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
@@ -314,7 +320,9 @@ def fit(
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
                     first = len(groups) * config.group
-                    groups.append(Group.start(part, config, range(first, first + len(part))))
+                    numbers = range(first, first + len(part))
+                    own = given and {name: tensor[first : numbers.stop] for name, tensor in given.items()}
+                    groups.append(Group.start(part, config, numbers, own))
                     for losses in learn(groups[-1], config, loss, backend, cuda_graph):
                         if not bar.disable and groups[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)

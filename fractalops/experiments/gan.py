@@ -1,0 +1,274 @@
+"""Fractals as the generator of a GAN, judged by what pre-training on them is worth (paper section 5.3, Figure 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from fractalops.errors import InputError
+from fractalops.experiments.lenet import lenet, probe, train_classifier
+from fractalops.experiments.outcome import Outcome, Row, less
+from fractalops.experiments.record import Record
+from fractalops.experiments.settings import check_least
+from fractalops.experiments.targets import FOLDERS, find_files, missing
+from fractalops.files import atomic_path
+from fractalops.ifs import IFS
+from fractalops.images import contact_sheet, enlarge, save_image
+from fractalops.inversion.sources import open_source
+
+NAME = "gan"
+SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
+_SIZE = 32
+_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)
+_HELD_OUT = 0.2  # of the images, for the test, where the training images are not there
+_LIMIT = 1.0  # of a fractal's gradient
+_SHOWN = 50  # fractals in a picture
+
+
+@dataclass(frozen=True)
+class GanSettings:
+    """The study's size."""
+
+    data: str = "mnist"
+    fractals: int = 100
+    maps: int = 10
+    points: int = 300
+    steps: int = 20_000
+    """Of the generator."""
+    batch: int = 100
+    """Real images of a discriminator's step; the generator draws one image of each fractal."""
+    discriminator_every: int = 1
+    """Steps of the generator for each of the discriminator."""
+    rate: float = 0.01
+    """Learning rate of the fractals (Adam)."""
+    discriminator_rate: float = 1e-4
+    probe_every: int = 1000
+    """Steps from one judgement to the next; the run can be resumed at each."""
+    drawn: int = 500
+    """Images of a fractal, for pre-training."""
+    epochs: int = 10
+    """Of pre-training."""
+    probe_epochs: int = 100
+    real: int = 60_000
+    """Real images at most, for training and for the probe."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data not in FOLDERS:
+            raise ValueError(f"GanSettings: data must be one of {', '.join(FOLDERS)}, got {self.data!r}")
+        check_least(
+            self, fractals=2, maps=1, points=1, steps=1, batch=2, discriminator_every=1, probe_every=1, drawn=1,
+            epochs=1, probe_epochs=1, real=10, seed=0,
+        )  # fmt: skip
+        for name in ("rate", "discriminator_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"GanSettings: {name} must lie in (0, 1), got {getattr(self, name)}")
+
+
+PRESETS = {
+    "small": GanSettings(steps=2000, probe_every=500, drawn=40, epochs=4, probe_epochs=20, real=4000),
+    "paper": GanSettings(),
+}
+
+
+@dataclass(frozen=True)
+class Real:
+    """Labelled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each."""
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    note: str
+
+
+def read_real(settings: GanSettings, folder: Path | None) -> Real:
+    """The data set's images. Raises `InputError` where its files, or their labels, are missing."""
+    files = find_files(settings.data, folder)
+    if not files:
+        raise missing(settings.data, folder)
+    generator = torch.Generator().manual_seed(settings.seed)
+    parts = {split: _read(path, settings.real, generator) for split, path in files.items()}
+    if len(parts) == 2:
+        return Real(parts["train"], parts["test"], "")
+    (split,) = parts
+    images, labels = parts[split]
+    held = max(1, round(_HELD_OUT * len(images)))
+    note = f"only the {split} images are there: {len(images) - held} of them train, {held} test"
+    return Real((images[held:], labels[held:]), (images[:held], labels[:held]), note)
+
+
+def _read(path: Path, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    source = open_source(path, fit_to=_SIZE)
+    chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
+    labels = [source.label(i) for i in chosen]
+    if not all(label.isdigit() for label in labels):
+        raise InputError(f"cannot read {path}: there are no labels beside it, which the linear probe needs")
+    return torch.stack([source.read(i) for i in chosen])[:, None], torch.tensor([int(label) for label in labels])
+
+
+class Learning:
+    """Fractals and a discriminator that learn against each other."""
+
+    def __init__(self, settings: GanSettings, device: str) -> None:
+        generator = torch.Generator().manual_seed(settings.seed)
+        self.settings = settings
+        self.system = IFS(settings.fractals, settings.maps, generator=generator).to(device)
+        self.first = IFS(settings.fractals, settings.maps, generator=generator).to(device)
+        self.first.load_state_dict(self.system.state_dict())
+        self.discriminator = lenet(1, settings.seed).to(device)
+        self.generator = torch.Generator(device).manual_seed(settings.seed)
+        # The second moment forgets fast and the first not at all, as is usual where two learn against each other.
+        self.optimizers = {
+            "fractals": torch.optim.Adam(self.system.parameters(), settings.rate, (0.5, 0.99)),
+            "discriminator": torch.optim.Adam(
+                self.discriminator.parameters(), settings.discriminator_rate, (0.5, 0.99)
+            ),
+        }
+        self.step = 0
+
+    def draw(self, system: IFS, images: int = 1) -> Tensor:
+        """Images (S * K, 1, 32, 32), K of each fractal."""
+        drawn: Tensor = system(
+            (_SIZE, _SIZE), sequences=images, points=self.settings.points, generator=self.generator, viewport=_VIEWPORT
+        )
+        return drawn.flatten(0, 1)[:, None]
+
+    def advance(self, real: Tensor) -> tuple[float, float]:
+        """A step of the fractals, and of the discriminator where it is its turn; their non-saturating losses."""
+        judged = self.discriminator(self.draw(self.system))
+        loss = softplus(-judged).mean()
+        self.optimizers["fractals"].zero_grad()
+        loss.backward()
+        _clip(self.system)
+        self.optimizers["fractals"].step()
+        opposing = torch.zeros(())
+        if self.step % self.settings.discriminator_every == 0:
+            number = torch.randint(
+                len(real), (self.settings.batch,), generator=self.generator, device=self.generator.device
+            )
+            with torch.no_grad():
+                fake = self.draw(self.system)
+            opposing = softplus(-self.discriminator(real[number])).mean() + softplus(self.discriminator(fake)).mean()
+            self.optimizers["discriminator"].zero_grad()
+            opposing.backward()
+            self.optimizers["discriminator"].step()
+        self.step += 1
+        return float(loss.detach()), float(opposing.detach())
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next steps depend on, by name."""
+        state = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
+        state |= {f"first.{name}": tensor for name, tensor in self.first.state_dict().items()}
+        state |= {f"discriminator.{name}": tensor for name, tensor in self.discriminator.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for number, moments in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer.{name}.{number}.{key}": tensor for key, tensor in moments.items()}
+        return state | {"generator": self.generator.get_state()}
+
+    def restore(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on from a `state` after `step` steps."""
+        for name, module in (("system", self.system), ("first", self.first), ("discriminator", self.discriminator)):
+            module.load_state_dict(
+                {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
+            )
+        for name, optimizer in self.optimizers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in state.items():
+                if key.startswith(f"optimizer.{name}."):
+                    number, what = key.removeprefix(f"optimizer.{name}.").split(".")
+                    moments.setdefault(int(number), {})[what] = tensor
+            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.generator.set_state(state["generator"])
+        self.step = step
+
+
+def _clip(system: nn.Module) -> None:
+    """Limit the norm of each fractal's gradient by itself."""
+    grads = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]  # each (S, N, ...)
+    norms = torch.stack([grad.flatten(1).square().sum(dim=1) for grad in grads]).sum(dim=0).sqrt()  # (S,)
+    factor = (_LIMIT / (norms + 1e-6)).clamp(max=1)  # (S,)
+    for grad in grads:
+        grad *= factor.view(-1, *[1] * (grad.dim() - 1))
+
+
+def judge(learning: Learning, system: IFS, real: Real) -> float:
+    """Pre-train a LeNet to tell the fractals apart, and return the linear probe's accuracy on the real images."""
+    settings = learning.settings
+    with torch.no_grad():
+        images = torch.cat([learning.draw(system, 1) for _ in range(settings.drawn)])  # (drawn * S, 1, 32, 32)
+    labels = torch.arange(settings.fractals).repeat(settings.drawn)  # a class each
+    network = lenet(settings.fractals, settings.seed)
+    train_classifier(network, images.cpu(), labels, settings.epochs, settings.seed)
+    return probe(network, real.train, real.test, settings.probe_epochs, settings.seed)
+
+
+def run(settings: GanSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+    """Learn, and judge at intervals, with the fractals of the first step as the control at each of them.
+
+    Raises `InputError` where the real images, or their labels, are missing.
+    """
+    from tqdm import tqdm
+
+    real = read_real(settings, data)
+    learning = Learning(settings, device)
+    rows: list[Row] = []
+    if (state := record.load_state()) is not None:
+        tensors, values = state
+        learning.restore(
+            {name: tensor.to(device) if name != "generator" else tensor for name, tensor in tensors.items()},
+            values["step"],
+        )
+        rows = list(values["rows"])
+    train = real.train[0].to(device)
+    with tqdm(total=settings.steps, initial=learning.step, disable=not progress, desc=NAME, unit="step") as bar:
+        if not rows:
+            rows.append(_judged(learning, real, record))
+        while learning.step < settings.steps:
+            losses = learning.advance(train)
+            bar.update()
+            if learning.step % 20 == 0:
+                record.log(learning.step, generator_loss=losses[0], discriminator_loss=losses[1])
+            if learning.step % settings.probe_every == 0 or learning.step == settings.steps:
+                rows.append(_judged(learning, real, record))
+                record.save_state(learning.state(), {"step": learning.step, "rows": rows})
+    notes = [real.note] if real.note else []
+    if not _draw_curve(record.path("accuracy.png"), rows, settings.data):
+        notes.append("no plot of the accuracy: it needs matplotlib (pip install 'fractalops[plot]')")
+    claim = "learned fractals beat random ones by the linear probe"
+    error = {name: 1 - float(rows[-1][name]) for name in ("learned", "random")}
+    return Outcome(rows, [less(f"{claim} (errors)", error["learned"], error["random"])], notes)
+
+
+def _judged(learning: Learning, real: Real, record: Record) -> Row:
+    """A row of the table. Both sides draw from the same state of the generator, to which the learning goes back."""
+    accuracy = {}
+    for name, system in (("learned", learning.system), ("random", learning.first)):
+        state = learning.generator.get_state()
+        accuracy[name] = judge(learning, system, real)
+        if name == "learned":
+            with torch.no_grad():
+                sheet = learning.draw(system)[:_SHOWN, 0].cpu()
+            save_image(contact_sheet(enlarge(sheet, 2), columns=10), record.path(f"fractals-{learning.step:06}.png"))
+        learning.generator.set_state(state)
+    record.log(learning.step, accuracy_learned=accuracy["learned"], accuracy_random=accuracy["random"])
+    return {"step": learning.step, **accuracy}
+
+
+def _draw_curve(path: Path, rows: list[Row], data: str) -> bool:
+    """Figure 5; False where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in (("learned", "tab:red"), ("random", "tab:gray")):
+        axes.plot([row["step"] for row in rows], [row[name] for row in rows], label=f"{name} fractals", color=colour)
+    axes.set(xlabel="step of the generator", ylabel="accuracy of the linear probe", title=data)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return True

@@ -1,0 +1,68 @@
+"""LeNet (LeCun et al. 1998) for images of 32 x 32 pixels, and how its features are learned and judged."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+FEATURES = 84
+_BATCH = 128
+
+
+def lenet(outputs: int, seed: int) -> nn.Sequential:
+    """Images (B, 1, 32, 32) -> (B, outputs). Its weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, FEATURES), nn.ReLU(), nn.Linear(FEATURES, outputs),
+        )  # fmt: skip
+
+
+def train_classifier(network: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
+    """Learn classes (S,) of images (S, 1, 32, 32), by Adam with a cosine schedule."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    steps = epochs * -(-len(images) // _BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        for part in torch.randperm(len(images), generator=generator).split(_BATCH):
+            optimizer.zero_grad()
+            cross_entropy(network(images[part]), labels[part]).backward()
+            optimizer.step()
+            schedule.step()
+
+
+@torch.no_grad()
+def features_of(network: nn.Sequential, images: Tensor) -> Tensor:
+    """What the last layer but one makes of images (S, 1, 32, 32): (S, FEATURES)."""
+    return torch.cat([network[:-1](part) for part in images.split(1024)])
+
+
+def probe(
+    network: nn.Sequential,
+    train: tuple[Tensor, Tensor],  # images (S, 1, 32, 32) and classes (S,)
+    test: tuple[Tensor, Tensor],
+    epochs: int,
+    seed: int,
+) -> float:
+    """The accuracy on `test` of a linear classifier on frozen features, learned on `train` by SGD with momentum."""
+    features, held_out = features_of(network, train[0]), features_of(network, test[0])
+    mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3  # each (FEATURES,)
+    features, held_out = (features - mean) / deviation, (held_out - mean) / deviation
+    linear = nn.Linear(FEATURES, int(torch.cat([train[1], test[1]]).max()) + 1)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(linear.parameters(), lr=0.05, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    for _ in range(epochs):
+        for part in torch.randperm(len(features), generator=generator).split(_BATCH):
+            optimizer.zero_grad()
+            cross_entropy(linear(features[part]), train[1][part]).backward()
+            optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return float((linear(held_out).argmax(dim=1) == test[1]).float().mean())

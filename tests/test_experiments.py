@@ -1,0 +1,305 @@
+"""The paper's experiments: what each command writes and says, at tiny sizes, on data that the tests make."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import math
+import re
+import struct
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from fractalops import InputError, experiments
+from fractalops.experiments import optimizers, pretrain, reconstruct, transformations
+from fractalops.experiments.inversions import Learned
+from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.record import Record
+from fractalops.experiments.settings import changed
+from fractalops.experiments.targets import available, random_fractals, read_targets
+from fractalops.inversion import FitConfig, fit
+from tests.command_line import run
+from tests.learning import disc
+from tests.requirements import need_matplotlib
+
+TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
+
+
+def write_idx(folder: Path, images: int, side: int = 28, split: str = "t10k", packed: bool = True) -> None:
+    """Blobs with labels as MNIST's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = numpy.zeros((images, side, side), numpy.uint8)
+    for number in range(images):
+        pixels[number, 4 + number % 9 : 16, 8:20] = 255
+    contents = {
+        f"{split}-images-idx3-ubyte": struct.pack(">IIII", 0x803, images, side, side) + pixels.tobytes(),
+        f"{split}-labels-idx1-ubyte": struct.pack(">II", 0x801, images) + bytes(n % 10 for n in range(images)),
+    }
+    for name, content in contents.items():
+        if packed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+
+
+# Outcomes
+
+
+def test_a_table_has_columns_and_empty_cells() -> None:
+    outcome = Outcome([{"name": "a", "error": 0.012345}, {"name": "long", "error": math.nan}])
+    assert outcome.table().splitlines() == [
+        "| name | error   |",
+        "| ---- | ------- |",
+        "| a    | 0.01235 |",
+        "| long |         |",
+    ]
+
+
+@pytest.mark.parametrize(("a", "b", "holds"), [(1, 2, True), (2, 1, False), (1, 1, False), (math.inf, math.inf, False)])
+def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None:
+    finding = less("a beats b", a, b)
+    assert finding.holds is holds
+    assert str(finding).startswith("holds: " if holds else "does not hold at this size: ")
+    assert not less("", math.nan, 1.0).holds
+
+
+# Targets
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("MNIST/raw", "mnist"), ("mnist", "mnist"), ("KMNIST/raw", "kmnist"), ("FashionMNIST/raw", "fashion-mnist")],
+)
+def test_data_sets_are_found_where_torchvision_puts_them(place: str, name: str, packed: bool, tmp_path: Path) -> None:
+    write_idx(tmp_path / place, 10, packed=packed)
+    assert available(tmp_path) == ["fractaldb", name]
+    targets = read_targets(name, tmp_path, 5, seed=1)
+    assert targets.images.shape == (5, 32, 32)
+    assert set(targets.images.unique().tolist()) == {0.0, 1.0}
+    assert len(set(targets.labels)) == 5
+    again = read_targets(name, tmp_path, 5, seed=1)
+    assert torch.equal(again.images, targets.images)
+
+
+def test_a_folder_of_one_data_set(tmp_path: Path) -> None:
+    write_idx(tmp_path / "kmnist", 3)
+    assert available(tmp_path / "kmnist") == ["fractaldb", "kmnist"]
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    for folder, where in ((None, r"no folder was given \(--data\)"), (tmp_path, "has none of its files")):
+        with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; wanted are KMNIST/raw/t10k-images"):
+            read_targets("kmnist", folder, 3)
+    write_idx(tmp_path / "MNIST" / "raw", 3)
+    with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
+        read_targets("mnist", tmp_path, 4)
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
+    images = random_fractals(count, 32, torch.Generator().manual_seed(0))
+    assert images.shape == (count, 32, 32)
+    lit = images.mean(dim=(1, 2))
+    assert ((lit >= 0.1) & (lit <= 0.6)).all()
+
+
+# Settings
+
+
+def test_settings_are_changed_by_text() -> None:
+    settings = changed(transformations.TransformationsSettings(), ["images=3", "counts=2,5", "data=mnist,kmnist"])
+    assert (settings.images, settings.counts, settings.data) == (3, (2, 5), ("mnist", "kmnist"))
+    assert changed(optimizers.OptimizersSettings(), ["sgd_rates=0.5"]).sgd_rates == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("images", "--set wants NAME=VALUE with a NAME of data, images, "),
+        ("width=3", "--set wants NAME=VALUE with a NAME of data, images, "),
+        ("images=many", "--set images must be of type int, got 'many'"),
+        ("images=0", "TransformationsSettings: images must be at least 1, got 0"),
+        ("data=imagenet", "TransformationsSettings: data must be some of fractaldb, mnist, "),
+        ("data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
+        ("counts=5,2", "TransformationsSettings: counts must be two ascending numbers or more, got (5, 2)"),
+    ],
+)
+def test_wrong_settings_are_named(change: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(message)}"):
+        changed(transformations.TransformationsSettings(), [change])
+
+
+# The folder
+
+
+def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    record = Record(tmp_path / "run", "reconstruct", settings, {})
+    record.open()
+    record.log(1, loss=0.5)
+    record.save_state({"weight": torch.ones(3)}, {"step": 1})
+    other = Record(tmp_path / "run", "reconstruct", settings, {})
+    other.open()
+    state = other.load_state()
+    assert state is not None
+    assert torch.equal(state[0]["weight"], torch.ones(3))
+    assert state[1] == {"step": 1}
+    other.log(2, loss=0.25)
+    other.write_scalars()
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "step,name,value\n1,loss,0.5\n2,loss,0.25\n"
+    (tmp_path / "run" / "state.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"^cannot read .*state.safetensors: "):
+        other.load_state()
+
+
+def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"there are files already"):
+        Record(tmp_path / "full", "reconstruct", settings, {}).open()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"it is not a folder$"):
+        Record(tmp_path / "file", "reconstruct", settings, {}).open()
+    Record(tmp_path / "run", "reconstruct", settings, {}).open()
+    other = dataclasses.replace(settings, seed=1)
+    with pytest.raises(InputError, match=r"^cannot go on in .*: settings differ; "):
+        Record(tmp_path / "run", "reconstruct", other, {}).open()
+    Record(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
+
+
+# Inversions
+
+
+def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_matplotlib()
+    write_idx(tmp_path / "data" / "MNIST" / "raw", 3)
+    changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+    command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet", *changes)
+    assert run(*command) == 0
+    printed = capsys.readouterr().out
+    assert "expectation, clamp, noise" in printed
+    assert "left out: cannot read kmnist" in printed
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(metrics["rows"]) == 2 * 10
+    assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
+    assert len(metrics["findings"]) == 2 * 4
+    for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
+        with Image.open(tmp_path / "out" / picture) as image:
+            assert min(image.size) > 20
+    assert (tmp_path / "out" / "metrics.csv").read_text().startswith("step,name,value\n0,")
+    assert run(*command) == 0  # a finished run is told again, and not learned again
+    assert capsys.readouterr().out == printed
+
+
+def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
+    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
+    outcome = experiments.run("transformations", tmp_path / "one", settings)
+    assert [row["variant"] for row in outcome.rows] == ["1 maps", "2 maps", "3 maps"]
+    assert [finding.claim for finding in outcome.findings] == [
+        "fractaldb: 2 maps beat 1 maps",
+        "fractaldb: 3 maps beat 2 maps",
+    ]
+    settings = optimizers.OptimizersSettings(**TINY, data=("fractaldb",), sgd_rates=(0.1, 1.0))
+    outcome = experiments.run("optimizers", tmp_path / "two", settings)
+    assert [row["variant"] for row in outcome.rows] == ["Adam", "SGD, rate 0.1", "SGD, rate 1"]
+    assert (tmp_path / "two" / "reconstructions.png").exists()
+
+
+def test_systems_that_explode_are_counted_and_never_win() -> None:
+    result = fit(disc(8).expand(2, -1, -1), FitConfig.paper(maps=2, points=9, sequences=1, steps=2))
+    learned = Learned("", "", result)
+    assert learned.exploded == 0
+    assert learned.mean == pytest.approx(float(result.minimum_mse.mean()))
+    with torch.no_grad():
+        result.system.offset[1, 0, 0] = math.nan
+    assert learned.exploded == 1
+    assert learned.mean == math.inf
+    assert not less("", learned.mean, 1.0).holds
+
+
+# Shards for pre-training
+
+SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
+
+
+def test_shards_hold_every_image_once(tmp_path: Path) -> None:
+    outcome = experiments.run("pretrain", tmp_path / "run", SHARDS)
+    assert (outcome.rows[0]["images"], outcome.rows[0]["shards"], outcome.rows[0]["drawn now"]) == (12, 3, 12)
+    labels, names = [], []
+    for path in sorted((tmp_path / "run" / "shards").iterdir()):
+        with tarfile.open(path) as archive:
+            for entry in archive.getmembers():
+                names.append(entry.name)
+                file = archive.extractfile(entry)
+                assert file is not None
+                if entry.name.endswith(".cls"):
+                    labels.append(int(file.read()))
+                else:
+                    with Image.open(file) as picture:
+                        assert (picture.size, picture.mode) == ((8, 8), "L")
+    assert sorted(labels) == [0] * 4 + [1] * 4 + [2] * 4
+    assert labels != sorted(labels)
+    assert names == [f"{number:09}.{suffix}" for number in range(12) for suffix in ("png", "cls")]
+    assert (tmp_path / "run" / "classes.png").exists()
+
+
+def test_shards_that_are_there_are_kept_and_others_made(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path / "whole", SHARDS)
+    experiments.run("pretrain", tmp_path / "run", SHARDS)
+    shards = tmp_path / "run" / "shards"
+    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before the end
+    (shards / "00001.tar").unlink()
+    before = (shards / "00000.tar").stat().st_mtime_ns
+    assert experiments.run("pretrain", tmp_path / "run", SHARDS).rows[0]["drawn now"] == 5
+    assert (shards / "00000.tar").stat().st_mtime_ns == before
+    for path in shards.iterdir():
+        assert path.read_bytes() == (tmp_path / "whole" / "shards" / path.name).read_bytes()
+
+
+# The command
+
+
+def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("experiment") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(experiments.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["imagine"], "imagine is none of the experiments: reconstruct, "),
+        (["reconstruct", "--preset", "huge"], "--preset must be one of small, paper, got huge"),
+        (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
+        (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
+        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); wanted are "),
+        (["pretrain", "--set", "density=0.99"], "FractalDataset: density must be reached by random systems, got "),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = ["--set", "classes=1", "--set", "size=8"] if options[0] == "pretrain" else []
+    assert run("experiment", *options, *changes) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fractalops experiment: {message}")
+    assert len(error.splitlines()) == 1
+
+
+def test_presets_are_of_their_type() -> None:
+    for experiment in experiments.EXPERIMENTS.values():
+        assert set(experiment.PRESETS) == {"small", "paper"}

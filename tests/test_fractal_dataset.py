@@ -1,0 +1,135 @@
+"""The data set for pre-training: what its items depend on, how they look, and its errors."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fractalops import IFS, FractalDataset
+from fractalops.fractal_dataset import dense_systems, fitted, perturbed
+from tests.tolerances import assert_same_bits
+
+SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
+
+
+def dataset(**changes: Any) -> FractalDataset:
+    return FractalDataset(**(SMALL | changes))
+
+
+def collated(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    batches = list(loader)
+    return torch.cat([images for images, _ in batches]), torch.cat([classes for _, classes in batches])
+
+
+@pytest.mark.parametrize("background", ["black", "random"])
+@pytest.mark.parametrize(
+    ("rendering", "channels"), [("binary", 1), ("patch", 1), ("grey", 1), ("colour", 3)], ids=lambda v: str(v)
+)
+@pytest.mark.parametrize("size", [1, 3, (16, 9)], ids=str)
+def test_items_are_images_and_classes(rendering: str, channels: int, background: str, size: Any) -> None:
+    data = dataset(rendering=rendering, background=background, size=size)
+    height, width = (size, size) if isinstance(size, int) else size
+    assert len(data) == 15
+    for item in (0, 7, 14):
+        image, label = data[item]
+        assert image.shape == (channels, height, width)
+        assert image.dtype == torch.float32
+        assert 0 <= image.min() <= image.max() <= 1
+        assert image.max() > 0 or (rendering, size) == ("patch", 1)  # a patch may leave out its middle
+        assert label == item // 5
+
+
+@pytest.mark.parametrize("rendering", ["patch", "colour"])
+@pytest.mark.parametrize("points", [1, 63, 5000])
+def test_an_item_depends_on_its_number_alone(rendering: str, points: int) -> None:
+    data = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    alone = [data[item] for item in range(len(data))]
+    together = data.__getitems__(list(reversed(range(len(data)))))[::-1]
+    for (one, label), (other, same) in zip(alone, together, strict=True):
+        assert_same_bits(one, other)
+        assert label == same
+    again = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    assert_same_bits(again[-1][0], alone[-1][0])
+
+
+@pytest.mark.parametrize("context", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+def test_workers_change_nothing(context: str) -> None:
+    data = dataset()
+    images, classes = collated(DataLoader(data, 4))
+    worked, same = collated(DataLoader(data, 4, num_workers=2, multiprocessing_context=context))
+    assert_same_bits(worked, images)
+    assert torch.equal(same, classes)
+
+
+def test_instances_differ_and_seeds_differ() -> None:
+    data = dataset()
+    images = torch.stack([data[item][0] for item in range(5)])
+    assert len(torch.unique(images, dim=0)) == 5
+    assert not torch.equal(dataset(seed=1)[0][0], images[0])
+
+
+def test_without_perturbation_the_systems_stay() -> None:
+    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
+    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    same = perturbed(matrix, offset, 0.0, generators)
+    assert_same_bits(same[0], matrix)
+    moved, shifted = perturbed(matrix, offset, 0.3, generators)
+    largest = torch.linalg.matrix_norm(matrix, 2)
+    assert (torch.linalg.matrix_norm(moved, 2) <= largest * (1 + 1e-6)).all()
+    assert (moved != matrix).any(dim=(1, 2, 3)).all()
+    assert (shifted != offset).any(dim=(1, 2)).all()
+
+
+def test_clouds_fill_the_image_in_their_proportions() -> None:
+    cloud = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # the second is a single place
+    pixels = fitted(cloud, (21, 41))
+    assert torch.allclose(pixels[0], torch.tensor([[1.0, 15.5], [19.0, 24.5]]))
+    assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
+
+
+def test_given_systems_are_the_classes() -> None:
+    system = IFS(4, 5, generator=torch.Generator().manual_seed(2))
+    data = FractalDataset(system, 2, 16, points=300)
+    assert (data.classes, len(data)) == (4, 8)
+    assert torch.equal(data.matrix, system.maps()[0])
+
+
+def test_random_systems_are_as_dense_as_asked() -> None:
+    data = dataset(systems=20, instances=1, size=64, points=10_000, density=0.3, perturbation=0.0)
+    lit = torch.stack([data[item][0] for item in range(20)]).mean(dim=(1, 2, 3))
+    assert lit.min() > 0.27  # other sequences than those they were chosen by
+    loose = dataset(systems=20, instances=1, size=64, points=10_000, density=0.0, perturbation=0.0)
+    assert torch.stack([loose[item][0] for item in range(20)]).mean(dim=(1, 2, 3)).min() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": 0}, "systems must be at least 1, got 0"),
+        ({"instances": 0}, "instances must be at least 1, got 0"),
+        ({"points": 0}, "points must be at least 1, got 0"),
+        ({"size": (3, 0)}, "size must be at least 1, got 0"),
+        ({"rendering": "hard"}, "rendering must be one of binary, patch, grey, colour, got 'hard'"),
+        ({"background": "white"}, "background must be one of black, random, got 'white'"),
+        ({"perturbation": 1.0}, "perturbation must lie in [0, 1), got 1.0"),
+        ({"density": -0.1}, "density must lie in [0, 1), got -0.1"),
+        ({"density": 0.95}, "density must be reached by random systems, got 0.95, which 0 of 640 do"),
+    ],
+    ids=str,
+)
+def test_errors(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^FractalDataset: {re.escape(message)}$"):
+        dataset(**changes)
+
+
+def test_items_beyond_the_end() -> None:
+    with pytest.raises(IndexError, match=r"^FractalDataset: item must lie in \[0, 15\), got 15$"):
+        dataset()[15]
+    with pytest.raises(TypeError, match=r"^FractalDataset: maps must be an int, got float$"):
+        dataset(maps=2.0)
