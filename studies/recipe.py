@@ -146,10 +146,12 @@ def write(rows: list[dict[str, str]], strips: list[Tensor], stem: Path) -> None:
         "of the same systems. `sequences` is the work an image: steps x sequences a step. The seconds "
         "are of all images packed in one call, on a machine that did other work beside it."
     )
-    stem.with_suffix(".md").write_text(f"# Settings of `fit`, compared\n\n{note}\n\n{table}\n\n![]({stem.name}.png)\n")
+    shown = f"From above, for each data set: targets; {'; '.join(VERIFIED)}."
+    picture = f"![{shown}]({stem.name}.png)\n\n*{shown}*"
+    stem.with_suffix(".md").write_text(f"# Settings of `fit`, compared\n\n{note}\n\n{table}\n\n{picture}\n")
     framed = [torch.nn.functional.pad(strip, (1, 1, 1, 1), value=0.4) for strip in strips]  # each (SHOWN, 34, 34)
-    picture = torch.cat([torch.cat(list(strip), dim=1) for strip in framed])
-    save_image(picture.repeat_interleave(2, 0).repeat_interleave(2, 1), stem.with_suffix(".png"))
+    sheet = torch.cat([torch.cat(list(strip), dim=1) for strip in framed])
+    save_image(sheet.repeat_interleave(2, 0).repeat_interleave(2, 1), stem.with_suffix(".png"))
 
 
 if __name__ == "__main__":

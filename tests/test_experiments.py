@@ -191,7 +191,7 @@ def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.Capture
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(metrics["rows"]) == 2 * 10
     assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
-    assert len(metrics["findings"]) == 2 * 4
+    assert len(metrics["findings"]) == 2 * 5
     for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
         with Image.open(tmp_path / "out" / picture) as image:
             assert min(image.size) > 20

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fractalops.errors import InputError
-from fractalops.experiments import gan, optimizers, pretrain, reconstruct, transformations
+from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 
@@ -26,7 +26,7 @@ class Experiment(Protocol):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.NAME: module for module in (reconstruct, transformations, optimizers, gan, pretrain)
+    module.NAME: module for module in (reconstruct, transformations, optimizers, inverse_encoder, gan, pretrain)
 }
 
 

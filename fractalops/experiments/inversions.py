@@ -15,6 +15,7 @@ from fractalops.experiments.outcome import Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
+from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, enlarge, enlargement, save_image
 from fractalops.inversion import FitConfig, FitResult, fit
 
@@ -110,16 +111,18 @@ def learn_all(
     targets: Mapping[str, Tensor],  # each (S, H, W)
     record: Record,
     *,
+    starts: Mapping[str, IFS] | None = None,
     device: str,
     progress: bool,
 ) -> dict[tuple[str, str], Learned]:
-    """Learn every data set with every variant; by (variant, data). Logs a loss curve of each."""
+    """Learn every data set with every variant, some from given systems; by (variant, data). Logs the loss curves."""
     found = {}
     for data, images in targets.items():
         for variant, config in variants.items():
             if progress:
                 print(f"{record.experiment}: {data}, {variant}", flush=True)
-            learned = Learned(variant, data, fit(images.to(device), config, progress=progress))
+            start = (starts or {}).get(variant)
+            learned = Learned(variant, data, fit(images.to(device), config, start=start, progress=progress))
             found[variant, data] = learned
             name = f"{data}/{variant}"
             curve = learned.result.losses.mean(dim=1)  # (steps,)

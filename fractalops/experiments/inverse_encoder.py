@@ -1,0 +1,228 @@
+"""The paper's baseline: a network that predicts a fractal's parameters from its image (section 5.2, appendix A.1).
+
+After Graham and Demers 2019; by itself, and as what `fit` starts from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from fractalops.errors import MissingExtra
+from fractalops.experiments.inversions import (
+    InversionSettings,
+    Learned,
+    draw_reconstructions,
+    load_data,
+    usable_data,
+)
+from fractalops.experiments.outcome import Finding, Outcome, less
+from fractalops.experiments.record import Record
+from fractalops.experiments.settings import check_least
+from fractalops.ifs import IFS
+from fractalops.inversion import FitConfig, fit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NAME = "inverse-encoder"
+SUMMARY = "Table 1, the baseline: a ResNet-18 that predicts parameters; and fit from what it predicts"
+_PARAMETERS = 6  # of a map: its matrix and its offset
+_LARGEST = 0.999  # singular value: what is predicted must not explode
+_SIGN = 0.5  # size of the latent signs of predicted reflections
+ALONE, FROM_IT, FROM_RANDOM, LEARNED = "encoder", "encoder, then fit", "fit, as few steps", "fit"
+
+
+@dataclass(frozen=True)
+class InverseEncoderSettings(InversionSettings):
+    """The study's size."""
+
+    fractals: int = 20_000
+    """Random fractals that the encoder learns from."""
+    epochs: int = 100
+    batch: int = 128
+    rate: float = 0.05
+    """First learning rate of the encoder: SGD with momentum 0.9, lowered after each epoch along a cosine."""
+    fit_steps: int = 100
+    """Steps of `fit` that start from what the encoder predicts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, fractals=2, epochs=1, batch=2, fit_steps=1)
+        if not 0 < self.rate < 10:
+            raise ValueError(f"InverseEncoderSettings: rate must lie in (0, 10), got {self.rate}")
+
+
+PRESETS = {
+    "small": InverseEncoderSettings(images=16, steps=600, sequences=20, fractals=4000, epochs=6),
+    "paper": InverseEncoderSettings(),
+}
+
+
+def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+    """Train the encoder, and compare it with `fit` on the same targets.
+
+    Raises `MissingExtra` without transformers, and `InputError` where no data set can be had.
+    """
+    names, notes = usable_data(settings, data)
+    network = _resnet18(_PARAMETERS * settings.maps, settings.seed).to(device)
+    targets = load_data(settings, names, data)
+    train(network, settings, record, device, progress)
+    learned: dict[tuple[str, str], Learned] = {}
+    for name, images in targets.items():
+        placed = images.to(device)
+        guess = predict(network, placed, settings.maps)
+        for variant, config, start in (
+            (ALONE, settings.config(steps=0), guess),
+            (FROM_IT, settings.config(steps=settings.fit_steps), guess),
+            (FROM_RANDOM, settings.config(steps=settings.fit_steps), None),
+            (LEARNED, settings.config(), None),
+        ):
+            learned[variant, name] = Learned(variant, name, fit(placed, config, start=start, progress=progress))
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, [ALONE, FROM_IT, FROM_RANDOM, LEARNED])
+    findings: list[Finding] = []
+    for name in names:
+        mean = {variant: learned[variant, name].mean for variant in (ALONE, FROM_IT, FROM_RANDOM, LEARNED)}
+        findings += [
+            less(f"{name}: learning by gradient beats the encoder", mean[LEARNED], mean[ALONE]),
+            less(
+                f"{name}: {settings.fit_steps} steps from the encoder beat as many from random systems",
+                mean[FROM_IT],
+                mean[FROM_RANDOM],
+            ),
+        ]
+    return Outcome([one.row() for one in learned.values()], findings, notes)
+
+
+# Fractals to learn from
+
+
+def random_examples(count: int, settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
+    """Images (S, 1, H, W) of random systems, and their parameters (S, 6 N), maps by their largest singular value."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    config = FitConfig.paper()
+    images, labels = [], []
+    for first in range(0, count, settings.group):
+        system = IFS(min(settings.group, count - first), settings.maps, generator=generator)
+        with torch.no_grad():
+            drawn = system(
+                settings.size, points=settings.points, generator=generator, viewport=config.viewport
+            )  # (B, 1, H, W)
+            images.append(drawn)
+            labels.append(to_labels(*system.maps()))
+    return torch.cat(images), torch.cat(labels)
+
+
+def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
+    """Parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), the map of the largest singular value first."""
+    order = torch.linalg.matrix_norm(matrix, 2).argsort(dim=1, descending=True)  # (S, N)
+    parameters = torch.cat([matrix.flatten(2), offset], dim=2)  # (S, N, 6)
+    return parameters.gather(1, order[..., None].expand_as(parameters)).flatten(1)
+
+
+def to_system(labels: Tensor, maps: int) -> IFS:
+    """The systems of parameters (S, 6 N), their singular values kept below 1."""
+    parameters = labels.detach().unflatten(1, (maps, _PARAMETERS))  # (S, N, 6)
+    left, values, right = torch.linalg.svd(parameters[..., :4].unflatten(2, (2, 2)).cpu().double())
+    # R(theta) has determinant 1: where `left` has -1, its second column is turned, and so is the row that it meets.
+    flip = left.det().sign()  # (S, N)
+    left, right = left.clone(), right.clone()
+    left[..., 1] *= flip[..., None]
+    right[..., 1, :] *= flip[..., None]
+    mirrored = right.det().sign()  # (S, N): right = R(phi) diag(1, mirrored)
+    theta = torch.atan2(left[..., 1, 0], left[..., 0, 0])
+    phi = torch.atan2(right[..., 1, 0], right[..., 0, 0])
+    logits = values.clamp(1e-3, _LARGEST).logit()  # (S, N, 2)
+    signs = torch.stack([torch.ones_like(mirrored), mirrored], -1) * _SIGN  # (S, N, 2)
+    system = IFS(len(labels), maps, generator=torch.Generator()).to(labels.device)
+    svd = torch.cat([theta[..., None], phi[..., None], logits, signs], -1).float()  # (S, N, 6)
+    system.load_state_dict({"svd": svd, "offset": parameters[..., 4:]})
+    return system
+
+
+# The encoder
+
+
+def _resnet18(outputs: int, seed: int) -> nn.Module:
+    """Images (B, 1, H, W) -> (B, outputs), a ResNet-18 (He et al. 2016) by Hugging Face's transformers."""
+    try:
+        from transformers import ResNetConfig, ResNetForImageClassification
+    except ImportError as error:
+        raise MissingExtra("experiment inverse-encoder", "transformers", "train") from error
+    config = ResNetConfig(
+        num_channels=1,
+        embedding_size=64,
+        hidden_sizes=[64, 128, 256, 512],
+        depths=[2, 2, 2, 2],
+        layer_type="basic",
+        num_labels=outputs,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = ResNetForImageClassification(config)
+    return network
+
+
+def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, device: str, progress: bool) -> None:
+    """Learn to predict the parameters of random fractals; goes on after the last epoch that the record kept."""
+    from tqdm import tqdm
+
+    images, labels = (tensor.to(device) for tensor in random_examples(settings.fractals, settings))
+    optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
+    epoch = _restore(network, optimizer, record)
+    bar = tqdm(total=settings.epochs, initial=epoch, disable=not progress, desc=NAME, unit="epoch")
+    network.train()
+    for epoch in range(epoch, settings.epochs):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * (0.5 + 0.5 * math.cos(math.pi * epoch / settings.epochs))
+        generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+        total = 0.0
+        for part in torch.randperm(len(images), generator=generator).split(settings.batch):
+            if len(part) < 2:
+                continue  # of which batch normalisation can make nothing
+            optimizer.zero_grad()
+            loss = mse_loss(network(images[part]).logits, labels[part])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            total += float(loss.detach()) * len(part)
+        record.log(epoch + 1, encoder_loss=total / len(images))
+        _keep(network, optimizer, record, epoch + 1)
+        bar.update()
+    bar.close()
+    network.eval()
+
+
+def _keep(network: nn.Module, optimizer: torch.optim.SGD, record: Record, epoch: int) -> None:
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors[f"momentum.{number}"] = state["momentum_buffer"]
+    record.save_state(tensors, {"epoch": epoch})
+
+
+def _restore(network: nn.Module, optimizer: torch.optim.SGD, record: Record) -> int:
+    """Put back what `_keep` kept, and return how many epochs are done."""
+    if (state := record.load_state()) is None:
+        return 0
+    tensors, values = state
+    own = {key.removeprefix("network."): tensor for key, tensor in tensors.items() if key.startswith("network.")}
+    network.load_state_dict(own)
+    momenta: dict[int, Any] = {
+        int(key.removeprefix("momentum.")): {"momentum_buffer": tensor}
+        for key, tensor in tensors.items()
+        if key.startswith("momentum.")
+    }
+    optimizer.load_state_dict({"state": momenta, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(values["epoch"])
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: Tensor, maps: int) -> IFS:
+    """The systems that the encoder sees in images (S, H, W)."""
+    return to_system(torch.cat([network(part[:, None]).logits for part in images.split(256)]), maps)

@@ -1,0 +1,192 @@
+"""The experiments that learn networks: gan and inverse-encoder, at tiny sizes; resuming gives the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fractalops import IFS, InputError, MissingExtra, experiments
+from fractalops.experiments import gan, inverse_encoder
+from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
+from fractalops.experiments.record import Record
+from tests.test_experiments import write_idx
+from tests.tolerances import assert_same_bits
+
+GAN = gan.GanSettings(
+    fractals=3, maps=3, points=20, steps=6, batch=4, discriminator_every=2, probe_every=2, drawn=3, epochs=1,
+    probe_epochs=2, real=30,
+)  # fmt: skip
+ENCODER = inverse_encoder.InverseEncoderSettings(
+    data=("fractaldb",), images=2, steps=3, sequences=2, points=20, maps=3, fractals=5, epochs=3, batch=2, fit_steps=2
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_idx(tmp_path / "data" / "MNIST" / "raw", 20)
+    write_idx(tmp_path / "data" / "MNIST" / "raw", 40, split="train")
+    return tmp_path / "data"
+
+
+class Killed(Exception):
+    pass
+
+
+# LeNet
+
+
+def test_lenet_depends_on_its_seed_alone() -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first, second, other = lenet(7, 0), lenet(7, 0), lenet(7, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    images = torch.rand(3, 1, 32, 32)
+    assert first(images).shape == (3, 7)
+    assert features_of(first, images).shape == (3, FEATURES)
+    assert_same_bits(first(images), second(images))
+    assert not torch.equal(first(images), other(images))
+
+
+def test_a_probe_sees_what_features_tell_apart() -> None:
+    """Left against right halves: a network that was taught them has features that a linear classifier can use."""
+    generator = torch.Generator().manual_seed(0)
+    images = 0.3 * torch.rand(200, 1, 32, 32, generator=generator)
+    labels = torch.arange(200) % 2
+    images[labels == 0, :, :, :16] += 0.7
+    images[labels == 1, :, :, 16:] += 0.7
+    network = lenet(2, 0)
+    train_classifier(network, images[:100], labels[:100], 3, 0)
+    halves = (images[:100], labels[:100]), (images[100:], labels[100:])
+    assert probe(network, *halves, 5, 0) > 0.95
+    shuffled = labels[torch.randperm(200, generator=generator)]
+    chance = probe(network, (images[:100], shuffled[:100]), (images[100:], shuffled[100:]), 5, 0)
+    assert 0.3 < chance < 0.7
+
+
+# gan
+
+
+def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
+    outcome = experiments.run("gan", tmp_path / "run", GAN, data=data)
+    assert [row["step"] for row in outcome.rows] == [0, 2, 4, 6]
+    assert all(0 <= float(row[name]) <= 1 for row in outcome.rows for name in ("learned", "random"))
+    assert outcome.rows[0]["learned"] == outcome.rows[0]["random"]  # nothing is learned yet
+    for name in ("fractals-000000.png", "fractals-000006.png", "accuracy.png"):
+        with Image.open(tmp_path / "run" / name) as picture:
+            assert min(picture.size) > 60
+    assert "accuracy_learned" in (tmp_path / "run" / "metrics.csv").read_text()
+    assert outcome.notes == []
+
+
+def test_gan_killed_goes_on_with_the_same_bits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = experiments.run("gan", tmp_path / "whole", GAN, data=data)
+    advance = gan.Learning.advance
+
+    def stop_at_five(learning: gan.Learning, real: Tensor) -> tuple[float, float]:
+        if learning.step == 5:
+            raise Killed
+        return advance(learning, real)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gan.Learning, "advance", stop_at_five)
+        with pytest.raises(Killed):
+            experiments.run("gan", tmp_path / "run", GAN, data=data)
+    steps = []
+    monkeypatch.setattr(
+        gan.Learning, "advance", lambda learning, real: (steps.append(learning.step), advance(learning, real))[1]
+    )
+    assert experiments.run("gan", tmp_path / "run", GAN, data=data).rows == whole.rows
+    assert steps == [4, 5]
+    for name in ("state.safetensors", "metrics.csv", "table.csv", "fractals-000006.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_gan_moves_its_fractals_and_keeps_the_control(data: Path) -> None:
+    learning = gan.Learning(GAN, "cpu")
+    first = [parameter.detach().clone() for parameter in learning.first.parameters()]
+    judge = [parameter.detach().clone() for parameter in learning.discriminator.parameters()]
+    real = gan.read_real(GAN, data).train[0]
+    for _ in range(2):
+        learning.advance(real)
+    for moved, kept, before in zip(learning.system.parameters(), learning.first.parameters(), first, strict=True):
+        assert torch.equal(kept, before)
+        assert not torch.equal(moved, before)
+    assert not all(torch.equal(a, b) for a, b in zip(learning.discriminator.parameters(), judge, strict=True))
+
+
+def test_gan_wants_labelled_images(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^cannot read fashion-mnist: .*; wanted are FashionMNIST/raw/"):
+        experiments.run("gan", tmp_path / "one", dataclasses.replace(GAN, data="fashion-mnist"), data=data)
+    for path in (data / "MNIST" / "raw").glob("*labels*"):
+        path.unlink()
+    with pytest.raises(InputError, match=r"there are no labels beside it, which the linear probe needs$"):
+        experiments.run("gan", tmp_path / "two", GAN, data=data)
+
+
+def test_gan_parts_the_images_where_training_images_are_missing(tmp_path: Path) -> None:
+    write_idx(tmp_path / "mnist", 20)
+    real = gan.read_real(GAN, tmp_path)
+    assert (len(real.train[0]), len(real.test[0])) == (16, 4)
+    assert real.note == "only the test images are there: 16 of them train, 4 test"
+    assert real.train[0].shape[1:] == (1, 32, 32)
+
+
+# inverse-encoder
+
+
+@pytest.mark.parametrize("maps", [1, 3, 10])
+def test_labels_become_the_systems_they_were_made_of(maps: int) -> None:
+    system = IFS(4, maps, generator=torch.Generator().manual_seed(3))
+    labels = inverse_encoder.to_labels(*system.maps())
+    assert labels.shape == (4, 6 * maps)
+    largest = torch.linalg.matrix_norm(labels.unflatten(1, (maps, 6))[..., :4].unflatten(2, (2, 2)), 2)
+    assert (largest.diff(dim=1) <= 1e-6).all()
+    back = inverse_encoder.to_system(labels, maps)
+    difference = inverse_encoder.to_labels(*back.maps()) - labels
+    assert difference.abs().max() < 2e-3  # singular values are kept in [0.001, 0.999]
+
+
+def test_expansive_predictions_are_held_below_one() -> None:
+    system = inverse_encoder.to_system(torch.full((1, 6), 5.0), 1)
+    assert torch.linalg.matrix_norm(system.maps()[0], 2).max() < 1
+    assert all(parameter.isfinite().all() for parameter in system.parameters())
+
+
+def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed (extra: train)")
+    whole = experiments.run("inverse-encoder", tmp_path / "whole", ENCODER)
+    assert [row["variant"] for row in whole.rows] == ["encoder", "encoder, then fit", "fit, as few steps", "fit"]
+    assert (tmp_path / "whole" / "reconstructions.png").exists()
+    log = Record.log
+
+    def stop(record: Record, step: int, **scalars: float) -> None:
+        log(record, step, **scalars)
+        if step == 3 and "encoder_loss" in scalars:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Record, "log", stop)
+        with pytest.raises(Killed):
+            experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
+    again = experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == (
+        tmp_path / "whole" / "state.safetensors"
+    ).read_bytes()
+
+    def without_time(rows: Any) -> Any:
+        return [{name: cell for name, cell in row.items() if name != "seconds an image"} for row in rows]
+
+    assert without_time(again.rows) == without_time(whole.rows)
+
+
+def test_without_transformers_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra, match=r"needs transformers; install it with: pip install 'fractalops\[train\]'$"):
+        experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
