@@ -155,17 +155,13 @@ def _resnet18(outputs: int, seed: int) -> nn.Module:
         from transformers import ResNetConfig, ResNetForImageClassification
     except ImportError as error:
         raise MissingExtra("experiment inverse-encoder", "transformers", "train") from error
-    config = ResNetConfig(
-        num_channels=1,
-        embedding_size=64,
-        hidden_sizes=[64, 128, 256, 512],
-        depths=[2, 2, 2, 2],
-        layer_type="basic",
-        num_labels=outputs,
-    )
+    layers: dict[str, Any] = {
+        "num_channels": 1, "embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2],
+        "layer_type": "basic", "num_labels": outputs,
+    }  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = ResNetForImageClassification(config)
+        network: nn.Module = ResNetForImageClassification(ResNetConfig(**layers))
     return network
 
 
@@ -175,10 +171,10 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
 
     images, labels = (tensor.to(device) for tensor in random_examples(settings.fractals, settings))
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
-    epoch = _restore(network, optimizer, record)
-    bar = tqdm(total=settings.epochs, initial=epoch, disable=not progress, desc=NAME, unit="epoch")
+    done = _restore(network, optimizer, record)
+    bar = tqdm(total=settings.epochs, initial=done, disable=not progress, desc=NAME, unit="epoch")
     network.train()
-    for epoch in range(epoch, settings.epochs):
+    for epoch in range(done, settings.epochs):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * (0.5 + 0.5 * math.cos(math.pi * epoch / settings.epochs))
         generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
