@@ -16,11 +16,14 @@ def contraction(parameters: Tensor) -> Tensor:
     values below 1 comes from just one M, also one that mirrors or flattens space, so that no signs are needed as in
     the paper's equation 10, and no formula for the rotations of each dimension. Clouds were learned as well as by two
     rotations and signed singular values between them. Differentiable.
+
+    Worked out in float64: in float32 the identity drowns in an M of some thousands.
     """
-    identity = torch.eye(parameters.shape[-1], dtype=parameters.dtype, device=parameters.device)
-    factor = torch.linalg.cholesky(identity + parameters.mT @ parameters)  # (..., D, D), lower
-    matrix: Tensor = torch.linalg.solve_triangular(factor.mT, parameters, upper=True, left=False)
-    return LARGEST_SINGULAR_VALUE * matrix
+    exact = parameters.double()
+    identity = torch.eye(exact.shape[-1], dtype=exact.dtype, device=exact.device)
+    factor = torch.linalg.cholesky(identity + exact.mT @ exact)  # (..., D, D), lower
+    matrix: Tensor = torch.linalg.solve_triangular(factor.mT, exact, upper=True, left=False)
+    return (LARGEST_SINGULAR_VALUE * matrix).to(parameters.dtype)
 
 
 def contraction_parameters(matrix: Tensor) -> Tensor:
