@@ -19,8 +19,10 @@ from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.images import save_image
 from fractalops.inversion import learning, run_report
 from fractalops.inversion.run_folder import RunFolder
+from fractalops.inversion.sources import collect
 from tests.learning import Interruption, assert_same_result, targets, tiny
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
+from tests.source_files import GREY, KINDS, Writer
 from tests.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -223,6 +225,34 @@ def test_a_generator_and_a_data_set_of_pairs_are_learned(labelled: bool, tmp_pat
     assert torch.equal(learned.minimum_mse, expected.minimum_mse)
 
 
+class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """What torchvision's data sets are: pairs by number, without an end of their own."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        return targets()[number % 3][None], number  # (1, 16, 16), of what torchvision makes of a picture in grey
+
+
+def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
+    learned = run(tmp_path / "run", Numbered(), tiny())
+    assert [row.label for row in learned.rows] == ["0", "1", "2"]
+    assert_same_bits(learned.minimum_mse, run(tmp_path / "tensors", targets(), tiny()).minimum_mse)
+    loader: Any = torch.utils.data.DataLoader(Numbered())
+    with pytest.raises(TypeError, match=r"^collect: pictures must be Pillow's, arrays or tensors, got list$"):
+        run(tmp_path / "batches", loader)
+
+
+@pytest.mark.parametrize("write", KINDS, ids=lambda write: write.__name__)
+def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) -> None:
+    learned = run(tmp_path / "run", write(tmp_path, GREY), tiny(steps=2))
+    source = collect(GREY)
+    wanted = run(tmp_path / "wanted", source, tiny(steps=2))
+    assert [row.image for row in learned.rows] == [0, 1, 2, 3, 4]
+    torch.testing.assert_close(learned.minimum_mse, wanted.minimum_mse)
+
+
 # Arguments and reading back
 
 
@@ -230,7 +260,7 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^fit_dataset: config must be a FitConfig, got dict$"):
         fractalops.fit_dataset(pictures(), tmp_path / "run", {"steps": 3})  # type: ignore[arg-type]
     with pytest.raises(
-        TypeError, match=r"^fit_dataset: source must be a path, a Source, a tensor or an iterable, got int$"
+        TypeError, match=r"^fit_dataset: source must be a path, a Source, a tensor, an iterable or a data set, got int$"
     ):
         run(tmp_path / "run", 5)
     for wrong in (-1, float("nan")):

@@ -75,6 +75,8 @@ def test_what_an_iterable_yields_is_prepared(tmp_path: Path) -> None:
     assert torch.equal(collect([Image.open(turned)]).read(0), collect([numpy.rot90(GREY[0], -1)]).read(0))
     pairs = collect((image, number) for number, image in enumerate(COLOUR))
     assert [pairs.label(image) for image in range(4)] == list("0123")
+    tensors = collect(torch.utils.data.TensorDataset(torch.from_numpy(GREY), torch.arange(5)))
+    assert [tensors.label(image) for image in range(5)] == list("01234")
 
 
 def test_iterables_are_drawn_no_further_than_asked() -> None:
@@ -95,7 +97,7 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         (numpy.zeros((4, 4)), "cannot use image 1 of the iterable: image must not be blank"),
         (numpy.ones((4, 4), dtype=numpy.int32), "values must be uint8 or floating-point, got int32"),
         (numpy.full((4, 4), 255.0), r"values must lie in \[0, 1\], got 255 to 255"),
-        (numpy.ones((1, 4, 4)), r"has shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(1, 4, 4\)"),
+        (numpy.ones((2, 4, 4)), r"has shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
         (numpy.ones((0, 4)), r"it has no pixels, its shape is \(0, 4\)"),
     ):
         with pytest.raises(InputError, match=f"image 1 of the iterable: .*{message}|{message}"):

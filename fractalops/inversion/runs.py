@@ -23,7 +23,7 @@ from fractalops.inversion.run_plan import Plan, make_plan, read_target
 from fractalops.inversion.run_report import FitRun, write_report
 
 if TYPE_CHECKING:
-    from fractalops.inversion.sources import Source
+    from fractalops.inversion.sources import Indexed, Source
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -41,7 +41,7 @@ class RunInterrupted(KeyboardInterrupt):
 
 
 def fit_dataset(
-    source: Source | Tensor | str | Path | Iterable[object],
+    source: Source | Tensor | str | Path | Iterable[object] | Indexed,
     output: str | Path,
     config: FitConfig | None = None,
     *,
@@ -61,7 +61,8 @@ def fit_dataset(
 
     Args:
         source: a path for `open_source`; a `Source`; targets (S, H, W), in colour (S, 3, H, W), values in [0, 1]; or
-            what `collect` draws pictures from, as a generator or a torchvision data set, which must end.
+            what `collect` draws pictures from, as a generator, which must end, or a torch data set; these are held in
+            memory.
         output: the folder, made if need be; all processes must see the same one.
         config: the settings; None takes the defaults. `config.group` images of one shape are learned
             and held in memory at a time.
@@ -130,23 +131,21 @@ def fit_dataset(
     return FitRun(folder.path)
 
 
-def _as_source(source: Source | Tensor | str | Path | Iterable[object], config: FitConfig) -> Source:
-    if isinstance(source, Tensor):
-        from fractalops.inversion.sources import TensorSource
+def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig) -> Source:
+    from fractalops.inversion.sources import Indexed, TensorSource, open_source
+    from fractalops.inversion.sources import collect as collect_pictures
 
+    if isinstance(source, Tensor):
         return TensorSource(source)
     if isinstance(source, (str, Path)):
-        from fractalops.inversion.sources import open_source
-
         return open_source(source, colour=config.colour)
     if hasattr(source, "read"):
         return cast("Source", source)
-    if not isinstance(source, Iterable):
+    if not isinstance(source, (Iterable, Indexed)):
         raise TypeError(
-            f"fit_dataset: source must be a path, a Source, a tensor or an iterable, got {type(source).__name__}"
+            "fit_dataset: source must be a path, a Source, a tensor, an iterable or a data set, "
+            f"got {type(source).__name__}"
         )
-    from fractalops.inversion.sources import collect as collect_pictures
-
     return collect_pictures(source, colour=config.colour)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
@@ -14,6 +15,15 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.images import Preparation, prepare, unit_values, upright
 from fractalops.inversion.sources.source import check_limit, check_number, describe, digest
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A data set as torch has them: items by number, which need not end by `IndexError`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> object: ...
 
 
 class TensorSource:
@@ -77,7 +87,7 @@ class TensorSource:
 
 
 def collect(
-    pictures: Iterable[object],
+    pictures: Iterable[object] | Indexed,
     *,
     size: int = 32,
     colour: bool = False,
@@ -88,11 +98,11 @@ def collect(
     fit_to: int | None = None,
     most_bytes: int = 2**31,
 ) -> TensorSource:
-    """Draw pictures from an iterable, make targets of them at once, and hold these in memory.
+    """Draw pictures from an iterable or a data set, make targets of them at once, and hold these in memory.
 
     Args:
-        pictures: yields Pillow's pictures, or arrays or tensors (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in
-            [0, 1], or pairs of one of them and a label, as torchvision's data sets do.
+        pictures: yields, or has by number as torch's data sets, Pillow's pictures, or arrays or tensors (H, W),
+            (1, H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in [0, 1], or pairs of one of them and a label.
         size, colour, invert, background, threshold, fit_to: as in `read_image`.
         limit: how many are drawn at most, for iterables without an end.
         most_bytes: how much memory the targets may take, 4 bytes a value; for more, write files and open them.
@@ -107,7 +117,7 @@ def collect(
     targets: list[Tensor] = []  # each (H, W) or (3, H, W)
     labels: list[str] = []
     taken = 0
-    for number, item in enumerate(itertools.islice(pictures, limit)):
+    for number, item in enumerate(itertools.islice(_items(pictures), limit)):
         picture, label = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
         target = _prepare_item(picture, number, preparation)
         taken += target.nbytes
@@ -117,10 +127,16 @@ def collect(
                 f"and most_bytes is {most_bytes}"
             )
         targets.append(target)
-        labels.append(str(label))
+        labels.append(str(label.item() if isinstance(label, Tensor) and label.numel() == 1 else label))
     if not targets:
         raise InputError("cannot use the iterable: it yields no picture")
     return TensorSource(targets, labels=labels)
+
+
+def _items(pictures: Iterable[object] | Indexed) -> Iterator[object]:
+    if isinstance(pictures, Iterable):
+        return iter(pictures)
+    return (pictures[number] for number in range(len(pictures)))
 
 
 def _prepare_item(picture: object, number: int, preparation: Preparation) -> Tensor:
@@ -131,6 +147,8 @@ def _prepare_item(picture: object, number: int, preparation: Preparation) -> Ten
         picture = upright(picture, name, [])
     if not isinstance(picture, (Image.Image, numpy.ndarray)):
         raise TypeError(f"collect: pictures must be Pillow's, arrays or tensors, got {type(picture).__name__}")
+    if not isinstance(picture, Image.Image) and picture.ndim == 3 and len(picture) == 1:
+        picture = picture[0]  # (H, W), of what torchvision makes of a picture in grey
     return prepare(picture, name, preparation, [])
 
 
