@@ -197,6 +197,13 @@ def test_a_rank_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPa
         pass
 
 
+def test_a_gpu_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"^cannot run on cuda: torch finds no GPU$"), ranks.open_ranks("cuda"):
+        pass
+
+
 @pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize(
     ("variables", "threads"),

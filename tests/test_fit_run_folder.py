@@ -14,6 +14,7 @@ import torch
 from fractalops import InputError
 from fractalops.inversion import learning
 from fractalops.inversion.run_folder import RunFolder
+from tests.command_line import draw
 from tests.learning import Interruption
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
 
@@ -61,6 +62,16 @@ def test_a_file_that_can_not_be_used_is_refused_with_the_reason_and_the_way_out(
     path.unlink()
     run(tmp_path / "run")
     assert contents(tmp_path / "run") == whole
+
+
+def test_a_changed_setting_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(tmp_path, monkeypatch)
+    path = tmp_path / SYSTEM
+    before = path.read_bytes()
+    path.write_bytes(before.replace(rb"seed\": 0", rb"seed\": 1"))
+    assert path.read_bytes() != before
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: its checksum is wrong; to learn "):
+        run(tmp_path)
 
 
 def test_a_group_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +135,18 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine.txt: it is not a folder$"):
         run(tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("place", ["", "run", "cats/run"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_within_that_of_the_images_is_refused(place: str, overwrite: bool, tmp_path: Path) -> None:
+    draw(tmp_path / "pictures" / "cats" / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "pictures", target_is_directory=True)
+    output = tmp_path / "link" / place
+    with pytest.raises(InputError, match=rf"^cannot write to {output}: it lies in the folder of the images$"):
+        run(output, tmp_path / "pictures", overwrite=overwrite)
+    assert [path.name for path in (tmp_path / "pictures").rglob("*")] == ["cats", "1.png"]
+    run(tmp_path / "pictures-run", tmp_path / "pictures")  # beside it, with a name that begins so
 
 
 def test_overwriting_starts_anew_and_keeps_other_files(

@@ -170,8 +170,17 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, classes: Path) ->
     source = open_source(tmp_path / "linked")
     names = ["felines/9.png", "felines/10.png", "felines/wild/1.PNG"]
     assert [source.name(image) for image in range(len(source))] == names
-    (classes / "cats" / "nowhere.png").symlink_to(tmp_path / "nowhere")
-    assert "nowhere.png: no such file" in error_of(classes)
+
+
+def test_what_is_no_file_is_a_bad_image(classes: Path) -> None:
+    (classes / "1.png").symlink_to(classes / "nowhere")
+    os.mkfifo(classes / "3.png")
+    source = open_source(classes)
+    for image, reason in ((0, "1.png: no such file or directory"), (2, "3.png: it is not a file")):
+        for ask in (source.shape, source.read):
+            with pytest.raises(InputError, match=rf"^cannot read \S+/{reason}$"):
+                ask(image)
+    assert source.read(1).shape == (4, 4)
 
 
 def test_opening_reads_no_picture_and_reading_one_no_other(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,11 +100,14 @@ class Ranks:
 def open_ranks(device: str | torch.device | None) -> Iterator[Ranks]:
     """The ranks of this run; `device` None is a GPU where torch finds one, one of its own for each rank, else the CPU.
 
-    Raises `InputError` for a rank without a GPU of its own, `RankError` where the ranks don't find each other.
+    Raises `InputError` where there is no GPU, or none for a rank of its own, `RankError` where the ranks don't find
+    each other.
     """
     kind = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device is None else torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
+        if kind.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(f"cannot run on {kind}: torch finds no GPU")
         yield Ranks(torch.device("cuda", torch.cuda.current_device()) if kind == torch.device("cuda") else kind)
         return
 

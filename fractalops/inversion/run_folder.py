@@ -164,14 +164,13 @@ class RunFolder:
         with atomic_path(self.seconds(group)) as temporary:
             temporary.write_text(f"{seconds:.3f}\n", encoding="utf-8")
         tensors = result.tensors()
-        write_tensors(self.shard(group), tensors, result.metadata() | _seal(key, group, tensors))
+        write_tensors(self.shard(group), tensors, _sealed(result.metadata(), key, group, tensors))
         self.checkpoint(group).unlink(missing_ok=True)
 
     def read_shard(self, group: int, key: str, images: int) -> FitResult:
         """What was learned of a group of `images`. Raises `InputError` for a file that is damaged or of another run."""
         path = self.shard(group)
-        tensors, metadata = _read_sealed(path, FORM, key, group)
-        result = FitResult.from_file(path, tensors, metadata)
+        result = FitResult.from_file(path, *_read_sealed(path, FORM, key, group))
         if result.system.systems != images:
             raise InputError(f"cannot use {path}: it must hold {images} systems, got {result.system.systems}")
         return result
@@ -185,8 +184,8 @@ class RunFolder:
 
     def write_checkpoint(self, group: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
         """Keep the state of a group under way, `seconds` of learning after its start."""
-        metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)} | _seal(key, group, state)
-        write_tensors(self.checkpoint(group), state, metadata)
+        metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)}
+        write_tensors(self.checkpoint(group), state, _sealed(metadata, key, group, state))
 
     def read_checkpoint(self, group: int, key: str) -> tuple[dict[str, Tensor], float] | None:
         """The state of a group and its seconds; None where there is none.
@@ -219,8 +218,15 @@ def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]
         table.writerows(rows)
 
 
-def _seal(key: str, group: int, tensors: dict[str, Tensor]) -> dict[str, str]:
-    return {"run": key, "group": str(group), "sha256": checksum(tensors)}
+def _sealed(metadata: dict[str, str], key: str, group: int, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Metadata that tell run and group, and whether a bit of them or of the tensors has changed since."""
+    metadata = metadata | {"run": key, "group": str(group)}
+    return metadata | {"sha256": _digest(metadata, tensors)}
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    told = {name: text for name, text in metadata.items() if name != "sha256"}
+    return hashlib.sha256((json.dumps(told, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
 
 
 def _read_sealed(path: Path, form: str, key: str, group: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -230,7 +236,7 @@ def _read_sealed(path: Path, form: str, key: str, group: int) -> tuple[dict[str,
         tensors, metadata = read_tensors(path, form)
     except InputError as error:
         raise InputError(f"{error}; {advice}") from error
-    for name, wanted in (("run", key), ("group", str(group)), ("sha256", checksum(tensors))):
+    for name, wanted in (("run", key), ("group", str(group)), ("sha256", _digest(metadata, tensors))):
         if metadata.get(name) != wanted:
             reason = "it is damaged: its checksum is wrong" if name == "sha256" else f"it is of another {name}"
             raise InputError(f"cannot read {path}: {reason}; {advice}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from fractalops.errors import InputError
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.learning import Group, collect, learn
 from fractalops.inversion.ranks import open_ranks
@@ -77,8 +78,9 @@ def fit_dataset(
         The finished run: an index with the errors of each image, and the learned systems.
 
     Raises:
-        InputError: for images that can't be used, all listed; for a folder with other files, with another run (what
-            differs is named), with a damaged file, or in use by another process.
+        InputError: for images that can't be used, all listed; for a folder within that of the images, with other
+            files, with another run (what differs is named), with a damaged file, or in use by another process; for a
+            GPU where there is none.
         RunInterrupted: on Ctrl-C or SIGTERM, after the step under way and a checkpoint; a second one ends it at once.
         RankError: where a process that shared the run was lost; what was learned is kept.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
@@ -89,6 +91,8 @@ def fit_dataset(
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
     images = _as_source(source, config)
+    from fractalops.inversion.sources import FolderSource
+
     folder = RunFolder(output)
     with open_ranks(device) as ranks, ExitStack() as held:
         progress = progress and ranks.rank == 0
@@ -96,6 +100,8 @@ def fit_dataset(
         def prepare() -> tuple[Plan, str, list[int]]:
             """The plan, the run's key and the groups that are left to learn."""
             record = describe_run(config, images.identity, ranks.device, backend)
+            if isinstance(images, FolderSource) and images.holds(folder.path):
+                raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
             folder.check(record, overwrite=overwrite)
             plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
             record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -48,10 +49,21 @@ class FolderSource:
         return self.name(image).rpartition("/")[0].partition("/")[0]
 
     def shape(self, image: int) -> tuple[int, ...]:
-        return self._preparation.target_shape(*picture_size(self._folder / self.name(image)))
+        return self._preparation.target_shape(*picture_size(self._file(image)))
 
     def read(self, image: int) -> Tensor:
-        return read_image(self._folder / self.name(image), **asdict(self._preparation))[0]
+        return read_image(self._file(image), **asdict(self._preparation))[0]
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file or folder, which need not exist, lies in this folder, or is it."""
+        return path.resolve().is_relative_to(self._folder.resolve())
+
+    def _file(self, image: int) -> Path:
+        path = self._folder / self.name(image)
+        with reading(path):
+            if not stat.S_ISREG(path.stat().st_mode):  # a pipe, for instance, whose end may never come
+                raise InputError(f"cannot read {path}: it is not a file")
+        return path
 
 
 def is_picture(name: str) -> bool:
@@ -78,8 +90,10 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _size(path: Path) -> bytes:
-    with reading(path):
+    try:
         return str(path.stat().st_size).encode()
+    except OSError:  # a link to nothing, for instance: a bad image, as reading it will tell
+        return b"unreadable"
 
 
 def _natural(name: str) -> tuple[object, ...]:

@@ -147,9 +147,9 @@ def _prepare_item(picture: object, number: int, preparation: Preparation) -> Ten
         picture = upright(picture, name, [])
     if not isinstance(picture, (Image.Image, numpy.ndarray)):
         raise TypeError(f"collect: pictures must be Pillow's, arrays or tensors, got {type(picture).__name__}")
-    if not isinstance(picture, Image.Image) and picture.ndim == 3 and len(picture) == 1:
-        picture = picture[0]  # (H, W), of what torchvision makes of a picture in grey
-    return prepare(picture, name, preparation, [])
+    if isinstance(picture, Image.Image) or picture.ndim != 3 or len(picture) != 1:
+        return prepare(picture, name, preparation, [])
+    return prepare(picture[0], name, preparation, [])
 
 
 def _check(image: object, number: int) -> Tensor:
