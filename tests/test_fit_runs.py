@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -327,6 +328,23 @@ def test_progress_shows_the_images(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert "image/s" in shown or "s/image" in shown
     run(tmp_path / "other")
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_was_learned_before_an_interruption_takes_no_time_of_the_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    def draw(bar: Any, *arguments: Any, **options: Any) -> None:
+        shown.append((bar.initial, bar.n))
+
+    interrupt(tmp_path, monkeypatch, step=15)  # one group of 2 learned, half of the next
+    monkeypatch.setattr("tqdm.tqdm.set_postfix", draw)
+    monkeypatch.setattr("time.monotonic", itertools.count(1).__next__)
+    run(tmp_path, progress=True)
+    assert shown[0] == (3, 3.2)  # after the first step of ten
+    assert [n for _, n in shown] == sorted(n for _, n in shown)
+    assert {initial for initial, _ in shown} == {3}
 
 
 def test_learns_under_no_grad_and_inference_mode(tmp_path: Path, whole: dict[str, bytes]) -> None:

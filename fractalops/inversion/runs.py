@@ -182,6 +182,7 @@ class _Engine:
                 state, seconds = checkpoint
                 group = Group.restore(targets, self.config, state)
                 began -= seconds
+            bar.begin(number, group.step / self.config.steps if self.config.steps else 0)
             for losses in learn(group, self.config, None, self.backend, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
@@ -245,13 +246,19 @@ class _Progress:
         groups = self._plan.groups
         return sum(len(groups[group]) for group in self._folder.finished(len(groups)))
 
+    def begin(self, group: int, fraction: float) -> None:
+        """That so much of a group was learned before: it took none of the time that the bar shows."""
+        if not self._bar.disable:
+            self._bar.initial += fraction * len(self._plan.groups[group])
+
     def show(self, group: int, fraction: float, losses: Tensor) -> None:
         """Twice a second: that so much of a group is learned, and its losses (S,)."""
         now = time.monotonic()
         if self._bar.disable or now - self._shown_at < 0.5:
             return
         self._shown_at = now
-        self._bar.n = self._done() + int(fraction * len(self._plan.groups[group]))
+        # In tenths of an image: rounded to whole ones, the time left would rise again and again.
+        self._bar.n = round(self._done() + fraction * len(self._plan.groups[group]), 1)
         self._bar.set_postfix(loss=f"{losses.mean().item():.4f}")  # draws the bar, too
 
     def __enter__(self) -> _Progress:
