@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.inversion import FitResult
+from fractalops.inversion import FitResult, FitRun
 from tests.command_line import QUICK, draw, files, run
 
 
@@ -62,3 +62,28 @@ def test_a_grey_and_a_coloured_picture_are_learned_together_in_colour(tmp_path: 
     assert run("fit", image, tmp_path / "green.png", "-o", tmp_path / "out", "--quiet", "--color", *QUICK) == 0
     for name in ("disc", "green"):
         assert FitResult.load(tmp_path / "out" / name / "system.safetensors").best_image.shape == (1, 3, 8, 8)
+
+
+def test_a_folder_of_pictures_is_learned_in_colour(tmp_path: Path) -> None:
+    for name, colour in (("reds/1.png", (230, 0, 0)), ("reds/2.png", (200, 30, 0)), ("others/green.png", (0, 200, 0))):
+        picture = Image.new("RGBA", (8, 8))  # what is transparent becomes black
+        picture.paste((*colour, 255), (2, 2, 6, 6))
+        (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(tmp_path / "pictures" / name)
+    draw(tmp_path / "pictures" / "others" / "grey.png")
+    folder = tmp_path / "run"
+    assert run("fit", tmp_path / "pictures", "-o", folder, "--colour", "--quiet", "--device", "cpu", *QUICK) == 0
+    learned = FitRun.load(folder)
+    assert [row.name for row in learned.rows] == ["others/green.png", "others/grey.png", "reds/1.png", "reds/2.png"]
+    for row, channel in zip(learned.rows, (1, None, 0, 0), strict=True):
+        image = learned.result(row).best_image  # (1, 3, 8, 8)
+        assert image.shape == (1, 3, 8, 8)
+        means = image.mean((0, 2, 3)).tolist()
+        if channel is not None:
+            assert means[channel] > 2 * max(mean for place, mean in enumerate(means) if place != channel)
+    with Image.open(folder / "contact.png") as sheet:
+        assert sheet.mode == "RGB"
+        # A pixel of each enlarged one of the first pair: green in the target and in what was learned.
+        tiles = [numpy.array(sheet)[5:69, 5 + side * 65 : 69 + side * 65][4::8, 4::8] for side in (0, 1)]
+    assert tiles[0].reshape(-1, 3).max(0).tolist() == [0, 200, 0]
+    assert tiles[1][..., 1].mean() > 2 * tiles[1][..., 0].mean()

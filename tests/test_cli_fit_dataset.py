@@ -178,11 +178,18 @@ def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
     assert learned.result(learned.rows[0]).best_image.shape == (1, 12, 12)
 
 
-def test_a_limit_is_for_data_sets(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "option",
+    [["--limit", "2"], ["--skip-bad"], ["--checkpoint-every", "5"], ["--device", "cpu"], ["--index", "parquet"]],
+    ids=lambda option: option[0],
+)
+def test_what_is_for_data_sets_is_refused_for_pictures(
+    option: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = folder / "cats" / "1.png"
-    assert fit(picture, tmp_path / "out", "--limit", 2) == 2
-    expected = "fractalops fit: --limit is for data sets: name one folder or file of images\n"
-    assert capsys.readouterr().err == expected
+    assert run("fit", picture, "-o", tmp_path / "out", *QUICK, *option) == 2
+    advice = "is for data sets: name one folder or file of images, and not pictures"
+    assert capsys.readouterr().err == f"fractalops fit: {option[0]} {advice}\n"
     assert not (tmp_path / "out").exists()
 
 

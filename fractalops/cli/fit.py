@@ -117,8 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_backend()
     if fit_dataset.is_data_set(arguments.images):
         return fit_dataset.run(arguments, _config(arguments, snapshots=0))
-    if arguments.limit is not None:
-        raise InputError("--limit is for data sets: name one folder or file of images")
+    fit_dataset.check_unused(arguments)
     config = _config(arguments, snapshots=0 if arguments.no_animation else _FRAMES)
     jobs = _plan(arguments)
     if not arguments.quiet:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fractalops.cli.options import check_folder, integer
+from fractalops.errors import InputError
 from fractalops.inversion import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
 from fractalops.inversion.ranks import LeaderError, is_leader
+from fractalops.inversion.run_index import KINDS
 from fractalops.inversion.runs import CHECKPOINT_EVERY
 
 _LOST = 1  # the exit code where a process that shared the run was lost
+_DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "index": "csv", "device": None}
 _SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".pkl")
 
 
@@ -25,7 +28,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--checkpoint-every",
         type=_seconds,
-        default=CHECKPOINT_EVERY,
         metavar="SECONDS",
         help="the most that an interruption loses (default: %(default)g)",
     )
@@ -33,7 +35,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--skip-bad", action="store_true", help="leave out images that can't be used; bad.csv lists them"
     )
     group.add_argument("--limit", type=integer(1, None), metavar="N", help="only the first N images")
+    group.add_argument("--index", choices=KINDS, help="the table of errors: index.csv or index.parquet (default: csv)")
     group.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where torch finds a GPU)")
+    parser.set_defaults(**_DEFAULTS)
+
+
+def check_unused(arguments: argparse.Namespace) -> None:
+    """Raise `InputError` for an option that data sets alone have: pictures are learned without it."""
+    for name, default in _DEFAULTS.items():
+        if getattr(arguments, name) != default:
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} is for data sets: name one folder or file of images, and not pictures")
 
 
 def is_data_set(paths: Sequence[Path]) -> bool:
@@ -69,6 +81,7 @@ def run(arguments: argparse.Namespace, config: FitConfig) -> int:
             overwrite=arguments.overwrite,
             progress=not arguments.quiet,
             checkpoint_every=arguments.checkpoint_every,
+            index=arguments.index,
             device=arguments.device,
         )
     except RunInterrupted as interruption:
@@ -91,7 +104,8 @@ def _tell(error: BaseException) -> None:
 def _show(learned: FitRun) -> None:
     errors = learned.minimum_mse  # (S,)
     figures = f"mean {errors.mean():.4f}, median {errors.median():.4f}"
-    print(f"{len(errors)} images learned, minimum MSE: {figures}; {learned.folder} has index.csv and contact.png")
+    files = f"{learned.folder} has {learned.index.name} and contact.png"
+    print(f"{len(errors)} images learned, minimum MSE: {figures}; {files}")
 
 
 def _seconds(text: str) -> float:

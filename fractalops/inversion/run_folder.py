@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from fractalops.errors import InputError
 from fractalops.files import atomic_path
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.result import FORM, FitResult
+from fractalops.inversion.run_index import KINDS, IndexKind, write_table
 from fractalops.tensor_files import checksum, read_tensors, write_tensors
 
 _RUN_FORM = "fractalops.run.1"
@@ -57,15 +57,27 @@ class RunFolder:
     seconds/00000.txt              how long that took
     checkpoints/00000.safetensors  a group under way
     bad.csv                        images that can't be used, where there are some
-    index.csv, contact.png         the report, once everything is learned
+    index.csv, contact.png         the report, once everything is learned; the index may be index.parquet
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.record = self.path / "run.json"
         self.bad = self.path / "bad.csv"
-        self.index = self.path / "index.csv"
         self.contact = self.path / "contact.png"
+
+    def index(self, kind: IndexKind) -> Path:
+        """The table of this kind; one tells that the run is finished."""
+        return self.path / f"index.{kind}"
+
+    def written_index(self) -> Path | None:
+        """The table that there is, if any."""
+        return next((path for path in map(self.index, KINDS) if path.exists()), None)
+
+    def drop_indexes(self, but: IndexKind | None = None) -> None:
+        for kind in KINDS:
+            if kind != but:
+                self.index(kind).unlink(missing_ok=True)
 
     def shard(self, group: int) -> Path:
         return self.path / "systems" / f"{group:05}.safetensors"
@@ -133,12 +145,12 @@ class RunFolder:
     def _results(self) -> list[Path]:
         """All that a run has written but its record."""
         groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/[0-9]*{suffix}")]
-        return groups + [path for path in (self.index, self.contact, self.bad) if path.exists()]
+        return groups + [path for path in (*map(self.index, KINDS), self.contact, self.bad) if path.exists()]
 
     def _leftovers(self) -> list[Path]:
         """What writes that were cut short have left."""
         groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/.[0-9]*{suffix}")]
-        files = (self.index, self.contact, self.bad, self.record)
+        files = (*map(self.index, KINDS), self.contact, self.bad, self.record)
         return groups + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
 
     @contextmanager
@@ -203,19 +215,6 @@ def run_key(record: Record) -> str:
     """What the files of a run know it by."""
     versions = {name: version for name, version in record["versions"].items() if name != "python"}
     return hashlib.sha256(json.dumps(record | {"versions": versions}, sort_keys=True).encode()).hexdigest()
-
-
-def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
-    """Open a CSV file, in which names of files stand that need not be text."""
-    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
-
-
-def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, at once."""
-    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(head)
-        table.writerows(rows)
 
 
 def _sealed(metadata: dict[str, str], key: str, group: int, tensors: dict[str, Tensor]) -> dict[str, str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.inversion.result import FitResult
-from fractalops.inversion.run_folder import RunFolder, open_table, write_table
+from fractalops.inversion.run_folder import RunFolder
+from fractalops.inversion.run_index import IndexKind, IndexRow, read_index, write_index
 from fractalops.inversion.run_plan import Plan, read_target
 
 if TYPE_CHECKING:
@@ -23,25 +23,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
-
-
-@dataclass(frozen=True)
-class IndexRow:
-    """One image of a run: a line of index.csv."""
-
-    image: int
-    """Its number in the source."""
-    name: str
-    label: str
-    shard: str
-    """The file of its group, within the run's folder."""
-    place: int
-    """Its place in the group, for `FitResult.select`."""
-    minimum_mse: float
-    mean_mse: float
-    steps: int
-    seconds: float
-    """Its share of the time that the group took; NaN where that was lost."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +36,24 @@ class FitRun:
         """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
         files = RunFolder(folder)
         files.read_record()
-        if not files.index.exists():
-            raise InputError(f"cannot read {files.index}: the run is not finished; the same command goes on with it")
+        if files.written_index() is None:
+            path = files.index("csv")
+            raise InputError(f"cannot read {path}: the run is not finished; the same command goes on with it")
         return cls(Path(folder))
+
+    @property
+    def index(self) -> Path:
+        """The file of the table: index.csv or index.parquet."""
+        files = RunFolder(self.folder)
+        return files.written_index() or files.index("csv")
 
     @cached_property
     def rows(self) -> list[IndexRow]:
-        """A row for each of the S images, in the order of the source. Raises `InputError` for a damaged table."""
-        path = RunFolder(self.folder).index
-        try:
-            with open_table(path, "r") as file:
-                return [_parse_row(row) for row in csv.DictReader(file)]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
+        """A row for each of the S images, in the order of the source.
+
+        Raises `InputError` for a damaged table, `MissingExtra` for one in Parquet where pyarrow is not installed.
+        """
+        return read_index(self.index)
 
     @property
     def minimum_mse(self) -> Tensor:
@@ -84,13 +70,8 @@ class FitRun:
         return FitResult.load(self.folder / row.shard).select(row.place)
 
 
-def _parse_row(row: dict[str, str]) -> IndexRow:
-    kinds = {"int": int, "float": float, "str": str}
-    return IndexRow(**{field.name: kinds[str(field.type)](row[field.name]) for field in fields(IndexRow)})
-
-
-def write_report(folder: RunFolder, key: str, plan: Plan, source: Source) -> None:
-    """Write contact.png, then index.csv, from what was learned: one group in memory at a time.
+def write_report(folder: RunFolder, key: str, plan: Plan, source: Source, kind: IndexKind) -> None:
+    """Write contact.png, then the index, from what was learned: one group in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.
     """
@@ -111,15 +92,17 @@ def write_report(folder: RunFolder, key: str, plan: Plan, source: Source) -> Non
                 pairs[image] = read_target(source, image, result.config), result.best_image[i].clone()
     _write_contact_sheet(folder.contact, [pairs[image] for image in sorted(pairs)])
 
-    def rows() -> Iterator[tuple[object, ...]]:
+    def rows() -> Iterator[IndexRow]:
         for image in learned:
             group, i = place[image].tolist()
             minimum, mean, steps, seconds = numbers[image].tolist()
             shard = folder.shard(group).relative_to(folder.path).as_posix()
-            errors = f"{minimum:.9g}", f"{mean:.9g}"  # nine digits tell all float32 numbers apart
-            yield image, source.name(image), source.label(image), shard, i, *errors, int(steps), f"{seconds:.3f}"
+            minimum, mean = float(f"{minimum:.9g}"), float(f"{mean:.9g}")  # it tells all float32 numbers apart
+            name, label = source.name(image), source.label(image)
+            yield IndexRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))
 
-    write_table(folder.index, [field.name for field in fields(IndexRow)], rows())
+    write_index(folder.index(kind), rows())
+    folder.drop_indexes(but=kind)
 
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:

@@ -20,6 +20,7 @@ from fractalops.inversion.config import FitConfig
 from fractalops.inversion.learning import Group, collect, learn
 from fractalops.inversion.ranks import open_ranks
 from fractalops.inversion.run_folder import RunFolder, describe_run, run_key
+from fractalops.inversion.run_index import IndexKind, check_index_kind
 from fractalops.inversion.run_plan import Plan, make_plan, read_target
 from fractalops.inversion.run_report import FitRun, write_report
 
@@ -50,6 +51,7 @@ def fit_dataset(
     overwrite: bool = False,
     progress: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
+    index: IndexKind = "csv",
     backend: str | None = None,
     device: str | torch.device | None = None,
 ) -> FitRun:
@@ -71,6 +73,8 @@ def fit_dataset(
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
         checkpoint_every: seconds from one checkpoint of a group under way to the next; 0 is after every step.
+        index: the table's kind: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
+            another kind without learning anything again.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
 
@@ -83,6 +87,7 @@ def fit_dataset(
             GPU where there is none.
         RunInterrupted: on Ctrl-C or SIGTERM, after the step under way and a checkpoint; a second one ends it at once.
         RankError: where a process that shared the run was lost; what was learned is kept.
+        MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
     config = FitConfig() if config is None else config
@@ -90,6 +95,7 @@ def fit_dataset(
         raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
+    check_index_kind("fit_dataset", index)
     images = _as_source(source, config)
     from fractalops.inversion.sources import FolderSource
 
@@ -118,7 +124,7 @@ def fit_dataset(
                 else:
                     left[folder.read_checkpoint(group, key) is None].append(group)
             if any(left):
-                folder.index.unlink(missing_ok=True)  # it tells that a run is finished
+                folder.drop_indexes()  # they tell that a run is finished
             return plan, key, left[0] + left[1]
 
         plan, key, left = ranks.lead(prepare)
@@ -130,8 +136,8 @@ def fit_dataset(
         ranks.wait()
 
         def finish() -> None:
-            if left or not folder.index.exists():
-                write_report(folder, key, plan, images)
+            if left or not folder.index(index).exists():
+                write_report(folder, key, plan, images, index)
 
         ranks.lead(finish)
     return FitRun(folder.path)

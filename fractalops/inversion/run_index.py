@@ -1,0 +1,115 @@
+"""The table of a run: a row for each image, as CSV or as Parquet."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from fractalops.errors import InputError, MissingExtra
+from fractalops.files import atomic_path
+
+IndexKind = Literal["csv", "parquet"]
+KINDS: tuple[IndexKind, ...] = ("csv", "parquet")
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
+_ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One image of a run: a line of its index."""
+
+    image: int
+    """Its number in the source."""
+    name: str
+    label: str
+    shard: str
+    """The file of its group, within the run's folder."""
+    place: int
+    """Its place in the group, for `FitResult.select`."""
+    minimum_mse: float
+    mean_mse: float
+    steps: int
+    seconds: float
+    """Its share of the time that the group took; NaN where that was lost."""
+
+
+def check_index_kind(function: str, kind: str) -> None:
+    """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
+    if kind not in KINDS:
+        raise ValueError(f"{function}: index must be one of {', '.join(KINDS)}, got {kind!r}")
+    if kind == "parquet":
+        _import_parquet(function)
+
+
+def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
+    """Write a table at once, of the kind that its suffix names."""
+    if path.suffix == ".parquet":
+        _write_parquet(path, rows)
+    else:
+        write_table(path, [field.name for field in fields(IndexRow)], map(astuple, rows))
+
+
+def read_index(path: Path) -> list[IndexRow]:
+    """The rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
+    parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
+    try:
+        if parquet is not None:
+            # As bytes from here: by a path, pyarrow would take folders apart whose names look like keys and values.
+            with path.open("rb") as binary:
+                return [_parse_row(row) for row in parquet.read_table(binary).to_pylist()]
+        with open_table(path, "r") as file:
+            return [_parse_row(row) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+
+
+def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
+    """Open a CSV file, in which names of files stand that need not be text."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, at once."""
+    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(head)
+        table.writerows(rows)
+
+
+def _parse_row(row: dict[str, Any]) -> IndexRow:
+    return IndexRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(IndexRow)})
+
+
+def _write_parquet(path: Path, rows: Iterable[IndexRow]) -> None:
+    import pyarrow
+
+    parquet = _import_parquet("fit_dataset")
+    types = {"int": pyarrow.int64(), "float": pyarrow.float64(), "str": pyarrow.string()}
+    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(IndexRow)])
+    left: Iterator[IndexRow] = iter(rows)
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:
+            writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
+
+
+def _as_text(row: IndexRow) -> dict[str, object]:
+    """A row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
+    return {
+        name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if isinstance(value, str)
+        else value
+        for name, value in asdict(row).items()
+    }
+
+
+def _import_parquet(function: str) -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtra(function, "pyarrow", "parquet") from error
+    return pyarrow.parquet
