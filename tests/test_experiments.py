@@ -176,6 +176,23 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     Record(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
 
 
+def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run", "reconstruct", reconstruct.ReconstructSettings(**TINY), {})
+    record.open()
+    outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [less("", math.nan, 1.0)], ["note"])
+    record.finish(outcome)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["rows"] == [{"name": "a", "error": None, "rate": None}]
+    again = record.finished()
+    assert again is not None
+    assert math.isnan(float(again.rows[0]["error"]))
+    assert (again.findings, again.notes) == (outcome.findings, outcome.notes)
+
+
 # Inversions
 
 
@@ -191,7 +208,7 @@ def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.Capture
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(metrics["rows"]) == 2 * 10
     assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
-    assert len(metrics["findings"]) == 2 * 5
+    assert len(metrics["findings"]) == 2 * 6
     for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
         with Image.open(tmp_path / "out" / picture) as image:
             assert min(image.size) > 20
@@ -212,6 +229,21 @@ def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
     outcome = experiments.run("optimizers", tmp_path / "two", settings)
     assert [row["variant"] for row in outcome.rows] == ["Adam", "SGD, rate 0.1", "SGD, rate 1"]
     assert (tmp_path / "two" / "reconstructions.png").exists()
+
+
+@pytest.mark.parametrize("exploded", [False, True])
+def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    learned = {
+        (variant, "mnist"): Learned(variant, "mnist", fit(disc(8).expand(2, -1, -1), config))
+        for variant, config in reconstruct.variants(settings).items()
+    }
+    if exploded:
+        with torch.no_grad():
+            learned["raw matrices from [-1, 1]", "mnist"].result.system.offset[1, 0, 0] = math.nan
+    (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
+    assert finding.holds is exploded
+    assert finding.detail == f"0 exploded against {int(exploded)} from [-1, 1] and 0 from contractions"
 
 
 def test_systems_that_explode_are_counted_and_never_win() -> None:
@@ -263,6 +295,17 @@ def test_shards_that_are_there_are_kept_and_others_made(tmp_path: Path) -> None:
     assert (shards / "00000.tar").stat().st_mtime_ns == before
     for path in shards.iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / "shards" / path.name).read_bytes()
+
+
+def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path / "run", SHARDS)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    other = dataclasses.replace(SHARDS, seed=1, classes=2)
+    assert experiments.run("pretrain", tmp_path / "run", other, overwrite=True).rows[0]["drawn now"] == 8
+    experiments.run("pretrain", tmp_path / "new", other)
+    ran, new = ({p.name: p.read_bytes() for p in (tmp_path / name / "shards").iterdir()} for name in ("run", "new"))
+    assert ran == new
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 # The command

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
+# What a run leaves that a later one with other settings would go on with, or show as its own.
+_RESULTS = (
+    "state.safetensors",
+    "metrics.csv",
+    "metrics.json",
+    "table.csv",
+    "shards/[0-9]*.tar",
+    "tensorboard/events.*",
+)
 
 
 class Record:
@@ -72,8 +82,8 @@ class Record:
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
-            for name in ("state.safetensors", "metrics.csv", "metrics.json", "table.csv"):
-                (self.folder / name).unlink(missing_ok=True)
+            for path in [path for pattern in _RESULTS for path in self.folder.glob(pattern)]:
+                path.unlink()
         self._write_json(config, self.description)
 
     def path(self, name: str) -> Path:
@@ -130,20 +140,20 @@ class Record:
     # The end
 
     def finish(self, outcome: Outcome) -> None:
-        """Write metrics.csv, table.csv and metrics.json."""
+        """Write metrics.csv, table.csv and metrics.json, in which a number that is not finite is null."""
         self.write_scalars()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(outcome.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(outcome.rows)
         self._write_text(self.folder / "table.csv", text.getvalue())
-        self._write_json(self.folder / "metrics.json", dataclasses.asdict(outcome))
+        self._write_json(self.folder / "metrics.json", _without_nan(dataclasses.asdict(outcome)))
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def finished(self) -> Outcome | None:
-        """The outcome, where the run is done."""
+        """The outcome, where the run is done; a cell that was not finite is NaN."""
         from fractalops.experiments.outcome import Finding
 
         path = self.folder / "metrics.json"
@@ -152,8 +162,9 @@ class Record:
         found = self._read_json(path)
         try:
             findings = [Finding(**finding) for finding in found["findings"]]
-            return Outcome(found["rows"], findings, found["notes"])
-        except (KeyError, TypeError) as error:
+            rows = [{name: math.nan if cell is None else cell for name, cell in row.items()} for row in found["rows"]]
+            return Outcome(rows, findings, found["notes"])
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(f"cannot read {path}: {error}") from error
 
     def _read_json(self, path: Path) -> dict[str, Any]:
@@ -163,8 +174,17 @@ class Record:
             raise InputError(f"cannot read {path}: {error}") from error
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
-        self._write_text(path, json.dumps(content, indent=2) + "\n")
+        self._write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def _write_text(self, path: Path, text: str) -> None:
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def _without_nan(content: Any) -> Any:
+    """The same with None for numbers that are not finite, of which JSON has none."""
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
