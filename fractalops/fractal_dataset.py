@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -19,11 +20,13 @@ from fractalops.sampling import check_integer, determinant_probabilities, random
 
 RENDERINGS = ("binary", "patch", "grey", "colour")
 BACKGROUNDS = ("black", "random")
+_DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _SETTLING = 20  # first points of a sequence, which may lie beside the attractor
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _MARGIN = 0.05  # of the image, on each side
-_TRIES = 200  # random systems for each class that is wanted
+_TRIES = 200  # random systems for one that is dense enough, on average
+_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
 _CELLS = 4  # of a random background, on each side
 
 
@@ -31,30 +34,32 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
     As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
-    instance `i % instances` of class `i // instances`: an image (C, H, W), float32 in [0, 1], C = 1, or 3 for
-    "colour", and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
+    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "colour", and the number of
+    its class. An item depends on the arguments and its number alone, whichever worker draws
     it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
     one call of the ops.
 
     Args:
-        systems: the classes: an `IFS` of S systems, as from `FitResult.system`, or how many random ones to draw
-            (Anderson and Farrell 2022).
+        systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colours are
+            not used, or how many random ones to draw (Anderson and Farrell 2022).
         instances: of each class.
         size: of an image, its side or (height, width) in pixels.
         rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
             every image, as in FractalDB; "grey", pixels by the number of their points; "colour", that with a random
             hue.
-        points: of an image.
+        points: of an image, rounded up to a multiple of 32 where there are more.
         maps: of a random system.
         perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
             a normal number, matrices shrink by up to that part, offsets move by that part of their size.
         background: "black", or "random": a smooth random field, of colours for "colour".
         density: the least share of pixels that a random system must light, in [0, 1): FractalDB's filling rate.
+        dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
+            hand over.
         seed: of everything that is drawn.
 
     Raises:
-        ValueError, TypeError: for an argument out of its range or of another type, and where hardly any random system
-            reaches the density.
+        ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
+            finite, and where hardly any random system reaches the density.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         perturbation: float = 0.05,
         background: str = "black",
         density: float = 0.2,
+        dtype: torch.dtype = torch.float32,
         seed: int = 0,
     ) -> None:
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
@@ -80,20 +86,23 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         for name, share in (("perturbation", perturbation), ("density", density)):
             if not 0 <= share < 1:
                 raise ValueError(f"FractalDataset: {name} must lie in [0, 1), got {share!r}")
+        if dtype not in _DTYPES:
+            raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         height, width = (size, size) if isinstance(size, int) else size
         for side in (height, width):
             check_integer("FractalDataset", "size", side, 1)
         self.instances, self.size, self.rendering, self.points = instances, (height, width), rendering, points
-        self.perturbation, self.background, self.seed = perturbation, background, seed
+        self.perturbation, self.background, self.dtype, self.seed = perturbation, background, dtype, seed
         if isinstance(systems, IFS):
-            self.matrix, self.offset = (tensor.detach().clone() for tensor in systems.maps())  # (S, N, 2, 2), (S, N, 2)
-            self.probabilities = systems.probabilities()  # (S, N)
+            given = *systems.maps(), systems.probabilities()  # (S, N, 2, 2), (S, N, 2), (S, N)
+            self.matrix, self.offset, self.probabilities = (
+                tensor.detach().to(torch.float32, copy=True) for tensor in given
+            )
+            self._check_given()
         else:
             check_integer("FractalDataset", "systems", systems, 1)
             self.matrix, self.offset = dense_systems(systems, maps, density, seed)
             self.probabilities = determinant_probabilities(self.matrix)
-        if self.matrix.device.type != "cpu":
-            raise ValueError(f"FractalDataset: systems must lie on the CPU, got {self.matrix.device}")
 
     @property
     def classes(self) -> int:
@@ -118,7 +127,16 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             images += self._draw(torch.tensor(classes[part]), generators)
         return list(zip(images, classes, strict=True))
 
+    def _check_given(self) -> None:
+        if self.matrix.device.type != "cpu":
+            raise ValueError(f"FractalDataset: systems must lie on the CPU, got {self.matrix.device}")
+        finite = self.matrix.isfinite().all(dim=(1, 2, 3)) & self.offset.isfinite().all(dim=(1, 2))  # (S,)
+        if not finite.all():
+            first = int(finite.logical_not().nonzero()[0])
+            raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
+
     def _check(self, item: int) -> int:
+        item = operator.index(item)  # a tensor would make a generator and a class of another kind
         if not -len(self) <= item < len(self):
             raise IndexError(f"FractalDataset: item must lie in [0, {len(self)}), got {item}")
         return item % len(self)
@@ -127,8 +145,8 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         """Images (B, C, H, W) of classes (B,)."""
         matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
         matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        cloud = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, T, 2)
-        pixels = fitted(cloud, self.size)  # (B, T, 2)
+        clouds = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, K, L, 2)
+        pixels = fitted(clouds, self.size)  # (B, T, 2)
         if self.rendering in ("binary", "patch"):
             patch = None
             if self.rendering == "patch":
@@ -143,7 +161,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             images = images * hue[:, :, None, None]  # (B, 3, H, W)
         if self.background == "random":
             images = self._with_background(images, generators)
-        return images
+        return images if self.dtype == torch.float32 else images.mul(255).round().byte()
 
     def _with_background(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
@@ -171,7 +189,7 @@ def draw_clouds(
     points: int,
     generators: Sequence[torch.Generator],  # B of them
 ) -> Tensor:
-    """Points (B, T, 2) of the attractors of systems."""
+    """Points (B, K, L, 2) of the attractors of systems, K L of each: `points`, rounded up to a multiple of K."""
     batch, maps = offset.shape[:2]
     sequences = min(_SEQUENCES, points)  # K
     length = -(-points // sequences) + _SETTLING
@@ -180,16 +198,20 @@ def draw_clouds(
     index = index + (torch.arange(batch, dtype=index.dtype) * maps).view(batch, 1, 1)
     start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
     chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start.reshape(-1, 2))
-    return chain.view(batch, sequences, length, 2)[:, :, _SETTLING:].reshape(batch, -1, 2)[:, :points]
+    return chain.view(batch, sequences, length, 2)[:, :, _SETTLING:]
 
 
-def fitted(cloud: Tensor, size: tuple[int, int]) -> Tensor:
-    """Points (B, T, 2) in pixels, each cloud's bounding box in the middle of the image, in its true proportions."""
-    low, high = cloud.aminmax(dim=1, keepdim=True)  # (B, 1, 2)
-    last = cloud.new_tensor([side - 1 for side in size])  # (2,)
-    extent = (high - low).clamp(min=torch.finfo(cloud.dtype).tiny ** 0.5)  # (B, 1, 2)
-    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=2, keepdim=True)  # (B, 1, 1)
-    return (cloud - (low + high) / 2) * scale + last / 2
+def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
+    """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
+    # Over the sequences first, and by whole sequences below: along pairs of numbers torch is several times slower.
+    low, high = clouds.amin(dim=1).amin(dim=1), clouds.amax(dim=1).amax(dim=1)  # (B, 2)
+    last = clouds.new_tensor([side - 1 for side in size])  # (2,)
+    extent = (high - low).clamp(min=torch.finfo(clouds.dtype).tiny ** 0.5)  # (B, 2)
+    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=1)  # (B,)
+    length = clouds.shape[2]
+    middle = ((low + high) / 2).repeat(1, length)[:, None]  # (B, 1, 2 L)
+    pixels = (clouds.flatten(2) - middle).mul_(scale[:, None, None]).add_((last / 2).repeat(length))  # (B, K, 2 L)
+    return pixels.view(len(clouds), -1, 2)
 
 
 def perturbed(
@@ -211,14 +233,14 @@ def perturbed(
 def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Tensor, Tensor]:
     """Random systems, matrix (S, N, 2, 2) and offset (S, N, 2), that light a share of the pixels of a small image.
 
-    Raises `ValueError` where less than one in 200 does.
+    Raises `ValueError` where less than one in 200 does, or hardly more.
     """
     size, points = (64, 64), 10_000
     kept: list[tuple[Tensor, Tensor]] = []
     tried, batch = 0, 64
     generator = _generator(seed, "systems", maps)
     while len(kept) < count:
-        if tried >= _TRIES * count:
+        if tried >= _TRIES * min(count, len(kept) + _LUCK):
             raise ValueError(
                 f"FractalDataset: density must be reached by random systems, got {density}, "
                 f"which {len(kept)} of {tried} do"
@@ -226,8 +248,8 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
         system = IFS(batch, maps, generator=generator)
         matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
         generators = [generator] * batch
-        cloud = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, T, 2)
-        lit = rasterize_points(fitted(cloud, size), size).float().mean(dim=(1, 2))  # (B,)
+        clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, K, L, 2)
+        lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
         kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
         tried += batch
     return torch.stack([m for m, _ in kept[:count]]), torch.stack([o for _, o in kept[:count]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.fractal_dataset import dense_systems, fitted, perturbed
+from fractalops.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
+from fractalops.sampling import determinant_probabilities
 from tests.tolerances import assert_same_bits
 
 SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
@@ -86,11 +88,29 @@ def test_without_perturbation_the_systems_stay() -> None:
     assert (shifted != offset).any(dim=(1, 2)).all()
 
 
-def test_clouds_fill_the_image_in_their_proportions() -> None:
-    cloud = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # the second is a single place
-    pixels = fitted(cloud, (21, 41))
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1)], ids=str)
+def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> None:
+    clouds = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # the second is a single place
+    pixels = fitted(clouds.unflatten(1, shape), (21, 41))
     assert torch.allclose(pixels[0], torch.tensor([[1.0, 15.5], [19.0, 24.5]]))
     assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
+
+
+@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
+def test_points_are_rounded_up(points: int, drawn: int) -> None:
+    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
+    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (2, K, L, 2)
+    assert clouds.flatten(1, 2).shape == (2, drawn, 2)
+
+
+@pytest.mark.parametrize("rendering", RENDERINGS)
+def test_bytes_are_the_values_rounded(rendering: str) -> None:
+    values, label = dataset(rendering=rendering, background="random")[3]
+    levels, same = dataset(rendering=rendering, background="random", dtype=torch.uint8)[3]
+    assert levels.dtype == torch.uint8
+    assert torch.equal(levels, (values * 255).round().to(torch.uint8))
+    assert label == same
 
 
 def test_given_systems_are_the_classes() -> None:
@@ -98,6 +118,41 @@ def test_given_systems_are_the_classes() -> None:
     data = FractalDataset(system, 2, 16, points=300)
     assert (data.classes, len(data)) == (4, 8)
     assert torch.equal(data.matrix, system.maps()[0])
+
+
+def test_given_systems_are_drawn_alike_in_both_precisions() -> None:
+    images = []
+    for dtype in (torch.float32, torch.float64):
+        system = IFS(2, 3, generator=torch.Generator().manual_seed(4), dtype=dtype)
+        data = FractalDataset(system, 2, 16, points=300)
+        assert data[3][0].dtype == torch.float32
+        images.append(torch.stack([data[item][0] for item in range(4)]))
+    assert (images[0] != images[1]).float().mean() < 0.02  # points that rounding moves to the next pixel
+
+
+def test_the_dataset_keeps_its_systems() -> None:
+    system = IFS(2, 3, parametrization="matrix", generator=torch.Generator().manual_seed(4))
+    data = FractalDataset(system, 2, 16, points=300)
+    before = data[1][0]
+    with torch.no_grad():
+        system.matrix.zero_()
+    assert_same_bits(data[1][0], before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_given_systems_must_be_finite(value: float) -> None:
+    system = IFS(4, 3, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        system.offset[2, 1, 0] = value
+    message = r"^FractalDataset: systems must be finite, got NaN or infinity in system 2$"
+    with pytest.raises(ValueError, match=message):
+        FractalDataset(system, 2, 16)
+
+
+def test_what_no_random_system_reaches_is_refused_soon() -> None:
+    message = r"^FractalDataset: density must be reached by random systems, got 0.99, which 0 of 2048 do$"
+    with pytest.raises(ValueError, match=message):
+        dataset(systems=1000, density=0.99)
 
 
 def test_random_systems_are_as_dense_as_asked() -> None:
@@ -131,5 +186,14 @@ def test_errors(changes: dict[str, Any], message: str) -> None:
 def test_items_beyond_the_end() -> None:
     with pytest.raises(IndexError, match=r"^FractalDataset: item must lie in \[0, 15\), got 15$"):
         dataset()[15]
+
+
+def test_wrong_types() -> None:
     with pytest.raises(TypeError, match=r"^FractalDataset: maps must be an int, got float$"):
         dataset(maps=2.0)
+    with pytest.raises(TypeError, match=r"^FractalDataset: dtype must be torch.float32 or torch.uint8, got torch.int"):
+        dataset(dtype=torch.int32)
+    data = dataset()
+    with pytest.raises(TypeError, match="float"):
+        data[1.5]  # type: ignore[index]
+    assert type(data[torch.tensor(7)][1]) is int  # type: ignore[index]
