@@ -150,6 +150,7 @@ class RunFolder:
     def _leftovers(self) -> list[Path]:
         """What writes that were cut short have left."""
         groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/.[0-9]*{suffix}")]
+        groups += [path for name in _FOLDERS for path in self.path.glob(f"{name}/.tmp*")]  # safetensors' own
         files = (*map(self.index, KINDS), self.contact, self.bad, self.record)
         return groups + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
 
