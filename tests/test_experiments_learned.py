@@ -21,7 +21,7 @@ from tests.tolerances import assert_same_bits
 
 GAN = gan.GanSettings(
     fractals=3, maps=3, points=20, steps=6, batch=4, discriminator_every=2, probe_every=2, drawn=3, epochs=1,
-    probe_epochs=2, real=30,
+    probe_epochs=2, repeats=2, real=30,
 )  # fmt: skip
 ENCODER = inverse_encoder.InverseEncoderSettings(
     data=("fractaldb",), images=2, steps=3, sequences=2, points=20, maps=3, fractals=5, epochs=3, batch=2, fit_steps=2
@@ -77,12 +77,43 @@ def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
     outcome = experiments.run("gan", tmp_path / "run", GAN, data=data)
     assert [row["step"] for row in outcome.rows] == [0, 2, 4, 6]
     assert all(0 <= float(row[name]) <= 1 for row in outcome.rows for name in ("learned", "random"))
-    assert outcome.rows[0]["learned"] == outcome.rows[0]["random"]  # nothing is learned yet
+    assert outcome.rows[0]["difference"] == outcome.rows[0]["standard error"] == 0  # nothing is learned yet
     for name in ("fractals-000000.png", "fractals-000006.png", "accuracy.png"):
         with Image.open(tmp_path / "run" / name) as picture:
             assert min(picture.size) > 60
     assert "accuracy_learned" in (tmp_path / "run" / "metrics.csv").read_text()
-    assert outcome.notes == []
+    (note,) = outcome.notes
+    assert note.startswith("a LeNet that was not pre-trained comes to 0.")
+
+
+@pytest.mark.parametrize(
+    ("learned", "holds"),
+    [
+        ([0.80, 0.82, 0.84], True),  # 0.1 above, always
+        ([0.70, 0.72, 0.74], False),  # no difference
+        ([0.60, 0.62, 0.64], False),
+        ([0.71, 0.72, 0.76], False),  # 0.01 above, with a standard error of 0.0058
+        ([0.72, 0.73, 0.77], True),  # 0.02 above, with the same
+    ],
+)
+def test_gan_is_not_judged_by_chance(learned: list[float], holds: bool) -> None:
+    """A difference counts only above what differs between one pre-training and the next."""
+    finding = gan.beyond_chance(gan.compared(5, learned, [0.70, 0.72, 0.74]))
+    assert finding.holds is holds
+
+
+def test_gan_judges_each_repeat_by_itself(data: Path) -> None:
+    learning = gan.Learning(GAN, "cpu")
+    real = gan.read_real(GAN, data)
+    state = learning.generator.get_state()
+    two = gan.judge(learning, learning.system, real)
+    learning.settings = dataclasses.replace(GAN, repeats=3)
+    learning.generator.set_state(state)
+    three = gan.judge(learning, learning.system, real)
+    assert three[:2] == two
+    assert len(three) == 3
+    with pytest.raises(ValueError, match=r"^GanSettings: repeats must be at least 2, got 1$"):
+        dataclasses.replace(GAN, repeats=1)
 
 
 def test_gan_killed_goes_on_with_the_same_bits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
