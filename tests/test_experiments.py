@@ -164,8 +164,13 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"there are files already"):
-        Record(tmp_path / "full", "reconstruct", settings, {}).open()
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"there are files already"):
+            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
+    (tmp_path / "full" / "config.json").write_text('{"format": "mine"}')
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"its config.json is of something else$"):
+            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"it is not a folder$"):
         Record(tmp_path / "file", "reconstruct", settings, {}).open()

@@ -17,6 +17,7 @@ from torch import Tensor
 from fractalops.dispatch import installed_version
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome
+from fractalops.experiments.settings import described
 from fractalops.files import atomic_path
 from fractalops.tensor_files import read_tensors, write_tensors
 
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
-# What a run leaves that a later one with other settings would go on with, or show as its own.
+# What a run leaves that a later one with other settings would go on with, or show as its own. What says that all is
+# done goes first.
 _RESULTS = (
-    "state.safetensors",
-    "metrics.csv",
     "metrics.json",
+    "metrics.csv",
     "table.csv",
+    "state.safetensors",
     "shards/[0-9]*.tar",
     "tensorboard/events.*",
 )
@@ -44,6 +46,7 @@ class Record:
     metrics.json       table, findings and notes, once it is done
     table.csv          the table by itself
     state.safetensors  where a run that can be resumed is
+    shards/            files of pictures, of an experiment that makes some
     tensorboard/       the same scalars, where the package tensorboard is installed
     """
 
@@ -53,7 +56,7 @@ class Record:
         description = {
             "format": _FORM,
             "experiment": experiment,
-            "settings": dataclasses.asdict(settings),
+            "settings": described(settings),
             **extra,
             "versions": {
                 "fractalops": installed_version(),
@@ -66,16 +69,21 @@ class Record:
         self._writer: SummaryWriter | None = None
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Make the folder, or go on with the same run. Raises `InputError` where it holds anything else."""
+        """Make the folder, or go on with the same run; `overwrite` discards an earlier one of any settings.
+
+        Raises `InputError` where the folder holds anything else.
+        """
         config = self.folder / "config.json"
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"cannot write to {self.folder}: it is not a folder")
-        if not overwrite and self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and any(self.folder.iterdir()):
             if not config.exists():
                 raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
             found = self._read_json(config)
+            if found.get("format") != _FORM:
+                raise InputError(f"cannot write to {self.folder}: its config.json is of something else")
             differing = sorted(name for name, value in self.description.items() if found.get(name) != value)
-            if differing:
+            if differing and not overwrite:
                 raise InputError(
                     f"cannot go on in {self.folder}: {', '.join(differing)} differ; "
                     "take another folder, or overwrite (--overwrite) to start anew"

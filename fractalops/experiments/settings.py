@@ -12,6 +12,18 @@ from fractalops.errors import InputError
 S = TypeVar("S")
 
 
+def incidental(default: int) -> Any:
+    """A field of settings that results don't depend on: it may change where a run goes on."""
+    return dataclasses.field(default=default, metadata={"incidental": True})
+
+
+def described(settings: Any) -> dict[str, Any]:
+    """The settings that results depend on, by name."""
+    kept = [field.name for field in dataclasses.fields(settings) if not field.metadata.get("incidental", False)]
+    values = dataclasses.asdict(settings)
+    return {name: values[name] for name in kept}
+
+
 def changed(settings: S, changes: Sequence[str]) -> S:
     """Settings with some fields set anew, by "name=value"; a tuple's values are parted by commas.
 
