@@ -17,14 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fractalops import InputError, experiments
+from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit, fit_dataset
 from fractalops.experiments import optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.inversions import Learned
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
 from fractalops.experiments.targets import available, random_fractals, read_targets
-from fractalops.inversion import FitConfig, fit
+from fractalops.tensor_files import read_tensors
 from tests.command_line import run
 from tests.learning import disc
 from tests.requirements import need_matplotlib
@@ -300,6 +300,52 @@ def test_shards_that_are_there_are_kept_and_others_made(tmp_path: Path) -> None:
     assert (shards / "00000.tar").stat().st_mtime_ns == before
     for path in shards.iterdir():
         assert path.read_bytes() == (tmp_path / "whole" / "shards" / path.name).read_bytes()
+
+
+def test_shards_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path / "run", SHARDS)
+    experiments.run("pretrain", tmp_path / "worked", dataclasses.replace(SHARDS, workers=2))
+    for path in (tmp_path / "run" / "shards").iterdir():
+        assert path.read_bytes() == (tmp_path / "worked" / "shards" / path.name).read_bytes()
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", "worked")]
+    assert configs[0] == configs[1]
+
+
+def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SHARDS, rendering="colour", background="random")
+    experiments.run("pretrain", tmp_path, settings)
+    data = FractalDataset(3, 4, 8, rendering="colour", background="random", points=200, density=0.0, dtype=torch.uint8)
+    wanted = {(label, image.numpy().tobytes()) for image, label in (data[item] for item in range(12))}
+    found = set()
+    for path in (tmp_path / "shards").iterdir():
+        with tarfile.open(path) as archive:
+            for name in archive.getnames()[::2]:
+                png, label = archive.extractfile(name), archive.extractfile(f"{name[:-4]}.cls")
+                assert png is not None
+                assert label is not None
+                with Image.open(png) as picture:
+                    pixels = numpy.moveaxis(numpy.array(picture), -1, 0)  # (3, H, W)
+                found.add((int(label.read()), pixels.tobytes()))
+    assert found == wanted
+
+
+def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
+    targets, config = disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=2, group=2)
+    learned = fit_dataset(targets, tmp_path / "learned", config)
+    shard = tmp_path / "learned" / learned.rows[0].shard  # of the first two
+    for systems, classes in ((tmp_path / "learned", 3), (shard, 2)):
+        run_folder = tmp_path / f"run{classes}"
+        settings = dataclasses.replace(SHARDS, systems=str(systems))
+        outcome = experiments.run("pretrain", run_folder, settings)
+        assert (outcome.rows[0]["classes"], outcome.rows[0]["images"]) == (classes, classes * 4)
+        kept = read_tensors(run_folder / "state.safetensors", "fractalops.experiment-state.1")[0]
+        assert torch.equal(kept["matrix"], learned.system().maps()[0][:classes])
+    FitResult.load(shard).select(1).save(shard)  # other systems in the same place
+    (run_folder / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its shards; "):
+        experiments.run("pretrain", run_folder, settings)
+    with pytest.raises(InputError, match=r"^cannot read nothing: No such file"):
+        experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
 
 
 def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:

@@ -53,6 +53,20 @@ def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
     assert [result.system.systems for result in learned.results()] == [2, 2, 1]
 
 
+def test_the_learned_systems_are_one_module_in_the_order_of_the_index(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    targets = [torch.rand(shape, generator=generator) for shape in [(8, 8), (4, 6), (8, 8), (8, 8), (4, 6), (3, 3)]]
+    learned = run(tmp_path / "run", Pictures(targets), small(seed=5))
+    assert [row.shard for row in learned.rows] != sorted(row.shard for row in learned.rows)  # not in the files' order
+    together = learned.system()
+    assert together.systems == 6
+    for row in learned.rows:
+        alone = learned.result(row).system
+        assert repr(alone) == repr(together).replace("systems=6", "systems=1")
+        for name, tensor in alone.state_dict().items():
+            assert_same_bits(together.state_dict()[name][row.image], tensor[0])
+
+
 def test_the_index_says_what_and_where(tmp_path: Path) -> None:
     learned = run(tmp_path / "run")
     with (tmp_path / "run" / "index.csv").open(newline="") as file:

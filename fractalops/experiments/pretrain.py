@@ -1,12 +1,13 @@
-"""Image shards of random fractals for pre-training elsewhere, from `FractalDataset`."""
+"""Image shards of fractals for pre-training elsewhere, from `FractalDataset`."""
 
 from __future__ import annotations
 
 import io
 import tarfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -17,13 +18,15 @@ from torch.utils.data import DataLoader, Subset
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
-from fractalops.experiments.settings import check_least
+from fractalops.experiments.settings import check_least, incidental
 from fractalops.files import atomic_path
 from fractalops.fractal_dataset import BACKGROUNDS, RENDERINGS, FractalDataset
+from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, save_image
+from fractalops.inversion import FitResult, FitRun
 
 NAME = "pretrain"
-SUMMARY = "a labelled data set of random fractals, as shards of pictures"
+SUMMARY = "a labelled data set of fractals, as shards of pictures"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
 
@@ -32,7 +35,10 @@ _SHOWN = 100  # classes on the contact sheet
 class PretrainSettings:
     """Of the data set, see `FractalDataset`, and of its files."""
 
+    systems: str = ""
+    """A file that `fit` saved or a folder of `fit_dataset`, whose systems are the classes; empty: random ones."""
     classes: int = 1000
+    """How many random systems; learned ones are all taken."""
     instances: int = 1000
     size: int = 224
     """Pixels of an image's side."""
@@ -44,8 +50,8 @@ class PretrainSettings:
     density: float = 0.2
     shard: int = 1000
     """Images of a file."""
-    workers: int = 0
-    """Processes that draw beside this one; results don't depend on it."""
+    workers: int = incidental(0)
+    """Processes that draw beside this one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,9 +77,46 @@ def run(settings: PretrainSettings, record: Record, *, data: Path | None, device
 
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
+    from tqdm import tqdm
+
+    dataset = _dataset(settings)
+    _keep_systems(dataset, record)
+    shown = [number * settings.instances for number in range(min(dataset.classes, _SHOWN))]
+    firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
+    save_image(contact_sheet(firsts / 255), record.path("classes.png"))
+    folder = record.path("shards")
+    folder.mkdir(exist_ok=True)
+    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(settings.seed))  # classes mixed
+    shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
+    missing = [(number, path, items) for number, path, items in shards if not path.exists()]
+    wanted = [item for _, _, items in missing for item in items.tolist()]
+    began = time.perf_counter()
+    with tqdm(total=len(wanted), disable=not progress, unit="image", desc=NAME) as bar:
+        # One loader for all shards, which draws ahead while one is written; its workers also make the pictures' files.
+        loader = DataLoader(Subset(dataset, wanted), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
+        files = chain.from_iterable(loader)
+        for number, path, items in missing:
+            with atomic_path(path) as temporary:
+                _write(temporary, islice(files, len(items)), first=number * settings.shard)
+            bar.update(len(items))
+    seconds = time.perf_counter() - began
+    row: Row = {
+        "images": len(dataset),
+        "classes": dataset.classes,
+        "size": settings.size,
+        "rendering": settings.rendering,
+        "shards": len(shards),
+        "drawn now": len(wanted),
+        "images a second": len(wanted) / seconds if wanted else float("nan"),
+    }
+    return Outcome([row])
+
+
+def _dataset(settings: PretrainSettings) -> FractalDataset:
+    systems = _learned(Path(settings.systems)) if settings.systems else settings.classes
     try:
-        dataset = FractalDataset(
-            settings.classes,
+        return FractalDataset(
+            systems,
             settings.instances,
             settings.size,
             rendering=settings.rendering,
@@ -82,57 +125,46 @@ def run(settings: PretrainSettings, record: Record, *, data: Path | None, device
             perturbation=settings.perturbation,
             background=settings.background,
             density=settings.density,
+            dtype=torch.uint8,
             seed=settings.seed,
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-    classes = range(min(settings.classes, _SHOWN))
-    firsts = dataset.__getitems__([number * settings.instances for number in classes])
-    save_image(contact_sheet(torch.stack([image for image, _ in firsts]).squeeze(1)), record.path("classes.png"))
-    folder = record.path("shards")
-    folder.mkdir(exist_ok=True)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(settings.seed))  # classes mixed
-    shards = order.split(settings.shard)
-    drawn, began = 0, time.perf_counter()
-    for number, items in enumerate(_bar(shards, progress)):
-        path = folder / f"{number:05}.tar"
-        if path.exists():
-            continue
-        part = Subset(dataset, items.tolist())
-        loader = DataLoader(
-            part, _BATCH, num_workers=settings.workers, collate_fn=list, persistent_workers=False
-        )  # as lists of (image, class)
-        with atomic_path(path) as temporary:
-            _write(temporary, (pair for batch in loader for pair in batch), first=number * settings.shard)
-        drawn += len(items)
-    seconds = time.perf_counter() - began
-    row: Row = {
-        "images": len(dataset),
-        "classes": settings.classes,
-        "size": settings.size,
-        "rendering": settings.rendering,
-        "shards": len(shards),
-        "drawn now": drawn,
-        "images a second": drawn / seconds if drawn else float("nan"),
-    }
-    return Outcome([row])
 
 
-def _bar(shards: Iterable[Tensor], progress: bool) -> Iterable[Tensor]:
-    from tqdm import tqdm
-
-    return tqdm(shards, disable=not progress, unit="shard", desc=NAME)
+def _learned(path: Path) -> IFS:
+    return FitRun.load(path).system() if path.is_dir() else FitResult.load(path).system
 
 
-def _write(path: Path, pairs: Iterable[tuple[Tensor, int]], first: int) -> None:
+def _keep_systems(dataset: FractalDataset, record: Record) -> None:
+    """Keep the classes' systems beside their pictures. Raises `InputError` where others are there."""
+    systems = {"matrix": dataset.matrix, "offset": dataset.offset, "probabilities": dataset.probabilities}
+    kept = record.load_state()
+    if kept is None:
+        record.save_state(systems, {})
+    elif any(not torch.equal(kept[0][name], tensor) for name, tensor in systems.items()):
+        raise InputError(
+            f"cannot go on in {record.folder}: the systems differ from those of its shards; "
+            "take another folder, or overwrite (--overwrite) to start anew"
+        )
+
+
+def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:
+    """Images (C, H, W), uint8, as the contents of PNG files, each with its class."""
+    files = []
+    for image, label in pairs:
+        picture = Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
+        png = io.BytesIO()
+        picture.save(png, "png", compress_level=1)
+        files.append((png.getvalue(), label))
+    return files
+
+
+def _write(path: Path, files: Iterable[tuple[bytes, int]], first: int) -> None:
     """A tar file of pictures and classes: the same bytes for the same images."""
     with tarfile.open(path, "w") as archive:
-        for number, (image, label) in enumerate(pairs, first):
-            pixels = image.mul(255).round().byte()  # (C, H, W)
-            picture = Image.fromarray((pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)).numpy())
-            png = io.BytesIO()
-            picture.save(png, "png", compress_level=1)
-            for suffix, content in (("png", png.getvalue()), ("cls", str(label).encode())):
+        for number, (png, label) in enumerate(files, first):
+            for suffix, content in (("png", png), ("cls", str(label).encode())):
                 entry = tarfile.TarInfo(f"{number:09}.{suffix}")
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.inversion.result import FitResult
+from fractalops.ifs import IFS
+from fractalops.inversion.result import FitResult, restore_system
 from fractalops.inversion.run_folder import RunFolder
 from fractalops.inversion.run_index import IndexKind, IndexRow, read_index, write_index
 from fractalops.inversion.run_plan import Plan, read_target
@@ -64,6 +65,18 @@ class FitRun:
         """What was learned, group by group, one in memory at a time. Raises `InputError` for a damaged file."""
         for name in dict.fromkeys(row.shard for row in self.rows):
             yield FitResult.load(self.folder / name)
+
+    def system(self) -> IFS:
+        """The S learned systems as one module, in the order of the rows. Raises `InputError` for a damaged file."""
+        learned = [(result.system.state_dict(), result.config) for result in self.results()]
+        states, configs = zip(*learned, strict=True)
+        first, shards = 0, {}  # of each file, its first system's place among all of them
+        for name, state in zip(dict.fromkeys(row.shard for row in self.rows), states, strict=True):
+            shards[name] = first
+            first += len(state["offset"])
+        order = torch.tensor([shards[row.shard] + row.place for row in self.rows])  # (S,)
+        joined = {name: torch.cat([state[name] for state in states])[order] for name in states[0]}
+        return restore_system(joined, configs[0])
 
     def result(self, row: IndexRow) -> FitResult:
         """What was learned for one image. Raises `InputError` for a damaged file."""
