@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fractalops import IFS, InputError, MissingExtra, experiments
+from fractalops import IFS, InputError, MissingExtra, affine_chain, experiments
 from fractalops.experiments import gan, inverse_encoder
 from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
 from fractalops.experiments.record import Record
@@ -184,16 +185,70 @@ def test_labels_become_the_systems_they_were_made_of(maps: int) -> None:
     assert difference.abs().max() < 2e-3  # singular values are kept in [0.001, 0.999]
 
 
+@pytest.mark.parametrize(("maps", "points"), [(1, 1), (2, 2), (3, 50), (10, 300)])
+def test_fractals_are_placed_in_the_picture(maps: int, points: int) -> None:
+    """The points are moved and scaled, one factor each system; the matrices stay as they are."""
+    generator = torch.Generator().manual_seed(5)
+    system = IFS(7, maps, generator=generator)
+    index = system.sample(1, points, generator=generator)
+    before = affine_chain(*system.concatenated(index)).detach()  # (S, T, 2)
+    matrix = system.maps()[0].detach().clone()
+    inverse_encoder.place_in_picture(system, index, generator)
+    after = affine_chain(*system.concatenated(index)).detach()
+    assert_same_bits(system.maps()[0].detach(), matrix)
+    low, high = after.amin(dim=1), after.amax(dim=1)
+    # In the middle, but for the rounding of fixed points: singular values up to 0.999 multiply it by 1000.
+    rounding = 2 * torch.finfo(torch.float32).eps * 1000 * (1 + before.abs().amax(dim=(1, 2)))  # (S,)
+    assert ((low + high).abs().amax(dim=1) / 2 < rounding).all()
+    extent = (before.amax(dim=1) - before.amin(dim=1)).amax(dim=1)  # (S,)
+    size = (high - low).amax(dim=1)
+    if maps == 1 or points == 1:  # a single place, on which every such sequence stands still
+        assert (size < rounding).all()
+        return
+    spread = extent > 1e-2
+    assert spread.any()
+    assert (size[spread] > 5.99).all()
+    assert (size[spread] < 10.01).all()
+    centred = before - (before.amin(dim=1, keepdim=True) + before.amax(dim=1, keepdim=True)) / 2
+    expected = centred * (size / extent)[:, None, None]
+    assert (after - expected)[spread].abs().max() < 0.02
+
+
+def test_examples_show_what_their_labels_say() -> None:
+    settings = dataclasses.replace(ENCODER, points=300, maps=10, group=3)
+    images, labels = inverse_encoder.random_examples(7, settings)
+    assert images.shape == (7, 1, 32, 32)
+    assert labels.shape == (7, 60)
+    system = inverse_encoder.to_system(labels, 10)
+    drawn = system(32, sequences=20, points=300, generator=torch.Generator().manual_seed(0)).mean(dim=1)  # (7, 32, 32)
+    errors = (drawn[:, None] - images[:, 0]).square().mean(dim=(2, 3))  # (7, 7), of each system against each image
+    assert errors.argmin(dim=0).tolist() == list(range(7))
+
+
 def test_expansive_predictions_are_held_below_one() -> None:
     system = inverse_encoder.to_system(torch.full((1, 6), 5.0), 1)
     assert torch.linalg.matrix_norm(system.maps()[0], 2).max() < 1
     assert all(parameter.isfinite().all() for parameter in system.parameters())
 
 
+def test_starts_of_other_images_are_the_same_systems() -> None:
+    systems = IFS(3, 4, generator=torch.Generator().manual_seed(0))
+    moved = inverse_encoder.of_the_next_image(systems)
+    for name, tensor in systems.state_dict().items():
+        assert_same_bits(moved.state_dict()[name], tensor[[1, 2, 0]])
+        assert not torch.equal(moved.state_dict()[name], tensor)
+
+
 def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed (extra: train)")
     whole = experiments.run("inverse-encoder", tmp_path / "whole", ENCODER)
-    assert [row["variant"] for row in whole.rows] == ["encoder", "encoder, then fit", "fit, as few steps", "fit"]
+    assert [row["variant"] for row in whole.rows] == inverse_encoder.VARIANTS
+    (note,) = whole.notes
+    assert re.fullmatch(
+        r"fractaldb: starting from the encoder gains (-?\d\.\d{4} \+- \d\.\d{4}) over random systems, "
+        r"and (-?\d\.\d{4} \+- \d\.\d{4}) over what it predicts for another image",
+        note,
+    )
     assert (tmp_path / "whole" / "reconstructions.png").exists()
     log = Record.log
 

@@ -5,6 +5,7 @@ After Graham and Demers 2019; by itself, and as what `fit` starts from.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from fractalops import affine_chain
 from fractalops.errors import MissingExtra
 from fractalops.experiments.inversions import (
     InversionSettings,
@@ -34,9 +36,14 @@ if TYPE_CHECKING:
 NAME = "inverse-encoder"
 SUMMARY = "Table 1, the baseline: a ResNet-18 that predicts parameters; and fit from what it predicts"
 _PARAMETERS = 6  # of a map: its matrix and its offset
+_REACH = 5.0  # of the published viewport; offsets are labels in this unit, so that they don't outweigh the matrices
+_LEAST_FILLED = 0.6  # of the picture's side, by the longer side of a random fractal
+_LEAST_EXTENT = 1e-3
 _LARGEST = 0.999  # singular value: what is predicted must not explode
 _SIGN = 0.5  # size of the latent signs of predicted reflections
-ALONE, FROM_IT, FROM_RANDOM, LEARNED = "encoder", "encoder, then fit", "fit, as few steps", "fit"
+ALONE, FROM_IT, FROM_OTHER = "encoder", "encoder, then fit", "encoder for another image, then fit"
+FROM_RANDOM, LEARNED = "fit, as few steps", "fit"
+VARIANTS = [ALONE, FROM_IT, FROM_OTHER, FROM_RANDOM, LEARNED]
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class InverseEncoderSettings(InversionSettings):
 
 
 PRESETS = {
-    "small": InverseEncoderSettings(images=16, steps=600, sequences=20, fractals=4000, epochs=6),
+    "small": InverseEncoderSettings(images=32, steps=600, sequences=20, fractals=4000, epochs=6),
     "paper": InverseEncoderSettings(),
 }
 
@@ -81,14 +88,15 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
         for variant, config, start in (
             (ALONE, settings.config(steps=0), guess),
             (FROM_IT, settings.config(steps=settings.fit_steps), guess),
+            (FROM_OTHER, settings.config(steps=settings.fit_steps), of_the_next_image(guess)),
             (FROM_RANDOM, settings.config(steps=settings.fit_steps), None),
             (LEARNED, settings.config(), None),
         ):
             learned[variant, name] = Learned(variant, name, fit(placed, config, start=start, progress=progress))
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, [ALONE, FROM_IT, FROM_RANDOM, LEARNED])
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, VARIANTS)
     findings: list[Finding] = []
     for name in names:
-        mean = {variant: learned[variant, name].mean for variant in (ALONE, FROM_IT, FROM_RANDOM, LEARNED)}
+        mean = {variant: learned[variant, name].mean for variant in VARIANTS}
         findings += [
             less(f"{name}: learning by gradient beats the encoder", mean[LEARNED], mean[ALONE]),
             less(
@@ -97,7 +105,26 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
                 mean[FROM_RANDOM],
             ),
         ]
+        errors = {variant: learned[variant, name].result.minimum_mse.cpu() for variant in VARIANTS}  # each (S,)
+        if settings.images > 1:  # one image by itself has no other
+            notes.append(
+                f"{name}: starting from the encoder gains {_gain(errors[FROM_RANDOM], errors[FROM_IT])} over random "
+                f"systems, and {_gain(errors[FROM_OTHER], errors[FROM_IT])} over what it predicts for another image"
+            )
     return Outcome([one.row() for one in learned.values()], findings, notes)
+
+
+def of_the_next_image(systems: IFS) -> IFS:
+    """The same systems, each handed to the image before: a start of the same kind that has not seen its target."""
+    moved = copy.deepcopy(systems)
+    moved.load_state_dict({name: tensor.roll(-1, dims=0) for name, tensor in systems.state_dict().items()})
+    return moved
+
+
+def _gain(before: Tensor, after: Tensor) -> str:
+    """By how much errors (S,) fall, image by image, and the standard error of that."""
+    gain = before - after  # (S,)
+    return f"{float(gain.mean()):.4f} +- {float(gain.std()) / math.sqrt(len(gain)):.4f}"
 
 
 # Fractals to learn from
@@ -111,18 +138,36 @@ def random_examples(count: int, settings: InverseEncoderSettings) -> tuple[Tenso
     for first in range(0, count, settings.group):
         system = IFS(min(settings.group, count - first), settings.maps, generator=generator)
         with torch.no_grad():
-            drawn = system(
-                settings.size, points=settings.points, generator=generator, viewport=config.viewport
-            )  # (B, 1, H, W)
-            images.append(drawn)
+            index = system.sample(1, settings.points, generator=generator)  # (B, 1, T)
+            place_in_picture(system, index, generator)
+            images.append(system(settings.size, index=index, viewport=config.viewport))  # (B, 1, H, W)
             labels.append(to_labels(*system.maps()))
     return torch.cat(images), torch.cat(labels)
+
+
+@torch.no_grad()
+def place_in_picture(system: IFS, index: Tensor, generator: torch.Generator) -> None:
+    """Move and scale the points of index (S, 1, T) into the picture, as the paper does (section 4.3, footnote 1).
+
+    Through the systems' offsets, so that labels tell what is seen. By one factor in both directions, which leaves the
+    matrices as they are: `v' = k (v - c)` turns `A v + b` into `A v' + k (b + A c - c)`.
+    """
+    points = affine_chain(*system.concatenated(index))  # (S, T, 2)
+    low, high = points.amin(dim=1), points.amax(dim=1)  # (S, 2)
+    middle = (low + high) / 2  # (S, 2)
+    filled = _LEAST_FILLED + (1 - _LEAST_FILLED) * torch.rand(len(points), generator=generator)  # (S,)
+    extent = (high - low).amax(dim=1)  # (S,)
+    # Points that stand still in one place are moved only: rounding would be all that is enlarged.
+    factor = torch.where(extent > _LEAST_EXTENT, 2 * _REACH * filled / extent, 1)  # (S,)
+    matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
+    moved = offset + (matrix * middle[:, None, None]).sum(dim=-1) - middle[:, None]  # (S, N, 2)
+    system.offset.copy_(factor[:, None, None] * moved)
 
 
 def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
     """Parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), the map of the largest singular value first."""
     order = torch.linalg.matrix_norm(matrix, 2).argsort(dim=1, descending=True)  # (S, N)
-    parameters = torch.cat([matrix.flatten(2), offset], dim=2)  # (S, N, 6)
+    parameters = torch.cat([matrix.flatten(2), offset / _REACH], dim=2)  # (S, N, 6)
     return parameters.gather(1, order[..., None].expand_as(parameters)).flatten(1)
 
 
@@ -142,7 +187,7 @@ def to_system(labels: Tensor, maps: int) -> IFS:
     signs = torch.stack([torch.ones_like(mirrored), mirrored], -1) * _SIGN  # (S, N, 2)
     system = IFS(len(labels), maps, generator=torch.Generator()).to(labels.device)
     svd = torch.cat([theta[..., None], phi[..., None], logits, signs], -1).float()  # (S, N, 6)
-    system.load_state_dict({"svd": svd, "offset": parameters[..., 4:]})
+    system.load_state_dict({"svd": svd, "offset": _REACH * parameters[..., 4:]})
     return system
 
 
