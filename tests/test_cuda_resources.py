@@ -24,10 +24,11 @@ from tests.requirements import find_binutil, find_nvcc, setup_functions, skip_or
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "csrc" / "cuda"
-SOURCE = FOLDER / "affine_chain.cu"
+SOURCES = sorted(FOLDER.glob("*.cu"))
 ARCHITECTURES = ("8.0", "8.6", "9.0", "12.0")
 BUDGET = (
-    r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
+    r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(template <typename T\b)?"
+    r"(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
 )
 
 
@@ -51,13 +52,13 @@ class Budget:
 
 
 def budgets() -> dict[tuple[str, str], Budget]:
-    """By the kernel's name and type."""
+    """By the kernel's name and type, "" for one that is no template."""
     found = {}
     for path in FOLDER.glob("*.h"):
         for kernel in re.finditer(BUDGET, path.read_text()):
             registers, shared = numbers(kernel[1], "registers"), numbers(kernel[2], "bytes")
-            for place, kind in ((0, "float"), (-1, "double")):
-                found[kernel[3], kind] = Budget(registers[place], shared[place])
+            for place, kind in ((0, "float"), (-1, "double")) if kernel[3] else ((0, ""),):
+                found[kernel[4], kind] = Budget(registers[place], shared[place])
     return found
 
 
@@ -68,20 +69,20 @@ def numbers(budget: str, unit: str) -> list[int]:
     return found
 
 
-def nvcc_command() -> list[str]:
-    """What compiles the kernels as setup.py does, but for the architecture and the kind of output."""
+def nvcc_command(source: Path) -> list[str]:
+    """What compiles the source as setup.py does, but for the architecture and the kind of output."""
     build = setup_functions()
     if build["find_compiler"]() is None:
         skip_or_fail("compiler", "no C++ compiler was found")
     command = [find_nvcc(), "-ccbin", *build["find_compiler"](), *build["LANGUAGE"].split(), "-DUSE_CUDA"]
-    return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(SOURCE)]
+    return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(source)]
 
 
-def compile_for(architecture: str, folder: Path, command: list[str]) -> list[Kernel]:
-    """The compiler's report of each kernel."""
+def compile_for(architecture: str, folder: Path, source: Path) -> list[Kernel]:
+    """The compiler's report of each kernel of the source."""
     number = architecture.replace(".", "")
-    output = ["--resource-usage", "-cubin", f"-arch=sm_{number}", "-o", str(folder / f"{number}.cubin")]
-    done = subprocess.run([*command, *output], capture_output=True, text=True)
+    output = ["--resource-usage", "-cubin", f"-arch=sm_{number}", "-o", str(folder / f"{source.stem}.{number}.cubin")]
+    done = subprocess.run([*nvcc_command(source), *output], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return parse(done.stdout + done.stderr)
 
@@ -90,7 +91,7 @@ def parse(report: str) -> list[Kernel]:
     report = subprocess.run([find_binutil("c++filt")], input=report, check=True, capture_output=True, text=True).stdout
     kernels = []
     for entry in report.split("Compiling entry function ")[1:]:
-        name = re.match(r"'(?:void )?(?:\w+::)*(\w+<[^>]*>)", entry)
+        name = re.match(r"'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(", entry)
         memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", entry)
         registers = re.search(r"Used (\d+) registers", entry)
         assert name, entry
@@ -111,16 +112,22 @@ def parse(report: str) -> list[Kernel]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Kernel]]:
-    command = nvcc_command()
+    nvcc_command(SOURCES[0])  # here, and not in a thread, a test can skip
     folder = tmp_path_factory.mktemp("cubins")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        compiled = pool.map(lambda architecture: compile_for(architecture, folder, command), ARCHITECTURES)
-        return dict(zip(ARCHITECTURES, compiled, strict=True))
+        compiled = {
+            architecture: [pool.submit(compile_for, architecture, folder, source) for source in SOURCES]
+            for architecture in ARCHITECTURES
+        }
+        return {
+            architecture: [kernel for report in reports for kernel in report.result()]
+            for architecture, reports in compiled.items()
+        }
 
 
 def test_every_kernel_states_its_budget() -> None:
     source = "".join(path.read_text() for path in FOLDER.iterdir())
-    assert len(budgets()) == 2 * source.count("__global__ void") > 0
+    assert len({name for name, _ in budgets()}) == source.count("__global__ void") > 0
 
 
 def test_the_report_is_read_as_the_compiler_writes_it() -> None:
@@ -130,9 +137,11 @@ ptxas info    : Function properties for _ZN1a4walkIfLi2EEEvPf
 ptxas info    : Used 43 registers, used 1 barriers, 128 bytes smem, 392 bytes cmem[0]
 """
     assert parse(report) == [Kernel("walk<float, 2>", 43, 8, 52, 128)]
+    plain = report.replace("_ZN1a4walkIfLi2EEEvPf", "_ZN1a4walkEPf")
+    assert parse(plain) == [Kernel("walk", 43, 8, 52, 128)]
 
 
-LAUNCHED = {
+LAUNCHED_BY_THE_CHAIN = {
     ("forward", SEQUENTIAL): ["affine_chain_forward_sequential"],
     ("forward", SCAN): ["affine_chain_scan_compose", "affine_chain_scan_link", "affine_chain_forward_scan"],
     ("backward", SEQUENTIAL): ["affine_chain_backward_sequential", "sum_slots"],
@@ -146,14 +155,14 @@ LAUNCHED = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
-def test_kernels_ask_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
+def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
     """In 3 dimensions, with more than one chunk, and with more maps than fit."""
     case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
     device, inputs, grad = open_device("emulated"), inputs_of(case, dtype), upstream(case).to(dtype)
     library = ctypes.CDLL(str(emulation.library("affine_chain")))
     library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
     asked: dict[str, int] = {}
-    for (direction, form), kernels in LAUNCHED.items():
+    for (direction, form), kernels in LAUNCHED_BY_THE_CHAIN.items():
         before = library.emulation_launches()
         points = device.forward(inputs, form)
         if direction == "backward":
@@ -163,7 +172,8 @@ def test_kernels_ask_for_the_shared_memory_that_is_stated(dtype: torch.dtype) ->
         for launch, kernel in enumerate(kernels, before):
             asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
     kind = {torch.float32: "float", torch.float64: "double"}[dtype]
-    assert asked == {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
+    stated = {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
+    assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_even_index")}
 
 
 @pytest.mark.slow
@@ -174,17 +184,19 @@ def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str,
     seen = set()
     for kernel in kernels:
         stem, _, arguments = kernel.name.partition("<")
-        seen.add((stem, arguments.split(",")[0]))
+        kind = arguments.rstrip(">").split(",")[0]
+        seen.add((stem, kind))
         assert (kernel.stack, kernel.spills, kernel.shared) == (0, 0, 0), kernel
-        assert kernel.registers <= allowed[stem, arguments.split(",")[0]].registers, kernel
+        assert kernel.registers <= allowed[stem, kind].registers, kernel
     assert seen == set(allowed)
 
 
 @pytest.mark.slow
-def test_global_memory_is_read_and_written_in_words_of_16_bytes(tmp_path: Path) -> None:
+def test_the_chain_reads_and_writes_global_memory_in_words_of_16_bytes(tmp_path: Path) -> None:
     """An index of each width, upstream gradients and points come in by them, points go out by them."""
     path = tmp_path / "kernels.ptx"
-    subprocess.run([*nvcc_command(), "-ptx", "-arch=compute_80", "-o", str(path)], check=True)
+    command = nvcc_command(FOLDER / "affine_chain.cu")
+    subprocess.run([*command, "-ptx", "-arch=compute_80", "-o", str(path)], check=True)
     entries = re.findall(r"\.entry \w*affine_chain_(forward|backward)_\w+\((.*?)^\}", path.read_text(), re.M | re.S)
     assert len(entries) == 2 * 2 * 2 * 2  # directions, forms, types, dimensions
     for direction, code in entries:
