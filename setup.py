@@ -40,7 +40,7 @@ CPU_OPS = (
     "fixed_point",
     "clamped_squared_error",
 )
-CUDA_OPS = ("affine_chain",)
+CUDA_OPS = ("affine_chain", "draw_even_index")
 SOURCES = {
     "cpu": [f"csrc/cpu/{op}.cpp" for op in CPU_OPS],
     "cuda": [f"csrc/cuda/{op}.cu" for op in CUDA_OPS],

@@ -1,4 +1,4 @@
-"""What a compiler makes of the ops in Triton for tensors on a GPU, which it traces without one: fake tensors."""
+"""What a compiler makes of the ops with kernels for tensors on a GPU, which it traces without one: fake tensors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fractalops
 from fractalops import dispatch
+from fractalops.ops.draw_even_index import draw_even_index
 
 
 @pytest.fixture
@@ -54,6 +55,19 @@ def test_counting_points_is_one_call_of_its_kernels(mode: str, dtype: torch.dtyp
     image, calls = traced(lambda points: fractalops.rasterize_points(points, (32, 20), mode=mode), points)
     assert (image.device.type, image.shape, image.dtype) == ("cuda", (3, 32, 20), dtype)
     assert torch.ops.fractalops.rasterize_points in calls
+
+
+@pytest.mark.usefixtures("fake_gpu")
+@pytest.mark.parametrize(("maps", "dtype"), [(10, torch.uint8), (300, torch.int32)])
+def test_drawing_evenly_is_one_call_of_its_kernels(
+    maps: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(dispatch._errors, "cuda", raising=False)  # as if the CUDA library were there
+    weight, uniform = torch.empty(2, maps, device="cuda"), torch.empty(2, 3, 300, device="cuda")
+    index, calls = traced(draw_even_index, weight, uniform)
+    assert (index.device.type, index.shape, index.dtype) == ("cuda", (2, 3, 300), dtype)
+    assert calls[-1] == torch.ops.fractalops.draw_even_index
+    assert len(calls) <= 3  # the weights, detached and in float64, come before it
 
 
 @pytest.mark.parametrize("name", ["rbf_rasterize_fwd", "rbf_rasterize_bwd", "rasterize_points"])
