@@ -7,14 +7,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "../even_counts.h"
 #include "draw_index.h"
 
 namespace fractalops::cpu {
 
-constexpr int32_t even_unit = 1 << 20;         // in which probabilities are counted
-constexpr int64_t even_most_counts = 1 << 20;  // of one context length
-constexpr int64_t even_width = 8;              // rows of counts are padded to whole vectors
-constexpr int even_lanes = 4;                  // sequences that a thread draws side by side
+constexpr int64_t even_width = 8;  // rows of counts are padded to whole vectors
+constexpr int even_lanes = 4;      // sequences that a thread draws side by side
 
 inline int64_t even_stride(int64_t maps) { return (maps + even_width - 1) / even_width * even_width; }
 
@@ -24,8 +23,9 @@ struct EvenCounts {
   std::vector<std::vector<int32_t>> owed;  // (D)(N^d, stride)
 
   EvenCounts(int64_t maps, int64_t points) {
-    for (int64_t count = maps; maps > 1 && 2 * count <= points && count * maps <= even_most_counts; count *= maps) {
-      contexts.push_back(count);
+    int64_t count = 1;
+    for (int depth = even_depth(maps, points); depth > 0; --depth) {
+      contexts.push_back(count *= maps);
       owed.emplace_back(count * even_stride(maps));
     }
   }

@@ -274,7 +274,8 @@ void run_even(int64_t maps, int64_t points) {
   const std::vector<double> weight = uniforms<double>(maps, 0, 1);
   std::vector<int32_t> share(even_stride(maps)), due(share.size());
   even_shares(weight.data(), maps, 1e-3, share.data());
-  if (std::accumulate(share.begin(), share.end(), int64_t(0)) != even_unit) std::printf("shares: not 1\n"), ++failures;
+  if (std::accumulate(share.begin(), share.end(), int64_t(0)) != fractalops::even_unit)
+    std::printf("shares: not 1\n"), ++failures;
   const std::vector<T> numbers = uniforms<T>(lanes * points, 0, 1);
   std::vector<EvenCounts> counts(lanes, EvenCounts(maps, points));
   const std::vector<const int32_t*> shares(lanes, share.data());
