@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import warnings
 from functools import cache
 from hashlib import sha256
@@ -175,6 +176,15 @@ def installed_version() -> str:
         return version("fractalops")
     except PackageNotFoundError:
         return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """What results may depend on: the versions of the package, of torch and of Python."""
+    return {
+        "fractalops": installed_version(),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
 
 
 def _library_status(device: str) -> str:

@@ -16,7 +16,7 @@ from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.sampling import check_integer, determinant_probabilities, random_patches, sample_index
+from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
 
 RENDERINGS = ("binary", "patch", "grey", "colour")
 BACKGROUNDS = ("black", "random")
@@ -194,10 +194,9 @@ def draw_clouds(
     sequences = min(_SEQUENCES, points)  # K
     length = -(-points // sequences) + _SETTLING
     index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
-    index = index.to(torch.uint8 if batch * maps <= 256 else torch.int32)
-    index = index + (torch.arange(batch, dtype=index.dtype) * maps).view(batch, 1, 1)
     start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
-    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start.reshape(-1, 2))
+    joined = join_index(index, maps)  # (B * K, L)
+    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), joined, start.reshape(-1, 2))
     return chain.view(batch, sequences, length, 2)[:, :, _SETTLING:]
 
 

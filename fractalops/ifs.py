@@ -17,6 +17,7 @@ from fractalops.sampling import (
     check_integer,
     determinant_weights,
     draw_sequences,
+    join_index,
     random_systems,
 )
 
@@ -197,15 +198,10 @@ class IFS(nn.Module):
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`concatenated` for an index (S, K, T) that is known to be right."""
-        systems, maps = self.systems, self.maps_per_system
         matrix, offset = self.maps()
         start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, 2)
-        index = index.to(torch.uint8 if systems * maps <= 256 else torch.int32)
-        if systems > 1:
-            shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
-            index = index + shift.view(systems, 1, 1)
-        start = start[:, None].expand(systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
-        return matrix.flatten(0, 1), offset.flatten(0, 1), index.flatten(0, 1), start
+        start = start[:, None].expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
+        return matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, self.maps_per_system), start
 
     def forward(
         self,

@@ -189,6 +189,19 @@ def draw_sequences(
     return draw_index(weight, uniform, floor).view(systems, sequences, points)
 
 
+def join_index(index: Tensor, maps: int) -> Tensor:
+    """Indices (S, K, T) in [0, N) as those (S * K, T) of all systems' maps, one system's after another's (section 4.2).
+
+    uint8 when S * N <= 256, else int32.
+    """
+    systems = len(index)
+    index = index.to(torch.uint8 if systems * maps <= 256 else torch.int32)
+    if systems > 1:
+        shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
+        index = index + shift.view(systems, 1, 1)
+    return index.flatten(0, 1)
+
+
 def determinant_weights(matrix: Tensor) -> Tensor:
     """Detached `|det A|` (..., N) of `matrix` (..., N, 2, 2)."""
     a00, a01, a10, a11 = matrix.detach().flatten(-2).unbind(-1)  # each (..., N)

@@ -27,7 +27,7 @@ def inputs(
     """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
     generator = seeded(maps)
     weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
-    weight[:, 1::3] = 0
+    weight[:, 2::3] = 0
     uniform = torch.rand(systems, sequences, points, generator=generator, dtype=dtype)
     uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
     uniform[..., 3::7] = 0

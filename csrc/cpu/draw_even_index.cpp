@@ -2,7 +2,7 @@
 // fractalops/ops/draw_even_index.py.
 #include "draw_even_index.h"
 
-#include "tensors.h"
+#include "draw_by_type.h"
 
 #define FRACTALOPS_KERNEL "draw_even_index_kernel.h"
 #include "foreach_instruction_set.h"
@@ -36,18 +36,10 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
 Tensor draw_even_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
-  check_shape("draw_even_index", "weight", weight, {uniform.size(0), weight.size(1)});
-  STD_TORCH_CHECK(uniform.dim() == 3 && weight.size(1) > 0, "draw_even_index: uniform must be (S, K, T)");
-  const bool small = weight.size(1) <= 256;
-  Tensor index = torch::stable::new_empty(uniform, {uniform.size(0), uniform.size(1), uniform.size(2)},
-                                          small ? ScalarType::Byte : ScalarType::Int);
-  if (uniform.scalar_type() == ScalarType::Float) {
-    small ? draw<float, uint8_t>(weight, uniform, floor, index) : draw<float, int32_t>(weight, uniform, floor, index);
-  } else {
-    STD_TORCH_CHECK(uniform.scalar_type() == ScalarType::Double, "draw_even_index: uniform must be float32 or float64");
-    small ? draw<double, uint8_t>(weight, uniform, floor, index) : draw<double, int32_t>(weight, uniform, floor, index);
-  }
-  return index;
+  STD_TORCH_CHECK(uniform.dim() == 3, "draw_even_index: uniform must be (S, K, T)");
+  return draw_by_type(
+      "draw_even_index", weight, uniform, {uniform.size(0), uniform.size(1), uniform.size(2)},
+      [&]<typename T, typename Index>(Tensor& index) { draw<T, Index>(weight, uniform, floor, index); });
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "tensors.h"
+#include "draw_by_type.h"
 
 namespace fractalops::cpu {
 namespace {
@@ -32,17 +32,10 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
 Tensor draw_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, M)
-  check_shape("draw_index", "weight", weight, {uniform.size(0), weight.size(1)});
-  const bool small = weight.size(1) <= 256;
-  Tensor index =
-      torch::stable::new_empty(uniform, {uniform.size(0), uniform.size(1)}, small ? ScalarType::Byte : ScalarType::Int);
-  if (uniform.scalar_type() == ScalarType::Float) {
-    small ? draw<float, uint8_t>(weight, uniform, floor, index) : draw<float, int32_t>(weight, uniform, floor, index);
-  } else {
-    STD_TORCH_CHECK(uniform.scalar_type() == ScalarType::Double, "draw_index: uniform must be float32 or float64");
-    small ? draw<double, uint8_t>(weight, uniform, floor, index) : draw<double, int32_t>(weight, uniform, floor, index);
-  }
-  return index;
+  STD_TORCH_CHECK(uniform.dim() == 2, "draw_index: uniform must be (S, M)");
+  return draw_by_type(
+      "draw_index", weight, uniform, {uniform.size(0), uniform.size(1)},
+      [&]<typename T, typename Index>(Tensor& index) { draw<T, Index>(weight, uniform, floor, index); });
 }
 
 }  // namespace

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fractalops.crisp import crisp_images, proportional_size
-from fractalops.dispatch import installed_version
+from fractalops.dispatch import versions
 from fractalops.errors import MissingExtra
 from fractalops.figures import loss_curve, loss_table
 from fractalops.files import atomic_path
@@ -147,13 +146,8 @@ def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequ
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
     """A report, and the versions that made it."""
-    versions = {
-        "fractalops": installed_version(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
     with atomic_path(path) as temporary:
-        text = json.dumps({**report, "versions": versions}, indent=2, allow_nan=False)
+        text = json.dumps({**report, "versions": versions()}, indent=2, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 

@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +39,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device, backend
         "source": identity,
         "device": device.type,
         "backends": {op: dispatch.choose(op, device, backend) for op in dispatch.OPS if op != "rasterize_points"},
-        "versions": {
-            "fractalops": dispatch.installed_version(),
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
+        "versions": dispatch.versions(),
     }
     return dict(json.loads(json.dumps(record)))  # tuples as lists: as it will be read again
 
