@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,34 +23,68 @@ def loss_table(losses: Tensor, path: str | Path) -> None:
         table.writerows((step, repr(loss)) for step, loss in enumerate(losses.tolist(), start=1))
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a plot shows of one thing: y against x, as long as each other."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str | None = None  # None: the next of matplotlib's
+    width: float = 1.8
+    style: str = "-"
+
+
+def plot(
+    function: str,
+    path: str | Path,
+    lines: Sequence[Line],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str = "",
+    log: bool = False,
+) -> None:
+    """Draw lines on one plot, against a logarithmic scale with `log`.
+
+    The suffix of `path` names the format. Raises `MissingExtra`, in the name of `function`, without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtra(function, "matplotlib", "plot") from error
+
+    # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
+    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for line in lines:
+        axes.plot(line.x, line.y, color=line.colour, linewidth=line.width, linestyle=line.style, label=line.label)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    if log:
+        axes.set_yscale("log")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary)
+
+
 def loss_curve(losses: Tensor, path: str | Path, *, title: str = "") -> None:
     """Draw losses (P,), one a step, and their running mean; the suffix of `path` names the format.
 
     Raises `MissingExtra` when matplotlib is not installed.
     """
     _check(losses, "loss_curve")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtra("loss_curve", "matplotlib", "plot") from error
-
     losses = losses.detach().cpu().to(torch.float64)  # (P,)
     steps = range(1, len(losses) + 1)
-    # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
-    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.plot(steps, losses.tolist(), color="0.75", linewidth=0.8, label="each step")
-    axes.plot(steps, _running_mean(losses).tolist(), color="tab:blue", linewidth=1.8, label="running mean")
-    if len(losses) > 0 and bool((losses > 0.0).all()):
-        axes.set_yscale("log")
-    axes.set(xlabel="step", ylabel="loss", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
+    lines = [
+        Line("each step", steps, losses.tolist(), "0.75", 0.8),
+        Line("running mean", steps, running_mean(losses).tolist(), "tab:blue"),
+    ]
+    positive = len(losses) > 0 and bool((losses > 0.0).all())
+    plot("loss_curve", path, lines, xlabel="step", ylabel="loss", title=title, log=positive)
 
 
-def _running_mean(losses: Tensor) -> Tensor:
+def running_mean(losses: Tensor) -> Tensor:
     """The mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
     window = max(1, len(losses) // 50)
     total = torch.cat((losses.new_zeros(1), losses.cumsum(0)))  # (P + 1,)

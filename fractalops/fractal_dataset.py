@@ -80,12 +80,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
             check_integer("FractalDataset", name, value, 1)
         check_integer("FractalDataset", "seed", seed, 0)
-        for name, choice, choices in (("rendering", rendering, RENDERINGS), ("background", background, BACKGROUNDS)):
-            if choice not in choices:
-                raise ValueError(f"FractalDataset: {name} must be one of {', '.join(choices)}, got {choice!r}")
-        for name, share in (("perturbation", perturbation), ("density", density)):
-            if not 0 <= share < 1:
-                raise ValueError(f"FractalDataset: {name} must lie in [0, 1), got {share!r}")
+        check_drawn("FractalDataset", rendering, background, perturbation, density)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         height, width = (size, size) if isinstance(size, int) else size
@@ -168,6 +163,16 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
         field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
         return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
+
+
+def check_drawn(function: str, rendering: str, background: str, perturbation: float, density: float) -> None:
+    """Raise `ValueError`, in the name of `function`, for what a `FractalDataset` can't draw."""
+    for name, choice, choices in (("rendering", rendering, RENDERINGS), ("background", background, BACKGROUNDS)):
+        if choice not in choices:
+            raise ValueError(f"{function}: {name} must be one of {', '.join(choices)}, got {choice!r}")
+    for name, share in (("perturbation", perturbation), ("density", density)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{function}: {name} must lie in [0, 1), got {share!r}")
 
 
 def _generator(seed: int, what: str, number: int) -> torch.Generator:

@@ -68,14 +68,14 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert fit(folder, tmp_path / "whole", "--quiet") == 0
-    clip = learning._clip_gradients
+    clip = learning.clip_gradients
 
     def interrupted(*arguments: Any) -> None:
         signal.raise_signal(number)
         clip(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "_clip_gradients", interrupted)
+        patched.setattr(learning, "clip_gradients", interrupted)
         assert fit(folder, tmp_path / "out", "--quiet") == code
     assert capsys.readouterr().err == (
         f"fractalops fit: interrupted; what was learned so far is in {tmp_path / 'out'}: "

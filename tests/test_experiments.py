@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import math
 import re
-import struct
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -28,25 +26,19 @@ from fractalops.tensor_files import read_tensors
 from tests.command_line import run
 from tests.learning import disc
 from tests.requirements import need_matplotlib
+from tests.source_files import write_idx
 
 TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
 
 
-def write_idx(folder: Path, images: int, side: int = 28, split: str = "t10k", packed: bool = True) -> None:
-    """Blobs with labels as MNIST's files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = numpy.zeros((images, side, side), numpy.uint8)
+def write_mnist(folder: Path, images: int, split: str = "t10k", packed: bool = True) -> None:
+    """Blobs with labels, as MNIST's files."""
+    pixels = numpy.zeros((images, 28, 28), numpy.uint8)
     for number in range(images):
         pixels[number, 4 + number % 9 : 16, 8:20] = 255
-    contents = {
-        f"{split}-images-idx3-ubyte": struct.pack(">IIII", 0x803, images, side, side) + pixels.tobytes(),
-        f"{split}-labels-idx1-ubyte": struct.pack(">II", 0x801, images) + bytes(n % 10 for n in range(images)),
-    }
-    for name, content in contents.items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
+    suffix = ".gz" if packed else ""
+    write_idx(folder / f"{split}-images-idx3-ubyte{suffix}", pixels)
+    write_idx(folder / f"{split}-labels-idx1-ubyte{suffix}", numpy.arange(images, dtype=numpy.uint8) % 10)
 
 
 # Outcomes
@@ -79,7 +71,7 @@ def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None
     [("MNIST/raw", "mnist"), ("mnist", "mnist"), ("KMNIST/raw", "kmnist"), ("FashionMNIST/raw", "fashion-mnist")],
 )
 def test_data_sets_are_found_where_torchvision_puts_them(place: str, name: str, packed: bool, tmp_path: Path) -> None:
-    write_idx(tmp_path / place, 10, packed=packed)
+    write_mnist(tmp_path / place, 10, packed=packed)
     assert available(tmp_path) == ["fractaldb", name]
     targets = read_targets(name, tmp_path, 5, seed=1)
     assert targets.images.shape == (5, 32, 32)
@@ -90,7 +82,7 @@ def test_data_sets_are_found_where_torchvision_puts_them(place: str, name: str, 
 
 
 def test_a_folder_of_one_data_set(tmp_path: Path) -> None:
-    write_idx(tmp_path / "kmnist", 3)
+    write_mnist(tmp_path / "kmnist", 3)
     assert available(tmp_path / "kmnist") == ["fractaldb", "kmnist"]
 
 
@@ -98,14 +90,14 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     for folder, where in ((None, r"no folder was given \(--data\)"), (tmp_path, "has none of its files")):
         with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; wanted are KMNIST/raw/t10k-images"):
             read_targets("kmnist", folder, 3)
-    write_idx(tmp_path / "MNIST" / "raw", 3)
+    write_mnist(tmp_path / "MNIST" / "raw", 3)
     with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
         read_targets("mnist", tmp_path, 4)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
-    images = random_fractals(count, 32, torch.Generator().manual_seed(0))
+    images = random_fractals(count, 32, 0)
     assert images.shape == (count, 32, 32)
     lit = images.mean(dim=(1, 2))
     assert ((lit >= 0.1) & (lit <= 0.6)).all()
@@ -176,7 +168,7 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
         Record(tmp_path / "file", "reconstruct", settings, {}).open()
     Record(tmp_path / "run", "reconstruct", settings, {}).open()
     other = dataclasses.replace(settings, seed=1)
-    with pytest.raises(InputError, match=r"^cannot go on in .*: settings differ; "):
+    with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
         Record(tmp_path / "run", "reconstruct", other, {}).open()
     Record(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
 
@@ -198,12 +190,33 @@ def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> N
     assert (again.findings, again.notes) == (outcome.findings, outcome.notes)
 
 
+def test_another_python_goes_on_and_other_versions_do_not(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    for changed_version, refused in (("python", False), ("torch", True)):
+        record = Record(tmp_path / changed_version, "reconstruct", settings, {})
+        record.open()
+        other = Record(tmp_path / changed_version, "reconstruct", settings, {})
+        other.description["versions"][changed_version] = "0.1"
+        if refused:
+            with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
+                other.open()
+        else:
+            other.open()
+
+
+def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY, data=("mnist",))
+    with pytest.raises(InputError, match=r"^cannot read mnist: "):
+        experiments.run("reconstruct", tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
 # Inversions
 
 
 def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need_matplotlib()
-    write_idx(tmp_path / "data" / "MNIST" / "raw", 3)
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
     changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
     command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet", *changes)
     assert run(*command) == 0
@@ -371,7 +384,7 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     ("options", "message"),
     [
         (["imagine"], "imagine is none of the experiments: reconstruct, "),
-        (["reconstruct", "--preset", "huge"], "--preset must be one of small, paper, got huge"),
+        (["reconstruct", "--preset", "huge"], "reconstruct has no preset huge, but small, paper"),
         (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
         (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
         (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); wanted are "),

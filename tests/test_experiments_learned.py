@@ -17,7 +17,7 @@ from fractalops import IFS, InputError, MissingExtra, affine_chain, experiments
 from fractalops.experiments import gan, inverse_encoder
 from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
 from fractalops.experiments.record import Record
-from tests.test_experiments import write_idx
+from tests.test_experiments import write_mnist
 from tests.tolerances import assert_same_bits
 
 GAN = gan.GanSettings(
@@ -31,8 +31,8 @@ ENCODER = inverse_encoder.InverseEncoderSettings(
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    write_idx(tmp_path / "data" / "MNIST" / "raw", 20)
-    write_idx(tmp_path / "data" / "MNIST" / "raw", 40, split="train")
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 20)
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 40, split="train")
     return tmp_path / "data"
 
 
@@ -63,9 +63,11 @@ def test_a_probe_sees_what_features_tell_apart() -> None:
     images[labels == 0, :, :, :16] += 0.7
     images[labels == 1, :, :, 16:] += 0.7
     network = lenet(2, 0)
+    state = torch.get_rng_state()
     train_classifier(network, images[:100], labels[:100], 3, 0)
     halves = (images[:100], labels[:100]), (images[100:], labels[100:])
     assert probe(network, *halves, 5, 0) > 0.95
+    assert torch.equal(torch.get_rng_state(), state)
     shuffled = labels[torch.randperm(200, generator=generator)]
     chance = probe(network, (images[:100], shuffled[:100]), (images[100:], shuffled[100:]), 5, 0)
     assert 0.3 < chance < 0.7
@@ -105,7 +107,7 @@ def test_gan_is_not_judged_by_chance(learned: list[float], holds: bool) -> None:
 
 def test_gan_judges_each_repeat_by_itself(data: Path) -> None:
     learning = gan.Learning(GAN, "cpu")
-    real = gan.read_real(GAN, data)
+    real = gan.read_real(GAN, data, "cpu")
     state = learning.generator.get_state()
     two = gan.judge(learning, learning.system, real)
     learning.settings = dataclasses.replace(GAN, repeats=3)
@@ -144,7 +146,7 @@ def test_gan_moves_its_fractals_and_keeps_the_control(data: Path) -> None:
     learning = gan.Learning(GAN, "cpu")
     first = [parameter.detach().clone() for parameter in learning.first.parameters()]
     judge = [parameter.detach().clone() for parameter in learning.discriminator.parameters()]
-    real = gan.read_real(GAN, data).train[0]
+    real = gan.read_real(GAN, data, "cpu").train[0]
     for _ in range(2):
         learning.advance(real)
     for moved, kept, before in zip(learning.system.parameters(), learning.first.parameters(), first, strict=True):
@@ -163,8 +165,8 @@ def test_gan_wants_labelled_images(data: Path, tmp_path: Path) -> None:
 
 
 def test_gan_parts_the_images_where_training_images_are_missing(tmp_path: Path) -> None:
-    write_idx(tmp_path / "mnist", 20)
-    real = gan.read_real(GAN, tmp_path)
+    write_mnist(tmp_path / "mnist", 20)
+    real = gan.read_real(GAN, tmp_path, "cpu")
     assert (len(real.train[0]), len(real.test[0])) == (16, 4)
     assert real.note == "only the test images are there: 16 of them train, 4 test"
     assert real.train[0].shape[1:] == (1, 32, 32)

@@ -88,8 +88,8 @@ def at_call(number: int, function: Callable[..., Any], *, after: bool = False) -
 
 
 MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
-    "drawing a step": (learning, "_clip_gradients", False, [1, 2, 7, 10, 11, 25, 30]),
-    "between gradient and update": (learning, "_clip_gradients", True, [4, 20]),
+    "drawing a step": (learning, "clip_gradients", False, [1, 2, 7, 10, 11, 25, 30]),
+    "between gradient and update": (learning, "clip_gradients", True, [4, 20]),
     "adding noise": (learning, "_add_noise", True, [1, 3]),
     "evaluating": (learning, "_evaluate", False, [1, 3]),
     "evaluated": (learning, "_evaluate", True, [2]),
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     number: int, count: int, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    clip = learning._clip_gradients
+    clip = learning.clip_gradients
     steps = 0
 
     def interrupted(*arguments: Any) -> None:
@@ -163,7 +163,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
         clip(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "_clip_gradients", interrupted)
+        patched.setattr(learning, "clip_gradients", interrupted)
         with pytest.raises(RunInterrupted, match=r"^interrupted; what was learned so far is in ") as caught:
             run(tmp_path / "run", checkpoint_every=1000)
     assert isinstance(caught.value, KeyboardInterrupt)

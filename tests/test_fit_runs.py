@@ -325,9 +325,9 @@ def test_groups_under_way_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = learning._clip_gradients
+    clip = learning.clip_gradients
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "_clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
+        patched.setattr(learning, "clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
         interrupt(tmp_path, monkeypatch, step=3)
     run(tmp_path)
     first, second = (RunFolder(tmp_path).read_seconds(group) for group in (0, 1))

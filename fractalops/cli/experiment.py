@@ -31,25 +31,20 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the experiments, or run one and print its table and findings."""
     from fractalops import experiments
-    from fractalops.errors import InputError
     from fractalops.experiments.settings import changed
 
     if arguments.name is None:
         for name, experiment in experiments.EXPERIMENTS.items():
             print(f"{name:<18}{experiment.SUMMARY}")
         return 0
-    if arguments.name not in experiments.EXPERIMENTS:
-        raise InputError(f"{arguments.name} is none of the experiments: {', '.join(experiments.EXPERIMENTS)}")
-    presets = experiments.EXPERIMENTS[arguments.name].PRESETS
-    if arguments.preset not in presets:
-        raise InputError(f"--preset must be one of {', '.join(presets)}, got {arguments.preset}")
+    settings = experiments.preset(arguments.name, arguments.preset)
     check_backend()
     seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
     folder = arguments.output or Path("runs") / arguments.name
     outcome = experiments.run(
         arguments.name,
         folder,
-        changed(presets[arguments.preset], [*arguments.set, *seed]),
+        changed(settings, [*arguments.set, *seed]),
         data=arguments.data,
         device=arguments.device,
         progress=not arguments.quiet,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from fractalops.errors import InputError
+from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 
-__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Outcome", "Record", "run"]
+__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Outcome", "Record", "preset", "run"]
 
 
 class Experiment(Protocol):
@@ -53,25 +53,37 @@ def run(
         overwrite: start anew.
 
     Raises:
-        InputError: for data that are missing, and for a folder with anything else in it.
-        ValueError: for a name or preset that there is not.
+        InputError: for data that are missing, for a folder with anything else in it, and for a name or preset that
+            there is not.
+        MissingExtra: where an experiment needs a library that is not installed.
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"run: name must be one of {', '.join(EXPERIMENTS)}, got {name!r}")
-    experiment = EXPERIMENTS[name]
-    settings = "small" if settings is None else settings
-    if isinstance(settings, str):
-        if settings not in experiment.PRESETS:
-            raise ValueError(f"run: settings must be one of {', '.join(experiment.PRESETS)}, got {settings!r}")
-        settings = experiment.PRESETS[settings]
+    if settings is None or isinstance(settings, str):
+        settings = preset(name, settings or "small")
     if data is not None and not Path(data).is_dir():
         raise InputError(f"cannot read {data}: it is not a folder")
     record = Record(folder, name, settings, {"device": device, "data": None if data is None else Path(data).name})
     record.open(overwrite=overwrite)
     if (done := record.finished()) is not None:
         return done
-    outcome = experiment.run(
-        settings, record, data=None if data is None else Path(data), device=device, progress=progress
-    )
+    place = None if data is None else Path(data)
+    try:
+        outcome = _named(name).run(settings, record, data=place, device=device, progress=progress)
+    except (InputError, MissingExtra):
+        record.abandon()
+        raise
     record.finish(outcome)
     return outcome
+
+
+def preset(name: str, size: str) -> Any:
+    """The settings of an experiment, "small" or "paper". Raises `InputError` for another name of either."""
+    presets = _named(name).PRESETS
+    if size not in presets:
+        raise InputError(f"{name} has no preset {size}, but {', '.join(presets)}")
+    return presets[size]
+
+
+def _named(name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise InputError(f"{name} is none of the experiments: {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]

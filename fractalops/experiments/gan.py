@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from dataclasses import dataclass
@@ -11,16 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from fractalops.errors import InputError
+from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.lenet import lenet, probe, train_classifier
 from fractalops.experiments.outcome import Finding, Outcome, Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
-from fractalops.experiments.targets import FOLDERS, find_files, missing
-from fractalops.files import atomic_path
+from fractalops.experiments.states import load_optimizer_state, optimizer_state
+from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
+from fractalops.figures import Line, plot
 from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, enlarge, save_image
-from fractalops.inversion.sources import open_source
+from fractalops.inversion.learning import clip_gradients
+from fractalops.inversion.result import with_prefix
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
@@ -81,20 +84,20 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Real:
-    """Labelled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each."""
+    """Labelled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each, where all is learned."""
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     note: str
 
 
-def read_real(settings: GanSettings, folder: Path | None) -> Real:
+def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
     """The data set's images. Raises `InputError` where its files, or their labels, are missing."""
     files = find_files(settings.data, folder)
     if not files:
         raise missing(settings.data, folder)
     generator = torch.Generator().manual_seed(settings.seed)
-    parts = {split: _read(path, settings.real, generator) for split, path in files.items()}
+    parts = {split: _labelled(path, settings.real, generator, device) for split, path in files.items()}
     if len(parts) == 2:
         return Real(parts["train"], parts["test"], "")
     (split,) = parts
@@ -104,13 +107,12 @@ def read_real(settings: GanSettings, folder: Path | None) -> Real:
     return Real((images[held:], labels[held:]), (images[:held], labels[:held]), note)
 
 
-def _read(path: Path, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    source = open_source(path, fit_to=_SIZE)
-    chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
-    labels = [source.label(i) for i in chosen]
-    if not all(label.isdigit() for label in labels):
+def _labelled(path: Path, most: int, generator: torch.Generator, device: str) -> tuple[Tensor, Tensor]:
+    found = read_split(path, most, size=_SIZE, generator=generator)
+    if not all(label.isdigit() for label in found.labels):
         raise InputError(f"cannot read {path}: there are no labels beside it, which the linear probe needs")
-    return torch.stack([source.read(i) for i in chosen])[:, None], torch.tensor([int(label) for label in labels])
+    labels = torch.tensor([int(label) for label in found.labels])
+    return found.images[:, None].to(device), labels.to(device)
 
 
 class Learning:
@@ -120,8 +122,7 @@ class Learning:
         generator = torch.Generator().manual_seed(settings.seed)
         self.settings = settings
         self.system = IFS(settings.fractals, settings.maps, generator=generator).to(device)
-        self.first = IFS(settings.fractals, settings.maps, generator=generator).to(device)
-        self.first.load_state_dict(self.system.state_dict())
+        self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         # The second moment forgets fast and the first not at all, as is usual where two learn against each other.
@@ -146,7 +147,7 @@ class Learning:
         loss = softplus(-judged).mean()
         self.optimizers["fractals"].zero_grad()
         loss.backward()
-        _clip(self.system)
+        clip_gradients(self.system.parameters(), _LIMIT)
         self.optimizers["fractals"].step()
         opposing = torch.zeros(())
         if self.step % self.settings.discriminator_every == 0:
@@ -162,60 +163,48 @@ class Learning:
         self.step += 1
         return float(loss.detach()), float(opposing.detach())
 
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"system": self.system, "first": self.first, "discriminator": self.discriminator}
+
     def state(self) -> dict[str, Tensor]:
         """Everything that the next steps depend on, by name."""
-        state = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
-        state |= {f"first.{name}": tensor for name, tensor in self.first.state_dict().items()}
-        state |= {f"discriminator.{name}": tensor for name, tensor in self.discriminator.state_dict().items()}
-        for name, optimizer in self.optimizers.items():
-            for number, moments in optimizer.state_dict()["state"].items():
-                state |= {f"optimizer.{name}.{number}.{key}": tensor for key, tensor in moments.items()}
+        parts = {name: module.state_dict() for name, module in self._modules().items()}
+        parts |= {f"optimizer.{name}": optimizer_state(optimizer) for name, optimizer in self.optimizers.items()}
+        state = {f"{part}.{name}": tensor for part, kept in parts.items() for name, tensor in kept.items()}
         return state | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from a `state` after `step` steps."""
-        for name, module in (("system", self.system), ("first", self.first), ("discriminator", self.discriminator)):
-            module.load_state_dict(
-                {key.removeprefix(f"{name}."): tensor for key, tensor in state.items() if key.startswith(f"{name}.")}
-            )
+        for name, module in self._modules().items():
+            module.load_state_dict(with_prefix(state, f"{name}."))
         for name, optimizer in self.optimizers.items():
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in state.items():
-                if key.startswith(f"optimizer.{name}."):
-                    number, what = key.removeprefix(f"optimizer.{name}.").split(".")
-                    moments.setdefault(int(number), {})[what] = tensor
-            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+            load_optimizer_state(optimizer, with_prefix(state, f"optimizer.{name}."))
         self.generator.set_state(state["generator"])
         self.step = step
-
-
-def _clip(system: nn.Module) -> None:
-    """Limit the norm of each fractal's gradient by itself."""
-    grads = [parameter.grad for parameter in system.parameters() if parameter.grad is not None]  # each (S, N, ...)
-    norms = torch.stack([grad.flatten(1).square().sum(dim=1) for grad in grads]).sum(dim=0).sqrt()  # (S,)
-    factor = (_LIMIT / (norms + 1e-6)).clamp(max=1)  # (S,)
-    for grad in grads:
-        grad *= factor.view(-1, *[1] * (grad.dim() - 1))
 
 
 def judge(learning: Learning, system: IFS, real: Real) -> list[float]:
     """Pre-train LeNets to tell the fractals apart; the linear probe's accuracy on the real images for each of them."""
     settings = learning.settings
-    labels = torch.arange(settings.fractals).repeat(settings.drawn)  # (drawn * S,): a class each
+    device = real.test[1].device
+    labels = torch.arange(settings.fractals, device=device).repeat(settings.drawn)  # (drawn * S,): a class each
     accuracies = []
     for seed in range(settings.seed, settings.seed + settings.repeats):
         with torch.no_grad():
             images = torch.cat([learning.draw(system, 1) for _ in range(settings.drawn)])  # (drawn * S, 1, 32, 32)
-        network = lenet(settings.fractals, seed)
-        train_classifier(network, images.cpu(), labels, settings.epochs, seed)
+        network = lenet(settings.fractals, seed).to(device)
+        train_classifier(network, images, labels, settings.epochs, seed)
         accuracies.append(probe(network, real.train, real.test, settings.probe_epochs, seed))
     return accuracies
 
 
 def judge_untrained(settings: GanSettings, real: Real) -> float:
     """The mean accuracy of the same probe on LeNets as they start, which no fractal has taught."""
-    networks = [(lenet(settings.fractals, settings.seed + n), settings.seed + n) for n in range(settings.repeats)]
-    return statistics.fmean(probe(net, real.train, real.test, settings.probe_epochs, seed) for net, seed in networks)
+    accuracies = []
+    for seed in range(settings.seed, settings.seed + settings.repeats):
+        network = lenet(settings.fractals, seed).to(real.test[1].device)
+        accuracies.append(probe(network, real.train, real.test, settings.probe_epochs, seed))
+    return statistics.fmean(accuracies)
 
 
 def compared(step: int, learned: list[float], random: list[float]) -> Row:
@@ -248,7 +237,7 @@ def run(settings: GanSettings, record: Record, *, data: Path | None, device: str
     """
     from tqdm import tqdm
 
-    real = read_real(settings, data)
+    real = read_real(settings, data, device)
     learning = Learning(settings, device)
     rows: list[Row] = []
     if (state := record.load_state()) is not None:
@@ -258,12 +247,11 @@ def run(settings: GanSettings, record: Record, *, data: Path | None, device: str
             values["step"],
         )
         rows = list(values["rows"])
-    train = real.train[0].to(device)
     with tqdm(total=settings.steps, initial=learning.step, disable=not progress, desc=NAME, unit="step") as bar:
         if not rows:
             rows.append(_judged(learning, real, record))
         while learning.step < settings.steps:
-            losses = learning.advance(train)
+            losses = learning.advance(real.train[0])
             bar.update()
             if learning.step % 20 == 0:
                 record.log(learning.step, generator_loss=losses[0], discriminator_loss=losses[1])
@@ -272,8 +260,10 @@ def run(settings: GanSettings, record: Record, *, data: Path | None, device: str
                 record.save_state(learning.state(), {"step": learning.step, "rows": rows})
     untrained = judge_untrained(settings, real)
     notes = [f"a LeNet that was not pre-trained comes to {untrained:.4f}", *([real.note] if real.note else [])]
-    if not _draw_curve(record.path("accuracy.png"), rows, untrained, settings.data):
-        notes.append("no plot of the accuracy: it needs matplotlib (pip install 'fractalops[plot]')")
+    try:
+        _draw_curve(record.path("accuracy.png"), rows, untrained, settings.data)
+    except MissingExtra as error:
+        notes.append(f"left out: {error}")
     return Outcome(rows, [beyond_chance(rows[-1])], notes)
 
 
@@ -293,19 +283,12 @@ def _judged(learning: Learning, real: Real, record: Record) -> Row:
     return row
 
 
-def _draw_curve(path: Path, rows: list[Row], untrained: float, data: str) -> bool:
-    """Figure 5; False where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, colour in (("learned", "tab:red"), ("random", "tab:gray")):
-        axes.plot([row["step"] for row in rows], [row[name] for row in rows], label=f"{name} fractals", color=colour)
-    axes.axhline(untrained, label="no pre-training", color="tab:gray", linestyle=":")
-    axes.set(xlabel="step of the generator", ylabel="accuracy of the linear probe", title=data)
-    figure.legend(loc="outside upper center", ncols=3)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return True
+def _draw_curve(path: Path, rows: list[Row], untrained: float, data: str) -> None:
+    """Figure 5. Raises `MissingExtra` without matplotlib."""
+    steps = [float(row["step"]) for row in rows]
+    lines = [
+        Line("learned fractals", steps, [float(row["learned"]) for row in rows], "tab:red"),
+        Line("random fractals", steps, [float(row["random"]) for row in rows], "tab:gray"),
+        Line("no pre-training", steps, [untrained] * len(steps), "tab:gray", style=":"),
+    ]
+    plot("accuracy.png", path, lines, xlabel="step of the generator", ylabel="accuracy of the linear probe", title=data)

@@ -27,8 +27,10 @@ from fractalops.experiments.inversions import (
 from fractalops.experiments.outcome import Finding, Outcome, less
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
+from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig, fit
+from fractalops.inversion.result import with_prefix
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,7 +95,7 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
             (LEARNED, settings.config(), None),
         ):
             learned[variant, name] = Learned(variant, name, fit(placed, config, start=start, progress=progress))
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, VARIANTS)
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
     findings: list[Finding] = []
     for name in names:
         mean = {variant: learned[variant, name].mean for variant in VARIANTS}
@@ -240,26 +242,19 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
     network.eval()
 
 
-def _keep(network: nn.Module, optimizer: torch.optim.SGD, record: Record, epoch: int) -> None:
-    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors[f"momentum.{number}"] = state["momentum_buffer"]
+def _keep(network: nn.Module, optimizer: torch.optim.Optimizer, record: Record, epoch: int) -> None:
+    parts = {"network": network.state_dict(), "optimizer": optimizer_state(optimizer)}
+    tensors = {f"{part}.{name}": tensor for part, kept in parts.items() for name, tensor in kept.items()}
     record.save_state(tensors, {"epoch": epoch})
 
 
-def _restore(network: nn.Module, optimizer: torch.optim.SGD, record: Record) -> int:
+def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, record: Record) -> int:
     """Put back what `_keep` kept, and return how many epochs are done."""
     if (state := record.load_state()) is None:
         return 0
     tensors, values = state
-    own = {key.removeprefix("network."): tensor for key, tensor in tensors.items() if key.startswith("network.")}
-    network.load_state_dict(own)
-    momenta: dict[int, Any] = {
-        int(key.removeprefix("momentum.")): {"momentum_buffer": tensor}
-        for key, tensor in tensors.items()
-        if key.startswith("momentum.")
-    }
-    optimizer.load_state_dict({"state": momenta, "param_groups": optimizer.state_dict()["param_groups"]})
+    network.load_state_dict(with_prefix(tensors, "network."))
+    load_optimizer_state(optimizer, with_prefix(tensors, "optimizer."))
     return int(values["epoch"])
 
 

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops.errors import MissingExtra
 from fractalops.experiments.outcome import Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
+from fractalops.figures import Line, plot, running_mean
 from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, enlarge, enlargement, save_image
 from fractalops.inversion import FitConfig, FitResult, fit
@@ -133,34 +135,37 @@ def learn_all(
 
 
 def draw_reconstructions(
-    path: Path, targets: Mapping[str, Tensor], learned: Mapping[tuple[str, str], Learned], variants: Sequence[str]
+    path: Path,
+    targets: Mapping[str, Tensor],  # each (S, H, W)
+    learned: Mapping[tuple[str, str], Learned],
+    variants: Mapping[str, Sequence[str]],
 ) -> None:
-    """The paper's Figure 4: for each data set a row of targets, and below it one of reconstructions a variant."""
+    """The paper's Figure 4: for each data set a row of targets, and below it one of reconstructions for each variant
+    of it.
+    """
     rows = []
     for data, images in targets.items():
         rows.append(images[:SHOWN])
-        rows += [learned[variant, data].result.best_image[:SHOWN].cpu().nan_to_num(0) for variant in variants]
+        rows += [learned[variant, data].result.best_image[:SHOWN].cpu().nan_to_num(0) for variant in variants[data]]
     columns = min(SHOWN, min(len(row) for row in rows))
     side = rows[0].shape[-1]
     sheet = contact_sheet(enlarge(torch.cat(rows), enlargement(side, side, _SIDE)), columns=columns)
     save_image(sheet, path)
 
 
-def draw_curves(path: Path, curves: Mapping[str, Tensor], title: str) -> bool:
-    """Losses (steps,) by name, smoothed, on one plot; False where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        width = max(1, len(curve) // 50)
-        axes.plot(curve.unfold(0, width, 1).mean(dim=1).cpu().numpy(), label=name, linewidth=1.2)
-    axes.set(xlabel="step", ylabel="mean squared error", title=title, yscale="log")
-    axes.legend()
-    from fractalops.files import atomic_path
+def draw_losses(
+    record: Record, learned: Mapping[tuple[str, str], Learned], variants: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """The paper's Figure 3: the running means of some variants' losses, a plot for each data set.
 
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return True
+    Returns what a reader must know: nothing, or that matplotlib is missing.
+    """
+    try:
+        for data, names in variants.items():
+            curves = {name: running_mean(learned[name, data].result.losses.mean(dim=1).cpu()) for name in names}
+            lines = [Line(name, range(1, len(curve) + 1), curve.tolist()) for name, curve in curves.items()]
+            path = record.path(f"loss-{data}.png")
+            plot("loss curves", path, lines, xlabel="step", ylabel="mean squared error", title=data, log=True)
+    except MissingExtra as error:
+        return [f"left out: {error}"]
+    return []

@@ -52,7 +52,9 @@ def probe(
     features, held_out = features_of(network, train[0]), features_of(network, test[0])
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3  # each (FEATURES,)
     features, held_out = (features - mean) / deviation, (held_out - mean) / deviation
-    linear = nn.Linear(FEATURES, int(torch.cat([train[1], test[1]]).max()) + 1)
+    # Without torch's own random start, which would take numbers from the global generator.
+    classes = int(torch.cat([train[1], test[1]]).max()) + 1
+    linear = torch.nn.utils.skip_init(nn.Linear, FEATURES, classes, device=features.device)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     generator = torch.Generator().manual_seed(seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fractalops.experiments.inversions import (
     InversionSettings,
-    draw_curves,
+    draw_losses,
     draw_reconstructions,
     learn_all,
     load_data,
@@ -46,14 +46,12 @@ def run(settings: OptimizersSettings, record: Record, *, data: Path | None, devi
     targets = load_data(settings, names, data)
     slow = {f"SGD, rate {rate:g}": settings.config(optimizer="sgd", learning_rate=rate) for rate in settings.sgd_rates}
     learned = learn_all({"Adam": settings.config()} | slow, targets, record, device=device, progress=progress)
-    findings, best = [], ""
-    for name in names:
-        best = min(slow, key=lambda variant: learned[variant, name].mean)
-        findings.append(less(f"{name}: Adam beats {best}", learned["Adam", name].mean, learned[best, name].mean))
-        draw_curves(
-            record.path(f"loss-{name}.png"),
-            {variant: learned[variant, name].result.losses.mean(dim=1) for variant in ("Adam", best)},
-            name,
-        )
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, ["Adam", best])
+    best = {name: min(slow, key=lambda variant: learned[variant, name].mean) for name in names}
+    shown = {name: ["Adam", best[name]] for name in names}
+    notes += draw_losses(record, learned, shown)
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, shown)
+    findings = [
+        less(f"{name}: Adam beats {best[name]}", learned["Adam", name].mean, learned[best[name], name].mean)
+        for name in names
+    ]
     return Outcome([one.row() for one in learned.values()], findings, notes)

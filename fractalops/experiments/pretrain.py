@@ -20,7 +20,7 @@ from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least, incidental
 from fractalops.files import atomic_path
-from fractalops.fractal_dataset import BACKGROUNDS, RENDERINGS, FractalDataset
+from fractalops.fractal_dataset import FractalDataset, check_drawn
 from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, save_image
 from fractalops.inversion import FitResult, FitRun
@@ -56,14 +56,7 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_least(self, classes=1, instances=1, size=1, points=1, maps=1, shard=1, workers=0, seed=0)
-        for name, value, choices in (
-            ("rendering", self.rendering, RENDERINGS), ("background", self.background, BACKGROUNDS)
-        ):  # fmt: skip
-            if value not in choices:
-                raise ValueError(f"PretrainSettings: {name} must be one of {', '.join(choices)}, got {value!r}")
-        for name, share in (("perturbation", self.perturbation), ("density", self.density)):
-            if not 0 <= share < 1:
-                raise ValueError(f"PretrainSettings: {name} must lie in [0, 1), got {share}")
+        check_drawn("PretrainSettings", self.rendering, self.background, self.perturbation, self.density)
 
 
 PRESETS = {

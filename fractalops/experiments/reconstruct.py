@@ -11,7 +11,7 @@ import torch
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
-    draw_curves,
+    draw_losses,
     draw_reconstructions,
     learn_all,
     load_data,
@@ -71,12 +71,9 @@ def run(settings: ReconstructSettings, record: Record, *, data: Path | None, dev
     configs = variants(settings)
     starts = {_UNIFORM: uniform_start(settings).to(device)}
     learned = learn_all(configs, targets, record, starts=starts, device=device, progress=progress)
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, [_BEST])
-    for name in names:
-        curves = {v: learned[v, name].result.losses.mean(dim=1) for v in (_BEST, _BEST.replace("noise", "no noise"))}
-        if not draw_curves(record.path(f"loss-{name}.png"), curves, f"{name}: with and without noise"):
-            notes.append("no loss curves: they need matplotlib (pip install 'fractalops[plot]')")
-            break
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: [_BEST] for name in names})
+    with_and_without = [_BEST, _BEST.replace("noise", "no noise")]
+    notes += draw_losses(record, learned, dict.fromkeys(names, with_and_without))
     rows = [one.row() for one in learned.values()]
     findings = [finding for name in names for finding in _findings(name, learned)]
     return Outcome(rows, findings, notes)

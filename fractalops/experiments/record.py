@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from fractalops.dispatch import installed_version
+from fractalops.dispatch import versions
 from fractalops.errors import InputError
-from fractalops.experiments.outcome import Outcome
+from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
 from fractalops.files import atomic_path
+from fractalops.inversion.run_folder import OTHER_FOLDER, differences
+from fractalops.inversion.run_index import write_table
 from fractalops.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -58,11 +56,7 @@ class Record:
             "experiment": experiment,
             "settings": described(settings),
             **extra,
-            "versions": {
-                "fractalops": installed_version(),
-                "torch": str(torch.__version__),
-                "python": platform.python_version(),
-            },
+            "versions": versions(),
         }
         self.description: dict[str, Any] = json.loads(json.dumps(description))  # tuples as lists, as they are read
         self._scalars: list[tuple[int, str, float]] = []
@@ -82,17 +76,20 @@ class Record:
             found = self._read_json(config)
             if found.get("format") != _FORM:
                 raise InputError(f"cannot write to {self.folder}: its config.json is of something else")
-            differing = sorted(name for name, value in self.description.items() if found.get(name) != value)
-            if differing and not overwrite:
-                raise InputError(
-                    f"cannot go on in {self.folder}: {', '.join(differing)} differ; "
-                    "take another folder, or overwrite (--overwrite) to start anew"
-                )
+            told = differences(found, self.description)
+            if told and not overwrite:
+                raise InputError(f"cannot go on in {self.folder}: {told}; {OTHER_FOLDER}")
         self.folder.mkdir(parents=True, exist_ok=True)
         if overwrite:
             for path in [path for pattern in _RESULTS for path in self.folder.glob(pattern)]:
                 path.unlink()
         self._write_json(config, self.description)
+
+    def abandon(self) -> None:
+        """Remove the folder again where nothing came of the run yet, so that another one can take it."""
+        if [path.name for path in self.folder.iterdir()] == ["config.json"]:
+            (self.folder / "config.json").unlink()
+            self.folder.rmdir()
 
     def path(self, name: str) -> Path:
         """Of a file in the folder."""
@@ -118,9 +115,7 @@ class Record:
 
     def write_scalars(self) -> None:
         """Write metrics.csv as it stands."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("step", "name", "value"), *self._scalars])
-        self._write_text(self.folder / "metrics.csv", text.getvalue())
+        write_table(self.folder / "metrics.csv", ("step", "name", "value"), self._scalars)
         if self._writer is not None:
             self._writer.flush()
 
@@ -150,11 +145,8 @@ class Record:
     def finish(self, outcome: Outcome) -> None:
         """Write metrics.csv, table.csv and metrics.json, in which a number that is not finite is null."""
         self.write_scalars()
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(outcome.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(outcome.rows)
-        self._write_text(self.folder / "table.csv", text.getvalue())
+        rows = [list(row.values()) for row in outcome.rows]
+        write_table(self.folder / "table.csv", list(outcome.rows[0]), rows)
         self._write_json(self.folder / "metrics.json", _without_nan(dataclasses.asdict(outcome)))
         if self._writer is not None:
             self._writer.close()
@@ -162,8 +154,6 @@ class Record:
 
     def finished(self) -> Outcome | None:
         """The outcome, where the run is done; a cell that was not finite is NaN."""
-        from fractalops.experiments.outcome import Finding
-
         path = self.folder / "metrics.json"
         if not path.exists():
             return None
@@ -182,11 +172,8 @@ class Record:
             raise InputError(f"cannot read {path}: {error}") from error
 
     def _write_json(self, path: Path, content: dict[str, Any]) -> None:
-        self._write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-    def _write_text(self, path: Path, text: str) -> None:
         with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _without_nan(content: Any) -> Any:

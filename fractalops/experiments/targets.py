@@ -8,23 +8,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.crisp import crisp_images
 from fractalops.errors import InputError
-from fractalops.ifs import IFS
+from fractalops.fractal_dataset import FractalDataset
+from fractalops.inversion.sources import open_source
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
 """Data sets of images, and torchvision's folders of them."""
 DATA = ("fractaldb", *FOLDERS)
 THRESHOLD = 0.2  # above which a pixel is lit (the published code)
 _FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
-_LEAST_LIT, _MOST_LIT = 0.1, 0.6  # of a random fractal's pixels, on either side of which it shows nothing
-_POINTS = 20_000
-_TRIES = 100  # per fractal that is wanted
+_LEAST_LIT = 0.1  # of a random fractal's pixels
+_POINTS = 20_000  # of one
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Images (S, H, W) in {0, 1}, and their classes, "" where there are none."""
+    """Images (S, H, W) in [0, 1], and their classes, "" where there are none."""
 
     images: Tensor
     labels: list[str]
@@ -70,42 +69,29 @@ def read_targets(name: str, folder: Path | None, count: int, *, size: int = 32, 
 
     Raises `InputError` for files that are missing or damaged, and where there are fewer images.
     """
-    generator = torch.Generator().manual_seed(seed)
     if name == "fractaldb":
-        return Targets(random_fractals(count, size, generator), [""] * count)
+        return Targets(random_fractals(count, size, seed), [""] * count)
     files = find_files(name, folder)
     if not files:
         raise missing(name, folder)
-    return read_split(files.get("test", files.get("train")), count, size=size, generator=generator)
+    path = files["test"] if "test" in files else files["train"]
+    generator = torch.Generator().manual_seed(seed)
+    found = read_split(path, count, size=size, generator=generator, threshold=THRESHOLD)
+    if len(found.images) < count:
+        raise InputError(f"cannot read {count} images of {path}: it has {len(found.images)}")
+    return found
 
 
-def read_split(path: Path | None, count: int | None, *, size: int, generator: torch.Generator) -> Targets:
-    """`count` binary images of a file, drawn at random; None takes all of them, in a random order."""
-    from fractalops.inversion.sources import open_source
-
-    assert path is not None
-    source = open_source(path, fit_to=size, threshold=THRESHOLD)
-    if count is not None and count > len(source):
-        raise InputError(f"cannot read {count} images of {path}: it has {len(source)}")
-    chosen = torch.randperm(len(source), generator=generator)[:count].tolist()
+def read_split(
+    path: Path, most: int, *, size: int, generator: torch.Generator, threshold: float | None = None
+) -> Targets:
+    """Images of a file, drawn at random, at most so many; those above a threshold become 1, others 0."""
+    source = open_source(path, fit_to=size, threshold=threshold)
+    chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
     return Targets(torch.stack([source.read(i) for i in chosen]), [source.label(i) for i in chosen])
 
 
-def random_fractals(count: int, size: int, generator: torch.Generator, maps: int = 4) -> Tensor:
-    """Images (S, H, W) in {0, 1} of random systems, those left out that light too few or too many pixels.
-
-    Like FractalDB's (Kataoka et al. 2020), which leaves out images of a low filling rate, but with the systems of
-    Anderson and Farrell 2022, as in the paper (appendix A.1). Raises `RuntimeError` where hardly any system is usable.
-    """
-    kept: list[Tensor] = []
-    for _ in range(_TRIES):
-        system = IFS(max(8, count), maps, generator=generator)
-        drawn = crisp_images(system, (size, size), points=_POINTS, viewport="fit", generator=generator)  # (S, H, W)
-        binary = (drawn > THRESHOLD).float()
-        lit = binary.mean(dim=(1, 2))  # (S,)
-        kept += list(binary[(lit >= _LEAST_LIT) & (lit <= _MOST_LIT)])
-        if len(kept) >= count:
-            return torch.stack(kept[:count])
-    raise RuntimeError(
-        f"random_fractals: of {_TRIES * max(8, count)} systems {len(kept)} are usable, {count} are asked"
-    )
+def random_fractals(count: int, size: int, seed: int) -> Tensor:
+    """Images (S, H, W) in {0, 1} of random systems: FractalDB's, with the systems of Anderson and Farrell 2022."""
+    data = FractalDataset(count, 1, size, points=_POINTS, density=_LEAST_LIT, perturbation=0.0, seed=seed)
+    return torch.cat([image for image, _ in data.__getitems__(range(count))])

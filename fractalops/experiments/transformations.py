@@ -50,7 +50,7 @@ def run(
     targets = load_data(settings, names, data)
     configs = {f"{count} maps": settings.config(maps=count) for count in settings.counts}
     learned = learn_all(configs, targets, record, device=device, progress=progress)
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, list(configs))
+    draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: list(configs) for name in names})
     findings = [
         less(f"{name}: {more} beat {fewer}", learned[more, name].mean, learned[fewer, name].mean)
         for name in names

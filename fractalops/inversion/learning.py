@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +144,7 @@ class Group:
         self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
 
 
-def _clip_gradients(parameters: list[torch.nn.Parameter], limit: float) -> None:
+def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> None:
     """Scale each system's gradient down to the norm `limit`, by itself: systems are learned independently."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]  # each (S, N, ...)
     flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)  # (S, parameters)
@@ -184,7 +184,7 @@ def learn(
             parameter.grad = None
         torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
-            _clip_gradients(parameters, config.gradient_clip)
+            clip_gradients(parameters, config.gradient_clip)
         group.optimizer(rate)
         return losses.detach().expand(len(targets))
 

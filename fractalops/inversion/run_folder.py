@@ -26,7 +26,7 @@ from fractalops.tensor_files import checksum, read_tensors, write_tensors
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
 _FOLDERS = {"systems": ".safetensors", "checkpoints": ".safetensors", "seconds": ".txt"}
-_OTHER_FOLDER = "take another folder, or overwrite (--overwrite) to start anew"
+OTHER_FOLDER = "take another folder, or overwrite (--overwrite) to start anew"
 
 Record = dict[str, Any]
 
@@ -98,26 +98,21 @@ class RunFolder:
             return
         if not self.record.exists():
             if set(self.path.iterdir()) - set(self._leftovers()):
-                raise InputError(f"cannot write to {self.path}: there are files already; {_OTHER_FOLDER}")
+                raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
             return
         found = self.read_record()
-        differences = [
-            f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
-            for name, old, new in _differences({name: found.get(name) for name in record}, record)
-            if name != "versions.python"
-        ]
-        if differences:
-            raise InputError(f"cannot go on in {self.path}: {'; '.join(differences)}; {_OTHER_FOLDER}")
+        if told := differences(found, record):
+            raise InputError(f"cannot go on in {self.path}: {told}; {OTHER_FOLDER}")
 
     def read_record(self) -> Record:
         """What run.json says. Raises `InputError`."""
         try:
             found = json.loads(self.record.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self.record}: {error}; {_OTHER_FOLDER}") from error
+            raise InputError(f"cannot read {self.record}: {error}; {OTHER_FOLDER}") from error
         form = found.get("format") if isinstance(found, dict) else None
         if form != _RUN_FORM:
-            raise InputError(f"cannot read {self.record}: its format must be {_RUN_FORM}, got {form}; {_OTHER_FOLDER}")
+            raise InputError(f"cannot read {self.record}: its format must be {_RUN_FORM}, got {form}; {OTHER_FOLDER}")
         return dict(found)
 
     def begin(self, record: Record, bad: Sequence[tuple[int, str, str]], *, overwrite: bool = False) -> None:
@@ -236,6 +231,19 @@ def _read_sealed(path: Path, form: str, key: str, group: int) -> tuple[dict[str,
             reason = "it is damaged: its checksum is wrong" if name == "sha256" else f"it is of another {name}"
             raise InputError(f"cannot read {path}: {reason}; {advice}")
     return tensors, metadata
+
+
+def differences(found: Record, wanted: Record) -> str:
+    """In which of the entries of `wanted` a run differs, for an error; "" where it is the same run.
+
+    Another version of Python changes no bit.
+    """
+    kept = {name: found.get(name) for name in wanted}
+    return "; ".join(
+        f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
+        for name, old, new in _differences(kept, wanted)
+        if name != "versions.python"
+    )
 
 
 def _differences(old: Record, new: Record, prefix: str = "") -> Iterator[tuple[str, object, object]]:
