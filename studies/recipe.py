@@ -11,18 +11,17 @@ recipe-verified.md and so on.
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fractalops import FitConfig, FitResult, fit
-from fractalops.images import save_image
+from fractalops.experiments.outcome import Outcome, Row
+from fractalops.images import contact_sheet, enlarge, read_image, save_image
+from fractalops.inversion.run_index import write_table
+from fractalops.inversion.sources import open_source
 
 VARIANTS = {
     "paper": FitConfig.paper(group=100),
@@ -45,26 +44,25 @@ SHOWN = 10  # images of the picture
 SEQUENCES = 10  # drawn at a time
 
 
-def binarised(images: np.ndarray) -> Tensor:
-    """Targets (S, 32, 32) of bytes (S, 28, 28)."""
-    grey = torch.from_numpy(images.copy()).float() / 255
-    scaled = interpolate(grey[:, None], size=(32, 32), mode="bilinear", antialias=True, align_corners=False)[:, 0]
+def binarised(images: Tensor) -> Tensor:
+    """Targets (S, 32, 32) of images (S, 28, 28) in [0, 1]."""
+    scaled = interpolate(images[:, None], size=(32, 32), mode="bilinear", antialias=True, align_corners=False)[:, 0]
     return (scaled > 0.2).float()
 
 
 def read_mnist(path: Path, count: int, verify: bool) -> Tensor:
     """The first `count` of the images 0 to 199, or of those from 200 on: (S, 32, 32)."""
-    images = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+    source = open_source(path)
     first = 200 if verify else 0
-    return binarised(images[first : first + count])
+    return binarised(torch.stack([source.read(number) for number in range(first, first + count)]))
 
 
 def read_fashion(path: Path, count: int, verify: bool) -> Tensor:
     """`count` cells, evenly spread over the sheet's even rows, or over the odd ones: (S, 32, 32)."""
-    sheet = np.array(Image.open(path).convert("L"))
-    cells = sheet.reshape(30, 28, 30, 28).transpose(0, 2, 1, 3)  # (30, 30, 28, 28)
+    sheet, _ = read_image(path, size=30 * 28)  # (840, 840)
+    cells = sheet.view(30, 28, 30, 28).transpose(1, 2)  # (30, 30, 28, 28)
     half = cells[1 if verify else 0 :: 2].reshape(-1, 28, 28)  # (450, 28, 28)
-    return binarised(half[np.linspace(0, len(half) - 1, count).round().astype(int)])
+    return binarised(half[torch.linspace(0, len(half) - 1, count, dtype=torch.float64).round().long()])
 
 
 @torch.no_grad()
@@ -82,7 +80,7 @@ def minimum_of_independent_sequences(result: FitResult, targets: Tensor) -> Tens
     return torch.cat(errors, 1).amin(1)
 
 
-def describe(name: str, data: str, result: FitResult, targets: Tensor) -> dict[str, str]:
+def describe(name: str, data: str, result: FitResult, targets: Tensor) -> Row:
     """A row of the table."""
     error, config = result.minimum_mse, result.config
     independent = minimum_of_independent_sequences(result, targets)
@@ -132,14 +130,9 @@ def main() -> None:
     write(rows, strips, arguments.output / ("recipe-verified" if verify else "recipe"))
 
 
-def write(rows: list[dict[str, str]], strips: list[Tensor], stem: Path) -> None:
+def write(rows: list[Row], strips: list[Tensor], stem: Path) -> None:
     """The table in two forms, and the picture: strips of images (SHOWN, H, W) below each other."""
-    with open(stem.with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    lines = [" | ".join(rows[0]), " | ".join("---" for _ in rows[0]), *(" | ".join(row.values()) for row in rows)]
-    table = "\n".join(f"| {line} |" for line in lines)
+    write_table(stem.with_suffix(".csv"), list(rows[0]), [list(row.values()) for row in rows])
     note = (
         "The mean, median and worst of the images' minimum MSE over 100 fresh sequences, drawn as the settings say "
         "(evenly, but for those called otherwise); beside them the mean of that minimum over 100 independent sequences "
@@ -148,10 +141,9 @@ def write(rows: list[dict[str, str]], strips: list[Tensor], stem: Path) -> None:
     )
     shown = f"From above, for each data set: targets; {'; '.join(VERIFIED)}."
     picture = f"![{shown}]({stem.name}.png)\n\n*{shown}*"
-    stem.with_suffix(".md").write_text(f"# Settings of `fit`, compared\n\n{note}\n\n{table}\n\n{picture}\n")
-    framed = [torch.nn.functional.pad(strip, (1, 1, 1, 1), value=0.4) for strip in strips]  # each (SHOWN, 34, 34)
-    sheet = torch.cat([torch.cat(list(strip), dim=1) for strip in framed])
-    save_image(sheet.repeat_interleave(2, 0).repeat_interleave(2, 1), stem.with_suffix(".png"))
+    text = f"# Settings of `fit`, compared\n\n{note}\n\n{Outcome(rows).table()}\n\n{picture}\n"
+    stem.with_suffix(".md").write_text(text)
+    save_image(contact_sheet(enlarge(torch.cat(strips), 2), columns=len(strips[0])), stem.with_suffix(".png"))
 
 
 if __name__ == "__main__":
