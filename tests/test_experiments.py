@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import re
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,20 @@ import pytest
 import torch
 from PIL import Image
 
-from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit, fit_dataset
-from fractalops.experiments import optimizers, pretrain, reconstruct, transformations
+from fractalops import FitConfig, FitResult, InputError, experiments, fit
+from fractalops.experiments import optimizers, reconstruct, transformations
 from fractalops.experiments.inversions import Learned
 from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
 from fractalops.experiments.targets import available, random_fractals, read_targets
-from fractalops.tensor_files import read_tensors
+from fractalops.images import contact_sheet, enlarge
 from tests.command_line import run
 from tests.learning import disc
 from tests.requirements import need_matplotlib
 from tests.source_files import write_idx
+from tests.tolerances import assert_same_bits
 
 TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
 
@@ -97,10 +98,40 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
-    images = random_fractals(count, 32, 0)
+    images = random_fractals(count, 32, 300, 0)
     assert images.shape == (count, 32, 32)
+    assert set(images.unique().tolist()) == {0.0, 1.0}
     lit = images.mean(dim=(1, 2))
-    assert ((lit >= 0.1) & (lit <= 0.6)).all()
+    assert ((lit >= 0.1) & (lit <= 0.8)).all()
+    # Moved and scaled into the picture: they reach all its sides.
+    for side in (images[:, :2], images[:, -2:], images[:, :, :2], images[:, :, -2:]):
+        assert (side.amax(dim=(1, 2)) == 1).all()
+
+
+@pytest.mark.parametrize(("size", "points"), [(2, 1), (224, 300), (8, 20)])
+def test_random_fractals_of_few_points_are_drawn(size: int, points: int) -> None:
+    """A tenth of the picture would be out of their reach."""
+    assert random_fractals(3, size, points, 0).shape == (3, size, size)
+
+
+# Pictures
+
+
+def test_rows_stand_beside_their_names() -> None:
+    rows = [
+        ("one", torch.full((3, 8, 8), 0.5)),
+        ("a longer name", torch.ones(2, 8, 8)),
+        ("three", torch.zeros(5, 8, 8)),
+    ]
+    picture = labelled_rows(rows)
+    sheet = contact_sheet(enlarge(torch.cat([row[:2] for _, row in rows]), 8), columns=2)  # as many as all rows have
+    names = picture[:, : -sheet.shape[1]]
+    assert torch.equal(picture[:, -sheet.shape[1] :], sheet)
+    for row in range(3):  # each name within its row, the longest widest
+        part = names[4 + 68 * row : 68 * (row + 1)]
+        assert 0 < int((part > 0.5).sum()) < part.numel() / 4
+    written = [int((names[68 * row : 68 * (row + 1)] > 0).any(dim=0).sum()) for row in range(3)]
+    assert max(written) == written[1]
 
 
 # Settings
@@ -109,7 +140,7 @@ def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
 def test_settings_are_changed_by_text() -> None:
     settings = changed(transformations.TransformationsSettings(), ["images=3", "counts=2,5", "data=mnist,kmnist"])
     assert (settings.images, settings.counts, settings.data) == (3, (2, 5), ("mnist", "kmnist"))
-    assert changed(optimizers.OptimizersSettings(), ["sgd_rates=0.5"]).sgd_rates == (0.5,)
+    assert changed(optimizers.OptimizersSettings(), ["sgd_rates=0.5,2"]).sgd_rates == (0.5, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +158,12 @@ def test_settings_are_changed_by_text() -> None:
 def test_wrong_settings_are_named(change: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"^{re.escape(message)}"):
         changed(transformations.TransformationsSettings(), [change])
+
+
+@pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5"])
+def test_rates_ascend(rates: str) -> None:
+    with pytest.raises(InputError, match=r"^OptimizersSettings: sgd_rates must be ascending numbers above 0, got "):
+        changed(optimizers.OptimizersSettings(), [f"sgd_rates={rates}"])
 
 
 # The folder
@@ -224,7 +261,7 @@ def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.Capture
     assert "expectation, clamp, noise" in printed
     assert "left out: cannot read kmnist" in printed
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert len(metrics["rows"]) == 2 * 10
+    assert len(metrics["rows"]) == 2 * 12
     assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
     assert len(metrics["findings"]) == 2 * 6
     for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
@@ -243,10 +280,40 @@ def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
         "fractaldb: 2 maps beat 1 maps",
         "fractaldb: 3 maps beat 2 maps",
     ]
-    settings = optimizers.OptimizersSettings(**TINY, data=("fractaldb",), sgd_rates=(0.1, 1.0))
+    settings = optimizers.OptimizersSettings(**TINY, data=("fractaldb",), adam_rates=(0.1,), sgd_rates=(0.1, 1.0))
     outcome = experiments.run("optimizers", tmp_path / "two", settings)
-    assert [row["variant"] for row in outcome.rows] == ["Adam", "SGD, rate 0.1", "SGD, rate 1"]
+    assert [row["variant"] for row in outcome.rows] == ["Adam at 0.1", "SGD at 0.1", "SGD at 1"]
+    best = min(outcome.rows[1:], key=lambda row: row["mean MSE"])["variant"]
+    assert [finding.claim for finding in outcome.findings] == [
+        f"fractaldb: Adam at 0.1 beats {best}, the best of each",
+        "fractaldb: Adam beats SGD at the rate 0.1",
+    ]
+    assert outcome.notes == [f"fractaldb: {best} is the best, at the edge of the rates that were tried"]
     assert (tmp_path / "two" / "reconstructions.png").exists()
+
+
+def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_path: Path) -> None:
+    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
+    whole = experiments.run("transformations", tmp_path / "run", settings)
+    files = {path.name: path for path in (tmp_path / "run" / "learned" / "fractaldb").iterdir()}
+    assert set(files) == {"1-maps.safetensors", "2-maps.safetensors", "3-maps.safetensors"}
+    before = {name: FitResult.load(path) for name, path in files.items()}
+    (tmp_path / "run" / "metrics.json").unlink()
+    files["3-maps.safetensors"].unlink()
+    kept = files["1-maps.safetensors"].stat().st_mtime_ns
+    again = experiments.run("transformations", tmp_path / "run", settings)
+    assert files["1-maps.safetensors"].stat().st_mtime_ns == kept
+    assert again.rows[:2] == whole.rows[:2]
+    learned = FitResult.load(files["3-maps.safetensors"])
+    assert_same_bits(learned.losses, before["3-maps.safetensors"].losses)
+    assert_same_bits(learned.best_image, before["3-maps.safetensors"].best_image)
+    files["2-maps.safetensors"].write_bytes(b"damaged")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"^cannot read .*2-maps.safetensors: "):
+        experiments.run("transformations", tmp_path / "run", settings)
+    other = dataclasses.replace(settings, counts=(1, 2))
+    experiments.run("transformations", tmp_path / "run", other, overwrite=True)
+    assert not files["3-maps.safetensors"].exists()
 
 
 @pytest.mark.parametrize("exploded", [False, True])
@@ -258,10 +325,12 @@ def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
     }
     if exploded:
         with torch.no_grad():
-            learned["raw matrices from [-1, 1]", "mnist"].result.system.offset[1, 0, 0] = math.nan
+            learned["raw matrices from [-1, 1], noise", "mnist"].result.system.offset[1, 0, 0] = math.nan
     (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
     assert finding.holds is exploded
-    assert finding.detail == f"0 exploded against {int(exploded)} from [-1, 1] and 0 from contractions"
+    assert finding.detail == (
+        f"0 of 2 exploded; from [-1, 1] {int(exploded)} with noise and 0 without, from contractions 0 and 0"
+    )
 
 
 def test_systems_that_explode_are_counted_and_never_win() -> None:
@@ -274,102 +343,6 @@ def test_systems_that_explode_are_counted_and_never_win() -> None:
     assert learned.exploded == 1
     assert learned.mean == math.inf
     assert not less("", learned.mean, 1.0).holds
-
-
-# Shards for pre-training
-
-SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
-
-
-def test_shards_hold_every_image_once(tmp_path: Path) -> None:
-    outcome = experiments.run("pretrain", tmp_path / "run", SHARDS)
-    assert (outcome.rows[0]["images"], outcome.rows[0]["shards"], outcome.rows[0]["drawn now"]) == (12, 3, 12)
-    labels, names = [], []
-    for path in sorted((tmp_path / "run" / "shards").iterdir()):
-        with tarfile.open(path) as archive:
-            for entry in archive.getmembers():
-                names.append(entry.name)
-                file = archive.extractfile(entry)
-                assert file is not None
-                if entry.name.endswith(".cls"):
-                    labels.append(int(file.read()))
-                else:
-                    with Image.open(file) as picture:
-                        assert (picture.size, picture.mode) == ((8, 8), "L")
-    assert sorted(labels) == [0] * 4 + [1] * 4 + [2] * 4
-    assert labels != sorted(labels)
-    assert names == [f"{number:09}.{suffix}" for number in range(12) for suffix in ("png", "cls")]
-    assert (tmp_path / "run" / "classes.png").exists()
-
-
-def test_shards_that_are_there_are_kept_and_others_made(tmp_path: Path) -> None:
-    experiments.run("pretrain", tmp_path / "whole", SHARDS)
-    experiments.run("pretrain", tmp_path / "run", SHARDS)
-    shards = tmp_path / "run" / "shards"
-    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before the end
-    (shards / "00001.tar").unlink()
-    before = (shards / "00000.tar").stat().st_mtime_ns
-    assert experiments.run("pretrain", tmp_path / "run", SHARDS).rows[0]["drawn now"] == 5
-    assert (shards / "00000.tar").stat().st_mtime_ns == before
-    for path in shards.iterdir():
-        assert path.read_bytes() == (tmp_path / "whole" / "shards" / path.name).read_bytes()
-
-
-def test_shards_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
-    experiments.run("pretrain", tmp_path / "run", SHARDS)
-    experiments.run("pretrain", tmp_path / "worked", dataclasses.replace(SHARDS, workers=2))
-    for path in (tmp_path / "run" / "shards").iterdir():
-        assert path.read_bytes() == (tmp_path / "worked" / "shards" / path.name).read_bytes()
-    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", "worked")]
-    assert configs[0] == configs[1]
-
-
-def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
-    settings = dataclasses.replace(SHARDS, rendering="colour", background="random")
-    experiments.run("pretrain", tmp_path, settings)
-    data = FractalDataset(3, 4, 8, rendering="colour", background="random", points=200, density=0.0, dtype=torch.uint8)
-    wanted = {(label, image.numpy().tobytes()) for image, label in (data[item] for item in range(12))}
-    found = set()
-    for path in (tmp_path / "shards").iterdir():
-        with tarfile.open(path) as archive:
-            for name in archive.getnames()[::2]:
-                png, label = archive.extractfile(name), archive.extractfile(f"{name[:-4]}.cls")
-                assert png is not None
-                assert label is not None
-                with Image.open(png) as picture:
-                    pixels = numpy.moveaxis(numpy.array(picture), -1, 0)  # (3, H, W)
-                found.add((int(label.read()), pixels.tobytes()))
-    assert found == wanted
-
-
-def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
-    targets, config = disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=2, group=2)
-    learned = fit_dataset(targets, tmp_path / "learned", config)
-    shard = tmp_path / "learned" / learned.rows[0].shard  # of the first two
-    for systems, classes in ((tmp_path / "learned", 3), (shard, 2)):
-        run_folder = tmp_path / f"run{classes}"
-        settings = dataclasses.replace(SHARDS, systems=str(systems))
-        outcome = experiments.run("pretrain", run_folder, settings)
-        assert (outcome.rows[0]["classes"], outcome.rows[0]["images"]) == (classes, classes * 4)
-        kept = read_tensors(run_folder / "state.safetensors", "fractalops.experiment-state.1")[0]
-        assert torch.equal(kept["matrix"], learned.system().maps()[0][:classes])
-    FitResult.load(shard).select(1).save(shard)  # other systems in the same place
-    (run_folder / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its shards; "):
-        experiments.run("pretrain", run_folder, settings)
-    with pytest.raises(InputError, match=r"^cannot read nothing: No such file"):
-        experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
-
-
-def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:
-    experiments.run("pretrain", tmp_path / "run", SHARDS)
-    (tmp_path / "run" / "notes.txt").write_text("mine")
-    other = dataclasses.replace(SHARDS, seed=1, classes=2)
-    assert experiments.run("pretrain", tmp_path / "run", other, overwrite=True).rows[0]["drawn now"] == 8
-    experiments.run("pretrain", tmp_path / "new", other)
-    ran, new = ({p.name: p.read_bytes() for p in (tmp_path / name / "shards").iterdir()} for name in ("run", "new"))
-    assert ran == new
-    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 # The command

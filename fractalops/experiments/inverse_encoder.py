@@ -21,6 +21,7 @@ from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
     draw_reconstructions,
+    learn,
     load_data,
     usable_data,
 )
@@ -29,7 +30,7 @@ from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.ifs import IFS
-from fractalops.inversion import FitConfig, fit
+from fractalops.inversion import FitConfig
 from fractalops.inversion.result import with_prefix
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
             (FROM_RANDOM, settings.config(steps=settings.fit_steps), None),
             (LEARNED, settings.config(), None),
         ):
-            learned[variant, name] = Learned(variant, name, fit(placed, config, start=start, progress=progress))
+            learned[variant, name] = learn(
+                variant, name, placed, config, record, start=start, device=device, progress=progress
+            )
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
     findings: list[Finding] = []
     for name in names:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fractalops.errors import MissingExtra
 from fractalops.experiments.outcome import Row
+from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.figures import Line, plot, running_mean
 from fractalops.ifs import IFS
-from fractalops.images import contact_sheet, enlarge, enlargement, save_image
+from fractalops.images import save_image
 from fractalops.inversion import FitConfig, FitResult, fit
 
 SHOWN = 10  # images of a data set in a picture
-_SIDE = 64  # pixels of an image there
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,8 @@ def usable_data(settings: InversionSettings, folder: Path | None) -> tuple[list[
 
 def load_data(settings: InversionSettings, names: Sequence[str], folder: Path | None) -> dict[str, Tensor]:
     """Targets (S, H, W) of each data set."""
-    return {
-        name: read_targets(name, folder, settings.images, size=settings.size, seed=settings.seed).images
-        for name in names
-    }
+    sizes = {"size": settings.size, "points": settings.points, "seed": settings.seed}
+    return {name: read_targets(name, folder, settings.images, **sizes).images for name in names}
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,30 @@ class Learned:
         }
 
 
+def learn(
+    variant: str,
+    data: str,
+    images: Tensor,  # (S, H, W)
+    config: FitConfig,
+    record: Record,
+    *,
+    start: IFS | None = None,
+    device: str,
+    progress: bool,
+) -> Learned:
+    """Learn one variant of one data set into learned/, or take what an interrupted run has learned there."""
+    place = record.path("learned") / data
+    path = place / f"{re.sub(r'[^a-z0-9.]+', '-', variant.lower()).strip('-')}.safetensors"
+    if path.exists():
+        return Learned(variant, data, FitResult.load(path))
+    if progress:
+        print(f"{record.experiment}: {data}, {variant}", flush=True)
+    result = fit(images.to(device), config, start=start, progress=progress)
+    place.mkdir(parents=True, exist_ok=True)
+    result.save(path)
+    return Learned(variant, data, result)
+
+
 def learn_all(
     variants: Mapping[str, FitConfig],
     targets: Mapping[str, Tensor],  # each (S, H, W)
@@ -121,10 +143,8 @@ def learn_all(
     found = {}
     for data, images in targets.items():
         for variant, config in variants.items():
-            if progress:
-                print(f"{record.experiment}: {data}, {variant}", flush=True)
             start = (starts or {}).get(variant)
-            learned = Learned(variant, data, fit(images.to(device), config, start=start, progress=progress))
+            learned = learn(variant, data, images, config, record, start=start, device=device, progress=progress)
             found[variant, data] = learned
             name = f"{data}/{variant}"
             curve = learned.result.losses.mean(dim=1)  # (steps,)
@@ -145,12 +165,10 @@ def draw_reconstructions(
     """
     rows = []
     for data, images in targets.items():
-        rows.append(images[:SHOWN])
-        rows += [learned[variant, data].result.best_image[:SHOWN].cpu().nan_to_num(0) for variant in variants[data]]
-    columns = min(SHOWN, min(len(row) for row in rows))
-    side = rows[0].shape[-1]
-    sheet = contact_sheet(enlarge(torch.cat(rows), enlargement(side, side, _SIDE)), columns=columns)
-    save_image(sheet, path)
+        rows.append((f"{data}: targets", images[:SHOWN]))
+        for variant in variants[data]:
+            rows.append((variant, learned[variant, data].result.best_image[:SHOWN].nan_to_num(0)))
+    save_image(labelled_rows(rows), path)
 
 
 def draw_losses(

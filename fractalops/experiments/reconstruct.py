@@ -25,8 +25,8 @@ from fractalops.inversion import FitConfig
 NAME = "reconstruct"
 SUMMARY = "Table 1: objective, clamp, noise and SVD parametrisation; Figures 3 and 4"
 _BEST = "expectation, clamp, noise"
-_RAW = "raw matrices"
-_UNIFORM = f"{_RAW} from [-1, 1]"
+_RAW = ("raw matrices, noise", "raw matrices, no noise")
+_UNIFORM = ("raw matrices from [-1, 1], noise", "raw matrices from [-1, 1], no noise")
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,16 @@ PRESETS = {
 
 
 def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
-    """By name: objective x clamp x noise with the SVD parametrisation, and raw matrices without noise."""
+    """By name: objective x clamp x noise with the SVD parametrisation, and the best objective and clamp with raw
+    matrices, with noise as in the paper's row and without.
+    """
     found = {}
     for objective, clamp, noise in product(("fixed", "expectation"), (False, True), (False, True)):
         name = ", ".join([objective, "clamp" if clamp else "no clamp", "noise" if noise else "no noise"])
         found[name] = settings.config(objective=objective, clamp=clamp, noise=0.1 if noise else 0.0)
-    found[_RAW] = settings.config(parametrization="matrix", noise=0.0)
-    found[_UNIFORM] = found[_RAW]
+    for with_noise, without in (_RAW, _UNIFORM):
+        found[with_noise] = settings.config(parametrization="matrix")
+        found[without] = settings.config(parametrization="matrix", noise=0.0)
     return found
 
 
@@ -69,7 +72,7 @@ def run(settings: ReconstructSettings, record: Record, *, data: Path | None, dev
     names, notes = usable_data(settings, data)
     targets = load_data(settings, names, data)
     configs = variants(settings)
-    starts = {_UNIFORM: uniform_start(settings).to(device)}
+    starts = dict.fromkeys(_UNIFORM, uniform_start(settings).to(device))
     learned = learn_all(configs, targets, record, starts=starts, device=device, progress=progress)
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: [_BEST] for name in names})
     with_and_without = [_BEST, _BEST.replace("noise", "no noise")]
@@ -80,16 +83,24 @@ def run(settings: ReconstructSettings, record: Record, *, data: Path | None, dev
 
 
 def _findings(data: str, learned: dict[tuple[str, str], Learned]) -> list[Finding]:
-    best, raw, uniform = (learned[variant, data] for variant in (_BEST, _RAW, _UNIFORM))
+    best = learned[_BEST, data]
+    raw, uniform = ([learned[variant, data] for variant in variants] for variants in (_RAW, _UNIFORM))
+    exploded = [one.exploded for one in (*uniform, *raw)]
     return [
         less(f"{data}: Expectation beats Fixed", best.mean, learned["fixed, clamp, noise", data].mean),
         less(f"{data}: clamping helps", best.mean, learned["expectation, no clamp, noise", data].mean),
         less(f"{data}: noise helps", best.mean, learned["expectation, clamp, no noise", data].mean),
         Finding(
             f"{data}: raw matrices explode, where the SVD parametrisation does not",
-            best.exploded == 0 < uniform.exploded + raw.exploded,
-            f"{best.exploded} exploded against {uniform.exploded} from [-1, 1] and {raw.exploded} from contractions",
+            best.exploded == 0 < sum(exploded),
+            f"{best.exploded} of {len(best.result.minimum_mse)} exploded; from [-1, 1] {exploded[0]} with noise and "
+            f"{exploded[1]} without, from contractions {exploded[2]} and {exploded[3]}",
         ),
-        less(f"{data}: the SVD parametrisation beats raw matrices from [-1, 1]", best.mean, uniform.mean),
-        less(f"{data}: it beats raw matrices that start as contractions, too", best.mean, raw.mean),
+        # Against the better of the two: the control is not to fail by the noise that the recipe adds.
+        less(
+            f"{data}: the SVD parametrisation beats raw matrices from [-1, 1]",
+            best.mean,
+            min(one.mean for one in uniform),
+        ),
+        less(f"{data}: it beats raw matrices that start as contractions, too", best.mean, min(one.mean for one in raw)),
     ]

@@ -31,6 +31,7 @@ _RESULTS = (
     "metrics.csv",
     "table.csv",
     "state.safetensors",
+    "learned/*/*.safetensors",
     "shards/[0-9]*.tar",
     "tensorboard/events.*",
 )
@@ -44,6 +45,7 @@ class Record:
     metrics.json       table, findings and notes, once it is done
     table.csv          the table by itself
     state.safetensors  where a run that can be resumed is
+    learned/           what `fit` learned, a file for each data set and variant, as `FitResult.save` writes it
     shards/            files of pictures, of an experiment that makes some
     tensorboard/       the same scalars, where the package tensorboard is installed
     """

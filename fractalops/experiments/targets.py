@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.fractal_dataset import FractalDataset
+from fractalops.ifs import IFS
 from fractalops.inversion.sources import open_source
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
@@ -17,8 +17,8 @@ FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"
 DATA = ("fractaldb", *FOLDERS)
 THRESHOLD = 0.2  # above which a pixel is lit (the published code)
 _FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
+_MAPS = 10  # of a random fractal (paper section 5.1)
 _LEAST_LIT = 0.1  # of a random fractal's pixels
-_POINTS = 20_000  # of one
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,15 @@ def missing(name: str, folder: Path | None) -> InputError:
     )
 
 
-def read_targets(name: str, folder: Path | None, count: int, *, size: int = 32, seed: int = 0) -> Targets:
-    """`count` binary images of a data set, drawn by the seed from its test images, or random fractals.
+def read_targets(
+    name: str, folder: Path | None, count: int, *, size: int = 32, points: int = 300, seed: int = 0
+) -> Targets:
+    """`count` binary images of a data set, drawn by the seed from its test images, or random fractals of `points`.
 
     Raises `InputError` for files that are missing or damaged, and where there are fewer images.
     """
     if name == "fractaldb":
-        return Targets(random_fractals(count, size, seed), [""] * count)
+        return Targets(random_fractals(count, size, points, seed), [""] * count)
     files = find_files(name, folder)
     if not files:
         raise missing(name, folder)
@@ -91,7 +93,19 @@ def read_split(
     return Targets(torch.stack([source.read(i) for i in chosen]), [source.label(i) for i in chosen])
 
 
-def random_fractals(count: int, size: int, seed: int) -> Tensor:
-    """Images (S, H, W) in {0, 1} of random systems: FractalDB's, with the systems of Anderson and Farrell 2022."""
-    data = FractalDataset(count, 1, size, points=_POINTS, density=_LEAST_LIT, perturbation=0.0, seed=seed)
-    return torch.cat([image for image, _ in data.__getitems__(range(count))])
+@torch.no_grad()
+def random_fractals(count: int, size: int, points: int, seed: int) -> Tensor:
+    """Images (S, H, W) in {0, 1} of random systems (Anderson and Farrell 2022), as they are learned: ten maps, so many
+    points, drawn as bumps (paper section 5.1), moved and scaled into the picture, and binarised.
+
+    Those that light too few pixels are left out: a tenth of the picture is wanted, or a pixel a point.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    least = min(_LEAST_LIT, points / size**2)
+    kept: list[Tensor] = []  # each (S', H, W)
+    while sum(map(len, kept)) < count:
+        systems = IFS(count, _MAPS, generator=generator)
+        drawn = systems(size, sequences=1, points=points, viewport="fit", generator=generator)[:, 0]  # (S, H, W)
+        images = (drawn > THRESHOLD).float()
+        kept.append(images[images.mean(dim=(1, 2)) >= least])
+    return torch.cat(kept)[:count]
