@@ -78,11 +78,11 @@ def nvcc_command(source: Path) -> list[str]:
     return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(source)]
 
 
-def compile_for(architecture: str, folder: Path, source: Path) -> list[Kernel]:
-    """The compiler's report of each kernel of the source."""
+def compile_for(architecture: str, folder: Path, source: Path, command: list[str]) -> list[Kernel]:
+    """The report of each kernel of the source, by the source's `nvcc_command`."""
     number = architecture.replace(".", "")
     output = ["--resource-usage", "-cubin", f"-arch=sm_{number}", "-o", str(folder / f"{source.stem}.{number}.cubin")]
-    done = subprocess.run([*nvcc_command(source), *output], capture_output=True, text=True)
+    done = subprocess.run([*command, *output], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return parse(done.stdout + done.stderr)
 
@@ -112,11 +112,14 @@ def parse(report: str) -> list[Kernel]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Kernel]]:
-    nvcc_command(SOURCES[0])  # here, and not in a thread, a test can skip
+    # Not in a thread: a test can skip here, and setup.py is run with another setuptools.setup meanwhile.
+    commands = {source: nvcc_command(source) for source in SOURCES}
     folder = tmp_path_factory.mktemp("cubins")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = {
-            architecture: [pool.submit(compile_for, architecture, folder, source) for source in SOURCES]
+            architecture: [
+                pool.submit(compile_for, architecture, folder, source, command) for source, command in commands.items()
+            ]
             for architecture in ARCHITECTURES
         }
         return {
