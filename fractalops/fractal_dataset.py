@@ -118,7 +118,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         together = max(1, _POINTS_AT_ONCE // self.points)
         for first in range(0, len(items), together):
             part = slice(first, first + together)
-            generators = [_generator(self.seed, "item", item) for item in items[part]]
+            generators = [generator_of(self.seed, "item", item) for item in items[part]]
             images += self._draw(torch.tensor(classes[part]), generators)
         return list(zip(images, classes, strict=True))
 
@@ -175,7 +175,7 @@ def check_drawn(function: str, rendering: str, background: str, perturbation: fl
             raise ValueError(f"{function}: {name} must lie in [0, 1), got {share!r}")
 
 
-def _generator(seed: int, what: str, number: int) -> torch.Generator:
+def generator_of(seed: int, what: str, number: int) -> torch.Generator:
     """A generator of its own for each number: neighbouring seeds of torch's generator draw alike."""
     digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
@@ -242,7 +242,7 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
     size, points = (64, 64), 10_000
     kept: list[tuple[Tensor, Tensor]] = []
     tried, batch = 0, 64
-    generator = _generator(seed, "systems", maps)
+    generator = generator_of(seed, "systems", maps)
     while len(kept) < count:
         if tried >= _TRIES * min(count, len(kept) + _LUCK):
             raise ValueError(

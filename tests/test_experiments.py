@@ -12,22 +12,18 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from PIL import Image
 
-from fractalops import FitConfig, FitResult, InputError, experiments, fit
+from fractalops import IFS, InputError, experiments, render
 from fractalops.experiments import optimizers, reconstruct, transformations
-from fractalops.experiments.inversions import Learned
+from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
-from fractalops.experiments.targets import available, random_fractals, read_targets
+from fractalops.experiments.targets import available, read_targets
 from fractalops.images import contact_sheet, enlarge
 from tests.command_line import run
-from tests.learning import disc
-from tests.requirements import need_matplotlib
 from tests.source_files import write_idx
-from tests.tolerances import assert_same_bits
 
 TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
 
@@ -74,11 +70,11 @@ def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None
 def test_data_sets_are_found_where_torchvision_puts_them(place: str, name: str, packed: bool, tmp_path: Path) -> None:
     write_mnist(tmp_path / place, 10, packed=packed)
     assert available(tmp_path) == ["fractaldb", name]
-    targets = read_targets(name, tmp_path, 5, seed=1)
+    targets = read_targets(name, tmp_path, 5, size=32, points=300, seed=1)
     assert targets.images.shape == (5, 32, 32)
     assert set(targets.images.unique().tolist()) == {0.0, 1.0}
     assert len(set(targets.labels)) == 5
-    again = read_targets(name, tmp_path, 5, seed=1)
+    again = read_targets(name, tmp_path, 5, size=32, points=300, seed=1)
     assert torch.equal(again.images, targets.images)
 
 
@@ -90,28 +86,42 @@ def test_a_folder_of_one_data_set(tmp_path: Path) -> None:
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for folder, where in ((None, r"no folder was given \(--data\)"), (tmp_path, "has none of its files")):
         with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; wanted are KMNIST/raw/t10k-images"):
-            read_targets("kmnist", folder, 3)
+            read_targets("kmnist", folder, 3, size=32, points=300, seed=0)
     write_mnist(tmp_path / "MNIST" / "raw", 3)
     with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
-        read_targets("mnist", tmp_path, 4)
+        read_targets("mnist", tmp_path, 4, size=32, points=300, seed=0)
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
-    images = random_fractals(count, 32, 300, 0)
+    images = random_fractals(count, 10, 32, 300, torch.Generator())[0]
     assert images.shape == (count, 32, 32)
     assert set(images.unique().tolist()) == {0.0, 1.0}
     lit = images.mean(dim=(1, 2))
     assert ((lit >= 0.1) & (lit <= 0.8)).all()
-    # Moved and scaled into the picture: they reach all its sides.
-    for side in (images[:, :2], images[:, -2:], images[:, :, :2], images[:, :, -2:]):
-        assert (side.amax(dim=(1, 2)) == 1).all()
+    # Placed in the picture: the longer side fills 0.6 to 1 of it, about its middle.
+    for lit_pixels in images:
+        rows, columns = (lit_pixels.any(dim=dim).nonzero()[[0, -1]].flatten().tolist() for dim in (1, 0))
+        extents = [last - first + 1 for first, last in (rows, columns)]
+        assert 0.6 * 31 - 1 <= max(extents) <= 32
+        assert all(abs(first + last - 31) <= 4 for first, last in (rows, columns))
+
+
+def test_random_fractals_are_what_their_maps_draw() -> None:
+    images, matrix, offset = random_fractals(5, 3, 32, 300, torch.Generator())
+    assert (matrix.shape, offset.shape) == ((5, 3, 2, 2), (5, 3, 2))
+    index = IFS(5, 3, generator=torch.Generator()).sample(30, 300, generator=torch.Generator())  # (5, 30, 300)
+    drawn = torch.stack(
+        [render(matrix[i], offset[i], index[i], 32, viewport=(-5, -5, 5, 5)).mean(dim=0) for i in range(5)]
+    )  # (5, 32, 32)
+    errors = (drawn[:, None] - images).square().mean(dim=(2, 3))  # (5, 5), of each system against each image
+    assert errors.argmin(dim=0).tolist() == list(range(5))
 
 
 @pytest.mark.parametrize(("size", "points"), [(2, 1), (224, 300), (8, 20)])
 def test_random_fractals_of_few_points_are_drawn(size: int, points: int) -> None:
     """A tenth of the picture would be out of their reach."""
-    assert random_fractals(3, size, points, 0).shape == (3, size, size)
+    assert random_fractals(3, 10, size, points, torch.Generator())[0].shape == (3, size, size)
 
 
 # Pictures
@@ -160,10 +170,13 @@ def test_wrong_settings_are_named(change: str, message: str) -> None:
         changed(transformations.TransformationsSettings(), [change])
 
 
-@pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5"])
-def test_rates_ascend(rates: str) -> None:
-    with pytest.raises(InputError, match=r"^OptimizersSettings: sgd_rates must be ascending numbers above 0, got "):
-        changed(optimizers.OptimizersSettings(), [f"sgd_rates={rates}"])
+@pytest.mark.parametrize("name", ["adam_rates", "sgd_rates"])
+@pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5", "1,inf", "nan", "0.1,nan"])
+def test_rates_ascend(name: str, rates: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"^OptimizersSettings: {name} must be ascending finite numbers above 0, got "
+    ):
+        changed(optimizers.OptimizersSettings(), [f"{name}={rates}"])
 
 
 # The folder
@@ -246,103 +259,6 @@ def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^cannot read mnist: "):
         experiments.run("reconstruct", tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
-
-
-# Inversions
-
-
-def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    need_matplotlib()
-    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
-    changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
-    command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet", *changes)
-    assert run(*command) == 0
-    printed = capsys.readouterr().out
-    assert "expectation, clamp, noise" in printed
-    assert "left out: cannot read kmnist" in printed
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert len(metrics["rows"]) == 2 * 12
-    assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
-    assert len(metrics["findings"]) == 2 * 6
-    for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
-        with Image.open(tmp_path / "out" / picture) as image:
-            assert min(image.size) > 20
-    assert (tmp_path / "out" / "metrics.csv").read_text().startswith("step,name,value\n0,")
-    assert run(*command) == 0  # a finished run is told again, and not learned again
-    assert capsys.readouterr().out == printed
-
-
-def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
-    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
-    outcome = experiments.run("transformations", tmp_path / "one", settings)
-    assert [row["variant"] for row in outcome.rows] == ["1 maps", "2 maps", "3 maps"]
-    assert [finding.claim for finding in outcome.findings] == [
-        "fractaldb: 2 maps beat 1 maps",
-        "fractaldb: 3 maps beat 2 maps",
-    ]
-    settings = optimizers.OptimizersSettings(**TINY, data=("fractaldb",), adam_rates=(0.1,), sgd_rates=(0.1, 1.0))
-    outcome = experiments.run("optimizers", tmp_path / "two", settings)
-    assert [row["variant"] for row in outcome.rows] == ["Adam at 0.1", "SGD at 0.1", "SGD at 1"]
-    best = min(outcome.rows[1:], key=lambda row: row["mean MSE"])["variant"]
-    assert [finding.claim for finding in outcome.findings] == [
-        f"fractaldb: Adam at 0.1 beats {best}, the best of each",
-        "fractaldb: Adam beats SGD at the rate 0.1",
-    ]
-    assert outcome.notes == [f"fractaldb: {best} is the best, at the edge of the rates that were tried"]
-    assert (tmp_path / "two" / "reconstructions.png").exists()
-
-
-def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_path: Path) -> None:
-    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
-    whole = experiments.run("transformations", tmp_path / "run", settings)
-    files = {path.name: path for path in (tmp_path / "run" / "learned" / "fractaldb").iterdir()}
-    assert set(files) == {"1-maps.safetensors", "2-maps.safetensors", "3-maps.safetensors"}
-    before = {name: FitResult.load(path) for name, path in files.items()}
-    (tmp_path / "run" / "metrics.json").unlink()
-    files["3-maps.safetensors"].unlink()
-    kept = files["1-maps.safetensors"].stat().st_mtime_ns
-    again = experiments.run("transformations", tmp_path / "run", settings)
-    assert files["1-maps.safetensors"].stat().st_mtime_ns == kept
-    assert again.rows[:2] == whole.rows[:2]
-    learned = FitResult.load(files["3-maps.safetensors"])
-    assert_same_bits(learned.losses, before["3-maps.safetensors"].losses)
-    assert_same_bits(learned.best_image, before["3-maps.safetensors"].best_image)
-    files["2-maps.safetensors"].write_bytes(b"damaged")
-    (tmp_path / "run" / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"^cannot read .*2-maps.safetensors: "):
-        experiments.run("transformations", tmp_path / "run", settings)
-    other = dataclasses.replace(settings, counts=(1, 2))
-    experiments.run("transformations", tmp_path / "run", other, overwrite=True)
-    assert not files["3-maps.safetensors"].exists()
-
-
-@pytest.mark.parametrize("exploded", [False, True])
-def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
-    learned = {
-        (variant, "mnist"): Learned(variant, "mnist", fit(disc(8).expand(2, -1, -1), config))
-        for variant, config in reconstruct.variants(settings).items()
-    }
-    if exploded:
-        with torch.no_grad():
-            learned["raw matrices from [-1, 1], noise", "mnist"].result.system.offset[1, 0, 0] = math.nan
-    (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
-    assert finding.holds is exploded
-    assert finding.detail == (
-        f"0 of 2 exploded; from [-1, 1] {int(exploded)} with noise and 0 without, from contractions 0 and 0"
-    )
-
-
-def test_systems_that_explode_are_counted_and_never_win() -> None:
-    result = fit(disc(8).expand(2, -1, -1), FitConfig.paper(maps=2, points=9, sequences=1, steps=2))
-    learned = Learned("", "", result)
-    assert learned.exploded == 0
-    assert learned.mean == pytest.approx(float(result.minimum_mse.mean()))
-    with torch.no_grad():
-        result.system.offset[1, 0, 0] = math.nan
-    assert learned.exploded == 1
-    assert learned.mean == math.inf
-    assert not less("", learned.mean, 1.0).holds
 
 
 # The command

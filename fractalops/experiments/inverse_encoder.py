@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from fractalops import affine_chain
 from fractalops.errors import MissingExtra
+from fractalops.experiments.fractals import REACH, random_fractals
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
@@ -29,8 +29,8 @@ from fractalops.experiments.outcome import Finding, Outcome, less
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
+from fractalops.fractal_dataset import generator_of
 from fractalops.ifs import IFS
-from fractalops.inversion import FitConfig
 from fractalops.inversion.result import with_prefix
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 NAME = "inverse-encoder"
 SUMMARY = "Table 1, the baseline: a ResNet-18 that predicts parameters; and fit from what it predicts"
 _PARAMETERS = 6  # of a map: its matrix and its offset
-_REACH = 5.0  # of the published viewport; offsets are labels in this unit, so that they don't outweigh the matrices
-_LEAST_FILLED = 0.6  # of the picture's side, by the longer side of a random fractal
-_LEAST_EXTENT = 1e-3
 _LARGEST = 0.999  # singular value: what is predicted must not explode
 _SIGN = 0.5  # size of the latent signs of predicted reflections
 ALONE, FROM_IT, FROM_OTHER = "encoder", "encoder, then fit", "encoder for another image, then fit"
@@ -86,8 +83,7 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
     train(network, settings, record, device, progress)
     learned: dict[tuple[str, str], Learned] = {}
     for name, images in targets.items():
-        placed = images.to(device)
-        guess = predict(network, placed, settings.maps)
+        guess = predict(network, images.to(device), settings.maps)
         for variant, config, start in (
             (ALONE, settings.config(steps=0), guess),
             (FROM_IT, settings.config(steps=settings.fit_steps), guess),
@@ -96,8 +92,9 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
             (LEARNED, settings.config(), None),
         ):
             learned[variant, name] = learn(
-                variant, name, placed, config, record, start=start, device=device, progress=progress
-            )
+                variant, name, images, config, record,
+                start=start, origin=network.state_dict(), device=device, progress=progress,
+            )  # fmt: skip
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
     findings: list[Finding] = []
     for name in names:
@@ -135,44 +132,21 @@ def _gain(before: Tensor, after: Tensor) -> str:
 # Fractals to learn from
 
 
-def random_examples(count: int, settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
+def random_examples(settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
     """Images (S, 1, H, W) of random systems, and their parameters (S, 6 N), maps by their largest singular value."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    config = FitConfig.paper()
-    images, labels = [], []
-    for first in range(0, count, settings.group):
-        system = IFS(min(settings.group, count - first), settings.maps, generator=generator)
-        with torch.no_grad():
-            index = system.sample(1, settings.points, generator=generator)  # (B, 1, T)
-            place_in_picture(system, index, generator)
-            images.append(system(settings.size, index=index, viewport=config.viewport))  # (B, 1, H, W)
-            labels.append(to_labels(*system.maps()))
-    return torch.cat(images), torch.cat(labels)
-
-
-@torch.no_grad()
-def place_in_picture(system: IFS, index: Tensor, generator: torch.Generator) -> None:
-    """Move and scale the points of index (S, 1, T) into the picture, as the paper does (section 4.3, footnote 1).
-
-    Through the systems' offsets, so that labels tell what is seen. By one factor in both directions, which leaves the
-    matrices as they are: `v' = k (v - c)` turns `A v + b` into `A v' + k (b + A c - c)`.
-    """
-    points = affine_chain(*system.concatenated(index))  # (S, T, 2)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (S, 2)
-    middle = (low + high) / 2  # (S, 2)
-    filled = _LEAST_FILLED + (1 - _LEAST_FILLED) * torch.rand(len(points), generator=generator)  # (S,)
-    extent = (high - low).amax(dim=1)  # (S,)
-    # Points that stand still in one place are moved only: rounding would be all that is enlarged.
-    factor = torch.where(extent > _LEAST_EXTENT, 2 * _REACH * filled / extent, 1)  # (S,)
-    matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
-    moved = offset + (matrix * middle[:, None, None]).sum(dim=-1) - middle[:, None]  # (S, N, 2)
-    system.offset.copy_(factor[:, None, None] * moved)
+    images, matrix, offset = random_fractals(
+        settings.fractals, settings.maps, settings.size, settings.points, generator_of(settings.seed, "examples", 0)
+    )
+    return images[:, None], to_labels(matrix, offset)
 
 
 def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
-    """Parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), the map of the largest singular value first."""
+    """Parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), the map of the largest singular value first.
+
+    Offsets in units of the picture's reach, so that they don't outweigh the matrices.
+    """
     order = torch.linalg.matrix_norm(matrix, 2).argsort(dim=1, descending=True)  # (S, N)
-    parameters = torch.cat([matrix.flatten(2), offset / _REACH], dim=2)  # (S, N, 6)
+    parameters = torch.cat([matrix.flatten(2), offset / REACH], dim=2)  # (S, N, 6)
     return parameters.gather(1, order[..., None].expand_as(parameters)).flatten(1)
 
 
@@ -192,7 +166,7 @@ def to_system(labels: Tensor, maps: int) -> IFS:
     signs = torch.stack([torch.ones_like(mirrored), mirrored], -1) * _SIGN  # (S, N, 2)
     system = IFS(len(labels), maps, generator=torch.Generator()).to(labels.device)
     svd = torch.cat([theta[..., None], phi[..., None], logits, signs], -1).float()  # (S, N, 6)
-    system.load_state_dict({"svd": svd, "offset": _REACH * parameters[..., 4:]})
+    system.load_state_dict({"svd": svd, "offset": REACH * parameters[..., 4:]})
     return system
 
 
@@ -219,7 +193,7 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
     """Learn to predict the parameters of random fractals; goes on after the last epoch that the record kept."""
     from tqdm import tqdm
 
-    images, labels = (tensor.to(device) for tensor in random_examples(settings.fractals, settings))
+    images, labels = (tensor.to(device) for tensor in random_examples(settings))
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
     done = _restore(network, optimizer, record)
     bar = tqdm(total=settings.epochs, initial=done, disable=not progress, desc=NAME, unit="epoch")

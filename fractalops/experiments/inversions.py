@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fractalops.errors import MissingExtra
+from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.outcome import Row
 from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
@@ -21,8 +21,12 @@ from fractalops.figures import Line, plot, running_mean
 from fractalops.ifs import IFS
 from fractalops.images import save_image
 from fractalops.inversion import FitConfig, FitResult, fit
+from fractalops.inversion.result import FORM
+from fractalops.inversion.run_folder import OTHER_FOLDER
+from fractalops.tensor_files import checksum, read_tensors, write_tensors
 
 SHOWN = 10  # images of a data set in a picture
+_LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and start
 
 
 @dataclass(frozen=True)
@@ -114,19 +118,31 @@ def learn(
     record: Record,
     *,
     start: IFS | None = None,
+    origin: Mapping[str, Tensor] | None = None,
     device: str,
     progress: bool,
 ) -> Learned:
-    """Learn one variant of one data set into learned/, or take what an interrupted run has learned there."""
-    place = record.path("learned") / data
-    path = place / f"{re.sub(r'[^a-z0-9.]+', '-', variant.lower()).strip('-')}.safetensors"
+    """Learn one variant of one data set into learned/, or take what an interrupted run has learned there.
+
+    `origin` is what the start was made of, where it may have other last bits when it is made again. Raises `InputError`
+    where that was learned from another start, by other settings or for other targets.
+    """
+    path = record.path("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
+    if origin is None:
+        origin = {} if start is None else start.state_dict()
+    learned_from = checksum({"targets": images, **origin})
     if path.exists():
-        return Learned(variant, data, FitResult.load(path))
+        tensors, metadata = read_tensors(path, FORM)
+        result = FitResult.from_file(path, tensors, metadata)
+        if result.config != config or metadata.get(_LEARNED_FROM) != learned_from:
+            other = f"{data}/{path.name} was learned from something else"
+            raise InputError(f"cannot go on in {record.folder}: {other}; {OTHER_FOLDER}")
+        return Learned(variant, data, result)
     if progress:
         print(f"{record.experiment}: {data}, {variant}", flush=True)
     result = fit(images.to(device), config, start=start, progress=progress)
-    place.mkdir(parents=True, exist_ok=True)
-    result.save(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tensors(path, result.tensors(), result.metadata() | {_LEARNED_FROM: learned_from})
     return Learned(variant, data, result)
 
 

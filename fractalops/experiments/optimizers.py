@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,8 +35,8 @@ class OptimizersSettings(InversionSettings):
         super().__post_init__()
         for name in ("adam_rates", "sgd_rates"):
             rates = getattr(self, name)
-            if not rates or min(rates) <= 0 or list(rates) != sorted(set(rates)):
-                raise ValueError(f"OptimizersSettings: {name} must be ascending numbers above 0, got {rates}")
+            if not rates or list(rates) != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):
+                raise ValueError(f"OptimizersSettings: {name} must be ascending finite numbers above 0, got {rates}")
 
 
 PRESETS = {
@@ -65,15 +66,12 @@ def run(settings: OptimizersSettings, record: Record, *, data: Path | None, devi
             best[name].append(min(variants, key=mean.__getitem__))
             if len(tried) > 1 and best[name][-1] in (variants[0], variants[-1]):
                 notes.append(f"{name}: {best[name][-1]} is the best, at the edge of the rates that were tried")
-        pairs = [(f"{name}: {best[name][0]} beats {best[name][1]}, the best of each", best[name])]
-        for rate in (rate for rate in settings.adam_rates if rate in settings.sgd_rates):
-            same = [_variant(optimizer, rate) for optimizer in rates]
-            pairs.append((f"{name}: Adam beats SGD at the rate {rate:g}", same))
-        findings += [less(claim, mean[adam], mean[sgd]) for claim, (adam, sgd) in pairs]
+        adam, sgd = best[name]
+        findings.append(less(f"{name}: {adam} beats {sgd}, the best of each", mean[adam], mean[sgd]))
     notes += draw_losses(record, learned, best)
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, best)
     return Outcome([one.row() for one in learned.values()], findings, notes)
 
 
 def _variant(optimizer: str, rate: float) -> str:
-    return f"{optimizer} at {rate:g}"
+    return f"{optimizer} at {rate}"

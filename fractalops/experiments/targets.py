@@ -9,16 +9,15 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.ifs import IFS
+from fractalops.experiments.fractals import THRESHOLD, random_fractals
+from fractalops.fractal_dataset import generator_of
 from fractalops.inversion.sources import open_source
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
 """Data sets of images, and torchvision's folders of them."""
 DATA = ("fractaldb", *FOLDERS)
-THRESHOLD = 0.2  # above which a pixel is lit (the published code)
 _FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
 _MAPS = 10  # of a random fractal (paper section 5.1)
-_LEAST_LIT = 0.1  # of a random fractal's pixels
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,15 @@ def missing(name: str, folder: Path | None) -> InputError:
     )
 
 
-def read_targets(
-    name: str, folder: Path | None, count: int, *, size: int = 32, points: int = 300, seed: int = 0
-) -> Targets:
+def read_targets(name: str, folder: Path | None, count: int, *, size: int, points: int, seed: int) -> Targets:
     """`count` binary images of a data set, drawn by the seed from its test images, or random fractals of `points`.
 
     Raises `InputError` for files that are missing or damaged, and where there are fewer images.
     """
     if name == "fractaldb":
-        return Targets(random_fractals(count, size, points, seed), [""] * count)
+        # A stream of their own: the encoder learns from random fractals, too, and `fit` starts from random systems.
+        images, _, _ = random_fractals(count, _MAPS, size, points, generator_of(seed, "targets", 0))
+        return Targets(images, [""] * count)
     files = find_files(name, folder)
     if not files:
         raise missing(name, folder)
@@ -91,21 +90,3 @@ def read_split(
     source = open_source(path, fit_to=size, threshold=threshold)
     chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
     return Targets(torch.stack([source.read(i) for i in chosen]), [source.label(i) for i in chosen])
-
-
-@torch.no_grad()
-def random_fractals(count: int, size: int, points: int, seed: int) -> Tensor:
-    """Images (S, H, W) in {0, 1} of random systems (Anderson and Farrell 2022), as they are learned: ten maps, so many
-    points, drawn as bumps (paper section 5.1), moved and scaled into the picture, and binarised.
-
-    Those that light too few pixels are left out: a tenth of the picture is wanted, or a pixel a point.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    least = min(_LEAST_LIT, points / size**2)
-    kept: list[Tensor] = []  # each (S', H, W)
-    while sum(map(len, kept)) < count:
-        systems = IFS(count, _MAPS, generator=generator)
-        drawn = systems(size, sequences=1, points=points, viewport="fit", generator=generator)[:, 0]  # (S, H, W)
-        images = (drawn > THRESHOLD).float()
-        kept.append(images[images.mean(dim=(1, 2)) >= least])
-    return torch.cat(kept)[:count]
