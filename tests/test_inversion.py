@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -370,3 +372,22 @@ def test_progress_shows_the_loss(capfd: pytest.CaptureFixture[str]) -> None:
     assert "loss=0." in shown
     fractalops.fit(disc(), tiny())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+def test_memory_does_not_grow_with_the_steps() -> None:
+    """Of all that a step makes, nothing small may stay where its large tensors, of 4 MB here, were."""
+    code = """
+import resource
+import torch
+from fractalops import FitConfig, fit
+
+torch.set_num_threads(1)
+for steps in (5, 45):
+    config = FitConfig.paper(steps=steps, sequences=20, points=50, clamp=False, group=50, evaluation_sequences=1)
+    fit(torch.full((50, 32, 32), 0.5), config)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    few, many = (int(kilobytes) for kilobytes in printed.split())
+    assert many < few + 70_000  # 40 more steps make 160 MB of images

@@ -62,13 +62,11 @@ class Group:
     generators: list[torch.Generator]
     optimizer: Optimizer
     index: Tensor | None  # (S, K, T), the sequences of every step; None: new ones at each
-    losses: list[Tensor] = field(default_factory=list)  # each (S,)
+    # One tensor for all steps: a small one kept at each would lie where a step's large ones were, which then find no
+    # room, so that memory grows with the steps.
+    losses: Tensor  # (steps, S), those of the steps that were run
+    step: int = 0  # how many were
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
-
-    @property
-    def step(self) -> int:
-        """How many steps were run."""
-        return len(self.losses)
 
     @classmethod
     def start(
@@ -82,7 +80,8 @@ class Group:
         index = None
         if config.objective == "fixed":
             index = system.sample(config.sequences, config.points, generator=generators)
-        return cls(targets, system, generators, make_optimizer(list(system.parameters()), config), index)
+        losses = targets.new_empty(config.steps, len(targets))  # (steps, S)
+        return cls(targets, system, generators, make_optimizer(list(system.parameters()), config), index, losses)
 
     def state(self) -> dict[str, Tensor]:
         """All that learning goes on from, for `restore`: copies on the CPU."""
@@ -95,8 +94,8 @@ class Group:
         state["generators"] = torch.stack([generator.get_state() for generator in self.generators])  # (S, bytes)
         if self.index is not None:
             state["index"] = self.index
-        if self.losses:
-            state["losses"] = torch.stack(self.losses)  # (steps, S)
+        if self.step:
+            state["losses"] = self.losses[: self.step]  # (step, S)
         for number, snapshot in enumerate(self.snapshots):
             state |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
@@ -119,8 +118,12 @@ class Group:
         snapshots: list[dict[str, Tensor]] = []
         while snapshot := with_prefix(placed, f"snapshot.{len(snapshots)}."):
             snapshots.append(snapshot)
-        losses = list(placed["losses"]) if "losses" in placed else []
-        return cls(targets, system, generators, optimizer, placed.get("index"), losses, snapshots)
+        losses = targets.new_empty(config.steps, len(targets))  # (steps, S)
+        step = 0
+        if "losses" in placed:
+            step = len(placed["losses"])
+            losses[:step] = placed["losses"]
+        return cls(targets, system, generators, optimizer, placed.get("index"), losses, step, snapshots)
 
     def render(
         self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
@@ -198,7 +201,8 @@ def learn(
             _add_noise(group, config)
         if group.step + 1 in snapshot_steps:
             group.keep_snapshot()
-        group.losses.append(losses)  # the step is done
+        group.losses[group.step] = losses
+        group.step += 1  # it is done
         yield losses
 
 
@@ -220,8 +224,7 @@ def collect(groups: list[Group], config: FitConfig, backend: str | None, began: 
     losses = []
     for group in groups:
         column = group.targets.new_full((steps, len(group.targets)), torch.nan)  # (steps, S)
-        if group.losses:
-            column[: group.step] = torch.stack(group.losses)
+        column[: group.step] = group.losses[: group.step]
         losses.append(column)
         while len(group.snapshots) < len(taken):
             group.snapshots.append(

@@ -53,7 +53,8 @@ class _Learning:
             contraction_parameters(matrix.double()).float().requires_grad_(),  # (N, D, D)
             offset.requires_grad_(),  # (N, D)
         ]
-        self.losses: list[Tensor] = []  # each ()
+        self.losses = self.cloud.new_empty(config.steps)  # (steps,), of those that were run
+        self.done = 0  # how many were
         few = self.cloud[self._pick(_MOST_SPREAD)] if config.loss == "kernel" else self.cloud[:1]
         self.spread = mean_kernel(few)
 
@@ -80,7 +81,7 @@ class _Learning:
         matrix, offset = contraction(self.parameters[0]), self.parameters[1]
         chain = affine_chain(matrix, offset, index, self.cloud[first], backend=backend)  # (K, T, D)
         points, wanted = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
-        if len(self.losses) % _SHARES_EVERY == 0:
+        if self.done % _SHARES_EVERY == 0:
             self._look_at_shares(index.flatten(), points.detach(), wanted)
         if config.loss == "chamfer":
             return chamfer_distance(points, wanted)
@@ -176,13 +177,14 @@ def fit_points(
         interruption: KeyboardInterrupt | None = None
         try:
             with _progress_bar(config, progress) as bar:
-                while len(learning.losses) < config.steps:
+                while learning.done < config.steps:
                     loss = learning.step(backend)
                     for parameter in learning.parameters:
                         parameter.grad = None
                     loss.backward()
-                    optimize(config.learning_rate_at(len(learning.losses)))
-                    learning.losses.append(loss.detach())
+                    optimize(config.learning_rate_at(learning.done))
+                    learning.losses[learning.done] = loss.detach()
+                    learning.done += 1
                     bar.update()
         except KeyboardInterrupt as caught:
             interruption = caught
@@ -202,7 +204,7 @@ def _result(learning: _Learning, evaluate: _Evaluation, start: float, began: flo
         offset=moved.float(),
         probabilities=probabilities,
         config=learning.config,
-        losses=torch.stack(learning.losses) if learning.losses else matrix.new_zeros(0),
+        losses=learning.losses[: learning.done].clone(),
         chamfer=evaluate((matrix, offset, probabilities)),
         start_chamfer=start,
         halves_chamfer=evaluate.halves_chamfer,
