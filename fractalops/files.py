@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -32,6 +33,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Make a folder, and keep other runs out of it. Raises `InputError` where one is under way, and for a file."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"cannot write to {path}: it is not a folder") from None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"cannot write to {path}: another run is writing to it") from None
+        except OSError:
+            pass  # a file system without locks: nothing worse than work done twice
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

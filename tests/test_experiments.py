@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,15 @@ import numpy
 import pytest
 import torch
 
-from fractalops import IFS, InputError, experiments, render
+from fractalops import IFS, InputError, MissingExtra, experiments, render
 from fractalops.experiments import optimizers, reconstruct, transformations
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
-from fractalops.experiments.targets import available, read_targets
+from fractalops.experiments.targets import available, download_missing, read_targets
+from fractalops.files import locked_folder
 from fractalops.images import contact_sheet, enlarge
 from tests.command_line import run
 from tests.source_files import write_idx
@@ -90,6 +93,58 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     write_mnist(tmp_path / "MNIST" / "raw", 3)
     with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
         read_targets("mnist", tmp_path, 4, size=32, points=300, seed=0)
+
+
+class FakeTorchvision:
+    """What `torchvision.datasets` does, as far as it is asked for, without a network."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.brought: list[tuple[str, bool]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def data_set(root: str, *, train: bool, download: bool) -> None:
+            assert download
+            if self.error is not None:
+                raise self.error
+            self.brought.append((name, train))
+            write_mnist(Path(root) / name / "raw", 3, split="train" if train else "t10k", packed=False)
+
+        return data_set
+
+
+def test_torchvision_brings_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTorchvision()
+    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=fake))
+    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb", "mnist", "kmnist"))
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3, split="train")
+    outcome = experiments.run("reconstruct", tmp_path / "run", settings, data=tmp_path / "data", download=True)
+    assert fake.brought == [("KMNIST", False), ("KMNIST", True)]
+    assert {row["data"] for row in outcome.rows} == {"fractaldb", "mnist", "kmnist"}
+    tiny = transformations.TransformationsSettings(**TINY, data=("mnist",), counts=(1, 2))
+    experiments.run("transformations", tmp_path / "new", tiny, data=tmp_path / "other", download=True)
+    assert fake.brought[2:] == [("MNIST", False), ("MNIST", True)]
+
+
+@pytest.mark.parametrize(
+    ("torchvision", "error", "message"),
+    [
+        (None, MissingExtra, r"^download: needs torchvision .*: pip install 'fractalops\[download\]'$"),
+        (FakeTorchvision(RuntimeError("no\nnetwork")), InputError, r"^cannot download mnist: no network$"),
+        (FakeTorchvision(OSError("no room")), InputError, r"^cannot download mnist: no room$"),
+    ],
+)
+def test_what_torchvision_cannot_bring(
+    torchvision: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = None if torchvision is None else types.SimpleNamespace(datasets=torchvision)
+    monkeypatch.setitem(sys.modules, "torchvision", module)
+    with pytest.raises(error, match=message):
+        download_missing(["mnist"], tmp_path)
+    with pytest.raises(InputError, match=r"^cannot download: no folder was given \(--data\)$"):
+        download_missing(["mnist"], None)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
@@ -202,6 +257,33 @@ def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
         other.load_state()
 
 
+@pytest.mark.parametrize("name", [".reconstructions.abcd1234.png", ".config.abcd1234.json", ".tmpAbC123"])
+def test_what_a_kill_left_of_a_write_goes(name: str, tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    (tmp_path / name).write_bytes(b"half")
+    Record(tmp_path, "reconstruct", settings, {}).open()
+    places = [tmp_path / name, tmp_path / "shards" / ".00001.abcd1234.tar"]
+    places += [tmp_path / "learned" / "mnist" / part for part in (".best.abcd1234.safetensors", ".tmpAbC123")]
+    for path in places:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    mine = [tmp_path / part for part in (".notes", ".mine.png", "learned/mnist/best.safetensors")]
+    for path in mine:
+        path.write_bytes(b"mine")
+    Record(tmp_path, "reconstruct", settings, {}).open()
+    assert not any(path.exists() for path in places)
+    assert all(path.exists() for path in mine)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "run"), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
+        experiments.run("reconstruct", tmp_path / "run", reconstruct.ReconstructSettings(**TINY))
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"^cannot write to .*: it is not a folder$"):
+            experiments.run("reconstruct", place, reconstruct.ReconstructSettings(**TINY))
+
+
 def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
     (tmp_path / "full").mkdir()
@@ -213,9 +295,6 @@ def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(InputError, match=r"its config.json is of something else$"):
             Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"it is not a folder$"):
-        Record(tmp_path / "file", "reconstruct", settings, {}).open()
     Record(tmp_path / "run", "reconstruct", settings, {}).open()
     other = dataclasses.replace(settings, seed=1)
     with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fractalops import InputError
+from fractalops.files import locked_folder
 from fractalops.inversion import learning
 from fractalops.inversion.run_folder import RunFolder
 from tests.command_line import draw
@@ -160,7 +161,7 @@ def test_overwriting_starts_anew_and_keeps_other_files(
 
 def test_two_runs_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
     with (
-        RunFolder(tmp_path / "run").locked(),
+        locked_folder(tmp_path / "run"),
         pytest.raises(InputError, match=rf"^cannot write to {tmp_path / 'run'}: another run is writing to it$"),
     ):
         run(tmp_path / "run")

@@ -16,6 +16,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="has MNIST, FashionMNIST, KMNIST as torchvision lays them"
     )
+    parser.add_argument("--download", action="store_true", help="have torchvision bring what DIR lacks of them")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="gets settings, metrics and pictures (default: runs/NAME)"
     )
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         progress=not arguments.quiet,
         overwrite=arguments.overwrite,
+        download=arguments.download,
     )
     print(outcome)
     if not arguments.quiet:

@@ -9,6 +9,8 @@ from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
+from fractalops.experiments.targets import FOLDERS, download_missing
+from fractalops.files import locked_folder
 
 __all__ = ["EXPERIMENTS", "Experiment", "Finding", "Outcome", "Record", "preset", "run"]
 
@@ -39,6 +41,7 @@ def run(
     device: str = "cpu",
     progress: bool = False,
     overwrite: bool = False,
+    download: bool = False,
 ) -> Outcome:
     """Run an experiment of the paper into a folder.
 
@@ -51,28 +54,39 @@ def run(
         device: where the systems are learned.
         progress: say what is done.
         overwrite: start anew.
+        download: have torchvision bring what `data` lacks of the data sets.
 
     Raises:
-        InputError: for data that are missing, for a folder with anything else in it, and for a name or preset that
-            there is not.
+        InputError: for data that are missing, for a folder with anything else in it or into which another run is
+            writing, and for a name or preset that there is not.
         MissingExtra: where an experiment needs a library that is not installed.
     """
     if settings is None or isinstance(settings, str):
         settings = preset(name, settings or "small")
-    if data is not None and not Path(data).is_dir():
-        raise InputError(f"cannot read {data}: it is not a folder")
-    record = Record(folder, name, settings, {"device": device, "data": None if data is None else Path(data).name})
-    record.open(overwrite=overwrite)
-    if (done := record.finished()) is not None:
-        return done
     place = None if data is None else Path(data)
-    try:
-        outcome = _named(name).run(settings, record, data=place, device=device, progress=progress)
-    except (InputError, MissingExtra):
-        record.abandon()
-        raise
-    record.finish(outcome)
-    return outcome
+    if download:
+        download_missing(_data_sets(settings), place)
+    if place is not None and not place.is_dir():
+        raise InputError(f"cannot read {data}: it is not a folder")
+    experiment = _named(name)
+    record = Record(folder, name, settings, {"device": device, "data": None if place is None else place.name})
+    with locked_folder(record.folder):
+        record.open(overwrite=overwrite)
+        if (done := record.finished()) is not None:
+            return done
+        try:
+            outcome = experiment.run(settings, record, data=place, device=device, progress=progress)
+        except (InputError, MissingExtra):
+            record.abandon()
+            raise
+        record.finish(outcome)
+        return outcome
+
+
+def _data_sets(settings: Any) -> list[str]:
+    """Those of torchvision's that an experiment of these settings reads."""
+    wanted = getattr(settings, "data", ())
+    return [name for name in FOLDERS if name in ((wanted,) if isinstance(wanted, str) else wanted)]
 
 
 def preset(name: str, size: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -70,9 +70,7 @@ class Record:
         Raises `InputError` where the folder holds anything else.
         """
         config = self.folder / "config.json"
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"cannot write to {self.folder}: it is not a folder")
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers()):
             if not config.exists():
                 raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
             found = self._read_json(config)
@@ -82,10 +80,16 @@ class Record:
             if told and not overwrite:
                 raise InputError(f"cannot go on in {self.folder}: {told}; {OTHER_FOLDER}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for path in [path for pattern in _RESULTS for path in self.folder.glob(pattern)]:
-                path.unlink()
+        results = [path for pattern in _RESULTS for path in self.folder.glob(pattern)]
+        for path in self._leftovers() + (results if overwrite else []):
+            path.unlink()
         self._write_json(config, self.description)
+
+    def _leftovers(self) -> list[Path]:
+        """What writes that were cut short have left: of `atomic_path` and, while it has no name yet, of safetensors."""
+        written = map(PurePath, ("config.json", "*.png", *_RESULTS))
+        hidden = [str(path.with_name(f".{path.stem}.????????{path.suffix}")) for path in written]
+        return [path for pattern in (*hidden, ".tmp*", "learned/*/.tmp*") for path in self.folder.glob(pattern)]
 
     def abandon(self) -> None:
         """Remove the folder again where nothing came of the run yet, so that another one can take it."""

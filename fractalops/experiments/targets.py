@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fractalops.errors import InputError
+from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.fractals import THRESHOLD, random_fractals
+from fractalops.files import one_line
 from fractalops.fractal_dataset import generator_of
 from fractalops.inversion.sources import open_source
 
@@ -53,13 +55,35 @@ def available(folder: Path | None) -> list[str]:
     return ["fractaldb", *(name for name in FOLDERS if find_files(name, folder))]
 
 
+def download_missing(names: Sequence[str], folder: Path | None) -> None:
+    """Have torchvision lay into a folder what it lacks of the data sets, training and test images.
+
+    Raises `InputError` where it can't, and without a folder; `MissingExtra` without torchvision.
+    """
+    if folder is None:
+        raise InputError("cannot download: no folder was given (--data)")
+    wanted = [name for name in names if len(find_files(name, folder)) < len(_FILES)]
+    if not wanted:
+        return
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:  # the second where it is made for another torch
+        raise MissingExtra("download", f"torchvision ({one_line(error)})", "download") from error
+    for name in wanted:
+        try:
+            for train in (False, True):
+                getattr(datasets, FOLDERS[name])(str(folder), train=train, download=True)
+        except (RuntimeError, OSError) as error:  # no network, no server, no room
+            raise InputError(f"cannot download {name}: {one_line(error)}") from error
+
+
 def missing(name: str, folder: Path | None) -> InputError:
     """The error that names the files which a data set wants."""
     where = "no folder was given (--data)" if folder is None else f"{folder} has none of its files"
     raw = f"{FOLDERS[name]}/raw"
     return InputError(
         f"cannot read {name}: {where}; wanted are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
-        f'as torchvision.datasets.{FOLDERS[name]}("DIR", download=True) lays them, or {name}/{_FILES["test"]}'
+        f"as torchvision lays them (--download has it do so), or {name}/{_FILES['test']}"
     )
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,22 +140,6 @@ class RunFolder:
         groups += [path for name in _FOLDERS for path in self.path.glob(f"{name}/.tmp*")]  # safetensors' own
         files = (*map(self.index, KINDS), self.contact, self.bad, self.record)
         return groups + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder, and keep other runs out of it. Raises `InputError` where one is under way."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"cannot write to {self.path}: another run is writing to it") from None
-            except OSError:
-                pass  # a file system without locks: nothing worse than work done twice
-            yield
-        finally:
-            os.close(handle)
 
     # Groups
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+from fractalops.files import locked_folder
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.learning import Group, collect, learn
 from fractalops.inversion.ranks import open_ranks
@@ -111,7 +112,7 @@ def fit_dataset(
             folder.check(record, overwrite=overwrite)
             plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
             record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
-            held.enter_context(folder.locked())
+            held.enter_context(locked_folder(folder.path))
             bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
             folder.begin(record, bad, overwrite=overwrite)
             key = run_key(record)
