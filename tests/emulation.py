@@ -9,8 +9,11 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,3 +170,14 @@ def sanitized_environment(sanitizer: Sanitizer) -> dict[str, str]:
         "ASAN_OPTIONS": "detect_leaks=0",  # Python's are many
         "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",  # Python's and torch's threads are theirs
     }
+
+
+def run_sanitized(sanitizer: Sanitizer, files: Sequence[str | Path], selection: str) -> None:
+    """Some tests of these files once more, in a process that ends at the first finding."""
+    command = [sys.executable, "-m", "pytest", *map(str, files), "-q", "-p", "no:cacheprovider"]
+    command += ["--capture=sys"]  # a finding ends the process, and its report with it
+    command += ["-m", "not gpu", "-k", f"({selection}) and not sanitizer"]
+    environment = sanitized_environment(sanitizer)
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d{2,} passed", done.stdout, re.M), done.stdout

@@ -5,9 +5,6 @@ Emulated on the CPU, and on a GPU where there is one (`pytest -m gpu`).
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,15 +220,10 @@ SANITIZED: dict[emulation.Sanitizer, str] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZED)
 def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
-    """The chain's tests once more, in a process that ends at the first finding."""
-    files = sorted(Path(__file__).parent.glob("test_affine_chain_cuda*.py"))
-    command = [sys.executable, "-m", "pytest", *map(str, files), "-q", "-p", "no:cacheprovider"]
-    command += ["--capture=sys"]  # a finding ends the process, and its report with it
-    command += ["-m", "not gpu", "-k", SANITIZED[sanitizer]]
-    environment = emulation.sanitized_environment(sanitizer)
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\d{2,} passed", done.stdout, re.M), done.stdout
+    """The chain's tests once more."""
+    emulation.run_sanitized(
+        sanitizer, sorted(Path(__file__).parent.glob("test_affine_chain_cuda*.py")), SANITIZED[sanitizer]
+    )
 
 
 # What only a GPU can show

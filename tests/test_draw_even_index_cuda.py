@@ -10,9 +10,6 @@ import ctypes
 import functools
 import itertools
 import math
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +22,7 @@ from torch import Tensor
 from fractalops import dispatch
 from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.reference.draw_even_index import context_lengths
-from tests import emulation
+from tests import emulation, test_draw_even_index
 from tests.requirements import skip_or_fail
 from tests.tolerances import assert_same_bits
 
@@ -74,18 +71,7 @@ def gpu() -> Device:
     return on_gpu()
 
 
-@functools.cache
-def inputs(
-    systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
-    generator = torch.Generator().manual_seed(maps)
-    weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
-    weight[:, 2::3] = 0
-    uniform = torch.rand(systems, sequences, points, generator=generator, dtype=dtype)
-    uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
-    uniform[..., 3::7] = 0
-    return weight, uniform
+inputs = functools.cache(test_draw_even_index.inputs)
 
 
 def counts(maps: int, points: int) -> int:
@@ -254,14 +240,8 @@ SANITIZED: dict[emulation.Sanitizer, str] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZED)
 def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
-    """These tests once more, in a process that ends at the first finding."""
-    command = [sys.executable, "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider"]
-    command += ["--capture=sys"]  # a finding ends the process, and its report with it
-    command += ["-m", "not gpu", "-k", f"({SANITIZED[sanitizer]}) and not sanitizer"]
-    environment = emulation.sanitized_environment(sanitizer)
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\d{2,} passed", done.stdout, re.M), done.stdout
+    """These tests once more."""
+    emulation.run_sanitized(sanitizer, [__file__], SANITIZED[sanitizer])
 
 
 # What only a GPU can show
