@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fractalops.errors import InputError
@@ -52,6 +52,8 @@ def locked_folder(path: Path) -> Iterator[None]:
             pass  # a file system without locks: nothing worse than work done twice
         yield
     finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile would hold it on
         os.close(handle)
 
 

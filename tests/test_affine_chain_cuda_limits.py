@@ -33,8 +33,6 @@ from tests.tolerances import assert_all_match, assert_all_same_bits, assert_matc
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-ROOT = Path(__file__).parent.parent
-
 
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Device:

@@ -12,7 +12,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +27,6 @@ from tests.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-ROOT = Path(__file__).parent.parent
 NAME = "draw_even_index"
 SHARED = 48 * 1024  # bytes of shared memory that a block may have, as in csrc/cuda/shared_memory.h
 IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_even_index.cu

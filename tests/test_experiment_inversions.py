@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fractalops import FitConfig, FitResult, InputError, experiments, fit
+from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
 from fractalops.experiments import inverse_encoder, optimizers, reconstruct, transformations
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.inversions import Learned, learn
@@ -108,6 +108,24 @@ def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path
     ):
         with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/raw.safetensors was learned from something "):
             other()
+    # What the start was made of counts, where it is told, and not the start's last bits.
+    made_of = {"weight": torch.ones(3)}
+    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    with torch.no_grad():
+        start.offset += 1e-6
+    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/made.safetensors was learned from something "):
+        learn("made", "mnist", images, config, record, start=start, origin={"weight": torch.zeros(3)}, **given)
+
+
+def test_uniform_starts_are_drawn_by_themselves() -> None:
+    """Not with the numbers that the systems of `fit` start from."""
+    settings = reconstruct.ReconstructSettings(**TINY)
+    start = reconstruct.uniform_start(settings)
+    assert all(((parameter >= -1) & (parameter <= 1)).all() for parameter in start.parameters())
+    generator = torch.Generator().manual_seed(settings.seed)
+    system = IFS(settings.images, settings.maps, parametrization="matrix", generator=generator)
+    assert not torch.equal(start.matrix, torch.empty_like(system.matrix).uniform_(-1, 1, generator=generator))
 
 
 def test_targets_are_none_of_the_systems_that_others_start_from() -> None:

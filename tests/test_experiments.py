@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
-import sys
-import types
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,12 @@ import numpy
 import pytest
 import torch
 
-from fractalops import IFS, InputError, MissingExtra, experiments, render
+from fractalops import InputError, experiments
 from fractalops.experiments import optimizers, reconstruct, transformations
-from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
-from fractalops.experiments.targets import available, download_missing, read_targets
 from fractalops.files import locked_folder
 from fractalops.images import contact_sheet, enlarge
 from tests.command_line import run
@@ -60,123 +58,6 @@ def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None
     assert finding.holds is holds
     assert str(finding).startswith("holds: " if holds else "does not hold at this size: ")
     assert not less("", math.nan, 1.0).holds
-
-
-# Targets
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [("MNIST/raw", "mnist"), ("mnist", "mnist"), ("KMNIST/raw", "kmnist"), ("FashionMNIST/raw", "fashion-mnist")],
-)
-def test_data_sets_are_found_where_torchvision_puts_them(place: str, name: str, packed: bool, tmp_path: Path) -> None:
-    write_mnist(tmp_path / place, 10, packed=packed)
-    assert available(tmp_path) == ["fractaldb", name]
-    targets = read_targets(name, tmp_path, 5, size=32, points=300, seed=1)
-    assert targets.images.shape == (5, 32, 32)
-    assert set(targets.images.unique().tolist()) == {0.0, 1.0}
-    assert len(set(targets.labels)) == 5
-    again = read_targets(name, tmp_path, 5, size=32, points=300, seed=1)
-    assert torch.equal(again.images, targets.images)
-
-
-def test_a_folder_of_one_data_set(tmp_path: Path) -> None:
-    write_mnist(tmp_path / "kmnist", 3)
-    assert available(tmp_path / "kmnist") == ["fractaldb", "kmnist"]
-
-
-def test_missing_files_are_named(tmp_path: Path) -> None:
-    for folder, where in ((None, r"no folder was given \(--data\)"), (tmp_path, "has none of its files")):
-        with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; wanted are KMNIST/raw/t10k-images"):
-            read_targets("kmnist", folder, 3, size=32, points=300, seed=0)
-    write_mnist(tmp_path / "MNIST" / "raw", 3)
-    with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
-        read_targets("mnist", tmp_path, 4, size=32, points=300, seed=0)
-
-
-class FakeTorchvision:
-    """What `torchvision.datasets` does, as far as it is asked for, without a network."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.brought: list[tuple[str, bool]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        def data_set(root: str, *, train: bool, download: bool) -> None:
-            assert download
-            if self.error is not None:
-                raise self.error
-            self.brought.append((name, train))
-            write_mnist(Path(root) / name / "raw", 3, split="train" if train else "t10k", packed=False)
-
-        return data_set
-
-
-def test_torchvision_brings_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeTorchvision()
-    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=fake))
-    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb", "mnist", "kmnist"))
-    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
-    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3, split="train")
-    outcome = experiments.run("reconstruct", tmp_path / "run", settings, data=tmp_path / "data", download=True)
-    assert fake.brought == [("KMNIST", False), ("KMNIST", True)]
-    assert {row["data"] for row in outcome.rows} == {"fractaldb", "mnist", "kmnist"}
-    tiny = transformations.TransformationsSettings(**TINY, data=("mnist",), counts=(1, 2))
-    experiments.run("transformations", tmp_path / "new", tiny, data=tmp_path / "other", download=True)
-    assert fake.brought[2:] == [("MNIST", False), ("MNIST", True)]
-
-
-@pytest.mark.parametrize(
-    ("torchvision", "error", "message"),
-    [
-        (None, MissingExtra, r"^download: needs torchvision .*: pip install 'fractalops\[download\]'$"),
-        (FakeTorchvision(RuntimeError("no\nnetwork")), InputError, r"^cannot download mnist: no network$"),
-        (FakeTorchvision(OSError("no room")), InputError, r"^cannot download mnist: no room$"),
-    ],
-)
-def test_what_torchvision_cannot_bring(
-    torchvision: Any, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = None if torchvision is None else types.SimpleNamespace(datasets=torchvision)
-    monkeypatch.setitem(sys.modules, "torchvision", module)
-    with pytest.raises(error, match=message):
-        download_missing(["mnist"], tmp_path)
-    with pytest.raises(InputError, match=r"^cannot download: no folder was given \(--data\)$"):
-        download_missing(["mnist"], None)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("count", [1, 3, 30])
-def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
-    images = random_fractals(count, 10, 32, 300, torch.Generator())[0]
-    assert images.shape == (count, 32, 32)
-    assert set(images.unique().tolist()) == {0.0, 1.0}
-    lit = images.mean(dim=(1, 2))
-    assert ((lit >= 0.1) & (lit <= 0.8)).all()
-    # Placed in the picture: the longer side fills 0.6 to 1 of it, about its middle.
-    for lit_pixels in images:
-        rows, columns = (lit_pixels.any(dim=dim).nonzero()[[0, -1]].flatten().tolist() for dim in (1, 0))
-        extents = [last - first + 1 for first, last in (rows, columns)]
-        assert 0.6 * 31 - 1 <= max(extents) <= 32
-        assert all(abs(first + last - 31) <= 4 for first, last in (rows, columns))
-
-
-def test_random_fractals_are_what_their_maps_draw() -> None:
-    images, matrix, offset = random_fractals(5, 3, 32, 300, torch.Generator())
-    assert (matrix.shape, offset.shape) == ((5, 3, 2, 2), (5, 3, 2))
-    index = IFS(5, 3, generator=torch.Generator()).sample(30, 300, generator=torch.Generator())  # (5, 30, 300)
-    drawn = torch.stack(
-        [render(matrix[i], offset[i], index[i], 32, viewport=(-5, -5, 5, 5)).mean(dim=0) for i in range(5)]
-    )  # (5, 32, 32)
-    errors = (drawn[:, None] - images).square().mean(dim=(2, 3))  # (5, 5), of each system against each image
-    assert errors.argmin(dim=0).tolist() == list(range(5))
-
-
-@pytest.mark.parametrize(("size", "points"), [(2, 1), (224, 300), (8, 20)])
-def test_random_fractals_of_few_points_are_drawn(size: int, points: int) -> None:
-    """A tenth of the picture would be out of their reach."""
-    assert random_fractals(3, 10, size, points, torch.Generator())[0].shape == (3, size, size)
 
 
 # Pictures
@@ -257,22 +138,45 @@ def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
         other.load_state()
 
 
-@pytest.mark.parametrize("name", [".reconstructions.abcd1234.png", ".config.abcd1234.json", ".tmpAbC123"])
-def test_what_a_kill_left_of_a_write_goes(name: str, tmp_path: Path) -> None:
+def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
-    (tmp_path / name).write_bytes(b"half")
+    left = [tmp_path / ".config.abcd1234.json"]
+    left[0].write_text("half")
     Record(tmp_path, "reconstruct", settings, {}).open()
-    places = [tmp_path / name, tmp_path / "shards" / ".00001.abcd1234.tar"]
-    places += [tmp_path / "learned" / "mnist" / part for part in (".best.abcd1234.safetensors", ".tmpAbC123")]
-    for path in places:
+    left += [tmp_path / name for name in (".reconstructions.abcd1234.png", ".tmpAbC123", "shards/.00001.abcd1234.tar")]
+    left += [tmp_path / "learned" / "mnist" / name for name in (".best.abcd1234.safetensors", ".tmpAbC123")]
+    for path in left[1:]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    mine = [tmp_path / part for part in (".notes", ".mine.png", "learned/mnist/best.safetensors")]
+    mine = [tmp_path / name for name in (".notes", ".mine.png", ".tmp-notes", "learned/mnist/best.safetensors")]
     for path in mine:
         path.write_bytes(b"mine")
+    (tmp_path / ".tmp").mkdir()
     Record(tmp_path, "reconstruct", settings, {}).open()
-    assert not any(path.exists() for path in places)
+    assert not any(path.exists() for path in left)
     assert all(path.exists() for path in mine)
+
+
+@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".reconstructions.abcd1234.png"])
+def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"there are files already"):
+        Record(tmp_path, "reconstruct", reconstruct.ReconstructSettings(**TINY), {}).open()
+    assert (tmp_path / name).exists()
+
+
+def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
+    """Also where a process was forked meanwhile, and lives on with the same open file."""
+    with locked_folder(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        with locked_folder(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -234,6 +234,12 @@ def test_expansive_predictions_are_held_below_one() -> None:
     assert all(parameter.isfinite().all() for parameter in system.parameters())
 
 
+def test_an_encoder_wants_two_maps() -> None:
+    """One map alone draws a single place, of which there is nothing to see."""
+    with pytest.raises(ValueError, match=r"^InverseEncoderSettings: maps must be at least 2, got 1$"):
+        dataclasses.replace(ENCODER, maps=1)
+
+
 def test_starts_of_other_images_are_the_same_systems() -> None:
     systems = IFS(3, 4, generator=torch.Generator().manual_seed(0))
     moved = inverse_encoder.of_the_next_image(systems)

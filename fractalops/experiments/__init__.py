@@ -57,17 +57,13 @@ def run(
         download: have torchvision bring what `data` lacks of the data sets.
 
     Raises:
-        InputError: for data that are missing, for a folder with anything else in it or into which another run is
-            writing, and for a name or preset that there is not.
+        InputError: for data that are missing or can't be downloaded, for a folder with anything else in it or into
+            which another run is writing, and for a name or preset that there is not.
         MissingExtra: where an experiment needs a library that is not installed.
     """
     if settings is None or isinstance(settings, str):
         settings = preset(name, settings or "small")
     place = None if data is None else Path(data)
-    if download:
-        download_missing(_data_sets(settings), place)
-    if place is not None and not place.is_dir():
-        raise InputError(f"cannot read {data}: it is not a folder")
     experiment = _named(name)
     record = Record(folder, name, settings, {"device": device, "data": None if place is None else place.name})
     with locked_folder(record.folder):
@@ -75,6 +71,10 @@ def run(
         if (done := record.finished()) is not None:
             return done
         try:
+            if download:
+                download_missing(_data_sets(settings), place)
+            if place is not None and not place.is_dir():
+                raise InputError(f"cannot read {place}: it is not a folder")
             outcome = experiment.run(settings, record, data=place, device=device, progress=progress)
         except (InputError, MissingExtra):
             record.abandon()

@@ -61,7 +61,7 @@ class InverseEncoderSettings(InversionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, fractals=2, epochs=1, batch=2, fit_steps=1)
+        check_least(self, maps=2, fractals=2, epochs=1, batch=2, fit_steps=1)
         if not 0 < self.rate < 10:
             raise ValueError(f"InverseEncoderSettings: rate must lie in (0, 10), got {self.rate}")
 

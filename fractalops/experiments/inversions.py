@@ -26,7 +26,7 @@ from fractalops.inversion.run_folder import OTHER_FOLDER
 from fractalops.tensor_files import checksum, read_tensors, write_tensors
 
 SHOWN = 10  # images of a data set in a picture
-_LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and start
+_LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and of the start, or what it was made of
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ class Record:
     metrics.json       table, findings and notes, once it is done
     table.csv          the table by itself
     state.safetensors  where a run that can be resumed is
-    learned/           what `fit` learned, a file for each data set and variant, as `FitResult.save` writes it
+    learned/           what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     shards/            files of pictures, of an experiment that makes some
     tensorboard/       the same scalars, where the package tensorboard is installed
     """
@@ -70,9 +71,10 @@ class Record:
         Raises `InputError` where the folder holds anything else.
         """
         config = self.folder / "config.json"
-        if self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers()):
-            if not config.exists():
-                raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
+        begun = config.exists()
+        if not begun and self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers(["config.json"])):
+            raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
+        if begun:
             found = self._read_json(config)
             if found.get("format") != _FORM:
                 raise InputError(f"cannot write to {self.folder}: its config.json is of something else")
@@ -81,15 +83,19 @@ class Record:
                 raise InputError(f"cannot go on in {self.folder}: {told}; {OTHER_FOLDER}")
         self.folder.mkdir(parents=True, exist_ok=True)
         results = [path for pattern in _RESULTS for path in self.folder.glob(pattern)]
-        for path in self._leftovers() + (results if overwrite else []):
-            path.unlink()
+        hidden = self._leftovers(["config.json", "*.png", *_RESULTS])
+        if begun:  # safetensors' own, before they have a name
+            own = ".tmp" + 6 * "[0-9A-Za-z]"
+            hidden += [path for place in (".", "learned/*") for path in self.folder.glob(f"{place}/{own}")]
+        for path in hidden + (results if overwrite else []):
+            if path.is_file():
+                path.unlink()
         self._write_json(config, self.description)
 
-    def _leftovers(self) -> list[Path]:
-        """What writes that were cut short have left: of `atomic_path` and, while it has no name yet, of safetensors."""
-        written = map(PurePath, ("config.json", "*.png", *_RESULTS))
-        hidden = [str(path.with_name(f".{path.stem}.????????{path.suffix}")) for path in written]
-        return [path for pattern in (*hidden, ".tmp*", "learned/*/.tmp*") for path in self.folder.glob(pattern)]
+    def _leftovers(self, written: Sequence[str]) -> list[Path]:
+        """What `atomic_path` has left of files of these names where it was cut short."""
+        hidden = [path.with_name(f".{path.stem}.????????{path.suffix}") for path in map(PurePath, written)]
+        return [path for pattern in hidden for path in self.folder.glob(str(pattern))]
 
     def abandon(self) -> None:
         """Remove the folder again where nothing came of the run yet, so that another one can take it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,24 +58,23 @@ def available(folder: Path | None) -> list[str]:
 
 
 def download_missing(names: Sequence[str], folder: Path | None) -> None:
-    """Have torchvision lay into a folder what it lacks of the data sets, training and test images.
+    """Have torchvision lay into a folder what it lacks of the data sets.
 
     Raises `InputError` where it can't, and without a folder; `MissingExtra` without torchvision.
     """
+    if not names:
+        return
     if folder is None:
         raise InputError("cannot download: no folder was given (--data)")
-    wanted = [name for name in names if len(find_files(name, folder)) < len(_FILES)]
-    if not wanted:
-        return
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # the second where it is made for another torch
         raise MissingExtra("download", f"torchvision ({one_line(error)})", "download") from error
-    for name in wanted:
+    for name in names:
         try:
-            for train in (False, True):
-                getattr(datasets, FOLDERS[name])(str(folder), train=train, download=True)
-        except (RuntimeError, OSError) as error:  # no network, no server, no room
+            with redirect_stdout(sys.stderr):  # it says what it does
+                getattr(datasets, FOLDERS[name])(str(folder), download=True)
+        except Exception as error:  # no network, no server, no room, damaged files: it raises almost anything
             raise InputError(f"cannot download {name}: {one_line(error)}") from error
 
 
