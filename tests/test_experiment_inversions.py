@@ -15,7 +15,7 @@ from PIL import Image
 from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
 from fractalops.experiments import inverse_encoder, optimizers, reconstruct, transformations
 from fractalops.experiments.fractals import random_fractals
-from fractalops.experiments.inversions import Learned, learn
+from fractalops.experiments.inversions import Learned, beats, learn
 from fractalops.experiments.outcome import less
 from fractalops.experiments.record import Record
 from fractalops.experiments.targets import read_targets
@@ -154,6 +154,24 @@ def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
         f"0 of 2 exploded; of raw matrices from [-1, 1] {int(exploded)} (0 without noise), of those from "
         "contractions 0 (0 without noise)"
     )
+
+
+def test_findings_tell_how_sure_they_are() -> None:
+    one, other = (
+        Learned("", "", fit(disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=1)))
+        for _ in range(2)
+    )
+    one.result.minimum_mse = torch.tensor([0.1, 0.2, 0.3])
+    other.result.minimum_mse = torch.tensor([0.2, 0.2, 0.5])
+    finding = beats("it is better", one, other)
+    assert finding.holds
+    assert finding.detail == "0.2 against 0.3, a difference of 0.1000 +- 0.0577"
+    assert not beats("it is better", other, one).holds
+    with torch.no_grad():
+        other.result.system.offset[1, 0, 0] = math.nan
+    assert beats("it is better", one, other).detail == "0.2 against inf"
+    single = Learned("", "", one.result.select(0))
+    assert beats("it is better", single, single).detail == "0.1 against 0.1"
 
 
 def test_systems_that_explode_are_counted_and_never_win() -> None:

@@ -20,12 +20,14 @@ from fractalops.experiments.fractals import REACH, random_fractals
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
+    beats,
     draw_reconstructions,
     learn,
     load_data,
+    paired_difference,
     usable_data,
 )
-from fractalops.experiments.outcome import Finding, Outcome, less
+from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
@@ -98,21 +100,16 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
     findings: list[Finding] = []
     for name in names:
-        mean = {variant: learned[variant, name].mean for variant in VARIANTS}
+        of = {variant: learned[variant, name] for variant in VARIANTS}
+        claim = f"{name}: {settings.fit_steps} steps from the encoder beat as many from random systems"
         findings += [
-            less(f"{name}: learning by gradient beats the encoder", mean[LEARNED], mean[ALONE]),
-            less(
-                f"{name}: {settings.fit_steps} steps from the encoder beat as many from random systems",
-                mean[FROM_IT],
-                mean[FROM_RANDOM],
-            ),
+            beats(f"{name}: learning by gradient beats the encoder", of[LEARNED], of[ALONE]),
+            beats(claim, of[FROM_IT], of[FROM_RANDOM]),
         ]
-        errors = {variant: learned[variant, name].result.minimum_mse.cpu() for variant in VARIANTS}  # each (S,)
         if settings.images > 1:  # one image by itself has no other
-            notes.append(
-                f"{name}: starting from the encoder gains {_gain(errors[FROM_RANDOM], errors[FROM_IT])} over random "
-                f"systems, and {_gain(errors[FROM_OTHER], errors[FROM_IT])} over what it predicts for another image"
-            )
+            before, after = (of[variant].result.minimum_mse for variant in (FROM_OTHER, FROM_IT))  # (S,)
+            gain = paired_difference(before, after)
+            notes.append(f"{name}: starting from the encoder gains {gain} over what it predicts for another image")
     return Outcome([one.row() for one in learned.values()], findings, notes)
 
 
@@ -121,12 +118,6 @@ def of_the_next_image(systems: IFS) -> IFS:
     moved = copy.deepcopy(systems)
     moved.load_state_dict({name: tensor.roll(-1, dims=0) for name, tensor in systems.state_dict().items()})
     return moved
-
-
-def _gain(before: Tensor, after: Tensor) -> str:
-    """By how much errors (S,) fall, image by image, and the standard error of that."""
-    gain = before - after  # (S,)
-    return f"{float(gain.mean()):.4f} +- {float(gain.std()) / math.sqrt(len(gain)):.4f}"
 
 
 # Fractals to learn from

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from fractalops.errors import InputError, MissingExtra
-from fractalops.experiments.outcome import Row
+from fractalops.experiments.outcome import Finding, Row, less
 from fractalops.experiments.pictures import labelled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
@@ -108,6 +108,21 @@ class Learned:
             "exploded": self.exploded,
             "seconds an image": self.result.seconds / len(errors),
         }
+
+
+def beats(claim: str, better: Learned, worse: Learned) -> Finding:
+    """The finding that one variant has the smaller mean error, with the difference of the images, pair by pair."""
+    found = less(claim, better.mean, worse.mean)
+    if better.exploded or worse.exploded or len(better.result.minimum_mse) < 2:
+        return found
+    difference = paired_difference(worse.result.minimum_mse, better.result.minimum_mse)
+    return replace(found, detail=f"{found.detail}, a difference of {difference}")
+
+
+def paired_difference(before: Tensor, after: Tensor) -> str:
+    """By how much errors (S,) fall, image by image, and the standard error of that."""
+    gain = (before - after).cpu()  # (S,)
+    return f"{float(gain.mean()):.4f} +- {float(gain.std()) / math.sqrt(len(gain)):.4f}"
 
 
 def learn(

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from fractalops.experiments.inversions import (
     InversionSettings,
+    beats,
     draw_losses,
     draw_reconstructions,
     learn_all,
     load_data,
     usable_data,
 )
-from fractalops.experiments.outcome import Finding, Outcome, less
+from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 
 NAME = "optimizers"
@@ -26,7 +27,7 @@ class OptimizersSettings(InversionSettings):
     """The study's size."""
 
     data: tuple[str, ...] = ("fractaldb", "mnist")
-    adam_rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
+    adam_rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     """First learning rates of Adam. The published one is 0.05."""
     sgd_rates: tuple[float, ...] = (0.05, 0.2, 1.0, 5.0, 20.0)
     """First learning rates of SGD: the paper's own is not known here."""
@@ -67,7 +68,8 @@ def run(settings: OptimizersSettings, record: Record, *, data: Path | None, devi
             if len(tried) > 1 and best[name][-1] in (variants[0], variants[-1]):
                 notes.append(f"{name}: {best[name][-1]} is the best, at the edge of the rates that were tried")
         adam, sgd = best[name]
-        findings.append(less(f"{name}: {adam} beats {sgd}, the best of each", mean[adam], mean[sgd]))
+        claim = f"{name}: {adam} beats {sgd}, the best of each"
+        findings.append(beats(claim, learned[adam, name], learned[sgd, name]))
     notes += draw_losses(record, learned, best)
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, best)
     return Outcome([one.row() for one in learned.values()], findings, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -11,13 +12,14 @@ import torch
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
+    beats,
     draw_losses,
     draw_reconstructions,
     learn_all,
     load_data,
     usable_data,
 )
-from fractalops.experiments.outcome import Finding, Outcome, less
+from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 from fractalops.fractal_dataset import generator_of
 from fractalops.ifs import IFS
@@ -86,11 +88,12 @@ def run(settings: ReconstructSettings, record: Record, *, data: Path | None, dev
 def _findings(data: str, learned: dict[tuple[str, str], Learned]) -> list[Finding]:
     best = learned[_BEST, data]
     raw, uniform = ([learned[variant, data] for variant in variants] for variants in (_RAW, _UNIFORM))
+    mean = attrgetter("mean")
     (noisy, still), (contracting, quiet) = ([one.exploded for one in ones] for ones in (uniform, raw))
     return [
-        less(f"{data}: Expectation beats Fixed", best.mean, learned["fixed, clamp, noise", data].mean),
-        less(f"{data}: clamping helps", best.mean, learned["expectation, no clamp, noise", data].mean),
-        less(f"{data}: noise helps", best.mean, learned["expectation, clamp, no noise", data].mean),
+        beats(f"{data}: Expectation beats Fixed", best, learned["fixed, clamp, noise", data]),
+        beats(f"{data}: clamping helps", best, learned["expectation, no clamp, noise", data]),
+        beats(f"{data}: noise helps", best, learned["expectation, clamp, no noise", data]),
         Finding(
             f"{data}: raw matrices explode, where the SVD parametrisation does not",
             best.exploded == 0 < noisy + contracting,  # the paper's row has noise
@@ -98,10 +101,6 @@ def _findings(data: str, learned: dict[tuple[str, str], Learned]) -> list[Findin
             f"({still} without noise), of those from contractions {contracting} ({quiet} without noise)",
         ),
         # Against the better of the two: the control is not to fail by the noise that the recipe adds.
-        less(
-            f"{data}: the SVD parametrisation beats raw matrices from [-1, 1]",
-            best.mean,
-            min(one.mean for one in uniform),
-        ),
-        less(f"{data}: it beats raw matrices that start as contractions, too", best.mean, min(one.mean for one in raw)),
+        beats(f"{data}: the SVD parametrisation beats raw matrices from [-1, 1]", best, min(uniform, key=mean)),
+        beats(f"{data}: it beats raw matrices that start as contractions, too", best, min(raw, key=mean)),
     ]

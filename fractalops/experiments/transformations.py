@@ -8,12 +8,13 @@ from pathlib import Path
 
 from fractalops.experiments.inversions import (
     InversionSettings,
+    beats,
     draw_reconstructions,
     learn_all,
     load_data,
     usable_data,
 )
-from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.outcome import Outcome
 from fractalops.experiments.record import Record
 
 NAME = "transformations"
@@ -52,7 +53,7 @@ def run(
     learned = learn_all(configs, targets, record, device=device, progress=progress)
     draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: list(configs) for name in names})
     findings = [
-        less(f"{name}: {more} beat {fewer}", learned[more, name].mean, learned[fewer, name].mean)
+        beats(f"{name}: {more} beat {fewer}", learned[more, name], learned[fewer, name])
         for name in names
         for fewer, more in pairwise(configs)
     ]
