@@ -169,7 +169,7 @@ def test_findings_tell_how_sure_they_are() -> None:
     assert not beats("it is better", other, one).holds
     with torch.no_grad():
         other.result.system.offset[1, 0, 0] = math.nan
-    assert beats("it is better", one, other).detail == "0.2 against inf"
+    assert beats("it is better", one, other).detail == "0.2 against inf, where 1 exploded"
     single = Learned("", "", one.result.select(0))
     assert beats("it is better", single, single).detail == "0.1 against 0.1"
 

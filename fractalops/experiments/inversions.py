@@ -113,7 +113,9 @@ class Learned:
 def beats(claim: str, better: Learned, worse: Learned) -> Finding:
     """The finding that one variant has the smaller mean error, with the difference of the images, pair by pair."""
     found = less(claim, better.mean, worse.mean)
-    if better.exploded or worse.exploded or len(better.result.minimum_mse) < 2:
+    if exploded := better.exploded or worse.exploded:
+        return replace(found, detail=f"{found.detail}, where {exploded} exploded")
+    if len(better.result.minimum_mse) < 2:
         return found
     difference = paired_difference(worse.result.minimum_mse, better.result.minimum_mse)
     return replace(found, detail=f"{found.detail}, a difference of {difference}")
