@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from fractalops.errors import BackendError
+from fractalops.errors import BackendError, InputError
 from fractalops.ops.library import SCHEMAS
 
 # These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
@@ -176,6 +176,12 @@ def installed_version() -> str:
         return version("fractalops")
     except PackageNotFoundError:
         return "unknown"
+
+
+def check_device(device: torch.device) -> None:
+    """Raise `InputError` for a GPU where torch finds none."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"cannot run on {device}: torch finds no GPU")
 
 
 def versions() -> dict[str, str]:

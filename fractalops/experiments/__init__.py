@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
+from fractalops.dispatch import check_device
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome
@@ -58,11 +61,12 @@ def run(
 
     Raises:
         InputError: for data that are missing or can't be downloaded, for a folder with anything else in it or into
-            which another run is writing, and for a name or preset that there is not.
+            which another run is writing, for a GPU that there is not, and for a name or preset that there is not.
         MissingExtra: where an experiment needs a library that is not installed.
     """
     if settings is None or isinstance(settings, str):
         settings = preset(name, settings or "small")
+    check_device(torch.device(device))
     place = None if data is None else Path(data)
     experiment = _named(name)
     record = Record(folder, name, settings, {"device": device, "data": None if place is None else place.name})

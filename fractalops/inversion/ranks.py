@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from fractalops.dispatch import check_device
 from fractalops.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def open_ranks(device: str | torch.device | None) -> Iterator[Ranks]:
     kind = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device is None else torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
-        if kind.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"cannot run on {kind}: torch finds no GPU")
+        check_device(kind)
         yield Ranks(torch.device("cuda", torch.cuda.current_device()) if kind == torch.device("cuda") else kind)
         return
 
