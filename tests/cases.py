@@ -182,3 +182,16 @@ def value_and_gradients(
         generator = torch.Generator().manual_seed(1)
         upstream = torch.randn(value.shape, generator=generator, dtype=torch.float64)
     return value.detach(), list(torch.autograd.grad(value, leaves, upstream.to(value)))
+
+
+def even_inputs(
+    systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
+    generator = torch.Generator().manual_seed(maps)
+    weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
+    weight[:, 2::3] = 0
+    uniform = torch.rand(systems, sequences, points, generator=generator, dtype=dtype)
+    uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
+    uniform[..., 3::7] = 0
+    return weight, uniform

@@ -12,6 +12,7 @@ from torch import Tensor
 from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.reference.draw_even_index import context_lengths
 from fractalops.sampling import sample_index
+from tests.cases import even_inputs
 from tests.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -21,24 +22,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def inputs(
-    systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
-) -> tuple[Tensor, Tensor]:
-    """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
-    generator = seeded(maps)
-    weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
-    weight[:, 2::3] = 0
-    uniform = torch.rand(systems, sequences, points, generator=generator, dtype=dtype)
-    uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
-    uniform[..., 3::7] = 0
-    return weight, uniform
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("points", [1, 3, 63, 300])
 @pytest.mark.parametrize("maps", [1, 2, 3, 8, 10, 17, 25, 256, 257, 300])
 def test_native_equals_the_reference(maps: int, points: int, dtype: torch.dtype, native: str) -> None:
-    weight, uniform = inputs(3, 3, maps, points, dtype)
+    weight, uniform = even_inputs(3, 3, maps, points, dtype)
     for floor in (0.0, 1e-3):
         index = draw_even_index(weight, uniform, floor, backend=native)
         assert_same_bits(index, draw_even_index(weight, uniform, floor, backend="reference"))
@@ -57,7 +45,7 @@ def test_backends_agree_on_odd_weights_and_floors(weights: list[float], floor: f
 
 @pytest.mark.parametrize(("systems", "sequences"), [(0, 2), (2, 0), (1, 1), (1, 5), (3, 4)])
 def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> None:
-    weight, uniform = inputs(systems, sequences, 4, 9)
+    weight, uniform = even_inputs(systems, sequences, 4, 9)
     index = draw_even_index(weight, uniform, backend=backend)
     assert index.shape == (systems, sequences, 9)
     for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbours
@@ -66,7 +54,7 @@ def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> 
 
 
 def test_bits_do_not_depend_on_threads_or_layout(native: str, restored_threads: None) -> None:
-    weight, uniform = inputs(5, 40, 10, 300)
+    weight, uniform = even_inputs(5, 40, 10, 300)
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -135,12 +123,12 @@ def test_sequences_differ_and_are_the_generators() -> None:
 
 def test_opcheck(native: str) -> None:
     for maps, dtype in ((10, torch.float32), (300, torch.float64)):
-        arguments = (*inputs(2, 3, maps, 30, dtype), 1e-3)
+        arguments = (*even_inputs(2, 3, maps, 30, dtype), 1e-3)
         torch.library.opcheck(torch.ops.fractalops.draw_even_index.default, arguments)
 
 
 def test_vmap(native: str) -> None:
-    weight, uniform = inputs(2, 3, 10, 30)
+    weight, uniform = even_inputs(2, 3, 10, 30)
     stacked = torch.stack([uniform, uniform.flip(2)])  # (2, S, K, T)
     index = torch.vmap(lambda u: torch.ops.fractalops.draw_even_index(weight, u, 0.0))(stacked)
     assert_same_bits(index, torch.stack([draw_even_index(weight, u, backend=native) for u in stacked]))

@@ -21,7 +21,8 @@ from torch import Tensor
 from fractalops import dispatch
 from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.reference.draw_even_index import context_lengths
-from tests import emulation, test_draw_even_index
+from tests import emulation
+from tests.cases import even_inputs
 from tests.requirements import skip_or_fail
 from tests.tolerances import assert_same_bits
 
@@ -69,7 +70,7 @@ def gpu() -> Device:
     return on_gpu()
 
 
-inputs = functools.cache(test_draw_even_index.inputs)
+inputs = functools.cache(even_inputs)
 
 
 def counts(maps: int, points: int) -> int:

@@ -20,9 +20,9 @@ from fractalops.experiments.outcome import less
 from fractalops.experiments.record import Record
 from fractalops.experiments.targets import read_targets
 from tests.command_line import run
+from tests.experiment_data import TINY, write_mnist
 from tests.learning import disc
 from tests.requirements import need_matplotlib
-from tests.test_experiments import TINY, write_mnist
 from tests.tolerances import assert_same_bits
 
 

@@ -15,7 +15,7 @@ from fractalops.experiments import reconstruct
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.targets import available, download_missing, read_targets
 from tests.command_line import run
-from tests.test_experiments import TINY, write_mnist
+from tests.experiment_data import TINY, write_mnist
 
 
 @pytest.mark.parametrize("packed", [False, True])

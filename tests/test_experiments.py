@@ -9,9 +9,7 @@ import os
 import re
 import signal
 from pathlib import Path
-from typing import Any
 
-import numpy
 import pytest
 import torch
 
@@ -24,20 +22,7 @@ from fractalops.experiments.settings import changed
 from fractalops.files import locked_folder
 from fractalops.images import contact_sheet, enlarge
 from tests.command_line import run
-from tests.source_files import write_idx
-
-TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
-
-
-def write_mnist(folder: Path, images: int, split: str = "t10k", packed: bool = True) -> None:
-    """Blobs with labels, as MNIST's files."""
-    pixels = numpy.zeros((images, 28, 28), numpy.uint8)
-    for number in range(images):
-        pixels[number, 4 + number % 9 : 16, 8:20] = 255
-    suffix = ".gz" if packed else ""
-    write_idx(folder / f"{split}-images-idx3-ubyte{suffix}", pixels)
-    write_idx(folder / f"{split}-labels-idx1-ubyte{suffix}", numpy.arange(images, dtype=numpy.uint8) % 10)
-
+from tests.experiment_data import TINY
 
 # Outcomes
 

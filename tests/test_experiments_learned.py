@@ -18,7 +18,7 @@ from fractalops.experiments import gan, inverse_encoder
 from fractalops.experiments.fractals import place_in_picture
 from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
 from fractalops.experiments.record import Record
-from tests.test_experiments import write_mnist
+from tests.experiment_data import write_mnist
 from tests.tolerances import assert_same_bits
 
 GAN = gan.GanSettings(
