@@ -184,9 +184,11 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
     """Learn to predict the parameters of random fractals; goes on after the last epoch that the record kept."""
     from tqdm import tqdm
 
-    images, labels = (tensor.to(device) for tensor in random_examples(settings))
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
     done = _restore(network, optimizer, record)
+    if done == settings.epochs:
+        return
+    images, labels = (tensor.to(device) for tensor in random_examples(settings))
     bar = tqdm(total=settings.epochs, initial=done, disable=not progress, desc=NAME, unit="epoch")
     network.train()
     for epoch in range(done, settings.epochs):
@@ -207,7 +209,6 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
         _keep(network, optimizer, record, epoch + 1)
         bar.update()
     bar.close()
-    network.eval()
 
 
 def _keep(network: nn.Module, optimizer: torch.optim.Optimizer, record: Record, epoch: int) -> None:
@@ -229,4 +230,5 @@ def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, record: Recor
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor, maps: int) -> IFS:
     """The systems that the encoder sees in images (S, H, W)."""
+    network.eval()
     return to_system(torch.cat([network(part[:, None]).logits for part in images.split(256)]), maps)

@@ -62,7 +62,8 @@ class InversionSettings:
 
 def usable_data(settings: InversionSettings, folder: Path | None) -> tuple[list[str], list[str]]:
     """The data sets that can be had, and notes on those that can't. Raises `InputError` where none can."""
-    found = [name for name in settings.data if name in available(folder)]
+    there = available(folder)
+    found = [name for name in settings.data if name in there]
     left_out = [name for name in settings.data if name not in found]
     if not found:
         raise missing(left_out[0], folder)

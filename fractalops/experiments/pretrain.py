@@ -24,6 +24,7 @@ from fractalops.fractal_dataset import FractalDataset, check_drawn
 from fractalops.ifs import IFS
 from fractalops.images import contact_sheet, save_image
 from fractalops.inversion import FitResult, FitRun
+from fractalops.inversion.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
 SUMMARY = "a labelled data set of fractals, as shards of pictures"
@@ -137,8 +138,7 @@ def _keep_systems(dataset: FractalDataset, record: Record) -> None:
         record.save_state(systems, {})
     elif any(not torch.equal(kept[0][name], tensor) for name, tensor in systems.items()):
         raise InputError(
-            f"cannot go on in {record.folder}: the systems differ from those of its shards; "
-            "take another folder, or overwrite (--overwrite) to start anew"
+            f"cannot go on in {record.folder}: the systems differ from those of its shards; {OTHER_FOLDER}"
         )
 
 

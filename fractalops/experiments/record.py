@@ -71,16 +71,15 @@ class Record:
         Raises `InputError` where the folder holds anything else.
         """
         config = self.folder / "config.json"
-        begun = config.exists()
-        if not begun and self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers(["config.json"])):
-            raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
-        if begun:
+        if begun := config.exists():
             found = self._read_json(config)
             if found.get("format") != _FORM:
                 raise InputError(f"cannot write to {self.folder}: its config.json is of something else")
             told = differences(found, self.description)
             if told and not overwrite:
                 raise InputError(f"cannot go on in {self.folder}: {told}; {OTHER_FOLDER}")
+        elif self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers(["config.json"])):
+            raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         results = [path for pattern in _RESULTS for path in self.folder.glob(pattern)]
         hidden = self._leftovers(["config.json", "*.png", *_RESULTS])

@@ -118,12 +118,10 @@ class Group:
         snapshots: list[dict[str, Tensor]] = []
         while snapshot := with_prefix(placed, f"snapshot.{len(snapshots)}."):
             snapshots.append(snapshot)
+        run = placed.get("losses", targets.new_empty(0, len(targets)))  # (step, S)
         losses = targets.new_empty(config.steps, len(targets))  # (steps, S)
-        step = 0
-        if "losses" in placed:
-            step = len(placed["losses"])
-            losses[:step] = placed["losses"]
-        return cls(targets, system, generators, optimizer, placed.get("index"), losses, step, snapshots)
+        losses[: len(run)] = run
+        return cls(targets, system, generators, optimizer, placed.get("index"), losses, len(run), snapshots)
 
     def render(
         self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
