@@ -1,4 +1,4 @@
-"""One optimisation step of `fit` (ten in a call), against the reference and against the ops in it."""
+"""One optimization step of `fit` (ten in a call), against the reference and against the ops in it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Benchmark = Callable[[Contest, str], None]
 
 
 def entries(suite: str) -> pytest.MarkDecorator:
-    """Parametrises over the contests of a suite and their backends; those on other shapes than the paper's are slow."""
+    """Parametrizes over the contests of a suite and their backends; those on other shapes than the paper's are slow."""
     each = [(contest, backend) for contest in SUITES[suite]() for backend in contest.backends]
     return pytest.mark.parametrize(("contest", "backend"), [_entry(*pair) for pair in each])
 

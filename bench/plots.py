@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of Okabe and Ito (2008), which those who are colour-blind can tell apart; and a marker for who prints in grey.
+# Of Okabe and Ito (2008), which those who are color-blind can tell apart; and a marker for who prints in gray.
 BACKEND_STYLES = {
     "native": ("#0072B2", "o"),
     "reference": ("#56B4E9", "P"),

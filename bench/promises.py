@@ -47,7 +47,7 @@ TARGETS = (
     Target("rbf_rasterize", FORWARD, "paper", "ns a point", at_most=40, threads=1),
     Target("rbf_rasterize", BACKWARD, "paper", "ns a point", at_most=80, threads=1),
     Target("render", BOTH, "high resolution", "MB", at_most=100),
-    Target("step", "optimisation step", "paper", "x the time", at_most=2.5, against="ops alone"),
+    Target("step", "optimization step", "paper", "x the time", at_most=2.5, against="ops alone"),
     Target("fit", "1 image", "paper", "s", at_most=3),
     Target("fit", "100 images", "paper", "s", at_most=100),
     Target("fit", "100 images, default settings", "paper", "s", at_most=50),

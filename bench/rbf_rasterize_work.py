@@ -61,7 +61,7 @@ SHAPES = (
 
 
 def mean_tiles(side: int, tile: int, radius: int) -> float:
-    """Tiles along one side that a window reaches, in the mean over its centre's place."""
+    """Tiles along one side that a window reaches, in the mean over its center's place."""
     reached = (min(top + tile + radius, side) - max(top - radius, 0) for top in range(0, side, tile))
     return sum(reached) / side
 

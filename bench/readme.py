@@ -123,7 +123,7 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
     lines = []
     for row in find(rows, op="step", backend="native"):
         others = [_against(rows, row, backend) for backend in ("ops alone", "reference")]
-        lines.append([f"one optimisation step, {row.where}", _time(row), *others])
+        lines.append([f"one optimization step, {row.where}", _time(row), *others])
     for row in find(rows, op="fit", backend="native"):
         settings = "" if "settings" in row.direction else ", published settings"
         lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", ""])

@@ -30,7 +30,7 @@ OPS = {
     "rbf_rasterize": "Images of the points, each drawn as a Gaussian bump.",
     "render": "Both together: maps in, images out.",
     "rasterize_points": "Images of the points, each counted on its nearest pixel; there are no gradients.",
-    "step": "One optimisation step of fit, and for scale what the two ops in it take by themselves.",
+    "step": "One optimization step of fit, and for scale what the two ops in it take by themselves.",
     "fit": "Fractals learned for images, from the first step to the last, by the published settings and the defaults.",
 }
 BACKENDS = {
@@ -42,7 +42,7 @@ BACKENDS = {
     "dense": "tensor operations only: a loop over the points, and the exponential of every point's distance from every "
     "pixel",
     "numba": "a plain loop over the points, compiled by numba",
-    "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimisation step",
+    "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimization step",
 }
 
 

@@ -1,4 +1,4 @@
-"""The kernels of one optimisation step of `fit` on a GPU, by the published settings.
+"""The kernels of one optimization step of `fit` on a GPU, by the published settings.
 
 The chain and the rasterizer are counted by their sources. Everything else (matrices, sampling, the error, clipping,
 Adam) works on a few hundred numbers or on the images once: a launch each, whose own time is left out. How many they are
@@ -22,12 +22,12 @@ from .cards import Card, Kernel
 from .cuda_plan import Plan
 from .subjects import targets
 
-MODELLED = ("fractalops.affine_chain", "fractalops.rbf_rasterize")
+MODELED = ("fractalops.affine_chain", "fractalops.rbf_rasterize")
 WITHOUT_KERNEL = ("aten._unsafe_view", "aten.empty", "aten.new_empty")  # beside the views that say so
 
 
 class Launches(TorchDispatchMode):
-    """Counts operations that need a kernel of their own, but for those of `MODELLED`."""
+    """Counts operations that need a kernel of their own, but for those of `MODELED`."""
 
     count: int = 0
 
@@ -36,7 +36,7 @@ class Launches(TorchDispatchMode):
     ) -> Any:
         results = function._schema.returns
         is_view = any(result.alias_info is not None and not result.alias_info.is_write for result in results)
-        self.count += not is_view and not str(function).startswith(MODELLED + WITHOUT_KERNEL)
+        self.count += not is_view and not str(function).startswith(MODELED + WITHOUT_KERNEL)
         return function(*arguments, **(keywords or {}))
 
 

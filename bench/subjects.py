@@ -23,7 +23,7 @@ Function = Callable[..., Tensor]
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 
 STEPS = 10
-"""Optimisation steps in one call: as often as noise is added, so that each call does the same work."""
+"""Optimization steps in one call: as often as noise is added, so that each call does the same work."""
 
 
 def compiled(function: Function) -> Function:
@@ -141,7 +141,7 @@ def targets(images: int, side: int = 32) -> Tensor:
 
 
 def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
-    """Optimisation steps of one system by the published settings, endlessly: the loss (1,) of each."""
+    """Optimization steps of one system by the published settings, endlessly: the loss (1,) of each."""
     group = _group(case, device)
     return learn(group, group_config(case), None, backend, "auto" if backend == "native" else False)
 
@@ -157,7 +157,7 @@ def _group(case: Case, device: str) -> Group:
 
 
 def steps(case: Case, backend: str, device: str) -> Call:
-    """STEPS optimisation steps; or, for "ops alone", as often both ops' forward and backward on a system's maps."""
+    """STEPS optimization steps; or, for "ops alone", as often both ops' forward and backward on a system's maps."""
     if backend == "ops alone":
         ops = subject("render", "native", case).to(device).call(BOTH)
         return lambda: [ops() for _ in range(STEPS)]

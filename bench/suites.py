@@ -59,7 +59,7 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "rbf_rasterize": lambda: _op("rbf_rasterize"),
     "render": lambda: _op("render", (FORWARD, BOTH)),
     "rasterize_points": _counting,
-    "step": lambda: [Contest("step", "step", "optimisation step", PAPER, ("native", "reference", "ops alone"))],
+    "step": lambda: [Contest("step", "step", "optimization step", PAPER, ("native", "reference", "ops alone"))],
     "fit": lambda: [
         Contest("fit", "fit", images, PAPER, ("native",), "most") for images in ("1 image", "1 image, default settings")
     ],

@@ -1,4 +1,4 @@
-"""Draw the example targets of this folder: leaf.png, tree.png, galaxy.png, digit.png, and in colour autumn.png.
+"""Draw the example targets of this folder: leaf.png, tree.png, galaxy.png, digit.png, and in color autumn.png.
 
 python examples/draw_targets.py [FOLDER]
 """
@@ -24,8 +24,8 @@ def scaled(points: list[Point]) -> list[Point]:
     return [(x * CANVAS, y * CANVAS) for x, y in points]
 
 
-def disc(draw: ImageDraw.ImageDraw, centre: Point, radius: float) -> None:
-    draw.circle((centre[0] * CANVAS, centre[1] * CANVAS), radius * CANVAS, fill=255)
+def disc(draw: ImageDraw.ImageDraw, center: Point, radius: float) -> None:
+    draw.circle((center[0] * CANVAS, center[1] * CANVAS), radius * CANVAS, fill=255)
 
 
 def stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float) -> None:
@@ -68,16 +68,16 @@ def galaxy(draw: ImageDraw.ImageDraw) -> None:
             turn = step / 400
             angle = math.pi * arm + 1.5 * math.pi * turn
             radius = 0.07 * math.exp(1.85 * turn) + stars.gauss(0.0, 0.008)
-            centre = (0.5 + radius * math.cos(angle), 0.5 + 0.85 * radius * math.sin(angle))
-            disc(draw, centre, 0.05 * (1.0 - turn) + 0.008)
+            center = (0.5 + radius * math.cos(angle), 0.5 + 0.85 * radius * math.sin(angle))
+            disc(draw, center, 0.05 * (1.0 - turn) + 0.008)
 
 
 def digit(draw: ImageDraw.ImageDraw) -> None:
     """A handwritten 3: two bows, drawn slightly slanted with a broad pen."""
 
-    def bow(centre: Point, width: float, height: float, begin: float, end: float) -> list[Point]:
+    def bow(center: Point, width: float, height: float, begin: float, end: float) -> list[Point]:
         angles = [math.radians(begin + (end - begin) * step / 40) for step in range(41)]
-        upright = [(centre[0] + width * math.cos(a), centre[1] + height * math.sin(a)) for a in angles]
+        upright = [(center[0] + width * math.cos(a), center[1] + height * math.sin(a)) for a in angles]
         return [(x + 0.12 * (0.5 - y), y) for x, y in upright]
 
     upper = bow((0.47, 0.31), 0.19, 0.165, -160.0, 95.0)
@@ -101,12 +101,12 @@ def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
 
 
 def autumn() -> Image.Image:
-    """The leaf in colours, from green in the middle over yellow to red at the tips."""
+    """The leaf in colors, from green in the middle over yellow to red at the tips."""
     distance = Image.radial_gradient("L").resize((SIZE, SIZE))
-    colours = ImageOps.colorize(
+    colors = ImageOps.colorize(
         distance, black="limegreen", mid="gold", white="crimson", blackpoint=20, midpoint=80, whitepoint=145
     )
-    return Image.composite(colours, Image.new("RGB", (SIZE, SIZE)), drawn(leaf))
+    return Image.composite(colors, Image.new("RGB", (SIZE, SIZE)), drawn(leaf))
 
 
 def main(folder: Path) -> None:

@@ -41,10 +41,10 @@ def crisp_images(
 ) -> Tensor:
     """Draw each system of `system` with `points` points: images (S, H, W) in [0, 1], without gradients.
 
-    With colours they are (S, C, H, W), and as bright as the images for which the colours were learned, where channels
-    that reach 1 change the hue: `light` is those images' `FitResult.light`. It says nothing in grey.
+    With colors they are (S, C, H, W), and as bright as the images for which the colors were learned, where channels
+    that reach 1 change the hue: `light` is those images' `FitResult.light`. It says nothing in gray.
 
-    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centres span, as in
+    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in
     `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
 
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
@@ -57,13 +57,13 @@ def crisp_images(
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
         probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)
-        colours = system.colours()  # (S, N, C)
+        colors = system.colors()  # (S, N, C)
         images = []
         for s in range(system.systems):
-            own = matrix[s], offset[s], probabilities[s], start[s], None if colours is None else colours[s]
+            own = matrix[s], offset[s], probabilities[s], start[s], None if colors is None else colors[s]
             density = _density(*own, size, points, viewport, generator)  # (H, W) or (C, H, W)
             exposure = light * height * width / (points * _BANDWIDTH)
-            images.append(_tone(density) if colours is None else (density * exposure).clamp(max=1))
+            images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
 
 
@@ -72,14 +72,14 @@ def _density(
     offset: Tensor,  # (N, 2)
     probabilities: Tensor,  # (N,)
     start: Tensor,  # (2,)
-    colour: Tensor | None,  # (N, C)
+    color: Tensor | None,  # (N, C)
     size: tuple[int, int],
     points: int,
     viewport: Viewport,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """How many points fall on each pixel: (H, W); with colours, how much light: (C, H, W)."""
-    density = matrix.new_zeros(size if colour is None else (colour.shape[1], *size))
+    """How many points fall on each pixel: (H, W); with colors, how much light: (C, H, W)."""
+    density = matrix.new_zeros(size if color is None else (color.shape[1], *size))
     scale = shift = torch.empty(0)
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
@@ -92,9 +92,9 @@ def _density(
             scale, shift = _to_pixels(cloud, size, viewport)  # (2,), (2,)
         pixels = (cloud * scale + shift)[None]  # (1, count, 2)
         weight = None
-        if colour is not None:
+        if color is not None:
             drawn = index[:, _SETTLING:].reshape(-1)[:count].long()
-            weight = colour[drawn][None]  # (1, count, C)
+            weight = color[drawn][None]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
 

@@ -46,7 +46,7 @@ class FractalEmbedding(nn.Module):
 
     @classmethod
     def from_ifs(cls, ifs: IFS) -> FractalEmbedding:
-        """A layer with the maps of all systems, without colours: S * N columns, system s from column s N on."""
+        """A layer with the maps of all systems, without colors: S * N columns, system s from column s N on."""
         matrix, offset = ifs.maps()
         return cls.from_maps(matrix.flatten(0, 1), offset.flatten(0, 1))
 

@@ -30,7 +30,7 @@ class Line:
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    colour: str | None = None  # None: the next of matplotlib's
+    color: str | None = None  # None: the next of matplotlib's
     width: float = 1.8
     style: str = "-"
 
@@ -58,7 +58,7 @@ def plot(
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
     axes = figure.subplots()
     for line in lines:
-        axes.plot(line.x, line.y, color=line.colour, linewidth=line.width, linestyle=line.style, label=line.label)
+        axes.plot(line.x, line.y, color=line.color, linewidth=line.width, linestyle=line.style, label=line.label)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -18,7 +18,7 @@ from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
 
-RENDERINGS = ("binary", "patch", "grey", "colour")
+RENDERINGS = ("binary", "patch", "gray", "color")
 BACKGROUNDS = ("black", "random")
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
@@ -34,24 +34,24 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
     As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
-    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "colour", and the number of
+    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "color", and the number of
     its class. An item depends on the arguments and its number alone, whichever worker draws
     it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
     one call of the ops.
 
     Args:
-        systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colours are
+        systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
             not used, or how many random ones to draw (Anderson and Farrell 2022).
         instances: of each class.
         size: of an image, its side or (height, width) in pixels.
         rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
-            every image, as in FractalDB; "grey", pixels by the number of their points; "colour", that with a random
+            every image, as in FractalDB; "gray", pixels by the number of their points; "color", that with a random
             hue.
         points: of an image, rounded up to a multiple of 32 where there are more.
         maps: of a random system.
         perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
             a normal number, matrices shrink by up to that part, offsets move by that part of their size.
-        background: "black", or "random": a smooth random field, of colours for "colour".
+        background: "black", or "random": a smooth random field, of colors for "color".
         density: the least share of pixels that a random system must light, in [0, 1): FractalDB's filling rate.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
@@ -151,8 +151,8 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             density = rasterize_points(pixels, self.size, mode="density")  # (B, H, W)
             images = torch.log1p(density.float())[:, None]  # (B, 1, H, W)
             images /= images.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
-        if self.rendering == "colour":
-            hue = torch.stack([_random_colour(generator) for generator in generators])  # (B, 3)
+        if self.rendering == "color":
+            hue = torch.stack([_random_color(generator) for generator in generators])  # (B, 3)
             images = images * hue[:, :, None, None]  # (B, 3, H, W)
         if self.background == "random":
             images = self._with_background(images, generators)
@@ -176,13 +176,13 @@ def check_drawn(function: str, rendering: str, background: str, perturbation: fl
 
 
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:
-    """A generator of its own for each number: neighbouring seeds of torch's generator draw alike."""
+    """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
     digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
-def _random_colour(generator: torch.Generator) -> Tensor:
-    """A bright colour (3,) of random hue."""
+def _random_color(generator: torch.Generator) -> Tensor:
+    """A bright color (3,) of random hue."""
     hue, saturation = torch.rand(2, generator=generator).tolist()
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
 

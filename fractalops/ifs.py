@@ -38,9 +38,9 @@ class IFS(nn.Module):
       optimizers like Adam move all of them at the same pace, so that equal magnitudes would let every
       reflection flip in the same few steps.
     - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison.
-    - `channels=C`, with either: `colour` (S, N, C), the logits of each map's colour, which start at zero: a colour of
-      one half. None is a system without colours. (A sigmoid, whichever `singular_values`: a clamp whose gradient
-      stops outside learned far worse, and colours without bounds somewhat worse.)
+    - `channels=C`, with either: `color` (S, N, C), the logits of each map's color, which start at zero: a color of
+      one half. None is a system without colors. (A sigmoid, whichever `singular_values`: a clamp whose gradient
+      stops outside learned far worse, and colors without bounds somewhat worse.)
     - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
       starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
       How `logit` gets a gradient from images is told at `forward`.
@@ -54,7 +54,7 @@ class IFS(nn.Module):
     svd: nn.Parameter
     matrix: nn.Parameter
     offset: nn.Parameter
-    colour: nn.Parameter | None
+    color: nn.Parameter | None
     logit: nn.Parameter | None
 
     def __init__(
@@ -106,7 +106,7 @@ class IFS(nn.Module):
             self.svd = nn.Parameter(torch.cat((angles, values, drawn.reflection * magnitude), -1))
         self.offset = nn.Parameter(drawn.offset)
         logits = None if channels is None else nn.Parameter(drawn.offset.new_zeros(systems, maps, channels))
-        self.register_parameter("colour", logits)
+        self.register_parameter("color", logits)
         learned = probabilities == "learned"
         self.register_parameter("logit", nn.Parameter(drawn.offset.new_zeros(systems, maps)) if learned else None)
 
@@ -122,15 +122,15 @@ class IFS(nn.Module):
 
     @property
     def channels(self) -> int | None:
-        """C, the number of channels of the maps' colours; None without colours."""
-        return None if self.colour is None else self.colour.shape[2]
+        """C, the number of channels of the maps' colors; None without colors."""
+        return None if self.color is None else self.color.shape[2]
 
     def extra_repr(self) -> str:
         """What `print` shows of the module."""
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
-            + ("" if self.colour is None else f", channels={self.channels}")
+            + ("" if self.color is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
             + ("" if self.sampling == "independent" else ", sampling='even'")
         )
@@ -141,9 +141,9 @@ class IFS(nn.Module):
             return self.matrix, self.offset
         return svd_matrix(self.svd, self.singular_values), self.offset
 
-    def colours(self) -> Tensor | None:
-        """The maps' colours (S, N, C) in (0, 1), differentiable; None without colours."""
-        return None if self.colour is None else self.colour.sigmoid()
+    def colors(self) -> Tensor | None:
+        """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
+        return None if self.color is None else self.color.sigmoid()
 
     def _masses(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
@@ -219,7 +219,7 @@ class IFS(nn.Module):
     ) -> Tensor:
         """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
-        They are (S, K, C, H, W) when the maps have colours.
+        They are (S, K, C, H, W) when the maps have colors.
 
         `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
 
@@ -235,9 +235,9 @@ class IFS(nn.Module):
             masses = self._masses()  # (S, N)
         else:
             matrix, offset, joined, start = self.concatenated(index)
-        colours = self.colours()  # (S, N, C)
+        colors = self.colors()  # (S, N, C)
         if masses is not None:
-            colours = masses[..., None] if colours is None else colours * masses[..., None]
+            colors = masses[..., None] if colors is None else colors * masses[..., None]
         images = render(
             matrix,
             offset,
@@ -246,11 +246,11 @@ class IFS(nn.Module):
             start=start,
             viewport=viewport,
             bandwidth=bandwidth,
-            colour=None if colours is None else colours.flatten(0, 1),
+            color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
             cutoff=cutoff,
             backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
-        if self.colour is None and masses is not None:
+        if self.color is None and masses is not None:
             images = images[:, 0]
         return images.view(*index.shape[:2], *images.shape[1:])

@@ -1,4 +1,4 @@
-"""Pictures in and out: files to targets in [0, 1], grey or in colour; tensors to files, sheets and animations."""
+"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files, sheets and animations."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.files import atomic_path, one_line, reading
 
-_GREY_MODES = ("1", "L")
+_GRAY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-_LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as Pillow converts to grey
-_SEPARATOR = 0.25  # the grey between the tiles of a sheet
+_LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as Pillow converts to gray
+_SEPARATOR = 0.25  # the gray between the tiles of a sheet
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Preparation:
     background: str = "black"
     invert: bool = False
     threshold: float | None = None
-    colour: bool = False
+    color: bool = False
     fit_to: int | None = None
 
     def check(self, function: str) -> None:
@@ -56,7 +56,7 @@ class Preparation:
     def target_shape(self, height: int, width: int) -> tuple[int, ...]:
         """The shape (H, W) or (3, H, W) of the target of a picture of this height and width."""
         scaled = self.scaled(height, width)
-        return (3, *scaled) if self.colour else scaled
+        return (3, *scaled) if self.color else scaled
 
 
 def read_image(
@@ -66,16 +66,16 @@ def read_image(
     background: str = "black",
     invert: bool = False,
     threshold: float | None = None,
-    colour: bool = False,
+    color: bool = False,
     fit_to: int | None = None,
 ) -> tuple[Tensor, list[str]]:
     """Read an image file as a target for learning.
 
-    Returns the target (H, W), or with `colour` red, green and blue (3, H, W), float32 in [0, 1], and a notice for
+    Returns the target (H, W), or with `color` red, green and blue (3, H, W), float32 in [0, 1], and a notice for
     each change that a user may want to know of.
 
     The rotation noted by a camera is applied; of an animation the first frame is taken; transparent parts are
-    laid over `background` ("black" or "white"); without `colour` it becomes grey (ITU-R 601 luma); a picture
+    laid over `background` ("black" or "white"); without `color` it becomes gray (ITU-R 601 luma); a picture
     whose longest side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up, unless
     `fit_to` is given: its longest side then becomes exactly that, whatever `size` says, by bilinear interpolation;
     then `invert` swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0, channel by
@@ -83,7 +83,7 @@ def read_image(
 
     Raises `InputError` when the file can't be read as an image, or when no pixel above 0 is left.
     """
-    preparation = Preparation(size, background, invert, threshold, colour, fit_to)
+    preparation = Preparation(size, background, invert, threshold, color, fit_to)
     preparation.check("read_image")
     notices: list[str] = []
     target = prepare(_open(Path(path), notices), path, preparation, notices)
@@ -105,7 +105,7 @@ def prepare(
         bands = _to_bands(picture, name, preparation, notices)
     bands = _scale(bands, preparation, notices)
     values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
-    target = torch.from_numpy(values if preparation.colour else values[0]).clamp(0.0, 1.0)
+    target = torch.from_numpy(values if preparation.color else values[0]).clamp(0.0, 1.0)
     if preparation.invert:
         target = 1.0 - target
     if preparation.threshold is not None:
@@ -219,34 +219,34 @@ def _array_to_bands(
         return _to_bands(Image.fromarray(numpy.ascontiguousarray(values)), name, preparation, notices)
     values = unit_values(values, name)
     if values.ndim == 2:
-        return [_as_float(values)] * (3 if preparation.colour else 1)
-    if preparation.colour:
+        return [_as_float(values)] * (3 if preparation.color else 1)
+    if preparation.color:
         return [_as_float(values[..., channel]) for channel in range(3)]
     return [_as_float(values @ _LUMA)]
 
 
 def _to_bands(image: Image.Image, name: str | Path, preparation: Preparation, notices: list[str]) -> list[Image.Image]:
-    """Any mode to mode "F" (32-bit float) with values in [0, 1]: one picture in grey, three in colour."""
+    """Any mode to mode "F" (32-bit float) with values in [0, 1]: one picture in gray, three in color."""
     if image.mode in _WIDE_MODES:
-        return [_wide_to_grey(image, name, notices)] * (3 if preparation.colour else 1)
+        return [_wide_to_gray(image, name, notices)] * (3 if preparation.color else 1)
     try:
         if image.has_transparency_data:
             image = _composite(image.convert("RGBA"), preparation.background, notices)
-        elif image.mode not in _GREY_MODES:
+        elif image.mode not in _GRAY_MODES:
             image = image.convert("RGB")
     except ValueError as error:
         raise InputError(f"cannot read {name}: {one_line(error)}") from None
-    if preparation.colour:
+    if preparation.color:
         bands = image.convert("RGB").split()
     else:
-        if image.mode == "RGB" and _is_coloured(image):
-            notices.append("colour converted to grey")
+        if image.mode == "RGB" and _is_colored(image):
+            notices.append("color converted to gray")
         bands = (image.convert("L"),)
     return [_as_float(numpy.array(band, dtype=numpy.float32) / 255.0) for band in bands]
 
 
-def _wide_to_grey(image: Image.Image, name: str | Path, notices: list[str]) -> Image.Image:
-    """Grey of more than 8 bits a pixel, whose range the mode alone does not always tell."""
+def _wide_to_gray(image: Image.Image, name: str | Path, notices: list[str]) -> Image.Image:
+    """Gray of more than 8 bits a pixel, whose range the mode alone does not always tell."""
     values = numpy.array(image).astype(numpy.float64)  # (H, W)
     if not numpy.isfinite(values).all():
         raise InputError(f"cannot read {name}: some of its pixels are NaN or infinite")
@@ -271,7 +271,7 @@ def _composite(image: Image.Image, background: str, notices: list[str]) -> Image
     return opaque
 
 
-def _is_coloured(image: Image.Image) -> bool:
+def _is_colored(image: Image.Image) -> bool:
     red, green, blue = image.split()
     return any(ImageChops.difference(red, other).getbbox() is not None for other in (green, blue))
 
@@ -308,10 +308,10 @@ def enlargement(height: int, width: int, wanted: int) -> int:
 
 
 def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -> Tensor:
-    """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark grey frame `gap` pixels wide.
+    """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark gray frame `gap` pixels wide.
 
     Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap), after the
-    three channels of images in colour.
+    three channels of images in color.
     """
     if images.ndim not in (3, 4) or images.shape[0] == 0:
         raise ValueError(

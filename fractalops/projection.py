@@ -26,7 +26,7 @@ class Projection(NamedTuple):
 class Frame(NamedTuple):
     """What part of space a picture shows: a ball, whose shadow touches the picture's nearer sides."""
 
-    centre: Tensor  # (D,)
+    center: Tensor  # (D,)
     radius: Tensor  # ()
 
 
@@ -72,9 +72,9 @@ def frame_of(points: Tensor) -> Frame:
     flat = flat[flat.isfinite().all(-1)]
     if len(flat) == 0:
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
-    centre = (flat.amin(0) + flat.amax(0)) / 2  # (D,)
-    radius = torch.linalg.vector_norm(flat - centre, dim=-1).amax()
-    return Frame(centre, torch.where(radius > 0, radius, 1))
+    center = (flat.amin(0) + flat.amax(0)) / 2  # (D,)
+    radius = torch.linalg.vector_norm(flat - center, dim=-1).amax()
+    return Frame(center, torch.where(radius > 0, radius, 1))
 
 
 def render_points(
@@ -117,8 +117,8 @@ def render_points(
     height, width = check_size("render_points", size)
     if not isinstance(fade, numbers.Real) or not 0 <= fade <= 1:
         raise ValueError(f"render_points: fade must be a number in [0, 1], got {fade!r}")
-    centre, radius = frame_of(points) if frame is None else frame
-    plane, depth = project((points - centre) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
+    center, radius = frame_of(points) if frame is None else frame
+    plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
     # A point that is out of reach of the frame has no brightness below 0 or above 1.

@@ -38,7 +38,7 @@ def check_viewport(function: str, viewport: Viewport) -> None:
 def _scale_and_shift(
     size: tuple[int, int], viewport: tuple[float, float, float, float]
 ) -> tuple[list[float], list[float]]:
-    """`s` and `o` of `u = s v + o`, which takes the viewport's corners to the centres of the corner pixels."""
+    """`s` and `o` of `u = s v + o`, which takes the viewport's corners to the centers of the corner pixels."""
     x_min, y_min, x_max, y_max = viewport
     scale = [(size[0] - 1) / (x_max - x_min), (size[1] - 1) / (y_max - y_min)]
     return scale, [-x_min * scale[0], -y_min * scale[1]]
@@ -84,15 +84,15 @@ def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
     return (points - low) * scale + middle
 
 
-def _colour_points(colour: Tensor, index: Tensor) -> Tensor:
-    """The colour of each point's map: colour (N, C), index (B, T) -> (B, T, C). Its gradient is deterministic."""
+def _color_points(color: Tensor, index: Tensor) -> Tensor:
+    """The color of each point's map: color (N, C), index (B, T) -> (B, T, C). Its gradient is deterministic."""
     chosen = index.long()  # a uint8 tensor would be taken for a mask
     if chosen.device.type != "cpu":
         # The gradient is sorted by map, where that of gather would use atomics. Like the chain, never past the table.
-        return embedding(chosen.clamp(0, len(colour) - 1), colour)
+        return embedding(chosen.clamp(0, len(color) - 1), color)
     # Gathered along rows: the gradient adds each channel up on one thread, in float64 for maps of a million points.
-    rows = colour.t().double().gather(1, chosen.flatten().expand(colour.shape[1], -1))  # (C, B * T)
-    return rows.t().reshape(*index.shape, colour.shape[1]).to(colour.dtype)
+    rows = color.t().double().gather(1, chosen.flatten().expand(color.shape[1], -1))  # (C, B * T)
+    return rows.t().reshape(*index.shape, color.shape[1]).to(color.dtype)
 
 
 def render(
@@ -105,7 +105,7 @@ def render(
     viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
     bandwidth: float | Tensor = 1.0,
     weight: Tensor | None = None,
-    colour: Tensor | None = None,
+    color: Tensor | None = None,
     clamp: bool = True,
     cutoff: float | None = 1e-6,
     backend: str | None = None,
@@ -120,22 +120,22 @@ def render(
         start: (B, 2) or (2,), where the sequences start; None is the (detached) fixed point of map 0. Systems that are
             concatenated need starts of their own: see `IFS.concatenated`.
         viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the
-            centres of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
+            centers of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
         bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
-        colour: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
+        color: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
             in every run.
         clamp: limit the image to [0, 1] (paper section 4.3).
         cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
         backend: `"native"` or `"reference"` for the chain and the rasterizer; None chooses by device.
 
     Returns:
-        image (B, H, W), or (B, C, H, W) with a weight or colours of C channels; differentiable in matrix, offset,
-        start, bandwidth, weight and colour.
+        image (B, H, W), or (B, C, H, W) with a weight or colors of C channels; differentiable in matrix, offset,
+        start, bandwidth, weight and color.
 
     Raises:
         ValueError: for a wrong shape, device, range, viewport or backend, for an index out of range on the CPU, and for
-            both a weight and colours.
+            both a weight and colors.
         TypeError: for a wrong dtype or type.
         BackendError: where the backend asked for can't run.
     """
@@ -156,13 +156,13 @@ def render(
     check_floating("render", "reference", matrix=matrix, start=start)
     if start.shape not in ((2,), (len(index), 2)):
         raise shape_error("render", "start", f"({len(index)}, 2) or (2,)", start)
-    if colour is not None:
-        check_tensor("render", colour=colour)
-        check_floating("render", "reference", matrix=matrix, colour=colour)
-        if colour.dim() != 2 or len(colour) != len(matrix) or colour.shape[1] == 0:
-            raise shape_error("render", "colour", f"({len(matrix)}, C) with C >= 1", colour)
+    if color is not None:
+        check_tensor("render", color=color)
+        check_floating("render", "reference", matrix=matrix, color=color)
+        if color.dim() != 2 or len(color) != len(matrix) or color.shape[1] == 0:
+            raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
-            raise ValueError("render: colour must be None where weight is given, got both")
+            raise ValueError("render: color must be None where weight is given, got both")
     if viewport == "fit":
         points = _fit_points(affine_chain(matrix, offset, index, start, backend=backend), sides)  # (B, T, 2)
     elif min(sides) == 1:
@@ -172,7 +172,7 @@ def render(
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = affine_chain(folded[0], folded[1], index, folded[2], backend=backend)  # (B, T, 2)
-    if colour is not None:
-        weight = _colour_points(colour, index)  # (B, T, C)
+    if color is not None:
+        weight = _color_points(color, index)  # (B, T, C)
     image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
     return image.clamp(0, 1) if clamp else image

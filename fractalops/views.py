@@ -46,8 +46,8 @@ def _tiles(
     clouds: Sequence[Tensor], side: int, azimuths: Sequence[float], elevation: float, bandwidth: float
 ) -> Tensor:
     """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
-    centre, radius = frame_of(clouds[0])
-    frame = Frame(centre, 1.05 * radius)
+    center, radius = frame_of(clouds[0])
+    frame = Frame(center, 1.05 * radius)
     density = [
         render_points(
             cloud[None], side, azimuth=azimuth, elevation=elevation, frame=frame, bandwidth=bandwidth, clamp=False

@@ -40,7 +40,7 @@ def _radius(bandwidth, reach):
 
 @triton.jit
 def _load_points(points, inside, number, radius, top, bottom, left, right):
-    """Positions (K,), their centres, and which are finite and reach the pixels [top, bottom] x [left, right]."""
+    """Positions (K,), their centers, and which are finite and reach the pixels [top, bottom] x [left, right]."""
     x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
     y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
     row, column = round_to_even(x), round_to_even(y)
@@ -51,11 +51,11 @@ def _load_points(points, inside, number, radius, top, bottom, left, right):
 
 
 @triton.jit
-def _gaussian(position, centre, pixel, radius, inverse):
+def _gaussian(position, center, pixel, radius, inverse):
     """exp(-(position - pixel)^2 / tau) within the window, else 0; and position - pixel."""
     distance = position - pixel
     value = tl.exp(-(distance * distance) * inverse)
-    return tl.where(tl.abs(pixel - centre) <= radius, value, 0.0), distance
+    return tl.where(tl.abs(pixel - center) <= radius, value, 0.0), distance
 
 
 @triton.jit
@@ -82,11 +82,11 @@ def _add_points(
     CHANNELS: tl.constexpr = channel.shape[0]
     POINTS: tl.constexpr = number.shape[0]
     top, left = tl.min(row), tl.min(column)
-    x, y, centre_x, centre_y, reaches = _load_points(points, inside, number, radius, top, bottom, left, right)
+    x, y, center_x, center_y, reaches = _load_points(points, inside, number, radius, top, bottom, left, right)
     if not SKIPS or tl.max(reaches.to(tl.int32)) > 0:
-        rows, _ = _gaussian(x[None, :], centre_x[None, :], row[:, None], radius, inverse)  # (ROWS, POINTS)
+        rows, _ = _gaussian(x[None, :], center_x[None, :], row[:, None], radius, inverse)  # (ROWS, POINTS)
         rows = tl.where(reaches[None, :], rows, 0.0)
-        columns, _ = _gaussian(y[:, None], centre_y[:, None], column[None, :], radius, inverse)  # (POINTS, COLUMNS)
+        columns, _ = _gaussian(y[:, None], center_y[:, None], column[None, :], radius, inverse)  # (POINTS, COLUMNS)
         columns = tl.where(reaches[:, None], columns, 0.0)
         if WEIGHTED:
             there = (channel[:, None] < channels) & reaches[None, :]
@@ -179,7 +179,7 @@ def rbf_rasterize_fwd_kernel(
 def rbf_rasterize_cells_kernel(
     points,  # (B, T, 2)
     bandwidth,  # (B,)
-    cell,  # (B * T,) the cell of each point's centre, of all images' cells; the last where it reaches no pixel
+    cell,  # (B * T,) the cell of each point's center, of all images' cells; the last where it reaches no pixel
     reach: tl.float64,
     count,  # B * T
     length,
@@ -189,7 +189,7 @@ def rbf_rasterize_cells_kernel(
     POINTS: tl.constexpr,
     CELL: tl.constexpr,
 ):
-    """A program owns a block of points, whichever images they are of. A centre off the image is in the nearest cell."""
+    """A program owns a block of points, whichever images they are of. A center off the image is in the nearest cell."""
     point = tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS)
     inside = point < count
     b = point // length
@@ -234,16 +234,16 @@ def rbf_rasterize_bwd_kernel(
     inverse, radius = 1.0 / tau, _radius(tau, reach)
     dtype: tl.constexpr = tau.dtype
     bottom, right = tl.cast(height - 1, dtype), tl.cast(width - 1, dtype)
-    x, y, centre_x, centre_y, reaches = _load_points(
+    x, y, center_x, center_y, reaches = _load_points(
         points + b * length * 2, inside, number, radius, 0.0, bottom, 0.0, right
     )
     x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
-    centre_x, centre_y = tl.where(reaches, centre_x, 0.0), tl.where(reaches, centre_y, 0.0)
+    center_x, center_y = tl.where(reaches, center_x, 0.0), tl.where(reaches, center_y, 0.0)
     # The window's part in the image: never wider than the image, and always inside it.
     rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)
     columns = tl.minimum(2 * radius + 1, tl.cast(width, dtype)).to(tl.int32)
-    first_row = tl.minimum(tl.maximum(centre_x - radius, 0.0), tl.cast(height - rows, dtype))  # (POINTS,)
-    first_column = tl.minimum(tl.maximum(centre_y - radius, 0.0), tl.cast(width - columns, dtype))  # (POINTS,)
+    first_row = tl.minimum(tl.maximum(center_x - radius, 0.0), tl.cast(height - rows, dtype))  # (POINTS,)
+    first_column = tl.minimum(tl.maximum(center_y - radius, 0.0), tl.cast(width - columns, dtype))  # (POINTS,)
 
     dx, dy = tl.zeros((POINTS,), dtype), tl.zeros((POINTS,), dtype)
     squares = tl.zeros((POINTS,), dtype)
@@ -254,15 +254,15 @@ def rbf_rasterize_bwd_kernel(
         for start in range(0, columns, COLUMNS):
             place = start + tl.arange(0, COLUMNS)  # (COLUMNS,)
             column = first_column[:, None] + place[None, :].to(dtype)  # (POINTS, COLUMNS)
-            value, distance = _gaussian(y[:, None], centre_y[:, None], column, radius, inverse)  # (POINTS, COLUMNS)
-            there = reaches[:, None] & (place < columns)[None, :] & (tl.abs(column - centre_y[:, None]) <= radius)
+            value, distance = _gaussian(y[:, None], center_y[:, None], column, radius, inverse)  # (POINTS, COLUMNS)
+            there = reaches[:, None] & (place < columns)[None, :] & (tl.abs(column - center_y[:, None]) <= radius)
             value = tl.where(there, value, 0.0)
             pixel = first_row.to(tl.int64)[:, None] * width + column.to(tl.int64)
             plain, first = tl.zeros((POINTS, COLUMNS), dtype), tl.zeros((POINTS, COLUMNS), dtype)
             second = tl.zeros((POINTS, COLUMNS), dtype)
             for k in range(rows):
-                on_row, away = _gaussian(x, centre_x, first_row + k, radius, inverse)  # (POINTS,)
-                covered = there & (tl.abs(first_row + k - centre_x) <= radius)[:, None]
+                on_row, away = _gaussian(x, center_x, first_row + k, radius, inverse)  # (POINTS,)
+                covered = there & (tl.abs(first_row + k - center_x) <= radius)[:, None]
                 below = tl.cast(k, tl.int64) * width  # a window may hold more than 2^31 pixels
                 g = tl.load(plane + pixel + below, mask=covered, other=0.0)  # (POINTS, COLUMNS)
                 plain += on_row[:, None] * g

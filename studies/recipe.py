@@ -3,7 +3,7 @@
     python studies/recipe.py MNIST.gz FASHION.png --images 40
 
 MNIST.gz is the file of the test images (IDX); FASHION.png a sheet of 30 x 30 cells. Images are scaled to 32 x 32 and
-binarised at 0.2, as in the published code. Settings are chosen on MNIST 0 to 199 and on the sheet's even rows;
+binarized at 0.2, as in the published code. Settings are chosen on MNIST 0 to 199 and on the sheet's even rows;
 `--verify` takes the others, for a last look. Writes recipe.md, recipe.csv and recipe.png to docs/, with `--verify`
 recipe-verified.md and so on.
 """
@@ -26,7 +26,7 @@ from fractalops.inversion.sources import open_source
 VARIANTS = {
     "paper": FitConfig.paper(group=100),
     "paper, viewport 2.5": FitConfig.paper(group=100, viewport=(-2.5, -2.5, 2.5, 2.5)),
-    "random start": FitConfig(group=100, initialisation="random"),
+    "random start": FitConfig(group=100, initialization="random"),
     "probabilities by determinant": FitConfig(group=100, probabilities="determinant"),
     "independent sequences": FitConfig(group=100, sampling="independent"),
     "independent, the paper's work": FitConfig(group=100, sampling="independent", steps=10_000),
@@ -44,7 +44,7 @@ SHOWN = 10  # images of the picture
 SEQUENCES = 10  # drawn at a time
 
 
-def binarised(images: Tensor) -> Tensor:
+def binarized(images: Tensor) -> Tensor:
     """Targets (S, 32, 32) of images (S, 28, 28) in [0, 1]."""
     scaled = interpolate(images[:, None], size=(32, 32), mode="bilinear", antialias=True, align_corners=False)[:, 0]
     return (scaled > 0.2).float()
@@ -54,7 +54,7 @@ def read_mnist(path: Path, count: int, verify: bool) -> Tensor:
     """The first `count` of the images 0 to 199, or of those from 200 on: (S, 32, 32)."""
     source = open_source(path)
     first = 200 if verify else 0
-    return binarised(torch.stack([source.read(number) for number in range(first, first + count)]))
+    return binarized(torch.stack([source.read(number) for number in range(first, first + count)]))
 
 
 def read_fashion(path: Path, count: int, verify: bool) -> Tensor:
@@ -62,7 +62,7 @@ def read_fashion(path: Path, count: int, verify: bool) -> Tensor:
     sheet, _ = read_image(path, size=30 * 28)  # (840, 840)
     cells = sheet.view(30, 28, 30, 28).transpose(1, 2)  # (30, 30, 28, 28)
     half = cells[1 if verify else 0 :: 2].reshape(-1, 28, 28)  # (450, 28, 28)
-    return binarised(half[torch.linspace(0, len(half) - 1, count, dtype=torch.float64).round().long()])
+    return binarized(half[torch.linspace(0, len(half) - 1, count, dtype=torch.float64).round().long()])
 
 
 @torch.no_grad()

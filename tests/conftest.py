@@ -46,7 +46,7 @@ def native() -> str:
 
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
-    """Uninitialised buffers hold NaN, so that whatever an op forgets to write shows."""
+    """Uninitialized buffers hold NaN, so that whatever an op forgets to write shows."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True)

@@ -54,9 +54,9 @@ class Pictures:
         return target
 
 
-def pictures(count: int = 5, size: int = 8, *, colour: bool = False, **options: Any) -> Pictures:
-    """Random targets (size, size), or (3, size, size) in colour."""
-    shape = (count, *([3] if colour else []), size, size)
+def pictures(count: int = 5, size: int = 8, *, color: bool = False, **options: Any) -> Pictures:
+    """Random targets (size, size), or (3, size, size) in color."""
+    shape = (count, *([3] if color else []), size, size)
     return Pictures(list(torch.rand(shape, generator=torch.Generator().manual_seed(0))), **options)
 
 

@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from fractalops.errors import InputError
 from fractalops.inversion.sources import Source, open_source
 
-GREY = numpy.random.default_rng(0).integers(0, 256, (5, 12, 18), dtype=numpy.uint8)  # (S, H, W)
-COLOUR = numpy.random.default_rng(1).integers(0, 256, (4, 12, 18, 3), dtype=numpy.uint8)  # (S, H, W, 3)
+GRAY = numpy.random.default_rng(0).integers(0, 256, (5, 12, 18), dtype=numpy.uint8)  # (S, H, W)
+COLOR = numpy.random.default_rng(1).integers(0, 256, (4, 12, 18, 3), dtype=numpy.uint8)  # (S, H, W, 3)
 
 Writer = Callable[[Path, numpy.ndarray], Path]
 

@@ -140,7 +140,7 @@ def test_without_numba_there_is_the_command_that_brings_it(monkeypatch: pytest.M
 
 
 def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = measured(Contest("", "step", "optimisation step", TINY, ("native", "reference", "ops alone")))
+    rows = measured(Contest("", "step", "optimization step", TINY, ("native", "reference", "ops alone")))
     assert not [row.problem for row in rows.values() if row.problem]
     assert rows["native"].milliseconds == (0.1,) * 3  # of one step
     learned = []

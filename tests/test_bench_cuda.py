@@ -181,7 +181,7 @@ def test_what_a_gpu_does_at_most(gpu: CudaClock) -> None:
 @pytest.mark.parametrize(
     ("op", "direction", "backends"),
     [
-        ("step", "optimisation step", ("native", "reference", "ops alone")),
+        ("step", "optimization step", ("native", "reference", "ops alone")),
         ("fit", "1 image", ("native",)),
         ("rasterize_points", "density, 3 x 3 patches", ("native",)),
     ],

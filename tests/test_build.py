@@ -266,8 +266,8 @@ def test_an_unknown_architecture_is_named(
 
 def test_an_nvcc_that_does_not_answer_is_named(build: dict[str, Any], tmp_path: Path) -> None:
     nvcc = stand_in_nvcc(tmp_path)
-    nvcc.write_text("#!/bin/sh\necho no licence >&2\nexit 1\n")
-    with pytest.raises(build["BuildError"], match=rf"^{nvcc} can't be run: no licence"):
+    nvcc.write_text("#!/bin/sh\necho no license >&2\nexit 1\n")
+    with pytest.raises(build["BuildError"], match=rf"^{nvcc} can't be run: no license"):
         build["toolkit_folder"](str(nvcc))
     nvcc.write_text("#!/bin/sh\n")
     with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't say where its toolkit is; set CUDA_HOME"):

@@ -14,7 +14,7 @@ from tests.tolerances import TOLERANCES, assert_all_match, assert_matches, asser
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 SHAPES = [(0, 3, 4, 5), (1, 1, 1, 1), (2, 3, 1, 3), (3, 2, 7, 9), (2, 5, 4, 4), (4, 50, 32, 32)]
-COLOUR_SHAPES = [(0, 3, 3, 4, 5), (1, 1, 1, 1, 1), (2, 3, 3, 1, 3), (3, 2, 5, 7, 9), (2, 50, 3, 32, 32)]
+COLOR_SHAPES = [(0, 3, 3, 4, 5), (1, 1, 1, 1, 1), (2, 3, 3, 1, 3), (3, 2, 5, 7, 9), (2, 50, 3, 32, 32)]
 
 
 def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def by_autograd(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("shape", SHAPES + COLOUR_SHAPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES + COLOR_SHAPES, ids=str)
 def test_it_is_the_error_of_the_clamped_images(shape: tuple[int, ...], dtype: torch.dtype, backend: str) -> None:
     images, targets = drawn(*shape, dtype=dtype)
     assert_all_match(value_and_gradient(images, targets, backend), by_autograd(images, targets))

@@ -54,15 +54,15 @@ def test_render_draws_a_saved_system(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(*render, "--overwrite") == 0
 
 
-@pytest.mark.parametrize("colour", [False, True])
-def test_render_draws_several_systems_as_a_sheet(colour: bool, tmp_path: Path) -> None:
-    config = FitConfig(maps=3, points=20, sequences=2, steps=0, colour=colour)
-    shape = (3, 3, 4, 8) if colour else (3, 4, 8)
+@pytest.mark.parametrize("color", [False, True])
+def test_render_draws_several_systems_as_a_sheet(color: bool, tmp_path: Path) -> None:
+    config = FitConfig(maps=3, points=20, sequences=2, steps=0, color=color)
+    shape = (3, 3, 4, 8) if color else (3, 4, 8)
     fit(torch.eye(4, 8).expand(shape), config).save(tmp_path / "systems.safetensors")
     assert run("render", tmp_path / "systems.safetensors", "--size", 16, "--points", 100) == 0
     with Image.open(tmp_path / "systems.png") as picture:
         assert picture.size == (2 * 20 + 4, 2 * 12 + 4)
-        assert picture.mode == ("RGB" if colour else "L")
+        assert picture.mode == ("RGB" if color else "L")
 
 
 def test_render_refuses_what_it_can_not_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
     assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0
     printed = capsys.readouterr().out
-    assert f"{tmp_path / 'red.png'}: colour converted to grey\n" in printed
+    assert f"{tmp_path / 'red.png'}: color converted to gray\n" in printed
     assert f"{tmp_path / 'red.png'}: scaled from 20 x 10 to 8 x 4 pixels\n" in printed
     assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
 

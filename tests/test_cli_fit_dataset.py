@@ -53,7 +53,7 @@ def test_quiet_prints_nothing(folder: Path, tmp_path: Path, capfd: pytest.Captur
 
 
 def test_options_reach_the_pictures(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--colour", "--invert", "--size", 4) == 0
+    assert fit(folder, tmp_path / "out", "--quiet", "--color", "--invert", "--size", 4) == 0
     learned = FitRun.load(tmp_path / "out")
     assert learned.result(learned.rows[0]).best_image.shape == (1, 3, 4, 4)
 

@@ -53,7 +53,7 @@ def test_archives(tmp_path: Path) -> None:
     path = tmp_path / "cloud.npz"
     numpy.savez(path, anything=POINTS.numpy())
     assert_same_bits(read_cloud(path)[0], POINTS)
-    numpy.savez(path, colours=numpy.zeros(3), points=POINTS.double().numpy())
+    numpy.savez(path, colors=numpy.zeros(3), points=POINTS.double().numpy())
     assert_same_bits(read_cloud(path)[0], POINTS)
     numpy.savez(path, a=POINTS.numpy(), b=POINTS.numpy())
     with pytest.raises(InputError, match=r"must hold one array, or one named 'points', got \['a', 'b'\]"):

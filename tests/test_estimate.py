@@ -26,7 +26,7 @@ from bench.step_work import Launches, other_launches, step_kernels
 from bench.timing import Spread
 from tests import emulation
 
-GEFORCE, DATA_CENTRE = (8, 6), (8, 0)
+GEFORCE, DATA_CENTER = (8, 6), (8, 0)
 
 
 def test_the_floor_is_the_largest_part_of_each_kernel_and_its_launches() -> None:
@@ -44,7 +44,7 @@ def test_the_floor_is_the_largest_part_of_each_kernel_and_its_launches() -> None
 def test_a_product_runs_on_tensor_cores_where_a_card_has_them() -> None:
     kernel = Kernel("product", operations=2 * 10**6, product=4 * 10**6)
     without = Card("any", "any", GEFORCE, bandwidth=1, rate=2, multiprocessors=1, cores=1)
-    beside = Card("any", "any", DATA_CENTRE, bandwidth=1, rate=2, multiprocessors=1, cores=1, tensor_rate=6)
+    beside = Card("any", "any", DATA_CENTER, bandwidth=1, rate=2, multiprocessors=1, cores=1, tensor_rate=6)
     assert floor_of([kernel], without).arithmetic == 3
     assert floor_of([kernel], beside).arithmetic == 2  # three products of 4 at a rate of 6, beside the rest
 
@@ -195,7 +195,7 @@ def test_constants_that_are_gone(tmp_path: Path) -> None:
 
 def test_mean_tiles() -> None:
     assert mean_tiles(32, 32, 4) == 1
-    assert mean_tiles(32, 16, 4) == 1.25  # 20 of 32 centres reach either
+    assert mean_tiles(32, 16, 4) == 1.25  # 20 of 32 centers reach either
     assert mean_tiles(4, 2, 1) == 1.5
     assert mean_tiles(100, 32, 200) == 4
 
@@ -241,9 +241,9 @@ def test_shares_are_added_up() -> None:
 def test_products_are_those_that_even_points_need(shape: Picture, binned: bool) -> None:
     work = rbf_rasterize_work.Work(shape, GEFORCE)
     assert work.plan.binned == binned
-    centres = torch.randint(shape.side, (shape.images, shape.length, 2), generator=torch.Generator().manual_seed(0))
+    centers = torch.randint(shape.side, (shape.images, shape.length, 2), generator=torch.Generator().manual_seed(0))
     count = binned_products if binned else walked_products
-    counted = sum(count(each, work) for each in centres)
+    counted = sum(count(each, work) for each in centers)
     assert work.products() == pytest.approx(counted, rel=0.05)
 
 
@@ -253,21 +253,21 @@ def reach(work: rbf_rasterize_work.Work, size: int) -> list[tuple[int, int]]:
     return [(max(top - radius, 0), min(top + size - 1 + radius, side - 1)) for top in range(0, side, size)]
 
 
-def inside(centres: Tensor, span: tuple[int, int]) -> Tensor:
-    return (centres >= span[0]) & (centres <= span[1])
+def inside(centers: Tensor, span: tuple[int, int]) -> Tensor:
+    return (centers >= span[0]) & (centers <= span[1])
 
 
-def walked_products(centres: Tensor, work: rbf_rasterize_work.Work) -> int:
+def walked_products(centers: Tensor, work: rbf_rasterize_work.Work) -> int:
     tile = work.plan.tile
     count = 0
     for rows, columns in itertools.product(reach(work, tile.rows), reach(work, tile.columns)):
-        reaches = inside(centres[:, 0], rows) & inside(centres[:, 1], columns)
+        reaches = inside(centers[:, 0], rows) & inside(centers[:, 1], columns)
         count += sum(bool(block.any()) for block in reaches.split(tile.points))
     return count
 
 
-def binned_products(centres: Tensor, work: rbf_rasterize_work.Work) -> int:
-    tile, cells = work.plan.tile, centres // 8
+def binned_products(centers: Tensor, work: rbf_rasterize_work.Work) -> int:
+    tile, cells = work.plan.tile, centers // 8
     count = 0
     for rows, columns in itertools.product(reach(work, tile.rows), reach(work, tile.columns)):
         run = inside(cells[:, 1], (columns[0] // 8, columns[1] // 8))
@@ -279,7 +279,7 @@ def binned_products(centres: Tensor, work: rbf_rasterize_work.Work) -> int:
 # A step
 
 
-def test_views_and_what_is_modelled_are_no_launches() -> None:
+def test_views_and_what_is_modeled_are_no_launches() -> None:
     tensor = torch.ones(2, 3)
     launches = Launches()
     with launches:

@@ -37,10 +37,10 @@ def test_the_target_files_are_what_the_script_draws(tmp_path: Path) -> None:
         assert float((drawn - kept).abs().mean()) < 1e-3
 
 
-def test_the_target_in_colour_is_what_the_script_draws(tmp_path: Path) -> None:
+def test_the_target_in_color_is_what_the_script_draws(tmp_path: Path) -> None:
     load("draw_targets").main(tmp_path)
-    drawn, _ = read_image(tmp_path / "autumn.png", size=64, colour=True)
-    kept, notices = read_image(EXAMPLES / "autumn.png", size=64, colour=True)
+    drawn, _ = read_image(tmp_path / "autumn.png", size=64, color=True)
+    kept, notices = read_image(EXAMPLES / "autumn.png", size=64, color=True)
     assert kept.shape == (3, 64, 64)
     assert notices == []
     assert float((drawn - kept).abs().mean()) < 1e-3

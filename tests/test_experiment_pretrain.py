@@ -64,9 +64,9 @@ def test_shards_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
 
 
 def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
-    settings = dataclasses.replace(SHARDS, rendering="colour", background="random")
+    settings = dataclasses.replace(SHARDS, rendering="color", background="random")
     experiments.run("pretrain", tmp_path, settings)
-    data = FractalDataset(3, 4, 8, rendering="colour", background="random", points=200, density=0.0, dtype=torch.uint8)
+    data = FractalDataset(3, 4, 8, rendering="color", background="random", points=200, density=0.0, dtype=torch.uint8)
     wanted = {(label, image.numpy().tobytes()) for image, label in (data[item] for item in range(12))}
     found = set()
     for path in (tmp_path / "shards").iterdir():

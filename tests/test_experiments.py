@@ -16,7 +16,7 @@ import torch
 from fractalops import InputError, experiments
 from fractalops.experiments import optimizers, reconstruct, transformations
 from fractalops.experiments.outcome import Outcome, less
-from fractalops.experiments.pictures import labelled_rows
+from fractalops.experiments.pictures import labeled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
 from fractalops.files import locked_folder
@@ -54,7 +54,7 @@ def test_rows_stand_beside_their_names() -> None:
         ("a longer name", torch.ones(2, 8, 8)),
         ("three", torch.zeros(5, 8, 8)),
     ]
-    picture = labelled_rows(rows)
+    picture = labeled_rows(rows)
     sheet = contact_sheet(enlarge(torch.cat([row[:2] for _, row in rows]), 8), columns=2)  # as many as all rows have
     names = picture[:, : -sheet.shape[1]]
     assert torch.equal(picture[:, -sheet.shape[1] :], sheet)

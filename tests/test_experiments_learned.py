@@ -156,7 +156,7 @@ def test_gan_moves_its_fractals_and_keeps_the_control(data: Path) -> None:
     assert not all(torch.equal(a, b) for a, b in zip(learning.discriminator.parameters(), judge, strict=True))
 
 
-def test_gan_wants_labelled_images(data: Path, tmp_path: Path) -> None:
+def test_gan_wants_labeled_images(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^cannot read fashion-mnist: .*; wanted are FashionMNIST/raw/"):
         experiments.run("gan", tmp_path / "one", dataclasses.replace(GAN, data="fashion-mnist"), data=data)
     for path in (data / "MNIST" / "raw").glob("*labels*"):
@@ -212,8 +212,8 @@ def test_fractals_are_placed_in_the_picture(maps: int, points: int) -> None:
     assert spread.any()
     assert (size[spread] > 5.99).all()
     assert (size[spread] < 10.01).all()
-    centred = before - (before.amin(dim=1, keepdim=True) + before.amax(dim=1, keepdim=True)) / 2
-    expected = centred * (size / extent)[:, None, None]
+    centered = before - (before.amin(dim=1, keepdim=True) + before.amax(dim=1, keepdim=True)) / 2
+    expected = centered * (size / extent)[:, None, None]
     assert (after - expected)[spread].abs().max() < 0.02
 
 

@@ -106,18 +106,18 @@ def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
     assert bool((one.amax(dim=(1, 2)) > 0.0).all())
 
 
-def coloured_triangle(colours: torch.Tensor) -> IFS:
-    """The triangle with colours (3, C)."""
-    system = IFS(1, 3, parametrization="matrix", channels=colours.shape[1])
-    system.load_state_dict(right_triangle().state_dict() | {"colour": colours.logit()[None]})
+def colored_triangle(colors: torch.Tensor) -> IFS:
+    """The triangle with colors (3, C)."""
+    system = IFS(1, 3, parametrization="matrix", channels=colors.shape[1])
+    system.load_state_dict(right_triangle().state_dict() | {"color": colors.logit()[None]})
     return system
 
 
-def test_a_crisp_picture_shows_each_map_in_its_colour() -> None:
+def test_a_crisp_picture_shows_each_map_in_its_color() -> None:
     """Each third of the triangle is the image of one map: red and some blue; black; blue."""
-    colours = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "light": 0.1}
-    picture = crisp_images(coloured_triangle(colours), (64, 64), **arguments)[0]
+    picture = crisp_images(colored_triangle(colors), (64, 64), **arguments)[0]
     assert picture.shape == (3, 64, 64)
     assert not picture.requires_grad
     red, green, blue = picture
@@ -133,13 +133,13 @@ def test_a_crisp_picture_shows_each_map_in_its_colour() -> None:
 
 @pytest.mark.parametrize("batch", [1_000_000, 3000])
 @pytest.mark.parametrize("size", [(48, 48), (96, 64), (200, 200)])
-def test_a_crisp_picture_in_colour_is_as_bright_as_the_learned_image(
+def test_a_crisp_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any size, number of points and colour: here none is so bright that it is limited."""
+    """For any size, number of points and color: here none is so bright that it is limited."""
     monkeypatch.setattr("fractalops.crisp._POINTS_AT_ONCE", batch)
-    colour = torch.tensor([0.9, 0.4])
-    system = coloured_triangle(colour.expand(3, 2))
+    color = torch.tensor([0.9, 0.4])
+    system = colored_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
     picture = crisp_images(system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), light=0.01 * 50 * 0.5 / 24**2)
     assert picture.max() < 1

@@ -35,7 +35,7 @@ VALUE_ERRORS: dict[str, list[Any]] = {
     "noise_until": [-0.1, 1.1, NAN],
     "parametrization": ["raw", None],
     "singular_values": ["softplus", None],
-    "initialisation": ["moments", None],
+    "initialization": ["moments", None],
     "schedule": ["linear", None],
     "probabilities": ["uniform", None],
     "sampling": ["random", None],
@@ -66,7 +66,7 @@ NOT_NONE = ("bandwidth", "learning_rate", "momentum", "noise", "noise_until")
 
 def test_every_field_that_has_a_range_is_tried() -> None:
     fields = {field.name for field in dataclasses.fields(FitConfig)}
-    assert fields - set(VALUE_ERRORS) == {"clamp", "colour"}
+    assert fields - set(VALUE_ERRORS) == {"clamp", "color"}
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in VALUE_ERRORS for value in VALUE_ERRORS[name]])
@@ -84,7 +84,7 @@ def test_a_value_of_a_wrong_type_is_named(name: str, value: Any) -> None:
         FitConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["clamp", "colour"])
+@pytest.mark.parametrize("name", ["clamp", "color"])
 def test_a_switch_must_be_true_or_false(name: str) -> None:
     for value in ("no", 1, None):
         with pytest.raises(TypeError, match=rf"^FitConfig: {name} must be True or False, got {value!r}$"):
@@ -113,7 +113,7 @@ def test_the_published_settings_are_kept_and_frozen() -> None:
     config = FitConfig.paper()
     assert (config.maps, config.points, config.sequences, config.steps) == (10, 300, 50, 1000)
     assert (config.learning_rate, config.noise, config.noise_every, config.noise_until) == (0.05, 0.1, 10, 0.6)
-    assert (config.initialisation, config.schedule) == ("random", "halving")
+    assert (config.initialization, config.schedule) == ("random", "halving")
     assert (config.probabilities, config.sampling) == ("determinant", "independent")
     assert config.viewport == (-5, -5, 5, 5)
     assert FitConfig.paper(maps=4, noise=0.0) == dataclasses.replace(config, maps=4, noise=0.0)
@@ -125,7 +125,7 @@ def test_the_defaults_differ_from_the_published_settings_in_the_recipe_alone() -
     default, published = FitConfig(), FitConfig.paper()
     changed = {name for name, value in dataclasses.asdict(default).items() if value != getattr(published, name)}
     assert changed == {
-        "sequences", "steps", "viewport", "learning_rate", "schedule", "noise", "initialisation", "probabilities",
+        "sequences", "steps", "viewport", "learning_rate", "schedule", "noise", "initialization", "probabilities",
         "sampling",
     }  # fmt: skip
     # A recipe may cost less, not more; the problem that it solves stays the same.

@@ -35,8 +35,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"objective": "fixed"},
     {"parametrization": "matrix"},
     {"singular_values": "clamp", "viewport": "fit"},
-    {"colour": True},
-    {"colour": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
+    {"color": True},
+    {"color": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
     {"noise": 0.0, "gradient_clip": None, "snapshots": 0},
 ]
 
@@ -45,7 +45,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_a_group_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
     config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
-    source = pictures(3, colour=config.colour)
+    source = pictures(3, color=config.color)
     targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     group = learning.Group.start(targets, config, range(3))

@@ -94,7 +94,7 @@ def test_a_file_from_before_the_recipe_holds_the_published_settings(tmp_path: Pa
     result.save(path)
     with safetensors.safe_open(path, framework="pt") as file:
         settings = json.loads(file.metadata()["config"])
-    for name in ("initialisation", "schedule", "probabilities"):
+    for name in ("initialization", "schedule", "probabilities"):
         del settings[name]
     rewritten(path, {"config": json.dumps(settings)})
     assert FitResult.load(path).config == published
@@ -150,7 +150,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "damaged config": lambda path: rewritten(path, {"config": '{"maps": 3,'}),
     "a list as config": lambda path: rewritten(path, {"config": "[1, 2]"}),
     "a number as config": lambda path: rewritten(path, {"config": "3"}),
-    "a setting of a newer version": lambda path: with_settings(path, colours=3),
+    "a setting of a newer version": lambda path: with_settings(path, colors=3),
     "a setting out of range": lambda path: with_settings(path, steps=-3),
     "a setting of a wrong type": lambda path: with_settings(path, maps="many"),
     "another parametrization": lambda path: with_settings(path, parametrization="matrix"),
@@ -174,7 +174,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "more steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 3, 5, 10]"}),
     "no offset": lambda path: rewritten(path, tensors={"system.offset": None}),
     "no parameters": lambda path: rewritten(path, tensors={"system.svd": None}),
-    "an unknown parameter": lambda path: rewritten(path, tensors={"system.colour": torch.ones(2)}),
+    "an unknown parameter": lambda path: rewritten(path, tensors={"system.color": torch.ones(2)}),
     "parameters of another shape": lambda path: rewritten(path, tensors={"system.svd": torch.ones(2, 4, 6)}),
     "a flat offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(2)}),
     "an empty offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(0, 3, 2)}),

@@ -23,7 +23,7 @@ from fractalops.inversion.run_folder import RunFolder
 from fractalops.inversion.sources import collect
 from tests.learning import Interruption, assert_same_result, targets, tiny
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
-from tests.source_files import GREY, KINDS, Writer
+from tests.source_files import GRAY, KINDS, Writer
 from tests.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +118,7 @@ def test_images_of_one_shape_are_learned_together_in_their_order(tmp_path: Path)
 
 @pytest.mark.parametrize(("count", "tiles"), [(1, (1, 1)), (5, (2, 3)), (130, (7, 15))])
 def test_the_contact_sheet_shows_up_to_a_hundred_pairs(count: int, tiles: tuple[int, int], tmp_path: Path) -> None:
-    run(tmp_path / "run", pictures(count, colour=True), tiny(steps=1, colour=True, group=50))
+    run(tmp_path / "run", pictures(count, color=True), tiny(steps=1, color=True, group=50))
     with Image.open(tmp_path / "run" / "contact.png") as sheet:
         assert sheet.mode == "RGB"
         width, height = 2 * 64 + 3, 64 + 2  # of a pair in its frame
@@ -230,12 +230,12 @@ def test_an_image_that_turns_bad_stops_the_run_which_can_go_on(tmp_path: Path, w
 # Other sources
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_a_generator_and_a_data_set_of_pairs_are_learned(labelled: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("labeled", [False, True])
+def test_a_generator_and_a_data_set_of_pairs_are_learned(labeled: bool, tmp_path: Path) -> None:
     images = targets()
-    items = [(image, label) for label, image in enumerate(images)] if labelled else list(images)
+    items = [(image, label) for label, image in enumerate(images)] if labeled else list(images)
     learned = fractalops.fit_dataset((item for item in items), tmp_path / "run", tiny(), device="cpu")
-    assert [row.label for row in learned.rows] == (["0", "1", "2"] if labelled else [""] * 3)
+    assert [row.label for row in learned.rows] == (["0", "1", "2"] if labeled else [""] * 3)
     expected = fractalops.fit_dataset(images, tmp_path / "other", tiny(), device="cpu")
     assert torch.equal(learned.minimum_mse, expected.minimum_mse)
 
@@ -247,7 +247,7 @@ class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return 3
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        return targets()[number % 3][None], number  # (1, 16, 16), of what torchvision makes of a picture in grey
+        return targets()[number % 3][None], number  # (1, 16, 16), of what torchvision makes of a picture in gray
 
 
 def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
@@ -261,8 +261,8 @@ def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", KINDS, ids=lambda write: write.__name__)
 def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) -> None:
-    learned = run(tmp_path / "run", write(tmp_path, GREY), tiny(steps=2))
-    source = collect(GREY)
+    learned = run(tmp_path / "run", write(tmp_path, GRAY), tiny(steps=2))
+    source = collect(GRAY)
     wanted = run(tmp_path / "wanted", source, tiny(steps=2))
     assert [row.image for row in learned.rows] == [0, 1, 2, 3, 4]
     torch.testing.assert_close(learned.minimum_mse, wanted.minimum_mse)

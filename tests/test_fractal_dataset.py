@@ -31,7 +31,7 @@ def collated(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("background", ["black", "random"])
 @pytest.mark.parametrize(
-    ("rendering", "channels"), [("binary", 1), ("patch", 1), ("grey", 1), ("colour", 3)], ids=lambda v: str(v)
+    ("rendering", "channels"), [("binary", 1), ("patch", 1), ("gray", 1), ("color", 3)], ids=lambda v: str(v)
 )
 @pytest.mark.parametrize("size", [1, 3, (16, 9)], ids=str)
 def test_items_are_images_and_classes(rendering: str, channels: int, background: str, size: Any) -> None:
@@ -47,7 +47,7 @@ def test_items_are_images_and_classes(rendering: str, channels: int, background:
         assert label == item // 5
 
 
-@pytest.mark.parametrize("rendering", ["patch", "colour"])
+@pytest.mark.parametrize("rendering", ["patch", "color"])
 @pytest.mark.parametrize("points", [1, 63, 5000])
 def test_an_item_depends_on_its_number_alone(rendering: str, points: int) -> None:
     data = dataset(rendering=rendering, points=points, background="random", density=0.1)
@@ -170,7 +170,7 @@ def test_random_systems_are_as_dense_as_asked() -> None:
         ({"instances": 0}, "instances must be at least 1, got 0"),
         ({"points": 0}, "points must be at least 1, got 0"),
         ({"size": (3, 0)}, "size must be at least 1, got 0"),
-        ({"rendering": "hard"}, "rendering must be one of binary, patch, grey, colour, got 'hard'"),
+        ({"rendering": "hard"}, "rendering must be one of binary, patch, gray, color, got 'hard'"),
         ({"background": "white"}, "background must be one of black, random, got 'white'"),
         ({"perturbation": 1.0}, "perturbation must lie in [0, 1), got 1.0"),
         ({"density": -0.1}, "density must lie in [0, 1), got -0.1"),

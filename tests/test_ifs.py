@@ -164,33 +164,33 @@ def test_a_module_starts_as_the_random_systems(parametrization: str, singular_va
 
 
 @pytest.mark.parametrize("parametrization", ["svd", "matrix"])
-def test_colours_start_at_one_half_and_draw_no_random_numbers(parametrization: str) -> None:
+def test_colors_start_at_one_half_and_draw_no_random_numbers(parametrization: str) -> None:
     arguments: dict[str, Any] = {"parametrization": parametrization, "dtype": torch.float64}
     plain = IFS(2, 5, generator=seeded(20), **arguments)
     system = IFS(2, 5, channels=3, generator=seeded(20), **arguments)
-    assert (plain.channels, plain.colours()) == (None, None)
+    assert (plain.channels, plain.colors()) == (None, None)
     assert system.channels == 3
-    colours = system.colours()
-    assert colours is not None
-    assert torch.equal(colours, torch.full((2, 5, 3), 0.5).double())
+    colors = system.colors()
+    assert colors is not None
+    assert torch.equal(colors, torch.full((2, 5, 3), 0.5).double())
     names = dict(system.named_parameters()).keys() - dict(plain.named_parameters()).keys()
-    assert names == {"colour"}
+    assert names == {"color"}
     for name, tensor in plain.state_dict().items():
         assert torch.equal(system.state_dict()[name], tensor)
 
 
-def test_colours_stay_between_0_and_1_and_come_back() -> None:
+def test_colors_stay_between_0_and_1_and_come_back() -> None:
     system = IFS(2, 5, channels=2, generator=seeded(20))
     with torch.no_grad():
-        system.get_parameter("colour").copy_(100 * torch.randn(2, 5, 2, generator=seeded(21)))
-    colours = system.colours()
-    assert colours is not None
-    assert colours.min() >= 0
-    assert colours.max() <= 1
+        system.get_parameter("color").copy_(100 * torch.randn(2, 5, 2, generator=seeded(21)))
+    colors = system.colors()
+    assert colors is not None
+    assert colors.min() >= 0
+    assert colors.max() <= 1
     other = IFS(2, 5, channels=2)
     other.load_state_dict(system.state_dict())
     assert torch.equal(other(9, index=torch.zeros(2, 1, 4).byte()), system(9, index=torch.zeros(2, 1, 4).byte()))
-    with pytest.raises(RuntimeError, match="colour"):
+    with pytest.raises(RuntimeError, match="color"):
         IFS(2, 5).load_state_dict(system.state_dict())
 
 
@@ -264,19 +264,19 @@ def test_forward_renders_each_system_as_it_would_alone() -> None:
 
 
 @pytest.mark.parametrize(("systems", "maps", "channels"), [(1, 1, 1), (3, 4, 3), (30, 10, 2)])
-def test_forward_renders_each_system_in_its_own_colours(systems: int, maps: int, channels: int) -> None:
+def test_forward_renders_each_system_in_its_own_colors(systems: int, maps: int, channels: int) -> None:
     system = IFS(systems, maps, channels=channels, generator=seeded(26))
     with torch.no_grad():
-        system.get_parameter("colour").copy_(torch.randn(systems, maps, channels, generator=seeded(30)))
+        system.get_parameter("color").copy_(torch.randn(systems, maps, channels, generator=seeded(30)))
     index = system.sample(2, 50, generator=seeded(27))
     images = system((12, 17), index=index, viewport=(-2.0, -2.0, 2.0, 2.0))
     assert images.shape == (systems, 2, channels, 12, 17)
-    grey = IFS(1, maps)
+    gray = IFS(1, maps)
     for s in range(systems):
         state = {name: value[s : s + 1] for name, value in system.state_dict().items()}
-        logits = state.pop("colour")[0]  # (N, C)
-        grey.load_state_dict(state)
-        matrix, offset, joined, start = grey.concatenated(index[s : s + 1])
+        logits = state.pop("color")[0]  # (N, C)
+        gray.load_state_dict(state)
+        matrix, offset, joined, start = gray.concatenated(index[s : s + 1])
         weight = logits.sigmoid()[joined.long()]  # (K, T, C)
         expected = render(matrix, offset, joined, (12, 17), start=start, viewport=(-2.0, -2.0, 2.0, 2.0), weight=weight)
         torch.testing.assert_close(images[s], expected, rtol=1e-4, atol=1e-5)

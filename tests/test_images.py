@@ -47,7 +47,7 @@ def test_every_mode_gives_the_same_target(tmp_path: Path, mode: str, suffix: str
     target, notices = read_image(path)
     assert target.dtype == torch.float32
     torch.testing.assert_close(target, EXPECTED)
-    assert notices == []  # a grey picture in a colour mode is no reason for a notice
+    assert notices == []  # a gray picture in a color mode is no reason for a notice
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I", "tif"), ("I;16B", "tif")])
@@ -76,19 +76,19 @@ def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path)
         read_image(path)
 
 
-def test_colour_becomes_grey_with_a_notice(tmp_path: Path) -> None:
+def test_color_becomes_gray_with_a_notice(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
     target, notices = read_image(tmp_path / "red.png")
     torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
-    assert notices == ["colour converted to grey"]
+    assert notices == ["color converted to gray"]
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "tif")])
-def test_colour_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_color_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> None:
     picture = Image.new("RGB", (3, 2), (255, 0, 0))
     picture.putpixel((2, 1), (0, 51, 255))
-    picture.convert(mode).save(tmp_path / f"colour.{suffix}")
-    target, notices = read_image(tmp_path / f"colour.{suffix}", colour=True)
+    picture.convert(mode).save(tmp_path / f"color.{suffix}")
+    target, notices = read_image(tmp_path / f"color.{suffix}", color=True)
     expected = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).repeat(1, 2, 3)
     expected[:, 1, 2] = torch.tensor([0.0, 0.2, 1.0])
     torch.testing.assert_close(target, expected)
@@ -96,46 +96,46 @@ def test_colour_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> N
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16"])
-def test_a_grey_picture_in_colour_has_three_equal_channels(tmp_path: Path, mode: str) -> None:
+def test_a_gray_picture_in_color_has_three_equal_channels(tmp_path: Path, mode: str) -> None:
     picture = drawing("I").point(lambda level: level * 257).convert("I;16") if mode == "I;16" else drawing(mode)
-    picture.save(tmp_path / "grey.png")
-    target, notices = read_image(tmp_path / "grey.png", colour=True)
+    picture.save(tmp_path / "gray.png")
+    target, notices = read_image(tmp_path / "gray.png", color=True)
     torch.testing.assert_close(target, EXPECTED.expand(3, 4, 6))
     assert notices == []
 
 
-def test_colour_goes_through_every_step(tmp_path: Path) -> None:
-    """Background, scaling, inversion and threshold do to each channel what they do to a grey picture."""
+def test_color_goes_through_every_step(tmp_path: Path) -> None:
+    """Background, scaling, inversion and threshold do to each channel what they do to a gray picture."""
     picture = Image.effect_noise((40, 20), 90)
     bands = [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.point(lambda level: level // 3)]
     alpha = Image.new("L", (40, 20), 255)
     alpha.paste(0, (0, 0, 9, 20))
-    Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "colour.png")
+    Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "color.png")
     steps: dict[str, Any] = {"size": 13, "background": "white", "invert": True, "threshold": 0.4}
-    target, notices = read_image(tmp_path / "colour.png", colour=True, **steps)
+    target, notices = read_image(tmp_path / "color.png", color=True, **steps)
     assert notices == ["transparent parts laid over white", "scaled from 40 x 20 to 13 x 6 pixels"]
     for channel, band in zip(target, bands, strict=True):
-        Image.merge("LA", [band, alpha]).save(tmp_path / "grey.png")
-        assert torch.equal(channel, read_image(tmp_path / "grey.png", **steps)[0])
+        Image.merge("LA", [band, alpha]).save(tmp_path / "gray.png")
+        assert torch.equal(channel, read_image(tmp_path / "gray.png", **steps)[0])
 
 
 def test_a_page_that_is_blank_in_every_channel_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "night.png")
     with pytest.raises(InputError, match="image must not be blank"):
-        read_image(tmp_path / "night.png", colour=True)
+        read_image(tmp_path / "night.png", color=True)
     Image.new("RGB", (4, 4), (0, 0, 1)).save(tmp_path / "blue.png")
-    assert read_image(tmp_path / "blue.png", colour=True)[0].sum() > 0
+    assert read_image(tmp_path / "blue.png", color=True)[0].sum() > 0
 
 
 @pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
 def test_transparent_parts_show_the_background(tmp_path: Path, background: str, seen: float) -> None:
     picture = Image.new("RGBA", (2, 1), (128, 128, 128, 255))
-    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of colour
+    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of color
     picture.save(tmp_path / "see-through.png")
     target, notices = read_image(tmp_path / "see-through.png", background=background)
     torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
     assert notices[0] == f"transparent parts laid over {background}"
-    assert "colour converted to grey" not in notices
+    assert "color converted to gray" not in notices
 
 
 def test_transparent_palette(tmp_path: Path) -> None:
@@ -294,12 +294,12 @@ def test_saving_and_reading_back(tmp_path: Path) -> None:
     torch.testing.assert_close(read_image(tmp_path / "saved.png")[0], expected)
 
 
-def test_saving_and_reading_back_in_colour(tmp_path: Path) -> None:
+def test_saving_and_reading_back_in_color(tmp_path: Path) -> None:
     image = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
     image[:, 0, 0] = torch.tensor([-3.0, 7.0, float("nan")])
     save_image(image, tmp_path / "saved.png")
     expected = (image.nan_to_num(0).clamp(0, 1) * 255).round() / 255
-    torch.testing.assert_close(read_image(tmp_path / "saved.png", colour=True)[0], expected)
+    torch.testing.assert_close(read_image(tmp_path / "saved.png", color=True)[0], expected)
 
 
 @pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.safetensors"])
@@ -337,7 +337,7 @@ def test_contact_sheet_places_every_image() -> None:
         contact_sheet(torch.empty(0, 2, 2))
 
 
-def test_contact_sheet_in_colour_is_that_of_each_channel() -> None:
+def test_contact_sheet_in_color_is_that_of_each_channel() -> None:
     images = torch.rand(5, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     sheet = contact_sheet(images, gap=1)
     for channel in range(3):
@@ -346,7 +346,7 @@ def test_contact_sheet_in_colour_is_that_of_each_channel() -> None:
         contact_sheet(torch.empty(0, 3, 2, 2))
 
 
-def test_comparison_in_colour_is_that_of_each_channel() -> None:
+def test_comparison_in_color_is_that_of_each_channel() -> None:
     target, drawn = torch.rand(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
     pair = comparison(target, drawn, wanted=8)
     for channel in range(3):
@@ -377,11 +377,11 @@ def test_the_animation_rests_on_its_last_frame(tmp_path: Path) -> None:
     assert not (tmp_path / "none.gif").exists()
 
 
-def test_an_animation_keeps_its_colours(tmp_path: Path) -> None:
-    colours = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.6, 0.4], [0.0, 0.0, 1.0]])
-    save_animation([colour[:, None, None].expand(3, 4, 6) for colour in colours], tmp_path / "moving.gif")
+def test_an_animation_keeps_its_colors(tmp_path: Path) -> None:
+    colors = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.6, 0.4], [0.0, 0.0, 1.0]])
+    save_animation([color[:, None, None].expand(3, 4, 6) for color in colors], tmp_path / "moving.gif")
     with Image.open(tmp_path / "moving.gif") as animation:
         assert animation.n_frames == 3
-        for frame, colour in enumerate(colours):
+        for frame, color in enumerate(colors):
             animation.seek(frame)
-            assert animation.convert("RGB").getpixel((5, 3)) == tuple((colour * 255).int().tolist())
+            assert animation.convert("RGB").getpixel((5, 3)) == tuple((color * 255).int().tolist())

@@ -117,7 +117,7 @@ def test_groups_change_no_bit(changes: dict[str, Any]) -> None:
     assert_same_result(results[2], results[0])
 
 
-def test_neighbours_change_no_bit() -> None:
+def test_neighbors_change_no_bit() -> None:
     expected = fractalops.fit(targets(), tiny())
     images = targets()
     images[[0, 2]] = 1 - images[[0, 2]]
@@ -196,7 +196,7 @@ def test_raw_matrices_may_explode_but_never_crash(learning_rate: float) -> None:
     assert result.losses.isfinite().all()
 
 
-def test_a_system_that_explodes_leaves_its_neighbours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_that_explodes_leaves_its_neighbors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fractalops.fit(targets(), tiny(parametrization="matrix"))
     start = learning.Group.start.__func__  # type: ignore[attr-defined]
 

@@ -77,7 +77,7 @@ def test_a_picture_is_the_bumps_of_the_projected_points_the_nearer_the_brighter(
     image = fractalops.render_points(
         points, (20, 31), azimuth=33, elevation=-12, frame=frame, fade=0.5, bandwidth=2.0, clamp=False
     )
-    plane, depth = fractalops.project((points - frame.centre) / frame.radius, 33, -12)
+    plane, depth = fractalops.project((points - frame.center) / frame.radius, 33, -12)
     expected = fractalops.rbf_rasterize(
         plane * 9.5 + plane.new_tensor([9.5, 15]), (20, 31), bandwidth=2.0, weight=0.75 - depth.clamp(-1, 1) / 4
     )
@@ -96,11 +96,11 @@ def test_brightness_in_front_and_at_the_back() -> None:
 def test_the_frame_holds_all_finite_points() -> None:
     points = cloud(50)
     broken = torch.cat((points, torch.tensor([[math.nan, 0, 0], [0, math.inf, 0]], dtype=torch.float64)))
-    centre, radius = frame_of(broken)
-    assert ((points - centre).norm(dim=1) <= radius * (1 + 1e-12)).all()
-    assert_same_bits(centre, frame_of(points).centre)
+    center, radius = frame_of(broken)
+    assert ((points - center).norm(dim=1) <= radius * (1 + 1e-12)).all()
+    assert_same_bits(center, frame_of(points).center)
     for odd in (broken[50:], points[:1], points[:1].expand(7, 3)):  # no finite point, one, one repeated
-        centre, radius = frame_of(odd)
+        center, radius = frame_of(odd)
         assert radius == 1
         assert fractalops.render_points(odd[None], 8).isfinite().all()
 

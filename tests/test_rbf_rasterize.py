@@ -226,9 +226,9 @@ def test_gradient_of_any_layout(layout: str, channels: int | None, backend: str)
     [
         RasterCase("published", batch=50, points=300, size=32, channels=0),
         RasterCase("no weight", batch=7, points=300, size=32),
-        RasterCase("colour", batch=3, points=1000, size=(63, 100), channels=3),
+        RasterCase("color", batch=3, points=1000, size=(63, 100), channels=3),
         RasterCase("one large image", batch=1, points=20000, size=(300, 200)),
-        RasterCase("one large image, colour", batch=1, points=20000, size=(300, 200), channels=3),
+        RasterCase("one large image, color", batch=1, points=20000, size=(300, 200), channels=3),
         RasterCase("one image, exact", batch=1, points=500, size=(63, 100), cutoff=None),
     ],
     ids=lambda case: case.name,

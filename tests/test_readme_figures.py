@@ -35,7 +35,7 @@ def test_no_figure_is_of_a_gpu() -> None:
 def test_a_row_that_is_not_there_is_left_out() -> None:
     some = replace(FIGURES, rows=tuple(row for row in FIGURES.rows if row.op == "step"))
     text = readme.section(some, estimates()[:2])
-    assert "one optimisation step" in text
+    assert "one optimization step" in text
     assert "`fit`" not in text
     assert text.count("not yet measured") == 2
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
-from fractalops.inversion.initialisation import mass_start
+from fractalops.inversion.initialization import mass_start
 from fractalops.inversion.learning import Group, learn
 from tests.learning import assert_same_result, bar, disc, targets, tiny
 from tests.tolerances import assert_all_same_bits
@@ -81,7 +81,7 @@ def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, A
 
 RECIPES = [
     {"probabilities": "determinant"},
-    {"initialisation": "random"},
+    {"initialization": "random"},
     {"schedule": "halving"},
     {"sampling": "independent"},
     {"parametrization": "matrix"},
@@ -158,12 +158,12 @@ def test_the_gradient_of_the_logits_is_that_of_points_that_weigh_more(channels: 
 
     index = system.sample(4, 20, generator=torch.Generator().manual_seed(2))
     matrix, offset, joined, start = (tensor.detach() for tensor in system.concatenated(index))
-    colours = system.colours()
-    colour = torch.ones(6, 1, dtype=torch.float64) if colours is None else colours.detach().flatten(0, 1)
+    colors = system.colors()
+    color = torch.ones(6, 1, dtype=torch.float64) if colors is None else colors.detach().flatten(0, 1)
 
     def loss(logit: Tensor) -> Tensor:
         ratio = (logit.softmax(-1) / system.logit.detach().softmax(-1)).flatten()[:, None]  # type: ignore[union-attr]
-        drawn = fractalops.render(matrix, offset, joined, 8, start=start, colour=colour * ratio, **arguments)
+        drawn = fractalops.render(matrix, offset, joined, 8, start=start, color=color * ratio, **arguments)
         return (drawn - target).square().sum()
 
     step = 1e-6
@@ -195,7 +195,7 @@ AWKWARD = {
     "fewer lit pixels than maps": one_pixel() + one_pixel().T,
     "all lit": torch.ones(16, 16),
     "dark": torch.zeros(16, 16),
-    "grey": torch.rand(9, 16, generator=torch.Generator().manual_seed(0)),
+    "gray": torch.rand(9, 16, generator=torch.Generator().manual_seed(0)),
     "one row": torch.ones(1, 20),
     "one column": torch.ones(20, 1),
     "one pixel in all": torch.ones(1, 1),
@@ -210,13 +210,13 @@ def test_any_target_has_a_start(name: str, changes: dict[str, Any]) -> None:
     assert result.best_image.isfinite().all()
 
 
-@pytest.mark.parametrize("colour", [False, True])
-def test_the_maps_put_the_middle_of_the_light_on_its_parts(colour: bool) -> None:
+@pytest.mark.parametrize("color", [False, True])
+def test_the_maps_put_the_middle_of_the_light_on_its_parts(color: bool) -> None:
     image = torch.zeros(33, 33)
     image[4:9, 4:9] = 1
     image[24:29, 14:19] = 1  # two squares, around (6, 6) and (26, 16)
     system = IFS(1, 2, generator=torch.Generator().manual_seed(0))
-    target = torch.stack([image, 0 * image, 0 * image]) if colour else image
+    target = torch.stack([image, 0 * image, 0 * image]) if color else image
     mass_start(system, target, FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0)), torch.Generator().manual_seed(3))
     middle = torch.tensor([16.0, 11.0]) - 16
     matrix, offset = system.maps()

@@ -24,7 +24,7 @@ SMALL = ChainCase("small", batch=4, points=6, maps=3)
 
 
 def pixels(points: Tensor, size: int | tuple[int, int], viewport: tuple[float, ...]) -> Tensor:
-    """Where the viewport puts points (..., 2): its corners on the centres of the corner pixels."""
+    """Where the viewport puts points (..., 2): its corners on the centers of the corner pixels."""
     height, width = (size, size) if isinstance(size, int) else size
     low, high = points.new_tensor(viewport[:2]), points.new_tensor(viewport[2:])
     return (points - low) / (high - low) * points.new_tensor([height - 1, width - 1])
@@ -142,12 +142,12 @@ def test_weights_are_channels(backend: str) -> None:
     matrix, offset, index, start = SMALL.inputs()
     weight = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 6
     arguments: dict[str, Any] = {"start": start, "cutoff": None, "backend": backend}
-    colour = fractalops.render(matrix, offset, index, (9, 12), weight=weight, **arguments)
+    color = fractalops.render(matrix, offset, index, (9, 12), weight=weight, **arguments)
     points = pixels(reference_chain(matrix, offset, index, start), (9, 12), VIEWPORT)
-    assert_matches(colour, drawn(points, (9, 12), weight).clamp(0, 1))
-    grey = fractalops.render(matrix, offset, index, (9, 12), weight=weight[..., 0], **arguments)
-    assert grey.shape == (4, 9, 12)
-    assert_matches(grey, colour[:, 0])
+    assert_matches(color, drawn(points, (9, 12), weight).clamp(0, 1))
+    gray = fractalops.render(matrix, offset, index, (9, 12), weight=weight[..., 0], **arguments)
+    assert gray.shape == (4, 9, 12)
+    assert_matches(gray, color[:, 0])
 
 
 # The fitted viewport
@@ -176,7 +176,7 @@ def test_fit_draws_a_single_point_in_the_middle(backend: str) -> None:
     assert_matches(image, middle.expand(2, 9, 5), 1e-5)
 
 
-def test_fit_centres_the_axis_that_is_flat(backend: str) -> None:
+def test_fit_centers_the_axis_that_is_flat(backend: str) -> None:
     matrix = torch.tensor([[[0.5, 0.0], [0.0, 0.0]]])
     offset = torch.tensor([[0.0, 3.0]])
     index = torch.zeros(1, 4, dtype=torch.uint8)
@@ -305,7 +305,7 @@ def test_exploding_maps_give_finite_images(factor: float, viewport: Any, backend
     image.sum().backward()
 
 
-def test_an_exploding_sequence_leaves_its_neighbours_alone(backend: str) -> None:
+def test_an_exploding_sequence_leaves_its_neighbors_alone(backend: str) -> None:
     matrix, offset, index, start = SMALL.inputs()
     expected = fractalops.render(matrix, offset, index, 12, start=start, backend=backend)
     start[1] = math.inf

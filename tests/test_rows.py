@@ -184,9 +184,9 @@ def test_promises_in_their_own_units() -> None:
         row(PAPER, 0.5, 0.6, 0.7, op="rbf_rasterize"),  # 40 ns a point
         row(PAPER, 0.1, op="rbf_rasterize", threads=2),  # of one thread alone is promised
         row(PAPER, 2900, op="fit", direction="1 image"),
-        row(PAPER, 5.1, op="step", direction="optimisation step"),
-        row(PAPER, 2, op="step", direction="optimisation step", backend="ops alone"),
-        on_gpu(row(PAPER, 9, op="step", direction="optimisation step")),
+        row(PAPER, 5.1, op="step", direction="optimization step"),
+        row(PAPER, 2, op="step", direction="optimization step", backend="ops alone"),
+        on_gpu(row(PAPER, 9, op="step", direction="optimization step")),
     ]
     found = {each.target.unit: (each.found.median if each.found else None, each.kept) for each in promises(rows)}
     assert found == {

@@ -90,7 +90,7 @@ def test_sampled_frequencies_are_the_probabilities(maps: int) -> None:
         assert chi_square <= freedom + 2 * math.sqrt(14 * freedom) + 2 * 14
 
 
-def test_sampled_neighbours_are_independent() -> None:
+def test_sampled_neighbors_are_independent() -> None:
     weights = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
     index = sample_index(weights, 1, 200_001, seeded(17))[0, 0].long()
     count = (3 * index[:-1] + index[1:]).bincount(minlength=9)
@@ -111,7 +111,7 @@ def test_the_largest_uniform_draw_stays_in_range() -> None:
         assert draw_index(weight, largest).item() == maps - 1
 
 
-def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbours() -> None:
+def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbors() -> None:
     weights = torch.rand(3, 7, generator=seeded(19))
     assert torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(1)))
     assert not torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(2)))

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from fractalops.errors import InputError
 from fractalops.inversion.sources import open_source
-from tests.source_files import GREY, error_of, idx_bytes, write_idx
+from tests.source_files import GRAY, error_of, idx_bytes, write_idx
 
 LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
 IMAGES_NAME, LABELS_NAME = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -27,13 +27,13 @@ IMAGES_NAME, LABELS_NAME = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 @pytest.mark.parametrize("images_packed", ["", ".gz"])
 @pytest.mark.parametrize("labels_packed", ["", ".gz"])
 def test_labels_beside_idx_images(tmp_path: Path, images_packed: str, labels_packed: str) -> None:
-    path = write_idx(tmp_path / f"{IMAGES_NAME}{images_packed}", GREY)
-    unlabelled = open_source(path)
-    assert (unlabelled.name(4), unlabelled.label(4)) == ("t10k-images/00004", "")
+    path = write_idx(tmp_path / f"{IMAGES_NAME}{images_packed}", GRAY)
+    unlabeled = open_source(path)
+    assert (unlabeled.name(4), unlabeled.label(4)) == ("t10k-images/00004", "")
     write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS)
     source = open_source(path)
     assert [source.label(image) for image in range(5)] == ["3", "1", "4", "1", "5"]
-    assert source.identity != unlabelled.identity
+    assert source.identity != unlabeled.identity
     write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS[:4])
     with pytest.raises(
         InputError, match=rf"cannot read .*{LABELS_NAME}.*: it has 4 labels for 5 images in {path.name}"
@@ -43,26 +43,26 @@ def test_labels_beside_idx_images(tmp_path: Path, images_packed: str, labels_pac
 
 def test_names_with_a_point_and_none_for_labels(tmp_path: Path) -> None:
     write_idx(tmp_path / "train-labels.idx1-ubyte", LABELS)
-    source = open_source(write_idx(tmp_path / "train-images.idx3-ubyte", GREY))
+    source = open_source(write_idx(tmp_path / "train-images.idx3-ubyte", GRAY))
     assert (source.name(0), source.label(0)) == ("train-images/00000", "3")
-    assert open_source(write_idx(tmp_path / "digits-idx3-ubyte", GREY)).label(0) == ""
+    assert open_source(write_idx(tmp_path / "digits-idx3-ubyte", GRAY)).label(0) == ""
 
 
 @pytest.mark.parametrize("place", [".", "raw", "MNIST/raw"])
 def test_a_folder_with_idx_files(tmp_path: Path, place: str) -> None:
     folder = tmp_path / "data"
-    path = write_idx(folder / place / f"{IMAGES_NAME}.gz", GREY)
+    path = write_idx(folder / place / f"{IMAGES_NAME}.gz", GRAY)
     write_idx(folder / place / f"{LABELS_NAME}.gz", LABELS)
     assert open_source(folder).identity == open_source(path).identity
-    write_idx(folder / place / IMAGES_NAME, GREY)  # as torchvision leaves both: the unpacked one is taken
+    write_idx(folder / place / IMAGES_NAME, GRAY)  # as torchvision leaves both: the unpacked one is taken
     assert f"{IMAGES_NAME}: 5 images" in open_source(folder).identity
-    write_idx(folder / place / "train-images-idx3-ubyte", GREY)
+    write_idx(folder / place / "train-images-idx3-ubyte", GRAY)
     error = error_of(folder)
     assert "several files of images, name one of them" in error
     assert str(Path(place, "train-images-idx3-ubyte")) in error
 
 
-WHOLE = idx_bytes(GREY)
+WHOLE = idx_bytes(GRAY)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -77,7 +77,7 @@ WHOLE = idx_bytes(GREY)
         (WHOLE[:11], "it is truncated, it ends within its header"),
         (WHOLE[:-1], r"it is truncated, its shape (5, 12, 18) takes 1080 bytes and it has 1079"),
         (WHOLE + b"\0", "it goes on after its end, its shape (5, 12, 18) takes 1080 bytes and there are more"),
-        (idx_bytes(GREY[:0]), "it is empty, its shape is (0, 12, 18)"),
+        (idx_bytes(GRAY[:0]), "it is empty, its shape is (0, 12, 18)"),
     ],
 )
 def test_broken_idx_files(tmp_path: Path, packed: bool, content: bytes, reason: str) -> None:
@@ -150,9 +150,9 @@ def test_files_larger_than_memory_are_read_where_it_is_asked(tmp_path: Path) -> 
 def test_labels_in_array_files(tmp_path: Path, suffix: str, labels: numpy.ndarray) -> None:
     path = tmp_path / f"stack.{suffix}"
     if suffix == "npz":
-        numpy.savez(path, images=GREY, labels=labels, other=GREY)
+        numpy.savez(path, images=GRAY, labels=labels, other=GRAY)
     elif labels.dtype.kind == "u":  # all that safetensors can hold
-        save_file({"images": GREY, "labels": labels}, path)
+        save_file({"images": GRAY, "labels": labels}, path)
     else:
         return
     source = open_source(path)
@@ -168,21 +168,21 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
         numpy.savez(path, **arrays) if suffix == "npz" else save_file(arrays, path)  # type: ignore[arg-type]
         return error_of(path)
 
-    assert "one array of images, or name it 'images', got test, train" in error_with(train=GREY, test=GREY)
+    assert "one array of images, or name it 'images', got test, train" in error_with(train=GRAY, test=GRAY)
     assert "one array of images, or name it 'images', got none" in error_with(labels=LABELS)
-    assert "labels must have shape (5,), got (4,)" in error_with(images=GREY, labels=LABELS[:4])
+    assert "labels must have shape (5,), got (4,)" in error_with(images=GRAY, labels=LABELS[:4])
     assert "(S, 3, H, W) or (S, H, W, 3), got (5,)" in error_with(images=LABELS)
-    assert "images must be uint8 or floating-point, got" in error_with(images=GREY.astype(numpy.int16))
+    assert "images must be uint8 or floating-point, got" in error_with(images=GRAY.astype(numpy.int16))
 
 
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (GREY[0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
-        (GREY[:0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
-        (GREY.reshape(5, 2, 6, 18), "a picture has shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
-        (GREY.astype(numpy.int64), "images must be uint8 or floating-point, got int64"),
-        (GREY > 9, "images must be uint8 or floating-point, got bool"),
+        (GRAY[0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
+        (GRAY[:0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
+        (GRAY.reshape(5, 2, 6, 18), "a picture has shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
+        (GRAY.astype(numpy.int64), "images must be uint8 or floating-point, got int64"),
+        (GRAY > 9, "images must be uint8 or floating-point, got bool"),
         (numpy.array([[["a"]]]), "images must be uint8 or floating-point, got str32"),
     ],
 )
@@ -216,11 +216,11 @@ def test_broken_array_files_and_those_that_hide_code(tmp_path: Path) -> None:
     for suffix in ("npy", "npz", "safetensors"):
         path = tmp_path / f"stack.{suffix}"
         if suffix == "npy":
-            numpy.save(path, GREY)
+            numpy.save(path, GRAY)
         elif suffix == "npz":
-            numpy.savez(path, GREY)
+            numpy.savez(path, GRAY)
         else:
-            save_file({"images": GREY}, path)
+            save_file({"images": GRAY}, path)
         whole = path.read_bytes()
         for content in (b"", b"not an array", whole[:-300], pickle.dumps(Bomb())):
             path.write_bytes(content)
@@ -229,5 +229,5 @@ def test_broken_array_files_and_those_that_hide_code(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "stack.npz", objects)
     for suffix in ("npy", "npz"):
         assert "not made of plain numbers" in error_of(tmp_path / f"stack.{suffix}")
-    numpy.savez(tmp_path / "stack.npz", images=GREY, labels=numpy.array([b"\xff"] * 5))
+    numpy.savez(tmp_path / "stack.npz", images=GRAY, labels=numpy.array([b"\xff"] * 5))
     assert "its labels are neither numbers nor text" in error_of(tmp_path / "stack.npz")

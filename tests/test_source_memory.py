@@ -14,12 +14,12 @@ from PIL import Image
 
 from fractalops.errors import InputError
 from fractalops.inversion.sources import TensorSource, collect, open_source
-from tests.source_files import COLOUR, GREY, targets, write_folder
+from tests.source_files import COLOR, GRAY, targets, write_folder
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
 def test_tensors_are_taken_as_they_are(dtype: torch.dtype) -> None:
-    images = torch.from_numpy(GREY) if dtype == torch.uint8 else torch.rand(5, 40, 50).to(dtype).requires_grad_()
+    images = torch.from_numpy(GRAY) if dtype == torch.uint8 else torch.rand(5, 40, 50).to(dtype).requires_grad_()
     source = TensorSource(images, labels=list("abcde"))
     expected = images.detach().float() / (255 if dtype == torch.uint8 else 1)
     for number, target in enumerate(targets(source)):
@@ -62,33 +62,33 @@ def test_tensors_that_are_no_images() -> None:
 
 
 def test_what_an_iterable_yields_is_prepared(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"size": 9, "invert": True, "colour": True}
-    folder = write_folder(tmp_path, GREY)
-    forms = [Image.fromarray(GREY[0]), GREY[1], torch.from_numpy(GREY[2]), GREY[3] / 255, Image.open(folder / "4.png")]
+    options: dict[str, Any] = {"size": 9, "invert": True, "color": True}
+    folder = write_folder(tmp_path, GRAY)
+    forms = [Image.fromarray(GRAY[0]), GRAY[1], torch.from_numpy(GRAY[2]), GRAY[3] / 255, Image.open(folder / "4.png")]
     source = collect((form for form in forms), **options)
     for target, expected in zip(targets(source), targets(open_source(folder, **options)), strict=True):
         torch.testing.assert_close(target, expected)
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to the right
-    Image.fromarray(GREY[0]).save(turned, "png", exif=exif)
-    assert torch.equal(collect([Image.open(turned)]).read(0), collect([numpy.rot90(GREY[0], -1)]).read(0))
-    pairs = collect((image, number) for number, image in enumerate(COLOUR))
+    Image.fromarray(GRAY[0]).save(turned, "png", exif=exif)
+    assert torch.equal(collect([Image.open(turned)]).read(0), collect([numpy.rot90(GRAY[0], -1)]).read(0))
+    pairs = collect((image, number) for number, image in enumerate(COLOR))
     assert [pairs.label(image) for image in range(4)] == list("0123")
-    tensors = collect(torch.utils.data.TensorDataset(torch.from_numpy(GREY), torch.arange(5)))
+    tensors = collect(torch.utils.data.TensorDataset(torch.from_numpy(GRAY), torch.arange(5)))
     assert [tensors.label(image) for image in range(5)] == list("01234")
 
 
 def test_iterables_are_drawn_no_further_than_asked() -> None:
-    endless = itertools.cycle(GREY)
+    endless = itertools.cycle(GRAY)
     assert len(collect(endless, limit=7)) == 7
-    assert numpy.array_equal(next(endless), GREY[2])
+    assert numpy.array_equal(next(endless), GRAY[2])
     with pytest.raises(InputError, match="image 4 of the iterable: the targets up to it take 4320 bytes"):
-        collect(endless, most_bytes=4 * GREY[0].size * 4)
+        collect(endless, most_bytes=4 * GRAY[0].size * 4)
     with pytest.raises(InputError, match="cannot use the iterable: it yields no picture"):
         collect([])
     cut = io.BytesIO()
-    Image.fromarray(GREY[0]).save(cut, "png")
+    Image.fromarray(GRAY[0]).save(cut, "png")
     with pytest.raises(InputError, match="cannot read image 0 of the iterable: the image is damaged"):
         collect([Image.open(io.BytesIO(cut.getvalue()[:150]))])
     with pytest.raises(TypeError, match="pictures must be Pillow's, arrays or tensors, got str"):
@@ -101,4 +101,4 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         (numpy.ones((0, 4)), r"it has no pixels, its shape is \(0, 4\)"),
     ):
         with pytest.raises(InputError, match=f"image 1 of the iterable: .*{message}|{message}"):
-            collect([GREY[0], bad])
+            collect([GRAY[0], bad])

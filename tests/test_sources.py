@@ -21,7 +21,7 @@ from fractalops.errors import InputError
 from fractalops.images import Preparation, picture_size, read_image
 from fractalops.inversion.sources import FolderSource, collect, open_source
 from fractalops.inversion.sources.folder import _natural
-from tests.source_files import ARRAYS, COLOUR, GREY, KINDS, Writer, error_of, targets, write_folder, write_npy
+from tests.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
 
 
 @pytest.mark.parametrize("write", KINDS)
@@ -32,40 +32,40 @@ from tests.source_files import ARRAYS, COLOUR, GREY, KINDS, Writer, error_of, ta
         {"size": 7},
         {"size": 7, "invert": True, "threshold": 0.4},
         {"fit_to": 40, "threshold": 0.5},
-        {"colour": True, "size": 10, "fit_to": 8},
+        {"color": True, "size": 10, "fit_to": 8},
     ],
 )
 def test_every_kind_gives_what_read_image_gives(tmp_path: Path, write: Writer, options: dict[str, Any]) -> None:
-    reference = write_folder(tmp_path / "reference", GREY)
-    source = open_source(write(tmp_path, GREY), **options)
-    assert len(source) == len(GREY)
+    reference = write_folder(tmp_path / "reference", GRAY)
+    source = open_source(write(tmp_path, GRAY), **options)
+    assert len(source) == len(GRAY)
     for number, target in enumerate(targets(source)):
         assert torch.equal(target, read_image(reference / f"{number}.png", **options)[0])
 
 
 @pytest.mark.parametrize("write", ARRAYS)
-@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("color", [False, True])
 @pytest.mark.parametrize("channels_first", [False, True])
-def test_arrays_in_colour(tmp_path: Path, write: Writer, colour: bool, channels_first: bool) -> None:
-    images = numpy.moveaxis(COLOUR, -1, 1).copy() if channels_first else COLOUR
-    reference = targets(open_source(write_folder(tmp_path, COLOUR), colour=colour))
-    for target, expected in zip(targets(open_source(write(tmp_path, images), colour=colour)), reference, strict=True):
+def test_arrays_in_color(tmp_path: Path, write: Writer, color: bool, channels_first: bool) -> None:
+    images = numpy.moveaxis(COLOR, -1, 1).copy() if channels_first else COLOR
+    reference = targets(open_source(write_folder(tmp_path, COLOR), color=color))
+    for target, expected in zip(targets(open_source(write(tmp_path, images), color=color)), reference, strict=True):
         assert torch.equal(target, expected)
-    # Floats are the same pictures; their grey is not rounded to 8 bits.
-    floats = open_source(write(tmp_path, (images / 255).astype(numpy.float32)), colour=colour)
+    # Floats are the same pictures; their gray is not rounded to 8 bits.
+    floats = open_source(write(tmp_path, (images / 255).astype(numpy.float32)), color=color)
     for target, expected in zip(targets(floats), reference, strict=True):
-        torch.testing.assert_close(target, expected, rtol=0.0, atol=1e-6 if colour else 0.6 / 255)
+        torch.testing.assert_close(target, expected, rtol=0.0, atol=1e-6 if color else 0.6 / 255)
 
 
 def test_where_two_dimensions_are_three_the_first_is_the_channels(tmp_path: Path) -> None:
-    assert open_source(write_npy(tmp_path, numpy.ones((2, 3, 5, 3))), colour=True).shape(0) == (3, 5, 3)
-    assert open_source(write_npy(tmp_path, numpy.ones((3, 5, 3))), colour=True).shape(0) == (3, 5, 3)  # three in grey
+    assert open_source(write_npy(tmp_path, numpy.ones((2, 3, 5, 3))), color=True).shape(0) == (3, 5, 3)
+    assert open_source(write_npy(tmp_path, numpy.ones((3, 5, 3))), color=True).shape(0) == (3, 5, 3)  # three in gray
     assert len(open_source(write_npy(tmp_path, numpy.ones((3, 5, 3))))) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 def test_floats_of_every_width(tmp_path: Path, dtype: str) -> None:
-    images = (GREY / 255).astype(dtype)
+    images = (GRAY / 255).astype(dtype)
     for target, image in zip(targets(open_source(write_npy(tmp_path, images))), images, strict=True):
         assert torch.equal(target, torch.from_numpy(image.astype(numpy.float32)))
 
@@ -73,7 +73,7 @@ def test_floats_of_every_width(tmp_path: Path, dtype: str) -> None:
 def test_bfloat16_in_safetensors(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    images = torch.from_numpy(GREY / 255).to(torch.bfloat16)
+    images = torch.from_numpy(GRAY / 255).to(torch.bfloat16)
     save_file({"images": images}, tmp_path / "stack.safetensors")
     for target, image in zip(targets(open_source(tmp_path / "stack.safetensors")), images, strict=True):
         assert torch.equal(target, image.float())
@@ -81,11 +81,11 @@ def test_bfloat16_in_safetensors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("write", KINDS)
 def test_limit_takes_the_first(tmp_path: Path, write: Writer) -> None:
-    path = write(tmp_path, GREY)
+    path = write(tmp_path, GRAY)
     few = open_source(path, limit=2)
     assert len(few) == 2
     assert torch.equal(few.read(1), open_source(path).read(1))
-    assert len(open_source(path, limit=99)) == len(GREY)
+    assert len(open_source(path, limit=99)) == len(GRAY)
     for call in (few.name, few.label, few.shape, few.read):
         for outside in (-1, 2):
             with pytest.raises(IndexError, match=rf"image must lie in \[0, 2\), got {outside}"):
@@ -96,14 +96,14 @@ def test_limit_takes_the_first(tmp_path: Path, write: Writer) -> None:
 def test_identity_is_of_content_and_options_and_not_of_the_place(tmp_path: Path, write: Writer) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
-    here, there = write(tmp_path / "here", GREY), write(tmp_path / "there", GREY)
+    here, there = write(tmp_path / "here", GRAY), write(tmp_path / "there", GRAY)
     identity = open_source(here).identity
     assert identity == open_source(there).identity
     assert str(tmp_path) not in identity
     assert f"{here.name}: 5 images" in identity
     changes: list[dict[str, Any]] = [
         {"size": 9},
-        {"colour": True},
+        {"color": True},
         {"invert": True},
         {"background": "white"},
         {"threshold": 0.5},
@@ -111,9 +111,9 @@ def test_identity_is_of_content_and_options_and_not_of_the_place(tmp_path: Path,
         {"fit_to": 32},
     ]
     others = [open_source(here, **change).identity for change in changes]
-    changed = GREY.copy()
+    changed = GRAY.copy()
     changed[3] = 9
-    for folder, images in (("fewer", GREY[:3]), ("changed", changed)):
+    for folder, images in (("fewer", GRAY[:3]), ("changed", changed)):
         (tmp_path / folder).mkdir()
         others.append(open_source(write(tmp_path / folder, images)).identity)
     assert len({identity, *others}) == len(others) + 1
@@ -210,10 +210,10 @@ def turned_pictures() -> Iterator[tuple[str, bytes]]:
     exif[0x0112] = 6
     for suffix, exif_of in itertools.product(("png", "jpg", "tif", "webp"), (exif, None)):
         buffer = io.BytesIO()
-        Image.fromarray(GREY[0]).save(buffer, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), exif=exif_of or b"")
+        Image.fromarray(GRAY[0]).save(buffer, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), exif=exif_of or b"")
         yield f"{suffix}, {'turned' if exif_of else 'upright'}", buffer.getvalue()
     late = io.BytesIO()
-    Image.fromarray(GREY[0]).save(late, "png")
+    Image.fromarray(GRAY[0]).save(late, "png")
     chunk = io.BytesIO()
     PngImagePlugin.putchunk(chunk, b"eXIf", exif.tobytes()[6:])
     yield "png, turned after its pixels", late.getvalue()[:-12] + chunk.getvalue() + late.getvalue()[-12:]

@@ -139,7 +139,7 @@ def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
         {"optimizer": "sgd"},
         {"objective": "fixed"},
         {"viewport": "fit", "noise": 0.1, "noise_every": 2},
-        {"colour": True},
+        {"color": True},
     ],
     ids=str,
 )
@@ -148,7 +148,7 @@ def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recw
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
     config = tiny(schedule="halving", learning_rate=RATE, **changes)
     pictures = targets().cuda()  # (S, H, W)
-    if config.colour:
+    if config.color:
         pictures = pictures[:, None].repeat(1, 3, 1, 1)  # (S, 3, H, W)
     wanted = fractalops.fit(pictures, config, cuda_graph=False)
     assert_same_result(fractalops.fit(pictures, config), wanted)

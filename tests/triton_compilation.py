@@ -3,7 +3,7 @@
 python -m tests.triton_compilation 90 [CASE...]: a process of its own, because Triton decides but once whether it
 interprets.
 The launchers run as they do on a GPU, with tensors that have no memory, but for the launch itself, which only compiles:
-so each kernel is compiled with the constants and the specialisations that the plan gives it.
+so each kernel is compiled with the constants and the specializations that the plan gives it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from triton.runtime import driver
 RASTERS = [
     ("published", 50, 300, (32, 32), 0),
     ("many images", 2000, 300, (28, 28), 0),
-    ("colour", 50, 300, (32, 32), 3),
-    ("colour, many images", 600, 300, (63, 100), 3),
+    ("color", 50, 300, (32, 32), 3),
+    ("color, many images", 600, 300, (63, 100), 3),
     ("binned", 1, 100_000, (1024, 1024), 0),
-    ("binned, colour", 1, 100_000, (1024, 1024), 3),
+    ("binned, color", 1, 100_000, (1024, 1024), 3),
     ("odd sizes", 1, 1, (1, 7), 1),
     ("one of everything", 1, 1, (1, 1), 0),
     ("64-bit sizes", 3, 2**31 + 1, (63, 100), 3),
 ]
-DOUBLES = ("published", "binned, colour", "odd sizes")  # of one tile size, so they take fewer cases
+DOUBLES = ("published", "binned, color", "odd sizes")  # of one tile size, so they take fewer cases
 
 
 class NoDevice:

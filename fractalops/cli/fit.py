@@ -77,7 +77,7 @@ def add_parser(commands: Commands) -> None:
         metavar="SIZE",
         help="all images are scaled to this longest side, small ones up",
     )
-    image.add_argument("--colour", "--color", action="store_true", help="learn a colour for each map, too")
+    image.add_argument("--color", "--colour", action="store_true", help="learn a color for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",
@@ -92,7 +92,7 @@ def add_parser(commands: Commands) -> None:
         ("maps", 1, 2**15, "affine maps in a system"),
         ("points", 1, _MOST_POINTS, "points in a sequence"),
         ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
-        ("steps", 1, None, "optimisation steps"),
+        ("steps", 1, None, "optimization steps"),
     ):
         both = f"{getattr(defaults, name)}, published: {getattr(published, name)}"
         learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=f"{what} (default: {both})")
@@ -151,7 +151,7 @@ def _config(arguments: argparse.Namespace, snapshots: int) -> FitConfig:
             **given,
             objective=arguments.objective,
             optimizer=arguments.optimizer,
-            colour=arguments.colour,
+            color=arguments.color,
             snapshots=snapshots,
             seed=arguments.seed,
         )
@@ -178,7 +178,7 @@ def _plan(arguments: argparse.Namespace) -> list[Job]:
             background=arguments.background,
             invert=arguments.invert,
             threshold=arguments.threshold,
-            colour=arguments.colour,
+            color=arguments.color,
         )
         jobs.append(Job(image, target, folder, tuple(notices)))
     return jobs

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace, config: FitConfig) -> int:
         size=arguments.size,
         fit_to=arguments.fit_to,
         limit=arguments.limit,
-        colour=arguments.colour,
+        color=arguments.color,
         invert=arguments.invert,
         background=arguments.background,
         threshold=arguments.threshold,

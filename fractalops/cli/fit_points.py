@@ -66,14 +66,14 @@ def add_parser(commands: Commands) -> None:
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps"),
         ("points", 1, _MOST_POINTS, "points that a step draws"),
-        ("steps", 1, None, "optimisation steps"),
+        ("steps", 1, None, "optimization steps"),
     ):
         add_setting(learning, name, integer(minimum, maximum), defaults, what)
     learning.add_argument(
         "--loss",
         choices=("kernel", "chamfer"),
         default=defaults.loss,
-        help="a kernel's distance of the two clouds, or that of nearest neighbours (default: %(default)s)",
+        help="a kernel's distance of the two clouds, or that of nearest neighbors (default: %(default)s)",
     )
     add_seed(learning)
 

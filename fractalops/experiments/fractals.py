@@ -24,7 +24,7 @@ def random_fractals(
     """Binary images (S, H, W) of random systems, and their maps: matrix (S, N, 2, 2) and offset (S, N, 2).
 
     Systems by Anderson and Farrell 2022, of two maps or more, with as many maps and points as are learned (paper
-    section 5.1), moved and scaled into the picture, drawn as `fit` draws, and binarised. Those that light too few
+    section 5.1), moved and scaled into the picture, drawn as `fit` draws, and binarized. Those that light too few
     pixels are left out: a tenth of the picture is wanted, or a pixel a point.
     """
     least = min(_LEAST_LIT, points / size**2)

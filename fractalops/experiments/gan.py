@@ -52,14 +52,14 @@ class GanSettings:
     """Learning rate of the fractals (Adam)."""
     discriminator_rate: float = 1e-4
     probe_every: int = 1000
-    """Steps from one judgement to the next; the run can be resumed at each."""
+    """Steps from one judgment to the next; the run can be resumed at each."""
     drawn: int = 500
     """Images of a fractal, for pre-training."""
     epochs: int = 10
     """Of pre-training."""
     probe_epochs: int = 100
     repeats: int = 3
-    """Networks that are pre-trained for a judgement, each from other weights and on other images."""
+    """Networks that are pre-trained for a judgment, each from other weights and on other images."""
     real: int = 60_000
     """Real images at most, for training and for the probe."""
     seed: int = 0
@@ -84,7 +84,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Real:
-    """Labelled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each, where all is learned."""
+    """Labeled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each, where all is learned."""
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -97,7 +97,7 @@ def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
     if not files:
         raise missing(settings.data, folder)
     generator = torch.Generator().manual_seed(settings.seed)
-    parts = {split: _labelled(path, settings.real, generator, device) for split, path in files.items()}
+    parts = {split: _labeled(path, settings.real, generator, device) for split, path in files.items()}
     if len(parts) == 2:
         return Real(parts["train"], parts["test"], "")
     (split,) = parts
@@ -107,7 +107,7 @@ def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
     return Real((images[held:], labels[held:]), (images[:held], labels[:held]), note)
 
 
-def _labelled(path: Path, most: int, generator: torch.Generator, device: str) -> tuple[Tensor, Tensor]:
+def _labeled(path: Path, most: int, generator: torch.Generator, device: str) -> tuple[Tensor, Tensor]:
     found = read_split(path, most, size=_SIZE, generator=generator)
     if not all(label.isdigit() for label in found.labels):
         raise InputError(f"cannot read {path}: there are no labels beside it, which the linear probe needs")

@@ -198,7 +198,7 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
         total = 0.0
         for part in torch.randperm(len(images), generator=generator).split(settings.batch):
             if len(part) < 2:
-                continue  # of which batch normalisation can make nothing
+                continue  # of which batch normalization can make nothing
             optimizer.zero_grad()
             loss = mse_loss(network(images[part]).logits, labels[part])
             loss.backward()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.outcome import Finding, Row, less
-from fractalops.experiments.pictures import labelled_rows
+from fractalops.experiments.pictures import labeled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
@@ -202,7 +202,7 @@ def draw_reconstructions(
         rows.append((f"{data}: targets", images[:SHOWN]))
         for variant in variants[data]:
             rows.append((variant, learned[variant, data].result.best_image[:SHOWN].nan_to_num(0)))
-    save_image(labelled_rows(rows), path)
+    save_image(labeled_rows(rows), path)
 
 
 def draw_losses(

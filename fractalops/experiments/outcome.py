@@ -51,5 +51,5 @@ def _shown(cell: Cell) -> str:
 
 
 def less(claim: str, smaller: float, larger: float) -> Finding:
-    """The finding that one number is smaller than another; one that is not finite decides nothing in its favour."""
+    """The finding that one number is smaller than another; one that is not finite decides nothing in its favor."""
     return Finding(claim, smaller < larger, f"{smaller:.4g} against {larger:.4g}")

@@ -17,7 +17,7 @@ _FONT_SIZE = 12  # pixels
 _MARGIN = 8  # pixels around a name
 
 
-def labelled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:
+def labeled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:
     """A picture (H', W') of rows, each a name and images (K, H, W); K is that of the shortest row."""
     columns = min(len(images) for _, images in rows)
     side = rows[0][1].shape[-1]

@@ -27,7 +27,7 @@ from fractalops.inversion import FitResult, FitRun
 from fractalops.inversion.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
-SUMMARY = "a labelled data set of fractals, as shards of pictures"
+SUMMARY = "a labeled data set of fractals, as shards of pictures"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
 

@@ -26,7 +26,7 @@ from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig
 
 NAME = "reconstruct"
-SUMMARY = "Table 1: objective, clamp, noise and SVD parametrisation; Figures 3 and 4"
+SUMMARY = "Table 1: objective, clamp, noise and SVD parametrization; Figures 3 and 4"
 _BEST = "expectation, clamp, noise"
 _RAW = ("raw matrices, noise", "raw matrices, no noise")
 _UNIFORM = ("raw matrices from [-1, 1], noise", "raw matrices from [-1, 1], no noise")
@@ -44,7 +44,7 @@ PRESETS = {
 
 
 def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
-    """By name: objective x clamp x noise with the SVD parametrisation, and the best objective and clamp with raw
+    """By name: objective x clamp x noise with the SVD parametrization, and the best objective and clamp with raw
     matrices, with noise as in the paper's row and without.
     """
     found = {}
@@ -95,12 +95,12 @@ def _findings(data: str, learned: dict[tuple[str, str], Learned]) -> list[Findin
         beats(f"{data}: clamping helps", best, learned["expectation, no clamp, noise", data]),
         beats(f"{data}: noise helps", best, learned["expectation, clamp, no noise", data]),
         Finding(
-            f"{data}: raw matrices explode, where the SVD parametrisation does not",
+            f"{data}: raw matrices explode, where the SVD parametrization does not",
             best.exploded == 0 < noisy + contracting,  # the paper's row has noise
             f"{best.exploded} of {len(best.result.minimum_mse)} exploded; of raw matrices from [-1, 1] {noisy} "
             f"({still} without noise), of those from contractions {contracting} ({quiet} without noise)",
         ),
         # Against the better of the two: the control is not to fail by the noise that the recipe adds.
-        beats(f"{data}: the SVD parametrisation beats raw matrices from [-1, 1]", best, min(uniform, key=mean)),
+        beats(f"{data}: the SVD parametrization beats raw matrices from [-1, 1]", best, min(uniform, key=mean)),
         beats(f"{data}: it beats raw matrices that start as contractions, too", best, min(raw, key=mean)),
     ]

@@ -13,7 +13,7 @@ _CHOICES = {
     "optimizer": ("adam", "sgd"),
     "parametrization": ("svd", "matrix"),
     "singular_values": ("sigmoid", "clamp"),
-    "initialisation": ("mass", "random"),
+    "initialization": ("mass", "random"),
     "schedule": ("cosine", "halving"),
     "probabilities": ("learned", "determinant"),
     "sampling": ("even", "independent"),
@@ -46,7 +46,7 @@ class FitConfig:
     sequences: int = 5
     """Sequences of a system that a step draws (the paper's batch size)."""
     steps: int = 2000
-    """Optimisation steps."""
+    """Optimization steps."""
     bandwidth: float = 1.0
     """Of the Gaussian bumps, in square pixels (tau)."""
     cutoff: float | None = 1e-6
@@ -80,7 +80,7 @@ class FitConfig:
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
     singular_values: str = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
-    initialisation: str = "mass"
+    initialization: str = "mass"
     """"mass": small maps, spread over the target's light, see `mass_start`; "random": random systems, whatever the
     target is (the published code)."""
     probabilities: str = "learned"
@@ -91,8 +91,8 @@ class FitConfig:
     section 3); see `IFS`."""
     evaluation_sequences: int = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
-    colour: bool = False
-    """Whether the targets have three channels and every map learns a colour, from the target's mean colour on."""
+    color: bool = False
+    """Whether the targets have three channels and every map learns a color, from the target's mean color on."""
     snapshots: int = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     group: int = 16
@@ -122,7 +122,7 @@ class FitConfig:
                 raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
         if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
             raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
-        for name in ("clamp", "colour"):
+        for name in ("clamp", "color"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"FitConfig: {name} must be True or False, got {getattr(self, name)!r}")
         check_viewport("FitConfig", self.viewport)
@@ -137,7 +137,7 @@ class FitConfig:
             "learning_rate": 0.05,
             "schedule": "halving",
             "noise": 0.1,
-            "initialisation": "random",
+            "initialization": "random",
             "probabilities": "determinant",
             "sampling": "independent",
         }
@@ -150,8 +150,8 @@ class FitConfig:
 
     @property
     def channels(self) -> int | None:
-        """Of a target and a map: 3 (red, green, blue) in colour; None in grey."""
-        return 3 if self.colour else None
+        """Of a target and a map: 3 (red, green, blue) in color; None in gray."""
+        return 3 if self.color else None
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, by the schedule."""

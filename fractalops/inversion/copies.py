@@ -83,7 +83,7 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
 
 def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighbourhood, of any size."""
+    """Maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighborhood, of any size."""
     count, device = len(covered), covered.device
     middle = torch.randint(count, (_PATCHES,), generator=generator, device=device)
     fraction = torch.rand(_PATCHES, 1, generator=generator, device=device)

@@ -1,4 +1,4 @@
-"""`fit`: the paper's optimisation, for one image or for many at once (paper section 4.4, appendix A.1)."""
+"""`fit`: the paper's optimization, for one image or for many at once (paper section 4.4, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
-from fractalops.inversion.initialisation import first_parameters, given_parameters
+from fractalops.inversion.initialization import first_parameters, given_parameters
 from fractalops.inversion.optimizers import Optimizer, make_optimizer
 from fractalops.inversion.result import FitResult, restore_system, with_prefix
 from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
@@ -55,9 +55,9 @@ def _check_losses(losses: object, systems: int) -> Tensor:
 
 @dataclass
 class Group:
-    """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbours."""
+    """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbors."""
 
-    targets: Tensor  # (S, H, W), or (S, C, H, W) in colour
+    targets: Tensor  # (S, H, W), or (S, C, H, W) in color
     system: IFS
     generators: list[torch.Generator]
     optimizer: Optimizer
@@ -247,16 +247,16 @@ def collect(groups: list[Group], config: FitConfig, backend: str | None, began: 
 
 
 def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
-    """Targets as (S, H, W), or (S, 3, H, W) in colour."""
+    """Targets as (S, H, W), or (S, 3, H, W) in color."""
     if not isinstance(targets, Tensor):
         hint = "; fit_dataset takes paths, generators and data sets"
         raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}{hint}")
     if not targets.is_floating_point():
         raise TypeError(f"fit: targets must be floating-point with values in [0, 1], got {targets.dtype}")
-    dims = 3 if config.colour else 2  # of one target
-    fits = not config.colour or targets.shape[-3:-2] == (config.channels,)
+    dims = 3 if config.color else 2  # of one target
+    fits = not config.color or targets.shape[-3:-2] == (config.channels,)
     if targets.dim() not in (dims, dims + 1) or not fits or targets.numel() == 0:
-        wanted = "(3, H, W) or (S, 3, H, W) in colour" if config.colour else "(H, W) or (S, H, W)"
+        wanted = "(3, H, W) or (S, 3, H, W) in color" if config.color else "(H, W) or (S, H, W)"
         raise ValueError(f"fit: targets must have shape {wanted}, not empty, got {tuple(targets.shape)}")
     low, high = (float(bound) for bound in targets.detach().aminmax())
     if not (low >= 0 and high <= 1):
@@ -284,12 +284,12 @@ def fit(
     """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
 
     Args:
-        targets: (H, W) or (S, H, W), in colour (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
+        targets: (H, W) or (S, H, W), in color (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
             float32. Where they lie, it runs.
         config: the settings; None takes the defaults.
         start: the systems to learn from, one for each target, with the parameters that `config` learns; None starts as
-            `config.initialisation` says.
-        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in colour (S, K, 3, H, W) and
+            `config.initialization` says.
+        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in color (S, K, 3, H, W) and
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
@@ -300,7 +300,7 @@ def fit(
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the configuration; on its neighbours only through the rounding of sums.
+        place in the call and the configuration; on its neighbors only through the rounding of sums.
 
     Raises:
         ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.

@@ -33,7 +33,7 @@ class PointConfig:
     maps: int = 32
     """Affine maps (N)."""
     steps: int = 600
-    """Optimisation steps."""
+    """Optimization steps."""
     points: int = 1024
     """Points that a step draws; of the target it takes as many."""
     length: int = 16
@@ -41,7 +41,7 @@ class PointConfig:
     ones.
     """
     loss: str = "chamfer"
-    """"chamfer" (the distances of nearest neighbours) or "kernel" (the maximum mean discrepancy), see
+    """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
     `fractalops.inversion.distances`. The first learns finer detail; the second also how dense the points lie."""
     learning_rate: float = 0.02
     """Of Adam at the first step; it falls to zero as a cosine."""

@@ -42,10 +42,10 @@ class _Learning:
 
     def __init__(self, target: Tensor, config: PointConfig) -> None:
         exact = target.double()
-        self.centre = exact.mean(0)  # (D,)
-        radius = float((exact - self.centre).square().sum(1).mean().sqrt())
+        self.center = exact.mean(0)  # (D,)
+        radius = float((exact - self.center).square().sum(1).mean().sqrt())
         self.radius = radius if radius > 0 else 1.0
-        self.cloud = ((exact - self.centre) / self.radius).float()  # (P, D)
+        self.cloud = ((exact - self.center) / self.radius).float()  # (P, D)
         self.config = config
         self.generator = torch.Generator(device=target.device).manual_seed(config.seed % 2**63)
         matrix, offset, self.shares = first_copies(self.cloud, config.maps, self.generator)
@@ -196,9 +196,9 @@ def fit_points(
 
 def _result(learning: _Learning, evaluate: _Evaluation, start: float, began: float) -> PointFitResult:
     matrix, offset, probabilities = learning.system()
-    centre = learning.centre
+    center = learning.center
     # In the target's units: v = c + r u makes b' = r b + c - A c of b.
-    moved = learning.radius * offset.double() + centre - matrix.double() @ centre
+    moved = learning.radius * offset.double() + center - matrix.double() @ center
     return PointFitResult(
         matrix=matrix,
         offset=moved.float(),

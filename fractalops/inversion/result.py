@@ -37,7 +37,7 @@ class FitResult:
     """The least mean squared error over `config.evaluation_sequences` fresh sequences (paper section 5.2)."""
     mean_mse: Tensor  # (S,)
     """The mean over the same sequences."""
-    best_image: Tensor  # (S, H, W), or (S, 3, H, W) in colour
+    best_image: Tensor  # (S, H, W), or (S, 3, H, W) in color
     """The image of the sequence with the least error."""
     seconds: float
     """How long learning took, in all; NaN in the files of `fit_dataset`, which keeps times apart."""

@@ -36,7 +36,7 @@ class Plan:
 
 
 def read_target(source: Source, image: int, config: FitConfig) -> Tensor:
-    """An image of a source as a target of `fit`: (H, W), or (3, H, W) in colour, float32 in [0, 1].
+    """An image of a source as a target of `fit`: (H, W), or (3, H, W) in color, float32 in [0, 1].
 
     Raises `InputError`, naming the image.
     """

@@ -64,7 +64,7 @@ def fit_dataset(
     depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
 
     Args:
-        source: a path for `open_source`; a `Source`; targets (S, H, W), in colour (S, 3, H, W), values in [0, 1]; or
+        source: a path for `open_source`; a `Source`; targets (S, H, W), in color (S, 3, H, W), values in [0, 1]; or
             what `collect` draws pictures from, as a generator, which must end, or a torch data set; these are held in
             memory.
         output: the folder, made if need be; all processes must see the same one.
@@ -151,7 +151,7 @@ def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed
     if isinstance(source, Tensor):
         return TensorSource(source)
     if isinstance(source, (str, Path)):
-        return open_source(source, colour=config.colour)
+        return open_source(source, color=config.color)
     if hasattr(source, "read"):
         return cast("Source", source)
     if not isinstance(source, (Iterable, Indexed)):
@@ -159,7 +159,7 @@ def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed
             "fit_dataset: source must be a path, a Source, a tensor, an iterable or a data set, "
             f"got {type(source).__name__}"
         )
-    return collect_pictures(source, colour=config.colour)
+    return collect_pictures(source, color=config.color)
 
 
 @dataclass(frozen=True)

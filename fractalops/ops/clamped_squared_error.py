@@ -66,7 +66,7 @@ class ClampedSquaredError(torch.autograd.Function):
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | None = None) -> Tensor:
     """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 
-    images (S, K, H, W), targets (S, H, W), or in colour images (S, K, C, H, W), targets (S, C, H, W), of one dtype,
+    images (S, K, H, W), targets (S, H, W), or in color images (S, K, C, H, W), targets (S, C, H, W), of one dtype,
     float32 or float64 (the reference: any floating dtype) -> (S,), differentiable in images: the gradient is that of
     the error in [0, 1], borders included, and zero outside.
 

@@ -61,7 +61,7 @@ def rasterize_points(
     """Draw each point on its nearest pixel, as the data sets of fractal pre-training are drawn; no gradients.
 
     A coordinate half-way between two pixels goes to the even one. With a patch, a point stamps all pixels that the
-    patch marks, its centre on the point's pixel; of a point beside the image, what of its patch lies in the image.
+    patch marks, its center on the point's pixel; of a point beside the image, what of its patch lies in the image.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, 1 <= T < 2^31; float32 or float64. Points that
@@ -69,7 +69,7 @@ def rasterize_points(
         size: the image's side, or (height, width), in pixels.
         mode: "binary": 1 where a pixel is stamped, else 0; "density": how often it is.
         patch: a mask (h, w) for all images, or (B, h, w) one for each, with odd sides up to 15; bool, or uint8 with 0
-            for what is left out. None marks the centre alone. `random_patches` draws some.
+            for what is left out. None marks the center alone. `random_patches` draws some.
         backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
 
     Returns:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
-    """`I[i, j]`: how many points have their nearest pixel where a patch centred there marks (i, j).
+    """`I[i, j]`: how many points have their nearest pixel where a patch centered there marks (i, j).
 
     points (B, T, 2) in pixels of any floating dtype, x along rows; patch (B, h, w), h and w odd, 0 for what is left
     out -> images (B, height, width): the counts in int32, or in uint8 whether they are above 0.
@@ -28,7 +28,7 @@ def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, bin
     image = torch.zeros(images, height, width, dtype=torch.int32, device=points.device)
     for i in range(patch_height):
         for j in range(patch_width):
-            # Marked i - top rows below its centre, a pixel is stamped by points as many rows above it.
+            # Marked i - top rows below its center, a pixel is stamped by points as many rows above it.
             above, before = patch_height - 1 - i, patch_width - 1 - j
             shifted = canvas[:, above : above + height, before : before + width]  # (B, H, W)
             image = image + shifted * (patch[:, i, j] != 0)[:, None, None]

@@ -19,7 +19,7 @@ _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")
 def open_array(path: Path) -> Stack:
     """The images of an array file (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in [0, 1].
 
-    (S, 3, H, 3) is taken for (S, 3, H, W), and three dimensions always for pictures in grey. A .npz or .safetensors
+    (S, 3, H, 3) is taken for (S, 3, H, W), and three dimensions always for pictures in gray. A .npz or .safetensors
     file holds them as `images`, or as its only array, beside `labels` (S,) of numbers or text, if any. A .npy or
     .safetensors file stays on disk, but for the image that is asked for; the arrays of a .npz file are loaded. The
     values of floats are checked as each image is read. Raises `InputError`.

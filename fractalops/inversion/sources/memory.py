@@ -30,7 +30,7 @@ class TensorSource:
     """Tensors as a source, as they are: nothing is scaled, inverted or converted.
 
     Args:
-        images: (S, H, W), or (S, 3, H, W) in colour, or a sequence of S tensors (H, W) or (3, H, W), whose sizes may
+        images: (S, H, W), or (S, 3, H, W) in color, or a sequence of S tensors (H, W) or (3, H, W), whose sizes may
             differ; uint8, or floating-point with values in [0, 1], which are checked as an image is read.
         names: S names; "images/00017" and so on where there are none.
         labels: S names of classes.
@@ -90,7 +90,7 @@ def collect(
     pictures: Iterable[object] | Indexed,
     *,
     size: int = 32,
-    colour: bool = False,
+    color: bool = False,
     invert: bool = False,
     background: str = "black",
     threshold: float | None = None,
@@ -103,7 +103,7 @@ def collect(
     Args:
         pictures: yields, or has by number as torch's data sets, Pillow's pictures, or arrays or tensors (H, W),
             (1, H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in [0, 1], or pairs of one of them and a label.
-        size, colour, invert, background, threshold, fit_to: as in `read_image`.
+        size, color, invert, background, threshold, fit_to: as in `read_image`.
         limit: how many are drawn at most, for iterables without an end.
         most_bytes: how much memory the targets may take, 4 bytes a value; for more, write files and open them.
 
@@ -111,7 +111,7 @@ def collect(
         InputError: for a picture that can't be used, named by its number, for none at all, and beyond `most_bytes`.
         TypeError, ValueError: for what is no picture, and for options out of their range.
     """
-    preparation = Preparation(size, background, invert, threshold, colour, fit_to)
+    preparation = Preparation(size, background, invert, threshold, color, fit_to)
     preparation.check("collect")
     check_limit("collect", limit)
     targets: list[Tensor] = []  # each (H, W) or (3, H, W)

@@ -20,7 +20,7 @@ def open_source(
     path: str | Path,
     *,
     size: int = 32,
-    colour: bool = False,
+    color: bool = False,
     invert: bool = False,
     background: str = "black",
     threshold: float | None = None,
@@ -33,14 +33,14 @@ def open_source(
         path: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
             suffix are left out, and counted in `ignored`); an IDX file of images, packed with gzip or not, or a folder
             with one, with its labels beside it; or an array file: .npy, .npz or .safetensors (see `open_array`).
-        size, colour, invert, background, threshold, fit_to: as in `read_image`.
+        size, color, invert, background, threshold, fit_to: as in `read_image`.
         limit: only the first so many images.
 
     Raises:
         InputError: for a path that is no such thing, or that can't be read.
         ValueError: for an option out of its range.
     """
-    preparation = Preparation(size, background, invert, threshold, colour, fit_to)
+    preparation = Preparation(size, background, invert, threshold, color, fit_to)
     preparation.check("open_source")
     check_limit("open_source", limit)
     path = Path(path)

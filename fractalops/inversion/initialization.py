@@ -10,8 +10,8 @@ from torch import Tensor
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
 
-# First colours are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
-_COLOUR_MARGIN = 0.02
+# First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
+_COLOR_MARGIN = 0.02
 
 # Ten maps that tile a picture have singular values of 0.3; the logits are spread, so that no two maps learn alike.
 _SINGULAR_LOGIT = -0.85
@@ -27,7 +27,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     """The state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
     starts = []
     for target, generator in zip(targets, generators, strict=True):
-        mass = config.initialisation == "mass"
+        mass = config.initialization == "mass"
         system = IFS(
             1,
             config.maps,
@@ -47,8 +47,8 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
             del state["svd"]
         starts.append(state)
     joined = {name: torch.cat([state[name] for state in starts]) for name in starts[0]}
-    if config.colour:
-        joined["colour"] = _first_colours(targets, config.maps)
+    if config.color:
+        joined["color"] = _first_colors(targets, config.maps)
     return joined
 
 
@@ -86,14 +86,14 @@ def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.
     """Spread the maps of a random `system` over the light of its target (H, W), or (C, H, W).
 
     Every map shrinks the picture to about 0.3, keeping its random rotation and reflection, and puts it on one of N
-    centres of the light, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
+    centers of the light, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
     1988), with equal tiles. With small maps no gradient explodes, and no map starts outside the viewport.
     """
     light = (target if target.dim() == 2 else target.amax(dim=0)).cpu()  # (H, W)
     places = _to_plane(_sample(light, generator), light.shape, config)  # (M, 2)
     # In any order: the first N samples are those with which k-means begins.
     order = torch.rand(len(places), generator=generator, device=generator.device).argsort().cpu()  # (M,)
-    centres = _k_means(places[order], system.maps_per_system).to(system.offset)  # (N, 2)
+    centers = _k_means(places[order], system.maps_per_system).to(system.offset)  # (N, 2)
     middle = places.mean(dim=0).to(system.offset)  # (2,)
 
     spread = torch.randn(
@@ -102,7 +102,7 @@ def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.
     values = _SINGULAR_LOGIT + _SINGULAR_SPREAD * spread  # (1, N, 2)
     system.svd[..., 2:4] = values if system.singular_values == "sigmoid" else values.sigmoid()
     matrix, offset = system.maps()  # (1, N, 2, 2), (1, N, 2)
-    offset.copy_(centres - (matrix * middle).sum(dim=-1))
+    offset.copy_(centers - (matrix * middle).sum(dim=-1))
 
 
 def _sample(light: Tensor, generator: torch.Generator) -> Tensor:
@@ -126,21 +126,21 @@ def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
 
 
 def _k_means(places: Tensor, clusters: int) -> Tensor:
-    """Centres (N, 2) of places (M, 2), which are in a random order."""
-    centres = places[torch.arange(clusters) % len(places)].clone()  # (N, 2)
+    """Centers (N, 2) of places (M, 2), which are in a random order."""
+    centers = places[torch.arange(clusters) % len(places)].clone()  # (N, 2)
     if clusters > _MOST_CLUSTERS:
-        return centres
+        return centers
     for _ in range(_ROUNDS):
-        nearest = (places[:, None] - centres).square().sum(dim=-1).argmin(dim=1)  # (M,)
+        nearest = (places[:, None] - centers).square().sum(dim=-1).argmin(dim=1)  # (M,)
         count = torch.bincount(nearest, minlength=clusters)[:, None]  # (N, 1)
-        sums = torch.zeros_like(centres).index_add_(0, nearest, places)  # (N, 2)
-        centres = torch.where(count > 0, sums / count, centres)
-    return centres
+        sums = torch.zeros_like(centers).index_add_(0, nearest, places)  # (N, 2)
+        centers = torch.where(count > 0, sums / count, centers)
+    return centers
 
 
-def _first_colours(targets: Tensor, maps: int) -> Tensor:
-    """Logits (S, N, 3) of each target's mean colour, in which a pixel counts by its largest channel, for all maps."""
+def _first_colors(targets: Tensor, maps: int) -> Tensor:
+    """Logits (S, N, 3) of each target's mean color, in which a pixel counts by its largest channel, for all maps."""
     light = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
     total = light.sum(dim=(2, 3)).clamp(min=torch.finfo(light.dtype).tiny)  # (S, 1)
     mean = (targets * light).sum(dim=(2, 3)) / total  # (S, 3)
-    return mean.logit(eps=_COLOUR_MARGIN)[:, None].repeat(1, maps, 1)
+    return mean.logit(eps=_COLOR_MARGIN)[:, None].repeat(1, maps, 1)

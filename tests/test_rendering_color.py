@@ -1,4 +1,4 @@
-"""`fractalops.render` with a colour for each map: values and gradients by the formula, transformations, errors."""
+"""`fractalops.render` with a color for each map: values and gradients by the formula, transformations, errors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 VIEWPORT = (-4.0, -3.0, 2.5, 3.0)
 
-# matrix, offset, index, start, colour -> images (B, C, H, W)
+# matrix, offset, index, start, color -> images (B, C, H, W)
 Render = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class ColourCase:
-    """Shapes of one call of `render` with colours."""
+class ColorCase:
+    """Shapes of one call of `render` with colors."""
 
     name: str
     batch: int = 3
@@ -42,65 +42,65 @@ class ColourCase:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """matrix, offset, index and start as those of `ChainCase`; colour (N, C), also negative and above 1."""
+        """matrix, offset, index and start as those of `ChainCase`; color (N, C), also negative and above 1."""
         case = ChainCase(self.name, batch=self.batch, points=self.points, maps=self.maps, index_dtype=self.index_dtype)
         generator = torch.Generator().manual_seed(2)
-        colour = torch.randn(self.maps, self.channels, generator=generator, dtype=torch.float64)
-        return *case.inputs(dtype), colour.to(dtype)
+        color = torch.randn(self.maps, self.channels, generator=generator, dtype=torch.float64)
+        return *case.inputs(dtype), color.to(dtype)
 
 
 CASES = [
-    ColourCase("one of everything", batch=1, points=1, maps=1, channels=1, size=1),
-    ColourCase("empty batch", batch=0),
-    ColourCase("one point", points=1, size=(1, 7)),
-    ColourCase("one map", points=3, maps=1, size=(7, 1), index_dtype=torch.int32),
-    ColourCase("one channel", batch=1, channels=1, index_dtype=torch.int64),
-    ColourCase("odd", size=63),
-    ColourCase("odd, int32", batch=33, size=(30, 17), index_dtype=torch.int32),
-    ColourCase("five channels, int64", channels=5, size=(17, 30), index_dtype=torch.int64),
-    ColourCase("256 maps", points=300, maps=256, size=32),
-    ColourCase("300 maps", points=300, maps=300, size=(3, 63), index_dtype=torch.int32),
+    ColorCase("one of everything", batch=1, points=1, maps=1, channels=1, size=1),
+    ColorCase("empty batch", batch=0),
+    ColorCase("one point", points=1, size=(1, 7)),
+    ColorCase("one map", points=3, maps=1, size=(7, 1), index_dtype=torch.int32),
+    ColorCase("one channel", batch=1, channels=1, index_dtype=torch.int64),
+    ColorCase("odd", size=63),
+    ColorCase("odd, int32", batch=33, size=(30, 17), index_dtype=torch.int32),
+    ColorCase("five channels, int64", channels=5, size=(17, 30), index_dtype=torch.int64),
+    ColorCase("256 maps", points=300, maps=256, size=32),
+    ColorCase("300 maps", points=300, maps=300, size=(3, 63), index_dtype=torch.int32),
 ]
-SMALL = ColourCase("small", batch=4, points=6, maps=3)
+SMALL = ColorCase("small", batch=4, points=6, maps=3)
 
 
-def renderer(case: ColourCase, backend: str, **options: Any) -> Render:
+def renderer(case: ColorCase, backend: str, **options: Any) -> Render:
     """`fractalops.render` on one backend, not clamped, nothing cut off."""
 
-    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, colour: Tensor) -> Tensor:
+    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, color: Tensor) -> Tensor:
         arguments: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None, "backend": backend}
-        return fractalops.render(matrix, offset, index, case.size, start=start, colour=colour, **(arguments | options))
+        return fractalops.render(matrix, offset, index, case.size, start=start, color=color, **(arguments | options))
 
     return run
 
 
-def by_hand(case: ColourCase) -> Render:
-    """The same in float64: the colours are spread over the points by a product with the one-hot index."""
+def by_hand(case: ColorCase) -> Render:
+    """The same in float64: the colors are spread over the points by a product with the one-hot index."""
 
-    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, colour: Tensor) -> Tensor:
+    def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, color: Tensor) -> Tensor:
         points = reference_chain(matrix, offset, index, start)  # (B, T, 2)
         last = points.new_tensor(case.height_width) - 1
         low, high = points.new_tensor(VIEWPORT[:2]), points.new_tensor(VIEWPORT[2:])
         pixels = (points - low) / (high - low) * last
-        weight = (index.long()[..., None] == torch.arange(case.maps)).double() @ colour  # (B, T, C)
+        weight = (index.long()[..., None] == torch.arange(case.maps)).double() @ color  # (B, T, C)
         return reference_rasterizer(pixels, weight, points.new_ones(len(points)), *case.height_width, 0.0)
 
     return run
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_values_and_gradients_are_those_of_the_formula(case: ColourCase, backend: str) -> None:
+def test_values_and_gradients_are_those_of_the_formula(case: ColorCase, backend: str) -> None:
     image, gradients = value_and_gradients(renderer(case, backend), case.inputs())
     assert image.shape == (case.batch, case.channels, *case.height_width)
     expected, expected_gradients = value_and_gradients(by_hand(case), case.inputs())
-    # As for images without colours: folding a viewport adds the rounding of a few more products.
+    # As for images without colors: folding a viewport adds the rounding of a few more products.
     assert_matches(image, expected, 3 * TOLERANCES[torch.float64])
     for gradient, wanted in zip(gradients, expected_gradients, strict=True):
         assert_matches(gradient, wanted, 3 * TOLERANCES[torch.float64])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_colours_in_float32(case: ColourCase, backend: str) -> None:
+def test_colors_in_float32(case: ColorCase, backend: str) -> None:
     inputs = case.inputs(torch.float32)
     image, gradients = value_and_gradients(renderer(case, backend), inputs)
     expected, expected_gradients = value_and_gradients(
@@ -112,28 +112,28 @@ def test_colours_in_float32(case: ColourCase, backend: str) -> None:
 
 
 @pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
-def test_a_colour_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
-    image = renderer(SMALL, backend, viewport=viewport, clamp=True)(matrix, offset, index, start, colour)
-    weight = torch.stack([colour[row] for row in index.long()])  # (B, T, C)
+def test_a_color_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: str) -> None:
+    matrix, offset, index, start, color = SMALL.inputs()
+    image = renderer(SMALL, backend, viewport=viewport, clamp=True)(matrix, offset, index, start, color)
+    weight = torch.stack([color[row] for row in index.long()])  # (B, T, C)
     arguments: dict[str, Any] = {"start": start, "viewport": viewport, "cutoff": None, "backend": backend}
     assert_same_bits(image, fractalops.render(matrix, offset, index, SMALL.size, weight=weight, **arguments))
-    assert image.min() == 0  # negative colours too
+    assert image.min() == 0  # negative colors too
     assert image.max() <= 1
 
 
-def test_white_is_no_colour_at_all(backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
-    image = renderer(SMALL, backend)(matrix, offset, index, start, torch.ones_like(colour))
-    grey = fractalops.render(
+def test_white_is_no_color_at_all(backend: str) -> None:
+    matrix, offset, index, start, color = SMALL.inputs()
+    image = renderer(SMALL, backend)(matrix, offset, index, start, torch.ones_like(color))
+    gray = fractalops.render(
         matrix, offset, index, SMALL.size, start=start, viewport=VIEWPORT, clamp=False, cutoff=None, backend=backend
     )
-    assert_matches(image, grey[:, None].expand(-1, 3, -1, -1))
+    assert_matches(image, gray[:, None].expand(-1, 3, -1, -1))
 
 
 @pytest.mark.parametrize("index_dtype", [torch.uint8, torch.int32, torch.int64])
-def test_two_systems_keep_their_colours(index_dtype: torch.dtype, backend: str) -> None:
-    parts = [ColourCase("few", batch=2, maps=2, index_dtype=index_dtype), ColourCase("more", maps=5)]
+def test_two_systems_keep_their_colors(index_dtype: torch.dtype, backend: str) -> None:
+    parts = [ColorCase("few", batch=2, maps=2, index_dtype=index_dtype), ColorCase("more", maps=5)]
     first, second = (part.inputs() for part in parts)
     index = torch.cat((first[2], second[2].to(index_dtype) + 2))  # (5, 63)
     joined = [torch.cat((one, other)) for one, other in zip(first, second, strict=True)]
@@ -141,21 +141,21 @@ def test_two_systems_keep_their_colours(index_dtype: torch.dtype, backend: str) 
     image, gradients = value_and_gradients(renderer(parts[0], backend), joined)
     alone = [renderer(case, backend)(*inputs) for case, inputs in zip(parts, (first, second), strict=True)]
     assert_same_bits(image, torch.cat(alone))
-    expected = value_and_gradients(by_hand(ColourCase("joined", batch=5, maps=7)), joined)[1]
+    expected = value_and_gradients(by_hand(ColorCase("joined", batch=5, maps=7)), joined)[1]
     assert_matches(gradients[3], expected[3])
 
 
 def test_a_map_that_is_never_drawn_gets_no_gradient(backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
-    gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index.clamp(max=1), start, colour))[1]
+    matrix, offset, index, start, color = SMALL.inputs()
+    gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index.clamp(max=1), start, color))[1]
     assert gradients[3][:2].ne(0).all()
     assert not gradients[3][2].any()
 
 
 def test_points_that_are_not_drawn_leave_the_gradient_finite(backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
+    matrix, offset, index, start, color = SMALL.inputs()
     offset[2] = torch.inf
-    image, gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index, start, colour))
+    image, gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index, start, color))
     assert image.isfinite().all()
     assert gradients[3].isfinite().all()
     assert not gradients[3][2].any()
@@ -168,7 +168,7 @@ def test_points_that_are_not_drawn_leave_the_gradient_finite(backend: str) -> No
 @pytest.mark.parametrize("channels", [1, 3])
 def test_runs_and_threads_change_no_bit_of_the_gradients(channels: int, native: str) -> None:
     torch.use_deterministic_algorithms(False)  # which the poisoned memory has turned on, and which nobody need do
-    case = ColourCase("published", batch=50, points=300, channels=channels, size=32)
+    case = ColorCase("published", batch=50, points=300, channels=channels, size=32)
     inputs = case.inputs(torch.float32)
     expected = None
     for threads in (1, 2, 5):
@@ -181,7 +181,7 @@ def test_runs_and_threads_change_no_bit_of_the_gradients(channels: int, native: 
 
 def test_the_gradient_of_many_points_loses_no_digits(native: str) -> None:
     """Sums in float32, one point after the other, would be off by more than the tolerance."""
-    case = ColourCase("many", batch=1, points=300_000, maps=3, size=8)
+    case = ColorCase("many", batch=1, points=300_000, maps=3, size=8)
     arguments = case.inputs(torch.float32)
     upstream = torch.ones(1, 3, 8, 8)
     gradient = value_and_gradients(renderer(case, native, cutoff=1e-6), arguments, upstream)[1][3]
@@ -197,7 +197,7 @@ def test_the_gradient_of_many_points_loses_no_digits(native: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_on_a_gpu_the_gradient_is_the_same_in_every_run(case: ColourCase) -> None:
+def test_on_a_gpu_the_gradient_is_the_same_in_every_run(case: ColorCase) -> None:
     if not torch.cuda.is_available():
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
     torch.use_deterministic_algorithms(False)
@@ -213,13 +213,13 @@ def test_on_a_gpu_the_gradient_is_the_same_in_every_run(case: ColourCase) -> Non
 
 @pytest.mark.parametrize("size", [(6, 5), (1, 5)])
 def test_gradcheck(size: tuple[int, int], backend: str) -> None:
-    case = ColourCase("tiny", batch=2, points=4, maps=2, channels=2, size=size)
-    matrix, offset, index, start, colour = case.inputs()
-    leaves = [tensor.requires_grad_() for tensor in (matrix, offset, start, colour)]
+    case = ColorCase("tiny", batch=2, points=4, maps=2, channels=2, size=size)
+    matrix, offset, index, start, color = case.inputs()
+    leaves = [tensor.requires_grad_() for tensor in (matrix, offset, start, color)]
     run = renderer(case, backend)
     assert torch.autograd.gradcheck(lambda m, o, s, c: run(m, o, index, s, c), leaves)
     if backend == "reference":
-        assert torch.autograd.gradgradcheck(lambda c: run(matrix, offset, index, start, c).square(), colour)
+        assert torch.autograd.gradgradcheck(lambda c: run(matrix, offset, index, start, c).square(), color)
 
 
 def test_compile(backend: str) -> None:
@@ -232,21 +232,21 @@ def test_compile(backend: str) -> None:
 
 
 @pytest.mark.parametrize("dimensions", [(None, 0), (0, None), (0, 1)], ids=str)
-def test_vmap_over_sequences_and_colours(dimensions: tuple[int | None, int | None], backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
-    many = [(index.flip(k % 2), colour * (1 + k / 8)) for k in range(3)]
+def test_vmap_over_sequences_and_colors(dimensions: tuple[int | None, int | None], backend: str) -> None:
+    matrix, offset, index, start, color = SMALL.inputs()
+    many = [(index.flip(k % 2), color * (1 + k / 8)) for k in range(3)]
 
     def stacked(position: int) -> Tensor:
         dimension = dimensions[position]
         return many[0][position] if dimension is None else torch.stack([one[position] for one in many], dimension)
 
-    def run(index: Tensor, colour: Tensor) -> Tensor:
-        return renderer(SMALL, backend)(matrix, offset, index, start, colour)
+    def run(index: Tensor, color: Tensor) -> Tensor:
+        return renderer(SMALL, backend)(matrix, offset, index, start, color)
 
-    def loop(index: Tensor, colour: Tensor) -> Tensor:
+    def loop(index: Tensor, color: Tensor) -> Tensor:
         indices = [index] * 3 if dimensions[0] is None else index.unbind(dimensions[0])
-        colours = [colour] * 3 if dimensions[1] is None else colour.unbind(dimensions[1])
-        return torch.stack([run(*each) for each in zip(indices, colours, strict=True)])
+        colors = [color] * 3 if dimensions[1] is None else color.unbind(dimensions[1])
+        return torch.stack([run(*each) for each in zip(indices, colors, strict=True)])
 
     inputs = (stacked(0), stacked(1))
     value, gradients = value_and_gradients(torch.vmap(run, in_dims=dimensions), inputs)
@@ -256,28 +256,28 @@ def test_vmap_over_sequences_and_colours(dimensions: tuple[int | None, int | Non
 
 
 def test_func_grad(backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
+    matrix, offset, index, start, color = SMALL.inputs()
 
-    def loss(colour: Tensor) -> Tensor:
-        return renderer(SMALL, backend)(matrix, offset, index, start, colour).square().sum()
+    def loss(color: Tensor) -> Tensor:
+        return renderer(SMALL, backend)(matrix, offset, index, start, color).square().sum()
 
-    leaf = colour.clone().requires_grad_()
+    leaf = color.clone().requires_grad_()
     (expected,) = torch.autograd.grad(loss(leaf), leaf)
-    assert_matches(torch.func.grad(loss)(colour), expected)
+    assert_matches(torch.func.grad(loss)(color), expected)
 
 
 # Errors
 
-COLOUR = SMALL.inputs()[4]
+COLOR = SMALL.inputs()[4]
 ERRORS: list[tuple[type[Exception], dict[str, Any]]] = [
-    (TypeError, {"colour": [[1.0, 0.0, 0.0]] * 3}),
-    (TypeError, {"colour": COLOUR.float()}),
-    (TypeError, {"colour": COLOUR.long()}),
-    (ValueError, {"colour": COLOUR.to("meta")}),
-    (ValueError, {"colour": COLOUR[0]}),
-    (ValueError, {"colour": COLOUR[:2]}),
-    (ValueError, {"colour": COLOUR[:, :0]}),
-    (ValueError, {"colour": COLOUR.expand(4, 3, 3)}),
+    (TypeError, {"color": [[1.0, 0.0, 0.0]] * 3}),
+    (TypeError, {"color": COLOR.float()}),
+    (TypeError, {"color": COLOR.long()}),
+    (ValueError, {"color": COLOR.to("meta")}),
+    (ValueError, {"color": COLOR[0]}),
+    (ValueError, {"color": COLOR[:2]}),
+    (ValueError, {"color": COLOR[:, :0]}),
+    (ValueError, {"color": COLOR.expand(4, 3, 3)}),
     (ValueError, {"weight": torch.ones(4, 6).double()}),
 ]
 
@@ -287,13 +287,13 @@ ERRORS: list[tuple[type[Exception], dict[str, Any]]] = [
 def test_names_the_argument_and_what_it_got(
     error: type[Exception], changes: dict[str, Any], viewport: Any, backend: str
 ) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
-    arguments: dict[str, Any] = {"start": start, "colour": colour, "viewport": viewport, "backend": backend}
-    with pytest.raises(error, match=r"^render: colour must .+, got .+"):
+    matrix, offset, index, start, color = SMALL.inputs()
+    arguments: dict[str, Any] = {"start": start, "color": color, "viewport": viewport, "backend": backend}
+    with pytest.raises(error, match=r"^render: color must .+, got .+"):
         fractalops.render(matrix, offset, index, 9, **(arguments | changes))
 
 
-def test_an_index_out_of_range_is_found_before_its_colour_is(backend: str) -> None:
-    matrix, offset, index, start, colour = SMALL.inputs()
+def test_an_index_out_of_range_is_found_before_its_color_is(backend: str) -> None:
+    matrix, offset, index, start, color = SMALL.inputs()
     with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
-        renderer(SMALL, backend)(matrix, offset, index + 1, start, colour)
+        renderer(SMALL, backend)(matrix, offset, index + 1, start, color)
