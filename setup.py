@@ -186,7 +186,7 @@ def ninja_command(words: list[str]) -> str:
 
 
 def schemas_symbol() -> str:
-    """What a library exports, so that fractalops/dispatch.py can tell one built for other schemas of the ops."""
+    """What a library exports, so that fractalops/backends.py can tell one built for other schemas of the ops."""
     tree = ast.parse((ROOT / "fractalops" / "ops" / "library.py").read_text())
     named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
     schemas = ast.literal_eval(named["SCHEMAS"])

@@ -11,7 +11,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import choose
+from fractalops.backends import choose
 from fractalops.errors import BackendError
 
 from .cuda_plan import Shape

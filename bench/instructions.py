@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from fractalops.dispatch import installed_version
+from fractalops.backends import installed_version
 from fractalops.files import atomic_path
 
 from .cases import PAPER, PRETRAINING, Case

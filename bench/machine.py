@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fractalops.dispatch import installed_version
+from fractalops.backends import installed_version
 
 from .instructions import find_compiler
 from .rows import Rates

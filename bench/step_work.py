@@ -14,7 +14,7 @@ from unittest import mock
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.inversion.learning import Group, learn
 
 from . import affine_chain_work, rbf_rasterize_work
@@ -44,7 +44,7 @@ def other_launches(native: bool) -> int:
     """Of a step, beside the chain's and the rasterizer's; the small ops native, as on the CPU, or by PyTorch."""
     config = fractalops.FitConfig.paper()
     group = Group.start(targets(1), config, range(1))
-    ops = dispatch.OPS if native else tuple(op for op in dispatch.OPS if op not in dispatch.CPU_ONLY)
+    ops = backends.OPS if native else tuple(op for op in backends.OPS if op not in backends.CPU_ONLY)
     chosen = mock.patch.multiple(dispatch, LIBRARY_OPS={"cpu": ops}, _forced=None, _warned=set())
     with chosen, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reference stands in, as is wanted here

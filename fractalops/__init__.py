@@ -1,6 +1,6 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
-from fractalops.dispatch import backends, show_backends
+from fractalops.backends import backends, show_backends
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
 from fractalops.fractal_dataset import FractalDataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops.ops.checks import check_index_range, check_tensor
+from fractalops._checks import check_index_range, check_tensor
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fractalops.ops.checks import check_floating, check_tensor, shape_error
+from fractalops._checks import check_floating, check_tensor, shape_error
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
 Angle = float | Tensor

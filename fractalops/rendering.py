@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from fractalops._checks import check_floating, check_tensor, shape_error
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.checks import check_floating, check_tensor, shape_error
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.reference.affine_chain import affine_chain as reference
 from tests import emulation
 from tests.cases import ChainCase, value_and_gradients
@@ -54,7 +54,7 @@ class Device:
 def on_gpu() -> Device:
     if not torch.cuda.is_available():
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    assert dispatch.choose("affine_chain", torch.device("cuda"), "native") == "native"
+    assert backends.choose("affine_chain", torch.device("cuda"), "native") == "native"
     return Device(torch.ops.fractalops, "cuda")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.inversion import FitConfig, fit
 from tests.command_line import draw, files, run
 
@@ -114,7 +114,7 @@ def test_an_unknown_backend_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("fractalops.dispatch._forced", "abacus")
+    monkeypatch.setattr("fractalops.backends._forced", "abacus")
     arguments = {
         "fit": [draw(tmp_path / "disc.png")],
         "render": [tmp_path / "system.safetensors"],
@@ -152,7 +152,7 @@ def test_too_little_memory_is_one_line(
 
 def test_info_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
-    assert capsys.readouterr().out.strip() == dispatch.report().strip()
+    assert capsys.readouterr().out.strip() == backends.report().strip()
 
 
 @pytest.mark.parametrize(

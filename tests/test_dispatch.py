@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import fractalops
-from fractalops import BackendError, dispatch
+from fractalops import BackendError, backends
 
 CPU, CUDA, META = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
 PACKAGE = Path(fractalops.__file__).parent
@@ -41,26 +41,26 @@ def python(code: str, folder: Path = PACKAGE.parent, **environment: str) -> subp
 def no_library(no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
     """As if the package had been installed without its native libraries."""
     error = OSError("_cpu.so: cannot open shared object file: No such file or directory")
-    monkeypatch.setitem(dispatch._errors, "cpu", error)
-    monkeypatch.setitem(dispatch._LIBRARIES, "cpu", tmp_path / "_cpu.so")
-    monkeypatch.setattr(dispatch, "_forced", None)
-    monkeypatch.setattr(dispatch, "_warned", set())
+    monkeypatch.setitem(backends._errors, "cpu", error)
+    monkeypatch.setitem(backends._LIBRARIES, "cpu", tmp_path / "_cpu.so")
+    monkeypatch.setattr(backends, "_forced", None)
+    monkeypatch.setattr(backends, "_warned", set())
     return error
 
 
 @pytest.fixture
 def library(native: str, no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native CPU library is there, no CUDA library, and nothing is forced."""
-    monkeypatch.setattr(dispatch, "_forced", None)
-    monkeypatch.setattr(dispatch, "_warned", set())
+    monkeypatch.setattr(backends, "_forced", None)
+    monkeypatch.setattr(backends, "_warned", set())
 
 
 @pytest.fixture
 def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
     """As if the package had been installed without its CUDA library beside a CUDA build of torch."""
     error = OSError("_cuda.so: cannot open shared object file: No such file or directory")
-    monkeypatch.setitem(dispatch._errors, "cuda", error)
-    monkeypatch.setitem(dispatch._LIBRARIES, "cuda", tmp_path / "_cuda.so")
+    monkeypatch.setitem(backends._errors, "cuda", error)
+    monkeypatch.setitem(backends._LIBRARIES, "cuda", tmp_path / "_cuda.so")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     return error
 
@@ -68,7 +68,7 @@ def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
 @pytest.fixture
 def cuda_library(library: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if both native libraries were there."""
-    monkeypatch.delitem(dispatch._errors, "cuda")
+    monkeypatch.delitem(backends._errors, "cuda")
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     # None makes an import of the module fail as if it were not there.
     monkeypatch.setitem(sys.modules, "triton", None)
-    for op in dispatch.TRITON_OPS:
+    for op in backends.TRITON_OPS:
         monkeypatch.delitem(sys.modules, f"fractalops.kernels.{op}", raising=False)
-    dispatch._import_kernels.cache_clear()
+    backends._import_kernels.cache_clear()
     yield
-    dispatch._import_kernels.cache_clear()
+    backends._import_kernels.cache_clear()
 
 
 # What is reported
@@ -91,12 +91,12 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
     rows = fractalops.backends()
     assert [(row.op, row.device) for row in rows] == [
-        (op, device) for op in dispatch.OPS for device in dispatch.DEVICES
+        (op, device) for op in backends.OPS for device in backends.DEVICES
     ]
     for row in rows:
         assert row.backend == ("native" if row.device == "cpu" else "reference")
         assert bool(row.reason) == (row.device != "cpu")
-        if row.op not in dispatch.CPU_ONLY:
+        if row.op not in backends.CPU_ONLY:
             assert bool(row.remedy) == (row.device != "cpu")
 
 
@@ -104,16 +104,16 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> None:
     native = [(row.op, row.device) for row in fractalops.backends() if row.backend == "native"]
     on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index")]
-    assert native == sorted([*((op, "cpu") for op in dispatch.OPS), *on_gpu], key=native.index)
-    assert "native CUDA library: built and loaded\n" in dispatch.report()
+    assert native == sorted([*((op, "cpu") for op in backends.OPS), *on_gpu], key=native.index)
+    assert "native CUDA library: built and loaded\n" in backends.report()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for op, _ in on_gpu:
-            assert dispatch.choose(op, CUDA, None) == "native"
-            assert dispatch.choose(op, CUDA, "native") == "native"
-            assert dispatch.choose(op, CUDA, "reference") == "reference"
+            assert backends.choose(op, CUDA, None) == "native"
+            assert backends.choose(op, CUDA, "native") == "native"
+            assert backends.choose(op, CUDA, "reference") == "reference"
     with pytest.raises(BackendError, match=r"can't run: this version has no native svd_matrix for") as caught:
-        dispatch.choose("svd_matrix", CUDA, "native")
+        backends.choose("svd_matrix", CUDA, "native")
     assert caught.value.__cause__ is None
 
 
@@ -124,13 +124,13 @@ def test_missing_triton_is_named_with_what_mends_it() -> None:
     assert row.remedy == "pip install triton"
     warning = f"rbf_rasterize: using the slow reference on cuda: {row.reason}; {row.remedy}"
     with pytest.warns(UserWarning, match=f"^{re.escape(warning)}$"):
-        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
+        assert backends.choose("rbf_rasterize", CUDA, None) == "reference"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dispatch.choose("rbf_rasterize", CUDA, None) == "reference"
-        assert dispatch.choose("affine_chain", CUDA, None) == "native"
+        assert backends.choose("rbf_rasterize", CUDA, None) == "reference"
+        assert backends.choose("affine_chain", CUDA, None) == "native"
     with pytest.raises(BackendError, match=r"can't be imported .*; pip install triton$") as refused:
-        dispatch.choose("rbf_rasterize", CUDA, "native")
+        backends.choose("rbf_rasterize", CUDA, "native")
     assert isinstance(refused.value.__cause__, ImportError)
 
 
@@ -183,17 +183,17 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
     (row,) = (row for row in fractalops.backends() if (row.op, row.device) == ("affine_chain", "cuda"))
     assert row.reason.startswith(reason)
     assert row.remedy.startswith(remedy)
-    assert f"native CUDA library: {status}" in dispatch.report()
+    assert f"native CUDA library: {status}" in backends.report()
     warning = f"affine_chain: using the slow reference on cuda: {row.reason}; {row.remedy}"
     with pytest.warns(UserWarning, match=f"^{re.escape(warning)}$"):
-        assert dispatch.choose("affine_chain", CUDA, None) == "reference"
+        assert backends.choose("affine_chain", CUDA, None) == "reference"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dispatch.choose("affine_chain", CUDA, None) == "reference"
+        assert backends.choose("affine_chain", CUDA, None) == "reference"
     with pytest.raises(BackendError) as refused:
-        dispatch.choose("affine_chain", CUDA, "native")
+        backends.choose("affine_chain", CUDA, "native")
     assert str(refused.value) == f"affine_chain: backend 'native' can't run: {row.reason}; {row.remedy}"
-    assert refused.value.__cause__ is dispatch._errors["cuda"]
+    assert refused.value.__cause__ is backends._errors["cuda"]
 
 
 @pytest.mark.usefixtures("no_library", "no_triton")
@@ -206,19 +206,19 @@ def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
 
 
 def test_a_forced_reference_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_forced", "reference")
+    monkeypatch.setattr(backends, "_forced", "reference")
     for row in fractalops.backends():
         assert row[2:] == ("reference", "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
 
 
 @pytest.mark.usefixtures("library")
 def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureFixture[str]) -> None:
-    report = dispatch.report()
+    report = backends.report()
     assert f"torch {torch.__version__}" in report
     assert "native CPU library: built and loaded\n" in report
     assert "FRACTALOPS_BACKEND: not set\n" in report
     lines = [line.split() for line in report.splitlines()]
-    for op in dispatch.OPS:
+    for op in backends.OPS:
         assert [op, "cpu", "native"] in lines
     fractalops.show_backends()
     assert capsys.readouterr().out == report + "\n"
@@ -227,11 +227,11 @@ def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureF
 def test_the_report_says_what_is_missing_and_what_mends_it(
     no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert "native CPU library: not built\nnative CUDA library: not built\n" in dispatch.report()
+    assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()
     for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
-        assert dispatch.report().count(f"  {remedy}{dispatch._REBUILD}\n") == 1
+        assert backends.report().count(f"  {remedy}{backends._REBUILD}\n") == 1
     (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
-    assert f"native CPU library: built, but it can't be loaded ({no_library})\n" in dispatch.report()
+    assert f"native CPU library: built, but it can't be loaded ({no_library})\n" in backends.report()
 
 
 # What is chosen
@@ -242,28 +242,28 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
 def test_the_choice(op: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert dispatch.choose(op, CPU, None) == "native"
-        assert dispatch.choose(op, CPU, "native") == "native"
-        assert dispatch.choose(op, CPU, "reference") == "reference"
-        assert dispatch.choose(op, CUDA, "reference") == "reference"
-        assert dispatch.choose(op, META, None) == "reference"
+        assert backends.choose(op, CPU, None) == "native"
+        assert backends.choose(op, CPU, "native") == "native"
+        assert backends.choose(op, CPU, "reference") == "reference"
+        assert backends.choose(op, CUDA, "reference") == "reference"
+        assert backends.choose(op, META, None) == "reference"
     with pytest.raises(BackendError, match=rf"^{op}: backend 'native' can't run: (the native|Triton's)"):
-        dispatch.choose(op, CUDA, "native")
+        backends.choose(op, CUDA, "native")
     with pytest.raises(BackendError, match=rf"this version has no native {op} for mps devices"):
-        dispatch.choose(op, torch.device("mps"), "native")
+        backends.choose(op, torch.device("mps"), "native")
 
 
 @pytest.mark.parametrize("name", ["no such backend", "", "Native", "cpu"])
 def test_an_unknown_backend_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^affine_chain: backend must be one of reference, native, got '{name}'$"):
-        dispatch.choose("affine_chain", CPU, name)
+        backends.choose("affine_chain", CPU, name)
 
 
 def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_forced", "fast")
+    monkeypatch.setattr(backends, "_forced", "fast")
     with pytest.raises(ValueError, match=r"^affine_chain: FRACTALOPS_BACKEND must be one of .+, got 'fast'$"):
-        dispatch.choose("affine_chain", CPU, None)
-    assert dispatch.choose("affine_chain", CPU, "reference") == "reference"
+        backends.choose("affine_chain", CPU, None)
+    assert backends.choose("affine_chain", CPU, "reference") == "reference"
 
 
 @pytest.mark.usefixtures("no_library")
@@ -292,18 +292,18 @@ def test_native_without_the_library_is_refused_and_chains_the_reason(no_library:
 @pytest.mark.usefixtures("no_library")
 def test_the_missing_library_is_warned_of_once_for_each_op_and_device() -> None:
     with pytest.warns(UserWarning, match=r"^affine_chain: using the slow reference on cpu: .* was not built; "):
-        assert dispatch.choose("affine_chain", CPU, None) == "reference"
+        assert backends.choose("affine_chain", CPU, None) == "reference"
     with pytest.warns(UserWarning, match=r"^rbf_rasterize: using the slow reference on cpu"):
-        dispatch.choose("rbf_rasterize", CPU, None)
+        backends.choose("rbf_rasterize", CPU, None)
     with pytest.warns(UserWarning, match=r"^affine_chain: using the slow reference on cuda"):
-        dispatch.choose("affine_chain", CUDA, None)
+        backends.choose("affine_chain", CUDA, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for device in (CPU, CUDA):
-            dispatch.choose("affine_chain", device, None)
-        dispatch.choose("rbf_rasterize", CPU, None)
-        dispatch.choose("affine_chain", META, None)
-        dispatch.choose("rbf_rasterize", CUDA, "reference")
+            backends.choose("affine_chain", device, None)
+        backends.choose("rbf_rasterize", CPU, None)
+        backends.choose("affine_chain", META, None)
+        backends.choose("rbf_rasterize", CUDA, "reference")
 
 
 # New interpreters
@@ -331,7 +331,7 @@ affine_chain.reference.affine_chain = lambda *inputs: print("took reference")
 """
     done = python(code, FRACTALOPS_BACKEND=forced)
     assert f"FRACTALOPS_BACKEND: {forced or 'not set'}\n" in done.stdout
-    if expected in dispatch.BACKENDS:
+    if expected in backends.BACKENDS:
         assert done.stdout.endswith(f"took {expected}\n")
     else:
         assert done.stderr.endswith(expected + "\n")
@@ -362,7 +362,7 @@ with warnings.catch_warnings(record=True) as caught:
 print(*(str(each.message).split(":")[0] for each in caught if issubclass(each.category, UserWarning)))
 for device in "cpu", "cuda":
     try:
-        fractalops.dispatch.choose("affine_chain", torch.device(device), "native")
+        fractalops.backends.choose("affine_chain", torch.device(device), "native")
     except fractalops.BackendError as error:
         print(type(error.__cause__).__name__, error)
 """
@@ -371,7 +371,7 @@ for device in "cpu", "cuda":
     *report, warned, refused, refused_cuda = done.stdout.splitlines()
     status = "built, but it can't be loaded" if damaged else "not built"
     reason = "can't be loaded" if damaged else "was not built"
-    used = set(dispatch.OPS) - {"clamped_squared_error", "rasterize_points"}  # the loss is fit's
+    used = set(backends.OPS) - {"clamped_squared_error", "rasterize_points"}  # the loss is fit's
     assert sorted(warned.split()) == sorted(used)
     for device, refusal in (("CPU", refused), ("CUDA", refused_cuda)):
         assert any(line.startswith(f"native {device} library: {status}") for line in report)
@@ -391,7 +391,7 @@ def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
 
 @pytest.mark.parametrize(("forced", "text"), [("abacus", "must be one of"), ("native", "can't run")])
 def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_forced", forced)
+    monkeypatch.setattr(backends, "_forced", forced)
     rows = [row for row in fractalops.backends() if forced != "native" or row[:2] == ("rbf_rasterize", "cuda")]
     assert rows
     for row in rows:
@@ -399,12 +399,12 @@ def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pyte
         assert text in row.reason
 
 
-@pytest.mark.parametrize("op", dispatch.OPS)
+@pytest.mark.parametrize("op", backends.OPS)
 @pytest.mark.usefixtures("no_cuda_library", "no_triton")
 def test_native_is_refused_where_there_is_none(op: str) -> None:
     for device in ("cuda", "meta"):
         with pytest.raises(fractalops.BackendError, match=f"^{op}: backend 'native' can't run: "):
-            dispatch.choose(op, torch.device(device), "native")
+            backends.choose(op, torch.device(device), "native")
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_debug_mode_is_read_once_and_an_unknown_value_is_named(value: str, expec
 import os, fractalops
 os.environ["FRACTALOPS_DEBUG"] = "1"
 try:
-    print(fractalops.dispatch.debugging())
+    print(fractalops.backends.debugging())
 except ValueError as error:
     print("ValueError:", error)
 fractalops.show_backends()

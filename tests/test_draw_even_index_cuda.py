@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.reference.draw_even_index import context_lengths
 from tests import emulation
@@ -49,7 +49,7 @@ class Device:
 def on_gpu() -> Device:
     if not torch.cuda.is_available():
         skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    assert dispatch.choose(NAME, torch.device("cuda"), "native") == "native"
+    assert backends.choose(NAME, torch.device("cuda"), "native") == "native"
     return Device(torch.ops.fractalops, "cuda")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fractalops import dispatch
+from fractalops import backends
 from tests.requirements import find_binutil, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parent.parent
@@ -24,12 +24,12 @@ UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
 OF_PYTHON = re.compile(r"_?Py[A-Z_]\w+")
 
 
-@pytest.fixture(params=dispatch.DEVICES)
+@pytest.fixture(params=backends.DEVICES)
 def library(request: pytest.FixtureRequest) -> Path:
     """The file of each library."""
     if request.param == "cpu":
         request.getfixturevalue("native")
-    path = dispatch._LIBRARIES[request.param]
+    path = backends._LIBRARIES[request.param]
     if request.param == "cuda" and not path.exists():
         skip_or_fail("nvcc", "the CUDA library was not built (FRACTALOPS_BUILD=all)")
     return path
@@ -72,10 +72,10 @@ def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it
 
 def test_a_library_that_was_built_for_other_schemas_is_not_taken(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernels would find other arguments than they look for."""
-    assert setup_functions()["schemas_symbol"]() == dispatch._SCHEMAS_SYMBOL
-    assert "cpu" not in dispatch._load_libraries()
-    monkeypatch.setattr(dispatch, "_SCHEMAS_SYMBOL", "schemas_of_another_version")
-    assert str(dispatch._load_libraries()["cpu"]) == "it was built from another version of the source"
+    assert setup_functions()["schemas_symbol"]() == backends._SCHEMAS_SYMBOL
+    assert "cpu" not in backends._load_libraries()
+    monkeypatch.setattr(backends, "_SCHEMAS_SYMBOL", "schemas_of_another_version")
+    assert str(backends._load_libraries()["cpu"]) == "it was built from another version of the source"
 
 
 @pytest.mark.parametrize("library", ["cuda"], indirect=True)

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses import FakeTensorMode
 
 import fractalops
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.ops import affine_chain as chain_op
 from tests.cases import ChainCase, RasterCase
 from tests.requirements import skip_or_fail
@@ -105,7 +105,7 @@ def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(chain_op, "choose", lambda *arguments: "native")
-    monkeypatch.setattr(dispatch, "_debug", "1")
+    monkeypatch.setattr(backends, "_debug", "1")
     checked = []
     check = chain_op.check_index_range
     monkeypatch.setattr(
@@ -129,9 +129,9 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     nearest = wrong.clamp(max=2)
     points = fractalops.affine_chain(matrix, offset, wrong, start, backend="native")
     assert torch.equal(points, fractalops.affine_chain(matrix, offset, nearest, start, backend="native"))
-    monkeypatch.setattr(dispatch, "_debug", "1")
+    monkeypatch.setattr(backends, "_debug", "1")
     fractalops.affine_chain(matrix, offset, index, start)
-    for backend in dispatch.BACKENDS:
+    for backend in backends.BACKENDS:
         with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
             fractalops.affine_chain(matrix, offset, wrong, start, backend=backend)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops import dispatch
+from fractalops import backends
 from tests.tolerances import TOLERANCES, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -270,10 +270,10 @@ def test_the_reference_takes_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_on_a_gpu_the_reference_stands_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_forced", None)
-    monkeypatch.setattr(dispatch, "_warned", set())
+    monkeypatch.setattr(backends, "_forced", None)
+    monkeypatch.setattr(backends, "_warned", set())
     with pytest.warns(UserWarning, match=r"^rasterize_points: using the slow reference on cuda: "):
-        assert dispatch.choose("rasterize_points", torch.device("cuda"), None) == "reference"
+        assert backends.choose("rasterize_points", torch.device("cuda"), None) == "reference"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from fractalops.backends import installed_version
 from fractalops.cli import bench, experiment, fit, fit_points, info, random, render
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser
-from fractalops.dispatch import installed_version
 from fractalops.errors import BackendError, InputError, MissingExtra
 
 # How an allocation that failed shows in the text of torch's RuntimeError.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.cli.options import Commands
 
 
@@ -14,5 +14,5 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print(dispatch.report())
+    print(backends.report())
     return 0

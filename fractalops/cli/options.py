@@ -10,7 +10,7 @@ from typing import NoReturn, TypeAlias
 
 import torch
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.errors import InputError
 from fractalops.images import check_savable
 
@@ -87,9 +87,9 @@ def add_picture_options(parser: argparse.ArgumentParser, default_output: str) ->
 
 def check_backend() -> None:
     """Raise `InputError` or `BackendError` when FRACTALOPS_BACKEND asks for what can't be had here."""
-    for op in dispatch.OPS:
+    for op in backends.OPS:
         try:
-            dispatch.choose(op, torch.device("cpu"), None)
+            backends.choose(op, torch.device("cpu"), None)
         except ValueError as error:
             raise InputError(str(error)) from error
 

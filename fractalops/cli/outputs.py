@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops.backends import versions
 from fractalops.crisp import crisp_images, proportional_size
-from fractalops.dispatch import versions
 from fractalops.errors import MissingExtra
 from fractalops.figures import loss_curve, loss_table
 from fractalops.files import atomic_path

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fractalops.dispatch import check_device
+from fractalops.backends import check_device
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
 from fractalops.experiments.outcome import Finding, Outcome

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from fractalops.dispatch import versions
+from fractalops.backends import versions
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fractalops.ops.checks import check_floating, check_tensor, shape_error
+from fractalops._checks import check_floating, check_tensor, shape_error
 
 _PAIRS = 2**20  # distances that exist at a time: some megabytes, which stay in the cache
 

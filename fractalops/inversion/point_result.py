@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import installed_version
+from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.sampling import check_integer, sample_index

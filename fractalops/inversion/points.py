@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_tensor, shape_error
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.contractions import contraction, contraction_parameters
 from fractalops.inversion.copies import first_copies
@@ -16,7 +17,6 @@ from fractalops.inversion.distances import chamfer_distance, kernel_distance, me
 from fractalops.inversion.optimizers import make_optimizer
 from fractalops.inversion.point_result import PointConfig, PointFitResult, draw_points
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.checks import check_tensor, shape_error
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.sampling import sample_index
 

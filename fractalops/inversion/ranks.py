@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from fractalops.dispatch import check_device
+from fractalops.backends import check_device
 from fractalops.errors import InputError
 
 if TYPE_CHECKING:

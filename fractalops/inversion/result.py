@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import installed_version
+from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig

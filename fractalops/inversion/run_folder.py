@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops import dispatch
+from fractalops import backends
 from fractalops.errors import InputError
 from fractalops.files import atomic_path
 from fractalops.inversion.config import FitConfig
@@ -35,8 +35,8 @@ def describe_run(config: FitConfig, identity: str, device: torch.device, backend
         "config": dataclasses.asdict(config),
         "source": identity,
         "device": device.type,
-        "backends": {op: dispatch.choose(op, device, backend) for op in dispatch.OPS if op != "rasterize_points"},
-        "versions": dispatch.versions(),
+        "backends": {op: backends.choose(op, device, backend) for op in backends.OPS if op != "rasterize_points"},
+        "versions": backends.versions(),
     }
     return dict(json.loads(json.dumps(record)))  # tuples as lists: as it will be read again
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import choose
+from fractalops.backends import choose
 from fractalops.ops.drawing import check_drawing, register_drawing
 from fractalops.reference import draw_even_index as reference
 

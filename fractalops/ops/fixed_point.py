@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import choose
-from fractalops.ops.checks import check_floating, check_tensor
+from fractalops._checks import check_floating, check_tensor
+from fractalops.backends import choose
 from fractalops.ops.folding import fold, unfold
 from fractalops.ops.library import LIBRARY
 from fractalops.reference import fixed_point as reference

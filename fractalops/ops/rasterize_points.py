@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import choose
-from fractalops.ops.checks import check_device, check_floating, check_tensor, shape_error
+from fractalops._checks import check_device, check_floating, check_tensor, shape_error
+from fractalops.backends import choose
 from fractalops.ops.folding import fold, unfold
 from fractalops.ops.library import LIBRARY, implement_in_triton
 from fractalops.ops.rbf_rasterize import check_size

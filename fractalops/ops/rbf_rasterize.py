@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fractalops.dispatch import choose
-from fractalops.ops.checks import can_read, check_floating, check_tensor, shape_error
+from fractalops._checks import can_read, check_floating, check_tensor, shape_error
+from fractalops.backends import choose
 from fractalops.ops.folding import fold, unfold
 from fractalops.ops.function import apply_function
 from fractalops.ops.library import LIBRARY, implement_in_triton

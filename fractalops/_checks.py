@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops.dispatch import debugging
+from fractalops.backends import debugging
 
 
 def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
