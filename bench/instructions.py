@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from fractalops.backends import installed_version
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 from .cases import PAPER, PRETRAINING, Case
 from .table import aligned

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 from .cards import CARDS
 from .cases import GRID, PAPER, Case

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fractalops.errors import MissingExtra
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 from .plots import curves, rooflines
 from .promises import MEGABYTE, promises, unmeasured

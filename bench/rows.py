@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 from .timing import Spread, ratios
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.clouds import save_cloud
+from fractalops.io.point_clouds import save_cloud
 
 POINTS = 6000
 

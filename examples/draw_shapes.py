@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fractalops import FitConfig, fit
 from fractalops.crisp import crisp_images
-from fractalops.images import contact_sheet, enlarge, save_image
+from fractalops.io.images import contact_sheet, enlarge, save_image
 
 SIZE = 32
 SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges

@@ -15,7 +15,7 @@ import torch
 from draw_clouds import CLOUDS
 
 import fractalops
-from fractalops.images import save_animation, save_image
+from fractalops.io.images import save_animation, save_image
 from fractalops.views import cloud_views, turntable
 
 MAPS = {"fern": 32, "tree": 48}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.images import read_image
+from fractalops.io.images import read_image
 
 MAPS, SEQUENCES, POINTS, SIZE = 10, 4, 200, 32
 Render = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

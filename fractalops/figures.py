@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import MissingExtra
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 
 def loss_table(losses: Tensor, path: str | Path) -> None:

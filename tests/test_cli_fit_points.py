@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from fractalops.cli.fit_points import OUTPUT_NAMES
-from fractalops.clouds import read_cloud, save_cloud
 from fractalops.inversion import PointFitResult
+from fractalops.io.point_clouds import read_cloud, save_cloud
 from tests.command_line import files, run
 from tests.learning import Interruption
 from tests.requirements import need_matplotlib

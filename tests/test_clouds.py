@@ -8,8 +8,8 @@ import numpy
 import pytest
 import torch
 
-from fractalops.clouds import read_cloud, save_cloud
 from fractalops.errors import InputError
+from fractalops.io.point_clouds import read_cloud, save_cloud
 from tests.tolerances import assert_same_bits
 
 POINTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) * 1e3

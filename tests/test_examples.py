@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import fractalops
-from fractalops.clouds import read_cloud
-from fractalops.images import read_image
+from fractalops.io.images import read_image
+from fractalops.io.point_clouds import read_cloud
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

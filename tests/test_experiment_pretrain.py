@@ -14,7 +14,7 @@ from PIL import Image
 
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
 from fractalops.experiments import pretrain
-from fractalops.tensor_files import read_tensors
+from fractalops.io.tensor_files import read_tensors
 from tests.learning import disc
 
 SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)

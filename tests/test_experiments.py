@@ -19,8 +19,8 @@ from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.pictures import labeled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
-from fractalops.files import locked_folder
-from fractalops.images import contact_sheet, enlarge
+from fractalops.io.files import locked_folder
+from fractalops.io.images import contact_sheet, enlarge
 from tests.command_line import run
 from tests.experiment_data import TINY
 

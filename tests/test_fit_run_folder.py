@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from fractalops import InputError
-from fractalops.files import locked_folder
 from fractalops.inversion import learning
 from fractalops.inversion.run_folder import RunFolder
+from fractalops.io.files import locked_folder
 from tests.command_line import draw
 from tests.learning import Interruption
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fractalops.errors import InputError
-from fractalops.images import comparison, contact_sheet, enlarge, read_image, save_animation, save_image
+from fractalops.io.images import comparison, contact_sheet, enlarge, read_image, save_animation, save_image
 
 
 def drawing(mode: str) -> Image.Image:

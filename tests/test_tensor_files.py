@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.tensor_files import checksum, read_tensors, write_tensors
+from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 from tests.tolerances import assert_same_bits
 
 

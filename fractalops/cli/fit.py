@@ -24,8 +24,8 @@ from fractalops.cli.options import (
 )
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
-from fractalops.images import read_image
 from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
+from fractalops.io.images import read_image
 
 _SIZE = 32  # pixels of the longest side (paper section 5.2)
 _FRAMES = 40  # of the animation

@@ -12,7 +12,7 @@ import torch
 
 from fractalops import backends
 from fractalops.errors import InputError
-from fractalops.images import check_savable
+from fractalops.io.images import check_savable
 
 # argparse has no public name for what add_subparsers returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

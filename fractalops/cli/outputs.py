@@ -18,9 +18,9 @@ from fractalops.backends import versions
 from fractalops.crisp import crisp_images, proportional_size
 from fractalops.errors import MissingExtra
 from fractalops.figures import loss_curve, loss_table
-from fractalops.files import atomic_path
-from fractalops.images import comparison, save_animation, save_image
 from fractalops.inversion import FitResult
+from fractalops.io.files import atomic_path
+from fractalops.io.images import comparison, save_animation, save_image
 
 SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (

@@ -10,7 +10,7 @@ import torch
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
 from fractalops.crisp import crisp_images
 from fractalops.ifs import IFS
-from fractalops.images import contact_sheet, save_image
+from fractalops.io.images import contact_sheet, save_image
 
 
 def add_parser(commands: Commands) -> None:

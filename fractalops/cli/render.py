@@ -17,8 +17,8 @@ from fractalops.cli.options import (
 )
 from fractalops.crisp import crisp_images, proportional_size
 from fractalops.errors import InputError
-from fractalops.images import contact_sheet, save_image
 from fractalops.inversion import FitResult
+from fractalops.io.images import contact_sheet, save_image
 
 
 def add_parser(commands: Commands) -> None:

@@ -13,7 +13,7 @@ from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, r
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 from fractalops.experiments.targets import FOLDERS, download_missing
-from fractalops.files import locked_folder
+from fractalops.io.files import locked_folder
 
 __all__ = ["EXPERIMENTS", "Experiment", "Finding", "Outcome", "Record", "preset", "run"]
 

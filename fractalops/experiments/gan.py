@@ -21,9 +21,9 @@ from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
 from fractalops.figures import Line, plot
 from fractalops.ifs import IFS
-from fractalops.images import contact_sheet, enlarge, save_image
 from fractalops.inversion.learning import clip_gradients
 from fractalops.inversion.result import with_prefix
+from fractalops.io.images import contact_sheet, enlarge, save_image
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"

@@ -19,11 +19,11 @@ from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.figures import Line, plot, running_mean
 from fractalops.ifs import IFS
-from fractalops.images import save_image
 from fractalops.inversion import FitConfig, FitResult, fit
 from fractalops.inversion.result import FORM
 from fractalops.inversion.run_folder import OTHER_FOLDER
-from fractalops.tensor_files import checksum, read_tensors, write_tensors
+from fractalops.io.images import save_image
+from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
 SHOWN = 10  # images of a data set in a picture
 _LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and of the start, or what it was made of

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fractalops.images import contact_sheet, enlarge, enlargement
+from fractalops.io.images import contact_sheet, enlarge, enlargement
 
 _SIDE = 64  # pixels of an image
 _GAP = 4  # pixels between images

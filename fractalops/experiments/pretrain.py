@@ -19,12 +19,12 @@ from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least, incidental
-from fractalops.files import atomic_path
 from fractalops.fractal_dataset import FractalDataset, check_drawn
 from fractalops.ifs import IFS
-from fractalops.images import contact_sheet, save_image
 from fractalops.inversion import FitResult, FitRun
 from fractalops.inversion.run_folder import OTHER_FOLDER
+from fractalops.io.files import atomic_path
+from fractalops.io.images import contact_sheet, save_image
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures"

@@ -15,10 +15,10 @@ from fractalops.backends import versions
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
-from fractalops.files import atomic_path
 from fractalops.inversion.run_folder import OTHER_FOLDER, differences
 from fractalops.inversion.run_index import write_table
-from fractalops.tensor_files import read_tensors, write_tensors
+from fractalops.io.files import atomic_path
+from fractalops.io.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.fractals import THRESHOLD, random_fractals
-from fractalops.files import one_line
 from fractalops.fractal_dataset import generator_of
 from fractalops.inversion.sources import open_source
+from fractalops.io.files import one_line
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
 """Data sets of images, and torchvision's folders of them."""

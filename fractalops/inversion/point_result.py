@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
+from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.sampling import check_integer, sample_index
-from fractalops.tensor_files import read_tensors, write_tensors
 
 _FORMAT = "fractalops.points.1"
 _SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps

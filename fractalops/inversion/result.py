@@ -14,7 +14,7 @@ from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.inversion.config import FitConfig
-from fractalops.tensor_files import read_tensors, write_tensors
+from fractalops.io.tensor_files import read_tensors, write_tensors
 
 FORM = "fractalops.fit.1"
 _MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fractalops import backends
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.result import FORM, FitResult
 from fractalops.inversion.run_index import KINDS, IndexKind, write_table
-from fractalops.tensor_files import checksum, read_tensors, write_tensors
+from fractalops.io.files import atomic_path
+from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from fractalops.errors import InputError, MissingExtra
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 IndexKind = Literal["csv", "parquet"]
 KINDS: tuple[IndexKind, ...] = ("csv", "parquet")

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import locked_folder
 from fractalops.inversion.config import FitConfig
 from fractalops.inversion.learning import Group, collect, learn
 from fractalops.inversion.ranks import open_ranks
@@ -24,6 +23,7 @@ from fractalops.inversion.run_folder import RunFolder, describe_run, run_key
 from fractalops.inversion.run_index import IndexKind, check_index_kind
 from fractalops.inversion.run_plan import Plan, make_plan, read_target
 from fractalops.inversion.run_report import FitRun, write_report
+from fractalops.io.files import locked_folder
 
 if TYPE_CHECKING:
     from fractalops.inversion.sources import Indexed, Source

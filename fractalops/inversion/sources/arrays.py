@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.files import reading
 from fractalops.inversion.sources.source import Stack
+from fractalops.io.files import reading
 
 _UNREADABLE = "it is damaged, or not made of plain numbers"
 _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")

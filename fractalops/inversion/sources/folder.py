@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import reading
-from fractalops.images import Preparation, picture_size, read_image
 from fractalops.inversion.sources.source import check_number, describe, digest
+from fractalops.io.files import reading
+from fractalops.io.images import Preparation, picture_size, read_image
 
 # Pillow knows the suffixes of these, but reads them only by code that a program brings along.
 _NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})

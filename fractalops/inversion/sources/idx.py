@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.files import reading
 from fractalops.inversion.sources.source import Stack
+from fractalops.io.files import reading
 
 _IMAGES = re.compile(r"(?P<stem>.+)[-.]idx3-ubyte(\.gz)?")
 _UINT8 = 8

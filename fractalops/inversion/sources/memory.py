@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.images import Preparation, prepare, unit_values, upright
 from fractalops.inversion.sources.source import check_limit, check_number, describe, digest
+from fractalops.io.images import Preparation, prepare, unit_values, upright
 
 
 @runtime_checkable

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fractalops.errors import InputError
-from fractalops.files import reading
-from fractalops.images import Preparation
 from fractalops.inversion.sources.arrays import SUFFIXES, open_array
 from fractalops.inversion.sources.folder import FolderSource
 from fractalops.inversion.sources.idx import find_idx, is_idx_name, open_idx
 from fractalops.inversion.sources.source import Source, StackSource, check_limit
+from fractalops.io.files import reading
+from fractalops.io.images import Preparation
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _KINDS = "a folder of pictures, an IDX file (...-idx3-ubyte, also .gz), .npy, .npz or .safetensors"

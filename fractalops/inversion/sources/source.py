@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy
 from torch import Tensor
 
-from fractalops.files import reading
-from fractalops.images import Preparation, array_size, prepare
+from fractalops.io.files import reading
+from fractalops.io.images import Preparation, array_size, prepare
 
 _SAMPLED = 2**16  # bytes at either end of a file that its digest looks at
 

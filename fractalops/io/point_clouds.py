@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 READABLE = (".npy", ".npz", ".ply", ".xyz")
 WRITABLE = (".npy", ".ply", ".xyz")

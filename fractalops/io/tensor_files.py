@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import atomic_path
+from fractalops.io.files import atomic_path
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:

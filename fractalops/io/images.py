@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.files import atomic_path, one_line, reading
+from fractalops.io.files import atomic_path, one_line, reading
 
 _GRAY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")

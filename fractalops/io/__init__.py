@@ -1,0 +1,1 @@
+"""Files in and out: pictures, point clouds, tensors, tables, run folders."""
