@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fractalops import FitConfig, fit
-from fractalops.crisp import crisp_images
+from fractalops.drawing.high_resolution import crisp_images
 from fractalops.io.images import contact_sheet, enlarge, save_image
 
 SIZE = 32

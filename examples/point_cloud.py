@@ -15,8 +15,8 @@ import torch
 from draw_clouds import CLOUDS
 
 import fractalops
+from fractalops.drawing.point_clouds import cloud_views, turntable
 from fractalops.io.images import save_animation, save_image
-from fractalops.views import cloud_views, turntable
 
 MAPS = {"fern": 32, "tree": 48}
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from fractalops import InputError, experiments
+from fractalops.drawing.sheets import labeled_rows
 from fractalops.experiments import optimizers, reconstruct, transformations
 from fractalops.experiments.outcome import Outcome, less
-from fractalops.experiments.pictures import labeled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
 from fractalops.io.files import locked_folder

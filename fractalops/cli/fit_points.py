@@ -14,13 +14,13 @@ from torch import Tensor
 
 from fractalops.cli.options import INTERRUPTED, Commands, add_seed, add_setting, check_backend, check_folder, integer
 from fractalops.cli.outputs import write_json
+from fractalops.drawing.plots import loss_curve, loss_table
+from fractalops.drawing.point_clouds import AZIMUTHS, cloud_views, turntable
 from fractalops.errors import InputError, MissingExtra
-from fractalops.figures import loss_curve, loss_table
 from fractalops.inversion import PointConfig, PointFitInterrupted, PointFitResult, fit_points
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_animation, save_image
 from fractalops.io.point_clouds import read_cloud, save_cloud
-from fractalops.views import AZIMUTHS, cloud_views, turntable
 
 SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.crisp import crisp_images
+from fractalops.drawing.high_resolution import crisp_images
 from fractalops.ifs import IFS
 from fractalops.io.images import contact_sheet, save_image
 

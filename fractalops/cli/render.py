@@ -15,7 +15,7 @@ from fractalops.cli.options import (
     check_picture,
     integer,
 )
-from fractalops.crisp import crisp_images, proportional_size
+from fractalops.drawing.high_resolution import crisp_images, proportional_size
 from fractalops.errors import InputError
 from fractalops.inversion import FitResult
 from fractalops.io.images import contact_sheet, save_image

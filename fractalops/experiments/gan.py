@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from fractalops.drawing.plots import Line, plot
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.lenet import lenet, probe, train_classifier
 from fractalops.experiments.outcome import Finding, Outcome, Row
@@ -19,7 +20,6 @@ from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
-from fractalops.figures import Line, plot
 from fractalops.ifs import IFS
 from fractalops.inversion.learning import clip_gradients
 from fractalops.inversion.result import with_prefix

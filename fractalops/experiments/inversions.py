@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
+from fractalops.drawing.plots import Line, plot, running_mean
+from fractalops.drawing.sheets import labeled_rows
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.outcome import Finding, Row, less
-from fractalops.experiments.pictures import labeled_rows
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
-from fractalops.figures import Line, plot, running_mean
 from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig, FitResult, fit
 from fractalops.inversion.result import FORM
