@@ -1,9 +1,9 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
 from fractalops.backends import backends, show_backends
+from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
-from fractalops.fractal_dataset import FractalDataset
 from fractalops.ifs import IFS
 from fractalops.inversion import (
     FitConfig,

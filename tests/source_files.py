@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from fractalops.data.targets import Source, open_source
 from fractalops.errors import InputError
-from fractalops.inversion.sources import Source, open_source
 
 GRAY = numpy.random.default_rng(0).integers(0, 256, (5, 12, 18), dtype=numpy.uint8)  # (S, H, W)
 COLOR = numpy.random.default_rng(1).integers(0, 256, (4, 12, 18, 3), dtype=numpy.uint8)  # (S, H, W, 3)

@@ -17,9 +17,9 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
+from fractalops.data.targets import collect
 from fractalops.inversion import learning, run_report
 from fractalops.inversion.run_folder import RunFolder
-from fractalops.inversion.sources import collect
 from fractalops.io.images import save_image
 from tests.learning import Interruption, assert_same_result, targets, tiny
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
+from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
 from fractalops.sampling import determinant_probabilities
 from tests.tolerances import assert_same_bits
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from fractalops.data.targets import open_source
 from fractalops.errors import InputError
-from fractalops.inversion.sources import open_source
 from tests.source_files import GRAY, error_of, idx_bytes, write_idx
 
 LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
@@ -94,7 +94,7 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(content)
         assert "the file is damaged (" in error_of(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("fractalops.inversion.sources.idx._MOST_UNPACKED", 1000)
+    monkeypatch.setattr("fractalops.data.targets.idx._MOST_UNPACKED", 1000)
     assert "unpacked it has 1080 bytes, too many for memory; unpack the file" in error_of(path)
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fractalops.data.targets import TensorSource, collect, open_source
 from fractalops.errors import InputError
-from fractalops.inversion.sources import TensorSource, collect, open_source
 from tests.source_files import COLOR, GRAY, targets, write_folder
 
 

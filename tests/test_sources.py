@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
+from fractalops.data.targets import FolderSource, collect, open_source
+from fractalops.data.targets.folder import _natural
 from fractalops.errors import InputError
-from fractalops.inversion.sources import FolderSource, collect, open_source
-from fractalops.inversion.sources.folder import _natural
 from fractalops.io.images import Preparation, picture_size, read_image
 from tests.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
 

@@ -58,7 +58,7 @@ def is_data_set(paths: Sequence[Path]) -> bool:
 
 def run(arguments: argparse.Namespace, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    from fractalops.inversion.sources import open_source
+    from fractalops.data.targets import open_source
 
     (path,) = arguments.images
     check_folder(arguments.output)

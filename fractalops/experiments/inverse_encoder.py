@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from fractalops.data.fractal_dataset import generator_of
 from fractalops.errors import MissingExtra
 from fractalops.experiments.fractals import REACH, random_fractals
 from fractalops.experiments.inversions import (
@@ -31,7 +32,6 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
-from fractalops.fractal_dataset import generator_of
 from fractalops.ifs import IFS
 from fractalops.inversion.result import with_prefix
 

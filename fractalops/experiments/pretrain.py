@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from fractalops.data.fractal_dataset import FractalDataset, check_drawn
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least, incidental
-from fractalops.fractal_dataset import FractalDataset, check_drawn
 from fractalops.ifs import IFS
 from fractalops.inversion import FitResult, FitRun
 from fractalops.inversion.run_folder import OTHER_FOLDER

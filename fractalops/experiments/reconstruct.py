@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from fractalops.data.fractal_dataset import generator_of
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
@@ -21,7 +22,6 @@ from fractalops.experiments.inversions import (
 )
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
-from fractalops.fractal_dataset import generator_of
 from fractalops.ifs import IFS
 from fractalops.inversion import FitConfig
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fractalops.data.fractal_dataset import generator_of
+from fractalops.data.targets import open_source
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.fractals import THRESHOLD, random_fractals
-from fractalops.fractal_dataset import generator_of
-from fractalops.inversion.sources import open_source
 from fractalops.io.files import one_line
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}

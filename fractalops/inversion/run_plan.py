@@ -13,7 +13,7 @@ from fractalops.inversion.config import FitConfig
 from fractalops.inversion.learning import check_targets
 
 if TYPE_CHECKING:
-    from fractalops.inversion.sources import Source
+    from fractalops.data.targets import Source
 
 
 @dataclass(frozen=True)

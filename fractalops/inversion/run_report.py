@@ -20,7 +20,7 @@ from fractalops.inversion.run_index import IndexKind, IndexRow, read_index, writ
 from fractalops.inversion.run_plan import Plan, read_target
 
 if TYPE_CHECKING:
-    from fractalops.inversion.sources import Source
+    from fractalops.data.targets import Source
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there

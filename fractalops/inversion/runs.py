@@ -26,7 +26,7 @@ from fractalops.inversion.run_report import FitRun, write_report
 from fractalops.io.files import locked_folder
 
 if TYPE_CHECKING:
-    from fractalops.inversion.sources import Indexed, Source
+    from fractalops.data.targets import Indexed, Source
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -98,7 +98,7 @@ def fit_dataset(
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
     check_index_kind("fit_dataset", index)
     images = _as_source(source, config)
-    from fractalops.inversion.sources import FolderSource
+    from fractalops.data.targets import FolderSource
 
     folder = RunFolder(output)
     with open_ranks(device) as ranks, ExitStack() as held:
@@ -145,8 +145,8 @@ def fit_dataset(
 
 
 def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig) -> Source:
-    from fractalops.inversion.sources import Indexed, TensorSource, open_source
-    from fractalops.inversion.sources import collect as collect_pictures
+    from fractalops.data.targets import Indexed, TensorSource, open_source
+    from fractalops.data.targets import collect as collect_pictures
 
     if isinstance(source, Tensor):
         return TensorSource(source)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fractalops.data.targets.arrays import SUFFIXES, open_array
+from fractalops.data.targets.folder import FolderSource
+from fractalops.data.targets.idx import find_idx, is_idx_name, open_idx
+from fractalops.data.targets.source import Source, StackSource, check_limit
 from fractalops.errors import InputError
-from fractalops.inversion.sources.arrays import SUFFIXES, open_array
-from fractalops.inversion.sources.folder import FolderSource
-from fractalops.inversion.sources.idx import find_idx, is_idx_name, open_idx
-from fractalops.inversion.sources.source import Source, StackSource, check_limit
 from fractalops.io.files import reading
 from fractalops.io.images import Preparation
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fractalops.data.targets.source import check_limit, check_number, describe, digest
 from fractalops.errors import InputError
-from fractalops.inversion.sources.source import check_limit, check_number, describe, digest
 from fractalops.io.images import Preparation, prepare, unit_values, upright
 
 

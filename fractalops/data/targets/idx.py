@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy
 
+from fractalops.data.targets.source import Stack
 from fractalops.errors import InputError
-from fractalops.inversion.sources.source import Stack
 from fractalops.io.files import reading
 
 _IMAGES = re.compile(r"(?P<stem>.+)[-.]idx3-ubyte(\.gz)?")

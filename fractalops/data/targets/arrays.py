@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy
 
+from fractalops.data.targets.source import Stack
 from fractalops.errors import InputError
-from fractalops.inversion.sources.source import Stack
 from fractalops.io.files import reading
 
 _UNREADABLE = "it is damaged, or not made of plain numbers"

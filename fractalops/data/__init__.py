@@ -1,0 +1,1 @@
+"""Data sets: fractals for pre-training, and targets to learn."""
