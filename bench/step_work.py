@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
 from fractalops import backends
-from fractalops.inversion.learning import Group, learn
+from fractalops.fitting.learning import Group, learn
 
 from . import affine_chain_work, rbf_rasterize_work
 from .cards import Card, Kernel

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.inversion.learning import Group, learn
+from fractalops.fitting.learning import Group, learn
 
 from . import baselines, point_counting
 from .cases import CUTOFF, Case

@@ -4,8 +4,7 @@ from fractalops.backends import backends, show_backends
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
-from fractalops.ifs import IFS
-from fractalops.inversion import (
+from fractalops.fitting import (
     FitConfig,
     FitInterrupted,
     FitResult,
@@ -19,6 +18,7 @@ from fractalops.inversion import (
     fit_dataset,
     fit_points,
 )
+from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize

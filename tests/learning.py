@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops import FitConfig, FitResult
-from fractalops.inversion.optimizers import Optimizer, make_optimizer
+from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from tests.tolerances import assert_all_same_bits, assert_same_bits
 
 MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FitRun, InputError
-from fractalops.inversion import learning
+from fractalops.fitting import learning
 from tests.learning import Interruption, tiny
 
 SYSTEM = "systems/00000.safetensors"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fractalops import backends
-from fractalops.inversion import FitConfig, fit
+from fractalops.fitting import FitConfig, fit
 from tests.command_line import draw, files, run
 
 

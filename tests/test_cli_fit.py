@@ -18,7 +18,7 @@ from PIL import Image
 import fractalops
 import fractalops.cli.fit
 from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.inversion import FitResult
+from fractalops.fitting import FitResult
 from tests.command_line import QUICK, draw, files, run
 from tests.learning import Interruption
 from tests.requirements import need_matplotlib
@@ -314,7 +314,7 @@ def test_without_matplotlib_there_is_a_notice_and_a_table(
 def test_an_interruption_saves_what_was_learned(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fractalops.inversion.learning.make_optimizer", Interruption(3 + 2))
+    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(3 + 2))
     config = fractalops.cli.fit._config
     monkeypatch.setattr(
         fractalops.cli.fit, "_config", lambda *args, **options: dataclasses.replace(config(*args, **options), group=1)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.inversion import FitResult, FitRun
+from fractalops.fitting import FitResult, FitRun
 from tests.command_line import QUICK, draw, files, run
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fractalops import FitConfig, FitRun
-from fractalops.inversion import learning
-from fractalops.inversion.ranks import LeaderError, RankError
+from fractalops.fitting import learning
+from fractalops.fitting.ranks import LeaderError, RankError
 from tests.command_line import QUICK, draw, run
 from tests.runs import contents
 

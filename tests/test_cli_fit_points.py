@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fractalops.cli.fit_points import OUTPUT_NAMES
-from fractalops.inversion import PointFitResult
+from fractalops.fitting import PointFitResult
 from fractalops.io.point_clouds import read_cloud, save_cloud
 from tests.command_line import files, run
 from tests.learning import Interruption
@@ -26,7 +26,7 @@ def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_
     torch.set_num_threads(1)
     for name, value in (("_SIDE", 32), ("_FRAMES", 3), ("_CRISP_SIDE", 64), ("_CRISP_POINTS", 2000)):
         monkeypatch.setattr(f"fractalops.cli.fit_points.{name}", value)
-    monkeypatch.setattr("fractalops.inversion.copies._CANDIDATES", 50)
+    monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_folder_without_permission(
 def test_ctrl_c_saves_what_was_learned(
     cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fractalops.inversion.points.make_optimizer", Interruption(2))
+    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
     assert run("fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK) == 130
     folder = tmp_path / "out" / "ball"
     line = capsys.readouterr().err

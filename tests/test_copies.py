@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fractalops.inversion import copies
-from fractalops.inversion.copies import first_copies
-from fractalops.inversion.distances import chamfer_distance
+from fractalops.fitting import copies
+from fractalops.fitting.copies import first_copies
+from fractalops.fitting.distances import chamfer_distance
 
 
 def square(points: int = 900) -> Tensor:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fractalops.inversion import distances
-from fractalops.inversion.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
+from fractalops.fitting import distances
+from fractalops.fitting.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
 
 SHAPES = [(1, 1), (1, 5), (5, 1), (2, 2), (63, 64), (40, 200)]
 

@@ -59,7 +59,7 @@ def test_a_fern_and_a_tree_are_drawn_and_learned(
     # Higher than wide, and thicker than a sheet of paper.
     low, high = clouds.fern(2000).aminmax(dim=0)
     assert (high - low)[2] > (high - low)[1] > (high - low)[0] > 1
-    monkeypatch.setattr("fractalops.inversion.copies._CANDIDATES", 50)
+    monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
     monkeypatch.syspath_prepend(str(EXAMPLES))
     load("point_cloud").main(tmp_path / "out", steps=2, side=16, frames=2)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

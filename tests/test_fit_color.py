@@ -15,7 +15,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitResult, InputError
-from fractalops.inversion.learning import Group
+from fractalops.fitting.learning import Group
 from tests.learning import assert_same_result, bar, disc, quick, targets, tiny
 from tests.tolerances import assert_same_bits
 

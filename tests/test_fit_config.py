@@ -12,8 +12,8 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig
-from fractalops.inversion import learning
-from fractalops.inversion.optimizers import make_optimizer
+from fractalops.fitting import learning
+from fractalops.fitting.optimizers import make_optimizer
 from tests.learning import Interruption, disc, tiny
 
 NAN, INFINITY = math.nan, math.inf

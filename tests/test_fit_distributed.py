@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from fractalops import InputError
-from fractalops.inversion import ranks
+from fractalops.fitting import ranks
 from tests.requirements import ROOT
 from tests.runs import contents, long, run
 
@@ -137,7 +137,7 @@ def test_a_rank_that_loses_another_says_so_and_the_run_can_go_on(
     last = last_line(errors)
     when = "while it was learning|while this one waited for it"  # that is a matter of who was where
     assert re.fullmatch(
-        rf"fractalops.inversion.ranks.RankError: another rank was lost ({when}) \(\w[^)/]+\w\); "
+        rf"fractalops.fitting.ranks.RankError: another rank was lost ({when}) \(\w[^)/]+\w\); "
         "what was learned is kept: started again, without overwriting, the run goes on from there",
         last,
     )
@@ -156,7 +156,7 @@ def test_what_rank_0_refuses_ends_all(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [1, 1]
     reason = f"cannot write to {tmp_path / 'run'}: there are files already; "
     assert errors[0].startswith(f"fractalops.errors.InputError: {reason}")
-    assert errors[1].startswith(f"fractalops.inversion.ranks.LeaderError: rank 0 failed: {reason}")
+    assert errors[1].startswith(f"fractalops.fitting.ranks.LeaderError: rank 0 failed: {reason}")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import torch
 
 import fractalops
 from fractalops import RunInterrupted
-from fractalops.inversion import learning, run_folder
+from fractalops.fitting import learning, run_folder
 from tests.learning import Interruption, assert_same_result, tiny
 from tests.requirements import ROOT
 from tests.runs import SYSTEM, Stop, contents, long, pictures, run

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import fractalops
 from fractalops import InputError, PointConfig, PointFitInterrupted, PointFitResult, fit_points
-from fractalops.inversion.contractions import LARGEST_SINGULAR_VALUE, contraction, contraction_parameters
-from fractalops.inversion.distances import chamfer_distance
+from fractalops.fitting.contractions import LARGEST_SINGULAR_VALUE, contraction, contraction_parameters
+from fractalops.fitting.distances import chamfer_distance
 from tests.learning import Interruption
 from tests.tolerances import assert_same_bits
 
@@ -27,8 +27,8 @@ TINY = PointConfig(maps=3, steps=4, points=40)
 def quick(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
     """A shorter search for a start, and one thread: clouds this small are slower on more."""
     torch.set_num_threads(1)
-    monkeypatch.setattr("fractalops.inversion.copies._CANDIDATES", 300)
-    monkeypatch.setattr("fractalops.inversion.copies._PATCHES", 100)
+    monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 300)
+    monkeypatch.setattr("fractalops.fitting.copies._PATCHES", 100)
 
 
 def sierpinski(points: int = 1200) -> Tensor:
@@ -150,7 +150,7 @@ def test_more_maps_than_points_no_steps_and_one_map() -> None:
 
 
 def test_an_interruption_gives_what_was_learned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.inversion.points.make_optimizer", Interruption(2))
+    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
     with pytest.raises(PointFitInterrupted, match="fit_points: interrupted at step 2 of 4") as caught:
         fit_points(sierpinski(100), TINY)
     assert caught.value.result.losses.shape == (2,)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fractalops import InputError
-from fractalops.inversion import learning
-from fractalops.inversion.run_folder import RunFolder
+from fractalops.fitting import learning
+from fractalops.fitting.run_folder import RunFolder
 from fractalops.io.files import locked_folder
 from tests.command_line import draw
 from tests.learning import Interruption

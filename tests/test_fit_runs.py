@@ -18,8 +18,8 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.data.targets import collect
-from fractalops.inversion import learning, run_report
-from fractalops.inversion.run_folder import RunFolder
+from fractalops.fitting import learning, run_report
+from fractalops.fitting.run_folder import RunFolder
 from fractalops.io.images import save_image
 from tests.learning import Interruption, assert_same_result, targets, tiny
 from tests.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
@@ -376,7 +376,7 @@ def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.Monke
         seen.append(config)
         raise Stop
 
-    monkeypatch.setattr("fractalops.inversion.runs.learn", stop)
+    monkeypatch.setattr("fractalops.fitting.runs.learn", stop)
     with pytest.raises(Stop):
         fractalops.fit_dataset(pictures(), tmp_path / "run", device="cpu")
     assert seen == [FitConfig()]

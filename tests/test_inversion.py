@@ -13,7 +13,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FitInterrupted, FitResult
-from fractalops.inversion import learning
+from fractalops.fitting import learning
 from tests.learning import Interruption, assert_same_result, bar, disc, quick, targets, tiny
 from tests.tolerances import assert_same_bits
 

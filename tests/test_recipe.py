@@ -11,8 +11,8 @@ from torch import Tensor
 
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
-from fractalops.inversion.initialization import mass_start
-from fractalops.inversion.learning import Group, learn
+from fractalops.fitting.initialization import mass_start
+from fractalops.fitting.learning import Group, learn
 from tests.learning import assert_same_result, bar, disc, targets, tiny
 from tests.tolerances import assert_all_same_bits
 

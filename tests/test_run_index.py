@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fractalops import FitRun, InputError, MissingExtra
-from fractalops.inversion import learning, run_index
-from fractalops.inversion.run_index import IndexRow, read_index, write_index
+from fractalops.fitting import learning, run_index
+from fractalops.fitting.run_index import IndexRow, read_index, write_index
 from tests.learning import Interruption
 from tests.runs import interrupt, pictures, run
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.inversion import learning, step_graph
+from fractalops.fitting import learning, step_graph
 from tests.learning import assert_same_result, targets, tiny
 from tests.requirements import skip_or_fail
 

@@ -24,7 +24,7 @@ from fractalops.cli.options import (
 )
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
-from fractalops.inversion import FitConfig, FitInterrupted, FitResult, fit
+from fractalops.fitting import FitConfig, FitInterrupted, FitResult, fit
 from fractalops.io.images import read_image
 
 _SIZE = 32  # pixels of the longest side (paper section 5.2)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fractalops.cli.options import check_folder, integer
 from fractalops.errors import InputError
-from fractalops.inversion import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
-from fractalops.inversion.ranks import LeaderError, is_leader
-from fractalops.inversion.run_index import KINDS
-from fractalops.inversion.runs import CHECKPOINT_EVERY
+from fractalops.fitting import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
+from fractalops.fitting.ranks import LeaderError, is_leader
+from fractalops.fitting.run_index import KINDS
+from fractalops.fitting.runs import CHECKPOINT_EVERY
 
 _LOST = 1  # the exit code where a process that shared the run was lost
 _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "index": "csv", "device": None}

@@ -17,7 +17,7 @@ from fractalops.cli.outputs import write_json
 from fractalops.drawing.plots import loss_curve, loss_table
 from fractalops.drawing.point_clouds import AZIMUTHS, cloud_views, turntable
 from fractalops.errors import InputError, MissingExtra
-from fractalops.inversion import PointConfig, PointFitInterrupted, PointFitResult, fit_points
+from fractalops.fitting import PointConfig, PointFitInterrupted, PointFitResult, fit_points
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_animation, save_image
 from fractalops.io.point_clouds import read_cloud, save_cloud

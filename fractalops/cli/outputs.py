@@ -18,7 +18,7 @@ from fractalops.backends import versions
 from fractalops.drawing.high_resolution import crisp_images, proportional_size
 from fractalops.drawing.plots import loss_curve, loss_table
 from fractalops.errors import MissingExtra
-from fractalops.inversion import FitResult
+from fractalops.fitting import FitResult
 from fractalops.io.files import atomic_path
 from fractalops.io.images import comparison, save_animation, save_image
 

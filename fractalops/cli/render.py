@@ -17,7 +17,7 @@ from fractalops.cli.options import (
 )
 from fractalops.drawing.high_resolution import crisp_images, proportional_size
 from fractalops.errors import InputError
-from fractalops.inversion import FitResult
+from fractalops.fitting import FitResult
 from fractalops.io.images import contact_sheet, save_image
 
 

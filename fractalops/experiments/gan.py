@@ -20,9 +20,9 @@ from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
+from fractalops.fitting.learning import clip_gradients
+from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
-from fractalops.inversion.learning import clip_gradients
-from fractalops.inversion.result import with_prefix
 from fractalops.io.images import contact_sheet, enlarge, save_image
 
 NAME = "gan"

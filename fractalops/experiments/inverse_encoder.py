@@ -32,8 +32,8 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
+from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
-from fractalops.inversion.result import with_prefix
 
 if TYPE_CHECKING:
     from torch import nn

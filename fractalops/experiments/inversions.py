@@ -18,10 +18,10 @@ from fractalops.experiments.outcome import Finding, Row, less
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_choices, check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
+from fractalops.fitting import FitConfig, FitResult, fit
+from fractalops.fitting.result import FORM
+from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
-from fractalops.inversion import FitConfig, FitResult, fit
-from fractalops.inversion.result import FORM
-from fractalops.inversion.run_folder import OTHER_FOLDER
 from fractalops.io.images import save_image
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 

@@ -20,9 +20,9 @@ from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least, incidental
+from fractalops.fitting import FitResult, FitRun
+from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
-from fractalops.inversion import FitResult, FitRun
-from fractalops.inversion.run_folder import OTHER_FOLDER
 from fractalops.io.files import atomic_path
 from fractalops.io.images import contact_sheet, save_image
 

@@ -22,8 +22,8 @@ from fractalops.experiments.inversions import (
 )
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.record import Record
+from fractalops.fitting import FitConfig
 from fractalops.ifs import IFS
-from fractalops.inversion import FitConfig
 
 NAME = "reconstruct"
 SUMMARY = "Table 1: objective, clamp, noise and SVD parametrization; Figures 3 and 4"

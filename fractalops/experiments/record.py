@@ -15,8 +15,8 @@ from fractalops.backends import versions
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
-from fractalops.inversion.run_folder import OTHER_FOLDER, differences
-from fractalops.inversion.run_index import write_table
+from fractalops.fitting.run_folder import OTHER_FOLDER, differences
+from fractalops.fitting.run_index import write_table
 from fractalops.io.files import atomic_path
 from fractalops.io.tensor_files import read_tensors, write_tensors
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fractalops import backends
 from fractalops.errors import InputError
-from fractalops.inversion.config import FitConfig
-from fractalops.inversion.result import FORM, FitResult
-from fractalops.inversion.run_index import KINDS, IndexKind, write_table
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.result import FORM, FitResult
+from fractalops.fitting.run_index import KINDS, IndexKind, write_table
 from fractalops.io.files import atomic_path
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fractalops.fitting.config import FitConfig
 from fractalops.ifs import IFS
-from fractalops.inversion.config import FitConfig
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
 _COLOR_MARGIN = 0.02

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.initialization import first_parameters, given_parameters
+from fractalops.fitting.optimizers import Optimizer, make_optimizer
+from fractalops.fitting.result import FitResult, restore_system, with_prefix
+from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ifs import IFS
-from fractalops.inversion.config import FitConfig
-from fractalops.inversion.initialization import first_parameters, given_parameters
-from fractalops.inversion.optimizers import Optimizer, make_optimizer
-from fractalops.inversion.result import FitResult, restore_system, with_prefix
-from fractalops.inversion.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from fractalops.inversion.config import FitConfig
+from fractalops.fitting.config import FitConfig
 
 
 class Optimizer(Protocol):

@@ -42,7 +42,7 @@ class PointConfig:
     """
     loss: str = "chamfer"
     """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
-    `fractalops.inversion.distances`. The first learns finer detail; the second also how dense the points lie."""
+    `fractalops.fitting.distances`. The first learns finer detail; the second also how dense the points lie."""
     learning_rate: float = 0.02
     """Of Adam at the first step; it falls to zero as a cosine."""
     evaluation_points: int = 5000

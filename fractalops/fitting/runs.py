@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.inversion.config import FitConfig
-from fractalops.inversion.learning import Group, collect, learn
-from fractalops.inversion.ranks import open_ranks
-from fractalops.inversion.run_folder import RunFolder, describe_run, run_key
-from fractalops.inversion.run_index import IndexKind, check_index_kind
-from fractalops.inversion.run_plan import Plan, make_plan, read_target
-from fractalops.inversion.run_report import FitRun, write_report
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.learning import Group, collect, learn
+from fractalops.fitting.ranks import open_ranks
+from fractalops.fitting.run_folder import RunFolder, describe_run, run_key
+from fractalops.fitting.run_index import IndexKind, check_index_kind
+from fractalops.fitting.run_plan import Plan, make_plan, read_target
+from fractalops.fitting.run_report import FitRun, write_report
 from fractalops.io.files import locked_folder
 
 if TYPE_CHECKING:

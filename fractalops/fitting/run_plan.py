@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.inversion.config import FitConfig
-from fractalops.inversion.learning import check_targets
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.learning import check_targets
 
 if TYPE_CHECKING:
     from fractalops.data.targets import Source

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_tensor, shape_error
-from fractalops.inversion.config import FitConfig
-from fractalops.inversion.contractions import contraction, contraction_parameters
-from fractalops.inversion.copies import first_copies
-from fractalops.inversion.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
-from fractalops.inversion.optimizers import make_optimizer
-from fractalops.inversion.point_result import PointConfig, PointFitResult, draw_points
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.contractions import contraction, contraction_parameters
+from fractalops.fitting.copies import first_copies
+from fractalops.fitting.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
+from fractalops.fitting.optimizers import make_optimizer
+from fractalops.fitting.point_result import PointConfig, PointFitResult, draw_points
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.sampling import sample_index

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
+from fractalops.fitting.config import FitConfig
 from fractalops.ifs import IFS
-from fractalops.inversion.config import FitConfig
 from fractalops.io.tensor_files import read_tensors, write_tensors
 
 FORM = "fractalops.fit.1"

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+from fractalops.fitting.result import FitResult, restore_system
+from fractalops.fitting.run_folder import RunFolder
+from fractalops.fitting.run_index import IndexKind, IndexRow, read_index, write_index
+from fractalops.fitting.run_plan import Plan, read_target
 from fractalops.ifs import IFS
-from fractalops.inversion.result import FitResult, restore_system
-from fractalops.inversion.run_folder import RunFolder
-from fractalops.inversion.run_index import IndexKind, IndexRow, read_index, write_index
-from fractalops.inversion.run_plan import Plan, read_target
 
 if TYPE_CHECKING:
     from fractalops.data.targets import Source
