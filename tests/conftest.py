@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.requirements import check_required
+from tests.support.requirements import check_required
 
 # Without a GPU the Triton kernels run in their interpreter, which must be known before Triton is imported.
 if not torch.cuda.is_available():
@@ -73,7 +73,7 @@ def one_thread(restored_threads: None) -> None:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a small run of `fit_dataset` that nothing interrupted."""
-    from tests.runs import contents, run
+    from tests.support.runs import contents, run
 
     folder = tmp_path_factory.mktemp("whole") / "run"
     run(folder)

@@ -19,8 +19,8 @@ from bench.machine import Environment
 from bench.measure import run
 from bench.subjects import BACKENDS, BACKWARD, BOTH, FORWARD, OPS
 from bench.suites import Contest
-from tests.requirements import ROOT, skip_or_fail
-from tests.tolerances import assert_matches
+from tests.support.requirements import ROOT, skip_or_fail
+from tests.support.tolerances import assert_matches
 
 TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
@@ -133,7 +133,7 @@ def test_the_loop_compiles_to_fused_multiply_adds_in_registers() -> None:
         import torch
         from triton.runtime import driver
         from bench import multiply_adds as loop
-        from tests.triton_compilation import NoDevice, resources
+        from tests.support.triton_compilation import NoDevice, resources
         driver.set_active(NoDevice(86))
         options = {"BLOCK": loop.BLOCK, "num_warps": loop.WARPS, "grid": (2,)}
         made = loop.multiply_adds_kernel.warmup(torch.zeros(2 * loop.BLOCK), 0.5, 1.0, loop.ROUNDS, **options)

@@ -19,7 +19,7 @@ from fractalops.bench.timing import CpuClock
 
 from fractalops.cli import main
 from fractalops.errors import MissingExtra
-from tests.requirements import need_matplotlib
+from tests.support.requirements import need_matplotlib
 
 TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 

@@ -24,7 +24,7 @@ from bench.estimate import chain_estimates, estimates, rasterizer_estimates, rep
 from bench.rbf_rasterize_work import Picture, mean_tiles
 from bench.step_work import Launches, other_launches, step_kernels
 from bench.timing import Spread
-from tests import emulation
+from tests.support import emulation
 
 GEFORCE, DATA_CENTER = (8, 6), (8, 0)
 

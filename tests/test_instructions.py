@@ -14,7 +14,7 @@ import pytest
 from bench import instructions
 from bench.cases import Case
 from bench.instructions import RECORDED, Change, Counted, compare, count, parse_total, read_record, record
-from tests.requirements import setup_functions, skip_or_fail
+from tests.support.requirements import setup_functions, skip_or_fail
 
 DIRECTIONS = ("forward", "backward")
 PAPER = [each for each in RECORDED if each.case.name == "paper"]

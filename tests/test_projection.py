@@ -12,7 +12,7 @@ from torch import Tensor
 import fractalops
 from fractalops.drawing.point_clouds import cloud_views, turntable
 from fractalops.projection import Frame, frame_of, in_space
-from tests.tolerances import assert_matches, assert_same_bits
+from tests.support.tolerances import assert_matches, assert_same_bits
 
 AXES = torch.eye(3, dtype=torch.float64)  # a point at the end of each axis
 

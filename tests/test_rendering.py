@@ -14,8 +14,8 @@ from fractalops import rendering
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.rendering import fold_viewport
-from tests.cases import ChainCase, value_and_gradients
-from tests.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
+from tests.support.cases import ChainCase, value_and_gradients
+from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
 
 VIEWPORT = (-5.0, -5.0, 5.0, 5.0)
 TALL = (-2.0, -1.0, 1.5, 3.0)

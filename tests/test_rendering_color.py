@@ -13,9 +13,15 @@ from torch import Tensor
 import fractalops
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.reference.rbf_rasterize import rbf_rasterize as reference_rasterizer
-from tests.cases import ChainCase, value_and_gradients
-from tests.requirements import skip_or_fail
-from tests.tolerances import TOLERANCES, assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
+from tests.support.cases import ChainCase, value_and_gradients
+from tests.support.requirements import skip_or_fail
+from tests.support.tolerances import (
+    TOLERANCES,
+    assert_all_match,
+    assert_all_same_bits,
+    assert_matches,
+    assert_same_bits,
+)
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 

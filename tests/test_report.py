@@ -16,7 +16,7 @@ from bench.plots import curves, memory_against, roofline, rooflines, time_agains
 from bench.rows import Figures, Rates, Row
 from fractalops.errors import MissingExtra
 from tests.bench_rows import on_gpu, row
-from tests.requirements import need_matplotlib
+from tests.support.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
 BOTH, HOSTILE = "forward and backward", "<b>&\"'</script><!--<script>"

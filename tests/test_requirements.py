@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.requirements import NAMES, ROOT, skip_or_fail
+from tests.support.requirements import NAMES, ROOT, skip_or_fail
 
 Skipped, Failed = pytest.skip.Exception, pytest.fail.Exception
 

@@ -26,7 +26,7 @@ from bench.sweep import (
     print_sweep,
 )
 from bench.timing import Spread
-from tests.tolerances import assert_matches
+from tests.support.tolerances import assert_matches
 
 
 def test_each_plan_is_tried_once_and_gives_the_image() -> None:

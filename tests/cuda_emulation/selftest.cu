@@ -1,4 +1,4 @@
-// Small kernels that the emulation must run right, and misuse that it must find. tests/test_cuda_emulation.py calls the
+// Small kernels that the emulation must run right, and misuse that it must find. tests/native/test_cuda_emulation.py calls the
 // functions at the end; the program that main() makes of them is for the sanitizers.
 #include <cuda_runtime.h>
 

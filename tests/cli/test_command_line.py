@@ -1,0 +1,174 @@
+"""The command line and its commands other than fit, which has a file of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from fractalops import backends
+from fractalops.fitting import FitConfig, fit
+from tests.support.command_line import draw, files, run
+
+
+@pytest.mark.parametrize("argv", [[], ["fit"], ["paint"], ["render"]])
+def test_incomplete_commands_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*argv) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_help_and_version_leave_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (
+        ["--help"],
+        ["fit", "--help"],
+        ["render", "--help"],
+        ["random", "--help"],
+        ["info", "--help"],
+    ):
+        assert run(*argv) == 0
+    assert run("--version") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("fractalops ")
+
+
+def test_render_draws_a_saved_system(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = tmp_path / "system.safetensors"
+    config = FitConfig(maps=3, points=20, sequences=2, steps=3)
+    fit(torch.eye(4, 8), config).save(system)
+    render = ["render", system, "--size", 40, "--points", 500]
+    assert run(*render, "-o", tmp_path / "crisp.png") == 0
+    with Image.open(tmp_path / "crisp.png") as picture:
+        assert picture.size == (40, 20)
+    assert run(*render, "-o", tmp_path / "again.png") == 0
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "crisp.png").read_bytes()
+    assert run(*render) == 0
+    assert system.with_suffix(".png").exists()
+
+    capsys.readouterr()
+    assert run(*render) == 2
+    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert run(*render, "--overwrite") == 0
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_render_draws_several_systems_as_a_sheet(color: bool, tmp_path: Path) -> None:
+    config = FitConfig(maps=3, points=20, sequences=2, steps=0, color=color)
+    shape = (3, 3, 4, 8) if color else (3, 4, 8)
+    fit(torch.eye(4, 8).expand(shape), config).save(tmp_path / "systems.safetensors")
+    assert run("render", tmp_path / "systems.safetensors", "--size", 16, "--points", 100) == 0
+    with Image.open(tmp_path / "systems.png") as picture:
+        assert picture.size == (2 * 20 + 4, 2 * 12 + 4)
+        assert picture.mode == ("RGB" if color else "L")
+
+
+def test_render_refuses_what_it_can_not_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "foreign.safetensors").write_bytes(b"not a system")
+    picture = tmp_path / "picture.png"
+    for argv, reason in (
+        ([tmp_path / "foreign.safetensors", "-o", picture], "foreign.safetensors"),
+        ([tmp_path / "missing.safetensors", "-o", picture], "missing.safetensors"),
+        ([tmp_path / "foreign.safetensors", "-o", tmp_path / "no" / "picture.png"], "no such folder"),
+        ([tmp_path / "foreign.safetensors", "-o", tmp_path / "picture.doc"], "unknown suffix '.doc'"),
+        ([tmp_path / "foreign.safetensors", "--size", "0"], "argument --size: must be at least 1, got 0"),
+        ([tmp_path / "foreign.safetensors", "--points", "0"], "argument --points: must be at least 1, got 0"),
+    ):
+        assert run("render", *argv) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("fractalops render: ")
+        assert reason in line
+    assert files(tmp_path) == {"foreign.safetensors"}
+
+
+@pytest.mark.parametrize("folder", [".", "/", ".."])
+def test_render_refuses_a_folder(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("render", folder) == 2
+    assert capsys.readouterr().err == f"fractalops render: cannot read {folder}: it is a folder\n"
+
+
+def test_random_draws_a_contact_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sheet = ["random", "--systems", 5, "--size", 16, "--points", 200]
+    assert run(*sheet) == 0
+    with Image.open("random.png") as picture:
+        assert picture.size == (3 * 20 + 4, 2 * 20 + 4)
+    assert run(*sheet) == 2
+    assert run(*sheet, "--seed", 1, "-o", "other.png") == 0
+    assert Path("other.png").read_bytes() != Path("random.png").read_bytes()
+    assert run("random", "--systems", 0) == 2
+
+
+def test_a_folder_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder.png").mkdir()
+    assert run("random", "-o", tmp_path / "folder.png", "--overwrite") == 2
+    assert "it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "render", "random"])
+def test_an_unknown_backend_is_one_line(
+    tmp_path: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("fractalops.backends._forced", "abacus")
+    arguments = {
+        "fit": [draw(tmp_path / "disc.png")],
+        "render": [tmp_path / "system.safetensors"],
+        "random": [],
+    }[command]
+    assert run(command, *arguments, "-o", tmp_path / "out.png") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fractalops {command}: ")
+    assert "FRACTALOPS_BACKEND must be one of" in line
+    assert files(tmp_path) == {"disc.png"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("fractalops.cli.random.crisp_images", fail)
+    assert run("random", "-o", tmp_path / "sheet.png") == 2
+    line = "fractalops random: there is not enough memory for what the options ask for\n"
+    assert capsys.readouterr().err == line
+    error = RuntimeError("a mistake in the program")
+    with pytest.raises(RuntimeError, match="a mistake"):
+        run("random", "-o", tmp_path / "sheet.png")
+
+
+def test_info_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info") == 0
+    assert capsys.readouterr().out.strip() == backends.report().strip()
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [(["random", "--systems", "1", "--size", "8", "--points", "50"], 0), (["fit", "no.png"], 2)],
+)
+def test_python_dash_m(tmp_path: Path, argv: list[str], code: int) -> None:
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-m", "fractalops", *argv],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert files(tmp_path) == ({"random.png"} if code == 0 else set())

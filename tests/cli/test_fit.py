@@ -1,0 +1,375 @@
+"""`fractalops fit`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import fractalops
+import fractalops.cli.fit
+from fractalops.cli.outputs import OUTPUT_NAMES
+from fractalops.fitting import FitResult
+from tests.support.command_line import QUICK, draw, files, run
+from tests.support.learning import Interruption
+from tests.support.requirements import need_matplotlib
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crisp pictures of 64 pixels and 2000 points, so that the tests are quick."""
+    monkeypatch.setattr("fractalops.cli.outputs._CRISP_SIDE", 64)
+    monkeypatch.setattr("fractalops.cli.outputs._CRISP_POINTS", 2000)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return draw(tmp_path / "disc.png")
+
+
+def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the test fail if learning begins."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        pytest.fail("learning began although something was wrong with the input")
+
+    monkeypatch.setattr("fractalops.cli.fit.fit", refuse)
+
+
+def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_matplotlib()
+    output = tmp_path / "out"
+    assert run("fit", image, "-o", output, "--seed", 7, *QUICK) == 0
+    folder = output / "disc"
+    assert files(folder) == set(OUTPUT_NAMES)
+    with Image.open(folder / "fractal.png") as picture:
+        assert picture.size == (64, 64)
+    with Image.open(folder / "learning.gif") as animation:
+        assert animation.is_animated
+    assert len((folder / "loss.csv").read_text().splitlines()) == 1 + 3
+
+    report = json.loads((folder / "fit.json").read_text())
+    assert report["config"]["seed"] == 7
+    assert report["config"]["maps"] == 3
+    assert report["steps"] == 3
+    assert not report["interrupted"]
+    assert 0.0 <= report["minimum_mse"] <= report["mean_mse"]
+    assert report["versions"]["torch"] == torch.__version__
+    assert FitResult.load(folder / "system.safetensors").config.points == 20
+
+    printed = capsys.readouterr().out
+    assert "minimum MSE" in printed
+    assert str(folder) in printed
+
+
+def test_quiet_prints_nothing(image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--no-animation", *QUICK) == 0
+    assert capfd.readouterr() == ("", "")
+    assert "learning.gif" not in files(tmp_path / "out" / "disc")
+
+
+def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
+    assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0
+    printed = capsys.readouterr().out
+    assert f"{tmp_path / 'red.png'}: color converted to gray\n" in printed
+    assert f"{tmp_path / 'red.png'}: scaled from 20 x 10 to 8 x 4 pixels\n" in printed
+    assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
+
+
+def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [
+        draw(tmp_path / "a" / "leaf.png"),
+        draw(tmp_path / "b" / "Leaf.png", (8, 4)),
+        draw(tmp_path / "c" / "leaf.png"),
+        draw(tmp_path / "leaf-2.png"),
+    ]
+    shapes: list[tuple[int, ...]] = []
+    learn = fractalops.fit
+
+    def spy(targets: torch.Tensor, *arguments: Any, **options: Any) -> FitResult:
+        shapes.append(tuple(targets.shape))
+        return learn(targets, *arguments, **options)
+
+    monkeypatch.setattr("fractalops.cli.fit.fit", spy)
+    assert run("fit", *images, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
+    assert shapes == [(3, 8, 8), (1, 4, 8)]
+    folders = ["leaf", "Leaf-3", "leaf-4", "leaf-2"]
+    assert files(tmp_path / "out") == set(folders)
+    for image, folder in zip(images, folders, strict=True):
+        assert json.loads((tmp_path / "out" / folder / "fit.json").read_text())["image"] == str(image)
+
+
+@pytest.mark.parametrize("name", ["..png", ".png", "two words.x.png"])
+def test_odd_names_stay_inside_the_output_folder(tmp_path: Path, name: str) -> None:
+    draw(tmp_path / "in.png").rename(tmp_path / name)
+    assert run("fit", tmp_path / name, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
+    (folder,) = (tmp_path / "out").iterdir()
+    assert "system.safetensors" in files(folder)
+
+
+def test_overwriting_needs_the_option_and_removes_what_is_outdated(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert run("fit", image, "-o", output, "--quiet", *QUICK) == 0
+    (output / "disc" / "mine.txt").write_text("kept")
+    before = (output / "disc" / "fit.json").read_bytes()
+    with monkeypatch.context() as patched:
+        no_learning(patched)
+        assert run("fit", image, "-o", output, *QUICK) == 2
+    assert (output / "disc" / "fit.json").read_bytes() == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fractalops fit: cannot write to")
+    assert "--overwrite" in line
+
+    assert run("fit", image, "-o", output, "--quiet", "--overwrite", "--no-animation", *QUICK) == 0
+    assert "mine.txt" in files(output / "disc")
+    assert "learning.gif" not in files(output / "disc")
+
+
+def test_one_bad_image_stops_everything_before_learning(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_learning(monkeypatch)
+    (tmp_path / "text.png").write_text("no image")
+    Image.new("L", (4, 4)).save(tmp_path / "black.png")
+    for name, reason in (
+        ("text.png", "not an image"),
+        ("missing.png", "no such file"),
+        ("black.png", "must not be blank"),
+    ):
+        assert run("fit", image, tmp_path / name, "-o", tmp_path / "out", *QUICK) == 2
+        captured = capsys.readouterr()
+        (line,) = captured.err.splitlines()
+        assert line.startswith("fractalops fit: ")
+        assert name in line
+        assert reason in line
+        assert captured.out == ""
+        assert not (tmp_path / "out").exists()
+
+
+def test_output_folders_that_can_not_be_written(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_learning(monkeypatch)
+    (tmp_path / "file").touch()
+    assert run("fit", image, "-o", tmp_path / "file", *QUICK) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "disc").touch()
+    assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run("fit", image, "-o", tmp_path / "new", *QUICK) == 2
+    assert "permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_one_line(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device", "loss.csv")
+
+    monkeypatch.setattr("fractalops.cli.outputs.loss_table", full)
+    assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 2
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith(f"what was learned is saved, but pictures are missing in {tmp_path / 'out' / 'disc'}")
+    assert last == "fractalops fit: loss.csv: No space left on device"
+
+
+def test_more_than_the_memory_holds_is_one_line(
+    image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6) == 2
+    assert capsys.readouterr().err == "fractalops fit: there is not enough memory for what the options ask for\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError(28, "No space"), 2)], ids=str)
+def test_everything_learned_is_saved_before_the_pictures(
+    error: BaseException,
+    code: int,
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drawn = 0
+
+    def stop(*arguments: Any) -> torch.Tensor:
+        nonlocal drawn
+        drawn += 1
+        if drawn == 2:
+            raise error
+        return torch.zeros(4, 4)
+
+    monkeypatch.setattr("fractalops.cli.outputs._crisp", stop)
+    images = [image, draw(tmp_path / "second.png"), draw(tmp_path / "third.png")]
+    output = tmp_path / "out"
+    assert run("fit", *images, "-o", output, *QUICK) == code
+    assert set(OUTPUT_NAMES) - {"loss.png"} <= files(output / "disc")
+    for name in ("second", "third"):
+        assert FitResult.load(output / name / "system.safetensors").steps == [3]
+        assert "fit.json" not in files(output / name)
+    captured = capsys.readouterr()
+    assert f"pictures are missing in {output / 'second'}, {output / 'third'}\n" in captured.err
+    assert captured.err.splitlines()[-1].startswith("fractalops fit: ")
+    assert str(output / "disc") in captured.out
+    assert str(output / "second") not in captured.out
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError("a full disk"), 2)], ids=str)
+def test_a_folder_that_fails_keeps_no_other_system_from_being_saved(
+    error: BaseException, code: int, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = FitResult.save
+
+    def fail_first(self: FitResult, path: Path) -> None:
+        if path.parent.name == "disc":
+            raise error
+        save(self, path)
+
+    monkeypatch.setattr(FitResult, "save", fail_first)
+    assert run("fit", image, draw(tmp_path / "second.png"), "-o", tmp_path / "out", "--quiet", *QUICK) == code
+    assert files(tmp_path / "out" / "disc") == set()
+    assert files(tmp_path / "out" / "second") == {"system.safetensors"}
+
+
+def test_interrupted_overwriting_never_mixes_two_runs(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out" / "disc"
+    again = ("fit", image, "-o", tmp_path / "out", "--quiet", "--overwrite", *QUICK)
+    assert run(*again) == 0
+    (folder / "mine.txt").write_text("kept")
+    before = {name: (folder / name).read_bytes() for name in files(folder)}
+
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("safetensors.torch.save_file", interrupt)
+        assert run(*again) == 130
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
+
+    monkeypatch.setattr("fractalops.cli.outputs.comparison", interrupt)
+    assert run(*again, "--seed", 5) == 130
+    assert files(folder) == {"system.safetensors", "mine.txt"}
+    assert FitResult.load(folder / "system.safetensors").config.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--maps", "0"], "argument --maps: must be at least 1, got 0"),
+        (["--size", "-3"], "argument --size: must be at least 1, got -3"),
+        (["--points", "0"], "argument --points: must be at least 1, got 0"),
+        (["--points", "100000000000000"], "argument --points: must be at most 100000000, got 100000000000000"),
+        (["--sequences", "1000000000000"], "argument --sequences: must be at most 1000000, got 1000000000000"),
+        (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
+        (["--maps", "99999"], "argument --maps: must be at most 32768, got 99999"),
+        (["--threshold", "1.5"], "argument --threshold: must lie in [0, 1), got 1.5"),
+        (["--threshold", "nan"], "argument --threshold: must lie in [0, 1), got nan"),
+        (["--threshold", "x"], "argument --threshold: must be a number, got 'x'"),
+        (["--seed", "-1"], "argument --seed: must be at least 0, got -1"),
+        (["--background", "blue"], "argument --background: invalid choice: 'blue'"),
+        (["--objective", "both"], "argument --objective: invalid choice: 'both'"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_bad_options_are_one_line(
+    image: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", image, "-o", tmp_path / "out", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fractalops")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_there_is_a_notice_and_a_table(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 0
+    (notice,) = [line for line in capsys.readouterr().out.splitlines() if "loss.png" in line]
+    assert "pip install 'fractalops[plot]'" in notice
+    assert files(tmp_path / "out" / "disc") == set(OUTPUT_NAMES) - {"loss.png"}
+
+
+def test_an_interruption_saves_what_was_learned(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(3 + 2))
+    config = fractalops.cli.fit._config
+    monkeypatch.setattr(
+        fractalops.cli.fit, "_config", lambda *args, **options: dataclasses.replace(config(*args, **options), group=1)
+    )
+    second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
+    fifth = draw(tmp_path / "fifth.png", (8, 4))
+    output = tmp_path / "out"
+    assert run("fit", image, second, third, fourth, fifth, "-o", output, *QUICK) == 130
+    assert files(output) == {"disc", "second"}
+    for name, steps in (("disc", 3), ("second", 2)):
+        report = json.loads((output / name / "fit.json").read_text())
+        assert report["interrupted"] == (steps < 3)
+        assert report["steps"] == steps
+        assert len((output / name / "loss.csv").read_text().splitlines()) == 1 + steps
+        with Image.open(output / name / "learning.gif") as animation:
+            assert animation.n_frames == steps + 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
+    assert line == (
+        f"fractalops fit: interrupted; {output / 'second'} has what was learned in 2 of 3 steps; "
+        f"not learned: {third}, {fourth}, {fifth}"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "fractalops", "fit", str(image), "-o", str(tmp_path / "out")]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(
+        [*command, "--no-animation", "--steps", "10000000", "--points", "20", "--sequences", "2"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as learning:
+        assert learning.stderr is not None
+        shown = ""
+        while "loss=" not in shown:  # the progress bar's, after some steps
+            shown += learning.stderr.read(1) or pytest.fail(f"it ended by itself: {shown}")
+        learning.send_signal(signal.SIGINT)
+        shown += learning.stderr.read()
+    assert learning.returncode == 130, shown
+    assert "Traceback" not in shown
+    assert "has what was learned in" in shown
+    (steps,) = FitResult.load(tmp_path / "out" / "disc" / "system.safetensors").steps
+    assert 0 < steps < 10000000
+
+
+def test_ctrl_c_elsewhere_is_one_line(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fractalops.cli.fit, "read_image", interrupt)
+    assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 130
+    assert capsys.readouterr().err == "fractalops fit: interrupted\n"

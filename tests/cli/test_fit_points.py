@@ -1,0 +1,155 @@
+"""`fractalops fit-points`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from fractalops.cli.fit_points import OUTPUT_NAMES
+from fractalops.fitting import PointFitResult
+from fractalops.io.point_clouds import read_cloud, save_cloud
+from tests.support.command_line import files, run
+from tests.support.learning import Interruption
+from tests.support.requirements import need_matplotlib
+
+QUICK = ["--steps", "3", "--points", "20", "--maps", "3"]
+
+
+@pytest.fixture(autouse=True)
+def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
+    torch.set_num_threads(1)
+    for name, value in (("_SIDE", 32), ("_FRAMES", 3), ("_CRISP_SIDE", 64), ("_CRISP_POINTS", 2000)):
+        monkeypatch.setattr(f"fractalops.cli.fit_points.{name}", value)
+    monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Path:
+    save_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
+    return tmp_path / "ball.ply"
+
+
+def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the test fail if learning begins."""
+
+    def refuse(*arguments: object, **options: object) -> None:
+        pytest.fail("learning began although something was wrong with the input")
+
+    monkeypatch.setattr("fractalops.cli.fit_points.fit_points", refuse)
+
+
+@pytest.mark.parametrize("loss", ["kernel", "chamfer"])
+def test_everything_is_written(loss: str, cloud: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_matplotlib()
+    assert run("fit-points", cloud, "-o", tmp_path / "out", "--seed", 7, "--loss", loss, *QUICK) == 0
+    folder = tmp_path / "out" / "ball"
+    assert files(folder) == set(OUTPUT_NAMES)
+    with Image.open(folder / "views.png") as picture:
+        assert picture.size == (3 * 36 + 4, 2 * 36 + 4)
+    with Image.open(folder / "turntable.gif") as animation:
+        assert animation.n_frames == 3
+    assert len((folder / "loss.csv").read_text().splitlines()) == 1 + 3
+    assert read_cloud(folder / "learned.ply")[0].shape == (50, 3)
+
+    report = json.loads((folder / "fit.json").read_text())
+    assert report["config"]["seed"] == 7
+    assert report["config"]["loss"] == loss
+    assert (report["points"], report["dimensions"], report["steps"]) == (50, 3, 3)
+    assert not report["interrupted"]
+    result = PointFitResult.load(folder / "system.safetensors")
+    assert result.matrix.shape == (3, 3, 3)
+    assert report["chamfer"] == result.chamfer
+
+    printed = capsys.readouterr().out
+    assert "Chamfer distance" in printed
+    assert str(folder) in printed
+
+
+def test_two_dimensions_one_point_and_notices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numpy.save(tmp_path / "flat.npy", numpy.random.default_rng(0).normal(size=(30, 2)))
+    assert run("fit-points", tmp_path / "flat.npy", "-o", tmp_path, "--quiet", "--no-animation", *QUICK) == 0
+    assert capsys.readouterr() == ("", "")
+    assert "turntable.gif" not in files(tmp_path / "flat")
+    (tmp_path / "one.xyz").write_text("1 2 3 4\n")
+    assert run("fit-points", tmp_path / "one.xyz", "-o", tmp_path, *QUICK) == 0
+    assert f"{tmp_path / 'one.xyz'}: 4 columns: the first three are used\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "one" / "fit.json").read_text())["halves_chamfer"] is None
+
+
+def test_results_are_not_overwritten_without_the_option(
+    cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK]
+    assert run(*command) == 0
+    (tmp_path / "out" / "ball" / "mine.txt").write_text("kept")
+    with monkeypatch.context() as patched:
+        no_learning(patched)
+        assert run(*command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fractalops fit-points: cannot write to")
+    assert "--overwrite" in line
+    assert run(*command, "--overwrite", "--no-animation") == 0
+    assert files(tmp_path / "out" / "ball") >= {"mine.txt", "fit.json"}
+    assert "turntable.gif" not in files(tmp_path / "out" / "ball")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["missing.ply"], "no such file"),
+        (["cloud.obj"], "unknown suffix '.obj'"),
+        (["broken.npy"], "points must be finite, got 1 with NaN"),
+        (["ball.ply", "--maps", "0"], "must be at least 1, got 0"),
+        (["ball.ply", "--loss", "emd"], "invalid choice: 'emd'"),
+        ([], "the following arguments are required: CLOUD"),
+        (["ball.ply", "--output", "ball.ply"], "is not a folder"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_not_be_used_is_one_line(
+    options: list[str],
+    reason: str,
+    cloud: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    no_learning(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    numpy.save(tmp_path / "broken.npy", numpy.array([[0, 0, numpy.nan]]))
+    before = files(tmp_path)
+    assert run("fit-points", *options) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert line.startswith("fractalops fit-points: ")
+    assert reason in line
+    assert captured.out == ""
+    assert files(tmp_path) == before
+
+
+def test_a_folder_without_permission(
+    cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_learning(monkeypatch)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert run("fit-points", cloud, "-o", tmp_path / "new") == 2
+    assert "permission denied" in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_what_was_learned(
+    cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
+    assert run("fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK) == 130
+    folder = tmp_path / "out" / "ball"
+    line = capsys.readouterr().err
+    assert line == f"fractalops fit-points: interrupted; {folder} has what was learned in 2 of 3 steps\n"
+    assert json.loads((folder / "fit.json").read_text())["interrupted"]
+    assert len(PointFitResult.load(folder / "system.safetensors").losses) == 2
+    assert "views.png" in files(folder)

@@ -1,0 +1,199 @@
+"""The data set for pre-training: what its items depend on, how they look, and its errors."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fractalops import IFS, FractalDataset
+from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
+from fractalops.sampling import determinant_probabilities
+from tests.support.tolerances import assert_same_bits
+
+SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
+
+
+def dataset(**changes: Any) -> FractalDataset:
+    return FractalDataset(**(SMALL | changes))
+
+
+def collated(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    batches = list(loader)
+    return torch.cat([images for images, _ in batches]), torch.cat([classes for _, classes in batches])
+
+
+@pytest.mark.parametrize("background", ["black", "random"])
+@pytest.mark.parametrize(
+    ("rendering", "channels"), [("binary", 1), ("patch", 1), ("gray", 1), ("color", 3)], ids=lambda v: str(v)
+)
+@pytest.mark.parametrize("size", [1, 3, (16, 9)], ids=str)
+def test_items_are_images_and_classes(rendering: str, channels: int, background: str, size: Any) -> None:
+    data = dataset(rendering=rendering, background=background, size=size)
+    height, width = (size, size) if isinstance(size, int) else size
+    assert len(data) == 15
+    for item in (0, 7, 14):
+        image, label = data[item]
+        assert image.shape == (channels, height, width)
+        assert image.dtype == torch.float32
+        assert 0 <= image.min() <= image.max() <= 1
+        assert image.max() > 0 or (rendering, size) == ("patch", 1)  # a patch may leave out its middle
+        assert label == item // 5
+
+
+@pytest.mark.parametrize("rendering", ["patch", "color"])
+@pytest.mark.parametrize("points", [1, 63, 5000])
+def test_an_item_depends_on_its_number_alone(rendering: str, points: int) -> None:
+    data = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    alone = [data[item] for item in range(len(data))]
+    together = data.__getitems__(list(reversed(range(len(data)))))[::-1]
+    for (one, label), (other, same) in zip(alone, together, strict=True):
+        assert_same_bits(one, other)
+        assert label == same
+    again = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    assert_same_bits(again[-1][0], alone[-1][0])
+
+
+@pytest.mark.parametrize("context", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+def test_workers_change_nothing(context: str) -> None:
+    data = dataset()
+    images, classes = collated(DataLoader(data, 4))
+    worked, same = collated(DataLoader(data, 4, num_workers=2, multiprocessing_context=context))
+    assert_same_bits(worked, images)
+    assert torch.equal(same, classes)
+
+
+def test_instances_differ_and_seeds_differ() -> None:
+    data = dataset()
+    images = torch.stack([data[item][0] for item in range(5)])
+    assert len(torch.unique(images, dim=0)) == 5
+    assert not torch.equal(dataset(seed=1)[0][0], images[0])
+
+
+def test_without_perturbation_the_systems_stay() -> None:
+    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
+    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    same = perturbed(matrix, offset, 0.0, generators)
+    assert_same_bits(same[0], matrix)
+    moved, shifted = perturbed(matrix, offset, 0.3, generators)
+    largest = torch.linalg.matrix_norm(matrix, 2)
+    assert (torch.linalg.matrix_norm(moved, 2) <= largest * (1 + 1e-6)).all()
+    assert (moved != matrix).any(dim=(1, 2, 3)).all()
+    assert (shifted != offset).any(dim=(1, 2)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1)], ids=str)
+def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> None:
+    clouds = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # the second is a single place
+    pixels = fitted(clouds.unflatten(1, shape), (21, 41))
+    assert torch.allclose(pixels[0], torch.tensor([[1.0, 15.5], [19.0, 24.5]]))
+    assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
+
+
+@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
+def test_points_are_rounded_up(points: int, drawn: int) -> None:
+    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
+    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (2, K, L, 2)
+    assert clouds.flatten(1, 2).shape == (2, drawn, 2)
+
+
+@pytest.mark.parametrize("rendering", RENDERINGS)
+def test_bytes_are_the_values_rounded(rendering: str) -> None:
+    values, label = dataset(rendering=rendering, background="random")[3]
+    levels, same = dataset(rendering=rendering, background="random", dtype=torch.uint8)[3]
+    assert levels.dtype == torch.uint8
+    assert torch.equal(levels, (values * 255).round().to(torch.uint8))
+    assert label == same
+
+
+def test_given_systems_are_the_classes() -> None:
+    system = IFS(4, 5, generator=torch.Generator().manual_seed(2))
+    data = FractalDataset(system, 2, 16, points=300)
+    assert (data.classes, len(data)) == (4, 8)
+    assert torch.equal(data.matrix, system.maps()[0])
+
+
+def test_given_systems_are_drawn_alike_in_both_precisions() -> None:
+    images = []
+    for dtype in (torch.float32, torch.float64):
+        system = IFS(2, 3, generator=torch.Generator().manual_seed(4), dtype=dtype)
+        data = FractalDataset(system, 2, 16, points=300)
+        assert data[3][0].dtype == torch.float32
+        images.append(torch.stack([data[item][0] for item in range(4)]))
+    assert (images[0] != images[1]).float().mean() < 0.02  # points that rounding moves to the next pixel
+
+
+def test_the_dataset_keeps_its_systems() -> None:
+    system = IFS(2, 3, parametrization="matrix", generator=torch.Generator().manual_seed(4))
+    data = FractalDataset(system, 2, 16, points=300)
+    before = data[1][0]
+    with torch.no_grad():
+        system.matrix.zero_()
+    assert_same_bits(data[1][0], before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_given_systems_must_be_finite(value: float) -> None:
+    system = IFS(4, 3, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        system.offset[2, 1, 0] = value
+    message = r"^FractalDataset: systems must be finite, got NaN or infinity in system 2$"
+    with pytest.raises(ValueError, match=message):
+        FractalDataset(system, 2, 16)
+
+
+def test_what_no_random_system_reaches_is_refused_soon() -> None:
+    message = r"^FractalDataset: density must be reached by random systems, got 0.99, which 0 of 2048 do$"
+    with pytest.raises(ValueError, match=message):
+        dataset(systems=1000, density=0.99)
+
+
+def test_random_systems_are_as_dense_as_asked() -> None:
+    data = dataset(systems=20, instances=1, size=64, points=10_000, density=0.3, perturbation=0.0)
+    lit = torch.stack([data[item][0] for item in range(20)]).mean(dim=(1, 2, 3))
+    assert lit.min() > 0.27  # other sequences than those they were chosen by
+    loose = dataset(systems=20, instances=1, size=64, points=10_000, density=0.0, perturbation=0.0)
+    assert torch.stack([loose[item][0] for item in range(20)]).mean(dim=(1, 2, 3)).min() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"systems": 0}, "systems must be at least 1, got 0"),
+        ({"instances": 0}, "instances must be at least 1, got 0"),
+        ({"points": 0}, "points must be at least 1, got 0"),
+        ({"size": (3, 0)}, "size must be at least 1, got 0"),
+        ({"rendering": "hard"}, "rendering must be one of binary, patch, gray, color, got 'hard'"),
+        ({"background": "white"}, "background must be one of black, random, got 'white'"),
+        ({"perturbation": 1.0}, "perturbation must lie in [0, 1), got 1.0"),
+        ({"density": -0.1}, "density must lie in [0, 1), got -0.1"),
+        ({"density": 0.95}, "density must be reached by random systems, got 0.95, which 0 of 640 do"),
+    ],
+    ids=str,
+)
+def test_errors(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^FractalDataset: {re.escape(message)}$"):
+        dataset(**changes)
+
+
+def test_items_beyond_the_end() -> None:
+    with pytest.raises(IndexError, match=r"^FractalDataset: item must lie in \[0, 15\), got 15$"):
+        dataset()[15]
+
+
+def test_wrong_types() -> None:
+    with pytest.raises(TypeError, match=r"^FractalDataset: maps must be an int, got float$"):
+        dataset(maps=2.0)
+    with pytest.raises(TypeError, match=r"^FractalDataset: dtype must be torch.float32 or torch.uint8, got torch.int"):
+        dataset(dtype=torch.int32)
+    data = dataset()
+    with pytest.raises(TypeError, match="float"):
+        data[1.5]  # type: ignore[index]
+    assert type(data[torch.tensor(7)][1]) is int  # type: ignore[index]

@@ -1,0 +1,272 @@
+"""The paper's experiments: what each command writes and says, at tiny sizes, on data that the tests make."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from fractalops import InputError, experiments
+from fractalops.drawing.sheets import labeled_rows
+from fractalops.experiments import optimizers, reconstruct, transformations
+from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.record import Record
+from fractalops.experiments.settings import changed
+from fractalops.io.files import locked_folder
+from fractalops.io.images import contact_sheet, enlarge
+from tests.support.command_line import run
+from tests.support.experiment_data import TINY
+
+# Outcomes
+
+
+def test_a_table_has_columns_and_empty_cells() -> None:
+    outcome = Outcome([{"name": "a", "error": 0.012345}, {"name": "long", "error": math.nan}])
+    assert outcome.table().splitlines() == [
+        "| name | error   |",
+        "| ---- | ------- |",
+        "| a    | 0.01235 |",
+        "| long |         |",
+    ]
+
+
+@pytest.mark.parametrize(("a", "b", "holds"), [(1, 2, True), (2, 1, False), (1, 1, False), (math.inf, math.inf, False)])
+def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None:
+    finding = less("a beats b", a, b)
+    assert finding.holds is holds
+    assert str(finding).startswith("holds: " if holds else "does not hold at this size: ")
+    assert not less("", math.nan, 1.0).holds
+
+
+# Pictures
+
+
+def test_rows_stand_beside_their_names() -> None:
+    rows = [
+        ("one", torch.full((3, 8, 8), 0.5)),
+        ("a longer name", torch.ones(2, 8, 8)),
+        ("three", torch.zeros(5, 8, 8)),
+    ]
+    picture = labeled_rows(rows)
+    sheet = contact_sheet(enlarge(torch.cat([row[:2] for _, row in rows]), 8), columns=2)  # as many as all rows have
+    names = picture[:, : -sheet.shape[1]]
+    assert torch.equal(picture[:, -sheet.shape[1] :], sheet)
+    for row in range(3):  # each name within its row, the longest widest
+        part = names[4 + 68 * row : 68 * (row + 1)]
+        assert 0 < int((part > 0.5).sum()) < part.numel() / 4
+    written = [int((names[68 * row : 68 * (row + 1)] > 0).any(dim=0).sum()) for row in range(3)]
+    assert max(written) == written[1]
+
+
+# Settings
+
+
+def test_settings_are_changed_by_text() -> None:
+    settings = changed(transformations.TransformationsSettings(), ["images=3", "counts=2,5", "data=mnist,kmnist"])
+    assert (settings.images, settings.counts, settings.data) == (3, (2, 5), ("mnist", "kmnist"))
+    assert changed(optimizers.OptimizersSettings(), ["sgd_rates=0.5,2"]).sgd_rates == (0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("images", "--set wants NAME=VALUE with a NAME of data, images, "),
+        ("width=3", "--set wants NAME=VALUE with a NAME of data, images, "),
+        ("images=many", "--set images must be of type int, got 'many'"),
+        ("images=0", "TransformationsSettings: images must be at least 1, got 0"),
+        ("data=imagenet", "TransformationsSettings: data must be some of fractaldb, mnist, "),
+        ("data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
+        ("counts=5,2", "TransformationsSettings: counts must be two ascending numbers or more, got (5, 2)"),
+    ],
+)
+def test_wrong_settings_are_named(change: str, message: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(message)}"):
+        changed(transformations.TransformationsSettings(), [change])
+
+
+@pytest.mark.parametrize("name", ["adam_rates", "sgd_rates"])
+@pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5", "1,inf", "nan", "0.1,nan"])
+def test_rates_ascend(name: str, rates: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"^OptimizersSettings: {name} must be ascending finite numbers above 0, got "
+    ):
+        changed(optimizers.OptimizersSettings(), [f"{name}={rates}"])
+
+
+# The folder
+
+
+def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    record = Record(tmp_path / "run", "reconstruct", settings, {})
+    record.open()
+    record.log(1, loss=0.5)
+    record.save_state({"weight": torch.ones(3)}, {"step": 1})
+    other = Record(tmp_path / "run", "reconstruct", settings, {})
+    other.open()
+    state = other.load_state()
+    assert state is not None
+    assert torch.equal(state[0]["weight"], torch.ones(3))
+    assert state[1] == {"step": 1}
+    other.log(2, loss=0.25)
+    other.write_scalars()
+    assert (tmp_path / "run" / "metrics.csv").read_text() == "step,name,value\n1,loss,0.5\n2,loss,0.25\n"
+    (tmp_path / "run" / "state.safetensors").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"^cannot read .*state.safetensors: "):
+        other.load_state()
+
+
+def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    left = [tmp_path / ".config.abcd1234.json"]
+    left[0].write_text("half")
+    Record(tmp_path, "reconstruct", settings, {}).open()
+    left += [tmp_path / name for name in (".reconstructions.abcd1234.png", ".tmpAbC123", "shards/.00001.abcd1234.tar")]
+    left += [tmp_path / "learned" / "mnist" / name for name in (".best.abcd1234.safetensors", ".tmpAbC123")]
+    for path in left[1:]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    mine = [tmp_path / name for name in (".notes", ".mine.png", ".tmp-notes", "learned/mnist/best.safetensors")]
+    for path in mine:
+        path.write_bytes(b"mine")
+    (tmp_path / ".tmp").mkdir()
+    Record(tmp_path, "reconstruct", settings, {}).open()
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in mine)
+
+
+@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".reconstructions.abcd1234.png"])
+def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"there are files already"):
+        Record(tmp_path, "reconstruct", reconstruct.ReconstructSettings(**TINY), {}).open()
+    assert (tmp_path / name).exists()
+
+
+def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
+    """Also where a process was forked meanwhile, and lives on with the same open file."""
+    with locked_folder(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        with locked_folder(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "run"), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
+        experiments.run("reconstruct", tmp_path / "run", reconstruct.ReconstructSettings(**TINY))
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"^cannot write to .*: it is not a folder$"):
+            experiments.run("reconstruct", place, reconstruct.ReconstructSettings(**TINY))
+
+
+def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"there are files already"):
+            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
+    (tmp_path / "full" / "config.json").write_text('{"format": "mine"}')
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"its config.json is of something else$"):
+            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
+    Record(tmp_path / "run", "reconstruct", settings, {}).open()
+    other = dataclasses.replace(settings, seed=1)
+    with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
+        Record(tmp_path / "run", "reconstruct", other, {}).open()
+    Record(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
+
+
+def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> None:
+    record = Record(tmp_path / "run", "reconstruct", reconstruct.ReconstructSettings(**TINY), {})
+    record.open()
+    outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [less("", math.nan, 1.0)], ["note"])
+    record.finish(outcome)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(), parse_constant=refuse)
+    assert metrics["rows"] == [{"name": "a", "error": None, "rate": None}]
+    again = record.finished()
+    assert again is not None
+    assert math.isnan(float(again.rows[0]["error"]))
+    assert (again.findings, again.notes) == (outcome.findings, outcome.notes)
+
+
+def test_another_python_goes_on_and_other_versions_do_not(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    for changed_version, refused in (("python", False), ("torch", True)):
+        record = Record(tmp_path / changed_version, "reconstruct", settings, {})
+        record.open()
+        other = Record(tmp_path / changed_version, "reconstruct", settings, {})
+        other.description["versions"][changed_version] = "0.1"
+        if refused:
+            with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
+                other.open()
+        else:
+            other.open()
+
+
+def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY, data=("mnist",))
+    with pytest.raises(InputError, match=r"^cannot read mnist: "):
+        experiments.run("reconstruct", tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+# The command
+
+
+def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("experiment") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(experiments.EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["imagine"], "imagine is none of the experiments: reconstruct, "),
+        (["reconstruct", "--preset", "huge"], "reconstruct has no preset huge, but small, paper"),
+        (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
+        (["reconstruct", "--device", "cuda"], "cannot run on cuda: torch finds no GPU"),
+        (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
+        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); wanted are "),
+        (["pretrain", "--set", "density=0.99"], "FractalDataset: density must be reached by random systems, got "),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    changes = ["--set", "classes=1", "--set", "size=8"] if options[0] == "pretrain" else []
+    assert run("experiment", *options, *changes) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"fractalops experiment: {message}")
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_presets_are_of_their_type() -> None:
+    for experiment in experiments.EXPERIMENTS.values():
+        assert set(experiment.PRESETS) == {"small", "paper"}

@@ -1,0 +1,186 @@
+"""reconstruct, transformations, optimizers: every variant is learned, judged, and kept for a run that goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
+from fractalops.experiments import inverse_encoder, optimizers, reconstruct, transformations
+from fractalops.experiments.fractals import random_fractals
+from fractalops.experiments.inversions import Learned, beats, learn
+from fractalops.experiments.outcome import less
+from fractalops.experiments.record import Record
+from fractalops.experiments.targets import read_targets
+from tests.support.command_line import run
+from tests.support.experiment_data import TINY, write_mnist
+from tests.support.learning import disc
+from tests.support.requirements import need_matplotlib
+from tests.support.tolerances import assert_same_bits
+
+
+def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    need_matplotlib()
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
+    changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+    command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet", *changes)
+    assert run(*command) == 0
+    printed = capsys.readouterr().out
+    assert "expectation, clamp, noise" in printed
+    assert "left out: cannot read kmnist" in printed
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert len(metrics["rows"]) == 2 * 12
+    assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
+    assert len(metrics["findings"]) == 2 * 6
+    assert len(list((tmp_path / "out" / "learned").glob("*/*.safetensors"))) == 2 * 12
+    for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
+        with Image.open(tmp_path / "out" / picture) as image:
+            assert min(image.size) > 20
+    assert (tmp_path / "out" / "metrics.csv").read_text().startswith("step,name,value\n0,")
+    assert run(*command) == 0  # a finished run is told again, and not learned again
+    assert capsys.readouterr().out == printed
+
+
+def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
+    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
+    outcome = experiments.run("transformations", tmp_path / "one", settings)
+    assert [row["variant"] for row in outcome.rows] == ["1 maps", "2 maps", "3 maps"]
+    assert [finding.claim for finding in outcome.findings] == [
+        "fractaldb: 2 maps beat 1 maps",
+        "fractaldb: 3 maps beat 2 maps",
+    ]
+    settings = optimizers.OptimizersSettings(**TINY, data=("fractaldb",), adam_rates=(0.1,), sgd_rates=(0.1, 1.0))
+    outcome = experiments.run("optimizers", tmp_path / "two", settings)
+    assert [row["variant"] for row in outcome.rows] == ["Adam at 0.1", "SGD at 0.1", "SGD at 1.0"]
+    best = min(outcome.rows[1:], key=lambda row: row["mean MSE"])["variant"]
+    assert [finding.claim for finding in outcome.findings] == [f"fractaldb: Adam at 0.1 beats {best}, the best of each"]
+    assert outcome.notes == [f"fractaldb: {best} is the best, at the edge of the rates that were tried"]
+    assert (tmp_path / "two" / "reconstructions.png").exists()
+
+
+def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_path: Path) -> None:
+    settings: Any = transformations.TransformationsSettings(**TINY, data=("fractaldb",), counts=(1, 2, 3))
+    whole = experiments.run("transformations", tmp_path / "run", settings)
+    files = {path.name: path for path in (tmp_path / "run" / "learned" / "fractaldb").iterdir()}
+    assert set(files) == {"1-maps.safetensors", "2-maps.safetensors", "3-maps.safetensors"}
+    before = {name: FitResult.load(path) for name, path in files.items()}
+    (tmp_path / "run" / "metrics.json").unlink()
+    files["3-maps.safetensors"].unlink()
+    kept = files["1-maps.safetensors"].stat().st_mtime_ns
+    again = experiments.run("transformations", tmp_path / "run", settings)
+    assert files["1-maps.safetensors"].stat().st_mtime_ns == kept
+    assert again.rows[:2] == whole.rows[:2]
+    learned = FitResult.load(files["3-maps.safetensors"])
+    assert_same_bits(learned.losses, before["3-maps.safetensors"].losses)
+    assert_same_bits(learned.best_image, before["3-maps.safetensors"].best_image)
+    files["2-maps.safetensors"].write_bytes(b"damaged")
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(InputError, match=r"^cannot read .*2-maps.safetensors: "):
+        experiments.run("transformations", tmp_path / "run", settings)
+    other = dataclasses.replace(settings, counts=(1, 2))
+    experiments.run("transformations", tmp_path / "run", other, overwrite=True)
+    assert not files["3-maps.safetensors"].exists()
+
+
+def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path: Path) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    record = Record(tmp_path / "run", "reconstruct", settings, {})
+    record.open()
+    images, start = disc(8).expand(2, -1, -1), reconstruct.uniform_start(settings)
+    config = reconstruct.variants(settings)["raw matrices, noise"]
+    given: dict[str, Any] = {"device": "cpu", "progress": False}
+    learned = learn("raw", "mnist", images, config, record, start=start, **given)
+    again = learn("raw", "mnist", images, config, record, start=start, **given)
+    assert_same_bits(again.result.losses, learned.result.losses)
+    assert again.row() == learned.row()
+    longer = dataclasses.replace(config, steps=4)
+    for other in (
+        lambda: learn("raw", "mnist", 1 - images, config, record, start=start, **given),
+        lambda: learn("raw", "mnist", images, longer, record, start=start, **given),
+        lambda: learn("raw", "mnist", images, config, record, **given),
+    ):
+        with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/raw.safetensors was learned from something "):
+            other()
+    # What the start was made of counts, where it is told, and not the start's last bits.
+    made_of = {"weight": torch.ones(3)}
+    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    with torch.no_grad():
+        start.offset += 1e-6
+    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/made.safetensors was learned from something "):
+        learn("made", "mnist", images, config, record, start=start, origin={"weight": torch.zeros(3)}, **given)
+
+
+def test_uniform_starts_are_drawn_by_themselves() -> None:
+    """Not with the numbers that the systems of `fit` start from."""
+    settings = reconstruct.ReconstructSettings(**TINY)
+    start = reconstruct.uniform_start(settings)
+    assert all(((parameter >= -1) & (parameter <= 1)).all() for parameter in start.parameters())
+    generator = torch.Generator().manual_seed(settings.seed)
+    system = IFS(settings.images, settings.maps, parametrization="matrix", generator=generator)
+    assert not torch.equal(start.matrix, torch.empty_like(system.matrix).uniform_(-1, 1, generator=generator))
+
+
+def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
+    """As many targets as the encoder's examples are drawn at a time, and one, whose start `fit` draws by the seed."""
+    settings = inverse_encoder.InverseEncoderSettings(fractals=100)
+    examples, _ = inverse_encoder.random_examples(settings)
+    targets = read_targets("fractaldb", None, 100, size=32, points=300, seed=0).images
+    assert (targets[:, None] != examples[:, 0]).flatten(2).any(dim=2).all()
+    of_the_seed, _, _ = random_fractals(1, 10, 32, 300, torch.Generator().manual_seed(0))
+    assert not torch.equal(read_targets("fractaldb", None, 1, size=32, points=300, seed=0).images, of_the_seed)
+
+
+@pytest.mark.parametrize("exploded", [False, True])
+def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY)
+    learned = {
+        (variant, "mnist"): Learned(variant, "mnist", fit(disc(8).expand(2, -1, -1), config))
+        for variant, config in reconstruct.variants(settings).items()
+    }
+    if exploded:
+        with torch.no_grad():
+            learned["raw matrices from [-1, 1], noise", "mnist"].result.system.offset[1, 0, 0] = math.nan
+    (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
+    assert finding.holds is exploded
+    assert finding.detail == (
+        f"0 of 2 exploded; of raw matrices from [-1, 1] {int(exploded)} (0 without noise), of those from "
+        "contractions 0 (0 without noise)"
+    )
+
+
+def test_findings_tell_how_sure_they_are() -> None:
+    one, other = (
+        Learned("", "", fit(disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=1)))
+        for _ in range(2)
+    )
+    one.result.minimum_mse = torch.tensor([0.1, 0.2, 0.3])
+    other.result.minimum_mse = torch.tensor([0.2, 0.2, 0.5])
+    finding = beats("it is better", one, other)
+    assert finding.holds
+    assert finding.detail == "0.2 against 0.3, a difference of 0.1000 +- 0.0577"
+    assert not beats("it is better", other, one).holds
+    with torch.no_grad():
+        other.result.system.offset[1, 0, 0] = math.nan
+    assert beats("it is better", one, other).detail == "0.2 against inf, where 1 exploded"
+    single = Learned("", "", one.result.select(0))
+    assert beats("it is better", single, single).detail == "0.1 against 0.1"
+
+
+def test_systems_that_explode_are_counted_and_never_win() -> None:
+    result = fit(disc(8).expand(2, -1, -1), FitConfig.paper(maps=2, points=9, sequences=1, steps=2))
+    learned = Learned("", "", result)
+    assert learned.exploded == 0
+    assert learned.mean == pytest.approx(float(result.minimum_mse.mean()))
+    with torch.no_grad():
+        result.system.offset[1, 0, 0] = math.nan
+    assert learned.exploded == 1
+    assert learned.mean == math.inf
+    assert not less("", learned.mean, 1.0).holds

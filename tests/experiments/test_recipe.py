@@ -1,0 +1,233 @@
+"""What the default settings of `fit` add to the published ones: the start from the mass, and learned probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops import IFS, FitConfig, FitResult
+from fractalops.fitting.initialization import mass_start
+from fractalops.fitting.learning import Group, learn
+from tests.support.learning import assert_same_result, bar, disc, targets, tiny
+from tests.support.tolerances import assert_all_same_bits
+
+
+def test_the_defaults_learn_better_than_the_published_settings_by_the_same_work() -> None:
+    size = {"maps": 6, "points": 100}
+    published = fractalops.fit(targets(), FitConfig.paper(**size, steps=150, sequences=10))
+    default = fractalops.fit(targets(), FitConfig(**size, steps=300, sequences=5))
+    assert default.minimum_mse.mean() < 0.6 * published.minimum_mse.mean()
+
+
+def test_even_sampling_learns_better_than_independent_draws() -> None:
+    """In what it is for: a shape as large as the points can fill, a disc of 200 square pixels."""
+    target = disc(20, 8.0).expand(4, -1, -1)
+    config = {"maps": 6, "points": 100, "steps": 300}
+    independent = fractalops.fit(target, FitConfig(**config, sampling="independent"))
+    even = fractalops.fit(target, FitConfig(**config))
+    assert even.minimum_mse.mean() < 0.8 * independent.minimum_mse.mean()
+
+
+def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
+    for sampling in ("even", "independent"):
+        result = fractalops.fit(disc(), tiny(steps=2, sampling=sampling))
+        result.save(tmp_path / "system.safetensors")
+        assert result.system.sampling == FitResult.load(tmp_path / "system.safetensors").system.sampling == sampling
+
+
+# A given start
+
+
+@pytest.mark.parametrize("group", [1, 2, 16])
+def test_learning_goes_on_from_given_systems(group: int) -> None:
+    config = tiny(steps=4, group=group)
+    first = fractalops.fit(targets(), config)
+    kept = {name: tensor.clone() for name, tensor in first.system.state_dict().items()}
+    none = fractalops.fit(targets(), tiny(steps=0, group=group), start=first.system)
+    for name, tensor in none.system.state_dict().items():
+        assert torch.equal(tensor, kept[name])
+    more = fractalops.fit(targets(), config, start=first.system)
+    assert not torch.equal(more.system.svd, first.system.svd)
+    for name, tensor in first.system.state_dict().items():  # as it was
+        assert torch.equal(tensor, kept[name])
+
+
+@pytest.mark.parametrize(
+    ("start", "changes"),
+    [
+        (IFS(2, 3, probabilities="learned"), {}),
+        (IFS(3, 4, probabilities="learned"), {}),
+        (IFS(3, 3), {}),
+        (IFS(3, 3, probabilities="learned", channels=3), {}),
+        (IFS(3, 3, probabilities="learned", parametrization="matrix"), {}),
+        (IFS(3, 3, probabilities="learned", singular_values="clamp"), {}),
+        (IFS(3, 3, probabilities="learned"), {"objective": "fixed"}),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^fit: start must have the parameters that config learns .*, got "):
+        fractalops.fit(targets(), tiny(maps=3, **changes), start=start)
+    with pytest.raises(TypeError, match=r"^fit: start must be an IFS, got OrderedDict$"):
+        fractalops.fit(targets(), tiny(maps=3), start=start.state_dict())  # type: ignore[arg-type]
+
+
+# The same bits
+
+RECIPES = [
+    {"probabilities": "determinant"},
+    {"initialization": "random"},
+    {"schedule": "halving"},
+    {"sampling": "independent"},
+    {"parametrization": "matrix"},
+    {"singular_values": "clamp"},
+    {"optimizer": "sgd"},
+]
+
+
+@pytest.mark.parametrize("changes", RECIPES, ids=str)
+def test_groups_change_no_bit(changes: dict[str, Any]) -> None:
+    config = tiny(maps=5, **changes)
+    expected = fractalops.fit(targets(), config)
+    for group in (1, 2):
+        assert_same_result(fractalops.fit(targets(), tiny(maps=5, group=group, **changes)), expected)
+
+
+@pytest.mark.parametrize("changes", RECIPES, ids=str)
+def test_a_restored_group_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
+    config = tiny(**changes)
+    whole, stopped = (Group.start(targets(), config, range(3)) for _ in range(2))
+    list(learn(whole, config, None, None, False))
+    for _ in learn(stopped, config, None, None, False):
+        if stopped.step == 4:
+            break
+    restored = Group.restore(targets(), config, stopped.state())
+    list(learn(restored, config, None, None, False))
+    states = whole.state(), restored.state()
+    assert set(states[0]) == set(states[1])
+    assert_all_same_bits(list(states[1].values()), [states[0][name] for name in states[1]])
+
+
+# Learned probabilities
+
+
+def test_learned_probabilities_start_equal_and_draw_the_maps() -> None:
+    system = IFS(2, 4, probabilities="learned")
+    torch.testing.assert_close(system.probabilities(), torch.full((2, 4), 0.25))
+    with torch.no_grad():
+        assert system.logit is not None
+        system.logit[0] = torch.tensor([0.5, 0.3, 0.2, 0.0]).log()
+    expected = torch.tensor([0.5, 0.3, 0.2, 1e-3]) / 1.001
+    torch.testing.assert_close(system.probabilities()[0], expected)
+    index = system.sample(100, 1000, generator=torch.Generator().manual_seed(0))
+    drawn = torch.bincount(index[0].flatten().long(), minlength=4) / 100_000
+    torch.testing.assert_close(drawn, expected, rtol=0.05, atol=1e-3)
+    other = IFS(2, 4, probabilities="learned")
+    other.load_state_dict(system.state_dict())
+    torch.testing.assert_close(other.probabilities(), system.probabilities())
+
+
+def test_an_unknown_kind_of_probabilities_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^IFS: probabilities must be 'determinant' or 'learned', got 'uniform'$"):
+        IFS(probabilities="uniform")
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_the_gradient_of_the_logits_is_that_of_points_that_weigh_more(channels: int | None) -> None:
+    """Against finite differences in float64: every point of map n weighs p_n / (p_n as it was)."""
+    system = IFS(
+        2,
+        3,
+        probabilities="learned",
+        channels=channels,
+        generator=torch.Generator().manual_seed(0),
+        dtype=torch.float64,
+    )
+    assert system.logit is not None
+    with torch.no_grad():
+        system.logit.copy_(torch.randn(2, 3, generator=torch.Generator().manual_seed(1)))
+    target = disc(8).double()
+    arguments: dict[str, Any] = {"viewport": (-2.0, -2.0, 2.0, 2.0), "clamp": False}
+    images = system(8, sequences=4, points=20, generator=torch.Generator().manual_seed(2), **arguments)
+    (images - target).square().sum().backward()
+
+    index = system.sample(4, 20, generator=torch.Generator().manual_seed(2))
+    matrix, offset, joined, start = (tensor.detach() for tensor in system.concatenated(index))
+    colors = system.colors()
+    color = torch.ones(6, 1, dtype=torch.float64) if colors is None else colors.detach().flatten(0, 1)
+
+    def loss(logit: Tensor) -> Tensor:
+        ratio = (logit.softmax(-1) / system.logit.detach().softmax(-1)).flatten()[:, None]  # type: ignore[union-attr]
+        drawn = fractalops.render(matrix, offset, joined, 8, start=start, color=color * ratio, **arguments)
+        return (drawn - target).square().sum()
+
+    step = 1e-6
+    for s in range(2):
+        for n in range(3):
+            move = torch.zeros(2, 3, dtype=torch.float64)
+            move[s, n] = step
+            logit = system.logit.detach()
+            expected = (loss(logit + move) - loss(logit - move)) / (2 * step)
+            assert system.logit.grad is not None
+            torch.testing.assert_close(system.logit.grad[s, n], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_sequences_drawn_once_take_the_probabilities_of_the_determinants() -> None:
+    assert fractalops.fit(disc(), tiny(objective="fixed")).system.logit is None
+
+
+# The start from the mass
+
+
+def one_pixel() -> Tensor:
+    image = torch.zeros(16, 16)
+    image[3, 12] = 1
+    return image
+
+
+AWKWARD = {
+    "one lit pixel": one_pixel(),
+    "fewer lit pixels than maps": one_pixel() + one_pixel().T,
+    "all lit": torch.ones(16, 16),
+    "dark": torch.zeros(16, 16),
+    "gray": torch.rand(9, 16, generator=torch.Generator().manual_seed(0)),
+    "one row": torch.ones(1, 20),
+    "one column": torch.ones(20, 1),
+    "one pixel in all": torch.ones(1, 1),
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("changes", [{}, {"viewport": "fit"}, {"maps": 300}, {"parametrization": "matrix"}], ids=str)
+def test_any_target_has_a_start(name: str, changes: dict[str, Any]) -> None:
+    result = fractalops.fit(AWKWARD[name], tiny(**changes))
+    assert result.losses.isfinite().all()
+    assert result.best_image.isfinite().all()
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_the_maps_put_the_middle_of_the_light_on_its_parts(color: bool) -> None:
+    image = torch.zeros(33, 33)
+    image[4:9, 4:9] = 1
+    image[24:29, 14:19] = 1  # two squares, around (6, 6) and (26, 16)
+    system = IFS(1, 2, generator=torch.Generator().manual_seed(0))
+    target = torch.stack([image, 0 * image, 0 * image]) if color else image
+    mass_start(system, target, FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0)), torch.Generator().manual_seed(3))
+    middle = torch.tensor([16.0, 11.0]) - 16
+    matrix, offset = system.maps()
+    places = ((matrix * middle).sum(-1) + offset)[0] + 16  # (2, 2)
+    ordered = places[places[:, 0].argsort()]
+    torch.testing.assert_close(ordered, torch.tensor([[6.0, 6.0], [26.0, 16.0]]), rtol=0, atol=0.1)
+    assert torch.linalg.matrix_norm(matrix, 2).max() < 0.8  # small maps
+
+
+def test_the_start_depends_on_the_target_and_the_seed() -> None:
+    offsets = [
+        fractalops.fit(image, tiny(steps=0, seed=seed)).system.offset for image in (disc(), bar()) for seed in (0, 1)
+    ]
+    assert not any(torch.equal(offsets[0], other) for other in offsets[1:])

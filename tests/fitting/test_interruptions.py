@@ -1,0 +1,229 @@
+"""`fractalops.fit_dataset`: no interruption, at whatever moment, changes a bit of what is learned."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fractalops
+from fractalops import RunInterrupted
+from fractalops.fitting import learning, run_folder
+from tests.support.learning import Interruption, assert_same_result, tiny
+from tests.support.requirements import ROOT
+from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
+from tests.support.tolerances import assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# A group that goes on
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"optimizer": "sgd"},
+    {"optimizer": "sgd", "momentum": 0},
+    {"objective": "fixed"},
+    {"parametrization": "matrix"},
+    {"singular_values": "clamp", "viewport": "fit"},
+    {"color": True},
+    {"color": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
+    {"noise": 0.0, "gradient_clip": None, "snapshots": 0},
+]
+
+
+@pytest.mark.parametrize("step", [1, 4, 10])
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_a_group_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
+    config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
+    source = pictures(3, color=config.color)
+    targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
+    wanted = fractalops.fit(targets, config)
+    group = learning.Group.start(targets, config, range(3))
+    steps = learning.learn(group, config, None, None, False)
+    for _ in range(step):
+        next(steps)
+    state = group.state()
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    for _ in steps:  # what the group does later is none of the state's business
+        pass
+    for name, tensor in state.items():
+        assert_same_bits(tensor, kept[name])
+    restored = learning.Group.restore(targets, config, state)
+    assert restored.step == step
+    for _ in learning.learn(restored, config, None, None, False):
+        pass
+    assert_same_result(learning.collect([restored], config, None, 0.0), wanted)
+    for name, tensor in state.items():
+        assert_same_bits(tensor, kept[name])
+
+
+# Interruptions
+
+
+def at_call(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
+    """`function`, but its call of this number, from 1 on, raises instead, or after it is done."""
+    calls = 0
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number and not after:
+            raise Stop
+        value = function(*arguments, **options)
+        if calls == number:
+            raise Stop
+        return value
+
+    return wrapped
+
+
+MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
+    "drawing a step": (learning, "clip_gradients", False, [1, 2, 7, 10, 11, 25, 30]),
+    "between gradient and update": (learning, "clip_gradients", True, [4, 20]),
+    "adding noise": (learning, "_add_noise", True, [1, 3]),
+    "evaluating": (learning, "_evaluate", False, [1, 3]),
+    "evaluated": (learning, "_evaluate", True, [2]),
+    "making folders": (Path, "mkdir", False, [1, 2, 3, 4]),
+    "writing a file": (run_folder, "write_tensors", False, [1, 5, 11, 12, 33]),
+    "a file is written": (run_folder, "write_tensors", True, [1, 5, 11, 12, 33]),
+    "putting a file in its place": (os, "replace", False, [1, 2, 12, 13, 14, 37, 38, 39]),
+    "a file is in its place": (os, "replace", True, [1, 2, 12, 13, 14, 37, 38, 39]),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"), [(name, number) for name in MOMENTS for number in MOMENTS[name][3]], ids=str
+)
+def test_an_interruption_at_any_moment_changes_no_bit(
+    moment: str, number: int, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name, after, _ = MOMENTS[moment]
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, at_call(number, getattr(place, name), after=after))
+        with pytest.raises(Stop):
+            run(tmp_path / "run")
+    run(tmp_path / "run")
+    assert contents(tmp_path / "run") == whole
+
+
+def test_a_run_interrupted_again_and_again_changes_no_bit(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    for _ in range(40):
+        with monkeypatch.context() as patched:
+            patched.setattr(learning, "make_optimizer", interruption := Interruption(1, Stop()))
+            try:
+                run(tmp_path / "run")
+                break
+            except Stop:
+                steps += len(interruption.rates)
+    assert steps == 29  # of 30: each start took one, and lost none
+    assert contents(tmp_path / "run") == whole
+
+
+def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "make_optimizer", Interruption(17, Stop()))
+        with pytest.raises(Stop):
+            run(tmp_path / "run", checkpoint_every=1000)
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
+    run(tmp_path / "run", checkpoint_every=1000)
+    assert len(again.rates) == 20  # the first group is there
+    assert contents(tmp_path / "run") == whole
+
+
+@pytest.mark.parametrize(("number", "count"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_ctrl_c_ends_the_step_and_keeps_it(
+    number: int, count: int, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    clip = learning.clip_gradients
+    steps = 0
+
+    def interrupted(*arguments: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 14:
+            for _ in range(count):
+                signal.raise_signal(number)
+        clip(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "clip_gradients", interrupted)
+        with pytest.raises(RunInterrupted, match=r"^interrupted; what was learned so far is in ") as caught:
+            run(tmp_path / "run", checkpoint_every=1000)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    assert (caught.value.signal, caught.value.folder) == (number, tmp_path / "run")
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    checkpoint = tmp_path / "run" / "checkpoints" / "00001.safetensors"
+    assert checkpoint.exists() == (count == 1)  # the second one ends it at once
+    monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
+    run(tmp_path / "run")
+    assert len(again.rates) == (16 if count == 1 else 20)
+    assert contents(tmp_path / "run") == whole
+
+
+def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    names = ("systems/.00000.a.safetensors", "checkpoints/.00002.b.safetensors", ".run.c.json", ".index.d.csv")
+    run(tmp_path / "run")
+    (tmp_path / "run" / SYSTEM).unlink()
+    for name in (*names, ".mine.csv"):
+        (tmp_path / "run" / name).write_text("half")
+    run(tmp_path / "run")
+    assert contents(tmp_path / "run") == whole | {".mine.csv": b"half"}
+
+
+def test_a_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    (tmp_path / ".run.abc.json").write_text("half")
+    run(tmp_path)
+    assert contents(tmp_path) == whole
+
+
+def start_killable(folder: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.runs", str(folder), "0.02"], cwd=ROOT, env=environment
+    )
+
+
+def learned_so_far(folder: Path) -> dict[Path, int]:
+    """The files of groups, learned or under way, and when they were written."""
+    found = {}
+    for path in folder.glob("*/0*.safetensors"):
+        with suppress(FileNotFoundError):  # a checkpoint goes when its group is learned
+            found[path] = path.stat().st_mtime_ns
+    return found
+
+
+@pytest.mark.parametrize(("kills", "seed"), [(2, 0), pytest.param(20, 1, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int, seed: int, tmp_path: Path) -> None:
+    moments, folder = random.Random(seed), tmp_path / "killed"
+    for number in range(kills):
+        before = learned_so_far(folder)
+        with start_killable(folder) as process:
+            if number % 4 == 3:  # at any time, also while torch is imported or the run prepared
+                time.sleep(moments.uniform(0, 3))
+            else:  # once it has learned something
+                while learned_so_far(folder) == before and process.poll() is None:
+                    time.sleep(0.001)
+                time.sleep(moments.uniform(0, 0.1))
+            process.kill()
+        assert number > 1 or not (folder / "index.csv").exists()  # the first kills at least come in between
+    with start_killable(folder) as process:
+        assert process.wait(240) == 0
+    run(tmp_path / "whole", *long(), checkpoint_every=1000)
+    assert contents(folder) == contents(tmp_path / "whole")

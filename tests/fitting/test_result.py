@@ -1,0 +1,278 @@
+"""`FitResult`: its file comes back bit for bit, and whatever else is on the disk is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import fractalops
+from fractalops import FitConfig, FitResult, InputError
+from tests.support.learning import assert_same_result, bar, tiny
+
+
+@pytest.fixture
+def result() -> FitResult:
+    return fractalops.fit(torch.stack([bar(8, 6), bar(8, 6)]), tiny(snapshots=3))
+
+
+@pytest.fixture
+def saved(result: FitResult, tmp_path: Path) -> Path:
+    result.save(tmp_path / "system.safetensors")
+    return tmp_path / "system.safetensors"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"snapshots": 3},
+        {"cutoff": None, "gradient_clip": None},
+        {"viewport": "fit"},
+        {"viewport": (-1, -2.5, 3, 0.1)},
+        {"parametrization": "matrix", "optimizer": "sgd", "objective": "fixed"},
+        {"singular_values": "clamp", "clamp": False},
+        {"steps": 0},
+        {"seed": 2**64},
+    ],
+    ids=str,
+)
+def test_comes_back_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    result = fractalops.fit(torch.stack([bar(8, 6), bar(8, 6)]), tiny(**changes))
+    result.save(tmp_path / "a file without a suffix")
+    loaded = FitResult.load(str(tmp_path / "a file without a suffix"))
+    assert_same_result(loaded, result)
+    assert (loaded.config, loaded.seconds) == (result.config, result.seconds)
+    index = result.system.sample(2, 30)
+    assert torch.equal(loaded.system(16, index=index), result.system(16, index=index))
+
+
+def test_loading_leaves_the_global_generator_alone(saved: Path) -> None:
+    state = torch.get_rng_state()
+    FitResult.load(saved)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_interrupted_result_comes_back_too(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def loss(images: Tensor, target: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 13:
+            raise KeyboardInterrupt
+        return (images - target).square().mean(dim=(1, 2, 3))
+
+    with pytest.raises(fractalops.FitInterrupted) as caught:
+        fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(group=1, snapshots=2), loss=loss)
+    caught.value.result.save(tmp_path / "partial.safetensors")
+    assert_same_result(FitResult.load(tmp_path / "partial.safetensors"), caught.value.result)
+
+
+def test_the_file_is_plain_safetensors_with_the_permissions_of_any_other(saved: Path) -> None:
+    (saved.parent / "other").write_text("")
+    assert saved.stat().st_mode == (saved.parent / "other").stat().st_mode
+    with safetensors.safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["format"] == "fractalops.fit.1"
+    assert json.loads(metadata["config"])["maps"] == 3
+    assert load_file(saved)["system.offset"].shape == (2, 3, 2)
+
+
+def test_a_file_from_before_the_recipe_holds_the_published_settings(tmp_path: Path) -> None:
+    published = FitConfig.paper(maps=3, points=20, sequences=2, steps=3, evaluation_sequences=4)
+    result = fractalops.fit(bar(8, 6), published)
+    path = tmp_path / "old.safetensors"
+    result.save(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()["config"])
+    for name in ("initialization", "schedule", "probabilities"):
+        del settings[name]
+    rewritten(path, {"config": json.dumps(settings)})
+    assert FitResult.load(path).config == published
+    assert_same_result(FitResult.load(path), result)
+
+
+# Files that can't be used
+
+
+def rewritten(
+    path: Path, metadata: dict[str, str | None] | None = None, tensors: dict[str, Tensor | None] | None = None
+) -> None:
+    """The file of a result with some of its metadata and tensors replaced, or left out where None."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        old_metadata: dict[str, Any] = file.metadata()
+    old: dict[str, Any] = load_file(path)
+    save_file(
+        {name: tensor for name, tensor in (old | (tensors or {})).items() if tensor is not None},
+        path,
+        {name: text for name, text in (old_metadata | (metadata or {})).items() if text is not None},
+    )
+
+
+def with_settings(path: Path, **changes: object) -> None:
+    with safetensors.safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()["config"])
+    rewritten(path, {"config": json.dumps(settings | changes)})
+
+
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path: Path, size: int) -> None:
+    os.truncate(path, size if size >= 0 else path.stat().st_size + size)
+
+
+BROKEN: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: path.unlink(),
+    "a folder": become_folder,
+    "empty": lambda path: path.write_bytes(b""),
+    "the header cut": lambda path: cut(path, 100),
+    "the tensors cut": lambda path: cut(path, -1),
+    "random bytes": lambda path: path.write_bytes(bytes(range(256)) * 8),
+    "text": lambda path: path.write_text("not a fractal\n" * 100),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps({"system": [1, 2, 3]})),
+    "a torch file": lambda path: torch.save({"a": torch.ones(3)}, path),
+    "foreign safetensors": lambda path: save_file({"a": torch.ones(3)}, path),
+    "foreign metadata": lambda path: save_file({"a": torch.ones(3)}, path, {"format": "pt"}),
+    "another version": lambda path: rewritten(path, {"format": "fractalops.fit.2"}),
+    "no config": lambda path: rewritten(path, {"config": None}),
+    "damaged config": lambda path: rewritten(path, {"config": '{"maps": 3,'}),
+    "a list as config": lambda path: rewritten(path, {"config": "[1, 2]"}),
+    "a number as config": lambda path: rewritten(path, {"config": "3"}),
+    "a setting of a newer version": lambda path: with_settings(path, colors=3),
+    "a setting out of range": lambda path: with_settings(path, steps=-3),
+    "a setting of a wrong type": lambda path: with_settings(path, maps="many"),
+    "another parametrization": lambda path: with_settings(path, parametrization="matrix"),
+    "no size": lambda path: rewritten(path, {"size": None}),
+    "another size": lambda path: rewritten(path, {"size": "[9, 9]"}),
+    "a size of one number": lambda path: rewritten(path, {"size": "8"}),
+    "damaged seconds": lambda path: rewritten(path, {"seconds": "soon"}),
+    "damaged steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "none"}),
+    "a number as steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "3"}),
+    "a broken number in the size": lambda path: rewritten(path, {"size": "[8.0, 6]"}),
+    "a size of three numbers": lambda path: rewritten(path, {"size": "[8, 6, 1]"}),
+    "a true size": lambda path: rewritten(path, {"size": "[true, 6]"}),
+    "no steps": lambda path: rewritten(path, {"steps": None}),
+    "steps of fewer images": lambda path: rewritten(path, {"steps": "[10]"}),
+    "steps in words": lambda path: rewritten(path, {"steps": '["10", "10"]'}),
+    "fewer steps than losses": lambda path: rewritten(path, {"steps": "[9, 9]"}),
+    "a setting beyond all floats": lambda path: with_settings(path, bandwidth=10**400),
+    "broken steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5.5, 10]"}),
+    "steps of snapshots in words": lambda path: rewritten(path, {"snapshot_steps": '["0", "5", "10"]'}),
+    "fewer steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5]"}),
+    "more steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 3, 5, 10]"}),
+    "no offset": lambda path: rewritten(path, tensors={"system.offset": None}),
+    "no parameters": lambda path: rewritten(path, tensors={"system.svd": None}),
+    "an unknown parameter": lambda path: rewritten(path, tensors={"system.color": torch.ones(2)}),
+    "parameters of another shape": lambda path: rewritten(path, tensors={"system.svd": torch.ones(2, 4, 6)}),
+    "a flat offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(2)}),
+    "an empty offset": lambda path: rewritten(path, tensors={"system.offset": torch.ones(0, 3, 2)}),
+    "parameters of another dtype": lambda path: rewritten(path, tensors={"system.svd": torch.ones(2, 3, 6).double()}),
+    "whole parameters": lambda path: rewritten(path, tensors={"system.offset": torch.ones(2, 3, 2).long()}),
+    "a snapshot of another dtype": lambda path: rewritten(path, tensors={"snapshot.1.svd": torch.ones(2, 3, 6).half()}),
+    "losses of another dtype": lambda path: rewritten(path, tensors={"losses": torch.ones(10, 2).double()}),
+    "an image of another dtype": lambda path: rewritten(path, tensors={"best_image": torch.ones(2, 8, 6).byte()}),
+    "no losses": lambda path: rewritten(path, tensors={"losses": None}),
+    "losses of fewer images": lambda path: rewritten(path, tensors={"losses": torch.ones(10, 1)}),
+    "errors of fewer images": lambda path: rewritten(path, tensors={"minimum_mse": torch.ones(1)}),
+    "a flat image": lambda path: rewritten(path, tensors={"best_image": torch.ones(8, 6)}),
+    "a snapshot without a parameter": lambda path: rewritten(path, tensors={"snapshot.1.svd": None}),
+    "a snapshot of another shape": lambda path: rewritten(path, tensors={"snapshot.1.svd": torch.ones(1, 3, 6)}),
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_is_no_result_is_refused_in_one_line(spoil: Callable[[Path], object], saved: Path) -> None:
+    spoil(saved)
+    with pytest.raises(InputError, match=rf"^cannot read {saved}: \S") as caught:
+        FitResult.load(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_refusal_says_what_is_wrong(saved: Path) -> None:
+    rewritten(saved, {"format": "fractalops.fit.2"})
+    with pytest.raises(InputError, match=r"its format must be fractalops.fit.1, got fractalops.fit.2$"):
+        FitResult.load(saved)
+    save_file({"a": torch.ones(3)}, saved)
+    with pytest.raises(InputError, match=r"its format must be fractalops.fit.1, got "):
+        FitResult.load(saved)
+    saved.unlink()
+    with pytest.raises(InputError, match=r"No such file or directory"):
+        FitResult.load(saved)
+
+
+class Trap:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_loading_runs_no_code(tmp_path: Path) -> None:
+    trap = Trap(tmp_path / "sprung")
+    pickle.loads(pickle.dumps(trap))
+    assert trap.path.exists()
+    trap.path.unlink()
+    (tmp_path / "pickle").write_bytes(pickle.dumps(trap))
+    torch.save({"trap": trap}, tmp_path / "torch")
+    for name in ("pickle", "torch"):
+        with pytest.raises(InputError):
+            FitResult.load(tmp_path / name)
+    assert not trap.path.exists()
+
+
+# Saving
+
+
+def test_saving_to_a_missing_folder_is_refused(result: FitResult, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"the folder of path must exist, got .*missing"):
+        result.save(tmp_path / "missing" / "system.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["disk full", "Ctrl-C"])
+def test_a_save_that_fails_half_way_keeps_the_old_file(
+    error: BaseException, result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = saved.read_bytes()
+
+    def half(tensors: object, path: Path, metadata: object) -> None:
+        Path(path).write_bytes(before[: len(before) // 2])
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.save_file", half)
+    for name in (saved, saved.parent / "new.safetensors"):
+        with pytest.raises(type(error)):
+            result.save(name)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_full_disk_is_an_os_error(result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: I/O error: No space left"):
+        result.save(saved)
+
+
+def test_saving_replaces_the_old_file(saved: Path) -> None:
+    other = fractalops.fit(bar(5, 5), tiny())
+    other.save(saved)
+    assert_same_result(FitResult.load(saved), other)
+    assert list(saved.parent.iterdir()) == [saved]

@@ -1,0 +1,168 @@
+"""The folder of `fractalops.fit_dataset`: damaged and foreign files and other runs are refused, with the reason."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fractalops import InputError
+from fractalops.fitting import learning
+from fractalops.fitting.run_folder import RunFolder
+from fractalops.io.files import locked_folder
+from tests.support.command_line import draw
+from tests.support.learning import Interruption
+from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Files that can't be used
+
+
+def flip(path: Path) -> None:
+    """One bit near the end of a file, among the tensors."""
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+SPOIL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "empty": (lambda path, other: path.write_bytes(b""), r"cannot read \S+: .*"),
+    "cut": (lambda path, other: os.truncate(path, 1000), r"cannot read \S+: .*"),
+    "text": (lambda path, other: path.write_text("no tensors\n" * 99), r"cannot read \S+: .*"),
+    "a flipped bit": (lambda path, other: flip(path), r"cannot read \S+: it is damaged: its checksum is wrong"),
+    "of another run": (
+        lambda path, other: path.write_bytes(other.read_bytes()),
+        r"cannot read \S+: it is of another run",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOIL, ids=str)
+@pytest.mark.parametrize("name", [SYSTEM, "checkpoints/00001.safetensors"])
+def test_a_file_that_can_not_be_used_is_refused_with_the_reason_and_the_way_out(
+    name: str, spoil: str, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path / "run", monkeypatch)
+    interrupt(tmp_path / "other", monkeypatch, source=pictures(identity="others"))
+    path = tmp_path / "run" / name
+    change, reason = SPOIL[spoil]
+    change(path, tmp_path / "other" / name)
+    before = contents(tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "make_optimizer", Interruption(0, Stop()))  # nothing is learned
+        with pytest.raises(InputError, match=rf"^{reason}; to learn its images anew, delete it: rm {path}$") as caught:
+            run(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path / "run") == before
+    path.unlink()
+    run(tmp_path / "run")
+    assert contents(tmp_path / "run") == whole
+
+
+def test_a_changed_setting_in_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(tmp_path, monkeypatch)
+    path = tmp_path / SYSTEM
+    before = path.read_bytes()
+    path.write_bytes(before.replace(rb"seed\": 0", rb"seed\": 1"))
+    assert path.read_bytes() != before
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: its checksum is wrong; to learn "):
+        run(tmp_path)
+
+
+def test_a_group_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(tmp_path / "run", monkeypatch, step=23)
+    folder = RunFolder(tmp_path / "run")
+    folder.shard(0).write_bytes(folder.shard(1).read_bytes())
+    with pytest.raises(InputError, match=r"00000.safetensors: it is of another group; "):
+        run(tmp_path / "run")
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "a setting": ({"config": small(maps=4)}, r"config.maps was 3, is 4"),
+    "two settings": ({"config": small(maps=4, seed=1)}, r"config.maps was 3, is 4; config.seed was 0, is 1"),
+    "the group": ({"config": small(group=3)}, r"config.group was 2, is 3"),
+    "the source": ({"source": pictures(identity="others")}, r'source was "pictures", is "others"'),
+    "the number": ({"source": pictures(6)}, r'images was 5, is 6; pictures was "\w+", is "\w+"'),
+    "the pictures": ({"source": Pictures([torch.ones(8, 8)] * 5)}, r'pictures was "\w+", is "\w+"'),
+    "the backend": ({"backend": "reference"}, r'backends.affine_chain was "native", is "reference"; .*'),
+}
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_another_run_is_refused_and_what_differs_is_named(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path / "run", monkeypatch)
+    before = contents(tmp_path / "run")
+    options, difference = CHANGES[change]
+    advice = r"take another folder, or overwrite \(--overwrite\) to start anew"
+    with pytest.raises(InputError, match=rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"):
+        run(tmp_path / "run", **options)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(("name", "refused"), [("fractalops", True), ("torch", True), ("python", False)])
+def test_another_version_is_refused(name: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupt(tmp_path / "run", monkeypatch)
+    path = tmp_path / "run" / "run.json"
+    record = json.loads(path.read_text())
+    record["versions"][name] = "0.0.1"
+    path.write_text(json.dumps(record))
+    if refused:
+        with pytest.raises(InputError, match=rf'versions.{name} was "0.0.1", is "'):
+            run(tmp_path / "run")
+    else:
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "fractalops.run.2"}'])
+def test_a_damaged_record_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=rf"^cannot read {tmp_path / 'run.json'}: .+ to start anew$"):
+        run(tmp_path)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match=rf"^cannot write to {tmp_path}: there are files already; take another"):
+        run(tmp_path)
+    with pytest.raises(InputError, match=r"mine.txt: it is not a folder$"):
+        run(tmp_path / "mine.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("place", ["", "run", "cats/run"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_within_that_of_the_images_is_refused(place: str, overwrite: bool, tmp_path: Path) -> None:
+    draw(tmp_path / "pictures" / "cats" / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "pictures", target_is_directory=True)
+    output = tmp_path / "link" / place
+    with pytest.raises(InputError, match=rf"^cannot write to {output}: it lies in the folder of the images$"):
+        run(output, tmp_path / "pictures", overwrite=overwrite)
+    assert [path.name for path in (tmp_path / "pictures").rglob("*")] == ["cats", "1.png"]
+    run(tmp_path / "pictures-run", tmp_path / "pictures")  # beside it, with a name that begins so
+
+
+def test_overwriting_starts_anew_and_keeps_other_files(
+    tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(tmp_path, monkeypatch, source=pictures(9, bad=[1]), config=small(seed=7), skip_bad=True)
+    (tmp_path / "systems" / "mine.txt").write_text("kept")
+    run(tmp_path, overwrite=True)
+    assert contents(tmp_path) == whole | {"systems/mine.txt": b"kept"}
+
+
+def test_two_runs_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
+    with (
+        locked_folder(tmp_path / "run"),
+        pytest.raises(InputError, match=rf"^cannot write to {tmp_path / 'run'}: another run is writing to it$"),
+    ):
+        run(tmp_path / "run")
+    run(tmp_path / "run")

@@ -1,0 +1,88 @@
+"""The index of a run as Parquet: the same rows as in CSV, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fractalops import FitRun, InputError, MissingExtra
+from fractalops.fitting import learning, run_index
+from fractalops.fitting.run_index import IndexRow, read_index, write_index
+from tests.support.learning import Interruption
+from tests.support.runs import interrupt, pictures, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def without_seconds(learned: FitRun) -> list[tuple[object, ...]]:
+    return [(row.name, row.label, row.shard, row.place, row.minimum_mse, row.mean_mse) for row in learned.rows]
+
+
+def test_parquet_has_the_rows_of_csv(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    learned = run(tmp_path / "run", index="parquet")
+    assert learned.index == tmp_path / "run" / "index.parquet"
+    assert not (tmp_path / "run" / "index.csv").exists()
+    assert without_seconds(FitRun.load(tmp_path / "run")) == without_seconds(run(tmp_path / "csv"))
+    table = parquet.read_table(tmp_path / "run" / "index.parquet")
+    types = ["int64", "string", "string", "string", "int64", "double", "double", "int64", "double"]
+    assert [str(kind) for kind in table.schema.types] == types
+
+
+def test_a_finished_run_gets_the_other_kind_without_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    rows = run(tmp_path).rows
+    monkeypatch.setattr(learning, "make_optimizer", Interruption(0))
+    for kind, other in (("parquet", "csv"), ("csv", "parquet")):
+        assert run(tmp_path, index=kind).rows == rows
+        assert (tmp_path / f"index.{kind}").exists()
+        assert not (tmp_path / f"index.{other}").exists()
+
+
+def test_a_run_that_is_learned_anew_has_no_index_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    run(tmp_path, index="parquet")
+    interrupt(tmp_path, monkeypatch, step=3, overwrite=True, source=pictures(4))
+    assert not (tmp_path / "index.parquet").exists()
+    with pytest.raises(InputError, match=r"the run is not finished; "):
+        FitRun.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("count", [1, 5])
+def test_rows_come_back_whatever_their_names_and_numbers(
+    kind: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr(run_index, "_ROWS_AT_ONCE", 2)
+    names = ["a,b.png", 'line\nand "quote".png', "\u00e9\u732b.png", "", "latin\udce9.png"]
+    rows = [IndexRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
+    path = tmp_path / f"index.{kind}"
+    write_index(path, iter(rows))
+    wanted = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
+    found = read_index(path)
+    assert [row.name for row in found] == [wanted.get(row.name, row.name) for row in rows]
+    assert [(row.place, row.minimum_mse, row.mean_mse) for row in found] == [(2**40, 1e-9 / 3, float("inf"))] * count
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table" * 9])
+def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    learned = run(tmp_path, index="parquet")
+    learned.index.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^cannot read {tmp_path / 'index.parquet'}: .+$"):
+        _ = FitRun.load(tmp_path).rows
+
+
+def test_what_is_missing_is_said_before_anything_is_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    needs = r"^fit_dataset: needs pyarrow; install it with: pip install 'fractalops\[parquet\]'$"
+    with pytest.raises(MissingExtra, match=needs):
+        run(tmp_path / "run", index="parquet")
+    with pytest.raises(ValueError, match=r"^fit_dataset: index must be one of csv, parquet, got 'xlsx'$"):
+        run(tmp_path / "run", index="xlsx")
+    assert not (tmp_path / "run").exists()

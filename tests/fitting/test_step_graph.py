@@ -1,0 +1,156 @@
+"""`fit(..., cuda_graph=)`: a captured step does what the step does; where there is no graph, a notice and the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops.fitting import learning, step_graph
+from tests.support.learning import assert_same_result, targets, tiny
+from tests.support.requirements import skip_or_fail
+
+# A captured step takes the rate as a float32: this one, and its halves, are the same number in it.
+RATE = 2.0**-4
+
+
+class Recorder:
+    """Captures and replays as a GPU would, as far as the CPU can show it: a capture runs nothing."""
+
+    def __init__(self, failure: RuntimeError | None = None) -> None:
+        self.failure = failure
+        self.calls: list[str] = []
+        self.generators: list[torch.Generator] = []
+
+    def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
+        self.calls.append("warm-up")
+        return run()
+
+    def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        self.calls.append("capture")
+        if self.failure is not None:
+            for generator in self.generators:
+                generator.manual_seed(99)  # what a broken capture leaves is of no use
+            raise self.failure
+
+        def replay() -> Tensor:
+            self.calls.append("replay")
+            return run().clone()
+
+        return replay
+
+
+def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_as_graph(
+        step: step_graph.Step, generators: list[torch.Generator], device: torch.device, *rest: Any
+    ) -> step_graph.StepGraph:
+        recorder.generators = list(generators)
+        return step_graph.StepGraph(step, generators, device, recorder)
+
+    monkeypatch.setattr(learning, "run_as_graph", run_as_graph)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"objective": "fixed"},
+        {"noise": 0.1, "noise_every": 2, "snapshots": 4},
+        {"steps": 3},
+        {"steps": 0},
+    ],
+    ids=str,
+)
+def test_a_captured_step_does_what_the_step_does(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(schedule="halving", learning_rate=RATE, **changes)
+    wanted = fractalops.fit(targets(), config, cuda_graph=False)
+    recorder = Recorder()
+    use(recorder, monkeypatch)
+    assert_same_result(fractalops.fit(targets(), config), wanted)
+    replays = max(config.steps - 3, 0)
+    assert recorder.calls == ["warm-up"] * (config.steps - replays) + ["capture"] * (replays > 0) + ["replay"] * replays
+
+
+def test_a_step_that_can_not_be_captured_goes_on_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny(schedule="halving", learning_rate=RATE)
+    wanted = fractalops.fit(targets(), config, cuda_graph=False)
+    recorder = Recorder(RuntimeError("operation not permitted when stream is capturing\nand more"))
+    use(recorder, monkeypatch)
+    with pytest.warns(UserWarning, match=r"^fit: the step is not captured in a CUDA graph: operation not p\S+ when"):
+        result = fractalops.fit(targets(), config)
+    assert_same_result(result, wanted)
+    assert recorder.calls == ["warm-up"] * 3 + ["capture"] + ["warm-up"] * (config.steps - 3)
+
+
+def test_on_the_cpu_a_notice_says_that_there_is_no_graph(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "fractalops"):
+        result = fractalops.fit(targets(), tiny())
+    assert caplog.messages == ["fit: no CUDA graph: the targets are on cpu; steps are launched one by one"]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "fractalops"):
+        assert_same_result(fractalops.fit(targets(), tiny(), cuda_graph=False), result)
+    assert not caplog.messages
+
+
+def test_a_plugged_in_loss_is_left_as_it_is_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(step_graph, "CudaRecorder", lambda device, generators: Recorder())
+    cuda = torch.device("cuda")
+
+    def step(rate: float | Tensor) -> Tensor:
+        return torch.zeros(1)
+
+    monkeypatch.setattr(step_graph.StepGraph, "__init__", lambda *arguments: None)
+    for plugged_in, cuda_graph in [(False, "auto"), (False, True), (True, True)]:
+        run = step_graph.run_as_graph(step, [], cuda, cuda_graph, plugged_in)
+        assert isinstance(run, step_graph.StepGraph)
+    assert step_graph.run_as_graph(step, [], cuda, False, False) is step
+    with caplog.at_level(logging.INFO, "fractalops"):
+        assert step_graph.run_as_graph(step, [], cuda, "auto", True) is step
+    assert caplog.messages == ["fit: no CUDA graph: the loss is plugged in; cuda_graph=True captures it too"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("always", r"^fit: cuda_graph must be 'auto', True or False, got 'always'$"),
+        (1, r"^fit: cuda_graph must be 'auto', True or False, got 1$"),
+        (None, r"^fit: cuda_graph must be 'auto', True or False, got None$"),
+        (True, r"^fit: cuda_graph must be 'auto' or False for targets on cpu, got True$"),
+    ],
+)
+def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fractalops.fit(targets(), tiny(), cuda_graph=wrong)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"objective": "fixed"},
+        {"viewport": "fit", "noise": 0.1, "noise_every": 2},
+        {"color": True},
+    ],
+    ids=str,
+)
+def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recwarn: pytest.WarningsRecorder) -> None:
+    if not torch.cuda.is_available():
+        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
+    config = tiny(schedule="halving", learning_rate=RATE, **changes)
+    pictures = targets().cuda()  # (S, H, W)
+    if config.color:
+        pictures = pictures[:, None].repeat(1, 3, 1, 1)  # (S, 3, H, W)
+    wanted = fractalops.fit(pictures, config, cuda_graph=False)
+    assert_same_result(fractalops.fit(pictures, config), wanted)
+    assert_same_result(fractalops.fit(pictures, config, cuda_graph=True), wanted)
+    assert not [warning for warning in recwarn if "CUDA graph" in str(warning.message)]

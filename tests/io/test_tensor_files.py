@@ -1,0 +1,54 @@
+"""Files of tensors: the same content is the same bytes, and a checksum sees every change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
+from tests.support.tolerances import assert_same_bits
+
+
+def content() -> tuple[dict[str, Tensor], dict[str, str]]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "losses": torch.rand(5, 3, generator=generator),
+        "generators": generator.get_state()[None],  # (1, bytes)
+        "a step": torch.tensor(3.0),
+        "nothing": torch.zeros(0, 4),
+        "turned": torch.rand(4, 2, generator=generator).T,  # not contiguous
+    }
+    metadata = {name: f'"{name}" \n\t\x1f\\ é 字 {name * 3}' for name in ("one", "two", "three", "four", "é")}
+    return tensors, {"format": "test.1"} | metadata
+
+
+def test_the_same_content_is_the_same_bytes_and_comes_back(tmp_path: Path) -> None:
+    tensors, metadata = content()
+    files = []
+    for number in range(20):
+        write_tensors(tmp_path / str(number), tensors, dict(sorted(metadata.items(), reverse=number % 2 == 1)))
+        files.append((tmp_path / str(number)).read_bytes())
+    assert len(set(files)) == 1
+    read, found = read_tensors(tmp_path / "0", "test.1")
+    assert found == metadata
+    assert set(read) == set(tensors)
+    for name, tensor in read.items():
+        assert_same_bits(tensor, tensors[name])
+
+
+def test_the_checksum_sees_every_change() -> None:
+    tensors, _ = content()
+    changed = [
+        tensors,
+        tensors | {"a step": torch.tensor(3.0000002)},
+        tensors | {"a step": torch.tensor([3.0])},
+        tensors | {"a step": torch.tensor(3.0).view(torch.int32)},
+        tensors | {"nothing": torch.zeros(4, 0)},
+        tensors | {"more": torch.zeros(0)},
+        {name: tensor for name, tensor in tensors.items() if name != "nothing"},
+        {name.upper(): tensor for name, tensor in tensors.items()},
+    ]
+    assert len({checksum(each) for each in changed}) == len(changed)
+    assert checksum(dict(reversed(tensors.items()))) == checksum(tensors)

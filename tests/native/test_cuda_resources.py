@@ -1,0 +1,209 @@
+"""What the compiler says of the CUDA kernels: no spills, no local memory, registers and shared memory within budget.
+
+A kernel's budget stands in its source, in the comment before `__launch_bounds__`. The compiler's report needs nvcc, but
+no GPU; the shared memory that a launch asks for is the emulation's to say.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support import emulation
+from tests.support.cases import ChainCase
+from tests.support.cuda_chain import SCAN, SEQUENTIAL, inputs_of, open_device, upstream
+from tests.support.requirements import find_binutil, find_nvcc, setup_functions, skip_or_fail
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "csrc" / "cuda"
+SOURCES = sorted(FOLDER.glob("*.cu"))
+ARCHITECTURES = ("8.0", "8.6", "9.0", "12.0")
+BUDGET = (
+    r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(template <typename T\b)?"
+    r"(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
+)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiler's report of one instance of a kernel."""
+
+    name: str
+    registers: int
+    stack: int
+    spills: int
+    shared: int  # static; all of ours is dynamic, and the launch bounds it
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What an instance of a kernel may take."""
+
+    registers: int
+    shared: int  # bytes of dynamic shared memory, without the tables that lie there when they fit
+
+
+def budgets() -> dict[tuple[str, str], Budget]:
+    """By the kernel's name and type, "" for one that is no template."""
+    found = {}
+    for path in FOLDER.glob("*.h"):
+        for kernel in re.finditer(BUDGET, path.read_text()):
+            registers, shared = numbers(kernel[1], "registers"), numbers(kernel[2], "bytes")
+            for place, kind in ((0, "float"), (-1, "double")) if kernel[3] else ((0, ""),):
+                found[kernel[4], kind] = Budget(registers[place], shared[place])
+    return found
+
+
+def numbers(budget: str, unit: str) -> list[int]:
+    """One for both types, or one for each."""
+    found = [int(number.replace(",", "")) for number in re.findall(rf"([\d,]+)(?= {unit}| \(float64\))", budget)]
+    assert len(found) in (1, 2), f"a budget must name {unit}, got {budget!r}"
+    return found
+
+
+def nvcc_command(source: Path) -> list[str]:
+    """What compiles the source as setup.py does, but for the architecture and the kind of output."""
+    build = setup_functions()
+    if build["find_compiler"]() is None:
+        skip_or_fail("compiler", "no C++ compiler was found")
+    command = [find_nvcc(), "-ccbin", *build["find_compiler"](), *build["LANGUAGE"].split(), "-DUSE_CUDA"]
+    return [*command, "-Xcompiler", "-fPIC", "-isystem", str(build["torch_folder"]() / "include"), str(source)]
+
+
+def compile_for(architecture: str, folder: Path, source: Path, command: list[str]) -> list[Kernel]:
+    """The report of each kernel of the source, by the source's `nvcc_command`."""
+    number = architecture.replace(".", "")
+    output = ["--resource-usage", "-cubin", f"-arch=sm_{number}", "-o", str(folder / f"{source.stem}.{number}.cubin")]
+    done = subprocess.run([*command, *output], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return parse(done.stdout + done.stderr)
+
+
+def parse(report: str) -> list[Kernel]:
+    report = subprocess.run([find_binutil("c++filt")], input=report, check=True, capture_output=True, text=True).stdout
+    kernels = []
+    for entry in report.split("Compiling entry function ")[1:]:
+        name = re.match(r"'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(", entry)
+        memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", entry)
+        registers = re.search(r"Used (\d+) registers", entry)
+        assert name, entry
+        assert memory, entry
+        assert registers, entry
+        shared = re.search(r"(\d+) bytes smem", entry)
+        kernels.append(
+            Kernel(
+                name[1],
+                int(registers[1]),
+                int(memory[1]),
+                int(memory[2]) + int(memory[3]),
+                int(shared[1]) if shared else 0,
+            )
+        )
+    return kernels
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Kernel]]:
+    # Not in a thread: a test can skip here, and setup.py is run with another setuptools.setup meanwhile.
+    commands = {source: nvcc_command(source) for source in SOURCES}
+    folder = tmp_path_factory.mktemp("cubins")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        compiled = {
+            architecture: [
+                pool.submit(compile_for, architecture, folder, source, command) for source, command in commands.items()
+            ]
+            for architecture in ARCHITECTURES
+        }
+        return {
+            architecture: [kernel for report in reports for kernel in report.result()]
+            for architecture, reports in compiled.items()
+        }
+
+
+def test_every_kernel_states_its_budget() -> None:
+    source = "".join(path.read_text() for path in FOLDER.iterdir())
+    assert len({name for name, _ in budgets()}) == source.count("__global__ void") > 0
+
+
+def test_the_report_is_read_as_the_compiler_writes_it() -> None:
+    report = """ptxas info    : Compiling entry function '_ZN1a4walkIfLi2EEEvPf' for 'sm_80'
+ptxas info    : Function properties for _ZN1a4walkIfLi2EEEvPf
+    8 bytes stack frame, 16 bytes spill stores, 36 bytes spill loads
+ptxas info    : Used 43 registers, used 1 barriers, 128 bytes smem, 392 bytes cmem[0]
+"""
+    assert parse(report) == [Kernel("walk<float, 2>", 43, 8, 52, 128)]
+    plain = report.replace("_ZN1a4walkIfLi2EEEvPf", "_ZN1a4walkEPf")
+    assert parse(plain) == [Kernel("walk", 43, 8, 52, 128)]
+
+
+LAUNCHED_BY_THE_CHAIN = {
+    ("forward", SEQUENTIAL): ["affine_chain_forward_sequential"],
+    ("forward", SCAN): ["affine_chain_scan_compose", "affine_chain_scan_link", "affine_chain_forward_scan"],
+    ("backward", SEQUENTIAL): ["affine_chain_backward_sequential", "sum_slots"],
+    ("backward", SCAN): [
+        "affine_chain_scan_compose",
+        "affine_chain_scan_link",
+        "affine_chain_backward_scan",
+        "sum_slots",
+    ],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
+def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
+    """In 3 dimensions, with more than one chunk, and with more maps than fit."""
+    case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
+    device, inputs, grad = open_device("emulated"), inputs_of(case, dtype), upstream(case).to(dtype)
+    library = ctypes.CDLL(str(emulation.library("affine_chain")))
+    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
+    asked: dict[str, int] = {}
+    for (direction, form), kernels in LAUNCHED_BY_THE_CHAIN.items():
+        before = library.emulation_launches()
+        points = device.forward(inputs, form)
+        if direction == "backward":
+            before = library.emulation_launches()
+            device.backward(grad, inputs, points, form)
+        assert library.emulation_launches() == before + len(kernels)
+        for launch, kernel in enumerate(kernels, before):
+            asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
+    kind = {torch.float32: "float", torch.float64: "double"}[dtype]
+    stated = {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
+    assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_even_index")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str, list[Kernel]]) -> None:
+    allowed = budgets()
+    kernels = reports[architecture]
+    seen = set()
+    for kernel in kernels:
+        stem, _, arguments = kernel.name.partition("<")
+        kind = arguments.rstrip(">").split(",")[0]
+        seen.add((stem, kind))
+        assert (kernel.stack, kernel.spills, kernel.shared) == (0, 0, 0), kernel
+        assert kernel.registers <= allowed[stem, kind].registers, kernel
+    assert seen == set(allowed)
+
+
+@pytest.mark.slow
+def test_the_chain_reads_and_writes_global_memory_in_words_of_16_bytes(tmp_path: Path) -> None:
+    """An index of each width, upstream gradients and points come in by them, points go out by them."""
+    path = tmp_path / "kernels.ptx"
+    command = nvcc_command(FOLDER / "affine_chain.cu")
+    subprocess.run([*command, "-ptx", "-arch=compute_80", "-o", str(path)], check=True)
+    entries = re.findall(r"\.entry \w*affine_chain_(forward|backward)_\w+\((.*?)^\}", path.read_text(), re.M | re.S)
+    assert len(entries) == 2 * 2 * 2 * 2  # directions, forms, types, dimensions
+    for direction, code in entries:
+        loads = re.findall(r"\bld\.global(?:\.nc)?\.(?:v4\.\w32|v2\.\w64)\b", code)
+        stores = re.findall(r"\bst\.global(?:\.cg)?\.(?:v4\.\w32|v2\.\w64)\b", code)
+        assert len(loads) >= {"forward": 3, "backward": 5}[direction]
+        assert len(stores) >= {"forward": 1, "backward": 0}[direction]

@@ -1,0 +1,135 @@
+"""The native libraries as files: what they need of torch and Python; the CPU kernels under the sanitizers."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fractalops import backends
+from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
+SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"]
+FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", *SANITIZERS]
+
+# Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
+UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
+OF_PYTHON = re.compile(r"_?Py[A-Z_]\w+")
+
+
+@pytest.fixture(params=backends.DEVICES)
+def library(request: pytest.FixtureRequest) -> Path:
+    """The file of each library."""
+    if request.param == "cpu":
+        request.getfixturevalue("native")
+    path = backends._LIBRARIES[request.param]
+    if request.param == "cuda" and not path.exists():
+        skip_or_fail("nvcc", "the CUDA library was not built (FRACTALOPS_BUILD=all)")
+    return path
+
+
+def inspect(library: Path, tool: str, *options: str) -> str:
+    """What a tool of binutils prints of the library."""
+    command = [find_binutil(tool), *options, str(library)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_patterns_find_what_they_look_for() -> None:
+    for name in ("_ZN3c105ErrorC1Ev", "_ZNK2at10TensorBase4sizeEv", "_ZN5torch8autograd3runEv", "_ZTIN3c105ErrorE"):
+        assert UNSTABLE.match(name)
+    assert not UNSTABLE.match("_ZNSt7__cxx1118basic_stringstreamIcSt11char_traitsIcESaIcEEC1Ev")
+    for name in ("PyObject_Call", "_Py_Dealloc", "Py_None"):
+        assert OF_PYTHON.match(name)
+
+
+def test_needs_only_c_names_of_torch_and_none_of_python(library: Path) -> None:
+    names = [line.split()[-1] for line in inspect(library, "nm", "-D", "--undefined-only").splitlines()]
+    assert any(name.startswith("aoti_torch_") for name in names)
+    assert [name for name in names if UNSTABLE.match(name) or OF_PYTHON.match(name)] == []
+
+
+def test_shows_no_names_of_its_own_nor_of_the_cuda_runtime_in_it(library: Path) -> None:
+    names = [line.split()[-1] for line in inspect(library, "nm", "-D", "--defined-only").splitlines()]
+    assert [name for name in names if "fractalops" in name or name.startswith("cuda")] == []
+
+
+def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it(library: Path) -> None:
+    dynamic = inspect(library, "readelf", "-d")
+    assert "Shared library: [libtorch.so]" in dynamic
+    assert "libcuda" not in dynamic  # the runtime is in the library, the driver is torch's
+    assert "libtorch_cuda" not in dynamic
+    assert "python" not in dynamic
+    assert "RPATH" not in dynamic
+    assert "RUNPATH" not in dynamic
+
+
+def test_a_library_that_was_built_for_other_schemas_is_not_taken(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernels would find other arguments than they look for."""
+    assert setup_functions()["schemas_symbol"]() == backends._SCHEMAS_SYMBOL
+    assert "cpu" not in backends._load_libraries()
+    monkeypatch.setattr(backends, "_SCHEMAS_SYMBOL", "schemas_of_another_version")
+    assert str(backends._load_libraries()["cpu"]) == "it was built from another version of the source"
+
+
+@pytest.mark.parametrize("library", ["cuda"], indirect=True)
+def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), str(library)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if torch.version.cuda is None:
+        assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: this torch was built without CUDA")
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.endswith("fractalops::draw_even_index has a kernel for CUDA: True\n")
+
+
+def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
+    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Exits with 1 and the reason" in done.stdout
+
+
+def can_sanitize(compiler: str, folder: Path) -> bool:
+    (folder / "empty.cpp").write_text("int main() {}\n")
+    command = [compiler, *SANITIZERS, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        return False
+    return subprocess.run([str(folder / "empty")], capture_output=True).returncode == 0
+
+
+def can_run_avx2() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx2" in flags and "fma" in flags
+
+
+def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
+    """Both instruction sets against plain loops in double, so that they agree with each other too."""
+    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        skip_or_fail("compiler", "no C++ compiler was found")
+    if not can_sanitize(compiler, tmp_path):
+        skip_or_fail("sanitizers", f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+    # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
+    variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
+    if can_run_avx2():
+        variants["avx2"] = ["-DFRACTALOPS_BASELINE_ONLY", "-mavx2", "-mfma"]
+    running = {}
+    for name, flags in variants.items():
+        program = tmp_path / name
+        command = [compiler, *FLAGS, *flags, str(KERNELS), "-o", str(program)]
+        running[name] = subprocess.Popen(
+            ["sh", "-c", '"$@" && exec "$0"', str(program), *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    outputs = {name: (process.communicate()[0], process.returncode) for name, process in running.items()}
+    assert outputs == dict.fromkeys(variants, ("0 differences\n", 0))

@@ -1,0 +1,142 @@
+"""What `setup.py` packs: wheels with and without the native libraries, and the source distribution."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.requirements import ROOT, find_nvcc
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of what is built, in a folder whose name has a space; a build leaves nothing in the working tree."""
+    folder = tmp_path / "source tree"
+    folder.mkdir()
+    skipped = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
+    for name in ("bench", "csrc", "fractalops", "kernels"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skipped)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "requirements-nvcc.txt"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def wheel(source: Path, **environment: str) -> tuple[subprocess.CompletedProcess[str], list[Path]]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("FRACTALOPS_BUILD", "CXX")}
+    inherited["TORCH_CUDA_ARCH_LIST"] = "8.6"
+    out = source.parent / "wheels"
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "-w", str(out), str(source)],
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+    )
+    return done, list(out.glob("*.whl"))
+
+
+def installed(file: Path) -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
+    """What `info` and one image print where the wheel, unpacked, comes before anything else."""
+    site = file.parent.parent / "site"
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(site)
+    environment = {name: value for name, value in os.environ.items() if name != "FRACTALOPS_BACKEND"}
+    environment["PYTHONPATH"] = str(site)
+
+    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=environment, cwd=site, capture_output=True, text=True)
+
+    drawing = "import fractalops; print(fractalops.__file__, tuple(fractalops.IFS(2, 3)(8).shape))"
+    return python("-m", "fractalops", "info"), python("-c", drawing)
+
+
+def assert_no_folder_of_this_machine(file: Path, library: str, source: Path) -> None:
+    """Of those in error texts; compilers may name folders of their own."""
+    with zipfile.ZipFile(file) as archive:
+        content = archive.read(f"fractalops/{library}")
+    assert b"./csrc/" in content
+    for folder in (source.parent, Path(torch.__file__).parent):
+        assert bytes(folder) not in content
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
+    done, wheels = wheel(source, FRACTALOPS_BUILD="cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = wheels
+    assert "-py3-none-linux_" in file.name
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+    wanted = ["_cpu.so", "kernels/__init__.py", "cli/__init__.py", "ops/affine_chain.py", "inversion/result.py"]
+    wanted += ["bench/command.py", "bench/report.html", "bench/multiply_adds.cpp"]
+    assert {f"fractalops/{name}" for name in wanted} <= set(names)
+    assert not [name for name in names if name.startswith(("tests", "bench", "csrc", "kernels"))]
+    assert_no_folder_of_this_machine(file, "_cpu.so", source)
+    info, drawing = installed(file)
+    assert "native CPU library: built and loaded\nnative CUDA library: not built\n" in info.stdout
+    assert drawing.returncode == 0, drawing.stderr
+    assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
+    assert drawing.stderr == ""
+    suites = subprocess.run(
+        [sys.executable, "-m", "fractalops", "bench", "--list"],
+        env={**os.environ, "PYTHONPATH": str(file.parent.parent / "site")},
+        cwd=file.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert "affine_chain" in suites.stdout, suites.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_with_the_cuda_library_alone(source: Path) -> None:
+    find_nvcc()
+    done, wheels = wheel(source, FRACTALOPS_BUILD="cuda")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_no_folder_of_this_machine(wheels[0], "_cuda.so", source)
+    info, drawing = installed(wheels[0])
+    status = "built and loaded" if torch.version.cuda else "built, but it can't be loaded (this torch was built without"
+    assert f"native CPU library: not built\nnative CUDA library: {status}" in info.stdout
+    assert drawing.returncode == 0, drawing.stderr
+
+
+@pytest.mark.slow
+def test_without_a_compiler_the_wheel_is_pure_and_works(source: Path) -> None:
+    done, wheels = wheel(source, CXX="/nonexistent/c++")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = wheels
+    assert file.name.endswith("-py3-none-any.whl")
+    info, drawing = installed(file)
+    assert "native CPU library: not built\n" in info.stdout
+    assert "with a C++ compiler: pip install" in info.stdout
+    assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
+    assert "using the slow reference on cpu: the native CPU library was not built" in drawing.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["cpu", "cuda"])
+def test_what_is_forced_and_can_not_be_built_fails_the_installation(choice: str, source: Path) -> None:
+    done, wheels = wheel(source, CXX="/nonexistent/c++", FRACTALOPS_BUILD=choice)
+    assert done.returncode != 0
+    assert f"FRACTALOPS_BUILD={choice}: " in done.stdout + done.stderr
+    assert wheels == []
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_all_that_is_compiled(source: Path) -> None:
+    environment = {**os.environ, "FRACTALOPS_BUILD": "none"}
+    subprocess.run([sys.executable, "setup.py", "--quiet", "sdist"], cwd=source, check=True, env=environment)
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        held = {name.partition("/")[2] for name in file.getnames()}
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*")}
+    assert sources <= held
+    assert {"csrc/cuda/affine_chain.cu", "requirements-nvcc.txt"} <= held
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "kernels/__init__.py"} <= held

@@ -1,0 +1,248 @@
+"""`affine_chain` in CUDA, both forms: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
+
+Values and gradients; what it does at its limits is in test_affine_chain_cuda_limits.py.
+Set FRACTALOPS_TEST_REQUIRE=gpu to make a missing GPU a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops.reference.affine_chain import affine_chain as reference
+from tests.support.cases import ChainCase, value_and_gradients
+from tests.support.cuda_chain import (
+    CHOSEN,
+    DEVICES,
+    INDEX_DTYPES,
+    SCAN,
+    SEQUENTIAL,
+    Device,
+    Inputs,
+    dtypes,
+    expected,
+    forms,
+    in_both_forms,
+    inputs_of,
+    on_gpu,
+    open_device,
+    upstream,
+)
+from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    return open_device(request.param)
+
+
+# Lengths about those of a warp's tile (16, 32), of a block's (160 to 640 steps) and of a few of them.
+LENGTHS = [1, 2, 31, 32, 33, 255, 257, 300, 1000, 4097]
+CASES = [
+    ChainCase(
+        f"{batch} x {points}, {maps} maps, {2 + place % 2}d",
+        batch,
+        points,
+        maps,
+        2 + place % 2,
+        torch.int32 if maps > 256 and place % 3 == 0 else INDEX_DTYPES[place % 3],
+    )
+    for place, (points, batch, maps) in enumerate((t, b, n) for t in LENGTHS for b in (1, 3, 33) for n in (1, 10, 300))
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@dtypes
+@forms
+def test_values_and_gradients_match_the_reference(
+    case: ChainCase, dtype: torch.dtype, form: int, device: Device
+) -> None:
+    points, gradients = device.both(inputs_of(case, dtype), form, upstream(case))
+    expected_points, expected_gradients = expected(case)
+    assert points.dtype == dtype
+    assert_matches(points, expected_points)
+    assert_all_match(gradients, expected_gradients)
+
+
+# The reference takes seconds for these; the native CPU op, which the reference's tests hold, stands in.
+BEYOND_ONE_CHUNK = ChainCase("beyond one chunk", 1, 5121, 10)
+MANY_SEQUENCES = ChainCase("many sequences", 1025, 33, 300, 3, torch.int64)
+LONG = [
+    BEYOND_ONE_CHUNK,
+    MANY_SEQUENCES,
+    ChainCase("as many chunks as tiles", 2, 12_345, 3, 2, torch.int64),
+    ChainCase("chunks of several tiles, 3d", 150, 5121, 10, 3),
+    ChainCase("several rounds of links", 1, 100_001, 10, 2, torch.int32),
+]
+SLOW = [
+    ("chunks of several tiles, 3d", SEQUENTIAL),
+    ("chunks of several tiles, 3d", SCAN),
+    ("several rounds of links", SEQUENTIAL),
+]
+
+
+@in_both_forms(LONG, SLOW)
+@dtypes
+def test_long_chains_match_the_native_cpu_op(
+    case: ChainCase, dtype: torch.dtype, form: int, device: Device, native: str
+) -> None:
+    inputs = inputs_of(case, dtype)
+    points, gradients = device.both(inputs, form, upstream(case))
+    exact = inputs_of(case, torch.float64)
+    expected_points, expected_gradients = value_and_gradients(
+        functools.partial(fractalops.affine_chain, backend=native), exact, upstream(case)
+    )
+    assert_matches(points, expected_points)
+    assert_all_match(gradients, expected_gradients)
+
+
+@dtypes
+@pytest.mark.parametrize(
+    "case", [ChainCase("paper's shape", 50, 300), BEYOND_ONE_CHUNK, MANY_SEQUENCES], ids=lambda case: case.name
+)
+def test_the_two_forms_agree(case: ChainCase, dtype: torch.dtype, device: Device) -> None:
+    inputs = inputs_of(case, dtype)
+    points, gradients = device.both(inputs, SEQUENTIAL, upstream(case))
+    other_points, other_gradients = device.both(inputs, SCAN, upstream(case))
+    assert_matches(other_points, points.double())
+    assert_all_match(other_gradients, [gradient.double() for gradient in gradients])
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("batch", "points", "forward", "backward"),
+    [(3, 300, SCAN, SCAN), (3, 30, SEQUENTIAL, SCAN), (40, 2, SEQUENTIAL, SEQUENTIAL)],
+)
+def test_the_form_is_chosen_from_the_shape(
+    batch: int, points: int, forward: int, backward: int, dtype: torch.dtype, device: Device
+) -> None:
+    case = ChainCase("chosen", batch, points)
+    inputs, grad = inputs_of(case, dtype), upstream(case).to(dtype)
+    saved = device.forward(inputs, CHOSEN)
+    assert_same_bits(saved, device.forward(inputs, forward))
+    assert_all_same_bits(device.backward(grad, inputs, saved, CHOSEN), device.backward(grad, inputs, saved, backward))
+
+
+# Maps
+
+
+@dtypes
+@forms
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_expanding_maps(dimensions: int, form: int, dtype: torch.dtype, device: Device) -> None:
+    case = ChainCase("expanding", 3, 255, 10, dimensions)
+    matrix, offset, index, start = inputs_of(case, torch.float64)
+    # Turns that stretch by a tenth: 10^10 in the end. (Random matrices cancel too, which costs any method its digits.)
+    inputs = (torch.linalg.qr(matrix).Q * 1.1).float(), offset.float(), index, start.float()
+    exact = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
+    expected_points, expected_gradients = value_and_gradients(reference, exact, upstream(case))
+    assert expected_points.abs().max() > 1e6
+    points, gradients = device.both(_with_dtype(inputs, dtype), form, upstream(case))
+    assert_matches(points, expected_points)
+    assert_all_match(gradients, expected_gradients)
+
+
+def _with_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    matrix, offset, index, start = inputs
+    return matrix.to(dtype), offset.to(dtype), index, start.to(dtype)
+
+
+@dtypes
+@forms
+@pytest.mark.parametrize("maps", [2**12, 2**15])
+def test_more_maps_than_shared_memory_holds(maps: int, form: int, dtype: torch.dtype, device: Device) -> None:
+    case = ChainCase("many maps", 33, 63, maps, 2, torch.int32)
+    points, gradients = device.both(inputs_of(case, dtype), form, upstream(case))
+    expected_points, expected_gradients = expected(case)
+    assert_matches(points, expected_points)
+    assert_all_match(gradients, expected_gradients)
+
+
+@forms
+def test_maps_compose_in_the_order_of_the_index(form: int, device: Device) -> None:
+    """Turns and shears do not commute; in whole numbers the order can be seen exactly."""
+    matrix = torch.tensor([[[0.0, -1.0], [1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    offset = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
+    index = torch.randint(3, (5, 700), generator=torch.Generator().manual_seed(2))
+    inputs = (matrix, offset, index, torch.tensor([1.0, 2.0]).expand(5, 2))
+    exact = reference(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs))
+    near = exact.abs().amax(-1).cummax(-1).values < 2**18  # whole numbers that float32 and the scan's products hold
+    assert near.sum() > 200
+    assert torch.equal(device.forward(inputs, form).cpu().double()[near], exact[near])
+
+
+@forms
+def test_sums_by_map_are_exact_enough_where_one_map_of_many_has_all_points(form: int, device: Device) -> None:
+    """Equal addends, whose rounding doesn't cancel: float32 sums must reach the slots in time."""
+    case = ChainCase("one of a thousand", 32, 3000, 1000, 2, torch.int32)
+    matrix, offset, index, start = inputs_of(case, torch.float32)
+    inputs = (torch.zeros_like(matrix), torch.full_like(offset, 1 / 3), torch.zeros_like(index), start)
+    grad = torch.full((32, 3000, 2), 0.1)
+    _, gradients = device.both(inputs, form, grad)
+    assert_matches(gradients[1][0], grad.double().sum((0, 1)))
+    assert not gradients[1][1:].any()
+
+
+@dtypes
+@forms
+def test_a_map_without_points_gets_exactly_zero(form: int, dtype: torch.dtype, device: Device) -> None:
+    case = ChainCase("unused", 33, 63, 3)
+    matrix, offset, index, start = inputs_of(case, dtype)
+    _, gradients = device.both((matrix, offset, index.clamp(max=1), start), form, upstream(case))
+    for gradient in gradients[:2]:
+        assert not gradient[2].any()
+        assert gradient[:2].all()
+
+
+# Gradients by finite differences
+
+
+def differentiable(device: Device, form: int) -> Callable[..., Tensor]:
+    class Chain(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
+            points = device.forward((matrix, offset, index, start), form)
+            ctx.save_for_backward(matrix, offset, index, start, points)
+            return points
+
+        @staticmethod
+        def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+            *inputs, points = ctx.saved_tensors
+            grad_matrix, grad_offset, grad_start = device.backward(grad, tuple(inputs), points, form)
+            return grad_matrix, grad_offset, None, grad_start
+
+    return Chain.apply
+
+
+@forms
+@pytest.mark.parametrize(
+    "case",
+    [ChainCase("2d", 3, 7, 3), ChainCase("3d", 2, 7, 2, 3), ChainCase("two threads' runs", 1, 9, 2)],
+    ids=lambda case: case.name,
+)
+def test_gradcheck(case: ChainCase, form: int, device: Device) -> None:
+    matrix, offset, index, start = (tensor.to(device.name) for tensor in inputs_of(case, torch.float64))
+    leaves = [tensor.requires_grad_() for tensor in (matrix, offset, start)]
+    function = differentiable(device, form)
+    assert torch.autograd.gradcheck(lambda m, o, s: function(m, o, index, s), leaves)
+
+
+@pytest.mark.gpu
+@dtypes
+def test_the_public_function_takes_the_native_op(dtype: torch.dtype) -> None:
+    gpu = on_gpu()
+    case = ChainCase("paper's shape", 50, 300)
+    inputs = tuple(tensor.to(gpu.name) for tensor in inputs_of(case, dtype))
+    points, gradients = value_and_gradients(fractalops.affine_chain, inputs, upstream(case))
+    expected_points, expected_gradients = expected(case)
+    assert points.is_cuda
+    assert_matches(points.cpu(), expected_points)
+    assert_all_match([gradient.cpu() for gradient in gradients], expected_gradients)

@@ -1,0 +1,287 @@
+"""`affine_chain` in CUDA at its limits: any index, any address, any order of threads, graphs, and what it refuses.
+
+Emulated on the CPU, and on a GPU where there is one (`pytest -m gpu`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fractalops.reference.affine_chain import affine_chain as reference
+from tests.support import emulation
+from tests.support.cases import ChainCase, value_and_gradients
+from tests.support.cuda_chain import (
+    CHOSEN,
+    DEVICES,
+    INDEX_DTYPES,
+    SEQUENTIAL,
+    Device,
+    dtypes,
+    forms,
+    in_both_forms,
+    inputs_of,
+    on_gpu,
+    open_device,
+    upstream,
+)
+from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    return open_device(request.param)
+
+
+@pytest.fixture
+def emulated() -> Iterator[Device]:
+    """For tests of the order in which threads and blocks run, which only the emulation can choose."""
+    yield open_device("emulated")
+    emulation.set_order()
+
+
+# The index
+
+
+@dtypes
+@forms
+@pytest.mark.parametrize("index_dtype", INDEX_DTYPES)
+def test_every_index_dtype_gives_the_same_bits(
+    index_dtype: torch.dtype, form: int, dtype: torch.dtype, device: Device
+) -> None:
+    """256 maps: the limit of uint8."""
+    case = ChainCase("256 maps", 3, 63, 256, 2, torch.int64)
+    matrix, offset, index, start = inputs_of(case, dtype)
+    index[:, -1] = torch.tensor([0, 1, 255])
+    points, gradients = device.both((matrix, offset, index.to(index_dtype), start), form, upstream(case))
+    wanted, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    assert_same_bits(points, wanted)
+    assert_all_same_bits(gradients, wanted_gradients)
+
+
+@forms
+@pytest.mark.parametrize("index_dtype", INDEX_DTYPES)
+def test_an_index_out_of_range_takes_the_nearest_map(index_dtype: torch.dtype, form: int, device: Device) -> None:
+    case = ChainCase("three maps", 3, 63, 3, 2, index_dtype)
+    matrix, offset, index, start = inputs_of(case, torch.float32)
+    limits = torch.iinfo(index_dtype)
+    index[0, 5], index[1, 0], index[2, 62] = limits.max, limits.min, 3
+    points, gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    clamped = index.clamp(0, 2)
+    wanted, wanted_gradients = device.both((matrix, offset, clamped, start), form, upstream(case))
+    assert_same_bits(points, wanted)
+    assert_all_same_bits(gradients, wanted_gradients)
+
+
+# Memory
+
+
+@dtypes
+@forms
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("shift", [1, 2, 3, 5])
+def test_addresses_that_are_no_multiple_of_16(
+    shift: int, dimensions: int, form: int, dtype: torch.dtype, device: Device
+) -> None:
+    """Views that begin and end inside a 16-byte word, with something else on both sides."""
+    case = ChainCase("shifted", 3, 37, 10, dimensions)
+    inputs, grad = inputs_of(case, dtype), upstream(case).to(dtype)
+    wanted, wanted_gradients = device.both(inputs, form, grad)
+
+    def shifted(tensor: Tensor) -> Tensor:
+        room = torch.full((tensor.numel() + 2 * shift,), 77, dtype=tensor.dtype, device=device.name)
+        view = room[shift:-shift].view(tensor.shape)
+        view.copy_(tensor)
+        assert view.is_contiguous()
+        return view
+
+    moved = tuple(shifted(tensor) for tensor in inputs)
+    points = device.forward(moved, form)
+    gradients = device.backward(shifted(grad), moved, shifted(points), form)
+    assert_same_bits(points.cpu(), wanted)
+    assert_all_same_bits([gradient.cpu() for gradient in gradients], wanted_gradients)
+
+
+@forms
+def test_strided_and_expanded_inputs(form: int, device: Device) -> None:
+    case = ChainCase("strided", 5, 63, 3)
+    matrix, offset, index, start = inputs_of(case, torch.float64)
+    strided = (matrix.mT.contiguous().mT, offset.T.contiguous().T, index.T.contiguous().T, start[:1].expand(5, 2))
+    grad = torch.ones(1, 1, 1, dtype=torch.float64).expand(5, 63, 2)
+    assert not any(tensor.is_contiguous() for tensor in (*strided, grad))
+    points = device.forward(strided, form)
+    gradients = device.backward(grad, strided, points.mT.contiguous().mT, form)
+    dense = tuple(tensor.contiguous() for tensor in strided)
+    wanted, wanted_gradients = device.both(dense, form, grad.contiguous())
+    assert_same_bits(points.cpu(), wanted)
+    assert_all_same_bits([gradient.cpu() for gradient in gradients], wanted_gradients)
+
+
+@dtypes
+@forms
+def test_an_empty_batch(form: int, dtype: torch.dtype, device: Device) -> None:
+    case = ChainCase("empty", 0, 7, 3)
+    points, gradients = device.both(inputs_of(case, dtype), form, upstream(case))
+    assert points.shape == (0, 7, 2)
+    assert [tuple(gradient.shape) for gradient in gradients] == [(3, 2, 2), (3, 2), (0, 2)]
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@dtypes
+@forms
+def test_a_bad_value_reaches_only_its_own_sequence_and_maps(form: int, dtype: torch.dtype, device: Device) -> None:
+    """Sequence 9 has maps of its own; what is bad there harms no other sequence and no other map."""
+    case = ChainCase("isolated", 33, 300, 4)
+    matrix, offset, index, start = inputs_of(case, dtype)
+    index = index % 2
+    index[9] += 2
+    wanted, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    start = start.clone()
+    start[9] = torch.nan
+    points, gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    others = [row for row in range(33) if row != 9]
+    assert points[9].isnan().all()
+    assert_same_bits(points[others], wanted[others])
+    assert_same_bits(gradients[0][:2], wanted_gradients[0][:2])
+    assert_same_bits(gradients[1][:2], wanted_gradients[1][:2])
+    assert_same_bits(gradients[2][others], wanted_gradients[2][others])
+
+
+# Determinism
+
+ORDERED = [
+    ChainCase("one map", 33, 300, 1),
+    ChainCase("paper's shape", 50, 300, 10),
+    ChainCase("3d", 33, 257, 10, 3),
+    ChainCase("many maps", 33, 300, 300, 2, torch.int32),
+    ChainCase("maps in global memory", 40, 200, 4096, 2, torch.int32),
+    ChainCase("chunks", 2, 6000, 10),
+    ChainCase("several rounds of links", 1, 100_001, 10),
+]
+
+
+@in_both_forms(ORDERED, slow=[("several rounds of links", SEQUENTIAL)])
+@dtypes
+def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(
+    case: ChainCase, dtype: torch.dtype, form: int, emulated: Device
+) -> None:
+    inputs, grad = inputs_of(case, dtype), upstream(case)
+    emulation.set_order()
+    wanted, wanted_gradients = emulated.both(inputs, form, grad)
+    for threads, blocks, seed in (("descending", "descending", 0), ("random", "random", 1), ("random", "random", 2)):
+        emulation.set_order(threads, blocks, seed)
+        points, gradients = emulated.both(inputs, form, grad)
+        assert_same_bits(points, wanted)
+        assert_all_same_bits(gradients, wanted_gradients)
+
+
+@dtypes
+@forms
+def test_the_same_call_gives_the_same_bits(form: int, dtype: torch.dtype, device: Device) -> None:
+    case = ChainCase("repeated", 50, 300)
+    inputs, grad = inputs_of(case, dtype), upstream(case)
+    wanted, wanted_gradients = device.both(inputs, form, grad)
+    for _ in range(3):
+        points, gradients = device.both(inputs, form, grad)
+        assert_same_bits(points, wanted)
+        assert_all_same_bits(gradients, wanted_gradients)
+
+
+@pytest.mark.slow
+@forms
+def test_more_sequences_than_a_grid_has_blocks(form: int, device: Device) -> None:
+    """The kernels loop when a grid is at its largest, 65536 blocks."""
+    case = ChainCase("grid", 65536 * (32 if form == SEQUENTIAL else 1) + 33, 1, 3)
+    points, gradients = device.both(inputs_of(case, torch.float32), form, upstream(case))
+    expected_points, expected_gradients = value_and_gradients(reference, inputs_of(case, torch.float64), upstream(case))
+    assert_matches(points, expected_points)
+    assert_all_match(gradients, expected_gradients)
+
+
+# Memory errors and races
+
+SANITIZED: dict[emulation.Sanitizer, str] = {
+    # Every buffer is guarded, also torch's own. All but the longest.
+    "address": "not slow and not 4097 and not 1000 and not 32768 and not agree and not long",
+    # A race shows in one run, whatever the order of the threads; what it takes are tiles, chunks and flushes that
+    # follow each other.
+    "thread": "same_call or addresses or sums_by_map or (float32 and (4096 or (long and scan)))",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", SANITIZED)
+def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
+    """The chain's tests once more."""
+    emulation.run_sanitized(
+        sanitizer, sorted(Path(__file__).parent.glob("test_affine_chain_cuda*.py")), SANITIZED[sanitizer]
+    )
+
+
+# What only a GPU can show
+
+
+@pytest.fixture
+def gpu() -> Device:
+    return on_gpu()
+
+
+@pytest.mark.gpu
+@forms
+def test_a_cuda_graph_captures_both_directions(form: int, gpu: Device) -> None:
+    """On a stream of its own, as capturing takes; replayed, it reads what its inputs hold then."""
+    case = ChainCase("beyond one chunk", 3, 5121)
+    inputs = tuple(tensor.to(gpu.name) for tensor in inputs_of(case, torch.float32))
+    grad = upstream(case).to(gpu.name)
+    gpu.backward(grad, inputs, gpu.forward(inputs, form), form)  # kernels load at their first use, which waits
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        points = gpu.forward(inputs, form)
+        gradients = gpu.backward(grad, inputs, points, form)
+    inputs[3].add_(1)
+    graph.replay()
+    wanted = gpu.forward(inputs, form)
+    assert_same_bits(points, wanted)
+    assert_all_same_bits(gradients, gpu.backward(grad, inputs, wanted, form))
+
+
+@pytest.mark.gpu
+def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
+    matrix, offset, index, start = inputs_of(ChainCase("any"), torch.float32)
+    with pytest.raises(RuntimeError, match="affine_chain: all tensors must be on one device"):
+        gpu.ops.affine_chain_fwd(matrix.to(gpu.name), offset, index, start)
+
+
+# What the raw ops refuse
+
+
+@pytest.mark.parametrize("form", [-1, 3])
+def test_an_unknown_form_is_refused(form: int, device: Device) -> None:
+    with pytest.raises(RuntimeError, match=f"affine_chain: form must be 0, 1 or 2, got {form}"):
+        device.forward(inputs_of(ChainCase("any"), torch.float32), form)
+
+
+def test_shapes_that_do_not_fit_are_refused(device: Device) -> None:
+    matrix, offset, index, start = inputs_of(ChainCase("any"), torch.float32)
+    points = device.forward((matrix, offset, index, start), CHOSEN)
+    for inputs, name in (
+        ((matrix[:, :1], offset, index, start), "matrix"),
+        ((matrix, offset[:1], index, start), "offset"),
+        ((matrix, offset, index[:1], start), "index"),
+        ((matrix, offset, index, start[:, :1]), "start"),
+    ):
+        with pytest.raises(RuntimeError, match=f"affine_chain: {name} has a shape"):
+            device.forward(inputs, CHOSEN)
+    for grad, saved, name in ((points[:, 1:], points, "grad"), (points, points[1:], "points")):
+        with pytest.raises(RuntimeError, match=f"affine_chain: {name} has a shape"):
+            device.backward(grad, (matrix, offset, index, start), saved, CHOSEN)
+    with pytest.raises(RuntimeError, match="index must be uint8, int32 or int64"):
+        device.forward((matrix, offset, index.short(), start), CHOSEN)
+    with pytest.raises(RuntimeError, match="must be float32 or float64"):
+        device.forward((matrix.half(), offset.half(), index, start.half()), CHOSEN)

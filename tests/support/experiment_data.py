@@ -1,0 +1,22 @@
+"""What the tests of the experiments share: the least settings of a study, and files like MNIST's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from tests.support.source_files import write_idx
+
+TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
+
+
+def write_mnist(folder: Path, images: int, split: str = "t10k", packed: bool = True) -> None:
+    """Blobs with labels, as MNIST's files."""
+    pixels = numpy.zeros((images, 28, 28), numpy.uint8)
+    for number in range(images):
+        pixels[number, 4 + number % 9 : 16, 8:20] = 255
+    suffix = ".gz" if packed else ""
+    write_idx(folder / f"{split}-images-idx3-ubyte{suffix}", pixels)
+    write_idx(folder / f"{split}-labels-idx1-ubyte{suffix}", numpy.arange(images, dtype=numpy.uint8) % 10)

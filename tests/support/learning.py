@@ -1,0 +1,84 @@
+"""What the tests of `fit` share: small targets and a configuration that learns them in a tenth of a second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fractalops import FitConfig, FitResult
+from fractalops.fitting.optimizers import Optimizer, make_optimizer
+from tests.support.tolerances import assert_all_same_bits, assert_same_bits
+
+MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
+
+
+def disc(size: int = 16, radius: float = 4.0) -> Tensor:
+    """A white disc (size, size) in the middle."""
+    row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    return ((row - size / 2) ** 2 + (column - size / 2) ** 2 <= radius**2).float()
+
+
+def bar(height: int = 16, width: int = 16) -> Tensor:
+    """A white bar across the middle rows."""
+    image = torch.zeros(height, width)
+    image[height // 3 : 2 * height // 3, 2:-2] = 1
+    return image
+
+
+class Interruption:
+    """`make_optimizer` whose optimizers raise `error` instead of their step number `at` of all steps, from 0."""
+
+    def __init__(self, at: int, error: BaseException | None = None) -> None:
+        self.rates: list[float] = []
+        self.at = at
+        self.error = KeyboardInterrupt() if error is None else error
+
+    def __call__(self, parameters: list[Tensor], config: FitConfig) -> Optimizer:
+        optimize = make_optimizer(parameters, config)
+
+        def step(rate: float) -> None:
+            if len(self.rates) == self.at:
+                raise self.error
+            self.rates.append(rate)
+            optimize(rate)
+
+        step.state = optimize.state  # type: ignore[attr-defined]
+        return step  # type: ignore[return-value]
+
+
+def targets() -> Tensor:
+    """Three images (3, 16, 16): a disc, a bar and a ring."""
+    return torch.stack([disc(), bar(), disc(radius=6) - disc(radius=3)])
+
+
+def quick(**changes: Any) -> FitConfig:
+    """A small run; `changes` override its settings."""
+    settings: dict[str, Any] = {
+        "maps": 4,
+        "points": 100,
+        "sequences": 10,
+        "steps": 60,
+        "evaluation_sequences": 20,
+    }
+    return FitConfig(**(settings | changes))
+
+
+def tiny(**changes: Any) -> FitConfig:
+    """Ten steps of next to nothing, where what is learned doesn't matter."""
+    return quick(**({"maps": 3, "points": 20, "sequences": 3, "steps": 10, "evaluation_sequences": 4} | changes))
+
+
+def assert_same_result(actual: FitResult, expected: FitResult) -> None:
+    """Everything that was learned and measured agrees bit for bit; the time and the configuration may differ."""
+    for name in MEASURES:
+        assert_same_bits(getattr(actual, name), getattr(expected, name))
+    assert actual.size == expected.size
+    assert actual.steps == expected.steps
+    assert actual.snapshot_steps == expected.snapshot_steps
+    states = [actual.system.state_dict(), *actual.snapshots]
+    expected_states = [expected.system.state_dict(), *expected.snapshots]
+    for state, expected_state in zip(states, expected_states, strict=True):
+        assert set(state) == set(expected_state)
+        assert_all_same_bits(list(state.values()), [expected_state[name] for name in state])

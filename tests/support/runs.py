@@ -1,0 +1,109 @@
+"""What the tests of `fit_dataset` share. As a program, it is a run that can be killed, or be shared by torchrun."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops import FitConfig, FitRun, InputError
+from fractalops.fitting import learning
+from tests.support.learning import Interruption, tiny
+
+SYSTEM = "systems/00000.safetensors"
+
+
+class Pictures:
+    """A source in memory. Images numbered in `bad` can't be read; it knows which were read and how many are alive."""
+
+    def __init__(self, targets: Sequence[Tensor], *, identity: str = "pictures", bad: Sequence[int] = ()) -> None:
+        self.identity = identity
+        self.reads: list[int] = []
+        self.most_alive = 0
+        self._targets, self._bad = targets, bad
+        self._alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def name(self, image: int) -> str:
+        return f"pictures/{image}.png"
+
+    def label(self, image: int) -> str:
+        return "even" if image % 2 == 0 else "odd"
+
+    def shape(self, image: int) -> tuple[int, ...]:
+        return tuple(self._targets[image].shape)
+
+    def read(self, image: int) -> Tensor:
+        self.reads.append(image)
+        if image in self._bad:
+            raise InputError(f"cannot read {self.name(image)}: it is damaged")
+        target = self._targets[image].clone()
+        self._alive.add(target)
+        self.most_alive = max(self.most_alive, len(self._alive))
+        return target
+
+
+def pictures(count: int = 5, size: int = 8, *, color: bool = False, **options: Any) -> Pictures:
+    """Random targets (size, size), or (3, size, size) in color."""
+    shape = (count, *([3] if color else []), size, size)
+    return Pictures(list(torch.rand(shape, generator=torch.Generator().manual_seed(0))), **options)
+
+
+def small(**changes: Any) -> FitConfig:
+    """Ten steps of next to nothing on groups of two images; noise and snapshots come in between."""
+    return tiny(**({"group": 2, "noise": 0.1, "noise_every": 3, "snapshots": 3} | changes))
+
+
+def run(output: Path, source: Any = None, config: FitConfig | None = None, **options: Any) -> FitRun:
+    """`fit_dataset` on the CPU, with a checkpoint after every step."""
+    settings: dict[str, Any] = {"device": "cpu", "checkpoint_every": 0} | options
+    return fractalops.fit_dataset(
+        pictures() if source is None else source, output, small() if config is None else config, **settings
+    )
+
+
+class Stop(BaseException):
+    """What no code expects."""
+
+
+def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int = 13, **options: Any) -> None:
+    """A run with its first group learned, its second under way."""
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "make_optimizer", Interruption(step, Stop()))
+        with pytest.raises(Stop):
+            run(folder, **options)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of a run by their names, but for the times: those of two runs differ."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and not name.startswith("seconds/"):
+            found[name] = path.read_bytes()
+    if "index.csv" in found:
+        rows = list(csv.reader(io.StringIO(found["index.csv"].decode())))
+        assert rows[0][-1] == "seconds"
+        found["index.csv"] = "\n".join(",".join(row[:-1]) for row in rows).encode()
+    return found
+
+
+def long() -> tuple[Pictures, FitConfig]:
+    """A run of some seconds."""
+    return pictures(6), small(steps=600)
+
+
+if __name__ == "__main__":  # python -m tests.support.runs OUTPUT SECONDS
+    source, config = long()
+    run(Path(sys.argv[1]), source, config, checkpoint_every=float(sys.argv[2]))
