@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fractalops import FitConfig, fit
-from fractalops.drawing.high_resolution import crisp_images
+from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.io.images import contact_sheet, enlarge, save_image
 
 SIZE = 32
@@ -68,7 +68,9 @@ def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
         rows.append(enlarge(result.best_image, SHOWN // SIZE))
     generator = torch.Generator().manual_seed(0)
     viewport = result.config.viewport
-    rows.append(crisp_images(result.system, (SHOWN, SHOWN), points=points, viewport=viewport, generator=generator))
+    rows.append(
+        draw_high_resolution(result.system, (SHOWN, SHOWN), points=points, viewport=viewport, generator=generator)
+    )
     # Digits above, garments below: ten columns, the four rows of each together.
     order = [row[first : first + len(DIGITS)] for first in (0, len(DIGITS)) for row in rows]
     save_image(contact_sheet(torch.cat(order), columns=len(DIGITS)), folder / "shapes.png")

@@ -37,8 +37,8 @@ OUTPUT_NAMES = (
 _SIDE = 256  # pixels of a view
 _FRAMES = 36  # of the turntable
 _MOST_DRAWN = 20_000  # points of each cloud in views and turntable
-_CRISP_SIDE = 768  # pixels
-_CRISP_POINTS = 500_000
+_DRAWING_SIDE = 768  # pixels
+_DRAWING_POINTS = 500_000
 _MOST_POINTS = 10**8  # in a step
 
 
@@ -136,8 +136,8 @@ def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, a
     chosen = torch.randperm(len(target), generator=generator)[:_MOST_DRAWN]
     clouds = target[chosen], learned[:_MOST_DRAWN]
     save_image(cloud_views(clouds, side=_SIDE), folder / "views.png")
-    many = result.sample(_CRISP_POINTS, generator=generator)
-    save_image(cloud_views([many], side=_CRISP_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
+    many = result.sample(_DRAWING_POINTS, generator=generator)
+    save_image(cloud_views([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
     loss_table(result.losses, folder / "loss.csv")
     with suppress(MissingExtra):
         loss_curve(result.losses, folder / "loss.png", title=title)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fractalops.backends import versions
-from fractalops.drawing.high_resolution import crisp_images, proportional_size
+from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.drawing.plots import loss_curve, loss_table
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitResult
@@ -33,8 +33,8 @@ OUTPUT_NAMES = (
     "fit.json",
 )
 
-_CRISP_SIDE = 1024  # pixels
-_CRISP_POINTS = 1_000_000
+_DRAWING_SIDE = 1024  # pixels
+_DRAWING_POINTS = 1_000_000
 _ANIMATION_SIDE = 192  # pixels of each half of a frame
 
 
@@ -75,7 +75,7 @@ def write_pictures(
     """Draw and tell what was learned of one image, beside the system in `folder`. `result` holds one system."""
     losses = result.losses[:, 0]  # (steps,)
     save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
-    save_image(_crisp(result), folder / "fractal.png")
+    save_image(_high_resolution(result), folder / "fractal.png")
     loss_table(losses, folder / "loss.csv")
     with suppress(MissingExtra):  # the command has said so before the learning began
         loss_curve(losses, folder / "loss.png", title=image.name)
@@ -94,13 +94,13 @@ def write_pictures(
     return summary
 
 
-def _crisp(result: FitResult) -> Tensor:
+def _high_resolution(result: FitResult) -> Tensor:
     """The learned fractal at high resolution: (H, W) or (3, H, W) with a longest side of 1024."""
-    size = proportional_size(result.size, _CRISP_SIDE)
-    return crisp_images(
+    size = proportional_size(result.size, _DRAWING_SIDE)
+    return draw_high_resolution(
         result.system,
         size,
-        points=_CRISP_POINTS,
+        points=_DRAWING_POINTS,
         viewport=result.config.viewport,
         generator=torch.Generator().manual_seed(result.config.seed),
         light=result.light,

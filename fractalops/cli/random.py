@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.drawing.high_resolution import crisp_images
+from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.ifs import IFS
 from fractalops.io.images import contact_sheet, save_image
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_picture(output, arguments.overwrite)
     generator = torch.Generator().manual_seed(arguments.seed)
     system = IFS(arguments.systems, arguments.maps, generator=generator)
-    images = crisp_images(
+    images = draw_high_resolution(
         system, (arguments.size, arguments.size), points=arguments.points, viewport="fit", generator=generator
     )  # (S, H, W)
     save_image(contact_sheet(images), output)

@@ -1,4 +1,4 @@
-"""`fractalops render`: a crisp picture of a learned system."""
+"""`fractalops render`: a high-resolution picture of a learned system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fractalops.cli.options import (
     check_picture,
     integer,
 )
-from fractalops.drawing.high_resolution import crisp_images, proportional_size
+from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult
 from fractalops.io.images import contact_sheet, save_image
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.system.with_suffix(".png")
     check_picture(output, arguments.overwrite)
     result = FitResult.load(arguments.system)
-    images = crisp_images(
+    images = draw_high_resolution(
         result.system,
         proportional_size(result.size, arguments.size),
         points=arguments.points,

@@ -1,4 +1,4 @@
-"""Crisp pictures of systems: many points, high resolution, tones that keep the dim parts visible."""
+"""high-resolution pictures of systems: many points, high resolution, tones that keep the dim parts visible."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def crisp_images(
+def draw_high_resolution(
     system: IFS,
     size: tuple[int, int],
     *,
@@ -51,9 +51,9 @@ def crisp_images(
     """
     height, width = size
     if points < 1:
-        raise ValueError(f"crisp_images: points must be at least 1, got {points}")
+        raise ValueError(f"draw_high_resolution: points must be at least 1, got {points}")
     if min(height, width) < 1:
-        raise ValueError(f"crisp_images: size must be at least 1 x 1, got {height} x {width}")
+        raise ValueError(f"draw_high_resolution: size must be at least 1 x 1, got {height} x {width}")
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
         probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)

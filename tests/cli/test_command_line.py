@@ -141,7 +141,7 @@ def test_too_little_memory_is_one_line(
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    monkeypatch.setattr("fractalops.cli.random.crisp_images", fail)
+    monkeypatch.setattr("fractalops.cli.random.draw_high_resolution", fail)
     assert run("random", "-o", tmp_path / "sheet.png") == 2
     line = "fractalops random: there is not enough memory for what the options ask for\n"
     assert capsys.readouterr().err == line

@@ -26,9 +26,9 @@ from tests.support.requirements import need_matplotlib
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crisp pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.outputs._CRISP_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.outputs._CRISP_POINTS", 2000)
+    """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
+    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_SIDE", 64)
+    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_POINTS", 2000)
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_everything_learned_is_saved_before_the_pictures(
             raise error
         return torch.zeros(4, 4)
 
-    monkeypatch.setattr("fractalops.cli.outputs._crisp", stop)
+    monkeypatch.setattr("fractalops.cli.outputs._high_resolution", stop)
     images = [image, draw(tmp_path / "second.png"), draw(tmp_path / "third.png")]
     output = tmp_path / "out"
     assert run("fit", *images, "-o", output, *QUICK) == code

@@ -16,9 +16,9 @@ from tests.support.command_line import QUICK, draw, files, run
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Crisp pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.outputs._CRISP_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.outputs._CRISP_POINTS", 2000)
+    """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
+    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_SIDE", 64)
+    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_POINTS", 2000)
 
 
 def pixels(path: Path) -> numpy.ndarray:

@@ -24,7 +24,7 @@ QUICK = ["--steps", "3", "--points", "20", "--maps", "3"]
 @pytest.fixture(autouse=True)
 def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
     torch.set_num_threads(1)
-    for name, value in (("_SIDE", 32), ("_FRAMES", 3), ("_CRISP_SIDE", 64), ("_CRISP_POINTS", 2000)):
+    for name, value in (("_SIDE", 32), ("_FRAMES", 3), ("_DRAWING_SIDE", 64), ("_DRAWING_POINTS", 2000)):
         monkeypatch.setattr(f"fractalops.cli.fit_points.{name}", value)
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
 

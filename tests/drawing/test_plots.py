@@ -1,4 +1,4 @@
-"""The loss as a table and as a curve; crisp pictures of systems."""
+"""The loss as a table and as a curve; high-resolution pictures of systems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fractalops.drawing.high_resolution import crisp_images, proportional_size
+from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.drawing.plots import loss_curve, loss_table
 from fractalops.errors import MissingExtra
 from fractalops.ifs import IFS
@@ -70,9 +70,11 @@ def right_triangle() -> IFS:
     return system
 
 
-def test_a_crisp_picture_shows_the_attractor_where_the_viewport_puts_it() -> None:
+def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_it() -> None:
     generator = torch.Generator().manual_seed(0)
-    picture = crisp_images(right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator)[0]
+    picture = draw_high_resolution(
+        right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator
+    )[0]
     assert picture.shape == (65, 129)
     assert float(picture.min()) >= 0.0
     assert float(picture.max()) <= 1.0
@@ -87,7 +89,7 @@ def test_a_crisp_picture_shows_the_attractor_where_the_viewport_puts_it() -> Non
 
 def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
     generator = torch.Generator().manual_seed(0)
-    picture = crisp_images(right_triangle(), (40, 80), points=20_000, viewport="fit", generator=generator)[0]
+    picture = draw_high_resolution(right_triangle(), (40, 80), points=20_000, viewport="fit", generator=generator)[0]
     rows, columns = (picture > 0.05).nonzero().unbind(1)
     height, width = int(rows.max() - rows.min()), int(columns.max() - columns.min())
     assert 34 <= height <= 40
@@ -98,7 +100,7 @@ def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
 def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
     system = IFS(3, 4, generator=torch.Generator().manual_seed(1))
     one, two = (
-        crisp_images(system, (16, 16), points=777, viewport="fit", generator=torch.Generator().manual_seed(5))
+        draw_high_resolution(system, (16, 16), points=777, viewport="fit", generator=torch.Generator().manual_seed(5))
         for _ in range(2)
     )
     assert one.shape == (3, 16, 16)
@@ -113,11 +115,11 @@ def colored_triangle(colors: torch.Tensor) -> IFS:
     return system
 
 
-def test_a_crisp_picture_shows_each_map_in_its_color() -> None:
+def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
     """Each third of the triangle is the image of one map: red and some blue; black; blue."""
     colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "light": 0.1}
-    picture = crisp_images(colored_triangle(colors), (64, 64), **arguments)[0]
+    picture = draw_high_resolution(colored_triangle(colors), (64, 64), **arguments)[0]
     assert picture.shape == (3, 64, 64)
     assert not picture.requires_grad
     red, green, blue = picture
@@ -133,7 +135,7 @@ def test_a_crisp_picture_shows_each_map_in_its_color() -> None:
 
 @pytest.mark.parametrize("batch", [1_000_000, 3000])
 @pytest.mark.parametrize("size", [(48, 48), (96, 64), (200, 200)])
-def test_a_crisp_picture_in_color_is_as_bright_as_the_learned_image(
+def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any size, number of points and color: here none is so bright that it is limited."""
@@ -141,7 +143,9 @@ def test_a_crisp_picture_in_color_is_as_bright_as_the_learned_image(
     color = torch.tensor([0.9, 0.4])
     system = colored_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
-    picture = crisp_images(system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), light=0.01 * 50 * 0.5 / 24**2)
+    picture = draw_high_resolution(
+        system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), light=0.01 * 50 * 0.5 / 24**2
+    )
     assert picture.max() < 1
     # Crisp bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
@@ -152,18 +156,18 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
     system = right_triangle()
     with torch.no_grad():
         system.get_parameter("matrix").fill_(float("nan"))
-    picture = crisp_images(system, (8, 8), points=10, viewport=viewport)  # type: ignore[arg-type]
+    picture = draw_high_resolution(system, (8, 8), points=10, viewport=viewport)  # type: ignore[arg-type]
     assert bool((picture == 0.0).all())
 
 
 def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", 100)
-    assert crisp_images(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
-    assert float(crisp_images(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
-    with pytest.raises(ValueError, match="crisp_images: points must be at least 1, got 0"):
-        crisp_images(right_triangle(), (8, 8), points=0)
-    with pytest.raises(ValueError, match="crisp_images: size must be at least 1 x 1, got 0 x 8"):
-        crisp_images(right_triangle(), (0, 8))
+    assert draw_high_resolution(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
+    assert float(draw_high_resolution(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
+    with pytest.raises(ValueError, match="draw_high_resolution: points must be at least 1, got 0"):
+        draw_high_resolution(right_triangle(), (8, 8), points=0)
+    with pytest.raises(ValueError, match="draw_high_resolution: size must be at least 1 x 1, got 0 x 8"):
+        draw_high_resolution(right_triangle(), (0, 8))
 
 
 @pytest.mark.parametrize(
