@@ -22,7 +22,7 @@ RENDERINGS = ("binary", "patch", "gray", "color")
 BACKGROUNDS = ("black", "random")
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_SETTLING = 20  # first points of a sequence, which may lie beside the attractor
+_BURN_IN = 20  # first points of a sequence, which may lie beside the attractor
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _MARGIN = 0.05  # of the image, on each side
 _TRIES = 200  # random systems for one that is dense enough, on average
@@ -197,12 +197,12 @@ def draw_clouds(
     """Points (B, K, L, 2) of the attractors of systems, K L of each: `points`, rounded up to a multiple of K."""
     batch, maps = offset.shape[:2]
     sequences = min(_SEQUENCES, points)  # K
-    length = -(-points // sequences) + _SETTLING
+    length = -(-points // sequences) + _BURN_IN
     index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
     start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
     joined = join_index(index, maps)  # (B * K, L)
     chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), joined, start.reshape(-1, 2))
-    return chain.view(batch, sequences, length, 2)[:, :, _SETTLING:]
+    return chain.view(batch, sequences, length, 2)[:, :, _BURN_IN:]
 
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
 _POINTS_AT_ONCE = 1_000_000  # bounds the memory, whatever number of points is asked for
-_SETTLING = 20  # all sequences start at one point: the first few steps would draw bright dots
+_BURN_IN = 20  # all sequences start at one point: the first few steps would draw bright dots
 _MARGIN = 0.04  # of the longer side, left empty around a picture whose viewport is "fit"
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
@@ -85,15 +85,15 @@ def _density(
         count = min(_POINTS_AT_ONCE, points - begin)
         sequences = min(_SEQUENCES, count)
         length = math.ceil(count / sequences)
-        index = sample_index(probabilities[None], sequences, length + _SETTLING, generator)[0]  # (K, T)
+        index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
         chain = affine_chain(matrix, offset, index, start.expand(sequences, 2))  # (K, T, 2)
-        cloud = chain[:, _SETTLING:].reshape(-1, 2)[:count]  # (count, 2)
+        cloud = chain[:, _BURN_IN:].reshape(-1, 2)[:count]  # (count, 2)
         if begin == 0:
             scale, shift = _to_pixels(cloud, size, viewport)  # (2,), (2,)
         pixels = (cloud * scale + shift)[None]  # (1, count, 2)
         weight = None
         if color is not None:
-            drawn = index[:, _SETTLING:].reshape(-1)[:count].long()
+            drawn = index[:, _BURN_IN:].reshape(-1)[:count].long()
             weight = color[drawn][None]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density

@@ -20,7 +20,7 @@ from fractalops.sampling import check_integer, sample_index
 
 _FORMAT = "fractalops.points.1"
 _SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps
-_SETTLING = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
+_BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def draw_points(
     """Points (points, D) of the attractor: of sequences that start at the fixed point of map 0, once they settled."""
     sequences = min(_SEQUENCES, points)
     length = math.ceil(points / sequences)
-    index = sample_index(probabilities[None], sequences, length + _SETTLING, generator)[0]  # (K, T)
+    index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     start = torch.linalg.solve(identity - matrix[0], offset[0])  # (D,)
     chain = affine_chain(matrix, offset, index, start)  # (K, T, D)
-    return chain[:, _SETTLING:].reshape(-1, chain.shape[-1])[:points]
+    return chain[:, _BURN_IN:].reshape(-1, chain.shape[-1])[:points]
