@@ -145,7 +145,7 @@ class IFS(nn.Module):
         """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
         return None if self.color is None else self.color.sigmoid()
 
-    def _masses(self) -> Tensor | None:
+    def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
         if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
             return None
@@ -228,16 +228,16 @@ class IFS(nn.Module):
         gradients of the weights of map n's points, which are 1, `logit` gets `G_n - p_n sum_m G_m`. (The estimate by
         the score function has no such error, but a variance that grows with the number of points.)
         """
-        masses = None
+        weights = None
         if index is None:
             index = self.sample(sequences, points, generator=generator)
             matrix, offset, joined, start = self._join(index)
-            masses = self._masses()  # (S, N)
+            weights = self._unit_weights()  # (S, N)
         else:
             matrix, offset, joined, start = self.concatenated(index)
         colors = self.colors()  # (S, N, C)
-        if masses is not None:
-            colors = masses[..., None] if colors is None else colors * masses[..., None]
+        if weights is not None:
+            colors = weights[..., None] if colors is None else colors * weights[..., None]
         images = render(
             matrix,
             offset,
@@ -251,6 +251,6 @@ class IFS(nn.Module):
             cutoff=cutoff,
             backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
-        if self.color is None and masses is not None:
+        if self.color is None and weights is not None:
             images = images[:, 0]
         return images.view(*index.shape[:2], *images.shape[1:])

@@ -103,7 +103,7 @@ def _high_resolution(result: FitResult) -> Tensor:
         points=_DRAWING_POINTS,
         viewport=result.config.viewport,
         generator=torch.Generator().manual_seed(result.config.seed),
-        light=result.light,
+        intensity=result.intensity,
     )[0]
 
 

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         points=arguments.points,
         viewport=result.config.viewport,
         generator=torch.Generator().manual_seed(arguments.seed),
-        light=result.light,
+        intensity=result.intensity,
     )  # (S, H, W) or (S, 3, H, W)
     save_image(images[0] if len(images) == 1 else contact_sheet(images), output)
     print(f"picture: {output}")

@@ -20,7 +20,7 @@ _MARGIN = 0.04  # of the longer side, left empty around a picture whose viewport
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
 _CUTOFF = 1e-2  # the tone map swallows what is smaller
-_LIGHT = 300 / 32**2  # of the published settings
+_INTENSITY = 300 / 32**2  # of the published settings
 
 
 def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -37,12 +37,12 @@ def draw_high_resolution(
     points: int = 1_000_000,
     viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
     generator: torch.Generator | None = None,
-    light: float = _LIGHT,
+    intensity: float = _INTENSITY,
 ) -> Tensor:
     """Draw each system of `system` with `points` points: images (S, H, W) in [0, 1], without gradients.
 
     With colors they are (S, C, H, W), and as bright as the images for which the colors were learned, where channels
-    that reach 1 change the hue: `light` is those images' `FitResult.light`. It says nothing in gray.
+    that reach 1 change the hue: `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
 
     `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in
     `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
@@ -62,7 +62,7 @@ def draw_high_resolution(
         for s in range(system.systems):
             own = matrix[s], offset[s], probabilities[s], start[s], None if colors is None else colors[s]
             density = _density(*own, size, points, viewport, generator)  # (H, W) or (C, H, W)
-            exposure = light * height * width / (points * _BANDWIDTH)
+            exposure = intensity * height * width / (points * _BANDWIDTH)
             images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
 

@@ -13,7 +13,7 @@ _CHOICES = {
     "optimizer": ("adam", "sgd"),
     "parametrization": ("svd", "matrix"),
     "singular_values": ("sigmoid", "clamp"),
-    "initialization": ("mass", "random"),
+    "initialization": ("intensity", "random"),
     "schedule": ("cosine", "halving"),
     "probabilities": ("learned", "determinant"),
     "sampling": ("even", "independent"),
@@ -80,8 +80,8 @@ class FitConfig:
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
     singular_values: str = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
-    initialization: str = "mass"
-    """"mass": small maps, spread over the target's light, see `mass_start`; "random": random systems, whatever the
+    initialization: str = "intensity"
+    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems, whatever the
     target is (the published code)."""
     probabilities: str = "learned"
     """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences

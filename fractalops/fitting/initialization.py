@@ -1,4 +1,4 @@
-"""What learning starts from: random systems, or small maps that are spread over the target's own light."""
+"""What learning starts from: random systems, or small maps that are spread over the target's own intensity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOR_MARGIN = 0.02
 _SINGULAR_LOGIT = -0.85
 _SINGULAR_SPREAD = 0.5
 
-_SAMPLES = 2048  # of the light
+_SAMPLES = 2048  # of the intensity
 _ROUNDS = 10  # of k-means
 _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
 _PLANE = (-2.5, -2.5, 2.5, 2.5)  # in the viewport "fit", which shows any part of the plane alike
@@ -27,22 +27,22 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     """The state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
     starts = []
     for target, generator in zip(targets, generators, strict=True):
-        mass = config.initialization == "mass"
+        by_intensity = config.initialization == "intensity"
         system = IFS(
             1,
             config.maps,
             # A start from the mass is made of factors; the matrices are taken from them.
-            parametrization="svd" if mass else config.parametrization,
+            parametrization="svd" if by_intensity else config.parametrization,
             singular_values=config.singular_values,
             probabilities=config.learned_probabilities,
             sampling=config.sampling,
             channels=config.channels,
             generator=generator,
         )
-        if mass:
-            mass_start(system, target, config, generator)
+        if by_intensity:
+            intensity_start(system, target, config, generator)
         state = system.state_dict()
-        if mass and config.parametrization == "matrix":
+        if by_intensity and config.parametrization == "matrix":
             state["matrix"] = system.maps()[0].detach()
             del state["svd"]
         starts.append(state)
@@ -82,15 +82,15 @@ def given_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
 
 
 @torch.no_grad()
-def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.Generator) -> None:
-    """Spread the maps of a random `system` over the light of its target (H, W), or (C, H, W).
+def intensity_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.Generator) -> None:
+    """Spread the maps of a random `system` over the intensity of its target (H, W), or (C, H, W).
 
     Every map shrinks the picture to about 0.3, keeping its random rotation and reflection, and puts it on one of N
-    centers of the light, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
+    centers of the intensity, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
     1988), with equal tiles. With small maps no gradient explodes, and no map starts outside the viewport.
     """
-    light = (target if target.dim() == 2 else target.amax(dim=0)).cpu()  # (H, W)
-    places = _to_plane(_sample(light, generator), light.shape, config)  # (M, 2)
+    intensity = (target if target.dim() == 2 else target.amax(dim=0)).cpu()  # (H, W)
+    places = _to_plane(_sample(intensity, generator), intensity.shape, config)  # (M, 2)
     # In any order: the first N samples are those with which k-means begins.
     order = torch.rand(len(places), generator=generator, device=generator.device).argsort().cpu()  # (M,)
     centers = _k_means(places[order], system.maps_per_system).to(system.offset)  # (N, 2)
@@ -105,14 +105,14 @@ def mass_start(system: IFS, target: Tensor, config: FitConfig, generator: torch.
     offset.copy_(centers - (matrix * middle).sum(dim=-1))
 
 
-def _sample(light: Tensor, generator: torch.Generator) -> Tensor:
-    """Places (M, 2) in pixels, drawn evenly from the light (H, W) and within its pixels; from anywhere in darkness."""
+def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
+    """Places (M, 2) in pixels, drawn evenly from the intensity (H, W) and within its pixels; from anywhere in darkness."""
     uniform = torch.rand(3, _SAMPLES, generator=generator, device=generator.device, dtype=torch.float64).cpu()
-    sums = (light if light.any() else torch.ones_like(light)).double().flatten().cumsum(0)  # (H W,)
-    # Stratified, one sample in each of M equal parts of the light: fewer clusters by chance.
+    sums = (intensity if intensity.any() else torch.ones_like(intensity)).double().flatten().cumsum(0)  # (H W,)
+    # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
     wanted = (torch.arange(_SAMPLES) + uniform[0]) / _SAMPLES * sums[-1]  # (M,)
     pixel = torch.searchsorted(sums, wanted, right=True).clamp(max=len(sums) - 1)  # (M,)
-    corner = torch.stack((pixel // light.shape[1], pixel % light.shape[1]), -1)  # (M, 2)
+    corner = torch.stack((pixel // intensity.shape[1], pixel % intensity.shape[1]), -1)  # (M, 2)
     return corner + uniform[1:].T - 0.5
 
 
@@ -140,7 +140,7 @@ def _k_means(places: Tensor, clusters: int) -> Tensor:
 
 def _first_colors(targets: Tensor, maps: int) -> Tensor:
     """Logits (S, N, 3) of each target's mean color, in which a pixel counts by its largest channel, for all maps."""
-    light = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
-    total = light.sum(dim=(2, 3)).clamp(min=torch.finfo(light.dtype).tiny)  # (S, 1)
-    mean = (targets * light).sum(dim=(2, 3)) / total  # (S, 3)
+    intensity = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
+    total = intensity.sum(dim=(2, 3)).clamp(min=torch.finfo(intensity.dtype).tiny)  # (S, 1)
+    mean = (targets * intensity).sum(dim=(2, 3)) / total  # (S, 3)
     return mean.logit(eps=_COLOR_MARGIN)[:, None].repeat(1, maps, 1)

@@ -49,7 +49,7 @@ class FitResult:
     """
 
     @property
-    def light(self) -> float:
+    def intensity(self) -> float:
         """A pixel's share of all bumps, over pi: how bright the learned images are, which `draw_high_resolution` asks for."""
         return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
 

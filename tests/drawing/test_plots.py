@@ -118,7 +118,7 @@ def colored_triangle(colors: torch.Tensor) -> IFS:
 def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
     """Each third of the triangle is the image of one map: red and some blue; black; blue."""
     colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "light": 0.1}
+    arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "intensity": 0.1}
     picture = draw_high_resolution(colored_triangle(colors), (64, 64), **arguments)[0]
     assert picture.shape == (3, 64, 64)
     assert not picture.requires_grad
@@ -144,7 +144,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     system = colored_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
     picture = draw_high_resolution(
-        system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), light=0.01 * 50 * 0.5 / 24**2
+        system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
     )
     assert picture.max() < 1
     # Crisp bumps are cut off where they are a hundredth: they differ from whole ones by less than that.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
-from fractalops.fitting.initialization import mass_start
+from fractalops.fitting.initialization import intensity_start
 from fractalops.fitting.learning import Group, learn
 from tests.support.learning import assert_same_result, bar, disc, targets, tiny
 from tests.support.tolerances import assert_all_same_bits
@@ -217,7 +217,7 @@ def test_the_maps_put_the_middle_of_the_light_on_its_parts(color: bool) -> None:
     image[24:29, 14:19] = 1  # two squares, around (6, 6) and (26, 16)
     system = IFS(1, 2, generator=torch.Generator().manual_seed(0))
     target = torch.stack([image, 0 * image, 0 * image]) if color else image
-    mass_start(system, target, FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0)), torch.Generator().manual_seed(3))
+    intensity_start(system, target, FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0)), torch.Generator().manual_seed(3))
     middle = torch.tensor([16.0, 11.0]) - 16
     matrix, offset = system.maps()
     places = ((matrix * middle).sum(-1) + offset)[0] + 16  # (2, 2)

@@ -52,7 +52,7 @@ def test_shapes_and_meaning_of_the_result() -> None:
     assert result.best_image.shape == (3, 3, 12, 16)
     assert result.losses.shape == (10, 3)
     assert result.system.channels == 3
-    assert result.light == 20 / (12 * 16)
+    assert result.intensity == 20 / (12 * 16)
     errors = (result.best_image - images).square().mean(dim=(1, 2, 3))  # (S,): over all channels
     torch.testing.assert_close(errors, result.minimum_mse)
     assert result.system(8, points=50).shape == (3, 1, 3, 8, 8)
