@@ -1,4 +1,4 @@
-"""Learn fractals in space for the clouds of draw_clouds.py, a fern and a tree.
+"""Learn fractals in space for the clouds of draw_point_clouds.py, a fern and a tree.
 
     python examples/point_cloud.py [FOLDER]
 
@@ -15,7 +15,7 @@ import torch
 from draw_clouds import CLOUDS
 
 import fractalops
-from fractalops.drawing.point_clouds import cloud_views, turntable
+from fractalops.drawing.point_clouds import draw_point_clouds, turntable
 from fractalops.io.images import save_animation, save_image
 
 MAPS = {"fern": 32, "tree": 48}
@@ -31,7 +31,7 @@ def main(folder: Path, steps: int = 600, side: int = 256, frames: int = 36) -> N
             f"(at the start {result.start_chamfer:.4f}, of two halves of the target {result.halves_chamfer:.4f})"
         )
         learned = result.sample(len(target), generator=torch.Generator().manual_seed(0))  # (P, 3)
-        save_image(cloud_views([target, learned], side=side), folder / f"{name}.png")
+        save_image(draw_point_clouds([target, learned], side=side), folder / f"{name}.png")
         save_animation(
             turntable([target, learned], frames=frames, side=side), folder / f"{name}.gif", last_milliseconds=120
         )

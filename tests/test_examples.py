@@ -11,7 +11,7 @@ import torch
 
 import fractalops
 from fractalops.io.images import read_image
-from fractalops.io.point_clouds import read_cloud
+from fractalops.io.point_clouds import read_point_cloud
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -50,10 +50,10 @@ def test_the_target_in_color_is_what_the_script_draws(tmp_path: Path) -> None:
 def test_a_fern_and_a_tree_are_drawn_and_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clouds = load("draw_clouds")
+    clouds = load("draw_point_clouds")
     clouds.main(tmp_path)
     for name in ("fern", "tree"):
-        points, notices = read_cloud(tmp_path / f"{name}.npy")
+        points, notices = read_point_cloud(tmp_path / f"{name}.npy")
         assert points.shape == (clouds.POINTS, 3)
         assert notices == []
     # Higher than wide, and thicker than a sheet of paper.

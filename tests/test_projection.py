@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.drawing.point_clouds import cloud_views, turntable
+from fractalops.drawing.point_clouds import draw_point_clouds, turntable
 from fractalops.projection import Frame, frame_of, in_space
 from tests.support.tolerances import assert_matches, assert_same_bits
 
@@ -139,7 +139,7 @@ def test_a_system_is_learned_from_pictures_of_it() -> None:
 
 def test_a_sheet_of_views_and_a_turntable() -> None:
     clouds = [cloud(300).float(), cloud(200, seed=1).float()]
-    sheet = cloud_views(clouds, side=32, azimuths=(0, 90, 180))
+    sheet = draw_point_clouds(clouds, side=32, azimuths=(0, 90, 180))
     assert sheet.shape == (2 * 36 + 4, 3 * 36 + 4)
     assert 0 <= sheet.min() <= sheet.max() == 1
     frames = turntable(clouds, frames=4, side=32, elevation=0)
@@ -147,8 +147,8 @@ def test_a_sheet_of_views_and_a_turntable() -> None:
     # Half a turn later, without elevation, the outline is mirrored.
     lit, mirrored = frames[0][4:36, 4:36] > 0.02, frames[2][4:36, 4:36].flip(1) > 0.02
     assert (lit == mirrored).float().mean() > 0.97
-    assert (cloud_views([torch.zeros(1, 3)], side=8, azimuths=(0,)) > 0.5).any()
-    assert cloud_views([cloud(30)[:, :2]], side=16, azimuths=(0,)).isfinite().all()
+    assert (draw_point_clouds([torch.zeros(1, 3)], side=8, azimuths=(0,)) > 0.5).any()
+    assert draw_point_clouds([cloud(30)[:, :2]], side=16, azimuths=(0,)).isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from torch import Tensor
 from fractalops.cli.options import INTERRUPTED, Commands, add_seed, add_setting, check_backend, check_folder, integer
 from fractalops.cli.outputs import write_json
 from fractalops.drawing.plots import loss_curve, loss_table
-from fractalops.drawing.point_clouds import AZIMUTHS, cloud_views, turntable
+from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
 from fractalops.errors import InputError, MissingExtra
 from fractalops.fitting import PointConfig, PointFitInterrupted, PointFitResult, fit_points
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_animation, save_image
-from fractalops.io.point_clouds import read_cloud, save_cloud
+from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 
 SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(folder)
     if folder.exists() and any(folder.iterdir()) and not arguments.overwrite:
         raise InputError(f"cannot write to {folder}: there are files already (--overwrite replaces the results)")
-    target, notices = read_cloud(arguments.cloud)  # (P, D)
+    target, notices = read_point_cloud(arguments.cloud)  # (P, D)
     if not arguments.quiet:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")
@@ -132,12 +132,12 @@ def _save_system(folder: Path, result: PointFitResult) -> None:
 def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
     generator = torch.Generator().manual_seed(result.config.seed)
     learned = result.sample(len(target), generator=generator)  # (P, D)
-    save_cloud(learned, folder / "learned.ply")
+    save_point_cloud(learned, folder / "learned.ply")
     chosen = torch.randperm(len(target), generator=generator)[:_MOST_DRAWN]
     clouds = target[chosen], learned[:_MOST_DRAWN]
-    save_image(cloud_views(clouds, side=_SIDE), folder / "views.png")
+    save_image(draw_point_clouds(clouds, side=_SIDE), folder / "views.png")
     many = result.sample(_DRAWING_POINTS, generator=generator)
-    save_image(cloud_views([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
+    save_image(draw_point_clouds([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
     loss_table(result.losses, folder / "loss.csv")
     with suppress(MissingExtra):
         loss_curve(result.losses, folder / "loss.png", title=title)

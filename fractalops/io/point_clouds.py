@@ -17,7 +17,7 @@ READABLE = (".npy", ".npz", ".ply", ".xyz")
 WRITABLE = (".npy", ".ply", ".xyz")
 
 
-def read_cloud(path: str | Path) -> tuple[Tensor, list[str]]:
+def read_point_cloud(path: str | Path) -> tuple[Tensor, list[str]]:
     """Read a cloud of points as a target for learning; no code in a file is executed.
 
     A .npy file holds an array (P, 3) or (P, 2) of numbers, a .npz file one array or one named "points", a .ply file
@@ -53,7 +53,7 @@ def read_cloud(path: str | Path) -> tuple[Tensor, list[str]]:
     return points, notices
 
 
-def save_cloud(points: Tensor, path: str | Path) -> None:
+def save_point_cloud(points: Tensor, path: str | Path) -> None:
     """Write points (P, 3) or (P, 2) in the format that the suffix of `path` names.
 
     An interruption leaves no broken file. A .ply file is ascii, and always has three coordinates. Raises `InputError`
@@ -64,7 +64,7 @@ def save_cloud(points: Tensor, path: str | Path) -> None:
     if path.suffix.lower() not in WRITABLE:
         raise InputError(f"cannot save {path}: unknown suffix {path.suffix!r}, use one of {', '.join(WRITABLE)}")
     if points.dim() != 2 or points.shape[1] not in (2, 3):
-        raise ValueError(f"save_cloud: points must have shape (P, 3) or (P, 2), got {tuple(points.shape)}")
+        raise ValueError(f"save_point_cloud: points must have shape (P, 3) or (P, 2), got {tuple(points.shape)}")
     values = points.detach().cpu().float().numpy()  # (P, D)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":

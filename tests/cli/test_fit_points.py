@@ -13,7 +13,7 @@ from PIL import Image
 
 from fractalops.cli.fit_points import OUTPUT_NAMES
 from fractalops.fitting import PointFitResult
-from fractalops.io.point_clouds import read_cloud, save_cloud
+from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from tests.support.command_line import files, run
 from tests.support.learning import Interruption
 from tests.support.requirements import need_matplotlib
@@ -31,7 +31,7 @@ def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Path:
-    save_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
+    save_point_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
     return tmp_path / "ball.ply"
 
 
@@ -55,7 +55,7 @@ def test_everything_is_written(loss: str, cloud: Path, tmp_path: Path, capsys: p
     with Image.open(folder / "turntable.gif") as animation:
         assert animation.n_frames == 3
     assert len((folder / "loss.csv").read_text().splitlines()) == 1 + 3
-    assert read_cloud(folder / "learned.ply")[0].shape == (50, 3)
+    assert read_point_cloud(folder / "learned.ply")[0].shape == (50, 3)
 
     report = json.loads((folder / "fit.json").read_text())
     assert report["config"]["seed"] == 7

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fractalops.errors import InputError
-from fractalops.io.point_clouds import read_cloud, save_cloud
+from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from tests.support.tolerances import assert_same_bits
 
 POINTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)) * 1e3
@@ -40,8 +40,8 @@ end_header
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_round_trip(suffix: str, count: int, dimensions: int, tmp_path: Path) -> None:
     points = POINTS[:count, :dimensions]
-    save_cloud(points.double().requires_grad_(), tmp_path / f"cloud{suffix}")
-    read, notices = read_cloud(tmp_path / f"cloud{suffix}")
+    save_point_cloud(points.double().requires_grad_(), tmp_path / f"cloud{suffix}")
+    read, notices = read_point_cloud(tmp_path / f"cloud{suffix}")
     if suffix == ".ply" and dimensions == 2:
         points = torch.cat((points, torch.zeros(count, 1)), 1)
     assert_same_bits(read, points)
@@ -52,26 +52,26 @@ def test_round_trip(suffix: str, count: int, dimensions: int, tmp_path: Path) ->
 def test_archives(tmp_path: Path) -> None:
     path = tmp_path / "cloud.npz"
     numpy.savez(path, anything=POINTS.numpy())
-    assert_same_bits(read_cloud(path)[0], POINTS)
+    assert_same_bits(read_point_cloud(path)[0], POINTS)
     numpy.savez(path, colors=numpy.zeros(3), points=POINTS.double().numpy())
-    assert_same_bits(read_cloud(path)[0], POINTS)
+    assert_same_bits(read_point_cloud(path)[0], POINTS)
     numpy.savez(path, a=POINTS.numpy(), b=POINTS.numpy())
     with pytest.raises(InputError, match=r"must hold one array, or one named 'points', got \['a', 'b'\]"):
-        read_cloud(path)
+        read_point_cloud(path)
 
 
 def test_whole_numbers_and_further_columns(tmp_path: Path) -> None:
     numpy.save(tmp_path / "cloud.npy", numpy.arange(10).reshape(2, 5))
-    points, notices = read_cloud(tmp_path / "cloud.npy")
+    points, notices = read_point_cloud(tmp_path / "cloud.npy")
     assert points.tolist() == [[0, 1, 2], [5, 6, 7]]
     assert notices == ["5 columns: the first three are used"]
     (tmp_path / "cloud.xyz").write_text("# x, y, z\n1, 2, 3\n4 5 6 # here\n\n")
-    assert read_cloud(tmp_path / "cloud.xyz")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_point_cloud(tmp_path / "cloud.xyz")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_vertices_among_other_elements(tmp_path: Path) -> None:
     (tmp_path / "cloud.ply").write_text(PLY)
-    assert read_cloud(tmp_path / "cloud.ply")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_point_cloud(tmp_path / "cloud.ply")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_what_can_not_be_read_is_one_line(
     elif content is not None:
         numpy.save(path, content, allow_pickle=True)
     with pytest.raises(InputError) as caught:
-        read_cloud(path)
+        read_point_cloud(path)
     message = str(caught.value)
     assert message.startswith((f"cannot read {path}: ", f"cannot use {path}: "))
     assert reason in message
@@ -121,9 +121,9 @@ def test_what_can_not_be_read_is_one_line(
 
 def test_what_can_not_be_saved(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown suffix '.obj', use one of .npy, .ply, .xyz"):
-        save_cloud(POINTS, tmp_path / "cloud.obj")
-    with pytest.raises(ValueError, match=r"save_cloud: points must have shape .*, got \(7,\)"):
-        save_cloud(POINTS[:, 0], tmp_path / "cloud.npy")
+        save_point_cloud(POINTS, tmp_path / "cloud.obj")
+    with pytest.raises(ValueError, match=r"save_point_cloud: points must have shape .*, got \(7,\)"):
+        save_point_cloud(POINTS[:, 0], tmp_path / "cloud.npy")
     with pytest.raises(FileNotFoundError):
-        save_cloud(POINTS, tmp_path / "nowhere" / "cloud.npy")
+        save_point_cloud(POINTS, tmp_path / "nowhere" / "cloud.npy")
     assert list(tmp_path.iterdir()) == []

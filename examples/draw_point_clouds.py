@@ -1,6 +1,6 @@
 """Draw the clouds of points that point_cloud.py learns: fern.npy and tree.npy, 6,000 points each.
 
-python examples/draw_clouds.py [FOLDER]
+python examples/draw_point_clouds.py [FOLDER]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.io.point_clouds import save_cloud
+from fractalops.io.point_clouds import save_point_cloud
 
 POINTS = 6000
 
@@ -92,7 +92,7 @@ CLOUDS: dict[str, Callable[[], Tensor]] = {"fern": fern, "tree": tree}
 
 def main(folder: Path) -> None:
     for name, draw in CLOUDS.items():
-        save_cloud(draw(), folder / f"{name}.npy")
+        save_point_cloud(draw(), folder / f"{name}.npy")
 
 
 if __name__ == "__main__":
