@@ -2,7 +2,7 @@
 
     python examples/point_cloud.py [FOLDER]
 
-Prints how near the learned points come, and writes for each cloud, in FOLDER (clouds unless said otherwise), the cloud
+Prints how near the learned points come, and writes for each cloud, in FOLDER (point-clouds unless said otherwise), the cloud
 above the learned points from three sides, a turntable of both, and the learned system.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import torch
-from draw_clouds import CLOUDS
+from draw_point_clouds import CLOUDS
 
 import fractalops
 from fractalops.drawing.point_clouds import draw_point_clouds, turntable
@@ -39,4 +39,4 @@ def main(folder: Path, steps: int = 600, side: int = 256, frames: int = 36) -> N
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("clouds"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("point-clouds"))
