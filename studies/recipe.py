@@ -24,20 +24,20 @@ from fractalops.fitting.run_index import write_table
 from fractalops.io.images import contact_sheet, enlarge, read_image, save_image
 
 VARIANTS = {
-    "paper": FitConfig.paper(group=100),
-    "paper, viewport 2.5": FitConfig.paper(group=100, viewport=(-2.5, -2.5, 2.5, 2.5)),
-    "random start": FitConfig(group=100, initialization="random"),
-    "probabilities by determinant": FitConfig(group=100, probabilities="determinant"),
-    "independent sequences": FitConfig(group=100, sampling="independent"),
-    "independent, the paper's work": FitConfig(group=100, sampling="independent", steps=10_000),
-    "paper, even sequences": FitConfig.paper(group=100, sampling="even"),
-    "schedule by halving": FitConfig(group=100, schedule="halving"),
-    "with noise": FitConfig(group=100, noise=0.1),
-    "half the steps": FitConfig(group=100, steps=1000),
-    "the paper's work": FitConfig(group=100, steps=10_000),
-    "20 maps": FitConfig(group=100, maps=20),
-    "20 maps, the paper's work": FitConfig(group=100, maps=20, steps=10_000),
-    "default": FitConfig(group=100),
+    "paper": FitConfig.paper(batch_size=100),
+    "paper, viewport 2.5": FitConfig.paper(batch_size=100, viewport=(-2.5, -2.5, 2.5, 2.5)),
+    "random start": FitConfig(batch_size=100, initialization="random"),
+    "probabilities by determinant": FitConfig(batch_size=100, probabilities="determinant"),
+    "independent sequences": FitConfig(batch_size=100, sampling="independent"),
+    "independent, the paper's work": FitConfig(batch_size=100, sampling="independent", steps=10_000),
+    "paper, even sequences": FitConfig.paper(batch_size=100, sampling="even"),
+    "schedule by halving": FitConfig(batch_size=100, schedule="halving"),
+    "with noise": FitConfig(batch_size=100, noise=0.1),
+    "half the steps": FitConfig(batch_size=100, steps=1000),
+    "the paper's work": FitConfig(batch_size=100, steps=10_000),
+    "20 maps": FitConfig(batch_size=100, maps=20),
+    "20 maps, the paper's work": FitConfig(batch_size=100, maps=20, steps=10_000),
+    "default": FitConfig(batch_size=100),
 }
 VERIFIED = ("paper", "20 maps, the paper's work", "default")
 SHOWN = 10  # images of the picture

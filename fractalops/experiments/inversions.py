@@ -43,19 +43,19 @@ class InversionSettings:
     maps: int = 10
     size: int = 32
     """Pixels of a target's side."""
-    group: int = 100
+    batch_size: int = 100
     """Images that are learned in one call."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_choices(self, "data", DATA)
-        check_least(self, images=1, steps=1, sequences=1, points=1, maps=1, size=2, group=1, seed=0)
+        check_least(self, images=1, steps=1, sequences=1, points=1, maps=1, size=2, batch_size=1, seed=0)
 
     def config(self, **changes: Any) -> FitConfig:
         """The published settings with the sizes of this study, and changes."""
         sizes: dict[str, Any] = {
             "steps": self.steps, "sequences": self.sequences, "points": self.points, "maps": self.maps,
-            "group": self.group, "seed": self.seed,
+            "batch_size": self.batch_size, "seed": self.seed,
         }  # fmt: skip
         return FitConfig.paper(**(sizes | changes))
 

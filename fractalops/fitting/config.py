@@ -26,7 +26,7 @@ _LEAST = {
     "noise_every": 1,
     "evaluation_sequences": 1,
     "snapshots": 0,
-    "group": 1,
+    "batch_size": 1,
     "seed": 0,
 }
 
@@ -95,7 +95,7 @@ class FitConfig:
     """Whether the targets have three channels and every map learns a color, from the target's mean color on."""
     snapshots: int = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
-    group: int = 16
+    batch_size: int = 16
     """Images that are learned in one call of the ops: it bounds the memory. Another number sums gradients in another
     order, which can show in their last bits."""
     seed: int = 0

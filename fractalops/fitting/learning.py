@@ -25,7 +25,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit`: `result` holds what was learned, evaluated, and `step` how far the last group had come.
+    """Ctrl-C during `fit`: `result` holds what was learned, evaluated, and `step` how far the last batch had come.
 
     The result ends with the last image that was begun: `result.system.systems` may be below the number of targets.
     """
@@ -54,7 +54,7 @@ def _check_losses(losses: object, systems: int) -> Tensor:
 
 
 @dataclass
-class Group:
+class Batch:
     """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbors."""
 
     targets: Tensor  # (S, H, W), or (S, C, H, W) in color
@@ -71,7 +71,7 @@ class Group:
     @classmethod
     def start(
         cls, targets: Tensor, config: FitConfig, images: Sequence[int], first: dict[str, Tensor] | None = None
-    ) -> Group:
+    ) -> Batch:
         """Targets (S, ...), the images of these numbers, and the systems to begin with, those of `first` if any."""
         generators = [
             torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
@@ -101,10 +101,10 @@ class Group:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
     @classmethod
-    def restore(cls, targets: Tensor, config: FitConfig, state: dict[str, Tensor]) -> Group:
-        """The group whose `state` this was: it goes on with the same bits as if it had never stopped.
+    def restore(cls, targets: Tensor, config: FitConfig, state: dict[str, Tensor]) -> Batch:
+        """The batch whose `state` this was: it goes on with the same bits as if it had never stopped.
 
-        Raises `KeyError` or `RuntimeError` for the state of another kind of group.
+        Raises `KeyError` or `RuntimeError` for the state of another kind of batch.
         """
         generators = [torch.Generator(device=targets.device) for _ in state["generators"]]
         for generator, row in zip(generators, state["generators"], strict=True):
@@ -154,30 +154,30 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> No
         grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))
 
 
-def _add_noise(group: Group, config: FitConfig) -> None:
+def _add_noise(batch: Batch, config: FitConfig) -> None:
     """Gaussian noise on the matrices' parameters, which helps them out of poor local minima (paper section 4.4)."""
-    target = group.system.svd if config.parametrization == "svd" else group.system.matrix  # (S, N, ...)
+    target = batch.system.svd if config.parametrization == "svd" else batch.system.matrix  # (S, N, ...)
     with torch.no_grad():
-        for system, generator in zip(target, group.generators, strict=True):
+        for system, generator in zip(target, batch.generators, strict=True):
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
 def learn(
-    group: Group, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
+    batch: Batch, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
 ) -> Iterator[Tensor]:
-    """Run the steps that a group has not had yet; yields each step's losses (S,), once the group's state holds it."""
-    parameters = list(group.system.parameters())
-    targets = group.targets[:, None]  # (S, 1, ...)
+    """Run the steps that a batch has not had yet; yields each step's losses (S,), once the batch's state holds it."""
+    parameters = list(batch.system.parameters())
+    targets = batch.targets[:, None]  # (S, 1, ...)
     fused = loss is None and config.clamp
 
     def step(rate: float | Tensor) -> Tensor:
-        images = group.render(config.sequences, group.index, config, config.clamp and not fused, backend)  # (S, K, ...)
+        images = batch.render(config.sequences, batch.index, config, config.clamp and not fused, backend)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
         else:
             losses = (
-                clamped_squared_error(images, group.targets, backend=backend)
+                clamped_squared_error(images, batch.targets, backend=backend)
                 if fused
                 else squared_error(images, targets)
             )
@@ -186,53 +186,53 @@ def learn(
         torch.autograd.backward(losses, torch.ones_like(losses))
         if config.gradient_clip is not None:
             clip_gradients(parameters, config.gradient_clip)
-        group.optimizer(rate)
+        batch.optimizer(rate)
         return losses.detach().expand(len(targets))
 
-    run = run_as_graph(step, group.generators, targets.device, cuda_graph, loss is not None)
+    run = run_as_graph(step, batch.generators, targets.device, cuda_graph, loss is not None)
     snapshot_steps = set(config.snapshot_steps())
-    if group.step == 0 and 0 in snapshot_steps:
-        group.keep_snapshot()
-    while group.step < config.steps:
-        losses = run(config.learning_rate_at(group.step))  # (S,)
-        if config.adds_noise_at(group.step):
-            _add_noise(group, config)
-        if group.step + 1 in snapshot_steps:
-            group.keep_snapshot()
-        group.losses[group.step] = losses
-        group.step += 1  # it is done
+    if batch.step == 0 and 0 in snapshot_steps:
+        batch.keep_snapshot()
+    while batch.step < config.steps:
+        losses = run(config.learning_rate_at(batch.step))  # (S,)
+        if config.adds_noise_at(batch.step):
+            _add_noise(batch, config)
+        if batch.step + 1 in snapshot_steps:
+            batch.keep_snapshot()
+        batch.losses[batch.step] = losses
+        batch.step += 1  # it is done
         yield losses
 
 
-def _evaluate(group: Group, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
+def _evaluate(batch: Batch, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
-        images = group.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, ...)
-        errors = (images - group.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
+        images = batch.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, ...)
+        errors = (images - batch.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
 
-def collect(groups: list[Group], config: FitConfig, backend: str | None, began: float) -> FitResult:
-    measures = [_evaluate(group, config, backend) for group in groups]
-    states = [group.system.state_dict() for group in groups]
-    steps = max(group.step for group in groups)
+def collect(batches: list[Batch], config: FitConfig, backend: str | None, began: float) -> FitResult:
+    measures = [_evaluate(batch, config, backend) for batch in batches]
+    states = [batch.system.state_dict() for batch in batches]
+    steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
-    # After an interruption groups have different numbers of steps and snapshots: what the last one lacks is NaN.
+    # After an interruption batches have different numbers of steps and snapshots: what the last one lacks is NaN.
     losses = []
-    for group in groups:
-        column = group.targets.new_full((steps, len(group.targets)), torch.nan)  # (steps, S)
-        column[: group.step] = group.losses[: group.step]
+    for batch in batches:
+        column = batch.targets.new_full((steps, len(batch.targets)), torch.nan)  # (steps, S)
+        column[: batch.step] = batch.losses[: batch.step]
         losses.append(column)
-        while len(group.snapshots) < len(taken):
-            group.snapshots.append(
-                {name: torch.full_like(t, torch.nan) for name, t in group.system.state_dict().items()}
+        while len(batch.snapshots) < len(taken):
+            batch.snapshots.append(
+                {name: torch.full_like(t, torch.nan) for name, t in batch.system.state_dict().items()}
             )
     return FitResult(
         system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
         config=config,
-        size=(groups[0].targets.shape[-2], groups[0].targets.shape[-1]),
-        steps=[group.step for group in groups for _ in group.targets],
+        size=(batches[0].targets.shape[-2], batches[0].targets.shape[-1]),
+        steps=[batch.step for batch in batches for _ in batch.targets],
         losses=torch.cat(losses, dim=1),
         minimum_mse=torch.cat([minimum for minimum, _, _ in measures]),
         mean_mse=torch.cat([mean for _, mean, _ in measures]),
@@ -240,7 +240,7 @@ def collect(groups: list[Group], config: FitConfig, backend: str | None, began: 
         seconds=time.perf_counter() - began,
         snapshot_steps=taken,
         snapshots=[
-            {name: torch.cat([group.snapshots[i][name] for group in groups]) for name in groups[0].snapshots[i]}
+            {name: torch.cat([batch.snapshots[i][name] for batch in batches]) for name in batches[0].snapshots[i]}
             for i in range(len(taken))
         ],
     )
@@ -265,10 +265,10 @@ def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
     return targets if targets.dim() > dims else targets[None]
 
 
-def _progress_bar(images: int, groups: int, config: FitConfig, shown: bool) -> tqdm[Any]:
+def _progress_bar(images: int, batches: int, config: FitConfig, shown: bool) -> tqdm[Any]:
     from tqdm import tqdm
 
-    return tqdm(total=groups * config.steps, disable=not shown, unit="step", desc=f"fit {images} image(s)")
+    return tqdm(total=batches * config.steps, disable=not shown, unit="step", desc=f"fit {images} image(s)")
 
 
 def fit(
@@ -313,23 +313,23 @@ def fit(
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
     began = time.perf_counter()
-    groups: list[Group] = []
+    batches: list[Batch] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
     with torch.inference_mode(False), torch.enable_grad():
-        parts = images.clone().split(config.group)
+        parts = images.clone().split(config.batch_size)
         try:
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
-                    first = len(groups) * config.group
+                    first = len(batches) * config.batch_size
                     numbers = range(first, first + len(part))
                     own = given and {name: tensor[first : numbers.stop] for name, tensor in given.items()}
-                    groups.append(Group.start(part, config, numbers, own))
-                    for losses in learn(groups[-1], config, loss, backend, cuda_graph):
-                        if not bar.disable and groups[-1].step % 20 == 0:
+                    batches.append(Batch.start(part, config, numbers, own))
+                    for losses in learn(batches[-1], config, loss, backend, cuda_graph):
+                        if not bar.disable and batches[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()
-            return collect(groups, config, backend, began)
+            return collect(batches, config, backend, began)
         except KeyboardInterrupt as interruption:
-            if not groups:
+            if not batches:
                 raise
-            raise FitInterrupted(collect(groups, config, backend, began), groups[-1].step) from interruption
+            raise FitInterrupted(collect(batches, config, backend, began), batches[-1].step) from interruption

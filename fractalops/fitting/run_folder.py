@@ -45,9 +45,9 @@ class RunFolder:
     """The files of a run; each is whole or not there at all.
 
     run.json                       what the run is
-    systems/00000.safetensors      what was learned of a group of images, for `FitResult.load`
+    systems/00000.safetensors      what was learned of a batch of images, for `FitResult.load`
     seconds/00000.txt              how long that took
-    checkpoints/00000.safetensors  a group under way
+    checkpoints/00000.safetensors  a batch under way
     bad.csv                        images that can't be used, where there are some
     index.csv, contact.png         the report, once everything is learned; the index may be index.parquet
     """
@@ -71,19 +71,19 @@ class RunFolder:
             if kind != but:
                 self.index(kind).unlink(missing_ok=True)
 
-    def shard(self, group: int) -> Path:
-        return self.path / "systems" / f"{group:05}.safetensors"
+    def shard(self, batch: int) -> Path:
+        return self.path / "systems" / f"{batch:05}.safetensors"
 
-    def checkpoint(self, group: int) -> Path:
-        return self.path / "checkpoints" / f"{group:05}.safetensors"
+    def checkpoint(self, batch: int) -> Path:
+        return self.path / "checkpoints" / f"{batch:05}.safetensors"
 
-    def seconds(self, group: int) -> Path:
-        return self.path / "seconds" / f"{group:05}.txt"
+    def seconds(self, batch: int) -> Path:
+        return self.path / "seconds" / f"{batch:05}.txt"
 
-    def finished(self, groups: int) -> set[int]:
-        """Which of so many groups are learned, by the names of their files."""
+    def finished(self, batches: int) -> set[int]:
+        """Which of so many batches are learned, by the names of their files."""
         names = {path.name for path in self.path.glob("systems/*")}
-        return {group for group in range(groups) if self.shard(group).name in names}
+        return {batch for batch in range(batches) if self.shard(batch).name in names}
 
     # The run
 
@@ -131,55 +131,55 @@ class RunFolder:
 
     def _results(self) -> list[Path]:
         """All that a run has written but its record."""
-        groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/[0-9]*{suffix}")]
-        return groups + [path for path in (*map(self.index, KINDS), self.contact, self.bad) if path.exists()]
+        batches = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/[0-9]*{suffix}")]
+        return batches + [path for path in (*map(self.index, KINDS), self.contact, self.bad) if path.exists()]
 
     def _leftovers(self) -> list[Path]:
         """What writes that were cut short have left."""
-        groups = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/.[0-9]*{suffix}")]
-        groups += [path for name in _FOLDERS for path in self.path.glob(f"{name}/.tmp*")]  # safetensors' own
+        batches = [path for name, suffix in _FOLDERS.items() for path in self.path.glob(f"{name}/.[0-9]*{suffix}")]
+        batches += [path for name in _FOLDERS for path in self.path.glob(f"{name}/.tmp*")]  # safetensors' own
         files = (*map(self.index, KINDS), self.contact, self.bad, self.record)
-        return groups + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
+        return batches + [path for file in files for path in self.path.glob(f".{file.stem}.*{file.suffix}")]
 
     # Groups
 
-    def write_shard(self, group: int, key: str, result: FitResult, seconds: float) -> None:
-        """Keep what was learned of a group, and drop its checkpoint. The times of two runs differ: they lie apart."""
-        with atomic_path(self.seconds(group)) as temporary:
+    def write_shard(self, batch: int, key: str, result: FitResult, seconds: float) -> None:
+        """Keep what was learned of a batch, and drop its checkpoint. The times of two runs differ: they lie apart."""
+        with atomic_path(self.seconds(batch)) as temporary:
             temporary.write_text(f"{seconds:.3f}\n", encoding="utf-8")
         tensors = result.tensors()
-        write_tensors(self.shard(group), tensors, _sealed(result.metadata(), key, group, tensors))
-        self.checkpoint(group).unlink(missing_ok=True)
+        write_tensors(self.shard(batch), tensors, _sealed(result.metadata(), key, batch, tensors))
+        self.checkpoint(batch).unlink(missing_ok=True)
 
-    def read_shard(self, group: int, key: str, images: int) -> FitResult:
-        """What was learned of a group of `images`. Raises `InputError` for a file that is damaged or of another run."""
-        path = self.shard(group)
-        result = FitResult.from_file(path, *_read_sealed(path, FORM, key, group))
+    def read_shard(self, batch: int, key: str, images: int) -> FitResult:
+        """What was learned of a batch of `images`. Raises `InputError` for a file that is damaged or of another run."""
+        path = self.shard(batch)
+        result = FitResult.from_file(path, *_read_sealed(path, FORM, key, batch))
         if result.system.systems != images:
             raise InputError(f"cannot use {path}: it must hold {images} systems, got {result.system.systems}")
         return result
 
-    def read_seconds(self, group: int) -> float:
-        """How long a group took; NaN where that was lost."""
+    def read_seconds(self, batch: int) -> float:
+        """How long a batch took; NaN where that was lost."""
         try:
-            return float(self.seconds(group).read_text(encoding="utf-8"))
+            return float(self.seconds(batch).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return float("nan")
 
-    def write_checkpoint(self, group: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
-        """Keep the state of a group under way, `seconds` of learning after its start."""
+    def write_checkpoint(self, batch: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
+        """Keep the state of a batch under way, `seconds` of learning after its start."""
         metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)}
-        write_tensors(self.checkpoint(group), state, _sealed(metadata, key, group, state))
+        write_tensors(self.checkpoint(batch), state, _sealed(metadata, key, batch, state))
 
-    def read_checkpoint(self, group: int, key: str) -> tuple[dict[str, Tensor], float] | None:
-        """The state of a group and its seconds; None where there is none.
+    def read_checkpoint(self, batch: int, key: str) -> tuple[dict[str, Tensor], float] | None:
+        """The state of a batch and its seconds; None where there is none.
 
         Raises `InputError` for a file that is damaged or of another run.
         """
-        path = self.checkpoint(group)
+        path = self.checkpoint(batch)
         if not path.exists():
             return None
-        state, metadata = _read_sealed(path, _CHECKPOINT_FORM, key, group)
+        state, metadata = _read_sealed(path, _CHECKPOINT_FORM, key, batch)
         return state, float(metadata["seconds"])
 
 
@@ -189,9 +189,9 @@ def run_key(record: Record) -> str:
     return hashlib.sha256(json.dumps(record | {"versions": versions}, sort_keys=True).encode()).hexdigest()
 
 
-def _sealed(metadata: dict[str, str], key: str, group: int, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Metadata that tell run and group, and whether a bit of them or of the tensors has changed since."""
-    metadata = metadata | {"run": key, "group": str(group)}
+def _sealed(metadata: dict[str, str], key: str, batch: int, tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Metadata that tell run and batch, and whether a bit of them or of the tensors has changed since."""
+    metadata = metadata | {"run": key, "batch": str(batch)}
     return metadata | {"sha256": _digest(metadata, tensors)}
 
 
@@ -200,14 +200,14 @@ def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256((json.dumps(told, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
 
 
-def _read_sealed(path: Path, form: str, key: str, group: int) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A file of this run and group, whole to the last bit. Raises `InputError`."""
+def _read_sealed(path: Path, form: str, key: str, batch: int) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file of this run and batch, whole to the last bit. Raises `InputError`."""
     advice = f"to learn its images anew, delete it: rm {path}"
     try:
         tensors, metadata = read_tensors(path, form)
     except InputError as error:
         raise InputError(f"{error}; {advice}") from error
-    for name, wanted in (("run", key), ("group", str(group)), ("sha256", _digest(metadata, tensors))):
+    for name, wanted in (("run", key), ("batch", str(batch)), ("sha256", _digest(metadata, tensors))):
         if metadata.get(name) != wanted:
             reason = "it is damaged: its checksum is wrong" if name == "sha256" else f"it is of another {name}"
             raise InputError(f"cannot read {path}: {reason}; {advice}")

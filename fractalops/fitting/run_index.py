@@ -28,14 +28,14 @@ class IndexRow:
     name: str
     label: str
     shard: str
-    """The file of its group, within the run's folder."""
+    """The file of its batch, within the run's folder."""
     place: int
-    """Its place in the group, for `FitResult.select`."""
+    """Its place in the batch, for `FitResult.select`."""
     minimum_mse: float
     mean_mse: float
     steps: int
     seconds: float
-    """Its share of the time that the group took; NaN where that was lost."""
+    """Its share of the time that the batch took; NaN where that was lost."""
 
 
 def check_index_kind(function: str, kind: str) -> None:

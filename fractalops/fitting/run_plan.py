@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The groups of a run, by the numbers of their images: all of one shape, in the order of the source.
+    """The batches of a run, by the numbers of their images: all of one shape, in the order of the source.
 
-    They depend on the source and on `FitConfig.group` alone.
+    They depend on the source and on `FitConfig.batch_size` alone.
     """
 
-    groups: list[tuple[int, ...]]
+    batches: list[tuple[int, ...]]
     bad: dict[int, str]
     """Images that can't be used, and why."""
     pictures: str
@@ -32,7 +32,7 @@ class Plan:
     @property
     def images(self) -> int:
         """How many images are learned."""
-        return sum(map(len, self.groups))
+        return sum(map(len, self.batches))
 
 
 def read_target(source: Source, image: int, config: FitConfig) -> Tensor:
@@ -56,8 +56,8 @@ def make_plan(source: Source, config: FitConfig, *, skip_bad: bool, progress: bo
     """
     from tqdm import tqdm
 
-    groups: list[tuple[int, ...]] = []
-    waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose group is not full yet
+    batches: list[tuple[int, ...]] = []
+    waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose batch is not full yet
     bad: dict[int, str] = {}
     pictures = hashlib.sha256()
     for image in tqdm(range(len(source)), desc="read", unit="image", disable=not progress, leave=False):
@@ -68,16 +68,16 @@ def make_plan(source: Source, config: FitConfig, *, skip_bad: bool, progress: bo
             pictures.update(b"bad\n")
             continue
         pictures.update(f"{tuple(target.shape)}\n".encode() + target.cpu().contiguous().numpy().tobytes())
-        group = waiting.setdefault(tuple(target.shape), [])
-        group.append(image)
-        if len(group) == config.group:
-            groups.append(tuple(group))
-            group.clear()
-    groups += [tuple(group) for group in waiting.values() if group]
-    if bad and (not groups or not skip_bad):
-        advice = "" if not groups else "; skip_bad (--skip-bad) leaves them out"
+        batch = waiting.setdefault(tuple(target.shape), [])
+        batch.append(image)
+        if len(batch) == config.batch_size:
+            batches.append(tuple(batch))
+            batch.clear()
+    batches += [tuple(batch) for batch in waiting.values() if batch]
+    if bad and (not batches or not skip_bad):
+        advice = "" if not batches else "; skip_bad (--skip-bad) leaves them out"
         listed = "; ".join(bad.values())
         raise InputError(f"cannot use {len(bad)} of {len(source)} images{advice}: {listed}")
-    if not groups:
+    if not batches:
         raise InputError(f"cannot use {source.identity}: it holds no images")
-    return Plan(groups, bad, pictures.hexdigest())
+    return Plan(batches, bad, pictures.hexdigest())

@@ -62,7 +62,7 @@ class FitRun:
         return torch.tensor([row.minimum_mse for row in self.rows], dtype=torch.float32)
 
     def results(self) -> Iterator[FitResult]:
-        """What was learned, group by group, one in memory at a time. Raises `InputError` for a damaged file."""
+        """What was learned, batch by batch, one in memory at a time. Raises `InputError` for a damaged file."""
         for name in dict.fromkeys(row.shard for row in self.rows):
             yield FitResult.load(self.folder / name)
 
@@ -84,21 +84,21 @@ class FitRun:
 
 
 def write_report(folder: RunFolder, key: str, plan: Plan, source: Source, kind: IndexKind) -> None:
-    """Write contact.png, then the index, from what was learned: one group in memory at a time.
+    """Write contact.png, then the index, from what was learned: one batch in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.
     """
-    last = max(image for group in plan.groups for image in group)
-    place = torch.full((last + 1, 2), -1)  # of each image: its group, and its place there; -1 for one left out
+    last = max(image for batch in plan.batches for image in batch)
+    place = torch.full((last + 1, 2), -1)  # of each image: its batch, and its place there; -1 for one left out
     numbers = torch.full((last + 1, 4), torch.nan, dtype=torch.float64)  # both errors, steps, seconds
-    learned = sorted(image for group in plan.groups for image in group)
+    learned = sorted(image for batch in plan.batches for image in batch)
     shown = {learned[i * len(learned) // _SHOWN] for i in range(_SHOWN)}
     pairs: dict[int, tuple[Tensor, Tensor]] = {}  # target and learned image, each (H, W) or (3, H, W)
-    for group, images in enumerate(plan.groups):
-        result = folder.read_shard(group, key, len(images))
-        seconds = folder.read_seconds(group) / len(images)
+    for batch, images in enumerate(plan.batches):
+        result = folder.read_shard(batch, key, len(images))
+        seconds = folder.read_seconds(batch) / len(images)
         for i, image in enumerate(images):
-            place[image] = torch.tensor([group, i])
+            place[image] = torch.tensor([batch, i])
             errors = result.minimum_mse[i].item(), result.mean_mse[i].item()
             numbers[image] = torch.tensor([*errors, result.steps[i], seconds], dtype=torch.float64)
             if image in shown:
@@ -107,9 +107,9 @@ def write_report(folder: RunFolder, key: str, plan: Plan, source: Source, kind: 
 
     def rows() -> Iterator[IndexRow]:
         for image in learned:
-            group, i = place[image].tolist()
+            batch, i = place[image].tolist()
             minimum, mean, steps, seconds = numbers[image].tolist()
-            shard = folder.shard(group).relative_to(folder.path).as_posix()
+            shard = folder.shard(batch).relative_to(folder.path).as_posix()
             minimum, mean = float(f"{minimum:.9g}"), float(f"{mean:.9g}")  # it tells all float32 numbers apart
             name, label = source.name(image), source.label(image)
             yield IndexRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))

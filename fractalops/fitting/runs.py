@@ -1,4 +1,4 @@
-"""`fit_dataset`: learning the images of a source into a folder, one group after another, through interruptions."""
+"""`fit_dataset`: learning the images of a source into a folder, one batch after another, through interruptions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.learning import Group, collect, learn
+from fractalops.fitting.learning import Batch, collect, learn
 from fractalops.fitting.ranks import open_ranks
 from fractalops.fitting.run_folder import RunFolder, describe_run, run_key
 from fractalops.fitting.run_index import IndexKind, check_index_kind
@@ -68,12 +68,12 @@ def fit_dataset(
             what `collect` draws pictures from, as a generator, which must end, or a torch data set; these are held in
             memory.
         output: the folder, made if need be; all processes must see the same one.
-        config: the settings; None takes the defaults. `config.group` images of one shape are learned
+        config: the settings; None takes the defaults. `config.batch_size` images of one shape are learned
             and held in memory at a time.
         skip_bad: leave out images that can't be used, and list them in bad.csv.
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
-        checkpoint_every: seconds from one checkpoint of a group under way to the next; 0 is after every step.
+        checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
         index: the table's kind: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
@@ -105,7 +105,7 @@ def fit_dataset(
         progress = progress and ranks.rank == 0
 
         def prepare() -> tuple[Plan, str, list[int]]:
-            """The plan, the run's key and the groups that are left to learn."""
+            """The plan, the run's key and the batches that are left to learn."""
             record = describe_run(config, images.identity, ranks.device, backend)
             if isinstance(images, FolderSource) and images.holds(folder.path):
                 raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
@@ -116,14 +116,14 @@ def fit_dataset(
             bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
             folder.begin(record, bad, overwrite=overwrite)
             key = run_key(record)
-            left: tuple[list[int], list[int]] = [], []  # groups under way, which come first, and others
-            done = folder.finished(len(plan.groups))
-            for group, numbers in enumerate(plan.groups):
-                if group in done:
-                    folder.read_shard(group, key, len(numbers))
-                    folder.checkpoint(group).unlink(missing_ok=True)  # the last run may have ended before it did so
+            left: tuple[list[int], list[int]] = [], []  # batches under way, which come first, and others
+            done = folder.finished(len(plan.batches))
+            for batch, numbers in enumerate(plan.batches):
+                if batch in done:
+                    folder.read_shard(batch, key, len(numbers))
+                    folder.checkpoint(batch).unlink(missing_ok=True)  # the last run may have ended before it did so
                 else:
-                    left[folder.read_checkpoint(group, key) is None].append(group)
+                    left[folder.read_checkpoint(batch, key) is None].append(batch)
             if any(left):
                 folder.drop_indexes()  # they tell that a run is finished
             return plan, key, left[0] + left[1]
@@ -131,8 +131,8 @@ def fit_dataset(
         plan, key, left = ranks.lead(prepare)
         engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
         with _Signals(folder.path, insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
-            for group in ranks.share(left):
-                engine.learn(group, signals, bar)
+            for batch in ranks.share(left):
+                engine.learn(batch, signals, bar)
                 signals.obey()
         ranks.wait()
 
@@ -164,7 +164,7 @@ def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed
 
 @dataclass(frozen=True)
 class _Engine:
-    """Learns groups of a run."""
+    """Learns batches of a run."""
 
     source: Source
     config: FitConfig
@@ -176,30 +176,30 @@ class _Engine:
     checkpoint_every: float
 
     def learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
-        """Learn a group, from its checkpoint on where there is one, and keep what was learned."""
-        images = self.plan.groups[number]
+        """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
+        images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
             targets = torch.stack([read_target(self.source, image, self.config) for image in images])
             targets = targets.to(self.device, copy=True)  # (S, H, W) or (S, 3, H, W)
             began = saved = time.perf_counter()
             checkpoint = self.folder.read_checkpoint(number, self.key)
             if checkpoint is None:
-                group = Group.start(targets, self.config, images)
+                batch = Batch.start(targets, self.config, images)
             else:
                 state, seconds = checkpoint
-                group = Group.restore(targets, self.config, state)
+                batch = Batch.restore(targets, self.config, state)
                 began -= seconds
-            bar.begin(number, group.step / self.config.steps if self.config.steps else 0)
-            for losses in learn(group, self.config, None, self.backend, "auto"):
+            bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
+            for losses in learn(batch, self.config, None, self.backend, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
-                    self.folder.write_checkpoint(number, self.key, group.state(), now - began)
+                    self.folder.write_checkpoint(number, self.key, batch.state(), now - began)
                     saved = now
                 if stopping:
                     signals.obey()
-                bar.show(number, group.step / self.config.steps, losses)
-            result = collect([group], self.config, self.backend, began)
+                bar.show(number, batch.step / self.config.steps, losses)
+            result = collect([batch], self.config, self.backend, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)
@@ -239,7 +239,7 @@ class _Signals:
 
 
 class _Progress:
-    """A bar over all images of a run: those of finished groups, also of other ranks, and a share of the present one."""
+    """A bar over all images of a run: those of finished batches, also of other ranks, and a share of the present one."""
 
     def __init__(self, folder: RunFolder, plan: Plan, shown: bool) -> None:
         from tqdm import tqdm
@@ -250,22 +250,22 @@ class _Progress:
         self._shown_at = 0.0
 
     def _done(self) -> int:
-        groups = self._plan.groups
-        return sum(len(groups[group]) for group in self._folder.finished(len(groups)))
+        batches = self._plan.batches
+        return sum(len(batches[batch]) for batch in self._folder.finished(len(batches)))
 
-    def begin(self, group: int, fraction: float) -> None:
-        """That so much of a group was learned before: it took none of the time that the bar shows."""
+    def begin(self, batch: int, fraction: float) -> None:
+        """That so much of a batch was learned before: it took none of the time that the bar shows."""
         if not self._bar.disable:
-            self._bar.initial += fraction * len(self._plan.groups[group])
+            self._bar.initial += fraction * len(self._plan.batches[batch])
 
-    def show(self, group: int, fraction: float, losses: Tensor) -> None:
-        """Twice a second: that so much of a group is learned, and its losses (S,)."""
+    def show(self, batch: int, fraction: float, losses: Tensor) -> None:
+        """Twice a second: that so much of a batch is learned, and its losses (S,)."""
         now = time.monotonic()
         if self._bar.disable or now - self._shown_at < 0.5:
             return
         self._shown_at = now
         # In tenths of an image: rounded to whole ones, the time left would rise again and again.
-        self._bar.n = round(self._done() + fraction * len(self._plan.groups[group]), 1)
+        self._bar.n = round(self._done() + fraction * len(self._plan.batches[batch]), 1)
         self._bar.set_postfix(loss=f"{losses.mean().item():.4f}")  # draws the bar, too
 
     def __enter__(self) -> _Progress:

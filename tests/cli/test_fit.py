@@ -317,7 +317,9 @@ def test_an_interruption_saves_what_was_learned(
     monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(3 + 2))
     config = fractalops.cli.fit._config
     monkeypatch.setattr(
-        fractalops.cli.fit, "_config", lambda *args, **options: dataclasses.replace(config(*args, **options), group=1)
+        fractalops.cli.fit,
+        "_config",
+        lambda *args, **options: dataclasses.replace(config(*args, **options), batch_size=1),
     )
     second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
     fifth = draw(tmp_path / "fifth.png", (8, 4))

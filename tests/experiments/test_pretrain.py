@@ -82,7 +82,7 @@ def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
 
 
 def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
-    targets, config = disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=2, group=2)
+    targets, config = disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=2, batch_size=2)
     learned = fit_dataset(targets, tmp_path / "learned", config)
     shard = tmp_path / "learned" / learned.rows[0].shard  # of the first two
     for systems, classes in ((tmp_path / "learned", 3), (shard, 2)):

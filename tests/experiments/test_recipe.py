@@ -12,7 +12,7 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
 from fractalops.fitting.initialization import intensity_start
-from fractalops.fitting.learning import Group, learn
+from fractalops.fitting.learning import Batch, learn
 from tests.support.learning import assert_same_result, bar, disc, targets, tiny
 from tests.support.tolerances import assert_all_same_bits
 
@@ -43,12 +43,12 @@ def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
 # A given start
 
 
-@pytest.mark.parametrize("group", [1, 2, 16])
-def test_learning_goes_on_from_given_systems(group: int) -> None:
-    config = tiny(steps=4, group=group)
+@pytest.mark.parametrize("batch", [1, 2, 16])
+def test_learning_goes_on_from_given_systems(batch: int) -> None:
+    config = tiny(steps=4, batch_size=batch)
     first = fractalops.fit(targets(), config)
     kept = {name: tensor.clone() for name, tensor in first.system.state_dict().items()}
-    none = fractalops.fit(targets(), tiny(steps=0, group=group), start=first.system)
+    none = fractalops.fit(targets(), tiny(steps=0, batch_size=batch), start=first.system)
     for name, tensor in none.system.state_dict().items():
         assert torch.equal(tensor, kept[name])
     more = fractalops.fit(targets(), config, start=first.system)
@@ -91,22 +91,22 @@ RECIPES = [
 
 
 @pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_groups_change_no_bit(changes: dict[str, Any]) -> None:
+def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
     config = tiny(maps=5, **changes)
     expected = fractalops.fit(targets(), config)
-    for group in (1, 2):
-        assert_same_result(fractalops.fit(targets(), tiny(maps=5, group=group, **changes)), expected)
+    for batch in (1, 2):
+        assert_same_result(fractalops.fit(targets(), tiny(maps=5, batch_size=batch, **changes)), expected)
 
 
 @pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_a_restored_group_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
+def test_a_restored_batch_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
     config = tiny(**changes)
-    whole, stopped = (Group.start(targets(), config, range(3)) for _ in range(2))
+    whole, stopped = (Batch.start(targets(), config, range(3)) for _ in range(2))
     list(learn(whole, config, None, None, False))
     for _ in learn(stopped, config, None, None, False):
         if stopped.step == 4:
             break
-    restored = Group.restore(targets(), config, stopped.state())
+    restored = Batch.restore(targets(), config, stopped.state())
     list(learn(restored, config, None, None, False))
     states = whole.state(), restored.state()
     assert set(states[0]) == set(states[1])

@@ -41,7 +41,7 @@ VALUE_ERRORS: dict[str, list[Any]] = {
     "sampling": ["random", None],
     "evaluation_sequences": [0],
     "snapshots": [-1],
-    "group": [0],
+    "batch_size": [0],
     "seed": [-1],
 }
 TYPE_ERRORS: dict[str, list[Any]] = {
@@ -54,7 +54,7 @@ TYPE_ERRORS: dict[str, list[Any]] = {
         "noise_every",
         "evaluation_sequences",
         "snapshots",
-        "group",
+        "batch",
         "seed",
     )
 } | {
@@ -197,10 +197,10 @@ def test_noise_has_its_deviation_and_leaves_the_offsets_alone(
     added: list[tuple[Tensor, Tensor]] = []
     add = learning._add_noise
 
-    def spy(group: learning.Group, config: FitConfig) -> None:
-        parameter, offset = (tensor.detach() for tensor in list(group.system.parameters())[:2])
+    def spy(batch: learning.Batch, config: FitConfig) -> None:
+        parameter, offset = (tensor.detach() for tensor in list(batch.system.parameters())[:2])
         before = (parameter.clone(), offset.clone())
-        add(group, config)
+        add(batch, config)
         added.append((parameter - before[0], offset - before[1]))
 
     monkeypatch.setattr(learning, "_add_noise", spy)

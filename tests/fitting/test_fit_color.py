@@ -15,7 +15,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitResult, InputError
-from fractalops.fitting.learning import Group
+from fractalops.fitting.learning import Batch
 from tests.support.learning import assert_same_result, bar, disc, quick, targets, tiny
 from tests.support.tolerances import assert_same_bits
 
@@ -79,7 +79,7 @@ def test_all_maps_start_with_the_mean_color_of_what_is_lit() -> None:
     black = torch.zeros(1, 3, 16, 16)
     pixels = torch.zeros(3, 16, 16)
     pixels[:, 3, 4], pixels[:, 5, 6] = 0.3 * WHITE.flatten(), RED.flatten()  # (3,) of light 0.3 and 0.9
-    system = Group.start(torch.cat((colored(), pixels[None], black)), tiny(color=True), range(5)).system
+    system = Batch.start(torch.cat((colored(), pixels[None], black)), tiny(color=True), range(5)).system
     colors = system.colors()
     assert colors is not None
     assert colors.shape == (5, 3, 3)
@@ -95,7 +95,7 @@ def test_all_maps_start_with_the_mean_color_of_what_is_lit() -> None:
 def test_the_maps_are_drawn_as_for_a_gray_image() -> None:
     """Colors draw no random numbers."""
     gray, color = (
-        Group.start(images, tiny(initialization="random", color=images.dim() == 4), range(3))
+        Batch.start(images, tiny(initialization="random", color=images.dim() == 4), range(3))
         for images in (targets(), colored())
     )
     for name, tensor in gray.system.state_dict().items():
@@ -137,9 +137,9 @@ def test_a_loss_that_is_plugged_in_sees_the_channels(clamp: bool) -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"parametrization": "matrix"}, {"objective": "fixed"}])
-def test_groups_and_runs_change_no_bit(changes: dict[str, Any]) -> None:
+def test_batches_and_runs_change_no_bit(changes: dict[str, Any]) -> None:
     options: dict[str, Any] = {"maps": WHOLE_MAPS, "steps": 25, "snapshots": 3, "color": True, **changes}
-    configs = [quick(group=group, **options) for group in (1, 2, 16, 16)]
+    configs = [quick(batch_size=batch, **options) for batch in (1, 2, 16, 16)]
     first, *others = (fractalops.fit(colored(), config) for config in configs)
     for other in others:
         assert_same_result(other, first)

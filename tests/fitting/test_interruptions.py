@@ -26,7 +26,7 @@ from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# A group that goes on
+# A batch that goes on
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -43,22 +43,22 @@ VARIANTS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("step", [1, 4, 10])
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
-def test_a_group_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
+def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
     config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
     source = pictures(3, color=config.color)
     targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
-    group = learning.Group.start(targets, config, range(3))
-    steps = learning.learn(group, config, None, None, False)
+    batch = learning.Batch.start(targets, config, range(3))
+    steps = learning.learn(batch, config, None, None, False)
     for _ in range(step):
         next(steps)
-    state = group.state()
+    state = batch.state()
     kept = {name: tensor.clone() for name, tensor in state.items()}
-    for _ in steps:  # what the group does later is none of the state's business
+    for _ in steps:  # what the batch does later is none of the state's business
         pass
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
-    restored = learning.Group.restore(targets, config, state)
+    restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
     for _ in learning.learn(restored, config, None, None, False):
         pass
@@ -142,7 +142,7 @@ def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
     run(tmp_path / "run", checkpoint_every=1000)
-    assert len(again.rates) == 20  # the first group is there
+    assert len(again.rates) == 20  # the first batch is there
     assert contents(tmp_path / "run") == whole
 
 
@@ -201,10 +201,10 @@ def start_killable(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def learned_so_far(folder: Path) -> dict[Path, int]:
-    """The files of groups, learned or under way, and when they were written."""
+    """The files of batches, learned or under way, and when they were written."""
     found = {}
     for path in folder.glob("*/0*.safetensors"):
-        with suppress(FileNotFoundError):  # a checkpoint goes when its group is learned
+        with suppress(FileNotFoundError):  # a checkpoint goes when its batch is learned
             found[path] = path.stat().st_mtime_ns
     return found
 

@@ -111,8 +111,10 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"parametrization": "matrix"}, {"objective": "fixed"}])
-def test_groups_change_no_bit(changes: dict[str, Any]) -> None:
-    results = [fractalops.fit(targets(), quick(group=group, steps=25, snapshots=3, **changes)) for group in (1, 2, 16)]
+def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
+    results = [
+        fractalops.fit(targets(), quick(batch_size=batch, steps=25, snapshots=3, **changes)) for batch in (1, 2, 16)
+    ]
     assert_same_result(results[1], results[0])
     assert_same_result(results[2], results[0])
 
@@ -125,7 +127,7 @@ def test_neighbors_change_no_bit() -> None:
     assert_same_result(changed.select(1), expected.select(1))
     many = torch.rand(19, 16, 16, generator=torch.Generator().manual_seed(0))
     many[1] = targets()[1]
-    assert_same_result(fractalops.fit(many, tiny(group=19)).select(1), expected.select(1))
+    assert_same_result(fractalops.fit(many, tiny(batch_size=19)).select(1), expected.select(1))
 
 
 @pytest.mark.usefixtures("restored_threads")
@@ -172,13 +174,13 @@ def test_the_least_and_the_odd_run(changes: dict[str, Any]) -> None:
 
 def test_the_fixed_objective_keeps_its_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor | None] = []
-    render = learning.Group.render
+    render = learning.Batch.render
 
-    def spy(self: learning.Group, sequences: int, index: Tensor | None, *arguments: Any) -> Tensor:
+    def spy(self: learning.Batch, sequences: int, index: Tensor | None, *arguments: Any) -> Tensor:
         seen.append(index)
         return render(self, sequences, index, *arguments)
 
-    monkeypatch.setattr(learning.Group, "render", spy)
+    monkeypatch.setattr(learning.Batch, "render", spy)
     fractalops.fit(disc(), tiny(objective="fixed"))
     assert len(seen) == 11
     assert seen[0] is not None
@@ -198,15 +200,15 @@ def test_raw_matrices_may_explode_but_never_crash(learning_rate: float) -> None:
 
 def test_a_system_that_explodes_leaves_its_neighbors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fractalops.fit(targets(), tiny(parametrization="matrix"))
-    start = learning.Group.start.__func__  # type: ignore[attr-defined]
+    start = learning.Batch.start.__func__  # type: ignore[attr-defined]
 
-    def spoilt(cls: type[learning.Group], *arguments: Any) -> learning.Group:
-        group: learning.Group = start(cls, *arguments)
+    def spoilt(cls: type[learning.Batch], *arguments: Any) -> learning.Batch:
+        batch: learning.Batch = start(cls, *arguments)
         with torch.no_grad():
-            group.system.matrix[1] = math.nan
-        return group
+            batch.system.matrix[1] = math.nan
+        return batch
 
-    monkeypatch.setattr(learning.Group, "start", classmethod(spoilt))
+    monkeypatch.setattr(learning.Batch, "start", classmethod(spoilt))
     result = fractalops.fit(targets(), tiny(parametrization="matrix"))
     for image in (0, 2):
         assert_same_result(result.select(image), expected.select(image))
@@ -314,7 +316,7 @@ def test_an_interruption_keeps_what_was_learned(step: int, monkeypatch: pytest.M
 
 
 def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny(group=1, snapshots=3)
+    config = tiny(batch_size=1, snapshots=3)
     whole = fractalops.fit(targets(), config)
     monkeypatch.setattr(learning, "make_optimizer", Interruption(17))
     with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 7 of 10$") as caught:
@@ -343,7 +345,7 @@ def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.Mon
             raise KeyboardInterrupt
         return evaluate(*arguments)
 
-    config = tiny(group=2, snapshots=3)
+    config = tiny(batch_size=2, snapshots=3)
     whole = fractalops.fit(targets(), config)
     monkeypatch.setattr(learning, "_evaluate", interrupted)
     with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 10 of 10$") as caught:
@@ -359,9 +361,9 @@ def test_an_interruption_before_anything_was_begun_has_no_result(monkeypatch: py
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(learning.Group, "start", interrupted)
+    monkeypatch.setattr(learning.Batch, "start", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
-        fractalops.fit(targets(), tiny(group=2))
+        fractalops.fit(targets(), tiny(batch_size=2))
     assert not isinstance(caught.value, FitInterrupted)
 
 
@@ -384,7 +386,7 @@ from fractalops import FitConfig, fit
 
 torch.set_num_threads(1)
 for steps in (5, 45):
-    config = FitConfig.paper(steps=steps, sequences=20, points=50, clamp=False, group=50, evaluation_sequences=1)
+    config = FitConfig.paper(steps=steps, sequences=20, points=50, clamp=False, batch_size=50, evaluation_sequences=1)
     fit(torch.full((50, 32, 32), 0.5), config)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

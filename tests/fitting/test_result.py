@@ -72,7 +72,7 @@ def test_an_interrupted_result_comes_back_too(tmp_path: Path) -> None:
         return (images - target).square().mean(dim=(1, 2, 3))
 
     with pytest.raises(fractalops.FitInterrupted) as caught:
-        fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(group=1, snapshots=2), loss=loss)
+        fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(batch_size=1, snapshots=2), loss=loss)
     caught.value.result.save(tmp_path / "partial.safetensors")
     assert_same_result(FitResult.load(tmp_path / "partial.safetensors"), caught.value.result)
 

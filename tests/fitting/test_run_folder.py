@@ -75,18 +75,18 @@ def test_a_changed_setting_in_a_file_is_refused(tmp_path: Path, monkeypatch: pyt
         run(tmp_path)
 
 
-def test_a_group_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(tmp_path / "run", monkeypatch, step=23)
     folder = RunFolder(tmp_path / "run")
     folder.shard(0).write_bytes(folder.shard(1).read_bytes())
-    with pytest.raises(InputError, match=r"00000.safetensors: it is of another group; "):
+    with pytest.raises(InputError, match=r"00000.safetensors: it is of another batch; "):
         run(tmp_path / "run")
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a setting": ({"config": small(maps=4)}, r"config.maps was 3, is 4"),
     "two settings": ({"config": small(maps=4, seed=1)}, r"config.maps was 3, is 4; config.seed was 0, is 1"),
-    "the group": ({"config": small(group=3)}, r"config.group was 2, is 3"),
+    "the batch": ({"config": small(batch_size=3)}, r"config.batch_size was 2, is 3"),
     "the source": ({"source": pictures(identity="others")}, r'source was "pictures", is "others"'),
     "the number": ({"source": pictures(6)}, r'images was 5, is 6; pictures was "\w+", is "\w+"'),
     "the pictures": ({"source": Pictures([torch.ones(8, 8)] * 5)}, r'pictures was "\w+", is "\w+"'),

@@ -30,12 +30,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def learned_together(source: Pictures, images: Sequence[int], config: FitConfig) -> FitResult:
-    """What these images of a source become in one group."""
+    """What these images of a source become in one batch."""
     targets = torch.stack([source.read(image) for image in images])  # (S, ...)
-    group = learning.Group.start(targets, config, images)
-    for _ in learning.learn(group, config, None, None, False):
+    batch = learning.Batch.start(targets, config, images)
+    for _ in learning.learn(batch, config, None, None, False):
         pass
-    return learning.collect([group], config, None, 0.0)
+    return learning.collect([batch], config, None, 0.0)
 
 
 # What is learned, and where it is
@@ -96,7 +96,7 @@ def test_the_record_holds_all_that_the_run_depends_on(tmp_path: Path) -> None:
 
 
 def test_a_run_leaves_these_files_and_no_others(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    shards = [f"systems/0000{group}.safetensors" for group in range(3)]
+    shards = [f"systems/0000{batch}.safetensors" for batch in range(3)]
     assert set(whole) == {"run.json", "index.csv", "contact.png", *shards}
     run(tmp_path / "run")
     assert contents(tmp_path / "run") == whole
@@ -118,7 +118,7 @@ def test_images_of_one_shape_are_learned_together_in_their_order(tmp_path: Path)
 
 @pytest.mark.parametrize(("count", "tiles"), [(1, (1, 1)), (5, (2, 3)), (130, (7, 15))])
 def test_the_contact_sheet_shows_up_to_a_hundred_pairs(count: int, tiles: tuple[int, int], tmp_path: Path) -> None:
-    run(tmp_path / "run", pictures(count, color=True), tiny(steps=1, color=True, group=50))
+    run(tmp_path / "run", pictures(count, color=True), tiny(steps=1, color=True, batch_size=50))
     with Image.open(tmp_path / "run" / "contact.png") as sheet:
         assert sheet.mode == "RGB"
         width, height = 2 * 64 + 3, 64 + 2  # of a pair in its frame
@@ -136,10 +136,10 @@ def test_the_sheet_shows_the_target_beside_its_image(tmp_path: Path) -> None:
         assert shown == image.T.mul(255).round().flatten().tolist()
 
 
-def test_memory_holds_a_group_however_many_images_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_holds_a_batch_however_many_images_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_report, "_SHOWN", 3)
     source = pictures(60)
-    run(tmp_path / "run", source, tiny(steps=1, group=4))
+    run(tmp_path / "run", source, tiny(steps=1, batch_size=4))
     assert source.reads[:60] == list(range(60))  # all are looked at first, one by one
     assert source.reads[60:120] == list(range(60))  # each is learned once
     assert source.reads[120:] == [0, 20, 40]  # those that the sheet shows
@@ -299,7 +299,7 @@ def test_a_run_that_is_not_finished_can_not_be_loaded(tmp_path: Path, monkeypatc
         _ = FitRun.load(tmp_path).rows
 
 
-def test_a_group_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
+def test_a_batch_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
     run(tmp_path / "run")
     (tmp_path / "run" / SYSTEM).unlink()
     (tmp_path / "run" / "seconds" / "00001.txt").unlink()
@@ -308,7 +308,7 @@ def test_a_group_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str
     assert [row.seconds > 0 for row in learned.rows] == [True, True, False, False, True]  # NaN is lost
 
 
-def test_a_run_with_a_group_to_learn_anew_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_batch_to_learn_anew_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path)
     (tmp_path / SYSTEM).unlink()
     interrupt(tmp_path, monkeypatch, step=3)
@@ -316,7 +316,7 @@ def test_a_run_with_a_group_to_learn_anew_is_not_finished(tmp_path: Path, monkey
         FitRun.load(tmp_path)
 
 
-def test_groups_under_way_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_under_way_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(tmp_path, monkeypatch)
     (tmp_path / SYSTEM).unlink()
     source = pictures()
@@ -330,7 +330,7 @@ def test_the_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: p
         patched.setattr(learning, "clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
         interrupt(tmp_path, monkeypatch, step=3)
     run(tmp_path)
-    first, second = (RunFolder(tmp_path).read_seconds(group) for group in (0, 1))
+    first, second = (RunFolder(tmp_path).read_seconds(batch) for batch in (0, 1))
     assert first > 1.2
     assert second < first
 
@@ -352,7 +352,7 @@ def test_what_was_learned_before_an_interruption_takes_no_time_of_the_bar(
     def draw(bar: Any, *arguments: Any, **options: Any) -> None:
         shown.append((bar.initial, bar.n))
 
-    interrupt(tmp_path, monkeypatch, step=15)  # one group of 2 learned, half of the next
+    interrupt(tmp_path, monkeypatch, step=15)  # one batch of 2 learned, half of the next
     monkeypatch.setattr("tqdm.tqdm.set_postfix", draw)
     monkeypatch.setattr("time.monotonic", itertools.count(1).__next__)
     run(tmp_path, progress=True)
@@ -372,7 +372,7 @@ def test_learns_under_no_grad_and_inference_mode(tmp_path: Path, whole: dict[str
 def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[FitConfig] = []
 
-    def stop(group: Any, config: FitConfig, *rest: Any) -> None:
+    def stop(batch: Any, config: FitConfig, *rest: Any) -> None:
         seen.append(config)
         raise Stop
 

@@ -61,8 +61,8 @@ def pictures(count: int = 5, size: int = 8, *, color: bool = False, **options: A
 
 
 def small(**changes: Any) -> FitConfig:
-    """Ten steps of next to nothing on groups of two images; noise and snapshots come in between."""
-    return tiny(**({"group": 2, "noise": 0.1, "noise_every": 3, "snapshots": 3} | changes))
+    """Ten steps of next to nothing on batches of two images; noise and snapshots come in between."""
+    return tiny(**({"batch_size": 2, "noise": 0.1, "noise_every": 3, "snapshots": 3} | changes))
 
 
 def run(output: Path, source: Any = None, config: FitConfig | None = None, **options: Any) -> FitRun:
@@ -78,7 +78,7 @@ class Stop(BaseException):
 
 
 def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int = 13, **options: Any) -> None:
-    """A run with its first group learned, its second under way."""
+    """A run with its first batch learned, its second under way."""
     with monkeypatch.context() as patched:
         patched.setattr(learning, "make_optimizer", Interruption(step, Stop()))
         with pytest.raises(Stop):
