@@ -44,7 +44,7 @@ class IFS(nn.Module):
     - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
       starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
       How `logit` gets a gradient from images is told at `forward`.
-    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "even" (`sample_index`), with which
+    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with which
       a few hundred points leave fewer holes. No parameter depends on it.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
@@ -84,8 +84,8 @@ class IFS(nn.Module):
             raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
         if probabilities not in ("determinant", "learned"):
             raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
-        if sampling not in ("independent", "even"):
-            raise ValueError(f"IFS: sampling must be 'independent' or 'even', got {sampling!r}")
+        if sampling not in ("independent", "balanced"):
+            raise ValueError(f"IFS: sampling must be 'independent' or 'balanced', got {sampling!r}")
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
@@ -132,7 +132,7 @@ class IFS(nn.Module):
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
             + ("" if self.color is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
-            + ("" if self.sampling == "independent" else ", sampling='even'")
+            + ("" if self.sampling == "independent" else ", sampling='balanced'")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -168,7 +168,7 @@ class IFS(nn.Module):
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
         """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
         return draw_sequences(
-            self._weights(), sequences, points, generator, self.probability_floor, self.sampling == "even"
+            self._weights(), sequences, points, generator, self.probability_floor, self.sampling == "balanced"
         )
 
     def start(self) -> Tensor:

@@ -140,11 +140,11 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
 
 
 def sample_index(
-    probabilities: Tensor, sequences: int, points: int, generator: Generators = None, *, even: bool = False
+    probabilities: Tensor, sequences: int, points: int, generator: Generators = None, *, balanced: bool = False
 ) -> Tensor:
     """Draw map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
 
-    Maps are drawn independently (paper section 3), or, with `even`, such that the points of a sequence are spread more
+    Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread more
     evenly than chance does: after each run of maps each map follows as often as its probability says, to within about
     one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short sequences
     favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each other either way.
@@ -166,11 +166,11 @@ def sample_index(
         if not bool(((total > 0) & (total < math.inf)).all() & (probabilities >= 0).all()):
             shown = probabilities.flatten()[:8].tolist()
             raise ValueError(f"sample_index: probabilities must be finite, non-negative and not all zero, got {shown}")
-    return draw_sequences(probabilities, sequences, points, generator, even=even)
+    return draw_sequences(probabilities, sequences, points, generator, balanced=balanced)
 
 
 def draw_sequences(
-    weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, even: bool = False
+    weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, balanced: bool = False
 ) -> Tensor:
     """`sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
     check_integer("sample_index", "sequences", sequences, 0)
@@ -184,7 +184,7 @@ def draw_sequences(
         for each in _one_each(generator, systems)
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
-    if even:
+    if balanced:
         return draw_even_index(weight, uniform.view(systems, sequences, points), floor)
     return draw_index(weight, uniform, floor).view(systems, sequences, points)
 

@@ -30,7 +30,7 @@ VARIANTS = {
     "probabilities by determinant": FitConfig(batch_size=100, probabilities="determinant"),
     "independent sequences": FitConfig(batch_size=100, sampling="independent"),
     "independent, the paper's work": FitConfig(batch_size=100, sampling="independent", steps=10_000),
-    "paper, even sequences": FitConfig.paper(batch_size=100, sampling="even"),
+    "paper, balanced sequences": FitConfig.paper(batch_size=100, sampling="balanced"),
     "schedule by halving": FitConfig(batch_size=100, schedule="halving"),
     "with noise": FitConfig(batch_size=100, noise=0.1),
     "half the steps": FitConfig(batch_size=100, steps=1000),

@@ -358,7 +358,7 @@ with warnings.catch_warnings(record=True) as caught:
     fractalops.rbf_rasterize(points, 4)
     fractalops.rbf_rasterize(points, 4)
     fractalops.IFS(2, 3)(8)
-    fractalops.IFS(2, 3, sampling="even")(8)
+    fractalops.IFS(2, 3, sampling="balanced")(8)
 print(*(str(each.message).split(":")[0] for each in caught if issubclass(each.category, UserWarning)))
 for device in "cpu", "cuda":
     try:

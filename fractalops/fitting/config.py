@@ -16,7 +16,7 @@ _CHOICES = {
     "initialization": ("intensity", "random"),
     "schedule": ("cosine", "halving"),
     "probabilities": ("learned", "determinant"),
-    "sampling": ("even", "independent"),
+    "sampling": ("balanced", "independent"),
 }
 _LEAST = {
     "maps": 1,
@@ -86,8 +86,8 @@ class FitConfig:
     probabilities: str = "learned"
     """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences
     that are drawn once have nothing to learn them from: the objective "fixed" always takes "determinant"."""
-    sampling: str = "even"
-    """How sequences are drawn, in learning and in the evaluation: "even", with fewer holes, or "independent" (paper
+    sampling: str = "balanced"
+    """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
     evaluation_sequences: int = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""

@@ -34,7 +34,7 @@ def test_even_sampling_learns_better_than_independent_draws() -> None:
 
 
 def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
-    for sampling in ("even", "independent"):
+    for sampling in ("balanced", "independent"):
         result = fractalops.fit(disc(), tiny(steps=2, sampling=sampling))
         result.save(tmp_path / "system.safetensors")
         assert result.system.sampling == FitResult.load(tmp_path / "system.safetensors").system.sampling == sampling

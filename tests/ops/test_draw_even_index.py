@@ -75,7 +75,7 @@ def test_context_lengths(maps: int, points: int, longest: int) -> None:
 def test_what_follows_a_context_is_as_often_as_expected() -> None:
     """Independent draws would leave runs of three maps, of which 3000 are expected, some 55 from it."""
     weights = torch.tensor([[0.5, 0.3, 0.2, 0.0]], dtype=torch.float64)
-    index = sample_index(weights, 1, 100_000, seeded(1), even=True)[0, 0].long()
+    index = sample_index(weights, 1, 100_000, seeded(1), balanced=True)[0, 0].long()
     assert set(index.tolist()) == {0, 1, 2}
     for length in (1, 2, 3):  # of contexts; up to 9 are heeded
         runs = index.unfold(0, length + 1, 1)  # (T - length, length + 1)
@@ -95,7 +95,7 @@ def test_short_sequences_hold_each_map_about_as_often_as_expected(maps: int) -> 
     points = 300
     deviation = []
     for even in (True, False):
-        index = sample_index(weights, 2000, points, seeded(3), even=even)[0].long()  # (K, T)
+        index = sample_index(weights, 2000, points, seeded(3), balanced=balanced)[0].long()  # (K, T)
         counts = torch.stack([(index == n).sum(1) for n in range(maps)], 1)  # (K, N)
         deviation.append((counts - points * probabilities).square().mean().sqrt())
     assert deviation[0] < 0.5 * deviation[1]
@@ -105,20 +105,20 @@ def test_short_sequences_hold_each_map_about_as_often_as_expected(maps: int) -> 
 def test_the_first_map_is_drawn_by_its_probability(maps: int) -> None:
     weights = torch.rand(1, maps, generator=seeded(2), dtype=torch.float64)
     expected = 20_000 * weights[0] / weights.sum()  # (N,)
-    drawn = sample_index(weights, 20_000, 300, seeded(3), even=True)[0, :, 0].long().bincount(minlength=maps)
+    drawn = sample_index(weights, 20_000, 300, seeded(3), balanced=True)[0, :, 0].long().bincount(minlength=maps)
     freedom = maps - 1
     assert ((drawn - expected).square() / expected).sum() <= freedom + 2 * math.sqrt(14 * freedom) + 2 * 14
 
 
 def test_sequences_differ_and_are_the_generators() -> None:
     weights = torch.rand(3, 7, generator=seeded(19))
-    drawn = sample_index(weights, 5, 60, seeded(1), even=True)
-    assert torch.equal(drawn, sample_index(weights, 5, 60, seeded(1), even=True))
+    drawn = sample_index(weights, 5, 60, seeded(1), balanced=True)
+    assert torch.equal(drawn, sample_index(weights, 5, 60, seeded(1), balanced=True))
     assert not torch.equal(drawn, sample_index(weights, 5, 60, seeded(1)))
     assert len({tuple(row.tolist()) for row in drawn.flatten(0, 1)}) == 15
-    together = sample_index(weights, 5, 60, [seeded(s) for s in range(3)], even=True)
+    together = sample_index(weights, 5, 60, [seeded(s) for s in range(3)], balanced=True)
     for s in range(3):
-        assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 60, seeded(s), even=True)[0])
+        assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 60, seeded(s), balanced=True)[0])
 
 
 def test_opcheck(native: str) -> None:
