@@ -45,7 +45,7 @@ def other_launches(native: bool) -> int:
     config = fractalops.FitConfig.paper()
     group = Group.start(targets(1), config, range(1))
     ops = backends.OPS if native else tuple(op for op in backends.OPS if op not in backends.CPU_ONLY)
-    chosen = mock.patch.multiple(dispatch, LIBRARY_OPS={"cpu": ops}, _forced=None, _warned=set())
+    chosen = mock.patch.multiple(backends, LIBRARY_OPS={"cpu": ops}, _forced=None, _warned=set())
     with chosen, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reference stands in, as is wanted here
         steps = learn(group, config, None, None, False)

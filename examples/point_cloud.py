@@ -2,8 +2,8 @@
 
     python examples/point_cloud.py [FOLDER]
 
-Prints how near the learned points come, and writes for each cloud, in FOLDER (point-clouds unless said otherwise), the cloud
-above the learned points from three sides, a turntable of both, and the learned system.
+Prints how near the learned points come, and writes for each cloud, in FOLDER (default: point-clouds), the cloud above
+the learned points from three sides, a turntable of both, and the learned system.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class IFS(nn.Module):
     - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
       starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
       How `logit` gets a gradient from images is told at `forward`.
-    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with which
-      a few hundred points leave fewer holes. No parameter depends on it.
+    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
+      which a few hundred points leave fewer holes. No parameter depends on it.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.

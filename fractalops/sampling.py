@@ -144,8 +144,8 @@ def sample_index(
 ) -> Tensor:
     """Draw map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
 
-    Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread more
-    evenly than chance does: after each run of maps each map follows as often as its probability says, to within about
+    Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
+    more evenly than chance does: after each run of maps each map follows as often as its probability says, to within about
     one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short sequences
     favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each other either way.
 

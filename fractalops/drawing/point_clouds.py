@@ -35,7 +35,7 @@ def draw_point_clouds(
 def turntable(
     clouds: Sequence[Tensor], *, frames: int = 36, side: int = 256, elevation: float = ELEVATION, bandwidth: float = 1.0
 ) -> list[Tensor]:
-    """Frames (H, W) of a full turn around clouds, each (P, 3) or (P, 2), beside each other; lit as in `draw_point_clouds`."""
+    """Return the frames (H, W) of a full turn around clouds, each (P, 3) or (P, 2); lit as in `draw_point_clouds`."""
     azimuths = [360 * number / frames for number in range(frames)]
     tiles = _tiles(clouds, side, azimuths, elevation, bandwidth)  # (clouds * frames, side, side)
     return [contact_sheet(tiles[number::frames], columns=len(clouds)) for number in range(frames)]

@@ -81,8 +81,8 @@ class FitConfig:
     singular_values: str = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
     initialization: str = "intensity"
-    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems, whatever the
-    target is (the published code)."""
+    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems,
+    whatever the target is (the published code)."""
     probabilities: str = "learned"
     """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences
     that are drawn once have nothing to learn them from: the objective "fixed" always takes "determinant"."""

@@ -50,7 +50,7 @@ class FitResult:
 
     @property
     def intensity(self) -> float:
-        """A pixel's share of all bumps, over pi: how bright the learned images are, which `draw_high_resolution` asks for."""
+        """Return a pixel's share of all bumps, over pi, which `draw_high_resolution` takes."""
         return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
 
     def select(self, image: int) -> FitResult:

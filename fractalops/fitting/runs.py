@@ -239,7 +239,7 @@ class _Signals:
 
 
 class _Progress:
-    """A bar over all images of a run: those of finished batches, also of other ranks, and a share of the present one."""
+    """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
 
     def __init__(self, folder: RunFolder, plan: Plan, shown: bool) -> None:
         from tqdm import tqdm

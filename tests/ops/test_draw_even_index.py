@@ -94,7 +94,7 @@ def test_short_sequences_hold_each_map_about_as_often_as_expected(maps: int) -> 
     probabilities = weights[0] / weights.sum()
     points = 300
     deviation = []
-    for even in (True, False):
+    for balanced in (True, False):
         index = sample_index(weights, 2000, points, seeded(3), balanced=balanced)[0].long()  # (K, T)
         counts = torch.stack([(index == n).sum(1) for n in range(maps)], 1)  # (K, N)
         deviation.append((counts - points * probabilities).square().mean().sqrt())

@@ -1,7 +1,7 @@
 """Compiles the Triton kernels for an architecture, on a machine without a GPU, and prints what came out as JSON.
 
-python -m tests.support.triton_compilation 90 [CASE...]: a process of its own, because Triton decides but once whether it
-interprets.
+python -m tests.support.triton_compilation 90 [CASE...]: a process of its own, because Triton decides but once whether
+it interprets.
 The launchers run as they do on a GPU, with tensors that have no memory, but for the launch itself, which only compiles:
 so each kernel is compiled with the constants and the specializations that the plan gives it.
 """
