@@ -106,7 +106,7 @@ def intensity_start(system: IFS, target: Tensor, config: FitConfig, generator: t
 
 
 def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
-    """Places (M, 2) in pixels, drawn evenly from the intensity (H, W) and within its pixels; from anywhere if it is 0."""
+    """Places (M, 2) in pixels, drawn evenly from the intensity (H, W) and within its pixels; anywhere if it is 0."""
     uniform = torch.rand(3, _SAMPLES, generator=generator, device=generator.device, dtype=torch.float64).cpu()
     sums = (intensity if intensity.any() else torch.ones_like(intensity)).double().flatten().cumsum(0)  # (H W,)
     # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
