@@ -1,6 +1,6 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
-from fractalops.backends import backends, show_backends
+from fractalops.backends import list_backends, show_backends
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra
@@ -43,10 +43,10 @@ __all__ = [
     "RankError",
     "RunInterrupted",
     "affine_chain",
-    "backends",
     "fit",
     "fit_dataset",
     "fit_points",
+    "list_backends",
     "project",
     "random_patches",
     "rasterize_points",

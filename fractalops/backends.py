@@ -157,7 +157,7 @@ def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
 _choose_and_warn._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def backends() -> list[BackendStatus]:
+def list_backends() -> list[BackendStatus]:
     """Which backend each op takes on each kind of device, and why; "none" where the one asked for can't run."""
     rows = []
     for op in OPS:
@@ -223,7 +223,7 @@ def report() -> str:
         f"{'op':<23}{'device':<8}{'backend':<11}why",
     ]
     remedies = []
-    for row in backends():
+    for row in list_backends():
         lines.append(f"{row.op:<23}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
         if row.remedy and row.remedy not in remedies:
             remedies.append(row.remedy)

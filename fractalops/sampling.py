@@ -147,7 +147,8 @@ def sample_index(
     Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
     more evenly than chance does: after each run of maps each map follows as often as its probability says, to within
     about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short
-    sequences favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each other either way.
+    sequences favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each
+    other either way.
 
     uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
     probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one after

@@ -89,7 +89,7 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("library", "no_triton")
 def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
-    rows = fractalops.backends()
+    rows = fractalops.list_backends()
     assert [(row.op, row.device) for row in rows] == [
         (op, device) for op in backends.OPS for device in backends.DEVICES
     ]
@@ -102,7 +102,7 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 
 @pytest.mark.usefixtures("cuda_library")
 def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> None:
-    native = [(row.op, row.device) for row in fractalops.backends() if row.backend == "native"]
+    native = [(row.op, row.device) for row in fractalops.list_backends() if row.backend == "native"]
     on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index")]
     assert native == sorted([*((op, "cpu") for op in backends.OPS), *on_gpu], key=native.index)
     assert "native CUDA library: built and loaded\n" in backends.report()
@@ -119,7 +119,7 @@ def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> 
 
 @pytest.mark.usefixtures("cuda_library", "no_triton")
 def test_missing_triton_is_named_with_what_mends_it() -> None:
-    (row,) = (row for row in fractalops.backends() if (row.op, row.device) == ("rbf_rasterize", "cuda"))
+    (row,) = (row for row in fractalops.list_backends() if (row.op, row.device) == ("rbf_rasterize", "cuda"))
     assert row.reason.startswith("Triton's kernels can't be imported (import of triton halted")
     assert row.remedy == "pip install triton"
     warning = f"rbf_rasterize: using the slow reference on cuda: {row.reason}; {row.remedy}"
@@ -180,7 +180,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
     monkeypatch.setattr(torch.version, "cuda", cuda)
     if built:
         (tmp_path / "_cuda.so").write_text("")
-    (row,) = (row for row in fractalops.backends() if (row.op, row.device) == ("affine_chain", "cuda"))
+    (row,) = (row for row in fractalops.list_backends() if (row.op, row.device) == ("affine_chain", "cuda"))
     assert row.reason.startswith(reason)
     assert row.remedy.startswith(remedy)
     assert f"native CUDA library: {status}" in backends.report()
@@ -198,7 +198,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
 
 @pytest.mark.usefixtures("no_library", "no_triton")
 def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
-    for row in fractalops.backends():
+    for row in fractalops.list_backends():
         assert row.backend == "reference"
         if row.device == "cpu":
             assert row.reason == "the native CPU library was not built"
@@ -207,7 +207,7 @@ def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
 
 def test_a_forced_reference_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_forced", "reference")
-    for row in fractalops.backends():
+    for row in fractalops.list_backends():
         assert row[2:] == ("reference", "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
 
 
@@ -392,7 +392,7 @@ def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
 @pytest.mark.parametrize(("forced", "text"), [("abacus", "must be one of"), ("native", "can't run")])
 def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_forced", forced)
-    rows = [row for row in fractalops.backends() if forced != "native" or row[:2] == ("rbf_rasterize", "cuda")]
+    rows = [row for row in fractalops.list_backends() if forced != "native" or row[:2] == ("rbf_rasterize", "cuda")]
     assert rows
     for row in rows:
         assert row.backend == "none"
