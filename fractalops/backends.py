@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 import warnings
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
@@ -21,7 +22,8 @@ from fractalops.ops.library import SCHEMAS
 # These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
 OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index", *CPU_ONLY)
-BACKENDS = ("reference", "native")
+Backend = Literal["reference", "native"]
+BACKENDS = get_args(Backend)
 DEVICES = ("cpu", "cuda")
 # In the libraries, but for those in Triton, which a GPU's first call imports.
 LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain", "draw_even_index")}
@@ -66,6 +68,44 @@ _errors = _load_libraries()
 _forced = os.environ.get("FRACTALOPS_BACKEND") or None
 _debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
 _warned: set[tuple[str, str]] = set()
+
+
+class _Scope(threading.local):
+    """The backend of the innermost `use_backend` of this thread; compiled functions are guarded on it."""
+
+    def __init__(self) -> None:  # an attribute of the class would not be guarded
+        self.backend: Backend | None = None
+
+
+_scope = _Scope()
+
+
+class use_backend:
+    """Run the ops within a `with` statement on one backend; None chooses by device again.
+
+    It holds for the thread that enters it, in eager and in compiled code, and may be nested. An op's own `backend=`
+    overrides it, and it overrides the environment variable FRACTALOPS_BACKEND. An op that can't run on the backend
+    raises `BackendError`.
+
+    Args:
+        name: `"reference"`, `"native"` or None.
+
+    Raises:
+        ValueError: for another name.
+    """
+
+    def __init__(self, name: Backend | None) -> None:
+        if name is not None and name not in BACKENDS:
+            raise ValueError(f"use_backend: name must be one of {', '.join(BACKENDS)} or None, got {name!r}")
+        self._name = name
+        self._outer: list[tuple[Backend | None, bool]] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(_scope.backend)
+        _scope.backend = self._name
+
+    def __exit__(self, *exception: object) -> None:
+        _scope.backend = self._outer.pop()
 
 
 @cache
@@ -130,13 +170,17 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
-def choose(op: str, device: torch.device, backend: str | None) -> str:
-    """The backend that `op` takes on `device`: `backend`, else FRACTALOPS_BACKEND, else native where it can run.
+def choose(op: str, device: torch.device, backend: str | None = None) -> str:
+    """Return the backend that `op` takes on `device`.
+
+    It is `backend`, else that of `use_backend`, else that of FRACTALOPS_BACKEND, else native where that can run.
 
     Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each
     op and kind of device when the reference has to stand in.
     """
     kind = device.type
+    if backend is None:
+        backend = _scope.backend
     if backend is None and _forced is None and kind not in _errors and op in LIBRARY_OPS.get(kind, ()):
         return "native"  # the common case, without building a status
     return _choose_and_warn(op, kind, backend)
@@ -163,10 +207,12 @@ def list_backends() -> list[BackendStatus]:
     for op in OPS:
         for device in DEVICES:
             try:
-                rows.append(_decide(op, device, None))
+                rows.append(_decide(op, device, _scope.backend))
             except (ValueError, BackendError) as error:
                 reason = str(error).removeprefix(f"{op}: ")
-                rows.append(BackendStatus(op, device, "none", reason, "unset FRACTALOPS_BACKEND"))
+                rows.append(
+                    BackendStatus(op, device, "none", reason, "" if _scope.backend else "unset FRACTALOPS_BACKEND")
+                )
     return rows
 
 

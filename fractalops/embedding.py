@@ -77,7 +77,7 @@ class FractalEmbedding(nn.Module):
         chosen = index.long()  # a uint8 tensor would be taken for a mask
         return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
 
-    def forward(self, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
+    def forward(self, index: Tensor, start: Tensor) -> Tensor:
         """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
         matrix, offset = self.maps()
-        return affine_chain(matrix, offset, index, start, backend=backend)
+        return affine_chain(matrix, offset, index, start)

@@ -215,7 +215,6 @@ class IFS(nn.Module):
         bandwidth: float | Tensor = 1.0,
         clamp: bool = True,
         cutoff: float | None = 1e-6,
-        backend: str | None = None,
     ) -> Tensor:
         """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
@@ -249,7 +248,6 @@ class IFS(nn.Module):
             color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
             cutoff=cutoff,
-            backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
         if self.color is None and weights is not None:
             images = images[:, 0]

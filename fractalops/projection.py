@@ -88,7 +88,6 @@ def render_points(
     bandwidth: float | Tensor = 1.0,
     clamp: bool = True,
     cutoff: float | None = 1e-6,
-    backend: str | None = None,
 ) -> Tensor:
     """Draw clouds of points in space as Gaussian bumps, the nearer the brighter.
 
@@ -100,7 +99,7 @@ def render_points(
         azimuth, elevation: of the viewer, in degrees, as in `project`.
         frame: what the images show, of all clouds; None takes `frame_of(points)`, through which no gradient flows.
         fade: in [0, 1], what a point at the back loses of its brightness.
-        bandwidth, cutoff, backend: as in `rbf_rasterize`.
+        bandwidth, cutoff: as in `rbf_rasterize`.
         clamp: limit the images to [0, 1].
 
     Returns:
@@ -108,7 +107,7 @@ def render_points(
 
     Raises:
         ValueError, TypeError: for a wrong shape, dtype, type or range.
-        BackendError: where the backend asked for can't run.
+        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
     check_tensor("render_points", points=points)
     check_floating("render_points", "reference", points=points)
@@ -123,7 +122,7 @@ def render_points(
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
     # A point that is out of reach of the frame has no brightness below 0 or above 1.
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
-    image = rbf_rasterize(pixels, (height, width), bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
+    image = rbf_rasterize(pixels, (height, width), bandwidth=bandwidth, weight=weight, cutoff=cutoff)
     return image.clamp(0, 1) if clamp else image
 
 

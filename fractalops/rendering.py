@@ -108,7 +108,6 @@ def render(
     color: Tensor | None = None,
     clamp: bool = True,
     cutoff: float | None = 1e-6,
-    backend: str | None = None,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
 
@@ -127,17 +126,16 @@ def render(
             in every run.
         clamp: limit the image to [0, 1] (paper section 4.3).
         cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
-        backend: `"native"` or `"reference"` for the chain and the rasterizer; None chooses by device.
 
     Returns:
         image (B, H, W), or (B, C, H, W) with a weight or colors of C channels; differentiable in matrix, offset,
         start, bandwidth, weight and color.
 
     Raises:
-        ValueError: for a wrong shape, device, range, viewport or backend, for an index out of range on the CPU, and for
+        ValueError: for a wrong shape, device, range or viewport, for an index out of range on the CPU, and for
             both a weight and colors.
         TypeError: for a wrong dtype or type.
-        BackendError: where the backend asked for can't run.
+        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
     check_tensor("render", matrix=matrix, offset=offset, index=index)
     check_floating("render", "reference", matrix=matrix, offset=offset)  # the ops ask for what their backends can do
@@ -164,15 +162,15 @@ def render(
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
     if viewport == "fit":
-        points = _fit_points(affine_chain(matrix, offset, index, start, backend=backend), sides)  # (B, T, 2)
+        points = _fit_points(affine_chain(matrix, offset, index, start), sides)  # (B, T, 2)
     elif min(sides) == 1:
         scale, shift = _scale_and_shift(sides, viewport)
-        points = affine_chain(matrix, offset, index, start, backend=backend)  # (B, T, 2)
+        points = affine_chain(matrix, offset, index, start)  # (B, T, 2)
         points = points * _constant(points, scale) + _constant(points, shift)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
-        points = affine_chain(folded[0], folded[1], index, folded[2], backend=backend)  # (B, T, 2)
+        points = affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
     if color is not None:
         weight = _color_points(color, index)  # (B, T, C)
-    image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
+    image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff)
     return image.clamp(0, 1) if clamp else image

@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import fractalops
 from fractalops import BackendError, backends
+from fractalops.ops import affine_chain
 
 CPU, CUDA, META = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
 PACKAGE = Path(fractalops.__file__).parent
@@ -257,6 +260,85 @@ def test_the_choice(op: str) -> None:
 def test_an_unknown_backend_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^affine_chain: backend must be one of reference, native, got '{name}'$"):
         backends.choose("affine_chain", CPU, name)
+
+
+def test_use_backend_stands_between_the_argument_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "_forced", "fast")  # refused where it counts
+    with fractalops.use_backend("reference"):
+        assert backends.choose("affine_chain", CPU) == "reference"
+        assert backends.choose("affine_chain", CPU, "native") == "native"
+        assert {row[2:] for row in fractalops.list_backends()} == {("reference", "asked for", "")}
+        with fractalops.use_backend("native"):
+            assert backends.choose("affine_chain", CPU) == "native"
+            assert backends.choose("affine_chain", CPU, "reference") == "reference"
+            with fractalops.use_backend(None), pytest.raises(ValueError, match="FRACTALOPS_BACKEND must be one of"):
+                backends.choose("affine_chain", CPU)
+        assert backends.choose("affine_chain", CPU) == "reference"
+    with pytest.raises(ValueError, match="FRACTALOPS_BACKEND must be one of"):
+        backends.choose("affine_chain", CPU)
+
+
+@pytest.mark.usefixtures("no_library")
+def test_use_backend_refuses_what_can_not_run() -> None:
+    with fractalops.use_backend("native"), pytest.raises(BackendError, match=r"^\w+: backend 'native' can't run: "):
+        fractalops.IFS(1, 3)(8)
+
+
+@pytest.mark.parametrize("name", ["no such backend", "", "Native", 3])
+def test_use_backend_refuses_another_name(name: object) -> None:
+    with pytest.raises(ValueError, match=r"^use_backend: name must be one of reference, native or None, got "):
+        fractalops.use_backend(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("library")
+def test_use_backend_ends_with_an_exception_and_may_be_entered_again() -> None:
+    reference = fractalops.use_backend("reference")
+    for _ in range(2):
+        with pytest.raises(KeyError), reference, reference:
+            raise KeyError
+        assert backends.choose("affine_chain", CPU) == "native"
+
+
+@pytest.mark.usefixtures("library")
+def test_use_backend_holds_for_its_thread_alone() -> None:
+    with fractalops.use_backend("reference"), ThreadPoolExecutor(1) as other:
+        assert other.submit(backends.choose, "affine_chain", CPU).result() == "native"
+
+
+@pytest.fixture
+def traced(library: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
+    """A chain of two steps whose backends show: 2 where the native op runs, 1 where the reference does."""
+    monkeypatch.setattr(affine_chain, "_run_native", lambda matrix, *_: matrix.new_full((), 2.0))
+    monkeypatch.setattr(affine_chain.reference, "affine_chain", lambda matrix, *_: matrix.new_full((), 1.0))
+    inputs = (torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(2))
+    torch._dynamo.reset()
+    return lambda: fractalops.affine_chain(*inputs)
+
+
+def test_a_compiled_function_follows_the_backend_around_it(traced: Callable[[], Tensor]) -> None:
+    compiled = torch.compile(traced, fullgraph=True, backend="eager")
+    assert compiled() == 2
+    with fractalops.use_backend("reference"):
+        assert compiled() == 1
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(compiled).result() == 2
+    with fractalops.use_backend("native"):
+        assert compiled() == 2
+    assert compiled() == 2
+
+
+def test_a_compiled_function_may_use_a_backend_within(traced: Callable[[], Tensor]) -> None:
+    @torch.compile(fullgraph=True, backend="eager")
+    def compiled() -> Tensor:
+        with fractalops.use_backend("reference"):
+            inner = traced()
+            with fractalops.use_backend("native"):
+                inner = inner + 10 * traced()
+        return inner + 100 * traced()
+
+    assert compiled() == 221
+    with fractalops.use_backend("reference"):
+        assert compiled() == 121
 
 
 def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,9 +123,7 @@ class Batch:
         losses[: len(run)] = run
         return cls(targets, system, generators, optimizer, placed.get("index"), losses, len(run), snapshots)
 
-    def render(
-        self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
-    ) -> Tensor:
+    def render(self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool) -> Tensor:
         """Images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
         images: Tensor = self.system(
             tuple(self.targets.shape[-2:]),
@@ -137,7 +135,6 @@ class Batch:
             bandwidth=config.bandwidth,
             clamp=clamp,
             cutoff=config.cutoff,
-            backend=backend,
         )
         return images
 
@@ -162,25 +159,19 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
-def learn(
-    batch: Batch, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
-) -> Iterator[Tensor]:
+def learn(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
     """Run the steps that a batch has not had yet; yields each step's losses (S,), once the batch's state holds it."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
     fused = loss is None and config.clamp
 
     def step(rate: float | Tensor) -> Tensor:
-        images = batch.render(config.sequences, batch.index, config, config.clamp and not fused, backend)  # (S, K, ...)
+        images = batch.render(config.sequences, batch.index, config, config.clamp and not fused)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
         else:
-            losses = (
-                clamped_squared_error(images, batch.targets, backend=backend)
-                if fused
-                else squared_error(images, targets)
-            )
+            losses = clamped_squared_error(images, batch.targets) if fused else squared_error(images, targets)
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(losses, torch.ones_like(losses))
@@ -204,17 +195,17 @@ def learn(
         yield losses
 
 
-def _evaluate(batch: Batch, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
+def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
-        images = batch.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, ...)
+        images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
         errors = (images - batch.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
 
-def collect(batches: list[Batch], config: FitConfig, backend: str | None, began: float) -> FitResult:
-    measures = [_evaluate(batch, config, backend) for batch in batches]
+def collect(batches: list[Batch], config: FitConfig, began: float) -> FitResult:
+    measures = [_evaluate(batch, config) for batch in batches]
     states = [batch.system.state_dict() for batch in batches]
     steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
@@ -278,7 +269,6 @@ def fit(
     start: IFS | None = None,
     loss: Loss | None = None,
     progress: bool = False,
-    backend: str | None = None,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
@@ -293,7 +283,6 @@ def fit(
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
-        backend: `"native"` or `"reference"` for the ops; None chooses by device.
         cuda_graph: whether a step is captured in a CUDA graph once and then replayed. "auto" does so for targets on a
             GPU, without a plugged-in `loss`, of which only the GPU's part would be replayed; else it says why not in
             the log (`fractalops`, level INFO). A step that can't be captured goes on as it is, with a warning.
@@ -324,12 +313,12 @@ def fit(
                     numbers = range(first, first + len(part))
                     own = given and {name: tensor[first : numbers.stop] for name, tensor in given.items()}
                     batches.append(Batch.start(part, config, numbers, own))
-                    for losses in learn(batches[-1], config, loss, backend, cuda_graph):
+                    for losses in learn(batches[-1], config, loss, cuda_graph):
                         if not bar.disable and batches[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()
-            return collect(batches, config, backend, began)
+            return collect(batches, config, began)
         except KeyboardInterrupt as interruption:
             if not batches:
                 raise
-            raise FitInterrupted(collect(batches, config, backend, began), batches[-1].step) from interruption
+            raise FitInterrupted(collect(batches, config, began), batches[-1].step) from interruption

@@ -28,14 +28,14 @@ OTHER_FOLDER = "take another folder, or overwrite (--overwrite) to start anew"
 Record = dict[str, Any]
 
 
-def describe_run(config: FitConfig, identity: str, device: torch.device, backend: str | None) -> Record:
+def describe_run(config: FitConfig, identity: str, device: torch.device) -> Record:
     """All that the bits of a run's results depend on but the pictures, as JSON has it."""
     record = {
         "format": _RUN_FORM,
         "config": dataclasses.asdict(config),
         "source": identity,
         "device": device.type,
-        "backends": {op: backends.choose(op, device, backend) for op in backends.OPS if op != "rasterize_points"},
+        "backends": {op: backends.choose(op, device) for op in backends.OPS if op != "rasterize_points"},
         "versions": backends.versions(),
     }
     return dict(json.loads(json.dumps(record)))  # tuples as lists: as it will be read again

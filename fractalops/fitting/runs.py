@@ -53,7 +53,6 @@ def fit_dataset(
     progress: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
     index: IndexKind = "csv",
-    backend: str | None = None,
     device: str | torch.device | None = None,
 ) -> FitRun:
     """Learn an iterated function system for every image of a source, however many, into a folder.
@@ -76,7 +75,6 @@ def fit_dataset(
         checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
         index: the table's kind: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
-        backend: `"native"` or `"reference"` for the ops; None chooses by device.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
 
     Returns:
@@ -106,7 +104,7 @@ def fit_dataset(
 
         def prepare() -> tuple[Plan, str, list[int]]:
             """The plan, the run's key and the batches that are left to learn."""
-            record = describe_run(config, images.identity, ranks.device, backend)
+            record = describe_run(config, images.identity, ranks.device)
             if isinstance(images, FolderSource) and images.holds(folder.path):
                 raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
             folder.check(record, overwrite=overwrite)
@@ -129,7 +127,7 @@ def fit_dataset(
             return plan, key, left[0] + left[1]
 
         plan, key, left = ranks.lead(prepare)
-        engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
+        engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
         with _Signals(folder.path, insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
             for batch in ranks.share(left):
                 engine.learn(batch, signals, bar)
@@ -172,7 +170,6 @@ class _Engine:
     plan: Plan
     key: str
     device: torch.device
-    backend: str | None
     checkpoint_every: float
 
     def learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
@@ -190,7 +187,7 @@ class _Engine:
                 batch = Batch.restore(targets, self.config, state)
                 began -= seconds
             bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
-            for losses in learn(batch, self.config, None, self.backend, "auto"):
+            for losses in learn(batch, self.config, None, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
@@ -199,7 +196,7 @@ class _Engine:
                 if stopping:
                     signals.obey()
                 bar.show(number, batch.step / self.config.steps, losses)
-            result = collect([batch], self.config, self.backend, began)
+            result = collect([batch], self.config, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)

@@ -49,7 +49,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
-    steps = learning.learn(batch, config, None, None, False)
+    steps = learning.learn(batch, config, None, False)
     for _ in range(step):
         next(steps)
     state = batch.state()
@@ -60,9 +60,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.learn(restored, config, None, None, False):
+    for _ in learning.learn(restored, config, None, False):
         pass
-    assert_same_result(learning.collect([restored], config, None, 0.0), wanted)
+    assert_same_result(learning.collect([restored], config, 0.0), wanted)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
 
