@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops.backends import debugging
+from fractalops.errors import InputError
 
 
 def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
@@ -42,12 +42,12 @@ def check_tensor(function: str, **values: object) -> None:
             raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
 
 
-def can_read(tensor: Tensor) -> bool:
+def can_read(tensor: Tensor, debug: bool = False) -> bool:
     """Whether looking at the values is possible and waits for nothing: not while tracing, nor under vmap.
 
-    On a GPU it waits for the device, and is done in debug mode only.
+    On a GPU it waits for the device, and is done only with `debug` (see `backends.debugging`).
     """
-    if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debugging())):
+    if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debug)):
         return False
     if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
         return False
@@ -56,10 +56,16 @@ def can_read(tensor: Tensor) -> bool:
     return not torch._C._functorch.is_batchedtensor(tensor)
 
 
-def check_index_range(function: str, index: Tensor, maps: int) -> None:
+def check_index_range(function: str, index: Tensor, maps: int, debug: bool = False) -> None:
     """Raise `ValueError` unless all of `index` lies in [0, maps), where that can be read."""
-    if not can_read(index) or index.numel() == 0:
+    if not can_read(index, debug) or index.numel() == 0:
         return
     lowest, highest = (int(bound) for bound in index.aminmax())
     if lowest < 0 or highest >= maps:
         raise ValueError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
+
+
+def check_gpu(device: torch.device) -> None:
+    """Raise `InputError` for a GPU where torch finds none."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"cannot run on {device}: torch finds no GPU")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fractalops._checks import check_floating, check_index_range, check_tensor
+from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.svd_matrix import svd_matrix
@@ -73,7 +74,7 @@ class FractalEmbedding(nn.Module):
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
         matrix, offset = self.maps()
-        check_index_range("FractalEmbedding.step", index, len(matrix))
+        check_index_range("FractalEmbedding.step", index, len(matrix), debugging())
         chosen = index.long()  # a uint8 tensor would be taken for a mask
         return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fractalops._checks import check_index_range, check_tensor
+from fractalops.backends import debugging
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
@@ -193,7 +194,7 @@ class IFS(nn.Module):
         if index.dim() != 3 or index.shape[0] != systems:
             raise ValueError(f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}")
         # Checked here, not left to the op: an index past one system's maps would reach the next system's.
-        check_index_range("IFS.concatenated", index, maps)
+        check_index_range("IFS.concatenated", index, maps, debugging())
         return self._join(index)
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from fractalops.backends import check_device
+from fractalops._checks import check_gpu
 from fractalops.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def open_ranks(device: str | torch.device | None) -> Iterator[Ranks]:
     kind = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device is None else torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
-        check_device(kind)
+        check_gpu(kind)
         yield Ranks(torch.device("cuda", torch.cuda.current_device()) if kind == torch.device("cuda") else kind)
         return
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from fractalops.backends import choose
-from fractalops.ops.drawing import check_drawing, register_drawing
+from fractalops.ops._define import define
+from fractalops.ops.draw_index import check_drawing, fake_index
 from fractalops.reference import draw_even_index as reference
 
-register_drawing("draw_even_index")
+_native = define("draw_even_index", fake_index)
+
+
+def run_draw_even_index(weight: Tensor, uniform: Tensor, floor: float, backend: str | None = None) -> Tensor:
+    """Run `draw_even_index` on arguments that are known to be right."""
+    run = _native if choose("draw_even_index", uniform.device, backend) == "native" else reference.draw_even_index
+    index: Tensor = run(weight.detach().double(), uniform, floor)
+    return index
 
 
 def draw_even_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: str | None = None) -> Tensor:
@@ -20,8 +27,5 @@ def draw_even_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, back
     equal ones for a row whose weights are all zero or not all finite. Raises `ValueError` for a wrong shape or backend,
     `TypeError` for a wrong dtype and `BackendError` where the backend asked for can't run.
     """
-    weight = check_drawing("draw_even_index", weight, uniform, "(S, K, T)")
-    if choose("draw_even_index", uniform.device, backend) == "reference":
-        return reference.draw_even_index(weight, uniform, floor)
-    index: Tensor = torch.ops.fractalops.draw_even_index(weight, uniform, floor)
-    return index
+    check_drawing("draw_even_index", weight, uniform, "(S, K, T)")
+    return run_draw_even_index(weight, uniform, floor, backend)

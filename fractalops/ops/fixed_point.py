@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fractalops._checks import check_floating, check_tensor
 from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.library import LIBRARY
+from fractalops.ops._define import define
 from fractalops.reference import fixed_point as reference
 
 
-@torch.library.register_fake("fractalops::fixed_point", lib=LIBRARY)
-def _fake(matrix: Tensor, offset: Tensor) -> Tensor:
+def _fake_point(matrix: Tensor, offset: Tensor) -> Tensor:
     return offset.new_empty(offset.shape)
 
 
-@torch.library.register_vmap("fractalops::fixed_point", lib=LIBRARY)
-def _vmap(info: Any, dims: tuple[int | None, ...], matrix: Tensor, offset: Tensor) -> tuple[Tensor, int]:
-    matrix, offset = fold(info.batch_size, (matrix, dims[0]), (offset, dims[1]))
-    return unfold(info.batch_size, torch.ops.fractalops.fixed_point(matrix, offset)), 0
+_native = define("fixed_point", _fake_point)
 
 
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
@@ -44,6 +37,6 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -
     chosen = choose("fixed_point", matrix.device, backend)
     check_floating("fixed_point", chosen, matrix=matrix)
     arguments = (matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))
-    run = torch.ops.fractalops.fixed_point if chosen == "native" else reference.fixed_point
+    run = _native if chosen == "native" else reference.fixed_point
     point: Tensor = run(*arguments)  # (M, 2)
     return point.view(offset.shape)

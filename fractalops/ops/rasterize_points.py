@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from fractalops._checks import check_device, check_floating, check_tensor, shape_error
 from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.library import LIBRARY, implement_in_triton
+from fractalops.ops._define import define
 from fractalops.ops.rbf_rasterize import check_size
 from fractalops.reference import rasterize_points as reference
 
@@ -18,20 +15,12 @@ MODES = ("binary", "density")
 LARGEST_PATCH = 15
 MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
 
-implement_in_triton("rasterize_points", "rasterize_points")
 
-
-@torch.library.register_fake("fractalops::rasterize_points", lib=LIBRARY)
-def _fake(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
+def _fake_image(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
     return points.new_empty(points.shape[0], height, width, dtype=torch.uint8 if binary else torch.int32)
 
 
-@torch.library.register_vmap("fractalops::rasterize_points", lib=LIBRARY)
-def _vmap(
-    info: Any, dims: tuple[int | None, ...], points: Tensor, patch: Tensor, height: int, width: int, binary: bool
-) -> tuple[Tensor, int]:
-    points, patch = fold(info.batch_size, (points, dims[0]), (patch, dims[1]))
-    return unfold(info.batch_size, torch.ops.fractalops.rasterize_points(points, patch, height, width, binary)), 0
+_native = define("rasterize_points", _fake_image)
 
 
 def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
@@ -89,6 +78,6 @@ def rasterize_points(
     if mode not in MODES:
         raise ValueError(f"rasterize_points: mode must be one of {', '.join(MODES)}, got {mode!r}")
     arguments = (points.detach(), _patches(patch, points), height, width, mode == "binary")
-    run = torch.ops.fractalops.rasterize_points if chosen == "native" else reference.rasterize_points
+    run = _native if chosen == "native" else reference.rasterize_points
     image: Tensor = run(*arguments)  # (B, H, W)
     return image

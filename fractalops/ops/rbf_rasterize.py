@@ -7,37 +7,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fractalops._checks import can_read, check_floating, check_tensor, shape_error
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY, implement_in_triton
+from fractalops.backends import choose, debugging
+from fractalops.ops._define import define, differentiate
 from fractalops.reference import rbf_rasterize as reference
 
 # Pixel numbers must be whole in float32, with room for the rounding of coordinates.
 LARGEST_SIZE = 2**22 - 1
 
-implement_in_triton("rbf_rasterize", "rbf_rasterize_fwd", "rbf_rasterize_bwd")
 
-
-@torch.library.register_fake("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
-def _forward_fake(
+def _fake_image(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
     return points.new_empty(points.shape[0], 1 if weight is None else weight.shape[2], height, width)
 
 
-@torch.library.register_fake("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
-def _backward_fake(
-    grad: Tensor,
-    points: Tensor,
-    weight: Tensor | None,
-    bandwidth: Tensor,
-    cutoff: float,
-    needs_bandwidth: bool,
+def _fake_gradients(
+    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """A gradient that isn't there is empty."""
     return (
         points.new_empty(points.shape),
         points.new_empty(0) if weight is None else weight.new_empty(weight.shape),
@@ -45,81 +34,32 @@ def _backward_fake(
     )
 
 
-@torch.library.register_vmap("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
-def _forward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
-    points: Tensor,
-    weight: Tensor | None,
-    bandwidth: Tensor,
-    height: int,
-    width: int,
-    cutoff: float,
-) -> tuple[Tensor, int]:
-    size = info.batch_size
-    points, bandwidth = fold(size, (points, dims[0]), (bandwidth, dims[2]))
-    if weight is not None:
-        (weight,) = fold(size, (weight, dims[1]))
-    return unfold(size, torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)), 0
+_forward = define("rbf_rasterize_fwd", _fake_image)
+_backward = define("rbf_rasterize_bwd", _fake_gradients)
 
 
-@torch.library.register_vmap("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
-def _backward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
-    grad: Tensor,
-    points: Tensor,
-    weight: Tensor | None,
-    bandwidth: Tensor,
-    cutoff: float,
-    needs_bandwidth: bool,
-) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-    size = info.batch_size
-    grad, points, bandwidth = fold(size, (grad, dims[0]), (points, dims[1]), (bandwidth, dims[3]))
-    if weight is not None:
-        (weight,) = fold(size, (weight, dims[2]))
-    grads = torch.ops.fractalops.rbf_rasterize_bwd(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
-    # A gradient that isn't there is empty, so it has no batch to take apart.
-    there = (True, weight is not None, needs_bandwidth)
-    return (
-        tuple(unfold(size, grad) if given else grad for grad, given in zip(grads, there, strict=True)),
-        tuple(0 if given else None for given in there),
-    )
+def _run(points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float) -> Tensor:
+    output: Tensor = _forward(points, weight, bandwidth, height, width, cutoff)
+    return output
 
 
-class RbfRasterize(torch.autograd.Function):
-    """The native rasterizer. Saved for backward: the points and the small inputs; nothing of the image's size."""
+def _save(inputs: tuple[Any, ...], image: Tensor) -> tuple[Any, ...]:
+    """Nothing of the image's size."""
+    points, weight, bandwidth, _, _, cutoff = inputs
+    return points, weight, bandwidth, cutoff
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(
-        points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
-    ) -> Tensor:
-        image: Tensor = torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)
-        return image
+def _gradients(
+    needed: tuple[bool, ...], grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float
+) -> tuple[Tensor | None, ...]:
+    needs_bandwidth = needed[2]
+    grad_points, grad_weight, grad_bandwidth = _backward(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
+    if weight is None:
+        grad_weight = None
+    return grad_points, grad_weight, grad_bandwidth if needs_bandwidth else None, None, None, None
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        points, weight, bandwidth, _, _, ctx.cutoff = inputs
-        ctx.save_for_backward(points, weight, bandwidth)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        points, weight, bandwidth = ctx.saved_tensors
-        needs_bandwidth = ctx.needs_input_grad[2]
-        grad_points, grad_weight, grad_bandwidth = torch.ops.fractalops.rbf_rasterize_bwd(
-            grad, points, weight, bandwidth, ctx.cutoff, needs_bandwidth
-        )
-        return (
-            grad_points,
-            None if weight is None else grad_weight,
-            grad_bandwidth if needs_bandwidth else None,
-            None,
-            None,
-            None,
-        )
+_native = differentiate(_run, _save, _gradients)
 
 
 def check_size(function: str, size: int | tuple[int, int]) -> tuple[int, int]:
@@ -144,7 +84,7 @@ def _bandwidths(bandwidth: float | Tensor, points: Tensor) -> Tensor:
         return points.new_full((images,), bandwidth)
     if bandwidth.shape not in ((), (images,)):
         raise shape_error("rbf_rasterize", "bandwidth", f"() or ({images},)", bandwidth)
-    if can_read(bandwidth) and not bool(((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()):
+    if can_read(bandwidth, debugging()) and not bool(((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()):
         raise ValueError(f"rbf_rasterize: bandwidth must be {wanted}, got {bandwidth.tolist()}")
     return bandwidth.expand(images)
 
@@ -203,5 +143,5 @@ def rbf_rasterize(
         weight = weight[..., None] if single else weight  # (B, T, C)
     arguments = (points, weight, bandwidths, height, width, cutoff or 0.0)
     image: Tensor  # (B, C, H, W)
-    image = apply_function(RbfRasterize, *arguments) if chosen == "native" else reference.rbf_rasterize(*arguments)
+    image = _native(*arguments) if chosen == "native" else reference.rbf_rasterize(*arguments)
     return image.squeeze(1) if single else image
