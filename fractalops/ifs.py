@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,16 @@ from fractalops._checks import check_index_range, check_tensor
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
-from fractalops.rendering import Viewport, render
+from fractalops.rendering import (
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Viewport,
+    check_bandwidth,
+    check_cutoff,
+    check_viewport,
+    render,
+)
 from fractalops.sampling import (
     Generators,
     check_dtype,
@@ -47,6 +58,9 @@ class IFS(nn.Module):
     - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
       which a few hundred points leave fewer holes. No parameter depends on it.
 
+    `viewport`, `bandwidth` and `cutoff` are those of `fractalops.render` with which `forward` draws unless told
+    otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
+
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.
     """
@@ -68,6 +82,9 @@ class IFS(nn.Module):
         sampling: str = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
+        viewport: Viewport = DEFAULT_VIEWPORT,
+        bandwidth: float = DEFAULT_BANDWIDTH,
+        cutoff: float | None = DEFAULT_CUTOFF,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -90,6 +107,12 @@ class IFS(nn.Module):
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
         self.sampling = sampling
+        check_viewport("IFS", viewport)
+        check_bandwidth("IFS", bandwidth)
+        check_cutoff("IFS", cutoff)
+        self.viewport = viewport
+        self.bandwidth = float(bandwidth)
+        self.cutoff = cutoff
 
         drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
@@ -133,6 +156,9 @@ class IFS(nn.Module):
             + ("" if self.color is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
             + ("" if self.sampling == "independent" else ", sampling='balanced'")
+            + ("" if self.viewport == DEFAULT_VIEWPORT else f", viewport={self.viewport!r}")
+            + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
+            + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -211,17 +237,18 @@ class IFS(nn.Module):
         points: int = 300,
         index: Tensor | None = None,
         generator: Generators = None,
-        viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-        bandwidth: float | Tensor = 1.0,
+        viewport: Viewport | None = None,
+        bandwidth: float | Tensor | None = None,
         clamp: bool = True,
-        cutoff: float | None = 1e-6,
+        cutoff: float | EllipsisType | None = ...,
         backend: str | None = None,
     ) -> Tensor:
-        """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
+        """Return images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
         They are (S, K, C, H, W) when the maps have colors.
 
-        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
+        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`. A `viewport` or a
+        `bandwidth` of None, and a `cutoff` of `...`, are the module's own.
 
         Drawing has no gradient. That of learned probabilities is one of first order, for new sequences only: a map that
         is drawn more often has more points, as if each of its points weighed more. So with `G_n` the sum of the
@@ -244,11 +271,11 @@ class IFS(nn.Module):
             joined,
             size,
             start=start,
-            viewport=viewport,
-            bandwidth=bandwidth,
+            viewport=self.viewport if viewport is None else viewport,
+            bandwidth=self.bandwidth if bandwidth is None else bandwidth,
             color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
-            cutoff=cutoff,
+            cutoff=self.cutoff if isinstance(cutoff, EllipsisType) else cutoff,
             backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
         if self.color is None and weights is not None:

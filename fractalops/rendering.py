@@ -17,6 +17,10 @@ from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
 Viewport = tuple[float, float, float, float] | Literal["fit"]
 
+DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
+DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
+DEFAULT_CUTOFF = 1e-6
+
 
 def check_viewport(function: str, viewport: Viewport) -> None:
     """Raises `ValueError` unless `viewport` is "fit" or four finite numbers that span a rectangle."""
@@ -33,6 +37,22 @@ def check_viewport(function: str, viewport: Viewport) -> None:
             f"{function}: viewport must be 'fit' or (x_min, y_min, x_max, y_max) with x_min < x_max and y_min < y_max, "
             f"got {viewport!r}"
         )
+
+
+def check_bandwidth(function: str, bandwidth: float) -> None:
+    """Raise `ValueError` unless `bandwidth` is a finite number above 0."""
+    if not _is_number(bandwidth) or bandwidth <= 0:
+        raise ValueError(f"{function}: bandwidth must be a finite number above 0, got {bandwidth!r}")
+
+
+def check_cutoff(function: str, cutoff: float | None) -> None:
+    """Raise `ValueError` unless `cutoff` is None or a number in (0, 1)."""
+    if cutoff is not None and not (_is_number(cutoff) and 0 < cutoff < 1):
+        raise ValueError(f"{function}: cutoff must lie in (0, 1) or be None, got {cutoff!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _scale_and_shift(
@@ -102,12 +122,12 @@ def render(
     size: int | tuple[int, int],
     *,
     start: Tensor | None = None,
-    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-    bandwidth: float | Tensor = 1.0,
+    viewport: Viewport = DEFAULT_VIEWPORT,
+    bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
     weight: Tensor | None = None,
     color: Tensor | None = None,
     clamp: bool = True,
-    cutoff: float | None = 1e-6,
+    cutoff: float | None = DEFAULT_CUTOFF,
     backend: str | None = None,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).

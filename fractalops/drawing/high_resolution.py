@@ -10,7 +10,7 @@ from torch import Tensor
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Viewport, _scale_and_shift
+from fractalops.rendering import Viewport, _scale_and_shift, check_viewport
 from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
@@ -35,7 +35,7 @@ def draw_high_resolution(
     size: tuple[int, int],
     *,
     points: int = 1_000_000,
-    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
+    viewport: Viewport | None = None,
     generator: torch.Generator | None = None,
     intensity: float = _INTENSITY,
 ) -> Tensor:
@@ -44,8 +44,8 @@ def draw_high_resolution(
     With colors they are (S, C, H, W), and as bright as the images for which the colors were learned, where channels
     that reach 1 change the hue: `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
 
-    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in
-    `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
+    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in `render`; None
+    is the system's own; "fit" chooses the smallest one that shows all of a system in its true proportions.
 
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
     """
@@ -54,6 +54,8 @@ def draw_high_resolution(
         raise ValueError(f"draw_high_resolution: points must be at least 1, got {points}")
     if min(height, width) < 1:
         raise ValueError(f"draw_high_resolution: size must be at least 1 x 1, got {height} x {width}")
+    viewport = system.viewport if viewport is None else viewport
+    check_viewport("draw_high_resolution", viewport)
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
         probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)

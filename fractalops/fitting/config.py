@@ -6,7 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from fractalops.rendering import Viewport, check_viewport
+import torch
+
+from fractalops.ifs import IFS
+from fractalops.rendering import (
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Viewport,
+    check_bandwidth,
+    check_cutoff,
+    check_viewport,
+)
 
 _CHOICES = {
     "objective": ("expectation", "fixed"),
@@ -47,9 +58,9 @@ class FitConfig:
     """Sequences of a system that a step draws (the paper's batch size)."""
     steps: int = 2000
     """Optimization steps."""
-    bandwidth: float = 1.0
+    bandwidth: float = DEFAULT_BANDWIDTH
     """Of the Gaussian bumps, in square pixels (tau)."""
-    cutoff: float | None = 1e-6
+    cutoff: float | None = DEFAULT_CUTOFF
     """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
@@ -111,7 +122,7 @@ class FitConfig:
                 raise TypeError(f"FitConfig: {name} must be a whole number, got {value!r}")
             if value < least:
                 raise ValueError(f"FitConfig: {name} must be at least {least}, got {value}")
-        for name in ("bandwidth", "learning_rate", "gradient_clip"):
+        for name in ("learning_rate", "gradient_clip"):
             value = getattr(self, name)
             if not (value is None and name == "gradient_clip") and not _is_number(value, above=0):
                 raise ValueError(f"FitConfig: {name} must be a finite number above 0, got {value!r}")
@@ -120,8 +131,8 @@ class FitConfig:
             if not _is_number(value) or not 0 <= value <= highest:
                 bounds = "at least 0" if highest == math.inf else "in [0, 1]"
                 raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
-        if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
-            raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
+        check_bandwidth("FitConfig", self.bandwidth)
+        check_cutoff("FitConfig", self.cutoff)
         for name in ("clamp", "color"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"FitConfig: {name} must be True or False, got {getattr(self, name)!r}")
@@ -133,7 +144,7 @@ class FitConfig:
         published: dict[str, Any] = {
             "sequences": 50,
             "steps": 1000,
-            "viewport": (-5.0, -5.0, 5.0, 5.0),
+            "viewport": DEFAULT_VIEWPORT,
             "learning_rate": 0.05,
             "schedule": "halving",
             "noise": 0.1,
@@ -170,6 +181,34 @@ class FitConfig:
         if count < 2:
             return [self.steps] * count
         return [round(self.steps * i / (count - 1)) for i in range(count)]
+
+
+def make_system(
+    config: FitConfig,
+    systems: int,
+    maps: int | None = None,
+    *,
+    parametrization: str | None = None,
+    generator: torch.Generator | None = None,
+) -> IFS:
+    """Return random systems of the kind that `config` learns, which draw as it does.
+
+    `maps` and `parametrization` are those of `config` unless told otherwise. Without a generator the parameters, which
+    are then to be overwritten, are drawn by one of their own: the global generator stays as it is.
+    """
+    return IFS(
+        systems,
+        config.maps if maps is None else maps,
+        parametrization=parametrization or config.parametrization,
+        singular_values=config.singular_values,
+        probabilities=config.learned_probabilities,
+        sampling=config.sampling,
+        channels=config.channels,
+        viewport=config.viewport,
+        bandwidth=config.bandwidth,
+        cutoff=config.cutoff,
+        generator=generator or torch.Generator(),
+    )
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:

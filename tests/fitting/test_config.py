@@ -54,7 +54,7 @@ TYPE_ERRORS: dict[str, list[Any]] = {
         "noise_every",
         "evaluation_sequences",
         "snapshots",
-        "batch",
+        "batch_size",
         "seed",
     )
 } | {
