@@ -16,6 +16,7 @@ from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
+from fractalops.rendering import fit_to_frame
 from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
 
 RENDERINGS = ("binary", "patch", "gray", "color")
@@ -207,14 +208,10 @@ def draw_clouds(
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    # Over the sequences first, and by whole sequences below: along pairs of numbers torch is several times slower.
-    low, high = clouds.amin(dim=1).amin(dim=1), clouds.amax(dim=1).amax(dim=1)  # (B, 2)
-    last = clouds.new_tensor([side - 1 for side in size])  # (2,)
-    extent = (high - low).clamp(min=torch.finfo(clouds.dtype).tiny ** 0.5)  # (B, 2)
-    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=1)  # (B,)
-    length = clouds.shape[2]
-    middle = ((low + high) / 2).repeat(1, length)[:, None]  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - middle).mul_(scale[:, None, None]).add_((last / 2).repeat(length))  # (B, K, 2 L)
+    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
+    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
+    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
+    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
     return pixels.view(len(clouds), -1, 2)
 
 

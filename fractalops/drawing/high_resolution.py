@@ -10,13 +10,12 @@ from torch import Tensor
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Viewport, _scale_and_shift, check_viewport
+from fractalops.rendering import Placement, Viewport, check_viewport, place
 from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
 _POINTS_AT_ONCE = 1_000_000  # bounds the memory, whatever number of points is asked for
 _BURN_IN = 20  # all sequences start at one point: the first few steps would draw bright dots
-_MARGIN = 0.04  # of the longer side, left empty around a picture whose viewport is "fit"
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
 _CUTOFF = 1e-2  # the tone map swallows what is smaller
@@ -36,6 +35,7 @@ def draw_high_resolution(
     *,
     points: int = 1_000_000,
     viewport: Viewport | None = None,
+    margin: float = 0.0,
     generator: torch.Generator | None = None,
     intensity: float = _INTENSITY,
 ) -> Tensor:
@@ -45,7 +45,8 @@ def draw_high_resolution(
     that reach 1 change the hue: `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
 
     `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in `render`; None
-    is the system's own; "fit" chooses the smallest one that shows all of a system in its true proportions.
+    is the system's own; "stretch" and "fit" take the bounding box of the points of each system, and leave `margin` of
+    the picture empty on each side.
 
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
     """
@@ -63,7 +64,7 @@ def draw_high_resolution(
         images = []
         for s in range(system.systems):
             own = matrix[s], offset[s], probabilities[s], start[s], None if colors is None else colors[s]
-            density = _density(*own, size, points, viewport, generator)  # (H, W) or (C, H, W)
+            density = _density(*own, size, points, viewport, margin, generator)  # (H, W) or (C, H, W)
             exposure = intensity * height * width / (points * _BANDWIDTH)
             images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
@@ -78,11 +79,12 @@ def _density(
     size: tuple[int, int],
     points: int,
     viewport: Viewport,
+    margin: float,
     generator: torch.Generator | None,
 ) -> Tensor:
     """How many points fall on each pixel: (H, W); with colors, how much light: (C, H, W)."""
     density = matrix.new_zeros(size if color is None else (color.shape[1], *size))
-    scale = shift = torch.empty(0)
+    placement: Placement | None = None
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
         sequences = min(_SEQUENCES, count)
@@ -90,30 +92,15 @@ def _density(
         index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
         chain = affine_chain(matrix, offset, index, start.expand(sequences, 2))  # (K, T, 2)
         cloud = chain[:, _BURN_IN:].reshape(-1, 2)[:count]  # (count, 2)
-        if begin == 0:
-            scale, shift = _to_pixels(cloud, size, viewport)  # (2,), (2,)
-        pixels = (cloud * scale + shift)[None]  # (1, count, 2)
+        if placement is None:  # the same for all
+            placement = place(viewport, cloud[None], size, margin)
+        pixels = placement(cloud[None])  # (1, count, 2)
         weight = None
         if color is not None:
             drawn = index[:, _BURN_IN:].reshape(-1)[:count].long()
             weight = color[drawn][None]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
-
-
-def _to_pixels(cloud: Tensor, size: tuple[int, int], viewport: Viewport) -> tuple[Tensor, Tensor]:
-    """The scale (2,) and shift (2,) that take points of the plane to pixel coordinates (row, column)."""
-    if viewport != "fit":
-        stretch, move = _scale_and_shift(size, viewport)
-        return cloud.new_tensor(stretch), cloud.new_tensor(move)
-    pixels = cloud.new_tensor([size[0] - 1, size[1] - 1])  # (2,)
-    finite = cloud[cloud.isfinite().all(-1)]  # (P, 2)
-    if finite.shape[0] == 0:
-        return torch.ones_like(pixels), torch.zeros_like(pixels)
-    low, high = finite.amin(0), finite.amax(0)
-    extent = (high - low).clamp(min=torch.finfo(cloud.dtype).tiny ** 0.5)
-    scale = ((1.0 - 2.0 * _MARGIN) * pixels / extent).amin().expand(2)
-    return scale, pixels / 2.0 - (low + high) / 2.0 * scale
 
 
 def _tone(density: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fractalops import affine_chain
 from fractalops.ifs import IFS
-from fractalops.rendering import DEFAULT_VIEWPORT
+from fractalops.rendering import DEFAULT_VIEWPORT, bounding_box
 
 REACH = DEFAULT_VIEWPORT[2]  # of the published viewport, from its middle
 THRESHOLD = 0.2  # above which a pixel is lit (the published code)
@@ -51,7 +51,7 @@ def place_in_picture(system: IFS, index: Tensor, generator: torch.Generator) -> 
     matrices as they are: `v' = k (v - c)` turns `A v + b` into `A v' + k (b + A c - c)`.
     """
     points = affine_chain(*system.concatenated(index))  # (S, T, 2)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (S, 2)
+    low, high = bounding_box(points)  # (S, 2)
     middle = (low + high) / 2  # (S, 2)
     filled = _LEAST_FILLED + (1 - _LEAST_FILLED) * torch.rand(len(points), generator=generator)  # (S,)
     extent = (high - low).amax(dim=1)  # (S,)

@@ -65,7 +65,7 @@ class FitConfig:
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
     viewport: Viewport = (-2.5, -2.5, 2.5, 2.5)
-    """What the image shows of the plane: (x_min, y_min, x_max, y_max), or "fit"."""
+    """What the image shows of the plane: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
     objective: str = "expectation"
     """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
     9).

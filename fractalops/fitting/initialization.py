@@ -20,7 +20,7 @@ _SINGULAR_SPREAD = 0.5
 _SAMPLES = 2048  # of the intensity
 _ROUNDS = 10  # of k-means
 _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
-_PLANE = (-2.5, -2.5, 2.5, 2.5)  # in the viewport "fit", which shows any part of the plane alike
+_PLANE = (-2.5, -2.5, 2.5, 2.5)  # where the viewport is fitted, and shows any part of the plane alike
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
 
 def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
     """The places (M, 2) in the plane of those in pixels. A side of one pixel is where the viewport's middle is."""
-    x_min, y_min, x_max, y_max = _PLANE if config.viewport == "fit" else config.viewport
+    x_min, y_min, x_max, y_max = _PLANE if isinstance(config.viewport, str) else config.viewport
     low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
     last = pixels.new_tensor([side - 1 for side in size])  # (2,)
     fraction = torch.where(last > 0, pixels / last.clamp(min=1), 0.5)  # (M, 2)

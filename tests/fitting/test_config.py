@@ -99,6 +99,7 @@ def test_a_switch_must_be_true_or_false(name: str) -> None:
         {"momentum": 0, "noise": 0, "noise_until": 0},
         {"momentum": 0.999, "noise_until": 1, "bandwidth": 2, "learning_rate": 1},
         {"viewport": [0, 0, 1, 2]},
+        {"viewport": "stretch"},
         {"viewport": "fit"},
         {"seed": 2**63 - 1},
         {"seed": 2**64 + 5},

@@ -38,6 +38,7 @@ def saved(result: FitResult, tmp_path: Path) -> Path:
         {},
         {"snapshots": 3},
         {"cutoff": None, "gradient_clip": None},
+        {"viewport": "stretch"},
         {"viewport": "fit"},
         {"viewport": (-1, -2.5, 3, 0.1)},
         {"parametrization": "matrix", "optimizer": "sgd", "objective": "fixed"},
