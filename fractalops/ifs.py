@@ -7,7 +7,16 @@ from types import EllipsisType
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_index_range, check_tensor
+from fractalops._checks import (
+    check_bandwidth,
+    check_cutoff,
+    check_dtype,
+    check_floor,
+    check_index_range,
+    check_integer,
+    check_tensor,
+    check_viewport,
+)
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
@@ -16,21 +25,15 @@ from fractalops.rendering import (
     DEFAULT_CUTOFF,
     DEFAULT_VIEWPORT,
     Viewport,
-    check_bandwidth,
-    check_cutoff,
-    check_viewport,
     render,
 )
 from fractalops.sampling import (
     Generators,
-    check_dtype,
-    check_floor,
-    check_integer,
     determinant_weights,
     draw_sequences,
     join_index,
-    random_systems,
 )
+from fractalops.systems import random_systems
 
 # Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
 # towards 0 and 1.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from fractalops._checks import can_read, check_floating, check_tensor, shape_error
+from fractalops._checks import can_read, check_floating, check_tensor, check_viewport, shape_error
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
@@ -21,39 +20,6 @@ Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
 DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
 DEFAULT_CUTOFF = 1e-6
-
-
-def check_viewport(function: str, viewport: Viewport) -> None:
-    """Raise `ValueError` unless `viewport` is "stretch", "fit" or four finite numbers that span a rectangle."""
-    if isinstance(viewport, str) and viewport in ("stretch", "fit"):
-        return
-    if not (
-        isinstance(viewport, (tuple, list))
-        and len(viewport) == 4
-        and all(isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in viewport)
-        and viewport[0] < viewport[2]
-        and viewport[1] < viewport[3]
-    ):
-        raise ValueError(
-            f"{function}: viewport must be 'stretch', 'fit' or (x_min, y_min, x_max, y_max) with x_min < x_max and "
-            f"y_min < y_max, got {viewport!r}"
-        )
-
-
-def check_bandwidth(function: str, bandwidth: float) -> None:
-    """Raise `ValueError` unless `bandwidth` is a finite number above 0."""
-    if not _is_number(bandwidth) or bandwidth <= 0:
-        raise ValueError(f"{function}: bandwidth must be a finite number above 0, got {bandwidth!r}")
-
-
-def check_cutoff(function: str, cutoff: float | None) -> None:
-    """Raise `ValueError` unless `cutoff` is None or a number in (0, 1)."""
-    if cutoff is not None and not (_is_number(cutoff) and 0 < cutoff < 1):
-        raise ValueError(f"{function}: cutoff must lie in (0, 1) or be None, got {cutoff!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _scale_and_shift(

@@ -16,7 +16,8 @@ from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.rendering import render
-from fractalops.sampling import determinant_probabilities, random_systems
+from fractalops.sampling import determinant_probabilities
+from fractalops.systems import random_systems
 
 NAN, INFINITY = math.nan, math.inf
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fractalops.ops.draw_index import draw_index
-from fractalops.sampling import random_systems, sample_index
+from fractalops.sampling import sample_index
+from fractalops.systems import random_systems
 
 NAN, INFINITY = math.nan, math.inf
 

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from fractalops._checks import check_integer
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
-from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
+from fractalops.sampling import determinant_probabilities, join_index, random_patches, sample_index
 
 RENDERINGS = ("binary", "patch", "gray", "color")
 BACKGROUNDS = ("black", "random")

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_viewport
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Placement, Viewport, check_viewport, place
+from fractalops.rendering import Placement, Viewport, place
 from fractalops.sampling import sample_index
 
 _SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps

@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 
+from fractalops._checks import check_bandwidth, check_cutoff, check_viewport
 from fractalops.ifs import IFS
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
     DEFAULT_VIEWPORT,
     Viewport,
-    check_bandwidth,
-    check_cutoff,
-    check_viewport,
 )
 
 _CHOICES = {

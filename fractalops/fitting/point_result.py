@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_integer
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.sampling import check_integer, sample_index
+from fractalops.sampling import sample_index
 
 _FORMAT = "fractalops.points.1"
 _SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps
