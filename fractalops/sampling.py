@@ -1,17 +1,19 @@
-"""Random index sequences and masks, drawn with a `torch.Generator`, without gradients."""
+"""Random index sequences, points of attractors and masks, drawn with a `torch.Generator`, without gradients."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floor, check_integer
+from fractalops._checks import check_floor, check_integer, shape_error
+from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.draw_even_index import draw_even_index
 from fractalops.ops.draw_index import draw_index
+from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
 
@@ -103,6 +105,67 @@ def join_index(index: Tensor, maps: int) -> Tensor:
         shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
         index = index + shift.view(systems, 1, 1)
     return index.flatten(0, 1)
+
+
+class AttractorSample(NamedTuple):
+    """Points of the attractors of S systems, in K sequences of L points each."""
+
+    points: Tensor  # (S, K, L, D)
+    index: Tensor  # (S, K, L), the map that led to each point
+
+
+@torch.no_grad()
+def sample_attractor(
+    matrix: Tensor,
+    offset: Tensor,
+    probabilities: Tensor,
+    points: int,
+    *,
+    sequences: int = 1000,
+    burn_in: int = 20,
+    generator: Generators = None,
+) -> AttractorSample:
+    """Draw points of the attractors of iterated function systems (the chaos game, Barnsley 1988).
+
+    Each sequence starts at the fixed point of map 0. Its first points are left out: all sequences of a system begin
+    alike, and where map 0 has no fixed point, beside the attractor.
+
+    Args:
+        matrix: (S, N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
+        offset: (S, N, D), their translations.
+        probabilities: (S, N), how often each map is drawn, as in `sample_index`.
+        points: of each system, at least 1; rounded up to a multiple of K.
+        sequences: K, run side by side; as many as `points` at most. Many short chains are faster than a long one.
+        burn_in: points of a sequence that are left out, at its beginning.
+        generator: one for all systems, or a sequence of one a system.
+
+    Returns:
+        Points (S, K, L, D) and the maps (S, K, L) that led to them, with L = ceil(points / K).
+
+    Raises:
+        ValueError, TypeError: for arguments of a wrong shape, range or type.
+    """
+    for name, value, least in (("points", points, 1), ("sequences", sequences, 1), ("burn_in", burn_in, 0)):
+        check_integer("sample_attractor", name, value, least)
+    if offset.dim() != 3 or offset.shape[2] not in (2, 3):
+        raise shape_error("sample_attractor", "offset", "(S, N, 2) or (S, N, 3)", offset)
+    systems, maps, dimensions = offset.shape
+    if matrix.shape != (*offset.shape, dimensions):
+        raise shape_error("sample_attractor", "matrix", f"{(*offset.shape, dimensions)}", matrix)
+    if probabilities.shape != (systems, maps):
+        raise shape_error("sample_attractor", "probabilities", f"({systems}, {maps})", probabilities)
+    sequences = min(sequences, points)
+    length = math.ceil(points / sequences) + burn_in
+    index = sample_index(probabilities, sequences, length, generator)  # (S, K, T)
+    if dimensions == 2:
+        start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, D)
+    else:
+        identity = torch.eye(dimensions, dtype=matrix.dtype, device=matrix.device)
+        start = torch.linalg.solve(identity - matrix[:, 0], offset[:, 0])  # (S, D)
+    start = start[:, None].expand(systems, sequences, dimensions).reshape(-1, dimensions)  # (S * K, D)
+    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, maps), start)  # (S * K, T, D)
+    chain = chain.view(systems, sequences, length, dimensions)
+    return AttractorSample(chain[:, :, burn_in:], index[:, :, burn_in:])
 
 
 def determinant_weights(matrix: Tensor) -> Tensor:

@@ -14,17 +14,14 @@ from torch.utils.data import Dataset
 
 from fractalops._checks import check_integer
 from fractalops.ifs import IFS
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
-from fractalops.sampling import determinant_probabilities, join_index, random_patches, sample_index
+from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 
 RENDERINGS = ("binary", "patch", "gray", "color")
 BACKGROUNDS = ("black", "random")
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_BURN_IN = 20  # first points of a sequence, which may lie beside the attractor
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _MARGIN = 0.05  # of the image, on each side
 _TRIES = 200  # random systems for one that is dense enough, on average
@@ -142,7 +139,9 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         """Images (B, C, H, W) of classes (B,)."""
         matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
         matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        clouds = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, K, L, 2)
+        clouds = sample_attractor(
+            matrix, offset, self.probabilities[classes], self.points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         pixels = fitted(clouds, self.size)  # (B, T, 2)
         if self.rendering in ("binary", "patch"):
             patch = None
@@ -189,24 +188,6 @@ def _random_color(generator: torch.Generator) -> Tensor:
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
 
 
-def draw_clouds(
-    matrix: Tensor,  # (B, N, 2, 2)
-    offset: Tensor,  # (B, N, 2)
-    probabilities: Tensor,  # (B, N)
-    points: int,
-    generators: Sequence[torch.Generator],  # B of them
-) -> Tensor:
-    """Points (B, K, L, 2) of the attractors of systems, K L of each: `points`, rounded up to a multiple of K."""
-    batch, maps = offset.shape[:2]
-    sequences = min(_SEQUENCES, points)  # K
-    length = -(-points // sequences) + _BURN_IN
-    index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
-    start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
-    joined = join_index(index, maps)  # (B * K, L)
-    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), joined, start.reshape(-1, 2))
-    return chain.view(batch, sequences, length, 2)[:, :, _BURN_IN:]
-
-
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
     placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
@@ -250,7 +231,10 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
         system = IFS(batch, maps, generator=generator)
         matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
         generators = [generator] * batch
-        clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, K, L, 2)
+        probabilities = determinant_probabilities(matrix)  # (B, N)
+        clouds = sample_attractor(
+            matrix, offset, probabilities, points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
         kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
         tried += batch

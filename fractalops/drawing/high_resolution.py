@@ -9,14 +9,11 @@ from torch import Tensor
 
 from fractalops._checks import check_viewport
 from fractalops.ifs import IFS
-from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import Placement, Viewport, place
-from fractalops.sampling import sample_index
+from fractalops.sampling import sample_attractor
 
-_SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
 _POINTS_AT_ONCE = 1_000_000  # bounds the memory, whatever number of points is asked for
-_BURN_IN = 20  # all sequences start at one point: the first few steps would draw bright dots
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
 _CUTOFF = 1e-2  # the tone map swallows what is smaller
@@ -60,11 +57,12 @@ def draw_high_resolution(
     check_viewport("draw_high_resolution", viewport)
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
-        probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)
+        probabilities = system.probabilities()  # (S, N)
         colors = system.colors()  # (S, N, C)
         images = []
         for s in range(system.systems):
-            own = matrix[s], offset[s], probabilities[s], start[s], None if colors is None else colors[s]
+            one = slice(s, s + 1)
+            own = matrix[one], offset[one], probabilities[one], None if colors is None else colors[s]
             density = _density(*own, size, points, viewport, margin, generator)  # (H, W) or (C, H, W)
             exposure = intensity * height * width / (points * _BANDWIDTH)
             images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
@@ -72,10 +70,9 @@ def draw_high_resolution(
 
 
 def _density(
-    matrix: Tensor,  # (N, 2, 2)
-    offset: Tensor,  # (N, 2)
-    probabilities: Tensor,  # (N,)
-    start: Tensor,  # (2,)
+    matrix: Tensor,  # (1, N, 2, 2)
+    offset: Tensor,  # (1, N, 2)
+    probabilities: Tensor,  # (1, N)
     color: Tensor | None,  # (N, C)
     size: tuple[int, int],
     points: int,
@@ -88,18 +85,14 @@ def _density(
     placement: Placement | None = None
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
-        sequences = min(_SEQUENCES, count)
-        length = math.ceil(count / sequences)
-        index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
-        chain = affine_chain(matrix, offset, index, start.expand(sequences, 2))  # (K, T, 2)
-        cloud = chain[:, _BURN_IN:].reshape(-1, 2)[:count]  # (count, 2)
+        sample = sample_attractor(matrix, offset, probabilities, count, generator=generator)
+        cloud = sample.points.flatten(1, 2)[:, :count]  # (1, count, 2)
         if placement is None:  # the same for all
-            placement = place(viewport, cloud[None], size, margin)
-        pixels = placement(cloud[None])  # (1, count, 2)
+            placement = place(viewport, cloud, size, margin)
+        pixels = placement(cloud)  # (1, count, 2)
         weight = None
         if color is not None:
-            drawn = index[:, _BURN_IN:].reshape(-1)[:count].long()
-            weight = color[drawn][None]  # (1, count, C)
+            weight = color[sample.index.flatten(1)[:, :count].long()]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
 
