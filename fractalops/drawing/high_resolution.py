@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from fractalops._checks import check_viewport
+from fractalops.drawing.tones import tone_map
 from fractalops.ifs import IFS
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import Placement, Viewport, place
@@ -65,7 +64,7 @@ def draw_high_resolution(
             own = matrix[one], offset[one], probabilities[one], None if colors is None else colors[s]
             density = _density(*own, size, points, viewport, margin, generator)  # (H, W) or (C, H, W)
             exposure = intensity * height * width / (points * _BANDWIDTH)
-            images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
+            images.append(tone_map(density, _CUTOFF, _GAMMA) if colors is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
 
 
@@ -95,12 +94,3 @@ def _density(
             weight = color[sample.index.flatten(1)[:, :count].long()]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
-
-
-def _tone(density: Tensor) -> Tensor:
-    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white."""
-    lit = density[density > _CUTOFF]  # (P,)
-    if lit.numel() == 0:
-        return torch.zeros_like(density)
-    white = lit.kthvalue(math.ceil(0.95 * lit.numel())).values  # torch.quantile refuses large pictures
-    return (density / white).clamp(max=1.0) ** _GAMMA
