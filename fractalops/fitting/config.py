@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fractalops._checks import check_bandwidth, check_cutoff, check_viewport
+from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
@@ -164,10 +165,8 @@ class FitConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, by the schedule."""
-        steps = max(self.steps, 1)
-        if self.schedule == "cosine":
-            return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        return self.learning_rate * 0.5 ** (4 * step // steps)
+        schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
+        return schedule(self.learning_rate, step, self.steps)
 
     def adds_noise_at(self, step: int) -> bool:
         """Whether noise is added after `step`."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from fractalops._checks import check_integer
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
+from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
 
@@ -67,7 +68,7 @@ class PointConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
-        return self.learning_rate * (1 + math.cos(math.pi * step / max(self.steps, 1))) / 2
+        return cosine_schedule(self.learning_rate, step, self.steps)
 
 
 @dataclass
