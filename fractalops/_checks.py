@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -74,6 +75,12 @@ def check_integer(function: str, argument: str, value: object, least: int) -> No
         raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
+
+
+def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> None:
+    """Raise `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{function}: {argument} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_dtype(function: str, dtype: torch.dtype) -> None:

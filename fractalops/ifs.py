@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import EllipsisType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from fractalops._checks import (
     check_bandwidth,
+    check_choice,
     check_cutoff,
     check_dtype,
     check_floor,
@@ -34,6 +36,11 @@ from fractalops.sampling import (
     join_index,
 )
 from fractalops.systems import random_systems
+
+Parametrization = Literal["svd", "matrix"]
+SingularValues = Literal["sigmoid", "clamp"]
+Probabilities = Literal["determinant", "learned"]
+Sampling = Literal["independent", "balanced"]
 
 # Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
 # towards 0 and 1.
@@ -79,10 +86,10 @@ class IFS(nn.Module):
         systems: int = 1,
         maps: int = 10,
         *,
-        parametrization: str = "svd",
-        singular_values: str = "sigmoid",
-        probabilities: str = "determinant",
-        sampling: str = "independent",
+        parametrization: Parametrization = "svd",
+        singular_values: SingularValues = "sigmoid",
+        probabilities: Probabilities = "determinant",
+        sampling: Sampling = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
         viewport: Viewport = DEFAULT_VIEWPORT,
@@ -98,14 +105,13 @@ class IFS(nn.Module):
             check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
         check_floor("IFS", "probability_floor", probability_floor)
-        if parametrization not in ("svd", "matrix"):
-            raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
-        if singular_values not in ("sigmoid", "clamp"):
-            raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
-        if probabilities not in ("determinant", "learned"):
-            raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
-        if sampling not in ("independent", "balanced"):
-            raise ValueError(f"IFS: sampling must be 'independent' or 'balanced', got {sampling!r}")
+        for name, value, choices in (
+            ("parametrization", parametrization, Parametrization),
+            ("singular_values", singular_values, SingularValues),
+            ("probabilities", probabilities, Probabilities),
+            ("sampling", sampling, Sampling),
+        ):
+            check_choice("IFS", name, value, get_args(choices))
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)

@@ -111,7 +111,7 @@ class AttractorSample(NamedTuple):
     """Points of the attractors of S systems, in K sequences of L points each."""
 
     points: Tensor  # (S, K, L, D)
-    index: Tensor  # (S, K, L), the map that led to each point
+    maps: Tensor  # (S, K, L), the map that led to each point
 
 
 @torch.no_grad()

@@ -91,6 +91,6 @@ def _density(
         pixels = placement(cloud)  # (1, count, 2)
         weight = None
         if color is not None:
-            weight = color[sample.index.flatten(1)[:, :count].long()]  # (1, count, C)
+            weight = color[sample.maps.flatten(1)[:, :count].long()]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density

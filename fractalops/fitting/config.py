@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
-from fractalops._checks import check_bandwidth, check_cutoff, check_viewport
+from fractalops._checks import check_bandwidth, check_choice, check_cutoff, check_viewport
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
-from fractalops.ifs import IFS
+from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling, SingularValues
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
@@ -18,15 +18,20 @@ from fractalops.rendering import (
     Viewport,
 )
 
+Objective = Literal["expectation", "fixed"]
+OptimizerName = Literal["adam", "sgd"]
+Initialization = Literal["intensity", "random"]
+Schedule = Literal["cosine", "halving"]
+
 _CHOICES = {
-    "objective": ("expectation", "fixed"),
-    "optimizer": ("adam", "sgd"),
-    "parametrization": ("svd", "matrix"),
-    "singular_values": ("sigmoid", "clamp"),
-    "initialization": ("intensity", "random"),
-    "schedule": ("cosine", "halving"),
-    "probabilities": ("learned", "determinant"),
-    "sampling": ("balanced", "independent"),
+    "objective": Objective,
+    "optimizer": OptimizerName,
+    "parametrization": Parametrization,
+    "singular_values": SingularValues,
+    "initialization": Initialization,
+    "schedule": Schedule,
+    "probabilities": Probabilities,
+    "sampling": Sampling,
 }
 _LEAST = {
     "maps": 1,
@@ -65,15 +70,15 @@ class FitConfig:
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
     viewport: Viewport = (-2.5, -2.5, 2.5, 2.5)
     """What the image shows of the plane: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
-    objective: str = "expectation"
+    objective: Objective = "expectation"
     """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
     9).
     """
-    optimizer: str = "adam"
+    optimizer: OptimizerName = "adam"
     """"adam" or "sgd"."""
     learning_rate: float = 0.1
     """Of the first step; `schedule` lowers it."""
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     """How the learning rate falls: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
     published code)."""
     momentum: float = 0.9
@@ -86,17 +91,18 @@ class FitConfig:
     """Steps from one addition of noise to the next."""
     noise_until: float = 0.6
     """The fraction of the steps after which no noise is added."""
-    parametrization: str = "svd"
+    parametrization: Parametrization = "svd"
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
-    singular_values: str = "sigmoid"
+    singular_values: SingularValues = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
-    initialization: str = "intensity"
+    initialization: Initialization = "intensity"
     """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems,
     whatever the target is (the published code)."""
-    probabilities: str = "learned"
-    """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences
-    that are drawn once have nothing to learn them from: the objective "fixed" always takes "determinant"."""
-    sampling: str = "balanced"
+    probabilities: Probabilities | None = None
+    """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). None is
+    "learned" for the objective "expectation" and "determinant" for "fixed", whose sequences are drawn once and have
+    nothing to learn them from."""
+    sampling: Sampling = "balanced"
     """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
     evaluation_sequences: int = 100
@@ -112,9 +118,12 @@ class FitConfig:
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
     def __post_init__(self) -> None:
+        if self.probabilities is None:
+            object.__setattr__(self, "probabilities", "determinant" if self.objective == "fixed" else "learned")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"FitConfig: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            check_choice("FitConfig", name, getattr(self, name), get_args(choices))
+        if self.objective == "fixed" and self.probabilities == "learned":
+            raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
@@ -154,11 +163,6 @@ class FitConfig:
         return cls(**(published | changes))
 
     @property
-    def learned_probabilities(self) -> str:
-        """`probabilities` as `IFS` takes it: what the objective can learn."""
-        return self.probabilities if self.objective == "expectation" else "determinant"
-
-    @property
     def channels(self) -> int | None:
         """Of a target and a map: 3 (red, green, blue) in color; None in gray."""
         return 3 if self.color else None
@@ -185,7 +189,7 @@ def make_system(
     systems: int,
     maps: int | None = None,
     *,
-    parametrization: str | None = None,
+    parametrization: Parametrization | None = None,
     generator: torch.Generator | None = None,
 ) -> IFS:
     """Return random systems of the kind that `config` learns, which draw as it does.
@@ -198,7 +202,7 @@ def make_system(
         config.maps if maps is None else maps,
         parametrization=parametrization or config.parametrization,
         singular_values=config.singular_values,
-        probabilities=config.learned_probabilities,
+        probabilities=config.probabilities or "determinant",
         sampling=config.sampling,
         channels=config.channels,
         viewport=config.viewport,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops.fitting.config import FitConfig, make_system
-from fractalops.ifs import IFS
+from fractalops.ifs import IFS, Parametrization
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
 _COLOR_MARGIN = 0.02
@@ -29,7 +29,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     for target, generator in zip(targets, generators, strict=True):
         by_intensity = config.initialization == "intensity"
         # A start from the intensity is made of factors; the matrices are taken from them.
-        kind = "svd" if by_intensity else config.parametrization
+        kind: Parametrization = "svd" if by_intensity else config.parametrization
         system = make_system(config, 1, parametrization=kind, generator=generator)
         if by_intensity:
             intensity_start(system, target, config, generator)

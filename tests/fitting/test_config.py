@@ -37,7 +37,7 @@ VALUE_ERRORS: dict[str, list[Any]] = {
     "singular_values": ["softplus", None],
     "initialization": ["moments", None],
     "schedule": ["linear", None],
-    "probabilities": ["uniform", None],
+    "probabilities": ["uniform", ""],
     "sampling": ["random", None],
     "evaluation_sequences": [0],
     "snapshots": [-1],
