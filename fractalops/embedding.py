@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_floating, check_index_range, check_tensor
+from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor
 from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.svd_matrix import svd_matrix
-from fractalops.sampling import check_dtype, check_integer, random_systems
+from fractalops.systems import random_systems
 
 
 class FractalEmbedding(nn.Module):

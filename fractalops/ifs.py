@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_index_range, check_tensor
+from fractalops._checks import (
+    check_bandwidth,
+    check_choice,
+    check_cutoff,
+    check_dtype,
+    check_floor,
+    check_index_range,
+    check_integer,
+    check_tensor,
+    check_viewport,
+)
 from fractalops.backends import debugging
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
-from fractalops.rendering import Viewport, render
+from fractalops.rendering import (
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Viewport,
+    render,
+)
 from fractalops.sampling import (
     Generators,
-    check_dtype,
-    check_floor,
-    check_integer,
     determinant_weights,
     draw_sequences,
     join_index,
-    random_systems,
 )
+from fractalops.systems import random_systems
+
+Parametrization = Literal["svd", "matrix"]
+SingularValues = Literal["sigmoid", "clamp"]
+Probabilities = Literal["determinant", "learned"]
+Sampling = Literal["independent", "balanced"]
 
 # Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
 # towards 0 and 1.
@@ -48,6 +69,9 @@ class IFS(nn.Module):
     - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
       which a few hundred points leave fewer holes. No parameter depends on it.
 
+    `viewport`, `bandwidth` and `cutoff` are those of `fractalops.render` with which `forward` draws unless told
+    otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
+
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. Raises `ValueError` and `TypeError`.
     """
@@ -63,12 +87,15 @@ class IFS(nn.Module):
         systems: int = 1,
         maps: int = 10,
         *,
-        parametrization: str = "svd",
-        singular_values: str = "sigmoid",
-        probabilities: str = "determinant",
-        sampling: str = "independent",
+        parametrization: Parametrization = "svd",
+        singular_values: SingularValues = "sigmoid",
+        probabilities: Probabilities = "determinant",
+        sampling: Sampling = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
+        viewport: Viewport = DEFAULT_VIEWPORT,
+        bandwidth: float = DEFAULT_BANDWIDTH,
+        cutoff: float | None = DEFAULT_CUTOFF,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -79,18 +106,23 @@ class IFS(nn.Module):
             check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
         check_floor("IFS", "probability_floor", probability_floor)
-        if parametrization not in ("svd", "matrix"):
-            raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
-        if singular_values not in ("sigmoid", "clamp"):
-            raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
-        if probabilities not in ("determinant", "learned"):
-            raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
-        if sampling not in ("independent", "balanced"):
-            raise ValueError(f"IFS: sampling must be 'independent' or 'balanced', got {sampling!r}")
+        for name, value, choices in (
+            ("parametrization", parametrization, Parametrization),
+            ("singular_values", singular_values, SingularValues),
+            ("probabilities", probabilities, Probabilities),
+            ("sampling", sampling, Sampling),
+        ):
+            check_choice("IFS", name, value, get_args(choices))
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
         self.sampling = sampling
+        check_viewport("IFS", viewport)
+        check_bandwidth("IFS", bandwidth)
+        check_cutoff("IFS", cutoff)
+        self.viewport = viewport
+        self.bandwidth = float(bandwidth)
+        self.cutoff = cutoff
 
         drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
@@ -134,6 +166,9 @@ class IFS(nn.Module):
             + ("" if self.color is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
             + ("" if self.sampling == "independent" else ", sampling='balanced'")
+            + ("" if self.viewport == DEFAULT_VIEWPORT else f", viewport={self.viewport!r}")
+            + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
+            + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -212,16 +247,17 @@ class IFS(nn.Module):
         points: int = 300,
         index: Tensor | None = None,
         generator: Generators = None,
-        viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-        bandwidth: float | Tensor = 1.0,
+        viewport: Viewport | None = None,
+        bandwidth: float | Tensor | None = None,
         clamp: bool = True,
-        cutoff: float | None = 1e-6,
+        cutoff: float | EllipsisType | None = ...,
     ) -> Tensor:
-        """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
+        """Return images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
         They are (S, K, C, H, W) when the maps have colors.
 
-        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
+        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`. A `viewport` or a
+        `bandwidth` of None, and a `cutoff` of `...`, are the module's own.
 
         Drawing has no gradient. That of learned probabilities is one of first order, for new sequences only: a map that
         is drawn more often has more points, as if each of its points weighed more. So with `G_n` the sum of the
@@ -244,11 +280,11 @@ class IFS(nn.Module):
             joined,
             size,
             start=start,
-            viewport=viewport,
-            bandwidth=bandwidth,
+            viewport=self.viewport if viewport is None else viewport,
+            bandwidth=self.bandwidth if bandwidth is None else bandwidth,
             color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
-            cutoff=cutoff,
+            cutoff=self.cutoff if isinstance(cutoff, EllipsisType) else cutoff,
         )  # (S * K, H, W) or (S * K, C, H, W)
         if self.color is None and weights is not None:
             images = images[:, 0]

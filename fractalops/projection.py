@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from fractalops._checks import check_floating, check_tensor, shape_error
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
+from fractalops.rendering import bounding_box
 
 Angle = float | Tensor
 
@@ -72,7 +73,8 @@ def frame_of(points: Tensor) -> Frame:
     flat = flat[flat.isfinite().all(-1)]
     if len(flat) == 0:
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
-    center = (flat.amin(0) + flat.amax(0)) / 2  # (D,)
+    low, high = bounding_box(flat[None])  # (1, D), (1, D)
+    center = ((low + high) / 2)[0]  # (D,)
     radius = torch.linalg.vector_norm(flat - center, dim=-1).amax()
     return Frame(center, torch.where(radius > 0, radius, 1))
 

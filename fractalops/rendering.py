@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import math
-import numbers
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops._checks import can_read, check_floating, check_tensor, check_viewport, shape_error
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
-Viewport = tuple[float, float, float, float] | Literal["fit"]
+# (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
+Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
 
-
-def check_viewport(function: str, viewport: Viewport) -> None:
-    """Raises `ValueError` unless `viewport` is "fit" or four finite numbers that span a rectangle."""
-    if isinstance(viewport, str) and viewport == "fit":
-        return
-    if not (
-        isinstance(viewport, (tuple, list))
-        and len(viewport) == 4
-        and all(isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in viewport)
-        and viewport[0] < viewport[2]
-        and viewport[1] < viewport[3]
-    ):
-        raise ValueError(
-            f"{function}: viewport must be 'fit' or (x_min, y_min, x_max, y_max) with x_min < x_max and y_min < y_max, "
-            f"got {viewport!r}"
-        )
+DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
+DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
+DEFAULT_CUTOFF = 1e-6
 
 
 def _scale_and_shift(
@@ -71,17 +58,71 @@ def fold_viewport(
     return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
 
 
-def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Each image's own (detached) bounding box, stretched over its pixels: (B, T, 2) -> (B, T, 2)."""
-    with torch.no_grad():
-        finite = points.isfinite().all(dim=2, keepdim=True)  # (B, T, 1): the others are not drawn
-        low = torch.where(finite, points, math.inf).amin(dim=1, keepdim=True)  # (B, 1, 2)
-        high = torch.where(finite, points, -math.inf).amax(dim=1, keepdim=True)  # (B, 1, 2)
-        last = _constant(points, [size[0] - 1, size[1] - 1])
-        flat = ~(high > low)
-        scale = torch.where(flat, 0, last / (high - low))
-        middle = torch.where(flat, last / 2, 0)
-    return (points - low) * scale + middle
+class Placement(NamedTuple):
+    """Where points lie in an image of pixels: `(points - origin) * scale + target`."""
+
+    origin: Tensor  # (..., 2), in the plane
+    scale: Tensor  # (..., 2), pixels for a unit of the plane
+    target: Tensor  # (..., 2), in pixels: where the origin lies
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return the points (..., 2) in pixels."""
+        return (points - self.origin) * self.scale + self.target
+
+
+@torch.no_grad()
+def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest coordinates (B, D) of clouds of points (B, ..., D), detached.
+
+    Points with a coordinate that is NaN or infinite are left out. Those of a cloud without any other are infinity and
+    minus infinity.
+    """
+
+    def reduced(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        # Dimension after dimension: along pairs of numbers torch is several times slower than along whole rows.
+        while low.dim() > 2:
+            low, high = low.amin(dim=1), high.amax(dim=1)
+        return low, high
+
+    low, high = reduced(points, points)
+    if can_read(low) and bool((low.isfinite() & high.isfinite()).all()):  # NaN reaches both
+        return low, high
+    finite = points.isfinite().all(dim=-1, keepdim=True)  # (B, ..., 1)
+    return reduced(torch.where(finite, points, math.inf), torch.where(finite, points, -math.inf))
+
+
+@torch.no_grad()
+def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: bool, margin: float = 0.0) -> Placement:
+    """Return the placement that puts the bounding box of each cloud of points into an image.
+
+    Args:
+        points: (B, ..., 2). Those that are NaN or infinite are left out.
+        size: (height, width) of the image, in pixels.
+        keep_proportions: scale both axes alike, the box in the middle of the image; else each axis by itself. An axis
+            along which all points have one coordinate is put in the middle.
+        margin: the share of the image that stays empty on each side, in [0, 0.5).
+
+    Returns:
+        The placement, without gradients, in shapes (B, ..., 2) that broadcast with the points.
+    """
+    low, high = (bound.view(-1, *[1] * (points.dim() - 2), 2) for bound in bounding_box(points))  # (B, 1, 2)
+    last = _constant(points, [side - 1 for side in size])  # (2,)
+    extended = high > low  # (B, 1, 2)
+    scale = (1 - 2 * margin) * last / (high - low)  # (B, 1, 2)
+    if not keep_proportions:
+        target = torch.where(extended, margin * last, last / 2)
+        return Placement(low, torch.where(extended, scale, 0), target)
+    least = torch.where(extended, scale, math.inf).amin(dim=-1, keepdim=True)  # (B, 1, 1)
+    scale = torch.where(least.isfinite(), least, 0).expand_as(scale)
+    return Placement((low + high) / 2, scale, (last / 2).expand_as(scale))
+
+
+def place(viewport: Viewport, points: Tensor, size: tuple[int, int], margin: float = 0.0) -> Placement:
+    """Return where a viewport that has been checked puts points (B, ..., 2), by their bounding boxes if it says so."""
+    if isinstance(viewport, str):
+        return fit_to_frame(points, size, keep_proportions=viewport == "fit", margin=margin)
+    scale, shift = (_constant(points, values) for values in _scale_and_shift(size, viewport))  # (2,), (2,)
+    return Placement(torch.zeros_like(scale), scale, shift)
 
 
 def _color_points(color: Tensor, index: Tensor) -> Tensor:
@@ -102,12 +143,12 @@ def render(
     size: int | tuple[int, int],
     *,
     start: Tensor | None = None,
-    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-    bandwidth: float | Tensor = 1.0,
+    viewport: Viewport = DEFAULT_VIEWPORT,
+    bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
     weight: Tensor | None = None,
     color: Tensor | None = None,
     clamp: bool = True,
-    cutoff: float | None = 1e-6,
+    cutoff: float | None = DEFAULT_CUTOFF,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
 
@@ -119,7 +160,8 @@ def render(
         start: (B, 2) or (2,), where the sequences start; None is the (detached) fixed point of map 0. Systems that are
             concatenated need starts of their own: see `IFS.concatenated`.
         viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the
-            centers of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
+            centers of the corner pixels. "stretch" and "fit" take each image's own bounding box, through which no
+            gradient flows, the first for each axis by itself, the second in its proportions, in the image's middle.
         bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         color: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
@@ -161,12 +203,9 @@ def render(
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
-    if viewport == "fit":
-        points = _fit_points(affine_chain(matrix, offset, index, start), sides)  # (B, T, 2)
-    elif min(sides) == 1:
-        scale, shift = _scale_and_shift(sides, viewport)
+    if isinstance(viewport, str) or min(sides) == 1:
         points = affine_chain(matrix, offset, index, start)  # (B, T, 2)
-        points = points * _constant(points, scale) + _constant(points, shift)
+        points = place(viewport, points, sides)(points)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)

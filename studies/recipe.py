@@ -74,7 +74,7 @@ def minimum_of_independent_sequences(result: FitResult, targets: Tensor) -> Tens
     errors = []
     for _ in range(config.evaluation_sequences // SEQUENCES):
         images = system(  # (S, K, H, W)
-            (32, 32), sequences=SEQUENCES, points=config.points, generator=generator, viewport=config.viewport
+            (32, 32), sequences=SEQUENCES, points=config.points, generator=generator
         )
         errors.append((images - targets[:, None]).square().mean((2, 3)))  # (S, K)
     return torch.cat(errors, 1).amin(1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.rendering import render
-from fractalops.sampling import determinant_probabilities, random_systems
+from fractalops.sampling import determinant_probabilities
+from fractalops.systems import random_systems
 
 NAN, INFINITY = math.nan, math.inf
 
@@ -311,6 +314,9 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
     (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must be in"),
     (lambda: IFS(probability_floor="0"), TypeError, "IFS: probability_floor must be a float"),  # type: ignore[arg-type]
+    (lambda: IFS(viewport=(1, 0, 0, 1)), ValueError, "IFS: viewport must be"),
+    (lambda: IFS(bandwidth=0), ValueError, "IFS: bandwidth must be a finite number above 0, got 0"),
+    (lambda: IFS(cutoff=1.0), ValueError, "IFS: cutoff must lie in"),
     (lambda: IFS(dtype=torch.bfloat16), TypeError, "IFS: dtype must be torch.float32"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(1, 4, 5).byte()), ValueError, "index must have shape"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(2, 4, 5)), TypeError, "index must be uint8"),
@@ -324,3 +330,17 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
 def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_module_draws_with_its_own_settings_unless_told_otherwise() -> None:
+    settings: dict[str, Any] = {"viewport": (-1.0, -2.0, 1.0, 2.0), "bandwidth": 2.0, "cutoff": 1e-2}
+    system, plain = IFS(2, 3, **settings, generator=seeded(31)), IFS(2, 3, generator=seeded(31))
+    index = system.sample(1, 30, generator=seeded(32))
+    expected = plain(16, index=index, **settings)
+    for same in (system, copy.deepcopy(system), pickle.loads(pickle.dumps(system))):
+        assert torch.equal(same(16, index=index), expected)
+    assert not torch.equal(plain(16, index=index), expected)
+    other: dict[str, Any] = {"viewport": (-5.0, -5.0, 5.0, 5.0), "bandwidth": 1.0, "cutoff": 1e-6}
+    assert torch.equal(system(16, index=index, **other), plain(16, index=index))
+    assert torch.equal(system(16, index=index, cutoff=None), plain(16, index=index, **settings | {"cutoff": None}))
+    assert repr(system).endswith("viewport=(-1.0, -2.0, 1.0, 2.0), bandwidth=2, cutoff=0.01)")

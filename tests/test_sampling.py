@@ -1,4 +1,4 @@
-"""Random systems and random index sequences."""
+"""Random systems, random index sequences and points of attractors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fractalops.ops.draw_index import draw_index
-from fractalops.sampling import random_systems, sample_index
+from fractalops.sampling import sample_attractor, sample_index
+from fractalops.systems import random_systems
 
 NAN, INFINITY = math.nan, math.inf
 
@@ -127,8 +128,36 @@ def test_sampling_no_sequences() -> None:
     assert sample_index(torch.ones(2, 3), 0, 4).shape == (2, 0, 4)
 
 
+@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_points_lie_on_the_attractor(dimensions: int, points: int, drawn: int) -> None:
+    """Of Sierpinski's triangle and tetrahedron: each point is half-way between the one before it and a corner."""
+    corners = torch.cat((torch.zeros(1, dimensions), torch.eye(dimensions))).double()  # (D + 1, D)
+    matrix = (0.5 * torch.eye(dimensions)).double().expand(2, dimensions + 1, dimensions, dimensions)
+    offset = torch.stack((corners / 2, corners + 1))  # the second system is the first, doubled, its first corner at 2
+    generators = [seeded(s) for s in range(2)]
+    weights = torch.ones(2, dimensions + 1)
+    cloud, index = sample_attractor(matrix, offset, weights, points, sequences=32, burn_in=60, generator=generators)
+    assert cloud.shape == (*index.shape, dimensions)
+    assert cloud.flatten(1, 2).shape == (2, drawn, dimensions)
+    cloud[1] = (cloud[1] - 2) / 2
+    torch.testing.assert_close(cloud[:, :, 1:], (cloud[:, :, :-1] + corners[index.long()][:, :, 1:]) / 2)
+    digits = (cloud * 2**10).long()  # of which at most one coordinate has a 1 at each place: the holes stay empty
+    assert not (digits[..., 0] & digits[..., 1]).any()
+    alone = sample_attractor(
+        matrix[:1], offset[:1], weights[:1], points, sequences=32, burn_in=60, generator=seeded(0)
+    ).points
+    assert torch.equal(alone[0], cloud[0])
+
+
 WEIGHTS = torch.ones(2, 3)
+ATTRACTOR = (torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2), WEIGHTS)
 BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
+    (lambda: sample_attractor(*ATTRACTOR, 0), ValueError, "sample_attractor: points must be at least 1, got 0"),
+    (lambda: sample_attractor(*ATTRACTOR, 1, sequences=0), ValueError, "sequences must be at least 1, got 0"),
+    (lambda: sample_attractor(ATTRACTOR[0][0], *ATTRACTOR[1:], 1), ValueError, "matrix must have shape"),
+    (lambda: sample_attractor(ATTRACTOR[0], ATTRACTOR[1][0], WEIGHTS, 1), ValueError, "offset must have shape"),
+    (lambda: sample_attractor(*ATTRACTOR[:2], WEIGHTS[:1], 1), ValueError, "probabilities must have shape"),
     (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
     (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
     (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must be in"),

@@ -12,17 +12,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from fractalops._checks import check_integer
 from fractalops.ifs import IFS
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
+from fractalops.rendering import fit_to_frame
+from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 
 RENDERINGS = ("binary", "patch", "gray", "color")
 BACKGROUNDS = ("black", "random")
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_BURN_IN = 20  # first points of a sequence, which may lie beside the attractor
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _MARGIN = 0.05  # of the image, on each side
 _TRIES = 200  # random systems for one that is dense enough, on average
@@ -140,7 +139,9 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         """Images (B, C, H, W) of classes (B,)."""
         matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
         matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        clouds = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, K, L, 2)
+        clouds = sample_attractor(
+            matrix, offset, self.probabilities[classes], self.points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         pixels = fitted(clouds, self.size)  # (B, T, 2)
         if self.rendering in ("binary", "patch"):
             patch = None
@@ -187,34 +188,12 @@ def _random_color(generator: torch.Generator) -> Tensor:
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
 
 
-def draw_clouds(
-    matrix: Tensor,  # (B, N, 2, 2)
-    offset: Tensor,  # (B, N, 2)
-    probabilities: Tensor,  # (B, N)
-    points: int,
-    generators: Sequence[torch.Generator],  # B of them
-) -> Tensor:
-    """Points (B, K, L, 2) of the attractors of systems, K L of each: `points`, rounded up to a multiple of K."""
-    batch, maps = offset.shape[:2]
-    sequences = min(_SEQUENCES, points)  # K
-    length = -(-points // sequences) + _BURN_IN
-    index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
-    start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
-    joined = join_index(index, maps)  # (B * K, L)
-    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), joined, start.reshape(-1, 2))
-    return chain.view(batch, sequences, length, 2)[:, :, _BURN_IN:]
-
-
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    # Over the sequences first, and by whole sequences below: along pairs of numbers torch is several times slower.
-    low, high = clouds.amin(dim=1).amin(dim=1), clouds.amax(dim=1).amax(dim=1)  # (B, 2)
-    last = clouds.new_tensor([side - 1 for side in size])  # (2,)
-    extent = (high - low).clamp(min=torch.finfo(clouds.dtype).tiny ** 0.5)  # (B, 2)
-    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=1)  # (B,)
-    length = clouds.shape[2]
-    middle = ((low + high) / 2).repeat(1, length)[:, None]  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - middle).mul_(scale[:, None, None]).add_((last / 2).repeat(length))  # (B, K, 2 L)
+    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
+    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
+    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
+    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
     return pixels.view(len(clouds), -1, 2)
 
 
@@ -252,7 +231,10 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
         system = IFS(batch, maps, generator=generator)
         matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
         generators = [generator] * batch
-        clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, K, L, 2)
+        probabilities = determinant_probabilities(matrix)  # (B, N)
+        clouds = sample_attractor(
+            matrix, offset, probabilities, points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
         kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
         tried += batch

@@ -121,7 +121,7 @@ class Learning:
     def __init__(self, settings: GanSettings, device: str) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
         self.settings = settings
-        self.system = IFS(settings.fractals, settings.maps, generator=generator).to(device)
+        self.system = IFS(settings.fractals, settings.maps, viewport=_VIEWPORT, generator=generator).to(device)
         self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
@@ -136,9 +136,7 @@ class Learning:
 
     def draw(self, system: IFS, images: int = 1) -> Tensor:
         """Images (S * K, 1, 32, 32), K of each fractal."""
-        drawn: Tensor = system(
-            (_SIZE, _SIZE), sequences=images, points=self.settings.points, generator=self.generator, viewport=_VIEWPORT
-        )
+        drawn: Tensor = system(_SIZE, sequences=images, points=self.settings.points, generator=self.generator)
         return drawn.flatten(0, 1)[:, None]
 
     def advance(self, real: Tensor) -> tuple[float, float]:

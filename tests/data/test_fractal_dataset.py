@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
-from fractalops.sampling import determinant_probabilities
+from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, fitted, perturbed
 from tests.support.tolerances import assert_same_bits
 
 SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
@@ -94,14 +93,6 @@ def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> N
     pixels = fitted(clouds.unflatten(1, shape), (21, 41))
     assert torch.allclose(pixels[0], torch.tensor([[1.0, 15.5], [19.0, 24.5]]))
     assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
-
-
-@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
-def test_points_are_rounded_up(points: int, drawn: int) -> None:
-    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (2, K, L, 2)
-    assert clouds.flatten(1, 2).shape == (2, drawn, 2)
 
 
 @pytest.mark.parametrize("rendering", RENDERINGS)

@@ -89,7 +89,9 @@ def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_i
 
 def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
     generator = torch.Generator().manual_seed(0)
-    picture = draw_high_resolution(right_triangle(), (40, 80), points=20_000, viewport="fit", generator=generator)[0]
+    picture = draw_high_resolution(
+        right_triangle(), (40, 80), points=20_000, viewport="fit", margin=0.04, generator=generator
+    )[0]
     rows, columns = (picture > 0.05).nonzero().unbind(1)
     height, width = int(rows.max() - rows.min()), int(columns.max() - columns.min())
     assert 34 <= height <= 40
@@ -151,7 +153,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
 
 
-@pytest.mark.parametrize("viewport", ["fit", (-5.0, -5.0, 5.0, 5.0)])
+@pytest.mark.parametrize("viewport", ["stretch", "fit", (-5.0, -5.0, 5.0, 5.0)])
 def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
     system = right_triangle()
     with torch.no_grad():
