@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor
+from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor, shape_error
 from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.ops.svd_matrix import run_svd_matrix
 from fractalops.systems import random_systems
 
 
@@ -29,7 +29,7 @@ class FractalEmbedding(nn.Module):
         check_dtype("FractalEmbedding", dtype)
         drawn = random_systems(1, maps, generator=generator, dtype=dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
-        matrix = svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
+        matrix = run_svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
         self.matrix_columns = nn.Parameter(matrix.flatten(1).t().contiguous())  # (4, N)
         self.offset_columns = nn.Parameter(drawn.offset[0].t().contiguous())  # (2, N)
 
@@ -37,9 +37,9 @@ class FractalEmbedding(nn.Module):
     def from_maps(cls, matrix: Tensor, offset: Tensor) -> FractalEmbedding:
         """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2). Raises `ValueError`."""
         if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
-            raise ValueError(f"from_maps: matrix must have shape (N, 2, 2), got {tuple(matrix.shape)}")
+            raise shape_error("from_maps", "matrix", "(N, 2, 2)", matrix)
         if offset.shape != matrix.shape[:2]:
-            raise ValueError(f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}")
+            raise shape_error("from_maps", "offset", f"{tuple(matrix.shape[:2])}", offset)
         layer = cls(len(matrix), dtype=matrix.dtype, generator=torch.Generator())  # leaves the global generator alone
         layer.matrix_columns = nn.Parameter(matrix.detach().flatten(1).t().clone(memory_format=torch.contiguous_format))
         layer.offset_columns = nn.Parameter(offset.detach().t().clone(memory_format=torch.contiguous_format))
@@ -67,7 +67,7 @@ class FractalEmbedding(nn.Module):
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"FractalEmbedding.step: index must be an integer tensor, got {index.dtype}")
-        check_floating("FractalEmbedding.step", "reference", offset_columns=self.offset_columns, points=points)
+        check_floating("FractalEmbedding.step", offset_columns=self.offset_columns, points=points)
         if index.dim() != 1 or points.shape != (len(index), 2):
             raise ValueError(
                 "FractalEmbedding.step: index and points must have shapes (B,) and (B, 2), "

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fractalops._checks import check_floating, check_tensor, shape_error
-from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
+from fractalops._checks import check_floating, check_number, check_size, check_tensor, shape_error
+from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
 from fractalops.rendering import bounding_box
 
 Angle = float | Tensor
@@ -50,7 +49,7 @@ def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
         ValueError: for a wrong shape or device, or an angle that isn't finite; TypeError: for a wrong dtype or type.
     """
     check_tensor("project", points=points)
-    check_floating("project", "reference", points=points)
+    check_floating("project", points=points)
     if points.dim() == 0 or points.shape[-1] not in (2, 3):
         raise shape_error("project", "points", "(..., 3) or (..., 2)", points)
     turned, lifted = (_radians(name, angle, points) for name, angle in (("azimuth", azimuth), ("elevation", elevation)))
@@ -112,28 +111,27 @@ def render_points(
         BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
     check_tensor("render_points", points=points)
-    check_floating("render_points", "reference", points=points)
+    check_floating("render_points", points=points)
     if points.dim() != 3 or points.shape[1] == 0 or points.shape[2] not in (2, 3):
         raise shape_error("render_points", "points", "(B, T, 3) or (B, T, 2) with T >= 1", points)
     height, width = check_size("render_points", size)
-    if not isinstance(fade, numbers.Real) or not 0 <= fade <= 1:
-        raise ValueError(f"render_points: fade must be a number in [0, 1], got {fade!r}")
+    check_number("render_points", "fade", fade, least=0, most=1)
+    bumps = check_bumps("render_points", (points.shape[0], points.shape[1]), bandwidth, None, cutoff, points=points)
     center, radius = frame_of(points) if frame is None else frame
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
     # A point that is out of reach of the frame has no brightness below 0 or above 1.
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
-    image = rbf_rasterize(pixels, (height, width), bandwidth=bandwidth, weight=weight, cutoff=cutoff)
+    image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
     return image.clamp(0, 1) if clamp else image
 
 
 def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
     if isinstance(angle, Tensor):
-        check_floating("project", "reference", points=points, **{name: angle})
+        check_floating("project", points=points, **{name: angle})
         if angle.dim() != 0:
             raise shape_error("project", name, "()", angle)
         return angle.deg2rad()
-    if not isinstance(angle, numbers.Real) or not math.isfinite(angle):
-        raise ValueError(f"project: {name} must be a finite number or a tensor, got {angle!r}")
+    check_number("project", name, angle)
     return points.new_tensor(math.radians(angle))

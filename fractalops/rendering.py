@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from fractalops._checks import can_read, check_floating, check_tensor, check_viewport, shape_error
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.fixed_point import fixed_point
-from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
+from fractalops._checks import can_read, check_floating, check_size, check_tensor, check_viewport, shape_error
+from fractalops.ops.affine_chain import check_chain, run_affine_chain
+from fractalops.ops.fixed_point import run_fixed_point
+from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
 
 # (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
 Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
@@ -179,37 +179,28 @@ def render(
         TypeError: for a wrong dtype or type.
         BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
-    check_tensor("render", matrix=matrix, offset=offset, index=index)
-    check_floating("render", "reference", matrix=matrix, offset=offset)  # the ops ask for what their backends can do
-    if matrix.dim() != 3 or matrix.shape[1:] != (2, 2) or len(matrix) == 0:
-        raise shape_error("render", "matrix", "(N, 2, 2) with N >= 1", matrix)
-    if offset.shape != matrix.shape[:2]:
-        raise shape_error("render", "offset", f"({matrix.shape[0]}, 2)", offset)
-    if index.dim() != 2:
-        raise shape_error("render", "index", "(B, T)", index)
+    check_chain("render", matrix, offset, index, start, dimensions=(2,))
     sides = check_size("render", size)
     check_viewport("render", viewport)
-    if start is None:
-        start = fixed_point(matrix[0], offset[0])  # (2,)
-    # Checked here, not left to the op: folding the viewport would broadcast and promote what doesn't fit.
-    check_tensor("render", start=start)
-    check_floating("render", "reference", matrix=matrix, start=start)
-    if start.shape not in ((2,), (len(index), 2)):
-        raise shape_error("render", "start", f"({len(index)}, 2) or (2,)", start)
     if color is not None:
         check_tensor("render", color=color)
-        check_floating("render", "reference", matrix=matrix, color=color)
+        check_floating("render", matrix=matrix, color=color)
         if color.dim() != 2 or len(color) != len(matrix) or color.shape[1] == 0:
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
+    bumps = check_bumps("render", (index.shape[0], index.shape[1]), bandwidth, weight, cutoff, matrix=matrix)
+    if start is None:
+        start = run_fixed_point(matrix[0], offset[0])  # (2,)
     if isinstance(viewport, str) or min(sides) == 1:
-        points = affine_chain(matrix, offset, index, start)  # (B, T, 2)
+        points = run_affine_chain(matrix, offset, index, start)  # (B, T, 2)
         points = place(viewport, points, sides)(points)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
-        points = affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
+        points = run_affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
     if color is not None:
-        weight = _color_points(color, index)  # (B, T, C)
-    image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff)
+        bumps = bumps._replace(weight=_color_points(color, index))  # (B, T, C)
+    image = run_rbf_rasterize(points, sides, bumps)  # (B, C, H, W)
+    if color is None and (weight is None or weight.dim() == 2):
+        image = image.squeeze(1)
     return image.clamp(0, 1) if clamp else image

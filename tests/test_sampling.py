@@ -160,13 +160,13 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: sample_attractor(*ATTRACTOR[:2], WEIGHTS[:1], 1), ValueError, "probabilities must have shape"),
     (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
     (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
-    (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must be in"),
-    (lambda: random_systems(1, 2, sigma_factor=NAN), ValueError, "sigma_factor must be in"),
-    (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a float"),  # type: ignore[arg-type]
+    (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must lie in"),
+    (lambda: random_systems(1, 2, sigma_factor=NAN), ValueError, "sigma_factor must lie in"),
+    (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a number or None"),  # type: ignore[arg-type]
     (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
     (lambda: sample_index(torch.ones(3), 1, 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(0, 3), 1, 1), ValueError, "probabilities must have shape"),
-    (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "must be a floating-point tensor"),
+    (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "probabilities must be floating-point"),
     (lambda: sample_index(-WEIGHTS, 1, 1), ValueError, "must be finite, non-negative"),
     (lambda: sample_index(0 * WEIGHTS, 1, 1), ValueError, "not all zero"),
     (lambda: sample_index(NAN * WEIGHTS, 1, 1), ValueError, "must be finite"),

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from fractalops._checks import check_integer
 from fractalops.errors import InputError
 
 S = TypeVar("S")
@@ -49,16 +50,7 @@ def changed(settings: S, changes: Sequence[str]) -> S:
 def check_least(settings: object, **least: int) -> None:
     """Raise `ValueError` for a field below its least value, named in the message."""
     for name, bound in least.items():
-        value = getattr(settings, name)
-        if value < bound:
-            raise ValueError(f"{type(settings).__name__}: {name} must be at least {bound}, got {value}")
-
-
-def check_choices(settings: object, name: str, choices: Sequence[str]) -> None:
-    """Raise `ValueError` for an entry of a tuple of names that is none of `choices`, and for an empty one."""
-    value = getattr(settings, name)
-    if not value or set(value) - set(choices):
-        raise ValueError(f"{type(settings).__name__}: {name} must be some of {', '.join(choices)}, got {value!r}")
+        check_integer(type(settings).__name__, name, getattr(settings, name), bound)
 
 
 def _parsed(kind: Any, text: str) -> Any:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from fractalops._checks import check_precision
+from fractalops.backends import choose
 from fractalops.op_table import OPS
 
 LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
@@ -74,6 +76,17 @@ def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, .
     torch.library.register_fake(f"fractalops::{name}", fake, lib=LIBRARY)
     torch.library.register_vmap(f"fractalops::{name}", vmap, lib=LIBRARY)
     return op
+
+
+def takes_native(op: str, argument: str, tensor: Tensor, backend: str | None) -> bool:
+    """Return whether `op` runs natively on `tensor`, which names its device and dtype.
+
+    Raises as `choose` does, and `TypeError` for a dtype that the native backend doesn't take.
+    """
+    native = choose(op, tensor.device, backend) == "native"
+    if native:
+        check_precision(op, argument, tensor, " (or backend='reference')")
+    return native
 
 
 def differentiate(

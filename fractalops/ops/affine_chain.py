@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_device, check_floating, check_index_range, check_tensor, shape_error
-from fractalops.backends import choose, debugging
-from fractalops.ops._define import define, differentiate
+from fractalops._checks import (
+    check_device,
+    check_floating,
+    check_index,
+    check_index_range,
+    check_tensor,
+    shape_error,
+)
+from fractalops.backends import debugging
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import affine_chain as reference
-
-INDEX_DTYPES = (torch.uint8, torch.int32, torch.int64)
 
 
 def _fake_points(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0) -> Tensor:
@@ -83,6 +88,49 @@ def _run_native(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) ->
     return points
 
 
+def check_chain(
+    function: str,
+    matrix: Tensor,
+    offset: Tensor,
+    index: Tensor,
+    start: Tensor | None,
+    dimensions: tuple[int, ...] = (2, 3),
+) -> None:
+    """Raise `ValueError` or `TypeError` for arguments that `affine_chain` doesn't take.
+
+    The range of the index is not looked at. A `start` of None is left to the caller; D must be one of `dimensions`.
+    """
+    check_tensor(function, matrix=matrix, offset=offset, index=index)
+    check_floating(function, matrix=matrix, offset=offset)
+    if matrix.dim() != 3 or matrix.shape[1] not in dimensions or matrix.shape[2] != matrix.shape[1] or len(matrix) == 0:
+        wanted = f"(N, D, D) with N >= 1 and D = {' or '.join(map(str, dimensions))}"
+        raise shape_error(function, "matrix", wanted, matrix)
+    maps, dimension = matrix.shape[:2]
+    if offset.shape != (maps, dimension):
+        raise shape_error(function, "offset", f"({maps}, {dimension})", offset)
+    check_index(function, index)
+    if index.dim() != 2 or index.shape[1] == 0:
+        raise shape_error(function, "index", "(B, T) with T >= 1", index)
+    check_device(function, "index", index, "matrix", matrix)
+    if start is None:
+        return
+    check_tensor(function, start=start)
+    check_floating(function, matrix=matrix, start=start)
+    if start.shape not in ((dimension,), (index.shape[0], dimension)):
+        raise shape_error(function, "start", f"({index.shape[0]}, {dimension}) or ({dimension},)", start)
+
+
+def run_affine_chain(
+    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, backend: str | None = None
+) -> Tensor:
+    """Run `affine_chain` on arguments that `check_chain` has passed. The range of the index is checked all the same."""
+    native = takes_native("affine_chain", "matrix", matrix, backend)
+    start = start.expand(index.shape[0], matrix.shape[1])  # (B, D)
+    if not native or index.is_cuda:  # the native CPU op does so itself
+        check_index_range("affine_chain", index, len(matrix), debugging())
+    return _run_native(matrix, offset, index, start) if native else reference.affine_chain(matrix, offset, index, start)
+
+
 def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
     """Run sequences of affine maps and return every point on the way (paper, equation 3).
 
@@ -109,24 +157,5 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
         TypeError: for a wrong dtype, or an argument that is no tensor.
         BackendError: where the backend asked for can't run.
     """
-    check_tensor("affine_chain", matrix=matrix, offset=offset, index=index, start=start)
-    chosen = choose("affine_chain", matrix.device, backend)
-    check_floating("affine_chain", chosen, matrix=matrix, offset=offset, start=start)
-    if matrix.dim() != 3 or matrix.shape[1] not in (2, 3) or matrix.shape[2] != matrix.shape[1] or len(matrix) == 0:
-        raise shape_error("affine_chain", "matrix", "(N, D, D) with N >= 1 and D = 2 or 3", matrix)
-    maps, dimensions = matrix.shape[:2]
-    if offset.shape != (maps, dimensions):
-        raise shape_error("affine_chain", "offset", f"({maps}, {dimensions})", offset)
-    if index.dtype not in INDEX_DTYPES:
-        raise TypeError(f"affine_chain: index must be uint8, int32 or int64, got {index.dtype}")
-    if index.dim() != 2 or index.shape[1] == 0:
-        raise shape_error("affine_chain", "index", "(B, T) with T >= 1", index)
-    check_device("affine_chain", "index", index, "matrix", matrix)
-    if start.shape not in ((dimensions,), (index.shape[0], dimensions)):
-        raise shape_error("affine_chain", "start", f"({index.shape[0]}, {dimensions}) or ({dimensions},)", start)
-    start = start.expand(index.shape[0], dimensions)  # (B, D)
-    if chosen == "reference" or index.is_cuda:  # the native CPU op does so itself
-        check_index_range("affine_chain", index, maps, debugging())
-    if chosen == "native":
-        return _run_native(matrix, offset, index, start)
-    return reference.affine_chain(matrix, offset, index, start)
+    check_chain("affine_chain", matrix, offset, index, start)
+    return run_affine_chain(matrix, offset, index, start, backend)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fractalops._checks import check_floating, shape_error
-from fractalops.backends import choose
-from fractalops.ops._define import define, differentiate
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import clamped_squared_error as reference
 
 
@@ -53,9 +52,7 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | Non
     if targets.shape != (images.shape[0], *images.shape[2:]):
         wanted = f"{(images.shape[0], *images.shape[2:])}"
         raise shape_error("clamped_squared_error", "targets", wanted, targets)
-    chosen = choose("clamped_squared_error", images.device, backend)
-    check_floating("clamped_squared_error", chosen, images=images, targets=targets)
-    arguments = (images.flatten(2), targets.detach().flatten(1))
-    errors: Tensor
-    errors = _native(*arguments) if chosen == "native" else reference.clamped_squared_error(*arguments)
-    return errors
+    check_floating("clamped_squared_error", images=images, targets=targets)
+    native = takes_native("clamped_squared_error", "images", images, backend)
+    run = _native if native else reference.clamped_squared_error
+    return run(images.flatten(2), targets.detach().flatten(1))

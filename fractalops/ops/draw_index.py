@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_floating, check_precision
 from fractalops.backends import choose
 from fractalops.ops._define import define
 from fractalops.reference import draw_index as reference
@@ -28,10 +29,8 @@ def check_drawing(function: str, weight: Tensor, uniform: Tensor, shape: str) ->
     if not fits or len(weight) != len(uniform) or weight.shape[1] == 0:
         shapes = f"{tuple(weight.shape)} and {tuple(uniform.shape)}"
         raise ValueError(f"{function}: weight and uniform must be (S, N) and {shape}, got {shapes}")
-    if not weight.is_floating_point():
-        raise TypeError(f"{function}: weight must be floating-point, got {weight.dtype}")
-    if uniform.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{function}: uniform must be float32 or float64, got {uniform.dtype}")
+    check_floating(function, weight=weight)
+    check_precision(function, "uniform", uniform)
 
 
 def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: str | None = None) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floating, check_tensor
-from fractalops.backends import choose
-from fractalops.ops._define import define
+from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops.ops._define import define, takes_native
 from fractalops.reference import fixed_point as reference
 
 
@@ -18,6 +17,15 @@ def _fake_point(matrix: Tensor, offset: Tensor) -> Tensor:
 _native = define("fixed_point", _fake_point)
 
 
+def run_fixed_point(matrix: Tensor, offset: Tensor, backend: str | None = None) -> Tensor:
+    """Run `fixed_point` on arguments that are known to be right."""
+    if backend is None and matrix.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    run = _native if takes_native("fixed_point", "matrix", matrix, backend) else reference.fixed_point
+    point: Tensor = run(matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))  # (M, 2)
+    return point.view(offset.shape)
+
+
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
     """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
 
@@ -26,17 +34,9 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -
     `TypeError` for unequal dtypes and `BackendError` where the backend asked for can't run.
     """
     check_tensor("fixed_point", matrix=matrix, offset=offset)
+    check_floating("fixed_point", matrix=matrix, offset=offset)
     if matrix.dim() < 2 or matrix.shape[-2:] != (2, 2):
-        raise ValueError(f"fixed_point: matrix must have shape (..., 2, 2), got {tuple(matrix.shape)}")
+        raise shape_error("fixed_point", "matrix", "(..., 2, 2)", matrix)
     if offset.shape != matrix.shape[:-1]:
-        raise ValueError(f"fixed_point: offset must have shape {tuple(matrix.shape[:-1])}, got {tuple(offset.shape)}")
-    if offset.dtype != matrix.dtype:
-        raise TypeError(f"fixed_point: offset must have the dtype of matrix ({matrix.dtype}), got {offset.dtype}")
-    if backend is None and matrix.dtype not in (torch.float32, torch.float64):
-        backend = "reference"
-    chosen = choose("fixed_point", matrix.device, backend)
-    check_floating("fixed_point", chosen, matrix=matrix)
-    arguments = (matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))
-    run = _native if chosen == "native" else reference.fixed_point
-    point: Tensor = run(*arguments)  # (M, 2)
-    return point.view(offset.shape)
+        raise shape_error("fixed_point", "offset", f"{tuple(matrix.shape[:-1])}", offset)
+    return run_fixed_point(matrix, offset, backend)

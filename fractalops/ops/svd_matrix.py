@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floating, check_tensor
-from fractalops.backends import choose
-from fractalops.ops._define import define, differentiate
+from fractalops._checks import check_choice, check_floating, check_tensor, shape_error
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import svd_matrix as reference
 
-SINGULAR_VALUES = ("sigmoid", "clamp")
+SingularValues = Literal["sigmoid", "clamp"]
 
 
 def _fake_matrix(svd: Tensor, clamped: bool) -> Tensor:
@@ -41,7 +42,17 @@ def _gradients(needed: tuple[bool, ...], grad: Tensor, svd: Tensor, clamped: boo
 _native = differentiate(_run, _save, _gradients)
 
 
-def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | None = None) -> Tensor:
+def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: str | None = None) -> Tensor:
+    """Run `svd_matrix` on arguments that are known to be right."""
+    if backend is None and svd.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    native = takes_native("svd_matrix", "svd", svd, backend)
+    run = _native if native else reference.svd_matrix
+    matrix = run(svd.reshape(-1, 6), singular_values == "clamp")  # (M, 2, 2)
+    return matrix.view(*svd.shape[:-1], 2, 2)
+
+
+def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: str | None = None) -> Tensor:
     """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
 
     Args:
@@ -62,16 +73,7 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
     """
     check_tensor("svd_matrix", svd=svd)
     if svd.dim() < 1 or svd.shape[-1] != 6:
-        raise ValueError(f"svd_matrix: svd must have shape (..., 6), got {tuple(svd.shape)}")
-    if not svd.is_floating_point():
-        raise TypeError(f"svd_matrix: svd must be floating-point, got {svd.dtype}")
-    if singular_values not in SINGULAR_VALUES:
-        raise ValueError(f"svd_matrix: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
-    if backend is None and svd.dtype not in (torch.float32, torch.float64):
-        backend = "reference"
-    arguments = (svd.reshape(-1, 6), singular_values == "clamp")
-    native = choose("svd_matrix", svd.device, backend) == "native"
-    check_floating("svd_matrix", "native" if native else "reference", svd=svd)
-    matrix: Tensor  # (M, 2, 2)
-    matrix = _native(*arguments) if native else reference.svd_matrix(*arguments)
-    return matrix.view(*svd.shape[:-1], 2, 2)
+        raise shape_error("svd_matrix", "svd", "(..., 6)", svd)
+    check_floating("svd_matrix", svd=svd)
+    check_choice("svd_matrix", "singular_values", singular_values, get_args(SingularValues))
+    return run_svd_matrix(svd, singular_values, backend)

@@ -104,7 +104,7 @@ def test_the_cpu_has_no_forms(form: int, native: str) -> None:
 def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_no_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain_op, "choose", lambda *arguments: "native")
+    monkeypatch.setattr(chain_op, "takes_native", lambda *arguments: True)
     monkeypatch.setattr(backends.STATE, "debug", "1")
     checked = []
     check = chain_op.check_index_range
