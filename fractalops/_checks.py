@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
 def check_number(
     function: str,
     argument: str,
-    value: object,
+    value: Any,
     *,
     above: float | None = None,
     least: float | None = None,

@@ -15,7 +15,9 @@ from typing import Literal, NamedTuple, get_args
 import torch
 
 from fractalops.errors import BackendError
-from fractalops.op_table import DEVICES, OPS, SCHEMAS_SYMBOL
+from fractalops.op_table import DEVICES as DEVICES
+from fractalops.op_table import OPS as OPS
+from fractalops.op_table import SCHEMAS_SYMBOL
 
 Backend = Literal["reference", "native"]
 BACKENDS: tuple[str, ...] = get_args(Backend)

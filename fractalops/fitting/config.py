@@ -17,7 +17,8 @@ from fractalops._checks import (
     check_viewport,
 )
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
-from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling, SingularValues
+from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
+from fractalops.ops.svd_matrix import SingularValues
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
