@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from fractalops.drawing.plots import Line, plot
+from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.lenet import lenet, probe, train_classifier
 from fractalops.experiments.outcome import Finding, Outcome, Row
@@ -23,7 +24,7 @@ from fractalops.experiments.targets import FOLDERS, find_files, missing, read_sp
 from fractalops.fitting.learning import clip_gradients
 from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
-from fractalops.io.images import contact_sheet, enlarge, save_image
+from fractalops.io.images import save_image
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"

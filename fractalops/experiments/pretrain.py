@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from fractalops.data.fractal_dataset import FractalDataset, check_drawn
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
@@ -24,7 +25,7 @@ from fractalops.fitting import FitResult, FitRun
 from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures"
