@@ -197,6 +197,24 @@ def test_colors_stay_between_0_and_1_and_come_back() -> None:
         IFS(2, 5).load_state_dict(system.state_dict())
 
 
+@pytest.mark.parametrize("parametrization", ["svd", "matrix"])
+def test_parameters_are_drawn_anew_in_place_and_made_where_and_as_asked(parametrization: Any) -> None:
+    arguments: dict[str, Any] = {"parametrization": parametrization, "channels": 3, "probabilities": "learned"}
+    system, other = IFS(2, 5, generator=seeded(20), **arguments), IFS(2, 5, generator=seeded(21), **arguments)
+    kept = dict(other.named_parameters())
+    with torch.no_grad():
+        for parameter in kept.values():
+            parameter.fill_(7)
+    other.reset_parameters(seeded(20))
+    for name, parameter in other.named_parameters():
+        assert parameter is kept[name]
+        assert torch.equal(parameter, system.get_parameter(name))
+    placed = IFS(2, 5, generator=seeded(20), device="meta", dtype=torch.float64, **arguments)
+    for name, parameter in placed.named_parameters():
+        assert (parameter.device.type, parameter.dtype) == ("meta", torch.float64)
+        assert parameter.shape == system.get_parameter(name).shape
+
+
 def test_latent_signs_spread_over_the_unit_interval() -> None:
     latent = IFS(50, 10, generator=seeded(21)).svd[..., 4:].detach()
     assert latent.abs().max() <= 1

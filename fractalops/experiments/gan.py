@@ -122,7 +122,7 @@ class Learning:
     def __init__(self, settings: GanSettings, device: str) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
         self.settings = settings
-        self.system = IFS(settings.fractals, settings.maps, viewport=_VIEWPORT, generator=generator).to(device)
+        self.system = IFS(settings.fractals, settings.maps, viewport=_VIEWPORT, generator=generator, device=device)
         self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)

@@ -191,6 +191,7 @@ def make_system(
     *,
     parametrization: Parametrization | None = None,
     generator: torch.Generator | None = None,
+    device: torch.device | None = None,
 ) -> IFS:
     """Return random systems of the kind that `config` learns, which draw as it does.
 
@@ -209,6 +210,7 @@ def make_system(
         bandwidth=config.bandwidth,
         cutoff=config.cutoff,
         generator=generator or torch.Generator(),
+        device=device,
     )
 
 
