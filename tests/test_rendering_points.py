@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops.drawing.point_clouds import draw_point_clouds, turntable
-from fractalops.projection import Frame, frame_of, in_space
+from fractalops.rendering import Frame, frame_of, in_space
 from tests.support.tolerances import assert_matches, assert_same_bits
 
 AXES = torch.eye(3, dtype=torch.float64)  # a point at the end of each axis
