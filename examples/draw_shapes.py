@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fractalops import FitConfig, fit
-from fractalops.io.images import contact_sheet, enlarge, save_image
+from fractalops.drawing.sheets import contact_sheet, enlarge
+from fractalops.io.images import save_image
 
 SIZE = 32
 SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges

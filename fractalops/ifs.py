@@ -38,7 +38,7 @@ from fractalops.sampling import (
     draw_sequences,
     join_index,
 )
-from fractalops.systems import random_systems
+from fractalops.systems import device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
 Probabilities = Literal["determinant", "learned"]
@@ -74,7 +74,9 @@ class IFS(nn.Module):
     otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
-    float64. Raises `ValueError` and `TypeError`.
+    float64. Without a `device` the parameters lie on the generator's, or on the CPU; random numbers are drawn on the
+    generator's device or the CPU, so that a seed gives the same systems on every device. Raises `ValueError` and
+    `TypeError`.
     """
 
     svd: nn.Parameter
@@ -98,6 +100,7 @@ class IFS(nn.Module):
         bandwidth: float = DEFAULT_BANDWIDTH,
         cutoff: float | None = DEFAULT_CUTOFF,
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -125,24 +128,40 @@ class IFS(nn.Module):
         self.bandwidth = float(bandwidth)
         self.cutoff = cutoff
 
-        drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
+        device = device_for(device, generator)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(systems, maps, *shape, device=device, dtype=dtype))
+
+        if parametrization == "svd":
+            self.svd = parameter(6)
+        else:
+            self.matrix = parameter(2, 2)
+        self.offset = parameter(2)
+        self.register_parameter("color", None if channels is None else parameter(channels))
+        self.register_parameter("logit", parameter() if probabilities == "learned" else None)
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new random systems; colors become one half and learned probabilities equal."""
+        drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=self.offset.dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
-        if parametrization == "matrix":
+        if self.parametrization == "matrix":
             exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
-            self.matrix = nn.Parameter(run_svd_matrix(exact, "clamp"))
+            self.matrix.copy_(run_svd_matrix(exact, "clamp"))
         else:
             values = drawn.singular_values
-            if singular_values == "sigmoid":
+            if self.singular_values == "sigmoid":
                 values = values.logit(eps=_SINGULAR_MARGIN)
             magnitude = 1 - torch.rand(  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
                 values.shape, generator=generator, dtype=torch.float64, device=values.device
-            ).to(dtype)
-            self.svd = nn.Parameter(torch.cat((angles, values, drawn.reflection * magnitude), -1))
-        self.offset = nn.Parameter(drawn.offset)
-        logits = None if channels is None else nn.Parameter(drawn.offset.new_zeros(systems, maps, channels))
-        self.register_parameter("color", logits)
-        learned = probabilities == "learned"
-        self.register_parameter("logit", nn.Parameter(drawn.offset.new_zeros(systems, maps)) if learned else None)
+            ).to(values.dtype)
+            self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
+        self.offset.copy_(drawn.offset)
+        for logits in (self.color, self.logit):
+            if logits is not None:
+                logits.zero_()
 
     @property
     def systems(self) -> int:

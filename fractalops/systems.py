@@ -25,6 +25,13 @@ class RandomSystems(NamedTuple):
     offset: Tensor  # (S, N, 2) in [-1, 1)
 
 
+def device_for(device: torch.device | str | None, generator: torch.Generator | None) -> torch.device:
+    """Return the device of what is drawn: `device`, else the generator's, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cpu") if generator is None else generator.device
+
+
 def random_systems(
     systems: int,
     maps: int,
@@ -50,7 +57,7 @@ def random_systems(
     check_dtype("random_systems", dtype)
     check_number("random_systems", "sigma_factor", sigma_factor, least=0, most=3 * maps, optional=True)
 
-    device = generator.device if generator is not None else torch.device("cpu")
+    device = device_for(None, generator)
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)

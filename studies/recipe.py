@@ -19,9 +19,10 @@ from torch.nn.functional import interpolate
 
 from fractalops import FitConfig, FitResult, fit
 from fractalops.data.targets import open_source
+from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.fitting.run_index import write_table
-from fractalops.io.images import contact_sheet, enlarge, read_image, save_image
+from fractalops.io.images import read_image, save_image
 
 VARIANTS = {
     "paper": FitConfig.paper(batch_size=100),

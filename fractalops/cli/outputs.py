@@ -16,10 +16,11 @@ from torch import Tensor
 
 from fractalops.backends import versions
 from fractalops.drawing.plots import loss_curve, loss_table
+from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitResult
 from fractalops.io.files import atomic_path
-from fractalops.io.images import comparison, save_animation, save_image
+from fractalops.io.images import save_animation, save_image
 
 SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (

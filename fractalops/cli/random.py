@@ -9,8 +9,9 @@ import torch
 
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
 from fractalops.drawing.high_resolution import draw_high_resolution
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.ifs import IFS
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 
 _MARGIN = 0.04  # of a picture, left empty on each side
 

@@ -13,9 +13,10 @@ from fractalops.cli.options import (
     check_picture,
     integer,
 )
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 
 
 def add_parser(commands: Commands) -> None:

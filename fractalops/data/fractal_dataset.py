@@ -6,6 +6,7 @@ import colorsys
 import hashlib
 import operator
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,8 +19,9 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 
-RENDERINGS = ("binary", "patch", "gray", "color")
-BACKGROUNDS = ("black", "random")
+Rendering = Literal["binary", "patch", "gray", "color"]
+Background = Literal["black", "random"]
+RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
@@ -55,6 +57,12 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
+        names: of the classes, one for each, all different, such as those of the pictures that given systems were
+            learned for; None are numbers, "0000" and so on.
+
+    Attributes:
+        classes: the names (S).
+        class_to_idx: the number of each name's class, as data sets of torchvision have it.
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
@@ -67,14 +75,15 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         instances: int = 1000,
         size: int | tuple[int, int] = 224,
         *,
-        rendering: str = "binary",
+        rendering: Rendering = "binary",
         points: int = 100_000,
         maps: int = 4,
         perturbation: float = 0.05,
-        background: str = "black",
+        background: Background = "black",
         density: float = 0.2,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
             check_integer("FractalDataset", name, value, 1)
@@ -96,13 +105,21 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             self.matrix, self.offset = dense_systems(systems, maps, density, seed)
             self.probabilities = determinant_probabilities(self.matrix)
 
+        self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
+        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
+            raise ValueError(
+                f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
+                f"different ones of {len(self.classes)}"
+            )
+
     @property
-    def classes(self) -> int:
-        """How many systems there are (S)."""
+    def num_classes(self) -> int:
+        """S, the number of systems."""
         return len(self.matrix)
 
     def __len__(self) -> int:
-        return self.classes * self.instances
+        return self.num_classes * self.instances
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         return self.__getitems__([item])[0]
@@ -167,7 +184,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 def check_drawn(function: str, rendering: str, background: str, perturbation: float, density: float) -> None:
     """Raise, in the name of `function`, for what a `FractalDataset` can't draw."""
     check_choice(function, "rendering", rendering, RENDERINGS)
-    check_choice(function, "background", background, BACKGROUNDS)
+    check_choice(function, "background", background, get_args(Background))
     check_number(function, "perturbation", perturbation, least=0, below=1)
     check_number(function, "density", density, least=0, below=1)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.drawing.tones import tone_map
-from fractalops.io.images import contact_sheet
-from fractalops.projection import Frame, frame_of, render_points
+from fractalops.rendering import Frame, frame_of, render_points
 
 AZIMUTHS = (20.0, 80.0, 140.0)  # of the three views of a comparison, in degrees
 ELEVATION = 15.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops import affine_chain
 from fractalops.ifs import IFS
+from fractalops.ops.affine_chain import affine_chain
 from fractalops.rendering import DEFAULT_VIEWPORT, bounding_box
 
 REACH = DEFAULT_VIEWPORT[2]  # of the published viewport, from its middle

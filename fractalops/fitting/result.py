@@ -198,7 +198,7 @@ def parse_config(settings: object) -> FitConfig:
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
     """The module with these parameters; every number of systems and maps is read off them."""
     systems, maps = state["offset"].shape[:2]
-    system = make_system(config, systems, maps).to(state["offset"].device)
+    system = make_system(config, systems, maps, device=state["offset"].device)
     system.load_state_dict(state)
     return system
 

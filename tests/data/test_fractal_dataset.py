@@ -107,7 +107,14 @@ def test_bytes_are_the_values_rounded(rendering: str) -> None:
 def test_given_systems_are_the_classes() -> None:
     system = IFS(4, 5, generator=torch.Generator().manual_seed(2))
     data = FractalDataset(system, 2, 16, points=300)
-    assert (data.classes, len(data)) == (4, 8)
+    assert (data.classes, data.num_classes, len(data)) == (["0000", "0001", "0002", "0003"], 4, 8)
+    assert data.class_to_idx == {"0000": 0, "0001": 1, "0002": 2, "0003": 3}
+    named = FractalDataset(system, 2, 16, points=300, names=["leaf", "tree", "digit", "galaxy"])
+    assert named.classes[named[5][1]] == "digit"
+    assert named.class_to_idx["galaxy"] == 3
+    for names in (["leaf"], ["leaf", "tree", "digit", "leaf"]):
+        with pytest.raises(ValueError, match=r"^FractalDataset: names must be 4 different ones, got "):
+            FractalDataset(system, 2, 16, names=names)
     assert torch.equal(data.matrix, system.maps()[0])
 
 
