@@ -34,7 +34,7 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
 def check_number(
     function: str,
     argument: str,
-    value: Any,
+    value: object,
     *,
     above: float | None = None,
     least: float | None = None,
@@ -48,12 +48,13 @@ def check_number(
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         wanted = "a number or None" if optional else "a number"
         raise TypeError(f"{function}: {argument} must be {wanted}, got {type(value).__name__}")
+    number: Any = value
     if (
-        -math.inf < value < math.inf
-        and (above is None or value > above)
-        and (least is None or value >= least)
-        and (below is None or value < below)
-        and (most is None or value <= most)
+        -math.inf < number < math.inf
+        and (above is None or number > above)
+        and (least is None or number >= least)
+        and (below is None or number < below)
+        and (most is None or number <= most)
     ):
         return
     lower = f"({above}" if least is None else f"[{least}"
