@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
 from fractalops.data.targets import FolderSource, collect, open_source
-from fractalops.data.targets.folder import _natural
+from fractalops.data.targets.pictures import _natural
 from fractalops.errors import InputError
 from fractalops.io.images import Preparation, picture_size, read_image
 from tests.support.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from fractalops.data.targets.source import Stack
+from fractalops.data.targets.dataset import Stack
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 

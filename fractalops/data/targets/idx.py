@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy
 
-from fractalops.data.targets.source import Stack
+from fractalops.data.targets.dataset import Stack
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 

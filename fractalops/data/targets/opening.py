@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fractalops.data.targets.arrays import SUFFIXES, open_array
-from fractalops.data.targets.folder import FolderSource
+from fractalops.data.targets.dataset import Source, StackSource, check_limit
 from fractalops.data.targets.idx import find_idx, is_idx_name, open_idx
-from fractalops.data.targets.source import Source, StackSource, check_limit
+from fractalops.data.targets.pictures import FolderSource
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 from fractalops.io.images import Preparation

@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from fractalops.data.targets.source import check_number, describe, digest
+from fractalops.data.targets.dataset import check_number, describe, digest
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 from fractalops.io.images import Preparation, picture_size, read_image

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fractalops.data.targets.source import check_limit, check_number, describe, digest
+from fractalops.data.targets.dataset import check_limit, check_number, describe, digest
 from fractalops.errors import InputError
 from fractalops.io.images import Preparation, prepare, unit_values, upright
 
