@@ -49,7 +49,7 @@ CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu
 
 LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the stable ABI of torch 2.11
 HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
-CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectoriser and change no result
+CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectorizer and change no result
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
 OLDEST_CUDA = 12
 TOOLKIT = Path("/usr/local/cuda")

@@ -181,16 +181,16 @@ def test_shared_memory_begins_as_nan_in_every_block(run: Callable[..., str]) -> 
 
 
 def test_a_forgotten_barrier_shows(library: ctypes.CDLL, run: Callable[..., str]) -> None:
-    def neighbours(forgotten: bool, *order: Any) -> Tensor:
+    def neighbors(forgotten: bool, *order: Any) -> Tensor:
         emulation.set_library_order(library, *order)
         got = torch.zeros(64)
-        assert run("neighbour", 64, ctypes.c_bool(forgotten), got) == ""
+        assert run("neighbor", 64, ctypes.c_bool(forgotten), got) == ""
         return got
 
     orders = [("ascending", "ascending"), ("descending", "ascending"), ("random", "ascending", 1)]
     for order in orders:
-        assert torch.equal(neighbours(False, *order), torch.arange(64.0).roll(-1))
-    bad = [neighbours(True, *order).isnan().sum() for order in orders]
+        assert torch.equal(neighbors(False, *order), torch.arange(64.0).roll(-1))
+    bad = [neighbors(True, *order).isnan().sum() for order in orders]
     assert len(set(map(int, bad))) == 3
 
 
@@ -268,6 +268,6 @@ def test_thread_sanitizer_finds_races_that_no_order_shows(threads: int, between:
     names = re.search(r"enum Between \{(.*?)\}", SELFTEST.read_text())
     assert names
     place = [name.strip() for name in names[1].split(",")].index(between)
-    result = subprocess.run([str(program), "neighbours", str(threads), str(place)], capture_output=True, text=True)
+    result = subprocess.run([str(program), "neighbors", str(threads), str(place)], capture_output=True, text=True)
     assert ("data race" in result.stderr) == (result.returncode != 0) == race, result.stderr
-    assert not race or re.search(r"selftest\.cu:\d+ in .*neighbours_twice", result.stderr)
+    assert not race or re.search(r"selftest\.cu:\d+ in .*neighbors_twice", result.stderr)

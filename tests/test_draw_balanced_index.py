@@ -48,7 +48,7 @@ def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> 
     weight, uniform = balanced_inputs(systems, sequences, 4, 9)
     index = draw_balanced_index(weight, uniform, backend=backend)
     assert index.shape == (systems, sequences, 9)
-    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbours
+    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
         alone = draw_balanced_index(weight[s : s + 1], uniform[s : s + 1, k : k + 1], backend=backend)
         assert_same_bits(index[s : s + 1, k : k + 1], alone)
 

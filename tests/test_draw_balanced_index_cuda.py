@@ -135,7 +135,7 @@ def test_any_number_of_sequences(systems: int, sequences: int, points: int, devi
     weight, uniform = inputs(systems, sequences, 4, points)
     index = device.draw(weight, uniform)
     assert index.shape == (systems, sequences, points)
-    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbours
+    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
         assert_same_bits(index[s : s + 1, k : k + 1], device.draw(weight[s : s + 1], uniform[s : s + 1, k : k + 1]))
 
 

@@ -6,7 +6,7 @@
 
 namespace fractalops::cpu {
 
-// The sum of (clamp(image) - target)^2; lanes of partial sums, so that it vectorises in a fixed order.
+// The sum of (clamp(image) - target)^2; lanes of partial sums, so that it vectorizes in a fixed order.
 template <typename T>
 double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels) {
   constexpr int lanes = 16;

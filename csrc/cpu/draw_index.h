@@ -24,7 +24,7 @@ void cumulative_bounds(const double* weight /* (count) */, int64_t count, double
 template <typename T, typename Index>
 void count_bounds(const T* bounds /* (count) */, int64_t count, const T* numbers /* (length) */, int64_t length,
                   Index* out /* (length) */) {
-  // Few bounds: comparing with each of them, without a branch, vectorises. Many: a binary search.
+  // Few bounds: comparing with each of them, without a branch, vectorizes. Many: a binary search.
   constexpr int64_t few = 32;
   for (int64_t i = 0; i < length; ++i) {
     if (count <= few) {

@@ -14,7 +14,7 @@ inline constexpr int64_t block_columns = 32;
 // The counter of a point that is on no pixel.
 template <typename Counter>
 inline constexpr Counter outside = std::numeric_limits<Counter>::max();
-// Points whose counters are found before any of them is incremented: finding vectorises, incrementing does not. Few, so
+// Points whose counters are found before any of them is incremented: finding vectorizes, incrementing does not. Few, so
 // that the processor finds the next run's while it waits for the memory of this one's.
 inline constexpr int64_t found_points = 64;
 

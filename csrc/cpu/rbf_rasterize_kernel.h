@@ -82,24 +82,24 @@ struct Windows {
         stride(raster.stride) {}
 
   // exp(-(position - pixel)^2 / tau), or 0 outside the window; also position - pixel.
-  FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& position, const Vector<T>& centre, const Vector<T>& pixel,
+  FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& position, const Vector<T>& center, const Vector<T>& pixel,
                                        Vector<T>& distance) const {
     distance = position - pixel;
     const Vector<T> exponent = distance * distance * minus_inverse_bandwidth;
-    const Integers<T> keep = (magnitude<T>(pixel - centre) <= radius) & (exponent >= smallest_exponent);
+    const Integers<T> keep = (magnitude<T>(pixel - center) <= radius) & (exponent >= smallest_exponent);
     return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(exp_nonpositive(exponent)) & keep);
   }
 
   // The first row of each lane's window.
-  FRACTALOPS_INLINE Vector<T> first_rows(const Vector<T>& centre) const {
-    const Vector<T> first = centre - radius;
+  FRACTALOPS_INLINE Vector<T> first_rows(const Vector<T>& center) const {
+    const Vector<T> first = center - radius;
     const Vector<T> capped = first < highest_row ? first : highest_row;
     return capped > lowest_row ? capped : lowest_row;
   }
 
   // The first column of a point's window, at the start of a vector.
-  FRACTALOPS_INLINE int64_t first_column(T centre) const {
-    T first = centre - column_radius;
+  FRACTALOPS_INLINE int64_t first_column(T center) const {
+    T first = center - column_radius;
     first = first < highest_column ? first : highest_column;
     first = first > T(0) ? first : T(0);
     return static_cast<int64_t>(first) & ~static_cast<int64_t>(Lanes<T>::count - 1);
@@ -108,13 +108,13 @@ struct Windows {
 
 // Tables over the rows of the windows of `lanes` points: moments[m][k] = X d^m at row first + k, for m < Moments.
 template <typename T, int Moments>
-FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T>& x, const Vector<T>& centre,
+FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T>& x, const Vector<T>& center,
                                        const Vector<T>& first, T* tables /* (Moments, rows, lanes) */) {
   constexpr int lanes = Lanes<T>::count;
   Vector<T> pixel = first;
   for (int64_t k = 0; k < windows.rows; ++k) {
     Vector<T> distance;
-    Vector<T> value = windows.gaussian(x, centre, pixel, distance);
+    Vector<T> value = windows.gaussian(x, center, pixel, distance);
     for (int m = 0; m < Moments; ++m) {
       store<T>(value, tables + (m * windows.rows + k) * lanes);
       value *= distance;
@@ -138,18 +138,18 @@ FRACTALOPS_INLINE void draw_points(const Raster<T>& raster, const T* points /* (
   for (int64_t run = 0; run < length; run += run_points) {
     collect(raster, points, run, run + run_points < length ? run + run_points : length, reached);
     for (int group = 0; group < reached.count; group += lanes) {
-      const Vector<T> x = load(reached.x + group), row_centre = round<T>(x);
-      const Vector<T> y = load(reached.y + group), column_centre = round<T>(y);
-      const Vector<T> first_row = windows.first_rows(row_centre);
-      fill_row_tables<T, 1>(windows, x, row_centre, first_row, tables);
+      const Vector<T> x = load(reached.x + group), row_center = round<T>(x);
+      const Vector<T> y = load(reached.y + group), column_center = round<T>(y);
+      const Vector<T> first_row = windows.first_rows(row_center);
+      fill_row_tables<T, 1>(windows, x, row_center, first_row, tables);
       const int members = reached.count - group < lanes ? reached.count - group : lanes;
       for (int lane = 0; lane < members; ++lane) {
-        const int64_t column = windows.first_column(column_centre[lane]);
+        const int64_t column = windows.first_column(column_center[lane]);
         T* corner = canvas + (static_cast<int64_t>(first_row[lane]) - first_band_row) * windows.stride + column;
         for (int64_t pass = 0; pass < vectors; pass += Count) {
           Vector<T> value[Count], distance;
           for (int v = 0; v < Count; ++v)
-            value[v] = windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
+            value[v] = windows.gaussian(y[lane] - Vector<T>{}, column_center[lane] - Vector<T>{},
                                         static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
           for (int64_t c = 0; c < channels; ++c) {
             T* row = corner + c * plane + pass * lanes;
@@ -220,14 +220,14 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
   for (int64_t run = begin; run < end; run += run_points) {
     collect(raster, points, run, run + run_points < end ? run + run_points : end, reached);
     for (int group = 0; group < reached.count; group += lanes) {
-      const Vector<T> x = load(reached.x + group), row_centre = round<T>(x);
-      const Vector<T> y = load(reached.y + group), column_centre = round<T>(y);
-      const Vector<T> first_row = windows.first_rows(row_centre);
-      fill_row_tables<T, moments>(windows, x, row_centre, first_row, tables);
+      const Vector<T> x = load(reached.x + group), row_center = round<T>(x);
+      const Vector<T> y = load(reached.y + group), column_center = round<T>(y);
+      const Vector<T> first_row = windows.first_rows(row_center);
+      fill_row_tables<T, moments>(windows, x, row_center, first_row, tables);
       const int members = reached.count - group < lanes ? reached.count - group : lanes;
       for (int lane = 0; lane < members; ++lane) {
         const int64_t t = reached.point[group + lane];
-        const int64_t column = windows.first_column(column_centre[lane]);
+        const int64_t column = windows.first_column(column_center[lane]);
         const T* corner = grad + static_cast<int64_t>(first_row[lane]) * windows.stride + column;
         Vector<T> dx = {}, dy = {}, squares = {};
         for (int64_t c = 0; c < channels; ++c) {
@@ -246,7 +246,7 @@ FRACTALOPS_INLINE double differentiate_points(const Raster<T>& raster, const T* 
             for (int v = 0; v < Count; ++v) {
               Vector<T> distance;
               const Vector<T> value =
-                  windows.gaussian(y[lane] - Vector<T>{}, column_centre[lane] - Vector<T>{},
+                  windows.gaussian(y[lane] - Vector<T>{}, column_center[lane] - Vector<T>{},
                                    static_cast<T>(column + (pass + v) * lanes) + Lanes<T>::iota, distance);
               // Zero where the value is, also where the square of the distance overflows.
               const Vector<T> weighted = Weighted ? w * value : value, moment = weighted * distance;

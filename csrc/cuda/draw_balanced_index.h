@@ -2,7 +2,7 @@
 // on the one before it, so a warp walks a sequence, and its lanes share the maps.
 //
 // Who owns what, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: of the shares, and
-// of what every context owes, so that neighbours touch neighbouring words and no lane reads what another has counted:
+// of what every context owes, so that neighbors touch neighboring words and no lane reads what another has counted:
 //
 //   lane             0      1    ...    31     0      1   ...
 //   share        | p_0  | p_1  | ... | p_31 | p_32 | ...            of the sequence's system

@@ -51,7 +51,7 @@ union Word {
 
 // Calls move(place in the array, row, place in the row) for the first element of every aligned word that the rows
 // touch. A row can begin anywhere, so the place in the row of its first word can be negative.
-// Who owns what: word after word of all rows, dealt out to the threads in turn; neighbours move neighbouring words.
+// Who owns what: word after word of all rows, dealt out to the threads in turn; neighbors move neighboring words.
 template <typename T, typename Move>
 __device__ void for_each_word(const T* array, const Rows& rows, int thread, int threads, const Move& move) {
   constexpr int elements = 16 / sizeof(T);

@@ -34,7 +34,7 @@ struct MapSums {
   // Adds adjoint (previous, 1)^T of every lane to the sums of its map; a lane without a point says map = -1. All lanes
   // of the warp call it together.
   //
-  // Who owns what: lanes with the same map add up among themselves first, in pairs of neighbours, then in pairs of
+  // Who owns what: lanes with the same map add up among themselves first, in pairs of neighbors, then in pairs of
   // pairs, up to five times; the lowest of them then owns the map's row. So no address has two writers.
   __device__ void add(int map, const T (&adjoint)[D], const T (&previous)[D]) {
     T sum[elements];
@@ -52,7 +52,7 @@ struct MapSums {
         const T other = __shfl_sync(every_lane, sum[k], next);
         if (above) sum[k] += other;
       }
-      above &= __ballot_sync(every_lane, rank % 2 == 0);  // the odd ones are part of their neighbours now
+      above &= __ballot_sync(every_lane, rank % 2 == 0);  // the odd ones are part of their neighbors now
     }
     __syncwarp();  // the rows that another lane owned in the last call are in memory
     if (map >= 0 && below == 0)

@@ -74,19 +74,19 @@ __global__ void note_order(int* out, int* next) { out[(*next)++] = blockIdx.x * 
 
 __global__ void read_unwritten(float* out) { out[threadIdx.x] = reinterpret_cast<float*>(dynamic_shared)[threadIdx.x]; }
 
-// out: the neighbour's value, if the barrier isn't forgotten.
-__global__ void neighbour(float* out, bool forgotten) {
+// out: the neighbor's value, if the barrier isn't forgotten.
+__global__ void neighbor(float* out, bool forgotten) {
   float* shared = reinterpret_cast<float*>(dynamic_shared);
   shared[threadIdx.x] = threadIdx.x;
   if (!forgotten) __syncthreads();
   out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
 }
 
-// What comes between a write to shared memory and a neighbour's read, and after the read: all that orders both, or too
-// little. The last of a block of two warps is a neighbour of the first.
+// What comes between a write to shared memory and a neighbor's read, and after the read: all that orders both, or too
+// little. The last of a block of two warps is a neighbor of the first.
 enum Between { both_barriers, warp_barriers, shuffle_instead, vote_instead, match_instead, no_barrier_after };
 
-__global__ void neighbours_twice(float* out, Between between) {
+__global__ void neighbors_twice(float* out, Between between) {
   float* shared = reinterpret_cast<float*>(dynamic_shared);
   const int thread = threadIdx.x;
   const auto meet = [&] { between == warp_barriers ? __syncwarp() : __syncthreads(); };
@@ -236,8 +236,8 @@ EXPORT const char* run_note_order(int blocks, int threads, int* out) {
 EXPORT const char* run_read_unwritten(int threads, float* out) {
   return selftest::launch(2, threads, threads * sizeof(float), selftest::read_unwritten, out);
 }
-EXPORT const char* run_neighbour(int threads, bool forgotten, float* out) {
-  return selftest::launch(1, threads, threads * sizeof(float), selftest::neighbour, out, forgotten);
+EXPORT const char* run_neighbor(int threads, bool forgotten, float* out) {
+  return selftest::launch(1, threads, threads * sizeof(float), selftest::neighbor, out, forgotten);
 }
 EXPORT const char* run_misuse(const char* name, int threads) {
   for (const selftest::Misuse& misuse : selftest::misuses)
@@ -259,10 +259,10 @@ int main(int, char** arguments) {
   } else if (!std::strcmp(name, "heap_overrun")) {
     std::vector<int> array(100);
     error = selftest::launch(1, 33, 0, selftest::heap_overrun, array.data(), 100);
-  } else if (!std::strcmp(name, "neighbours")) {
+  } else if (!std::strcmp(name, "neighbors")) {
     std::vector<float> out(64);
     const int threads = std::atoi(arguments[2]), between = std::atoi(arguments[3]);
-    error = selftest::launch(1, threads, threads * sizeof(float), selftest::neighbours_twice, out.data(),
+    error = selftest::launch(1, threads, threads * sizeof(float), selftest::neighbors_twice, out.data(),
                              static_cast<selftest::Between>(between));
   } else if (!std::strcmp(name, "misaligned")) {
     alignas(16) float array[8] = {};
