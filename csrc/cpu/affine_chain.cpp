@@ -3,8 +3,9 @@
 #include <tuple>
 #include <vector>
 
+#include "../tensors.h"
 #include "affine_chain.h"
-#include "tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "foreach_instruction_set.h"

@@ -4,7 +4,8 @@
 
 #include <vector>
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {

@@ -3,6 +3,7 @@
 #include "draw_balanced_index.h"
 
 #include "draw_by_type.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "foreach_instruction_set.h"

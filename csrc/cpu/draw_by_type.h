@@ -1,7 +1,7 @@
 // What the ops that draw indices do with their types: numbers of float or double, indices of a byte or four.
 #pragma once
 
-#include "tensors.h"
+#include "../tensors.h"
 
 namespace fractalops::cpu {
 

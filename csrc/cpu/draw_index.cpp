@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "draw_by_type.h"
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {

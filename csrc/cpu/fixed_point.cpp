@@ -1,7 +1,7 @@
 // fixed_point on the CPU: one loop over maps. Shapes are checked in fractalops/ops/fixed_point.py.
 #include <cmath>
 
-#include "tensors.h"
+#include "../tensors.h"
 
 namespace fractalops::cpu {
 namespace {

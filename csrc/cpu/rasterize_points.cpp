@@ -5,7 +5,8 @@
 #include <limits>
 #include <memory>
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "foreach_instruction_set.h"

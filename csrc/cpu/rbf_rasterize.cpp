@@ -7,8 +7,9 @@
 #include <tuple>
 #include <vector>
 
+#include "../tensors.h"
 #include "raster.h"
-#include "tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "foreach_instruction_set.h"

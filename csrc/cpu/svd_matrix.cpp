@@ -2,7 +2,8 @@
 // fractalops/ops/svd_matrix.py.
 #include "../svd_matrix.h"
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {
