@@ -159,12 +159,8 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
   const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
   const int64_t channels = weight ? weight->size(2) : 1;
   Tensor image = torch::stable::new_empty(points, {points.size(0), channels, height, width});
-  if (points.scalar_type() == ScalarType::Float)
-    forward<float>(points, weight, bandwidth, cutoff, image);
-  else {
-    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
-    forward<double>(points, weight, bandwidth, cutoff, image);
-  }
+  with_floating("rbf_rasterize", "points", points,
+                [&]<typename T>(T) { forward<T>(points, weight, bandwidth, cutoff, image); });
   return image;
 }
 
@@ -179,16 +175,9 @@ std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, cons
   Tensor grad_points = torch::stable::empty_like(points);
   Tensor grad_weight = weight ? torch::stable::empty_like(*weight) : torch::stable::new_empty(points, {0});
   Tensor grad_bandwidth = torch::stable::new_empty(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});
-  const auto run = [&](auto scalar) {
-    backward<decltype(scalar)>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight,
-                               grad_bandwidth);
-  };
-  if (points.scalar_type() == ScalarType::Float)
-    run(float{});
-  else {
-    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
-    run(double{});
-  }
+  with_floating("rbf_rasterize", "points", points, [&]<typename T>(T) {
+    backward<T>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight, grad_bandwidth);
+  });
   return {grad_points, grad_weight, grad_bandwidth};
 }
 
