@@ -2,7 +2,7 @@
 // fractalops/ops/draw_balanced_index.py.
 #include "draw_balanced_index.h"
 
-#include "draw_by_type.h"
+#include "../draw_by_type.h"
 #include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
@@ -38,9 +38,9 @@ Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, do
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
   STD_TORCH_CHECK(uniform.dim() == 3, "draw_balanced_index: uniform must be (S, K, T)");
-  return draw_by_type(
-      "draw_balanced_index", weight, uniform, {uniform.size(0), uniform.size(1), uniform.size(2)},
-      [&]<typename T, typename Index>(Tensor& index) { draw<T, Index>(weight, uniform, floor, index); });
+  return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
+    draw<T, Index>(weight, uniform, floor, index);
+  });
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "draw_by_type.h"
+#include "../draw_by_type.h"
 #include "split_tasks.h"
 
 namespace fractalops::cpu {
@@ -34,9 +34,9 @@ Tensor draw_index(const Tensor& weight_in, const Tensor& uniform_in, double floo
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, M)
   STD_TORCH_CHECK(uniform.dim() == 2, "draw_index: uniform must be (S, M)");
-  return draw_by_type(
-      "draw_index", weight, uniform, {uniform.size(0), uniform.size(1)},
-      [&]<typename T, typename Index>(Tensor& index) { draw<T, Index>(weight, uniform, floor, index); });
+  return draw_by_type("draw_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
+    draw<T, Index>(weight, uniform, floor, index);
+  });
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include "draw_balanced_index.h"
 
 #include <limits>
-#include <optional>
 
+#include "../draw_by_type.h"
 #include "launch.h"
 
 namespace fractalops::cuda {
@@ -42,33 +42,21 @@ void draw(const Launcher& launcher, const Tensor& share, const Tensor& uniform, 
   launcher.launch(draw_balanced_index_sequences<T, Index>, blocks, lanes, 0, draws);
 }
 
-template <typename T>
-void draw(const Launcher& launcher, const Tensor& share, const Tensor& uniform, bool small, Tensor& index) {
-  small ? draw<T, uint8_t>(launcher, share, uniform, index) : draw<T, int32_t>(launcher, share, uniform, index);
-}
-
 Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
-  STD_TORCH_CHECK(weight_in.get_device_index() == uniform_in.get_device_index(),
-                  "draw_balanced_index: all tensors must be on one device");
-  const Launcher launcher("draw_balanced_index", uniform_in);
+  const Launcher launcher("draw_balanced_index", {&weight_in, &uniform_in});
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
-  check_shape("draw_balanced_index", "weight", weight, {uniform.size(0), weight.size(1)});
   STD_TORCH_CHECK(uniform.dim() == 3, "draw_balanced_index: uniform must be (S, K, T)");
   const int64_t systems = weight.size(0), maps = weight.size(1);
-  STD_TORCH_CHECK(maps > 0 && maps <= std::numeric_limits<int>::max(), "draw_balanced_index: weight must hold maps");
-  STD_TORCH_CHECK(uniform.scalar_type() == ScalarType::Float || uniform.scalar_type() == ScalarType::Double,
-                  "draw_balanced_index: uniform must be float32 or float64");
-  const bool small = maps <= 256;
-  Tensor index = torch::stable::new_empty(uniform, {uniform.size(0), uniform.size(1), uniform.size(2)},
-                                          small ? ScalarType::Byte : ScalarType::Int);
-  if (index.numel() == 0) return index;
-  Tensor share = torch::stable::new_empty(uniform, {systems, maps}, ScalarType::Int);
-  launcher.launch(draw_balanced_index_shares, grid(systems), lanes, 0, data<double>(weight), systems,
-                  static_cast<int>(maps), floor, mutable_data<int32_t>(share));
-  uniform.scalar_type() == ScalarType::Float ? draw<float>(launcher, share, uniform, small, index)
-                                             : draw<double>(launcher, share, uniform, small, index);
-  return index;
+  STD_TORCH_CHECK(maps <= std::numeric_limits<int>::max(),
+                  "draw_balanced_index: weight must hold at most 2^31 - 1 maps");
+  return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
+    if (index.numel() == 0) return;
+    Tensor share = torch::stable::new_empty(uniform, {systems, maps}, ScalarType::Int);
+    launcher.launch(draw_balanced_index_shares, grid(systems), lanes, 0, data<double>(weight), systems,
+                    static_cast<int>(maps), floor, mutable_data<int32_t>(share));
+    draw<T, Index>(launcher, share, uniform, index);
+  });
 }
 
 }  // namespace
