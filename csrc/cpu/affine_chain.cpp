@@ -2,6 +2,8 @@
 // affine_chain_kernel.h; shapes are checked in fractalops/ops/affine_chain.py.
 #include "../affine_chain.h"
 
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -18,8 +20,9 @@ template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
   const Index* maps = data<Index>(index);
   const int64_t outside = find_outside(maps, index.size(0) * index.size(1), matrix.size(0));
-  STD_TORCH_CHECK(outside < 0, "affine_chain: index must lie in [0, ", matrix.size(0), "), got ",
-                  static_cast<int64_t>(maps[outside]));
+  if (outside >= 0)  // torch hands it to Python as an IndexError, as it does a STD_TORCH_CHECK's as a RuntimeError
+    throw std::out_of_range("affine_chain: index must lie in [0, " + std::to_string(matrix.size(0)) + "), got " +
+                            std::to_string(maps[outside]));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
 
