@@ -29,7 +29,7 @@ AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const
 template <typename T, int D, typename Index>
 void forward(const AffineChain<T, Index>& chain, Tensor& points) {
   T* out = mutable_data<T>(points);
-  const int64_t groups = (chain.sequences + chain_lanes - 1) / chain_lanes;
+  const int64_t groups = divide_up(chain.sequences, chain_lanes);
   split_tasks(groups, chain_lanes * chain.length, [&](int64_t begin, int64_t end) {
     const int64_t last = std::min(end * chain_lanes, chain.sequences);
     FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, begin * chain_lanes, last, out);

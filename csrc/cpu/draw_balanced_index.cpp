@@ -20,7 +20,7 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
   std::vector<int32_t> shares(systems * stride);  // (S, stride)
   for (int64_t s = 0; s < systems; ++s)
     balanced_shares(data<double>(weight) + s * maps, maps, floor, shares.data() + s * stride);
-  split_tasks((total + balanced_lanes - 1) / balanced_lanes, balanced_lanes * points, [&](int64_t begin, int64_t end) {
+  split_tasks(divide_up(total, balanced_lanes), balanced_lanes * points, [&](int64_t begin, int64_t end) {
     std::vector<BalancedCounts> counts(balanced_lanes, BalancedCounts(maps, points));  // (lanes)
     std::vector<int32_t> due(stride);                                                  // (stride)
     for (int64_t task = begin; task < end; ++task) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../balanced_counts.h"
+#include "../division.h"
 #include "draw_index.h"
 
 namespace fractalops::cpu {
@@ -15,7 +16,7 @@ namespace fractalops::cpu {
 constexpr int64_t balanced_width = 8;  // rows of counts are padded to whole vectors
 constexpr int balanced_lanes = 4;      // sequences that a thread draws side by side
 
-inline int64_t balanced_stride(int64_t maps) { return (maps + balanced_width - 1) / balanced_width * balanced_width; }
+inline int64_t balanced_stride(int64_t maps) { return round_up(maps, balanced_width); }
 
 // What a context of d = 1 to D maps owes each map, in multiples of 1 / balanced_unit: one sequence's.
 struct BalancedCounts {

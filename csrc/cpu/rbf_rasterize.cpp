@@ -128,7 +128,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const Tensor padded = pad_rows<T>(grad, stride);
   const T* pixels = data<T>(padded);
 
-  const int64_t tasks = (length + task_points - 1) / task_points;
+  const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
   split_tasks(images * tasks, std::min(length, task_points), [&](int64_t begin, int64_t end) {
     Scratch<T> tables;
