@@ -49,10 +49,15 @@ int64_t count_bands(int64_t images, const Raster<T>& raster) {
   return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, wanted);
 }
 
-// A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
 template <typename T>
-void check_bandwidth(const Tensor& bandwidth /* (B) */) {
-  for (int64_t b = 0; b < bandwidth.size(0); ++b) {
+void check_inputs(const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
+                  int64_t channels) {
+  const int64_t images = points.size(0), length = points.size(1);
+  check_shape("rbf_rasterize", "points", points, {images, length, 2});
+  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
+  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  // A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
+  for (int64_t b = 0; b < images; ++b) {
     const T value = data<T>(bandwidth)[b];
     STD_TORCH_CHECK(value >= std::numeric_limits<T>::min() && std::isfinite(value),
                     "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
@@ -64,11 +69,8 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
              Tensor& image) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
-  check_shape("rbf_rasterize", "points", points, {images, length, 2});
-  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
-  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  check_inputs<T>(points, weight, bandwidth, channels);
   if (images == 0) return;
-  check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
@@ -107,11 +109,8 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   check_shape("rbf_rasterize", "grad", grad, {images, channels, height, width});
-  check_shape("rbf_rasterize", "points", points, {images, length, 2});
-  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
-  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  check_inputs<T>(points, weight, bandwidth, channels);
   if (images == 0) return;
-  check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
