@@ -59,12 +59,12 @@ def can_read(tensor: Tensor) -> bool:
 
 
 def check_index_range(function: str, index: Tensor, maps: int) -> None:
-    """Raise `ValueError` unless all of `index` lies in [0, maps), where that can be read."""
+    """Raise `IndexError` unless all of `index` lies in [0, maps), where that can be read."""
     if not can_read(index) or index.numel() == 0:
         return
     lowest, highest = (int(bound) for bound in index.aminmax())
     if lowest < 0 or highest >= maps:
-        raise ValueError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
+        raise IndexError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
 
 
 def check_item(owner: str, index: int, count: int) -> int:

@@ -134,8 +134,8 @@ def render(
         start, bandwidth, weight and color.
 
     Raises:
-        ValueError: for a wrong shape, device, range, viewport or backend, for an index out of range on the CPU, and for
-            both a weight and colors.
+        ValueError: for a wrong shape, device, range, viewport or backend, and for both a weight and colors.
+        IndexError: for an index out of range, on the CPU.
         TypeError: for a wrong dtype or type.
         BackendError: where the backend asked for can't run.
     """

@@ -1,9 +1,10 @@
 // What every CPU op does with its work: split it over torch's threads.
 #pragma once
 
-#include "../tensors.h"
+#include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cstdint>
 
 namespace fractalops::cpu {
 

@@ -22,7 +22,7 @@ def context_lengths(maps: int, points: int) -> range:
     return range(1, longest + 1)
 
 
-def draw_even_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
+def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
     """weight (S, N) in float64, uniform (S, K, T) in [0, 1) -> (S, K, T) in [0, N).
 
     A context is what the last d maps were, d = 1 to D of `context_lengths`; before the first point they all were map 0,

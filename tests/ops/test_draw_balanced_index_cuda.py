@@ -1,4 +1,4 @@
-"""`draw_even_index` in CUDA: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
+"""`draw_balanced_index` in CUDA: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
 
 Every result must be the reference's to the bit: all counts are integers. Set FRACTALOPS_TEST_REQUIRE=gpu to make a
 missing GPU a failure.
@@ -19,18 +19,18 @@ import torch
 from torch import Tensor
 
 from fractalops import backends
-from fractalops.ops.draw_even_index import draw_even_index
-from fractalops.reference.draw_even_index import context_lengths
+from fractalops.ops.draw_balanced_index import draw_balanced_index
+from fractalops.reference.draw_balanced_index import context_lengths
 from tests.support import emulation
-from tests.support.cases import even_inputs
+from tests.support.cases import balanced_inputs
 from tests.support.requirements import skip_or_fail
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-NAME = "draw_even_index"
+NAME = "draw_balanced_index"
 SHARED = 48 * 1024  # bytes of shared memory that a block may have, as in csrc/cuda/shared_memory.h
-IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_even_index.cu
+IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_balanced_index.cu
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Device:
 
     def draw(self, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> Tensor:
         """On the CPU, whatever the device."""
-        index: Tensor = self.ops.draw_even_index(weight.to(self.name), uniform.to(self.name), floor)
+        index: Tensor = self.ops.draw_balanced_index(weight.to(self.name), uniform.to(self.name), floor)
         return index.cpu()
 
 
@@ -70,7 +70,7 @@ def gpu() -> Device:
     return on_gpu()
 
 
-inputs = functools.cache(even_inputs)
+inputs = functools.cache(balanced_inputs)
 
 
 def counts(maps: int, points: int) -> int:
@@ -81,7 +81,7 @@ def counts(maps: int, points: int) -> int:
 def assert_equals_the_reference(device: Device, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> None:
     """On the CPU: a GPU's sums of the weights run in another order."""
     index = device.draw(weight, uniform, floor)
-    assert_same_bits(index, draw_even_index(weight, uniform, floor, backend="reference"))
+    assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
     assert index.shape == uniform.shape
     assert index.dtype == (torch.uint8 if weight.shape[1] <= 256 else torch.int32)
 
@@ -175,7 +175,7 @@ def test_counts_lie_in_shared_memory_where_they_fit(
     library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
     before = library.emulation_launches()
     weight, uniform = inputs(1, 2, maps, points)
-    assert_same_bits(emulated.draw(weight, uniform), draw_even_index(weight, uniform, backend="native"))
+    assert_same_bits(emulated.draw(weight, uniform), draw_balanced_index(weight, uniform, backend="native"))
     asked = [library.emulation_shared_bytes(ctypes.c_int64(launch)) for launch in (before, before + 1)]
     assert library.emulation_launches() == before + 2  # the shares, then the sequences
     assert asked == [0, size if in_shared else 0]
@@ -187,7 +187,7 @@ def test_counts_lie_in_shared_memory_where_they_fit(
 )
 def test_deep_and_wide_contexts(maps: int, points: int, device: Device, native: str) -> None:
     weight, uniform = inputs(1, 3, maps, points)
-    assert_same_bits(device.draw(weight, uniform, 1e-4), draw_even_index(weight, uniform, 1e-4, backend=native))
+    assert_same_bits(device.draw(weight, uniform, 1e-4), draw_balanced_index(weight, uniform, 1e-4, backend=native))
 
 
 @pytest.mark.parametrize("maps", [2**12, 2**15])
@@ -201,7 +201,7 @@ def test_more_sequences_than_a_grid_has_blocks(device: Device, native: str) -> N
     """The kernels loop when a grid is at its largest, 65536 blocks, and clear the counts for the next sequence."""
     weight, uniform = inputs(65536 + 33, 1, 2, 4)
     assert len(context_lengths(2, 4)) == 1
-    assert_same_bits(device.draw(weight, uniform), draw_even_index(weight, uniform, backend=native))
+    assert_same_bits(device.draw(weight, uniform), draw_balanced_index(weight, uniform, backend=native))
 
 
 @pytest.mark.slow
@@ -209,7 +209,7 @@ def test_more_sequences_than_have_counts_in_global_memory(device: Device, native
     maps, points = 1000, 2000
     sequences = IN_GLOBAL // (4 * counts(maps, points)) + 3
     weight, uniform = inputs(1, sequences, maps, points)
-    assert_same_bits(device.draw(weight, uniform), draw_even_index(weight, uniform, backend=native))
+    assert_same_bits(device.draw(weight, uniform), draw_balanced_index(weight, uniform, backend=native))
 
 
 # Determinism
@@ -254,7 +254,7 @@ def test_a_cuda_graph_captures_it(maps: int, points: int, gpu: Device) -> None:
     gpu.draw(weight, uniform)  # kernels load at their first use, which waits
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        index = gpu.ops.draw_even_index(weight, uniform, 0.0)
+        index = gpu.ops.draw_balanced_index(weight, uniform, 0.0)
     uniform.copy_(uniform.flip(2))
     graph.replay()
     assert_same_bits(index.cpu(), gpu.draw(weight, uniform))
@@ -263,16 +263,16 @@ def test_a_cuda_graph_captures_it(maps: int, points: int, gpu: Device) -> None:
 @pytest.mark.gpu
 def test_the_public_function_takes_the_native_op(gpu: Device) -> None:
     weight, uniform = inputs(2, 3, 10, 300)
-    index = draw_even_index(weight.to(gpu.name), uniform.to(gpu.name), 1e-3)
+    index = draw_balanced_index(weight.to(gpu.name), uniform.to(gpu.name), 1e-3)
     assert index.is_cuda
-    assert_same_bits(index.cpu(), draw_even_index(weight, uniform, 1e-3, backend="reference"))
+    assert_same_bits(index.cpu(), draw_balanced_index(weight, uniform, 1e-3, backend="reference"))
 
 
 @pytest.mark.gpu
 def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
     weight, uniform = inputs(2, 3, 10, 30)
-    with pytest.raises(RuntimeError, match="draw_even_index: all tensors must be on one device"):
-        gpu.ops.draw_even_index(weight, uniform.to(gpu.name), 0.0)
+    with pytest.raises(RuntimeError, match="draw_balanced_index: all tensors must be on one device"):
+        gpu.ops.draw_balanced_index(weight, uniform.to(gpu.name), 0.0)
 
 
 # What the raw op refuses

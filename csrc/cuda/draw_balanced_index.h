@@ -1,5 +1,5 @@
-// Drawing sequences evenly on a GPU; the rule stands in fractalops/reference/draw_even_index.py. A point depends on the
-// one before it, so a warp walks a sequence, and its lanes share the maps.
+// Drawing balanced sequences on a GPU; the rule stands in fractalops/reference/draw_balanced_index.py. A point depends
+// on the one before it, so a warp walks a sequence, and its lanes share the maps.
 //
 // Who owns what, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: of the shares, and
 // of what every context owes, so that neighbors touch neighboring words and no lane reads what another has counted:
@@ -17,7 +17,7 @@
 
 #include <cmath>
 
-#include "../even_counts.h"
+#include "../balanced_counts.h"
 #include "shared_memory.h"
 
 namespace fractalops::cuda {
@@ -45,12 +45,13 @@ __device__ inline int64_t sum_of_lower(int64_t value) {
   return value;
 }
 
-// The probabilities of the maps in multiples of 1 / even_unit, which add up to it. A block owns a system at a time.
+// The probabilities of the maps in multiples of 1 / balanced_unit, which add up to it. A block owns a system at a time.
 //
 // Budget: 48 registers.
 // Shared memory: 0 bytes.
-__global__ void __launch_bounds__(lanes) draw_even_index_shares(const double* weight /* (S, N) */, int64_t systems,
-                                                                int maps, double floor, int32_t* share /* (S, N) */) {
+__global__ void __launch_bounds__(lanes)
+    draw_balanced_index_shares(const double* weight /* (S, N) */, int64_t systems, int maps, double floor,
+                               int32_t* share /* (S, N) */) {
   const int lane = threadIdx.x;
   for (int64_t system = blockIdx.x; system < systems; system += gridDim.x) {
     const double* weights = weight + system * maps;
@@ -68,7 +69,7 @@ __global__ void __launch_bounds__(lanes) draw_even_index_shares(const double* we
     int last_bound = 0;
     for_each_32_maps([&](int map, int count) {
       const double reached = add_in_order(floored_share(map, count), count, below);
-      const int bound = static_cast<int>(rint(reached / raised * even_unit));
+      const int bound = static_cast<int>(rint(reached / raised * balanced_unit));
       const int lower = __shfl_up_sync(every_lane, bound, 1);
       if (lane < count) share[system * maps + map] = bound - (lane > 0 ? lower : last_bound);
       last_bound = __shfl_sync(every_lane, bound, count - 1);
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(lanes) draw_even_index_shares(const double* we
 
 // What the sequences are drawn from, and where to.
 template <typename T, typename Index>
-struct EvenSequences {
+struct BalancedSequences {
   const int32_t* share;       // (S, N)
   const T* uniform;           // (S, K, T)
   Index* index;               // (S, K, T)
@@ -92,14 +93,14 @@ struct EvenSequences {
 };
 
 // The contexts of a sequence.
-struct EvenContexts {
+struct BalancedContexts {
   const int32_t* share;  // (N)
   int32_t* owed;         // (counts): tables (N^d, N) of d = 1 to D, one after the other
   int maps, depth;
   int table = 0;    // of lane d - 1: where the table of d begins
   int context = 0;  // of lane d - 1: what the last d maps were, as digits to the base N
 
-  __device__ EvenContexts(const int32_t* share, int32_t* owed, int maps, int depth)
+  __device__ BalancedContexts(const int32_t* share, int32_t* owed, int maps, int depth)
       : share(share), owed(owed), maps(maps), depth(depth) {
     int size = maps;
     for (int d = 1; d < depth && d <= static_cast<int>(threadIdx.x); ++d) table += size *= maps;
@@ -147,7 +148,8 @@ struct EvenContexts {
 #pragma unroll 1
     for (int d = 1; d <= depth; ++d) {
       const int begin = row(d);
-      for (int map = lane; map < maps; map += lanes) owed[begin + map] += share[map] - (map == drawn ? even_unit : 0);
+      for (int map = lane; map < maps; map += lanes)
+        owed[begin + map] += share[map] - (map == drawn ? balanced_unit : 0);
     }
     const int shorter = __shfl_up_sync(every_lane, context, 1);
     if (lane < depth) context = (lane > 0 ? shorter * maps : 0) + drawn;
@@ -159,7 +161,7 @@ struct EvenContexts {
 // Budget: 56 registers.
 // Shared memory: 0 bytes, and the counts where they fit.
 template <typename T, typename Index>
-__global__ void __launch_bounds__(lanes) draw_even_index_sequences(EvenSequences<T, Index> draws) {
+__global__ void __launch_bounds__(lanes) draw_balanced_index_sequences(BalancedSequences<T, Index> draws) {
   const int lane = threadIdx.x;
   int32_t* owed = draws.counts_in_global != nullptr
                       ? draws.counts_in_global + static_cast<int64_t>(blockIdx.x) * draws.counts
@@ -167,7 +169,7 @@ __global__ void __launch_bounds__(lanes) draw_even_index_sequences(EvenSequences
   for (int64_t sequence = blockIdx.x; sequence < draws.sequences; sequence += gridDim.x) {
     for (int i = lane; i < draws.counts; i += lanes) owed[i] = 0;
     __syncwarp();  // each lane has cleared what others own
-    EvenContexts contexts(draws.share + sequence / draws.of_a_system * draws.maps, owed, draws.maps, draws.depth);
+    BalancedContexts contexts(draws.share + sequence / draws.of_a_system * draws.maps, owed, draws.maps, draws.depth);
     const T* uniforms = draws.uniform + sequence * draws.points;  // (T)
     Index* index = draws.index + sequence * draws.points;         // (T)
     for (int64_t first = 0; first < draws.points; first += lanes) {
