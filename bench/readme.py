@@ -1,7 +1,6 @@
-"""`python -m bench readme`: the README's section on speed, written anew from bench/measured.json and the estimates.
+"""`python -m bench readme`: the README's section on speed, written anew from bench/measured.json.
 
-The figures are those of one `fractalops bench` on the machine that they name; what an NVIDIA GPU must take is reckoned
-here, until somebody measures it.
+The figures are those of one `fractalops bench` on the machine that they name.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from pathlib import Path
 
 from fractalops.files import atomic_path
 
-from .cards import CARDS
 from .cases import GRID, PAPER, Case
-from .estimate import Estimate, estimates
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
 from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
@@ -36,7 +33,6 @@ SHOWN = (
     ("affine_chain", FORWARD),
     ("affine_chain", BACKWARD),
 )
-SHOWN_CARDS = ("GeForce RTX 3060 (12 GB)", "GeForce RTX 3090", "GeForce RTX 4090", "GeForce RTX 5090", "H100 SXM")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     path = ROOT / "README.md"
     before = path.read_text(encoding="utf-8")
-    after = replaced(before, section(Figures.load(MEASURED), estimates()))
+    after = replaced(before, section(Figures.load(MEASURED)))
     if options.check:
         return int(before != after)
     with atomic_path(path) as temporary:
@@ -63,7 +59,7 @@ def replaced(readme: str, text: str) -> str:
     return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
 
 
-def section(figures: Figures, found: Sequence[Estimate]) -> str:
+def section(figures: Figures) -> str:
     """In Markdown."""
     measured = [row for row in figures.rows if row.device == "cpu" and row.spread]
     day = date.fromisoformat(measured[0].date)
@@ -81,9 +77,7 @@ def section(figures: Figures, found: Sequence[Estimate]) -> str:
         "\n".join(_grid(measured)),
         "\n".join(_learning(measured)),
         "\n".join(_counting(measured)),
-        "Nothing has been measured on a GPU yet. What the two ops and a step must take there at least, by "
-        "`python -m bench estimate`, in microseconds:",
-        "\n".join(_gpu(found)),
+        "Nothing has been measured on a GPU yet.",
         "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
         "\n".join(_instructions()),
     ]
@@ -140,16 +134,6 @@ def _counting(rows: Sequence[Row]) -> Iterator[str]:
             lines.append([drawn, *map(_number, rates), _ratio(ratio)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
     yield from _table(head, lines)
-
-
-def _gpu(found: Sequence[Estimate]) -> Iterator[str]:
-    lines = []
-    for estimate in found:
-        floors = estimate.floors()
-        what = f"`{estimate.op}`: {estimate.shape}, {estimate.direction}"
-        lines.append([what, *(_number(floors[name].total) for name in SHOWN_CARDS), "not yet measured"])
-    assert {card.name for card in CARDS} >= set(SHOWN_CARDS)
-    yield from _table(["estimate, not a measurement", *SHOWN_CARDS, "measured"], lines)
 
 
 def _instructions() -> Iterator[str]:

@@ -14,13 +14,6 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
-def figure(spread: Spread | None, unit: str) -> str:
-    """The median with its percentiles, or a dash."""
-    if spread is None:
-        return "-"
-    return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}] {unit}".rstrip()
-
-
 def number(value: float) -> str:
     """With three significant digits, and never as a power of ten."""
     if value == 0:
