@@ -13,7 +13,7 @@ from . import agreement, subjects
 from .machine import Environment, free_bytes
 from .rows import Row
 from .suites import Contest
-from .timing import Call, Clock
+from .timing import Call, Clock, Spread, ratios
 from .work import loop_steps, needed_bytes, work
 
 # What is not asked of a backend: memory, and steps of a Python loop one after the other, each a node of a GPU's graph.
@@ -53,11 +53,16 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
             failed = backend != "compiled"  # without a compiler it can't be had, which is no fault
             rows[backend] = replace(rows[backend], problem=f"failed: {_first_line(error)}", wrong=failed)
     each = subjects.STEPS if contest.op == "step" else 1
-    for backend, seconds in clock.time(calls, rounds).items():
-        milliseconds = tuple(second * 1e3 / each for second in seconds)
-        # A fit takes long, and its memory is that of a step.
-        peak = clock.peak_bytes(first[backend]) if contest.op != "fit" else None
-        rows[backend] = replace(rows[backend], milliseconds=milliseconds, peak_bytes=peak)
+    taken = clock.time(calls, rounds)
+    for backend, seconds in taken.items():
+        rows[backend] = replace(
+            rows[backend],
+            milliseconds=Spread.of(seconds).scaled(1e3 / each),
+            rounds=len(seconds),
+            times=ratios(seconds, taken["native"]) if "native" in taken and backend != "native" else None,
+            # A fit takes long, and its memory is that of a step.
+            peak_bytes=clock.peak_bytes(first[backend]) if contest.op != "fit" else None,
+        )
     return list(rows.values())
 
 

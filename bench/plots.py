@@ -83,7 +83,7 @@ def rooflines(figures: Figures) -> list[Plot]:
 
 def time_against(variable: str, rows: Sequence[Row]) -> str:
     """Milliseconds of a render, differentiated, with one size of SWEEPS varied; empty without points."""
-    return _against(variable, rows, "time", "milliseconds", lambda row: row.spread)
+    return _against(variable, rows, "time", "milliseconds", lambda row: row.milliseconds)
 
 
 def memory_against(variable: str, rows: Sequence[Row]) -> str:
@@ -136,7 +136,7 @@ def roofline(rows: Sequence[Row], rates: Rates) -> str:
     """Operations a second against operations a byte, of the native ops on the grid; empty without points or rates."""
     cases = {case.name for case in GRID}
     native = find(rows, backend="native", device=rates.device, threads=rates.threads)
-    marked = [row for row in native if row.op in OPS and row.case in cases and row.spread and row.bytes]
+    marked = [row for row in native if row.op in OPS and row.case in cases and row.milliseconds and row.bytes]
     roof = _roof(rates)
     if not marked or roof is None:
         return ""

@@ -97,15 +97,14 @@ def _judge(target: Target, row: Row, others: list[Row]) -> Promise:
     if not others:
         return Promise(target, row, None, f"{target.against} was not measured")
     (other,) = others
-    slower, faster = (row, other) if target.unit == "x the time" else (other, row)
-    problem, wrong = row.problem or other.problem, row.wrong or other.wrong
-    return Promise(target, row, faster.times_as_fast_as(slower), problem, wrong)
+    found = other.times.inverse() if other.times and target.unit == "x the time" else other.times
+    return Promise(target, row, found, row.problem or other.problem, row.wrong or other.wrong)
 
 
 def _own_figure(unit: str, row: Row) -> Spread | None:
     if unit == "MB":
         megabytes = None if row.peak_bytes is None else row.peak_bytes / MEGABYTE
         return None if megabytes is None else Spread(megabytes, megabytes, megabytes)
-    if row.spread is None:
+    if row.milliseconds is None:
         return None
-    return row.spread.scaled(1e-3 if unit == "s" else 1e6 / (row.sequences * row.points))
+    return row.milliseconds.scaled(1e-3 if unit == "s" else 1e6 / (row.sequences * row.points))

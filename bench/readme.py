@@ -17,7 +17,6 @@ from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
 from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
 from .table import number
-from .timing import Spread
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).with_name("measured.json")
@@ -61,7 +60,7 @@ def replaced(readme: str, text: str) -> str:
 
 def section(figures: Figures) -> str:
     """In Markdown."""
-    measured = [row for row in figures.rows if row.device == "cpu" and row.spread]
+    measured = [row for row in figures.rows if row.device == "cpu" and row.milliseconds]
     day = date.fromisoformat(measured[0].date)
     versions = f"torch {measured[0].torch}, float32, {day.day} {day:%B %Y}"
     machine = figures.machine["processor"]
@@ -129,9 +128,8 @@ def _counting(rows: Sequence[Row]) -> Iterator[str]:
     for drawn in COUNTED:
         for row in find(rows, op="rasterize_points", direction=drawn, backend="native"):
             (other,) = find(rows, op="rasterize_points", direction=drawn, backend="numba") or (None,)
-            ratio = row.times_as_fast_as(other) if other else None
             rates = [each.images_per_second if each else None for each in (row, other)]
-            lines.append([drawn, *map(_number, rates), _ratio(ratio)])
+            lines.append([drawn, *map(_number, rates), _ratio(other)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
     yield from _table(head, lines)
 
@@ -150,12 +148,12 @@ def _against(rows: Sequence[Row], row: Row, backend: str) -> str:
     others = find(rows, op=row.op, direction=row.direction, case=row.case, backend=backend, threads=row.threads)
     if not others:
         return ""
-    return f"{_time(others[0])}, {_ratio(row.times_as_fast_as(others[0]))}"
+    return f"{_time(others[0])}, {_ratio(others[0])}"
 
 
 def _time(row: Row) -> str:
-    assert row.spread
-    median = row.spread.median
+    assert row.milliseconds
+    median = row.milliseconds.median
     return f"{_number(median / 1e3)} s" if median >= 1e3 else f"{_number(median)} ms"
 
 
@@ -167,8 +165,8 @@ def _memory(row: Row) -> str:
     return "" if row.peak_bytes is None else f"{_number(row.peak_bytes / 1e6)} MB"
 
 
-def _ratio(ratio: Spread | None) -> str:
-    return f"{_number(ratio.median)} x" if ratio else ""
+def _ratio(row: Row | None) -> str:
+    return f"{_number(row.times.median)} x" if row and row.times else ""
 
 
 def _case(case: Case) -> str:

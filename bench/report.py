@@ -14,7 +14,7 @@ from fractalops.files import atomic_path
 
 from .plots import curves, rooflines
 from .promises import MEGABYTE, promises, unmeasured
-from .rows import Change, Figures, Rates, Row, changes, describe, native_beside
+from .rows import Change, Figures, Rates, Row, changes, describe
 from .scaling import growths
 from .summary import STATES
 from .table import exponent_text, number, spread_text
@@ -132,7 +132,7 @@ class OpTable:
 
 def op_tables(rows: Sequence[Row], rates: Iterable[Rates]) -> list[OpTable]:
     """By op, case, direction and threads, each in the order in which they were measured."""
-    columns = _columns(rows, rates)
+    columns = _columns(rates)
     found = []
     for op, of_op in _grouped(rows, lambda row: row.op):
         measured = [row for row in of_op if not row.problem]
@@ -159,21 +159,16 @@ def shape(row: Row) -> str:
     return ", ".join(parts)
 
 
-def _columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:
+def _columns(rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:
     """The figures of a row, by the heads of their columns; an empty text where there is none."""
     roofs = {(each.device, each.threads): each for each in rates}
-    natives = {id(row): native_beside(row, rows) for row in rows}
 
     def share(row: Row) -> float | None:
         roof = roofs.get((row.device, row.threads))
         return roof.share(row) if roof else None
 
-    def times_as_fast(row: Row) -> Spread | None:
-        native = natives[id(row)]
-        return native.times_as_fast_as(row) if native else None
-
     return {
-        "ms": lambda row: _text(row.spread),
+        "ms": lambda row: _text(row.milliseconds),
         "ns a point": lambda row: _text(row.nanoseconds_a_point),
         "images/s": lambda row: _text(row.images_per_second),
         "million points/s": lambda row: _text(row.points_per_second, 1e6),
@@ -181,7 +176,7 @@ def _columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[
         "Gop/s": lambda row: _text(row.operations_per_second, 1e9),
         "% of the roofline": lambda row: _text(share(row), 0.01),
         "peak MB": lambda row: _text(row.peak_bytes, MEGABYTE),
-        "native: times as fast": lambda row: _text(times_as_fast(row)),
+        "native: times as fast": lambda row: _text(row.times),
     }
 
 
@@ -192,7 +187,7 @@ def _text(value: float | Spread | None, unit: float = 1.0) -> str:
 
 
 def _line(row: Row, columns: Iterable[Callable[[Row], str]]) -> Line:
-    problem = row.problem or ("" if row.spread else "not measured")
+    problem = row.problem or ("" if row.milliseconds else "not measured")
     return Line(row.backend, () if problem else tuple(text(row) for text in columns), problem)
 
 
@@ -217,7 +212,7 @@ class Comparison:
     @classmethod
     def between(cls, old: Figures, new: Figures) -> Comparison:
         moved, alone = changes(old.rows, new.rows)
-        now = {describe(row) for row in new.rows if row.spread}
+        now = {describe(row) for row in new.rows if row.milliseconds}
         return cls(
             old.machine,
             len(now) - sum(each in now for each in alone),
@@ -229,5 +224,5 @@ class Comparison:
 
 
 def _rounds(rows: Iterable[Row]) -> str:
-    counts = sorted({len(row.milliseconds) for row in rows} - {0})
+    counts = sorted({row.rounds for row in rows} - {0})
     return " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))

@@ -33,7 +33,7 @@ class Growth:
 def growths(rows: Sequence[Row]) -> list[Growth]:
     """Of each sweep that is in the rows as a whole, on each device."""
     found = []
-    measured = [row for row in find(rows, suite="scaling", backend="native") if row.spread]
+    measured = [row for row in find(rows, suite="scaling", backend="native") if row.milliseconds]
     for device, threads in sorted({(row.device, row.threads) for row in measured}):
         here = {row.case: row for row in find(measured, device=device, threads=threads)}
         for variable in SWEEPS:
@@ -50,7 +50,7 @@ def _growth(variable: str, cases: Sequence[Case], rows: Sequence[Row]) -> Growth
         variable,
         rows[0].device,
         rows[0].threads,
-        exponent(sizes, [row.spread.median for row in rows if row.spread]),
+        exponent(sizes, [row.milliseconds.median for row in rows if row.milliseconds]),
         expected(variable, lambda case: work("render", BOTH, case).operations),
         exponent(sizes, peaks) if all(peaks) else None,
         expected(variable, held_bytes),

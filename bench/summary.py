@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .promises import promises, unmeasured
-from .rows import Figures, Row, changes, describe, native_beside
+from .rows import Figures, Row, changes, describe
 from .scaling import growths
 from .table import aligned, exponent_text, number, spread_text
 
@@ -36,11 +36,14 @@ def _rows(rows: Sequence[Row]) -> Lines:
     for row in rows:
         if row.suite == "scaling":
             continue
-        native, point = native_beside(row, rows), row.nanoseconds_a_point
-        times = native.times_as_fast_as(row) if native else None
         cells = ("-", "", row.problem or "not measured")
-        if row.spread:
-            cells = (spread_text(row.spread), number(point) if point else "", spread_text(times) if times else "")
+        if row.milliseconds:
+            point = row.nanoseconds_a_point
+            cells = (
+                spread_text(row.milliseconds),
+                number(point) if point else "",
+                spread_text(row.times) if row.times else "",
+            )
         lines.append((row.op, row.direction, row.case, row.where, row.backend, *cells))
     return lines
 

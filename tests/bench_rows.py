@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.cases import Case
 from bench.rows import Row
+from bench.timing import Spread
 from bench.work import work
 
 PROCESSOR = "A processor"
@@ -30,20 +31,24 @@ def row(case: Case, *milliseconds: float, op: str = "render", **fields: Any) -> 
         device="cpu",
         threads=1,
         pinned="0",
-        milliseconds=milliseconds,
         peak_bytes=3 * 10**6,
         device_name=PROCESSOR,
         torch="2.13.0",
         date="2026-11-26",
     )
-    known = replace(known, **fields)
+    known = replace(timed(known, *milliseconds), **fields)
     if op in ("affine_chain", "rbf_rasterize", "render"):
         least = work(op, known.direction, case)
         known = replace(known, bytes=least.bytes, operations=least.operations)
     return known
 
 
+def timed(row: Row, *milliseconds: float) -> Row:
+    """The same with these rounds, or none."""
+    return replace(row, milliseconds=Spread.of(milliseconds) if milliseconds else None, rounds=len(milliseconds))
+
+
 def on_gpu(row: Row, factor: float = 0.01) -> Row:
     """The same measurement on a GPU, in `factor` times the time."""
-    milliseconds = tuple(factor * each for each in row.milliseconds)
+    milliseconds = row.milliseconds.scaled(factor) if row.milliseconds else None
     return replace(row, device="cuda", threads=0, pinned="", device_name="A GPU", milliseconds=milliseconds)

@@ -128,21 +128,23 @@ def test_the_loop_that_numba_compiles_counts_as_the_op(monkeypatch: pytest.Monke
     monkeypatch.setattr(point_counting, "by_numba", lambda size: lambda points, patch, mode: torch.zeros(()))
     rows = measured(Contest("", "rasterize_points", "binary", case, ("native", "numba")))
     assert rows["numba"].problem == "differs from the reference"
-    assert rows["native"].spread
+    assert rows["native"].milliseconds
 
 
 def test_without_numba_there_is_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "numba", None)
     rows = measured(Contest("", "rasterize_points", "density", TINY, ("native", "numba")))
-    assert rows["native"].spread
-    assert rows["numba"].spread is None
+    assert rows["native"].milliseconds
+    assert rows["numba"].milliseconds is None
     assert rows["numba"].problem.endswith("needs numba; install it with: pip install 'fractalops[bench]'")
 
 
 def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = measured(Contest("", "step", "optimisation step", TINY, ("native", "reference", "ops alone")))
     assert not [row.problem for row in rows.values() if row.problem]
-    assert rows["native"].milliseconds == (0.1,) * 3  # of one step
+    assert rows["native"].milliseconds == Spread(0.1, 0.1, 0.1)  # of one step
+    assert (rows["native"].rounds, rows["native"].times) == (3, None)
+    assert rows["reference"].times == Spread(1, 1, 1)
     learned = []
     monkeypatch.setattr(
         fractalops, "fit", lambda targets, config, backend: learned.append((targets.shape, config, backend))
@@ -177,9 +179,9 @@ def test_no_figure_for_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(OPS["render"], "separable", wrong)
     rows = measured(Contest("render", "render", BOTH, case, EAGER))
     assert rows["separable"].problem.startswith("disagrees with the reference by 0.001")
-    assert rows["separable"].spread is None
+    assert rows["separable"].milliseconds is None
     assert rows["separable"].points_per_second is None
-    assert all(rows[backend].spread for backend in EAGER if backend != "separable")
+    assert all(rows[backend].milliseconds for backend in EAGER if backend != "separable")
 
 
 def test_no_figure_for_gradients_that_are_missing_or_not_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +217,7 @@ def test_a_backend_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     case = replace(TINY, name="without a library")
     rows = measured(Contest("", "affine_chain", BOTH, case, ("native", "separable")))
     assert rows["native"].problem == "affine_chain: backend 'native' can't run: it was not built"
-    assert rows["separable"].spread
+    assert rows["separable"].milliseconds
 
 
 def test_what_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,11 +228,11 @@ def test_what_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatc
     case = replace(TINY, name="without a compiler")
     rows = measured(Contest("", "render", BOTH, case, ("native", "compiled")))
     assert (rows["compiled"].problem, rows["compiled"].wrong) == ("failed: no compiler", False)
-    assert rows["native"].spread
+    assert rows["native"].milliseconds
     monkeypatch.setitem(OPS["render"], "native", failing)
     rows = measured(Contest("", "render", BOTH, replace(case, name="broken"), ("native", "separable")))
     assert (rows["native"].problem, rows["native"].wrong) == ("failed: no compiler", True)
-    assert rows["separable"].spread
+    assert rows["separable"].milliseconds
 
 
 def test_a_call_that_fails_on_the_clock_loses_its_own_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,7 @@ def test_a_call_that_fails_on_the_clock_loses_its_own_row_only(monkeypatch: pyte
 
     monkeypatch.setattr(Counter, "ready", refuse)
     rows = measured(Contest("", "render", BOTH, replace(TINY, name="large"), ("native", "separable")))
-    assert rows["native"].spread
+    assert rows["native"].milliseconds
     assert rows["separable"].problem == "failed: too large"
 
 
@@ -356,6 +358,8 @@ def test_rounds_in_turn() -> None:
     assert calls[-6:] == [1, 2] * 3
     assert Spread.of([5, 1, 4, 2, 3, 6]) == Spread(2, 3.5, 5)
     assert ratios([2, 9, 4], [1, 3, 1]) == Spread(2, 3, 4)
+    assert ratios([2, 4, 6], [1, 9, 2, 2]) == Spread(1, 2, 3)  # of unlike rounds by the median
+    assert Spread(1, 2, 4).inverse() == Spread(0.25, 0.5, 1)
     assert Spread.of(range(9)) == Spread(1, 4, 7)
     assert Spread.of([3]) == Spread(3, 3, 3)
 

@@ -15,7 +15,8 @@ from bench.cases import LONG_CHAIN, PAPER, SWEEPS, sweep
 from bench.plots import curves, memory_against, roofline, rooflines, time_against
 from bench.rows import Figures, Rates, Row
 from fractalops.errors import MissingExtra
-from tests.bench_rows import on_gpu, row
+from bench.timing import Spread
+from tests.bench_rows import on_gpu, row, timed
 from tests.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
@@ -39,13 +40,13 @@ def swept(backend: str, factor: float) -> list[Row]:
 
 
 def without_figures(row: Row) -> Row:
-    return replace(row, milliseconds=(), peak_bytes=None, problem=LEFT_OUT)
+    return replace(timed(row), peak_bytes=None, problem=LEFT_OUT)
 
 
 NATIVE = row(PAPER, 1.51, 1.41, 1.61, direction=BOTH)
 ROWS = (
     NATIVE,
-    replace(NATIVE, backend="dense", milliseconds=(300, 310, 320)),
+    replace(timed(NATIVE, 300, 310, 320), backend="dense", times=Spread(198.7, 198.7, 219.9)),
     without_figures(replace(NATIVE, backend="compiled")),
     replace(on_gpu(NATIVE), device_name=HOSTILE, peak_bytes=None),
     row(PAPER, 0.05, 0.055, 0.06, op="affine_chain", images=0, side=0, radius=0),
@@ -136,7 +137,7 @@ def test_the_same_figures_give_the_same_page() -> None:
 
 def test_the_rows_stand_in_the_page(tmp_path: Path) -> None:
     (tmp_path / "figures.json").write_text(Page(report.page(WHOLE)).script)
-    assert Figures.load(tmp_path / "figures.json") == WHOLE
+    assert Figures.load(tmp_path / "figures.json").text() == WHOLE.text()
 
 
 def test_strings_are_no_markup() -> None:
@@ -211,7 +212,7 @@ def test_rows_are_grouped_by_what_was_timed_in_turn() -> None:
 
 
 def test_changes_are_told_apart() -> None:
-    slower, faster = replace(NATIVE, milliseconds=(3.02,) * 3), replace(ROWS[4], milliseconds=(0.01,) * 3)
+    slower, faster = timed(NATIVE, 3.02, 3.02, 3.02), timed(ROWS[4], 0.01, 0.01, 0.01)
     new = replace(FIGURES, rows=(slower, faster, *ROWS[2:4], *ROWS[5:]))
     text = report.page(new, replace(FIGURES, rows=ROWS[:-1]))
     page = Page(text)

@@ -10,57 +10,42 @@ import pytest
 
 from bench.cases import PAPER, SWEEPS, sweep
 from bench.promises import TARGETS, promises, unmeasured
-from bench.rows import Figures, Rates, Row, changes, describe, native_beside
+from bench.rows import Figures, Rates, Row, changes, describe
 from bench.scaling import expected, exponent, growths, held_bytes
 from bench.summary import summary
 from bench.table import exponent_text, number, spread_text
 from bench.timing import Spread
 from fractalops.errors import InputError
-from tests.bench_rows import on_gpu, row
+from tests.bench_rows import on_gpu, row, timed
 
 NATIVE = row(PAPER, 1.5, 1.4, 1.6)
-DENSE = row(PAPER, 300, 308, 304, backend="dense")
+DENSE = row(PAPER, 300, 308, 304, backend="dense", times=Spread(190, 200, 220))
 BOTH = "forward and backward"
 
 
 def test_what_follows_from_a_row() -> None:
-    assert NATIVE.spread == Spread(1.4, 1.5, 1.6)
+    assert NATIVE.milliseconds == Spread(1.4, 1.5, 1.6)
     assert NATIVE.nanoseconds_a_point == pytest.approx(100)
     assert NATIVE.points_per_second == pytest.approx(1e7)
     assert NATIVE.images_per_second == pytest.approx(50 / 1.5e-3)
     assert NATIVE.bytes_per_second == pytest.approx(NATIVE.bytes / 1.5e-3)
-    assert NATIVE.times_as_fast_as(DENSE) == Spread(304 / 1.6, 200, 220)
 
 
 def test_without_a_figure_nothing_follows() -> None:
     failed = row(PAPER, problem="left out")
-    assert failed.spread is failed.points_per_second is failed.nanoseconds_a_point is failed.bytes_per_second is None
-    assert failed.times_as_fast_as(NATIVE) is NATIVE.times_as_fast_as(failed) is None
+    assert failed.milliseconds is failed.points_per_second is failed.nanoseconds_a_point is failed.bytes_per_second is None
     assert row(PAPER, 2500, op="fit").points_per_second is None  # it draws them in every step
     assert row(PAPER, 1, op="affine_chain", images=0).images_per_second is None
 
 
-def test_rows_with_unlike_rounds_are_compared_by_their_medians() -> None:
-    assert replace(NATIVE, milliseconds=(1.0, 2.0, 1.0, 9.0)).times_as_fast_as(DENSE) == Spread(
-        200, 304 / 1.5, 308 / 1.5
-    )
-
-
 def test_the_share_of_the_roof_is_by_what_takes_longer() -> None:
-    moved = replace(NATIVE, bytes=3000, operations=600, milliseconds=(1.0,))
+    moved = replace(NATIVE, bytes=3000, operations=600, milliseconds=Spread(1, 1, 1))
     assert Rates("cpu", 1, 6e6, 6e6).share(moved) == pytest.approx(0.5)
     assert Rates("cpu", 1, 6e7, 6e6).share(moved) == pytest.approx(0.1)
     assert Rates("cpu", 1, None, 6e6).share(moved) == pytest.approx(0.1)
     assert Rates("cpu", 1, None, None).share(moved) is None
     assert Rates("cpu", 1, 6e6, 6e6).share(replace(moved, bytes=0, operations=0)) is None
-    assert Rates("cpu", 1, 6e6, 6e6).share(replace(moved, milliseconds=())) is None
-
-
-def test_the_native_row_beside_another() -> None:
-    others = [NATIVE, replace(NATIVE, threads=2), on_gpu(NATIVE), replace(NATIVE, direction=BOTH)]
-    assert native_beside(on_gpu(DENSE), others) is others[2]
-    assert native_beside(replace(DENSE, case="other"), others) is None
-    assert native_beside(NATIVE, others) is None
+    assert Rates("cpu", 1, 6e6, 6e6).share(replace(moved, milliseconds=None)) is None
 
 
 def test_a_row_in_words() -> None:
@@ -75,14 +60,23 @@ def test_a_row_in_words() -> None:
 
 
 def test_figures_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    rows = (NATIVE, on_gpu(NATIVE), row(PAPER, problem="left out", peak_bytes=None))
+    rows = (NATIVE, on_gpu(NATIVE), row(PAPER, problem="left out", peak_bytes=None), DENSE, replace(DENSE, wrong=True))
     figures = Figures(rows, (Rates("cpu", 1, 1.5e10, None), Rates("cuda", 0, None, 1e13)), {"date": "2026-11-26"})
-    figures.save(tmp_path / "figures.json")
-    assert Figures.load(tmp_path / "figures.json") == figures
-    saved = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert saved[0]["milliseconds_20_50_80"] == [1.4, 1.5, 1.6]
-    assert saved[0]["points_per_second"] == pytest.approx(1e7)
-    assert saved[2]["milliseconds_20_50_80"] is None
+    for each in (figures, Figures((), (), {})):
+        each.save(tmp_path / "figures.json")
+        assert Figures.load(tmp_path / "figures.json") == each
+
+
+def test_a_file_has_a_line_for_each_contest_and_short_numbers() -> None:
+    third = replace(DENSE, milliseconds=Spread(1 / 3, 2 / 3, 1))
+    text = Figures((NATIVE, third, replace(NATIVE, threads=2), on_gpu(third)), (), {}).text()
+    document = json.loads(text)
+    assert document["common"]["torch"] == "2.13.0"  # the same in all
+    assert document["contest"] == ["device", "threads", "pinned", "device_name"]
+    contests = text.partition('"rows": [')[2].splitlines()[1:-1]
+    assert [line.count("native") + line.count("dense") for line in contests] == [2, 1, 1]
+    assert '["native",[1.4,1.5,1.6],3,null,3000000]' in contests[0]
+    assert '["dense",[0.333333,0.666667,1.0],3,[190.0,200.0,220.0],3000000]' in contests[0]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +85,13 @@ def test_figures_come_back_as_they_were_saved(tmp_path: Path) -> None:
         ("", "it holds no figures of fractalops bench"),
         ("{", "it holds no figures of fractalops bench"),
         ("[]", "it holds no figures of fractalops bench"),
-        ('{"format": 1}', "it holds no figures of fractalops bench"),
-        ('{"format": 1, "machine": {}, "rates": [], "rows": [{"op": "render"}]}', "it holds no figures"),
-        ('{"format": 0}', "it is of format 0, not 1"),
+        ('{"format": 2}', "it holds no figures of fractalops bench"),
+        (
+            '{"format": 2, "machine": {}, "rates": [], "common": {}, "contest": ["op"], "backend": ["backend"], '
+            '"rows": [[["render"], ["native"]]]}',
+            "it holds no figures",
+        ),
+        ('{"format": 1}', "it is of format 1, not 2"),
         (b"\xff\xfe\x00", "it holds no figures of fractalops bench"),
     ],
 )
@@ -109,27 +107,27 @@ def test_what_holds_no_figures_is_an_error_of_one_line(text: str | bytes, messag
 
 def test_what_moved_beyond_both_spreads() -> None:
     old = [NATIVE, DENSE, on_gpu(NATIVE)]
-    slower, overlapping = replace(NATIVE, milliseconds=(3.0, 2.8, 3.1)), replace(DENSE, milliseconds=(307, 320, 330))
-    faster = replace(on_gpu(NATIVE), milliseconds=(0.001, 0.001, 0.001))
+    slower, overlapping = timed(NATIVE, 3.0, 2.8, 3.1), timed(DENSE, 307, 320, 330)
+    faster = timed(on_gpu(NATIVE), 0.001, 0.001, 0.001)
     found, alone = changes(old, [faster, slower, overlapping])
     assert [(each.new, each.factor) for each in found] == [(slower, 2.0), (faster, pytest.approx(1 / 15))]
     assert alone == []
     # Of one round there is no spread to be beyond; and another shape is another measurement.
-    assert changes(old, [replace(slower, milliseconds=(3.0,))])[0] == []
+    assert changes(old, [timed(slower, 3.0)])[0] == []
     found, alone = changes([NATIVE], [replace(slower, points=301)])
     assert (found, len(alone)) == ([], 2)
 
 
 def test_what_moved_alike_stays_in_order() -> None:
     old = [replace(NATIVE, case=f"case {i}") for i in range(20)]
-    new = [replace(each, milliseconds=(3.0, 3.0, 3.0)) for each in old]
+    new = [timed(each, 3.0, 3.0, 3.0) for each in old]
     assert [each.new for each in changes(old, new)[0]] == new
 
 
 def test_a_figure_of_only_one_run_is_no_change() -> None:
     """Nor is one of another processor, nor one that now is wrong."""
-    other = replace(NATIVE, device_name="Another processor", milliseconds=(9.0,))
-    found, alone = changes([NATIVE, DENSE], [other, replace(DENSE, milliseconds=(), problem="wrong")])
+    other = replace(timed(NATIVE, 9.0), device_name="Another processor")
+    found, alone = changes([NATIVE, DENSE], [other, replace(timed(DENSE), problem="wrong")])
     assert found == []
     assert alone == sorted(map(describe, (NATIVE, DENSE, other)))
 
@@ -172,7 +170,8 @@ def test_growth_is_told_of_whole_sweeps_on_each_device() -> None:
 
 def test_promises_are_judged_by_the_median() -> None:
     render = replace(NATIVE, direction=BOTH)
-    rows = [render, replace(DENSE, direction=BOTH), replace(render, backend="separable", milliseconds=(33, 32, 30))]
+    separable = replace(render, backend="separable", times=Spread(20, 21, 22))
+    rows = [render, replace(DENSE, direction=BOTH), separable]
     states = {each.target.against: each.kept for each in promises(rows)}
     assert states == {"dense": True, "separable": False, "compiled": None}
     assert {each.against for each in unmeasured(rows)} == {"", "ops alone", "numba"}
@@ -185,7 +184,7 @@ def test_promises_in_their_own_units() -> None:
         row(PAPER, 0.1, op="rbf_rasterize", threads=2),  # of one thread alone is promised
         row(PAPER, 2900, op="fit", direction="1 image"),
         row(PAPER, 5.1, op="step", direction="optimisation step"),
-        row(PAPER, 2, op="step", direction="optimisation step", backend="ops alone"),
+        row(PAPER, 2, op="step", direction="optimisation step", backend="ops alone", times=Spread(0.3, 1 / 2.55, 0.5)),
         on_gpu(row(PAPER, 9, op="step", direction="optimisation step")),
     ]
     found = {each.target.unit: (each.found.median if each.found else None, each.kept) for each in promises(rows)}
@@ -201,10 +200,10 @@ def test_what_cannot_be_judged_is_not_broken() -> None:
     assert [each.kept for each in promises([replace(large, peak_bytes=99 * 10**6)])] == [True]
     assert [each.kept for each in promises([replace(large, peak_bytes=None)])] == [None]
     drawn = row(replace(PAPER, name="pre-training"), 1, op="rasterize_points", direction="binary")
-    missing = replace(drawn, backend="numba", milliseconds=(), problem="needs numba; install it with: pip")
+    missing = replace(timed(drawn), backend="numba", problem="needs numba; install it with: pip")
     assert [each.kept for each in promises([drawn, missing])] == [None]
-    wrong = replace(drawn, milliseconds=(), problem="differs from the reference", wrong=True)
-    (promise,) = promises([wrong, replace(missing, milliseconds=(2.0,), problem="")])
+    wrong = replace(timed(drawn), problem="differs from the reference", wrong=True)
+    (promise,) = promises([wrong, replace(timed(missing, 2.0), problem="")])
     assert promise.kept is False
     assert promise.problem == "differs from the reference"
 
@@ -233,8 +232,8 @@ def test_spreads_in_words() -> None:
 
 def test_the_summary_for_the_terminal() -> None:
     render = replace(NATIVE, direction=BOTH)
-    failed = replace(render, backend="compiled", milliseconds=(), problem="left out: it would hold about 9 GB")
-    slow = replace(render, backend="separable", milliseconds=(3.0, 3.0, 3.0))
+    failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
+    slow = replace(timed(render, 3.0), backend="separable")
     rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
     text = summary(Figures(rows, (), {}))
     assert "1.50 [1.40, 1.60]" in text
