@@ -17,6 +17,7 @@ from .machine import copy_rate
 from .rows import LEAST_ROUNDS, Rates
 from .timing import Call
 
+PROGRAMS_OF_MULTIPROCESSOR = 32  # of the loop of multiply-adds
 WARM_UP = 3  # calls, which compile what is compiled at a first one
 GRAPH_TOLERANCE = 1e-3  # of the largest: a baseline's sums may take another order; a graph that is wrong is far off
 
@@ -51,7 +52,7 @@ class CudaClock:
         torch.cuda.synchronize()
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """Warmed up; as a CUDA graph, which must give what the call gives."""
+        """Warm the call up; return it, or a CUDA graph of it, which must give what the call gives."""
         for _ in range(WARM_UP if as_graph else 1):
             made = call()
         torch.cuda.synchronize()
@@ -68,7 +69,7 @@ class CudaClock:
         return graph.replay
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Seconds of one call, in each round the median of `repetitions`, or fewer where they would take long."""
+        """Return the seconds of one call: each round's median of `repetitions`, or fewer where they would take long."""
         taken: dict[str, list[float]] = {name: [] for name in calls}
         counts = {name: self._repetitions(each[0]) for name, each in calls.items()}
         for _ in range(rounds):
@@ -102,22 +103,27 @@ class CudaClock:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """The tensors that a call gave, one or several."""
+    """Yield the tensors that a call gave, one or several."""
     for each in value if isinstance(value, (tuple, list)) else [value]:
         if isinstance(each, Tensor):
             yield each
 
 
 def gpu_rates() -> Rates:
-    """The most that the GPU can do, by a copy and a loop of multiply-adds."""
-    from .multiply_adds import multiply_add_rate  # imports Triton
+    """Measure the most that the GPU can do, by a copy and a loop of multiply-adds."""
+    from .multiply_adds import BLOCK, CHAINS, ROUNDS, multiply_adds  # imports Triton
 
     clock = CudaClock()
-    return Rates("cuda", 0, copy_rate(clock), multiply_add_rate(clock))
+    programs = torch.cuda.get_device_properties().multi_processor_count * PROGRAMS_OF_MULTIPROCESSOR
+    result = torch.empty(programs * BLOCK, device="cuda")
+    bandwidth = copy_rate(clock)
+    with clock:
+        seconds = min(clock.time({"it": [lambda: multiply_adds(result, ROUNDS)]}, 3)["it"])
+    return Rates("cuda", 0, bandwidth, 2 * CHAINS * ROUNDS * result.numel() / seconds)
 
 
 def missing_gpu() -> str:
-    """Why nothing can be measured on a GPU; empty where it can."""
+    """Return why nothing can be measured on a GPU; empty where it can."""
     if not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     try:

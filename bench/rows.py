@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from .timing import Spread
 FORMAT = 2
 LEAST_ROUNDS = 3  # of which a spread can be told
 
-# What makes two rows the same measurement, on whatever machine and day.
+# What makes two rows the same measurement, on whatever day.
 Key: TypeAlias = tuple[str | int, ...]
 
 
@@ -62,10 +62,14 @@ class Row:
     fractalops: str = ""
     date: str = ""
 
+    def __str__(self) -> str:
+        threads = f", {self.where}" if self.threads else ""
+        return f"{self.op}, {self.direction}, {self.case}, {self.backend}, {self.device_name}{threads}"
+
     @property
     def key(self) -> Key:
         shape = (self.sequences, self.points, self.maps, self.side, self.radius)
-        return self.op, self.direction, self.backend, self.case, *shape, self.device, self.threads
+        return self.op, self.direction, self.backend, self.case, *shape, self.device, self.threads, self.device_name
 
     @property
     def where(self) -> str:
@@ -78,22 +82,22 @@ class Row:
     @property
     def points_per_second(self) -> float | None:
         """None of `fit`, a call of which draws the points anew in every step."""
-        return self._rate(lambda seconds: self.sequences * self.points / seconds) if self.op != "fit" else None
+        return self._rate(self.sequences * self.points) if self.op != "fit" else None
 
     @property
     def images_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.images / seconds) if self.images else None
+        return self._rate(self.images)
 
     @property
     def bytes_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.bytes / seconds) if self.bytes else None
+        return self._rate(self.bytes)
 
     @property
     def operations_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.operations / seconds) if self.operations else None
+        return self._rate(self.operations)
 
-    def _rate(self, of_seconds: Callable[[float], float]) -> float | None:
-        return of_seconds(self.milliseconds.median / 1e3) if self.milliseconds else None
+    def _rate(self, count: int) -> float | None:
+        return count / (self.milliseconds.median / 1e3) if count and self.milliseconds else None
 
 
 @dataclass(frozen=True)
@@ -110,13 +114,28 @@ class Rates:
         return where(self.device, self.threads)
 
     def share(self, row: Row) -> float | None:
-        """Of the roof that a row reaches: the least time by these rates over its time, 1 being all of it.
+        """Return the share of the roof that a row reaches: the least time by these rates over its time, 1 being all.
 
-        More where the data stays in a cache, which is faster than a copy.
+        It is more where the data stays in a cache, which is faster than a copy.
         """
         parts = ((row.bytes, self.bytes_per_second), (row.operations, self.operations_per_second))
         least = [work / rate for work, rate in parts if work and rate]
         return max(least) / (row.milliseconds.median / 1e3) if least and row.milliseconds else None
+
+
+def where(device: str, threads: int) -> str:
+    """Return a device in words."""
+    return f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else "GPU"
+
+
+def find(rows: Iterable[Row], **fields: object) -> list[Row]:
+    """Return the rows with these fields."""
+    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
+
+
+# The fields that tell the backends of a contest apart.
+OF_BACKEND = ("backend", "milliseconds", "rounds", "times", "peak_bytes", "problem", "wrong")
+DEFAULTS = [next(field.default for field in fields(Row) if field.name == name) for name in OF_BACKEND]
 
 
 @dataclass(frozen=True)
@@ -156,29 +175,24 @@ class Figures:
 
     @classmethod
     def load(cls, path: Path) -> Figures:
-        """Raises `InputError` where the file is not of this form."""
+        """Read a file. Raises `InputError` where it is not of this form."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
                 raise InputError(f"cannot read {path}: it is of format {document['format']}, not {FORMAT}")
-            return cls(
-                tuple(
-                    _row(document["common"] | dict(zip(document["contest"], contest, strict=True)) | figures)
-                    for contest, *backends in document["rows"]
-                    for figures in (dict(zip(document["backend"], each, strict=False)) for each in backends)
-                ),
-                tuple(Rates(**rates) for rates in document["rates"]),
-                document["machine"],
+            rows = (
+                document["common"]
+                | dict(zip(document["contest"], contest, strict=True))
+                | dict(zip(document["backend"], figures, strict=False))
+                for contest, *backends in document["rows"]
+                for figures in backends
             )
+            rates = tuple(Rates(**each) for each in document["rates"])
+            return cls(tuple(map(_row, rows)), rates, document["machine"])
         except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot read {path}: it holds no figures of fractalops bench") from error
-
-
-# The fields that tell the backends of a contest apart.
-OF_BACKEND = ("backend", "milliseconds", "rounds", "times", "peak_bytes", "problem", "wrong")
-DEFAULTS = [next(field.default for field in fields(Row) if field.name == name) for name in OF_BACKEND]
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -201,16 +215,6 @@ def _row(values: dict[str, Any]) -> Row:
     return Row(**(values | spreads))
 
 
-def find(rows: Iterable[Row], **fields: object) -> list[Row]:
-    """Return the rows with these fields."""
-    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
-
-
-def where(device: str, threads: int) -> str:
-    """Return the device in words."""
-    return f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else "GPU"
-
-
 @dataclass(frozen=True)
 class Change:
     """A row that moved beyond both spreads."""
@@ -220,25 +224,32 @@ class Change:
     factor: float  # of the medians, new / old
 
 
-def changes(old: Sequence[Row], new: Sequence[Row]) -> tuple[list[Change], list[str]]:
-    """What moved beyond the spread; and the measurements, in words, of which only one of the two has a figure.
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs beside each other."""
 
-    Rows of another processor or GPU, or shape, are no measure of a change: they count as missing. So few rounds that
-    they have no spread tell of none either.
+    moved: list[Change]  # what became slowest first
+    shared: int  # measurements of which both have a figure
+    only_old: list[str]  # in words
+    only_new: list[str]
+
+
+def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
+    """Return what moved beyond both spreads.
+
+    Rows of another processor or GPU, or shape, are no measure of a change: they are of one run only. So few rounds
+    that they have no spread tell of none either.
     """
-    before = {(row.key, row.device_name): row for row in old if row.milliseconds}
-    after = {(row.key, row.device_name): row for row in new if row.milliseconds}
-    found = []
-    both = [key for key in after if key in before]  # in order, which a set would lose
-    for key in both:
-        was, now = before[key].milliseconds, after[key].milliseconds
-        rounds = min(before[key].rounds, after[key].rounds)
-        if was and now and rounds >= LEAST_ROUNDS and (now.low > was.high or now.high < was.low):
-            found.append(Change(before[key], after[key], now.median / was.median))
-    alone = [describe(row) for key, row in {**before, **after}.items() if key not in both]
-    return sorted(found, key=lambda change: -change.factor), sorted(alone)
-
-
-def describe(row: Row) -> str:
-    threads = f", {row.where}" if row.threads else ""
-    return f"{row.op}, {row.direction}, {row.case}, {row.backend}, {row.device_name}{threads}"
+    before, after = ({row.key: row for row in rows if row.milliseconds} for rows in (old, new))
+    both = [(before[key], row) for key, row in after.items() if key in before]
+    moved = []
+    for was, now in both:
+        a, b = was.milliseconds, now.milliseconds
+        if a and b and min(was.rounds, now.rounds) >= LEAST_ROUNDS and (b.low > a.high or b.high < a.low):
+            moved.append(Change(was, now, b.median / a.median))
+    return Comparison(
+        sorted(moved, key=lambda change: -change.factor),
+        len(both),
+        sorted(str(row) for key, row in before.items() if key not in after),
+        sorted(str(row) for key, row in after.items() if key not in before),
+    )

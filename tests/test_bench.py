@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 import fractalops
-from bench import agreement, baselines, measure, point_counting, subjects
+from bench import agreement, baselines, measure, subjects
 from bench.cases import GRID, PAPER, PRETRAINING, SWEEPS, Case, sweep
 from bench.machine import Environment, copy_rate, describe, free_bytes, multiply_add_rate
 from bench.measure import pairs, run
 from bench.rows import Rates, Row
-from bench.scaling import exponent
 from bench.subjects import BACKENDS, BACKWARD, BOTH, COUNTED, FORWARD, OPS
 from bench.suites import SLOW, SUITES, Contest
 from bench.timing import Call, CpuClock, Spread, interleaved, ratios, torch_threads
-from bench.work import loop_steps, needed_bytes, work
+from bench.work import exponent, loop_steps, needed_bytes, work
 
 TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
@@ -120,12 +119,12 @@ def test_copies_have_inputs_of_their_own() -> None:
 
 def test_the_loop_that_numba_compiles_counts_as_the_op(monkeypatch: pytest.MonkeyPatch) -> None:
     """Uncompiled here, as numba need not be there; then one that is wrong."""
-    monkeypatch.setattr(point_counting, "by_numba", lambda size: point_counting.by_loop(size, lambda loop: loop))
+    monkeypatch.setattr(baselines, "by_numba", lambda size: baselines.by_loop(size, lambda loop: loop))
     case = replace(TINY, points=40)
     for drawn in COUNTED:
         rows = measured(Contest("", "rasterize_points", drawn, case, ("native", "numba")))
         assert not [row.problem for row in rows.values() if row.problem]
-    monkeypatch.setattr(point_counting, "by_numba", lambda size: lambda points, patch, mode: torch.zeros(()))
+    monkeypatch.setattr(baselines, "by_numba", lambda size: lambda points, patch, mode: torch.zeros(()))
     rows = measured(Contest("", "rasterize_points", "binary", case, ("native", "numba")))
     assert rows["numba"].problem == "differs from the reference"
     assert rows["native"].milliseconds
@@ -172,8 +171,10 @@ def test_a_wrong_step_gets_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_figure_for_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = OPS["render"]["separable"]
+
     def wrong(*arguments: Any) -> Tensor:
-        return 1.001 * baselines.separable(*arguments)
+        return 1.001 * original(*arguments)
 
     case = replace(TINY, name="with a wrong baseline")
     monkeypatch.setitem(OPS["render"], "separable", wrong)

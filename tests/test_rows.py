@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bench.cases import PAPER, SWEEPS, sweep
-from bench.promises import TARGETS, promises, unmeasured
-from bench.rows import Figures, Rates, Row, changes, describe
-from bench.scaling import expected, exponent, growths, held_bytes
-from bench.summary import summary
+from bench.promises import TARGETS, promises
+from bench.report import summary
+from bench.rows import Figures, Rates, Row, compare
+from bench.work import expected, exponent, growths, held_bytes
 from bench.table import exponent_text, number, spread_text
 from bench.timing import Spread
 from fractalops.errors import InputError
@@ -49,9 +49,9 @@ def test_the_share_of_the_roof_is_by_what_takes_longer() -> None:
 
 
 def test_a_row_in_words() -> None:
-    assert describe(NATIVE) == "render, forward, paper, native, A processor, 1 thread"
-    assert describe(replace(DENSE, threads=2)) == "render, forward, paper, dense, A processor, 2 threads"
-    assert describe(on_gpu(NATIVE)) == "render, forward, paper, native, A GPU"
+    assert str(NATIVE) == "render, forward, paper, native, A processor, 1 thread"
+    assert str(replace(DENSE, threads=2)) == "render, forward, paper, dense, A processor, 2 threads"
+    assert str(on_gpu(NATIVE)) == "render, forward, paper, native, A GPU"
     assert [each.where for each in (NATIVE, replace(NATIVE, threads=2), on_gpu(NATIVE))] == [
         "1 thread",
         "2 threads",
@@ -109,27 +109,26 @@ def test_what_moved_beyond_both_spreads() -> None:
     old = [NATIVE, DENSE, on_gpu(NATIVE)]
     slower, overlapping = timed(NATIVE, 3.0, 2.8, 3.1), timed(DENSE, 307, 320, 330)
     faster = timed(on_gpu(NATIVE), 0.001, 0.001, 0.001)
-    found, alone = changes(old, [faster, slower, overlapping])
-    assert [(each.new, each.factor) for each in found] == [(slower, 2.0), (faster, pytest.approx(1 / 15))]
-    assert alone == []
+    found = compare(old, [faster, slower, overlapping])
+    assert [(each.new, each.factor) for each in found.moved] == [(slower, 2.0), (faster, pytest.approx(1 / 15))]
+    assert (found.shared, found.only_old, found.only_new) == (3, [], [])
     # Of one round there is no spread to be beyond; and another shape is another measurement.
-    assert changes(old, [timed(slower, 3.0)])[0] == []
-    found, alone = changes([NATIVE], [replace(slower, points=301)])
-    assert (found, len(alone)) == ([], 2)
+    assert compare(old, [timed(slower, 3.0)]).moved == []
+    found = compare([NATIVE], [replace(slower, points=301)])
+    assert (found.moved, found.shared, len(found.only_old), len(found.only_new)) == ([], 0, 1, 1)
 
 
 def test_what_moved_alike_stays_in_order() -> None:
     old = [replace(NATIVE, case=f"case {i}") for i in range(20)]
     new = [timed(each, 3.0, 3.0, 3.0) for each in old]
-    assert [each.new for each in changes(old, new)[0]] == new
+    assert [each.new for each in compare(old, new).moved] == new
 
 
 def test_a_figure_of_only_one_run_is_no_change() -> None:
     """Nor is one of another processor, nor one that now is wrong."""
     other = replace(timed(NATIVE, 9.0), device_name="Another processor")
-    found, alone = changes([NATIVE, DENSE], [other, replace(timed(DENSE), problem="wrong")])
-    assert found == []
-    assert alone == sorted(map(describe, (NATIVE, DENSE, other)))
+    found = compare([NATIVE, DENSE], [other, replace(timed(DENSE), problem="wrong")])
+    assert (found.moved, found.only_old, found.only_new) == ([], sorted(map(str, (NATIVE, DENSE))), [str(other)])
 
 
 def test_the_exponent_of_a_power_is_found() -> None:
@@ -172,10 +171,14 @@ def test_promises_are_judged_by_the_median() -> None:
     render = replace(NATIVE, direction=BOTH)
     separable = replace(render, backend="separable", times=Spread(20, 21, 22))
     rows = [render, replace(DENSE, direction=BOTH), separable]
-    states = {each.target.against: each.kept for each in promises(rows)}
-    assert states == {"dense": True, "separable": False, "compiled": None}
-    assert {each.against for each in unmeasured(rows)} == {"", "ops alone", "numba"}
-    assert len(unmeasured([])) == len(TARGETS)
+    states = {each.target.against: (each.where, each.state) for each in promises(rows)}
+    assert states == {
+        "dense": ("1 thread", "kept"),
+        "separable": ("1 thread", "NOT kept"),
+        "compiled": ("1 thread", "not measured"),
+        **dict.fromkeys(("", "ops alone", "numba"), ("", "not measured")),
+    }
+    assert [each.target for each in promises([])] == list(TARGETS)
 
 
 def test_promises_in_their_own_units() -> None:
@@ -187,25 +190,27 @@ def test_promises_in_their_own_units() -> None:
         row(PAPER, 2, op="step", direction="optimisation step", backend="ops alone", times=Spread(0.3, 1 / 2.55, 0.5)),
         on_gpu(row(PAPER, 9, op="step", direction="optimisation step")),
     ]
-    found = {each.target.unit: (each.found.median if each.found else None, each.kept) for each in promises(rows)}
+    found = {each.target.unit: (each.found.median, each.state) for each in promises(rows) if each.found}
     assert found == {
-        "ns a point": (pytest.approx(40), True),
-        "s": (pytest.approx(2.9), True),
-        "x the time": (pytest.approx(2.55), False),
+        "ns a point": (pytest.approx(40), "kept"),
+        "s": (pytest.approx(2.9), "kept"),
+        "times the time of": (pytest.approx(2.55), "NOT kept"),
     }
 
 
 def test_what_cannot_be_judged_is_not_broken() -> None:
     large = row(replace(PAPER, name="high resolution"), 100, direction=BOTH)
-    assert [each.kept for each in promises([replace(large, peak_bytes=99 * 10**6)])] == [True]
-    assert [each.kept for each in promises([replace(large, peak_bytes=None)])] == [None]
+    assert judged(replace(large, peak_bytes=99 * 10**6)) == [("kept", "")]
+    assert judged(replace(large, peak_bytes=None)) == [("not measured", "")]
     drawn = row(replace(PAPER, name="pre-training"), 1, op="rasterize_points", direction="binary")
     missing = replace(timed(drawn), backend="numba", problem="needs numba; install it with: pip")
-    assert [each.kept for each in promises([drawn, missing])] == [None]
+    assert judged(drawn, missing) == [("not measured", missing.problem)]
     wrong = replace(timed(drawn), problem="differs from the reference", wrong=True)
-    (promise,) = promises([wrong, replace(timed(missing, 2.0), problem="")])
-    assert promise.kept is False
-    assert promise.problem == "differs from the reference"
+    assert judged(wrong, replace(timed(missing, 2.0), problem="")) == [("NOT kept", wrong.problem)]
+
+
+def judged(*rows: Row) -> list[tuple[str, str]]:
+    return [(each.state, each.problem) for each in promises(rows) if each.where]
 
 
 @pytest.mark.parametrize(
