@@ -12,7 +12,7 @@ import pytest
 
 from bench import report
 from bench.cases import LONG_CHAIN, PAPER, SWEEPS, sweep
-from bench.plots import curves, memory_against, roofline, rooflines, time_against
+from bench.plots import QUANTITIES, against, curves, roofline, rooflines
 from bench.rows import Figures, Rates, Row
 from fractalops.errors import MissingExtra
 from bench.timing import Spread
@@ -244,17 +244,17 @@ def test_the_method_is_that_of_the_devices() -> None:
 @pytest.mark.parametrize("variable", SWEEPS)
 def test_a_line_for_each_backend_and_device(variable: str) -> None:
     rows = WHOLE.rows
-    for draw in (time_against, memory_against):
-        svg = draw(variable, rows)
+    for quantity in QUANTITIES:
+        svg = against(variable, quantity, rows)
         names = re.findall(r'id="[\w-]*?-(line-\w+-\w+-\d)"', svg)
         assert names == ["line-native-cpu-1", "line-native-cuda-0", "line-separable-cpu-1"]
         assert all(label in svg for label in (">native, CPU<", ">native, GPU<", ">separable, CPU<"))
         assert svg.startswith("<svg")
         assert svg.endswith("</svg>")
-        assert svg == draw(variable, rows)
-    assert time_against(variable, [NATIVE]) == ""
-    assert memory_against(variable, [replace(each, peak_bytes=0) for each in rows]) == ""
-    one = time_against(variable, [each for each in rows if each.device == "cpu"])
+        assert svg == against(variable, quantity, rows)
+    assert against(variable, "time", [NATIVE]) == ""
+    assert against(variable, "memory", [replace(each, peak_bytes=0) for each in rows]) == ""
+    one = against(variable, "time", [each for each in rows if each.device == "cpu"])
     assert ">native<" in one
     assert len(re.findall(r'id="[\w-]*?-line-\w+-cpu-1"', one)) == 2
 
