@@ -12,11 +12,11 @@ from bench.cases import PAPER, SWEEPS, sweep
 from bench.promises import TARGETS, promises
 from bench.report import summary
 from bench.rows import Figures, Rates, Row, compare
-from bench.work import expected, exponent, growths, held_bytes
 from bench.table import exponent_text, number, spread_text
 from bench.timing import Spread
+from bench.work import expected, exponent, growths, held_bytes
 from fractalops.errors import InputError
-from tests.bench_rows import on_gpu, row, timed
+from tests.bench.rows import on_gpu, row, timed
 
 NATIVE = row(PAPER, 1.5, 1.4, 1.6)
 DENSE = row(PAPER, 300, 308, 304, backend="dense", times=Spread(190, 200, 220))
@@ -33,7 +33,9 @@ def test_what_follows_from_a_row() -> None:
 
 def test_without_a_figure_nothing_follows() -> None:
     failed = row(PAPER, problem="left out")
-    assert failed.milliseconds is failed.points_per_second is failed.nanoseconds_a_point is failed.bytes_per_second is None
+    assert (
+        failed.milliseconds is failed.points_per_second is failed.nanoseconds_a_point is failed.bytes_per_second is None
+    )
     assert row(PAPER, 2500, op="fit").points_per_second is None  # it draws them in every step
     assert row(PAPER, 1, op="affine_chain", images=0).images_per_second is None
 
@@ -60,7 +62,7 @@ def test_a_row_in_words() -> None:
 
 
 def test_figures_come_back_as_they_were_saved(tmp_path: Path) -> None:
-    rows = (NATIVE, on_gpu(NATIVE), row(PAPER, problem="left out", peak_bytes=None), DENSE, replace(DENSE, wrong=True))
+    rows = (NATIVE, on_gpu(DENSE), row(PAPER, problem="left out", peak_bytes=None), DENSE, replace(DENSE, wrong=True))
     figures = Figures(rows, (Rates("cpu", 1, 1.5e10, None), Rates("cuda", 0, None, 1e13)), {"date": "2026-11-26"})
     for each in (figures, Figures((), (), {})):
         each.save(tmp_path / "figures.json")
@@ -238,7 +240,7 @@ def test_spreads_in_words() -> None:
 def test_the_summary_for_the_terminal() -> None:
     render = replace(NATIVE, direction=BOTH)
     failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
-    slow = replace(timed(render, 3.0), backend="separable")
+    slow = replace(timed(render, 3.0), backend="separable", times=Spread(2, 2, 2))
     rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
     text = summary(Figures(rows, (), {}))
     assert "1.50 [1.40, 1.60]" in text

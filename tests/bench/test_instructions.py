@@ -183,7 +183,10 @@ def test_comparing_with_the_record(recorded: Counted) -> None:
     assert growth(recorded, 1020) == pytest.approx(2)
     assert growth(other, 5) is None
     lines = table({recorded: 1020, other: 5}).splitlines()
-    assert [line.split()[3:] for line in lines[1:]] == [["10.2", "1,020", "1,000", "+2.00", "%"], ["0.1", "5", "-", "-"]]
+    assert [line.split()[3:] for line in lines[1:]] == [
+        ["10.2", "1,020", "1,000", "+2.00", "%"],
+        ["0.1", "5", "-", "-"],
+    ]
 
 
 @pytest.mark.parametrize(("counted", "compiler", "code"), [(1030, 1, 0), (1031, 1, 1), (900, 1, 0), (2000, 2, 0)])

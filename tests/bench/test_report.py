@@ -14,9 +14,9 @@ from bench import report
 from bench.cases import LONG_CHAIN, PAPER, SWEEPS, sweep
 from bench.plots import QUANTITIES, against, curves, roofline, rooflines
 from bench.rows import Figures, Rates, Row
-from fractalops.errors import MissingExtra
 from bench.timing import Spread
-from tests.bench_rows import on_gpu, row, timed
+from fractalops.errors import MissingExtra
+from tests.bench.rows import on_gpu, row, timed
 from tests.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
