@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from . import subjects
-from .cases import CUTOFF, Case
 from .subjects import WHOLE, Subject, subject, upstream
+from .suites import CUTOFF, Case
 
 # Float32 against float64, relative to the largest magnitude of each tensor. Points: a few units in the last place
 # (6e-8), and more where a baseline multiplies maps first. Images and their gradients: a few units of a coordinate,

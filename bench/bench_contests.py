@@ -13,10 +13,9 @@ from collections.abc import Iterator
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from .cases import PAPER
 from .machine import cores
 from .measure import Disagreement, NoFigure, prepare
-from .suites import SLOW, SUITES, Contest
+from .suites import PAPER, SLOW, SUITES, Contest
 from .timing import CpuClock
 
 THREADS = sorted({1, cores()})

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from fractalops.dispatch import installed_version
 from fractalops.files import atomic_path
 
-from .cases import PAPER, PRETRAINING, Case
+from .suites import PAPER, PRETRAINING, Case
 from .table import aligned
 
 SOURCE = Path(__file__).with_suffix(".cpp")

@@ -12,7 +12,7 @@ import fractalops
 from . import agreement, subjects
 from .machine import Environment, free_bytes
 from .rows import Row
-from .suites import Contest
+from .suites import BOTH, Contest
 from .timing import Call, Clock, Spread, ratios
 from .work import Work, loop_steps, needed_bytes, work
 
@@ -97,7 +97,7 @@ def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
     op, direction, case = contest.op, contest.direction, contest.case
     least = Work(0, 0)
     if op in subjects.OPS or op == "step":
-        least = work("render", subjects.BOTH, case) if op == "step" else work(op, direction, case)
+        least = work("render", BOTH, case) if op == "step" else work(op, direction, case)
     chain = op == "affine_chain"
     return Row(
         op=op,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from .cases import GRID, SWEEPS, sweep
 from .promises import MEGABYTE
 from .rows import Figures, Rates, Row, find
-from .subjects import BACKWARD, BOTH, FORWARD, OPS
+from .subjects import OPS
+from .suites import BACKWARD, BOTH, FORWARD, GRID, SWEEPS, sweep
 from .table import number
 from .timing import Spread
 
@@ -132,7 +132,7 @@ def against(variable: str, quantity: str, rows: Sequence[Row]) -> str:
 
 
 def roofline(rows: Sequence[Row], rates: Rates) -> str:
-    """Draw operations a second against operations a byte, of the native ops on the grid; empty without points or rates."""
+    """Draw operations a second against operations a byte, of the native ops on the grid; empty without points."""
     cases = {case.name for case in GRID}
     native = find(rows, backend="native", device=rates.device, threads=rates.threads)
     marked = [row for row in native if row.op in OPS and row.case in cases and row.milliseconds and row.bytes]

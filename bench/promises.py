@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rows import Row, find
-from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .suites import BACKWARD, BOTH, COUNTED, FORWARD
 from .timing import Spread
 
 MEGABYTE = 10**6

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from fractalops.files import atomic_path
 
-from .cases import GRID, PAPER
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
-from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER
 from .table import number
 
 ROOT = Path(__file__).parent.parent
@@ -64,8 +63,9 @@ def section(figures: Figures) -> str:
     begin = "at most, "
     most = [f"{name.removeprefix(begin)}: {text}" for name, text in figures.machine.items() if name.startswith(begin)]
     parts = [
-        f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, {day.day} {day:%B %Y}. "
-        "Medians of rounds in which all backends took their turn; `x` is how many times as long a baseline took.",
+        f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, "
+        f"{day.day} {day:%B %Y}. Medians of rounds in which all backends took their turn; "
+        "`x` is how many times as long a baseline took.",
         _paper(measured),
         _grid(measured),
         _learning(measured),

@@ -60,7 +60,10 @@ def check_extras() -> None:
 
 
 def page(figures: Figures, old: Figures | None = None) -> str:
-    """Return the page, with what moved since `old`. Raises `MissingExtra` when jinja2 or matplotlib is not installed."""
+    """Return the page, with what moved since `old`.
+
+    Raises `MissingExtra` when jinja2 or matplotlib is not installed.
+    """
     check_extras()
     import jinja2
 

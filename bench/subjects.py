@@ -15,14 +15,11 @@ import fractalops
 from fractalops.inversion.learning import Group, learn
 
 from . import baselines
-from .cases import CUTOFF, Case
+from .suites import BACKWARD, BOTH, CUTOFF, FORWARD, Case
 from .timing import Call
 
 Function = Callable[..., Tensor]
 
-FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
-COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
-"""What `rasterize_points` draws, in place of a direction."""
 STEPS = 10
 """Optimisation steps in one call: as often as noise is added, so that each call does the same work."""
 
@@ -73,7 +70,6 @@ OPS: dict[str, dict[str, Function]] = {
     "rbf_rasterize": _RASTERIZERS,
     "render": {backend: render(_CHAINS[backend], _RASTERIZERS[backend]) for backend in _CHAINS},
 }
-BACKENDS = tuple(_CHAINS)
 WHOLE = ("compiled", "separable", "dense")
 
 
@@ -156,7 +152,7 @@ def steps(case: Case, backend: str, device: str) -> Call:
 
 
 def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Callable[[], Tensor]:
-    """Return points on their nearest pixels: images (B, H, W). Raises `MissingExtra` where numba is wanted, and missing.
+    """Return points on their nearest pixels: images (B, H, W). Raises `MissingExtra` where numba is missing.
 
     The points are of as many random systems (Anderson and Farrell 2022), each scaled to fill its image.
     """

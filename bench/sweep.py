@@ -16,8 +16,8 @@ import torch
 from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 from torch import Tensor
 
-from .cases import CUTOFF, HIGH_RESOLUTION, PAPER, Case
 from .cuda_timing import CudaClock, missing_gpu
+from .suites import CUTOFF, HIGH_RESOLUTION, PAPER, Case
 from .table import aligned, spread_text
 from .timing import Spread
 
@@ -26,7 +26,7 @@ SIDES, BLOCKS, WARPS, PRECISIONS = (16, 32, 64), (16, 32, 64), (2, 4, 8), ("ieee
 GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program of the backward
 
 Sizes: TypeAlias = Plan | Gather
-Run: TypeAlias = Callable[[Sizes], object]
+Run: TypeAlias = Callable[..., object]  # of sizes
 Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # microseconds of one call
 
 

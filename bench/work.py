@@ -1,7 +1,8 @@
 """What a call must do at least, whoever does it, by its shapes; and how what was measured grows beside that.
 
-Bytes: each array of the call's inputs and results once. Operations: float32, those of the windowed, separable formula, a
-multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no more.
+Bytes: each array of the call's inputs and results once. Operations: float32, those of the windowed, separable formula,
+a multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no
+more.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
 
-from .cases import SWEEPS, Case, sweep
 from .rows import Row, find
-from .subjects import BACKWARD, BOTH, FORWARD
+from .suites import BACKWARD, BOTH, FORWARD, SWEEPS, Case, sweep
 
 FLOAT = 4  # bytes
 POINT = 2 * FLOAT

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.cases import Case
 from bench.rows import Row
+from bench.suites import BOTH, PAPER, SWEEPS, Case, sweep
 from bench.timing import Spread
 from bench.work import work
 
 PROCESSOR = "A processor"
+TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
 
 def row(case: Case, *milliseconds: float, op: str = "render", **fields: Any) -> Row:
@@ -52,3 +53,20 @@ def on_gpu(row: Row, factor: float = 0.01) -> Row:
     """The same measurement on a GPU, in `factor` times the time."""
     milliseconds = row.milliseconds.scaled(factor) if row.milliseconds else None
     return replace(row, device="cuda", threads=0, pinned="", device_name="A GPU", milliseconds=milliseconds)
+
+
+def swept(variable: str, power: float = 1.0, factor: float = 1.0, **fields: Any) -> list[Row]:
+    """Rows of a sweep, of which the time grows by this power, and the memory in proportion."""
+    sizes = SWEEPS[variable][1]
+    return [
+        row(
+            case,
+            factor * size**power,
+            **{"direction": BOTH, "suite": "scaling", "peak_bytes": 1000 * size, **fields},
+        )
+        for size, case in zip(sizes, sweep(variable), strict=True)
+    ]
+
+
+NATIVE = row(PAPER, 1.5, 1.4, 1.6)
+DENSE = row(PAPER, 300, 308, 304, backend="dense", times=Spread(190, 200, 220))

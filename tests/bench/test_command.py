@@ -10,18 +10,15 @@ from typing import Any
 import pytest
 import torch
 from fractalops.bench import command, report, suites
-from fractalops.bench.cases import Case
 from fractalops.bench.machine import Rates, cores
 from fractalops.bench.rows import Figures
-from fractalops.bench.subjects import BOTH
-from fractalops.bench.suites import Contest
+from fractalops.bench.suites import BOTH, Case, Contest
 from fractalops.bench.timing import CpuClock
 
 from fractalops.cli import main
 from fractalops.errors import MissingExtra
+from tests.bench.rows import TINY
 from tests.requirements import need_matplotlib
-
-TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
 pytestmark = pytest.mark.usefixtures("native", "little")
 

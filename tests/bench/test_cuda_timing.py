@@ -13,16 +13,14 @@ import pytest
 import torch
 
 from bench import cuda_timing, multiply_adds
-from bench.cases import Case
 from bench.cuda_timing import CudaClock, gpu_rates, missing_gpu
 from bench.machine import Environment
 from bench.measure import run
-from bench.subjects import BACKENDS, BACKWARD, BOTH, FORWARD, OPS
-from bench.suites import Contest
+from bench.subjects import OPS
+from bench.suites import BACKENDS, BACKWARD, BOTH, FORWARD, Contest
+from tests.bench.rows import TINY
 from tests.requirements import ROOT, skip_or_fail
 from tests.tolerances import assert_matches
-
-TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
 
 class Device:

@@ -12,8 +12,8 @@ from statistics import linear_regression
 import pytest
 
 from bench import instructions
-from bench.cases import Case
 from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_total, read_record, record, table
+from bench.suites import Case
 from tests.requirements import setup_functions, skip_or_fail
 
 DIRECTIONS = ("forward", "backward")

@@ -1,42 +1,33 @@
-"""The report is one page that needs nothing beside it, and says what the figures say."""
+"""The report is one page that needs nothing beside it, and says what the figures say; so does the summary."""
 
 from __future__ import annotations
 
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from bench import report
-from bench.cases import LONG_CHAIN, PAPER, SWEEPS, sweep
 from bench.plots import QUANTITIES, against, curves, roofline, rooflines
 from bench.rows import Figures, Rates, Row
+from bench.suites import BOTH, LONG_CHAIN, PAPER, SWEEPS
 from bench.timing import Spread
 from fractalops.errors import MissingExtra
-from tests.bench.rows import on_gpu, row, timed
+from tests.bench.rows import DENSE, on_gpu, row, swept, timed
 from tests.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
-BOTH, HOSTILE = "forward and backward", "<b>&\"'</script><!--<script>"
+HOSTILE = "<b>&\"'</script><!--<script>"
 LEFT_OUT = "left out: it would hold about 9 GB"
 
 
 @pytest.fixture(autouse=True)
 def _matplotlib() -> None:
     need_matplotlib()
-
-
-def swept(backend: str, factor: float) -> list[Row]:
-    """A render of each case of each sweep; the largest is left out."""
-    rows = []
-    for variable, (_, sizes) in SWEEPS.items():
-        for size, case in zip(sizes, sweep(variable), strict=True):
-            each = row(case, factor * size, 1.1 * factor * size, backend=backend, direction=BOTH, suite="scaling")
-            rows.append(each if size < sizes[-1] or backend == "native" else without_figures(each))
-    return rows
 
 
 def without_figures(row: Row) -> Row:
@@ -53,13 +44,25 @@ ROWS = (
     row(LONG_CHAIN, 50, 60, op="affine_chain", images=0, side=0, radius=0, threads=2),
     row(PAPER, 2500, op="fit", direction="1 image", images=1),
 )
-SWEPT = (*swept("native", 0.01), *map(on_gpu, swept("native", 0.01)), *swept("separable", 0.2))
+CPU = [each for variable in SWEEPS for each in swept(variable, factor=0.01)]
+# The largest is left out.
+SEPARABLE = [
+    without_figures(each) if each is rows[-1] else each
+    for variable in SWEEPS
+    for rows in [swept(variable, factor=0.2, backend="separable")]
+    for each in rows
+]
 FIGURES = Figures(
     ROWS,
     (Rates("cpu", 1, 2e10, 1e11), Rates("cpu", 2, 3e10, None), Rates("cuda", 0, None, None)),
     {"date": "2026-11-26", "fractalops": "0.1.0", "torch": "2.13.0", "processor": HOSTILE},
 )
-WHOLE = replace(FIGURES, rows=(*ROWS, *SWEPT))
+WHOLE = replace(FIGURES, rows=(*ROWS, *CPU, *map(on_gpu, CPU), *SEPARABLE))
+
+
+@cache
+def page_of_all() -> str:
+    return report.page(WHOLE, WHOLE)
 
 
 class Page(HTMLParser):
@@ -114,7 +117,7 @@ def tables(*rows: Row) -> list[list[str]]:
 
 
 def test_the_page_is_well_formed_and_needs_nothing_beside_it() -> None:
-    text = report.page(WHOLE, WHOLE)
+    text = page_of_all()
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"https?://|//[a-z]|\bsrc\s*=|<link|@import", text)
@@ -127,11 +130,11 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_it() -> None:
 
 
 def test_the_same_figures_give_the_same_page() -> None:
-    assert report.page(WHOLE, WHOLE) == report.page(WHOLE, WHOLE)
+    assert report.page(WHOLE, WHOLE) == page_of_all()
 
 
 def test_the_rows_stand_in_the_page(tmp_path: Path) -> None:
-    (tmp_path / "figures.json").write_text(Page(report.page(WHOLE)).script)
+    (tmp_path / "figures.json").write_text(Page(page_of_all()).script)
     assert Figures.load(tmp_path / "figures.json").text() == WHOLE.text()
 
 
@@ -241,7 +244,7 @@ def test_the_method_is_that_of_the_devices() -> None:
     assert "in 1 to 3 rounds" in text
 
 
-@pytest.mark.parametrize("variable", SWEEPS)
+@pytest.mark.parametrize("variable", ["points", "radius"])
 def test_a_line_for_each_backend_and_device(variable: str) -> None:
     rows = WHOLE.rows
     for quantity in QUANTITIES:
@@ -300,3 +303,19 @@ def test_without_a_package_the_extra_is_named(module: str, package: str, monkeyp
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"fractalops bench: needs {package}.*fractalops\[bench\]"):
         report.page(FIGURES)
+
+
+def test_the_summary_for_the_terminal() -> None:
+    render = replace(NATIVE, direction=BOTH)
+    failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
+    slow = replace(timed(render, 3.0), backend="separable", times=Spread(2, 2, 2))
+    rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
+    text = report.summary(Figures(rows, (), {}))
+    assert "1.51 [1.41, 1.61]" in text
+    assert "200 [190, 220]" in text
+    assert "left out: it would hold about 9 GB" in text
+    assert "1.25 (1.00)" in text
+    assert "NOT kept" in text
+    assert "at least 150" in text
+    assert "points 300" not in text  # a point of a curve
+    assert report.summary(Figures((), (), {})) == ""

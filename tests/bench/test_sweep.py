@@ -10,7 +10,7 @@ import torch
 from fractalops.kernels.rbf_rasterize_plan import GATHERS
 
 from bench.__main__ import TOOLS, main
-from bench.cases import Case
+from bench.suites import Case
 from bench.sweep import (
     BLOCKS,
     COLUMNS,
