@@ -13,16 +13,14 @@ import pytest
 import torch
 
 from bench import cuda_timing, multiply_adds
-from bench.cases import Case
 from bench.cuda_timing import CudaClock, gpu_rates, missing_gpu
 from bench.machine import Environment
 from bench.measure import run
-from bench.subjects import BACKENDS, BACKWARD, BOTH, FORWARD, OPS
-from bench.suites import Contest
+from bench.subjects import OPS
+from bench.suites import BACKENDS, BACKWARD, BOTH, FORWARD, Contest
+from tests.bench.rows import TINY
 from tests.support.requirements import ROOT, skip_or_fail
 from tests.support.tolerances import assert_matches
-
-TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
 
 class Device:
@@ -163,8 +161,8 @@ def test_every_backend_is_captured_and_timed_on_a_gpu(op: str, direction: str, g
     backends = tuple(backend for backend in BACKENDS if backend != "compiled" or direction == BOTH)
     for row in run(Contest("", op, direction, TINY, backends), gpu, Environment.here(), 3):
         assert not row.problem, (row.backend, row.problem)
-        assert row.spread
-        assert row.spread.median > 0
+        assert row.milliseconds
+        assert row.milliseconds.median > 0
         assert row.peak_bytes is not None
 
 
@@ -189,4 +187,4 @@ def test_what_a_gpu_does_at_most(gpu: CudaClock) -> None:
 def test_whole_steps_are_timed_on_a_gpu(op: str, direction: str, backends: tuple[str, ...], gpu: CudaClock) -> None:
     for row in run(Contest("", op, direction, TINY, backends), gpu, Environment.here(), 3):
         assert not row.problem, (row.backend, row.problem)
-        assert row.spread
+        assert row.milliseconds

@@ -12,8 +12,8 @@ from statistics import linear_regression
 import pytest
 
 from bench import instructions
-from bench.cases import Case
-from bench.instructions import RECORDED, Change, Counted, compare, count, parse_total, read_record, record
+from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_total, read_record, record, table
+from bench.suites import Case
 from tests.support.requirements import setup_functions, skip_or_fail
 
 DIRECTIONS = ("forward", "backward")
@@ -100,9 +100,10 @@ def test_counts_are_those_of_the_record(wanted: list[Counted], program: Path) ->
     recorded_by, compiler = read_record()[0], instructions.compiler_version()
     if recorded_by != compiler:
         pytest.skip(f"the counts were recorded with {recorded_by}, and this is {compiler}")
-    changes = compare({each: count(program, *each) for each in wanted})
-    assert all(change.percent is not None and abs(change.percent) <= instructions.LIMIT for change in changes), (
-        f"{instructions.table(changes)}\nif that is meant: python -m bench instructions --record"
+    counts = {each: count(program, *each) for each in wanted}
+    grown = [growth(each, counted) for each, counted in counts.items()]
+    assert all(each is not None and abs(each) <= LIMIT for each in grown), (
+        f"{table(counts)}\nif that is meant: python -m bench instructions --record"
     )
 
 
@@ -179,11 +180,13 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
 def test_comparing_with_the_record(recorded: Counted) -> None:
     other = recorded._replace(direction="backward")
     assert read_record() == ("g++ 1", {recorded: 1000})
-    found, new = compare({recorded: 1020, other: 5})
-    assert (found, new) == (Change(recorded, 1000, 1020), Change(other, None, 5))
-    assert found.percent == pytest.approx(2)
-    assert found.a_point == 10.2
-    assert new.percent is None
+    assert growth(recorded, 1020) == pytest.approx(2)
+    assert growth(other, 5) is None
+    lines = table({recorded: 1020, other: 5}).splitlines()
+    assert [line.split()[3:] for line in lines[1:]] == [
+        ["10.2", "1,020", "1,000", "+2.00", "%"],
+        ["0.1", "5", "-", "-"],
+    ]
 
 
 @pytest.mark.parametrize(("counted", "compiler", "code"), [(1030, 1, 0), (1031, 1, 1), (900, 1, 0), (2000, 2, 0)])

@@ -1,25 +1,27 @@
-"""The report is one page that needs nothing beside it, and says what the figures say."""
+"""The report is one page that needs nothing beside it, and says what the figures say; so does the summary."""
 
 from __future__ import annotations
 
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from bench import report
-from bench.cases import LONG_CHAIN, PAPER, SWEEPS, sweep
-from bench.plots import curves, memory_against, roofline, rooflines, time_against
+from bench.plots import QUANTITIES, against, curves, roofline, rooflines
 from bench.rows import Figures, Rates, Row
+from bench.suites import BOTH, LONG_CHAIN, PAPER, SWEEPS
+from bench.timing import Spread
 from fractalops.errors import MissingExtra
-from tests.bench_rows import on_gpu, row
+from tests.bench.rows import DENSE, on_gpu, row, swept, timed
 from tests.support.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
-BOTH, HOSTILE = "forward and backward", "<b>&\"'</script><!--<script>"
+HOSTILE = "<b>&\"'</script><!--<script>"
 LEFT_OUT = "left out: it would hold about 9 GB"
 
 
@@ -28,37 +30,39 @@ def _matplotlib() -> None:
     need_matplotlib()
 
 
-def swept(backend: str, factor: float) -> list[Row]:
-    """A render of each case of each sweep; the largest is left out."""
-    rows = []
-    for variable, (_, sizes) in SWEEPS.items():
-        for size, case in zip(sizes, sweep(variable), strict=True):
-            each = row(case, factor * size, 1.1 * factor * size, backend=backend, direction=BOTH, suite="scaling")
-            rows.append(each if size < sizes[-1] or backend == "native" else without_figures(each))
-    return rows
-
-
 def without_figures(row: Row) -> Row:
-    return replace(row, milliseconds=(), peak_bytes=None, problem=LEFT_OUT)
+    return replace(timed(row), peak_bytes=None, problem=LEFT_OUT)
 
 
 NATIVE = row(PAPER, 1.51, 1.41, 1.61, direction=BOTH)
 ROWS = (
     NATIVE,
-    replace(NATIVE, backend="dense", milliseconds=(300, 310, 320)),
+    replace(timed(NATIVE, 300, 310, 320), backend="dense", times=Spread(198.7, 198.7, 219.9)),
     without_figures(replace(NATIVE, backend="compiled")),
     replace(on_gpu(NATIVE), device_name=HOSTILE, peak_bytes=None),
     row(PAPER, 0.05, 0.055, 0.06, op="affine_chain", images=0, side=0, radius=0),
     row(LONG_CHAIN, 50, 60, op="affine_chain", images=0, side=0, radius=0, threads=2),
     row(PAPER, 2500, op="fit", direction="1 image", images=1),
 )
-SWEPT = (*swept("native", 0.01), *map(on_gpu, swept("native", 0.01)), *swept("separable", 0.2))
+CPU = [each for variable in SWEEPS for each in swept(variable, factor=0.01)]
+# The largest is left out.
+SEPARABLE = [
+    without_figures(each) if each is rows[-1] else each
+    for variable in SWEEPS
+    for rows in [swept(variable, factor=0.2, backend="separable")]
+    for each in rows
+]
 FIGURES = Figures(
     ROWS,
     (Rates("cpu", 1, 2e10, 1e11), Rates("cpu", 2, 3e10, None), Rates("cuda", 0, None, None)),
     {"date": "2026-11-26", "fractalops": "0.1.0", "torch": "2.13.0", "processor": HOSTILE},
 )
-WHOLE = replace(FIGURES, rows=(*ROWS, *SWEPT))
+WHOLE = replace(FIGURES, rows=(*ROWS, *CPU, *map(on_gpu, CPU), *SEPARABLE))
+
+
+@cache
+def page_of_all() -> str:
+    return report.page(WHOLE, WHOLE)
 
 
 class Page(HTMLParser):
@@ -105,20 +109,15 @@ class Page(HTMLParser):
         return found
 
 
-def numbers_of(figures: Figures, case: str) -> list[list[str]]:
-    tables = report.op_tables(figures.rows, figures.rates)
-    return [
-        [line.backend, *line.cells]
-        for table in tables
-        for each in table.cases
-        if each.case == case
-        for group in each.groups
-        for line in group.lines
-    ]
+def tables(*rows: Row) -> list[list[str]]:
+    """Return the lines of the tables of ops: their heads, and the lines of each backend."""
+    cells = Page(report.page(replace(FIGURES, rows=rows))).cells
+    known = {"backend", *(row.backend for row in rows)}
+    return [line for line in cells if line[0] in known]
 
 
 def test_the_page_is_well_formed_and_needs_nothing_beside_it() -> None:
-    text = report.page(WHOLE, WHOLE)
+    text = page_of_all()
     page = Page(text)
     assert len(page.ids) == len(set(page.ids))
     assert not re.search(r"https?://|//[a-z]|\bsrc\s*=|<link|@import", text)
@@ -131,12 +130,12 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_it() -> None:
 
 
 def test_the_same_figures_give_the_same_page() -> None:
-    assert report.page(WHOLE, WHOLE) == report.page(WHOLE, WHOLE)
+    assert report.page(WHOLE, WHOLE) == page_of_all()
 
 
 def test_the_rows_stand_in_the_page(tmp_path: Path) -> None:
-    (tmp_path / "figures.json").write_text(Page(report.page(WHOLE)).script)
-    assert Figures.load(tmp_path / "figures.json") == WHOLE
+    (tmp_path / "figures.json").write_text(Page(page_of_all()).script)
+    assert Figures.load(tmp_path / "figures.json").text() == WHOLE.text()
 
 
 def test_strings_are_no_markup() -> None:
@@ -169,8 +168,9 @@ def test_what_has_a_problem_has_no_figures() -> None:
 
 
 def test_every_figure_of_a_row_in_its_column() -> None:
-    (table,) = report.op_tables([NATIVE, ROWS[1]], FIGURES.rates)
-    assert table.columns == (
+    head, native, dense = tables(NATIVE, ROWS[1])
+    assert head == [
+        "backend",
         "ms",
         "ns a point",
         "images/s",
@@ -180,8 +180,7 @@ def test_every_figure_of_a_row_in_its_column() -> None:
         "% of the roofline",
         "peak MB",
         "native: times as fast",
-    )
-    native, dense = numbers_of(replace(FIGURES, rows=(NATIVE, ROWS[1])), "paper")
+    ]
     assert native[1:5] == ["1.51 [1.41, 1.61]", "101", "33,100", "9.93"]
     assert native[8:] == ["3.00", ""]
     assert dense[9] == "199 [199, 220]"
@@ -190,28 +189,24 @@ def test_every_figure_of_a_row_in_its_column() -> None:
 
 
 def test_columns_without_figures_are_left_out() -> None:
-    (table,) = report.op_tables([replace(ROWS[6], peak_bytes=None)], ())
-    assert table.columns == ("ms", "images/s")
-    (table,) = report.op_tables([ROWS[4]], ())
-    assert table.columns == ("ms", "ns a point", "million points/s", "GB/s", "Gop/s", "peak MB")
-    assert table.cases[0].shape == "50 x 300 points, 10 maps"
-    (table,) = report.op_tables([without_figures(NATIVE)], ())
-    assert table.columns == ("ms",)
+    assert tables(replace(ROWS[6], peak_bytes=None))[0] == ["backend", "ms", "images/s"]
+    head = tables(replace(ROWS[4], device="cuda", threads=0))[0]
+    assert head == ["backend", "ms", "ns a point", "million points/s", "GB/s", "Gop/s", "peak MB"]
+    assert tables(without_figures(NATIVE))[0] == ["backend", "ms"]
+    assert report.shape(ROWS[4]) == "50 x 300 points, 10 maps"
 
 
 def test_rows_are_grouped_by_what_was_timed_in_turn() -> None:
-    render, chain, fit = report.op_tables(ROWS[:7], ())
-    assert [table.op for table in (render, chain, fit)] == ["render", "affine_chain", "fit"]
-    groups = [(group.title, [line.backend for line in group.lines]) for group in render.cases[0].groups]
-    assert groups == [
-        ("forward and backward, 1 thread", ["native", "dense", "compiled"]),
-        ("forward and backward, GPU", ["native"]),
-    ]
-    assert [case.case for case in chain.cases] == ["paper", "long chain"]
+    text = report.page(FIGURES)
+    assert re.findall(r"<h3 id.*?>(.*?)</h3>", text) == ["render", "affine_chain", "fit"]
+    assert re.findall(r"<h4>(.*?) <", text) == ["paper", "paper", "long chain", "paper"]
+    render = [line[0] for line in Page(text).cells if line[0].startswith(("forward", *report.BACKENDS))][:6]
+    groups = ["forward and backward, 1 thread", "native", "dense", "compiled", "forward and backward, GPU", "native"]
+    assert render == groups
 
 
 def test_changes_are_told_apart() -> None:
-    slower, faster = replace(NATIVE, milliseconds=(3.02,) * 3), replace(ROWS[4], milliseconds=(0.01,) * 3)
+    slower, faster = timed(NATIVE, 3.02, 3.02, 3.02), timed(ROWS[4], 0.01, 0.01, 0.01)
     new = replace(FIGURES, rows=(slower, faster, *ROWS[2:4], *ROWS[5:]))
     text = report.page(new, replace(FIGURES, rows=ROWS[:-1]))
     page = Page(text)
@@ -249,20 +244,20 @@ def test_the_method_is_that_of_the_devices() -> None:
     assert "in 1 to 3 rounds" in text
 
 
-@pytest.mark.parametrize("variable", SWEEPS)
+@pytest.mark.parametrize("variable", ["points", "radius"])
 def test_a_line_for_each_backend_and_device(variable: str) -> None:
     rows = WHOLE.rows
-    for draw in (time_against, memory_against):
-        svg = draw(variable, rows)
+    for quantity in QUANTITIES:
+        svg = against(variable, quantity, rows)
         names = re.findall(r'id="[\w-]*?-(line-\w+-\w+-\d)"', svg)
         assert names == ["line-native-cpu-1", "line-native-cuda-0", "line-separable-cpu-1"]
         assert all(label in svg for label in (">native, CPU<", ">native, GPU<", ">separable, CPU<"))
         assert svg.startswith("<svg")
         assert svg.endswith("</svg>")
-        assert svg == draw(variable, rows)
-    assert time_against(variable, [NATIVE]) == ""
-    assert memory_against(variable, [replace(each, peak_bytes=0) for each in rows]) == ""
-    one = time_against(variable, [each for each in rows if each.device == "cpu"])
+        assert svg == against(variable, quantity, rows)
+    assert against(variable, "time", [NATIVE]) == ""
+    assert against(variable, "memory", [replace(each, peak_bytes=0) for each in rows]) == ""
+    one = against(variable, "time", [each for each in rows if each.device == "cpu"])
     assert ">native<" in one
     assert len(re.findall(r'id="[\w-]*?-line-\w+-cpu-1"', one)) == 2
 
@@ -308,3 +303,19 @@ def test_without_a_package_the_extra_is_named(module: str, package: str, monkeyp
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtra, match=rf"fractalops bench: needs {package}.*fractalops\[bench\]"):
         report.page(FIGURES)
+
+
+def test_the_summary_for_the_terminal() -> None:
+    render = replace(NATIVE, direction=BOTH)
+    failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
+    slow = replace(timed(render, 3.0), backend="separable", times=Spread(2, 2, 2))
+    rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
+    text = report.summary(Figures(rows, (), {}))
+    assert "1.51 [1.41, 1.61]" in text
+    assert "200 [190, 220]" in text
+    assert "left out: it would hold about 9 GB" in text
+    assert "1.25 (1.00)" in text
+    assert "NOT kept" in text
+    assert "at least 150" in text
+    assert "points 300" not in text  # a point of a curve
+    assert report.summary(Figures((), (), {})) == ""
