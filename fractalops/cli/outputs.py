@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from fractalops.backends import versions
-from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.drawing.plots import loss_curve, loss_table
+from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitResult
 from fractalops.io.files import atomic_path
-from fractalops.io.images import comparison, save_animation, save_image
+from fractalops.io.images import save_animation, save_image
 
 SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (
@@ -75,7 +75,7 @@ def write_pictures(
     """Draw and tell what was learned of one image, beside the system in `folder`. `result` holds one system."""
     losses = result.losses[:, 0]  # (steps,)
     save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
-    save_image(_high_resolution(result), folder / "fractal.png")
+    save_image(result.draw(_DRAWING_SIDE, points=_DRAWING_POINTS)[0], folder / "fractal.png")
     loss_table(losses, folder / "loss.csv")
     with suppress(MissingExtra):  # the command has said so before the learning began
         loss_curve(losses, folder / "loss.png", title=image.name)
@@ -94,19 +94,6 @@ def write_pictures(
     return summary
 
 
-def _high_resolution(result: FitResult) -> Tensor:
-    """The learned fractal at high resolution: (H, W) or (3, H, W) with a longest side of 1024."""
-    size = proportional_size(result.size, _DRAWING_SIDE)
-    return draw_high_resolution(
-        result.system,
-        size,
-        points=_DRAWING_POINTS,
-        viewport=result.config.viewport,
-        generator=torch.Generator().manual_seed(result.config.seed),
-        intensity=result.intensity,
-    )[0]
-
-
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
     """One frame a snapshot: the target beside what the system drew at that step."""
     system, config = copy.deepcopy(result.system), result.config
@@ -119,10 +106,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
                 points=config.points,
                 # The same random numbers in each frame: what moves is the system, not the noise.
                 generator=torch.Generator().manual_seed(config.seed),
-                viewport=config.viewport,
-                bandwidth=config.bandwidth,
                 clamp=config.clamp,
-                cutoff=config.cutoff,
             )  # (1, 1, ...)
             frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
     return frames

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from fractalops.data.fractal_dataset import FractalDataset, check_drawn
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.record import Record
@@ -24,7 +25,7 @@ from fractalops.fitting import FitResult, FitRun
 from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures"
@@ -75,7 +76,7 @@ def run(settings: PretrainSettings, record: Record, *, data: Path | None, device
 
     dataset = _dataset(settings)
     _keep_systems(dataset, record)
-    shown = [number * settings.instances for number in range(min(dataset.classes, _SHOWN))]
+    shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
     save_image(contact_sheet(firsts / 255), record.path("classes.png"))
     folder = record.path("shards")
@@ -96,7 +97,7 @@ def run(settings: PretrainSettings, record: Record, *, data: Path | None, device
     seconds = time.perf_counter() - began
     row: Row = {
         "images": len(dataset),
-        "classes": dataset.classes,
+        "classes": dataset.num_classes,
         "size": settings.size,
         "rendering": settings.rendering,
         "shards": len(shards),
@@ -113,11 +114,11 @@ def _dataset(settings: PretrainSettings) -> FractalDataset:
             systems,
             settings.instances,
             settings.size,
-            rendering=settings.rendering,
+            rendering=settings.rendering,  # type: ignore[arg-type]  # checked already
             points=settings.points,
             maps=settings.maps,
             perturbation=settings.perturbation,
-            background=settings.background,
+            background=settings.background,  # type: ignore[arg-type]
             density=settings.density,
             dtype=torch.uint8,
             seed=settings.seed,

@@ -120,7 +120,8 @@ def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset,
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Each target beside its learned image, all on one picture."""
-    from fractalops.io.images import contact_sheet, enlarge, enlargement, save_image
+    from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
+    from fractalops.io.images import save_image
 
     height, width = (max(target.shape[axis] for target, _ in pairs) for axis in (-2, -1))
     factor = enlargement(height, width, _SIDE)

@@ -14,13 +14,12 @@ import pytest
 import torch
 
 from fractalops import InputError, experiments
-from fractalops.drawing.sheets import labeled_rows
+from fractalops.drawing.sheets import contact_sheet, enlarge, labeled_rows
 from fractalops.experiments import optimizers, reconstruct, transformations
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.experiments.record import Record
 from fractalops.experiments.settings import changed
 from fractalops.io.files import locked_folder
-from fractalops.io.images import contact_sheet, enlarge
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY
 

@@ -1,4 +1,4 @@
-"""Views of points in space: projections by hand, brightness by depth, gradients, turntables, errors."""
+"""Views of points in space: projections by hand, brightness by depth, gradients, errors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.drawing.point_clouds import draw_point_clouds, turntable
-from fractalops.projection import Frame, frame_of, in_space
+from fractalops.rendering import Frame, frame_of, in_space
 from tests.support.tolerances import assert_matches, assert_same_bits
 
 AXES = torch.eye(3, dtype=torch.float64)  # a point at the end of each axis
@@ -135,20 +134,6 @@ def test_a_system_is_learned_from_pictures_of_it() -> None:
         losses.append(loss.item())
     assert all(parameter.grad is not None and (parameter.grad != 0).all() for parameter in learned)
     assert losses[-1] < 0.1 * losses[0]
-
-
-def test_a_sheet_of_views_and_a_turntable() -> None:
-    clouds = [cloud(300).float(), cloud(200, seed=1).float()]
-    sheet = draw_point_clouds(clouds, side=32, azimuths=(0, 90, 180))
-    assert sheet.shape == (2 * 36 + 4, 3 * 36 + 4)
-    assert 0 <= sheet.min() <= sheet.max() == 1
-    frames = turntable(clouds, frames=4, side=32, elevation=0)
-    assert [frame.shape for frame in frames] == [(40, 76)] * 4
-    # Half a turn later, without elevation, the outline is mirrored.
-    lit, mirrored = frames[0][4:36, 4:36] > 0.02, frames[2][4:36, 4:36].flip(1) > 0.02
-    assert (lit == mirrored).float().mean() > 0.97
-    assert (draw_point_clouds([torch.zeros(1, 3)], side=8, azimuths=(0,)) > 0.5).any()
-    assert draw_point_clouds([cloud(30)[:, :2]], side=16, azimuths=(0,)).isfinite().all()
 
 
 @pytest.mark.parametrize(
