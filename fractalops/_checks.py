@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import math
 import numbers
+import operator
 from collections.abc import Sequence
 
 import torch
