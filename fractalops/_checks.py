@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,20 @@ LARGEST_SIZE = 2**22 - 1  # pixel numbers must be whole in float32, with room fo
 
 
 # Numbers and names
+
+
+def check_item(owner: str, index: int, count: int) -> int:
+    """Return the index of one of `count` items, counted from 0 where it was counted from the end (-1 is the last).
+
+    Raises `IndexError`, on behalf of the class `owner`, for an item that there isn't, `TypeError` for no whole number.
+    """
+    try:
+        number = operator.index(index)  # also of a tensor or a numpy scalar
+    except TypeError:
+        raise TypeError(f"{owner}: index must be a whole number, got {type(index).__name__}") from None
+    if not -count <= number < count:
+        raise IndexError(f"{owner}: index must lie in [0, {count}), got {number}")
+    return number % count
 
 
 def check_integer(function: str, argument: str, value: object, least: int, most: int | None = None) -> None:
@@ -198,9 +213,9 @@ def can_read(tensor: Tensor, debug: bool = False) -> bool:
 
 
 def check_index_range(function: str, index: Tensor, maps: int, debug: bool = False) -> None:
-    """Raise `ValueError` unless all of `index` lies in [0, maps), where that can be read."""
+    """Raise `IndexError` unless all of `index` lies in [0, maps), where that can be read."""
     if not can_read(index, debug) or index.numel() == 0:
         return
     lowest, highest = (int(bound) for bound in index.aminmax())
     if lowest < 0 or highest >= maps:
-        raise ValueError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
+        raise IndexError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")

@@ -79,7 +79,7 @@ class FractalEmbedding(nn.Module):
     def step(self, index: Tensor, points: Tensor) -> Tensor:
         """One call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
 
-        Returns (B, 2). Raises `ValueError` and `TypeError`.
+        Returns (B, 2). Raises `ValueError`, `TypeError` and, on the CPU, `IndexError`.
         """
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:

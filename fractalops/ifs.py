@@ -239,8 +239,8 @@ class IFS(nn.Module):
         Returns `matrix` (S * N, 2, 2), `offset` (S * N, 2), `index` (S * K, T), in which system s is shifted
         by s N, uint8 when S * N <= 256, else int32, and `start` (S * K, 2), as `start()`.
 
-        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape and, on
-        the CPU, for an index out of range; `TypeError` for another dtype.
+        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape,
+        `TypeError` for another dtype and, on the CPU, `IndexError` for an index out of range.
         """
         systems, maps = self.systems, self.maps_per_system
         check_tensor("IFS.concatenated", index=index)

@@ -68,8 +68,8 @@ OPS = {
         kernels={"cpu": "cpp"},
         minor=True,
     ),
-    "draw_even_index": Op(
-        schemas=("draw_even_index(Tensor weight, Tensor uniform, float floor) -> Tensor",),
+    "draw_balanced_index": Op(
+        schemas=("draw_balanced_index(Tensor weight, Tensor uniform, float floor) -> Tensor",),
         kernels={"cpu": "cpp", "cuda": "cuda"},
     ),
     "fixed_point": Op(

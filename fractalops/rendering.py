@@ -184,8 +184,8 @@ def render(
         start, bandwidth, weight and color.
 
     Raises:
-        ValueError: for a wrong shape, device, range or viewport, for an index out of range on the CPU, and for
-            both a weight and colors.
+        ValueError: for a wrong shape, device, range or viewport, and for both a weight and colors.
+        IndexError: for an index out of range, on the CPU.
         TypeError: for a wrong dtype or type.
         BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """

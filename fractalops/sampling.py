@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fractalops._checks import check_floating, check_integer, check_number, check_tensor, shape_error
 from fractalops.ops.affine_chain import run_affine_chain
-from fractalops.ops.draw_even_index import run_draw_even_index
+from fractalops.ops.draw_balanced_index import run_draw_balanced_index
 from fractalops.ops.draw_index import run_draw_index
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rasterize_points import LARGEST_PATCH
@@ -51,7 +51,7 @@ def sample_index(
     Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
     more evenly than chance does: after each run of maps each map follows as often as its probability says, to within
     about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short
-    sequences favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each
+    sequences favor maps of small probability somewhat (`draw_balanced_index`). Sequences are independent of each
     other either way.
 
     uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
@@ -89,7 +89,7 @@ def draw_sequences(
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
     if balanced:
-        return run_draw_even_index(weight, uniform.view(systems, sequences, points), floor)
+        return run_draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
     return run_draw_index(weight, uniform, floor).view(systems, sequences, points)
 
 

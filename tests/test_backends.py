@@ -103,7 +103,7 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 @pytest.mark.usefixtures("cuda_library")
 def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> None:
     native = [(row.op, row.device) for row in fractalops.list_backends() if row.backend == "native"]
-    on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index")]
+    on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_balanced_index")]
     assert native == sorted([*((op, "cpu") for op in backends.OPS), *on_gpu], key=native.index)
     assert "native CUDA library: built and loaded\n" in backends.report()
     with warnings.catch_warnings():
@@ -321,7 +321,7 @@ def test_use_backend_holds_for_its_thread_alone() -> None:
 @pytest.fixture
 def traced(library: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
     """A chain of two steps whose backends show: 2 where the native op runs, 1 where the reference does."""
-    monkeypatch.setattr(affine_chain, "_run_native", lambda matrix, *_: matrix.new_full((), 2.0))
+    monkeypatch.setattr(affine_chain, "_native", lambda matrix, *_: matrix.new_full((), 2.0))
     monkeypatch.setattr(affine_chain.reference, "affine_chain", lambda matrix, *_: matrix.new_full((), 1.0))
     inputs = (torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(2))
     torch._dynamo.reset()
@@ -420,7 +420,7 @@ def test_the_environment_forces_a_backend(forced: str, argument: str | None, exp
 import fractalops, torch
 from fractalops.ops import affine_chain
 fractalops.show_backends()
-affine_chain._run_native = lambda *inputs: print("took native")
+affine_chain._native = lambda *inputs: print("took native")
 affine_chain.reference.affine_chain = lambda *inputs: print("took reference")
 {CALL.format(repr(argument))}
 """

@@ -317,9 +317,9 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(dtype=torch.bfloat16), TypeError, "IFS: dtype must be torch.float32"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(1, 4, 5).byte()), ValueError, "index must have shape"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(2, 4, 5)), TypeError, "index must be uint8"),
-    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), 3)), ValueError, r"index must lie in \[0, 3\), got 3$"),
-    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), -1)), ValueError, r"index must lie in \[0, 3\), got -1$"),
-    (lambda: IFS(1, 3).concatenated(torch.full((1, 4, 5), 2**40)), ValueError, r"in \[0, 3\)"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), 3)), IndexError, r"index must lie in \[0, 3\), got 3$"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), -1)), IndexError, r"index must lie in \[0, 3\), got -1$"),
+    (lambda: IFS(1, 3).concatenated(torch.full((1, 4, 5), 2**40)), IndexError, r"in \[0, 3\)"),
 ]
 
 

@@ -334,7 +334,7 @@ ERRORS: list[tuple[type[Exception], str, str, dict[str, Any]]] = [
     (TypeError, "render", "index", {"index": [[0]]}),
     (ValueError, "render", "index", {"index": INDEX[0]}),
     (ValueError, "render", "index", {"index": INDEX[:, :0]}),
-    (ValueError, "affine_chain", "index", {"index": INDEX + 1}),
+    (IndexError, "affine_chain", "index", {"index": INDEX + 1}),
     (ValueError, "render", "index", {"index": INDEX.to("meta")}),
     (TypeError, "render", "index", {"index": INDEX.double()}),
     (TypeError, "render", "start", {"start": [0.0, 0.0]}),

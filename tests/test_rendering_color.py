@@ -300,5 +300,5 @@ def test_names_the_argument_and_what_it_got(
 
 def test_an_index_out_of_range_is_found_before_its_color_is(backend: str) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
-    with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
+    with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
         renderer(SMALL, backend)(matrix, offset, index + 1, start, color)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -75,19 +74,6 @@ def _gradients(needed: tuple[bool, ...], grad: Tensor, *saved: Tensor) -> tuple[
 _native = differentiate(_run, _save, _gradients)
 
 
-def _run_native(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    points: Tensor
-    try:
-        points = _native(matrix, offset, index, start)
-    except RuntimeError as error:
-        # The kernel checks the index as it reads it; the dispatcher knows only RuntimeError.
-        found = re.search(r"affine_chain: index must .*", str(error))
-        if found is None:
-            raise
-        raise ValueError(found.group()) from None
-    return points
-
-
 def check_chain(
     function: str,
     matrix: Tensor,
@@ -128,7 +114,8 @@ def run_affine_chain(
     start = start.expand(index.shape[0], matrix.shape[1])  # (B, D)
     if not native or index.is_cuda:  # the native CPU op does so itself
         check_index_range("affine_chain", index, len(matrix), debugging())
-    return _run_native(matrix, offset, index, start) if native else reference.affine_chain(matrix, offset, index, start)
+    run = _native if native else reference.affine_chain
+    return run(matrix, offset, index, start)
 
 
 def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
@@ -153,7 +140,8 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
         double; on a GPU up to 4096 points in the dtype first.
 
     Raises:
-        ValueError: for a wrong shape, device or backend, and for an index out of range on the CPU or in debug mode.
+        ValueError: for a wrong shape, device or backend.
+        IndexError: for an index out of range, on the CPU or in debug mode.
         TypeError: for a wrong dtype, or an argument that is no tensor.
         BackendError: where the backend asked for can't run.
     """

@@ -39,7 +39,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
         (rand(3, 10), rand(3, 30, dtype=torch.float32), 1e-3),
         (rand(3, 300), rand(3, 30), 0.0),
     ],
-    "draw_even_index": [
+    "draw_balanced_index": [
         (rand(3, 10), rand(3, 2, 30, dtype=torch.float32), 1e-3),
         (rand(3, 300), rand(3, 2, 30), 0.0),
     ],
