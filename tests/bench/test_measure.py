@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import fractalops
+from fractalops.backends import STATE
 from bench import baselines, measure, subjects
 from bench.machine import Environment, free_bytes
 from bench.measure import pairs, run
@@ -87,9 +88,11 @@ def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (rows["native"].rounds, rows["native"].times) == (3, None)
     assert rows["reference"].times == Spread(1, 1, 1)
     learned = []
-    monkeypatch.setattr(
-        fractalops, "fit", lambda targets, config, backend: learned.append((targets.shape, config, backend))
-    )
+
+    def fit(targets: Tensor, config: fractalops.FitConfig) -> None:
+        learned.append((targets.shape, config, STATE.scope.backend))
+
+    monkeypatch.setattr(fractalops, "fit", fit)
     rows = measured(Contest("", "fit", "1 image, default settings", TINY, ("native",)))
     assert set(learned) == {((1, 9, 9), fractalops.FitConfig(), "native")}
     learned.clear()
