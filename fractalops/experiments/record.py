@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
 from fractalops.fitting.run_folder import OTHER_FOLDER, differences
 from fractalops.fitting.run_index import write_table
-from fractalops.io.files import atomic_path
+from fractalops.io.files import LOCK, atomic_path
 from fractalops.io.tensor_files import read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ class Record:
             told = differences(found, self.description)
             if told and not overwrite:
                 raise InputError(f"cannot go on in {self.folder}: {told}; {OTHER_FOLDER}")
-        elif self.folder.exists() and set(self.folder.iterdir()) - set(self._leftovers(["config.json"])):
+        elif self.folder.exists() and set(self.folder.iterdir()) - {
+            self.folder / LOCK,
+            *self._leftovers(["config.json"]),
+        }:
             raise InputError(f"cannot write to {self.folder}: there are files already; take another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         results = [path for pattern in _RESULTS for path in self.folder.glob(pattern)]
@@ -98,9 +102,11 @@ class Record:
 
     def abandon(self) -> None:
         """Remove the folder again where nothing came of the run yet, so that another one can take it."""
-        if [path.name for path in self.folder.iterdir()] == ["config.json"]:
+        if {path.name for path in self.folder.iterdir()} <= {"config.json", LOCK}:
             (self.folder / "config.json").unlink()
-            self.folder.rmdir()
+            with suppress(OSError):  # Windows removes no file that is open
+                (self.folder / LOCK).unlink(missing_ok=True)
+                self.folder.rmdir()
 
     def path(self, name: str) -> Path:
         """Of a file in the folder."""

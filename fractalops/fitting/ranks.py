@@ -147,7 +147,8 @@ def _share_cores() -> None:
     torchrun sets that to 1 by itself, which can't be told from a user's 1.
     """
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        cores = len(os.sched_getaffinity(0))
+        affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+        cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 

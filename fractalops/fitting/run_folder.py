@@ -17,7 +17,7 @@ from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.result import FORM, FitResult
 from fractalops.fitting.run_index import KINDS, IndexKind, write_table
-from fractalops.io.files import atomic_path
+from fractalops.io.files import LOCK, atomic_path
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
 _RUN_FORM = "fractalops.run.1"
@@ -94,7 +94,7 @@ class RunFolder:
         if overwrite or not self.path.exists():
             return
         if not self.record.exists():
-            if set(self.path.iterdir()) - set(self._leftovers()):
+            if set(self.path.iterdir()) - {self.path / LOCK, *self._leftovers()}:
                 raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
             return
         found = self.read_record()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from fractalops.errors import InputError
+
+LOCK = ".lock"
+"""The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
 
 
 @contextmanager
@@ -37,24 +41,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked_folder(path: Path) -> Iterator[None]:
-    """Make a folder, and keep other runs out of it. Raises `InputError` where one is under way, and for a file."""
+    """Make a folder, and keep other runs out of it through the file `LOCK` in it. The lock of a killed process is void.
+
+    Raises `InputError` where another run is under way, and for a file.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"cannot write to {path}: it is not a folder") from None
-    handle = os.open(path, os.O_RDONLY)
+    lock = FileLock(path / LOCK)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"cannot write to {path}: another run is writing to it") from None
-        except OSError:
-            pass  # a file system without locks: nothing worse than work done twice
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"cannot write to {path}: another run is writing to it") from None
+    try:
         yield
     finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile would hold it on
-        os.close(handle)
+        with suppress(OSError):  # Windows removes no file that is open
+            (path / LOCK).unlink()
+        lock.release()
 
 
 @contextmanager

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -148,20 +146,6 @@ def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path)
     with pytest.raises(InputError, match=r"there are files already"):
         Record(tmp_path, "reconstruct", reconstruct.ReconstructSettings(**TINY), {}).open()
     assert (tmp_path / name).exists()
-
-
-def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
-    """Also where a process was forked meanwhile, and lives on with the same open file."""
-    with locked_folder(tmp_path):
-        child = os.fork()
-        if child == 0:
-            signal.pause()
-    try:
-        with locked_folder(tmp_path):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
