@@ -3,17 +3,13 @@
 from fractalops.backends import list_backends, show_backends
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
-from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.errors import BackendError, InputError, MissingExtra, RankError
 from fractalops.fitting import (
     FitConfig,
-    FitInterrupted,
     FitResult,
     FitRun,
     PointConfig,
-    PointFitInterrupted,
     PointFitResult,
-    RankError,
-    RunInterrupted,
     fit,
     fit_dataset,
     fit_points,
@@ -30,7 +26,6 @@ __all__ = [
     "IFS",
     "BackendError",
     "FitConfig",
-    "FitInterrupted",
     "FitResult",
     "FitRun",
     "FractalDataset",
@@ -38,10 +33,8 @@ __all__ = [
     "InputError",
     "MissingExtra",
     "PointConfig",
-    "PointFitInterrupted",
     "PointFitResult",
     "RankError",
-    "RunInterrupted",
     "affine_chain",
     "fit",
     "fit_dataset",

@@ -14,3 +14,7 @@ class MissingExtra(ImportError):
 
 class BackendError(RuntimeError):
     """A backend was asked for that can't run here; the message says why and what mends it."""
+
+
+class RankError(RuntimeError):
+    """Another of the processes that share a run was lost; the message says when, and how to go on."""

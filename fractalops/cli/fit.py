@@ -24,7 +24,7 @@ from fractalops.cli.options import (
 )
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
-from fractalops.fitting import FitConfig, FitInterrupted, FitResult, fit
+from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.io.images import read_image
 
 _SIZE = 32  # pixels of the longest side (paper section 5.2)
@@ -128,10 +128,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for group in _group_by_shape(jobs):
             targets = torch.stack([job.target for job in group])  # (S, H, W) or (S, 3, H, W)
-            try:
-                result = fit(targets, config, progress=not arguments.quiet)
-            except FitInterrupted as interruption:
-                result, interrupted = interruption.result, True
+            result = fit(targets, config, progress=not arguments.quiet)
+            interrupted = result.interrupted
             _save(group, result, summaries, animation=not arguments.no_animation)
             if interrupted:
                 break

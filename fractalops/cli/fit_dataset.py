@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fractalops.cli.options import check_folder, integer
-from fractalops.errors import InputError
-from fractalops.fitting import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
+from fractalops.errors import InputError, RankError
+from fractalops.fitting import FitConfig, FitRun, fit_dataset
 from fractalops.fitting.ranks import LeaderError, is_leader
 from fractalops.fitting.run_index import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
 
+_KEPT = "what was learned so far is in {}: started again, without overwriting, it goes on there"
 _LOST = 1  # the exit code where a process that shared the run was lost
 _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "index": "csv", "device": None}
 _SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".pkl")
@@ -84,21 +85,17 @@ def run(arguments: argparse.Namespace, config: FitConfig) -> int:
             index=arguments.index,
             device=arguments.device,
         )
-    except RunInterrupted as interruption:
-        _tell(interruption)
-        return 128 + interruption.signal  # as a shell reports it: 130 for Ctrl-C
     except RankError as error:
-        _tell(error)
+        if is_leader() or not isinstance(error, LeaderError):  # rank 0 tells of its own errors
+            print(f"fractalops fit: {error}", file=sys.stderr)
         return _LOST
+    if learned.signal is not None:
+        if is_leader():  # an interruption reaches all ranks
+            print(f"fractalops fit: interrupted; {_KEPT.format(learned.folder)}", file=sys.stderr)
+        return 128 + learned.signal  # as a shell reports it: 130 for Ctrl-C
     if not arguments.quiet and is_leader():
         _show(learned)
     return 0
-
-
-def _tell(error: BaseException) -> None:
-    """Say it once: an interruption reaches all ranks, and rank 0 tells of its own errors."""
-    if is_leader() or not isinstance(error, (RunInterrupted, LeaderError)):
-        print(f"fractalops fit: {error}", file=sys.stderr)
 
 
 def _show(learned: FitRun) -> None:

@@ -17,7 +17,7 @@ from fractalops.cli.outputs import write_json
 from fractalops.drawing.plots import loss_curve, loss_table
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
 from fractalops.errors import InputError, MissingExtra
-from fractalops.fitting import PointConfig, PointFitInterrupted, PointFitResult, fit_points
+from fractalops.fitting import PointConfig, PointFitResult, fit_points
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_animation, save_image
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
@@ -100,11 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")
 
-    interrupted = False
-    try:
-        result = fit_points(target, config, progress=not arguments.quiet)
-    except PointFitInterrupted as interruption:
-        result, interrupted = interruption.result, True
+    result = fit_points(target, config, progress=not arguments.quiet)
     _save_system(folder, result)
     _write_report(folder / "fit.json", arguments.cloud, target, result, notices)
     _draw(folder, arguments.cloud.name, target, result, animation=not arguments.no_animation)
@@ -113,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.cloud}: {len(target)} points, Chamfer distance {result.chamfer:.4f} of the diameter "
             f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {folder}"
         )
-    if interrupted:
+    if result.interrupted:
         saved = f"{folder} has what was learned in {len(result.losses)} of {config.steps} steps"
         print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
         return INTERRUPTED
@@ -156,7 +152,7 @@ def _write_report(path: Path, cloud: Path, target: Tensor, result: PointFitResul
         "start_chamfer": result.start_chamfer,
         "halves_chamfer": None if math.isnan(result.halves_chamfer) else result.halves_chamfer,
         "steps": len(result.losses),
-        "interrupted": len(result.losses) < result.config.steps,
+        "interrupted": result.interrupted,
         "seconds": round(result.seconds, 3),
         "notices": notices,
         "config": asdict(result.config),

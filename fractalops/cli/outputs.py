@@ -136,7 +136,7 @@ def _write_report(path: Path, summary: Summary, result: FitResult, notices: Sequ
         "minimum_mse": _number(summary.minimum_mse),
         "mean_mse": _number(summary.mean_mse),
         "steps": summary.steps,
-        "interrupted": summary.steps < result.config.steps,
+        "interrupted": result.interrupted,
         "seconds": round(result.seconds, 3),
         "notices": list(notices),
         "config": asdict(result.config),

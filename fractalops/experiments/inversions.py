@@ -159,6 +159,8 @@ def learn(
     if progress:
         print(f"{record.experiment}: {data}, {variant}", flush=True)
     result = fit(images.to(device), config, start=start, progress=progress)
+    if result.interrupted:
+        raise KeyboardInterrupt
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, result.tensors(), result.metadata() | {_LEARNED_FROM: learned_from})
     return Learned(variant, data, result)

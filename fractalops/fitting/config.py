@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fractalops.rendering import Viewport, check_viewport
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 _CHOICES = {
     "objective": ("expectation", "fixed"),
@@ -170,6 +175,13 @@ class FitConfig:
         if count < 2:
             return [self.steps] * count
         return [round(self.steps * i / (count - 1)) for i in range(count)]
+
+
+def complete(kind: type[C], settings: dict[str, Any]) -> C:
+    """Return the dataclass `kind` of settings by name. Raises `ValueError` unless each of its fields is there."""
+    if missing := [field.name for field in fields(kind) if field.name not in settings]:
+        raise ValueError(f"config lacks {', '.join(missing)}")
+    return kind(**settings)
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:

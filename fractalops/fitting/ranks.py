@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from fractalops.backends import check_device
-from fractalops.errors import InputError
+from fractalops.errors import InputError, RankError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import ProcessGroup, Store
@@ -25,10 +25,6 @@ Value = TypeVar("Value")
 # One that has ended is noticed at once.
 _PATIENCE = timedelta(hours=2)
 _GO_ON = "what was learned is kept: started again, without overwriting, the run goes on from there"
-
-
-class RankError(RuntimeError):
-    """Another of the processes that share a run was lost; the message says when, and how to go on."""
 
 
 class LeaderError(RankError):

@@ -26,33 +26,57 @@ _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitRun:
-    """A finished run over many images, as `fit_dataset` leaves it in a folder. S is the number of learned images."""
+    """A run over many images, as `fit_dataset` leaves it in a folder. S is the number of images, `len(run)`.
+
+    `run[i]` is the result of image i, in the order of the source. A run that was interrupted has neither rows nor
+    results yet: what needs them raises `InputError`.
+    """
 
     folder: Path
+    signal: int | None = None
+    """The signal that interrupted it: SIGINT for Ctrl-C, or SIGTERM; None for a finished run."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was interrupted: what was learned is in the folder, and the same call goes on with it."""
+        return self.signal is not None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> FitResult:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"FitRun: index must lie in [-{len(self)}, {len(self)}), got {index}")
+        return self.result(self.rows[index])
+
+    def __repr__(self) -> str:
+        state = "interrupted" if self.interrupted else f"{len(self)} images, minimum MSE {self.minimum_mse.mean():.4f}"
+        return f"FitRun({str(self.folder)!r}, {state})"
 
     @classmethod
     def load(cls, folder: str | Path) -> FitRun:
         """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
-        files = RunFolder(folder)
-        files.read_record()
-        if files.written_index() is None:
-            path = files.index("csv")
-            raise InputError(f"cannot read {path}: the run is not finished; the same command goes on with it")
-        return cls(Path(folder))
+        RunFolder(folder).read_record()
+        found = cls(Path(folder))
+        _ = found.index
+        return found
 
     @property
     def index(self) -> Path:
-        """The file of the table: index.csv or index.parquet."""
+        """The file of the table: index.csv or index.parquet. Raises `InputError` for a run that is not finished."""
         files = RunFolder(self.folder)
-        return files.written_index() or files.index("csv")
+        if (path := files.written_index()) is None:
+            path = files.index("csv")
+            raise InputError(f"cannot read {path}: the run is not finished; the same call goes on with it")
+        return path
 
     @cached_property
     def rows(self) -> list[IndexRow]:
         """A row for each of the S images, in the order of the source.
 
-        Raises `InputError` for a damaged table, `MissingExtra` for one in Parquet where pyarrow is not installed.
+        Raises `InputError` for a damaged table or an unfinished run, `MissingExtra` for one in Parquet without pyarrow.
         """
         return read_index(self.index)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.learning import Batch, collect, learn
+from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
 from fractalops.fitting.ranks import open_ranks
 from fractalops.fitting.run_folder import RunFolder, describe_run, run_key
 from fractalops.fitting.run_index import IndexKind, check_index_kind
@@ -31,16 +31,12 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
 
-class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during `fit_dataset`: everything up to here is in its folder, and the same call goes on."""
+class _Interrupted(KeyboardInterrupt):
+    """A signal that ends the run."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        super().__init__(
-            f"interrupted; what was learned so far is in {folder}: started again, without overwriting, it goes on there"
-        )
-        self.folder = folder
-        self.signal = number
-        """Which signal it was."""
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def fit_dataset(
@@ -80,13 +76,15 @@ def fit_dataset(
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
 
     Returns:
-        The finished run: an index with the errors of each image, and the learned systems.
+        The finished run: an index with the errors of each image, and the learned systems. Ctrl-C or SIGTERM ends the
+        step under way, keeps a checkpoint and returns the run with `interrupted`; a second one ends the step at once.
+        A caller's loop goes on unless it looks at `interrupted`.
 
     Raises:
         InputError: for images that can't be used, all listed; for a folder within that of the images, with other
             files, with another run (what differs is named), with a damaged file, or in use by another process; for a
             GPU where there is none.
-        RunInterrupted: on Ctrl-C or SIGTERM, after the step under way and a checkpoint; a second one ends it at once.
+        KeyboardInterrupt: on Ctrl-C before anything was begun.
         RankError: where a process that shared the run was lost; what was learned is kept.
         MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
@@ -101,46 +99,53 @@ def fit_dataset(
     from fractalops.data.targets import FolderSource
 
     folder = RunFolder(output)
-    with open_ranks(device) as ranks, ExitStack() as held:
-        progress = progress and ranks.rank == 0
+    begun = False
+    try:
+        with open_ranks(device) as ranks, ExitStack() as held:
+            progress = progress and ranks.rank == 0
 
-        def prepare() -> tuple[Plan, str, list[int]]:
-            """The plan, the run's key and the batches that are left to learn."""
-            record = describe_run(config, images.identity, ranks.device, backend)
-            if isinstance(images, FolderSource) and images.holds(folder.path):
-                raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
-            folder.check(record, overwrite=overwrite)
-            plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
-            record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
-            held.enter_context(locked_folder(folder.path))
-            bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
-            folder.begin(record, bad, overwrite=overwrite)
-            key = run_key(record)
-            left: tuple[list[int], list[int]] = [], []  # batches under way, which come first, and others
-            done = folder.finished(len(plan.batches))
-            for batch, numbers in enumerate(plan.batches):
-                if batch in done:
-                    folder.read_shard(batch, key, len(numbers))
-                    folder.checkpoint(batch).unlink(missing_ok=True)  # the last run may have ended before it did so
-                else:
-                    left[folder.read_checkpoint(batch, key) is None].append(batch)
-            if any(left):
-                folder.drop_indexes()  # they tell that a run is finished
-            return plan, key, left[0] + left[1]
+            def prepare() -> tuple[Plan, str, list[int]]:
+                """The plan, the run's key and the batches that are left to learn."""
+                record = describe_run(config, images.identity, ranks.device, backend)
+                if isinstance(images, FolderSource) and images.holds(folder.path):
+                    raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
+                folder.check(record, overwrite=overwrite)
+                plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
+                record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
+                held.enter_context(locked_folder(folder.path))
+                bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
+                folder.begin(record, bad, overwrite=overwrite)
+                key = run_key(record)
+                left: tuple[list[int], list[int]] = [], []  # batches under way, which come first, and others
+                done = folder.finished(len(plan.batches))
+                for batch, numbers in enumerate(plan.batches):
+                    if batch in done:
+                        folder.read_shard(batch, key, len(numbers))
+                        folder.checkpoint(batch).unlink(missing_ok=True)  # the last run may have ended before it did so
+                    else:
+                        left[folder.read_checkpoint(batch, key) is None].append(batch)
+                if any(left):
+                    folder.drop_indexes()  # they tell that a run is finished
+                return plan, key, left[0] + left[1]
 
-        plan, key, left = ranks.lead(prepare)
-        engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
-        with _Signals(folder.path, insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
-            for batch in ranks.share(left):
-                engine.learn(batch, signals, bar)
-                signals.obey()
-        ranks.wait()
+            plan, key, left = ranks.lead(prepare)
+            engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
+            begun = True
+            with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
+                for batch in ranks.share(left):
+                    engine.learn(batch, signals, bar)
+                    signals.obey()
+            ranks.wait()
 
-        def finish() -> None:
-            if left or not folder.index(index).exists():
-                write_report(folder, key, plan, images, index)
+            def finish() -> None:
+                if left or not folder.index(index).exists():
+                    write_report(folder, key, plan, images, index)
 
-        ranks.lead(finish)
+            ranks.lead(finish)
+    except KeyboardInterrupt as interruption:
+        if not begun:
+            raise
+        return FitRun(folder.path, interruption.number if isinstance(interruption, _Interrupted) else signal.SIGINT)
     return FitRun(folder.path)
 
 
@@ -190,7 +195,7 @@ class _Engine:
                 batch = Batch.restore(targets, self.config, state)
                 began -= seconds
             bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
-            for losses in learn(batch, self.config, None, self.backend, "auto"):
+            for losses in run_steps(batch, self.config, None, self.backend, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
@@ -199,7 +204,7 @@ class _Engine:
                 if stopping:
                     signals.obey()
                 bar.show(number, batch.step / self.config.steps, losses)
-            result = collect([batch], self.config, self.backend, began)
+            result = evaluate_batches([batch], self.config, self.backend, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)
@@ -211,9 +216,9 @@ class _Signals:
     A second one ends the run at once, unless `insist`: torchrun sends its processes one more after a Ctrl-C.
     """
 
-    def __init__(self, folder: Path, *, insist: bool) -> None:
+    def __init__(self, *, insist: bool) -> None:
         self.caught: int | None = None
-        self._folder, self._insist = folder, insist
+        self._insist = insist
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -225,13 +230,13 @@ class _Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.caught is not None and not self._insist:
-            raise RunInterrupted(self._folder, number)
+            raise _Interrupted(number)
         self.caught = number
 
     def obey(self) -> None:
-        """Raise `RunInterrupted` if a signal has come."""
+        """Raise `_Interrupted` if a signal has come."""
         if self.caught is not None:
-            raise RunInterrupted(self._folder, self.caught)
+            raise _Interrupted(self.caught)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import fractalops
-from fractalops import RunInterrupted
+from fractalops import InputError
 from fractalops.fitting import learning, run_folder
 from tests.support.learning import Interruption, assert_same_result, tiny
 from tests.support.requirements import ROOT
@@ -49,7 +49,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
-    steps = learning.learn(batch, config, None, None, False)
+    steps = learning.run_steps(batch, config, None, None, False)
     for _ in range(step):
         next(steps)
     state = batch.state()
@@ -60,9 +60,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.learn(restored, config, None, None, False):
+    for _ in learning.run_steps(restored, config, None, None, False):
         pass
-    assert_same_result(learning.collect([restored], config, None, 0.0), wanted)
+    assert_same_result(learning.evaluate_batches([restored], config, None, 0.0), wanted)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
 
@@ -164,10 +164,12 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(learning, "clip_gradients", interrupted)
-        with pytest.raises(RunInterrupted, match=r"^interrupted; what was learned so far is in ") as caught:
-            run(tmp_path / "run", checkpoint_every=1000)
-    assert isinstance(caught.value, KeyboardInterrupt)
-    assert (caught.value.signal, caught.value.folder) == (number, tmp_path / "run")
+        partial = run(tmp_path / "run", checkpoint_every=1000)
+    assert partial.interrupted
+    assert (partial.signal, partial.folder) == (number, tmp_path / "run")
+    assert repr(partial) == f"FitRun('{tmp_path / 'run'}', interrupted)"
+    with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
+        _ = partial.rows
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     checkpoint = tmp_path / "run" / "checkpoints" / "00001.safetensors"
     assert checkpoint.exists() == (count == 1)  # the second one ends it at once

@@ -33,9 +33,9 @@ def learned_together(source: Pictures, images: Sequence[int], config: FitConfig)
     """What these images of a source become in one batch."""
     targets = torch.stack([source.read(image) for image in images])  # (S, ...)
     batch = learning.Batch.start(targets, config, images)
-    for _ in learning.learn(batch, config, None, None, False):
+    for _ in learning.run_steps(batch, config, None, None, False):
         pass
-    return learning.collect([batch], config, None, 0.0)
+    return learning.evaluate_batches([batch], config, None, 0.0)
 
 
 # What is learned, and where it is
@@ -82,6 +82,13 @@ def test_the_index_says_what_and_where(tmp_path: Path) -> None:
         assert row.steps == 10
         assert row.seconds > 0
     assert FitRun.load(tmp_path / "run").rows == learned.rows
+    assert not learned.interrupted
+    assert len(learned) == 5
+    assert_same_result(learned[-2], learned.result(learned.rows[3]))
+    with pytest.raises(IndexError, match=r"^FitRun: index must lie in \[-5, 5\), got 5$"):
+        learned[5]
+    error = f"minimum MSE {learned.minimum_mse.mean():.4f}"
+    assert repr(learned) == f"FitRun('{tmp_path / 'run'}', 5 images, {error})"
 
 
 def test_the_record_holds_all_that_the_run_depends_on(tmp_path: Path) -> None:
@@ -376,7 +383,7 @@ def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.Monke
         seen.append(config)
         raise Stop
 
-    monkeypatch.setattr("fractalops.fitting.runs.learn", stop)
+    monkeypatch.setattr("fractalops.fitting.runs.run_steps", stop)
     with pytest.raises(Stop):
         fractalops.fit_dataset(pictures(), tmp_path / "run", device="cpu")
     assert seen == [FitConfig()]
