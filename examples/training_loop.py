@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 import fractalops
+from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
 
 MAPS, SEQUENCES, POINTS, SIZE = 10, 4, 200, 32
@@ -67,7 +68,7 @@ def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], floa
 
 
 def main(steps: int) -> None:
-    target, _ = read_image(Path(__file__).parent / "leaf.png", size=SIZE)
+    target = read_image(Path(__file__).parent / "leaf.png", PictureOptions(size=SIZE))
     by_hand, slow = train(render_by_hand, target, steps)
     by_fractalops, fast = train(render_by_fractalops, target, steps)
     difference = max(abs(a - b) for a, b in zip(by_hand, by_fractalops, strict=True))

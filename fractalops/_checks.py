@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import Tensor
 
@@ -63,3 +65,17 @@ def check_index_range(function: str, index: Tensor, maps: int) -> None:
     lowest, highest = (int(bound) for bound in index.aminmax())
     if lowest < 0 or highest >= maps:
         raise ValueError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
+
+
+def check_item(owner: str, index: int, count: int) -> int:
+    """Return the index of one of `count` items, counted from 0 where it was counted from the end (-1 is the last).
+
+    Raises `IndexError`, on behalf of the class `owner`, for an item that there isn't, `TypeError` for no whole number.
+    """
+    try:
+        number = operator.index(index)  # also of a tensor or a numpy scalar
+    except TypeError:
+        raise TypeError(f"{owner}: index must be a whole number, got {type(index).__name__}") from None
+    if not -count <= number < count:
+        raise IndexError(f"{owner}: index must lie in [0, {count}), got {number}")
+    return number % count

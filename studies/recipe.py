@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fractalops import FitConfig, FitResult, fit
-from fractalops.data.targets import open_source
+from fractalops.data.targets import open_targets
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.fitting.run_index import write_table
+from fractalops.io import PictureOptions
 from fractalops.io.images import contact_sheet, enlarge, read_image, save_image
 
 VARIANTS = {
@@ -52,14 +53,14 @@ def binarized(images: Tensor) -> Tensor:
 
 def read_mnist(path: Path, count: int, verify: bool) -> Tensor:
     """The first `count` of the images 0 to 199, or of those from 200 on: (S, 32, 32)."""
-    source = open_source(path)
+    source = open_targets(path)
     first = 200 if verify else 0
-    return binarized(torch.stack([source.read(number) for number in range(first, first + count)]))
+    return binarized(torch.stack([source[number] for number in range(first, first + count)]))
 
 
 def read_fashion(path: Path, count: int, verify: bool) -> Tensor:
     """`count` cells, evenly spread over the sheet's even rows, or over the odd ones: (S, 32, 32)."""
-    sheet, _ = read_image(path, size=30 * 28)  # (840, 840)
+    sheet = read_image(path, PictureOptions(size=30 * 28))  # (840, 840)
     cells = sheet.view(30, 28, 30, 28).transpose(1, 2)  # (30, 30, 28, 28)
     half = cells[1 if verify else 0 :: 2].reshape(-1, 28, 28)  # (450, 28, 28)
     return binarized(half[torch.linspace(0, len(half) - 1, count, dtype=torch.float64).round().long()])

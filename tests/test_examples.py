@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import fractalops
+from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
+from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -29,20 +31,22 @@ def test_the_target_files_are_what_the_script_draws(tmp_path: Path) -> None:
     script = load("draw_targets")
     script.main(tmp_path)
     for name in script.TARGETS:
-        drawn, _ = read_image(tmp_path / f"{name}.png", size=64)
-        kept, notices = read_image(EXAMPLES / f"{name}.png", size=64)
+        drawn = read_image(tmp_path / f"{name}.png", PictureOptions(size=64))
+        with collect_notices() as notices:
+            kept = read_image(EXAMPLES / f"{name}.png", PictureOptions(size=64))
         assert kept.shape == (64, 64)
-        assert notices == []
+        assert notices == {}
         # Another Pillow may round an edge differently.
         assert float((drawn - kept).abs().mean()) < 1e-3
 
 
 def test_the_target_in_color_is_what_the_script_draws(tmp_path: Path) -> None:
     load("draw_targets").main(tmp_path)
-    drawn, _ = read_image(tmp_path / "autumn.png", size=64, color=True)
-    kept, notices = read_image(EXAMPLES / "autumn.png", size=64, color=True)
+    drawn = read_image(tmp_path / "autumn.png", PictureOptions(size=64, color=True))
+    with collect_notices() as notices:
+        kept = read_image(EXAMPLES / "autumn.png", PictureOptions(size=64, color=True))
     assert kept.shape == (3, 64, 64)
-    assert notices == []
+    assert notices == {}
     assert float((drawn - kept).abs().mean()) < 1e-3
     assert (kept.amax(dim=(1, 2)) > 0.5).tolist() == [True, True, False]  # green, yellow and red: no blue
 
@@ -53,9 +57,10 @@ def test_a_fern_and_a_tree_are_drawn_and_learned(
     clouds = load("draw_point_clouds")
     clouds.main(tmp_path)
     for name in ("fern", "tree"):
-        points, notices = read_point_cloud(tmp_path / f"{name}.npy")
+        with collect_notices() as notices:
+            points = read_point_cloud(tmp_path / f"{name}.npy")
         assert points.shape == (clouds.POINTS, 3)
-        assert notices == []
+        assert notices == {}
     # Higher than wide, and thicker than a sheet of paper.
     low, high = clouds.fern(2000).aminmax(dim=0)
     assert (high - low)[2] > (high - low)[1] > (high - low)[0] > 1
@@ -82,7 +87,7 @@ def test_what_is_learned_comes_near(
 
 def test_both_versions_of_the_training_loop_learn_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     script = load("training_loop")
-    target, _ = read_image(EXAMPLES / "leaf.png", size=script.SIZE)
+    target = read_image(EXAMPLES / "leaf.png", PictureOptions(size=script.SIZE))
     by_hand, _ = script.train(script.render_by_hand, target, 5)
     by_fractalops, _ = script.train(script.render_by_fractalops, target, 5)
     torch.testing.assert_close(torch.tensor(by_hand), torch.tensor(by_fractalops), atol=1e-5, rtol=1e-4)
@@ -100,5 +105,5 @@ def test_shapes_are_drawn_and_learned(tmp_path: Path, capsys: pytest.CaptureFixt
     assert torch.unique(targets, dim=0).shape == targets.shape
     script.main(tmp_path, steps=2, points=1000)
     assert "20 maps: mean of the minimum MSE" in capsys.readouterr().out
-    picture, _ = read_image(tmp_path / "shapes.png", size=1004)
+    picture = read_image(tmp_path / "shapes.png", PictureOptions(size=1004))
     assert picture.shape == (804, 1004)

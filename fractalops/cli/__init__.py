@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fractalops.backends import installed_version
 from fractalops.cli import bench, experiment, fit, fit_points, info, random, render
-from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser
+from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
 from fractalops.errors import BackendError, InputError, MissingExtra
 
 # How an allocation that failed shows in the text of torch's RuntimeError.
@@ -44,5 +44,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(command: str, message: str, code: int) -> int:
-    print(f"fractalops {command}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fractalops {command}: {in_options(' '.join(message.split()))}", file=sys.stderr)
     return code

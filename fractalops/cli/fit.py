@@ -20,12 +20,15 @@ from fractalops.cli.options import (
     check_backend,
     check_folder,
     fraction,
+    in_options,
     integer,
+    picture_options,
 )
 from fractalops.cli.outputs import Summary, save_system, write_pictures
 from fractalops.errors import InputError, MissingExtra
 from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.io.images import read_image
+from fractalops.io.notices import collect_notices
 
 _SIZE = 32  # pixels of the longest side (paper section 5.2)
 _FRAMES = 40  # of the animation
@@ -167,18 +170,11 @@ def _plan(arguments: argparse.Namespace) -> list[Job]:
     if taken and not arguments.overwrite:
         names = ", ".join(str(folder) for folder in taken)
         raise InputError(f"cannot write to {names}: there are files already (--overwrite replaces the results)")
-    jobs = []
+    jobs, options = [], picture_options(arguments)
     for image, folder in zip(arguments.images, folders, strict=True):
-        target, notices = read_image(
-            image,
-            size=arguments.size,
-            fit_to=arguments.fit_to,
-            background=arguments.background,
-            invert=arguments.invert,
-            threshold=arguments.threshold,
-            color=arguments.color,
-        )
-        jobs.append(Job(image, target, folder, tuple(notices)))
+        with collect_notices() as notices:
+            target = read_image(image, options)
+        jobs.append(Job(image, target, folder, tuple(map(in_options, notices.get(str(image), [])))))
     return jobs
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fractalops.cli.options import check_folder, integer
+from fractalops.cli.options import check_folder, integer, picture_options
 from fractalops.errors import InputError, RankError
 from fractalops.fitting import FitConfig, FitRun, fit_dataset
 from fractalops.fitting.ranks import LeaderError, is_leader
@@ -59,20 +59,11 @@ def is_data_set(paths: Sequence[Path]) -> bool:
 
 def run(arguments: argparse.Namespace, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    from fractalops.data.targets import open_source
+    from fractalops.data.targets import open_targets
 
     (path,) = arguments.images
     check_folder(arguments.output)
-    source = open_source(
-        path,
-        size=arguments.size,
-        fit_to=arguments.fit_to,
-        limit=arguments.limit,
-        color=arguments.color,
-        invert=arguments.invert,
-        background=arguments.background,
-        threshold=arguments.threshold,
-    )
+    source = open_targets(path, picture_options(arguments), limit=arguments.limit)
     try:
         learned = fit_dataset(
             source,

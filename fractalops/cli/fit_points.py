@@ -20,6 +20,7 @@ from fractalops.errors import InputError, MissingExtra
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_animation, save_image
+from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 
 SYSTEM_NAME = "system.safetensors"
@@ -95,7 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_folder(folder)
     if folder.exists() and any(folder.iterdir()) and not arguments.overwrite:
         raise InputError(f"cannot write to {folder}: there are files already (--overwrite replaces the results)")
-    target, notices = read_point_cloud(arguments.cloud)  # (P, D)
+    with collect_notices() as collected:
+        target = read_point_cloud(arguments.cloud)  # (P, D)
+    notices = collected.get(str(arguments.cloud), [])
     if not arguments.quiet:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -12,6 +14,7 @@ import torch
 
 from fractalops import backends
 from fractalops.errors import InputError
+from fractalops.io import PictureOptions
 from fractalops.io.images import check_savable
 
 # argparse has no public name for what add_subparsers returns.
@@ -92,6 +95,18 @@ def check_backend() -> None:
             backends.choose(op, torch.device("cpu"), None)
         except ValueError as error:
             raise InputError(str(error)) from error
+
+
+def picture_options(arguments: argparse.Namespace) -> PictureOptions:
+    """The options of how pictures become targets, each named as its field."""
+    names = [field.name for field in dataclasses.fields(PictureOptions)]
+    return PictureOptions(**{name: getattr(arguments, name) for name in names})
+
+
+def in_options(text: str) -> str:
+    """What the library says of arguments, in the words of the command line: "invert=True" as "--invert"."""
+    text = re.sub(r"\b(invert)=True\b", r"--\1", text)
+    return re.sub(r"\b(background)='(\w+)'", r"--\1 \2", text)
 
 
 def check_picture(path: Path, overwrite: bool) -> None:

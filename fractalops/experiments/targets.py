@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from fractalops.data.fractal_dataset import generator_of
-from fractalops.data.targets import open_source
+from fractalops.data.targets import open_targets
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.fractals import THRESHOLD, random_fractals
+from fractalops.io import PictureOptions
 from fractalops.io.files import one_line
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
@@ -112,6 +113,6 @@ def read_split(
     path: Path, most: int, *, size: int, generator: torch.Generator, threshold: float | None = None
 ) -> Targets:
     """Images of a file, drawn at random, at most so many; those above a threshold become 1, others 0."""
-    source = open_source(path, fit_to=size, threshold=threshold)
+    source = open_targets(path, PictureOptions(fit_to=size, threshold=threshold))
     chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
-    return Targets(torch.stack([source.read(i) for i in chosen]), [source.label(i) for i in chosen])
+    return Targets(torch.stack([source[i] for i in chosen]), [source.label(i) for i in chosen])

@@ -13,7 +13,7 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import check_targets
 
 if TYPE_CHECKING:
-    from fractalops.data.targets import Source
+    from fractalops.data.targets import TargetDataset
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,21 @@ class Plan:
         return sum(map(len, self.batches))
 
 
-def read_target(source: Source, image: int, config: FitConfig) -> Tensor:
-    """An image of a source as a target of `fit`: (H, W), or (3, H, W) in color, float32 in [0, 1].
+def read_target(source: TargetDataset, index: int, config: FitConfig) -> Tensor:
+    """Return an image as a target of `fit`: (H, W), or (3, H, W) in color, float32 in [0, 1].
 
     Raises `InputError`, naming the image.
     """
     try:
-        return check_targets(source.read(image)[None], config)[0]
+        return check_targets(source[index][None], config)[0]
     except InputError:
         raise
     except ValueError as error:
         reason = str(error).removeprefix("fit: ")
-        raise InputError(f"cannot use {source.name(image)}: {reason}") from error
+        raise InputError(f"cannot use {source.name(index)}: {reason}") from error
 
 
-def make_plan(source: Source, config: FitConfig, *, skip_bad: bool, progress: bool) -> Plan:
+def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool, progress: bool) -> Plan:
     """Read every image of `source` once, one at a time.
 
     Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed.

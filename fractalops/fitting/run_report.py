@@ -20,7 +20,7 @@ from fractalops.fitting.run_plan import Plan, read_target
 from fractalops.ifs import IFS
 
 if TYPE_CHECKING:
-    from fractalops.data.targets import Source
+    from fractalops.data.targets import TargetDataset
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
@@ -107,7 +107,7 @@ class FitRun:
         return FitResult.load(self.folder / row.shard).select(row.place)
 
 
-def write_report(folder: RunFolder, key: str, plan: Plan, source: Source, kind: IndexKind) -> None:
+def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset, kind: IndexKind) -> None:
     """Write contact.png, then the index, from what was learned: one batch in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.

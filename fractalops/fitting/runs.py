@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from fractalops.fitting.run_report import FitRun, write_report
 from fractalops.io.files import locked_folder
 
 if TYPE_CHECKING:
-    from fractalops.data.targets import Indexed, Source
+    from fractalops.data.targets import Indexed, TargetDataset
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -40,7 +40,7 @@ class _Interrupted(KeyboardInterrupt):
 
 
 def fit_dataset(
-    source: Source | Tensor | str | Path | Iterable[object] | Indexed,
+    source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed,
     output: str | Path,
     config: FitConfig | None = None,
     *,
@@ -60,9 +60,9 @@ def fit_dataset(
     depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
 
     Args:
-        source: a path for `open_source`; a `Source`; targets (S, H, W), in color (S, 3, H, W), values in [0, 1]; or
-            what `collect` draws pictures from, as a generator, which must end, or a torch data set; these are held in
-            memory.
+        source: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
+            [0, 1]; or what `TensorTargets.from_iterable` draws pictures from, as a generator, which must end, or a
+            torch data set; these are held in memory.
         output: the folder, made if need be; all processes must see the same one.
         config: the settings; None takes the defaults. `config.batch_size` images of one shape are learned
             and held in memory at a time.
@@ -95,8 +95,8 @@ def fit_dataset(
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
     check_index_kind("fit_dataset", index)
-    images = _as_source(source, config)
-    from fractalops.data.targets import FolderSource
+    images = _as_targets(source, config)
+    from fractalops.data.targets import PictureFolder
 
     folder = RunFolder(output)
     begun = False
@@ -107,7 +107,7 @@ def fit_dataset(
             def prepare() -> tuple[Plan, str, list[int]]:
                 """The plan, the run's key and the batches that are left to learn."""
                 record = describe_run(config, images.identity, ranks.device, backend)
-                if isinstance(images, FolderSource) and images.holds(folder.path):
+                if isinstance(images, PictureFolder) and images.holds(folder.path):
                     raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
                 folder.check(record, overwrite=overwrite)
                 plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
@@ -149,29 +149,32 @@ def fit_dataset(
     return FitRun(folder.path)
 
 
-def _as_source(source: Source | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig) -> Source:
-    from fractalops.data.targets import Indexed, TensorSource, open_source
-    from fractalops.data.targets import collect as collect_pictures
+def _as_targets(
+    source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
+) -> TargetDataset:
+    from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
+    from fractalops.io import PictureOptions
 
+    if isinstance(source, TargetDataset):
+        return source
     if isinstance(source, Tensor):
-        return TensorSource(source)
+        return TensorTargets(source)
+    options = PictureOptions(color=config.color)
     if isinstance(source, (str, Path)):
-        return open_source(source, color=config.color)
-    if hasattr(source, "read"):
-        return cast("Source", source)
+        return open_targets(source, options)
     if not isinstance(source, (Iterable, Indexed)):
         raise TypeError(
-            "fit_dataset: source must be a path, a Source, a tensor, an iterable or a data set, "
+            "fit_dataset: source must be a path, a TargetDataset, a tensor, an iterable or a data set, "
             f"got {type(source).__name__}"
         )
-    return collect_pictures(source, color=config.color)
+    return TensorTargets.from_iterable(source, options)
 
 
 @dataclass(frozen=True)
 class _Engine:
     """Learns batches of a run."""
 
-    source: Source
+    source: TargetDataset
     config: FitConfig
     folder: RunFolder
     plan: Plan

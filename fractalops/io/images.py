@@ -6,17 +6,17 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import torch
-from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path, one_line, reading
+from fractalops.io.notices import log_notices
+from fractalops.io.picture_options import PictureOptions, picture_options
 
 _GRAY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -24,101 +24,63 @@ _LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as
 _SEPARATOR = 0.25  # the gray between the tiles of a sheet
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """How a picture becomes a target: the options of `read_image`, which tells what they mean."""
+def read_image(path: str | Path, options: PictureOptions | None = None) -> Tensor:
+    """Return the target that an image file holds: (H, W), or in color (3, H, W), float32 in [0, 1].
 
-    size: int = 32
-    background: str = "black"
-    invert: bool = False
-    threshold: float | None = None
-    color: bool = False
-    fit_to: int | None = None
+    The rotation noted by a camera is applied; of an animation the first frame is taken. Transparent parts are laid over
+    `options.background`. Without `options.color` the picture becomes gray (ITU-R 601 luma). A picture whose longest
+    side exceeds `options.size` pixels is scaled down with its aspect ratio kept, and never scaled up, unless
+    `options.fit_to` is given: its longest side then becomes exactly that, by bilinear interpolation. Then
+    `options.invert` swaps dark and bright, and `options.threshold` turns pixels above it to 1 and the others to 0.
 
-    def check(self, function: str) -> None:
-        """Raise `ValueError` for an option out of its range, on behalf of `function`."""
-        for name, pixels in (("size", self.size), ("fit_to", self.fit_to)):
-            if pixels is not None and pixels < 1:
-                raise ValueError(f"{function}: {name} must be at least 1, got {pixels}")
-        if self.background not in ("black", "white"):
-            raise ValueError(f"{function}: background must be 'black' or 'white', got {self.background!r}")
-        if self.threshold is not None and not 0.0 <= self.threshold < 1.0:
-            raise ValueError(f"{function}: threshold must lie in [0, 1), got {self.threshold}")
-
-    def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of the target of a picture of this height and width."""
-        longest = max(height, width)
-        wanted = min(longest, self.size) if self.fit_to is None else self.fit_to
-        if wanted == longest:
-            return height, width
-        return max(1, round(height * wanted / longest)), max(1, round(width * wanted / longest))
-
-    def target_shape(self, height: int, width: int) -> tuple[int, ...]:
-        """The shape (H, W) or (3, H, W) of the target of a picture of this height and width."""
-        scaled = self.scaled(height, width)
-        return (3, *scaled) if self.color else scaled
-
-
-def read_image(
-    path: str | Path,
-    *,
-    size: int = 32,
-    background: str = "black",
-    invert: bool = False,
-    threshold: float | None = None,
-    color: bool = False,
-    fit_to: int | None = None,
-) -> tuple[Tensor, list[str]]:
-    """Read an image file as a target for learning.
-
-    Returns the target (H, W), or with `color` red, green and blue (3, H, W), float32 in [0, 1], and a notice for
-    each change that a user may want to know of.
-
-    The rotation noted by a camera is applied; of an animation the first frame is taken; transparent parts are
-    laid over `background` ("black" or "white"); without `color` it becomes gray (ITU-R 601 luma); a picture
-    whose longest side exceeds `size` pixels is scaled down with its aspect ratio kept, and never scaled up, unless
-    `fit_to` is given: its longest side then becomes exactly that, whatever `size` says, by bilinear interpolation;
-    then `invert` swaps dark and bright, and `threshold` turns pixels above it to 1 and the others to 0, channel by
-    channel.
+    A change that a user may want to know of is logged as a warning of the logger "fractalops.io".
 
     Raises `InputError` when the file can't be read as an image, or when no pixel above 0 is left.
     """
-    preparation = Preparation(size, background, invert, threshold, color, fit_to)
-    preparation.check("read_image")
-    notices: list[str] = []
-    target = prepare(_open(Path(path), notices), path, preparation, notices)
-    return target, notices
-
-
-def prepare(
-    picture: Image.Image | numpy.ndarray, name: str | Path, preparation: Preparation, notices: list[str]
-) -> Tensor:
-    """The target (H, W) or (3, H, W) of a picture: all that `read_image` does to one that it has opened.
-
-    `picture` is Pillow's, decoded and upright, or an array (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in
-    [0, 1]; (3, H, 3) is taken for (3, H, W). What else there is to say goes to `notices`. Raises `InputError`, with
-    the picture's `name`, when it can't be used.
-    """
-    if isinstance(picture, numpy.ndarray):
-        bands = _array_to_bands(picture, name, preparation, notices)
-    else:
-        bands = _to_bands(picture, name, preparation, notices)
-    bands = _scale(bands, preparation, notices)
-    values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
-    target = torch.from_numpy(values if preparation.color else values[0]).clamp(0.0, 1.0)
-    if preparation.invert:
-        target = 1.0 - target
-    if preparation.threshold is not None:
-        target = (target > preparation.threshold).to(torch.float32)
-    if not bool((target > 0.0).any()):
-        raise InputError(f"cannot use {name}: image must not be blank, {_why_blank(preparation)}")
-    if not preparation.invert and float(target.mean()) > 0.5:
-        notices.append("mostly bright; if the shape is dark on a bright page, use --invert")
+    target, notices = read_picture(Path(path), picture_options("read_image", options))
+    log_notices(path, notices)
     return target
 
 
-def upright(picture: Image.Image, name: str | Path, notices: list[str]) -> Image.Image:
-    """The first frame of a picture, fully decoded, with its camera's rotation applied.
+def read_picture(path: Path, options: PictureOptions) -> tuple[Tensor, list[str]]:
+    """Return the target that `read_image` returns, and the notices of it, which are not logged."""
+    with _decoding(path), path.open("rb") as file, Image.open(file) as image:
+        # Not by its path: Pillow would map uncompressed TIFF files into memory, and garbles those that lie on their
+        # side.
+        picture, notices = upright(image, path)
+    target, others = prepare(picture, path, options)
+    return target, [*notices, *others]
+
+
+def prepare(
+    picture: Image.Image | numpy.ndarray, name: str | Path, options: PictureOptions
+) -> tuple[Tensor, list[str]]:
+    """Return the target (H, W) or (3, H, W) of a picture, float32 in [0, 1], and the notices of it.
+
+    `picture` is Pillow's, decoded and upright, or an array (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in
+    [0, 1]; (3, H, 3) is taken for (3, H, W). Raises `InputError`, with the picture's `name`, when it can't be used.
+    """
+    notices: list[str] = []
+    if isinstance(picture, numpy.ndarray):
+        bands = _array_to_bands(picture, name, options, notices)
+    else:
+        bands = _to_bands(picture, name, options, notices)
+    bands = _scale(bands, options, notices)
+    values = numpy.stack([numpy.array(band, dtype=numpy.float32) for band in bands])  # (1 or 3, H, W)
+    target = torch.from_numpy(values if options.color else values[0]).clamp(0.0, 1.0)
+    if options.invert:
+        target = 1.0 - target
+    if options.threshold is not None:
+        target = (target > options.threshold).to(torch.float32)
+    if not bool((target > 0.0).any()):
+        raise InputError(f"cannot use {name}: image must not be blank, {_why_blank(options)}")
+    if not options.invert and float(target.mean()) > 0.5:
+        notices.append("mostly bright; if the shape is dark on a bright page, use invert=True")
+    return target, notices
+
+
+def upright(picture: Image.Image, name: str | Path) -> tuple[Image.Image, list[str]]:
+    """Return the first frame of a picture, fully decoded, with its camera's rotation applied, and the notices of it.
 
     Raises `InputError`, with the picture's `name`, when it is damaged.
     """
@@ -126,43 +88,7 @@ def upright(picture: Image.Image, name: str | Path, notices: list[str]) -> Image
         frames = getattr(picture, "n_frames", 1)
         picture.load()
         turned = ImageOps.exif_transpose(picture)
-    if frames > 1:
-        notices.append(f"{frames} frames: the first is used")
-    return turned
-
-
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of a picture file, upright, without decoding its pixels where the format allows it.
-
-    Raises `InputError` when the file is none that `read_image` could open.
-    """
-    with _opened(Path(path)) as image:
-        width, height = image.size
-        if isinstance(image, TiffImageFile):  # some versions of Pillow have turned its size already
-            width, height = image.tag_v2[ExifTags.Base.ImageWidth], image.tag_v2[ExifTags.Base.ImageLength]
-        turned = width != height and _is_on_its_side(image, Path(path))
-    return (width, height) if turned else (height, width)
-
-
-def _is_on_its_side(image: Image.Image, path: Path) -> bool:
-    if image.format == "PNG":
-        # The rotation may stand after the pixels, and Pillow decodes them to look: only where there is one at all.
-        content = path.read_bytes()
-        if not any(mark in content for mark in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type exif")):
-            return False
-    return image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-
-
-def _open(path: Path, notices: list[str]) -> Image.Image:
-    with _opened(path) as image:
-        return upright(image, path, notices)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    # Not by its path: Pillow would map uncompressed TIFF files into memory, and garbles those that lie on their side.
-    with _decoding(path), path.open("rb") as file, Image.open(file) as image:
-        yield image
+    return turned, [f"{frames} frames: the first is used"] if frames > 1 else []
 
 
 @contextmanager
@@ -181,19 +107,12 @@ def _decoding(name: str | Path) -> Iterator[None]:
             raise InputError(f"cannot read {name}: it has too many pixels") from None
 
 
-def array_size(shape: tuple[int, ...], name: str | Path) -> tuple[int, int]:
-    """Height and width of a picture of shape (H, W), (3, H, W) or (H, W, 3). Raises `InputError` for any other."""
-    if len(shape) == 3 and shape[0] == 3:
-        height, width = shape[1:]
-    elif len(shape) == 3 and shape[2] == 3:
-        height, width = shape[:2]
-    elif len(shape) == 2:
-        height, width = shape
-    else:
+def check_picture_shape(shape: tuple[int, ...], name: str | Path) -> None:
+    """Raise `InputError` unless `shape` is (H, W), (3, H, W) or (H, W, 3), with pixels."""
+    if not (len(shape) == 2 or (len(shape) == 3 and 3 in (shape[0], shape[2]))):
         raise InputError(f"cannot read {name}: a picture has shape (H, W), (3, H, W) or (H, W, 3), got {shape}")
-    if height == 0 or width == 0:
+    if 0 in shape:
         raise InputError(f"cannot read {name}: it has no pixels, its shape is {shape}")
-    return height, width
 
 
 def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
@@ -209,34 +128,34 @@ def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
 
 
 def _array_to_bands(
-    values: numpy.ndarray, name: str | Path, preparation: Preparation, notices: list[str]
+    values: numpy.ndarray, name: str | Path, options: PictureOptions, notices: list[str]
 ) -> list[Image.Image]:
     """An array (H, W), (3, H, W) or (H, W, 3) as what `_to_bands` returns."""
-    array_size(values.shape, name)
+    check_picture_shape(values.shape, name)
     if values.ndim == 3 and values.shape[0] == 3:
         values = numpy.moveaxis(values, 0, -1)  # (H, W, 3)
     if values.dtype == numpy.uint8:
-        return _to_bands(Image.fromarray(numpy.ascontiguousarray(values)), name, preparation, notices)
+        return _to_bands(Image.fromarray(numpy.ascontiguousarray(values)), name, options, notices)
     values = unit_values(values, name)
     if values.ndim == 2:
-        return [_as_float(values)] * (3 if preparation.color else 1)
-    if preparation.color:
+        return [_as_float(values)] * (3 if options.color else 1)
+    if options.color:
         return [_as_float(values[..., channel]) for channel in range(3)]
     return [_as_float(values @ _LUMA)]
 
 
-def _to_bands(image: Image.Image, name: str | Path, preparation: Preparation, notices: list[str]) -> list[Image.Image]:
+def _to_bands(image: Image.Image, name: str | Path, options: PictureOptions, notices: list[str]) -> list[Image.Image]:
     """Any mode to mode "F" (32-bit float) with values in [0, 1]: one picture in gray, three in color."""
     if image.mode in _WIDE_MODES:
-        return [_wide_to_gray(image, name, notices)] * (3 if preparation.color else 1)
+        return [_wide_to_gray(image, name, notices)] * (3 if options.color else 1)
     try:
         if image.has_transparency_data:
-            image = _composite(image.convert("RGBA"), preparation.background, notices)
+            image = _composite(image.convert("RGBA"), options.background, notices)
         elif image.mode not in _GRAY_MODES:
             image = image.convert("RGB")
     except ValueError as error:
         raise InputError(f"cannot read {name}: {one_line(error)}") from None
-    if preparation.color:
+    if options.color:
         bands = image.convert("RGB").split()
     else:
         if image.mode == "RGB" and _is_colored(image):
@@ -276,23 +195,23 @@ def _is_colored(image: Image.Image) -> bool:
     return any(ImageChops.difference(red, other).getbbox() is not None for other in (green, blue))
 
 
-def _scale(bands: list[Image.Image], preparation: Preparation, notices: list[str]) -> list[Image.Image]:
+def _scale(bands: list[Image.Image], options: PictureOptions, notices: list[str]) -> list[Image.Image]:
     width, height = bands[0].size
-    new_height, new_width = preparation.scaled(height, width)
+    new_height, new_width = options.scaled(height, width)
     if (new_height, new_width) == (height, width):
         return bands
     notices.append(f"scaled from {width} x {height} to {new_width} x {new_height} pixels")
-    resampling = Image.Resampling.LANCZOS if preparation.fit_to is None else Image.Resampling.BILINEAR
+    resampling = Image.Resampling.LANCZOS if options.fit_to is None else Image.Resampling.BILINEAR
     return [band.resize((new_width, new_height), resampling) for band in bands]
 
 
-def _why_blank(preparation: Preparation) -> str:
-    if preparation.invert:
-        return "but inverted every pixel is black: leave out --invert"
-    if preparation.threshold is not None:
-        return f"but no pixel is brighter than the threshold {preparation.threshold:g}"
-    if preparation.background == "black":
-        advice = "a black drawing on a transparent page needs --background white --invert"
+def _why_blank(options: PictureOptions) -> str:
+    if options.invert:
+        return "but inverted every pixel is black: leave out invert=True"
+    if options.threshold is not None:
+        return f"but no pixel is brighter than the threshold {options.threshold:g}"
+    if options.background == "black":
+        advice = "a black drawing on a transparent page needs background='white' and invert=True"
         return f"but every pixel is black ({advice})"
     return "but every pixel is black"
 

@@ -11,46 +11,41 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, reading
+from fractalops.io.notices import log_notices
 
 READABLE = (".npy", ".npz", ".ply", ".xyz")
 WRITABLE = (".npy", ".ply", ".xyz")
 
 
-def read_point_cloud(path: str | Path) -> tuple[Tensor, list[str]]:
+def read_point_cloud(path: str | Path) -> Tensor:
     """Read a cloud of points as a target for learning; no code in a file is executed.
 
     A .npy file holds an array (P, 3) or (P, 2) of numbers, a .npz file one array or one named "points", a .ply file
     (ascii) the properties x, y and z of its element vertex, and a .xyz file a point a line, its numbers separated by
-    spaces or commas, with # before remarks. Further columns of an array or a line are left out.
+    spaces or commas, with # before remarks. Further columns of an array or a line are left out, which is logged as a
+    warning of the logger "fractalops.io".
 
-    Returns the points (P, 3) or (P, 2), float32, and a notice for each change that a user may want to know of.
-    Raises `InputError` when the file can't be read so, or holds no point or one that isn't finite in float32.
+    Returns the points (P, 3) or (P, 2), float32. Raises `InputError` when the file can't be read so, or holds no point
+    or one that isn't finite in float32.
     """
     path = Path(path)
     if path.suffix.lower() not in READABLE:
         raise InputError(f"cannot read {path}: unknown suffix {path.suffix!r}, use one of {', '.join(READABLE)}")
     read = {".npy": _read_array, ".npz": _read_archive, ".ply": _read_ply, ".xyz": _read_xyz}[path.suffix.lower()]
-    try:
+    with reading(path):
         values = read(path)  # (P, 2 or more)
-    except InputError:
-        raise
-    except UnicodeDecodeError:
-        raise InputError(f"cannot read {path}: it is not a text file") from None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
-    except Exception as error:  # zipfile, numpy's parser of headers ... on a damaged file
-        raise InputError(f"cannot read {path}: it is damaged ({' '.join(str(error).split())})") from error
     if values.ndim != 2 or values.shape[1] < 2 or len(values) == 0 or values.dtype.kind not in "fiu":
         wanted = "numbers of shape (P, 3) or (P, 2) with P >= 1"
         raise InputError(f"cannot use {path}: points must be {wanted}, got {values.dtype} {values.shape}")
-    notices = [] if values.shape[1] <= 3 else [f"{values.shape[1]} columns: the first three are used"]
     with numpy.errstate(over="ignore"):
         points = torch.from_numpy(values[:, :3].astype(numpy.float32))
     broken = int((~points.isfinite()).any(1).sum())
     if broken:
         raise InputError(f"cannot use {path}: points must be finite, got {broken} with NaN or infinite coordinates")
-    return points, notices
+    if values.shape[1] > 3:
+        log_notices(path, [f"{values.shape[1]} columns: the first three are used"])
+    return points
 
 
 def save_point_cloud(points: Tensor, path: str | Path) -> None:
@@ -93,15 +88,11 @@ def _read_archive(path: Path) -> numpy.ndarray:
 
 
 def _read_xyz(path: Path) -> numpy.ndarray:
-    text = path.read_text(encoding="utf-8-sig").replace(",", " ")
+    text = _text(path.read_bytes(), path, "utf-8-sig").replace(",", " ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an empty file, which the caller refuses
-        try:
+        with reading(path, "every line must be a point"):
             return numpy.loadtxt(text.splitlines(), ndmin=2)
-        except ValueError as error:
-            raise InputError(
-                f"cannot read {path}: every line must be a point ({' '.join(str(error).split())})"
-            ) from None
 
 
 def _read_ply(path: Path) -> numpy.ndarray:
@@ -120,7 +111,7 @@ def _read_ply(path: Path) -> numpy.ndarray:
         if ["format", "ascii", "1.0"] not in header:
             found = next((" ".join(words[1:]) for words in header if words[:1] == ["format"]), "none")
             raise InputError(f"cannot read {path}: the format of a .ply file must be ascii 1.0, got {found}")
-        lines = file.read().decode("ascii").splitlines()
+        lines = _text(file.read(), path, "ascii").splitlines()
     first = 0  # line of the element that the header has come to
     for number, words in enumerate(header):
         if words[:2] == ["element", "vertex"]:
@@ -133,3 +124,10 @@ def _read_ply(path: Path) -> numpy.ndarray:
         if words[:1] == ["element"]:
             first += int(words[2])
     raise InputError(f"cannot read {path}: it must have an element vertex, got none")
+
+
+def _text(content: bytes, path: Path, encoding: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise InputError(f"cannot read {path}: it is not a text file") from None

@@ -55,7 +55,7 @@ def test_everything_is_written(loss: str, cloud: Path, tmp_path: Path, capsys: p
     with Image.open(folder / "turntable.gif") as animation:
         assert animation.n_frames == 3
     assert len((folder / "loss.csv").read_text().splitlines()) == 1 + 3
-    assert read_point_cloud(folder / "learned.ply")[0].shape == (50, 3)
+    assert read_point_cloud(folder / "learned.ply").shape == (50, 3)
 
     report = json.loads((folder / "fit.json").read_text())
     assert report["config"]["seed"] == 7

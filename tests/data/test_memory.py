@@ -1,43 +1,45 @@
-"""Tensors as sources, and what is collected from iterables."""
+"""Tensors as targets, and targets that iterables yield."""
 
 from __future__ import annotations
 
 import io
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
 import torch
 from PIL import Image
 
-from fractalops.data.targets import TensorSource, collect, open_source
+from fractalops.data.targets import TensorTargets, open_targets
 from fractalops.errors import InputError
+from fractalops.io import PictureOptions
 from tests.support.source_files import COLOR, GRAY, targets, write_folder
+
+from_iterable = TensorTargets.from_iterable
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
 def test_tensors_are_taken_as_they_are(dtype: torch.dtype) -> None:
     images = torch.from_numpy(GRAY) if dtype == torch.uint8 else torch.rand(5, 40, 50).to(dtype).requires_grad_()
-    source = TensorSource(images, labels=list("abcde"))
+    source = TensorTargets(images, labels=list("abcde"))
     expected = images.detach().float() / (255 if dtype == torch.uint8 else 1)
     for number, target in enumerate(targets(source)):
         assert torch.equal(target, expected[number])
         target.fill_(0)
-    assert torch.equal(source.read(0), expected[0])  # what was read is a copy
+    assert torch.equal(source[0], expected[0])  # what was read is a copy
     assert (source.name(3), source.label(3)) == ("images/00003", "d")
-    assert TensorSource(images, names=list("vwxyz")).name(3) == "y"
-    assert TensorSource(images).label(3) == ""
+    assert TensorTargets(images, names=list("vwxyz")).name(3) == "y"
+    assert TensorTargets(images).label(3) == ""
 
 
 def test_tensors_have_an_identity() -> None:
     images = torch.rand(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
-    one = TensorSource(images)
+    one = TensorTargets(images)
     other = images.clone()
     other[3, 2, 4, 5] += 0.001
-    assert one.identity == TensorSource(images.clone()).identity
-    changed = [TensorSource(other), TensorSource(images[:3]), TensorSource(images, labels=list("abcd"))]
+    assert one.identity == TensorTargets(images.clone()).identity
+    changed = [TensorTargets(other), TensorTargets(images[:3]), TensorTargets(images, labels=list("abcd"))]
     assert len({one.identity, *(source.identity for source in changed)}) == 4
 
 
@@ -50,49 +52,51 @@ def test_tensors_that_are_no_images() -> None:
         (numpy.ones((1, 4, 4)), TypeError, "images must be tensors, got ndarray"),
     ):
         with pytest.raises(error, match=message):
-            TensorSource(images)  # type: ignore[arg-type]
+            TensorTargets(images)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="labels must be as many as images, 2, got 1"):
-        TensorSource(torch.rand(2, 4, 4), labels=["a"])
-    source = TensorSource(torch.tensor([[[0.5]], [[1.5]], [[torch.nan]]]))
-    assert source.read(0).item() == 0.5
+        TensorTargets(torch.rand(2, 4, 4), labels=["a"])
+    source = TensorTargets(torch.tensor([[[0.5]], [[1.5]], [[torch.nan]]]))
+    assert source[0].item() == 0.5
     with pytest.raises(InputError, match=r"cannot read images/00001, image 1 of .*lie in \[0, 1\], got 1\.5 to 1\.5"):
-        source.read(1)
+        source[1]
     with pytest.raises(InputError, match="got nan to nan"):
-        source.read(2)
+        source[2]
 
 
 def test_what_an_iterable_yields_is_prepared(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"size": 9, "invert": True, "color": True}
+    options = PictureOptions(size=9, invert=True, color=True)
     folder = write_folder(tmp_path, GRAY)
     forms = [Image.fromarray(GRAY[0]), GRAY[1], torch.from_numpy(GRAY[2]), GRAY[3] / 255, Image.open(folder / "4.png")]
-    source = collect((form for form in forms), **options)
-    for target, expected in zip(targets(source), targets(open_source(folder, **options)), strict=True):
+    source = from_iterable((form for form in forms), options)
+    for target, expected in zip(targets(source), targets(open_targets(folder, options)), strict=True):
         torch.testing.assert_close(target, expected)
     turned = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to the right
     Image.fromarray(GRAY[0]).save(turned, "png", exif=exif)
-    assert torch.equal(collect([Image.open(turned)]).read(0), collect([numpy.rot90(GRAY[0], -1)]).read(0))
-    pairs = collect((image, number) for number, image in enumerate(COLOR))
+    assert torch.equal(from_iterable([Image.open(turned)])[0], from_iterable([numpy.rot90(GRAY[0], -1)])[0])
+    pairs = from_iterable((image, number) for number, image in enumerate(COLOR))
     assert [pairs.label(image) for image in range(4)] == list("0123")
-    tensors = collect(torch.utils.data.TensorDataset(torch.from_numpy(GRAY), torch.arange(5)))
+    tensors = from_iterable(torch.utils.data.TensorDataset(torch.from_numpy(GRAY), torch.arange(5)))
     assert [tensors.label(image) for image in range(5)] == list("01234")
 
 
 def test_iterables_are_drawn_no_further_than_asked() -> None:
     endless = itertools.cycle(GRAY)
-    assert len(collect(endless, limit=7)) == 7
+    assert len(from_iterable(endless, limit=7)) == 7
     assert numpy.array_equal(next(endless), GRAY[2])
     with pytest.raises(InputError, match="image 4 of the iterable: the targets up to it take 4320 bytes"):
-        collect(endless, most_bytes=4 * GRAY[0].size * 4)
+        from_iterable(endless, most_bytes=4 * GRAY[0].size * 4)
     with pytest.raises(InputError, match="cannot use the iterable: it yields no picture"):
-        collect([])
+        from_iterable([])
     cut = io.BytesIO()
     Image.fromarray(GRAY[0]).save(cut, "png")
     with pytest.raises(InputError, match="cannot read image 0 of the iterable: the image is damaged"):
-        collect([Image.open(io.BytesIO(cut.getvalue()[:150]))])
-    with pytest.raises(TypeError, match="pictures must be Pillow's, arrays or tensors, got str"):
-        collect(["leaf.png"])
+        from_iterable([Image.open(io.BytesIO(cut.getvalue()[:150]))])
+    with pytest.raises(
+        TypeError, match="from_iterable: pictures must be Pillow's, arrays or tensors, got str as number 0"
+    ):
+        from_iterable(["leaf.png"])
     for bad, message in (
         (numpy.zeros((4, 4)), "cannot use image 1 of the iterable: image must not be blank"),
         (numpy.ones((4, 4), dtype=numpy.int32), "values must be uint8 or floating-point, got int32"),
@@ -101,4 +105,4 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         (numpy.ones((0, 4)), r"it has no pixels, its shape is \(0, 4\)"),
     ):
         with pytest.raises(InputError, match=f"image 1 of the iterable: .*{message}|{message}"):
-            collect([GRAY[0], bad])
+            from_iterable([GRAY[0], bad])

@@ -1,12 +1,11 @@
-"""Sources of target images: that every kind gives the same targets, identities, and folders of pictures."""
+"""Data sets of targets: that every kind gives the same targets, identities, and folders of pictures."""
 
 from __future__ import annotations
 
 import errno
-import io
-import itertools
+import logging
 import os
-from collections.abc import Iterator
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image
 
-from fractalops.data.targets import FolderSource, collect, open_source
-from fractalops.data.targets.folder import _natural
+from fractalops.data.targets import PictureFiles, PictureFolder, TargetDataset, TensorTargets, open_targets
+from fractalops.data.targets.pictures import _natural
 from fractalops.errors import InputError
-from fractalops.io.images import Preparation, picture_size, read_image
+from fractalops.io import PictureOptions
+from fractalops.io.images import read_image
+from fractalops.io.notices import collect_notices
 from tests.support.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
 
 
@@ -28,19 +29,19 @@ from tests.support.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"size": 7},
-        {"size": 7, "invert": True, "threshold": 0.4},
-        {"fit_to": 40, "threshold": 0.5},
-        {"color": True, "size": 10, "fit_to": 8},
+        PictureOptions(),
+        PictureOptions(size=7),
+        PictureOptions(size=7, invert=True, threshold=0.4),
+        PictureOptions(fit_to=40, threshold=0.5),
+        PictureOptions(color=True, size=10, fit_to=8),
     ],
 )
-def test_every_kind_gives_what_read_image_gives(tmp_path: Path, write: Writer, options: dict[str, Any]) -> None:
+def test_every_kind_gives_what_read_image_gives(tmp_path: Path, write: Writer, options: PictureOptions) -> None:
     reference = write_folder(tmp_path / "reference", GRAY)
-    source = open_source(write(tmp_path, GRAY), **options)
+    source = open_targets(write(tmp_path, GRAY), options)
     assert len(source) == len(GRAY)
     for number, target in enumerate(targets(source)):
-        assert torch.equal(target, read_image(reference / f"{number}.png", **options)[0])
+        assert torch.equal(target, read_image(reference / f"{number}.png", options))
 
 
 @pytest.mark.parametrize("write", ARRAYS)
@@ -48,25 +49,31 @@ def test_every_kind_gives_what_read_image_gives(tmp_path: Path, write: Writer, o
 @pytest.mark.parametrize("channels_first", [False, True])
 def test_arrays_in_color(tmp_path: Path, write: Writer, color: bool, channels_first: bool) -> None:
     images = numpy.moveaxis(COLOR, -1, 1).copy() if channels_first else COLOR
-    reference = targets(open_source(write_folder(tmp_path, COLOR), color=color))
-    for target, expected in zip(targets(open_source(write(tmp_path, images), color=color)), reference, strict=True):
+    reference = targets(open_targets(write_folder(tmp_path, COLOR), PictureOptions(color=color)))
+    for target, expected in zip(
+        targets(open_targets(write(tmp_path, images), PictureOptions(color=color))), reference, strict=True
+    ):
         assert torch.equal(target, expected)
     # Floats are the same pictures; their gray is not rounded to 8 bits.
-    floats = open_source(write(tmp_path, (images / 255).astype(numpy.float32)), color=color)
+    floats = open_targets(write(tmp_path, (images / 255).astype(numpy.float32)), PictureOptions(color=color))
     for target, expected in zip(targets(floats), reference, strict=True):
         torch.testing.assert_close(target, expected, rtol=0.0, atol=1e-6 if color else 0.6 / 255)
 
 
 def test_where_two_dimensions_are_three_the_first_is_the_channels(tmp_path: Path) -> None:
-    assert open_source(write_npy(tmp_path, numpy.ones((2, 3, 5, 3))), color=True).shape(0) == (3, 5, 3)
-    assert open_source(write_npy(tmp_path, numpy.ones((3, 5, 3))), color=True).shape(0) == (3, 5, 3)  # three in gray
-    assert len(open_source(write_npy(tmp_path, numpy.ones((3, 5, 3))))) == 3
+    assert open_targets(write_npy(tmp_path, numpy.ones((2, 3, 5, 3))), PictureOptions(color=True))[0].shape == (3, 5, 3)
+    assert open_targets(write_npy(tmp_path, numpy.ones((3, 5, 3))), PictureOptions(color=True))[0].shape == (
+        3,
+        5,
+        3,
+    )  # three in gray
+    assert len(open_targets(write_npy(tmp_path, numpy.ones((3, 5, 3))))) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 def test_floats_of_every_width(tmp_path: Path, dtype: str) -> None:
     images = (GRAY / 255).astype(dtype)
-    for target, image in zip(targets(open_source(write_npy(tmp_path, images))), images, strict=True):
+    for target, image in zip(targets(open_targets(write_npy(tmp_path, images))), images, strict=True):
         assert torch.equal(target, torch.from_numpy(image.astype(numpy.float32)))
 
 
@@ -75,21 +82,50 @@ def test_bfloat16_in_safetensors(tmp_path: Path) -> None:
 
     images = torch.from_numpy(GRAY / 255).to(torch.bfloat16)
     save_file({"images": images}, tmp_path / "stack.safetensors")
-    for target, image in zip(targets(open_source(tmp_path / "stack.safetensors")), images, strict=True):
+    for target, image in zip(targets(open_targets(tmp_path / "stack.safetensors")), images, strict=True):
         assert torch.equal(target, image.float())
 
 
 @pytest.mark.parametrize("write", KINDS)
-def test_limit_takes_the_first(tmp_path: Path, write: Writer) -> None:
+def test_limit_takes_the_first_and_indices_are_those_of_sequences(tmp_path: Path, write: Writer) -> None:
     path = write(tmp_path, GRAY)
-    few = open_source(path, limit=2)
-    assert len(few) == 2
-    assert torch.equal(few.read(1), open_source(path).read(1))
-    assert len(open_source(path, limit=99)) == len(GRAY)
-    for call in (few.name, few.label, few.shape, few.read):
-        for outside in (-1, 2):
-            with pytest.raises(IndexError, match=rf"image must lie in \[0, 2\), got {outside}"):
+    whole, few = open_targets(path), open_targets(path, limit=2)
+    assert (len(whole), len(few)) == (len(GRAY), 2)
+    assert len(open_targets(path, limit=99)) == len(GRAY)
+    assert torch.equal(few[1], whole[1])
+    assert torch.equal(few[-1], whole[torch.tensor(1)])  # type: ignore[index]
+    assert few.name(-1) == whole.name(1)
+    for call in (few.name, few.label, few.__getitem__):
+        for outside in (-3, 2):
+            with pytest.raises(IndexError, match=rf"^{type(few).__name__}: index must lie in \[0, 2\), got {outside}$"):
                 call(outside)
+        with pytest.raises(TypeError, match=rf"^{type(few).__name__}: index must be a whole number, got slice$"):
+            call(slice(2))  # type: ignore[arg-type]
+    assert [target.shape for target in few] == [(12, 18), (12, 18)]  # it ends
+    assert repr(few) == f"{type(few).__name__}({path.name!r}, 2 images)"
+
+
+def kinds_in_memory(folder: Path) -> list[TargetDataset]:
+    files = write_folder(folder, GRAY)
+    return [
+        PictureFiles([files / f"{number}.png" for number in range(5)]),
+        TensorTargets(torch.from_numpy(GRAY)),
+        TensorTargets.from_iterable(GRAY),
+    ]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, 0, 1, 2], ids=lambda kind: getattr(kind, "__name__", f"memory {kind}"))
+def test_a_loader_with_workers_gives_the_same_targets(tmp_path: Path, kind: Writer | int) -> None:
+    dataset = kinds_in_memory(tmp_path)[kind] if isinstance(kind, int) else open_targets(kind(tmp_path, GRAY))
+    assert isinstance(dataset, torch.utils.data.Dataset)
+    loader = torch.utils.data.DataLoader(dataset, batch_size=2, num_workers=2)
+    expected = torch.from_numpy(GRAY / 255).float()
+    assert torch.equal(torch.cat(list(loader)), expected)
+    # Where processes don't share memory from the start, the data set is sent to them.
+    sent = pickle.dumps(dataset)
+    assert torch.equal(torch.stack(targets(pickle.loads(sent))), expected)
+    assert pickle.loads(sent).identity == dataset.identity
+    assert isinstance(kind, int) or len(sent) < 1000 + len(str(tmp_path)) * 6
 
 
 @pytest.mark.parametrize("write", KINDS)
@@ -97,25 +133,24 @@ def test_identity_is_of_content_and_options_and_not_of_the_place(tmp_path: Path,
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
     here, there = write(tmp_path / "here", GRAY), write(tmp_path / "there", GRAY)
-    identity = open_source(here).identity
-    assert identity == open_source(there).identity
+    identity = open_targets(here).identity
+    assert identity == open_targets(there).identity
     assert str(tmp_path) not in identity
     assert f"{here.name}: 5 images" in identity
-    changes: list[dict[str, Any]] = [
-        {"size": 9},
-        {"color": True},
-        {"invert": True},
-        {"background": "white"},
-        {"threshold": 0.5},
-        {"limit": 4},
-        {"fit_to": 32},
+    changes = [
+        PictureOptions(size=9),
+        PictureOptions(color=True),
+        PictureOptions(invert=True),
+        PictureOptions(background="white"),
+        PictureOptions(threshold=0.5),
+        PictureOptions(fit_to=32),
     ]
-    others = [open_source(here, **change).identity for change in changes]
+    others = [open_targets(here, change).identity for change in changes] + [open_targets(here, limit=4).identity]
     changed = GRAY.copy()
     changed[3] = 9
     for folder, images in (("fewer", GRAY[:3]), ("changed", changed)):
         (tmp_path / folder).mkdir()
-        others.append(open_source(write(tmp_path / folder, images)).identity)
+        others.append(open_targets(write(tmp_path / folder, images)).identity)
     assert len({identity, *others}) == len(others) + 1
 
 
@@ -135,7 +170,7 @@ def classes(tmp_path: Path) -> Path:
 
 
 def test_a_folder_in_natural_order_with_classes(classes: Path) -> None:
-    source = open_source(classes)
+    source = open_targets(classes)
     assert [(source.name(image), source.label(image)) for image in range(len(source))] == [
         ("2.png", ""),
         ("10.png", ""),
@@ -145,10 +180,10 @@ def test_a_folder_in_natural_order_with_classes(classes: Path) -> None:
         ("Dogs/img2.png", "Dogs"),
         ("Dogs/Img010.jpg", "Dogs"),
     ]
-    assert isinstance(source, FolderSource)
+    assert isinstance(source, PictureFolder)
     assert source.ignored == 5  # hidden folders are not looked into
     (classes / "Dogs").rename(classes / "wolves")
-    assert open_source(classes).identity != source.identity
+    assert open_targets(classes).identity != source.identity
 
 
 @given(numbers=st.lists(st.integers(0, 10**20), unique=True, min_size=1), data=st.data())
@@ -167,7 +202,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, classes: Path) ->
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "felines").symlink_to(classes / "cats")
     (classes / "cats" / "round").symlink_to(classes / "cats")
-    source = open_source(tmp_path / "linked")
+    source = open_targets(tmp_path / "linked")
     names = ["felines/9.png", "felines/10.png", "felines/wild/1.PNG"]
     assert [source.name(image) for image in range(len(source))] == names
 
@@ -175,12 +210,11 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, classes: Path) ->
 def test_what_is_no_file_is_a_bad_image(classes: Path) -> None:
     (classes / "1.png").symlink_to(classes / "nowhere")
     os.mkfifo(classes / "3.png")
-    source = open_source(classes)
+    source = open_targets(classes)
     for image, reason in ((0, "1.png: no such file or directory"), (2, "3.png: it is not a file")):
-        for ask in (source.shape, source.read):
-            with pytest.raises(InputError, match=rf"^cannot read \S+/{reason}$"):
-                ask(image)
-    assert source.read(1).shape == (4, 4)
+        with pytest.raises(InputError, match=rf"^cannot read \S+/{reason}$"):
+            source[image]
+    assert source[1].shape == (4, 4)
 
 
 def test_opening_reads_no_picture_and_reading_one_no_other(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,47 +227,72 @@ def test_opening_reads_no_picture_and_reading_one_no_other(classes: Path, monkey
         return original(file, *arguments, **options)
 
     monkeypatch.setattr(Image, "open", counted)
-    source = open_source(classes)
+    source = open_targets(classes)
     assert source.identity
     assert opened == []
-    source.read(0)
+    assert source[0].shape == (4, 4)
     assert opened == ["2.png"]
-    for call in (source.shape, source.read):
-        with pytest.raises(InputError, match=r"cannot read .*cats/9\.png: it is not an image in a known format"):
-            call(2)
-    assert source.read(3).shape == (4, 4)
+    with pytest.raises(InputError, match=r"cannot read .*cats/9\.png: it is not an image in a known format"):
+        source[2]
+    assert source[3].shape == (4, 4)
 
 
-def turned_pictures() -> Iterator[tuple[str, bytes]]:
-    """Pictures 18 wide and 12 high, which stand upright or which their camera noted as lying on their side."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    for suffix, exif_of in itertools.product(("png", "jpg", "tif", "webp"), (exif, None)):
-        buffer = io.BytesIO()
-        Image.fromarray(GRAY[0]).save(buffer, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix), exif=exif_of or b"")
-        yield f"{suffix}, {'turned' if exif_of else 'upright'}", buffer.getvalue()
-    late = io.BytesIO()
-    Image.fromarray(GRAY[0]).save(late, "png")
-    chunk = io.BytesIO()
-    PngImagePlugin.putchunk(chunk, b"eXIf", exif.tobytes()[6:])
-    yield "png, turned after its pixels", late.getvalue()[:-12] + chunk.getvalue() + late.getvalue()[-12:]
+def test_files_are_named_as_they_are_given(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(classes)
+    paths = ["cats/9.png", str(classes / "10.png"), Path("Dogs/img2.png")]
+    source = open_targets(paths, PictureOptions(size=3))
+    assert isinstance(source, PictureFiles)
+    assert [source.name(index) for index in range(3)] == [str(path) for path in paths]
+    assert source.label(0) == ""
+    assert repr(source) == "PictureFiles('9.png and 2 more', 3 images)"
+    for index, path in enumerate(paths):
+        assert torch.equal(source[index], read_image(path, PictureOptions(size=3)))
+    assert len(open_targets(paths, limit=2)) == 2
+    identity = open_targets(paths).identity
+    assert identity != source.identity
+    assert identity == open_targets([classes / path for path in paths]).identity
+    assert identity != open_targets(paths[::-1]).identity
+    with pytest.raises(InputError, match=r"^cannot use cats/9.png twice: name each picture once$"):
+        open_targets([*paths, Path("cats/9.png")])
+    with pytest.raises(ValueError, match="paths must not be empty"):
+        open_targets([])
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), list(turned_pictures()), ids=lambda value: value if type(value) is str else ""
-)
-def test_shapes_are_told_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes) -> None:
-    path = tmp_path / f"picture.{name[:3]}"
-    path.write_bytes(content)
-    expected = (18, 12) if "turned" in name else (12, 18)
-    assert read_image(path)[0].shape == expected
-    if not name.startswith("png, turned"):  # then Pillow looks for what may stand after the pixels
+def test_one_path_is_what_it_is_also_in_a_list(classes: Path) -> None:
+    (classes / "2.png").rename(classes / "no suffix")
+    for path in (classes / "10.png", classes / "no suffix"):
+        source = open_targets([path])
+        assert isinstance(source, PictureFiles)
+        assert (len(source), source.name(0)) == (1, str(path))
+        assert source.identity == open_targets(path).identity
+    assert isinstance(open_targets([classes]), PictureFolder)
 
-        def refuse(*arguments: Any) -> None:
-            raise AssertionError("the pixels were decoded")
 
-        monkeypatch.setattr(ImageFile.ImageFile, "load", refuse)
-    assert picture_size(path) == expected
+def test_bad_files_are_told_as_they_are_read(classes: Path) -> None:
+    (classes / "empty.png").touch()
+    source = open_targets([classes / "empty.png", classes / "missing.png", classes, classes / "2.png"])
+    for index, reason in enumerate(("the file is empty", "no such file or directory", "it is not a file")):
+        with pytest.raises(InputError, match=rf"^cannot read \S+: {reason}$"):
+            source[index]
+    assert source[3].shape == (4, 4)
+
+
+def test_notices_of_a_data_set_are_not_warnings(classes: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """There may be thousands, again each time that a picture is read; who collects them sees them once."""
+    path = classes / "cats/9.png"
+    expected = {str(path): ["scaled from 4 x 4 to 3 x 3 pixels"]}
+    source = open_targets([path, classes / "10.png"], PictureOptions(size=3))
+    with caplog.at_level(logging.WARNING):
+        source[0]
+    assert caplog.records == []
+    with collect_notices() as notices:
+        assert torch.equal(source[0], source[0])
+    assert notices == expected
+    with collect_notices() as notices:
+        source = TensorTargets.from_iterable([numpy.ones((4, 4))])
+    assert notices == {
+        "image 0 of the iterable": ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+    }
 
 
 @given(
@@ -243,7 +302,7 @@ def test_shapes_are_told_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     fit_to=st.integers(1, 600) | st.none(),
 )
 def test_how_far_pictures_are_scaled(height: int, width: int, size: int, fit_to: int | None) -> None:
-    new_height, new_width = Preparation(size=size, fit_to=fit_to).scaled(height, width)
+    new_height, new_width = PictureOptions(size=size, fit_to=fit_to).scaled(height, width)
     assert max(new_height, new_width) == (fit_to or min(size, max(height, width)))
     assert min(new_height, new_width) >= 1
     assert (new_height >= new_width) == (height >= width) or new_height == new_width
@@ -262,7 +321,7 @@ def test_a_class_that_can_not_be_listed_is_named(classes: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", guarded)
     with pytest.raises(InputError) as raised:
-        open_source(classes)
+        open_targets(classes)
     assert str(raised.value) == f"cannot read {classes / 'Dogs'}: permission denied"
 
 
@@ -270,7 +329,7 @@ def test_folders_that_hold_no_picture(tmp_path: Path) -> None:
     assert "no such file or directory" in error_of(tmp_path / "missing")
     (tmp_path / "notes.txt").touch()
     assert "there is no picture in it, but 1 other files" in error_of(tmp_path)
-    assert "it is none of these: a folder of pictures, an IDX file" in error_of(tmp_path / "notes.txt")
+    assert "it is none of these: a picture, a folder of pictures, an IDX file" in error_of(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl"])
@@ -279,16 +338,17 @@ def test_files_that_run_code_are_refused(tmp_path: Path, suffix: str) -> None:
     assert "files run code as they are opened; save" in error_of(tmp_path / f"images{suffix}")
 
 
-def test_options_are_checked(tmp_path: Path) -> None:
-    for options, message in (
-        ({"size": 0}, "size must be at least 1, got 0"),
-        ({"fit_to": 0}, "fit_to must be at least 1, got 0"),
-        ({"background": "blue"}, "background must be 'black' or 'white', got 'blue'"),
-        ({"threshold": 1.0}, r"threshold must lie in \[0, 1\), got 1.0"),
-        ({"limit": 0}, "limit must be at least 1, got 0"),
+def test_arguments_are_checked(tmp_path: Path) -> None:
+    for limit, error, message in (
+        (0, ValueError, "limit must be at least 1, got 0"),
+        (2.0, TypeError, "limit must be a whole number, got 2.0"),
     ):
-        arguments: dict[str, Any] = dict(options)
-        with pytest.raises(ValueError, match=f"open_source: {message}"):
-            open_source(tmp_path, **arguments)
-        with pytest.raises(ValueError, match=f"collect: {message}"):
-            collect([], **arguments)
+        with pytest.raises(error, match=f"^open_targets: {message}$"):
+            open_targets(tmp_path, limit=limit)  # type: ignore[arg-type]
+        with pytest.raises(error, match=f"^TensorTargets.from_iterable: {message}$"):
+            TensorTargets.from_iterable([], limit=limit)  # type: ignore[arg-type]
+    options: Any = {"size": 3}
+    with pytest.raises(TypeError, match=r"^open_targets: options must be PictureOptions, got dict$"):
+        open_targets(tmp_path, options)
+    with pytest.raises(TypeError, match=r"^TensorTargets\.from_iterable: options must be PictureOptions, got dict$"):
+        TensorTargets.from_iterable([], options)

@@ -46,7 +46,7 @@ VARIANTS: list[dict[str, Any]] = [
 def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) -> None:
     config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
     source = pictures(3, color=config.color)
-    targets = torch.stack([source.read(image) for image in range(3)])  # (3, ...)
+    targets = torch.stack([source[image] for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
     steps = learning.run_steps(batch, config, None, None, False)

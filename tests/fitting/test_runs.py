@@ -17,7 +17,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
-from fractalops.data.targets import collect
+from fractalops.data.targets import TensorTargets
 from fractalops.fitting import learning, run_report
 from fractalops.fitting.run_folder import RunFolder
 from fractalops.io.images import save_image
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def learned_together(source: Pictures, images: Sequence[int], config: FitConfig) -> FitResult:
     """What these images of a source become in one batch."""
-    targets = torch.stack([source.read(image) for image in images])  # (S, ...)
+    targets = torch.stack([source[image] for image in images])  # (S, ...)
     batch = learning.Batch.start(targets, config, images)
     for _ in learning.run_steps(batch, config, None, None, False):
         pass
@@ -43,7 +43,7 @@ def learned_together(source: Pictures, images: Sequence[int], config: FitConfig)
 
 def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
     source = pictures(5)
-    targets = torch.stack([source.read(image) for image in range(5)])  # (5, 8, 8)
+    targets = torch.stack([source[image] for image in range(5)])  # (5, 8, 8)
     learned = run(tmp_path / "run", source, small(seed=3))
     wanted = fractalops.fit(targets, small(seed=3))
     assert [row.image for row in learned.rows] == list(range(5))
@@ -139,7 +139,7 @@ def test_the_sheet_shows_the_target_beside_its_image(tmp_path: Path) -> None:
         pixels = [
             [sheet.getpixel((5 + side * 65 + 8 * x, 5 + 8 * y)) for x in range(8) for y in range(8)] for side in (0, 1)
         ]
-    for shown, image in zip(pixels, (source.read(0), learned.result(learned.rows[0]).best_image[0]), strict=True):
+    for shown, image in zip(pixels, (source[0], learned.result(learned.rows[0]).best_image[0]), strict=True):
         assert shown == image.T.mul(255).round().flatten().tolist()
 
 
@@ -220,14 +220,14 @@ def test_targets_of_a_wrong_kind_are_bad_images(tmp_path: Path) -> None:
 
 def test_an_image_that_turns_bad_stops_the_run_which_can_go_on(tmp_path: Path, whole: dict[str, bytes]) -> None:
     source = pictures()
-    read = source.read
+    read = source._read
 
-    def fail_later(image: int) -> Tensor:
+    def fail_later(index: int) -> Tensor:
         if len(source.reads) > 7:
             raise InputError("cannot read pictures/3.png: it is gone")
-        return read(image)
+        return read(index)
 
-    source.read = fail_later  # type: ignore[method-assign]
+    source._read = fail_later  # type: ignore[method-assign]
     with pytest.raises(InputError, match=r"it is gone$"):
         run(tmp_path / "run", source)
     run(tmp_path / "run")
@@ -262,14 +262,17 @@ def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
     assert [row.label for row in learned.rows] == ["0", "1", "2"]
     assert_same_bits(learned.minimum_mse, run(tmp_path / "tensors", targets(), tiny()).minimum_mse)
     loader: Any = torch.utils.data.DataLoader(Numbered())
-    with pytest.raises(TypeError, match=r"^collect: pictures must be Pillow's, arrays or tensors, got list$"):
+    with pytest.raises(
+        TypeError,
+        match=r"^TensorTargets.from_iterable: pictures must be Pillow's, arrays or tensors, got list as number 0$",
+    ):
         run(tmp_path / "batches", loader)
 
 
 @pytest.mark.parametrize("write", KINDS, ids=lambda write: write.__name__)
 def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) -> None:
     learned = run(tmp_path / "run", write(tmp_path, GRAY), tiny(steps=2))
-    source = collect(GRAY)
+    source = TensorTargets.from_iterable(GRAY)
     wanted = run(tmp_path / "wanted", source, tiny(steps=2))
     assert [row.image for row in learned.rows] == [0, 1, 2, 3, 4]
     torch.testing.assert_close(learned.minimum_mse, wanted.minimum_mse)
@@ -282,7 +285,8 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^fit_dataset: config must be a FitConfig, got dict$"):
         fractalops.fit_dataset(pictures(), tmp_path / "run", {"steps": 3})  # type: ignore[arg-type]
     with pytest.raises(
-        TypeError, match=r"^fit_dataset: source must be a path, a Source, a tensor, an iterable or a data set, got int$"
+        TypeError,
+        match=r"^fit_dataset: source must be a path, a TargetDataset, a tensor, an iterable or a data set, got int$",
     ):
         run(tmp_path / "run", 5)
     for wrong in (-1, float("nan")):

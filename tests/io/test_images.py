@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import subprocess
+import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from torch import Tensor
 
 from fractalops.errors import InputError
+from fractalops.io import PictureOptions
 from fractalops.io.images import comparison, contact_sheet, enlarge, read_image, save_animation, save_image
+from fractalops.io.notices import collect_notices
 
 
 def drawing(mode: str) -> Image.Image:
@@ -20,6 +27,14 @@ def drawing(mode: str) -> Image.Image:
     picture = Image.new("L", (6, 4), 0)
     picture.paste(255, (0, 0, 3, 2))
     return picture.convert(mode)
+
+
+def read_with_notices(path: Path, options: PictureOptions | None = None) -> tuple[Tensor, list[str]]:
+    """The target, and the notices that are logged as it is read."""
+    with collect_notices() as notices:
+        target = read_image(path, options)
+    assert notices.keys() <= {str(path)}
+    return target, notices.get(str(path), [])
 
 
 EXPECTED = torch.zeros(4, 6)
@@ -44,7 +59,7 @@ EXPECTED[:2, :3] = 1.0
 def test_every_mode_gives_the_same_target(tmp_path: Path, mode: str, suffix: str) -> None:
     path = tmp_path / f"drawing.{suffix}"
     drawing(mode).save(path, lossless=True)  # which only WebP looks at
-    target, notices = read_image(path)
+    target, notices = read_with_notices(path)
     assert target.dtype == torch.float32
     torch.testing.assert_close(target, EXPECTED)
     assert notices == []  # a gray picture in a color mode is no reason for a notice
@@ -58,7 +73,7 @@ def test_sixteen_bits_keep_their_scale(tmp_path: Path, mode: str, suffix: str) -
     if mode == "I;16B":
         picture = Image.frombytes("I;16B", (4, 1), values.astype(">u2").tobytes())
     picture.save(path)
-    target, notices = read_image(path)
+    target, notices = read_with_notices(path)
     torch.testing.assert_close(target, torch.tensor([[0.0, 0.0, 32768 / 65535, 1.0]]))
     assert notices == []
 
@@ -66,9 +81,9 @@ def test_sixteen_bits_keep_their_scale(tmp_path: Path, mode: str, suffix: str) -
 def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path) -> None:
     path = tmp_path / "float.tif"
     Image.fromarray(numpy.array([[0.0, 0.25, 0.5]], dtype=numpy.float32)).save(path)
-    assert read_image(path)[0].tolist() == [[0.0, 0.25, 0.5]]
+    assert read_image(path).tolist() == [[0.0, 0.25, 0.5]]
     Image.fromarray(numpy.array([[-1.0, 0.0, 3.0]], dtype=numpy.float32)).save(path)
-    target, notices = read_image(path)
+    target, notices = read_with_notices(path)
     assert target.tolist() == [[0.0, 0.25, 1.0]]
     assert notices == ["values from -1 to 3 stretched to the range from 0 to 1"]
     Image.fromarray(numpy.array([[0.0, numpy.nan, 1.0]], dtype=numpy.float32)).save(path)
@@ -78,7 +93,7 @@ def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path)
 
 def test_color_becomes_gray_with_a_notice(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
-    target, notices = read_image(tmp_path / "red.png")
+    target, notices = read_with_notices(tmp_path / "red.png")
     torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
     assert notices == ["color converted to gray"]
 
@@ -88,7 +103,7 @@ def test_color_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> No
     picture = Image.new("RGB", (3, 2), (255, 0, 0))
     picture.putpixel((2, 1), (0, 51, 255))
     picture.convert(mode).save(tmp_path / f"color.{suffix}")
-    target, notices = read_image(tmp_path / f"color.{suffix}", color=True)
+    target, notices = read_with_notices(tmp_path / f"color.{suffix}", PictureOptions(color=True))
     expected = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1).repeat(1, 2, 3)
     expected[:, 1, 2] = torch.tensor([0.0, 0.2, 1.0])
     torch.testing.assert_close(target, expected)
@@ -99,7 +114,7 @@ def test_color_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> No
 def test_a_gray_picture_in_color_has_three_equal_channels(tmp_path: Path, mode: str) -> None:
     picture = drawing("I").point(lambda level: level * 257).convert("I;16") if mode == "I;16" else drawing(mode)
     picture.save(tmp_path / "gray.png")
-    target, notices = read_image(tmp_path / "gray.png", color=True)
+    target, notices = read_with_notices(tmp_path / "gray.png", PictureOptions(color=True))
     torch.testing.assert_close(target, EXPECTED.expand(3, 4, 6))
     assert notices == []
 
@@ -112,27 +127,29 @@ def test_color_goes_through_every_step(tmp_path: Path) -> None:
     alpha.paste(0, (0, 0, 9, 20))
     Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "color.png")
     steps: dict[str, Any] = {"size": 13, "background": "white", "invert": True, "threshold": 0.4}
-    target, notices = read_image(tmp_path / "color.png", color=True, **steps)
+    target, notices = read_with_notices(tmp_path / "color.png", PictureOptions(color=True, **steps))
     assert notices == ["transparent parts laid over white", "scaled from 40 x 20 to 13 x 6 pixels"]
     for channel, band in zip(target, bands, strict=True):
         Image.merge("LA", [band, alpha]).save(tmp_path / "gray.png")
-        assert torch.equal(channel, read_image(tmp_path / "gray.png", **steps)[0])
+        assert torch.equal(channel, read_image(tmp_path / "gray.png", PictureOptions(**steps)))
 
 
 def test_a_page_that_is_blank_in_every_channel_is_refused(tmp_path: Path) -> None:
     Image.new("RGB", (4, 4)).save(tmp_path / "night.png")
     with pytest.raises(InputError, match="image must not be blank"):
-        read_image(tmp_path / "night.png", color=True)
+        read_image(tmp_path / "night.png", PictureOptions(color=True))
     Image.new("RGB", (4, 4), (0, 0, 1)).save(tmp_path / "blue.png")
-    assert read_image(tmp_path / "blue.png", color=True)[0].sum() > 0
+    assert read_image(tmp_path / "blue.png", PictureOptions(color=True)).sum() > 0
 
 
 @pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
-def test_transparent_parts_show_the_background(tmp_path: Path, background: str, seen: float) -> None:
+def test_transparent_parts_show_the_background(
+    tmp_path: Path, background: Literal["black", "white"], seen: float
+) -> None:
     picture = Image.new("RGBA", (2, 1), (128, 128, 128, 255))
     picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of color
     picture.save(tmp_path / "see-through.png")
-    target, notices = read_image(tmp_path / "see-through.png", background=background)
+    target, notices = read_with_notices(tmp_path / "see-through.png", PictureOptions(background=background))
     torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
     assert notices[0] == f"transparent parts laid over {background}"
     assert "color converted to gray" not in notices
@@ -143,7 +160,7 @@ def test_transparent_palette(tmp_path: Path) -> None:
     picture.putpalette([255, 255, 255, 128, 128, 128])
     picture.putpixel((1, 0), 1)
     picture.save(tmp_path / "palette.png", transparency=0)
-    target, notices = read_image(tmp_path / "palette.png")
+    target, notices = read_with_notices(tmp_path / "palette.png")
     torch.testing.assert_close(target, torch.tensor([[0.0, 128 / 255]]))
     assert notices == ["transparent parts laid over black"]
 
@@ -157,7 +174,7 @@ def test_large_images_are_scaled_down(
 ) -> None:
     height, width = shape
     Image.new("L", (width, height), 100).save(tmp_path / "large.png")
-    target, notices = read_image(tmp_path / "large.png", size=size)
+    target, notices = read_with_notices(tmp_path / "large.png", PictureOptions(size=size))
     assert target.shape == expected
     torch.testing.assert_close(target, torch.full(expected, 100 / 255))
     scaled = f"scaled from {width} x {height} to {expected[1]} x {expected[0]} pixels"
@@ -166,10 +183,10 @@ def test_large_images_are_scaled_down(
 
 def test_small_images_are_not_scaled_up_and_ringing_stays_in_range(tmp_path: Path) -> None:
     drawing("L").save(tmp_path / "small.png")
-    assert read_image(tmp_path / "small.png", size=512)[0].shape == (4, 6)
+    assert read_image(tmp_path / "small.png", PictureOptions(size=512)).shape == (4, 6)
     enlarged = drawing("L").resize((60, 40), Image.Resampling.NEAREST)
     enlarged.save(tmp_path / "edges.png")
-    target, _ = read_image(tmp_path / "edges.png", size=27)
+    target = read_image(tmp_path / "edges.png", PictureOptions(size=27))
     assert float(target.min()) >= 0.0
     assert float(target.max()) <= 1.0
 
@@ -178,37 +195,51 @@ def test_small_images_are_not_scaled_up_and_ringing_stays_in_range(tmp_path: Pat
 def test_fit_to_scales_up_by_bilinear_interpolation(tmp_path: Path, shape: tuple[int, int]) -> None:
     values = numpy.random.default_rng(0).integers(0, 256, shape, dtype=numpy.uint8)
     Image.fromarray(values).save(tmp_path / "small.png")
-    target, notices = read_image(tmp_path / "small.png", fit_to=32)
+    target, notices = read_with_notices(tmp_path / "small.png", PictureOptions(fit_to=32))
     expected = (round(32 * shape[0] / max(shape)), round(32 * shape[1] / max(shape)))
     assert notices[0] == f"scaled from {shape[1]} x {shape[0]} to {expected[1]} x {expected[0]} pixels"
     image = torch.from_numpy(values / 255).float()[None, None]
     interpolated = torch.nn.functional.interpolate(image, expected, mode="bilinear", align_corners=False)
     torch.testing.assert_close(target, interpolated[0, 0])
-    black_and_white, _ = read_image(tmp_path / "small.png", fit_to=32, threshold=0.5)
+    black_and_white = read_image(tmp_path / "small.png", PictureOptions(fit_to=32, threshold=0.5))
     assert torch.equal(black_and_white, (target > 0.5).float())
 
 
 def test_fit_to_takes_the_place_of_size(tmp_path: Path) -> None:
     Image.effect_noise((60, 40), 50).save(tmp_path / "noise.png")
     path = tmp_path / "noise.png"
-    assert read_image(path, fit_to=60, size=8)[0].shape == (40, 60)
-    assert torch.equal(read_image(path, fit_to=60)[0], read_image(path, size=60)[0])
-    assert read_image(path, fit_to=90, size=8)[0].shape == (60, 90)
-    assert read_image(path, fit_to=15, size=60)[0].shape == (10, 15)
+    assert read_image(path, PictureOptions(fit_to=60, size=8)).shape == (40, 60)
+    assert torch.equal(read_image(path, PictureOptions(fit_to=60)), read_image(path, PictureOptions(size=60)))
+    assert read_image(path, PictureOptions(fit_to=90, size=8)).shape == (60, 90)
+    assert read_image(path, PictureOptions(fit_to=15, size=60)).shape == (10, 15)
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str, turned: bool) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees to the right
-    drawing("L").save(tmp_path / f"turned.{suffix}", exif=exif)
-    target, _ = read_image(tmp_path / f"turned.{suffix}")
-    torch.testing.assert_close(target, torch.rot90(EXPECTED, k=-1))
+    if turned:
+        exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    path = tmp_path / f"turned.{suffix}"
+    drawing("L").save(path, exif=exif, lossless=True, quality=100)  # which only WebP and JPEG look at
+    expected = torch.rot90(EXPECTED, k=-1) if turned else EXPECTED
+    torch.testing.assert_close(read_image(path), expected, atol=0.02 if suffix == "jpg" else 1e-6, rtol=0.0)
+
+
+def test_a_rotation_after_the_pixels_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture, chunk = io.BytesIO(), io.BytesIO()
+    drawing("L").save(picture, "png")
+    PngImagePlugin.putchunk(chunk, b"eXIf", exif.tobytes()[6:])
+    end = picture.getvalue()[-12:]
+    (tmp_path / "late.png").write_bytes(picture.getvalue()[:-12] + chunk.getvalue() + end)
+    torch.testing.assert_close(read_image(tmp_path / "late.png"), torch.rot90(EXPECTED, k=-1))
 
 
 def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
     drawing("L").save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("L", (6, 4), 200)])
-    target, notices = read_image(tmp_path / "moving.gif")
+    target, notices = read_with_notices(tmp_path / "moving.gif")
     torch.testing.assert_close(target, EXPECTED)
     assert notices == ["2 frames: the first is used"]
 
@@ -216,28 +247,31 @@ def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
 def test_invert_and_threshold(tmp_path: Path) -> None:
     Image.fromarray(numpy.array([[0, 100, 200]], dtype=numpy.uint8)).save(tmp_path / "steps.png")
     path = tmp_path / "steps.png"
-    torch.testing.assert_close(read_image(path, invert=True)[0], torch.tensor([[1.0, 155 / 255, 55 / 255]]))
-    assert read_image(path, threshold=0.5)[0].tolist() == [[0.0, 0.0, 1.0]]
-    assert read_image(path, threshold=0.5, invert=True)[0].tolist() == [[1.0, 1.0, 0.0]]
-    assert read_image(path, threshold=100 / 255)[0].tolist() == [[0.0, 0.0, 1.0]]  # strictly above
+    torch.testing.assert_close(
+        read_image(path, PictureOptions(invert=True)), torch.tensor([[1.0, 155 / 255, 55 / 255]])
+    )
+    assert read_image(path, PictureOptions(threshold=0.5)).tolist() == [[0.0, 0.0, 1.0]]
+    assert read_image(path, PictureOptions(threshold=0.5, invert=True)).tolist() == [[1.0, 1.0, 0.0]]
+    assert read_image(path, PictureOptions(threshold=100 / 255)).tolist() == [[0.0, 0.0, 1.0]]  # strictly above
 
 
 def test_a_bright_page_is_noticed(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 255).save(tmp_path / "page.png")
-    assert "--invert" in read_image(tmp_path / "page.png")[1][0]
-    with pytest.raises(InputError, match=r"image must not be blank.*leave out --invert"):
-        read_image(tmp_path / "page.png", invert=True)
+    _, notices = read_with_notices(tmp_path / "page.png")
+    assert notices == ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+    with pytest.raises(InputError, match=r"image must not be blank.*leave out invert=True"):
+        read_image(tmp_path / "page.png", PictureOptions(invert=True))
 
 
 def test_blank_images_are_refused_with_advice(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 0).save(tmp_path / "night.png")
     with pytest.raises(InputError, match="image must not be blank"):
-        read_image(tmp_path / "night.png", background="white")
+        read_image(tmp_path / "night.png", PictureOptions(background="white"))
     Image.new("L", (4, 4), 100).save(tmp_path / "dim.png")
     with pytest.raises(InputError, match=r"no pixel is brighter than the threshold 0\.9"):
-        read_image(tmp_path / "dim.png", threshold=0.9)
+        read_image(tmp_path / "dim.png", PictureOptions(threshold=0.9))
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "ink.png")
-    with pytest.raises(InputError, match="--background white --invert"):
+    with pytest.raises(InputError, match="background='white' and invert=True"):
         read_image(tmp_path / "ink.png")
 
 
@@ -271,27 +305,72 @@ def test_decompression_bombs_are_refused_and_large_photographs_are_not(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # between once and twice the limit Pillow only warns
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert read_image(tmp_path / "bomb.png")[0].shape == (32, 32)
+        assert read_image(tmp_path / "bomb.png").shape == (32, 32)
 
 
-def test_arguments_are_checked(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"size": 0}, ValueError, "size must be at least 1, got 0"),
+        ({"size": 32.0}, TypeError, "size must be a whole number, got 32.0"),
+        ({"size": None}, TypeError, "size must be a whole number, got None"),
+        ({"fit_to": -1}, ValueError, "fit_to must be at least 1, got -1"),
+        ({"fit_to": True}, TypeError, "fit_to must be a whole number, got True"),
+        ({"background": "blue"}, ValueError, "background must be 'black' or 'white', got 'blue'"),
+        ({"threshold": float("nan")}, ValueError, "threshold must lie in [0, 1), got nan"),
+        ({"threshold": 1.0}, ValueError, "threshold must lie in [0, 1), got 1.0"),
+        ({"threshold": "0.5"}, TypeError, "threshold must be a number, got '0.5'"),
+        ({"invert": 1}, TypeError, "invert must be True or False, got 1"),
+        ({"color": "red"}, TypeError, "color must be True or False, got 'red'"),
+    ],
+)
+def test_options_are_checked(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as raised:
+        PictureOptions(**options)
+    assert str(raised.value) == f"PictureOptions: {message}"
+
+
+def test_options_travel_as_one_object(tmp_path: Path) -> None:
     drawing("L").save(tmp_path / "drawing.png")
-    path = tmp_path / "drawing.png"
-    with pytest.raises(ValueError, match="read_image: size must be at least 1, got 0"):
-        read_image(path, size=0)
-    with pytest.raises(ValueError, match="read_image: fit_to must be at least 1, got -1"):
-        read_image(path, fit_to=-1)
-    with pytest.raises(ValueError, match="read_image: background must be 'black' or 'white', got 'blue'"):
-        read_image(path, background="blue")
-    with pytest.raises(ValueError, match=r"read_image: threshold must lie in \[0, 1\), got nan"):
-        read_image(path, threshold=float("nan"))
+    with pytest.raises(TypeError, match="read_image: options must be PictureOptions, got dict"):
+        read_image(tmp_path / "drawing.png", {"size": 3})  # type: ignore[arg-type]
+
+
+def test_notices_are_warnings_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
+    read_image(tmp_path / "red.png")
+    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: color converted to gray")
+    assert caplog.record_tuples == [expected]
+    with collect_notices() as notices:
+        for _ in range(2):
+            read_image(tmp_path / "red.png")
+    assert notices == {str(tmp_path / "red.png"): ["color converted to gray"]}
+    assert caplog.record_tuples == [expected] * 3  # a program's own handlers get them all the same
+    caplog.clear()
+    read_image(tmp_path / "red.png")
+    assert caplog.record_tuples == [expected]
+
+
+def test_a_notice_is_one_line_where_logging_is_not_set_up_and_none_where_it_is_collected(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
+    program = """
+import sys
+from fractalops.io.images import read_image
+from fractalops.io.notices import collect_notices
+read_image(sys.argv[1])
+with collect_notices():
+    read_image(sys.argv[1])
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "red.png")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == f"{tmp_path / 'red.png'}: color converted to gray\n"
 
 
 def test_saving_and_reading_back(tmp_path: Path) -> None:
     image = torch.tensor([[0.0, 1.0, -3.0], [7.0, float("nan"), 128 / 255]])
     save_image(image.requires_grad_(), tmp_path / "saved.png")
     expected = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 128 / 255]])
-    torch.testing.assert_close(read_image(tmp_path / "saved.png")[0], expected)
+    torch.testing.assert_close(read_image(tmp_path / "saved.png"), expected)
 
 
 def test_saving_and_reading_back_in_color(tmp_path: Path) -> None:
@@ -299,7 +378,7 @@ def test_saving_and_reading_back_in_color(tmp_path: Path) -> None:
     image[:, 0, 0] = torch.tensor([-3.0, 7.0, float("nan")])
     save_image(image, tmp_path / "saved.png")
     expected = (image.nan_to_num(0).clamp(0, 1) * 255).round() / 255
-    torch.testing.assert_close(read_image(tmp_path / "saved.png", color=True)[0], expected)
+    torch.testing.assert_close(read_image(tmp_path / "saved.png", PictureOptions(color=True)), expected)
 
 
 @pytest.mark.parametrize("name", ["picture", "picture.txt", "picture.safetensors"])

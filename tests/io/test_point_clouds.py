@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from fractalops.errors import InputError
+from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from tests.support.tolerances import assert_same_bits
 
@@ -41,37 +43,38 @@ end_header
 def test_round_trip(suffix: str, count: int, dimensions: int, tmp_path: Path) -> None:
     points = POINTS[:count, :dimensions]
     save_point_cloud(points.double().requires_grad_(), tmp_path / f"cloud{suffix}")
-    read, notices = read_point_cloud(tmp_path / f"cloud{suffix}")
+    with collect_notices() as notices:
+        read = read_point_cloud(tmp_path / f"cloud{suffix}")
     if suffix == ".ply" and dimensions == 2:
         points = torch.cat((points, torch.zeros(count, 1)), 1)
     assert_same_bits(read, points)
-    assert notices == []
+    assert notices == {}
     assert [path.name for path in tmp_path.iterdir()] == [f"cloud{suffix}"]
 
 
 def test_archives(tmp_path: Path) -> None:
     path = tmp_path / "cloud.npz"
     numpy.savez(path, anything=POINTS.numpy())
-    assert_same_bits(read_point_cloud(path)[0], POINTS)
+    assert_same_bits(read_point_cloud(path), POINTS)
     numpy.savez(path, colors=numpy.zeros(3), points=POINTS.double().numpy())
-    assert_same_bits(read_point_cloud(path)[0], POINTS)
+    assert_same_bits(read_point_cloud(path), POINTS)
     numpy.savez(path, a=POINTS.numpy(), b=POINTS.numpy())
     with pytest.raises(InputError, match=r"must hold one array, or one named 'points', got \['a', 'b'\]"):
         read_point_cloud(path)
 
 
-def test_whole_numbers_and_further_columns(tmp_path: Path) -> None:
+def test_whole_numbers_and_further_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     numpy.save(tmp_path / "cloud.npy", numpy.arange(10).reshape(2, 5))
-    points, notices = read_point_cloud(tmp_path / "cloud.npy")
-    assert points.tolist() == [[0, 1, 2], [5, 6, 7]]
-    assert notices == ["5 columns: the first three are used"]
+    assert read_point_cloud(tmp_path / "cloud.npy").tolist() == [[0, 1, 2], [5, 6, 7]]
+    notice = f"{tmp_path / 'cloud.npy'}: 5 columns: the first three are used"
+    assert caplog.record_tuples == [("fractalops.io", logging.WARNING, notice)]
     (tmp_path / "cloud.xyz").write_text("# x, y, z\n1, 2, 3\n4 5 6 # here\n\n")
-    assert read_point_cloud(tmp_path / "cloud.xyz")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_point_cloud(tmp_path / "cloud.xyz").tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 def test_vertices_among_other_elements(tmp_path: Path) -> None:
     (tmp_path / "cloud.ply").write_text(PLY)
-    assert read_point_cloud(tmp_path / "cloud.ply")[0].tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert read_point_cloud(tmp_path / "cloud.ply").tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +82,13 @@ def test_vertices_among_other_elements(tmp_path: Path) -> None:
     [
         ("a.obj", "v 1 2 3", "unknown suffix '.obj', use one of .npy, .npz, .ply, .xyz"),
         ("a.npy", None, "no such file or directory"),
-        ("a.npy", "1 2 3", "it is damaged"),
-        ("a.npz", "1 2 3", "it is damaged"),
+        ("a.npy", "1 2 3", "the file is damaged"),
+        ("a.npz", "1 2 3", "the file is damaged"),
         ("a.npy", numpy.zeros((0, 3)), "points must be numbers of shape (P, 3) or (P, 2) with P >= 1, got float64 (0,"),
         ("a.npy", numpy.zeros(3), "got float64 (3,)"),
         ("a.npy", numpy.zeros((4, 1)), "got float64 (4, 1)"),
         ("a.npy", numpy.zeros((4, 3), dtype=complex), "got complex128 (4, 3)"),
-        ("a.npy", numpy.zeros((4, 3), dtype=object), "it is damaged (Object arrays cannot be loaded"),
+        ("a.npy", numpy.zeros((4, 3), dtype=object), "the file is damaged (Object arrays cannot be loaded"),
         ("a.npy", numpy.array([[1, 2, 3], [numpy.nan, 0, 0], [0, 1e300, 0]]), "points must be finite, got 2 with"),
         ("a.xyz", "", "got float64 (0, "),
         ("a.xyz", "1 2 3\nfour\n", "every line must be a point"),
@@ -97,8 +100,8 @@ def test_vertices_among_other_elements(tmp_path: Path) -> None:
         ("a.ply", PLY.replace("vertex 2", "vertex 9"), "9 vertices with the properties x, y and z, got 3 with"),
         ("a.ply", PLY.replace("float y", "float v"), "2 vertices with the properties x, y and z, got 2 with"),
         ("a.ply", PLY.replace("element vertex", "element corner"), "it must have an element vertex, got none"),
-        ("a.ply", PLY.replace("vertex 2", "vertex two"), "it is damaged"),
-        ("a.ply", PLY.replace("255 3 1 2", "255 3 one 2"), "it is damaged"),
+        ("a.ply", PLY.replace("vertex 2", "vertex two"), "the file is damaged"),
+        ("a.ply", PLY.replace("255 3 1 2", "255 3 one 2"), "the file is damaged"),
     ],
 )
 def test_what_can_not_be_read_is_one_line(

@@ -16,17 +16,18 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FitRun, InputError
+from fractalops.data.targets import TargetDataset
 from fractalops.fitting import learning
 from tests.support.learning import Interruption, tiny
 
 SYSTEM = "systems/00000.safetensors"
 
 
-class Pictures:
-    """A source in memory. Images numbered in `bad` can't be read; it knows which were read and how many are alive."""
+class Pictures(TargetDataset):
+    """Targets in memory. Images numbered in `bad` can't be read; it knows which were read and how many are alive."""
 
     def __init__(self, targets: Sequence[Tensor], *, identity: str = "pictures", bad: Sequence[int] = ()) -> None:
-        self.identity = identity
+        self.title = self.identity = identity
         self.reads: list[int] = []
         self.most_alive = 0
         self._targets, self._bad = targets, bad
@@ -35,20 +36,17 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._targets)
 
-    def name(self, image: int) -> str:
-        return f"pictures/{image}.png"
+    def _name(self, index: int) -> str:
+        return f"pictures/{index}.png"
 
-    def label(self, image: int) -> str:
-        return "even" if image % 2 == 0 else "odd"
+    def _label(self, index: int) -> str:
+        return "even" if index % 2 == 0 else "odd"
 
-    def shape(self, image: int) -> tuple[int, ...]:
-        return tuple(self._targets[image].shape)
-
-    def read(self, image: int) -> Tensor:
-        self.reads.append(image)
-        if image in self._bad:
-            raise InputError(f"cannot read {self.name(image)}: it is damaged")
-        target = self._targets[image].clone()
+    def _read(self, index: int) -> Tensor:
+        self.reads.append(index)
+        if index in self._bad:
+            raise InputError(f"cannot read {self.name(index)}: it is damaged")
+        target = self._targets[index].clone()
         self._alive.add(target)
         self.most_alive = max(self.most_alive, len(self._alive))
         return target

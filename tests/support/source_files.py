@@ -1,4 +1,4 @@
-"""The same images as data files of every kind, and what any source of them must hold to."""
+"""The same images as data files of every kind, and what any data set of them must hold to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy
 import pytest
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from fractalops.data.targets import Source, open_source
+from fractalops.data.targets import TargetDataset, open_targets
 from fractalops.errors import InputError
 
 GRAY = numpy.random.default_rng(0).integers(0, 256, (5, 12, 18), dtype=numpy.uint8)  # (S, H, W)
@@ -72,20 +71,19 @@ ARRAYS: list[Writer] = [write_npy, write_npz, write_safetensors]
 KINDS: list[Writer] = [write_folder, write_plain_idx, write_packed_idx, *ARRAYS]
 
 
-def targets(source: Source) -> list[torch.Tensor]:
-    """All targets, each of the shape that was told before it was read, and float32."""
-    read = []
-    for image in range(len(source)):
-        shape = source.shape(image)
-        read.append(source.read(image))
-        assert (read[-1].shape, read[-1].dtype) == (shape, torch.float32)
+def targets(source: TargetDataset) -> list[torch.Tensor]:
+    """All targets (H, W) or (3, H, W), each float32 in [0, 1]."""
+    read = [source[index] for index in range(len(source))]
+    for target in read:
+        assert target.dtype == torch.float32
+        assert 0 <= target.min() <= target.max() <= 1
     return read
 
 
-def error_of(path: Path, **options: Any) -> str:
+def error_of(path: Path) -> str:
     """The one line that refuses a path, which it names first."""
     with pytest.raises(InputError) as raised:
-        open_source(path, **options)
+        open_targets(path)
     text = str(raised.value)
     assert text.startswith(f"cannot read {path}")
     assert "\n" not in text

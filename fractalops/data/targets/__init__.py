@@ -1,8 +1,17 @@
-"""Target images for learning many fractals, each read when it is asked for."""
+"""Target images for learning many fractals: data sets of torch, whose images have names."""
 
-from fractalops.data.targets.folder import FolderSource
-from fractalops.data.targets.memory import Indexed, TensorSource, collect
-from fractalops.data.targets.opening import open_source
-from fractalops.data.targets.source import Source
+from fractalops.data.targets.dataset import TargetDataset
+from fractalops.data.targets.opening import open_targets
+from fractalops.data.targets.pictures import PictureFiles, PictureFolder
+from fractalops.data.targets.stack import StackTargets
+from fractalops.data.targets.tensors import Indexed, TensorTargets
 
-__all__ = ["FolderSource", "Indexed", "Source", "TensorSource", "collect", "open_source"]
+__all__ = [
+    "Indexed",
+    "PictureFiles",
+    "PictureFolder",
+    "StackTargets",
+    "TargetDataset",
+    "TensorTargets",
+    "open_targets",
+]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from fractalops.data.targets.source import Stack
+from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 
@@ -17,7 +17,7 @@ _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")
 
 
 def open_array(path: Path) -> Stack:
-    """The images of an array file (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in [0, 1].
+    """Open the images of an array file (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in [0, 1].
 
     (S, 3, H, 3) is taken for (S, 3, H, W), and three dimensions always for pictures in gray. A .npz or .safetensors
     file holds them as `images`, or as its only array, beside `labels` (S,) of numbers or text, if any. A .npy or
@@ -33,7 +33,7 @@ def open_array(path: Path) -> Stack:
         raise InputError(f"cannot read {path}: labels must have shape ({shape[0]},), got {labels.shape}")
     with reading(path, "its labels are neither numbers nor text"):
         texts: list[str] = [] if labels is None else labels.astype(str).tolist()
-    return Stack(path, path.suffix.lower()[1:], path.stem, shape, read, texts, [path])
+    return Stack(path.suffix.lower()[1:], path.stem, shape, read, texts, [path])
 
 
 # What each format gives: the shape and dtype of the images, a function that reads one, and the labels.
@@ -64,8 +64,8 @@ def _open_safetensors(path: Path) -> _Opened:
         labels = file.get_tensor("labels").numpy() if "labels" in file.keys() else None  # noqa: SIM118
         shape, dtype = tuple(images.get_shape()), images.get_dtype()
 
-    def read(image: int) -> numpy.ndarray:
-        values = images[image : image + 1][0]  # numpy knows no bfloat16
+    def read(index: int) -> numpy.ndarray:
+        values = images[index : index + 1][0]  # numpy knows no bfloat16
         array: numpy.ndarray = (values.float() if values.is_floating_point() else values).numpy()
         return array
 

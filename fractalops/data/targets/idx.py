@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy
 
-from fractalops.data.targets.source import Stack
+from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 
@@ -38,7 +38,7 @@ def find_idx(folder: Path) -> list[Path]:
 
 
 def open_idx(path: Path) -> Stack:
-    """The images of an IDX file, with the labels of the file beside it (labels-idx1 for images-idx3), if there is one.
+    """Open the images of an IDX file, with the labels of the file beside it (labels-idx1 for images-idx3), if any.
 
     Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to 2 GiB. Raises
     `InputError`.
@@ -57,7 +57,7 @@ def open_idx(path: Path) -> Stack:
         labels = [str(value) for value in values]
         files.append(beside)
     stem = named["stem"] if named else path.name
-    return Stack(path, "IDX", stem, images.shape, images.__getitem__, labels, files)
+    return Stack("IDX", stem, images.shape, images.__getitem__, labels, files)
 
 
 def _labels_beside(path: Path) -> Path | None:

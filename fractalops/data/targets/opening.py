@@ -1,49 +1,48 @@
-"""`open_source`: which kind of source a path is."""
+"""`open_targets`: which kind of data set a path is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image, UnidentifiedImageError
+
 from fractalops.data.targets.arrays import SUFFIXES, open_array
-from fractalops.data.targets.folder import FolderSource
+from fractalops.data.targets.dataset import TargetDataset, check_limit
 from fractalops.data.targets.idx import find_idx, is_idx_name, open_idx
-from fractalops.data.targets.source import Source, StackSource, check_limit
+from fractalops.data.targets.pictures import PictureFiles, PictureFolder, is_picture
+from fractalops.data.targets.stack import StackTargets
 from fractalops.errors import InputError
 from fractalops.io.files import reading
-from fractalops.io.images import Preparation
+from fractalops.io.picture_options import PictureOptions, picture_options
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-_KINDS = "a folder of pictures, an IDX file (...-idx3-ubyte, also .gz), .npy, .npz or .safetensors"
+_KINDS = "a picture, a folder of pictures, an IDX file (...-idx3-ubyte, also .gz), .npy, .npz or .safetensors"
 
 
-def open_source(
-    path: str | Path,
-    *,
-    size: int = 32,
-    color: bool = False,
-    invert: bool = False,
-    background: str = "black",
-    threshold: float | None = None,
-    limit: int | None = None,
-    fit_to: int | None = None,
-) -> Source:
+def open_targets(
+    source: str | Path | Sequence[str | Path], options: PictureOptions | None = None, *, limit: int | None = None
+) -> TargetDataset:
     """Open many target images, each of which is read when it is asked for.
 
     Args:
-        path: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
+        source: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
             suffix are left out, and counted in `ignored`); an IDX file of images, packed with gzip or not, or a folder
-            with one, with its labels beside it; or an array file: .npy, .npz or .safetensors (see `open_array`).
-        size, color, invert, background, threshold, fit_to: as in `read_image`.
+            with one, with its labels beside it; an array file: .npy, .npz or .safetensors (see `open_array`); or
+            picture files, one or a list of them. A list of one path is that path.
+        options: how a picture becomes a target; None takes the defaults.
         limit: only the first so many images.
 
     Raises:
         InputError: for a path that is no such thing, or that can't be read.
-        ValueError: for an option out of its range.
+        TypeError, ValueError: for an argument of a wrong type, or out of its range.
     """
-    preparation = Preparation(size, background, invert, threshold, color, fit_to)
-    preparation.check("open_source")
-    check_limit("open_source", limit)
-    path = Path(path)
+    options = picture_options("open_targets", options)
+    check_limit("open_targets", limit)
+    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    if len(paths) != 1:
+        return PictureFiles(paths[:limit], options)
+    path = Path(paths[0])
     with reading(path):
         path.stat()  # the reason, where there is nothing or no permission
     if path.is_dir():
@@ -51,16 +50,27 @@ def open_source(
         if len(idx) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in idx)
             raise InputError(f"cannot read {path}: it holds several files of images, name one of them: {names}")
-        if idx:
-            return StackSource(open_idx(idx[0]), preparation, limit)
-        return FolderSource(path, preparation, limit)
+        return StackTargets(idx[0], open_idx, options, limit) if idx else PictureFolder(path, options, limit=limit)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise InputError(
             f"cannot read {path}: {suffix} files run code as they are opened; save the images as .safetensors or .npy"
         )
     if suffix in SUFFIXES:
-        return StackSource(open_array(path), preparation, limit)
+        return StackTargets(path, open_array, options, limit)
     if is_idx_name(path.name):
-        return StackSource(open_idx(path), preparation, limit)
+        return StackTargets(path, open_idx, options, limit)
+    if is_picture(path.name) or _looks_like_a_picture(path):
+        return PictureFiles([path], options)
     raise InputError(f"cannot read {path}: it is none of these: {_KINDS}")
+
+
+def _looks_like_a_picture(path: Path) -> bool:
+    """Whether the content of a file is in a format that Pillow knows, whatever the file's name is."""
+    if not path.is_file():  # a pipe, for instance, whose end may never come
+        return False
+    try:
+        with reading(path), path.open("rb") as file, Image.open(file):
+            return True
+    except InputError as error:
+        return not isinstance(error.__cause__, UnidentifiedImageError)

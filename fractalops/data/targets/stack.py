@@ -1,0 +1,78 @@
+"""Files that hold a stack of images: IDX and array files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+from torch import Tensor
+
+from fractalops.data.targets.dataset import TargetDataset, check_limit, describe, digest
+from fractalops.io.files import reading
+from fractalops.io.images import check_picture_shape, prepare
+from fractalops.io.notices import log_notices
+from fractalops.io.picture_options import PictureOptions
+
+_SAMPLED = 2**16  # bytes at either end of a file that its digest looks at
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What a file that holds a stack of images tells when it is opened."""
+
+    kind: str
+    stem: str
+    """What the images are named by."""
+    shape: tuple[int, ...]  # (S, H, W), (S, 3, H, W) or (S, H, W, 3)
+    read: Callable[[int], numpy.ndarray]  # an image's number -> its array, uint8 or floats
+    labels: list[str]  # S of them, or none
+    files: list[Path]
+    """All that images and labels come from."""
+
+
+class StackTargets(TargetDataset):
+    """The images of one file that holds a stack of them, all of one size."""
+
+    def __init__(
+        self, path: Path, open_stack: Callable[[Path], Stack], options: PictureOptions, limit: int | None = None
+    ) -> None:
+        check_limit("StackTargets", limit)
+        self._arguments = path, open_stack, options, limit
+        self._path, self._options, self._stack = path, options, open_stack(path)
+        check_picture_shape(self._stack.shape[1:], path)
+        self._count = min(self._stack.shape[0], self._stack.shape[0] if limit is None else limit)
+        contents = digest(part for file in self._stack.files for part in _sample(file))
+        self.title = path.name
+        self.identity = describe(self._stack.kind, self.title, self._count, contents, options)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the file anew in another process, which a `DataLoader` may start, instead of sending it all images."""
+        return type(self), self._arguments
+
+    def _name(self, index: int) -> str:
+        return f"{self._stack.stem}/{index:05d}"
+
+    def _label(self, index: int) -> str:
+        return self._stack.labels[index] if self._stack.labels else ""
+
+    def _read(self, index: int) -> Tensor:
+        name = f"{self._path}, image {index}"
+        target, notices = prepare(self._stack.read(index), name, self._options)
+        log_notices(name, notices, logging.INFO)
+        return target
+
+
+def _sample(path: Path) -> list[bytes]:
+    """The size of a file, its beginning and its end."""
+    size = path.stat().st_size
+    with reading(path), path.open("rb") as file:
+        beginning = file.read(_SAMPLED)
+        file.seek(max(0, size - _SAMPLED))
+        return [str(size).encode(), beginning, file.read(_SAMPLED)]

@@ -1,0 +1,51 @@
+"""Notices: changes that reading a file made and that a user may want to know of. They go through `logging`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_logger = logging.getLogger("fractalops.io")
+
+
+def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.WARNING) -> None:
+    """Log each notice as one record of the logger "fractalops.io": "NAME: NOTICE".
+
+    A file that is read by itself logs warnings, which Python prints to standard error unless told otherwise. A picture
+    of a data set logs at the level INFO: there may be thousands of them, and each may be read many times.
+    """
+    for notice in notices:
+        _logger.log(level, "%s: %s", name, notice)
+
+
+@contextmanager
+def collect_notices() -> Iterator[dict[str, list[str]]]:
+    """Collect the notices that are logged within the block, those of data sets, too, instead of printing them.
+
+    Yields a dictionary that fills as files are read: from a file's name to its notices, each once, in their order.
+    Handlers that a program has set for these records get them as well.
+    """
+    collected: dict[str, list[str]] = {}
+    handler = _Collector(collected)
+    level = _logger.level
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    try:
+        yield collected
+    finally:
+        _logger.setLevel(level)
+        _logger.removeHandler(handler)
+
+
+class _Collector(logging.Handler):
+    def __init__(self, collected: dict[str, list[str]]) -> None:
+        super().__init__(logging.INFO)
+        self._collected = collected
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name, notice = map(str, record.args or ())
+        notices = self._collected.setdefault(name, [])
+        if notice not in notices:
+            notices.append(notice)

@@ -1,0 +1,63 @@
+"""How a picture becomes a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """How a picture becomes a target; the steps are taken in the order of `read_image`.
+
+    Raises `TypeError` or `ValueError` for an option of a wrong type or out of its range.
+    """
+
+    size: int = 32
+    """The longest side in pixels that a picture is scaled down to; one that is smaller stays as it is."""
+    background: Literal["black", "white"] = "black"
+    """The color that transparent parts are laid over."""
+    invert: bool = False
+    """Swap dark and bright: a fractal is drawn bright on black."""
+    threshold: float | None = None
+    """In [0, 1): pixels above it become 1 and the others 0, channel by channel."""
+    color: bool = False
+    """Keep red, green and blue (3, H, W); otherwise the picture becomes gray (H, W), by the luma of ITU-R 601."""
+    fit_to: int | None = None
+    """The longest side in pixels that every picture is scaled to, small ones up; it takes the place of `size`."""
+
+    def __post_init__(self) -> None:
+        for name, pixels in (("size", self.size), ("fit_to", self.fit_to)):
+            if pixels is None and name == "fit_to":
+                continue
+            if not isinstance(pixels, int) or isinstance(pixels, bool):
+                raise TypeError(f"PictureOptions: {name} must be a whole number, got {pixels!r}")
+            if pixels < 1:
+                raise ValueError(f"PictureOptions: {name} must be at least 1, got {pixels}")
+        if self.background not in ("black", "white"):
+            raise ValueError(f"PictureOptions: background must be 'black' or 'white', got {self.background!r}")
+        for name, choice in (("invert", self.invert), ("color", self.color)):
+            if not isinstance(choice, bool):
+                raise TypeError(f"PictureOptions: {name} must be True or False, got {choice!r}")
+        if self.threshold is not None:
+            if not isinstance(self.threshold, (int, float)) or isinstance(self.threshold, bool):
+                raise TypeError(f"PictureOptions: threshold must be a number, got {self.threshold!r}")
+            if not 0.0 <= self.threshold < 1.0:
+                raise ValueError(f"PictureOptions: threshold must lie in [0, 1), got {self.threshold}")
+
+    def scaled(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the target of a picture of this height and width."""
+        longest = max(height, width)
+        wanted = min(longest, self.size) if self.fit_to is None else self.fit_to
+        if wanted == longest:
+            return height, width
+        return max(1, round(height * wanted / longest)), max(1, round(width * wanted / longest))
+
+
+def picture_options(function: str, options: PictureOptions | None) -> PictureOptions:
+    """Return `options`, or the defaults for None. Raises `TypeError`, on behalf of `function`, for anything else."""
+    if options is None:
+        return PictureOptions()
+    if not isinstance(options, PictureOptions):
+        raise TypeError(f"{function}: options must be PictureOptions, got {type(options).__name__}")
+    return options
