@@ -17,4 +17,4 @@ class BackendError(RuntimeError):
 
 
 class RankError(RuntimeError):
-    """Another of the processes that share a run was lost; the message says when, and how to go on."""
+    """The processes that share a run can't begin it together; the message says why."""

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 from fractalops import FitConfig, FitResult, fit
 from fractalops.data.targets import open_targets
 from fractalops.experiments.outcome import Outcome, Row
-from fractalops.fitting.run_index import write_table
+from fractalops.io.files import write_table
 from fractalops.io import PictureOptions
 from fractalops.io.images import contact_sheet, enlarge, read_image, save_image
 

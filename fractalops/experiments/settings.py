@@ -1,15 +1,10 @@
-"""Settings of experiments: their checks, and changes to them from the command line."""
+"""Settings of experiments: what results depend on, and checks."""
 
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Sequence
-from typing import Any, TypeVar
-
-from fractalops.errors import InputError
-
-S = TypeVar("S")
+from typing import Any
 
 
 def incidental(default: int) -> Any:
@@ -22,28 +17,6 @@ def described(settings: Any) -> dict[str, Any]:
     kept = [field.name for field in dataclasses.fields(settings) if not field.metadata.get("incidental", False)]
     values = dataclasses.asdict(settings)
     return {name: values[name] for name in kept}
-
-
-def changed(settings: S, changes: Sequence[str]) -> S:
-    """Settings with some fields set anew, by "name=value"; a tuple's values are parted by commas.
-
-    Raises `InputError` for a field that there is not, or a value that it can't have.
-    """
-    kinds = typing.get_type_hints(type(settings))
-    values: dict[str, Any] = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in kinds:
-            known = ", ".join(field.name for field in dataclasses.fields(settings))  # type: ignore[arg-type]
-            raise InputError(f"--set wants NAME=VALUE with a NAME of {known}, got {change!r}")
-        try:
-            values[name] = _parsed(kinds[name], text)
-        except ValueError as error:
-            raise InputError(f"--set {name} must be of type {_name(kinds[name])}, got {text!r}") from error
-    try:
-        return dataclasses.replace(settings, **values)  # type: ignore[type-var]
-    except (TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
 
 
 def check_least(settings: object, **least: int) -> None:
@@ -59,13 +32,3 @@ def check_choices(settings: object, name: str, choices: Sequence[str]) -> None:
     value = getattr(settings, name)
     if not value or set(value) - set(choices):
         raise ValueError(f"{type(settings).__name__}: {name} must be some of {', '.join(choices)}, got {value!r}")
-
-
-def _parsed(kind: Any, text: str) -> Any:
-    if typing.get_origin(kind) is tuple:
-        return tuple(_parsed(typing.get_args(kind)[0], part) for part in text.split(",") if part)
-    return {int: int, float: float, str: str}[kind](text)
-
-
-def _name(kind: Any) -> str:
-    return str(kind) if typing.get_origin(kind) else kind.__name__

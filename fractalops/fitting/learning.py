@@ -308,6 +308,33 @@ def fit(
     images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
+    return fit_images(
+        images,
+        range(len(images)),
+        config,
+        given=given,
+        loss=loss,
+        progress=progress,
+        backend=backend,
+        cuda_graph=cuda_graph,
+    )
+
+
+def fit_images(
+    images: Tensor,
+    numbers: Sequence[int],
+    config: FitConfig,
+    *,
+    given: dict[str, Tensor] | None = None,
+    loss: Loss | None = None,
+    progress: bool = False,
+    backend: str | None = None,
+    cuda_graph: CudaGraph = "auto",
+) -> FitResult:
+    """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
+
+    `given` has the parameters (S, ...) to start from.
+    """
     began = time.perf_counter()
     batches: list[Batch] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
@@ -317,9 +344,9 @@ def fit(
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
                     first = len(batches) * config.batch_size
-                    numbers = range(first, first + len(part))
-                    own = given and {name: tensor[first : numbers.stop] for name, tensor in given.items()}
-                    batches.append(Batch.start(part, config, numbers, own))
+                    place = slice(first, first + len(part))
+                    own = given and {name: tensor[place] for name, tensor in given.items()}
+                    batches.append(Batch.start(part, config, numbers[place], own))
                     for losses in run_steps(batches[-1], config, loss, backend, cuda_graph):
                         if not bar.disable and batches[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from fractalops.errors import InputError, MissingExtra
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, open_table, write_table
 
-IndexKind = Literal["csv", "parquet"]
-KINDS: tuple[IndexKind, ...] = ("csv", "parquet")
+TableKind = Literal["csv", "parquet"]
+KINDS: tuple[TableKind, ...] = ("csv", "parquet")
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
 _ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
@@ -38,10 +38,10 @@ class IndexRow:
     """Its share of the time that the batch took; NaN where that was lost."""
 
 
-def check_index_kind(function: str, kind: str) -> None:
+def check_table_kind(function: str, kind: str) -> None:
     """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
     if kind not in KINDS:
-        raise ValueError(f"{function}: index must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise ValueError(f"{function}: table must be one of {', '.join(KINDS)}, got {kind!r}")
     if kind == "parquet":
         _import_parquet(function)
 
@@ -66,19 +66,6 @@ def read_index(path: Path) -> list[IndexRow]:
             return [_parse_row(row) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-
-
-def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
-    """Open a CSV file, in which names of files stand that need not be text."""
-    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
-
-
-def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, at once."""
-    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(head)
-        table.writerows(rows)
 
 
 def _parse_row(row: dict[str, Any]) -> IndexRow:

@@ -7,20 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
 from fractalops.fitting.result import FitResult, restore_system
-from fractalops.fitting.run_folder import RunFolder
-from fractalops.fitting.run_index import IndexKind, IndexRow, read_index, write_index
+from fractalops.fitting.run_folder import DatasetFolder
+from fractalops.fitting.run_index import IndexRow, TableKind, read_index, write_index
 from fractalops.fitting.run_plan import Plan, read_target
 from fractalops.ifs import IFS
-
-if TYPE_CHECKING:
-    from fractalops.data.targets import TargetDataset
+from fractalops.io.images import contact_sheet, enlarge, enlargement, save_image
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
@@ -58,7 +56,7 @@ class FitRun:
     @classmethod
     def load(cls, folder: str | Path) -> FitRun:
         """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
-        RunFolder(folder).read_record()
+        DatasetFolder(folder).read_run()
         found = cls(Path(folder))
         _ = found.index
         return found
@@ -66,7 +64,7 @@ class FitRun:
     @property
     def index(self) -> Path:
         """The file of the table: index.csv or index.parquet. Raises `InputError` for a run that is not finished."""
-        files = RunFolder(self.folder)
+        files = DatasetFolder(self.folder)
         if (path := files.written_index()) is None:
             path = files.index("csv")
             raise InputError(f"cannot read {path}: the run is not finished; the same call goes on with it")
@@ -107,7 +105,7 @@ class FitRun:
         return FitResult.load(self.folder / row.shard).select(row.place)
 
 
-def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset, kind: IndexKind) -> None:
+def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetDataset, kind: TableKind) -> None:
     """Write contact.png, then the index, from what was learned: one batch in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.
@@ -144,8 +142,6 @@ def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset,
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Each target beside its learned image, all on one picture."""
-    from fractalops.io.images import contact_sheet, enlarge, enlargement, save_image
-
     height, width = (max(target.shape[axis] for target, _ in pairs) for axis in (-2, -1))
     factor = enlargement(height, width, _SIDE)
     tiles = []

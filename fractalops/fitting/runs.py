@@ -5,28 +5,28 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fractalops.data.targets import Indexed, PictureFolder, TargetDataset, TensorTargets, open_targets
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
-from fractalops.fitting.ranks import open_ranks
-from fractalops.fitting.run_folder import RunFolder, describe_run, run_key
-from fractalops.fitting.run_index import IndexKind, check_index_kind
+from fractalops.fitting.ranks import POLL, find_ranks
+from fractalops.fitting.run_folder import DatasetFolder, describe_run
+from fractalops.fitting.run_index import TableKind, check_table_kind
 from fractalops.fitting.run_plan import Plan, make_plan, read_target
 from fractalops.fitting.run_report import FitRun, write_report
-from fractalops.io.files import locked_folder
-
-if TYPE_CHECKING:
-    from fractalops.data.targets import Indexed, TargetDataset
+from fractalops.io import PictureOptions
+from fractalops.io.files import LOCK, claimed
+from fractalops.io.run_folder import run_key
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -48,7 +48,7 @@ def fit_dataset(
     overwrite: bool = False,
     progress: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    index: IndexKind = "csv",
+    table: TableKind = "csv",
     backend: str | None = None,
     device: str | torch.device | None = None,
 ) -> FitRun:
@@ -56,7 +56,8 @@ def fit_dataset(
 
     Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
     it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
-    the processes share the images, and the results are the same for any number of them. What is learned for an image
+    the processes share the images, and the results are the same for any number of them; what one that is lost has
+    begun the others finish. What is learned for an image
     depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
 
     Args:
@@ -70,7 +71,7 @@ def fit_dataset(
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
         checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
-        index: the table's kind: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
+        table: the kind of the table: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
         backend: `"native"` or `"reference"` for the ops; None chooses by device.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
@@ -85,7 +86,7 @@ def fit_dataset(
             files, with another run (what differs is named), with a damaged file, or in use by another process; for a
             GPU where there is none.
         KeyboardInterrupt: on Ctrl-C before anything was begun.
-        RankError: where a process that shared the run was lost; what was learned is kept.
+        RankError: where a process that shares the run does not come, failed before it began, or has no GPU.
         MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
@@ -94,54 +95,47 @@ def fit_dataset(
         raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
-    check_index_kind("fit_dataset", index)
+    check_table_kind("fit_dataset", table)
     images = _as_targets(source, config)
-    from fractalops.data.targets import PictureFolder
-
-    folder = RunFolder(output)
+    folder = DatasetFolder(output)
+    if isinstance(images, PictureFolder) and images.holds(folder.path):
+        raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
+    ranks = find_ranks(device)
+    progress = progress and ranks.rank == 0
+    manifest = describe_run(config, images.identity, ranks.device, backend)
+    folder.check(manifest, overwrite=overwrite)
+    plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
+    manifest |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
+    key = run_key(manifest)
     begun = False
     try:
-        with open_ranks(device) as ranks, ExitStack() as held:
-            progress = progress and ranks.rank == 0
-
-            def prepare() -> tuple[Plan, str, list[int]]:
-                """The plan, the run's key and the batches that are left to learn."""
-                record = describe_run(config, images.identity, ranks.device, backend)
-                if isinstance(images, PictureFolder) and images.holds(folder.path):
-                    raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
-                folder.check(record, overwrite=overwrite)
-                plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
-                record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
-                held.enter_context(locked_folder(folder.path))
-                bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
-                folder.begin(record, bad, overwrite=overwrite)
-                key = run_key(record)
-                left: tuple[list[int], list[int]] = [], []  # batches under way, which come first, and others
-                done = folder.finished(len(plan.batches))
-                for batch, numbers in enumerate(plan.batches):
-                    if batch in done:
-                        folder.read_shard(batch, key, len(numbers))
-                        folder.checkpoint(batch).unlink(missing_ok=True)  # the last run may have ended before it did so
-                    else:
-                        left[folder.read_checkpoint(batch, key) is None].append(batch)
-                if any(left):
-                    folder.drop_indexes()  # they tell that a run is finished
-                return plan, key, left[0] + left[1]
-
-            plan, key, left = ranks.lead(prepare)
+        with ExitStack() as held:
+            if ranks.rank == 0:
+                try:
+                    held.enter_context(folder.lock())
+                    bad = [(index, images.name(index), reason) for index, reason in plan.bad.items()]
+                    folder.begin_run(manifest, bad, overwrite=overwrite)
+                    left = folder.left(key, plan.batches)
+                    if left:
+                        folder.drop_indexes()  # they tell that a run is finished
+                except Exception as error:
+                    ranks.meet(folder.path, failure=str(error))
+                    raise
+            else:
+                folder.check(manifest, overwrite=overwrite)
+                left = list(range(len(plan.batches)))
+            ranks.meet(folder.path)
             engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
             begun = True
             with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
-                for batch in ranks.share(left):
-                    engine.learn(batch, signals, bar)
-                    signals.obey()
-            ranks.wait()
-
-            def finish() -> None:
-                if left or not folder.index(index).exists():
-                    write_report(folder, key, plan, images, index)
-
-            ranks.lead(finish)
+                engine.learn_all(left, signals, bar)
+                # The report is rank 0's, or of whoever finds that one lost.
+                while ranks.rank > 0 and not folder.index(table).exists():
+                    if held.enter_context(claimed(folder.path / LOCK)):
+                        break
+                    signals.wait()
+            if not folder.index(table).exists() or (left and ranks.rank == 0):
+                write_report(folder, key, plan, images, table)
     except KeyboardInterrupt as interruption:
         if not begun:
             raise
@@ -152,9 +146,6 @@ def fit_dataset(
 def _as_targets(
     source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
 ) -> TargetDataset:
-    from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
-    from fractalops.io import PictureOptions
-
     if isinstance(source, TargetDataset):
         return source
     if isinstance(source, Tensor):
@@ -176,14 +167,28 @@ class _Engine:
 
     source: TargetDataset
     config: FitConfig
-    folder: RunFolder
+    folder: DatasetFolder
     plan: Plan
     key: str
     device: torch.device
     backend: str | None
     checkpoint_every: float
 
-    def learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
+    def learn_all(self, left: Sequence[int], signals: _Signals, bar: _Progress) -> None:
+        """Learn those of the batches `left` that no other process learns, and at last those that one has left."""
+        while left:
+            busy = []
+            for number in left:
+                with claimed(self.folder.claim(number)) as ours:
+                    if not ours:
+                        busy.append(number)
+                    elif not self.folder.shard(number).exists():
+                        self._learn(number, signals, bar)
+                signals.obey()
+            if left := busy:
+                signals.wait()
+
+    def _learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
         """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
@@ -241,6 +246,11 @@ class _Signals:
         if self.caught is not None:
             raise _Interrupted(self.caught)
 
+    def wait(self) -> None:
+        """Sleep for a moment. Raises `_Interrupted` if a signal has come."""
+        time.sleep(POLL)
+        self.obey()
+
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -249,7 +259,7 @@ class _Signals:
 class _Progress:
     """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, shown: bool) -> None:
+    def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
         from tqdm import tqdm
 
         self._folder, self._plan = folder, plan

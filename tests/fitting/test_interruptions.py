@@ -18,7 +18,8 @@ import torch
 
 import fractalops
 from fractalops import InputError
-from fractalops.fitting import learning, run_folder
+from fractalops.fitting import learning
+from fractalops.io import tensor_files
 from tests.support.learning import Interruption, assert_same_result, tiny
 from tests.support.requirements import ROOT
 from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
@@ -94,8 +95,8 @@ MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
     "evaluating": (learning, "_evaluate", False, [1, 3]),
     "evaluated": (learning, "_evaluate", True, [2]),
     "making folders": (Path, "mkdir", False, [1, 2, 3, 4]),
-    "writing a file": (run_folder, "write_tensors", False, [1, 5, 11, 12, 33]),
-    "a file is written": (run_folder, "write_tensors", True, [1, 5, 11, 12, 33]),
+    "writing a file": (tensor_files, "write_tensors", False, [1, 5, 11, 12, 33]),
+    "a file is written": (tensor_files, "write_tensors", True, [1, 5, 11, 12, 33]),
     "putting a file in its place": (os, "replace", False, [1, 2, 12, 13, 14, 37, 38, 39]),
     "a file is in its place": (os, "replace", True, [1, 2, 12, 13, 14, 37, 38, 39]),
 }
@@ -180,7 +181,13 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
 
 
 def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    names = ("systems/.00000.a.safetensors", "checkpoints/.00002.b.safetensors", ".run.c.json", ".index.d.csv")
+    names = (
+        "systems/.00000.abcd1234.safetensors",
+        "systems/.tmpAbC123",
+        "checkpoints/.00002.abcd1234.safetensors",
+        ".run.abcd1234.json",
+        ".index.abcd1234.csv",
+    )
     run(tmp_path / "run")
     (tmp_path / "run" / SYSTEM).unlink()
     for name in (*names, ".mine.csv"):
@@ -190,7 +197,7 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
 
 
 def test_a_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    (tmp_path / ".run.abc.json").write_text("half")
+    (tmp_path / ".run.abcd1234.json").write_text("half")
     run(tmp_path)
     assert contents(tmp_path) == whole
 

@@ -19,7 +19,7 @@ import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.data.targets import TensorTargets
 from fractalops.fitting import learning, run_report
-from fractalops.fitting.run_folder import RunFolder
+from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.images import save_image
 from tests.support.learning import Interruption, assert_same_result, targets, tiny
 from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
@@ -180,9 +180,7 @@ def test_a_path_and_a_tensor_are_sources_too(tmp_path: Path) -> None:
 def test_bad_images_are_all_listed_before_anything_is_learned(tmp_path: Path) -> None:
     source = pictures(6, bad=[1, 4])
     listed = r"cannot read pictures/1.png: it is damaged; cannot read pictures/4.png: it is damaged"
-    with pytest.raises(
-        InputError, match=rf"^cannot use 2 of 6 images; skip_bad \(--skip-bad\) leaves them out: {listed}$"
-    ):
+    with pytest.raises(InputError, match=rf"^cannot use 2 of 6 images; skip_bad=True leaves them out: {listed}$"):
         run(tmp_path / "run", source)
     assert not (tmp_path / "run").exists()
 
@@ -341,7 +339,7 @@ def test_the_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: p
         patched.setattr(learning, "clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
         interrupt(tmp_path, monkeypatch, step=3)
     run(tmp_path)
-    first, second = (RunFolder(tmp_path).read_seconds(batch) for batch in (0, 1))
+    first, second = (DatasetFolder(tmp_path).read_seconds(batch) for batch in (0, 1))
     assert first > 1.2
     assert second < first
 
