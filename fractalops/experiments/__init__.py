@@ -9,7 +9,15 @@ import torch
 
 from fractalops.backends import check_device
 from fractalops.errors import InputError, MissingExtra
-from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, reconstruct, transformations
+from fractalops.experiments import (
+    gan,
+    inverse_encoder,
+    optimizers,
+    pretrain,
+    recipe,
+    reconstruct,
+    transformations,
+)
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.targets import FOLDERS, download_missing
@@ -32,7 +40,7 @@ class Experiment(Protocol):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.NAME: module for module in (reconstruct, transformations, optimizers, inverse_encoder, gan, pretrain)
+    module.NAME: module for module in (reconstruct, transformations, optimizers, recipe, inverse_encoder, gan, pretrain)
 }
 
 

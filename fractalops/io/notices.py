@@ -17,7 +17,7 @@ def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.W
     of a data set logs at the level INFO: there may be thousands of them, and each may be read many times.
     """
     for notice in notices:
-        _logger.log(level, "%s: %s", name, notice)
+        _logger.log(level, "%s: %s", name, notice, extra={"file": str(name), "notice": notice})
 
 
 @contextmanager
@@ -45,7 +45,9 @@ class _Collector(logging.Handler):
         self._collected = collected
 
     def emit(self, record: logging.LogRecord) -> None:
-        name, notice = map(str, record.args or ())
-        notices = self._collected.setdefault(name, [])
+        notice = getattr(record, "notice", None)
+        if notice is None:
+            return
+        notices = self._collected.setdefault(record.__dict__["file"], [])
         if notice not in notices:
             notices.append(notice)

@@ -80,7 +80,20 @@ def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert f"{tmp_path / 'red.png'}: color converted to gray\n" in printed
     assert f"{tmp_path / 'red.png'}: scaled from 20 x 10 to 8 x 4 pixels\n" in printed
+    report = json.loads((tmp_path / "out" / "red" / "fit.json").read_text())
+    assert report["notices"] == ["color converted to gray", "scaled from 20 x 10 to 8 x 4 pixels"]
     assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
+
+
+def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (8, 8), 255).save(tmp_path / "page.png")
+    assert run("fit", tmp_path / "page.png", "-o", tmp_path / "out", *QUICK) == 0
+    advice = "mostly bright; if the shape is dark on a bright page, use --invert"
+    assert f"{tmp_path / 'page.png'}: {advice}\n" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "page" / "fit.json").read_text())["notices"] == [advice]
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "ink.png")
+    assert run("fit", tmp_path / "ink.png", "-o", tmp_path / "out", *QUICK) == 2
+    assert "a transparent page needs --background white and --invert" in capsys.readouterr().err
 
 
 def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(

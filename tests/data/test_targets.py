@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import pickle
 from pathlib import Path
@@ -21,7 +20,6 @@ from fractalops.data.targets.pictures import _natural
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
-from fractalops.io.notices import collect_notices
 from tests.support.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
 
 
@@ -256,6 +254,10 @@ def test_files_are_named_as_they_are_given(classes: Path, tmp_path: Path, monkey
         open_targets([*paths, Path("cats/9.png")])
     with pytest.raises(ValueError, match="paths must not be empty"):
         open_targets([])
+    with pytest.raises(TypeError, match="open_targets: source must be a path or a list of paths, got int"):
+        open_targets(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="PictureFiles: paths must be a list of paths, got str"):
+        PictureFiles("cats/9.png")
 
 
 def test_one_path_is_what_it_is_also_in_a_list(classes: Path) -> None:
@@ -275,40 +277,6 @@ def test_bad_files_are_told_as_they_are_read(classes: Path) -> None:
         with pytest.raises(InputError, match=rf"^cannot read \S+: {reason}$"):
             source[index]
     assert source[3].shape == (4, 4)
-
-
-def test_notices_of_a_data_set_are_not_warnings(classes: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There may be thousands, again each time that a picture is read; who collects them sees them once."""
-    path = classes / "cats/9.png"
-    expected = {str(path): ["scaled from 4 x 4 to 3 x 3 pixels"]}
-    source = open_targets([path, classes / "10.png"], PictureOptions(size=3))
-    with caplog.at_level(logging.WARNING):
-        source[0]
-    assert caplog.records == []
-    with collect_notices() as notices:
-        assert torch.equal(source[0], source[0])
-    assert notices == expected
-    with collect_notices() as notices:
-        source = TensorTargets.from_iterable([numpy.ones((4, 4))])
-    assert notices == {
-        "image 0 of the iterable": ["mostly bright; if the shape is dark on a bright page, use invert=True"]
-    }
-
-
-@given(
-    height=st.integers(1, 5000),
-    width=st.integers(1, 5000),
-    size=st.integers(1, 600),
-    fit_to=st.integers(1, 600) | st.none(),
-)
-def test_how_far_pictures_are_scaled(height: int, width: int, size: int, fit_to: int | None) -> None:
-    new_height, new_width = PictureOptions(size=size, fit_to=fit_to).scaled(height, width)
-    assert max(new_height, new_width) == (fit_to or min(size, max(height, width)))
-    assert min(new_height, new_width) >= 1
-    assert (new_height >= new_width) == (height >= width) or new_height == new_width
-    if fit_to is None:
-        assert new_height <= height
-        assert new_width <= width
 
 
 def test_a_class_that_can_not_be_listed_is_named(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
-from fractalops.experiments import inverse_encoder, optimizers, reconstruct, transformations
+from fractalops.experiments import inverse_encoder, optimizers, recipe, reconstruct, transformations
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.inversions import Learned, beats, learn_variant
@@ -63,6 +63,20 @@ def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
     assert [finding.claim for finding in outcome.findings] == [f"fractaldb: Adam at 0.1 beats {best}, the best of each"]
     assert outcome.notes == [f"fractaldb: {best} is the best, at the edge of the rates that were tried"]
     assert (tmp_path / "two" / "reconstructions.png").exists()
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_recipe_compares_the_defaults_part_by_part(tmp_path: Path, held_out: bool) -> None:
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", 4)
+    settings = recipe.RecipeSettings(**TINY, data=("mnist",), held_out=held_out)
+    outcome = experiments.run("recipe", tmp_path / "run", settings, data=tmp_path / "data")
+    rows = {row["variant"]: row for row in outcome.rows}
+    assert len(rows) == (3 if held_out else 14)
+    assert rows["paper"]["to paper"] == 1
+    assert rows["default"]["sequences"] == 2 * rows["paper"]["sequences"] / TINY["sequences"]
+    assert rows["default"]["mean, independent sequences"] >= 0
+    assert [finding.claim for finding in outcome.findings] == ["mnist: the default settings beat the published ones"]
+    assert (tmp_path / "run" / "reconstructions.png").exists()
 
 
 def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_path: Path) -> None:

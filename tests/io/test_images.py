@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -306,64 +303,6 @@ def test_decompression_bombs_are_refused_and_large_photographs_are_not(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(tmp_path / "bomb.png").shape == (32, 32)
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"size": 0}, ValueError, "size must be at least 1, got 0"),
-        ({"size": 32.0}, TypeError, "size must be a whole number, got 32.0"),
-        ({"size": None}, TypeError, "size must be a whole number, got None"),
-        ({"fit_to": -1}, ValueError, "fit_to must be at least 1, got -1"),
-        ({"fit_to": True}, TypeError, "fit_to must be a whole number, got True"),
-        ({"background": "blue"}, ValueError, "background must be 'black' or 'white', got 'blue'"),
-        ({"threshold": float("nan")}, ValueError, "threshold must lie in [0, 1), got nan"),
-        ({"threshold": 1.0}, ValueError, "threshold must lie in [0, 1), got 1.0"),
-        ({"threshold": "0.5"}, TypeError, "threshold must be a number, got '0.5'"),
-        ({"invert": 1}, TypeError, "invert must be True or False, got 1"),
-        ({"color": "red"}, TypeError, "color must be True or False, got 'red'"),
-    ],
-)
-def test_options_are_checked(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    with pytest.raises(error) as raised:
-        PictureOptions(**options)
-    assert str(raised.value) == f"PictureOptions: {message}"
-
-
-def test_options_travel_as_one_object(tmp_path: Path) -> None:
-    drawing("L").save(tmp_path / "drawing.png")
-    with pytest.raises(TypeError, match="read_image: options must be PictureOptions, got dict"):
-        read_image(tmp_path / "drawing.png", {"size": 3})  # type: ignore[arg-type]
-
-
-def test_notices_are_warnings_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
-    read_image(tmp_path / "red.png")
-    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: color converted to gray")
-    assert caplog.record_tuples == [expected]
-    with collect_notices() as notices:
-        for _ in range(2):
-            read_image(tmp_path / "red.png")
-    assert notices == {str(tmp_path / "red.png"): ["color converted to gray"]}
-    assert caplog.record_tuples == [expected] * 3  # a program's own handlers get them all the same
-    caplog.clear()
-    read_image(tmp_path / "red.png")
-    assert caplog.record_tuples == [expected]
-
-
-def test_a_notice_is_one_line_where_logging_is_not_set_up_and_none_where_it_is_collected(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
-    program = """
-import sys
-from fractalops.io.images import read_image
-from fractalops.io.notices import collect_notices
-read_image(sys.argv[1])
-with collect_notices():
-    read_image(sys.argv[1])
-"""
-    command = [sys.executable, "-c", program, str(tmp_path / "red.png")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == f"{tmp_path / 'red.png'}: color converted to gray\n"
 
 
 def test_saving_and_reading_back(tmp_path: Path) -> None:

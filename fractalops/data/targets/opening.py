@@ -39,7 +39,9 @@ def open_targets(
     """
     options = picture_options("open_targets", options)
     check_limit("open_targets", limit)
-    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    if not isinstance(source, (str, Path, Sequence)):
+        raise TypeError(f"open_targets: source must be a path or a list of paths, got {type(source).__name__}")
+    paths = [source] if isinstance(source, (str, Path)) else source
     if len(paths) != 1:
         return PictureFiles(paths[:limit], options)
     path = Path(paths[0])

@@ -58,12 +58,14 @@ class PictureFiles(_Pictures):
         paths: at least one file, none of them twice.
         options: how each becomes a target; None takes the defaults.
 
-    Raises `ValueError` for no path, `InputError` for one that is given twice. A file that can't be read is an error
-    when it is asked for.
+    Raises `TypeError` for what is no list, `ValueError` for no path, `InputError` for one that is given twice. A file
+    that can't be read is an error when it is asked for.
     """
 
     def __init__(self, paths: Sequence[str | Path], options: PictureOptions | None = None) -> None:
         options = picture_options("PictureFiles", options)
+        if not isinstance(paths, Sequence) or isinstance(paths, str):
+            raise TypeError(f"PictureFiles: paths must be a list of paths, got {type(paths).__name__}")
         if not paths:
             raise ValueError("PictureFiles: paths must not be empty, got none of them")
         named: dict[str, Path] = {}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 from torch import Tensor
 
-from fractalops.data.targets.dataset import TargetDataset, check_limit, describe, digest
+from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.io.files import reading
 from fractalops.io.images import check_picture_shape, prepare
 from fractalops.io.notices import log_notices
@@ -35,16 +35,15 @@ class Stack:
 
 
 class StackTargets(TargetDataset):
-    """The images of one file that holds a stack of them, all of one size."""
+    """The images of one file that holds a stack of them, all of one size; `open_targets` makes it."""
 
     def __init__(
-        self, path: Path, open_stack: Callable[[Path], Stack], options: PictureOptions, limit: int | None = None
+        self, path: Path, open_stack: Callable[[Path], Stack], options: PictureOptions, limit: int | None
     ) -> None:
-        check_limit("StackTargets", limit)
         self._arguments = path, open_stack, options, limit
         self._path, self._options, self._stack = path, options, open_stack(path)
         check_picture_shape(self._stack.shape[1:], path)
-        self._count = min(self._stack.shape[0], self._stack.shape[0] if limit is None else limit)
+        self._count = len(range(self._stack.shape[0])[:limit])
         contents = digest(part for file in self._stack.files for part in _sample(file))
         self.title = path.name
         self.identity = describe(self._stack.kind, self.title, self._count, contents, options)

@@ -132,19 +132,18 @@ def _items(pictures: Iterable[object] | Indexed) -> Iterator[object]:
     return (pictures[number] for number in range(len(pictures)))
 
 
-def _prepare_item(picture: object, number: int, options: PictureOptions) -> Tensor:
+def _prepare_item(item: object, number: int, options: PictureOptions) -> Tensor:
     name = f"image {number} of the iterable"
     notices: list[str] = []
-    if isinstance(picture, Tensor):
-        picture = _to_array(picture)
-    elif isinstance(picture, Image.Image):
+    picture = _to_array(item) if isinstance(item, Tensor) else item
+    if isinstance(picture, Image.Image):
         picture, notices = upright(picture, name)
-    if not isinstance(picture, (Image.Image, numpy.ndarray)):
+    elif not isinstance(picture, numpy.ndarray):
         raise TypeError(
             "TensorTargets.from_iterable: pictures must be Pillow's, arrays or tensors, "
             f"got {type(picture).__name__} as number {number}"
         )
-    if isinstance(picture, numpy.ndarray) and picture.ndim == 3 and len(picture) == 1:
+    elif picture.ndim == 3 and len(picture) == 1:
         picture = picture[0]
     target, others = prepare(picture, name, options)
     log_notices(name, [*notices, *others], logging.INFO)
