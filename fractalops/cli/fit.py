@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from fractalops.cli import fit_dataset, fit_pictures
@@ -15,7 +16,7 @@ from fractalops.io import PictureOptions
 
 _MOST_POINTS = 10**8  # in a sequence
 _MOST_SEQUENCES = 10**6  # in a step
-_PRESETS = {"default": FitConfig, "paper": FitConfig.paper}
+_PRESETS: dict[str, Callable[..., FitConfig]] = {"default": FitConfig, "paper": FitConfig.paper}
 _SETTINGS = ("maps", "points", "sequences", "steps", "objective", "optimizer", "seed")  # that have their own options
 
 

@@ -11,7 +11,7 @@ from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError, RankError
 from fractalops.fitting import FitConfig, FitRun, fit_dataset
 from fractalops.fitting.ranks import is_leader
-from fractalops.fitting.run_index import KINDS
+from fractalops.fitting.run_table import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
 
 _LOST = 1  # the exit code where the processes that share the run don't find each other
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig
 def _show(learned: FitRun) -> None:
     errors = learned.minimum_mse  # (S,)
     figures = f"mean {errors.mean():.4f}, median {errors.median():.4f}"
-    files = f"{learned.folder} has {learned.index.name} and contact.png"
+    files = f"{learned.folder} has {learned.table.name} and contact.png"
     print(f"{len(errors)} images learned, minimum MSE: {figures}; {files}")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_item
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig, complete
@@ -76,9 +77,7 @@ class FitResult:
         It has the losses and snapshots of the steps that were run for this image. A negative `index` counts from the
         end. Raises `IndexError`.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"FitResult.select: index must lie in [-{len(self)}, {len(self)}), got {index}")
-        index %= len(self)
+        index = check_item("FitResult.select", index, len(self))
         pick = slice(index, index + 1)
         steps = self.steps[index]
         kept = sum(step <= steps for step in self.snapshot_steps)

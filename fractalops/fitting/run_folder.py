@@ -13,7 +13,7 @@ from fractalops import backends
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.result import FORM, FitResult
-from fractalops.fitting.run_index import KINDS, TableKind
+from fractalops.fitting.run_table import KINDS, TableKind
 from fractalops.io.files import atomic_path, write_table
 from fractalops.io.run_folder import Manifest, RunFolder, as_read
 from fractalops.io.tensor_files import read_sealed, write_sealed
@@ -55,22 +55,22 @@ class DatasetFolder(RunFolder):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, _RESULTS, manifest="run.json")
+        super().__init__(path, _RESULTS, manifest="run.json", passing=("checkpoints/.[0-9]*.lock",))
         self.contact = self.path / "contact.png"
 
-    def index(self, kind: TableKind) -> Path:
+    def table(self, kind: TableKind) -> Path:
         """Return the path of the table of this kind; one tells that the run is finished."""
         return self.path / f"index.{kind}"
 
-    def written_index(self) -> Path | None:
+    def written_table(self) -> Path | None:
         """Return the table that there is, if any."""
-        return next((path for path in map(self.index, KINDS) if path.exists()), None)
+        return next((path for path in map(self.table, KINDS) if path.exists()), None)
 
-    def drop_indexes(self, but: TableKind | None = None) -> None:
+    def drop_tables(self, but: TableKind | None = None) -> None:
         """Remove the tables, except for that of one kind."""
         for kind in KINDS:
             if kind != but:
-                self.index(kind).unlink(missing_ok=True)
+                self.table(kind).unlink(missing_ok=True)
 
     def shard(self, batch: int) -> Path:
         """Return the path of what was learned of a batch."""

@@ -21,9 +21,9 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
 from fractalops.fitting.ranks import POLL, find_ranks
 from fractalops.fitting.run_folder import DatasetFolder, describe_run
-from fractalops.fitting.run_index import TableKind, check_table_kind
 from fractalops.fitting.run_plan import Plan, make_plan, read_target
 from fractalops.fitting.run_report import FitRun, write_report
+from fractalops.fitting.run_table import TableKind, check_table_kind
 from fractalops.io import PictureOptions
 from fractalops.io.files import LOCK, claimed
 from fractalops.io.run_folder import run_key
@@ -117,7 +117,7 @@ def fit_dataset(
                     folder.begin_run(manifest, bad, overwrite=overwrite)
                     left = folder.left(key, plan.batches)
                     if left:
-                        folder.drop_indexes()  # they tell that a run is finished
+                        folder.drop_tables()  # they tell that a run is finished
                 except Exception as error:
                     ranks.meet(folder.path, failure=str(error))
                     raise
@@ -130,11 +130,12 @@ def fit_dataset(
             with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
                 engine.learn_all(left, signals, bar)
                 # The report is rank 0's, or of whoever finds that one lost.
-                while ranks.rank > 0 and not folder.index(table).exists():
+                while ranks.rank > 0 and not folder.table(table).exists():
                     if held.enter_context(claimed(folder.path / LOCK)):
                         break
                     signals.wait()
-            if not folder.index(table).exists() or (left and ranks.rank == 0):
+            if not folder.table(table).exists() or (left and ranks.rank == 0):
+                folder.remove_leftovers()  # of a process that was lost meanwhile
                 write_report(folder, key, plan, images, table)
     except KeyboardInterrupt as interruption:
         if not begun:

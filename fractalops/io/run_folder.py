@@ -30,13 +30,20 @@ class RunFolder:
         manifest: the name of the JSON file that says what the run is, by which a later call goes on with it. None for
             a run that is done in one go: its folder must be empty, or is overwritten.
         others: patterns of what the run writes as well, and overwriting leaves.
+        passing: patterns of what no run leaves that is not cut short.
     """
 
     def __init__(
-        self, path: str | Path, results: Sequence[str], *, manifest: str | None = None, others: Sequence[str] = ()
+        self,
+        path: str | Path,
+        results: Sequence[str],
+        *,
+        manifest: str | None = None,
+        others: Sequence[str] = (),
+        passing: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._patterns, self._others = tuple(results), tuple(others)
+        self._patterns, self._others, self._passing = tuple(results), tuple(others), tuple(passing)
         self._manifest = None if manifest is None else self.path / manifest
 
     def lock(self) -> AbstractContextManager[None]:
@@ -92,11 +99,17 @@ class RunFolder:
         """
         self.check(manifest, overwrite=overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
-        for path in self._leftovers() + (self.results() if overwrite else []):
+        self.remove_leftovers()
+        for path in self.results() if overwrite else []:
             path.unlink()
         # The manifest comes first, and never goes: wherever this is cut short, the folder is one that a run can take.
         if self._manifest is not None and (overwrite or not self._manifest.exists()):
             write_json(self._manifest, manifest or {})
+
+    def remove_leftovers(self) -> None:
+        """Remove what processes that were killed have left. Nobody may be writing."""
+        for path in self._leftovers():
+            path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Remove a folder again in which there is nothing but the manifest, so that another run can take it."""
@@ -123,7 +136,7 @@ class RunFolder:
         patterns = [PurePath(pattern) for pattern in (*self._patterns, *self._others)]
         hidden = [_hidden(pattern) for pattern in patterns]
         hidden += [pattern.with_name(_TENSORS) for pattern in patterns if pattern.suffix == ".safetensors"]
-        found = (path for pattern in dict.fromkeys(hidden) for path in self.path.glob(str(pattern)))
+        found = (path for pattern in dict.fromkeys((*hidden, *self._passing)) for path in self.path.glob(str(pattern)))
         return [path for path in {*found, *self._unnamed()} if path.is_file() and path.name != LOCK]
 
     def _unnamed(self) -> list[Path]:

@@ -64,7 +64,7 @@ def test_one_image_selected_is_the_image_learned_alone() -> None:
     alone = fractalops.fit(targets()[1], tiny(snapshots=2, seed=1))
     assert_same_result(together.select(1), alone)
     for wrong in (-4, 3):
-        with pytest.raises(IndexError, match=r"^FitResult.select: index must lie in \[-3, 3\), got -?\d$"):
+        with pytest.raises(IndexError, match=r"^FitResult.select: index must lie in \[0, 3\), got -?\d$"):
             together.select(wrong)
 
 

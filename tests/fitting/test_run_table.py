@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fractalops import FitRun, InputError, MissingExtra
-from fractalops.fitting import learning, run_index
-from fractalops.fitting.run_index import IndexRow, read_index, write_index
+from fractalops.fitting import learning, run_table
+from fractalops.fitting.run_table import TableRow, read_rows, write_rows
 from tests.support.learning import Interruption
 from tests.support.runs import interrupt, pictures, run
 
@@ -23,7 +23,7 @@ def without_seconds(learned: FitRun) -> list[tuple[object, ...]]:
 def test_parquet_has_the_rows_of_csv(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     learned = run(tmp_path / "run", table="parquet")
-    assert learned.index == tmp_path / "run" / "index.parquet"
+    assert learned.table == tmp_path / "run" / "index.parquet"
     assert not (tmp_path / "run" / "index.csv").exists()
     assert without_seconds(FitRun.load(tmp_path / "run")) == without_seconds(run(tmp_path / "csv"))
     table = parquet.read_table(tmp_path / "run" / "index.parquet")
@@ -57,13 +57,13 @@ def test_rows_come_back_whatever_their_names_and_numbers(
 ) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr(run_index, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(run_table, "_ROWS_AT_ONCE", 2)
     names = ["a,b.png", 'line\nand "quote".png', "\u00e9\u732b.png", "", "latin\udce9.png"]
-    rows = [IndexRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
+    rows = [TableRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
     path = tmp_path / f"index.{kind}"
-    write_index(path, iter(rows))
+    write_rows(path, iter(rows))
     wanted = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
-    found = read_index(path)
+    found = read_rows(path)
     assert [row.name for row in found] == [wanted.get(row.name, row.name) for row in rows]
     assert [(row.place, row.minimum_mse, row.mean_mse) for row in found] == [(2**40, 1e-9 / 3, float("inf"))] * count
 
@@ -72,7 +72,7 @@ def test_rows_come_back_whatever_their_names_and_numbers(
 def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     learned = run(tmp_path, table="parquet")
-    learned.index.write_bytes(content)
+    learned.table.write_bytes(content)
     with pytest.raises(InputError, match=rf"^cannot read {tmp_path / 'index.parquet'}: .+$"):
         _ = FitRun.load(tmp_path).rows
 

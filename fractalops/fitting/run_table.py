@@ -20,8 +20,8 @@ _ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
 
 
 @dataclass(frozen=True)
-class IndexRow:
-    """One image of a run: a line of its index."""
+class TableRow:
+    """One image of a run: a row of its table."""
 
     image: int
     """Its number in the source."""
@@ -46,15 +46,15 @@ def check_table_kind(function: str, kind: str) -> None:
         _import_parquet(function)
 
 
-def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
+def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
     """Write a table at once, of the kind that its suffix names."""
     if path.suffix == ".parquet":
         _write_parquet(path, rows)
     else:
-        write_table(path, [field.name for field in fields(IndexRow)], map(astuple, rows))
+        write_table(path, [field.name for field in fields(TableRow)], map(astuple, rows))
 
 
-def read_index(path: Path) -> list[IndexRow]:
+def read_rows(path: Path) -> list[TableRow]:
     """The rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
     try:
@@ -68,23 +68,23 @@ def read_index(path: Path) -> list[IndexRow]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def _parse_row(row: dict[str, Any]) -> IndexRow:
-    return IndexRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(IndexRow)})
+def _parse_row(row: dict[str, Any]) -> TableRow:
+    return TableRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(TableRow)})
 
 
-def _write_parquet(path: Path, rows: Iterable[IndexRow]) -> None:
+def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     import pyarrow
 
     parquet = _import_parquet("fit_dataset")
     types = {"int": pyarrow.int64(), "float": pyarrow.float64(), "str": pyarrow.string()}
-    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(IndexRow)])
-    left: Iterator[IndexRow] = iter(rows)
+    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(TableRow)])
+    left: Iterator[TableRow] = iter(rows)
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 
 
-def _as_text(row: IndexRow) -> dict[str, object]:
+def _as_text(row: TableRow) -> dict[str, object]:
     """A row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
     return {
         name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
