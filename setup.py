@@ -36,11 +36,11 @@ CPU_OPS = (
     "rasterize_points",
     "svd_matrix",
     "draw_index",
-    "draw_even_index",
+    "draw_balanced_index",
     "fixed_point",
     "clamped_squared_error",
 )
-CUDA_OPS = ("affine_chain", "draw_even_index")
+CUDA_OPS = ("affine_chain", "draw_balanced_index")
 SOURCES = {
     "cpu": [f"csrc/cpu/{op}.cpp" for op in CPU_OPS],
     "cuda": [f"csrc/cuda/{op}.cu" for op in CUDA_OPS],

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 
 import torch
 from torch import Tensor
 
-import fractalops
-from fractalops.reference.affine_chain import affine_chain
-from fractalops.reference.rbf_rasterize import rbf_rasterize
-
 from . import subjects
-from .cases import CUTOFF, Case
-from .subjects import WHOLE, Function, Subject, subject, upstream
+from .subjects import WHOLE, Subject, subject, upstream
+from .suites import CUTOFF, Case
 
 # Float32 against float64, relative to the largest magnitude of each tensor. Points: a few units in the last place
 # (6e-8), and more where a baseline multiplies maps first. Images and their gradients: a few units of a coordinate,
@@ -33,13 +29,13 @@ _LONGEST, _LARGEST = 3000, 10**7
 
 
 def problem(op: str, backend: str, case: Case, device: str = "cpu") -> str:
-    """Why there is no figure, or an empty string."""
+    """Return why there is no figure, or an empty string."""
     allowed = CHAIN_TOLERANCE if op == "affine_chain" else TOLERANCE_PER_PIXEL * case.side
     return _disagreement(error(op, backend, case, device), allowed)
 
 
 def error(op: str, backend: str, case: Case, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """The largest error of the value and of all gradients, relative to each tensor's maximum; infinite for NaN."""
+    """Return the largest error of the value and all gradients, relative to each one's maximum; infinite for NaN."""
     return _error(op, backend, case, device, dtype, torch.get_num_threads())
 
 
@@ -48,19 +44,19 @@ def _error(op: str, backend: str, case: Case, device: str, dtype: torch.dtype, t
     cut = within_reach(case)
     worst = _worst_error(subject(op, backend, cut).to(device, dtype), _reference(op, backend, cut))
     if cut != case:
-        whole = _native_in_double(op, backend, case)
+        whole = _in_double(op, case, "native", 1e-12 if backend in WHOLE else CUTOFF)
         worst = max(worst, _native_error(op, cut), _worst_error(subject(op, backend, case).to(device, dtype), whole))
     return worst
 
 
 def within_reach(case: Case) -> Case:
-    """The case, or as much of it as the reference goes through in reasonable time."""
+    """Return the case, or as much of it as the reference goes through in reasonable time."""
     cut = case.cut(case.sequences, _LONGEST)
     return cut.cut(max(1, _LARGEST // (cut.points * 2 * cut.side)), cut.points)
 
 
 def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
-    """Of `fit`: the losses of some steps against those of the reference, from the same random numbers.
+    """Compare the losses of some steps of `fit` with those of the reference, from the same random numbers.
 
     A device has random numbers of its own, so that the reference runs there too.
     """
@@ -74,7 +70,7 @@ def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
 
 
 def counting_problem(backend: str, case: Case, drawn: str, device: str = "cpu") -> str:
-    """Of `rasterize_points`, whose counts are whole numbers."""
+    """Compare the counts of `rasterize_points`, which are whole numbers."""
     counted = subjects.counting(case, backend, drawn, device)().cpu()
     same = torch.equal(counted, subjects.counting(case, "reference", drawn)())
     return "" if same else "differs from the reference"
@@ -86,37 +82,19 @@ def _disagreement(error: float, allowed: float) -> str:
 
 @cache
 def _native_error(op: str, case: Case) -> float:
-    """Of the native CPU ops in float64."""
+    """Return the error of the native CPU ops in float64."""
     return _worst_error(subject(op, "native", case).to("cpu", torch.float64), _reference(op, "native", case))
 
 
 def _reference(op: str, backend: str, case: Case) -> Subject:
-    return _in_double(op, case, _rasterize(None if backend in WHOLE else CUTOFF), affine_chain)
+    return _in_double(op, case, "reference", None if backend in WHOLE else CUTOFF)
 
 
-def _native_in_double(op: str, backend: str, case: Case) -> Subject:
-    def rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
-        cutoff = 1e-12 if backend in WHOLE else CUTOFF
-        return fractalops.rbf_rasterize(points, size, bandwidth=bandwidth, cutoff=cutoff, backend="native")
-
-    return _in_double(op, case, rasterize, partial(fractalops.affine_chain, backend="native"))
-
-
-def _rasterize(cutoff: float | None) -> Function:
-    def run(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
-        return rbf_rasterize(points, None, points.new_full((len(points),), bandwidth), *size, cutoff or 0.0)[:, 0]
-
-    return run
-
-
-def _in_double(op: str, case: Case, rasterize: Function, chain: Function) -> Subject:
-    def render(
-        matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
-    ) -> Tensor:
-        return rasterize(chain(matrix, offset, index, start), size, bandwidth)
-
-    function = {"affine_chain": chain, "rbf_rasterize": rasterize, "render": render}[op]
-    return replace(subject(op, "native", case).to("cpu", torch.float64), function=function)
+def _in_double(op: str, case: Case, by: str, cutoff: float | None) -> Subject:
+    """Return an op by a backend of the package, which draws beyond a point's window as far as `cutoff` says."""
+    chain, rasterize = subjects.chain(by), subjects.rasterizer(by, cutoff)
+    functions = {"affine_chain": chain, "rbf_rasterize": rasterize, "render": subjects.render(chain, rasterize)}
+    return replace(subject(op, "native", case).to("cpu", torch.float64), function=functions[op])
 
 
 def _worst_error(actual: Subject, expected: Subject) -> float:
@@ -125,7 +103,7 @@ def _worst_error(actual: Subject, expected: Subject) -> float:
 
 
 def _results(subject: Subject) -> Iterator[Tensor]:
-    """The value and the gradients of all leaves, on the CPU."""
+    """Yield the value and the gradients of all leaves, on the CPU."""
     value = subject.value()
     yield value.detach().cpu()
     for grad in torch.autograd.grad(value, subject.leaves, upstream(value)):

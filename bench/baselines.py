@@ -1,35 +1,33 @@
-"""The two named baselines of the benchmarks, written from the formulas alone.
+"""The named baselines of the benchmarks, written from the formulas alone.
 
-Both take matrix (N, 2, 2), offset (N, 2), index (B, T), start (B, 2), size (H, W) and a bandwidth, all in
-pixel units already, and return images (B, H, W). Autograd differentiates them.
+A chain takes matrix (N, 2, 2), offset (N, 2), index (B, T) and start (B, 2), in pixels, and returns points (B, T, 2); a
+rasterizer takes points, size (H, W) and a bandwidth, and returns images (B, H, W). Autograd differentiates them.
 
-- `dense`: the chain as a Python loop of small products, one step of all sequences at a time; then one image
-  at a time from its full distance tensor.
-- `separable`: the chain as a log-depth scan of batched products; then exponential tables and `torch.bmm`.
+- dense: the chain as a Python loop of small products, one step of all sequences at a time; then one image at a time
+  from its full distance tensor.
+- separable: the chain as a log-depth scan of batched products; then exponential tables and `torch.bmm`.
+- numba: the loop over points that draws the data sets of fractal pre-training, compiled. numba is no dependency of the
+  package: `pip install 'fractalops[bench]'`.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
+import fractalops
 
-def dense(
-    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
-) -> Tensor:
-    """Images (B, H, W) by the loop and the full distance tensor of each image."""
-    return dense_rasterize(loop_chain(matrix, offset, index, start), size, bandwidth)
-
-
-def separable(
-    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, size: tuple[int, int], bandwidth: float
-) -> Tensor:
-    """Images (B, H, W) by the scan and the product of two tables."""
-    return separable_rasterize(scan_chain(matrix, offset, index, start), size, bandwidth)
+# points (B, T, 2), patch (B, h, w) or None, mode -> images (B, H, W)
+Counter = Callable[[Tensor, "Tensor | None", str], Tensor]
 
 
 def loop_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Points (B, T, D), one batched product a step."""
+    """Return points (B, T, D), one batched product a step."""
     index = index.long()
     matrices = matrix[index].unbind(dim=1)  # T times (B, D, D)
     offsets = offset[index][..., None].unbind(dim=1)  # T times (B, D, 1)
@@ -42,7 +40,7 @@ def loop_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> 
 
 
 def scan_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Points (B, T, D) by doubling: after the pass of length s, entry t composes the maps t - 2s + 1 .. t."""
+    """Return points (B, T, D) by doubling: after the pass of length s, entry t composes the maps t - 2s + 1 .. t."""
     index = index.long()
     matrices = matrix[index]  # (B, T, D, D)
     offsets = offset[index]  # (B, T, D)
@@ -58,7 +56,7 @@ def scan_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> 
 
 
 def dense_rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
-    """Images (B, H, W) of points (B, T, 2), each from its distance tensor (T, H, W)."""
+    """Return images (B, H, W) of points (B, T, 2), each from its distance tensor (T, H, W)."""
     rows = torch.arange(size[0], dtype=points.dtype, device=points.device)[:, None]  # (H, 1)
     columns = torch.arange(size[1], dtype=points.dtype, device=points.device)  # (W,)
     images = []
@@ -70,9 +68,66 @@ def dense_rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> 
 
 
 def separable_rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
-    """Images (B, H, W) of points (B, T, 2) as `X^T Y` with two tables of exponentials."""
+    """Return images (B, H, W) of points (B, T, 2) as `X^T Y` with two tables of exponentials."""
     rows = torch.arange(size[0], dtype=points.dtype, device=points.device)  # (H,)
     columns = torch.arange(size[1], dtype=points.dtype, device=points.device)  # (W,)
     row_table = torch.exp(-((points[..., 0, None] - rows) ** 2) / bandwidth)  # (B, T, H)
     column_table = torch.exp(-((points[..., 1, None] - columns) ** 2) / bandwidth)  # (B, T, W)
     return torch.bmm(row_table.mT, column_table)
+
+
+def count_single(points: Any, images: Any, binary: bool) -> None:
+    """Count every point of (B, T, 2) on its nearest pixel of the images (B, H, W)."""
+    height, width = images.shape[1:]
+    for b in range(points.shape[0]):
+        for t in range(points.shape[1]):
+            i, j = np.rint(points[b, t, 0]), np.rint(points[b, t, 1])
+            if 0 <= i < height and 0 <= j < width:
+                pixel = b, np.uint32(i), np.uint32(j)  # unsigned: numba would look for negative indices otherwise
+                if binary:
+                    images[pixel] = 1
+                else:
+                    images[pixel] += 1
+
+
+def count_stamped(points: Any, patches: Any, images: Any, binary: bool) -> None:
+    """Count every point of (B, T, 2) on all pixels of its patch (B, h, w) in the images (B, H, W)."""
+    height, width = images.shape[1:]
+    top, left = patches.shape[1] // 2, patches.shape[2] // 2
+    for b in range(points.shape[0]):
+        rows, columns = np.nonzero(patches[b])
+        for t in range(points.shape[1]):
+            x, y = np.rint(points[b, t, 0]), np.rint(points[b, t, 1])
+            for k in range(rows.shape[0]):
+                i, j = x + rows[k] - top, y + columns[k] - left
+                if 0 <= i < height and 0 <= j < width:
+                    pixel = b, np.uint32(i), np.uint32(j)
+                    if binary:
+                        images[pixel] = 1
+                    else:
+                        images[pixel] += 1
+
+
+def by_loop(size: int, compiled: Callable[[Any], Any]) -> Counter:
+    """Return `rasterize_points` by the two loops above, which `compiled` makes fast."""
+    single, stamped = compiled(count_single), compiled(count_stamped)
+
+    def run(points: Tensor, patch: Tensor | None, mode: str) -> Tensor:
+        binary = mode == "binary"
+        images = np.zeros((len(points), size, size), np.uint8 if binary else np.int32)
+        if patch is None:
+            single(points.numpy(), images, binary)
+        else:
+            stamped(points.numpy(), patch.numpy(), images, binary)
+        return torch.from_numpy(images)
+
+    return run
+
+
+def by_numba(size: int) -> Counter:
+    """Return the loops compiled by numba. Raises `MissingExtra` where numba is not installed."""
+    try:
+        numba: Any = importlib.import_module("numba")
+    except ImportError as error:
+        raise fractalops.MissingExtra("rasterize_points against numba", "numba", "bench") from error
+    return by_loop(size, numba.njit)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from fractalops.errors import InputError
 
-from . import report, summary, table
+from . import report, table
 from .cuda_timing import CudaClock, gpu_rates, missing_gpu
 from .machine import Environment, cores, cpu_rates, describe
 from .measure import pairs
@@ -57,7 +57,7 @@ def run(
     figures = _figures(rows, rates, machine)
     figures.save(output.with_suffix(".json"))
     report.write(figures, output, before)
-    print(summary.summary(figures, before), f"page: {output}", f"figures: {output.with_suffix('.json')}", sep="\n")
+    print(report.summary(figures, before), f"page: {output}", f"figures: {output.with_suffix('.json')}", sep="\n")
     if interrupted:
         print("the page holds what was measured until then")
         raise KeyboardInterrupt

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
@@ -14,15 +13,11 @@ from torch import Tensor
 from fractalops.backends import choose
 from fractalops.errors import BackendError
 
-from .cuda_plan import Shape
 from .machine import copy_rate
-from .rbf_rasterize_work import Picture
 from .rows import LEAST_ROUNDS, Rates
-from .timing import Call, Spread
+from .timing import Call
 
-Timer = Callable[[Callable[[], object]], Spread]  # microseconds of one call
-
-INDEX_DTYPES = {1: torch.uint8, 4: torch.int32, 8: torch.int64}
+PROGRAMS_OF_MULTIPROCESSOR = 32  # of the loop of multiply-adds
 WARM_UP = 3  # calls, which compile what is compiled at a first one
 GRAPH_TOLERANCE = 1e-3  # of the largest: a baseline's sums may take another order; a graph that is wrong is far off
 
@@ -57,7 +52,7 @@ class CudaClock:
         torch.cuda.synchronize()
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """Warmed up; as a CUDA graph, which must give what the call gives."""
+        """Warm the call up; return it, or a CUDA graph of it, which must give what the call gives."""
         for _ in range(WARM_UP if as_graph else 1):
             made = call()
         torch.cuda.synchronize()
@@ -74,7 +69,7 @@ class CudaClock:
         return graph.replay
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Seconds of one call, in each round the median of `repetitions`, or fewer where they would take long."""
+        """Return the seconds of one call: each round's median of `repetitions`, or fewer where they would take long."""
         taken: dict[str, list[float]] = {name: [] for name in calls}
         counts = {name: self._repetitions(each[0]) for name, each in calls.items()}
         for _ in range(rounds):
@@ -108,36 +103,27 @@ class CudaClock:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """The tensors that a call gave, one or several."""
+    """Yield the tensors that a call gave, one or several."""
     for each in value if isinstance(value, (tuple, list)) else [value]:
         if isinstance(each, Tensor):
             yield each
 
 
 def gpu_rates() -> Rates:
-    """The most that the GPU can do, by a copy and a loop of multiply-adds."""
-    from .multiply_adds import multiply_add_rate  # imports Triton
+    """Measure the most that the GPU can do, by a copy and a loop of multiply-adds."""
+    from .multiply_adds import BLOCK, CHAINS, ROUNDS, multiply_adds  # imports Triton
 
     clock = CudaClock()
-    return Rates("cuda", 0, copy_rate(clock), multiply_add_rate(clock))
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What figures are measured on, and how."""
-
-    name: str
-    device: torch.device
-    timer: Timer
-
-    def measure(self, shape: Shape | Picture) -> dict[str, Spread]:
-        """Both directions of the op whose shape it is, by name."""
-        calls = chain_calls if isinstance(shape, Shape) else rasterizer_calls
-        return {direction: self.timer(call) for direction, call in calls(shape, self.device).items()}  # type: ignore[arg-type]
+    programs = torch.cuda.get_device_properties().multi_processor_count * PROGRAMS_OF_MULTIPROCESSOR
+    result = torch.empty(programs * BLOCK, device="cuda")
+    bandwidth = copy_rate(clock)
+    with clock:
+        seconds = min(clock.time({"it": [lambda: multiply_adds(result, ROUNDS)]}, 3)["it"])
+    return Rates("cuda", 0, bandwidth, 2 * CHAINS * ROUNDS * result.numel() / seconds)
 
 
 def missing_gpu() -> str:
-    """Why nothing can be measured on a GPU; empty where it can."""
+    """Return why nothing can be measured on a GPU; empty where it can."""
     if not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     try:
@@ -146,48 +132,3 @@ def missing_gpu() -> str:
     except BackendError as error:
         return str(error)
     return ""
-
-
-def find_gpu(rounds: int) -> tuple[Gpu | None, str]:
-    """The current CUDA device, or why there is none to measure on."""
-    missing = missing_gpu()
-    if missing:
-        return None, missing
-    clock = CudaClock()
-
-    def timer(function: Call) -> Spread:
-        with clock:
-            return Spread.of(clock.time({"it": [function]}, rounds)["it"]).scaled(1e6)
-
-    return Gpu(torch.cuda.get_device_name(), torch.device("cuda"), timer), ""
-
-
-def chain_calls(shape: Shape, device: torch.device) -> dict[str, Callable[[], object]]:
-    """The raw op's two directions, on contracting maps and an index drawn from each image's own."""
-    dtype = {4: torch.float32, 8: torch.float64}[shape.element_bytes]
-    drawn = torch.randint(shape.maps_of_image, (shape.sequences, shape.length), device=device)
-    image = torch.arange(shape.sequences, device=device) * shape.images // shape.sequences  # (B)
-    index = (drawn + image[:, None] * shape.maps_of_image).to(INDEX_DTYPES[shape.index_bytes])
-    dimensions = shape.dimensions
-    matrix = torch.rand(shape.maps, dimensions, dimensions, dtype=dtype, device=device) / dimensions
-    offset = torch.rand(shape.maps, dimensions, dtype=dtype, device=device)
-    start = torch.zeros(shape.sequences, dimensions, dtype=dtype, device=device)
-    points = torch.rand(shape.sequences, shape.length, dimensions, dtype=dtype, device=device)
-    grad = torch.rand_like(points)
-    ops = torch.ops.fractalops
-    return {
-        "forward": lambda: ops.affine_chain_fwd(matrix, offset, index, start),
-        "backward": lambda: ops.affine_chain_bwd(grad, matrix, index, start, points),
-    }
-
-
-def rasterizer_calls(shape: Picture, device: torch.device) -> dict[str, Callable[[], object]]:
-    """The raw op's two directions, on points that lie evenly over the image."""
-    points = torch.rand(shape.images, shape.length, 2, device=device) * (shape.side - 1)
-    bandwidth = torch.full((shape.images,), shape.bandwidth, device=device)
-    grad = torch.rand(shape.images, 1, shape.side, shape.side, device=device)
-    ops = torch.ops.fractalops
-    return {
-        "forward": lambda: ops.rbf_rasterize_fwd(points, None, bandwidth, shape.side, shape.side, shape.cutoff),
-        "backward": lambda: ops.rbf_rasterize_bwd(grad, points, None, bandwidth, shape.cutoff, False),
-    }

@@ -16,15 +16,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fractalops.backends import installed_version
 from fractalops.io.files import atomic_path
 
-from .cases import PAPER, PRETRAINING, Case
+from .suites import PAPER, PRETRAINING, Case
 from .table import aligned
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -53,32 +52,15 @@ RECORDED = [
 ]
 
 
-@dataclass(frozen=True)
-class Change:
-    """The instructions in the record, None if they aren't there, and now."""
-
-    of: Counted
-    recorded: int | None
-    counted: int
-
-    @property
-    def percent(self) -> float | None:
-        return None if self.recorded is None else 100 * (self.counted - self.recorded) / self.recorded
-
-    @property
-    def a_point(self) -> float:
-        return self.counted / self.of.case.all_points
-
-
 def find_compiler() -> list[str]:
-    """The C++ compiler's command: $CXX, or the first on the path, as setup.py takes it; empty without one."""
+    """Return the C++ compiler's command: $CXX, or the first on the path, as setup.py takes it; empty without one."""
     named = shlex.split(os.environ.get("CXX", ""))
     candidates = [named] if named else [["c++"], ["g++"], ["clang++"]]
     return next((command for command in candidates if shutil.which(command[0])), [])
 
 
 def find_problem() -> str:
-    """Why nothing can be counted here, or an empty string."""
+    """Return why nothing can be counted here, or an empty string."""
     cpuinfo = Path("/proc/cpuinfo")
     features = cpuinfo.read_text().split() if cpuinfo.exists() else []
     if platform.machine() != "x86_64" or not {"avx2", "fma"} <= set(features):
@@ -93,13 +75,13 @@ def find_problem() -> str:
 
 
 def compiler_version() -> str:
-    """The first line that the compiler prints of itself; GCC's begins with the name by which it was called."""
+    """Return the first line that the compiler prints of itself; GCC's begins with the name by which it was called."""
     done = subprocess.run([*find_compiler(), "--version"], check=True, capture_output=True, text=True)
     return re.sub(r"^\S*\+\+ ", "g++ ", done.stdout.splitlines()[0])
 
 
 def library_flags() -> list[str]:
-    """The options with which setup.py compiles the CPU library, read there: running it would build."""
+    """Return the options with which setup.py compiles the CPU library; it is read, as running it would build."""
     text = (ROOT / "setup.py").read_text()
     values = re.findall(r'^(?:LANGUAGE|HOST|CPU) = "([^"]*)"', text, re.MULTILINE)
     if len(values) != 3:
@@ -108,7 +90,7 @@ def library_flags() -> list[str]:
 
 
 def compile_program(folder: Path) -> Path:
-    """The program of instructions.cpp, compiled into the folder."""
+    """Compile the program of instructions.cpp into the folder."""
     program = folder / "instructions"
     # The linker looks up all functions at the start: while instructions are counted it would count too.
     command = [*find_compiler(), *library_flags(), "-Wl,-z,now", str(SOURCE), "-o", str(program)]
@@ -119,7 +101,7 @@ def compile_program(folder: Path) -> Path:
 
 
 def count(program: Path, op: str, direction: str, case: Case) -> int:
-    """Instructions of one call of the op's kernels, forward or backward, on one thread."""
+    """Return the instructions of one call of the op's kernels, forward or backward, on one thread."""
     with TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
         options = ["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counted"]
@@ -134,7 +116,7 @@ def count(program: Path, op: str, direction: str, case: Case) -> int:
 
 
 def parse_total(output: str) -> int:
-    """The sum in a file of callgrind, whose only event is an instruction."""
+    """Return the sum in a file of callgrind, whose only event is an instruction."""
     found = re.search(r"^totals: (\d+)$", output, re.MULTILINE)
     if found is None or int(found[1]) == 0:
         raise RuntimeError(f"parse_total: output must hold instructions, got {found and found[0]!r}")
@@ -142,7 +124,7 @@ def parse_total(output: str) -> int:
 
 
 def count_all(wanted: Sequence[Counted]) -> dict[Counted, int]:
-    """The instructions of each."""
+    """Return the instructions of each."""
     with TemporaryDirectory() as folder:
         program = compile_program(Path(folder))
         return {each: count(program, *each) for each in wanted}
@@ -150,21 +132,21 @@ def count_all(wanted: Sequence[Counted]) -> dict[Counted, int]:
 
 def record(counts: Mapping[Counted, int]) -> None:
     """Write the counts, and what they are of."""
-    content: dict[str, Any] = {
+    content = {
         "compiler": compiler_version(),
         "architecture": ARCHITECTURE,
         "fractalops": installed_version(),
+        "rows": [
+            {"op": op, "direction": direction, "case": case.name, "instructions": instructions}
+            for (op, direction, case), instructions in counts.items()
+        ],
     }
-    content["rows"] = [
-        {"op": op, "direction": direction, "case": case.name, "instructions": instructions}
-        for (op, direction, case), instructions in counts.items()
-    ]
     with atomic_path(RECORD) as file:
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_record() -> tuple[str, dict[Counted, int]]:
-    """The compiler of the record, and the instructions of each entry; empty before the first."""
+    """Return the compiler of the record, and the instructions of each entry; empty before the first."""
     if not RECORD.exists():
         return "", {}
     content = json.loads(RECORD.read_text())
@@ -172,20 +154,21 @@ def read_record() -> tuple[str, dict[Counted, int]]:
     return content["compiler"], counts
 
 
-def compare(counts: Mapping[Counted, int]) -> list[Change]:
-    """The counts beside the record's."""
+def growth(of: Counted, counted: int) -> float | None:
+    """Return by how many percent a count grew since the record; None where it isn't there."""
+    recorded = read_record()[1].get(of)
+    return None if recorded is None else 100 * (counted - recorded) / recorded
+
+
+def table(counts: Mapping[Counted, int]) -> str:
+    """Return the counts beside the record's, in columns."""
     _, recorded = read_record()
-    return [Change(of, recorded.get(of), counted) for of, counted in counts.items()]
-
-
-def table(changes: Sequence[Change]) -> str:
-    """The changes as text, in columns."""
     lines = [("op", "direction", "case", "a point", "instructions", "recorded", "change")]
-    for change in changes:
-        op, direction, case = change.of
-        recorded = "-" if change.recorded is None else f"{change.recorded:,}"
-        percent = "-" if change.percent is None else f"{change.percent:+.2f} %"
-        lines.append((op, direction, case.name, f"{change.a_point:.1f}", f"{change.counted:,}", recorded, percent))
+    for of, counted in counts.items():
+        grown = growth(of, counted)
+        beside = ("-", "-") if grown is None else (f"{recorded[of]:,}", f"{grown:+.2f} %")
+        a_point = f"{counted / of.case.all_points:.1f}"
+        lines.append((of.op, of.direction, of.case.name, a_point, f"{counted:,}", *beside))
     return "\n".join(aligned(lines))
 
 
@@ -199,8 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"instructions: {problem}", file=sys.stderr)
         return 2
     counts = count_all(RECORDED)
-    changes = compare(counts)
-    print(table(changes))
+    print(table(counts))
     if options.record:
         record(counts)
         return 0
@@ -208,4 +190,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     if recorded_by != compiler:
         print(f"not judged: the record is of {recorded_by or 'no compiler'}, this is {compiler}")
         return 0
-    return int(any(change.percent is not None and change.percent > LIMIT for change in changes))
+    return int(any((growth(of, counted) or 0) > LIMIT for of, counted in counts.items()))

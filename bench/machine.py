@@ -38,7 +38,7 @@ class Environment:
         return cls(_processor(), gpu, _driver() if gpu else "")
 
     def of(self, device: str) -> dict[str, str]:
-        """The fields of a row on "cpu" or "cuda"."""
+        """Return the fields of a row on "cpu" or "cuda"."""
         cuda = device == "cuda"
         return {
             "device_name": self.gpu if cuda else self.processor,
@@ -53,7 +53,7 @@ class Environment:
 
 
 def free_bytes(device: str) -> int:
-    """What may be held on a device: half of what is free, as it is needed for more than one thing."""
+    """Return what may be held on a device: half of what is free, as it is needed for more than one thing."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0]) // 2
     with suppress(OSError, StopIteration):
@@ -63,14 +63,14 @@ def free_bytes(device: str) -> int:
 
 
 def cores() -> int:
-    """That this process may run on."""
+    """Return how many cores this process may run on."""
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def cpu_rates(threads: int) -> Rates:
-    """Of so many threads, by a copy and a loop of multiply-adds."""
+    """Measure the most that so many threads can do, by a copy and a loop of multiply-adds."""
     clock = CpuClock(threads)
     bandwidth = copy_rate(clock)
     with clock:
@@ -78,7 +78,7 @@ def cpu_rates(threads: int) -> Rates:
 
 
 def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
-    """Bytes a second, read and written, of a copy of `size` bytes."""
+    """Measure bytes a second, read and written, of a copy of `size` bytes."""
     with clock:
         source = torch.ones(size, dtype=torch.uint8, device=clock.device)
         copy = torch.empty_like(source)
@@ -86,7 +86,7 @@ def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
 
 
 def multiply_add_rate(threads: int) -> float | None:
-    """Float32 operations a second of AVX2 fused multiply-adds, by a process a thread; None without g++ or AVX2."""
+    """Measure float32 operations a second of AVX2 multiply-adds, by a process a thread; None without g++ or AVX2."""
     compiler = find_compiler()
     if not compiler:
         return None
@@ -108,21 +108,21 @@ def multiply_add_rate(threads: int) -> float | None:
 
 
 def describe(rates: list[Rates]) -> dict[str, str]:
-    """For the head of a report; what can't be had is left out."""
+    """Return the machine in words; what can't be had is left out."""
     environment = Environment.here()
+    here = environment.of("cpu")
     lines = {
-        "date": datetime.date.today().isoformat(),
-        "fractalops": installed_version(),
-        "torch": f"{torch.__version__}, Python {platform.python_version()}, Triton {_version('triton') or 'missing'}",
+        "date": here["date"],
+        "fractalops": here["fractalops"],
+        "torch": f"{here['torch']}, Python {here['python']}, Triton {here['triton'] or 'missing'}",
         "processor": f"{environment.processor}, {cores()} cores for this process",
     }
     if environment.gpu:
         lines["GPU"] = f"{environment.gpu}, driver {environment.driver or 'unknown'}, CUDA {torch.version.cuda}"
     for rate in rates:
-        name = f"{rate.threads} thread{'s' * (rate.threads > 1)}" if rate.threads else "GPU"
         most = [f"copies {rate.bytes_per_second / 1e9:.3g} GB/s"] if rate.bytes_per_second else []
         most += [f"multiply-adds {rate.operations_per_second / 1e9:.4g} Gop/s"] if rate.operations_per_second else []
-        lines[f"at most, {name}"] = ", ".join(most)
+        lines[f"at most, {rate.where}"] = ", ".join(most)
     return lines
 
 
@@ -136,7 +136,7 @@ def _processor() -> str:
 
 
 def _driver() -> str:
-    """The version of NVIDIA's driver, where it can be had."""
+    """Return the version of NVIDIA's driver, where it can be had."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     with suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0].strip()

@@ -12,9 +12,9 @@ import fractalops
 from . import agreement, subjects
 from .machine import Environment, free_bytes
 from .rows import Row
-from .suites import Contest
-from .timing import Call, Clock
-from .work import loop_steps, needed_bytes, work
+from .suites import BOTH, Contest
+from .timing import Call, Clock, Spread, ratios
+from .work import Work, loop_steps, needed_bytes, work
 
 # What is not asked of a backend: memory, and steps of a Python loop one after the other, each a node of a GPU's graph.
 MOST_BYTES, MOST_STEPS = 4 * 10**9, {"cpu": 20_000, "cuda": 1000}
@@ -22,13 +22,11 @@ MOST_BYTES, MOST_STEPS = 4 * 10**9, {"cpu": 20_000, "cuda": 1000}
 # Of a device, a compiler or an allocator; and of a graph that gives other values than the call that it holds.
 FAILURES = (RuntimeError, MemoryError, AssertionError)
 
-_DEFAULTS = ", default settings"
-_IMAGES = {"1 image": 1, "100 images": 100}  # that a call of fit learns
-_IMAGES |= {images + _DEFAULTS: count for images, count in _IMAGES.items()}
+DEFAULTS = ", default settings"  # of a contest of fit, whose direction begins with a number of images
 
 
 def run(contest: Contest, clock: Clock, environment: Environment, rounds: int) -> list[Row]:
-    """A row for each backend: measured, or with the reason why not."""
+    """Return a row for each backend: measured, or with the reason why not."""
     with clock:
         return _run(contest, clock, environment, rounds)
 
@@ -51,23 +49,25 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
         except FAILURES as error:  # the others go on
             calls.pop(backend, None)
             failed = backend != "compiled"  # without a compiler it can't be had, which is no fault
-            rows[backend] = replace(rows[backend], problem=f"failed: {_first_line(error)}", wrong=failed)
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            rows[backend] = replace(rows[backend], problem=f"failed: {reason}", wrong=failed)
     each = subjects.STEPS if contest.op == "step" else 1
-    for backend, seconds in clock.time(calls, rounds).items():
-        milliseconds = tuple(second * 1e3 / each for second in seconds)
-        # A fit takes long, and its memory is that of a step.
-        peak = clock.peak_bytes(first[backend]) if contest.op != "fit" else None
-        rows[backend] = replace(rows[backend], milliseconds=milliseconds, peak_bytes=peak)
+    taken = clock.time(calls, rounds)
+    for backend, seconds in taken.items():
+        rows[backend] = replace(
+            rows[backend],
+            milliseconds=Spread.of(seconds).scaled(1e3 / each),
+            rounds=len(seconds),
+            times=ratios(seconds, taken["native"]) if "native" in taken and backend != "native" else None,
+            # A fit takes long, and its memory is that of a step.
+            peak_bytes=clock.peak_bytes(first[backend]) if contest.op != "fit" else None,
+        )
     return list(rows.values())
 
 
 def _is_graph(contest: Contest, backend: str) -> bool:
-    """What a GPU can replay: the ops. A step of fit makes a graph of its own; points are counted for the host."""
+    """Tell what a GPU can replay: the ops. A step of fit makes a graph of its own; points are counted for the host."""
     return contest.op in subjects.OPS or backend == "ops alone"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class NoFigure(Exception):
@@ -79,7 +79,7 @@ class Disagreement(NoFigure):
 
 
 def prepare(contest: Contest, backend: str, device: str, copies: int = 1) -> list[Call]:
-    """What a clock calls, on so many inputs, once the backend is known to be right. Raises `NoFigure`."""
+    """Return what a clock calls, on so many inputs, once the backend is known to be right. Raises `NoFigure`."""
     left_out = _left_out(contest, backend, device, copies)
     if left_out:
         raise NoFigure(left_out)
@@ -93,17 +93,15 @@ def prepare(contest: Contest, backend: str, device: str, copies: int = 1) -> lis
 
 
 def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
-    """A contest's row, without a backend and figures."""
-    case = contest.case
-    least = None
-    if contest.op in subjects.OPS:
-        least = work(contest.op, contest.direction, case)
-    elif contest.op == "step":
-        least = work("render", subjects.BOTH, case)
-    chain = contest.op == "affine_chain"
-    row = Row(
-        op=contest.op,
-        direction=contest.direction,
+    """Return a contest's row, without a backend and figures."""
+    op, direction, case = contest.op, contest.direction, contest.case
+    least = Work(0, 0)
+    if op in subjects.OPS or op == "step":
+        least = work("render", BOTH, case) if op == "step" else work(op, direction, case)
+    chain = op == "affine_chain"
+    return Row(
+        op=op,
+        direction=direction,
         backend="",
         suite=contest.suite,
         case=case.name,
@@ -111,20 +109,25 @@ def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
         points=case.points,
         maps=case.maps,
         side=0 if chain else case.side,
-        radius=0 if chain or contest.op == "rasterize_points" else case.radius,
-        images=0 if chain else _IMAGES.get(contest.direction, case.sequences),
+        radius=0 if chain or op == "rasterize_points" else case.radius,
+        images=_images(contest) if op == "fit" else 0 if chain else case.sequences,
         dtype="float32",
         device=clock.device,
         threads=clock.threads,
         pinned=clock.pinned,
-        bytes=least.bytes if least else 0,
-        operations=least.operations if least else 0,
+        bytes=least.bytes,
+        operations=least.operations,
+        **environment.of(clock.device),  # type: ignore[arg-type]  # its fields of text
     )
-    return replace(row, **environment.of(clock.device))  # type: ignore[arg-type]  # its fields of text
+
+
+def _images(contest: Contest) -> int:
+    """Return how many images a call of fit learns."""
+    return int(contest.direction.split()[0])
 
 
 def _left_out(contest: Contest, backend: str, device: str, copies: int) -> str:
-    """Why a backend is not asked; empty where it is."""
+    """Return why a backend is not asked; empty where it is."""
     op, case = contest.op, contest.case
     if backend == "numba" and device != "cpu":
         return "left out: it runs on the CPU"
@@ -137,7 +140,7 @@ def _left_out(contest: Contest, backend: str, device: str, copies: int) -> str:
 
 
 def _problem(contest: Contest, backend: str, device: str) -> str:
-    """How a backend disagrees with the reference; empty where it doesn't."""
+    """Return how a backend disagrees with the reference; empty where it doesn't."""
     op, case = contest.op, contest.case
     if op == "rasterize_points":
         return agreement.counting_problem(backend, case, contest.direction, device)
@@ -153,15 +156,15 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
     if op == "step":
         return subjects.steps(case, backend, device)
     if op == "fit":
-        targets = subjects.targets(_IMAGES[contest.direction], case.side).to(device)
-        defaults = contest.direction.endswith(_DEFAULTS)
+        targets = subjects.targets(_images(contest), case.side).to(device)
+        defaults = contest.direction.endswith(DEFAULTS)
         config = fractalops.FitConfig() if defaults else fractalops.FitConfig.paper()
         return lambda: fractalops.fit(targets, config, backend=backend)
     return subjects.subject(op, backend, case, seed).to(device).call(contest.direction)
 
 
 def pairs(contests: Iterable[Contest], clocks: Sequence[Clock]) -> list[tuple[Contest, Clock]]:
-    """Which contests are run on which clocks, and by whom: beside a GPU the CPU shows the native ops alone."""
+    """Return the contests and clocks that are run: beside a GPU the CPU shows the native ops alone."""
     counts = [clock.threads for clock in clocks if clock.device == "cpu"]
     on_gpu = any(clock.device == "cuda" for clock in clocks)
     found: list[tuple[Contest, Clock]] = []

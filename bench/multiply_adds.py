@@ -1,20 +1,14 @@
-"""The most float32 multiply-adds that a GPU does in a second, by a loop in Triton that does nothing else."""
+"""A loop in Triton that does nothing but float32 multiply-adds: how many a GPU does in a second at most."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .cuda_timing import CudaClock
-
 CHAINS = 8  # independent ones in a thread, which hide the latency of a multiply-add
 BLOCK, WARPS = 256, 8  # a lane of a program has one element
-ROUNDS, PROGRAMS_OF_MULTIPROCESSOR = 4096, 32
+ROUNDS = 4096
 
 
 @triton.jit
@@ -43,14 +37,5 @@ def multiply_adds_kernel(  # type: ignore[no-untyped-def]  # of Triton's types
 
 
 def multiply_adds(result: Tensor, rounds: int) -> None:
-    """Fill `result`, whose elements are a multiple of BLOCK; 2 CHAINS `rounds` operations for each."""
+    """Fill `result`, whose elements are a multiple of BLOCK; each takes 2 CHAINS `rounds` operations."""
     multiply_adds_kernel[(result.numel() // BLOCK,)](result, 0.5, 1.0, rounds, BLOCK=BLOCK, num_warps=WARPS)
-
-
-def multiply_add_rate(clock: CudaClock) -> float:
-    """Float32 operations a second of the GPU that is there."""
-    programs = torch.cuda.get_device_properties().multi_processor_count * PROGRAMS_OF_MULTIPROCESSOR
-    result = torch.empty(programs * BLOCK, device="cuda")
-    with clock:
-        seconds = min(clock.time({"it": [lambda: multiply_adds(result, ROUNDS)]}, 3)["it"])
-    return 2 * CHAINS * ROUNDS * result.numel() / seconds

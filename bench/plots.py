@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,10 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from .cases import GRID, SWEEPS, sweep
 from .promises import MEGABYTE
 from .rows import Figures, Rates, Row, find
-from .subjects import BACKWARD, BOTH, FORWARD, OPS
+from .subjects import OPS
+from .suites import BACKWARD, BOTH, FORWARD, GRID, SWEEPS, sweep
 from .table import number
 from .timing import Spread
 
@@ -62,18 +63,31 @@ class Plot:
     svg: str
 
 
+def _peak(row: Row) -> Spread | None:
+    """Return the peak in MB, where it could be told from nothing."""
+    return Spread.of([row.peak_bytes / MEGABYTE]) if row.peak_bytes else None
+
+
+# What is drawn against each size of SWEEPS, its unit, and a row's figure.
+QUANTITIES: dict[str, tuple[str, Callable[[Row], Spread | None]]] = {
+    "time": ("milliseconds", lambda row: row.milliseconds),
+    "memory": ("peak memory, MB", _peak),
+}
+
+
 def curves(rows: Sequence[Row]) -> list[Plot]:
-    """Time and memory against each size of SWEEPS that the rows have points for."""
+    """Return time and memory against each size of SWEEPS that the rows have points for."""
     found = []
     for variable, (axis, _) in SWEEPS.items():
         what = axis.partition(",")[0]  # without its unit
-        found.append(Plot(f"time-{variable}", f"Time against {what}", time_against(variable, rows)))
-        found.append(Plot(f"memory-{variable}", f"Memory against {what}", memory_against(variable, rows)))
+        for quantity in QUANTITIES:
+            svg = against(variable, quantity, rows)
+            found.append(Plot(f"{quantity}-{variable}", f"{quantity.capitalize()} against {what}", svg))
     return [plot for plot in found if plot.svg]
 
 
 def rooflines(figures: Figures) -> list[Plot]:
-    """One for each device and number of threads whose rates are known."""
+    """Return one for each device and number of threads whose rates are known."""
     found = [
         Plot(_name("roofline", rates.where), f"Roofline, {rates.where}", roofline(figures.rows, rates))
         for rates in figures.rates
@@ -81,24 +95,9 @@ def rooflines(figures: Figures) -> list[Plot]:
     return [plot for plot in found if plot.svg]
 
 
-def time_against(variable: str, rows: Sequence[Row]) -> str:
-    """Milliseconds of a render, differentiated, with one size of SWEEPS varied; empty without points."""
-    return _against(variable, rows, "time", "milliseconds", lambda row: row.spread)
-
-
-def memory_against(variable: str, rows: Sequence[Row]) -> str:
-    """The peak of the same, where it could be told from nothing."""
-
-    def peak(row: Row) -> Spread | None:
-        megabytes = (row.peak_bytes or 0) / MEGABYTE
-        return Spread(megabytes, megabytes, megabytes) if megabytes else None
-
-    return _against(variable, rows, "memory", "peak memory, MB", peak)
-
-
-def _against(
-    variable: str, rows: Sequence[Row], quantity: str, unit: str, figure: Callable[[Row], Spread | None]
-) -> str:
+def against(variable: str, quantity: str, rows: Sequence[Row]) -> str:
+    """Draw a render, differentiated, with one size of SWEEPS varied; empty without points."""
+    unit, figure = QUANTITIES[quantity]
     axis, sizes = SWEEPS[variable]
     swept = find(rows, suite="scaling")
     curves: dict[tuple[str, str, int], list[tuple[int, Spread]]] = {}
@@ -133,19 +132,20 @@ def _against(
 
 
 def roofline(rows: Sequence[Row], rates: Rates) -> str:
-    """Operations a second against operations a byte, of the native ops on the grid; empty without points or rates."""
+    """Draw operations a second against operations a byte, of the native ops on the grid; empty without points."""
     cases = {case.name for case in GRID}
     native = find(rows, backend="native", device=rates.device, threads=rates.threads)
-    marked = [row for row in native if row.op in OPS and row.case in cases and row.spread and row.bytes]
-    roof = _roof(rates)
-    if not marked or roof is None:
+    marked = [row for row in native if row.op in OPS and row.case in cases and row.milliseconds and row.bytes]
+    bandwidth, most = (rate or math.inf for rate in (rates.bytes_per_second, rates.operations_per_second))
+    if not marked or bandwidth == most == math.inf:
         return ""
     intensities = sorted(row.operations / row.bytes for row in marked)
     with _drawing(_name("roofline", rates.where)) as (axes, finished):
         x = [intensities[0] / 3, intensities[-1] * 3]
-        if rates.bytes_per_second and rates.operations_per_second:  # the corner
-            x.append(min(max(rates.operations_per_second / rates.bytes_per_second, x[0]), x[1]))
-        axes.plot(sorted(x), [roof(each) / 1e9 for each in sorted(x)], color="#222222", gid="roof")
+        if math.inf not in (bandwidth, most):  # the corner
+            x.append(min(max(most / bandwidth, x[0]), x[1]))
+        roof = [min(bandwidth * each, most) / 1e9 for each in sorted(x)]
+        axes.plot(sorted(x), roof, color="#222222", gid="roof")
         color = BACKEND_STYLES["native"][0]
         for op, marker in OP_MARKERS.items():
             for direction, fill in DIRECTION_FILLS.items():
@@ -156,46 +156,27 @@ def roofline(rows: Sequence[Row], rates: Rates) -> str:
                         gid=_name("marks", op, direction),
                         **_mark(color, marker, fill),
                     )
+        parts = ((rates.bytes_per_second, "GB/s"), (rates.operations_per_second, "Gop/s"))
+        known = [f"{number(rate / 1e9)} {unit}" for rate, unit in parts if rate]
         # Shapes and fillings are named apart: three and three instead of nine.
         for op, marker in OP_MARKERS.items():
             axes.plot([], [], label=op, **_mark(color, marker, "full"))
         for direction, fill in DIRECTION_FILLS.items():
             axes.plot([], [], label=direction, **_mark(OTHER_STYLE[0], "o", fill))
-        axes.set(xscale="log", yscale="log", xlabel="operations a byte", title=f"Gop/s; the roof: {_roof_text(rates)}")
+        axes.set(xscale="log", yscale="log", xlabel="operations a byte", title=f"Gop/s; the roof: {', '.join(known)}")
         for each in (axes.xaxis, axes.yaxis):
             _plain_numbers(each)
         return finished(columns=2)
 
 
 def _mark(color: str, marker: str, fill: str) -> dict[str, Any]:
-    return {
-        "color": color,
-        "marker": marker,
-        "markersize": 7,
-        "fillstyle": fill,
-        "markerfacecoloralt": "white",
-        "linestyle": "",
-    }
-
-
-def _roof(rates: Rates) -> Callable[[float], float] | None:
-    """The most operations a second, by how many there are to a byte."""
-    bandwidth, most = rates.bytes_per_second, rates.operations_per_second
-    if bandwidth is None and most is None:
-        return None
-    return lambda intensity: min(
-        float("inf") if bandwidth is None else bandwidth * intensity, float("inf") if most is None else most
-    )
-
-
-def _roof_text(rates: Rates) -> str:
-    parts = ((rates.bytes_per_second, "GB/s"), (rates.operations_per_second, "Gop/s"))
-    return ", ".join(f"{number(rate / 1e9)} {unit}" for rate, unit in parts if rate)
+    shape = {"marker": marker, "markersize": 7, "fillstyle": fill, "markerfacecoloralt": "white"}
+    return {"color": color, "linestyle": "", **shape}
 
 
 @contextmanager
 def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
-    """Axes to draw on, and what then gives the SVG."""
+    """Yield axes to draw on, and what then gives the SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -211,7 +192,7 @@ def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
 
 
 def _plain_numbers(axis: Any) -> None:
-    """Of a logarithmic axis: 0.1, 1, 10 and so on; 2 and 5 too where there would be few."""
+    """Label a logarithmic axis by 0.1, 1, 10 and so on; by 2 and 5 too where there would be few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
@@ -221,7 +202,7 @@ def _plain_numbers(axis: Any) -> None:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """The element alone, in which every id begins with `name`: those of two plots never meet."""
+    """Return the element alone, in which every id begins with `name`: those of two plots never meet."""
     text = StringIO()
     figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rows import Row, find
-from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .suites import BACKWARD, BOTH, COUNTED, FORWARD
 from .timing import Spread
 
 MEGABYTE = 10**6
@@ -19,10 +19,10 @@ class Target:
     op: str
     direction: str
     case: str
-    unit: str  # "ns a point", "s", "MB", or "x", how many times as fast as `against`
+    unit: str  # "ns a point", "s", "MB"; of `against`: "times as fast as", "times the time of"
     at_least: float | None = None
     at_most: float | None = None
-    against: str = ""  # a backend; in "x" of time where it bounds from above
+    against: str = ""  # a backend
     threads: int | None = None  # None: however many
 
     @property
@@ -32,26 +32,25 @@ class Target:
     @property
     def meaning(self) -> str:
         """What is bounded, for a reader."""
-        return {"x": f"times as fast as {self.against}", "x the time": f"times the time of {self.against}"}.get(
-            self.unit, self.unit
-        )
+        return f"{self.unit} {self.against}".rstrip()
 
     def met_by(self, value: float) -> bool:
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
+FASTER, SLOWER = "times as fast as", "times the time of"
 TARGETS = (
-    Target("render", BOTH, "paper", "x", at_least=150, against="dense"),
-    Target("render", BOTH, "paper", "x", at_least=25, against="separable"),
-    Target("render", BOTH, "paper", "x", at_least=8, against="compiled"),
+    Target("render", BOTH, "paper", FASTER, at_least=150, against="dense"),
+    Target("render", BOTH, "paper", FASTER, at_least=25, against="separable"),
+    Target("render", BOTH, "paper", FASTER, at_least=8, against="compiled"),
     Target("rbf_rasterize", FORWARD, "paper", "ns a point", at_most=40, threads=1),
     Target("rbf_rasterize", BACKWARD, "paper", "ns a point", at_most=80, threads=1),
     Target("render", BOTH, "high resolution", "MB", at_most=100),
-    Target("step", "optimization step", "paper", "x the time", at_most=2.5, against="ops alone"),
+    Target("step", "optimization step", "paper", SLOWER, at_most=2.5, against="ops alone"),
     Target("fit", "1 image", "paper", "s", at_most=3),
     Target("fit", "100 images", "paper", "s", at_most=100),
     Target("fit", "100 images, default settings", "paper", "s", at_most=50),
-    *(Target("rasterize_points", each, "pre-training", "x", at_least=1.5, against="numba") for each in COUNTED),
+    *(Target("rasterize_points", each, "pre-training", FASTER, at_least=1.5, against="numba") for each in COUNTED),
 )
 
 
@@ -60,52 +59,45 @@ class Promise:
     """A target and what a run found."""
 
     target: Target
-    row: Row
-    found: Spread | None
-    problem: str
-
+    where: str = ""  # empty where nothing of the kind was run
+    found: Spread | None = None
+    problem: str = ""
     wrong: bool = False  # it, or what it is compared with, disagrees with the reference
 
     @property
-    def kept(self) -> bool | None:
-        """None where there is nothing to judge: it could not be measured, or what it is compared with."""
+    def state(self) -> str:
+        """Not measured where there is nothing to judge: neither it nor what it is compared with."""
         if self.found is None:
-            return False if self.wrong else None
-        return self.target.met_by(self.found.median)
+            return "NOT kept" if self.wrong else "not measured"
+        return "kept" if self.target.met_by(self.found.median) else "NOT kept"
 
 
 def promises(rows: Sequence[Row]) -> list[Promise]:
-    """Those of the targets that the rows have something to say of."""
-    found = []
+    """Return a promise for each target and number of threads in the rows; last those of which they say nothing."""
+    judged, silent = [], []
     for target in TARGETS:
         named = {"op": target.op, "direction": target.direction, "case": target.case, "device": "cpu"}
-        for row in find(rows, backend="native", **named):
-            if target.threads in (None, row.threads):
-                found.append(_judge(target, row, find(rows, backend=target.against, threads=row.threads, **named)))
-    return found
-
-
-def unmeasured(rows: Sequence[Row]) -> list[Target]:
-    """The targets of which the rows say nothing."""
-    judged = [each.target for each in promises(rows)]
-    return [target for target in TARGETS if target not in judged]
+        native = [row for row in find(rows, backend="native", **named) if target.threads in (None, row.threads)]
+        for row in native:
+            judged.append(_judge(target, row, find(rows, backend=target.against, threads=row.threads, **named)))
+        if not native:
+            silent.append(Promise(target))
+    return judged + silent
 
 
 def _judge(target: Target, row: Row, others: list[Row]) -> Promise:
     if not target.against:
-        return Promise(target, row, _own_figure(target.unit, row), row.problem, row.wrong)
+        return Promise(target, row.where, _own_figure(target.unit, row), row.problem, row.wrong)
     if not others:
-        return Promise(target, row, None, f"{target.against} was not measured")
+        return Promise(target, row.where, problem=f"{target.against} was not measured")
     (other,) = others
-    slower, faster = (row, other) if target.unit == "x the time" else (other, row)
-    problem, wrong = row.problem or other.problem, row.wrong or other.wrong
-    return Promise(target, row, faster.times_as_fast_as(slower), problem, wrong)
+    found = other.times.inverse() if other.times and target.unit == SLOWER else other.times
+    return Promise(target, row.where, found, row.problem or other.problem, row.wrong or other.wrong)
 
 
 def _own_figure(unit: str, row: Row) -> Spread | None:
     if unit == "MB":
-        megabytes = None if row.peak_bytes is None else row.peak_bytes / MEGABYTE
-        return None if megabytes is None else Spread(megabytes, megabytes, megabytes)
-    if row.spread is None:
+        return Spread.of([row.peak_bytes / MEGABYTE]) if row.peak_bytes is not None else None
+    if row.milliseconds is None:
         return None
-    return row.spread.scaled(1e-3 if unit == "s" else 1e6 / (row.sequences * row.points))
+    return row.milliseconds.scaled(1e-3 if unit == "s" else 1e6 / (row.sequences * row.points))

@@ -1,33 +1,27 @@
-"""`python -m bench readme`: the README's section on speed, written anew from bench/measured.json and the estimates.
+"""`python -m bench readme`: the README's section on speed, written anew from bench/measured.json.
 
-The figures are those of one `fractalops bench` on the machine that they name; what an NVIDIA GPU must take is reckoned
-here, until somebody measures it.
+The figures are those of one `fractalops bench` on the machine that they name.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 from fractalops.io.files import atomic_path
 
-from .cards import CARDS
-from .cases import GRID, PAPER, Case
-from .estimate import Estimate, estimates
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
-from .subjects import BACKWARD, BOTH, COUNTED, FORWARD
+from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER
 from .table import number
-from .timing import Spread
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).with_name("measured.json")
 BEGIN = "<!-- By `python -m bench readme`, from bench/measured.json: begin -->"
 END = "<!-- end -->"
 BASELINES = ("dense", "separable", "compiled", "reference")
-OPS = ("affine_chain", "rbf_rasterize")
 SHOWN = (
     ("render", FORWARD),
     ("render", BOTH),
@@ -36,17 +30,16 @@ SHOWN = (
     ("affine_chain", FORWARD),
     ("affine_chain", BACKWARD),
 )
-SHOWN_CARDS = ("GeForce RTX 3060 (12 GB)", "GeForce RTX 3090", "GeForce RTX 4090", "GeForce RTX 5090", "H100 SXM")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite the README; with --check, 1 where it says something else."""
+    """Rewrite the README; with --check, return 1 where it says something else."""
     parser = argparse.ArgumentParser(prog="python -m bench readme", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the README differs")
     options = parser.parse_args(argv)
     path = ROOT / "README.md"
     before = path.read_text(encoding="utf-8")
-    after = replaced(before, section(Figures.load(MEASURED), estimates()))
+    after = replaced(before, section(Figures.load(MEASURED)))
     if options.check:
         return int(before != after)
     with atomic_path(path) as temporary:
@@ -55,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def replaced(readme: str, text: str) -> str:
-    """The README with the text between the two marks."""
+    """Return the README with the text between the two marks."""
     head, _, rest = readme.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not end:
@@ -63,63 +56,57 @@ def replaced(readme: str, text: str) -> str:
     return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
 
 
-def section(figures: Figures, found: Sequence[Estimate]) -> str:
-    """In Markdown."""
-    measured = [row for row in figures.rows if row.device == "cpu" and row.spread]
+def section(figures: Figures) -> str:
+    """Return the figures in Markdown."""
+    measured = [row for row in figures.rows if row.device == "cpu" and row.milliseconds]
     day = date.fromisoformat(measured[0].date)
-    versions = f"torch {measured[0].torch}, float32, {day.day} {day:%B %Y}"
-    machine = figures.machine["processor"]
-    most = "; ".join(
-        f"{name.removeprefix('at most, ')}: {text}"
-        for name, text in figures.machine.items()
-        if name.startswith("at most, ")
-    )
+    begin = "at most, "
+    most = [f"{name.removeprefix(begin)}: {text}" for name, text in figures.machine.items() if name.startswith(begin)]
     parts = [
-        f"{machine} ({most}), {versions}. Medians of rounds in which all backends took their turn; "
-        f"`x` is how many times as long a baseline took.",
-        "\n".join(_paper(measured)),
-        "\n".join(_grid(measured)),
-        "\n".join(_learning(measured)),
-        "\n".join(_counting(measured)),
-        "Nothing has been measured on a GPU yet. What the two ops and a step must take there at least, by "
-        "`python -m bench estimate`, in microseconds:",
-        "\n".join(_gpu(found)),
+        f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, "
+        f"{day.day} {day:%B %Y}. Medians of rounds in which all backends took their turn; "
+        "`x` is how many times as long a baseline took.",
+        _paper(measured),
+        _grid(measured),
+        _learning(measured),
+        _counting(measured),
+        "Nothing has been measured on a GPU yet.",
         "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
-        "\n".join(_instructions()),
+        _instructions(),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
-    if lines:
-        for line in (head, ["---"] * len(head), *lines):
-            yield f"| {' | '.join(line)} |"
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table, or nothing where it would have no lines."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)) if lines else ""
 
 
-def _paper(rows: Sequence[Row]) -> Iterator[str]:
-    """Each op at the paper's shape, against the baselines."""
+def _paper(rows: Sequence[Row]) -> str:
+    """Return each op at the paper's shape, against the baselines."""
     lines = []
     for op, direction in SHOWN:
         for row in find(rows, op=op, direction=direction, case=PAPER.name, backend="native"):
-            what = f"`{op}`, {direction}, {row.where}"
-            own = f"**{_time(row)}**, {_number(row.nanoseconds_a_point)} ns a point"
-            lines.append([what, own, *(_against(rows, row, backend) for backend in BASELINES)])
-    yield from _table([PAPER.shape, "fractalops", *(f"{name}" for name in BASELINES)], lines)
+            own = f"**{_time(row)}**, {number(row.nanoseconds_a_point or 0)} ns a point"
+            others = [_against(rows, row, backend) for backend in BASELINES]
+            lines.append([f"`{op}`, {direction}, {row.where}", own, *others])
+    return _table([PAPER.shape, "fractalops", *BASELINES], lines)
 
 
-def _grid(rows: Sequence[Row]) -> Iterator[str]:
-    """The native ops on the other shapes."""
+def _grid(rows: Sequence[Row]) -> str:
+    """Return the native ops on the other shapes."""
     lines = []
-    for case in GRID:
+    for case in GRID[1:]:
+        name = f"{case.sequences:,} x {case.points:,} points on {case.side} x {case.side}"
         op = "render" if find(rows, op="render", case=case.name) else "affine_chain"
-        for row in find(rows, op=op, direction=BOTH, case=case.name, backend="native") if case != PAPER else ():
-            separable = _against(rows, row, "separable")
-            lines.append([_case(case), f"`{op}`, {row.where}", _time(row), _rate(row), _memory(row), separable])
-    head = ["forward and backward", "op", "time", "million points a second", "memory", "separable"]
-    yield from _table(head, lines)
+        for row in find(rows, op=op, direction=BOTH, case=case.name, backend="native"):
+            rate = number((row.points_per_second or 0) / 1e6)
+            memory = "" if row.peak_bytes is None else f"{number(row.peak_bytes / 1e6)} MB"
+            lines.append([name, f"`{op}`, {row.where}", _time(row), rate, memory, _against(rows, row, "separable")])
+    return _table(["forward and backward", "op", "time", "million points a second", "memory", "separable"], lines)
 
 
-def _learning(rows: Sequence[Row]) -> Iterator[str]:
+def _learning(rows: Sequence[Row]) -> str:
     lines = []
     for row in find(rows, op="step", backend="native"):
         others = [_against(rows, row, backend) for backend in ("ops alone", "reference")]
@@ -127,69 +114,40 @@ def _learning(rows: Sequence[Row]) -> Iterator[str]:
     for row in find(rows, op="fit", backend="native"):
         settings = "" if "settings" in row.direction else ", published settings"
         lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", ""])
-    yield from _table(["learning", "fractalops", "its ops alone", "reference"], lines)
+    return _table(["learning", "fractalops", "its ops alone", "reference"], lines)
 
 
-def _counting(rows: Sequence[Row]) -> Iterator[str]:
+def _counting(rows: Sequence[Row]) -> str:
     lines = []
     for drawn in COUNTED:
         for row in find(rows, op="rasterize_points", direction=drawn, backend="native"):
-            (other,) = find(rows, op="rasterize_points", direction=drawn, backend="numba") or (None,)
-            ratio = row.times_as_fast_as(other) if other else None
-            rates = [each.images_per_second if each else None for each in (row, other)]
-            lines.append([drawn, *map(_number, rates), _ratio(ratio)])
+            others = find(rows, op="rasterize_points", direction=drawn, backend="numba")
+            rates = [number(each.images_per_second or 0) for each in (row, *others)]
+            lines.append([drawn, *rates, *map(_ratio, others)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
-    yield from _table(head, lines)
+    return _table(head, [[*line, "", ""][: len(head)] for line in lines])
 
 
-def _gpu(found: Sequence[Estimate]) -> Iterator[str]:
-    lines = []
-    for estimate in found:
-        floors = estimate.floors()
-        what = f"`{estimate.op}`: {estimate.shape}, {estimate.direction}"
-        lines.append([what, *(_number(floors[name].total) for name in SHOWN_CARDS), "not yet measured"])
-    assert {card.name for card in CARDS} >= set(SHOWN_CARDS)
-    yield from _table(["estimate, not a measurement", *SHOWN_CARDS, "measured"], lines)
-
-
-def _instructions() -> Iterator[str]:
+def _instructions() -> str:
     compiler, counts = read_record()
-    lines = []
-    for case in CASES.values():
-        each = [counts[Counted(op, way, case)] / case.all_points for op in OPS for way in (FORWARD, BACKWARD)]
-        lines.append([case.shape, *(_number(count) for count in each)])
-    head = [compiler, *(f"`{op}`, {way}" for op in OPS for way in (FORWARD, BACKWARD))]
-    yield from _table(head, lines)
+    ways = [(op, way) for op in ("affine_chain", "rbf_rasterize") for way in (FORWARD, BACKWARD)]
+    lines = [
+        [case.shape, *(number(counts[Counted(op, way, case)] / case.all_points) for op, way in ways)]
+        for case in CASES.values()
+    ]
+    return _table([compiler, *(f"`{op}`, {way}" for op, way in ways)], lines)
 
 
 def _against(rows: Sequence[Row], row: Row, backend: str) -> str:
+    """Return the time of another backend, and how many times as long it took."""
     others = find(rows, op=row.op, direction=row.direction, case=row.case, backend=backend, threads=row.threads)
-    if not others:
-        return ""
-    return f"{_time(others[0])}, {_ratio(row.times_as_fast_as(others[0]))}"
+    return f"{_time(others[0])}, {_ratio(others[0])}" if others else ""
 
 
 def _time(row: Row) -> str:
-    assert row.spread
-    median = row.spread.median
-    return f"{_number(median / 1e3)} s" if median >= 1e3 else f"{_number(median)} ms"
+    median = row.milliseconds.median if row.milliseconds else 0
+    return f"{number(median / 1e3)} s" if median >= 1e3 else f"{number(median)} ms"
 
 
-def _rate(row: Row) -> str:
-    return _number((row.points_per_second or 0) / 1e6)
-
-
-def _memory(row: Row) -> str:
-    return "" if row.peak_bytes is None else f"{_number(row.peak_bytes / 1e6)} MB"
-
-
-def _ratio(ratio: Spread | None) -> str:
-    return f"{_number(ratio.median)} x" if ratio else ""
-
-
-def _case(case: Case) -> str:
-    return f"{case.sequences:,} x {case.points:,} points on {case.side} x {case.side}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else number(value)
+def _ratio(row: Row) -> str:
+    return f"{number(row.times.median)} x" if row.times else ""

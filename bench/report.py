@@ -1,26 +1,21 @@
-"""One page of what a run of the benchmarks found: it can be sent to somebody, and needs nothing beside it."""
+"""What a run of the benchmarks found: one page that needs nothing beside it, and a summary for the terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
 
 from fractalops.errors import MissingExtra
 from fractalops.io.files import atomic_path
 
 from .plots import curves, rooflines
-from .promises import MEGABYTE, promises, unmeasured
-from .rows import Change, Figures, Rates, Row, changes, describe, native_beside
-from .scaling import growths
-from .summary import STATES
-from .table import exponent_text, number, spread_text
+from .promises import MEGABYTE, promises
+from .rows import Figures, Rates, Row, compare, find
+from .table import aligned, exponent_text, number, spread_text
 from .timing import Spread
-
-T = TypeVar("T")
+from .work import growths
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -45,9 +40,11 @@ BACKENDS = {
     "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimization step",
 }
 
+Lines = list[tuple[str, ...]]
+
 
 def write(figures: Figures, path: str | Path, old: Figures | None = None) -> None:
-    """The page as a file."""
+    """Write the page as a file."""
     text = page(figures, old)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -63,7 +60,7 @@ def check_extras() -> None:
 
 
 def page(figures: Figures, old: Figures | None = None) -> str:
-    """The page; with what changed since `old`.
+    """Return the page, with what moved since `old`.
 
     Raises `MissingExtra` when jinja2 or matplotlib is not installed.
     """
@@ -73,107 +70,49 @@ def page(figures: Figures, old: Figures | None = None) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "spread": spread_text, "exponent": exponent_text}
+    environment.filters |= {"number": number, "spread": spread_text, "exponent": exponent_text, "grouped": grouped}
     rows = figures.rows
-    swept = [row for row in rows if row.suite == "scaling"]
-    judged, silent = promises(rows), unmeasured(rows)
+    judged = promises(rows)
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         figures=figures,
         promises=judged,
-        silent=silent,
-        states=STATES,
-        tally=Counter([STATES[each.kept] for each in judged] + [STATES[None]] * len(silent)),
-        tables=op_tables([row for row in rows if row.suite != "scaling"], figures.rates),
-        swept=op_tables(swept, figures.rates),
+        tally=Counter(each.state for each in judged),
+        measured=[row for row in rows if row.suite != "scaling"],
+        swept=find(rows, suite="scaling"),
+        columns=lambda rows: columns(rows, figures.rates),
+        shape=shape,
         ops=OPS,
-        backends={name: text for name, text in BACKENDS.items() if any(row.backend == name for row in rows)},
-        curves=curves(figures.rows),
+        backends={name: text for name, text in BACKENDS.items() if find(rows, backend=name)},
+        curves=curves(rows),
         rooflines=rooflines(figures),
         growths=growths(rows),
-        comparison=Comparison.between(old, figures) if old else None,
+        old=old,
+        comparison=compare(old.rows, rows) if old else None,
         devices={row.device for row in rows},
-        rounds=_rounds(rows),
+        rounds=sorted({row.rounds for row in rows} - {0}),
         pinned=sorted({f"{row.where} on core{'s' * (row.threads > 1)} {row.pinned}" for row in rows if row.pinned}),
         json=figures.text().replace("<", r"\u003c"),  # no tag in it then ends the element that it stands in
     )
     return text.rstrip() + "\n"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A backend in a table: its figures, or why there are none."""
-
-    backend: str
-    cells: tuple[str, ...]
-    problem: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """What was timed in turn."""
-
-    title: str
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
-class CaseTable:
-    case: str
-    shape: str
-    groups: list[Group]
-
-
-@dataclass(frozen=True)
-class OpTable:
-    op: str
-    columns: tuple[str, ...]
-    cases: list[CaseTable]
-
-
-def op_tables(rows: Sequence[Row], rates: Iterable[Rates]) -> list[OpTable]:
-    """By op, case, direction and threads, each in the order in which they were measured."""
-    columns = _columns(rows, rates)
-    found = []
-    for op, of_op in _grouped(rows, lambda row: row.op):
-        measured = [row for row in of_op if not row.problem]
-        shown = {name: text for name, text in columns.items() if name == "ms" or any(map(text, measured))}
-        cases = [
-            CaseTable(
-                case,
-                shape(of_case[0]),
-                [
-                    Group(f"{direction}, {where}", [_line(row, shown.values()) for row in timed])
-                    for (direction, where), timed in _grouped(of_case, lambda row: (row.direction, row.where))
-                ],
-            )
-            for case, of_case in _grouped(of_op, lambda row: row.case)
-        ]
-        found.append(OpTable(op, tuple(shown), cases))
-    return found
-
-
 def shape(row: Row) -> str:
-    """Of a row's case, for a reader."""
+    """Return a row's case, for a reader."""
     parts = [f"{row.sequences:,} x {row.points:,} points", f"{row.maps} map{'s' * (row.maps > 1)}"]
     parts += [f"{row.side} x {row.side} pixels"] * (row.side > 0) + [f"radius {row.radius}"] * (row.radius > 0)
     return ", ".join(parts)
 
 
-def _columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:
-    """The figures of a row, by the heads of their columns; an empty text where there is none."""
+def columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:
+    """Return the figures of a row by the heads of their columns, without the columns in which no row has any."""
     roofs = {(each.device, each.threads): each for each in rates}
-    natives = {id(row): native_beside(row, rows) for row in rows}
 
     def share(row: Row) -> float | None:
         roof = roofs.get((row.device, row.threads))
         return roof.share(row) if roof else None
 
-    def times_as_fast(row: Row) -> Spread | None:
-        native = natives[id(row)]
-        return native.times_as_fast_as(row) if native else None
-
-    return {
-        "ms": lambda row: _text(row.spread),
+    found: dict[str, Callable[[Row], str]] = {
+        "ms": lambda row: _text(row.milliseconds),
         "ns a point": lambda row: _text(row.nanoseconds_a_point),
         "images/s": lambda row: _text(row.images_per_second),
         "million points/s": lambda row: _text(row.points_per_second, 1e6),
@@ -181,8 +120,10 @@ def _columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[
         "Gop/s": lambda row: _text(row.operations_per_second, 1e9),
         "% of the roofline": lambda row: _text(share(row), 0.01),
         "peak MB": lambda row: _text(row.peak_bytes, MEGABYTE),
-        "native: times as fast": lambda row: _text(times_as_fast(row)),
+        "native: times as fast": lambda row: _text(row.times),
     }
+    measured = [row for row in rows if not row.problem]
+    return {name: text for name, text in found.items() if name == "ms" or any(map(text, measured))}
 
 
 def _text(value: float | Spread | None, unit: float = 1.0) -> str:
@@ -191,43 +132,64 @@ def _text(value: float | Spread | None, unit: float = 1.0) -> str:
     return spread_text(value) if isinstance(value, Spread) else number(value / unit)
 
 
-def _line(row: Row, columns: Iterable[Callable[[Row], str]]) -> Line:
-    problem = row.problem or ("" if row.spread else "not measured")
-    return Line(row.backend, () if problem else tuple(text(row) for text in columns), problem)
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], T]) -> list[tuple[T, list[Row]]]:
-    groups: dict[T, list[Row]] = {}
+def grouped(rows: Iterable[Row], *names: str) -> list[tuple[tuple[str, ...], list[Row]]]:
+    """Return the rows by the values of these fields, each in the order in which they were measured."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(key(row), []).append(row)
+        groups.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
     return list(groups.items())
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Of a run with an older one."""
-
-    machine: dict[str, str]  # of the older
-    shared: int  # measurements of which both have a figure
-    slower: list[Change]  # the most first
-    faster: list[Change]
-    only_old: list[str]
-    only_new: list[str]
-
-    @classmethod
-    def between(cls, old: Figures, new: Figures) -> Comparison:
-        moved, alone = changes(old.rows, new.rows)
-        now = {describe(row) for row in new.rows if row.spread}
-        return cls(
-            old.machine,
-            len(now) - sum(each in now for each in alone),
-            [each for each in moved if each.factor > 1],
-            [each for each in reversed(moved) if each.factor <= 1],
-            [each for each in alone if each not in now],
-            [each for each in alone if each in now],
-        )
+def summary(figures: Figures, old: Figures | None = None) -> str:
+    """Return every contest but the sweeps, how a render grows with their sizes, the promises, and what moved."""
+    rows = figures.rows
+    parts = [
+        _titled("medians, and in brackets the 20th and 80th percentiles", _rows(rows)),
+        _titled("how a native render, differentiated, grows: the exponent that was found (expected)", _growths(rows)),
+        _titled("promises", _promises(rows)),
+        _titled("beyond the spread since the older figures", _changes(old.rows, rows) if old else []),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _rounds(rows: Iterable[Row]) -> str:
-    counts = sorted({len(row.milliseconds) for row in rows} - {0})
-    return " to ".join(map(str, dict.fromkeys([*counts[:1], *counts[-1:]])))
+def _titled(title: str, lines: Lines) -> str:
+    """Return a table; nothing where there is only its head."""
+    return "\n".join([title, *aligned(lines)]) if len(lines) > 1 else ""
+
+
+def _rows(rows: Sequence[Row]) -> Lines:
+    lines: Lines = [("op", "direction", "case", "on", "backend", "ms", "ns a point", "native: times as fast")]
+    for row in rows:
+        if row.suite != "scaling":
+            cells = ("-", "", row.problem or "not measured")
+            if row.milliseconds:
+                cells = (_text(row.milliseconds), _text(row.nanoseconds_a_point), _text(row.times))
+            lines.append((row.op, row.direction, row.case, row.where, row.backend, *cells))
+    return lines
+
+
+def _growths(rows: Sequence[Row]) -> Lines:
+    lines: Lines = [("with", "on", "time", "memory")]
+    for each in growths(rows):
+        figures = ((each.time, each.expected_time), (each.memory, each.expected_memory))
+        texts = ["-" if found is None else f"{exponent_text(found)} ({exponent_text(due)})" for found, due in figures]
+        lines.append((each.variable, each.where, *texts))
+    return lines
+
+
+def _changes(old: Sequence[Row], new: Sequence[Row]) -> Lines:
+    compared = compare(old, new)
+    lines: Lines = [("what", "x the time")]
+    lines += [(str(each.new), number(each.factor)) for each in compared.moved]
+    alone = len(compared.only_old) + len(compared.only_new)
+    return [*lines, (f"figures that only one of the two has: {alone}", "")]
+
+
+def _promises(rows: Sequence[Row]) -> Lines:
+    lines: Lines = [("op", "direction", "case", "on", "figure", "bound", "found", "")]
+    judged = promises(rows)
+    for each in judged if any(each.where for each in judged) else []:
+        target, found = each.target, _text(each.found) or each.problem
+        what = (target.op, target.direction, target.case, each.where)
+        lines.append((*what, target.meaning, target.bound, found, each.state))
+    return lines

@@ -1,22 +1,23 @@
-"""A measurement as a row, which can be read alone: what, where, when, by which versions."""
+"""What a run found: a row for each measurement, which says what, where, when and by which versions; and what moved."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path
 
-from .timing import Spread, ratios
+from .timing import Spread
 
-FORMAT = 1
+FORMAT = 2
 LEAST_ROUNDS = 3  # of which a spread can be told
 
-# What makes two rows the same measurement, on whatever machine and day.
+# What makes two rows the same measurement, on whatever day.
 Key: TypeAlias = tuple[str | int, ...]
 
 
@@ -41,12 +42,14 @@ class Row:
     device: str  # "cpu" or "cuda"
     threads: int  # 0 on a GPU
     pinned: str  # the cores that the threads were kept on, if they could be
-    # how long it took: the rounds of those that were timed in turn belong together
-    milliseconds: tuple[float, ...] = ()
-    # what a call does at least, and what it took beside its inputs
+    # what a call does at least
     bytes: int = 0
     operations: int = 0
-    peak_bytes: int | None = None
+    # what it took
+    milliseconds: Spread | None = None
+    rounds: int = 0
+    times: Spread | None = None  # how many times as long as the native op took in the same rounds
+    peak_bytes: int | None = None  # beside its inputs
     problem: str = ""  # why there is no figure
     wrong: bool = False  # the reason is that it disagrees with the reference, or failed
     # who, when and by what
@@ -59,24 +62,18 @@ class Row:
     fractalops: str = ""
     date: str = ""
 
+    def __str__(self) -> str:
+        threads = f", {self.where}" if self.threads else ""
+        return f"{self.op}, {self.direction}, {self.case}, {self.backend}, {self.device_name}{threads}"
+
     @property
     def key(self) -> Key:
         shape = (self.sequences, self.points, self.maps, self.side, self.radius)
-        return self.op, self.direction, self.backend, self.case, *shape, self.device, self.threads
-
-    @property
-    def contest(self) -> tuple[str, str, str]:
-        """What the rows that are compared with one another have in common."""
-        return self.op, self.direction, self.case
+        return self.op, self.direction, self.backend, self.case, *shape, self.device, self.threads, self.device_name
 
     @property
     def where(self) -> str:
         return where(self.device, self.threads)
-
-    @property
-    def spread(self) -> Spread | None:
-        """Milliseconds: the median and the 20th and 80th percentiles."""
-        return Spread.of(self.milliseconds) if self.milliseconds else None
 
     @property
     def nanoseconds_a_point(self) -> float | None:
@@ -85,42 +82,22 @@ class Row:
     @property
     def points_per_second(self) -> float | None:
         """None of `fit`, a call of which draws the points anew in every step."""
-        return self._rate(lambda seconds: self.sequences * self.points / seconds) if self.op != "fit" else None
+        return self._rate(self.sequences * self.points) if self.op != "fit" else None
 
     @property
     def images_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.images / seconds) if self.images else None
+        return self._rate(self.images)
 
     @property
     def bytes_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.bytes / seconds) if self.bytes else None
+        return self._rate(self.bytes)
 
     @property
     def operations_per_second(self) -> float | None:
-        return self._rate(lambda seconds: self.operations / seconds) if self.operations else None
+        return self._rate(self.operations)
 
-    def _rate(self, of_seconds: Callable[[float], float]) -> float | None:
-        return of_seconds(self.spread.median / 1e3) if self.spread else None
-
-    def times_as_fast_as(self, other: Row) -> Spread | None:
-        """How many times as long the other took, round by round where both were timed in turn."""
-        if not self.milliseconds or not other.milliseconds:
-            return None
-        if len(self.milliseconds) == len(other.milliseconds):
-            return ratios(other.milliseconds, self.milliseconds)
-        return Spread.of([each / Spread.of(self.milliseconds).median for each in other.milliseconds])
-
-    def to_json(self) -> dict[str, Any]:
-        """All fields, and what follows from them."""
-        derived = ("points_per_second", "images_per_second", "bytes_per_second", "operations_per_second")
-        spread = self.spread
-        percentiles = [spread.low, spread.median, spread.high] if spread else None
-        return asdict(self) | {"milliseconds_20_50_80": percentiles} | {name: getattr(self, name) for name in derived}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Row:
-        known = {field.name: values[field.name] for field in fields(cls)}
-        return replace(cls(**known), milliseconds=tuple(values["milliseconds"]))
+    def _rate(self, count: int) -> float | None:
+        return count / (self.milliseconds.median / 1e3) if count and self.milliseconds else None
 
 
 @dataclass(frozen=True)
@@ -137,13 +114,28 @@ class Rates:
         return where(self.device, self.threads)
 
     def share(self, row: Row) -> float | None:
-        """Of the roof that a row reaches: the least time by these rates over its time, 1 being all of it.
+        """Return the share of the roof that a row reaches: the least time by these rates over its time, 1 being all.
 
-        More where the data stays in a cache, which is faster than a copy.
+        It is more where the data stays in a cache, which is faster than a copy.
         """
         parts = ((row.bytes, self.bytes_per_second), (row.operations, self.operations_per_second))
         least = [work / rate for work, rate in parts if work and rate]
-        return max(least) / (row.spread.median / 1e3) if least and row.spread else None
+        return max(least) / (row.milliseconds.median / 1e3) if least and row.milliseconds else None
+
+
+def where(device: str, threads: int) -> str:
+    """Return a device in words."""
+    return f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else "GPU"
+
+
+def find(rows: Iterable[Row], **fields: object) -> list[Row]:
+    """Return the rows with these fields."""
+    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
+
+
+# The fields that tell the backends of a contest apart.
+OF_BACKEND = ("backend", "milliseconds", "rounds", "times", "peak_bytes", "problem", "wrong")
+DEFAULTS = [next(field.default for field in fields(Row) if field.name == name) for name in OF_BACKEND]
 
 
 @dataclass(frozen=True)
@@ -155,13 +147,27 @@ class Figures:
     machine: dict[str, str]
 
     def text(self) -> str:
-        document = {
+        """Return the figures as JSON, a contest a line: its shape, then the figures of each backend.
+
+        The names of both stand before the lines, and so do the values that are the same in all rows.
+        """
+        rows = [_plain(row) for row in self.rows]
+        shared = [name for name in (rows[0] if rows else {}) if name not in OF_BACKEND]
+        common = {name: rows[0][name] for name in shared if all(row[name] == rows[0][name] for row in rows)}
+        names = [name for name in shared if name not in common]
+        head = {
             "format": FORMAT,
             "machine": self.machine,
             "rates": [asdict(each) for each in self.rates],
-            "rows": [row.to_json() for row in self.rows],
+            "common": common,
+            "contest": names,
+            "backend": OF_BACKEND,
         }
-        return json.dumps(document, indent=1, allow_nan=False) + "\n"
+        lines = [
+            json.dumps([contest, *map(_trimmed, group)], allow_nan=False, separators=(",", ":"))
+            for contest, group in groupby(rows, lambda row: [row[name] for name in names])
+        ]
+        return json.dumps(head, indent=1, allow_nan=False)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
     def save(self, path: Path) -> None:
         with atomic_path(path) as temporary:
@@ -169,39 +175,44 @@ class Figures:
 
     @classmethod
     def load(cls, path: Path) -> Figures:
-        """Raises `InputError` where the file is not of this form."""
+        """Read a file. Raises `InputError` where it is not of this form."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
                 raise InputError(f"cannot read {path}: it is of format {document['format']}, not {FORMAT}")
-            return cls(
-                tuple(Row.from_json(row) for row in document["rows"]),
-                tuple(Rates(**rates) for rates in document["rates"]),
-                document["machine"],
+            rows = (
+                document["common"]
+                | dict(zip(document["contest"], contest, strict=True))
+                | dict(zip(document["backend"], figures, strict=False))
+                for contest, *backends in document["rows"]
+                for figures in backends
             )
+            rates = tuple(Rates(**each) for each in document["rates"])
+            return cls(tuple(map(_row, rows)), rates, document["machine"])
         except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot read {path}: it holds no figures of fractalops bench") from error
 
 
-def find(rows: Iterable[Row], **fields: object) -> list[Row]:
-    """The rows with these fields."""
-    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
+def _plain(row: Row) -> dict[str, Any]:
+    """Return the fields as values of JSON, spreads as three numbers of six digits."""
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    spreads = {name: value for name, value in values.items() if isinstance(value, Spread)}
+    return values | {name: [float(f"{each:.6g}") for each in astuple(value)] for name, value in spreads.items()}
 
 
-def where(device: str, threads: int) -> str:
-    """For a reader."""
-    return f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else "GPU"
+def _trimmed(row: dict[str, Any]) -> list[Any]:
+    """Return the values of `OF_BACKEND` up to the last one that is not a default."""
+    values = [row[name] for name in OF_BACKEND]
+    while values[-1] == DEFAULTS[len(values) - 1]:
+        values.pop()
+    return values
 
 
-def native_beside(row: Row, rows: Iterable[Row]) -> Row | None:
-    """The native row that another backend's was timed in turn with."""
-    if row.backend == "native":
-        return None
-    op, direction, case = row.contest
-    same = {"op": op, "direction": direction, "case": case, "device": row.device, "threads": row.threads}
-    return next(iter(find(rows, backend="native", **same)), None)
+def _row(values: dict[str, Any]) -> Row:
+    spreads = {name: Spread(*values[name]) for name in ("milliseconds", "times") if values.get(name)}
+    return Row(**(values | spreads))
 
 
 @dataclass(frozen=True)
@@ -213,25 +224,32 @@ class Change:
     factor: float  # of the medians, new / old
 
 
-def changes(old: Sequence[Row], new: Sequence[Row]) -> tuple[list[Change], list[str]]:
-    """What moved beyond the spread; and the measurements, in words, of which only one of the two has a figure.
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs beside each other."""
 
-    Rows of another processor or GPU, or shape, are no measure of a change: they count as missing. So few rounds that
-    they have no spread tell of none either.
+    moved: list[Change]  # what became slowest first
+    shared: int  # measurements of which both have a figure
+    only_old: list[str]  # in words
+    only_new: list[str]
+
+
+def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
+    """Return what moved beyond both spreads.
+
+    Rows of another processor or GPU, or shape, are no measure of a change: they are of one run only. So few rounds
+    that they have no spread tell of none either.
     """
-    before = {(row.key, row.device_name): row for row in old if row.spread}
-    after = {(row.key, row.device_name): row for row in new if row.spread}
-    found = []
-    both = [key for key in after if key in before]  # in order, which a set would lose
-    for key in both:
-        was, now = before[key].spread, after[key].spread
-        rounds = min(len(before[key].milliseconds), len(after[key].milliseconds))
-        if was and now and rounds >= LEAST_ROUNDS and (now.low > was.high or now.high < was.low):
-            found.append(Change(before[key], after[key], now.median / was.median))
-    alone = [describe(row) for key, row in {**before, **after}.items() if key not in both]
-    return sorted(found, key=lambda change: -change.factor), sorted(alone)
-
-
-def describe(row: Row) -> str:
-    threads = f", {row.where}" if row.threads else ""
-    return f"{row.op}, {row.direction}, {row.case}, {row.backend}, {row.device_name}{threads}"
+    before, after = ({row.key: row for row in rows if row.milliseconds} for rows in (old, new))
+    both = [(before[key], row) for key, row in after.items() if key in before]
+    moved = []
+    for was, now in both:
+        a, b = was.milliseconds, now.milliseconds
+        if a and b and min(was.rounds, now.rounds) >= LEAST_ROUNDS and (b.low > a.high or b.high < a.low):
+            moved.append(Change(was, now, b.median / a.median))
+    return Comparison(
+        sorted(moved, key=lambda change: -change.factor),
+        len(both),
+        sorted(str(row) for key, row in before.items() if key not in after),
+        sorted(str(row) for key, row in after.items() if key not in before),
+    )

@@ -1,12 +1,104 @@
-"""What is measured, by name: contests, each between backends on one case, which are timed in turn."""
+"""What is measured, declared once: shapes, and on them contests between backends, which are timed in turn."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from .cases import GRID, LONG_CHAIN, PAPER, PRETRAINING, SWEEPS, Case, sweep
-from .subjects import BACKENDS, BACKWARD, BOTH, COUNTED, FORWARD
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops.rendering import fold_viewport
+
+CUTOFF = 1e-6
+FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
+COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
+"""What `rasterize_points` draws, in place of a direction."""
+BACKENDS = ("native", "reference", "compiled", "separable", "dense")
+"""Of each op."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Sequences of one random system (Anderson and Farrell 2022), drawn on square images."""
+
+    name: str
+    sequences: int  # B
+    points: int  # T, of a sequence
+    maps: int  # N
+    side: int  # H = W, in pixels
+    bandwidth: float = 1.0  # tau, in square pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.side, self.side
+
+    @property
+    def all_points(self) -> int:
+        return self.sequences * self.points
+
+    @property
+    def radius(self) -> int:
+        """r: a window is 2 r + 1 pixels wide."""
+        return math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)))
+
+    @property
+    def shape(self) -> str:
+        """For a reader."""
+        return (
+            f"{self.sequences:,} x {self.points:,} points, {self.maps} map{'s' * (self.maps > 1)}, "
+            f"{self.side} x {self.side} pixels, radius {self.radius}"
+        )
+
+    def cut(self, sequences: int, points: int) -> Case:
+        """The same with no more than so many sequences, and points in each."""
+        return replace(self, sequences=min(self.sequences, sequences), points=min(self.points, points))
+
+    def inputs(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """matrix (N, 2, 2), offset (N, 2) and start (B, 2), float32, in pixels; index (B, T), uint8 or int32.
+
+        What the chain gets in a step of `fit`, with the published viewport.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        system = fractalops.IFS(1, self.maps, generator=generator)
+        index = system.sample(self.sequences, self.points, generator=generator)
+        with torch.no_grad():
+            matrix, offset, index, start = system.concatenated(index)
+            matrix, offset, start = fold_viewport(matrix, offset, start, self.size, (-5.0, -5.0, 5.0, 5.0))
+        return matrix, offset, index, start
+
+    def cloud(self, seed: int = 0) -> Tensor:
+        """The points (B, T, 2) of the chain, for the rasterizer alone."""
+        return fractalops.affine_chain(*self.inputs(seed), backend="native")
+
+
+PAPER = Case("paper", sequences=50, points=300, maps=10, side=32)
+PRETRAINING = Case("pre-training", sequences=1, points=100_000, maps=4, side=256)
+HIGH_RESOLUTION = Case("high resolution", sequences=1, points=10**6, maps=10, side=1024)
+LARGE_BATCH = Case("large batch", sequences=10**5, points=300, maps=10, side=32)
+LONG_CHAIN = Case("long chain", sequences=1, points=10**7, maps=10, side=1024)
+GRID = (PAPER, PRETRAINING, HIGH_RESOLUTION, LARGE_BATCH, LONG_CHAIN)
+
+# The paper's shape with one size varied: the field of Case, its axis in a plot, and what it takes.
+SWEEPS = {
+    "points": ("points of a sequence", (30, 100, 300, 1000, 3000, 10_000)),
+    "sequences": ("sequences", (5, 16, 50, 160, 500, 1600)),
+    "side": ("side of an image, pixels", (16, 32, 64, 128, 256, 512)),
+    "maps": ("maps", (2, 5, 10, 30, 100, 300)),
+    "radius": ("radius of the window, pixels", (2, 3, 4, 6, 8, 12)),
+}
+
+
+def sweep(variable: str) -> list[Case]:
+    """The cases of SWEEPS[variable], by ascending size."""
+    _, values = SWEEPS[variable]
+    if variable == "radius":
+        # Just below the bandwidth at which the window would grow by a pixel; wide windows need an image to lie in.
+        wide = replace(PAPER, side=64)
+        return [replace(wide, name=f"radius {r}", bandwidth=0.999 * r**2 / -math.log(CUTOFF)) for r in values]
+    return [replace(PAPER, name=f"{variable} {value}", **{variable: value}) for value in values]
 
 
 @dataclass(frozen=True)

@@ -5,40 +5,73 @@ From it kernels/rbf_rasterize_plan.py is to be written anew for an architecture:
 
 from __future__ import annotations
 
+import argparse
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 from torch import Tensor
 
-from .cuda_timing import Gpu
-from .rbf_rasterize_work import SHAPES, Picture
-from .table import aligned, figure
+from .cuda_timing import CudaClock, missing_gpu
+from .suites import CUTOFF, HIGH_RESOLUTION, PAPER, Case
+from .table import aligned, spread_text
 from .timing import Spread
 
+SHAPES = (PAPER, Case("100 images", sequences=5000, points=300, maps=1000, side=32), HIGH_RESOLUTION)
 SIDES, BLOCKS, WARPS, PRECISIONS = (16, 32, 64), (16, 32, 64), (2, 4, 8), ("ieee", "tf32x3")
 GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program of the backward
 
 Sizes: TypeAlias = Plan | Gather
-Run: TypeAlias = Callable[[Sizes], object]
+Run: TypeAlias = Callable[..., object]  # of sizes
+Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # microseconds of one call
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One choice of sizes for one shape, and what it took."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a table for each shape and direction; return 1 where there is no GPU to measure on."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench sweep", description="The rasterizer's block sizes, tried on the GPU that is here."
+    )
+    parser.parse_args(argv)
+    missing = missing_gpu()
+    if missing:
+        print(f"sweep: nothing to measure on: {missing}")
+        return 1
+    clock = CudaClock()
 
-    sizes: Sizes
-    chosen: bool  # whether it is what the table holds now
-    microseconds: Spread
+    def timer(function: Callable[[], object]) -> Spread:
+        with clock:
+            return Spread.of(clock.time({"it": [function]}, 3)["it"]).scaled(1e6)
 
-    def row(self) -> list[str]:
-        return [*describe(self.sizes), figure(self.microseconds, ""), "<-" if self.chosen else ""]
+    name = torch.cuda.get_device_name()
+    print(f"rbf_rasterize on {name}, microseconds [20th, 80th percentile]; <- is what the table holds")
+    for table in tables(torch.device("cuda"), torch.cuda.get_device_capability(), timer):
+        print(f"\n{table}")
+    return 0
+
+
+def tables(device: torch.device, capability: tuple[int, int], timer: Timer) -> Iterator[str]:
+    """Yield a table of each shape and direction, the fastest sizes first."""
+    for shape in SHAPES:
+        runs: list[tuple[str, str, Run, list[Sizes]]] = [
+            ("forward", "rows x columns x points", forward(shape, device), list(plans(shape, capability))),
+            ("backward", "points x columns", backward(shape, device), list(gathers())),
+        ]
+        for direction, sizes, run, choices in runs:
+            trials = [(timer(functools.partial(run, choice)), choice) for choice in choices]
+            trials.sort(key=lambda trial: trial[0].median)
+            rows = [
+                [*describe(choice), spread_text(took), "<-" if choice is choices[0] else ""] for took, choice in trials
+            ]
+            header = [sizes, "warps", "product", "route", "time", ""]
+            yield "\n".join([f"{direction}, {shape.shape}", *aligned([header, *rows])])
 
 
 def describe(sizes: Sizes) -> list[str]:
+    """Return the cells of a row that name the sizes."""
     if isinstance(sizes, Gather):
         return [f"{sizes.points} x {sizes.columns}", str(sizes.warps), "", ""]
     tile = sizes.tile
@@ -46,9 +79,9 @@ def describe(sizes: Sizes) -> list[str]:
     return [f"{tile.rows} x {tile.columns} x {tile.points}", str(tile.warps), tile.precision, how]
 
 
-def plans(shape: Picture, capability: tuple[int, int]) -> Iterator[Plan]:
-    """Of the forward. The table's own first; then each other tile by both routes, with as many shares as that has."""
-    own = plan_forward(torch.float32, capability, shape.images, shape.length, 1, shape.side, shape.side)
+def plans(shape: Case, capability: tuple[int, int]) -> Iterator[Plan]:
+    """Yield the forward's plan in the table, then each other tile by both routes, with as many shares as that has."""
+    own = plan_forward(torch.float32, capability, shape.sequences, shape.points, 1, shape.side, shape.side)
     yield own
     for side, points, warps, precision in itertools.product(SIDES, BLOCKS, WARPS, PRECISIONS):
         tiles = divide_up(shape.side, side) ** 2
@@ -60,56 +93,31 @@ def plans(shape: Picture, capability: tuple[int, int]) -> Iterator[Plan]:
 
 
 def gathers() -> Iterator[Gather]:
-    """Of the backward, the table's own first."""
+    """Yield the backward's sizes in the table, then all others."""
     own = GATHERS[torch.float32]
     yield own
     yield from (each for sizes in itertools.product(GATHERED, COLUMNS, WARPS) if (each := Gather(*sizes)) != own)
 
 
-def sweep(gpu: Gpu, run: Run, choices: Sequence[Sizes]) -> list[Trial]:
-    """All choices for one shape, of which the first is the table's; the fastest first."""
-    trials = [Trial(sizes, sizes is choices[0], gpu.timer(lambda sizes=sizes: run(sizes))) for sizes in choices]  # type: ignore[misc]
-    return sorted(trials, key=lambda trial: trial.microseconds.median)
-
-
-def forward(shape: Picture, device: torch.device) -> Callable[[Plan], Tensor]:
-    """The forward of a shape by a plan, on points that lie evenly over the image."""
+def forward(shape: Case, device: torch.device) -> Callable[[Plan], Tensor]:
+    """Return the forward of a shape by a plan, on points that lie evenly over the image."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_fwd  # imports Triton
 
     points, bandwidth, _ = _inputs(shape, device)
-    return lambda plan: rbf_rasterize_fwd(points, None, bandwidth, shape.side, shape.side, shape.cutoff, plan)
+    return lambda plan: rbf_rasterize_fwd(points, None, bandwidth, shape.side, shape.side, CUTOFF, plan)
 
 
-def backward(shape: Picture, device: torch.device) -> Callable[[Gather], tuple[Tensor, Tensor, Tensor]]:
-    """The backward of a shape, without the bandwidth's gradient, as in a step of `fit`."""
+def backward(shape: Case, device: torch.device) -> Callable[[Gather], tuple[Tensor, Tensor, Tensor]]:
+    """Return the backward of a shape, without the bandwidth's gradient, as in a step of `fit`."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_bwd  # imports Triton
 
     points, bandwidth, grad = _inputs(shape, device)
-    return lambda gather: rbf_rasterize_bwd(grad, points, None, bandwidth, shape.cutoff, False, gather)
+    return lambda gather: rbf_rasterize_bwd(grad, points, None, bandwidth, CUTOFF, False, gather)
 
 
-def _inputs(shape: Picture, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Points (B, T, 2), bandwidth (B,) and a gradient (B, 1, H, W)."""
+def _inputs(shape: Case, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return points (B, T, 2), bandwidth (B,) and a gradient (B, 1, H, W)."""
     generator = torch.Generator(device).manual_seed(0)
-    points = torch.rand(shape.images, shape.length, 2, device=device, generator=generator) * (shape.side - 1)
-    grad = torch.rand(shape.images, 1, shape.side, shape.side, device=device, generator=generator)
-    return points, torch.full((shape.images,), shape.bandwidth, device=device), grad
-
-
-def print_sweep(gpu: Gpu | None, why_not: str) -> int:
-    """A table for each shape and direction; 1 where there is no GPU, for this measures and does nothing else."""
-    if gpu is None:
-        print(f"sweep: nothing to measure on: {why_not}")
-        return 1
-    print(f"rbf_rasterize on {gpu.name}, microseconds [20th, 80th percentile]; <- is what the table holds")
-    capability = torch.cuda.get_device_capability(gpu.device)
-    for shape in SHAPES:
-        runs: list[tuple[str, str, Run, list[Sizes]]] = [
-            ("forward", "rows x columns x points", forward(shape, gpu.device), list(plans(shape, capability))),
-            ("backward", "points x columns", backward(shape, gpu.device), list(gathers())),
-        ]
-        for direction, sizes, run, choices in runs:
-            header = [sizes, "warps", "product", "route", "time", ""]
-            rows = [trial.row() for trial in sweep(gpu, run, choices)]
-            print(f"\n{direction}, {shape.name}", *aligned([header, *rows]), sep="\n")
-    return 0
+    points = torch.rand(shape.sequences, shape.points, 2, device=device, generator=generator) * (shape.side - 1)
+    grad = torch.rand(shape.sequences, 1, shape.side, shape.side, device=device, generator=generator)
+    return points, torch.full((shape.sequences,), shape.bandwidth, device=device), grad

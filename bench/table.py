@@ -9,20 +9,13 @@ from .timing import Spread
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table, its columns as wide as they need to be."""
+    """Return the lines of a table, its columns as wide as they need to be."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
 
 
-def figure(spread: Spread | None, unit: str) -> str:
-    """The median with its percentiles, or a dash."""
-    if spread is None:
-        return "-"
-    return f"{spread.median:.3g} [{spread.low:.3g}, {spread.high:.3g}] {unit}".rstrip()
-
-
 def number(value: float) -> str:
-    """With three significant digits, and never as a power of ten."""
+    """Return three significant digits, never as a power of ten."""
     if value == 0:
         return "0"
     rounded = float(f"{value:.3g}")
@@ -31,12 +24,12 @@ def number(value: float) -> str:
 
 
 def exponent_text(exponent: float) -> str:
-    """With two decimals; never the minus of a zero."""
+    """Return two decimals, never the minus of a zero."""
     return f"{round(exponent, 2) + 0.0:.2f}"
 
 
 def spread_text(spread: Spread) -> str:
-    """The median, and the 20th and 80th percentiles where they differ from it."""
+    """Return the median, and the 20th and 80th percentiles where they differ from it."""
     if spread.low == spread.high:
         return number(spread.median)
     return f"{number(spread.median)} [{number(spread.low)}, {number(spread.high)}]"

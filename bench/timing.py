@@ -36,9 +36,14 @@ class Spread:
     def scaled(self, factor: float) -> Spread:
         return Spread(self.low * factor, self.median * factor, self.high * factor)
 
+    def inverse(self) -> Spread:
+        return Spread(1 / self.high, 1 / self.median, 1 / self.low)
+
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """Of measurements that were taken in the same rounds."""
+    """Return the ratios round by round; to the median where one of them took fewer rounds."""
+    if len(numerators) != len(denominators):
+        denominators = [statistics.median(denominators)] * len(numerators)
     return Spread.of([one / other for one, other in zip(numerators, denominators, strict=True)])
 
 

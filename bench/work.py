@@ -1,15 +1,19 @@
-"""What a call must do at least, whoever does it: bytes moved and float32 operations, by its shapes.
+"""What a call must do at least, whoever does it, by its shapes; and how what was measured grows beside that.
 
-Bytes: each array of the call's inputs and results once. Operations: those of the windowed, separable formula, a
-multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no more.
+Bytes: each array of the call's inputs and results once. Operations: float32, those of the windowed, separable formula,
+a multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no
+more.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 
-from .cases import Case
-from .subjects import BACKWARD, BOTH, FORWARD
+from .rows import Row, find
+from .suites import BACKWARD, BOTH, FORWARD, SWEEPS, Case, sweep
 
 FLOAT = 4  # bytes
 POINT = 2 * FLOAT
@@ -26,7 +30,7 @@ class Work:
 
 
 def work(op: str, direction: str, case: Case) -> Work:
-    """Of one call of an op in one direction."""
+    """Return the work of one call of an op in one direction."""
     if direction == BOTH:
         return work(op, FORWARD, case) + work(op, BACKWARD, case)
     if op == "render":
@@ -55,8 +59,13 @@ def _rasterize(direction: str, case: Case) -> Work:
     return Work(2 * POINT * case.all_points + image, (tables + sums) * case.all_points)
 
 
+def held_bytes(case: Case) -> int:
+    """Return what a native render and its backward allocate: points and images, and a gradient of the points."""
+    return FLOAT * (2 * 2 * case.all_points + case.sequences * case.side**2)
+
+
 def needed_bytes(op: str, backend: str, case: Case) -> int:
-    """What a backend's forward and backward hold at once, roughly: to leave out what no machine should be asked for."""
+    """Return what a backend's forward and backward hold at once, roughly: too much is asked of no machine."""
     count, table = case.all_points, case.all_points * 2 * case.side * FLOAT
     chain = {
         "native": 4 * POINT * count,
@@ -77,5 +86,52 @@ def needed_bytes(op: str, backend: str, case: Case) -> int:
 
 
 def loop_steps(op: str, backend: str, case: Case) -> int:
-    """Steps of the Python loop that a backend's chain is, one after the other."""
+    """Return the steps of the Python loop that a backend's chain is, one after the other."""
     return case.points if backend in ("reference", "dense") and op != "rbf_rasterize" else 0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a native render, differentiated, grows with one size of a sweep: p of `figure = c size^p`."""
+
+    variable: str  # of cases.SWEEPS
+    where: str
+    time: float
+    expected_time: float  # of the operations that the shapes ask for
+    expected_moved: float  # of time too, where the bytes that are moved take it
+    memory: float | None
+    expected_memory: float
+
+
+def growths(rows: Sequence[Row]) -> list[Growth]:
+    """Return the growth of each sweep that is in the rows as a whole, on each device."""
+    found = []
+    measured = [row for row in find(rows, suite="scaling", backend="native") if row.milliseconds]
+    for device, threads in sorted({(row.device, row.threads) for row in measured}):
+        here = {row.case: row for row in find(measured, device=device, threads=threads)}
+        for variable, (_, sizes) in SWEEPS.items():
+            swept = [here[case.name] for case in sweep(variable) if case.name in here]
+            if len(swept) < len(sizes):
+                continue
+            peaks = [row.peak_bytes or 0 for row in swept]
+            growth = Growth(
+                variable,
+                swept[0].where,
+                exponent(sizes, [row.milliseconds.median for row in swept if row.milliseconds]),
+                expected(variable, lambda case: work("render", BOTH, case).operations),
+                expected(variable, lambda case: work("render", BOTH, case).bytes),
+                exponent(sizes, peaks) if all(peaks) else None,
+                expected(variable, held_bytes),
+            )
+            found.append(growth)
+    return found
+
+
+def expected(variable: str, count: Callable[[Case], float]) -> float:
+    """Return the exponent of a count over a sweep's sizes."""
+    return exponent(SWEEPS[variable][1], [count(case) for case in sweep(variable)])
+
+
+def exponent(sizes: Sequence[float], figures: Sequence[float]) -> float:
+    """Return p of the least-squares fit `figure = c size^p`."""
+    return linear_regression([math.log(size) for size in sizes], [math.log(figure) for figure in figures]).slope

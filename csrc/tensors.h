@@ -41,4 +41,12 @@ inline void check_shape(const char* op, const char* name, const Tensor& tensor, 
   STD_TORCH_CHECK(equal, op, ": ", name, " has a shape that doesn't fit the other tensors");
 }
 
+// Calls run(float{}) or run(double{}), by the tensor's dtype; returns what it returns.
+template <typename Run>
+auto with_floating(const char* op, const char* name, const Tensor& tensor, const Run& run) {
+  if (tensor.scalar_type() == ScalarType::Float) return run(float{});
+  STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Double, op, ": ", name, " must be float32 or float64");
+  return run(double{});
+}
+
 }  // namespace fractalops

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import fractalops
 from fractalops.io.point_clouds import save_point_cloud
+from fractalops.sampling import sample_attractor
 
 POINTS = 6000
 
@@ -40,8 +40,8 @@ def fern(points: int = POINTS, seed: int = 0) -> Tensor:
     offset = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.6], [0.0, 0.0, 1.6], [0.0, 0.0, 0.9]])  # (N, 3)
     generator = torch.Generator().manual_seed(seed)
     share = torch.tensor([0.02, 0.78, 0.10, 0.10])
-    index = torch.multinomial(share, points + 50, replacement=True, generator=generator)  # (T,)
-    return fractalops.affine_chain(matrix, offset, index[None], torch.zeros(3))[0, 50:]
+    drawn = sample_attractor(matrix[None], offset[None], share[None], points, burn_in=50, generator=generator).points
+    return drawn.flatten(0, 2)[:points]  # (P, 3)
 
 
 def tree(points: int = POINTS, seed: int = 0) -> Tensor:

@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from fractalops import FitConfig, fit
-from fractalops.drawing.high_resolution import draw_high_resolution
-from fractalops.io.images import contact_sheet, enlarge, save_image
+from fractalops.drawing.sheets import contact_sheet, enlarge
+from fractalops.io.images import save_image
 
 SIZE = 32
 SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
@@ -68,11 +68,7 @@ def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
             sys.exit("interrupted")
         print(f"{maps} maps: mean of the minimum MSE {result.minimum_mse.mean():.4f}")
         rows.append(enlarge(result.best_image, SHOWN // SIZE))
-    generator = torch.Generator().manual_seed(0)
-    viewport = result.config.viewport
-    rows.append(
-        draw_high_resolution(result.system, (SHOWN, SHOWN), points=points, viewport=viewport, generator=generator)
-    )
+    rows.append(result.draw(SHOWN, points=points))
     # Digits above, garments below: ten columns, the four rows of each together.
     order = [row[first : first + len(DIGITS)] for first in (0, len(DIGITS)) for row in rows]
     save_image(contact_sheet(torch.cat(order), columns=len(DIGITS)), folder / "shapes.png")

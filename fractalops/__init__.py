@@ -18,8 +18,7 @@ from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.projection import project, render_points
-from fractalops.rendering import render
+from fractalops.rendering import project, render, render_points
 from fractalops.sampling import random_patches
 
 __all__ = [

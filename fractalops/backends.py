@@ -20,11 +20,11 @@ from fractalops.ops.library import SCHEMAS
 
 # These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
 CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
-OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index", *CPU_ONLY)
+OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_balanced_index", *CPU_ONLY)
 BACKENDS = ("reference", "native")
 DEVICES = ("cpu", "cuda")
 # In the libraries, but for those in Triton, which a GPU's first call imports.
-LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain", "draw_even_index")}
+LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain", "draw_balanced_index")}
 TRITON_OPS = ("rbf_rasterize", "rasterize_points")
 
 _LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_floating, check_index_range, check_tensor
+from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.svd_matrix import svd_matrix
-from fractalops.sampling import check_dtype, check_integer, random_systems
+from fractalops.systems import device_for, random_systems
 
 
 class FractalEmbedding(nn.Module):
@@ -17,20 +17,35 @@ class FractalEmbedding(nn.Module):
 
     Parameters: `matrix_columns` (4, N), the paper's W_A, whose column n is `A[n]` row by row, and
     `offset_columns` (2, N), the paper's W_b, whose column n is `b[n]`. They start as a random system
-    (`random_systems`). float32 or float64. Raises `ValueError` and `TypeError`.
+    (`random_systems`), float32 or float64, on `device`, else on the generator's device or the CPU. Raises
+    `ValueError` and `TypeError`.
     """
 
     def __init__(
-        self, maps: int, *, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float32
+        self,
+        maps: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         check_integer("FractalEmbedding", "maps", maps, 1)
         check_dtype("FractalEmbedding", dtype)
-        drawn = random_systems(1, maps, generator=generator, dtype=dtype)
+        device = device_for(device, generator)
+        self.matrix_columns = nn.Parameter(torch.empty(4, maps, device=device, dtype=dtype))
+        self.offset_columns = nn.Parameter(torch.empty(2, maps, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw a new random system."""
+        columns = self.offset_columns
+        drawn = random_systems(1, columns.shape[1], generator=generator, dtype=columns.dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
         matrix = svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
-        self.matrix_columns = nn.Parameter(matrix.flatten(1).t().contiguous())  # (4, N)
-        self.offset_columns = nn.Parameter(drawn.offset[0].t().contiguous())  # (2, N)
+        self.matrix_columns.copy_(matrix.flatten(1).t())
+        self.offset_columns.copy_(drawn.offset[0].t())
 
     @classmethod
     def from_maps(cls, matrix: Tensor, offset: Tensor) -> FractalEmbedding:
@@ -39,9 +54,11 @@ class FractalEmbedding(nn.Module):
             raise ValueError(f"from_maps: matrix must have shape (N, 2, 2), got {tuple(matrix.shape)}")
         if offset.shape != matrix.shape[:2]:
             raise ValueError(f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}")
-        layer = cls(len(matrix), dtype=matrix.dtype, generator=torch.Generator())  # leaves the global generator alone
-        layer.matrix_columns = nn.Parameter(matrix.detach().flatten(1).t().clone(memory_format=torch.contiguous_format))
-        layer.offset_columns = nn.Parameter(offset.detach().t().clone(memory_format=torch.contiguous_format))
+        generator = torch.Generator()  # its draws are overwritten; the global generator stays as it is
+        layer = cls(len(matrix), generator=generator, device=matrix.device, dtype=matrix.dtype)
+        with torch.no_grad():
+            layer.matrix_columns.copy_(matrix.flatten(1).t())
+            layer.offset_columns.copy_(offset.t())
         return layer
 
     @classmethod
@@ -61,7 +78,7 @@ class FractalEmbedding(nn.Module):
     def step(self, index: Tensor, points: Tensor) -> Tensor:
         """One call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
 
-        Returns (B, 2). Raises `ValueError` and `TypeError`.
+        Returns (B, 2). Raises `ValueError`, `TypeError` and, on the CPU, `IndexError`.
         """
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_index_range, check_tensor
+from fractalops._checks import (
+    check_bandwidth,
+    check_choice,
+    check_cutoff,
+    check_dtype,
+    check_floor,
+    check_index_range,
+    check_integer,
+    check_tensor,
+    check_viewport,
+)
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
-from fractalops.rendering import Viewport, render
+from fractalops.rendering import (
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Viewport,
+    render,
+)
 from fractalops.sampling import (
     Generators,
-    check_dtype,
-    check_floor,
-    check_integer,
     determinant_weights,
     draw_sequences,
     join_index,
-    random_systems,
 )
+from fractalops.systems import device_for, random_systems
+
+Parametrization = Literal["svd", "matrix"]
+SingularValues = Literal["sigmoid", "clamp"]
+Probabilities = Literal["determinant", "learned"]
+Sampling = Literal["independent", "balanced"]
 
 # Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
 # towards 0 and 1.
@@ -47,8 +68,13 @@ class IFS(nn.Module):
     - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
       which a few hundred points leave fewer holes. No parameter depends on it.
 
+    `viewport`, `bandwidth` and `cutoff` are those of `fractalops.render` with which `forward` draws unless told
+    otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
+
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
-    float64. Raises `ValueError` and `TypeError`.
+    float64. Without a `device` the parameters lie on the generator's, or on the CPU; random numbers are drawn on the
+    generator's device or the CPU, so that a seed gives the same systems on every device. Raises `ValueError` and
+    `TypeError`.
     """
 
     svd: nn.Parameter
@@ -62,13 +88,17 @@ class IFS(nn.Module):
         systems: int = 1,
         maps: int = 10,
         *,
-        parametrization: str = "svd",
-        singular_values: str = "sigmoid",
-        probabilities: str = "determinant",
-        sampling: str = "independent",
+        parametrization: Parametrization = "svd",
+        singular_values: SingularValues = "sigmoid",
+        probabilities: Probabilities = "determinant",
+        sampling: Sampling = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
+        viewport: Viewport = DEFAULT_VIEWPORT,
+        bandwidth: float = DEFAULT_BANDWIDTH,
+        cutoff: float | None = DEFAULT_CUTOFF,
         generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -78,37 +108,58 @@ class IFS(nn.Module):
             check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
         check_floor("IFS", "probability_floor", probability_floor)
-        if parametrization not in ("svd", "matrix"):
-            raise ValueError(f"IFS: parametrization must be 'svd' or 'matrix', got {parametrization!r}")
-        if singular_values not in ("sigmoid", "clamp"):
-            raise ValueError(f"IFS: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
-        if probabilities not in ("determinant", "learned"):
-            raise ValueError(f"IFS: probabilities must be 'determinant' or 'learned', got {probabilities!r}")
-        if sampling not in ("independent", "balanced"):
-            raise ValueError(f"IFS: sampling must be 'independent' or 'balanced', got {sampling!r}")
+        for name, value, choices in (
+            ("parametrization", parametrization, Parametrization),
+            ("singular_values", singular_values, SingularValues),
+            ("probabilities", probabilities, Probabilities),
+            ("sampling", sampling, Sampling),
+        ):
+            check_choice("IFS", name, value, get_args(choices))
         self.parametrization = parametrization
         self.singular_values = singular_values
         self.probability_floor = float(probability_floor)
         self.sampling = sampling
+        check_viewport("IFS", viewport)
+        check_bandwidth("IFS", bandwidth)
+        check_cutoff("IFS", cutoff)
+        self.viewport = viewport
+        self.bandwidth = float(bandwidth)
+        self.cutoff = cutoff
 
-        drawn = random_systems(systems, maps, generator=generator, dtype=dtype)
+        device = device_for(device, generator)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(systems, maps, *shape, device=device, dtype=dtype))
+
+        if parametrization == "svd":
+            self.svd = parameter(6)
+        else:
+            self.matrix = parameter(2, 2)
+        self.offset = parameter(2)
+        self.register_parameter("color", None if channels is None else parameter(channels))
+        self.register_parameter("logit", parameter() if probabilities == "learned" else None)
+        self.reset_parameters(generator)
+
+    @torch.no_grad()
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw new random systems; colors become one half and learned probabilities equal."""
+        drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=self.offset.dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
-        if parametrization == "matrix":
+        if self.parametrization == "matrix":
             exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
-            self.matrix = nn.Parameter(svd_matrix(exact, "clamp"))
+            self.matrix.copy_(svd_matrix(exact, "clamp"))
         else:
             values = drawn.singular_values
-            if singular_values == "sigmoid":
+            if self.singular_values == "sigmoid":
                 values = values.logit(eps=_SINGULAR_MARGIN)
             magnitude = 1 - torch.rand(  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
                 values.shape, generator=generator, dtype=torch.float64, device=values.device
-            ).to(dtype)
-            self.svd = nn.Parameter(torch.cat((angles, values, drawn.reflection * magnitude), -1))
-        self.offset = nn.Parameter(drawn.offset)
-        logits = None if channels is None else nn.Parameter(drawn.offset.new_zeros(systems, maps, channels))
-        self.register_parameter("color", logits)
-        learned = probabilities == "learned"
-        self.register_parameter("logit", nn.Parameter(drawn.offset.new_zeros(systems, maps)) if learned else None)
+            ).to(values.dtype)
+            self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
+        self.offset.copy_(drawn.offset)
+        for logits in (self.color, self.logit):
+            if logits is not None:
+                logits.zero_()
 
     @property
     def systems(self) -> int:
@@ -133,6 +184,9 @@ class IFS(nn.Module):
             + ("" if self.color is None else f", channels={self.channels}")
             + ("" if self.logit is None else ", probabilities='learned'")
             + ("" if self.sampling == "independent" else ", sampling='balanced'")
+            + ("" if self.viewport == DEFAULT_VIEWPORT else f", viewport={self.viewport!r}")
+            + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
+            + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -183,8 +237,8 @@ class IFS(nn.Module):
         Returns `matrix` (S * N, 2, 2), `offset` (S * N, 2), `index` (S * K, T), in which system s is shifted
         by s N, uint8 when S * N <= 256, else int32, and `start` (S * K, 2), as `start()`.
 
-        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape and, on
-        the CPU, for an index out of range; `TypeError` for another dtype.
+        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape,
+        `TypeError` for another dtype and, on the CPU, `IndexError` for an index out of range.
         """
         systems, maps = self.systems, self.maps_per_system
         check_tensor("IFS.concatenated", index=index)
@@ -211,17 +265,18 @@ class IFS(nn.Module):
         points: int = 300,
         index: Tensor | None = None,
         generator: Generators = None,
-        viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-        bandwidth: float | Tensor = 1.0,
+        viewport: Viewport | None = None,
+        bandwidth: float | Tensor | None = None,
         clamp: bool = True,
-        cutoff: float | None = 1e-6,
+        cutoff: float | EllipsisType | None = ...,
         backend: str | None = None,
     ) -> Tensor:
-        """Images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
+        """Return images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
         They are (S, K, C, H, W) when the maps have colors.
 
-        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`.
+        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`. A `viewport` or a
+        `bandwidth` of None, and a `cutoff` of `...`, are the module's own.
 
         Drawing has no gradient. That of learned probabilities is one of first order, for new sequences only: a map that
         is drawn more often has more points, as if each of its points weighed more. So with `G_n` the sum of the
@@ -244,11 +299,11 @@ class IFS(nn.Module):
             joined,
             size,
             start=start,
-            viewport=viewport,
-            bandwidth=bandwidth,
+            viewport=self.viewport if viewport is None else viewport,
+            bandwidth=self.bandwidth if bandwidth is None else bandwidth,
             color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
-            cutoff=cutoff,
+            cutoff=self.cutoff if isinstance(cutoff, EllipsisType) else cutoff,
             backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
         if self.color is None and weights is not None:

@@ -1,38 +1,28 @@
-"""Images of iterated function systems: chain, rasterizer, clamp (paper, figure 1)."""
+"""Images of iterated function systems (paper, figure 1) and of points in space; where points lie in an image."""
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, pad
 
-from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops._checks import can_read, check_floating, check_tensor, check_viewport, shape_error
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
 
-Viewport = tuple[float, float, float, float] | Literal["fit"]
+# (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
+Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
 
+Angle = float | Tensor  # degrees
 
-def check_viewport(function: str, viewport: Viewport) -> None:
-    """Raises `ValueError` unless `viewport` is "fit" or four finite numbers that span a rectangle."""
-    if isinstance(viewport, str) and viewport == "fit":
-        return
-    if not (
-        isinstance(viewport, (tuple, list))
-        and len(viewport) == 4
-        and all(isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in viewport)
-        and viewport[0] < viewport[2]
-        and viewport[1] < viewport[3]
-    ):
-        raise ValueError(
-            f"{function}: viewport must be 'fit' or (x_min, y_min, x_max, y_max) with x_min < x_max and y_min < y_max, "
-            f"got {viewport!r}"
-        )
+DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
+DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
+DEFAULT_CUTOFF = 1e-6
 
 
 def _scale_and_shift(
@@ -71,17 +61,71 @@ def fold_viewport(
     return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
 
 
-def _fit_points(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Each image's own (detached) bounding box, stretched over its pixels: (B, T, 2) -> (B, T, 2)."""
-    with torch.no_grad():
-        finite = points.isfinite().all(dim=2, keepdim=True)  # (B, T, 1): the others are not drawn
-        low = torch.where(finite, points, math.inf).amin(dim=1, keepdim=True)  # (B, 1, 2)
-        high = torch.where(finite, points, -math.inf).amax(dim=1, keepdim=True)  # (B, 1, 2)
-        last = _constant(points, [size[0] - 1, size[1] - 1])
-        flat = ~(high > low)
-        scale = torch.where(flat, 0, last / (high - low))
-        middle = torch.where(flat, last / 2, 0)
-    return (points - low) * scale + middle
+class Placement(NamedTuple):
+    """Where points lie in an image of pixels: `(points - origin) * scale + target`."""
+
+    origin: Tensor  # (..., 2), in the plane
+    scale: Tensor  # (..., 2), pixels for a unit of the plane
+    target: Tensor  # (..., 2), in pixels: where the origin lies
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Return the points (..., 2) in pixels."""
+        return (points - self.origin) * self.scale + self.target
+
+
+@torch.no_grad()
+def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest coordinates (B, D) of clouds of points (B, ..., D), detached.
+
+    Points with a coordinate that is NaN or infinite are left out. Those of a cloud without any other are infinity and
+    minus infinity.
+    """
+
+    def reduced(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        # Dimension after dimension: along pairs of numbers torch is several times slower than along whole rows.
+        while low.dim() > 2:
+            low, high = low.amin(dim=1), high.amax(dim=1)
+        return low, high
+
+    low, high = reduced(points, points)
+    if can_read(low) and bool((low.isfinite() & high.isfinite()).all()):  # NaN reaches both
+        return low, high
+    finite = points.isfinite().all(dim=-1, keepdim=True)  # (B, ..., 1)
+    return reduced(torch.where(finite, points, math.inf), torch.where(finite, points, -math.inf))
+
+
+@torch.no_grad()
+def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: bool, margin: float = 0.0) -> Placement:
+    """Return the placement that puts the bounding box of each cloud of points into an image.
+
+    Args:
+        points: (B, ..., 2). Those that are NaN or infinite are left out.
+        size: (height, width) of the image, in pixels.
+        keep_proportions: scale both axes alike, the box in the middle of the image; else each axis by itself. An axis
+            along which all points have one coordinate is put in the middle.
+        margin: the share of the image that stays empty on each side, in [0, 0.5).
+
+    Returns:
+        The placement, without gradients, in shapes (B, ..., 2) that broadcast with the points.
+    """
+    low, high = (bound.view(-1, *[1] * (points.dim() - 2), 2) for bound in bounding_box(points))  # (B, 1, 2)
+    last = _constant(points, [side - 1 for side in size])  # (2,)
+    extended = high > low  # (B, 1, 2)
+    scale = (1 - 2 * margin) * last / (high - low)  # (B, 1, 2)
+    if not keep_proportions:
+        target = torch.where(extended, margin * last, last / 2)
+        return Placement(low, torch.where(extended, scale, 0), target)
+    least = torch.where(extended, scale, math.inf).amin(dim=-1, keepdim=True)  # (B, 1, 1)
+    scale = torch.where(least.isfinite(), least, 0).expand_as(scale)
+    return Placement((low + high) / 2, scale, (last / 2).expand_as(scale))
+
+
+def place(viewport: Viewport, points: Tensor, size: tuple[int, int], margin: float = 0.0) -> Placement:
+    """Return where a viewport that has been checked puts points (B, ..., 2), by their bounding boxes if it says so."""
+    if isinstance(viewport, str):
+        return fit_to_frame(points, size, keep_proportions=viewport == "fit", margin=margin)
+    scale, shift = (_constant(points, values) for values in _scale_and_shift(size, viewport))  # (2,), (2,)
+    return Placement(torch.zeros_like(scale), scale, shift)
 
 
 def _color_points(color: Tensor, index: Tensor) -> Tensor:
@@ -102,12 +146,12 @@ def render(
     size: int | tuple[int, int],
     *,
     start: Tensor | None = None,
-    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
-    bandwidth: float | Tensor = 1.0,
+    viewport: Viewport = DEFAULT_VIEWPORT,
+    bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
     weight: Tensor | None = None,
     color: Tensor | None = None,
     clamp: bool = True,
-    cutoff: float | None = 1e-6,
+    cutoff: float | None = DEFAULT_CUTOFF,
     backend: str | None = None,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
@@ -120,7 +164,8 @@ def render(
         start: (B, 2) or (2,), where the sequences start; None is the (detached) fixed point of map 0. Systems that are
             concatenated need starts of their own: see `IFS.concatenated`.
         viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the
-            centers of the corner pixels. "fit" takes each image's own bounding box, through which no gradient flows.
+            centers of the corner pixels. "stretch" and "fit" take each image's own bounding box, through which no
+            gradient flows, the first for each axis by itself, the second in its proportions, in the image's middle.
         bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         color: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
@@ -134,8 +179,8 @@ def render(
         start, bandwidth, weight and color.
 
     Raises:
-        ValueError: for a wrong shape, device, range, viewport or backend, for an index out of range on the CPU, and for
-            both a weight and colors.
+        ValueError: for a wrong shape, device, range, viewport or backend, and for both a weight and colors.
+        IndexError: for an index out of range, on the CPU.
         TypeError: for a wrong dtype or type.
         BackendError: where the backend asked for can't run.
     """
@@ -163,12 +208,9 @@ def render(
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
-    if viewport == "fit":
-        points = _fit_points(affine_chain(matrix, offset, index, start, backend=backend), sides)  # (B, T, 2)
-    elif min(sides) == 1:
-        scale, shift = _scale_and_shift(sides, viewport)
+    if isinstance(viewport, str) or min(sides) == 1:
         points = affine_chain(matrix, offset, index, start, backend=backend)  # (B, T, 2)
-        points = points * _constant(points, scale) + _constant(points, shift)
+        points = place(viewport, points, sides)(points)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = affine_chain(folded[0], folded[1], index, folded[2], backend=backend)  # (B, T, 2)
@@ -176,3 +218,126 @@ def render(
         weight = _color_points(color, index)  # (B, T, C)
     image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
     return image.clamp(0, 1) if clamp else image
+
+
+class Projection(NamedTuple):
+    """Points as a viewer sees them, in the units of the points."""
+
+    plane: Tensor  # (..., 2): rows grow downwards, columns to the right, as in an image
+    depth: Tensor  # (...): grows away from the viewer, 0 at the origin
+
+
+class Frame(NamedTuple):
+    """What part of space a picture shows: a ball, whose shadow touches the picture's nearer sides."""
+
+    center: Tensor  # (D,)
+    radius: Tensor  # ()
+
+
+def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
+    """Look at points in space from a direction, without perspective.
+
+    At azimuth 0 and elevation 0 the viewer looks from the end of the first axis, sees the second to the right and the
+    third upwards. The azimuth turns the viewer around the third axis, towards the second; the elevation lifts the
+    viewer. With a and e for them, and v a point: `column = v . (-sin a, cos a, 0)`, `row = v . (sin e cos a, sin e
+    sin a, -cos e)`, `depth = -v . (cos e cos a, cos e sin a, sin e)`.
+
+    Args:
+        points: (..., 3), float32 or float64; or (..., 2), which are laid into the plane of the second and third axes.
+        azimuth, elevation: in degrees; numbers, or tensors () of the points' dtype.
+
+    Returns:
+        plane (..., 2) and depth (...), differentiable in the points and the angles.
+
+    Raises:
+        ValueError: for a wrong shape or device, or an angle that isn't finite; TypeError: for a wrong dtype or type.
+    """
+    check_tensor("project", points=points)
+    check_floating("project", "reference", points=points)
+    if points.dim() == 0 or points.shape[-1] not in (2, 3):
+        raise shape_error("project", "points", "(..., 3) or (..., 2)", points)
+    turned, lifted = (_radians(name, angle, points) for name, angle in (("azimuth", azimuth), ("elevation", elevation)))
+    cos_a, sin_a, cos_e, sin_e = turned.cos(), turned.sin(), lifted.cos(), lifted.sin()
+    axes = torch.stack(  # (9,): row, column and depth of a unit step along each axis
+        (sin_e * cos_a, sin_e * sin_a, -cos_e, -sin_a, cos_a, 0 * sin_a, -cos_e * cos_a, -cos_e * sin_a, -sin_e)
+    )
+    seen = in_space(points) @ axes.view(3, 3).t()  # (..., 3)
+    return Projection(seen[..., :2], seen[..., 2])
+
+
+def in_space(points: Tensor) -> Tensor:
+    """Points (..., 3) as they are; (..., 2) in the plane that faces the viewer at azimuth and elevation 0."""
+    return points if points.shape[-1] == 3 else pad(points, (1, 0))
+
+
+def frame_of(points: Tensor) -> Frame:
+    """A ball around all finite points (..., D), detached: around the middle of their bounding box, not the smallest."""
+    flat = points.detach().flatten(0, -2)  # (P, D)
+    flat = flat[flat.isfinite().all(-1)]
+    if len(flat) == 0:
+        return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
+    low, high = bounding_box(flat[None])  # (1, D), (1, D)
+    center = ((low + high) / 2)[0]  # (D,)
+    radius = torch.linalg.vector_norm(flat - center, dim=-1).amax()
+    return Frame(center, torch.where(radius > 0, radius, 1))
+
+
+def render_points(
+    points: Tensor,
+    size: int | tuple[int, int],
+    *,
+    azimuth: Angle = 0.0,
+    elevation: Angle = 0.0,
+    frame: Frame | None = None,
+    fade: float = 0.75,
+    bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
+    clamp: bool = True,
+    cutoff: float | None = DEFAULT_CUTOFF,
+    backend: str | None = None,
+) -> Tensor:
+    """Draw clouds of points in space as Gaussian bumps, the nearer the brighter.
+
+    A point at `depth` d weighs `1 - fade (1 + d / radius) / 2` in `rbf_rasterize`: 1 in front, `1 - fade` at the back.
+
+    Args:
+        points: (B, T, 3) or (B, T, 2), T >= 1; float32 or float64. Those that are NaN or infinite add nothing.
+        size: the images' side, or (height, width), in pixels.
+        azimuth, elevation: of the viewer, in degrees, as in `project`.
+        frame: what the images show, of all clouds; None takes `frame_of(points)`, through which no gradient flows.
+        fade: in [0, 1], what a point at the back loses of its brightness.
+        bandwidth, cutoff, backend: as in `rbf_rasterize`.
+        clamp: limit the images to [0, 1].
+
+    Returns:
+        image (B, H, W), differentiable in the points, the angles and the bandwidth.
+
+    Raises:
+        ValueError, TypeError: for a wrong shape, dtype, type or range.
+        BackendError: where the backend asked for can't run.
+    """
+    check_tensor("render_points", points=points)
+    check_floating("render_points", "reference", points=points)
+    if points.dim() != 3 or points.shape[1] == 0 or points.shape[2] not in (2, 3):
+        raise shape_error("render_points", "points", "(B, T, 3) or (B, T, 2) with T >= 1", points)
+    height, width = check_size("render_points", size)
+    if not isinstance(fade, numbers.Real) or not 0 <= fade <= 1:
+        raise ValueError(f"render_points: fade must be a number in [0, 1], got {fade!r}")
+    center, radius = frame_of(points) if frame is None else frame
+    plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
+    half = (min(height, width) - 1) / 2  # pixels
+    pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
+    # A point that is out of reach of the frame has no brightness below 0 or above 1.
+    weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
+    image = rbf_rasterize(pixels, (height, width), bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
+    return image.clamp(0, 1) if clamp else image
+
+
+def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
+    if isinstance(angle, Tensor):
+        check_floating("project", "reference", points=points, **{name: angle})
+        if angle.dim() != 0:
+            raise shape_error("project", name, "()", angle)
+        return angle.deg2rad()
+    if not isinstance(angle, numbers.Real) or not math.isfinite(angle):
+        raise ValueError(f"project: {name} must be a finite number or a tensor, got {angle!r}")
+    return points.new_tensor(math.radians(angle))

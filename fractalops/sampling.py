@@ -1,4 +1,4 @@
-"""Random systems and random index sequences, drawn with a `torch.Generator`, without gradients."""
+"""Random index sequences, points of attractors and masks, drawn with a `torch.Generator`, without gradients."""
 
 from __future__ import annotations
 
@@ -9,111 +9,15 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fractalops.ops.draw_even_index import draw_even_index
+from fractalops._checks import check_floor, check_integer, shape_error
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
+from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
-
-# How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
-_SUM_MARGIN = 1e-3
-
-
-class RandomSystems(NamedTuple):
-    """The factors of `R(theta) diag(singular_values) R(phi) diag(reflection)` (paper eq. 10), and the
-    offsets."""
-
-    theta: Tensor  # (S, N) in [-pi, pi), radians
-    phi: Tensor  # (S, N) in [-pi, pi), radians
-    singular_values: Tensor  # (S, N, 2), 0 <= second <= first <= 1
-    reflection: Tensor  # (S, N, 2), each -1 or 1
-    offset: Tensor  # (S, N, 2) in [-1, 1)
-
-
-def check_integer(function: str, argument: str, value: object, least: int) -> None:
-    """Raise `TypeError` unless `value` is an `int`, `ValueError` unless it is at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
-
-
-def check_dtype(function: str, dtype: torch.dtype) -> None:
-    """Raise `TypeError` unless `dtype` is float32 or float64."""
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{function}: dtype must be torch.float32 or torch.float64, got {dtype}")
-
-
-def random_systems(
-    systems: int,
-    maps: int,
-    *,
-    sigma_factor: float | None = None,
-    generator: torch.Generator | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> RandomSystems:
-    """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 ("Improving Fractal
-    Pre-training").
-
-    Rotations are uniform in [-pi, pi), reflections are fair signs, offsets are uniform in [-1, 1). The
-    singular values of a system's `N` maps satisfy `sum of (s1 + 2 s2) = sigma_factor`; `None` draws that sum
-    for each system, uniformly in [(5 + N) / 2, (6 + N) / 2]. It can't pass 3 N, so it is clipped to 3 N -
-    0.001, which matters for N = 1 only: a single map is then nearly an isometry.
-
-    Draws are made in float64 and rounded to `dtype`, so that one generator gives the same systems in both
-    precisions. Returns CPU tensors, or tensors on the generator's device. Raises `ValueError` for counts
-    below 1 and for a `sigma_factor` outside [0, 3 N], `TypeError` for other types.
-    """
-    check_integer("random_systems", "systems", systems, 1)
-    check_integer("random_systems", "maps", maps, 1)
-    check_dtype("random_systems", dtype)
-
-    device = generator.device if generator is not None else torch.device("cpu")
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
-
-    if sigma_factor is None:
-        total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
-    elif not isinstance(sigma_factor, int | float) or isinstance(sigma_factor, bool):
-        raise TypeError(f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}")
-    elif not 0 <= sigma_factor <= 3 * maps:
-        raise ValueError(f"random_systems: sigma_factor must be in [0, {3 * maps}], got {sigma_factor}")
-    else:
-        total = torch.full((systems,), float(sigma_factor), dtype=torch.float64, device=device)  # (S,)
-    singular_values = _singular_values(total, uniform(maps, 2, systems))  # (S, N, 2)
-    angles = (2 * uniform(2, systems, maps) - 1) * math.pi  # (2, S, N)
-    reflection = torch.where(uniform(systems, maps, 2) < 0.5, -1.0, 1.0)  # (S, N, 2)
-    offset = 2 * uniform(systems, maps, 2) - 1  # (S, N, 2)
-    drawn = (angles[0], angles[1], singular_values, reflection, offset)
-    return RandomSystems(*(tensor.to(dtype) for tensor in drawn))
-
-
-def _singular_values(total: Tensor, uniform: Tensor) -> Tensor:
-    """Singular values (S, N, 2) whose s1 + 2 s2 add up to `total` (S,), from `uniform` (N, 2, S) in [0, 1).
-
-    Map by map, each value is uniform between the bounds that leave the maps after it a sum they can reach: at
-    most 3 a map. The last map takes the rest (Anderson and Farrell 2022).
-    """
-    maps = len(uniform)
-    rest = total  # (S,): what this map and those after it must add up to
-    pairs = []
-    for remaining, (draw_first, draw_second) in zip(range(maps - 1, 0, -1), uniform, strict=False):
-        least = rest - 3 * remaining  # (S,): what this map must take at least
-        first = _between(least / 3, rest, draw_first)
-        second = _between((least - first) / 2, torch.minimum(first, (rest - first) / 2), draw_second)
-        pairs.append(torch.stack((first, second), -1))
-        rest = rest - first - 2 * second
-    second = _between((rest - 1) / 2, rest / 3, uniform[-1, 1])
-    pairs.append(torch.stack((rest - 2 * second, second), -1))
-    return torch.stack(pairs, 1).clamp(0, 1)  # the clamp takes off what rounding left outside
-
-
-def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """A value uniform in [max(low, 0), min(high, 1)]."""
-    low, high = low.clamp(min=0), high.clamp(max=1)
-    return low + (high - low) * uniform
 
 
 def random_patches(count: int, size: int = 3, generator: torch.Generator | None = None) -> Tensor:
@@ -147,7 +51,7 @@ def sample_index(
     Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
     more evenly than chance does: after each run of maps each map follows as often as its probability says, to within
     about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short
-    sequences favor maps of small probability somewhat (`draw_even_index`). Sequences are independent of each
+    sequences favor maps of small probability somewhat (`draw_balanced_index`). Sequences are independent of each
     other either way.
 
     uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
@@ -186,7 +90,7 @@ def draw_sequences(
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
     if balanced:
-        return draw_even_index(weight, uniform.view(systems, sequences, points), floor)
+        return draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
     return draw_index(weight, uniform, floor).view(systems, sequences, points)
 
 
@@ -201,6 +105,67 @@ def join_index(index: Tensor, maps: int) -> Tensor:
         shift = torch.arange(systems, dtype=index.dtype, device=index.device) * maps  # (S,)
         index = index + shift.view(systems, 1, 1)
     return index.flatten(0, 1)
+
+
+class AttractorSample(NamedTuple):
+    """Points of the attractors of S systems, in K sequences of L points each."""
+
+    points: Tensor  # (S, K, L, D)
+    maps: Tensor  # (S, K, L), the map that led to each point
+
+
+@torch.no_grad()
+def sample_attractor(
+    matrix: Tensor,
+    offset: Tensor,
+    probabilities: Tensor,
+    points: int,
+    *,
+    sequences: int = 1000,
+    burn_in: int = 20,
+    generator: Generators = None,
+) -> AttractorSample:
+    """Draw points of the attractors of iterated function systems (the chaos game, Barnsley 1988).
+
+    Each sequence starts at the fixed point of map 0. Its first points are left out: all sequences of a system begin
+    alike, and where map 0 has no fixed point, beside the attractor.
+
+    Args:
+        matrix: (S, N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
+        offset: (S, N, D), their translations.
+        probabilities: (S, N), how often each map is drawn, as in `sample_index`.
+        points: of each system, at least 1; rounded up to a multiple of K.
+        sequences: K, run side by side; as many as `points` at most. Many short chains are faster than a long one.
+        burn_in: points of a sequence that are left out, at its beginning.
+        generator: one for all systems, or a sequence of one a system.
+
+    Returns:
+        Points (S, K, L, D) and the maps (S, K, L) that led to them, with L = ceil(points / K).
+
+    Raises:
+        ValueError, TypeError: for arguments of a wrong shape, range or type.
+    """
+    for name, value, least in (("points", points, 1), ("sequences", sequences, 1), ("burn_in", burn_in, 0)):
+        check_integer("sample_attractor", name, value, least)
+    if offset.dim() != 3 or offset.shape[2] not in (2, 3):
+        raise shape_error("sample_attractor", "offset", "(S, N, 2) or (S, N, 3)", offset)
+    systems, maps, dimensions = offset.shape
+    if matrix.shape != (*offset.shape, dimensions):
+        raise shape_error("sample_attractor", "matrix", f"{(*offset.shape, dimensions)}", matrix)
+    if probabilities.shape != (systems, maps):
+        raise shape_error("sample_attractor", "probabilities", f"({systems}, {maps})", probabilities)
+    sequences = min(sequences, points)
+    length = math.ceil(points / sequences) + burn_in
+    index = sample_index(probabilities, sequences, length, generator)  # (S, K, T)
+    if dimensions == 2:
+        start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, D)
+    else:
+        identity = torch.eye(dimensions, dtype=matrix.dtype, device=matrix.device)
+        start = torch.linalg.solve(identity - matrix[:, 0], offset[:, 0])  # (S, D)
+    start = start[:, None].expand(systems, sequences, dimensions).reshape(-1, dimensions)  # (S * K, D)
+    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, maps), start)  # (S * K, T, D)
+    chain = chain.view(systems, sequences, length, dimensions)
+    return AttractorSample(chain[:, :, burn_in:], index[:, :, burn_in:])
 
 
 def determinant_weights(matrix: Tensor) -> Tensor:
@@ -219,14 +184,6 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
         raise ValueError(f"determinant_probabilities: matrix must have shape (S, N, 2, 2), got {tuple(matrix.shape)}")
     check_floor("determinant_probabilities", "floor", floor)
     return raise_to_floor(determinant_weights(matrix), floor)
-
-
-def check_floor(function: str, argument: str, floor: float) -> None:
-    """Raise `TypeError` unless `floor` is a float, `ValueError` unless it lies in [0, 1)."""
-    if not isinstance(floor, int | float) or isinstance(floor, bool):
-        raise TypeError(f"{function}: {argument} must be a float, got {type(floor).__name__}")
-    if not 0 <= floor < 1:
-        raise ValueError(f"{function}: {argument} must be in [0, 1), got {floor}")
 
 
 def _kind(value: object) -> str:

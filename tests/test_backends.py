@@ -103,7 +103,7 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
 @pytest.mark.usefixtures("cuda_library")
 def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> None:
     native = [(row.op, row.device) for row in fractalops.list_backends() if row.backend == "native"]
-    on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_even_index")]
+    on_gpu = [(op, "cuda") for op in ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_balanced_index")]
     assert native == sorted([*((op, "cpu") for op in backends.OPS), *on_gpu], key=native.index)
     assert "native CUDA library: built and loaded\n" in backends.report()
     with warnings.catch_warnings():

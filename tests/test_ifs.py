@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.rendering import render
-from fractalops.sampling import determinant_probabilities, random_systems
+from fractalops.sampling import determinant_probabilities
+from fractalops.systems import random_systems
 
 NAN, INFINITY = math.nan, math.inf
 
@@ -72,26 +75,12 @@ def test_straight_through_sign_passes_the_gradient_of_the_sign() -> None:
     torch.testing.assert_close(gradient[:, 4:], (seed * unsigned).sum(-2))
 
 
-def test_svd_matrix_under_function_transforms() -> None:
-    svd = torch.randn(5, 6, generator=seeded(4), dtype=torch.float64, requires_grad=True)
-    (expected,) = torch.autograd.grad(svd_matrix(svd).square().sum(), svd)
-    per_map = torch.func.vmap(torch.func.grad(lambda one: svd_matrix(one).square().sum()))
-    torch.testing.assert_close(per_map(svd.detach()), expected)
-
-
 def test_svd_matrix_keeps_its_precision_under_autocast() -> None:
     svd = torch.randn(5, 6, generator=seeded(5))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(svd_matrix(svd), svd_matrix(svd.clone()))
         inside = svd_matrix(svd)
     assert torch.equal(inside, svd_matrix(svd))
-
-
-def test_svd_matrix_bad_parameters_spoil_their_own_map_only() -> None:
-    svd = torch.randn(3, 6, generator=seeded(6))
-    spoilt = svd.clone()
-    spoilt[1] = torch.tensor([NAN, INFINITY, 0.0, NAN, INFINITY, 0.0])
-    assert torch.equal(svd_matrix(spoilt)[[0, 2]], svd_matrix(svd)[[0, 2]])
 
 
 def test_probabilities_are_proportional_to_determinants() -> None:
@@ -130,13 +119,6 @@ def test_fixed_point_stays_where_it_is() -> None:
     assert not start.requires_grad
     moved = (matrix[:, 0] @ start.unsqueeze(-1)).squeeze(-1) + offset[:, 0]
     torch.testing.assert_close(moved.detach(), start)
-
-
-def test_fixed_point_of_singular_and_broken_maps() -> None:
-    matrix = torch.stack((torch.eye(2), torch.diag(torch.tensor([1.0, 0.5])), torch.eye(2) * NAN, torch.eye(2) * 0.5))
-    offset = torch.tensor([[1.0, 2.0], [3.0, 4.0], [NAN, 5.0], [1.0, INFINITY]])
-    expected = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 5.0], [1.0, 0.0]])
-    assert torch.equal(fixed_point(matrix, offset), expected)
 
 
 @pytest.mark.parametrize("singular_values", ["sigmoid", "clamp"])
@@ -192,6 +174,24 @@ def test_colors_stay_between_0_and_1_and_come_back() -> None:
     assert torch.equal(other(9, index=torch.zeros(2, 1, 4).byte()), system(9, index=torch.zeros(2, 1, 4).byte()))
     with pytest.raises(RuntimeError, match="color"):
         IFS(2, 5).load_state_dict(system.state_dict())
+
+
+@pytest.mark.parametrize("parametrization", ["svd", "matrix"])
+def test_parameters_are_drawn_anew_in_place_and_made_where_and_as_asked(parametrization: Any) -> None:
+    arguments: dict[str, Any] = {"parametrization": parametrization, "channels": 3, "probabilities": "learned"}
+    system, other = IFS(2, 5, generator=seeded(20), **arguments), IFS(2, 5, generator=seeded(21), **arguments)
+    kept = dict(other.named_parameters())
+    with torch.no_grad():
+        for parameter in kept.values():
+            parameter.fill_(7)
+    other.reset_parameters(seeded(20))
+    for name, parameter in other.named_parameters():
+        assert parameter is kept[name]
+        assert torch.equal(parameter, system.get_parameter(name))
+    placed = IFS(2, 5, generator=seeded(20), device="meta", dtype=torch.float64, **arguments)
+    for name, parameter in placed.named_parameters():
+        assert (parameter.device.type, parameter.dtype) == ("meta", torch.float64)
+        assert parameter.shape == system.get_parameter(name).shape
 
 
 def test_latent_signs_spread_over_the_unit_interval() -> None:
@@ -311,12 +311,15 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
     (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must be in"),
     (lambda: IFS(probability_floor="0"), TypeError, "IFS: probability_floor must be a float"),  # type: ignore[arg-type]
+    (lambda: IFS(viewport=(1, 0, 0, 1)), ValueError, "IFS: viewport must be"),
+    (lambda: IFS(bandwidth=0), ValueError, "IFS: bandwidth must be a finite number above 0, got 0"),
+    (lambda: IFS(cutoff=1.0), ValueError, "IFS: cutoff must lie in"),
     (lambda: IFS(dtype=torch.bfloat16), TypeError, "IFS: dtype must be torch.float32"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(1, 4, 5).byte()), ValueError, "index must have shape"),
     (lambda: IFS(2, 3).concatenated(torch.zeros(2, 4, 5)), TypeError, "index must be uint8"),
-    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), 3)), ValueError, r"index must lie in \[0, 3\), got 3$"),
-    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), -1)), ValueError, r"index must lie in \[0, 3\), got -1$"),
-    (lambda: IFS(1, 3).concatenated(torch.full((1, 4, 5), 2**40)), ValueError, r"in \[0, 3\)"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), 3)), IndexError, r"index must lie in \[0, 3\), got 3$"),
+    (lambda: IFS(2, 3).concatenated(torch.full((2, 4, 5), -1)), IndexError, r"index must lie in \[0, 3\), got -1$"),
+    (lambda: IFS(1, 3).concatenated(torch.full((1, 4, 5), 2**40)), IndexError, r"in \[0, 3\)"),
 ]
 
 
@@ -324,3 +327,17 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
 def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_module_draws_with_its_own_settings_unless_told_otherwise() -> None:
+    settings: dict[str, Any] = {"viewport": (-1.0, -2.0, 1.0, 2.0), "bandwidth": 2.0, "cutoff": 1e-2}
+    system, plain = IFS(2, 3, **settings, generator=seeded(31)), IFS(2, 3, generator=seeded(31))
+    index = system.sample(1, 30, generator=seeded(32))
+    expected = plain(16, index=index, **settings)
+    for same in (system, copy.deepcopy(system), pickle.loads(pickle.dumps(system))):
+        assert torch.equal(same(16, index=index), expected)
+    assert not torch.equal(plain(16, index=index), expected)
+    other: dict[str, Any] = {"viewport": (-5.0, -5.0, 5.0, 5.0), "bandwidth": 1.0, "cutoff": 1e-6}
+    assert torch.equal(system(16, index=index, **other), plain(16, index=index))
+    assert torch.equal(system(16, index=index, cutoff=None), plain(16, index=index, **settings | {"cutoff": None}))
+    assert repr(system).endswith("viewport=(-1.0, -2.0, 1.0, 2.0), bandwidth=2, cutoff=0.01)")

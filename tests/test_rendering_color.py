@@ -117,7 +117,7 @@ def test_colors_in_float32(case: ColorCase, backend: str) -> None:
     assert_matches(gradients[3], expected_gradients[3], 3 * TOLERANCES[torch.float32])
 
 
-@pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
+@pytest.mark.parametrize("viewport", [VIEWPORT, "stretch", "fit"])
 def test_a_color_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: str) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
     image = renderer(SMALL, backend, viewport=viewport, clamp=True)(matrix, offset, index, start, color)
@@ -288,7 +288,7 @@ ERRORS: list[tuple[type[Exception], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("viewport", [VIEWPORT, "fit"])
+@pytest.mark.parametrize("viewport", [VIEWPORT, "stretch", "fit"])
 @pytest.mark.parametrize(("error", "changes"), ERRORS)
 def test_names_the_argument_and_what_it_got(
     error: type[Exception], changes: dict[str, Any], viewport: Any, backend: str
@@ -301,5 +301,5 @@ def test_names_the_argument_and_what_it_got(
 
 def test_an_index_out_of_range_is_found_before_its_color_is(backend: str) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
-    with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
+    with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
         renderer(SMALL, backend)(matrix, offset, index + 1, start, color)

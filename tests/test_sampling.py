@@ -1,4 +1,4 @@
-"""Random systems and random index sequences."""
+"""Random index sequences and points of attractors."""
 
 from __future__ import annotations
 
@@ -10,68 +10,13 @@ import pytest
 import torch
 
 from fractalops.ops.draw_index import draw_index
-from fractalops.sampling import random_systems, sample_index
+from fractalops.sampling import sample_attractor, sample_index
 
 NAN, INFINITY = math.nan, math.inf
 
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("maps", [1, 2, 3, 10, 20])
-def test_random_singular_values_keep_their_sum_and_bounds(maps: int) -> None:
-    values = random_systems(500, maps, generator=seeded(7), dtype=torch.float64).singular_values
-    assert values.shape == (500, maps, 2)
-    first, second = values.unbind(-1)
-    assert (second >= 0).all()
-    assert (second <= first + 1e-12).all()
-    assert (first <= 1).all()
-    total = (first + 2 * second).sum(-1)
-    low, high = (5 + maps) / 2, (6 + maps) / 2
-    if maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
-        torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
-    else:
-        assert (total >= low - 1e-9).all()
-        assert (total <= high + 1e-9).all()
-        assert total.min() < low + 0.05
-        assert total.max() > high - 0.05
-
-
-@pytest.mark.parametrize(("maps", "total"), [(1, 1.5), (2, 0.0), (3, 9.0), (10, 4), (20, 31.7)])
-def test_random_singular_values_add_up_to_sigma_factor(maps: int, total: float) -> None:
-    drawn = random_systems(200, maps, sigma_factor=total, generator=seeded(8), dtype=torch.float64)
-    first, second = drawn.singular_values.unbind(-1)
-    assert (second >= 0).all()
-    assert (second <= first + 1e-12).all()
-    assert (first <= 1).all()
-    torch.testing.assert_close((first + 2 * second).sum(-1), torch.full((200,), float(total)).double())
-
-
-def test_random_rotations_reflections_and_offsets() -> None:
-    drawn = random_systems(300, 10, generator=seeded(9))
-    for angle in (drawn.theta, drawn.phi):
-        assert angle.shape == (300, 10)
-        assert angle.dtype == torch.float32
-        assert angle.abs().max() <= math.pi
-        assert angle.min() < -3.1
-        assert angle.max() > 3.1
-        assert abs(angle.mean().item()) < 5 * math.pi / math.sqrt(3 * 3000)
-    assert drawn.reflection.abs().eq(1).all()
-    assert abs(drawn.reflection.mean().item()) < 5 / math.sqrt(6000)
-    assert drawn.offset.shape == (300, 10, 2)
-    assert drawn.offset.abs().max() <= 1
-    assert abs(drawn.offset.mean().item()) < 5 / math.sqrt(3 * 6000)
-
-
-def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> None:
-    one, two = (random_systems(3, 4, generator=seeded(10), dtype=torch.float64) for _ in range(2))
-    single = random_systems(3, 4, generator=seeded(10))
-    other = random_systems(3, 4, generator=seeded(11), dtype=torch.float64)
-    for a, b, c, d in zip(one, two, single, other, strict=True):
-        assert torch.equal(a, b)
-        assert torch.equal(a.float(), c)
-        assert not torch.equal(a, d)
 
 
 @pytest.mark.parametrize("maps", [1, 2, 3, 10, 100, 256, 257, 1000])
@@ -127,14 +72,36 @@ def test_sampling_no_sequences() -> None:
     assert sample_index(torch.ones(2, 3), 0, 4).shape == (2, 0, 4)
 
 
+@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_points_lie_on_the_attractor(dimensions: int, points: int, drawn: int) -> None:
+    """Of Sierpinski's triangle and tetrahedron: each point is half-way between the one before it and a corner."""
+    corners = torch.cat((torch.zeros(1, dimensions), torch.eye(dimensions))).double()  # (D + 1, D)
+    matrix = (0.5 * torch.eye(dimensions)).double().expand(2, dimensions + 1, dimensions, dimensions)
+    offset = torch.stack((corners / 2, corners + 1))  # the second system is the first, doubled, its first corner at 2
+    generators = [seeded(s) for s in range(2)]
+    weights = torch.ones(2, dimensions + 1)
+    cloud, index = sample_attractor(matrix, offset, weights, points, sequences=32, burn_in=60, generator=generators)
+    assert cloud.shape == (*index.shape, dimensions)
+    assert cloud.flatten(1, 2).shape == (2, drawn, dimensions)
+    cloud[1] = (cloud[1] - 2) / 2
+    torch.testing.assert_close(cloud[:, :, 1:], (cloud[:, :, :-1] + corners[index.long()][:, :, 1:]) / 2)
+    digits = (cloud * 2**10).long()  # of which at most one coordinate has a 1 at each place: the holes stay empty
+    assert not (digits[..., 0] & digits[..., 1]).any()
+    alone = sample_attractor(
+        matrix[:1], offset[:1], weights[:1], points, sequences=32, burn_in=60, generator=seeded(0)
+    ).points
+    assert torch.equal(alone[0], cloud[0])
+
+
 WEIGHTS = torch.ones(2, 3)
+ATTRACTOR = (torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 2), WEIGHTS)
 BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
-    (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
-    (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
-    (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must be in"),
-    (lambda: random_systems(1, 2, sigma_factor=NAN), ValueError, "sigma_factor must be in"),
-    (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a float"),  # type: ignore[arg-type]
-    (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
+    (lambda: sample_attractor(*ATTRACTOR, 0), ValueError, "sample_attractor: points must be at least 1, got 0"),
+    (lambda: sample_attractor(*ATTRACTOR, 1, sequences=0), ValueError, "sequences must be at least 1, got 0"),
+    (lambda: sample_attractor(ATTRACTOR[0][0], *ATTRACTOR[1:], 1), ValueError, "matrix must have shape"),
+    (lambda: sample_attractor(ATTRACTOR[0], ATTRACTOR[1][0], WEIGHTS, 1), ValueError, "offset must have shape"),
+    (lambda: sample_attractor(*ATTRACTOR[:2], WEIGHTS[:1], 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(3), 1, 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(0, 3), 1, 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "must be a floating-point tensor"),

@@ -1,10 +1,14 @@
-// affine_chain on the CPU: the op's two functions, its registration, and the choice of types. The arithmetic is in
+// affine_chain on the CPU: the op's two functions, its registration, and how work is split. The arithmetic is in
 // affine_chain_kernel.h; shapes are checked in fractalops/ops/affine_chain.py.
+#include "../affine_chain.h"
+
+#include <stdexcept>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "affine_chain.h"
-#include "tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "foreach_instruction_set.h"
@@ -14,21 +18,18 @@ namespace {
 
 template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
-  const int64_t count = matrix.size(0), dimensions = matrix.size(1);
-  check_shape("affine_chain", "matrix", matrix, {count, dimensions, dimensions});
-  check_shape("affine_chain", "index", index, {start.size(0), index.size(1)});
-  check_shape("affine_chain", "start", start, {start.size(0), dimensions});
   const Index* maps = data<Index>(index);
   const int64_t outside = find_outside(maps, index.size(0) * index.size(1), matrix.size(0));
-  STD_TORCH_CHECK(outside < 0, "affine_chain: index must lie in [0, ", matrix.size(0), "), got ",
-                  static_cast<int64_t>(maps[outside]));
+  if (outside >= 0)  // torch hands it to Python as an IndexError, as it does a STD_TORCH_CHECK's as a RuntimeError
+    throw std::out_of_range("affine_chain: index must lie in [0, " + std::to_string(matrix.size(0)) + "), got " +
+                            std::to_string(maps[outside]));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
 
 template <typename T, int D, typename Index>
 void forward(const AffineChain<T, Index>& chain, Tensor& points) {
   T* out = mutable_data<T>(points);
-  const int64_t groups = (chain.sequences + chain_lanes - 1) / chain_lanes;
+  const int64_t groups = divide_up(chain.sequences, chain_lanes);
   split_tasks(groups, chain_lanes * chain.length, [&](int64_t begin, int64_t end) {
     const int64_t last = std::min(end * chain_lanes, chain.sequences);
     FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, begin * chain_lanes, last, out);
@@ -64,25 +65,16 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
 // Calls run(T{}, D, Index{}) with the types of the tensors, D as a std::integral_constant.
 template <typename Run>
 void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
-  const auto with_index = [&](auto scalar, auto dimensions) {
+  with_matrix(matrix, [&](auto scalar, auto dimensions) {
     switch (index.scalar_type()) {
       case ScalarType::Byte:
         return run(scalar, dimensions, uint8_t{});
       case ScalarType::Int:
         return run(scalar, dimensions, int32_t{});
       default:
-        STD_TORCH_CHECK(index.scalar_type() == ScalarType::Long, "affine_chain: index must be uint8, int32 or int64");
         return run(scalar, dimensions, int64_t{});
     }
-  };
-  const auto with_dimensions = [&](auto scalar) {
-    if (matrix.size(1) == 2) return with_index(scalar, std::integral_constant<int, 2>{});
-    STD_TORCH_CHECK(matrix.size(1) == 3, "affine_chain: matrix must have 2 or 3 dimensions, got ", matrix.size(1));
-    return with_index(scalar, std::integral_constant<int, 3>{});
-  };
-  if (matrix.scalar_type() == ScalarType::Float) return with_dimensions(float{});
-  STD_TORCH_CHECK(matrix.scalar_type() == ScalarType::Double, "affine_chain: matrix must be float32 or float64");
-  return with_dimensions(double{});
+  });
 }
 
 // The forms are the GPU's; here there is one way to run the chain.
@@ -95,12 +87,10 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
+  check_forward(matrix, offset, index, start);
   Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
-  with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
-    using T = decltype(scalar);
-    using Index = decltype(map);
-    check_shape("affine_chain", "offset", offset, {matrix.size(0), matrix.size(1)});
-    forward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, offset, index, start), points);
+  with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
+    forward<T, D>(describe<T, Index>(matrix, offset, index, start), points);
   });
   return points;
 }
@@ -114,17 +104,14 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
+  check_backward(grad, matrix, index, start, points);
   Tensor grad_matrix = torch::stable::empty_like(matrix);
   Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
   Tensor grad_start = torch::stable::empty_like(start);
-  with_types(matrix, index, [&](auto scalar, auto dimensions, auto map) {
-    using T = decltype(scalar);
-    using Index = decltype(map);
-    check_shape("affine_chain", "grad", grad, {index.size(0), index.size(1), matrix.size(1)});
-    check_shape("affine_chain", "points", points, {index.size(0), index.size(1), matrix.size(1)});
+  with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
     // The adjoint doesn't read the offset.
-    backward<T, decltype(dimensions)::value>(describe<T, Index>(matrix, matrix, index, start), grad, points,
-                                             grad_matrix, grad_offset, grad_start);
+    backward<T, D>(describe<T, Index>(matrix, matrix, index, start), grad, points, grad_matrix, grad_offset,
+                   grad_start);
   });
   return {grad_matrix, grad_offset, grad_start};
 }

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "../affine.h"
+#include "../division.h"
 
 namespace fractalops::cpu {
 
@@ -41,14 +42,14 @@ struct MapGradient {
 // The backward sums over blocks of sequences whose number depends on shapes only, so that the result does not depend on
 // the number of threads. A block's table must cost less to clear and add than its sequences.
 inline int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
-  const int64_t by_sequences = (sequences + chain_lanes - 1) / chain_lanes;
+  const int64_t by_sequences = divide_up(sequences, chain_lanes);
   const int64_t by_work = sequences * length / std::max<int64_t>(maps, 1);
   return std::clamp<int64_t>(std::min(by_sequences, by_work), 1, 64);
 }
 
 // The first sequence of a block: blocks hold whole groups of lanes, but for the last one.
 inline int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
-  const int64_t groups = (sequences + chain_lanes - 1) / chain_lanes;
+  const int64_t groups = divide_up(sequences, chain_lanes);
   return std::min(sequences, groups * block / blocks * chain_lanes);
 }
 

@@ -4,7 +4,8 @@
 
 #include <vector>
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {
@@ -46,13 +47,7 @@ Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
   check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
   Tensor errors = torch::stable::new_empty(images, {images.size(0)});
-  if (images.scalar_type() == ScalarType::Float) {
-    forward<float>(images, targets, errors);
-  } else {
-    STD_TORCH_CHECK(images.scalar_type() == ScalarType::Double,
-                    "clamped_squared_error: images must be float32 or float64");
-    forward<double>(images, targets, errors);
-  }
+  with_floating("clamped_squared_error", "images", images, [&]<typename T>(T) { forward<T>(images, targets, errors); });
   return errors;
 }
 
@@ -63,13 +58,8 @@ Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in,
   check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
   check_shape("clamped_squared_error", "grad", grad, {images.size(0)});
   Tensor grad_images = torch::stable::empty_like(images);  // (S, K, P)
-  if (images.scalar_type() == ScalarType::Float) {
-    backward<float>(grad, images, targets, grad_images);
-  } else {
-    STD_TORCH_CHECK(images.scalar_type() == ScalarType::Double,
-                    "clamped_squared_error: images must be float32 or float64");
-    backward<double>(grad, images, targets, grad_images);
-  }
+  with_floating("clamped_squared_error", "images", images,
+                [&]<typename T>(T) { backward<T>(grad, images, targets, grad_images); });
   return grad_images;
 }
 

@@ -1,7 +1,7 @@
 // fixed_point on the CPU: one loop over maps. Shapes are checked in fractalops/ops/fixed_point.py.
 #include <cmath>
 
-#include "tensors.h"
+#include "../tensors.h"
 
 namespace fractalops::cpu {
 namespace {
@@ -28,12 +28,7 @@ Tensor fixed_point(const Tensor& matrix_in, const Tensor& offset_in) {
   check_shape("fixed_point", "matrix", matrix, {offset.size(0), 2, 2});
   check_shape("fixed_point", "offset", offset, {offset.size(0), 2});
   Tensor point = torch::stable::empty_like(offset);  // (M, 2)
-  if (matrix.scalar_type() == ScalarType::Float) {
-    solve<float>(matrix, offset, point);
-  } else {
-    STD_TORCH_CHECK(matrix.scalar_type() == ScalarType::Double, "fixed_point: matrix must be float32 or float64");
-    solve<double>(matrix, offset, point);
-  }
+  with_floating("fixed_point", "matrix", matrix, [&]<typename T>(T) { solve<T>(matrix, offset, point); });
   return point;
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "../division.h"
+
 namespace fractalops::cpu {
 
 inline constexpr int vector_bytes = 32;
@@ -13,8 +15,6 @@ inline constexpr int vector_bytes = 32;
 inline constexpr int pass_vectors = 4;
 // Points are collected in runs of this many before they are drawn.
 inline constexpr int run_points = 256;
-
-inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // A band of rows of one image, and the window of a point in it: `rows` x `vectors` that always lie inside the padded
 // band, wherever the point is; the tables are 0 at its pixels outside the true window.
@@ -42,7 +42,7 @@ struct Raster {
     // log(0) makes it infinite: no truncation.
     radius = static_cast<T>(std::ceil(std::sqrt(-static_cast<double>(bandwidth) * std::log(cutoff))));
     const double diameter = 2.0 * static_cast<double>(radius) + 1.0;
-    const int64_t width_vectors = round_up(width, lanes) / lanes;
+    const int64_t width_vectors = divide_up(width, lanes);
     rows = static_cast<int64_t>(std::min(diameter, static_cast<double>(band_end - band_begin)));
     // Starting anywhere in its first vector, a window reaches lanes - 1 columns further than its own length.
     vectors =

@@ -5,7 +5,8 @@
 #include <limits>
 #include <memory>
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "foreach_instruction_set.h"
@@ -55,12 +56,9 @@ Tensor rasterize_points(const Tensor& points_in, const Tensor& patch_in, int64_t
                   "rasterize_points: points must be at most 2^31 - 1 an image, got ", points.size(1));
   Tensor image =
       torch::stable::new_empty(points, {points.size(0), height, width}, binary ? ScalarType::Byte : ScalarType::Int);
-  if (points.scalar_type() == ScalarType::Float) {
-    binary ? draw<float, uint8_t>(points, patch, image) : draw<float, int32_t>(points, patch, image);
-  } else {
-    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rasterize_points: points must be float32 or float64");
-    binary ? draw<double, uint8_t>(points, patch, image) : draw<double, int32_t>(points, patch, image);
-  }
+  with_floating("rasterize_points", "points", points, [&]<typename T>(T) {
+    binary ? draw<T, uint8_t>(points, patch, image) : draw<T, int32_t>(points, patch, image);
+  });
   return image;
 }
 

@@ -7,6 +7,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "../division.h"
+
 namespace fractalops::cpu {
 
 // The image is written in blocks of this many columns.
@@ -37,7 +39,7 @@ struct PixelGrid {
         left(patch_width / 2),
         rows(height + 2 * top),
         columns(width + 2 * left),
-        stride(is_image() ? width : (width + block_columns - 1) / block_columns * block_columns + 2 * left) {}
+        stride(is_image() ? width : round_up(width, block_columns) + 2 * left) {}
 
   // Whether the counts of the points are the image, unless the patch's only pixel is left out.
   bool is_image() const { return patch_height * patch_width == 1; }

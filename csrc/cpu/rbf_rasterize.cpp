@@ -7,8 +7,9 @@
 #include <tuple>
 #include <vector>
 
+#include "../tensors.h"
 #include "raster.h"
-#include "tensors.h"
+#include "split_tasks.h"
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "foreach_instruction_set.h"
@@ -48,10 +49,15 @@ int64_t count_bands(int64_t images, const Raster<T>& raster) {
   return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, wanted);
 }
 
-// A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
 template <typename T>
-void check_bandwidth(const Tensor& bandwidth /* (B) */) {
-  for (int64_t b = 0; b < bandwidth.size(0); ++b) {
+void check_inputs(const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
+                  int64_t channels) {
+  const int64_t images = points.size(0), length = points.size(1);
+  check_shape("rbf_rasterize", "points", points, {images, length, 2});
+  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
+  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  // A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
+  for (int64_t b = 0; b < images; ++b) {
     const T value = data<T>(bandwidth)[b];
     STD_TORCH_CHECK(value >= std::numeric_limits<T>::min() && std::isfinite(value),
                     "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
@@ -63,11 +69,8 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
              Tensor& image) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
-  check_shape("rbf_rasterize", "points", points, {images, length, 2});
-  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
-  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  check_inputs<T>(points, weight, bandwidth, channels);
   if (images == 0) return;
-  check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
@@ -106,11 +109,8 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   check_shape("rbf_rasterize", "grad", grad, {images, channels, height, width});
-  check_shape("rbf_rasterize", "points", points, {images, length, 2});
-  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
-  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
+  check_inputs<T>(points, weight, bandwidth, channels);
   if (images == 0) return;
-  check_bandwidth<T>(bandwidth);
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
@@ -127,7 +127,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const Tensor padded = pad_rows<T>(grad, stride);
   const T* pixels = data<T>(padded);
 
-  const int64_t tasks = (length + task_points - 1) / task_points;
+  const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
   split_tasks(images * tasks, std::min(length, task_points), [&](int64_t begin, int64_t end) {
     Scratch<T> tables;
@@ -158,12 +158,8 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
   const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
   const int64_t channels = weight ? weight->size(2) : 1;
   Tensor image = torch::stable::new_empty(points, {points.size(0), channels, height, width});
-  if (points.scalar_type() == ScalarType::Float)
-    forward<float>(points, weight, bandwidth, cutoff, image);
-  else {
-    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
-    forward<double>(points, weight, bandwidth, cutoff, image);
-  }
+  with_floating("rbf_rasterize", "points", points,
+                [&]<typename T>(T) { forward<T>(points, weight, bandwidth, cutoff, image); });
   return image;
 }
 
@@ -178,16 +174,9 @@ std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, cons
   Tensor grad_points = torch::stable::empty_like(points);
   Tensor grad_weight = weight ? torch::stable::empty_like(*weight) : torch::stable::new_empty(points, {0});
   Tensor grad_bandwidth = torch::stable::new_empty(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});
-  const auto run = [&](auto scalar) {
-    backward<decltype(scalar)>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight,
-                               grad_bandwidth);
-  };
-  if (points.scalar_type() == ScalarType::Float)
-    run(float{});
-  else {
-    STD_TORCH_CHECK(points.scalar_type() == ScalarType::Double, "rbf_rasterize: points must be float32 or float64");
-    run(double{});
-  }
+  with_floating("rbf_rasterize", "points", points, [&]<typename T>(T) {
+    backward<T>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight, grad_bandwidth);
+  });
   return {grad_points, grad_weight, grad_bandwidth};
 }
 

@@ -2,25 +2,17 @@
 // fractalops/ops/svd_matrix.py.
 #include "../svd_matrix.h"
 
-#include "tensors.h"
+#include "../tensors.h"
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {
-
-// Calls run(float{}) or run(double{}).
-template <typename Run>
-void with_type(const Tensor& svd, const Run& run) {
-  if (svd.scalar_type() == ScalarType::Float) return run(float{});
-  STD_TORCH_CHECK(svd.scalar_type() == ScalarType::Double, "svd_matrix: svd must be float32 or float64");
-  run(double{});
-}
 
 Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
   const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
   check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
   Tensor matrix = torch::stable::new_empty(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
-  with_type(svd, [&](auto scalar) {
-    using T = decltype(scalar);
+  with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(matrix);
     split_tasks(svd.size(0), 1, [&](int64_t begin, int64_t end) {
@@ -36,8 +28,7 @@ Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped)
   check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
   check_shape("svd_matrix", "grad", grad, {svd.size(0), 2, 2});
   Tensor grad_svd = torch::stable::empty_like(svd);  // (M, 6)
-  with_type(svd, [&](auto scalar) {
-    using T = decltype(scalar);
+  with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* upstream = data<T>(grad);
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(grad_svd);

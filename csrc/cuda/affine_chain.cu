@@ -2,10 +2,11 @@
 // affine_chain_sequential.h and affine_chain_scan.h, the choice between them in affine_chain_plan.h; shapes are checked
 // in fractalops/ops/affine_chain.py. Nothing here waits for the device, and nothing depends on values: a CUDA graph can
 // capture it.
+#include "../affine_chain.h"
+
 #include <limits>
 #include <optional>
 #include <tuple>
-#include <type_traits>
 
 #include "affine_chain_plan.h"
 #include "launch.h"
@@ -136,52 +137,25 @@ Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor
   return slots;
 }
 
-// Calls run(T{}, D) with the type and the dimensions of the matrix, D as a std::integral_constant.
-template <typename Run>
-void with_types(const Tensor& matrix, const Run& run) {
-  const auto with_dimensions = [&](auto scalar) {
-    if (matrix.size(1) == 2) return run(scalar, std::integral_constant<int, 2>{});
-    STD_TORCH_CHECK(matrix.size(1) == 3, "affine_chain: matrix must have 2 or 3 dimensions, got ", matrix.size(1));
-    return run(scalar, std::integral_constant<int, 3>{});
-  };
-  if (matrix.scalar_type() == ScalarType::Float) return with_dimensions(float{});
-  STD_TORCH_CHECK(matrix.scalar_type() == ScalarType::Double, "affine_chain: matrix must be float32 or float64");
-  return with_dimensions(double{});
-}
-
-void check_inputs(const Tensor& matrix, const Tensor& index, const Tensor& start) {
-  const int64_t count = matrix.size(0), dimensions = matrix.size(1);
-  check_shape("affine_chain", "matrix", matrix, {count, dimensions, dimensions});
-  check_shape("affine_chain", "index", index, {start.size(0), index.size(1)});
-  check_shape("affine_chain", "start", start, {start.size(0), dimensions});
-  STD_TORCH_CHECK(count > 0 && count <= std::numeric_limits<int>::max(), "affine_chain: matrix must hold maps");
-  const ScalarType type = index.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Byte || type == ScalarType::Int || type == ScalarType::Long,
-                  "affine_chain: index must be uint8, int32 or int64");
-}
-
-void check_device(const Tensor& matrix, std::initializer_list<const Tensor*> others) {
-  for (const Tensor* other : others)
-    STD_TORCH_CHECK(other->get_device_index() == matrix.get_device_index(),
-                    "affine_chain: all tensors must be on one device");
+// The kernels number the maps by int, and take the last one for an index beyond it.
+void check_count(const Tensor& matrix) {
+  STD_TORCH_CHECK(matrix.size(0) > 0 && matrix.size(0) <= std::numeric_limits<int>::max(),
+                  "affine_chain: matrix must hold maps");
 }
 
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
                         const Tensor& start_in, int64_t form_in) {
-  check_device(matrix_in, {&offset_in, &index_in, &start_in});
-  const Launcher launcher("affine_chain", matrix_in);
+  const Launcher launcher("affine_chain", {&matrix_in, &offset_in, &index_in, &start_in});
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
-  check_inputs(matrix, index, start);
-  check_shape("affine_chain", "offset", offset, {matrix.size(0), matrix.size(1)});
+  check_forward(matrix, offset, index, start);
+  check_count(matrix);
   const Form form = form_of(form_in, index, false);
   Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
   if (points.numel() == 0) return points;
-  with_types(matrix, [&](auto scalar, auto dimensions) {
-    using T = decltype(scalar);
-    constexpr int D = decltype(dimensions)::value;
+  with_matrix(matrix, [&]<typename T, int D>(T, std::integral_constant<int, D>) {
     AffineChain<T> chain = describe<T>(matrix, index, start);
     chain.offset = data<T>(offset);
     if (form == Form::sequential)
@@ -195,16 +169,14 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
 std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const Tensor& matrix_in,
                                                     const Tensor& index_in, const Tensor& start_in,
                                                     const Tensor& points_in, int64_t form_in) {
-  check_device(matrix_in, {&grad_in, &index_in, &start_in, &points_in});
-  const Launcher launcher("affine_chain", matrix_in);
+  const Launcher launcher("affine_chain", {&grad_in, &matrix_in, &index_in, &start_in, &points_in});
   const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
-  check_inputs(matrix, index, start);
-  check_shape("affine_chain", "grad", grad, {index.size(0), index.size(1), matrix.size(1)});
-  check_shape("affine_chain", "points", points, {index.size(0), index.size(1), matrix.size(1)});
+  check_backward(grad, matrix, index, start, points);
+  check_count(matrix);
   const Form form = form_of(form_in, index, true);
   Tensor grad_matrix = torch::stable::empty_like(matrix);
   Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
@@ -213,9 +185,7 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
     for (Tensor* zeros : {&grad_matrix, &grad_offset, &grad_start}) torch::stable::zero_(*zeros);
     return {grad_matrix, grad_offset, grad_start};
   }
-  with_types(matrix, [&](auto scalar, auto dimensions) {
-    using T = decltype(scalar);
-    constexpr int D = decltype(dimensions)::value;
+  with_matrix(matrix, [&]<typename T, int D>(T, std::integral_constant<int, D>) {
     const AffineChain<T> chain = describe<T>(matrix, index, start);
     const Gradients<T> gradients{data<T>(grad), data<T>(points), mutable_data<T>(grad_start)};
     const Slots slots = form == Form::sequential ? backward_sequential<T, D>(launcher, chain, matrix, gradients)

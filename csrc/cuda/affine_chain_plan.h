@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "../division.h"
 #include "affine_chain_scan.h"
 #include "affine_chain_sequential.h"
 
@@ -11,8 +12,6 @@ namespace fractalops::cuda {
 
 // The op's private argument `form`.
 enum class Form : int64_t { chosen = 0, sequential = 1, scan = 2 };
-
-inline int64_t divide_up(int64_t count, int64_t by) { return (count + by - 1) / by; }
 
 // The form that should take less time on a card of about 128 multiprocessors. An estimate from instruction latencies,
 // which nobody has measured yet:

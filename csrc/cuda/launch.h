@@ -12,14 +12,18 @@
 
 namespace fractalops::cuda {
 
+// The device of an op's tensors, which must be on one.
+inline int32_t device_of(const char* op, std::initializer_list<const Tensor*> tensors) {
+  const int32_t device = (*tensors.begin())->get_device_index();
+  for (const Tensor* tensor : tensors)
+    STD_TORCH_CHECK(tensor->get_device_index() == device, op, ": all tensors must be on one device");
+  return device;
+}
+
 // Where an op runs. Makes the tensors' device the current one for as long as it lives.
 class Launcher {
  public:
-  Launcher(const char* op, const Tensor& tensor) : op_(op), guard_(tensor.get_device_index()) {
-    void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
-    stream_ = static_cast<cudaStream_t>(stream);
-  }
+  Launcher(const char* op, std::initializer_list<const Tensor*> tensors) : Launcher(op, device_of(op, tensors)) {}
 
   // kernel<<<blocks, threads, shared_bytes>>>(arguments...)
   template <typename... Parameters>
@@ -35,6 +39,12 @@ class Launcher {
   }
 
  private:
+  Launcher(const char* op, int32_t device) : op_(op), guard_(device) {
+    void* stream = nullptr;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+    stream_ = static_cast<cudaStream_t>(stream);
+  }
+
   const char* op_;
   torch::stable::accelerator::DeviceGuard guard_;
   cudaStream_t stream_ = nullptr;

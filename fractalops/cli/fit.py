@@ -42,7 +42,7 @@ def add_parser(commands: Commands) -> None:
         metavar="SIZE",
         help="all images are scaled to this longest side, small ones up",
     )
-    image.add_argument("--color", "--colour", action="store_true", help="learn a color for each map, too")
+    image.add_argument("--color", "--color", action="store_true", help="learn a color for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",

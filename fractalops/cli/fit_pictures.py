@@ -17,12 +17,12 @@ from torch import Tensor
 from fractalops.cli.options import INTERRUPTED, in_options
 from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write_report
 from fractalops.data.targets import PictureFiles
-from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.learning import fit_images
 from fractalops.fitting.run_plan import make_plan, read_target
-from fractalops.io.images import comparison, save_animation, save_image
+from fractalops.io.images import save_animation, save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.run_folder import RunFolder
 
@@ -146,7 +146,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
     """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
     folder = job.folder.path
     save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
-    save_image(_high_resolution(result), folder / "fractal.png")
+    save_image(result.draw(_DRAWING_SIDE, points=_DRAWING_POINTS)[0], folder / "fractal.png")
     write_losses(folder, result.losses[:, 0], title=Path(job.image).name)
     if animation and result.snapshots:
         save_animation(_learning_frames(target, result), folder / "learning.gif")
@@ -162,19 +162,6 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
     write_report(folder, report, result, job.notices)
 
 
-def _high_resolution(result: FitResult) -> Tensor:
-    """The learned fractal at high resolution: (H, W) or (3, H, W) with a longest side of 1024."""
-    size = proportional_size(result.size, _DRAWING_SIDE)
-    return draw_high_resolution(
-        result.system,
-        size,
-        points=_DRAWING_POINTS,
-        viewport=result.config.viewport,
-        generator=torch.Generator().manual_seed(result.config.seed),
-        intensity=result.intensity,
-    )[0]
-
-
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
     """One frame a snapshot: the target beside what the system drew at that step."""
     system, config = copy.deepcopy(result.system), result.config
@@ -187,10 +174,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
                 points=config.points,
                 # The same random numbers in each frame: what moves is the system, not the noise.
                 generator=torch.Generator().manual_seed(config.seed),
-                viewport=config.viewport,
-                bandwidth=config.bandwidth,
                 clamp=config.clamp,
-                cutoff=config.cutoff,
             )  # (1, 1, ...)
             frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
     return frames

@@ -9,8 +9,11 @@ import torch
 
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
 from fractalops.drawing.high_resolution import draw_high_resolution
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.ifs import IFS
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
+
+_MARGIN = 0.04  # of a picture, left empty on each side
 
 
 def add_parser(commands: Commands) -> None:
@@ -37,7 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
     generator = torch.Generator().manual_seed(arguments.seed)
     system = IFS(arguments.systems, arguments.maps, generator=generator)
     images = draw_high_resolution(
-        system, (arguments.size, arguments.size), points=arguments.points, viewport="fit", generator=generator
+        system,
+        (arguments.size, arguments.size),
+        points=arguments.points,
+        viewport="fit",
+        margin=_MARGIN,
+        generator=generator,
     )  # (S, H, W)
     save_image(contact_sheet(images), output)
     print(f"{arguments.systems} random fractals: {output}")

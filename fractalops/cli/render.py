@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from fractalops.cli.options import (
     LARGEST_SIDE,
     Commands,
@@ -15,10 +13,10 @@ from fractalops.cli.options import (
     check_picture,
     integer,
 )
-from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 
 
 def add_parser(commands: Commands) -> None:
@@ -44,14 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or arguments.system.with_suffix(".png")
     check_picture(output, arguments.overwrite)
     result = FitResult.load(arguments.system)
-    images = draw_high_resolution(
-        result.system,
-        proportional_size(result.size, arguments.size),
-        points=arguments.points,
-        viewport=result.config.viewport,
-        generator=torch.Generator().manual_seed(arguments.seed),
-        intensity=result.intensity,
-    )  # (S, H, W) or (S, 3, H, W)
+    images = result.draw(arguments.size, points=arguments.points, seed=arguments.seed)  # (S, H, W) or (S, 3, H, W)
     save_image(images[0] if len(images) == 1 else contact_sheet(images), output)
     print(f"picture: {output}")
     return 0

@@ -6,23 +6,24 @@ import colorsys
 import hashlib
 import operator
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
+from fractalops._checks import check_choice, check_integer
 from fractalops.ifs import IFS
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.sampling import check_integer, determinant_probabilities, join_index, random_patches, sample_index
+from fractalops.rendering import fit_to_frame
+from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 
-RENDERINGS = ("binary", "patch", "gray", "color")
-BACKGROUNDS = ("black", "random")
+Rendering = Literal["binary", "patch", "gray", "color"]
+Background = Literal["black", "random"]
+RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
 _DTYPES = (torch.float32, torch.uint8)
 _SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_BURN_IN = 20  # first points of a sequence, which may lie beside the attractor
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _MARGIN = 0.05  # of the image, on each side
 _TRIES = 200  # random systems for one that is dense enough, on average
@@ -56,6 +57,12 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
+        names: of the classes, one for each, all different, such as those of the pictures that given systems were
+            learned for; None are numbers, "0000" and so on.
+
+    Attributes:
+        classes: the names (S).
+        class_to_idx: the number of each name's class, as data sets of torchvision have it.
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
@@ -68,14 +75,15 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         instances: int = 1000,
         size: int | tuple[int, int] = 224,
         *,
-        rendering: str = "binary",
+        rendering: Rendering = "binary",
         points: int = 100_000,
         maps: int = 4,
         perturbation: float = 0.05,
-        background: str = "black",
+        background: Background = "black",
         density: float = 0.2,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
+        names: Sequence[str] | None = None,
     ) -> None:
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
             check_integer("FractalDataset", name, value, 1)
@@ -99,13 +107,21 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             self.matrix, self.offset = dense_systems(systems, maps, density, seed)
             self.probabilities = determinant_probabilities(self.matrix)
 
+        self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
+        self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
+        if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
+            raise ValueError(
+                f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
+                f"different ones of {len(self.classes)}"
+            )
+
     @property
-    def classes(self) -> int:
-        """How many systems there are (S)."""
+    def num_classes(self) -> int:
+        """S, the number of systems."""
         return len(self.matrix)
 
     def __len__(self) -> int:
-        return self.classes * self.instances
+        return self.num_classes * self.instances
 
     def __getitem__(self, item: int) -> tuple[Tensor, int]:
         return self.__getitems__([item])[0]
@@ -140,7 +156,9 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         """Images (B, C, H, W) of classes (B,)."""
         matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
         matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        clouds = draw_clouds(matrix, offset, self.probabilities[classes], self.points, generators)  # (B, K, L, 2)
+        clouds = sample_attractor(
+            matrix, offset, self.probabilities[classes], self.points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         pixels = fitted(clouds, self.size)  # (B, T, 2)
         if self.rendering in ("binary", "patch"):
             patch = None
@@ -167,9 +185,8 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
 def check_drawn(function: str, rendering: str, background: str, perturbation: float, density: float) -> None:
     """Raise `ValueError`, in the name of `function`, for what a `FractalDataset` can't draw."""
-    for name, choice, choices in (("rendering", rendering, RENDERINGS), ("background", background, BACKGROUNDS)):
-        if choice not in choices:
-            raise ValueError(f"{function}: {name} must be one of {', '.join(choices)}, got {choice!r}")
+    check_choice(function, "rendering", rendering, RENDERINGS)
+    check_choice(function, "background", background, get_args(Background))
     for name, share in (("perturbation", perturbation), ("density", density)):
         if not 0 <= share < 1:
             raise ValueError(f"{function}: {name} must lie in [0, 1), got {share!r}")
@@ -187,34 +204,12 @@ def _random_color(generator: torch.Generator) -> Tensor:
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
 
 
-def draw_clouds(
-    matrix: Tensor,  # (B, N, 2, 2)
-    offset: Tensor,  # (B, N, 2)
-    probabilities: Tensor,  # (B, N)
-    points: int,
-    generators: Sequence[torch.Generator],  # B of them
-) -> Tensor:
-    """Points (B, K, L, 2) of the attractors of systems, K L of each: `points`, rounded up to a multiple of K."""
-    batch, maps = offset.shape[:2]
-    sequences = min(_SEQUENCES, points)  # K
-    length = -(-points // sequences) + _BURN_IN
-    index = sample_index(probabilities, sequences, length, generators)  # (B, K, L)
-    start = fixed_point(matrix[:, 0], offset[:, 0])[:, None].expand(batch, sequences, 2)  # (B, K, 2)
-    joined = join_index(index, maps)  # (B * K, L)
-    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), joined, start.reshape(-1, 2))
-    return chain.view(batch, sequences, length, 2)[:, :, _BURN_IN:]
-
-
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    # Over the sequences first, and by whole sequences below: along pairs of numbers torch is several times slower.
-    low, high = clouds.amin(dim=1).amin(dim=1), clouds.amax(dim=1).amax(dim=1)  # (B, 2)
-    last = clouds.new_tensor([side - 1 for side in size])  # (2,)
-    extent = (high - low).clamp(min=torch.finfo(clouds.dtype).tiny ** 0.5)  # (B, 2)
-    scale = ((1 - 2 * _MARGIN) * last / extent).amin(dim=1)  # (B,)
-    length = clouds.shape[2]
-    middle = ((low + high) / 2).repeat(1, length)[:, None]  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - middle).mul_(scale[:, None, None]).add_((last / 2).repeat(length))  # (B, K, 2 L)
+    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
+    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
+    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
+    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
     return pixels.view(len(clouds), -1, 2)
 
 
@@ -252,7 +247,10 @@ def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Ten
         system = IFS(batch, maps, generator=generator)
         matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
         generators = [generator] * batch
-        clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (B, K, L, 2)
+        probabilities = determinant_probabilities(matrix)  # (B, N)
+        clouds = sample_attractor(
+            matrix, offset, probabilities, points, sequences=_SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
         lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
         kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
         tried += batch

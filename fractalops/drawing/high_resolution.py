@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_viewport
+from fractalops.drawing.tones import tone_map
 from fractalops.ifs import IFS
-from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Viewport, _scale_and_shift
-from fractalops.sampling import sample_index
+from fractalops.rendering import Placement, Viewport, place
+from fractalops.sampling import sample_attractor
 
-_SEQUENCES = 1000  # run side by side, so that a million points need a chain of only about a thousand steps
 _POINTS_AT_ONCE = 1_000_000  # bounds the memory, whatever number of points is asked for
-_BURN_IN = 20  # all sequences start at one point: the first few steps would draw bright dots
-_MARGIN = 0.04  # of the longer side, left empty around a picture whose viewport is "fit"
 _BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 _GAMMA = 0.4  # a hundredth of the full density still shows as 0.16
 _CUTOFF = 1e-2  # the tone map swallows what is smaller
@@ -35,7 +31,8 @@ def draw_high_resolution(
     size: tuple[int, int],
     *,
     points: int = 1_000_000,
-    viewport: Viewport = (-5.0, -5.0, 5.0, 5.0),
+    viewport: Viewport | None = None,
+    margin: float = 0.0,
     generator: torch.Generator | None = None,
     intensity: float = _INTENSITY,
 ) -> Tensor:
@@ -44,8 +41,9 @@ def draw_high_resolution(
     With colors they are (S, C, H, W), and as bright as the images for which the colors were learned, where channels
     that reach 1 change the hue: `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
 
-    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in
-    `render`; "fit" chooses the smallest one that shows all of a system in its true proportions.
+    `viewport` (x_min, y_min, x_max, y_max) is the part of the plane that the pixel centers span, as in `render`; None
+    is the system's own; "stretch" and "fit" take the bounding box of the points of each system, and leave `margin` of
+    the picture empty on each side.
 
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
     """
@@ -54,70 +52,45 @@ def draw_high_resolution(
         raise ValueError(f"draw_high_resolution: points must be at least 1, got {points}")
     if min(height, width) < 1:
         raise ValueError(f"draw_high_resolution: size must be at least 1 x 1, got {height} x {width}")
+    viewport = system.viewport if viewport is None else viewport
+    check_viewport("draw_high_resolution", viewport)
     with torch.no_grad():
         matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
-        probabilities, start = system.probabilities(), system.start()  # (S, N), (S, 2)
+        probabilities = system.probabilities()  # (S, N)
         colors = system.colors()  # (S, N, C)
         images = []
         for s in range(system.systems):
-            own = matrix[s], offset[s], probabilities[s], start[s], None if colors is None else colors[s]
-            density = _density(*own, size, points, viewport, generator)  # (H, W) or (C, H, W)
+            one = slice(s, s + 1)
+            own = matrix[one], offset[one], probabilities[one], None if colors is None else colors[s]
+            density = _density(*own, size, points, viewport, margin, generator)  # (H, W) or (C, H, W)
             exposure = intensity * height * width / (points * _BANDWIDTH)
-            images.append(_tone(density) if colors is None else (density * exposure).clamp(max=1))
+            images.append(tone_map(density, _CUTOFF, _GAMMA) if colors is None else (density * exposure).clamp(max=1))
     return torch.stack(images)
 
 
 def _density(
-    matrix: Tensor,  # (N, 2, 2)
-    offset: Tensor,  # (N, 2)
-    probabilities: Tensor,  # (N,)
-    start: Tensor,  # (2,)
+    matrix: Tensor,  # (1, N, 2, 2)
+    offset: Tensor,  # (1, N, 2)
+    probabilities: Tensor,  # (1, N)
     color: Tensor | None,  # (N, C)
     size: tuple[int, int],
     points: int,
     viewport: Viewport,
+    margin: float,
     generator: torch.Generator | None,
 ) -> Tensor:
     """How many points fall on each pixel: (H, W); with colors, how much light: (C, H, W)."""
     density = matrix.new_zeros(size if color is None else (color.shape[1], *size))
-    scale = shift = torch.empty(0)
+    placement: Placement | None = None
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
-        sequences = min(_SEQUENCES, count)
-        length = math.ceil(count / sequences)
-        index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
-        chain = affine_chain(matrix, offset, index, start.expand(sequences, 2))  # (K, T, 2)
-        cloud = chain[:, _BURN_IN:].reshape(-1, 2)[:count]  # (count, 2)
-        if begin == 0:
-            scale, shift = _to_pixels(cloud, size, viewport)  # (2,), (2,)
-        pixels = (cloud * scale + shift)[None]  # (1, count, 2)
+        sample = sample_attractor(matrix, offset, probabilities, count, generator=generator)
+        cloud = sample.points.flatten(1, 2)[:, :count]  # (1, count, 2)
+        if placement is None:  # the same for all
+            placement = place(viewport, cloud, size, margin)
+        pixels = placement(cloud)  # (1, count, 2)
         weight = None
         if color is not None:
-            drawn = index[:, _BURN_IN:].reshape(-1)[:count].long()
-            weight = color[drawn][None]  # (1, count, C)
+            weight = color[sample.maps.flatten(1)[:, :count].long()]  # (1, count, C)
         density += rbf_rasterize(pixels, size, bandwidth=_BANDWIDTH, weight=weight, cutoff=_CUTOFF)[0]
     return density
-
-
-def _to_pixels(cloud: Tensor, size: tuple[int, int], viewport: Viewport) -> tuple[Tensor, Tensor]:
-    """The scale (2,) and shift (2,) that take points of the plane to pixel coordinates (row, column)."""
-    if viewport != "fit":
-        stretch, move = _scale_and_shift(size, viewport)
-        return cloud.new_tensor(stretch), cloud.new_tensor(move)
-    pixels = cloud.new_tensor([size[0] - 1, size[1] - 1])  # (2,)
-    finite = cloud[cloud.isfinite().all(-1)]  # (P, 2)
-    if finite.shape[0] == 0:
-        return torch.ones_like(pixels), torch.zeros_like(pixels)
-    low, high = finite.amin(0), finite.amax(0)
-    extent = (high - low).clamp(min=torch.finfo(cloud.dtype).tiny ** 0.5)
-    scale = ((1.0 - 2.0 * _MARGIN) * pixels / extent).amin().expand(2)
-    return scale, pixels / 2.0 - (low + high) / 2.0 * scale
-
-
-def _tone(density: Tensor) -> Tensor:
-    """Brightness in [0, 1] of a density (H, W) over several powers of ten; the densest twentieth is white."""
-    lit = density[density > _CUTOFF]  # (P,)
-    if lit.numel() == 0:
-        return torch.zeros_like(density)
-    white = lit.kthvalue(math.ceil(0.95 * lit.numel())).values  # torch.quantile refuses large pictures
-    return (density / white).clamp(max=1.0) ** _GAMMA

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from fractalops.io.images import contact_sheet
-from fractalops.projection import Frame, frame_of, render_points
+from fractalops.drawing.sheets import contact_sheet
+from fractalops.drawing.tones import tone_map
+from fractalops.rendering import Frame, frame_of, render_points
 
 AZIMUTHS = (20.0, 80.0, 140.0)  # of the three views of a comparison, in degrees
 ELEVATION = 15.0
 _GAMMA = 0.5  # lifts single points against dense parts
+_LEAST = 1e-2  # of the highest density: less is not lit
 
 
 def draw_point_clouds(
@@ -48,7 +49,7 @@ def _tiles(
     """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
     center, radius = frame_of(clouds[0])
     frame = Frame(center, 1.05 * radius)
-    density = [
+    densities = [
         render_points(
             cloud[None], side, azimuth=azimuth, elevation=elevation, frame=frame, bandwidth=bandwidth, clamp=False
         )[0]
@@ -56,13 +57,5 @@ def _tiles(
         for cloud in clouds
         for azimuth in azimuths
     ]
-    return _tone(torch.stack(density))
-
-
-def _tone(density: Tensor) -> Tensor:
-    """Brightness in [0, 1] of densities (S, H, W), of which the densest twentieth of what is lit is white."""
-    lit = density[density > 1e-2 * density.amax()]  # (Q,)
-    if lit.numel() == 0:
-        return torch.zeros_like(density)
-    white = lit.kthvalue(math.ceil(0.95 * lit.numel())).values
-    return (density / white).clamp(max=1.0) ** _GAMMA
+    density = torch.stack(densities)  # (clouds * azimuths, side, side)
+    return tone_map(density, _LEAST * density.amax(), _GAMMA)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops import affine_chain
 from fractalops.ifs import IFS
+from fractalops.ops.affine_chain import affine_chain
+from fractalops.rendering import DEFAULT_VIEWPORT, bounding_box
 
-REACH = 5.0  # of the published viewport, from its middle
-_VIEWPORT = (-REACH, -REACH, REACH, REACH)
+REACH = DEFAULT_VIEWPORT[2]  # of the published viewport, from its middle
 THRESHOLD = 0.2  # above which a pixel is lit (the published code)
 _LEAST_LIT = 0.1  # of the pixels
 _LEAST_FILLED = 0.6  # of the picture's side, by the longer side of a fractal
@@ -34,7 +34,7 @@ def random_fractals(
         systems = IFS(min(_TOGETHER, count), maps, generator=generator)
         index = systems.sample(1, points, generator=generator)  # (B, 1, T)
         place_in_picture(systems, index, generator)
-        images = (systems(size, index=index, viewport=_VIEWPORT)[:, 0] > THRESHOLD).float()  # (B, H, W)
+        images = (systems(size, index=index)[:, 0] > THRESHOLD).float()  # (B, H, W)
         kept = images.mean(dim=(1, 2)) >= least  # (B,)
         matrix, offset = systems.maps()
         parts.append((images[kept], matrix[kept], offset[kept]))
@@ -51,7 +51,7 @@ def place_in_picture(system: IFS, index: Tensor, generator: torch.Generator) -> 
     matrices as they are: `v' = k (v - c)` turns `A v + b` into `A v' + k (b + A c - c)`.
     """
     points = affine_chain(*system.concatenated(index))  # (S, T, 2)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (S, 2)
+    low, high = bounding_box(points)  # (S, 2)
     middle = (low + high) / 2  # (S, 2)
     filled = _LEAST_FILLED + (1 - _LEAST_FILLED) * torch.rand(len(points), generator=generator)  # (S,)
     extent = (high - low).amax(dim=1)  # (S,)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from fractalops.drawing.plots import Line, plot
+from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.lenet import lenet, probe, train_classifier
@@ -23,7 +24,7 @@ from fractalops.experiments.targets import FOLDERS, find_files, missing, read_sp
 from fractalops.fitting.learning import clip_gradients
 from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
-from fractalops.io.images import contact_sheet, enlarge, save_image
+from fractalops.io.images import save_image
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
@@ -121,7 +122,7 @@ class Learning:
     def __init__(self, settings: GanSettings, device: str) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
         self.settings = settings
-        self.system = IFS(settings.fractals, settings.maps, generator=generator).to(device)
+        self.system = IFS(settings.fractals, settings.maps, viewport=_VIEWPORT, generator=generator, device=device)
         self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
@@ -136,9 +137,7 @@ class Learning:
 
     def draw(self, system: IFS, images: int = 1) -> Tensor:
         """Images (S * K, 1, 32, 32), K of each fractal."""
-        drawn: Tensor = system(
-            (_SIZE, _SIZE), sequences=images, points=self.settings.points, generator=self.generator, viewport=_VIEWPORT
-        )
+        drawn: Tensor = system(_SIZE, sequences=images, points=self.settings.points, generator=self.generator)
         return drawn.flatten(0, 1)[:, None]
 
     def advance(self, real: Tensor) -> tuple[float, float]:

@@ -6,7 +6,6 @@ After Graham and Demers 2019; by itself, and as what `fit` starts from.
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.fitting.result import with_prefix
+from fractalops.fitting.schedules import cosine_schedule
 from fractalops.ifs import IFS
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def train(
     network.train()
     for epoch in range(done, settings.epochs):
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate * (0.5 + 0.5 * math.cos(math.pi * epoch / settings.epochs))
+            group["lr"] = cosine_schedule(settings.rate, epoch, settings.epochs)
         generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
         total = 0.0
         for part in torch.randperm(len(images), generator=generator).split(settings.batch):

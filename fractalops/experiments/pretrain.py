@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from fractalops.data.fractal_dataset import FractalDataset, check_drawn
+from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, Row
@@ -23,7 +24,7 @@ from fractalops.experiments.settings import check_least, incidental
 from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
-from fractalops.io.images import contact_sheet, save_image
+from fractalops.io.images import save_image
 from fractalops.io.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
@@ -77,7 +78,7 @@ def run(
 
     dataset = _dataset(settings)
     _keep_systems(dataset, output)
-    shown = [number * settings.instances for number in range(min(dataset.classes, _SHOWN))]
+    shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
     save_image(contact_sheet(firsts / 255), output.file("classes.png"))
     folder = output.file("shards")
@@ -98,7 +99,7 @@ def run(
     seconds = time.perf_counter() - began
     row: Row = {
         "images": len(dataset),
-        "classes": dataset.classes,
+        "classes": dataset.num_classes,
         "size": settings.size,
         "rendering": settings.rendering,
         "shards": len(shards),
@@ -115,11 +116,11 @@ def _dataset(settings: PretrainSettings) -> FractalDataset:
             systems,
             settings.instances,
             settings.size,
-            rendering=settings.rendering,
+            rendering=settings.rendering,  # type: ignore[arg-type]  # checked already
             points=settings.points,
             maps=settings.maps,
             perturbation=settings.perturbation,
-            background=settings.background,
+            background=settings.background,  # type: ignore[arg-type]
             density=settings.density,
             dtype=torch.uint8,
             seed=settings.seed,

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from fractalops.rendering import Viewport, check_viewport
+import torch
+
+from fractalops._checks import check_bandwidth, check_choice, check_cutoff, check_viewport
+from fractalops.fitting.schedules import cosine_schedule, halving_schedule
+from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling, SingularValues
+from fractalops.rendering import (
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Viewport,
+)
+
+Objective = Literal["expectation", "fixed"]
+OptimizerName = Literal["adam", "sgd"]
+Initialization = Literal["intensity", "random"]
+Schedule = Literal["cosine", "halving"]
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -14,14 +29,14 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="DataclassInstance")
 
 _CHOICES = {
-    "objective": ("expectation", "fixed"),
-    "optimizer": ("adam", "sgd"),
-    "parametrization": ("svd", "matrix"),
-    "singular_values": ("sigmoid", "clamp"),
-    "initialization": ("intensity", "random"),
-    "schedule": ("cosine", "halving"),
-    "probabilities": ("learned", "determinant"),
-    "sampling": ("balanced", "independent"),
+    "objective": Objective,
+    "optimizer": OptimizerName,
+    "parametrization": Parametrization,
+    "singular_values": SingularValues,
+    "initialization": Initialization,
+    "schedule": Schedule,
+    "probabilities": Probabilities,
+    "sampling": Sampling,
 }
 _LEAST = {
     "maps": 1,
@@ -52,23 +67,23 @@ class FitConfig:
     """Sequences of a system that a step draws (the paper's batch size)."""
     steps: int = 2000
     """Optimization steps."""
-    bandwidth: float = 1.0
+    bandwidth: float = DEFAULT_BANDWIDTH
     """Of the Gaussian bumps, in square pixels (tau)."""
-    cutoff: float | None = 1e-6
+    cutoff: float | None = DEFAULT_CUTOFF
     """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
     viewport: Viewport = (-2.5, -2.5, 2.5, 2.5)
-    """What the image shows of the plane: (x_min, y_min, x_max, y_max), or "fit"."""
-    objective: str = "expectation"
+    """What the image shows of the plane: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
+    objective: Objective = "expectation"
     """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
     9).
     """
-    optimizer: str = "adam"
+    optimizer: OptimizerName = "adam"
     """"adam" or "sgd"."""
     learning_rate: float = 0.1
     """Of the first step; `schedule` lowers it."""
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     """How the learning rate falls: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
     published code)."""
     momentum: float = 0.9
@@ -81,17 +96,18 @@ class FitConfig:
     """Steps from one addition of noise to the next."""
     noise_until: float = 0.6
     """The fraction of the steps after which no noise is added."""
-    parametrization: str = "svd"
+    parametrization: Parametrization = "svd"
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
-    singular_values: str = "sigmoid"
+    singular_values: SingularValues = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
-    initialization: str = "intensity"
+    initialization: Initialization = "intensity"
     """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems,
     whatever the target is (the published code)."""
-    probabilities: str = "learned"
-    """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). Sequences
-    that are drawn once have nothing to learn them from: the objective "fixed" always takes "determinant"."""
-    sampling: str = "balanced"
+    probabilities: Probabilities | None = None
+    """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). None is
+    "learned" for the objective "expectation" and "determinant" for "fixed", whose sequences are drawn once and have
+    nothing to learn them from."""
+    sampling: Sampling = "balanced"
     """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
     evaluation_sequences: int = 100
@@ -107,16 +123,19 @@ class FitConfig:
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
     def __post_init__(self) -> None:
+        if self.probabilities is None:
+            object.__setattr__(self, "probabilities", "determinant" if self.objective == "fixed" else "learned")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"FitConfig: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+            check_choice("FitConfig", name, getattr(self, name), get_args(choices))
+        if self.objective == "fixed" and self.probabilities == "learned":
+            raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"FitConfig: {name} must be a whole number, got {value!r}")
             if value < least:
                 raise ValueError(f"FitConfig: {name} must be at least {least}, got {value}")
-        for name in ("bandwidth", "learning_rate", "gradient_clip"):
+        for name in ("learning_rate", "gradient_clip"):
             value = getattr(self, name)
             if not (value is None and name == "gradient_clip") and not _is_number(value, above=0):
                 raise ValueError(f"FitConfig: {name} must be a finite number above 0, got {value!r}")
@@ -125,8 +144,8 @@ class FitConfig:
             if not _is_number(value) or not 0 <= value <= highest:
                 bounds = "at least 0" if highest == math.inf else "in [0, 1]"
                 raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
-        if self.cutoff is not None and not (_is_number(self.cutoff, above=0) and self.cutoff < 1):
-            raise ValueError(f"FitConfig: cutoff must lie in (0, 1) or be None, got {self.cutoff!r}")
+        check_bandwidth("FitConfig", self.bandwidth)
+        check_cutoff("FitConfig", self.cutoff)
         for name in ("clamp", "color"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"FitConfig: {name} must be True or False, got {getattr(self, name)!r}")
@@ -138,7 +157,7 @@ class FitConfig:
         published: dict[str, Any] = {
             "sequences": 50,
             "steps": 1000,
-            "viewport": (-5.0, -5.0, 5.0, 5.0),
+            "viewport": DEFAULT_VIEWPORT,
             "learning_rate": 0.05,
             "schedule": "halving",
             "noise": 0.1,
@@ -149,21 +168,14 @@ class FitConfig:
         return cls(**(published | changes))
 
     @property
-    def learned_probabilities(self) -> str:
-        """`probabilities` as `IFS` takes it: what the objective can learn."""
-        return self.probabilities if self.objective == "expectation" else "determinant"
-
-    @property
     def channels(self) -> int | None:
         """Of a target and a map: 3 (red, green, blue) in color; None in gray."""
         return 3 if self.color else None
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`, by the schedule."""
-        steps = max(self.steps, 1)
-        if self.schedule == "cosine":
-            return self.learning_rate * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        return self.learning_rate * 0.5 ** (4 * step // steps)
+        schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
+        return schedule(self.learning_rate, step, self.steps)
 
     def adds_noise_at(self, step: int) -> bool:
         """Whether noise is added after `step`."""
@@ -182,6 +194,36 @@ def complete(kind: type[C], settings: dict[str, Any]) -> C:
     if missing := [field.name for field in fields(kind) if field.name not in settings]:
         raise ValueError(f"config lacks {', '.join(missing)}")
     return kind(**settings)
+
+
+def make_system(
+    config: FitConfig,
+    systems: int,
+    maps: int | None = None,
+    *,
+    parametrization: Parametrization | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> IFS:
+    """Return random systems of the kind that `config` learns, which draw as it does.
+
+    `maps` and `parametrization` are those of `config` unless told otherwise. Without a generator the parameters, which
+    are then to be overwritten, are drawn by one of their own: the global generator stays as it is.
+    """
+    return IFS(
+        systems,
+        config.maps if maps is None else maps,
+        parametrization=parametrization or config.parametrization,
+        singular_values=config.singular_values,
+        probabilities=config.probabilities or "determinant",
+        sampling=config.sampling,
+        channels=config.channels,
+        viewport=config.viewport,
+        bandwidth=config.bandwidth,
+        cutoff=config.cutoff,
+        generator=generator or torch.Generator(),
+        device=device,
+    )
 
 
 def _is_number(value: object, above: float = -math.inf) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fractalops.fitting.config import FitConfig
-from fractalops.ifs import IFS
+from fractalops.fitting.config import FitConfig, make_system
+from fractalops.ifs import IFS, Parametrization
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
 _COLOR_MARGIN = 0.02
@@ -20,7 +20,7 @@ _SINGULAR_SPREAD = 0.5
 _SAMPLES = 2048  # of the intensity
 _ROUNDS = 10  # of k-means
 _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
-_PLANE = (-2.5, -2.5, 2.5, 2.5)  # in the viewport "fit", which shows any part of the plane alike
+_PLANE = (-2.5, -2.5, 2.5, 2.5)  # where the viewport is fitted, and shows any part of the plane alike
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
@@ -28,17 +28,9 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     starts = []
     for target, generator in zip(targets, generators, strict=True):
         by_intensity = config.initialization == "intensity"
-        system = IFS(
-            1,
-            config.maps,
-            # A start from the mass is made of factors; the matrices are taken from them.
-            parametrization="svd" if by_intensity else config.parametrization,
-            singular_values=config.singular_values,
-            probabilities=config.learned_probabilities,
-            sampling=config.sampling,
-            channels=config.channels,
-            generator=generator,
-        )
+        # A start from the intensity is made of factors; the matrices are taken from them.
+        kind: Parametrization = "svd" if by_intensity else config.parametrization
+        system = make_system(config, 1, parametrization=kind, generator=generator)
         if by_intensity:
             intensity_start(system, target, config, generator)
         state = system.state_dict()
@@ -59,15 +51,7 @@ def given_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
     """
     if not isinstance(start, IFS):
         raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
-    wanted = IFS(
-        len(targets),
-        config.maps,
-        parametrization=config.parametrization,
-        singular_values=config.singular_values,
-        probabilities=config.learned_probabilities,
-        channels=config.channels,
-        generator=torch.Generator(),  # its draws are not used; the global generator stays as it is
-    )
+    wanted = make_system(config, len(targets))
     shapes = [{name: tuple(t.shape) for name, t in system.state_dict().items()} for system in (wanted, start)]
     if shapes[0] != shapes[1] or wanted.singular_values != start.singular_values:
         kinds = [", ".join(f"{name} {shape}" for name, shape in each.items()) for each in shapes]
@@ -118,7 +102,7 @@ def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
 
 def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
     """The places (M, 2) in the plane of those in pixels. A side of one pixel is where the viewport's middle is."""
-    x_min, y_min, x_max, y_max = _PLANE if config.viewport == "fit" else config.viewport
+    x_min, y_min, x_max, y_max = _PLANE if isinstance(config.viewport, str) else config.viewport
     low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
     last = pixels.new_tensor([side - 1 for side in size])  # (2,)
     fraction = torch.where(last > 0, pixels / last.clamp(min=1), 0.5)  # (M, 2)

@@ -121,10 +121,7 @@ class Batch:
             points=config.points,
             index=index,
             generator=self.generators,
-            viewport=config.viewport,
-            bandwidth=config.bandwidth,
             clamp=clamp,
-            cutoff=config.cutoff,
             backend=backend,
         )
         return images

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_integer
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.fitting.config import complete
+from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.tensor_files import read_tensors, write_tensors
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.sampling import check_integer, sample_index
+from fractalops.sampling import sample_attractor
 
 _FORMAT = "fractalops.points.1"
-_SEQUENCES = 1000  # run side by side, so that many points need a chain of only some steps
 _BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
 
 
@@ -69,7 +69,7 @@ class PointConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
-        return self.learning_rate * (1 + math.cos(math.pi * step / max(self.steps, 1))) / 2
+        return cosine_schedule(self.learning_rate, step, self.steps)
 
 
 @dataclass(repr=False)
@@ -155,7 +155,6 @@ _TENSORS = ("matrix", "offset", "probabilities", "losses")
 _MEASURES = ("chamfer", "start_chamfer", "halves_chamfer", "diameter", "seconds")
 
 
-@torch.no_grad()
 def draw_points(
     matrix: Tensor,  # (N, D, D)
     offset: Tensor,  # (N, D)
@@ -163,11 +162,8 @@ def draw_points(
     points: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Points (points, D) of the attractor: of sequences that start at the fixed point of map 0, once they settled."""
-    sequences = min(_SEQUENCES, points)
-    length = math.ceil(points / sequences)
-    index = sample_index(probabilities[None], sequences, length + _BURN_IN, generator)[0]  # (K, T)
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    start = torch.linalg.solve(identity - matrix[0], offset[0])  # (D,)
-    chain = affine_chain(matrix, offset, index, start)  # (K, T, D)
-    return chain[:, _BURN_IN:].reshape(-1, chain.shape[-1])[:points]
+    """Return points (points, D) of the attractor of one system."""
+    drawn = sample_attractor(
+        matrix[None], offset[None], probabilities[None], points, burn_in=_BURN_IN, generator=generator
+    ).points  # (1, K, L, D)
+    return drawn[0].flatten(0, 1)[:points]

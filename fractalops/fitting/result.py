@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fractalops._checks import check_item
 from fractalops.backends import installed_version
+from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.errors import InputError
-from fractalops.fitting.config import FitConfig, complete
+from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
 from fractalops.io.tensor_files import read_tensors, write_tensors
 
@@ -70,6 +71,30 @@ class FitResult:
     def intensity(self) -> float:
         """Return a pixel's share of all bumps, over pi, which `draw_high_resolution` takes."""
         return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
+
+    def draw(self, size: int | tuple[int, int], *, points: int = 1_000_000, seed: int | None = None) -> Tensor:
+        """Draw the systems at high resolution, in the viewport in which they were learned.
+
+        Args:
+            size: the longest side in pixels, of a picture in the targets' proportions, or (height, width).
+            points: of each picture.
+            seed: of the points; None takes `config.seed`.
+
+        Returns:
+            Images (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; see `draw_high_resolution`.
+
+        Raises:
+            ValueError: for a size or a number of points below 1.
+        """
+        seed = self.config.seed if seed is None else seed
+        generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
+        return draw_high_resolution(
+            self.system,
+            proportional_size(self.size, size) if isinstance(size, int) else size,
+            points=points,
+            generator=generator,
+            intensity=self.intensity,
+        )
 
     def select(self, index: int) -> FitResult:
         """Return the result of one image alone, as if it had been learned by itself.
@@ -199,16 +224,7 @@ def parse_config(settings: object) -> FitConfig:
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
     """The module with these parameters; every number of systems and maps is read off them."""
     systems, maps = state["offset"].shape[:2]
-    system = IFS(
-        systems,
-        maps,
-        parametrization=config.parametrization,
-        singular_values=config.singular_values,
-        probabilities=config.learned_probabilities,
-        sampling=config.sampling,
-        channels=config.channels,
-        generator=torch.Generator(),  # its draws are overwritten; the global generator stays as it is
-    ).to(state["offset"].device)
+    system = make_system(config, systems, maps, device=state["offset"].device)
     system.load_state_dict(state)
     return system
 

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from fractalops._checks import check_item
 from fractalops.data.targets import TargetDataset
+from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
 from fractalops.errors import InputError
 from fractalops.fitting.result import FitResult, restore_system
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.fitting.run_plan import Plan, read_target
 from fractalops.fitting.run_table import TableKind, TableRow, read_rows, write_rows
 from fractalops.ifs import IFS
-from fractalops.io.images import contact_sheet, enlarge, enlargement, save_image
+from fractalops.io.images import save_image
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there

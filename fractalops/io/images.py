@@ -1,8 +1,7 @@
-"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files, sheets and animations."""
+"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files and animations."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from fractalops.io.picture_options import PictureOptions, picture_options
 _GRAY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as Pillow converts to gray
-_SEPARATOR = 0.25  # the gray between the tiles of a sheet
 
 
 def read_image(path: str | Path, options: PictureOptions | None = None) -> Tensor:
@@ -214,48 +212,6 @@ def _why_blank(options: PictureOptions) -> str:
         advice = "a black drawing on a transparent page needs background='white' and invert=True"
         return f"but every pixel is black ({advice})"
     return "but every pixel is black"
-
-
-def enlarge(image: Tensor, factor: int) -> Tensor:
-    """Every pixel of images (..., H, W) as a square of factor x factor: (..., factor * H, factor * W)."""
-    return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
-
-
-def enlargement(height: int, width: int, wanted: int) -> int:
-    """The largest whole factor, at least 1, that keeps the longest side within `wanted` pixels."""
-    return max(1, wanted // max(height, width))
-
-
-def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -> Tensor:
-    """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark gray frame `gap` pixels wide.
-
-    Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap), after the
-    three channels of images in color.
-    """
-    if images.ndim not in (3, 4) or images.shape[0] == 0:
-        raise ValueError(
-            f"contact_sheet: images must have shape (S, H, W) or (S, 3, H, W) with S >= 1, got {tuple(images.shape)}"
-        )
-    count, *channels, height, width = images.shape
-    columns = min(columns or math.isqrt(count - 1) + 1, count)
-    rows = -(-count // columns)
-    sheet = images.new_full((*channels, rows * (height + gap) + gap, columns * (width + gap) + gap), _SEPARATOR)
-    for position in range(count):
-        top = gap + (position // columns) * (height + gap)
-        left = gap + (position % columns) * (width + gap)
-        sheet[..., top : top + height, left : left + width] = images[position]
-    return sheet
-
-
-def comparison(target: Tensor, reconstruction: Tensor, *, wanted: int = 384) -> Tensor:
-    """The target (H, W) or (3, H, W) on the left, its reconstruction on the right, both enlarged."""
-    if target.shape != reconstruction.shape:
-        raise ValueError(
-            f"comparison: reconstruction must have the target's shape {tuple(target.shape)}, "
-            f"got {tuple(reconstruction.shape)}"
-        )
-    pair = torch.stack((target.detach(), reconstruction.detach().to(target)))  # (2, ...)
-    return contact_sheet(enlarge(pair, enlargement(target.shape[-2], target.shape[-1], wanted)), columns=2)
 
 
 def check_savable(path: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
@@ -99,19 +98,6 @@ class AffineChain(torch.autograd.Function):
         return grad_matrix, grad_offset, None, grad_start
 
 
-def _run_native(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    points: Tensor
-    try:
-        points = apply_function(AffineChain, matrix, offset, index, start)
-    except RuntimeError as error:
-        # The kernel checks the index as it reads it; the dispatcher knows only RuntimeError.
-        found = re.search(r"affine_chain: index must .*", str(error))
-        if found is None:
-            raise
-        raise ValueError(found.group()) from None
-    return points
-
-
 def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
     """Run sequences of affine maps and return every point on the way (paper, equation 3).
 
@@ -134,7 +120,8 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
         double; on a GPU up to 4096 points in the dtype first.
 
     Raises:
-        ValueError: for a wrong shape, device or backend, and for an index out of range on the CPU or in debug mode.
+        ValueError: for a wrong shape, device or backend.
+        IndexError: for an index out of range, on the CPU or in debug mode.
         TypeError: for a wrong dtype, or an argument that is no tensor.
         BackendError: where the backend asked for can't run.
     """
@@ -156,6 +143,7 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
     start = start.expand(index.shape[0], dimensions)  # (B, D)
     if chosen == "reference" or index.is_cuda:  # the native CPU op does so itself
         check_index_range("affine_chain", index, maps)
-    if chosen == "native":
-        return _run_native(matrix, offset, index, start)
-    return reference.affine_chain(matrix, offset, index, start)
+    points: Tensor
+    arguments = (matrix, offset, index, start)
+    points = apply_function(AffineChain, *arguments) if chosen == "native" else reference.affine_chain(*arguments)
+    return points

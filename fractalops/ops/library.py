@@ -25,7 +25,7 @@ SCHEMAS = (
     "clamped_squared_error_fwd(Tensor images, Tensor targets) -> Tensor",
     "clamped_squared_error_bwd(Tensor grad, Tensor images, Tensor targets) -> Tensor",
     "draw_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
-    "draw_even_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
+    "draw_balanced_index(Tensor weight, Tensor uniform, float floor) -> Tensor",
     "fixed_point(Tensor matrix, Tensor offset) -> Tensor",
 )
 

@@ -219,14 +219,14 @@ def test_everything_learned_is_saved_before_the_pictures(
 ) -> None:
     drawn = 0
 
-    def stop(*arguments: Any) -> torch.Tensor:
+    def stop(*arguments: Any, **options: Any) -> torch.Tensor:
         nonlocal drawn
         drawn += 1
         if drawn == 2:
             raise error
-        return torch.zeros(4, 4)
+        return torch.zeros(1, 4, 4)
 
-    monkeypatch.setattr("fractalops.cli.fit_pictures._high_resolution", stop)
+    monkeypatch.setattr(FitResult, "draw", stop)
     images = [image, draw(tmp_path / "second.png"), draw(tmp_path / "third.png")]
     output = tmp_path / "out"
     assert run("fit", *images, "-o", output, *QUICK) == code

@@ -87,9 +87,9 @@ def test_several_settings_and_options_are_taken_together() -> None:
         (TransformationsSettings(), "images=0", "TransformationsSettings: images must be at least 1, got 0"),
         (TransformationsSettings(), "data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
         (TransformationsSettings(), "counts=5,2", "TransformationsSettings: counts must be two ascending numbers or "),
-        (FitConfig(), "schedule=none", "FitConfig: schedule must be one of cosine, halving, got 'none'"),
+        (FitConfig(), "schedule=none", "--set schedule must be one of cosine, halving, got 'none'"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_wrong_settings_are_named(settings: Any, change: str, message: str) -> None:
     with pytest.raises(InputError, match=rf"^{re.escape(message)}"):

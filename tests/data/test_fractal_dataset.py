@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, draw_clouds, fitted, perturbed
-from fractalops.sampling import determinant_probabilities
+from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, fitted, perturbed
 from tests.support.tolerances import assert_same_bits
 
 SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
@@ -96,14 +95,6 @@ def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> N
     assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
 
 
-@pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
-def test_points_are_rounded_up(points: int, drawn: int) -> None:
-    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
-    clouds = draw_clouds(matrix, offset, determinant_probabilities(matrix), points, generators)  # (2, K, L, 2)
-    assert clouds.flatten(1, 2).shape == (2, drawn, 2)
-
-
 @pytest.mark.parametrize("rendering", RENDERINGS)
 def test_bytes_are_the_values_rounded(rendering: str) -> None:
     values, label = dataset(rendering=rendering, background="random")[3]
@@ -116,7 +107,14 @@ def test_bytes_are_the_values_rounded(rendering: str) -> None:
 def test_given_systems_are_the_classes() -> None:
     system = IFS(4, 5, generator=torch.Generator().manual_seed(2))
     data = FractalDataset(system, 2, 16, points=300)
-    assert (data.classes, len(data)) == (4, 8)
+    assert (data.classes, data.num_classes, len(data)) == (["0000", "0001", "0002", "0003"], 4, 8)
+    assert data.class_to_idx == {"0000": 0, "0001": 1, "0002": 2, "0003": 3}
+    named = FractalDataset(system, 2, 16, points=300, names=["leaf", "tree", "digit", "galaxy"])
+    assert named.classes[named[5][1]] == "digit"
+    assert named.class_to_idx["galaxy"] == 3
+    for names in (["leaf"], ["leaf", "tree", "digit", "leaf"]):
+        with pytest.raises(ValueError, match=r"^FractalDataset: names must be 4 different ones, got "):
+            FractalDataset(system, 2, 16, names=names)
     assert torch.equal(data.matrix, system.maps()[0])
 
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from fractalops import InputError, experiments
-from fractalops.drawing.sheets import labeled_rows
+from fractalops.drawing.sheets import contact_sheet, enlarge, labeled_rows
 from fractalops.experiments import reconstruct
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.io.files import locked_folder
-from fractalops.io.images import contact_sheet, enlarge
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY
 

@@ -37,7 +37,7 @@ VALUE_ERRORS: dict[str, list[Any]] = {
     "singular_values": ["softplus", None],
     "initialization": ["moments", None],
     "schedule": ["linear", None],
-    "probabilities": ["uniform", None],
+    "probabilities": ["uniform", ""],
     "sampling": ["random", None],
     "evaluation_sequences": [0],
     "snapshots": [-1],
@@ -54,7 +54,7 @@ TYPE_ERRORS: dict[str, list[Any]] = {
         "noise_every",
         "evaluation_sequences",
         "snapshots",
-        "batch",
+        "batch_size",
         "seed",
     )
 } | {
@@ -99,6 +99,7 @@ def test_a_switch_must_be_true_or_false(name: str) -> None:
         {"momentum": 0, "noise": 0, "noise_until": 0},
         {"momentum": 0.999, "noise_until": 1, "bandwidth": 2, "learning_rate": 1},
         {"viewport": [0, 0, 1, 2]},
+        {"viewport": "stretch"},
         {"viewport": "fit"},
         {"seed": 2**63 - 1},
         {"seed": 2**64 + 5},

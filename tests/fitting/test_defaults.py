@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_learned_probabilities_start_equal_and_draw_the_maps() -> None:
 
 
 def test_an_unknown_kind_of_probabilities_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^IFS: probabilities must be 'determinant' or 'learned', got 'uniform'$"):
+    with pytest.raises(ValueError, match=r"^IFS: probabilities must be one of determinant, learned, got 'uniform'$"):
         IFS(probabilities="uniform")
 
 
@@ -178,7 +179,12 @@ def test_the_gradient_of_the_logits_is_that_of_points_that_weigh_more(channels: 
 
 
 def test_sequences_drawn_once_take_the_probabilities_of_the_determinants() -> None:
-    assert fractalops.fit(disc(), tiny(objective="fixed")).system.logit is None
+    config = tiny(objective="fixed")
+    assert config.probabilities == dataclasses.asdict(config)["probabilities"] == "determinant"
+    assert fractalops.fit(disc(), config).system.logit is None
+    assert FitConfig().probabilities == "learned"
+    with pytest.raises(ValueError, match=r"^FitConfig: probabilities must be determinant .*, got 'learned'$"):
+        FitConfig(objective="fixed", probabilities="learned")
 
 
 # The start from the mass
@@ -203,7 +209,9 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-@pytest.mark.parametrize("changes", [{}, {"viewport": "fit"}, {"maps": 300}, {"parametrization": "matrix"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"viewport": "stretch"}, {"maps": 300}, {"parametrization": "matrix"}], ids=str
+)
 def test_any_target_has_a_start(name: str, changes: dict[str, Any]) -> None:
     result = fractalops.fit(AWKWARD[name], tiny(**changes))
     assert result.losses.isfinite().all()

@@ -35,7 +35,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"optimizer": "sgd", "momentum": 0},
     {"objective": "fixed"},
     {"parametrization": "matrix"},
-    {"singular_values": "clamp", "viewport": "fit"},
+    {"singular_values": "clamp", "viewport": "stretch"},
     {"color": True},
     {"color": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
     {"noise": 0.0, "gradient_clip": None, "snapshots": 0},

@@ -151,7 +151,7 @@ def test_threads_change_no_bit() -> None:
         {"singular_values": "clamp"},
         {"clamp": False, "points": 40},
         {"bandwidth": 2.0, "cutoff": None},
-        {"viewport": "fit", "steps": 300},
+        {"viewport": "stretch", "steps": 300},
         {"viewport": (-3.0, -4.0, 3.0, 4.0)},
         {"gradient_clip": None, "noise": 0.0},
     ],

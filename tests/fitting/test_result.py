@@ -17,6 +17,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitResult, InputError
+from fractalops.drawing.high_resolution import draw_high_resolution
 from tests.support.learning import assert_same_result, bar, tiny
 
 
@@ -37,6 +38,7 @@ def saved(result: FitResult, tmp_path: Path) -> Path:
         {},
         {"snapshots": 3},
         {"cutoff": None, "gradient_clip": None},
+        {"viewport": "stretch"},
         {"viewport": "fit"},
         {"viewport": (-1, -2.5, 3, 0.1)},
         {"parametrization": "matrix", "optimizer": "sgd", "objective": "fixed"},
@@ -54,6 +56,19 @@ def test_comes_back_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None
     assert (loaded.config, loaded.seconds) == (result.config, result.seconds)
     index = result.system.sample(2, 30)
     assert torch.equal(loaded.system(16, index=index), result.system(16, index=index))
+
+
+def test_a_drawing_shows_what_was_learned_in_the_viewport_where_it_was_learned() -> None:
+    colored = torch.stack((bar(8, 6), 0.5 * bar(8, 6), 0 * bar(8, 6)))  # (3, 8, 6)
+    for target, config in ((bar(8, 6), tiny()), (colored, tiny(color=True, viewport="fit"))):
+        result = fractalops.fit(target, config)
+        arguments: dict[str, Any] = {"points": 5000, "intensity": result.intensity, "viewport": config.viewport}
+        expected = draw_high_resolution(
+            result.system, (40, 30), generator=torch.Generator().manual_seed(config.seed), **arguments
+        )
+        assert torch.equal(result.draw(40, points=5000), expected)
+        assert torch.equal(result.draw((40, 30), points=5000), expected)
+        assert result.draw(16, points=100, seed=1).shape == (1, *target.shape[:-2], 16, 12)
 
 
 def test_loading_leaves_the_global_generator_alone(saved: Path) -> None:

@@ -138,7 +138,7 @@ def test_what_can_not_be_is_refused(wrong: Any, message: str) -> None:
         {},
         {"optimizer": "sgd"},
         {"objective": "fixed"},
-        {"viewport": "fit", "noise": 0.1, "noise_every": 2},
+        {"viewport": "stretch", "noise": 0.1, "noise_every": 2},
         {"color": True},
     ],
     ids=str,

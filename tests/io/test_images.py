@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
-from fractalops.io.images import comparison, contact_sheet, enlarge, read_image, save_animation, save_image
+from fractalops.io.images import read_image, save_animation, save_image
 from fractalops.io.notices import collect_notices
 
 
@@ -337,49 +337,6 @@ def test_what_can_not_be_saved_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         save_image(torch.ones(2, 2), tmp_path / "missing" / "picture.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_enlarging_repeats_pixels() -> None:
-    assert enlarge(torch.tensor([[1.0, 2.0]]), 2).tolist() == [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
-
-
-def test_contact_sheet_places_every_image() -> None:
-    images = torch.arange(5.0)[:, None, None].expand(5, 2, 3)
-    sheet = contact_sheet(images, gap=1)
-    assert sheet.shape == (2 * 3 + 1, 3 * 4 + 1)  # about square: 2 rows of 3 columns
-    for position in range(5):
-        top, left = 1 + position // 3 * 3, 1 + position % 3 * 4
-        assert bool((sheet[top : top + 2, left : left + 3] == position).all())
-    assert contact_sheet(images[:1], columns=4, gap=0).shape == (2, 3)
-    with pytest.raises(ValueError, match="contact_sheet: images must have shape"):
-        contact_sheet(torch.empty(0, 2, 2))
-
-
-def test_contact_sheet_in_color_is_that_of_each_channel() -> None:
-    images = torch.rand(5, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    sheet = contact_sheet(images, gap=1)
-    for channel in range(3):
-        assert torch.equal(sheet[channel], contact_sheet(images[:, channel], gap=1))
-    with pytest.raises(ValueError, match="contact_sheet: images must have shape"):
-        contact_sheet(torch.empty(0, 3, 2, 2))
-
-
-def test_comparison_in_color_is_that_of_each_channel() -> None:
-    target, drawn = torch.rand(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    pair = comparison(target, drawn, wanted=8)
-    for channel in range(3):
-        assert torch.equal(pair[channel], comparison(target[channel], drawn[channel], wanted=8))
-    with pytest.raises(ValueError, match="comparison: reconstruction must have the target's shape"):
-        comparison(target, drawn[0])
-
-
-def test_comparison_stands_side_by_side() -> None:
-    pair = comparison(torch.ones(2, 4), torch.zeros(2, 4), wanted=8)
-    assert pair.shape == (4 + 8, 2 * (8 + 4) + 4)
-    assert bool((pair[4:8, 4:12] == 1.0).all())
-    assert bool((pair[4:8, 16:24] == 0.0).all())
-    with pytest.raises(ValueError, match="comparison: reconstruction must have the target's shape"):
-        comparison(torch.ones(2, 4), torch.ones(4, 2))
 
 
 def test_the_animation_rests_on_its_last_frame(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype)
             asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
     kind = {torch.float32: "float", torch.float64: "double"}[dtype]
     stated = {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
-    assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_even_index")}
+    assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_balanced_index")}
 
 
 @pytest.mark.slow

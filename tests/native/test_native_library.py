@@ -86,7 +86,7 @@ def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
         assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: this torch was built without CUDA")
     else:
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.endswith("fractalops::draw_even_index has a kernel for CUDA: True\n")
+        assert done.stdout.endswith("fractalops::draw_balanced_index has a kernel for CUDA: True\n")
 
 
 def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import fractalops
 from fractalops import backends
-from fractalops.ops.draw_even_index import draw_even_index
+from fractalops.ops.draw_balanced_index import draw_balanced_index
 
 
 @pytest.fixture
@@ -59,14 +59,14 @@ def test_counting_points_is_one_call_of_its_kernels(mode: str, dtype: torch.dtyp
 
 @pytest.mark.usefixtures("fake_gpu")
 @pytest.mark.parametrize(("maps", "dtype"), [(10, torch.uint8), (300, torch.int32)])
-def test_drawing_evenly_is_one_call_of_its_kernels(
+def test_drawing_balanced_sequences_is_one_call_of_its_kernels(
     maps: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(backends._errors, "cuda", raising=False)  # as if the CUDA library were there
     weight, uniform = torch.empty(2, maps, device="cuda"), torch.empty(2, 3, 300, device="cuda")
-    index, calls = traced(draw_even_index, weight, uniform)
+    index, calls = traced(draw_balanced_index, weight, uniform)
     assert (index.device.type, index.shape, index.dtype) == ("cuda", (2, 3, 300), dtype)
-    assert calls[-1] == torch.ops.fractalops.draw_even_index
+    assert calls[-1] == torch.ops.fractalops.draw_balanced_index
     assert len(calls) <= 3  # the weights, detached and in float64, come before it
 
 

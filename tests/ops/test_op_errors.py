@@ -73,8 +73,20 @@ def test_affine_chain_names_the_argument_and_what_it_got(
 def test_an_index_out_of_range_is_an_error(dtype: torch.dtype, value: int, backend: str) -> None:
     index = torch.zeros(5, 6, dtype=dtype)
     index[4, 5] = value
-    with pytest.raises(ValueError, match=r"^affine_chain: index must .+, got .+"):
+    with pytest.raises(IndexError, match=rf"^affine_chain: index must lie in \[0, 3\), got {value}$"):
         fractalops.affine_chain(**chain_arguments(index=index), backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("native")
+def test_the_raw_ops_refuse_an_index_out_of_range_themselves() -> None:
+    matrix, offset, index, start = ChainCase("small", batch=5, points=6, maps=3).inputs()
+    points = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
+    index[4, 5] = 3
+    message = r"^affine_chain: index must lie in \[0, 3\), got 3$"
+    with pytest.raises(IndexError, match=message):
+        torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
+    with pytest.raises(IndexError, match=message):
+        torch.ops.fractalops.affine_chain_bwd(points, matrix, index, start, points)
 
 
 def test_an_index_out_of_range_is_an_error_under_vmap(native: str) -> None:
@@ -84,7 +96,7 @@ def test_an_index_out_of_range_is_an_error_under_vmap(native: str) -> None:
     assert isinstance(index, torch.Tensor)
     lanes = torch.stack([index, index])
     lanes[0, 0, 0] = 3
-    with pytest.raises(ValueError, match=r"^affine_chain: index must .+, got 3"):
+    with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
         torch.vmap(lambda lane: fractalops.affine_chain(matrix, offset, lane, start, backend=native))(lanes)  # type: ignore[arg-type]
 
 
@@ -132,7 +144,7 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(backends, "_debug", "1")
     fractalops.affine_chain(matrix, offset, index, start)
     for backend in backends.BACKENDS:
-        with pytest.raises(ValueError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
+        with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
             fractalops.affine_chain(matrix, offset, wrong, start, backend=backend)
 
 

@@ -11,13 +11,13 @@
 
 #include "../../csrc/cpu/affine_chain.h"
 #include "../../csrc/cpu/raster.h"
-#include "../../csrc/cpu/draw_even_index.h"
+#include "../../csrc/cpu/draw_balanced_index.h"
 #include "../../csrc/cpu/rasterize_points.h"
 #include "../../csrc/svd_matrix.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
-#define FRACTALOPS_KERNEL "draw_even_index_kernel.h"
+#define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
@@ -267,27 +267,27 @@ void run_search(int64_t count, int64_t length) {
   compare("index", std::vector<double>(index.begin(), index.end()), want);
 }
 
-// Drawn evenly: three sequences side by side as each by itself, in range, from shares that add up to the unit.
+// Drawn balanced: three sequences side by side as each by itself, in range, from shares that add up to the unit.
 template <typename T, typename Index>
-void run_even(int64_t maps, int64_t points) {
+void run_balanced(int64_t maps, int64_t points) {
   constexpr int lanes = 3;
   const std::vector<double> weight = uniforms<double>(maps, 0, 1);
-  std::vector<int32_t> share(even_stride(maps)), due(share.size());
-  even_shares(weight.data(), maps, 1e-3, share.data());
-  if (std::accumulate(share.begin(), share.end(), int64_t(0)) != fractalops::even_unit)
+  std::vector<int32_t> share(balanced_stride(maps)), due(share.size());
+  balanced_shares(weight.data(), maps, 1e-3, share.data());
+  if (std::accumulate(share.begin(), share.end(), int64_t(0)) != fractalops::balanced_unit)
     std::printf("shares: not 1\n"), ++failures;
   const std::vector<T> numbers = uniforms<T>(lanes * points, 0, 1);
-  std::vector<EvenCounts> counts(lanes, EvenCounts(maps, points));
+  std::vector<BalancedCounts> counts(lanes, BalancedCounts(maps, points));
   const std::vector<const int32_t*> shares(lanes, share.data());
   std::vector<Index> together(lanes * points), alone(lanes * points);
-  FRACTALOPS_SELECT(draw_even_sequences<T, Index>)
+  FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
   (shares.data(), maps, numbers.data(), points, lanes, counts.data(), due.data(), together.data());
   for (int lane = 0; lane < lanes; ++lane)
-    baseline::draw_even_sequences<T, Index>(shares.data(), maps, numbers.data() + lane * points, points, 1,
-                                            counts.data(), due.data(), alone.data() + lane * points);
+    baseline::draw_balanced_sequences<T, Index>(shares.data(), maps, numbers.data() + lane * points, points, 1,
+                                                counts.data(), due.data(), alone.data() + lane * points);
   for (Index map : together)
-    if (static_cast<int64_t>(map) >= maps) std::printf("even index: outside\n"), ++failures;
-  compare("even index", together, std::vector<double>(alone.begin(), alone.end()));
+    if (static_cast<int64_t>(map) >= maps) std::printf("balanced index: outside\n"), ++failures;
+  compare("balanced index", together, std::vector<double>(alone.begin(), alone.end()));
 }
 
 template <typename T, int D>
@@ -331,7 +331,7 @@ void run_counts() {
 int main() {
   for (int64_t maps : {1, 2, 3, 10, 17, 25, 300})
     for (int64_t points : {1, 3, 63, 700})
-      run_even<float, uint8_t>(std::min<int64_t>(maps, 256), points), run_even<double, int32_t>(maps, points);
+      run_balanced<float, uint8_t>(std::min<int64_t>(maps, 256), points), run_balanced<double, int32_t>(maps, points);
   run_chains<float, 2>();
   run_chains<float, 3>();
   run_chains<double, 2>();

@@ -184,7 +184,7 @@ def value_and_gradients(
     return value.detach(), list(torch.autograd.grad(value, leaves, upstream.to(value)))
 
 
-def even_inputs(
+def balanced_inputs(
     systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 PACKAGE = Path(__file__).parents[2] / "fractalops"
-OPS = ("affine_chain_fwd", "affine_chain_bwd", "draw_even_index")
+OPS = ("affine_chain_fwd", "affine_chain_bwd", "draw_balanced_index")
 
 
 def main(library: Path) -> int:

@@ -1,0 +1,52 @@
+// draw_balanced_index on the CPU: its registration and how work is split. Shapes are checked in
+// fractalops/ops/draw_balanced_index.py.
+#include "draw_balanced_index.h"
+
+#include "../draw_by_type.h"
+#include "split_tasks.h"
+
+#define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
+#include "foreach_instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+template <typename T, typename Index>
+void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& index) {
+  const int64_t systems = weight.size(0), maps = weight.size(1), sequences = uniform.size(1), points = uniform.size(2);
+  const T* numbers = data<T>(uniform);
+  Index* out = mutable_data<Index>(index);
+  const int64_t stride = balanced_stride(maps), total = systems * sequences;
+  std::vector<int32_t> shares(systems * stride);  // (S, stride)
+  for (int64_t s = 0; s < systems; ++s)
+    balanced_shares(data<double>(weight) + s * maps, maps, floor, shares.data() + s * stride);
+  split_tasks(divide_up(total, balanced_lanes), balanced_lanes * points, [&](int64_t begin, int64_t end) {
+    std::vector<BalancedCounts> counts(balanced_lanes, BalancedCounts(maps, points));  // (lanes)
+    std::vector<int32_t> due(stride);                                                  // (stride)
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = task * balanced_lanes;
+      const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, total - first));
+      const int32_t* share[balanced_lanes];  // (lanes)(stride)
+      for (int lane = 0; lane < lanes; ++lane) share[lane] = shares.data() + (first + lane) / sequences * stride;
+      FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
+      (share, maps, numbers + first * points, points, lanes, counts.data(), due.data(), out + first * points);
+    }
+  });
+}
+
+Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
+  const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
+  const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
+  STD_TORCH_CHECK(uniform.dim() == 3, "draw_balanced_index: uniform must be (S, K, T)");
+  return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
+    draw<T, Index>(weight, uniform, floor, index);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
+  library.impl("draw_balanced_index", TORCH_BOX(&draw_balanced_index));
+}
+
+}  // namespace fractalops::cpu

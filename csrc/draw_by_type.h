@@ -1,0 +1,22 @@
+// What the ops that draw indices do with their tensors, on the CPU and on GPUs: check that they fit together, and
+// choose by type: numbers of float or double, indices of a byte or four.
+#pragma once
+
+#include "tensors.h"
+
+namespace fractalops {
+
+// The indices of weight (S, N) and uniform (S, ...), both contiguous: draw(T{}, Index{}, index) fills them, T being the
+// type of the numbers.
+template <typename Draw>
+Tensor draw_by_type(const char* op, const Tensor& weight, const Tensor& uniform, const Draw& draw) {
+  check_shape(op, "weight", weight, {uniform.size(0), weight.size(1)});
+  STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must hold maps");
+  const bool small = weight.size(1) <= 256;
+  Tensor index = torch::stable::new_empty(uniform, uniform.sizes(), small ? ScalarType::Byte : ScalarType::Int);
+  with_floating(op, "uniform", uniform,
+                [&](auto number) { small ? draw(number, uint8_t{}, index) : draw(number, int32_t{}, index); });
+  return index;
+}
+
+}  // namespace fractalops

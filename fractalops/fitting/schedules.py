@@ -1,0 +1,15 @@
+"""How a learning rate falls from step to step."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine_schedule(rate: float, step: int, steps: int) -> float:
+    """Return the learning rate of a step: half a period of a cosine, from `rate` at step 0 to 0 after `steps` steps."""
+    return rate * (0.5 + 0.5 * math.cos(math.pi * step / max(steps, 1)))
+
+
+def halving_schedule(rate: float, step: int, steps: int) -> float:
+    """Return the learning rate of a step: `rate` at first, half as much after each quarter of the steps."""
+    return rate * 0.5 ** (4 * step // max(steps, 1))

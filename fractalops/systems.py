@@ -1,0 +1,103 @@
+"""Random systems, drawn with a `torch.Generator`, without gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fractalops._checks import check_dtype, check_integer
+
+# How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
+_SUM_MARGIN = 1e-3
+
+
+class RandomSystems(NamedTuple):
+    """The factors of `R(theta) diag(singular_values) R(phi) diag(reflection)` (paper eq. 10), and the
+    offsets."""
+
+    theta: Tensor  # (S, N) in [-pi, pi), radians
+    phi: Tensor  # (S, N) in [-pi, pi), radians
+    singular_values: Tensor  # (S, N, 2), 0 <= second <= first <= 1
+    reflection: Tensor  # (S, N, 2), each -1 or 1
+    offset: Tensor  # (S, N, 2) in [-1, 1)
+
+
+def device_for(device: torch.device | str | None, generator: torch.Generator | None) -> torch.device:
+    """Return the device of what is drawn: `device`, else the generator's, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cpu") if generator is None else generator.device
+
+
+def random_systems(
+    systems: int,
+    maps: int,
+    *,
+    sigma_factor: float | None = None,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> RandomSystems:
+    """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 ("Improving Fractal
+    Pre-training").
+
+    Rotations are uniform in [-pi, pi), reflections are fair signs, offsets are uniform in [-1, 1). The
+    singular values of a system's `N` maps satisfy `sum of (s1 + 2 s2) = sigma_factor`; `None` draws that sum
+    for each system, uniformly in [(5 + N) / 2, (6 + N) / 2]. It can't pass 3 N, so it is clipped to 3 N -
+    0.001, which matters for N = 1 only: a single map is then nearly an isometry.
+
+    Draws are made in float64 and rounded to `dtype`, so that one generator gives the same systems in both
+    precisions. Returns CPU tensors, or tensors on the generator's device. Raises `ValueError` for counts
+    below 1 and for a `sigma_factor` outside [0, 3 N], `TypeError` for other types.
+    """
+    check_integer("random_systems", "systems", systems, 1)
+    check_integer("random_systems", "maps", maps, 1)
+    check_dtype("random_systems", dtype)
+
+    device = device_for(None, generator)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+
+    if sigma_factor is None:
+        total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
+    elif not isinstance(sigma_factor, int | float) or isinstance(sigma_factor, bool):
+        raise TypeError(f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}")
+    elif not 0 <= sigma_factor <= 3 * maps:
+        raise ValueError(f"random_systems: sigma_factor must be in [0, {3 * maps}], got {sigma_factor}")
+    else:
+        total = torch.full((systems,), float(sigma_factor), dtype=torch.float64, device=device)  # (S,)
+    singular_values = _singular_values(total, uniform(maps, 2, systems))  # (S, N, 2)
+    angles = (2 * uniform(2, systems, maps) - 1) * math.pi  # (2, S, N)
+    reflection = torch.where(uniform(systems, maps, 2) < 0.5, -1.0, 1.0)  # (S, N, 2)
+    offset = 2 * uniform(systems, maps, 2) - 1  # (S, N, 2)
+    drawn = (angles[0], angles[1], singular_values, reflection, offset)
+    return RandomSystems(*(tensor.to(dtype) for tensor in drawn))
+
+
+def _singular_values(total: Tensor, uniform: Tensor) -> Tensor:
+    """Singular values (S, N, 2) whose s1 + 2 s2 add up to `total` (S,), from `uniform` (N, 2, S) in [0, 1).
+
+    Map by map, each value is uniform between the bounds that leave the maps after it a sum they can reach: at
+    most 3 a map. The last map takes the rest (Anderson and Farrell 2022).
+    """
+    maps = len(uniform)
+    rest = total  # (S,): what this map and those after it must add up to
+    pairs = []
+    for remaining, (draw_first, draw_second) in zip(range(maps - 1, 0, -1), uniform, strict=False):
+        least = rest - 3 * remaining  # (S,): what this map must take at least
+        first = _between(least / 3, rest, draw_first)
+        second = _between((least - first) / 2, torch.minimum(first, (rest - first) / 2), draw_second)
+        pairs.append(torch.stack((first, second), -1))
+        rest = rest - first - 2 * second
+    second = _between((rest - 1) / 2, rest / 3, uniform[-1, 1])
+    pairs.append(torch.stack((rest - 2 * second, second), -1))
+    return torch.stack(pairs, 1).clamp(0, 1)  # the clamp takes off what rounding left outside
+
+
+def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
+    """A value uniform in [max(low, 0), min(high, 1)]."""
+    low, high = low.clamp(min=0), high.clamp(max=1)
+    return low + (high - low) * uniform

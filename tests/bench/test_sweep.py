@@ -1,0 +1,88 @@
+"""The tools of `python -m bench`, and of them `sweep`: which plans it tries, what it prints, without a GPU too."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+import torch
+from fractalops.kernels.rbf_rasterize_plan import GATHERS
+
+from bench.__main__ import TOOLS, main
+from bench.suites import Case
+from bench.sweep import (
+    BLOCKS,
+    COLUMNS,
+    GATHERED,
+    PRECISIONS,
+    SHAPES,
+    SIDES,
+    WARPS,
+    backward,
+    forward,
+    gathers,
+    plans,
+    tables,
+)
+from bench.timing import Spread
+from tests.support.tolerances import assert_matches
+
+SMALL = Case("small", sequences=2, points=33, maps=1, side=20)
+
+
+def test_each_plan_is_tried_once_and_gives_the_image() -> None:
+    found = list(plans(SMALL, (8, 0)))
+    assert len(set(found)) == len(found)
+    tried = {(plan.tile.rows, plan.tile.points, plan.tile.warps, plan.tile.precision, plan.binned) for plan in found}
+    # Larger tiles hold the whole image, of which there is nothing to sort.
+    sizes = itertools.product(SIDES, BLOCKS, WARPS, PRECISIONS, (False, True))
+    assert tried == {(side, *rest, binned) for side, *rest, binned in sizes if side == 16 or not binned}
+    run = forward(SMALL, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    own = run(found[0]).cpu()
+    for plan in found[1::25]:
+        assert_matches(run(plan).cpu(), own.double())
+
+
+def test_each_block_of_the_backward_gives_the_gradients() -> None:
+    found = list(gathers())
+    assert len(set(found)) == len(found) == len(GATHERED) * len(COLUMNS) * len(WARPS)
+    assert found[0] == GATHERS[torch.float32]
+    run = backward(SMALL, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    own, _, _ = run(found[0])
+    for gather in found[1::12]:
+        assert_matches(run(gather)[0].cpu(), own.cpu().double())
+
+
+def test_the_table_is_ordered_by_what_was_measured() -> None:
+    times = itertools.count(999, -1)
+
+    def timer(function: object) -> Spread:
+        return Spread(0, next(times), 999)
+
+    found = list(tables(torch.device("cpu"), (8, 9), timer))
+    assert len(found) == 2 * len(SHAPES)
+    for table in found:
+        rows = table.splitlines()[2:]
+        medians = [float(re.search(r"([\d.]+) \[0, 999\]", row)[1]) for row in rows]  # type: ignore[index]
+        assert medians == sorted(medians)
+        # What the table holds is measured first, and so took longest here.
+        assert [row.endswith("<-") for row in rows] == [False] * (len(rows) - 1) + [True]
+
+
+def test_without_a_gpu_it_measures_nothing_and_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["sweep"]) == 1
+    assert capsys.readouterr().out == "sweep: nothing to measure on: torch finds no NVIDIA GPU\n"
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_takes_its_own_options_only(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([tool, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: python -m bench {tool} ")
+    with pytest.raises(SystemExit):
+        main([tool, "step"])
+    assert "unrecognized arguments: step" in capsys.readouterr().err

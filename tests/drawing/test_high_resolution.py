@@ -1,0 +1,132 @@
+"""High-resolution pictures of systems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.ifs import IFS
+
+
+def right_triangle() -> IFS:
+    """The Sierpinski triangle with its corners at (0, 0), (0, 1) and (1, 0)."""
+    system = IFS(1, 3, parametrization="matrix")
+    with torch.no_grad():
+        for name, value in (
+            ("matrix", 0.5 * torch.eye(2).expand(1, 3, 2, 2)),
+            ("offset", torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]])),
+        ):
+            system.get_parameter(name).copy_(value)
+    return system
+
+
+def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = draw_high_resolution(
+        right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator
+    )[0]
+    assert picture.shape == (65, 129)
+    assert float(picture.min()) >= 0.0
+    assert float(picture.max()) <= 1.0
+    assert not picture.requires_grad
+    lit = picture > 0.2
+    assert bool(lit[0, 0])
+    assert bool(lit[-1, 0])
+    assert bool(lit[0, 64])
+    assert not bool(lit[:, 70:].any())  # beyond y = 1
+    assert not bool(lit[20:30, 20:26].any())  # the hole in the middle
+
+
+def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
+    generator = torch.Generator().manual_seed(0)
+    picture = draw_high_resolution(
+        right_triangle(), (40, 80), points=20_000, viewport="fit", margin=0.04, generator=generator
+    )[0]
+    rows, columns = (picture > 0.05).nonzero().unbind(1)
+    height, width = int(rows.max() - rows.min()), int(columns.max() - columns.min())
+    assert 34 <= height <= 40
+    assert abs(height - width) <= 2
+    assert abs(int(columns.max() + columns.min()) - 79) <= 2  # in the middle
+
+
+def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
+    system = IFS(3, 4, generator=torch.Generator().manual_seed(1))
+    one, two = (
+        draw_high_resolution(system, (16, 16), points=777, viewport="fit", generator=torch.Generator().manual_seed(5))
+        for _ in range(2)
+    )
+    assert one.shape == (3, 16, 16)
+    assert torch.equal(one, two)
+    assert bool((one.amax(dim=(1, 2)) > 0.0).all())
+
+
+def colored_triangle(colors: torch.Tensor) -> IFS:
+    """The triangle with colors (3, C)."""
+    system = IFS(1, 3, parametrization="matrix", channels=colors.shape[1])
+    system.load_state_dict(right_triangle().state_dict() | {"color": colors.logit()[None]})
+    return system
+
+
+def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
+    """Each third of the triangle is the image of one map: red and some blue; black; blue."""
+    colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "intensity": 0.1}
+    picture = draw_high_resolution(colored_triangle(colors), (64, 64), **arguments)[0]
+    assert picture.shape == (3, 64, 64)
+    assert not picture.requires_grad
+    red, green, blue = picture
+    near, far, right = (slice(0, 28), slice(0, 28)), (slice(36, 64), slice(0, 28)), (slice(0, 28), slice(36, 64))
+    assert red[near].max() == 1
+    unlimited = red[near] < 1
+    torch.testing.assert_close(blue[near][unlimited], 0.25 * red[near][unlimited])
+    assert blue[right].max() == 1
+    assert red[right].max() < 0.01
+    assert picture[:, far[0], far[1]].max() < 0.01
+    assert not green.any()
+
+
+@pytest.mark.parametrize("batch", [1_000_000, 3000])
+@pytest.mark.parametrize("size", [(48, 48), (96, 64), (200, 200)])
+def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
+    size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For any size, number of points and color: here none is so bright that it is limited."""
+    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", batch)
+    color = torch.tensor([0.9, 0.4])
+    system = colored_triangle(color.expand(3, 2))
+    learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
+    picture = draw_high_resolution(
+        system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
+    )
+    assert picture.max() < 1
+    # Crisp bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
+    torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("viewport", ["stretch", "fit", (-5.0, -5.0, 5.0, 5.0)])
+def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
+    system = right_triangle()
+    with torch.no_grad():
+        system.get_parameter("matrix").fill_(float("nan"))
+    picture = draw_high_resolution(system, (8, 8), points=10, viewport=viewport)  # type: ignore[arg-type]
+    assert bool((picture == 0.0).all())
+
+
+def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", 100)
+    assert draw_high_resolution(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
+    assert float(draw_high_resolution(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
+    with pytest.raises(ValueError, match="draw_high_resolution: points must be at least 1, got 0"):
+        draw_high_resolution(right_triangle(), (8, 8), points=0)
+    with pytest.raises(ValueError, match="draw_high_resolution: size must be at least 1 x 1, got 0 x 8"):
+        draw_high_resolution(right_triangle(), (0, 8))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((32, 32), (1024, 1024)), ((16, 32), (512, 1024)), ((5000, 1), (1024, 1))]
+)
+def test_proportional_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert proportional_size(size, 1024) == expected

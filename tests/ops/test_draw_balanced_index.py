@@ -1,0 +1,150 @@
+"""The op behind balanced sampling: backends agree exactly, and what is drawn is as balanced as the rule says."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from fractalops.ops.draw_balanced_index import draw_balanced_index
+from fractalops.reference.draw_balanced_index import context_lengths
+from fractalops.sampling import sample_index
+from tests.support.cases import balanced_inputs
+from tests.support.tolerances import assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("points", [1, 3, 63, 300])
+@pytest.mark.parametrize("maps", [1, 2, 3, 8, 10, 17, 25, 256, 257, 300])
+def test_native_equals_the_reference(maps: int, points: int, dtype: torch.dtype, native: str) -> None:
+    weight, uniform = balanced_inputs(3, 3, maps, points, dtype)
+    for floor in (0.0, 1e-3):
+        index = draw_balanced_index(weight, uniform, floor, backend=native)
+        assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
+        assert index.shape == uniform.shape
+        assert index.dtype == (torch.uint8 if maps <= 256 else torch.int32)
+        assert int(index.max()) < maps
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1e-40, 0.0], [3e38, 3e38]])
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.9])
+def test_backends_agree_on_odd_weights_and_floors(weights: list[float], floor: float, native: str) -> None:
+    weight, uniform = torch.tensor([weights]), torch.rand(1, 5, 63, generator=seeded(0))
+    index = draw_balanced_index(weight, uniform, floor, backend=native)
+    assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
+
+
+@pytest.mark.parametrize(("systems", "sequences"), [(0, 2), (2, 0), (1, 1), (1, 5), (3, 4)])
+def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> None:
+    weight, uniform = balanced_inputs(systems, sequences, 4, 9)
+    index = draw_balanced_index(weight, uniform, backend=backend)
+    assert index.shape == (systems, sequences, 9)
+    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
+        alone = draw_balanced_index(weight[s : s + 1], uniform[s : s + 1, k : k + 1], backend=backend)
+        assert_same_bits(index[s : s + 1, k : k + 1], alone)
+
+
+def test_bits_do_not_depend_on_threads_or_layout(native: str, restored_threads: None) -> None:
+    weight, uniform = balanced_inputs(5, 40, 10, 300)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        strided = uniform.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+        results.append(draw_balanced_index(weight.mT.contiguous().mT, strided, backend=native))
+    for result in results:
+        assert_same_bits(result, results[0])
+
+
+@pytest.mark.parametrize(
+    ("maps", "points", "longest"),
+    [(1, 300, 0), (10, 19, 0), (10, 20, 1), (10, 300, 2), (2, 300, 7), (20, 300, 1), (151, 300, 0), (2000, 10**6, 0)],
+)
+def test_context_lengths(maps: int, points: int, longest: int) -> None:
+    assert list(context_lengths(maps, points)) == list(range(1, longest + 1))
+
+
+def test_what_follows_a_context_is_as_often_as_expected() -> None:
+    """Independent draws would leave runs of three maps, of which 3000 are expected, some 55 from it."""
+    weights = torch.tensor([[0.5, 0.3, 0.2, 0.0]], dtype=torch.float64)
+    index = sample_index(weights, 1, 100_000, seeded(1), balanced=True)[0, 0].long()
+    assert set(index.tolist()) == {0, 1, 2}
+    for length in (1, 2, 3):  # of contexts; up to 9 are heeded
+        runs = index.unfold(0, length + 1, 1)  # (T - length, length + 1)
+        contexts, which = runs[:, :-1].unique(dim=0, return_inverse=True)
+        assert len(contexts) == 3**length
+        for c in range(len(contexts)):
+            followed = runs[which == c, -1].bincount(minlength=4)  # (N,)
+            excess = followed - followed.sum() * weights[0]  # (N,)
+            assert excess.abs().max() < 4
+
+
+@pytest.mark.parametrize("maps", [2, 4, 8, 10])
+def test_short_sequences_hold_each_map_about_as_often_as_expected(maps: int) -> None:
+    """Also where contexts are met so seldom that the rule prefers maps of small probability (see the reference)."""
+    weights = torch.rand(1, maps, generator=seeded(2), dtype=torch.float64)
+    probabilities = weights[0] / weights.sum()
+    points = 300
+    deviation = []
+    for balanced in (True, False):
+        index = sample_index(weights, 2000, points, seeded(3), balanced=balanced)[0].long()  # (K, T)
+        counts = torch.stack([(index == n).sum(1) for n in range(maps)], 1)  # (K, N)
+        deviation.append((counts - points * probabilities).square().mean().sqrt())
+    assert deviation[0] < 0.5 * deviation[1]
+
+
+@pytest.mark.parametrize("maps", [10, 300])
+def test_the_first_map_is_drawn_by_its_probability(maps: int) -> None:
+    weights = torch.rand(1, maps, generator=seeded(2), dtype=torch.float64)
+    expected = 20_000 * weights[0] / weights.sum()  # (N,)
+    drawn = sample_index(weights, 20_000, 300, seeded(3), balanced=True)[0, :, 0].long().bincount(minlength=maps)
+    freedom = maps - 1
+    assert ((drawn - expected).square() / expected).sum() <= freedom + 2 * math.sqrt(14 * freedom) + 2 * 14
+
+
+def test_sequences_differ_and_are_the_generators() -> None:
+    weights = torch.rand(3, 7, generator=seeded(19))
+    drawn = sample_index(weights, 5, 60, seeded(1), balanced=True)
+    assert torch.equal(drawn, sample_index(weights, 5, 60, seeded(1), balanced=True))
+    assert not torch.equal(drawn, sample_index(weights, 5, 60, seeded(1)))
+    assert len({tuple(row.tolist()) for row in drawn.flatten(0, 1)}) == 15
+    together = sample_index(weights, 5, 60, [seeded(s) for s in range(3)], balanced=True)
+    for s in range(3):
+        assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 60, seeded(s), balanced=True)[0])
+
+
+def test_opcheck(native: str) -> None:
+    for maps, dtype in ((10, torch.float32), (300, torch.float64)):
+        arguments = (*balanced_inputs(2, 3, maps, 30, dtype), 1e-3)
+        torch.library.opcheck(torch.ops.fractalops.draw_balanced_index.default, arguments)
+
+
+def test_vmap(native: str) -> None:
+    weight, uniform = balanced_inputs(2, 3, 10, 30)
+    stacked = torch.stack([uniform, uniform.flip(2)])  # (2, S, K, T)
+    index = torch.vmap(lambda u: torch.ops.fractalops.draw_balanced_index(weight, u, 0.0))(stacked)
+    assert_same_bits(index, torch.stack([draw_balanced_index(weight, u, backend=native) for u in stacked]))
+
+
+@pytest.mark.parametrize(
+    ("error", "weight", "uniform"),
+    [
+        (ValueError, torch.zeros(2, 9), torch.zeros(3, 1, 5)),
+        (ValueError, torch.zeros(2, 9), torch.zeros(2, 5)),
+        (ValueError, torch.zeros(9), torch.zeros(1, 5)),
+        (ValueError, torch.zeros(2, 0), torch.zeros(2, 1, 5)),
+        (TypeError, torch.zeros(2, 9).int(), torch.zeros(2, 1, 5)),
+        (TypeError, torch.zeros(2, 9).half(), torch.zeros(2, 1, 5).half()),
+    ],
+)
+def test_errors(error: type[Exception], weight: Tensor, uniform: Tensor, backend: str) -> None:
+    with pytest.raises(error, match=r"^draw_balanced_index: (weight|uniform|weight and uniform) must .+, got .+"):
+        draw_balanced_index(weight, uniform, backend=backend)

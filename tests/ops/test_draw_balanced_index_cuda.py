@@ -1,0 +1,294 @@
+"""`draw_balanced_index` in CUDA: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
+
+Every result must be the reference's to the bit: all counts are integers. Set FRACTALOPS_TEST_REQUIRE=gpu to make a
+missing GPU a failure.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fractalops import backends
+from fractalops.ops.draw_balanced_index import draw_balanced_index
+from fractalops.reference.draw_balanced_index import context_lengths
+from tests.support import emulation
+from tests.support.cases import balanced_inputs
+from tests.support.requirements import skip_or_fail
+from tests.support.tolerances import assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("poisoned_memory")
+
+NAME = "draw_balanced_index"
+SHARED = 48 * 1024  # bytes of shared memory that a block may have, as in csrc/cuda/shared_memory.h
+IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_balanced_index.cu
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the op runs: its raw function and the tensors' device."""
+
+    ops: Any
+    name: str
+
+    def draw(self, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> Tensor:
+        """On the CPU, whatever the device."""
+        index: Tensor = self.ops.draw_balanced_index(weight.to(self.name), uniform.to(self.name), floor)
+        return index.cpu()
+
+
+def on_gpu() -> Device:
+    if not torch.cuda.is_available():
+        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
+    assert backends.choose(NAME, torch.device("cuda"), "native") == "native"
+    return Device(torch.ops.fractalops, "cuda")
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Device:
+    return on_gpu() if request.param == "gpu" else Device(emulation.load(NAME), "cpu")
+
+
+@pytest.fixture
+def emulated() -> Iterator[Device]:
+    """For what only the emulation can choose or see: the order of threads and blocks, and launches."""
+    yield Device(emulation.load(NAME), "cpu")
+    emulation.set_order(name=NAME)
+
+
+@pytest.fixture
+def gpu() -> Device:
+    return on_gpu()
+
+
+inputs = functools.cache(balanced_inputs)
+
+
+def counts(maps: int, points: int) -> int:
+    """Of a sequence."""
+    return sum(maps ** (length + 1) for length in context_lengths(maps, points))
+
+
+def assert_equals_the_reference(device: Device, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> None:
+    """On the CPU: a GPU's sums of the weights run in another order."""
+    index = device.draw(weight, uniform, floor)
+    assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
+    assert index.shape == uniform.shape
+    assert index.dtype == (torch.uint8 if weight.shape[1] <= 256 else torch.int32)
+
+
+# Values
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("points", [1, 3, 31, 32, 33, 63, 300])
+@pytest.mark.parametrize("maps", [1, 2, 3, 10, 31, 32, 33, 64, 65, 256, 257, 300])
+def test_equals_the_reference(maps: int, points: int, dtype: torch.dtype, device: Device) -> None:
+    weight, uniform = inputs(3, 2, maps, points, dtype)
+    for floor in (0.0, 1e-3):
+        assert_equals_the_reference(device, weight, uniform, floor)
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1e-320, 0.0], [1e308, 1e308]])
+@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.9])
+@pytest.mark.parametrize("copies", [1, 20])
+def test_odd_weights_and_floors(weights: list[float], floor: float, copies: int, device: Device) -> None:
+    weight = torch.tensor([weights * copies], dtype=torch.float64)
+    uniform = torch.rand(1, 3, 83, generator=torch.Generator().manual_seed(0))
+    assert_equals_the_reference(device, weight, uniform, floor)
+
+
+@pytest.mark.parametrize("maps", [10, 257])
+def test_weights_are_added_up_in_the_order_of_the_maps(maps: int, device: Device) -> None:
+    """As on the CPU. In this order the small ones vanish, and map 0 has 1.5 of 2^20, rounded to 2; else less, and 1."""
+    weight = torch.full((1, maps), 2.0**-32, dtype=torch.float64)
+    weight[0, :2] = torch.tensor([3.0, 2.0**21 - 3])
+    assert weight.cumsum(1)[0, -1] == 2**21 < weight.flip(1).cumsum(1)[0, -1]
+    second = torch.full((1, 1, 1), 2.0**-20)
+    assert int(device.draw(weight, second)) == 0
+    assert_equals_the_reference(device, weight, second)
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.0, 2.0, math.nan])
+def test_a_number_outside_its_range_gives_a_map_all_the_same(value: float, device: Device) -> None:
+    weight, uniform = inputs(1, 2, 10, 40)
+    uniform = uniform.clone()
+    uniform[0, 1, 7] = value
+    index = device.draw(weight, uniform)
+    assert int(index.max()) < 10
+    assert_same_bits(index[0, 0], device.draw(weight, uniform[:, :1])[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("systems", "sequences", "points"), [(0, 2, 9), (2, 0, 9), (2, 3, 0), (0, 0, 0), (1, 1, 9), (1, 5, 9), (3, 4, 9)]
+)
+def test_any_number_of_sequences(systems: int, sequences: int, points: int, device: Device) -> None:
+    weight, uniform = inputs(systems, sequences, 4, points)
+    index = device.draw(weight, uniform)
+    assert index.shape == (systems, sequences, points)
+    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
+        assert_same_bits(index[s : s + 1, k : k + 1], device.draw(weight[s : s + 1], uniform[s : s + 1, k : k + 1]))
+
+
+def test_strided_and_shifted_inputs(device: Device) -> None:
+    weight, uniform = inputs(3, 2, 10, 63)
+    wanted = device.draw(weight, uniform)
+    strided = uniform.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert not strided.is_contiguous()
+    assert_same_bits(device.draw(weight.mT.contiguous().mT, strided), wanted)
+    shifted = torch.full((uniform.numel() + 2,), 77.0)[1:-1].view(uniform.shape)
+    assert_same_bits(device.draw(weight, shifted.copy_(uniform)), wanted)
+
+
+# The counts, in shared memory and beyond it
+
+
+@pytest.mark.parametrize(
+    ("maps", "points", "depth", "in_shared"),
+    [
+        (10, 300, 2, True),
+        (22, 968, 2, True),
+        (23, 1058, 2, False),
+        (110, 220, 1, True),
+        (111, 222, 1, False),
+        (111, 221, 0, True),
+        (150, 300, 1, False),
+        (2, 4096, 11, True),
+    ],
+)
+def test_counts_lie_in_shared_memory_where_they_fit(
+    maps: int, points: int, depth: int, in_shared: bool, emulated: Device
+) -> None:
+    size = 4 * counts(maps, points)
+    assert len(context_lengths(maps, points)) == depth
+    assert (size <= SHARED) == in_shared
+    library = ctypes.CDLL(str(emulation.library(NAME)))
+    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
+    before = library.emulation_launches()
+    weight, uniform = inputs(1, 2, maps, points)
+    assert_same_bits(emulated.draw(weight, uniform), draw_balanced_index(weight, uniform, backend="native"))
+    asked = [library.emulation_shared_bytes(ctypes.c_int64(launch)) for launch in (before, before + 1)]
+    assert library.emulation_launches() == before + 2  # the shares, then the sequences
+    assert asked == [0, size if in_shared else 0]
+
+
+# The reference takes too long for these; the native CPU op, which the reference's tests hold, stands in.
+@pytest.mark.parametrize(
+    ("maps", "points"), [(2, 8192), (3, 4400), (33, 2200), (150, 300), (1000, 2000), (1024, 2048), (1025, 2050)]
+)
+def test_deep_and_wide_contexts(maps: int, points: int, device: Device, native: str) -> None:
+    weight, uniform = inputs(1, 3, maps, points)
+    assert_same_bits(device.draw(weight, uniform, 1e-4), draw_balanced_index(weight, uniform, 1e-4, backend=native))
+
+
+@pytest.mark.parametrize("maps", [2**12, 2**15])
+def test_very_many_maps(maps: int, device: Device) -> None:
+    weight, uniform = inputs(2, 1, maps, 5)
+    assert_equals_the_reference(device, weight, uniform)
+
+
+@pytest.mark.slow
+def test_more_sequences_than_a_grid_has_blocks(device: Device, native: str) -> None:
+    """The kernels loop when a grid is at its largest, 65536 blocks, and clear the counts for the next sequence."""
+    weight, uniform = inputs(65536 + 33, 1, 2, 4)
+    assert len(context_lengths(2, 4)) == 1
+    assert_same_bits(device.draw(weight, uniform), draw_balanced_index(weight, uniform, backend=native))
+
+
+@pytest.mark.slow
+def test_more_sequences_than_have_counts_in_global_memory(device: Device, native: str) -> None:
+    maps, points = 1000, 2000
+    sequences = IN_GLOBAL // (4 * counts(maps, points)) + 3
+    weight, uniform = inputs(1, sequences, maps, points)
+    assert_same_bits(device.draw(weight, uniform), draw_balanced_index(weight, uniform, backend=native))
+
+
+# Determinism
+
+
+@pytest.mark.parametrize(("maps", "points"), [(1, 40), (3, 300), (10, 300), (33, 100), (150, 300), (300, 63)])
+def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(maps: int, points: int, emulated: Device) -> None:
+    weight, uniform = inputs(2, 3, maps, points)
+    emulation.set_order(name=NAME)
+    wanted = emulated.draw(weight, uniform)
+    for threads, blocks, seed in (("descending", "descending", 0), ("random", "random", 1), ("random", "random", 2)):
+        emulation.set_order(threads, blocks, seed, name=NAME)
+        assert_same_bits(emulated.draw(weight, uniform), wanted)
+
+
+# Memory errors and races
+
+SANITIZED: dict[emulation.Sanitizer, str] = {
+    # Every buffer is guarded, also torch's own. All but the longest.
+    "address": "not slow and not deep and (not equals or (float32 and not 300))",
+    # A race shows in one run, whatever the order of the threads; what it takes are contexts in both kinds of memory,
+    # and sequences that follow each other in a block.
+    "thread": "order or odd or (deep and 150) or more_sequences_than_a_grid",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", SANITIZED)
+def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
+    """These tests once more."""
+    emulation.run_sanitized(sanitizer, [__file__], SANITIZED[sanitizer])
+
+
+# What only a GPU can show
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("maps", "points"), [(10, 300), (150, 300)], ids=["in shared memory", "in global memory"])
+def test_a_cuda_graph_captures_it(maps: int, points: int, gpu: Device) -> None:
+    """On a stream of its own, as capturing takes; replayed, it reads what its inputs hold then."""
+    weight, uniform = (tensor.to(gpu.name) for tensor in inputs(2, 3, maps, points))
+    gpu.draw(weight, uniform)  # kernels load at their first use, which waits
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        index = gpu.ops.draw_balanced_index(weight, uniform, 0.0)
+    uniform.copy_(uniform.flip(2))
+    graph.replay()
+    assert_same_bits(index.cpu(), gpu.draw(weight, uniform))
+
+
+@pytest.mark.gpu
+def test_the_public_function_takes_the_native_op(gpu: Device) -> None:
+    weight, uniform = inputs(2, 3, 10, 300)
+    index = draw_balanced_index(weight.to(gpu.name), uniform.to(gpu.name), 1e-3)
+    assert index.is_cuda
+    assert_same_bits(index.cpu(), draw_balanced_index(weight, uniform, 1e-3, backend="reference"))
+
+
+@pytest.mark.gpu
+def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
+    weight, uniform = inputs(2, 3, 10, 30)
+    with pytest.raises(RuntimeError, match="draw_balanced_index: all tensors must be on one device"):
+        gpu.ops.draw_balanced_index(weight, uniform.to(gpu.name), 0.0)
+
+
+# What the raw op refuses
+
+
+@pytest.mark.parametrize(
+    ("weight", "uniform", "message"),
+    [
+        (torch.ones(2, 3).double(), torch.zeros(1, 1, 4), "weight has a shape that doesn't fit"),
+        (torch.ones(2, 3, 1).double(), torch.zeros(2, 1, 4), "weight has a shape that doesn't fit"),
+        (torch.ones(2, 3).double(), torch.zeros(2, 4), "uniform must be"),
+        (torch.ones(2, 0).double(), torch.zeros(2, 1, 4), "weight must hold maps"),
+        (torch.ones(2, 3), torch.zeros(2, 1, 4), "tensors must have matching dtypes"),
+        (torch.ones(2, 3).double(), torch.zeros(2, 1, 4).half(), "uniform must be float32 or float64"),
+    ],
+)
+def test_what_does_not_fit_is_refused(weight: Tensor, uniform: Tensor, message: str, device: Device) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        device.draw(weight, uniform)

@@ -1,0 +1,87 @@
+"""Random systems."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from fractalops.systems import random_systems
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("maps", [1, 2, 3, 10, 20])
+def test_random_singular_values_keep_their_sum_and_bounds(maps: int) -> None:
+    values = random_systems(500, maps, generator=seeded(7), dtype=torch.float64).singular_values
+    assert values.shape == (500, maps, 2)
+    first, second = values.unbind(-1)
+    assert (second >= 0).all()
+    assert (second <= first + 1e-12).all()
+    assert (first <= 1).all()
+    total = (first + 2 * second).sum(-1)
+    low, high = (5 + maps) / 2, (6 + maps) / 2
+    if maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
+        torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
+    else:
+        assert (total >= low - 1e-9).all()
+        assert (total <= high + 1e-9).all()
+        assert total.min() < low + 0.05
+        assert total.max() > high - 0.05
+
+
+@pytest.mark.parametrize(("maps", "total"), [(1, 1.5), (2, 0.0), (3, 9.0), (10, 4), (20, 31.7)])
+def test_random_singular_values_add_up_to_sigma_factor(maps: int, total: float) -> None:
+    drawn = random_systems(200, maps, sigma_factor=total, generator=seeded(8), dtype=torch.float64)
+    first, second = drawn.singular_values.unbind(-1)
+    assert (second >= 0).all()
+    assert (second <= first + 1e-12).all()
+    assert (first <= 1).all()
+    torch.testing.assert_close((first + 2 * second).sum(-1), torch.full((200,), float(total)).double())
+
+
+def test_random_rotations_reflections_and_offsets() -> None:
+    drawn = random_systems(300, 10, generator=seeded(9))
+    for angle in (drawn.theta, drawn.phi):
+        assert angle.shape == (300, 10)
+        assert angle.dtype == torch.float32
+        assert angle.abs().max() <= math.pi
+        assert angle.min() < -3.1
+        assert angle.max() > 3.1
+        assert abs(angle.mean().item()) < 5 * math.pi / math.sqrt(3 * 3000)
+    assert drawn.reflection.abs().eq(1).all()
+    assert abs(drawn.reflection.mean().item()) < 5 / math.sqrt(6000)
+    assert drawn.offset.shape == (300, 10, 2)
+    assert drawn.offset.abs().max() <= 1
+    assert abs(drawn.offset.mean().item()) < 5 / math.sqrt(3 * 6000)
+
+
+def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> None:
+    one, two = (random_systems(3, 4, generator=seeded(10), dtype=torch.float64) for _ in range(2))
+    single = random_systems(3, 4, generator=seeded(10))
+    other = random_systems(3, 4, generator=seeded(11), dtype=torch.float64)
+    for a, b, c, d in zip(one, two, single, other, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a.float(), c)
+        assert not torch.equal(a, d)
+
+
+BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
+    (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
+    (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
+    (lambda: random_systems(1, 2, sigma_factor=6.1), ValueError, "sigma_factor must be in"),
+    (lambda: random_systems(1, 2, sigma_factor=math.nan), ValueError, "sigma_factor must be in"),
+    (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a float"),  # type: ignore[arg-type]
+    (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS, ids=itertools.count())
+def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
