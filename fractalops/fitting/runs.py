@@ -56,9 +56,9 @@ def fit_dataset(
 
     Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
     it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
-    the processes share the images, and the results are the same for any number of them; what one that is lost has
-    begun the others finish. What is learned for an image
-    depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
+    the processes share the images, and the results are the same for any number of them; what a lost one has begun the
+    others finish. What is learned for an image depends on the image, its number in the source and the configuration; on
+    others only through the rounding of sums.
 
     Args:
         source: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in

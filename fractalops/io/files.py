@@ -77,10 +77,15 @@ def claimed(path: Path) -> Iterator[bool]:
     The lock of a killed process is void.
     """
     lock = FileLock(path)
+    ours = True
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        yield False
+        ours = False
+    except (NotImplementedError, OSError):
+        pass  # a file system without locks: nothing worse than work done twice
+    if not lock.is_locked:
+        yield ours
         return
     try:
         yield True

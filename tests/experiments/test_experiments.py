@@ -102,14 +102,6 @@ def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     assert all(path.exists() for path in mine)
 
 
-@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".reconstructions.abcd1234.png"])
-def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"there are files already"):
-        ExperimentFolder(tmp_path, "reconstruct", reconstruct.ReconstructSettings(**TINY), {}).open()
-    assert (tmp_path / name).exists()
-
-
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     with locked_folder(tmp_path / "run"), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
         experiments.run("reconstruct", tmp_path / "run", reconstruct.ReconstructSettings(**TINY))
@@ -120,12 +112,9 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
+    """More on this is in tests/io/test_run_folder.py."""
     settings = reconstruct.ReconstructSettings(**TINY)
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"there are files already"):
-            ExperimentFolder(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
     (tmp_path / "full" / "config.json").write_text('{"format": "mine"}')
     for overwrite in (False, True):
         with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
@@ -152,20 +141,6 @@ def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> N
     assert again is not None
     assert math.isnan(float(again.rows[0]["error"]))
     assert (again.findings, again.notes) == (outcome.findings, outcome.notes)
-
-
-def test_another_python_goes_on_and_other_versions_do_not(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
-    for changed_version, refused in (("python", False), ("torch", True)):
-        output = ExperimentFolder(tmp_path / changed_version, "reconstruct", settings, {})
-        output.open()
-        other = ExperimentFolder(tmp_path / changed_version, "reconstruct", settings, {})
-        other.manifest["versions"][changed_version] = "0.1"
-        if refused:
-            with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
-                other.open()
-        else:
-            other.open()
 
 
 def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:

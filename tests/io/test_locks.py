@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -42,6 +43,17 @@ def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_without_locks_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing worse than work done twice comes of it."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", fail)
+    with locked_folder(tmp_path / "run"):
+        (tmp_path / "run" / "file").touch()
 
 
 def test_the_lock_of_a_killed_process_is_void(tmp_path: Path) -> None:

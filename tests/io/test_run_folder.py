@@ -75,6 +75,22 @@ def test_a_manifest_that_can_not_be_used_is_overwritten_where_wanted(text: str, 
     folder(tmp_path).begin(MANIFEST)
 
 
+@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".view.abcd1234.png"])
+def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"there are files already"):
+        folder(tmp_path).begin(MANIFEST)
+    assert (tmp_path / name).exists()
+
+
+def test_another_python_goes_on_and_another_torch_does_not(tmp_path: Path) -> None:
+    versions = {"python": "3.10", "torch": "2.11"}
+    folder(tmp_path).begin(MANIFEST | {"versions": versions})
+    folder(tmp_path).begin(MANIFEST | {"versions": versions | {"python": "3.11"}})
+    with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
+        folder(tmp_path).begin(MANIFEST | {"versions": versions | {"torch": "2.12"}})
+
+
 def test_what_counts_as_no_file(tmp_path: Path) -> None:
     for name in (LOCK, ".rank-1-ff", ".run.abcd1234.json"):
         (tmp_path / name).touch()
