@@ -21,6 +21,7 @@ from fractalops.experiments.outcome import Finding, Outcome, Row
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
+from fractalops.fitting.config import LEARNING_VIEWPORT
 from fractalops.fitting.learning import clip_gradients
 from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
@@ -29,7 +30,6 @@ from fractalops.io.images import save_image
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
 _SIZE = 32
-_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)
 _HELD_OUT = 0.2  # of the images, for the test, where the training images are not there
 _LIMIT = 1.0  # of a fractal's gradient
 _SHOWN = 50  # fractals in a picture
@@ -122,7 +122,9 @@ class Learning:
     def __init__(self, settings: GanSettings, device: str) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
         self.settings = settings
-        self.system = IFS(settings.fractals, settings.maps, viewport=_VIEWPORT, generator=generator, device=device)
+        self.system = IFS(
+            settings.fractals, settings.maps, viewport=LEARNING_VIEWPORT, generator=generator, device=device
+        )
         self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)

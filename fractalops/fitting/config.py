@@ -18,6 +18,8 @@ from fractalops.rendering import (
     Viewport,
 )
 
+LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
+
 Objective = Literal["expectation", "fixed"]
 OptimizerName = Literal["adam", "sgd"]
 Initialization = Literal["intensity", "random"]
@@ -73,7 +75,7 @@ class FitConfig:
     """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
-    viewport: Viewport = (-2.5, -2.5, 2.5, 2.5)
+    viewport: Viewport = LEARNING_VIEWPORT
     """What the image shows of the plane: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
     objective: Objective = "expectation"
     """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation

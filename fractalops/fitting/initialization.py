@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fractalops.fitting.config import FitConfig, make_system
+from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
 from fractalops.ifs import IFS, Parametrization
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
@@ -20,7 +20,6 @@ _SINGULAR_SPREAD = 0.5
 _SAMPLES = 2048  # of the intensity
 _ROUNDS = 10  # of k-means
 _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
-_PLANE = (-2.5, -2.5, 2.5, 2.5)  # where the viewport is fitted, and shows any part of the plane alike
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
@@ -102,7 +101,8 @@ def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
 
 def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
     """The places (M, 2) in the plane of those in pixels. A side of one pixel is where the viewport's middle is."""
-    x_min, y_min, x_max, y_max = _PLANE if isinstance(config.viewport, str) else config.viewport
+    # A viewport that is fitted shows any part of the plane alike.
+    x_min, y_min, x_max, y_max = LEARNING_VIEWPORT if isinstance(config.viewport, str) else config.viewport
     low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
     last = pixels.new_tensor([side - 1 for side in size])  # (2,)
     fraction = torch.where(last > 0, pixels / last.clamp(min=1), 0.5)  # (M, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_item
+from fractalops._checks import check_integer, check_item
 from fractalops.backends import installed_version
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.errors import InputError
@@ -84,13 +84,16 @@ class FitResult:
             Images (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; see `draw_high_resolution`.
 
         Raises:
-            ValueError: for a size or a number of points below 1.
+            ValueError, TypeError: for a size or a number of points below 1 or of another type.
         """
+        for name, value in (("size", size), ("points", points)):
+            if not isinstance(value, tuple):
+                check_integer("FitResult.draw", name, value, 1)
         seed = self.config.seed if seed is None else seed
         generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
         return draw_high_resolution(
             self.system,
-            proportional_size(self.size, size) if isinstance(size, int) else size,
+            size if isinstance(size, tuple) else proportional_size(self.size, size),
             points=points,
             generator=generator,
             intensity=self.intensity,
