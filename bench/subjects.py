@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.fitting.learning import Batch, learn
+from fractalops.fitting.learning import Batch, run_steps
 
 from . import baselines
 from .suites import BACKWARD, BOTH, CUTOFF, FORWARD, Case
@@ -139,7 +139,7 @@ def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
     )
     group = Batch.start(targets(1, case.side).to(device), config, range(1))
-    return learn(group, config, None, backend, "auto" if backend == "native" else False)
+    return run_steps(group, config, None, backend, "auto" if backend == "native" else False)
 
 
 def steps(case: Case, backend: str, device: str) -> Call:
