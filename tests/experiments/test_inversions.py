@@ -21,6 +21,7 @@ from fractalops.experiments.outcome import less
 from fractalops.experiments.targets import read_targets
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY, write_mnist
+from tests.support.learning import Interruption
 from tests.support.learning import disc
 from tests.support.requirements import need_matplotlib
 from tests.support.tolerances import assert_same_bits
@@ -198,3 +199,16 @@ def test_systems_that_explode_are_counted_and_never_win() -> None:
     assert learned.exploded == 1
     assert learned.mean == math.inf
     assert not less("", learned.mean, 1.0).holds
+
+
+def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb",))
+    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(TINY["steps"] + 1))
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run("reconstruct", tmp_path / "run", settings)
+    assert len(list((tmp_path / "run" / "learned").rglob("*.safetensors"))) == 1  # the first variant, which was done
+    monkeypatch.undo()
+    experiments.run("reconstruct", tmp_path / "run", settings)
+    assert (tmp_path / "run" / "metrics.json").exists()
