@@ -10,15 +10,18 @@ from contextlib import suppress
 from fractalops.backends import installed_version
 from fractalops.cli import bench, experiment, fit, fit_points, info, random, render
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
-from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.errors import BackendError, InputError, MissingExtra, RankError
+from fractalops.fitting.ranks import is_leader
 
+_APART = 1  # where the processes that share a run can't begin it together
 _BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
 # How an allocation that failed shows in the text of torch's RuntimeError.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 a file or option can't be used, 130 interrupted.
+    """Run one command and return its exit code: 0 done, 1 processes that don't find each other, 2 a file or option
+    that can't be used, 130 interrupted.
 
     What needs more memory than there is counts as an option that can't be used. Where whoever reads the output has
     closed it, as `head` does, the command ends silently with 141, as Unix tools do.
@@ -51,6 +54,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return code
     except (InputError, MissingExtra, BackendError) as error:
         return _fail(arguments.command, str(error), UNUSABLE)
+    except RankError as error:
+        return _fail(arguments.command, str(error), _APART)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -65,5 +70,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _fail(command: str, message: str, code: int) -> int:
-    print(f"fractalops {command}: {in_options(' '.join(message.split()))}", file=sys.stderr)
+    # Ranks refuse alike what they all see, and alone what is wrong with their machine.
+    rank = "" if is_leader() else f"rank {os.environ['RANK']}: "
+    print(f"fractalops {command}: {rank}{in_options(' '.join(message.split()))}", file=sys.stderr)
     return code

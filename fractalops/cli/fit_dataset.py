@@ -8,13 +8,12 @@ import sys
 
 from fractalops.cli.options import integer
 from fractalops.data.targets import TargetDataset
-from fractalops.errors import InputError, RankError
+from fractalops.errors import InputError
 from fractalops.fitting import FitConfig, FitRun, fit_dataset
 from fractalops.fitting.ranks import is_leader
 from fractalops.fitting.run_table import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
 
-_LOST = 1  # the exit code where the processes that share the run don't find each other
 _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "table": "csv", "device": None}
 
 
@@ -48,21 +47,17 @@ def check_unused(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    try:
-        learned = fit_dataset(
-            targets,
-            arguments.output,
-            config,
-            skip_bad=arguments.skip_bad,
-            overwrite=arguments.overwrite,
-            progress=not arguments.quiet,
-            checkpoint_every=arguments.checkpoint_every,
-            table=arguments.table,
-            device=arguments.device,
-        )
-    except RankError as error:
-        print(f"fractalops fit: {error}", file=sys.stderr)
-        return _LOST
+    learned = fit_dataset(
+        targets,
+        arguments.output,
+        config,
+        skip_bad=arguments.skip_bad,
+        overwrite=arguments.overwrite,
+        progress=not arguments.quiet,
+        checkpoint_every=arguments.checkpoint_every,
+        table=arguments.table,
+        device=arguments.device,
+    )
     if learned.signal is not None:
         if is_leader():  # an interruption reaches all ranks
             kept = f"what was learned so far is in {learned.folder}"

@@ -153,15 +153,14 @@ def test_bad_options_are_one_line(
 def test_a_missing_rank_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lose(error: Exception) -> None:
-        def fail(*arguments: Any, **options: Any) -> None:
-            raise error
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RankError("rank 2 did not come")
 
-        monkeypatch.setattr("fractalops.cli.fit_dataset.fit_dataset", fail)
-
-    lose(RankError("rank 1 did not come"))
-    assert fit(folder, tmp_path / "out", "--quiet") == 1
-    assert capsys.readouterr().err == "fractalops fit: rank 1 did not come\n"
+    monkeypatch.setattr("fractalops.cli.fit_dataset.fit_dataset", fail)
+    for rank, told in (("0", ""), ("1", "rank 1: ")):
+        monkeypatch.setenv("RANK", rank)
+        assert fit(folder, tmp_path / "out", "--quiet") == 1
+        assert capsys.readouterr().err == f"fractalops fit: {told}rank 2 did not come\n"
 
 
 def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:

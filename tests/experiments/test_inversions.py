@@ -21,8 +21,7 @@ from fractalops.experiments.outcome import less
 from fractalops.experiments.targets import read_targets
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY, write_mnist
-from tests.support.learning import Interruption
-from tests.support.learning import disc
+from tests.support.learning import Interruption, disc
 from tests.support.requirements import need_matplotlib
 from tests.support.tolerances import assert_same_bits
 
