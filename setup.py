@@ -13,15 +13,14 @@ TORCH_CUDA_ARCH_LIST ("8.6;9.0+PTX") names the GPU architectures to compile for.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,20 +29,10 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-CPU_OPS = (
-    "affine_chain",
-    "rbf_rasterize",
-    "rasterize_points",
-    "svd_matrix",
-    "draw_index",
-    "draw_balanced_index",
-    "fixed_point",
-    "clamped_squared_error",
-)
-CUDA_OPS = ("affine_chain", "draw_balanced_index")
+OP_TABLE = runpy.run_path(str(ROOT / "fractalops" / "op_table.py"))
 SOURCES = {
-    "cpu": [f"csrc/cpu/{op}.cpp" for op in CPU_OPS],
-    "cuda": [f"csrc/cuda/{op}.cu" for op in CUDA_OPS],
+    "cpu": [f"csrc/cpu/{op}.cpp" for op in OP_TABLE["compiled_ops"]("cpu")],
+    "cuda": [f"csrc/cuda/{op}.cu" for op in OP_TABLE["compiled_ops"]("cuda")],
 }
 CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu", "cuda"), "none": ()}
 
@@ -185,14 +174,6 @@ def ninja_command(words: list[str]) -> str:
     return shlex.join(words).replace("$", "$$")
 
 
-def schemas_symbol() -> str:
-    """What a library exports, so that fractalops/backends.py can tell one built for other schemas of the ops."""
-    tree = ast.parse((ROOT / "fractalops" / "ops" / "library.py").read_text())
-    named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
-    schemas = ast.literal_eval(named["SCHEMAS"])
-    return f"schemas_{sha256(repr(schemas).encode()).hexdigest()[:16]}"
-
-
 def prefix_maps(torch: Path) -> list[str]:
     """Options that leave no folder of this machine in the libraries: their errors name the source that raised them."""
     return [f"-ffile-prefix-map={ROOT.resolve()}=.", f"-ffile-prefix-map={torch}=torch"]
@@ -229,7 +210,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
         "  deps = gcc",
         "rule link",
         # A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so.
-        f"  command = {link} -shared -s $in -o $out -Wl,--defsym={schemas_symbol()}=1 -L{libraries} "
+        f"  command = {link} -shared -s $in -o $out -Wl,--defsym={OP_TABLE['SCHEMAS_SYMBOL']}=1 -L{libraries} "
         f"-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10 {runtime}",
     ]
     objects = []

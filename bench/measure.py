@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 
 import fractalops
+from fractalops.backends import Backend
 
 from . import agreement, subjects
 from .machine import Environment, free_bytes
@@ -159,7 +161,12 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
         targets = subjects.targets(_images(contest), case.side).to(device)
         defaults = contest.direction.endswith(DEFAULTS)
         config = fractalops.FitConfig() if defaults else fractalops.FitConfig.paper()
-        return lambda: fractalops.fit(targets, config, backend=backend)
+
+        def fit() -> fractalops.FitResult:
+            with fractalops.use_backend(cast(Backend, backend)):
+                return fractalops.fit(targets, config)
+
+        return fit
     return subjects.subject(op, backend, case, seed).to(device).call(contest.direction)
 
 

@@ -6,13 +6,15 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import fractalops
+from fractalops.backends import Backend
 from fractalops.fitting.learning import Batch, run_steps
+from fractalops.ops.rasterize_points import Mode
 
 from . import baselines
 from .suites import BACKWARD, BOTH, CUTOFF, FORWARD, Case
@@ -139,7 +141,11 @@ def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
     )
     group = Batch.start(targets(1, case.side).to(device), config, range(1))
-    return run_steps(group, config, None, backend, "auto" if backend == "native" else False)
+    run = run_steps(group, config, None, "auto" if backend == "native" else False)
+    while True:
+        with fractalops.use_backend(cast(Backend, backend)):  # not where the caller goes on
+            losses = next(run)
+        yield losses
 
 
 def steps(case: Case, backend: str, device: str) -> Call:
@@ -168,4 +174,6 @@ def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Calla
     if backend == "numba":
         return functools.partial(baselines.by_numba(case.side), points, patch, mode)
     patch = None if patch is None else patch.to(device)
-    return functools.partial(fractalops.rasterize_points, points, case.side, mode=mode, patch=patch, backend=backend)
+    return functools.partial(
+        fractalops.rasterize_points, points, case.side, mode=cast(Mode, mode), patch=patch, backend=backend
+    )

@@ -1,6 +1,6 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
-from fractalops.backends import list_backends, show_backends
+from fractalops.backends import list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError
@@ -46,4 +46,5 @@ __all__ = [
     "render",
     "render_points",
     "show_backends",
+    "use_backend",
 ]

@@ -1,4 +1,7 @@
-"""Checks that the ops share. Messages follow `<function>: <argument> must <property>, got <value>`."""
+"""The checks of arguments, each once. Messages follow `<function>: <argument> must <property>, got <value>`.
+
+A wrong type is a `TypeError`; a wrong shape, device, range or choice is a `ValueError`.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +9,17 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fractalops.backends import debugging
+from fractalops.errors import InputError
+
+LARGEST_SIZE = 2**22 - 1  # pixel numbers must be whole in float32, with room for the rounding of coordinates
 
 
-def check_floating(function: str, backend: str, **tensors: Tensor) -> None:
-    """All of one floating dtype, which the backend knows, and on one device."""
-    (first_name, first), *others = tensors.items()
-    if not first.is_floating_point():
-        raise TypeError(f"{function}: {first_name} must be floating-point, got {first.dtype}")
-    if backend == "native" and first.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{function}: {first_name} must be float32 or float64 (or backend='reference'), got {first.dtype}"
-        )
-    for name, tensor in others:
-        if tensor.dtype != first.dtype:
-            raise TypeError(
-                f"{function}: {name} must have the dtype of {first_name} ({first.dtype}), got {tensor.dtype}"
-            )
-        check_device(function, name, tensor, first_name, first)
-
-
-def check_device(function: str, name: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
-    if tensor.device != first.device:
-        raise ValueError(
-            f"{function}: {name} must be on the device of {first_name} ({first.device}), got {tensor.device}"
-        )
-
-
-def shape_error(function: str, name: str, wanted: str, tensor: Tensor) -> ValueError:
-    return ValueError(f"{function}: {name} must have shape {wanted}, got {tuple(tensor.shape)}")
-
-
-def check_tensor(function: str, **values: object) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
-
-
-def can_read(tensor: Tensor) -> bool:
-    """Whether looking at the values is possible and waits for nothing: not while tracing, nor under vmap.
-
-    On a GPU it waits for the device, and is done in debug mode only.
-    """
-    if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debugging())):
-        return False
-    if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
-        return False
-    while torch._C._functorch.is_gradtrackingtensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return not torch._C._functorch.is_batchedtensor(tensor)
-
-
-def check_index_range(function: str, index: Tensor, maps: int) -> None:
-    """Raise `IndexError` unless all of `index` lies in [0, maps), where that can be read."""
-    if not can_read(index) or index.numel() == 0:
-        return
-    lowest, highest = (int(bound) for bound in index.aminmax())
-    if lowest < 0 or highest >= maps:
-        raise IndexError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")
+# Numbers and names
 
 
 def check_item(owner: str, index: int, count: int) -> int:
@@ -84,12 +36,67 @@ def check_item(owner: str, index: int, count: int) -> int:
     return number % count
 
 
-def check_integer(function: str, argument: str, value: object, least: int) -> None:
-    """Raise `TypeError` unless `value` is an `int`, `ValueError` unless it is at least `least`."""
+def check_integer(function: str, argument: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise unless `value` is an `int` of at least `least` and at most `most`."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
+
+
+def check_number(
+    function: str,
+    argument: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    optional: bool = False,
+) -> None:
+    """Raise unless `value` is a finite number within the bounds that are given, or None if it is `optional`."""
+    if optional and value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        wanted = "a number or None" if optional else "a number"
+        raise TypeError(f"{function}: {argument} must be {wanted}, got {type(value).__name__}")
+    number: Any = value
+    if (
+        -math.inf < number < math.inf
+        and (above is None or number > above)
+        and (least is None or number >= least)
+        and (below is None or number < below)
+        and (most is None or number <= most)
+    ):
+        return
+    lower = f"({above}" if least is None else f"[{least}"
+    upper = f"{below})" if most is None else f"{most}]"
+    if above is None and least is None:
+        wanted = "be a finite number"
+    elif below is None and most is None:
+        wanted = f"be a finite number {'above' if least is None else 'at least'} {above if least is None else least}"
+    else:
+        wanted = f"lie in {lower}, {upper}"
+    raise ValueError(f"{function}: {argument} must {wanted}{' or be None' if optional else ''}, got {value!r}")
+
+
+def check_bandwidth(function: str, bandwidth: object) -> None:
+    """Raise unless `bandwidth` is a finite number above 0."""
+    check_number(function, "bandwidth", bandwidth, above=0)
+
+
+def check_cutoff(function: str, cutoff: object) -> None:
+    """Raise unless `cutoff` is None or a number in (0, 1)."""
+    check_number(function, "cutoff", cutoff, above=0, below=1, optional=True)
+
+
+def check_bool(function: str, argument: str, value: object) -> None:
+    """Raise `TypeError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} must be True or False, got {value!r}")
 
 
 def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> None:
@@ -98,18 +105,20 @@ def check_choice(function: str, argument: str, value: object, choices: Sequence[
         raise ValueError(f"{function}: {argument} must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_dtype(function: str, dtype: torch.dtype) -> None:
-    """Raise `TypeError` unless `dtype` is float32 or float64."""
-    if dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"{function}: dtype must be torch.float32 or torch.float64, got {dtype}")
+def check_choices(function: str, argument: str, values: Sequence[str], choices: Sequence[str]) -> None:
+    """Raise `ValueError` unless `values` are one or more of `choices`."""
+    if not values or set(values) - set(choices):
+        raise ValueError(f"{function}: {argument} must be some of {', '.join(choices)}, got {values!r}")
 
 
-def check_floor(function: str, argument: str, floor: float) -> None:
-    """Raise `TypeError` unless `floor` is a float, `ValueError` unless it lies in [0, 1)."""
-    if not isinstance(floor, int | float) or isinstance(floor, bool):
-        raise TypeError(f"{function}: {argument} must be a float, got {type(floor).__name__}")
-    if not 0 <= floor < 1:
-        raise ValueError(f"{function}: {argument} must be in [0, 1), got {floor}")
+def check_size(function: str, size: object) -> tuple[int, int]:
+    """Return (height, width) of `size`; raise unless it is a whole number from 1 to 2^22 - 1 or a pair of them."""
+    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
+        raise TypeError(f"{function}: size must be a whole number or a pair of them, got {size!r}")
+    if not all(1 <= side <= LARGEST_SIZE for side in sides):
+        raise ValueError(f"{function}: size must lie in [1, {LARGEST_SIZE}], got {size!r}")
+    return sides[0], sides[1]
 
 
 def check_viewport(function: str, viewport: object) -> None:
@@ -129,17 +138,84 @@ def check_viewport(function: str, viewport: object) -> None:
         )
 
 
-def check_bandwidth(function: str, bandwidth: float) -> None:
-    """Raise `ValueError` unless `bandwidth` is a finite number above 0."""
-    if not _is_number(bandwidth) or bandwidth <= 0:
-        raise ValueError(f"{function}: bandwidth must be a finite number above 0, got {bandwidth!r}")
+# Tensors
 
 
-def check_cutoff(function: str, cutoff: float | None) -> None:
-    """Raise `ValueError` unless `cutoff` is None or a number in (0, 1)."""
-    if cutoff is not None and not (_is_number(cutoff) and 0 < cutoff < 1):
-        raise ValueError(f"{function}: cutoff must lie in (0, 1) or be None, got {cutoff!r}")
+def check_tensor(function: str, **values: object) -> None:
+    """Raise `TypeError` unless all of `values` are tensors."""
+    for name, value in values.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def check_floating(function: str, **tensors: Tensor) -> None:
+    """Raise unless all of `tensors` are of one floating dtype and on one device."""
+    (first_name, first), *others = tensors.items()
+    if not first.is_floating_point():
+        raise TypeError(f"{function}: {first_name} must be floating-point, got {first.dtype}")
+    for name, tensor in others:
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{function}: {name} must have the dtype of {first_name} ({first.dtype}), got {tensor.dtype}"
+            )
+        check_device(function, name, tensor, first_name, first)
+
+
+def check_precision(function: str, argument: str, tensor: Tensor, otherwise: str = "") -> None:
+    """Raise `TypeError` unless `tensor` is float32 or float64; `otherwise` says in the message how to go on."""
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{function}: {argument} must be float32 or float64{otherwise}, got {tensor.dtype}")
+
+
+def check_dtype(function: str, dtype: torch.dtype) -> None:
+    """Raise `TypeError` unless `dtype` is float32 or float64."""
+    if dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{function}: dtype must be torch.float32 or torch.float64, got {dtype}")
+
+
+def check_device(function: str, argument: str, tensor: Tensor, first_name: str, first: Tensor) -> None:
+    """Raise `ValueError` unless `tensor` is on the device of `first`."""
+    if tensor.device != first.device:
+        raise ValueError(
+            f"{function}: {argument} must be on the device of {first_name} ({first.device}), got {tensor.device}"
+        )
+
+
+def check_gpu(device: torch.device) -> None:
+    """Raise `InputError` for a GPU where torch finds none."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"cannot run on {device}: torch finds no GPU")
+
+
+def shape_error(function: str, argument: str, wanted: str, tensor: Tensor) -> ValueError:
+    """Return the error for a tensor of another shape than `wanted`."""
+    return ValueError(f"{function}: {argument} must have shape {wanted}, got {tuple(tensor.shape)}")
+
+
+def check_index(function: str, index: Tensor) -> None:
+    """Raise `TypeError` unless `index` is of a dtype that names maps: uint8, int32 or int64."""
+    if index.dtype not in (torch.uint8, torch.int32, torch.int64):
+        raise TypeError(f"{function}: index must be uint8, int32 or int64, got {index.dtype}")
+
+
+def can_read(tensor: Tensor, debug: bool = False) -> bool:
+    """Return whether looking at the values is possible and waits for nothing: not while tracing, nor under vmap.
+
+    On a GPU it waits for the device, and is done only with `debug` (see `backends.debugging`).
+    """
+    if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debug)):
+        return False
+    if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
+        return False
+    while torch._C._functorch.is_gradtrackingtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return not torch._C._functorch.is_batchedtensor(tensor)
+
+
+def check_index_range(function: str, index: Tensor, maps: int, debug: bool = False) -> None:
+    """Raise `IndexError` unless all of `index` lies in [0, maps), where that can be read."""
+    if not can_read(index, debug) or index.numel() == 0:
+        return
+    lowest, highest = (int(bound) for bound in index.aminmax())
+    if lowest < 0 or highest >= maps:
+        raise IndexError(f"{function}: index must lie in [0, {maps}), got {lowest if lowest < 0 else highest}")

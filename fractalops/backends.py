@@ -5,34 +5,27 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import threading
 import warnings
-from functools import cache
-from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from fractalops.errors import BackendError, InputError
-from fractalops.ops.library import SCHEMAS
+from fractalops.errors import BackendError
+from fractalops.op_table import DEVICES as DEVICES
+from fractalops.op_table import OPS as OPS
+from fractalops.op_table import SCHEMAS_SYMBOL
 
-# These run as PyTorch operations elsewhere than on the CPU, without a warning: they are small beside the others.
-CPU_ONLY = ("svd_matrix", "draw_index", "fixed_point", "clamped_squared_error")
-OPS = ("affine_chain", "rbf_rasterize", "rasterize_points", "draw_balanced_index", *CPU_ONLY)
-BACKENDS = ("reference", "native")
-DEVICES = ("cpu", "cuda")
-# In the libraries, but for those in Triton, which a GPU's first call imports.
-LIBRARY_OPS = {"cpu": OPS, "cuda": ("affine_chain", "draw_balanced_index")}
-TRITON_OPS = ("rbf_rasterize", "rasterize_points")
+Backend = Literal["reference", "native"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
 
-_LIBRARIES = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
 _REBUILD = (
     "pip install --force-reinstall --no-deps --no-build-isolation . "
     "(in the folder of the source, with setuptools>=77 and ninja installed)"
 )
-_SCHEMAS_SYMBOL = f"schemas_{sha256(repr(SCHEMAS).encode()).hexdigest()[:16]}"  # as setup.py has it
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
@@ -46,67 +39,111 @@ class BackendStatus(NamedTuple):
     remedy: str
 
 
-def _load_libraries() -> dict[str, OSError]:
-    """Register the native kernels; the failures are kept, by device, for the first call that asks for them."""
-    errors = {}
-    for device, library in _LIBRARIES.items():
-        if device == "cuda" and torch.version.cuda is None:
-            errors[device] = OSError(_WITHOUT_CUDA)
-            continue
-        try:
-            torch.ops.load_library(library)
-            if not hasattr(ctypes.CDLL(str(library)), _SCHEMAS_SYMBOL):
-                raise OSError("it was built from another version of the source")
-        except OSError as error:
-            errors[device] = error
-    return errors
+class _Scope(threading.local):
+    """The backend of the innermost `use_backend` of each thread. Compiled functions are guarded on it."""
+
+    def __init__(self) -> None:  # an attribute of the class would not be guarded
+        self.backend: str | None = None
 
 
-_errors = _load_libraries()
-_forced = os.environ.get("FRACTALOPS_BACKEND") or None
-_debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
-_warned: set[tuple[str, str]] = set()
+class BackendState:
+    """What the choice of a backend depends on: the environment and the native libraries, as this process found them."""
+
+    def __init__(self) -> None:
+        self.forced = os.environ.get("FRACTALOPS_BACKEND") or None
+        self.debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
+        self.scope = _Scope()
+        self.warned: set[tuple[str, str]] = set()  # (op, kind of device) whose reference stands in
+        self.libraries = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
+        self.load_errors = self._load_libraries()  # by kind of device; those that load are not in it
+        self.import_errors: dict[str, ImportError | None] = {}  # by op in Triton, once its kernels are imported
+
+    def _load_libraries(self) -> dict[str, OSError]:
+        """Register the native kernels; the failures are kept for the first call that asks for them."""
+        errors = {}
+        for device, library in self.libraries.items():
+            if device == "cuda" and torch.version.cuda is None:
+                errors[device] = OSError(_WITHOUT_CUDA)
+                continue
+            try:
+                torch.ops.load_library(library)
+                if not hasattr(ctypes.CDLL(str(library)), SCHEMAS_SYMBOL):
+                    raise OSError("it was built from another version of the source")
+            except OSError as error:
+                errors[device] = error
+        return errors
+
+    def import_error(self, op: str) -> ImportError | None:
+        """Import the kernels of an op in Triton, once; return the failure."""
+        if op not in self.import_errors:
+            try:
+                import_module(f"fractalops.kernels.{op}")
+                self.import_errors[op] = None
+            except ImportError as error:
+                self.import_errors[op] = error
+        return self.import_errors[op]
 
 
-@cache
-def _import_kernels(op: str) -> ImportError | None:
-    """Import the kernels of an op in Triton, once; the failure is kept."""
-    try:
-        import_module(f"fractalops.kernels.{op}")
-    except ImportError as error:
-        return error
-    return None
+STATE = BackendState()
+
+
+class use_backend:
+    """Run the ops within a `with` statement on one backend; None chooses by device again.
+
+    It holds for the thread that enters it, in eager and in compiled code, and may be nested. An op's own `backend=`
+    overrides it, and it overrides the environment variable FRACTALOPS_BACKEND. An op that can't run on the backend
+    raises `BackendError`.
+
+    Args:
+        name: `"reference"`, `"native"` or None.
+
+    Raises:
+        ValueError: for another name.
+    """
+
+    def __init__(self, name: Backend | None) -> None:
+        if name is not None and name not in BACKENDS:
+            raise ValueError(f"use_backend: name must be one of {', '.join(BACKENDS)} or None, got {name!r}")
+        self._name = name
+        self._outer: list[str | None] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(STATE.scope.backend)
+        STATE.scope.backend = self._name
+
+    def __exit__(self, *exception: object) -> None:
+        STATE.scope.backend = self._outer.pop()
 
 
 def debugging() -> bool:
-    """Whether values on a GPU are checked too, for which a call waits for the device: FRACTALOPS_DEBUG=1."""
-    if _debug not in ("0", "1"):
-        raise ValueError(f"FRACTALOPS_DEBUG must be 0 or 1, got {_debug!r}")
-    return _debug == "1"
+    """Return whether values on a GPU are checked too, for which a call waits for the device: FRACTALOPS_DEBUG=1."""
+    if STATE.debug not in ("0", "1"):
+        raise ValueError(f"FRACTALOPS_DEBUG must be 0 or 1, got {STATE.debug!r}")
+    return STATE.debug == "1"
 
 
 def _cause(op: str, device: str) -> OSError | ImportError | None:
-    """What keeps the native kernels of `op` from running on `device`; None where they run or don't exist."""
-    if op in LIBRARY_OPS.get(device, ()):
-        return _errors.get(device)
-    if device == "cuda" and op in TRITON_OPS:
-        return OSError(_WITHOUT_CUDA) if torch.version.cuda is None else _import_kernels(op)
-    return None
+    """Return what keeps the native kernels of `op` from running on `device`; None where they run or don't exist."""
+    kernel = OPS[op].kernels.get(device)
+    if kernel is None:
+        return None
+    if kernel != "triton":
+        return STATE.load_errors.get(device)
+    return OSError(_WITHOUT_CUDA) if torch.version.cuda is None else STATE.import_error(op)
 
 
 def _missing(op: str, device: str) -> tuple[str, str]:
-    """Why `op` has no native kernel on `device` and what mends it; two empty strings where it has one."""
-    triton = device == "cuda" and op in TRITON_OPS
-    if op not in LIBRARY_OPS.get(device, ()) and not triton:
-        kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
-        return f"this version has no native {op} for {kind}", "move the tensors to the CPU for native speed"
-    cause = _cause(op, device)
-    if cause is None:
+    """Return why `op` has no native kernel on `device` and what mends it; two empty strings where it has one."""
+    kernel, cause = OPS[op].kernels.get(device), _cause(op, device)
+    if kernel is not None and cause is None:
         return "", ""
-    built = _LIBRARIES[device].exists()
+    built = device in DEVICES and STATE.libraries[device].exists()
     if device == "cuda" and torch.version.cuda is None:
         return _WITHOUT_CUDA, "for NVIDIA GPUs: install a CUDA build of torch" + ("" if built else ", then fractalops")
-    if triton:
+    if kernel is None:
+        kind = {"cuda": "NVIDIA GPUs"}.get(device, f"{device} devices")
+        return f"this version has no native {op} for {kind}", "move the tensors to the CPU for native speed"
+    if kernel == "triton":
         return f"Triton's kernels can't be imported ({cause})", "pip install triton"
     command = _REBUILD if device == "cpu" else f"FRACTALOPS_BUILD=all {_REBUILD}"
     if not built:
@@ -116,8 +153,8 @@ def _missing(op: str, device: str) -> tuple[str, str]:
 
 
 def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
-    """Which backend `op` takes, without a warning. Raises as `choose` does."""
-    wanted = _forced if backend is None else backend
+    """Return which backend `op` takes, without a warning. Raises as `choose` does."""
+    wanted = STATE.forced if backend is None else backend
     if wanted is not None and wanted not in BACKENDS:
         source = "FRACTALOPS_BACKEND" if backend is None else "backend"
         raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {wanted!r}")
@@ -130,25 +167,30 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
-def choose(op: str, device: torch.device, backend: str | None) -> str:
-    """The backend that `op` takes on `device`: `backend`, else FRACTALOPS_BACKEND, else native where it can run.
+def choose(op: str, device: torch.device, backend: str | None = None) -> str:
+    """Return the backend that `op` takes on `device`.
+
+    It is `backend`, else that of `use_backend`, else that of FRACTALOPS_BACKEND, else native where that can run.
 
     Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each
     op and kind of device when the reference has to stand in.
     """
     kind = device.type
-    if backend is None and _forced is None and kind not in _errors and op in LIBRARY_OPS.get(kind, ()):
-        return "native"  # the common case, without building a status
+    if backend is None:
+        backend = STATE.scope.backend
+        compiled = OPS[op].kernels.get(kind) in ("cpp", "cuda") and kind not in STATE.load_errors
+        if backend is None and STATE.forced is None and compiled:
+            return "native"  # the common case, without building a status
     return _choose_and_warn(op, kind, backend)
 
 
 def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
-    """The rest of `choose`, which a compiler runs once instead of tracing it: it looks at files, and warns."""
+    """Do the rest of `choose`, which a compiler runs once instead of tracing it: it looks at files, and warns."""
     status = _decide(op, kind, backend)
-    stands_in = status.backend == "reference" and (_forced if backend is None else backend) is None
-    expected = kind == "meta" or (op in CPU_ONLY and kind != "cpu")
-    if stands_in and not expected and (op, kind) not in _warned:
-        _warned.add((op, kind))
+    stands_in = status.backend == "reference" and (STATE.forced if backend is None else backend) is None
+    expected = kind == "meta" or (OPS[op].minor and kind not in OPS[op].kernels)
+    if stands_in and not expected and (op, kind) not in STATE.warned:
+        STATE.warned.add((op, kind))
         warnings.warn(f"{op}: using the slow reference on {kind}: {status.reason}; {status.remedy}", stacklevel=4)
     return status.backend
 
@@ -158,34 +200,29 @@ _choose_and_warn._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def list_backends() -> list[BackendStatus]:
-    """Which backend each op takes on each kind of device, and why; "none" where the one asked for can't run."""
+    """Return which backend each op takes on each kind of device, and why; "none" where the one asked for can't run."""
+    asked_for = STATE.scope.backend
     rows = []
     for op in OPS:
         for device in DEVICES:
             try:
-                rows.append(_decide(op, device, None))
+                rows.append(_decide(op, device, asked_for))
             except (ValueError, BackendError) as error:
                 reason = str(error).removeprefix(f"{op}: ")
-                rows.append(BackendStatus(op, device, "none", reason, "unset FRACTALOPS_BACKEND"))
+                rows.append(BackendStatus(op, device, "none", reason, "" if asked_for else "unset FRACTALOPS_BACKEND"))
     return rows
 
 
 def installed_version() -> str:
-    """The package's version; "unknown" when it runs from a folder that was never installed."""
+    """Return the package's version; "unknown" when it runs from a folder that was never installed."""
     try:
         return version("fractalops")
     except PackageNotFoundError:
         return "unknown"
 
 
-def check_device(device: torch.device) -> None:
-    """Raise `InputError` for a GPU where torch finds none."""
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"cannot run on {device}: torch finds no GPU")
-
-
 def versions() -> dict[str, str]:
-    """What results may depend on: the versions of the package, of torch and of Python."""
+    """Return what results may depend on: the versions of the package, of torch and of Python."""
     return {
         "fractalops": installed_version(),
         "torch": str(torch.__version__),
@@ -194,11 +231,11 @@ def versions() -> dict[str, str]:
 
 
 def _library_status(device: str) -> str:
-    if device not in _errors:
+    if device not in STATE.load_errors:
         return "built and loaded"
-    if not _LIBRARIES[device].exists():
+    if not STATE.libraries[device].exists():
         return "not built"
-    return f"built, but it can't be loaded ({_errors[device]})"
+    return f"built, but it can't be loaded ({STATE.load_errors[device]})"
 
 
 def _triton_status() -> str:
@@ -208,25 +245,38 @@ def _triton_status() -> str:
         return "not installed"
 
 
+def _table(rows: list[BackendStatus]) -> list[str]:
+    """Return a line for each row; one for a device on which all ops take the same backend for the same reason."""
+    lines = []
+    for device in DEVICES:
+        here = [row for row in rows if row.device == device]
+        alike = here[0].reason and len({(row.backend, row.reason) for row in here}) == 1
+        for row in here[:1] if alike else here:
+            lines.append(f"{'every op' if alike else row.op:<23}{device:<8}{row.backend:<11}{row.reason}".rstrip())
+    return lines
+
+
 def report() -> str:
-    """The text of `fractalops info`: versions, what is built, which backend each op takes, and what mends the rest."""
+    """Return the text of `fractalops info`: versions, what is built, which backend each op takes, what mends the rest.
+
+    Nothing mends a kernel that this version doesn't have.
+    """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    rows = list_backends()
     lines = [
         f"fractalops {installed_version()}, torch {torch.__version__}",
         f"processor: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"NVIDIA GPUs that torch can use: {gpus}",
         *(f"native {device.upper()} library: {_library_status(device)}" for device in DEVICES),
         f"Triton: {_triton_status()}",
-        f"FRACTALOPS_BACKEND: {_forced or 'not set'}",
-        f"FRACTALOPS_DEBUG: {_debug if _debug != '0' else 'not set'}",
+        f"FRACTALOPS_BACKEND: {STATE.forced or 'not set'}",
+        f"FRACTALOPS_DEBUG: {STATE.debug if STATE.debug != '0' else 'not set'}",
         "",
         f"{'op':<23}{'device':<8}{'backend':<11}why",
+        *_table(rows),
     ]
-    remedies = []
-    for row in list_backends():
-        lines.append(f"{row.op:<23}{row.device:<8}{row.backend:<11}{row.reason}".rstrip())
-        if row.remedy and row.remedy not in remedies:
-            remedies.append(row.remedy)
+    there = (row.remedy for row in rows if row.backend == "none" or row.device in OPS[row.op].kernels)
+    remedies = list(dict.fromkeys(remedy for remedy in there if remedy))
     if remedies:
         lines += ["", "to mend:"] + [f"  {remedy}" for remedy in remedies]
     return "\n".join(lines)

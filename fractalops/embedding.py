@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor
+from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor, shape_error
+from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.ops.svd_matrix import run_svd_matrix
 from fractalops.systems import device_for, random_systems
 
 
@@ -43,7 +44,7 @@ class FractalEmbedding(nn.Module):
         columns = self.offset_columns
         drawn = random_systems(1, columns.shape[1], generator=generator, dtype=columns.dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
-        matrix = svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
+        matrix = run_svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
         self.matrix_columns.copy_(matrix.flatten(1).t())
         self.offset_columns.copy_(drawn.offset[0].t())
 
@@ -51,9 +52,9 @@ class FractalEmbedding(nn.Module):
     def from_maps(cls, matrix: Tensor, offset: Tensor) -> FractalEmbedding:
         """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2). Raises `ValueError`."""
         if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
-            raise ValueError(f"from_maps: matrix must have shape (N, 2, 2), got {tuple(matrix.shape)}")
+            raise shape_error("from_maps", "matrix", "(N, 2, 2)", matrix)
         if offset.shape != matrix.shape[:2]:
-            raise ValueError(f"from_maps: offset must have shape {tuple(matrix.shape[:2])}, got {tuple(offset.shape)}")
+            raise shape_error("from_maps", "offset", f"{tuple(matrix.shape[:2])}", offset)
         generator = torch.Generator()  # its draws are overwritten; the global generator stays as it is
         layer = cls(len(matrix), generator=generator, device=matrix.device, dtype=matrix.dtype)
         with torch.no_grad():
@@ -83,18 +84,18 @@ class FractalEmbedding(nn.Module):
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"FractalEmbedding.step: index must be an integer tensor, got {index.dtype}")
-        check_floating("FractalEmbedding.step", "reference", offset_columns=self.offset_columns, points=points)
+        check_floating("FractalEmbedding.step", offset_columns=self.offset_columns, points=points)
         if index.dim() != 1 or points.shape != (len(index), 2):
             raise ValueError(
                 "FractalEmbedding.step: index and points must have shapes (B,) and (B, 2), "
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
         matrix, offset = self.maps()
-        check_index_range("FractalEmbedding.step", index, len(matrix))
+        check_index_range("FractalEmbedding.step", index, len(matrix), debugging())
         chosen = index.long()  # a uint8 tensor would be taken for a mask
         return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
 
-    def forward(self, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
+    def forward(self, index: Tensor, start: Tensor) -> Tensor:
         """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
         matrix, offset = self.maps()
-        return affine_chain(matrix, offset, index, start, backend=backend)
+        return affine_chain(matrix, offset, index, start)

@@ -13,14 +13,17 @@ from fractalops._checks import (
     check_choice,
     check_cutoff,
     check_dtype,
-    check_floor,
+    check_index,
     check_index_range,
     check_integer,
+    check_number,
     check_tensor,
     check_viewport,
+    shape_error,
 )
-from fractalops.ops.fixed_point import fixed_point
-from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.backends import debugging
+from fractalops.ops.fixed_point import run_fixed_point
+from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
@@ -38,7 +41,6 @@ from fractalops.sampling import (
 from fractalops.systems import device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
-SingularValues = Literal["sigmoid", "clamp"]
 Probabilities = Literal["determinant", "learned"]
 Sampling = Literal["independent", "balanced"]
 
@@ -107,7 +109,7 @@ class IFS(nn.Module):
         if channels is not None:
             check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
-        check_floor("IFS", "probability_floor", probability_floor)
+        check_number("IFS", "probability_floor", probability_floor, least=0, below=1)
         for name, value, choices in (
             ("parametrization", parametrization, Parametrization),
             ("singular_values", singular_values, SingularValues),
@@ -147,7 +149,7 @@ class IFS(nn.Module):
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
         if self.parametrization == "matrix":
             exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
-            self.matrix.copy_(svd_matrix(exact, "clamp"))
+            self.matrix.copy_(run_svd_matrix(exact, "clamp"))
         else:
             values = drawn.singular_values
             if self.singular_values == "sigmoid":
@@ -193,7 +195,7 @@ class IFS(nn.Module):
         """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable."""
         if self.parametrization == "matrix":
             return self.matrix, self.offset
-        return svd_matrix(self.svd, self.singular_values), self.offset
+        return run_svd_matrix(self.svd, self.singular_values), self.offset
 
     def colors(self) -> Tensor | None:
         """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
@@ -228,8 +230,8 @@ class IFS(nn.Module):
     def start(self) -> Tensor:
         """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`)."""
         if self.parametrization == "matrix":
-            return fixed_point(self.matrix[:, 0], self.offset[:, 0])
-        return fixed_point(svd_matrix(self.svd.detach()[:, 0], self.singular_values), self.offset[:, 0])
+            return run_fixed_point(self.matrix[:, 0], self.offset[:, 0])
+        return run_fixed_point(run_svd_matrix(self.svd.detach()[:, 0], self.singular_values), self.offset[:, 0])
 
     def concatenated(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All systems as one (the paper's trick, section 4.2): what one call of the chain takes.
@@ -242,18 +244,17 @@ class IFS(nn.Module):
         """
         systems, maps = self.systems, self.maps_per_system
         check_tensor("IFS.concatenated", index=index)
-        if index.dtype not in (torch.uint8, torch.int32, torch.int64):
-            raise TypeError(f"IFS.concatenated: index must be uint8, int32 or int64, got {index.dtype}")
+        check_index("IFS.concatenated", index)
         if index.dim() != 3 or index.shape[0] != systems:
-            raise ValueError(f"IFS.concatenated: index must have shape ({systems}, K, T), got {tuple(index.shape)}")
+            raise shape_error("IFS.concatenated", "index", f"({systems}, K, T)", index)
         # Checked here, not left to the op: an index past one system's maps would reach the next system's.
-        check_index_range("IFS.concatenated", index, maps)
+        check_index_range("IFS.concatenated", index, maps, debugging())
         return self._join(index)
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`concatenated` for an index (S, K, T) that is known to be right."""
         matrix, offset = self.maps()
-        start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, 2)
+        start = run_fixed_point(matrix[:, 0], offset[:, 0])  # (S, 2)
         start = start[:, None].expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
         return matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, self.maps_per_system), start
 
@@ -269,7 +270,6 @@ class IFS(nn.Module):
         bandwidth: float | Tensor | None = None,
         clamp: bool = True,
         cutoff: float | EllipsisType | None = ...,
-        backend: str | None = None,
     ) -> Tensor:
         """Return images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
 
@@ -304,7 +304,6 @@ class IFS(nn.Module):
             color=None if colors is None else colors.flatten(0, 1),
             clamp=clamp,
             cutoff=self.cutoff if isinstance(cutoff, EllipsisType) else cutoff,
-            backend=backend,
         )  # (S * K, H, W) or (S * K, C, H, W)
         if self.color is None and weights is not None:
             images = images[:, 0]

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, pad
 
-from fractalops._checks import can_read, check_floating, check_tensor, check_viewport, shape_error
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.fixed_point import fixed_point
-from fractalops.ops.rbf_rasterize import check_size, rbf_rasterize
+from fractalops._checks import (
+    can_read,
+    check_floating,
+    check_number,
+    check_size,
+    check_tensor,
+    check_viewport,
+    shape_error,
+)
+from fractalops.ops.affine_chain import check_chain, run_affine_chain
+from fractalops.ops.fixed_point import run_fixed_point
+from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
 
 # (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
 Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
@@ -152,7 +159,6 @@ def render(
     color: Tensor | None = None,
     clamp: bool = True,
     cutoff: float | None = DEFAULT_CUTOFF,
-    backend: str | None = None,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
 
@@ -172,51 +178,41 @@ def render(
             in every run.
         clamp: limit the image to [0, 1] (paper section 4.3).
         cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
-        backend: `"native"` or `"reference"` for the chain and the rasterizer; None chooses by device.
 
     Returns:
         image (B, H, W), or (B, C, H, W) with a weight or colors of C channels; differentiable in matrix, offset,
         start, bandwidth, weight and color.
 
     Raises:
-        ValueError: for a wrong shape, device, range, viewport or backend, and for both a weight and colors.
+        ValueError: for a wrong shape, device, range or viewport, and for both a weight and colors.
         IndexError: for an index out of range, on the CPU.
         TypeError: for a wrong dtype or type.
-        BackendError: where the backend asked for can't run.
+        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
-    check_tensor("render", matrix=matrix, offset=offset, index=index)
-    check_floating("render", "reference", matrix=matrix, offset=offset)  # the ops ask for what their backends can do
-    if matrix.dim() != 3 or matrix.shape[1:] != (2, 2) or len(matrix) == 0:
-        raise shape_error("render", "matrix", "(N, 2, 2) with N >= 1", matrix)
-    if offset.shape != matrix.shape[:2]:
-        raise shape_error("render", "offset", f"({matrix.shape[0]}, 2)", offset)
-    if index.dim() != 2:
-        raise shape_error("render", "index", "(B, T)", index)
+    check_chain("render", matrix, offset, index, start, dimensions=(2,))
     sides = check_size("render", size)
     check_viewport("render", viewport)
-    if start is None:
-        start = fixed_point(matrix[0], offset[0])  # (2,)
-    # Checked here, not left to the op: folding the viewport would broadcast and promote what doesn't fit.
-    check_tensor("render", start=start)
-    check_floating("render", "reference", matrix=matrix, start=start)
-    if start.shape not in ((2,), (len(index), 2)):
-        raise shape_error("render", "start", f"({len(index)}, 2) or (2,)", start)
     if color is not None:
         check_tensor("render", color=color)
-        check_floating("render", "reference", matrix=matrix, color=color)
+        check_floating("render", matrix=matrix, color=color)
         if color.dim() != 2 or len(color) != len(matrix) or color.shape[1] == 0:
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
+    bumps = check_bumps("render", (index.shape[0], index.shape[1]), bandwidth, weight, cutoff, matrix=matrix)
+    if start is None:
+        start = run_fixed_point(matrix[0], offset[0])  # (2,)
     if isinstance(viewport, str) or min(sides) == 1:
-        points = affine_chain(matrix, offset, index, start, backend=backend)  # (B, T, 2)
+        points = run_affine_chain(matrix, offset, index, start)  # (B, T, 2)
         points = place(viewport, points, sides)(points)
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
-        points = affine_chain(folded[0], folded[1], index, folded[2], backend=backend)  # (B, T, 2)
+        points = run_affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
     if color is not None:
-        weight = _color_points(color, index)  # (B, T, C)
-    image = rbf_rasterize(points, sides, bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
+        bumps = bumps._replace(weight=_color_points(color, index))  # (B, T, C)
+    image = run_rbf_rasterize(points, sides, bumps)  # (B, C, H, W)
+    if color is None and (weight is None or weight.dim() == 2):
+        image = image.squeeze(1)
     return image.clamp(0, 1) if clamp else image
 
 
@@ -253,7 +249,7 @@ def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
         ValueError: for a wrong shape or device, or an angle that isn't finite; TypeError: for a wrong dtype or type.
     """
     check_tensor("project", points=points)
-    check_floating("project", "reference", points=points)
+    check_floating("project", points=points)
     if points.dim() == 0 or points.shape[-1] not in (2, 3):
         raise shape_error("project", "points", "(..., 3) or (..., 2)", points)
     turned, lifted = (_radians(name, angle, points) for name, angle in (("azimuth", azimuth), ("elevation", elevation)))
@@ -293,7 +289,6 @@ def render_points(
     bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
     clamp: bool = True,
     cutoff: float | None = DEFAULT_CUTOFF,
-    backend: str | None = None,
 ) -> Tensor:
     """Draw clouds of points in space as Gaussian bumps, the nearer the brighter.
 
@@ -305,7 +300,7 @@ def render_points(
         azimuth, elevation: of the viewer, in degrees, as in `project`.
         frame: what the images show, of all clouds; None takes `frame_of(points)`, through which no gradient flows.
         fade: in [0, 1], what a point at the back loses of its brightness.
-        bandwidth, cutoff, backend: as in `rbf_rasterize`.
+        bandwidth, cutoff: as in `rbf_rasterize`.
         clamp: limit the images to [0, 1].
 
     Returns:
@@ -313,31 +308,30 @@ def render_points(
 
     Raises:
         ValueError, TypeError: for a wrong shape, dtype, type or range.
-        BackendError: where the backend asked for can't run.
+        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
     """
     check_tensor("render_points", points=points)
-    check_floating("render_points", "reference", points=points)
+    check_floating("render_points", points=points)
     if points.dim() != 3 or points.shape[1] == 0 or points.shape[2] not in (2, 3):
         raise shape_error("render_points", "points", "(B, T, 3) or (B, T, 2) with T >= 1", points)
     height, width = check_size("render_points", size)
-    if not isinstance(fade, numbers.Real) or not 0 <= fade <= 1:
-        raise ValueError(f"render_points: fade must be a number in [0, 1], got {fade!r}")
+    check_number("render_points", "fade", fade, least=0, most=1)
+    bumps = check_bumps("render_points", (points.shape[0], points.shape[1]), bandwidth, None, cutoff, points=points)
     center, radius = frame_of(points) if frame is None else frame
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
     # A point that is out of reach of the frame has no brightness below 0 or above 1.
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
-    image = rbf_rasterize(pixels, (height, width), bandwidth=bandwidth, weight=weight, cutoff=cutoff, backend=backend)
+    image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
     return image.clamp(0, 1) if clamp else image
 
 
 def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
     if isinstance(angle, Tensor):
-        check_floating("project", "reference", points=points, **{name: angle})
+        check_floating("project", points=points, **{name: angle})
         if angle.dim() != 0:
             raise shape_error("project", name, "()", angle)
         return angle.deg2rad()
-    if not isinstance(angle, numbers.Real) or not math.isfinite(angle):
-        raise ValueError(f"project: {name} must be a finite number or a tensor, got {angle!r}")
+    check_number("project", name, angle)
     return points.new_tensor(math.radians(angle))

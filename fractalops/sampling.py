@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floor, check_integer, shape_error
-from fractalops.ops.affine_chain import affine_chain
-from fractalops.ops.draw_balanced_index import draw_balanced_index
-from fractalops.ops.draw_index import draw_index
-from fractalops.ops.fixed_point import fixed_point
+from fractalops._checks import check_floating, check_integer, check_number, check_tensor, shape_error
+from fractalops.ops.affine_chain import run_affine_chain
+from fractalops.ops.draw_balanced_index import run_draw_balanced_index
+from fractalops.ops.draw_index import run_draw_index
+from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
 
@@ -61,11 +61,10 @@ def sample_index(
     Raises `ValueError` for wrong shapes and (on the CPU, where looking is free) for negative, non-finite or all-zero
     probabilities; `TypeError` for wrong types.
     """
-    if not isinstance(probabilities, Tensor) or not probabilities.is_floating_point():
-        raise TypeError(f"sample_index: probabilities must be a floating-point tensor, got {_kind(probabilities)}")
+    check_tensor("sample_index", probabilities=probabilities)
+    check_floating("sample_index", probabilities=probabilities)
     if probabilities.dim() != 2 or 0 in probabilities.shape:
-        shape = tuple(probabilities.shape)
-        raise ValueError(f"sample_index: probabilities must have shape (S, N) with S, N >= 1, got {shape}")
+        raise shape_error("sample_index", "probabilities", "(S, N) with S, N >= 1", probabilities)
     if probabilities.device.type == "cpu":
         total = probabilities.detach().sum(1)  # (S,)
         if not bool(((total > 0) & (total < math.inf)).all() & (probabilities >= 0).all()):
@@ -90,8 +89,8 @@ def draw_sequences(
     ]
     uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
     if balanced:
-        return draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
-    return draw_index(weight, uniform, floor).view(systems, sequences, points)
+        return run_draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
+    return run_draw_index(weight, uniform, floor).view(systems, sequences, points)
 
 
 def join_index(index: Tensor, maps: int) -> Tensor:
@@ -147,6 +146,8 @@ def sample_attractor(
     """
     for name, value, least in (("points", points, 1), ("sequences", sequences, 1), ("burn_in", burn_in, 0)):
         check_integer("sample_attractor", name, value, least)
+    check_tensor("sample_attractor", matrix=matrix, offset=offset, probabilities=probabilities)
+    check_floating("sample_attractor", matrix=matrix, offset=offset)
     if offset.dim() != 3 or offset.shape[2] not in (2, 3):
         raise shape_error("sample_attractor", "offset", "(S, N, 2) or (S, N, 3)", offset)
     systems, maps, dimensions = offset.shape
@@ -158,13 +159,13 @@ def sample_attractor(
     length = math.ceil(points / sequences) + burn_in
     index = sample_index(probabilities, sequences, length, generator)  # (S, K, T)
     if dimensions == 2:
-        start = fixed_point(matrix[:, 0], offset[:, 0])  # (S, D)
+        start = run_fixed_point(matrix[:, 0], offset[:, 0])  # (S, D)
     else:
         identity = torch.eye(dimensions, dtype=matrix.dtype, device=matrix.device)
         start = torch.linalg.solve(identity - matrix[:, 0], offset[:, 0])  # (S, D)
     start = start[:, None].expand(systems, sequences, dimensions).reshape(-1, dimensions)  # (S * K, D)
-    chain = affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, maps), start)  # (S * K, T, D)
-    chain = chain.view(systems, sequences, length, dimensions)
+    chain = run_affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, maps), start)
+    chain = chain.view(systems, sequences, length, dimensions)  # (S, K, T, D)
     return AttractorSample(chain[:, :, burn_in:], index[:, :, burn_in:])
 
 
@@ -181,13 +182,9 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
     sum 1. A system whose determinants are all zero, or not all finite, gets equal probabilities. Raises `ValueError`.
     """
     if matrix.dim() != 4 or matrix.shape[2:] != (2, 2):
-        raise ValueError(f"determinant_probabilities: matrix must have shape (S, N, 2, 2), got {tuple(matrix.shape)}")
-    check_floor("determinant_probabilities", "floor", floor)
+        raise shape_error("determinant_probabilities", "matrix", "(S, N, 2, 2)", matrix)
+    check_number("determinant_probabilities", "floor", floor, least=0, below=1)
     return raise_to_floor(determinant_weights(matrix), floor)
-
-
-def _kind(value: object) -> str:
-    return str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _one_each(generator: Generators, systems: int) -> Sequence[torch.Generator | None]:

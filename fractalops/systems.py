@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_dtype, check_integer
+from fractalops._checks import check_dtype, check_integer, check_number
 
 # How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
 _SUM_MARGIN = 1e-3
@@ -55,6 +55,7 @@ def random_systems(
     check_integer("random_systems", "systems", systems, 1)
     check_integer("random_systems", "maps", maps, 1)
     check_dtype("random_systems", dtype)
+    check_number("random_systems", "sigma_factor", sigma_factor, least=0, most=3 * maps, optional=True)
 
     device = device_for(None, generator)
 
@@ -63,10 +64,6 @@ def random_systems(
 
     if sigma_factor is None:
         total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
-    elif not isinstance(sigma_factor, int | float) or isinstance(sigma_factor, bool):
-        raise TypeError(f"random_systems: sigma_factor must be a float or None, got {type(sigma_factor).__name__}")
-    elif not 0 <= sigma_factor <= 3 * maps:
-        raise ValueError(f"random_systems: sigma_factor must be in [0, {3 * maps}], got {sigma_factor}")
     else:
         total = torch.full((systems,), float(sigma_factor), dtype=torch.float64, device=device)  # (S,)
     singular_values = _singular_values(total, uniform(maps, 2, systems))  # (S, N, 2)

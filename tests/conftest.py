@@ -27,9 +27,12 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn; one that can't run fails the test with the package's own error."""
-    return str(request.param)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test on each backend in turn; one that can't run fails it with the package's own error."""
+    from fractalops import use_backend
+
+    with use_backend(request.param):
+        yield request.param
 
 
 @pytest.fixture

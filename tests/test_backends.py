@@ -8,14 +8,17 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import fractalops
 from fractalops import BackendError, backends
+from fractalops.ops import affine_chain
 
 CPU, CUDA, META = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
 PACKAGE = Path(fractalops.__file__).parent
@@ -41,26 +44,26 @@ def python(code: str, folder: Path = PACKAGE.parent, **environment: str) -> subp
 def no_library(no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
     """As if the package had been installed without its native libraries."""
     error = OSError("_cpu.so: cannot open shared object file: No such file or directory")
-    monkeypatch.setitem(backends._errors, "cpu", error)
-    monkeypatch.setitem(backends._LIBRARIES, "cpu", tmp_path / "_cpu.so")
-    monkeypatch.setattr(backends, "_forced", None)
-    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setitem(backends.STATE.load_errors, "cpu", error)
+    monkeypatch.setitem(backends.STATE.libraries, "cpu", tmp_path / "_cpu.so")
+    monkeypatch.setattr(backends.STATE, "forced", None)
+    monkeypatch.setattr(backends.STATE, "warned", set())
     return error
 
 
 @pytest.fixture
 def library(native: str, no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
     """The native CPU library is there, no CUDA library, and nothing is forced."""
-    monkeypatch.setattr(backends, "_forced", None)
-    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(backends.STATE, "forced", None)
+    monkeypatch.setattr(backends.STATE, "warned", set())
 
 
 @pytest.fixture
 def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
     """As if the package had been installed without its CUDA library beside a CUDA build of torch."""
     error = OSError("_cuda.so: cannot open shared object file: No such file or directory")
-    monkeypatch.setitem(backends._errors, "cuda", error)
-    monkeypatch.setitem(backends._LIBRARIES, "cuda", tmp_path / "_cuda.so")
+    monkeypatch.setitem(backends.STATE.load_errors, "cuda", error)
+    monkeypatch.setitem(backends.STATE.libraries, "cuda", tmp_path / "_cuda.so")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     return error
 
@@ -68,20 +71,18 @@ def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
 @pytest.fixture
 def cuda_library(library: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if both native libraries were there."""
-    monkeypatch.delitem(backends._errors, "cuda")
+    monkeypatch.delitem(backends.STATE.load_errors, "cuda")
 
 
 @pytest.fixture
-def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of a CUDA build of torch without Triton."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     # None makes an import of the module fail as if it were not there.
     monkeypatch.setitem(sys.modules, "triton", None)
-    for op in backends.TRITON_OPS:
+    for op in backends.OPS:
         monkeypatch.delitem(sys.modules, f"fractalops.kernels.{op}", raising=False)
-    backends._import_kernels.cache_clear()
-    yield
-    backends._import_kernels.cache_clear()
+    monkeypatch.setattr(backends.STATE, "import_errors", {})
 
 
 # What is reported
@@ -96,8 +97,7 @@ def test_backends_has_a_row_for_each_op_and_kind_of_device() -> None:
     for row in rows:
         assert row.backend == ("native" if row.device == "cpu" else "reference")
         assert bool(row.reason) == (row.device != "cpu")
-        if row.op not in backends.CPU_ONLY:
-            assert bool(row.remedy) == (row.device != "cpu")
+        assert bool(row.remedy) == (row.device != "cpu")
 
 
 @pytest.mark.usefixtures("cuda_library")
@@ -193,7 +193,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
     with pytest.raises(BackendError) as refused:
         backends.choose("affine_chain", CUDA, "native")
     assert str(refused.value) == f"affine_chain: backend 'native' can't run: {row.reason}; {row.remedy}"
-    assert refused.value.__cause__ is backends._errors["cuda"]
+    assert refused.value.__cause__ is backends.STATE.load_errors["cuda"]
 
 
 @pytest.mark.usefixtures("no_library", "no_triton")
@@ -206,7 +206,7 @@ def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
 
 
 def test_a_forced_reference_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_forced", "reference")
+    monkeypatch.setattr(backends.STATE, "forced", "reference")
     for row in fractalops.list_backends():
         assert row[2:] == ("reference", "FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
 
@@ -229,9 +229,25 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
 ) -> None:
     assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()
     for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
-        assert backends.report().count(f"  {remedy}{backends._REBUILD}\n") == 1
+        assert backends.report().splitlines().count(f"  {remedy}{backends._REBUILD}") == 1
     (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
     assert f"native CPU library: built, but it can't be loaded ({no_library})\n" in backends.report()
+
+
+@pytest.mark.usefixtures("library")
+def test_the_report_of_a_torch_without_cuda_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    on_gpu = [line for line in backends.report().splitlines() if line[23:].startswith("cuda")]
+    assert [line.split(maxsplit=4) for line in on_gpu] == [
+        ["every", "op", "cuda", "reference", "this torch was built without CUDA"]
+    ]
+    assert backends.report().endswith("\n\nto mend:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops")
+
+
+@pytest.mark.usefixtures("cuda_library")
+def test_the_report_does_not_ask_for_what_this_version_does_not_have() -> None:
+    assert "this version has no native svd_matrix for NVIDIA GPUs\n" in backends.report()
+    assert "move the tensors" not in backends.report()
 
 
 # What is chosen
@@ -259,8 +275,87 @@ def test_an_unknown_backend_is_named(name: str) -> None:
         backends.choose("affine_chain", CPU, name)
 
 
+def test_use_backend_stands_between_the_argument_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.STATE, "forced", "fast")  # refused where it counts
+    with fractalops.use_backend("reference"):
+        assert backends.choose("affine_chain", CPU) == "reference"
+        assert backends.choose("affine_chain", CPU, "native") == "native"
+        assert {row[2:] for row in fractalops.list_backends()} == {("reference", "asked for", "")}
+        with fractalops.use_backend("native"):
+            assert backends.choose("affine_chain", CPU) == "native"
+            assert backends.choose("affine_chain", CPU, "reference") == "reference"
+            with fractalops.use_backend(None), pytest.raises(ValueError, match="FRACTALOPS_BACKEND must be one of"):
+                backends.choose("affine_chain", CPU)
+        assert backends.choose("affine_chain", CPU) == "reference"
+    with pytest.raises(ValueError, match="FRACTALOPS_BACKEND must be one of"):
+        backends.choose("affine_chain", CPU)
+
+
+@pytest.mark.usefixtures("no_library")
+def test_use_backend_refuses_what_can_not_run() -> None:
+    with fractalops.use_backend("native"), pytest.raises(BackendError, match=r"^\w+: backend 'native' can't run: "):
+        fractalops.IFS(1, 3)(8)
+
+
+@pytest.mark.parametrize("name", ["no such backend", "", "Native", 3])
+def test_use_backend_refuses_another_name(name: object) -> None:
+    with pytest.raises(ValueError, match=r"^use_backend: name must be one of reference, native or None, got "):
+        fractalops.use_backend(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("library")
+def test_use_backend_ends_with_an_exception_and_may_be_entered_again() -> None:
+    reference = fractalops.use_backend("reference")
+    for _ in range(2):
+        with pytest.raises(KeyError), reference, reference:
+            raise KeyError
+        assert backends.choose("affine_chain", CPU) == "native"
+
+
+@pytest.mark.usefixtures("library")
+def test_use_backend_holds_for_its_thread_alone() -> None:
+    with fractalops.use_backend("reference"), ThreadPoolExecutor(1) as other:
+        assert other.submit(backends.choose, "affine_chain", CPU).result() == "native"
+
+
+@pytest.fixture
+def traced(library: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
+    """A chain of two steps whose backends show: 2 where the native op runs, 1 where the reference does."""
+    monkeypatch.setattr(affine_chain, "_native", lambda matrix, *_: matrix.new_full((), 2.0))
+    monkeypatch.setattr(affine_chain.reference, "affine_chain", lambda matrix, *_: matrix.new_full((), 1.0))
+    inputs = (torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(2))
+    torch._dynamo.reset()
+    return lambda: fractalops.affine_chain(*inputs)
+
+
+def test_a_compiled_function_follows_the_backend_around_it(traced: Callable[[], Tensor]) -> None:
+    compiled = torch.compile(traced, fullgraph=True, backend="eager")
+    assert compiled() == 2
+    with fractalops.use_backend("reference"):
+        assert compiled() == 1
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(compiled).result() == 2
+    with fractalops.use_backend("native"):
+        assert compiled() == 2
+    assert compiled() == 2
+
+
+def test_a_compiled_function_may_use_a_backend_within(traced: Callable[[], Tensor]) -> None:
+    @torch.compile(fullgraph=True, backend="eager")
+    def compiled() -> Tensor:
+        with fractalops.use_backend("reference"):
+            inner = traced()
+            with fractalops.use_backend("native"):
+                inner = inner + 10 * traced()
+        return inner + 100 * traced()
+
+    assert compiled() == 221
+    with fractalops.use_backend("reference"):
+        assert compiled() == 121
+
+
 def test_an_unknown_backend_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_forced", "fast")
+    monkeypatch.setattr(backends.STATE, "forced", "fast")
     with pytest.raises(ValueError, match=r"^affine_chain: FRACTALOPS_BACKEND must be one of .+, got 'fast'$"):
         backends.choose("affine_chain", CPU, None)
     assert backends.choose("affine_chain", CPU, "reference") == "reference"
@@ -325,7 +420,7 @@ def test_the_environment_forces_a_backend(forced: str, argument: str | None, exp
 import fractalops, torch
 from fractalops.ops import affine_chain
 fractalops.show_backends()
-affine_chain._run_native = lambda *inputs: print("took native")
+affine_chain._native = lambda *inputs: print("took native")
 affine_chain.reference.affine_chain = lambda *inputs: print("took reference")
 {CALL.format(repr(argument))}
 """
@@ -391,7 +486,7 @@ def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
 
 @pytest.mark.parametrize(("forced", "text"), [("abacus", "must be one of"), ("native", "can't run")])
 def test_the_rows_say_what_can_not_run(forced: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_forced", forced)
+    monkeypatch.setattr(backends.STATE, "forced", forced)
     rows = [row for row in fractalops.list_backends() if forced != "native" or row[:2] == ("rbf_rasterize", "cuda")]
     assert rows
     for row in rows:

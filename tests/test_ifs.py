@@ -298,8 +298,8 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: svd_matrix(torch.zeros(2, 5)), ValueError, "svd_matrix: svd must have shape"),
     (lambda: svd_matrix(torch.zeros(6), "tanh"), ValueError, "svd_matrix: singular_values must be"),
     (lambda: determinant_probabilities(torch.eye(2)), ValueError, "matrix must have shape"),
-    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), 1.0), ValueError, "floor must be in"),
-    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), NAN), ValueError, "floor must be in"),
+    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), 1.0), ValueError, "floor must lie in"),
+    (lambda: determinant_probabilities(torch.ones(1, 1, 2, 2), NAN), ValueError, "floor must lie in"),
     (lambda: fixed_point(torch.eye(3), torch.ones(3)), ValueError, "fixed_point: matrix must have shape"),
     (lambda: fixed_point(torch.eye(2), torch.ones(3)), ValueError, "fixed_point: offset must have shape"),
     (lambda: IFS(0), ValueError, "IFS: systems must be at least 1, got 0"),
@@ -309,8 +309,8 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(channels=3.0), TypeError, "IFS: channels must be an int, got float"),  # type: ignore[arg-type]
     (lambda: IFS(parametrization="qr"), ValueError, "IFS: parametrization must be"),
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
-    (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must be in"),
-    (lambda: IFS(probability_floor="0"), TypeError, "IFS: probability_floor must be a float"),  # type: ignore[arg-type]
+    (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must lie in"),
+    (lambda: IFS(probability_floor="0"), TypeError, "IFS: probability_floor must be a number"),  # type: ignore[arg-type]
     (lambda: IFS(viewport=(1, 0, 0, 1)), ValueError, "IFS: viewport must be"),
     (lambda: IFS(bandwidth=0), ValueError, "IFS: bandwidth must be a finite number above 0, got 0"),
     (lambda: IFS(cutoff=1.0), ValueError, "IFS: cutoff must lie in"),

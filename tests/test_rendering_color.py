@@ -74,8 +74,9 @@ def renderer(case: ColorCase, backend: str, **options: Any) -> Render:
     """`fractalops.render` on one backend, not clamped, nothing cut off."""
 
     def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, color: Tensor) -> Tensor:
-        arguments: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None, "backend": backend}
-        return fractalops.render(matrix, offset, index, case.size, start=start, color=color, **(arguments | options))
+        arguments: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None} | options
+        with fractalops.use_backend(backend):
+            return fractalops.render(matrix, offset, index, case.size, start=start, color=color, **arguments)
 
     return run
 
@@ -122,7 +123,7 @@ def test_a_color_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: s
     matrix, offset, index, start, color = SMALL.inputs()
     image = renderer(SMALL, backend, viewport=viewport, clamp=True)(matrix, offset, index, start, color)
     weight = torch.stack([color[row] for row in index.long()])  # (B, T, C)
-    arguments: dict[str, Any] = {"start": start, "viewport": viewport, "cutoff": None, "backend": backend}
+    arguments: dict[str, Any] = {"start": start, "viewport": viewport, "cutoff": None}
     assert_same_bits(image, fractalops.render(matrix, offset, index, SMALL.size, weight=weight, **arguments))
     assert image.min() == 0  # negative colors too
     assert image.max() <= 1
@@ -132,7 +133,7 @@ def test_white_is_no_color_at_all(backend: str) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
     image = renderer(SMALL, backend)(matrix, offset, index, start, torch.ones_like(color))
     gray = fractalops.render(
-        matrix, offset, index, SMALL.size, start=start, viewport=VIEWPORT, clamp=False, cutoff=None, backend=backend
+        matrix, offset, index, SMALL.size, start=start, viewport=VIEWPORT, clamp=False, cutoff=None
     )
     assert_matches(image, gray[:, None].expand(-1, 3, -1, -1))
 
@@ -193,9 +194,7 @@ def test_the_gradient_of_many_points_loses_no_digits(native: str) -> None:
     gradient = value_and_gradients(renderer(case, native, cutoff=1e-6), arguments, upstream)[1][3]
     weight = torch.ones(1, case.points, 3, requires_grad=True)
     matrix, offset, index, start, _ = arguments
-    image = fractalops.render(
-        matrix, offset, index, 8, start=start, viewport=VIEWPORT, weight=weight, clamp=False, backend=native
-    )
+    image = fractalops.render(matrix, offset, index, 8, start=start, viewport=VIEWPORT, weight=weight, clamp=False)
     (per_point,) = torch.autograd.grad(image, weight, upstream)
     exact = torch.zeros(3, 3).double().index_add_(0, index[0].long(), per_point[0].double())
     assert_matches(gradient, exact)
@@ -294,7 +293,7 @@ def test_names_the_argument_and_what_it_got(
     error: type[Exception], changes: dict[str, Any], viewport: Any, backend: str
 ) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
-    arguments: dict[str, Any] = {"start": start, "color": color, "viewport": viewport, "backend": backend}
+    arguments: dict[str, Any] = {"start": start, "color": color, "viewport": viewport}
     with pytest.raises(error, match=r"^render: color must .+, got .+"):
         fractalops.render(matrix, offset, index, 9, **(arguments | changes))
 

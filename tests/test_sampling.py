@@ -104,7 +104,7 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: sample_attractor(*ATTRACTOR[:2], WEIGHTS[:1], 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(3), 1, 1), ValueError, "probabilities must have shape"),
     (lambda: sample_index(torch.ones(0, 3), 1, 1), ValueError, "probabilities must have shape"),
-    (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "must be a floating-point tensor"),
+    (lambda: sample_index(torch.ones(2, 3).int(), 1, 1), TypeError, "probabilities must be floating-point"),
     (lambda: sample_index(-WEIGHTS, 1, 1), ValueError, "must be finite, non-negative"),
     (lambda: sample_index(0 * WEIGHTS, 1, 1), ValueError, "not all zero"),
     (lambda: sample_index(NAN * WEIGHTS, 1, 1), ValueError, "must be finite"),

@@ -92,7 +92,7 @@ def check_backend() -> None:
     """Raise `InputError` or `BackendError` when FRACTALOPS_BACKEND asks for what can't be had here."""
     for op in backends.OPS:
         try:
-            backends.choose(op, torch.device("cpu"), None)
+            backends.choose(op, torch.device("cpu"))
         except ValueError as error:
             raise InputError(str(error)) from error
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from fractalops._checks import check_choice, check_integer
+from fractalops._checks import check_choice, check_integer, check_number, check_size
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
@@ -91,9 +91,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         check_drawn("FractalDataset", rendering, background, perturbation, density)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
-        height, width = (size, size) if isinstance(size, int) else size
-        for side in (height, width):
-            check_integer("FractalDataset", "size", side, 1)
+        height, width = check_size("FractalDataset", size)
         self.instances, self.size, self.rendering, self.points = instances, (height, width), rendering, points
         self.perturbation, self.background, self.dtype, self.seed = perturbation, background, dtype, seed
         if isinstance(systems, IFS):
@@ -184,12 +182,11 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
 
 def check_drawn(function: str, rendering: str, background: str, perturbation: float, density: float) -> None:
-    """Raise `ValueError`, in the name of `function`, for what a `FractalDataset` can't draw."""
+    """Raise, in the name of `function`, for what a `FractalDataset` can't draw."""
     check_choice(function, "rendering", rendering, RENDERINGS)
     check_choice(function, "background", background, get_args(Background))
-    for name, share in (("perturbation", perturbation), ("density", density)):
-        if not 0 <= share < 1:
-            raise ValueError(f"{function}: {name} must lie in [0, 1), got {share!r}")
+    check_number(function, "perturbation", perturbation, least=0, below=1)
+    check_number(function, "density", density, least=0, below=1)
 
 
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fractalops.backends import check_device
+from fractalops._checks import check_gpu
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import (
     gan,
@@ -75,7 +75,7 @@ def run(
     """
     if settings is None or isinstance(settings, str):
         settings = preset(name, settings or "small")
-    check_device(torch.device(device))
+    check_gpu(torch.device(device))
     place = None if data is None else Path(data)
     experiment = _named(name)
     output = ExperimentFolder(folder, name, settings, {"device": device, "data": None if place is None else place.name})

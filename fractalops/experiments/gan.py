@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from fractalops._checks import check_choice, check_number
 from fractalops.drawing.plots import Line, plot
 from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.errors import InputError, MissingExtra
@@ -66,15 +67,13 @@ class GanSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.data not in FOLDERS:
-            raise ValueError(f"GanSettings: data must be one of {', '.join(FOLDERS)}, got {self.data!r}")
+        check_choice("GanSettings", "data", self.data, tuple(FOLDERS))
         check_least(
             self, fractals=2, maps=1, points=1, steps=1, batch=2, discriminator_every=1, probe_every=1, drawn=1,
             epochs=1, probe_epochs=1, repeats=2, real=10, seed=0,
         )  # fmt: skip
-        for name in ("rate", "discriminator_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"GanSettings: {name} must lie in (0, 1), got {getattr(self, name)}")
+        check_number("GanSettings", "rate", self.rate, above=0, below=1)
+        check_number("GanSettings", "discriminator_rate", self.discriminator_rate, above=0, below=1)
 
 
 PRESETS = {

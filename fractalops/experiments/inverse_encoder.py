@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from fractalops._checks import check_number
 from fractalops.data.fractal_dataset import generator_of
 from fractalops.errors import MissingExtra
 from fractalops.experiments.folder import ExperimentFolder
@@ -64,8 +65,7 @@ class InverseEncoderSettings(InversionSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, maps=2, fractals=2, epochs=1, batch=2, fit_steps=1)
-        if not 0 < self.rate < 10:
-            raise ValueError(f"InverseEncoderSettings: rate must lie in (0, 10), got {self.rate}")
+        check_number("InverseEncoderSettings", "rate", self.rate, above=0, below=10)
 
 
 PRESETS = {

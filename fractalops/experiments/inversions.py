@@ -11,12 +11,13 @@ from typing import Any
 
 from torch import Tensor
 
+from fractalops._checks import check_choices
 from fractalops.drawing.plots import Line, plot, running_mean
 from fractalops.drawing.sheets import labeled_rows
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Row, less
-from fractalops.experiments.settings import check_choices, check_least
+from fractalops.experiments.settings import check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.fitting.result import FORM
@@ -48,7 +49,7 @@ class InversionSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choices(self, "data", DATA)
+        check_choices(type(self).__name__, "data", self.data, DATA)
         check_least(self, images=1, steps=1, sequences=1, points=1, maps=1, size=2, batch_size=1, seed=0)
 
     def config(self, **changes: Any) -> FitConfig:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
+
+from fractalops._checks import check_integer
 
 
 def incidental(default: int) -> Any:
@@ -22,13 +23,4 @@ def described(settings: Any) -> dict[str, Any]:
 def check_least(settings: object, **least: int) -> None:
     """Raise `ValueError` for a field below its least value, named in the message."""
     for name, bound in least.items():
-        value = getattr(settings, name)
-        if value < bound:
-            raise ValueError(f"{type(settings).__name__}: {name} must be at least {bound}, got {value}")
-
-
-def check_choices(settings: object, name: str, choices: Sequence[str]) -> None:
-    """Raise `ValueError` for an entry of a tuple of names that is none of `choices`, and for an empty one."""
-    value = getattr(settings, name)
-    if not value or set(value) - set(choices):
-        raise ValueError(f"{type(settings).__name__}: {name} must be some of {', '.join(choices)}, got {value!r}")
+        check_integer(type(settings).__name__, name, getattr(settings, name), bound)

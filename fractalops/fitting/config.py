@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 
-from fractalops._checks import check_bandwidth, check_choice, check_cutoff, check_viewport
+from fractalops._checks import (
+    check_bandwidth,
+    check_bool,
+    check_choice,
+    check_cutoff,
+    check_integer,
+    check_number,
+    check_viewport,
+)
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
-from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling, SingularValues
+from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
+from fractalops.ops.svd_matrix import SingularValues
 from fractalops.rendering import (
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
@@ -132,25 +140,16 @@ class FitConfig:
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"FitConfig: {name} must be a whole number, got {value!r}")
-            if value < least:
-                raise ValueError(f"FitConfig: {name} must be at least {least}, got {value}")
-        for name in ("learning_rate", "gradient_clip"):
-            value = getattr(self, name)
-            if not (value is None and name == "gradient_clip") and not _is_number(value, above=0):
-                raise ValueError(f"FitConfig: {name} must be a finite number above 0, got {value!r}")
-        for name, highest in (("momentum", 1), ("noise_until", 1), ("noise", math.inf)):
-            value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value <= highest:
-                bounds = "at least 0" if highest == math.inf else "in [0, 1]"
-                raise ValueError(f"FitConfig: {name} must be a finite number {bounds}, got {value!r}")
+            check_integer("FitConfig", name, getattr(self, name), least)
+        check_number("FitConfig", "learning_rate", self.learning_rate, above=0)
+        check_number("FitConfig", "gradient_clip", self.gradient_clip, above=0, optional=True)
+        check_number("FitConfig", "momentum", self.momentum, least=0, most=1)
+        check_number("FitConfig", "noise_until", self.noise_until, least=0, most=1)
+        check_number("FitConfig", "noise", self.noise, least=0)
         check_bandwidth("FitConfig", self.bandwidth)
         check_cutoff("FitConfig", self.cutoff)
-        for name in ("clamp", "color"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"FitConfig: {name} must be True or False, got {getattr(self, name)!r}")
+        check_bool("FitConfig", "clamp", self.clamp)
+        check_bool("FitConfig", "color", self.color)
         check_viewport("FitConfig", self.viewport)
 
     @classmethod
@@ -226,7 +225,3 @@ def make_system(
         generator=generator or torch.Generator(),
         device=device,
     )
-
-
-def _is_number(value: object, above: float = -math.inf) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above

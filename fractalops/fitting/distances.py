@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops._checks import check_floating, check_number, check_precision, check_tensor, shape_error
 
 _PAIRS = 2**20  # distances that exist at a time: some megabytes, which stay in the cache
 
@@ -93,8 +93,7 @@ def kernel_distance(
         ValueError, TypeError: for a wrong shape, dtype, type or range.
     """
     _check("kernel_distance", points, target)
-    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-        raise ValueError(f"kernel_distance: scale must be a finite number above 0, got {scale!r}")
+    check_number("kernel_distance", "scale", scale, above=0)
     distance: Tensor = _KernelDistance.apply(points, target.detach(), float(scale))[0]
     return distance + (mean_kernel(target, scale) if spread is None else spread)
 
@@ -145,7 +144,8 @@ def _distance(points: Tensor, target: Tensor) -> Tensor:
 
 def _check(function: str, points: Tensor, target: Tensor) -> None:
     check_tensor(function, points=points, target=target)
-    check_floating(function, "native", points=points, target=target)
+    check_precision(function, "points", points)
+    check_floating(function, points=points, target=target)
     if points.dim() != 2 or 0 in points.shape:
         raise shape_error(function, "points", "(M, D) with M, D >= 1", points)
     if target.dim() != 2 or target.shape[1] != points.shape[1] or len(target) == 0:

@@ -111,9 +111,7 @@ class Batch:
         losses[: len(run)] = run
         return cls(targets, system, generators, optimizer, placed.get("index"), losses, len(run), snapshots)
 
-    def render(
-        self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool, backend: str | None
-    ) -> Tensor:
+    def render(self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool) -> Tensor:
         """Images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
         images: Tensor = self.system(
             tuple(self.targets.shape[-2:]),
@@ -122,7 +120,6 @@ class Batch:
             index=index,
             generator=self.generators,
             clamp=clamp,
-            backend=backend,
         )
         return images
 
@@ -147,25 +144,19 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
-def run_steps(
-    batch: Batch, config: FitConfig, loss: Loss | None, backend: str | None, cuda_graph: CudaGraph
-) -> Iterator[Tensor]:
+def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
     """Run the steps that a batch has not had yet; yields each step's losses (S,), once the batch's state holds it."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
     fused = loss is None and config.clamp
 
     def step(rate: float | Tensor) -> Tensor:
-        images = batch.render(config.sequences, batch.index, config, config.clamp and not fused, backend)  # (S, K, ...)
+        images = batch.render(config.sequences, batch.index, config, config.clamp and not fused)  # (S, K, ...)
         losses: Tensor  # (S,) or ()
         if loss is not None:
             losses = _check_losses(loss(images, targets), len(targets))
         else:
-            losses = (
-                clamped_squared_error(images, batch.targets, backend=backend)
-                if fused
-                else squared_error(images, targets)
-            )
+            losses = clamped_squared_error(images, batch.targets) if fused else squared_error(images, targets)
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(losses, torch.ones_like(losses))
@@ -189,20 +180,18 @@ def run_steps(
         yield losses
 
 
-def _evaluate(batch: Batch, config: FitConfig, backend: str | None) -> tuple[Tensor, Tensor, Tensor]:
+def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
-        images = batch.render(config.evaluation_sequences, None, config, True, backend)  # (S, K, ...)
+        images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
         errors = (images - batch.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
 
-def evaluate_batches(
-    batches: list[Batch], config: FitConfig, backend: str | None, began: float, *, interrupted: bool = False
-) -> FitResult:
+def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, interrupted: bool = False) -> FitResult:
     """Measure the systems of batches, as far as they were learned, and join them to one result."""
-    measures = [_evaluate(batch, config, backend) for batch in batches]
+    measures = [_evaluate(batch, config) for batch in batches]
     states = [batch.system.state_dict() for batch in batches]
     steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
@@ -267,7 +256,6 @@ def fit(
     start: IFS | None = None,
     loss: Loss | None = None,
     progress: bool = False,
-    backend: str | None = None,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
@@ -282,7 +270,6 @@ def fit(
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
         progress: show a progress bar with the mean loss.
-        backend: `"native"` or `"reference"` for the ops; None chooses by device.
         cuda_graph: whether a step is captured in a CUDA graph once and then replayed. "auto" does so for targets on a
             GPU, without a plugged-in `loss`, of which only the GPU's part would be replayed; else it says why not in
             the log (`fractalops`, level INFO). A step that can't be captured goes on as it is, with a warning.
@@ -312,7 +299,6 @@ def fit(
         given=given,
         loss=loss,
         progress=progress,
-        backend=backend,
         cuda_graph=cuda_graph,
     )
 
@@ -325,7 +311,6 @@ def fit_images(
     given: dict[str, Tensor] | None = None,
     loss: Loss | None = None,
     progress: bool = False,
-    backend: str | None = None,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
@@ -344,12 +329,12 @@ def fit_images(
                     place = slice(first, first + len(part))
                     own = given and {name: tensor[place] for name, tensor in given.items()}
                     batches.append(Batch.start(part, config, numbers[place], own))
-                    for losses in run_steps(batches[-1], config, loss, backend, cuda_graph):
+                    for losses in run_steps(batches[-1], config, loss, cuda_graph):
                         if not bar.disable and batches[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()
-            return evaluate_batches(batches, config, backend, began)
+            return evaluate_batches(batches, config, began)
         except KeyboardInterrupt:
             if not batches:
                 raise
-        return evaluate_batches(batches, config, backend, began, interrupted=True)
+        return evaluate_batches(batches, config, began, interrupted=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_integer
+from fractalops._checks import check_choice, check_integer, check_number
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
+
+PointLoss = Literal["kernel", "chamfer"]
 
 _FORMAT = "fractalops.points.1"
 _BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
@@ -41,7 +42,7 @@ class PointConfig:
     """Steps of a chain, which starts at a point of the target (T). In short chains maps near the identity pass for good
     ones.
     """
-    loss: str = "chamfer"
+    loss: PointLoss = "chamfer"
     """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
     `fractalops.fitting.distances`. The first learns finer detail; the second also how dense the points lie."""
     learning_rate: float = 0.02
@@ -52,8 +53,7 @@ class PointConfig:
     """Of the generator of all random numbers."""
 
     def __post_init__(self) -> None:
-        if self.loss not in ("kernel", "chamfer"):
-            raise ValueError(f"PointConfig: loss must be one of kernel, chamfer, got {self.loss!r}")
+        check_choice("PointConfig", "loss", self.loss, get_args(PointLoss))
         for name, least in (
             ("maps", 1),
             ("steps", 0),
@@ -63,9 +63,7 @@ class PointConfig:
             ("seed", 0),
         ):
             check_integer("PointConfig", name, getattr(self, name), least)
-        rate = self.learning_rate
-        if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
-            raise ValueError(f"PointConfig: learning_rate must be a finite number above 0, got {rate!r}")
+        check_number("PointConfig", "learning_rate", self.learning_rate, above=0)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""

@@ -58,7 +58,7 @@ class _Learning:
         """How often each map is drawn (N,)."""
         return raise_to_floor(self.shares[None], _FLOOR)[0]
 
-    def step(self, backend: str | None) -> Tensor:
+    def step(self) -> Tensor:
         """The loss () of new chains, ready for backward.
 
         They start at points of the target. What the first map makes of them compares the target with its images under
@@ -71,7 +71,7 @@ class _Learning:
         index = sample_index(self.probabilities()[None], sequences, length, self.generator)[0]  # (K, T)
         first = torch.randint(count, (sequences,), generator=self.generator, device=self.cloud.device)
         matrix, offset = contraction(self.parameters[0]), self.parameters[1]
-        chain = affine_chain(matrix, offset, index, self.cloud[first], backend=backend)  # (K, T, D)
+        chain = affine_chain(matrix, offset, index, self.cloud[first])  # (K, T, D)
         points, wanted = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
         if self.done % _SHARES_EVERY == 0:
             self._look_at_shares(index.flatten(), points.detach(), wanted)
@@ -135,9 +135,7 @@ def _progress_bar(config: PointConfig, shown: bool) -> tqdm[Any]:
     return tqdm(total=config.steps, disable=not shown, unit="step", desc="fit points")
 
 
-def fit_points(
-    target: Tensor, config: PointConfig | None = None, *, progress: bool = False, backend: str | None = None
-) -> PointFitResult:
+def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
     """Learn an iterated function system in space, or in the plane, whose points match a cloud.
 
     The maps start as smaller copies of the cloud (`first_copies`), stay contractive (`contraction`) and are learned by
@@ -147,7 +145,6 @@ def fit_points(
         target: (P, 3) or (P, 2), P >= 1, finite; floating-point. Where it lies, it runs.
         config: the settings; None takes the default ones.
         progress: show a progress bar.
-        backend: `"native"` or `"reference"` for the chain; None chooses by device.
 
     Returns:
         The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed.
@@ -171,7 +168,7 @@ def fit_points(
         try:
             with _progress_bar(config, progress) as bar:
                 while learning.done < config.steps:
-                    loss = learning.step(backend)
+                    loss = learning.step()
                     for parameter in learning.parameters:
                         parameter.grad = None
                     loss.backward()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fractalops.backends import check_device
+from fractalops._checks import check_gpu
 from fractalops.errors import RankError
 
 POLL = 0.1  # seconds between two looks at the folder
@@ -93,7 +93,7 @@ def find_ranks(device: str | torch.device | None) -> Ranks:
     kind = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device is None else torch.device(device)
     size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
     if size == 1:
-        check_device(kind)
+        check_gpu(kind)
         return Ranks(torch.device("cuda", torch.cuda.current_device()) if kind == torch.device("cuda") else kind)
     rank = int(os.environ["RANK"])
     if kind.type == "cuda":

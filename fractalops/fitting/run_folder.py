@@ -29,7 +29,7 @@ _RESULTS = (
 )
 
 
-def describe_run(config: FitConfig, identity: str, device: torch.device, backend: str | None) -> Manifest:
+def describe_run(config: FitConfig, identity: str, device: torch.device) -> Manifest:
     """Return all that the bits of a run's results depend on but the pictures."""
     return as_read(
         {
@@ -37,7 +37,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device, backend
             "config": dataclasses.asdict(config),
             "source": identity,
             "device": device.type,
-            "backends": {op: backends.choose(op, device, backend) for op in backends.OPS if op != "rasterize_points"},
+            "backends": {op: backends.choose(op, device) for op in backends.OPS if op != "rasterize_points"},
             "versions": backends.versions(),
         }
     )

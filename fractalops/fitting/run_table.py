@@ -9,6 +9,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from fractalops._checks import check_choice
 from fractalops.errors import InputError, MissingExtra
 from fractalops.io.files import atomic_path, open_table, write_table
 
@@ -40,8 +41,7 @@ class TableRow:
 
 def check_table_kind(function: str, kind: str) -> None:
     """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
-    if kind not in KINDS:
-        raise ValueError(f"{function}: table must be one of {', '.join(KINDS)}, got {kind!r}")
+    check_choice(function, "table", kind, KINDS)
     if kind == "parquet":
         _import_parquet(function)
 

@@ -49,7 +49,6 @@ def fit_dataset(
     progress: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
     table: TableKind = "csv",
-    backend: str | None = None,
     device: str | torch.device | None = None,
 ) -> FitRun:
     """Learn an iterated function system for every image of a source, however many, into a folder.
@@ -73,7 +72,6 @@ def fit_dataset(
         checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
         table: the kind of the table: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
-        backend: `"native"` or `"reference"` for the ops; None chooses by device.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
 
     Returns:
@@ -102,7 +100,7 @@ def fit_dataset(
         raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
     ranks = find_ranks(device)
     progress = progress and ranks.rank == 0
-    manifest = describe_run(config, images.identity, ranks.device, backend)
+    manifest = describe_run(config, images.identity, ranks.device)
     folder.check(manifest, overwrite=overwrite)
     plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
     manifest |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
@@ -125,7 +123,7 @@ def fit_dataset(
                 folder.check(manifest, overwrite=overwrite)
                 left = list(range(len(plan.batches)))
             ranks.meet(folder.path)
-            engine = _Engine(images, config, folder, plan, key, ranks.device, backend, checkpoint_every)
+            engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
             begun = True
             with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
                 engine.learn_all(left, signals, bar)
@@ -172,7 +170,6 @@ class _Engine:
     plan: Plan
     key: str
     device: torch.device
-    backend: str | None
     checkpoint_every: float
 
     def learn_all(self, left: Sequence[int], signals: _Signals, bar: _Progress) -> None:
@@ -204,7 +201,7 @@ class _Engine:
                 batch = Batch.restore(targets, self.config, state)
                 began -= seconds
             bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
-            for losses in run_steps(batch, self.config, None, self.backend, "auto"):
+            for losses in run_steps(batch, self.config, None, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
@@ -213,7 +210,7 @@ class _Engine:
                 if stopping:
                     signals.obey()
                 bar.show(number, batch.step / self.config.steps, losses)
-            result = evaluate_batches([batch], self.config, self.backend, began)
+            result = evaluate_batches([batch], self.config, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)

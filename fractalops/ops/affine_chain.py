@@ -6,96 +6,116 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from fractalops._checks import check_device, check_floating, check_index_range, check_tensor, shape_error
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold, with_batch
-from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY
+from fractalops._checks import (
+    check_device,
+    check_floating,
+    check_index,
+    check_index_range,
+    check_tensor,
+    shape_error,
+)
+from fractalops.backends import debugging
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import affine_chain as reference
 
-INDEX_DTYPES = (torch.uint8, torch.int32, torch.int64)
 
-
-@torch.library.register_fake("fractalops::affine_chain_fwd", lib=LIBRARY)
-def _forward_fake(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0) -> Tensor:
+def _fake_points(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0) -> Tensor:
     return matrix.new_empty(index.shape[0], index.shape[1], matrix.shape[1])
 
 
-@torch.library.register_fake("fractalops::affine_chain_bwd", lib=LIBRARY)
-def _backward_fake(
+def _fake_gradients(
     grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     return matrix.new_empty(matrix.shape), matrix.new_empty(matrix.shape[:2]), start.new_empty(start.shape)
 
 
-def _fold_index(index: Tensor, dim: int | None, size: int, maps: int) -> Tensor:
-    """Each copy of the batch has maps of its own: (B, T) -> (size * B, T), shifted past the maps of those before."""
+def _shift_index(index: Tensor, maps: int) -> Tensor:
+    """Give each copy of a batch maps of its own: index (size, B, T) -> shifted past the maps of the copies before."""
     # Once shifted, an index out of range would reach the maps of another copy.
-    check_index_range("affine_chain", index, maps)
-    index = with_batch(index, dim, size).long()  # (size, B, T)
+    check_index_range("affine_chain", index, maps, debugging())
+    index = index.long()
     if index.is_cuda:  # as the kernel does
         index = index.clamp(0, maps - 1)
-    first = torch.arange(size, device=index.device)[:, None, None] * maps  # (size, 1, 1)
-    return (index + first).flatten(0, 1)
+    return index + torch.arange(len(index), device=index.device)[:, None, None] * maps
 
 
-@torch.library.register_vmap("fractalops::affine_chain_fwd", lib=LIBRARY)
-def _forward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
+def _fold_forward(
+    size: int, matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0
+) -> tuple[Any, ...]:
+    return matrix, offset, _shift_index(index, matrix.shape[1]), start, form
+
+
+def _fold_backward(
+    size: int, grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
+) -> tuple[Any, ...]:
+    return grad, matrix, _shift_index(index, matrix.shape[1]), start, points, form
+
+
+_forward = define("affine_chain_fwd", _fake_points, _fold_forward)
+_backward = define("affine_chain_bwd", _fake_gradients, _fold_backward)
+
+
+def _run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
+    output: Tensor = _forward(matrix, offset, index, start)
+    return output
+
+
+def _save(inputs: tuple[Tensor, ...], points: Tensor) -> tuple[Tensor, ...]:
+    matrix, _, index, start = inputs
+    return matrix, index, start, points
+
+
+def _gradients(needed: tuple[bool, ...], grad: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
+    grad_matrix, grad_offset, grad_start = _backward(grad, *saved)
+    return grad_matrix, grad_offset, None, grad_start
+
+
+_native = differentiate(_run, _save, _gradients)
+
+
+def check_chain(
+    function: str,
     matrix: Tensor,
     offset: Tensor,
     index: Tensor,
-    start: Tensor,
-    form: int = 0,
-) -> tuple[Tensor, int]:
-    size = info.batch_size
-    matrix, offset, start = fold(size, (matrix, dims[0]), (offset, dims[1]), (start, dims[3]))
-    index = _fold_index(index, dims[2], size, matrix.shape[0] // size)
-    return unfold(size, torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, form)), 0
+    start: Tensor | None,
+    dimensions: tuple[int, ...] = (2, 3),
+) -> None:
+    """Raise `ValueError` or `TypeError` for arguments that `affine_chain` doesn't take.
+
+    The range of the index is not looked at. A `start` of None is left to the caller; D must be one of `dimensions`.
+    """
+    check_tensor(function, matrix=matrix, offset=offset, index=index)
+    check_floating(function, matrix=matrix, offset=offset)
+    if matrix.dim() != 3 or matrix.shape[1] not in dimensions or matrix.shape[2] != matrix.shape[1] or len(matrix) == 0:
+        wanted = f"(N, D, D) with N >= 1 and D = {' or '.join(map(str, dimensions))}"
+        raise shape_error(function, "matrix", wanted, matrix)
+    maps, dimension = matrix.shape[:2]
+    if offset.shape != (maps, dimension):
+        raise shape_error(function, "offset", f"({maps}, {dimension})", offset)
+    check_index(function, index)
+    if index.dim() != 2 or index.shape[1] == 0:
+        raise shape_error(function, "index", "(B, T) with T >= 1", index)
+    check_device(function, "index", index, "matrix", matrix)
+    if start is None:
+        return
+    check_tensor(function, start=start)
+    check_floating(function, matrix=matrix, start=start)
+    if start.shape not in ((dimension,), (index.shape[0], dimension)):
+        raise shape_error(function, "start", f"({index.shape[0]}, {dimension}) or ({dimension},)", start)
 
 
-@torch.library.register_vmap("fractalops::affine_chain_bwd", lib=LIBRARY)
-def _backward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
-    grad: Tensor,
-    matrix: Tensor,
-    index: Tensor,
-    start: Tensor,
-    points: Tensor,
-    form: int = 0,
-) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    size = info.batch_size
-    grad, matrix, start, points = fold(size, (grad, dims[0]), (matrix, dims[1]), (start, dims[3]), (points, dims[4]))
-    index = _fold_index(index, dims[2], size, matrix.shape[0] // size)
-    grads = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, points, form)
-    return tuple(unfold(size, grad) for grad in grads), (0, 0, 0)
-
-
-class AffineChain(torch.autograd.Function):
-    """The native chain. Saved for backward: the points, the index and the small inputs."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-        points: Tensor = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
-        return points
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        matrix, _, index, start = inputs
-        ctx.save_for_backward(matrix, index, start, output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, Tensor]:
-        matrix, index, start, points = ctx.saved_tensors
-        grad_matrix, grad_offset, grad_start = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, points)
-        return grad_matrix, grad_offset, None, grad_start
+def run_affine_chain(
+    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, backend: str | None = None
+) -> Tensor:
+    """Run `affine_chain` on arguments that `check_chain` has passed. The range of the index is checked all the same."""
+    native = takes_native("affine_chain", "matrix", matrix, backend)
+    start = start.expand(index.shape[0], matrix.shape[1])  # (B, D)
+    if not native or index.is_cuda:  # the native CPU op does so itself
+        check_index_range("affine_chain", index, len(matrix), debugging())
+    run = _native if native else reference.affine_chain
+    return run(matrix, offset, index, start)
 
 
 def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
@@ -125,25 +145,5 @@ def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *
         TypeError: for a wrong dtype, or an argument that is no tensor.
         BackendError: where the backend asked for can't run.
     """
-    check_tensor("affine_chain", matrix=matrix, offset=offset, index=index, start=start)
-    chosen = choose("affine_chain", matrix.device, backend)
-    check_floating("affine_chain", chosen, matrix=matrix, offset=offset, start=start)
-    if matrix.dim() != 3 or matrix.shape[1] not in (2, 3) or matrix.shape[2] != matrix.shape[1] or len(matrix) == 0:
-        raise shape_error("affine_chain", "matrix", "(N, D, D) with N >= 1 and D = 2 or 3", matrix)
-    maps, dimensions = matrix.shape[:2]
-    if offset.shape != (maps, dimensions):
-        raise shape_error("affine_chain", "offset", f"({maps}, {dimensions})", offset)
-    if index.dtype not in INDEX_DTYPES:
-        raise TypeError(f"affine_chain: index must be uint8, int32 or int64, got {index.dtype}")
-    if index.dim() != 2 or index.shape[1] == 0:
-        raise shape_error("affine_chain", "index", "(B, T) with T >= 1", index)
-    check_device("affine_chain", "index", index, "matrix", matrix)
-    if start.shape not in ((dimensions,), (index.shape[0], dimensions)):
-        raise shape_error("affine_chain", "start", f"({index.shape[0]}, {dimensions}) or ({dimensions},)", start)
-    start = start.expand(index.shape[0], dimensions)  # (B, D)
-    if chosen == "reference" or index.is_cuda:  # the native CPU op does so itself
-        check_index_range("affine_chain", index, maps)
-    points: Tensor
-    arguments = (matrix, offset, index, start)
-    points = apply_function(AffineChain, *arguments) if chosen == "native" else reference.affine_chain(*arguments)
-    return points
+    check_chain("affine_chain", matrix, offset, index, start)
+    return run_affine_chain(matrix, offset, index, start, backend)

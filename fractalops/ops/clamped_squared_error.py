@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fractalops._checks import check_floating, shape_error
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import clamped_squared_error as reference
 
 
-@torch.library.register_fake("fractalops::clamped_squared_error_fwd", lib=LIBRARY)
-def _forward_fake(images: Tensor, targets: Tensor) -> Tensor:
+def _fake_errors(images: Tensor, targets: Tensor) -> Tensor:
     return images.new_empty(images.shape[0])
 
 
-@torch.library.register_fake("fractalops::clamped_squared_error_bwd", lib=LIBRARY)
-def _backward_fake(grad: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+def _fake_gradient(grad: Tensor, images: Tensor, targets: Tensor) -> Tensor:
     return images.new_empty(images.shape)
 
 
-@torch.library.register_vmap("fractalops::clamped_squared_error_fwd", lib=LIBRARY)
-def _forward_vmap(info: Any, dims: tuple[int | None, ...], images: Tensor, targets: Tensor) -> tuple[Tensor, int]:
-    size = info.batch_size
-    images, targets = fold(size, (images, dims[0]), (targets, dims[1]))
-    return unfold(size, torch.ops.fractalops.clamped_squared_error_fwd(images, targets)), 0
+_forward = define("clamped_squared_error_fwd", _fake_errors)
+_backward = define("clamped_squared_error_bwd", _fake_gradient)
 
 
-@torch.library.register_vmap("fractalops::clamped_squared_error_bwd", lib=LIBRARY)
-def _backward_vmap(
-    info: Any, dims: tuple[int | None, ...], grad: Tensor, images: Tensor, targets: Tensor
-) -> tuple[Tensor, int]:
-    size = info.batch_size
-    grad, images, targets = fold(size, (grad, dims[0]), (images, dims[1]), (targets, dims[2]))
-    return unfold(size, torch.ops.fractalops.clamped_squared_error_bwd(grad, images, targets)), 0
+def _run(images: Tensor, targets: Tensor) -> Tensor:
+    output: Tensor = _forward(images, targets)
+    return output
 
 
-class ClampedSquaredError(torch.autograd.Function):
-    """The native loss. Saved for backward: its inputs."""
+def _save(inputs: tuple[Tensor, Tensor], errors: Tensor) -> tuple[Tensor, Tensor]:
+    return inputs
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(images: Tensor, targets: Tensor) -> Tensor:
-        errors: Tensor = torch.ops.fractalops.clamped_squared_error_fwd(images, targets)
-        return errors
+def _gradients(needed: tuple[bool, ...], grad: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, None]:
+    return _backward(grad, images, targets), None
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        images, targets = ctx.saved_tensors
-        return torch.ops.fractalops.clamped_squared_error_bwd(grad, images, targets), None
+_native = differentiate(_run, _save, _gradients)
 
 
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | None = None) -> Tensor:
@@ -78,12 +52,7 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | Non
     if targets.shape != (images.shape[0], *images.shape[2:]):
         wanted = f"{(images.shape[0], *images.shape[2:])}"
         raise shape_error("clamped_squared_error", "targets", wanted, targets)
-    chosen = choose("clamped_squared_error", images.device, backend)
-    check_floating("clamped_squared_error", chosen, images=images, targets=targets)
-    arguments = (images.flatten(2), targets.detach().flatten(1))
-    errors: Tensor
-    if chosen == "native":
-        errors = apply_function(ClampedSquaredError, *arguments)
-    else:
-        errors = reference.clamped_squared_error(*arguments)
-    return errors
+    check_floating("clamped_squared_error", images=images, targets=targets)
+    native = takes_native("clamped_squared_error", "images", images, backend)
+    run = _native if native else reference.clamped_squared_error
+    return run(images.flatten(2), targets.detach().flatten(1))

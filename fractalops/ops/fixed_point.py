@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floating, check_tensor
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.library import LIBRARY
+from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops.ops._define import define, takes_native
 from fractalops.reference import fixed_point as reference
 
 
-@torch.library.register_fake("fractalops::fixed_point", lib=LIBRARY)
-def _fake(matrix: Tensor, offset: Tensor) -> Tensor:
+def _fake_point(matrix: Tensor, offset: Tensor) -> Tensor:
     return offset.new_empty(offset.shape)
 
 
-@torch.library.register_vmap("fractalops::fixed_point", lib=LIBRARY)
-def _vmap(info: Any, dims: tuple[int | None, ...], matrix: Tensor, offset: Tensor) -> tuple[Tensor, int]:
-    matrix, offset = fold(info.batch_size, (matrix, dims[0]), (offset, dims[1]))
-    return unfold(info.batch_size, torch.ops.fractalops.fixed_point(matrix, offset)), 0
+_native = define("fixed_point", _fake_point)
+
+
+def run_fixed_point(matrix: Tensor, offset: Tensor, backend: str | None = None) -> Tensor:
+    """Run `fixed_point` on arguments that are known to be right."""
+    if backend is None and matrix.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    run = _native if takes_native("fixed_point", "matrix", matrix, backend) else reference.fixed_point
+    point: Tensor = run(matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))  # (M, 2)
+    return point.view(offset.shape)
 
 
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
@@ -33,17 +34,9 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -
     `TypeError` for unequal dtypes and `BackendError` where the backend asked for can't run.
     """
     check_tensor("fixed_point", matrix=matrix, offset=offset)
+    check_floating("fixed_point", matrix=matrix, offset=offset)
     if matrix.dim() < 2 or matrix.shape[-2:] != (2, 2):
-        raise ValueError(f"fixed_point: matrix must have shape (..., 2, 2), got {tuple(matrix.shape)}")
+        raise shape_error("fixed_point", "matrix", "(..., 2, 2)", matrix)
     if offset.shape != matrix.shape[:-1]:
-        raise ValueError(f"fixed_point: offset must have shape {tuple(matrix.shape[:-1])}, got {tuple(offset.shape)}")
-    if offset.dtype != matrix.dtype:
-        raise TypeError(f"fixed_point: offset must have the dtype of matrix ({matrix.dtype}), got {offset.dtype}")
-    if backend is None and matrix.dtype not in (torch.float32, torch.float64):
-        backend = "reference"
-    chosen = choose("fixed_point", matrix.device, backend)
-    check_floating("fixed_point", chosen, matrix=matrix)
-    arguments = (matrix.detach().reshape(-1, 2, 2), offset.detach().reshape(-1, 2))
-    run = torch.ops.fractalops.fixed_point if chosen == "native" else reference.fixed_point
-    point: Tensor = run(*arguments)  # (M, 2)
-    return point.view(offset.shape)
+        raise shape_error("fixed_point", "offset", f"{tuple(matrix.shape[:-1])}", offset)
+    return run_fixed_point(matrix, offset, backend)

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_device, check_floating, check_tensor, shape_error
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.library import LIBRARY, implement_in_triton
-from fractalops.ops.rbf_rasterize import check_size
+from fractalops._checks import check_choice, check_device, check_floating, check_size, check_tensor, shape_error
+from fractalops.ops._define import define, takes_native
 from fractalops.reference import rasterize_points as reference
 
-MODES = ("binary", "density")
+Mode = Literal["binary", "density"]
 LARGEST_PATCH = 15
 MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
 
-implement_in_triton("rasterize_points", "rasterize_points")
 
-
-@torch.library.register_fake("fractalops::rasterize_points", lib=LIBRARY)
-def _fake(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
+def _fake_image(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
     return points.new_empty(points.shape[0], height, width, dtype=torch.uint8 if binary else torch.int32)
 
 
-@torch.library.register_vmap("fractalops::rasterize_points", lib=LIBRARY)
-def _vmap(
-    info: Any, dims: tuple[int | None, ...], points: Tensor, patch: Tensor, height: int, width: int, binary: bool
-) -> tuple[Tensor, int]:
-    points, patch = fold(info.batch_size, (points, dims[0]), (patch, dims[1]))
-    return unfold(info.batch_size, torch.ops.fractalops.rasterize_points(points, patch, height, width, binary)), 0
+_native = define("rasterize_points", _fake_image)
 
 
 def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
@@ -54,7 +43,7 @@ def rasterize_points(
     points: Tensor,
     size: int | tuple[int, int],
     *,
-    mode: str = "binary",
+    mode: Mode = "binary",
     patch: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
@@ -81,14 +70,12 @@ def rasterize_points(
         BackendError: where the backend asked for can't run.
     """
     check_tensor("rasterize_points", points=points)
-    chosen = choose("rasterize_points", points.device, backend)
-    check_floating("rasterize_points", chosen, points=points)
+    check_floating("rasterize_points", points=points)
     if points.dim() != 3 or not 1 <= points.shape[1] <= MOST_POINTS or points.shape[2] != 2:
         raise shape_error("rasterize_points", "points", "(B, T, 2) with 1 <= T < 2^31", points)
     height, width = check_size("rasterize_points", size)
-    if mode not in MODES:
-        raise ValueError(f"rasterize_points: mode must be one of {', '.join(MODES)}, got {mode!r}")
-    arguments = (points.detach(), _patches(patch, points), height, width, mode == "binary")
-    run = torch.ops.fractalops.rasterize_points if chosen == "native" else reference.rasterize_points
-    image: Tensor = run(*arguments)  # (B, H, W)
+    check_choice("rasterize_points", "mode", mode, get_args(Mode))
+    patches = _patches(patch, points)  # (B, patch height, patch width)
+    run = _native if takes_native("rasterize_points", "points", points, backend) else reference.rasterize_points
+    image: Tensor = run(points.detach(), patches, height, width, mode == "binary")  # (B, H, W)
     return image

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from fractalops._checks import can_read, check_floating, check_tensor, shape_error
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY, implement_in_triton
+from fractalops._checks import can_read, check_cutoff, check_floating, check_size, check_tensor, shape_error
+from fractalops.backends import debugging
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import rbf_rasterize as reference
 
-# Pixel numbers must be whole in float32, with room for the rounding of coordinates.
-LARGEST_SIZE = 2**22 - 1
 
-implement_in_triton("rbf_rasterize", "rbf_rasterize_fwd", "rbf_rasterize_bwd")
-
-
-@torch.library.register_fake("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
-def _forward_fake(
+def _fake_image(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
     return points.new_empty(points.shape[0], 1 if weight is None else weight.shape[2], height, width)
 
 
-@torch.library.register_fake("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
-def _backward_fake(
-    grad: Tensor,
-    points: Tensor,
-    weight: Tensor | None,
-    bandwidth: Tensor,
-    cutoff: float,
-    needs_bandwidth: bool,
+def _fake_gradients(
+    grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """A gradient that isn't there is empty."""
     return (
         points.new_empty(points.shape),
         points.new_empty(0) if weight is None else weight.new_empty(weight.shape),
@@ -45,108 +30,90 @@ def _backward_fake(
     )
 
 
-@torch.library.register_vmap("fractalops::rbf_rasterize_fwd", lib=LIBRARY)
-def _forward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
-    points: Tensor,
+_forward = define("rbf_rasterize_fwd", _fake_image)
+_backward = define("rbf_rasterize_bwd", _fake_gradients)
+
+
+def _run(points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float) -> Tensor:
+    output: Tensor = _forward(points, weight, bandwidth, height, width, cutoff)
+    return output
+
+
+def _save(inputs: tuple[Any, ...], image: Tensor) -> tuple[Any, ...]:
+    """Nothing of the image's size."""
+    points, weight, bandwidth, _, _, cutoff = inputs
+    return points, weight, bandwidth, cutoff
+
+
+def _gradients(
+    needed: tuple[bool, ...], grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float
+) -> tuple[Tensor | None, ...]:
+    needs_bandwidth = needed[2]
+    grad_points, grad_weight, grad_bandwidth = _backward(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
+    if weight is None:
+        grad_weight = None
+    return grad_points, grad_weight, grad_bandwidth if needs_bandwidth else None, None, None, None
+
+
+_native = differentiate(_run, _save, _gradients)
+
+
+class Bumps(NamedTuple):
+    """How points are drawn: options of `rbf_rasterize` that have been checked."""
+
+    bandwidth: Tensor  # (B,)
+    weight: Tensor | None  # (B, T, C)
+    cutoff: float  # 0 draws every point on every pixel
+
+
+def check_bumps(
+    function: str,
+    shape: tuple[int, int],
+    bandwidth: float | Tensor,
     weight: Tensor | None,
-    bandwidth: Tensor,
-    height: int,
-    width: int,
-    cutoff: float,
-) -> tuple[Tensor, int]:
-    size = info.batch_size
-    points, bandwidth = fold(size, (points, dims[0]), (bandwidth, dims[2]))
-    if weight is not None:
-        (weight,) = fold(size, (weight, dims[1]))
-    return unfold(size, torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)), 0
+    cutoff: float | None,
+    **like: Tensor,
+) -> Bumps:
+    """Return the options of `rbf_rasterize` as the op takes them, for points of `shape` (B, T).
 
-
-@torch.library.register_vmap("fractalops::rbf_rasterize_bwd", lib=LIBRARY)
-def _backward_vmap(
-    info: Any,
-    dims: tuple[int | None, ...],
-    grad: Tensor,
-    points: Tensor,
-    weight: Tensor | None,
-    bandwidth: Tensor,
-    cutoff: float,
-    needs_bandwidth: bool,
-) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-    size = info.batch_size
-    grad, points, bandwidth = fold(size, (grad, dims[0]), (points, dims[1]), (bandwidth, dims[3]))
-    if weight is not None:
-        (weight,) = fold(size, (weight, dims[2]))
-    grads = torch.ops.fractalops.rbf_rasterize_bwd(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
-    # A gradient that isn't there is empty, so it has no batch to take apart.
-    there = (True, weight is not None, needs_bandwidth)
-    return (
-        tuple(unfold(size, grad) if given else grad for grad, given in zip(grads, there, strict=True)),
-        tuple(0 if given else None for given in there),
-    )
-
-
-class RbfRasterize(torch.autograd.Function):
-    """The native rasterizer. Saved for backward: the points and the small inputs; nothing of the image's size."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
-    ) -> Tensor:
-        image: Tensor = torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, height, width, cutoff)
-        return image
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        points, weight, bandwidth, _, _, ctx.cutoff = inputs
-        ctx.save_for_backward(points, weight, bandwidth)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        points, weight, bandwidth = ctx.saved_tensors
-        needs_bandwidth = ctx.needs_input_grad[2]
-        grad_points, grad_weight, grad_bandwidth = torch.ops.fractalops.rbf_rasterize_bwd(
-            grad, points, weight, bandwidth, ctx.cutoff, needs_bandwidth
-        )
-        return (
-            grad_points,
-            None if weight is None else grad_weight,
-            grad_bandwidth if needs_bandwidth else None,
-            None,
-            None,
-            None,
-        )
-
-
-def check_size(function: str, size: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of `size`; raises unless both are whole numbers from 1 to 2^22 - 1."""
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-        raise TypeError(f"{function}: size must be a whole number or a pair of them, got {size!r}")
-    if not all(1 <= side <= LARGEST_SIZE for side in sides):
-        raise ValueError(f"{function}: size must lie in [1, {LARGEST_SIZE}], got {size!r}")
-    return sides[0], sides[1]
-
-
-def _bandwidths(bandwidth: float | Tensor, points: Tensor) -> Tensor:
-    """The bandwidth of each image, (B,)."""
-    images, limits = points.shape[0], torch.finfo(points.dtype)
-    wanted = f"finite and above 0, at least {limits.tiny:.2g} in {points.dtype}"  # its inverse must be finite
-    if not isinstance(bandwidth, Tensor):
+    `like` is one tensor with its name, whose dtype and device the options must have. Raises `ValueError` or
+    `TypeError`.
+    """
+    (first,) = like.values()
+    images = shape[0]
+    check_cutoff(function, cutoff)
+    limits = torch.finfo(first.dtype)
+    wanted = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
+    if isinstance(bandwidth, Tensor):
+        check_floating(function, **like, bandwidth=bandwidth)
+        if bandwidth.shape not in ((), (images,)):
+            raise shape_error(function, "bandwidth", f"() or ({images},)", bandwidth)
+        if can_read(bandwidth, debugging()) and not bool(
+            ((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()
+        ):
+            raise ValueError(f"{function}: bandwidth must be {wanted}, got {bandwidth.tolist()}")
+        bandwidths = bandwidth.expand(images)
+    else:
         if not isinstance(bandwidth, (int, float)):
-            raise TypeError(f"rbf_rasterize: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
+            raise TypeError(f"{function}: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
         if not limits.tiny <= bandwidth <= limits.max:
-            raise ValueError(f"rbf_rasterize: bandwidth must be {wanted}, got {bandwidth!r}")
-        return points.new_full((images,), bandwidth)
-    if bandwidth.shape not in ((), (images,)):
-        raise shape_error("rbf_rasterize", "bandwidth", f"() or ({images},)", bandwidth)
-    if can_read(bandwidth) and not bool(((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()):
-        raise ValueError(f"rbf_rasterize: bandwidth must be {wanted}, got {bandwidth.tolist()}")
-    return bandwidth.expand(images)
+            raise ValueError(f"{function}: bandwidth must be {wanted}, got {bandwidth!r}")
+        bandwidths = first.new_full((images,), bandwidth)
+    if weight is not None:
+        check_tensor(function, weight=weight)
+        check_floating(function, **like, weight=weight)
+        if weight.dim() not in (2, 3) or weight.shape[:2] != shape or 0 in weight.shape[2:]:
+            raise shape_error(function, "weight", f"({images}, {shape[1]}) or ({images}, {shape[1]}, C)", weight)
+        if weight.dim() == 2:
+            weight = weight[..., None]
+    return Bumps(bandwidths, weight, cutoff or 0.0)
+
+
+def run_rbf_rasterize(points: Tensor, size: tuple[int, int], bumps: Bumps, backend: str | None = None) -> Tensor:
+    """Run `rbf_rasterize` on arguments that are known to be right: the image (B, C, H, W)."""
+    native = takes_native("rbf_rasterize", "points", points, backend)
+    run = _native if native else reference.rbf_rasterize
+    return run(points, bumps.weight, bumps.bandwidth, *size, bumps.cutoff)
 
 
 def rbf_rasterize(
@@ -182,26 +149,10 @@ def rbf_rasterize(
         BackendError: where the backend asked for can't run.
     """
     check_tensor("rbf_rasterize", points=points)
-    chosen = choose("rbf_rasterize", points.device, backend)
-    check_floating("rbf_rasterize", chosen, points=points)
+    check_floating("rbf_rasterize", points=points)
     if points.dim() != 3 or points.shape[1] == 0 or points.shape[2] != 2:
         raise shape_error("rbf_rasterize", "points", "(B, T, 2) with T >= 1", points)
-    height, width = check_size("rbf_rasterize", size)
-    if not isinstance(cutoff, (int, float, NoneType)):
-        raise TypeError(f"rbf_rasterize: cutoff must be a number or None, got {type(cutoff).__name__}")
-    if cutoff is not None and not 0 < cutoff < 1:
-        raise ValueError(f"rbf_rasterize: cutoff must lie in (0, 1) or be None, got {cutoff!r}")
-    bandwidths = _bandwidths(bandwidth, points)  # (B,)
-    check_floating("rbf_rasterize", chosen, points=points, bandwidth=bandwidths)
-    if weight is not None:
-        check_tensor("rbf_rasterize", weight=weight)
-    single = weight is None or weight.dim() == 2
-    if weight is not None:
-        check_floating("rbf_rasterize", chosen, points=points, weight=weight)
-        if weight.dim() not in (2, 3) or weight.shape[:2] != points.shape[:2] or 0 in weight.shape[2:]:
-            raise shape_error("rbf_rasterize", "weight", "(B, T) or (B, T, C), with the B and T of points", weight)
-        weight = weight[..., None] if single else weight  # (B, T, C)
-    arguments = (points, weight, bandwidths, height, width, cutoff or 0.0)
-    image: Tensor  # (B, C, H, W)
-    image = apply_function(RbfRasterize, *arguments) if chosen == "native" else reference.rbf_rasterize(*arguments)
-    return image.squeeze(1) if single else image
+    sides = check_size("rbf_rasterize", size)
+    bumps = check_bumps("rbf_rasterize", (points.shape[0], points.shape[1]), bandwidth, weight, cutoff, points=points)
+    image = run_rbf_rasterize(points, sides, bumps, backend)  # (B, C, H, W)
+    return image.squeeze(1) if weight is None or weight.dim() == 2 else image

@@ -2,69 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from fractalops._checks import check_floating, check_tensor
-from fractalops.backends import choose
-from fractalops.ops.folding import fold, unfold
-from fractalops.ops.function import apply_function
-from fractalops.ops.library import LIBRARY
+from fractalops._checks import check_choice, check_floating, check_tensor, shape_error
+from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import svd_matrix as reference
 
-SINGULAR_VALUES = ("sigmoid", "clamp")
+SingularValues = Literal["sigmoid", "clamp"]
 
 
-@torch.library.register_fake("fractalops::svd_matrix_fwd", lib=LIBRARY)
-def _forward_fake(svd: Tensor, clamped: bool) -> Tensor:
+def _fake_matrix(svd: Tensor, clamped: bool) -> Tensor:
     return svd.new_empty(svd.shape[0], 2, 2)
 
 
-@torch.library.register_fake("fractalops::svd_matrix_bwd", lib=LIBRARY)
-def _backward_fake(grad: Tensor, svd: Tensor, clamped: bool) -> Tensor:
+def _fake_gradient(grad: Tensor, svd: Tensor, clamped: bool) -> Tensor:
     return svd.new_empty(svd.shape)
 
 
-@torch.library.register_vmap("fractalops::svd_matrix_fwd", lib=LIBRARY)
-def _forward_vmap(info: Any, dims: tuple[int | None, ...], svd: Tensor, clamped: bool) -> tuple[Tensor, int]:
-    (svd,) = fold(info.batch_size, (svd, dims[0]))
-    return unfold(info.batch_size, torch.ops.fractalops.svd_matrix_fwd(svd, clamped)), 0
+_forward = define("svd_matrix_fwd", _fake_matrix)
+_backward = define("svd_matrix_bwd", _fake_gradient)
 
 
-@torch.library.register_vmap("fractalops::svd_matrix_bwd", lib=LIBRARY)
-def _backward_vmap(
-    info: Any, dims: tuple[int | None, ...], grad: Tensor, svd: Tensor, clamped: bool
-) -> tuple[Tensor, int]:
-    grad, svd = fold(info.batch_size, (grad, dims[0]), (svd, dims[1]))
-    return unfold(info.batch_size, torch.ops.fractalops.svd_matrix_bwd(grad, svd, clamped)), 0
+def _run(svd: Tensor, clamped: bool) -> Tensor:
+    output: Tensor = _forward(svd, clamped)
+    return output
 
 
-class SvdMatrix(torch.autograd.Function):
-    """The native matrices. Saved for backward: the parameters."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(svd: Tensor, clamped: bool) -> Tensor:
-        matrix: Tensor = torch.ops.fractalops.svd_matrix_fwd(svd, clamped)
-        return matrix
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        svd, ctx.clamped = inputs
-        ctx.save_for_backward(svd)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (svd,) = ctx.saved_tensors
-        return torch.ops.fractalops.svd_matrix_bwd(grad, svd, ctx.clamped), None
+def _save(inputs: tuple[Tensor, bool], matrix: Tensor) -> tuple[Tensor, bool]:
+    return inputs
 
 
-def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | None = None) -> Tensor:
+def _gradients(needed: tuple[bool, ...], grad: Tensor, svd: Tensor, clamped: bool) -> tuple[Tensor, None]:
+    return _backward(grad, svd, clamped), None
+
+
+_native = differentiate(_run, _save, _gradients)
+
+
+def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: str | None = None) -> Tensor:
+    """Run `svd_matrix` on arguments that are known to be right."""
+    if backend is None and svd.dtype not in (torch.float32, torch.float64):
+        backend = "reference"
+    native = takes_native("svd_matrix", "svd", svd, backend)
+    run = _native if native else reference.svd_matrix
+    matrix = run(svd.reshape(-1, 6), singular_values == "clamp")  # (M, 2, 2)
+    return matrix.view(*svd.shape[:-1], 2, 2)
+
+
+def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: str | None = None) -> Tensor:
     """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
 
     Args:
@@ -85,16 +73,7 @@ def svd_matrix(svd: Tensor, singular_values: str = "sigmoid", *, backend: str | 
     """
     check_tensor("svd_matrix", svd=svd)
     if svd.dim() < 1 or svd.shape[-1] != 6:
-        raise ValueError(f"svd_matrix: svd must have shape (..., 6), got {tuple(svd.shape)}")
-    if not svd.is_floating_point():
-        raise TypeError(f"svd_matrix: svd must be floating-point, got {svd.dtype}")
-    if singular_values not in SINGULAR_VALUES:
-        raise ValueError(f"svd_matrix: singular_values must be 'sigmoid' or 'clamp', got {singular_values!r}")
-    if backend is None and svd.dtype not in (torch.float32, torch.float64):
-        backend = "reference"
-    arguments = (svd.reshape(-1, 6), singular_values == "clamp")
-    native = choose("svd_matrix", svd.device, backend) == "native"
-    check_floating("svd_matrix", "native" if native else "reference", svd=svd)
-    matrix: Tensor  # (M, 2, 2)
-    matrix = apply_function(SvdMatrix, *arguments) if native else reference.svd_matrix(*arguments)
-    return matrix.view(*svd.shape[:-1], 2, 2)
+        raise shape_error("svd_matrix", "svd", "(..., 6)", svd)
+    check_floating("svd_matrix", svd=svd)
+    check_choice("svd_matrix", "singular_values", singular_values, get_args(SingularValues))
+    return run_svd_matrix(svd, singular_values, backend)

@@ -161,7 +161,7 @@ def test_an_unknown_backend_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("fractalops.backends._forced", "abacus")
+    monkeypatch.setattr("fractalops.backends.STATE.forced", "abacus")
     arguments = {
         "fit": [draw(tmp_path / "disc.png")],
         "render": [tmp_path / "system.safetensors"],

@@ -167,7 +167,7 @@ def test_random_systems_are_as_dense_as_asked() -> None:
         ({"systems": 0}, "systems must be at least 1, got 0"),
         ({"instances": 0}, "instances must be at least 1, got 0"),
         ({"points": 0}, "points must be at least 1, got 0"),
-        ({"size": (3, 0)}, "size must be at least 1, got 0"),
+        ({"size": (3, 0)}, "size must lie in [1, 4194303], got (3, 0)"),
         ({"rendering": "hard"}, "rendering must be one of binary, patch, gray, color, got 'hard'"),
         ({"background": "white"}, "background must be one of black, random, got 'white'"),
         ({"perturbation": 1.0}, "perturbation must lie in [0, 1), got 1.0"),

@@ -103,12 +103,12 @@ def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
 def test_a_restored_batch_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
     config = tiny(**changes)
     whole, stopped = (Batch.start(targets(), config, range(3)) for _ in range(2))
-    list(learn(whole, config, None, None, False))
-    for _ in learn(stopped, config, None, None, False):
+    list(learn(whole, config, None, False))
+    for _ in learn(stopped, config, None, False):
         if stopped.step == 4:
             break
     restored = Batch.restore(targets(), config, stopped.state())
-    list(learn(restored, config, None, None, False))
+    list(learn(restored, config, None, False))
     states = whole.state(), restored.state()
     assert set(states[0]) == set(states[1])
     assert_all_same_bits(list(states[1].values()), [states[0][name] for name in states[1]])

@@ -35,7 +35,7 @@ def colored() -> Tensor:
 def test_maps_learn_the_colors_of_their_place(backend: str) -> None:
     """Half of a bar is red and half green: maps of one color for all can't draw that."""
     target = bar() * torch.where(torch.arange(16) < 8, RED, GREEN)  # (3, 16, 16)
-    result = fractalops.fit(target, quick(steps=150, points=60, color=True), backend=backend)
+    result = fractalops.fit(target, quick(steps=150, points=60, color=True))
     assert result.losses[-5:].mean() < 0.5 * result.losses[0]
     left, right = (
         result.best_image[0, :, 5:11, 2:7].mean(dim=(1, 2)),

@@ -50,7 +50,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     targets = torch.stack([source[image] for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
-    steps = learning.run_steps(batch, config, None, None, False)
+    steps = learning.run_steps(batch, config, None, False)
     for _ in range(step):
         next(steps)
     state = batch.state()
@@ -61,9 +61,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.run_steps(restored, config, None, None, False):
+    for _ in learning.run_steps(restored, config, None, False):
         pass
-    assert_same_result(learning.evaluate_batches([restored], config, None, 0.0), wanted)
+    assert_same_result(learning.evaluate_batches([restored], config, 0.0), wanted)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
 

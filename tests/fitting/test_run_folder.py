@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
 from fractalops.fitting.run_folder import DatasetFolder
@@ -102,8 +103,11 @@ def test_another_run_is_refused_and_what_differs_is_named(
     interrupt(tmp_path / "run", monkeypatch)
     before = contents(tmp_path / "run")
     options, difference = CHANGES[change]
+    backend = options.get("backend")
+    options = {name: option for name, option in options.items() if name != "backend"}
     advice = r"take another folder, or overwrite=True to start anew"
-    with pytest.raises(InputError, match=rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"):
+    refusal = rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"
+    with fractalops.use_backend(backend), pytest.raises(InputError, match=refusal):
         run(tmp_path / "run", **options)
     assert contents(tmp_path / "run") == before
 

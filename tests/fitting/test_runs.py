@@ -33,9 +33,9 @@ def learned_together(source: Pictures, images: Sequence[int], config: FitConfig)
     """What these images of a source become in one batch."""
     targets = torch.stack([source[image] for image in images])  # (S, ...)
     batch = learning.Batch.start(targets, config, images)
-    for _ in learning.run_steps(batch, config, None, None, False):
+    for _ in learning.run_steps(batch, config, None, False):
         pass
-    return learning.evaluate_batches([batch], config, None, 0.0)
+    return learning.evaluate_batches([batch], config, 0.0)
 
 
 # What is learned, and where it is
@@ -290,8 +290,6 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     for wrong in (-1, float("nan")):
         with pytest.raises(ValueError, match=r"^fit_dataset: checkpoint_every must be at least 0 seconds, got "):
             run(tmp_path / "run", checkpoint_every=wrong)
-    with pytest.raises(ValueError, match=r"backend must be one of .+, got 'no such backend'"):
-        run(tmp_path / "run", backend="no such backend")
     assert not (tmp_path / "run").exists()
 
 

@@ -29,7 +29,7 @@ def library(request: pytest.FixtureRequest) -> Path:
     """The file of each library."""
     if request.param == "cpu":
         request.getfixturevalue("native")
-    path = backends._LIBRARIES[request.param]
+    path = backends.STATE.libraries[request.param]
     if request.param == "cuda" and not path.exists():
         skip_or_fail("nvcc", "the CUDA library was not built (FRACTALOPS_BUILD=all)")
     return path
@@ -72,15 +72,15 @@ def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it
 
 def test_a_library_that_was_built_for_other_schemas_is_not_taken(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernels would find other arguments than they look for."""
-    assert setup_functions()["schemas_symbol"]() == backends._SCHEMAS_SYMBOL
-    assert "cpu" not in backends._load_libraries()
-    monkeypatch.setattr(backends, "_SCHEMAS_SYMBOL", "schemas_of_another_version")
-    assert str(backends._load_libraries()["cpu"]) == "it was built from another version of the source"
+    assert setup_functions()["OP_TABLE"]["SCHEMAS_SYMBOL"] == backends.SCHEMAS_SYMBOL
+    assert "cpu" not in backends.BackendState().load_errors
+    monkeypatch.setattr(backends, "SCHEMAS_SYMBOL", "schemas_of_another_version")
+    assert str(backends.BackendState().load_errors["cpu"]) == "it was built from another version of the source"
 
 
 @pytest.mark.parametrize("library", ["cuda"], indirect=True)
 def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), str(library)]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "load_cuda_library.py"), str(library)]
     done = subprocess.run(command, capture_output=True, text=True)
     if torch.version.cuda is None:
         assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "failed: this torch was built without CUDA")
@@ -90,7 +90,7 @@ def test_a_cuda_build_of_torch_takes_the_cuda_library(library: Path) -> None:
 
 
 def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
-    command = [sys.executable, str(ROOT / "tests" / "load_cuda_library.py"), "--help"]
+    command = [sys.executable, str(ROOT / "tests" / "support" / "load_cuda_library.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Exits with 1 and the reason" in done.stdout

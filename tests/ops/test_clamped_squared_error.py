@@ -110,14 +110,6 @@ def test_bits_do_not_depend_on_threads(native: str, restored_threads: None) -> N
             assert_same_bits(one, other)
 
 
-def test_opcheck(native: str) -> None:
-    images, targets = (each.flatten(-2) for each in drawn(3, 2, 4, 5))  # (S, K, P), (S, P)
-    torch.library.opcheck(torch.ops.fractalops.clamped_squared_error_fwd.default, (images, targets))
-    torch.library.opcheck(
-        torch.ops.fractalops.clamped_squared_error_bwd.default, (torch.ones(3).double(), images, targets)
-    )
-
-
 @pytest.mark.parametrize("pixels", [(4, 5), (3, 4, 5)])
 def test_vmap_and_grad(pixels: tuple[int, ...], native: str) -> None:
     images, targets = drawn(6, 2, *pixels)

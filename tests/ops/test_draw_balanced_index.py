@@ -121,12 +121,6 @@ def test_sequences_differ_and_are_the_generators() -> None:
         assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 60, seeded(s), balanced=True)[0])
 
 
-def test_opcheck(native: str) -> None:
-    for maps, dtype in ((10, torch.float32), (300, torch.float64)):
-        arguments = (*balanced_inputs(2, 3, maps, 30, dtype), 1e-3)
-        torch.library.opcheck(torch.ops.fractalops.draw_balanced_index.default, arguments)
-
-
 def test_vmap(native: str) -> None:
     weight, uniform = balanced_inputs(2, 3, 10, 30)
     stacked = torch.stack([uniform, uniform.flip(2)])  # (2, S, K, T)

@@ -61,11 +61,6 @@ def test_bits_do_not_depend_on_threads_or_layout(native: str, restored_threads: 
         assert_same_bits(result, results[0])
 
 
-def test_opcheck(native: str) -> None:
-    torch.library.opcheck(torch.ops.fractalops.draw_index.default, (*inputs(2, 10, 30, torch.float32), 1e-3))
-    torch.library.opcheck(torch.ops.fractalops.draw_index.default, (*inputs(2, 300, 30, torch.float64), 0.0))
-
-
 @pytest.mark.parametrize(
     ("error", "weight", "uniform"),
     [

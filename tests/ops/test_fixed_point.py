@@ -33,10 +33,6 @@ def test_singular_and_broken_maps(backend: str) -> None:
     assert torch.equal(fixed_point(matrix, offset, backend=backend), expected)
 
 
-def test_opcheck(native: str) -> None:
-    torch.library.opcheck(torch.ops.fractalops.fixed_point.default, (torch.rand(3, 2, 2), torch.rand(3, 2)))
-
-
 def test_unequal_dtypes_are_refused(backend: str) -> None:
     with pytest.raises(TypeError, match=r"^fixed_point: offset must have the dtype of matrix .+, got .+"):
         fixed_point(torch.rand(3, 2, 2), torch.rand(3, 2).double(), backend=backend)

@@ -19,7 +19,7 @@ from fractalops.ops.draw_balanced_index import draw_balanced_index
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a CUDA build of torch. Tensors have no values; without CUDA they can't be differentiated either."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(backends, "_forced", None)
+    monkeypatch.setattr(backends.STATE, "forced", None)
     torch._dynamo.reset()
     with FakeTensorMode():
         yield
@@ -62,7 +62,7 @@ def test_counting_points_is_one_call_of_its_kernels(mode: str, dtype: torch.dtyp
 def test_drawing_balanced_sequences_is_one_call_of_its_kernels(
     maps: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(backends._errors, "cuda", raising=False)  # as if the CUDA library were there
+    monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were there
     weight, uniform = torch.empty(2, maps, device="cuda"), torch.empty(2, 3, 300, device="cuda")
     index, calls = traced(draw_balanced_index, weight, uniform)
     assert (index.device.type, index.shape, index.dtype) == ("cuda", (2, 3, 300), dtype)

@@ -116,8 +116,8 @@ def test_the_cpu_has_no_forms(form: int, native: str) -> None:
 def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_no_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain_op, "choose", lambda *arguments: "native")
-    monkeypatch.setattr(backends, "_debug", "1")
+    monkeypatch.setattr(chain_op, "takes_native", lambda *arguments: True)
+    monkeypatch.setattr(backends.STATE, "debug", "1")
     checked = []
     check = chain_op.check_index_range
     monkeypatch.setattr(
@@ -127,7 +127,7 @@ def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_
         matrix, offset, start = (torch.empty(shape, device="cuda") for shape in ((3, 2, 2), (3, 2), (2,)))
         index = torch.empty(5, 6, dtype=torch.uint8, device="cuda")
         assert fractalops.affine_chain(matrix, offset, index, start).shape == (5, 6, 2)
-    assert checked == [("affine_chain", index, 3)]
+    assert checked == [("affine_chain", index, 3, True)]
 
 
 @pytest.mark.gpu
@@ -141,7 +141,7 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     nearest = wrong.clamp(max=2)
     points = fractalops.affine_chain(matrix, offset, wrong, start, backend="native")
     assert torch.equal(points, fractalops.affine_chain(matrix, offset, nearest, start, backend="native"))
-    monkeypatch.setattr(backends, "_debug", "1")
+    monkeypatch.setattr(backends.STATE, "debug", "1")
     fractalops.affine_chain(matrix, offset, index, start)
     for backend in backends.BACKENDS:
         with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):

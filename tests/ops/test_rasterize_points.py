@@ -270,8 +270,8 @@ def test_the_reference_takes_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_on_a_gpu_the_reference_stands_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_forced", None)
-    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(backends.STATE, "forced", None)
+    monkeypatch.setattr(backends.STATE, "warned", set())
     with pytest.warns(UserWarning, match=r"^rasterize_points: using the slow reference on cuda: "):
         assert backends.choose("rasterize_points", torch.device("cuda"), None) == "reference"
 

@@ -69,13 +69,6 @@ def test_bits_do_not_depend_on_threads(native: str, restored_threads: None) -> N
         assert_same_bits(result[1], results[0][1])
 
 
-@pytest.mark.parametrize("clamped", [False, True])
-def test_opcheck(clamped: bool, native: str) -> None:
-    svd = parameters(3, 6)
-    torch.library.opcheck(torch.ops.fractalops.svd_matrix_fwd.default, (svd, clamped))
-    torch.library.opcheck(torch.ops.fractalops.svd_matrix_bwd.default, (torch.ones(3, 2, 2).double(), svd, clamped))
-
-
 def test_vmap_grad_and_jacrev(native: str) -> None:
     svd = parameters(4, 5, 6)
     assert_same_bits(torch.vmap(svd_matrix, in_dims=1)(svd), svd_matrix(svd).transpose(0, 1))

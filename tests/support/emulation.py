@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 
-from fractalops.ops.library import SCHEMAS
+from fractalops.op_table import SCHEMAS
 from tests.support.requirements import skip_or_fail
 
 Order = Literal["ascending", "descending", "random"]

@@ -1,0 +1,89 @@
+"""The table of ops. It imports nothing of the package, nor torch, so that setup.py can run it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+DEVICES = ("cpu", "cuda")
+
+
+class Op(NamedTuple):
+    """An op as the dispatcher has it, and where it has a native kernel."""
+
+    schemas: tuple[str, ...]
+    """The raw op; of a differentiable one, its forward and its backward."""
+    kernels: dict[str, Literal["cpp", "cuda", "triton"]]
+    """What the native kernel is written in, by kind of device: C++ and CUDA are compiled into the device's library from
+    csrc/<device>/<op>, Triton is imported from kernels/<op>.py by the first call."""
+    minor: bool = False
+    """It is small beside the others: where it has no kernel, the reference stands in without a warning."""
+
+    def names(self) -> list[str]:
+        """Return the names in its schemas."""
+        return [schema.partition("(")[0] for schema in self.schemas]
+
+
+OPS = {
+    "affine_chain": Op(
+        # form: 0 lets the op choose by shape. On a GPU 1 asks for a lane a sequence and 2 for a scan over the points.
+        schemas=(
+            "affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start, int form=0) -> Tensor",
+            "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points, int form=0)"
+            " -> (Tensor, Tensor, Tensor)",
+        ),
+        kernels={"cpu": "cpp", "cuda": "cuda"},
+    ),
+    "rbf_rasterize": Op(
+        schemas=(
+            "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff)"
+            " -> Tensor",
+            "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff,"
+            " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
+        ),
+        kernels={"cpu": "cpp", "cuda": "triton"},
+    ),
+    "rasterize_points": Op(
+        schemas=("rasterize_points(Tensor points, Tensor patch, int height, int width, bool binary) -> Tensor",),
+        kernels={"cpu": "cpp", "cuda": "triton"},
+    ),
+    "svd_matrix": Op(
+        schemas=(
+            "svd_matrix_fwd(Tensor svd, bool clamped) -> Tensor",
+            "svd_matrix_bwd(Tensor grad, Tensor svd, bool clamped) -> Tensor",
+        ),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+    "clamped_squared_error": Op(
+        schemas=(
+            "clamped_squared_error_fwd(Tensor images, Tensor targets) -> Tensor",
+            "clamped_squared_error_bwd(Tensor grad, Tensor images, Tensor targets) -> Tensor",
+        ),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+    "draw_index": Op(
+        schemas=("draw_index(Tensor weight, Tensor uniform, float floor) -> Tensor",),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+    "draw_balanced_index": Op(
+        schemas=("draw_balanced_index(Tensor weight, Tensor uniform, float floor) -> Tensor",),
+        kernels={"cpu": "cpp", "cuda": "cuda"},
+    ),
+    "fixed_point": Op(
+        schemas=("fixed_point(Tensor matrix, Tensor offset) -> Tensor",),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+}
+SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
+
+# What a native library exports, so that one that was built for other schemas of the ops is told apart.
+SCHEMAS_SYMBOL = f"schemas_{sha256(repr(SCHEMAS).encode()).hexdigest()[:16]}"
+
+
+def compiled_ops(device: str) -> list[str]:
+    """Return the ops whose kernels are in the native library of a kind of device."""
+    return [name for name, op in OPS.items() if op.kernels.get(device) in ("cpp", "cuda")]
