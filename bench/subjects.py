@@ -13,7 +13,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops.backends import Backend
-from fractalops.fitting.learning import Batch, learn
+from fractalops.fitting.learning import Batch, run_steps
 from fractalops.ops.rasterize_points import Mode
 
 from . import baselines
@@ -141,7 +141,7 @@ def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
     )
     group = Batch.start(targets(1, case.side).to(device), config, range(1))
-    run = learn(group, config, None, "auto" if backend == "native" else False)
+    run = run_steps(group, config, None, "auto" if backend == "native" else False)
     while True:
         with fractalops.use_backend(cast(Backend, backend)):  # not where the caller goes on
             losses = next(run)

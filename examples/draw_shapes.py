@@ -64,6 +64,8 @@ def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
     rows = [enlarge(targets, SHOWN // SIZE)]  # each (20, SHOWN, SHOWN)
     for maps in (10, 20):
         result = fit(targets, FitConfig(maps=maps, steps=steps), progress=True)
+        if result.interrupted:
+            sys.exit("interrupted")
         print(f"{maps} maps: mean of the minimum MSE {result.minimum_mse.mean():.4f}")
         rows.append(enlarge(result.best_image, SHOWN // SIZE))
     rows.append(result.draw(SHOWN, points=points))

@@ -26,6 +26,8 @@ def main(folder: Path, steps: int = 600, side: int = 256, frames: int = 36) -> N
     for name, draw in CLOUDS.items():
         target = draw()  # (P, 3)
         result = fractalops.fit_points(target, fractalops.PointConfig(maps=MAPS[name], steps=steps))
+        if result.interrupted:
+            sys.exit("interrupted")
         print(
             f"{name}: {MAPS[name]} maps in {result.seconds:.1f} s, Chamfer distance {result.chamfer:.4f} diameters "
             f"(at the start {result.start_chamfer:.4f}, of two halves of the target {result.halves_chamfer:.4f})"

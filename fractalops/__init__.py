@@ -3,17 +3,13 @@
 from fractalops.backends import list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
-from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.errors import BackendError, InputError, MissingExtra, RankError
 from fractalops.fitting import (
     FitConfig,
-    FitInterrupted,
     FitResult,
     FitRun,
     PointConfig,
-    PointFitInterrupted,
     PointFitResult,
-    RankError,
-    RunInterrupted,
     fit,
     fit_dataset,
     fit_points,
@@ -29,7 +25,6 @@ __all__ = [
     "IFS",
     "BackendError",
     "FitConfig",
-    "FitInterrupted",
     "FitResult",
     "FitRun",
     "FractalDataset",
@@ -37,10 +32,8 @@ __all__ = [
     "InputError",
     "MissingExtra",
     "PointConfig",
-    "PointFitInterrupted",
     "PointFitResult",
     "RankError",
-    "RunInterrupted",
     "affine_chain",
     "fit",
     "fit_dataset",

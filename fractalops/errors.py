@@ -14,3 +14,7 @@ class MissingExtra(ImportError):
 
 class BackendError(RuntimeError):
     """A backend was asked for that can't run here; the message says why and what mends it."""
+
+
+class RankError(RuntimeError):
+    """The processes that share a run can't begin it together; the message says why."""

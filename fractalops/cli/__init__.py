@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fractalops.backends import installed_version
 from fractalops.cli import bench, experiment, fit, fit_points, info, random, render
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
-from fractalops.errors import BackendError, InputError, MissingExtra
+from fractalops.errors import BackendError, InputError, MissingExtra, RankError
+from fractalops.fitting.ranks import is_leader
 
+_APART = 1  # where the processes that share a run can't begin it together
+_BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
 # How an allocation that failed shows in the text of torch's RuntimeError.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 a file or option can't be used, 130 interrupted.
+    """Run one command and return its exit code: 0 done, 1 processes that don't find each other, 2 a file or option
+    that can't be used, 130 interrupted.
 
-    What needs more memory than there is counts as an option that can't be used.
+    What needs more memory than there is counts as an option that can't be used. Where whoever reads the output has
+    closed it, as `head` does, the command ends silently with 141, as Unix tools do.
 
     As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
     """
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):  # else Python would complain as it flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="fractalops", description="Learn iterated function systems for images, and draw them.")
     parser.add_argument("--version", action="version", version=f"fractalops {installed_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in (fit, fit_points, render, random, experiment, bench, info):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
     try:
         code: int = arguments.run(arguments)
         return code
     except (InputError, MissingExtra, BackendError) as error:
         return _fail(arguments.command, str(error), UNUSABLE)
+    except RankError as error:
+        return _fail(arguments.command, str(error), _APART)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _fail(arguments.command, f"{where}{error.strerror or error}", UNUSABLE)
@@ -44,5 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(command: str, message: str, code: int) -> int:
-    print(f"fractalops {command}: {in_options(' '.join(message.split()))}", file=sys.stderr)
+    # Ranks refuse alike what they all see, and alone what is wrong with their machine.
+    rank = "" if is_leader() else f"rank {os.environ['RANK']}: "
+    print(f"fractalops {command}: {rank}{in_options(' '.join(message.split()))}", file=sys.stderr)
     return code

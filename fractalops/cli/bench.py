@@ -7,8 +7,9 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from fractalops.cli.options import Commands, check_folder, integer
+from fractalops.cli.options import Commands, integer
 from fractalops.errors import InputError
+from fractalops.io.files import check_writable
 
 _MOST_THREADS = 1024
 
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     if os.environ.get("FRACTALOPS_BACKEND"):
         raise InputError("FRACTALOPS_BACKEND must not be set: each backend is measured by its name")
     for path in (arguments.output, arguments.output.with_suffix(".json")):
-        check_folder(path.parent)
+        check_writable(path.parent)
         if not path.parent.is_dir():
             raise InputError(f"cannot write {path}: no such folder: {path.parent}")
         if path.is_dir():

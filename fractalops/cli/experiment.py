@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from fractalops.cli.options import Commands, check_backend, integer
+from fractalops.cli.options import Commands, add_seed, check_backend
+from fractalops.cli.settings import add_settings, configure
 
 
 def add_parser(commands: Commands) -> None:
@@ -21,10 +24,8 @@ def add_parser(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="DIR", help="gets settings, metrics and pictures (default: runs/NAME)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=integer(0, None), metavar="N", help="of everything that is drawn")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="another value for a setting of the preset"
-    )
+    add_seed(parser)
+    add_settings(parser)
     parser.add_argument("--overwrite", action="store_true", help="discard an earlier run in the folder")
     parser.add_argument("--quiet", action="store_true", help="print nothing but the table")
 
@@ -32,7 +33,6 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the experiments, or run one and print its table and findings."""
     from fractalops import experiments
-    from fractalops.experiments.settings import changed
 
     if arguments.name is None:
         for name, experiment in experiments.EXPERIMENTS.items():
@@ -40,12 +40,12 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     settings = experiments.preset(arguments.name, arguments.preset)
     check_backend()
-    seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
+    settings = configure(partial(replace, settings), type(settings), arguments, ["seed"])
     folder = arguments.output or Path("runs") / arguments.name
     outcome = experiments.run(
         arguments.name,
         folder,
-        changed(settings, [*arguments.set, *seed]),
+        settings,
         data=arguments.data,
         device=arguments.device,
         progress=not arguments.quiet,

@@ -1,23 +1,20 @@
-"""`fractalops fit SOURCE`: learn all images of a data set into one folder, through interruptions."""
+"""`fractalops fit DATASET`: learn all images of a data set into one folder, through interruptions."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from fractalops.cli.options import check_folder, integer, picture_options
+from fractalops.cli.options import integer
+from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
-from fractalops.fitting import FitConfig, FitRun, RankError, RunInterrupted, fit_dataset
-from fractalops.fitting.ranks import LeaderError, is_leader
-from fractalops.fitting.run_index import KINDS
+from fractalops.fitting import FitConfig, FitRun, fit_dataset
+from fractalops.fitting.ranks import is_leader
+from fractalops.fitting.run_table import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
 
-_LOST = 1  # the exit code where a process that shared the run was lost
-_DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "index": "csv", "device": None}
-_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt", ".pth", ".pkl")
+_DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "table": "csv", "device": None}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--skip-bad", action="store_true", help="leave out images that can't be used; bad.csv lists them"
     )
     group.add_argument("--limit", type=integer(1, None), metavar="N", help="only the first N images")
-    group.add_argument("--index", choices=KINDS, help="the table of errors: index.csv or index.parquet (default: csv)")
+    group.add_argument("--table", choices=KINDS, help="the table of errors: index.csv or index.parquet (default: csv)")
     group.add_argument("--device", choices=("cpu", "cuda"), help="(default: cuda where torch finds a GPU)")
     parser.set_defaults(**_DEFAULTS)
 
@@ -48,54 +45,33 @@ def check_unused(arguments: argparse.Namespace) -> None:
             raise InputError(f"--{option} is for data sets: name one folder or file of images, and not pictures")
 
 
-def is_data_set(paths: Sequence[Path]) -> bool:
-    """Whether the arguments are one folder, IDX file or array file, and not pictures."""
-    if len(paths) != 1:
-        return False
-    (path,) = paths
-    return path.is_dir() or path.suffix.lower() in _SUFFIXES or "ubyte" in path.name
-
-
-def run(arguments: argparse.Namespace, config: FitConfig) -> int:
+def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    from fractalops.data.targets import open_targets
-
-    (path,) = arguments.images
-    check_folder(arguments.output)
-    source = open_targets(path, picture_options(arguments), limit=arguments.limit)
-    try:
-        learned = fit_dataset(
-            source,
-            arguments.output,
-            config,
-            skip_bad=arguments.skip_bad,
-            overwrite=arguments.overwrite,
-            progress=not arguments.quiet,
-            checkpoint_every=arguments.checkpoint_every,
-            index=arguments.index,
-            device=arguments.device,
-        )
-    except RunInterrupted as interruption:
-        _tell(interruption)
-        return 128 + interruption.signal  # as a shell reports it: 130 for Ctrl-C
-    except RankError as error:
-        _tell(error)
-        return _LOST
+    learned = fit_dataset(
+        targets,
+        arguments.output,
+        config,
+        skip_bad=arguments.skip_bad,
+        overwrite=arguments.overwrite,
+        progress=not arguments.quiet,
+        checkpoint_every=arguments.checkpoint_every,
+        table=arguments.table,
+        device=arguments.device,
+    )
+    if learned.signal is not None:
+        if is_leader():  # an interruption reaches all ranks
+            kept = f"what was learned so far is in {learned.folder}"
+            print(f"fractalops fit: interrupted; {kept}: the same command goes on there", file=sys.stderr)
+        return 128 + learned.signal  # as a shell reports it: 130 for Ctrl-C
     if not arguments.quiet and is_leader():
         _show(learned)
     return 0
 
 
-def _tell(error: BaseException) -> None:
-    """Say it once: an interruption reaches all ranks, and rank 0 tells of its own errors."""
-    if is_leader() or not isinstance(error, (RunInterrupted, LeaderError)):
-        print(f"fractalops fit: {error}", file=sys.stderr)
-
-
 def _show(learned: FitRun) -> None:
     errors = learned.minimum_mse  # (S,)
     figures = f"mean {errors.mean():.4f}, median {errors.median():.4f}"
-    files = f"{learned.folder} has {learned.index.name} and contact.png"
+    files = f"{learned.folder} has {learned.table.name} and contact.png"
     print(f"{len(errors)} images learned, minimum MSE: {figures}; {files}")
 
 

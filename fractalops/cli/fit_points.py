@@ -5,25 +5,21 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fractalops.cli.options import INTERRUPTED, Commands, add_seed, add_setting, check_backend, check_folder, integer
-from fractalops.cli.outputs import write_json
-from fractalops.drawing.plots import loss_curve, loss_table
+from fractalops.cli.options import INTERRUPTED, Commands, add_output, add_seed, check_backend, integer
+from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write_report
+from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
-from fractalops.errors import InputError, MissingExtra
-from fractalops.fitting import PointConfig, PointFitInterrupted, PointFitResult, fit_points
-from fractalops.io.files import atomic_path
+from fractalops.fitting import PointConfig, PointFitResult, fit_points
 from fractalops.io.images import save_animation, save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
+from fractalops.io.run_folder import RunFolder
 
-SYSTEM_NAME = "system.safetensors"
 OUTPUT_NAMES = (
     SYSTEM_NAME,
     "learned.ply",
@@ -41,6 +37,7 @@ _MOST_DRAWN = 20_000  # points of each cloud in views and turntable
 _DRAWING_SIDE = 768  # pixels
 _DRAWING_POINTS = 500_000
 _MOST_POINTS = 10**8  # in a step
+_SETTINGS = ("maps", "points", "steps", "loss", "seed")  # that have their own options
 
 
 def add_parser(commands: Commands) -> None:
@@ -52,50 +49,30 @@ def add_parser(commands: Commands) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("cloud", type=Path, metavar="CLOUD", help="points in a .npy, .npz, .ply (ascii) or .xyz file")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("fractals"),
-        help="gets a folder with the cloud's name (default: %(default)s)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
-    parser.add_argument("--no-animation", action="store_true", help="leave out turntable.gif")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_output(parser, "gets a folder with the cloud's name", "turntable.gif")
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps"),
         ("points", 1, _MOST_POINTS, "points that a step draws"),
         ("steps", 1, None, "optimization steps"),
     ):
-        add_setting(learning, name, integer(minimum, maximum), defaults, what)
+        what = f"{what} (default: {getattr(defaults, name)})"
+        learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=what)
     learning.add_argument(
         "--loss",
         choices=("kernel", "chamfer"),
-        default=defaults.loss,
-        help="a kernel's distance of the two clouds, or that of nearest neighbors (default: %(default)s)",
+        help=f"a kernel's distance of the two clouds, or that of nearest neighbors (default: {defaults.loss})",
     )
     add_seed(learning)
+    add_settings(learning)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check everything, learn, save what was learned, then draw it."""
     check_backend()
-    try:
-        config = PointConfig(
-            maps=arguments.maps,
-            points=arguments.points,
-            steps=arguments.steps,
-            loss=arguments.loss,
-            seed=arguments.seed,
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    folder = arguments.output / (arguments.cloud.stem.strip(". ") or "cloud")
-    check_folder(folder)
-    if folder.exists() and any(folder.iterdir()) and not arguments.overwrite:
-        raise InputError(f"cannot write to {folder}: there are files already (--overwrite replaces the results)")
+    config = configure(PointConfig, PointConfig, arguments, _SETTINGS)
+    output = RunFolder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
+    output.check(overwrite=arguments.overwrite)
     with collect_notices() as collected:
         target = read_point_cloud(arguments.cloud)  # (P, D)
     notices = collected.get(str(arguments.cloud), [])
@@ -103,33 +80,31 @@ def run(arguments: argparse.Namespace) -> int:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")
 
-    interrupted = False
-    try:
-        result = fit_points(target, config, progress=not arguments.quiet)
-    except PointFitInterrupted as interruption:
-        result, interrupted = interruption.result, True
-    _save_system(folder, result)
-    _write_report(folder / "fit.json", arguments.cloud, target, result, notices)
+    result = fit_points(target, config, progress=not arguments.quiet)
+    save_system(output, result)
+    folder = output.path
+    figures = {
+        "cloud": str(arguments.cloud),
+        "points": len(target),
+        "dimensions": target.shape[1],
+        "diameter": result.diameter,
+        "chamfer": result.chamfer,
+        "start_chamfer": result.start_chamfer,
+        "halves_chamfer": None if math.isnan(result.halves_chamfer) else result.halves_chamfer,
+        "steps": len(result.losses),
+    }
+    write_report(folder, figures, result, notices)
     _draw(folder, arguments.cloud.name, target, result, animation=not arguments.no_animation)
     if not arguments.quiet:
         print(
             f"{arguments.cloud}: {len(target)} points, Chamfer distance {result.chamfer:.4f} of the diameter "
             f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {folder}"
         )
-    if interrupted:
+    if result.interrupted:
         saved = f"{folder} has what was learned in {len(result.losses)} of {config.steps} steps"
         print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
         return INTERRUPTED
     return 0
-
-
-def _save_system(folder: Path, result: PointFitResult) -> None:
-    """Write the system to `folder`; what an earlier run wrote there beside its system goes with it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / SYSTEM_NAME) as temporary:
-        result.save(temporary)
-        for name in set(OUTPUT_NAMES) - {SYSTEM_NAME}:
-            (folder / name).unlink(missing_ok=True)
 
 
 def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
@@ -141,27 +116,7 @@ def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, a
     save_image(draw_point_clouds(clouds, side=_SIDE), folder / "views.png")
     many = result.sample(_DRAWING_POINTS, generator=generator)
     save_image(draw_point_clouds([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
-    loss_table(result.losses, folder / "loss.csv")
-    with suppress(MissingExtra):
-        loss_curve(result.losses, folder / "loss.png", title=title)
+    write_losses(folder, result.losses, title=title)
     if animation:
         frames = turntable(clouds, frames=_FRAMES, side=_SIDE)
         save_animation(frames, folder / "turntable.gif", last_milliseconds=120)
-
-
-def _write_report(path: Path, cloud: Path, target: Tensor, result: PointFitResult, notices: list[str]) -> None:
-    report = {
-        "cloud": str(cloud),
-        "points": len(target),
-        "dimensions": target.shape[1],
-        "diameter": result.diameter,
-        "chamfer": result.chamfer,
-        "start_chamfer": result.start_chamfer,
-        "halves_chamfer": None if math.isnan(result.halves_chamfer) else result.halves_chamfer,
-        "steps": len(result.losses),
-        "interrupted": len(result.losses) < result.config.steps,
-        "seconds": round(result.seconds, 3),
-        "notices": notices,
-        "config": asdict(result.config),
-    }
-    write_json(path, report)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from fractalops import backends
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
+from fractalops.io.files import check_writable
 from fractalops.io.images import check_savable
 
 # argparse has no public name for what add_subparsers returns.
@@ -62,21 +62,21 @@ def fraction(text: str) -> float:
     return value
 
 
-def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default: int | None = None) -> None:
     parser.add_argument(
-        "--seed",
-        type=integer(0, LARGEST_SEED),
-        default=0,
-        help="of the random numbers (default: %(default)s)",
+        "--seed", type=integer(0, LARGEST_SEED), default=default, help="of the random numbers (default: 0)"
     )
 
 
-def add_setting(
-    group: argparse._ArgumentGroup, name: str, convert: Callable[[str], int], defaults: object, what: str
-) -> None:
-    """An option for the field `name` of a configuration, whose default it has."""
-    help_text = f"{what} (default: %(default)s)"
-    group.add_argument(f"--{name}", type=convert, default=getattr(defaults, name), help=help_text)
+def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> None:
+    """The options of a command that writes a folder with an animation."""
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", default=Path("fractals"), help=f"{what} (default: %(default)s)"
+    )
+    output.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
+    output.add_argument("--no-animation", action="store_true", help=f"leave out {animation}")
+    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
@@ -85,7 +85,7 @@ def add_picture_options(parser: argparse.ArgumentParser, default_output: str) ->
         "-o", "--output", type=Path, metavar="PNG", help=f"the picture to write (default: {default_output})"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
-    add_seed(parser)
+    add_seed(parser, default=0)
 
 
 def check_backend() -> None:
@@ -103,10 +103,12 @@ def picture_options(arguments: argparse.Namespace) -> PictureOptions:
     return PictureOptions(**{name: getattr(arguments, name) for name in names})
 
 
+_ARGUMENT = re.compile(r"\b(background|data|download|invert|overwrite|skip_bad)=(?:True|None|'(\w+)')")
+
+
 def in_options(text: str) -> str:
-    """What the library says of arguments, in the words of the command line: "invert=True" as "--invert"."""
-    text = re.sub(r"\b(invert)=True\b", r"--\1", text)
-    return re.sub(r"\b(background)='(\w+)'", r"--\1 \2", text)
+    """Return what the library says of arguments in the words of the command line: "skip_bad=True" as "--skip-bad"."""
+    return _ARGUMENT.sub(lambda found: " ".join(filter(None, [f"--{found[1].replace('_', '-')}", found[2]])), text)
 
 
 def check_picture(path: Path, overwrite: bool) -> None:
@@ -116,17 +118,6 @@ def check_picture(path: Path, overwrite: bool) -> None:
         raise InputError(f"cannot write {path}: it is a folder")
     if path.exists() and not overwrite:
         raise InputError(f"cannot write {path}: it exists already (--overwrite replaces it)")
-    check_folder(path.parent)
+    check_writable(path.parent)
     if not path.parent.is_dir():
         raise InputError(f"cannot write {path}: no such folder: {path.parent}")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise `InputError` unless files can be written to `folder`, which need not exist yet."""
-    nearest = folder.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise InputError(f"cannot write to {folder}: {nearest} is not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {folder}: permission denied")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,13 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import MissingExtra
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, write_table
 
 
 def loss_table(losses: Tensor, path: str | Path) -> None:
     """Write losses (P,), one a step, as a CSV file with the columns step and loss."""
     _check(losses, "loss_table")
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("step", "loss"))
-        table.writerows((step, repr(loss)) for step, loss in enumerate(losses.tolist(), start=1))
+    write_table(path, ("step", "loss"), ((step, repr(loss)) for step, loss in enumerate(losses.tolist(), start=1)))
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,11 @@ from fractalops.experiments import (
     reconstruct,
     transformations,
 )
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Outcome
-from fractalops.experiments.record import Record
 from fractalops.experiments.targets import FOLDERS, download_missing
-from fractalops.io.files import locked_folder
 
-__all__ = ["EXPERIMENTS", "Experiment", "Finding", "Outcome", "Record", "preset", "run"]
+__all__ = ["EXPERIMENTS", "Experiment", "ExperimentFolder", "Finding", "Outcome", "preset", "run"]
 
 
 class Experiment(Protocol):
@@ -34,7 +33,9 @@ class Experiment(Protocol):
     PRESETS: dict[str, Any]
     """Settings by name: "small" ends within three minutes on two cores, "paper" has the paper's size."""
 
-    def run(self, settings: Any, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+    def run(
+        self, settings: Any, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+    ) -> Outcome:
         """Do it all, and return the table."""
 
 
@@ -58,8 +59,8 @@ def run(
 
     Args:
         name: one of `EXPERIMENTS`.
-        folder: gets settings, metrics, table and pictures, see `Record`. With the same settings it goes on with a run
-            that can be resumed, and returns the outcome of a finished one.
+        folder: gets settings, metrics, table and pictures, see `ExperimentFolder`. With the same settings it goes on
+            with a run that can be resumed, and returns the outcome of a finished one.
         settings: of the experiment's type, or the name of a preset; None is "small".
         data: a folder with MNIST, FashionMNIST or KMNIST as torchvision lays them; None is none of them.
         device: where the systems are learned.
@@ -77,21 +78,21 @@ def run(
     check_gpu(torch.device(device))
     place = None if data is None else Path(data)
     experiment = _named(name)
-    record = Record(folder, name, settings, {"device": device, "data": None if place is None else place.name})
-    with locked_folder(record.folder):
-        record.open(overwrite=overwrite)
-        if (done := record.finished()) is not None:
+    output = ExperimentFolder(folder, name, settings, {"device": device, "data": None if place is None else place.name})
+    with output.lock():
+        output.open(overwrite=overwrite)
+        if (done := output.finished()) is not None:
             return done
         try:
             if download:
                 download_missing(_data_sets(settings), place)
             if place is not None and not place.is_dir():
                 raise InputError(f"cannot read {place}: it is not a folder")
-            outcome = experiment.run(settings, record, data=place, device=device, progress=progress)
+            outcome = experiment.run(settings, output, data=place, device=device, progress=progress)
         except (InputError, MissingExtra):
-            record.abandon()
+            output.abandon()
             raise
-        record.finish(outcome)
+        output.finish(outcome)
         return outcome
 
 

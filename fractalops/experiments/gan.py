@@ -16,9 +16,9 @@ from fractalops._checks import check_choice, check_number
 from fractalops.drawing.plots import Line, plot
 from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.errors import InputError, MissingExtra
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.lenet import lenet, probe, train_classifier
 from fractalops.experiments.outcome import Finding, Outcome, Row
-from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
@@ -230,7 +230,7 @@ def beyond_chance(row: Row) -> Finding:
     )
 
 
-def run(settings: GanSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool) -> Outcome:
     """Learn, and judge at intervals, with the fractals of the first step as the control at each of them.
 
     Raises `InputError` where the real images, or their labels, are missing.
@@ -240,7 +240,7 @@ def run(settings: GanSettings, record: Record, *, data: Path | None, device: str
     real = read_real(settings, data, device)
     learning = Learning(settings, device)
     rows: list[Row] = []
-    if (state := record.load_state()) is not None:
+    if (state := output.load_state()) is not None:
         tensors, values = state
         learning.restore(
             {name: tensor.to(device) if name != "generator" else tensor for name, tensor in tensors.items()},
@@ -249,37 +249,37 @@ def run(settings: GanSettings, record: Record, *, data: Path | None, device: str
         rows = list(values["rows"])
     with tqdm(total=settings.steps, initial=learning.step, disable=not progress, desc=NAME, unit="step") as bar:
         if not rows:
-            rows.append(_judged(learning, real, record))
+            rows.append(_judged(learning, real, output))
         while learning.step < settings.steps:
             losses = learning.advance(real.train[0])
             bar.update()
             if learning.step % 20 == 0:
-                record.log(learning.step, generator_loss=losses[0], discriminator_loss=losses[1])
+                output.log(learning.step, generator_loss=losses[0], discriminator_loss=losses[1])
             if learning.step % settings.probe_every == 0 or learning.step == settings.steps:
-                rows.append(_judged(learning, real, record))
-                record.save_state(learning.state(), {"step": learning.step, "rows": rows})
+                rows.append(_judged(learning, real, output))
+                output.save_state(learning.state(), {"step": learning.step, "rows": rows})
     untrained = judge_untrained(settings, real)
     notes = [f"a LeNet that was not pre-trained comes to {untrained:.4f}", *([real.note] if real.note else [])]
     try:
-        _draw_curve(record.path("accuracy.png"), rows, untrained, settings.data)
+        _draw_curve(output.file("accuracy.png"), rows, untrained, settings.data)
     except MissingExtra as error:
         notes.append(f"left out: {error}")
     return Outcome(rows, [beyond_chance(rows[-1])], notes)
 
 
-def _judged(learning: Learning, real: Real, record: Record) -> Row:
+def _judged(learning: Learning, real: Real, output: ExperimentFolder) -> Row:
     """A row of the table. Both sides draw from the same state of the generator, to which the learning goes back."""
     state = learning.generator.get_state()
     with torch.no_grad():
         sheet = learning.draw(learning.system)[:_SHOWN, 0].cpu()
-    save_image(contact_sheet(enlarge(sheet, 2), columns=10), record.path(f"fractals-{learning.step:06}.png"))
+    save_image(contact_sheet(enlarge(sheet, 2), columns=10), output.file(f"fractals-{learning.step:06}.png"))
     accuracies = []
     for system in (learning.system, learning.first):
         learning.generator.set_state(state)
         accuracies.append(judge(learning, system, real))
     learning.generator.set_state(state)
     row = compared(learning.step, *accuracies)
-    record.log(learning.step, accuracy_learned=float(row["learned"]), accuracy_random=float(row["random"]))
+    output.log(learning.step, accuracy_learned=float(row["learned"]), accuracy_random=float(row["random"]))
     return row
 
 

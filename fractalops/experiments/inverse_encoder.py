@@ -17,19 +17,19 @@ from torch.nn.functional import mse_loss
 from fractalops._checks import check_number
 from fractalops.data.fractal_dataset import generator_of
 from fractalops.errors import MissingExtra
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import REACH, random_fractals
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
     beats,
     draw_reconstructions,
-    learn,
+    learn_variant,
     load_data,
     paired_difference,
     usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
-from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.fitting.result import with_prefix
@@ -74,7 +74,9 @@ PRESETS = {
 }
 
 
-def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(
+    settings: InverseEncoderSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
     """Train the encoder, and compare it with `fit` on the same targets.
 
     Raises `MissingExtra` without transformers, and `InputError` where no data set can be had.
@@ -82,7 +84,7 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
     names, notes = usable_data(settings, data)
     network = _resnet18(_PARAMETERS * settings.maps, settings.seed).to(device)
     targets = load_data(settings, names, data)
-    train(network, settings, record, device, progress)
+    train(network, settings, output, device, progress)
     learned: dict[tuple[str, str], Learned] = {}
     for name, images in targets.items():
         guess = predict(network, images.to(device), settings.maps)
@@ -93,11 +95,11 @@ def run(settings: InverseEncoderSettings, record: Record, *, data: Path | None, 
             (FROM_RANDOM, settings.config(steps=settings.fit_steps), None),
             (LEARNED, settings.config(), None),
         ):
-            learned[variant, name] = learn(
-                variant, name, images, config, record,
+            learned[variant, name] = learn_variant(
+                variant, name, images, config, output,
                 start=start, origin=network.state_dict(), device=device, progress=progress,
             )  # fmt: skip
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
+    draw_reconstructions(output.file("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
     findings: list[Finding] = []
     for name in names:
         of = {variant: learned[variant, name] for variant in VARIANTS}
@@ -180,12 +182,14 @@ def _resnet18(outputs: int, seed: int) -> nn.Module:
     return network
 
 
-def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, device: str, progress: bool) -> None:
-    """Learn to predict the parameters of random fractals; goes on after the last epoch that the record kept."""
+def train(
+    network: nn.Module, settings: InverseEncoderSettings, output: ExperimentFolder, device: str, progress: bool
+) -> None:
+    """Learn to predict the parameters of random fractals; goes on after the last epoch that the output kept."""
     from tqdm import tqdm
 
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
-    done = _restore(network, optimizer, record)
+    done = _restore(network, optimizer, output)
     if done == settings.epochs:
         return
     images, labels = (tensor.to(device) for tensor in random_examples(settings))
@@ -205,21 +209,21 @@ def train(network: nn.Module, settings: InverseEncoderSettings, record: Record, 
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             total += float(loss.detach()) * len(part)
-        record.log(epoch + 1, encoder_loss=total / len(images))
-        _keep(network, optimizer, record, epoch + 1)
+        output.log(epoch + 1, encoder_loss=total / len(images))
+        _keep(network, optimizer, output, epoch + 1)
         bar.update()
     bar.close()
 
 
-def _keep(network: nn.Module, optimizer: torch.optim.Optimizer, record: Record, epoch: int) -> None:
+def _keep(network: nn.Module, optimizer: torch.optim.Optimizer, output: ExperimentFolder, epoch: int) -> None:
     parts = {"network": network.state_dict(), "optimizer": optimizer_state(optimizer)}
     tensors = {f"{part}.{name}": tensor for part, kept in parts.items() for name, tensor in kept.items()}
-    record.save_state(tensors, {"epoch": epoch})
+    output.save_state(tensors, {"epoch": epoch})
 
 
-def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, record: Record) -> int:
+def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, output: ExperimentFolder) -> int:
     """Put back what `_keep` kept, and return how many epochs are done."""
-    if (state := record.load_state()) is None:
+    if (state := output.load_state()) is None:
         return 0
     tensors, values = state
     network.load_state_dict(with_prefix(tensors, "network."))

@@ -15,15 +15,15 @@ from fractalops._checks import check_choices
 from fractalops.drawing.plots import Line, plot, running_mean
 from fractalops.drawing.sheets import labeled_rows
 from fractalops.errors import InputError, MissingExtra
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Row, less
-from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.fitting.result import FORM
-from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
+from fractalops.io.run_folder import OTHER_FOLDER
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
 SHOWN = 10  # images of a data set in a picture
@@ -129,12 +129,12 @@ def paired_difference(before: Tensor, after: Tensor) -> str:
     return f"{float(gain.mean()):.4f} +- {float(gain.std()) / math.sqrt(len(gain)):.4f}"
 
 
-def learn(
+def learn_variant(
     variant: str,
     data: str,
     images: Tensor,  # (S, H, W)
     config: FitConfig,
-    record: Record,
+    output: ExperimentFolder,
     *,
     start: IFS | None = None,
     origin: Mapping[str, Tensor] | None = None,
@@ -146,7 +146,7 @@ def learn(
     `origin` is what the start was made of, where it may have other last bits when it is made again. Raises `InputError`
     where that was learned from another start, by other settings or for other targets.
     """
-    path = record.path("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
+    path = output.file("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
     if origin is None:
         origin = {} if start is None else start.state_dict()
     learned_from = checksum({"targets": images, **origin})
@@ -155,11 +155,13 @@ def learn(
         result = FitResult.from_file(path, tensors, metadata)
         if result.config != config or metadata.get(_LEARNED_FROM) != learned_from:
             other = f"{data}/{path.name} was learned from something else"
-            raise InputError(f"cannot go on in {record.folder}: {other}; {OTHER_FOLDER}")
+            raise InputError(f"cannot go on in {output.path}: {other}; {OTHER_FOLDER}")
         return Learned(variant, data, result)
     if progress:
-        print(f"{record.experiment}: {data}, {variant}", flush=True)
+        print(f"{output.experiment}: {data}, {variant}", flush=True)
     result = fit(images.to(device), config, start=start, progress=progress)
+    if result.interrupted:
+        raise KeyboardInterrupt
     path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, result.tensors(), result.metadata() | {_LEARNED_FROM: learned_from})
     return Learned(variant, data, result)
@@ -168,7 +170,7 @@ def learn(
 def learn_all(
     variants: Mapping[str, FitConfig],
     targets: Mapping[str, Tensor],  # each (S, H, W)
-    record: Record,
+    output: ExperimentFolder,
     *,
     starts: Mapping[str, IFS] | None = None,
     device: str,
@@ -179,13 +181,15 @@ def learn_all(
     for data, images in targets.items():
         for variant, config in variants.items():
             start = (starts or {}).get(variant)
-            learned = learn(variant, data, images, config, record, start=start, device=device, progress=progress)
+            learned = learn_variant(
+                variant, data, images, config, output, start=start, device=device, progress=progress
+            )
             found[variant, data] = learned
             name = f"{data}/{variant}"
             curve = learned.result.losses.mean(dim=1)  # (steps,)
             for step in range(0, len(curve), max(1, len(curve) // 100)):
-                record.log(step, **{name: float(curve[step])})
-            record.write_scalars()
+                output.log(step, **{name: float(curve[step])})
+            output.write_scalars()
     return found
 
 
@@ -207,7 +211,7 @@ def draw_reconstructions(
 
 
 def draw_losses(
-    record: Record, learned: Mapping[tuple[str, str], Learned], variants: Mapping[str, Sequence[str]]
+    output: ExperimentFolder, learned: Mapping[tuple[str, str], Learned], variants: Mapping[str, Sequence[str]]
 ) -> list[str]:
     """The paper's Figure 3: the running means of some variants' losses, a plot for each data set.
 
@@ -217,7 +221,7 @@ def draw_losses(
         for data, names in variants.items():
             curves = {name: running_mean(learned[name, data].result.losses.mean(dim=1).cpu()) for name in names}
             lines = [Line(name, range(1, len(curve) + 1), curve.tolist()) for name, curve in curves.items()]
-            path = record.path(f"loss-{data}.png")
+            path = output.file(f"loss-{data}.png")
             plot("loss curves", path, lines, xlabel="step", ylabel="mean squared error", title=data, log=True)
     except MissingExtra as error:
         return [f"left out: {error}"]

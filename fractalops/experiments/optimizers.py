@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
     beats,
@@ -16,7 +17,6 @@ from fractalops.experiments.inversions import (
     usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
-from fractalops.experiments.record import Record
 
 NAME = "optimizers"
 SUMMARY = "Table 3: SGD with momentum against Adam"
@@ -46,7 +46,9 @@ PRESETS = {
 }
 
 
-def run(settings: OptimizersSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(
+    settings: OptimizersSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
     """Learn all targets by either, at each of its rates. Raises `InputError` where no data set can be had."""
     names, notes = usable_data(settings, data)
     targets = load_data(settings, names, data)
@@ -56,7 +58,7 @@ def run(settings: OptimizersSettings, record: Record, *, data: Path | None, devi
         for optimizer, tried in rates.items()
         for rate in tried
     }
-    learned = learn_all(configs, targets, record, device=device, progress=progress)
+    learned = learn_all(configs, targets, output, device=device, progress=progress)
     best: dict[str, list[str]] = {}  # by data set, of Adam and of SGD
     findings: list[Finding] = []
     for name in names:
@@ -70,8 +72,8 @@ def run(settings: OptimizersSettings, record: Record, *, data: Path | None, devi
         adam, sgd = best[name]
         claim = f"{name}: {adam} beats {sgd}, the best of each"
         findings.append(beats(claim, learned[adam, name], learned[sgd, name]))
-    notes += draw_losses(record, learned, best)
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, best)
+    notes += draw_losses(output, learned, best)
+    draw_reconstructions(output.file("reconstructions.png"), targets, learned, best)
     return Outcome([one.row() for one in learned.values()], findings, notes)
 
 

@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader, Subset
 from fractalops.data.fractal_dataset import FractalDataset, check_drawn
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, Row
-from fractalops.experiments.record import Record
 from fractalops.experiments.settings import check_least, incidental
 from fractalops.fitting import FitResult, FitRun
-from fractalops.fitting.run_folder import OTHER_FOLDER
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_image
+from fractalops.io.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures"
@@ -67,7 +67,9 @@ PRESETS = {
 }
 
 
-def run(settings: PretrainSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(
+    settings: PretrainSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
     """Write shards/00000.tar and so on, in the layout of WebDataset: 000000017.png, and 000000017.cls with its class.
 
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
@@ -75,11 +77,11 @@ def run(settings: PretrainSettings, record: Record, *, data: Path | None, device
     from tqdm import tqdm
 
     dataset = _dataset(settings)
-    _keep_systems(dataset, record)
+    _keep_systems(dataset, output)
     shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
-    save_image(contact_sheet(firsts / 255), record.path("classes.png"))
-    folder = record.path("shards")
+    save_image(contact_sheet(firsts / 255), output.file("classes.png"))
+    folder = output.file("shards")
     folder.mkdir(exist_ok=True)
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(settings.seed))  # classes mixed
     shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
@@ -131,16 +133,14 @@ def _learned(path: Path) -> IFS:
     return FitRun.load(path).system() if path.is_dir() else FitResult.load(path).system
 
 
-def _keep_systems(dataset: FractalDataset, record: Record) -> None:
+def _keep_systems(dataset: FractalDataset, output: ExperimentFolder) -> None:
     """Keep the classes' systems beside their pictures. Raises `InputError` where others are there."""
     systems = {"matrix": dataset.matrix, "offset": dataset.offset, "probabilities": dataset.probabilities}
-    kept = record.load_state()
+    kept = output.load_state()
     if kept is None:
-        record.save_state(systems, {})
+        output.save_state(systems, {})
     elif any(not torch.equal(kept[0][name], tensor) for name, tensor in systems.items()):
-        raise InputError(
-            f"cannot go on in {record.folder}: the systems differ from those of its shards; {OTHER_FOLDER}"
-        )
+        raise InputError(f"cannot go on in {output.path}: the systems differ from those of its shards; {OTHER_FOLDER}")
 
 
 def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:

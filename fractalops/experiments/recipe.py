@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
@@ -20,7 +21,6 @@ from fractalops.experiments.inversions import (
     usable_data,
 )
 from fractalops.experiments.outcome import Outcome, Row
-from fractalops.experiments.record import Record
 from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.result import restore_system
 
@@ -74,16 +74,18 @@ def variants(settings: RecipeSettings) -> dict[str, FitConfig]:
     return {name: found[name] for name in (_PAPER, _LONG, _DEFAULT)} if settings.held_out else found
 
 
-def run(settings: RecipeSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(
+    settings: RecipeSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
     """Learn the same targets by all configurations. Raises `InputError` where no data set can be had."""
     names, notes = usable_data(settings, data)
     both = load_data(dataclasses.replace(settings, images=2 * settings.images), names, data)  # each (2 S, H, W)
     part = slice(settings.images, None) if settings.held_out else slice(settings.images)
     targets = {name: images[part] for name, images in both.items()}  # each (S, H, W)
     configs = variants(settings)
-    learned = learn_all(configs, targets, record, device=device, progress=progress)
+    learned = learn_all(configs, targets, output, device=device, progress=progress)
     shown = [name for name in (_PAPER, _LONG, _DEFAULT) if name in configs]
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, dict.fromkeys(names, shown))
+    draw_reconstructions(output.file("reconstructions.png"), targets, learned, dict.fromkeys(names, shown))
     rows = [row(one, targets[one.data], learned[_PAPER, one.data]) for one in learned.values()]
     findings = [
         beats(f"{name}: the default settings beat the published ones", learned[_DEFAULT, name], learned[_PAPER, name])

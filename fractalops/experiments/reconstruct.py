@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from fractalops.data.fractal_dataset import generator_of
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
     Learned,
@@ -21,7 +22,6 @@ from fractalops.experiments.inversions import (
     usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
-from fractalops.experiments.record import Record
 from fractalops.fitting import FitConfig
 from fractalops.ifs import IFS
 
@@ -70,16 +70,18 @@ def uniform_start(settings: ReconstructSettings) -> IFS:
     return system
 
 
-def run(settings: ReconstructSettings, record: Record, *, data: Path | None, device: str, progress: bool) -> Outcome:
+def run(
+    settings: ReconstructSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
     """Learn all variants on all data sets. Raises `InputError` where no data set can be had."""
     names, notes = usable_data(settings, data)
     targets = load_data(settings, names, data)
     configs = variants(settings)
     starts = dict.fromkeys(_UNIFORM, uniform_start(settings).to(device))
-    learned = learn_all(configs, targets, record, starts=starts, device=device, progress=progress)
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: [_BEST] for name in names})
+    learned = learn_all(configs, targets, output, starts=starts, device=device, progress=progress)
+    draw_reconstructions(output.file("reconstructions.png"), targets, learned, {name: [_BEST] for name in names})
     with_and_without = [_BEST, _BEST.replace("noise", "no noise")]
-    notes += draw_losses(record, learned, dict.fromkeys(names, with_and_without))
+    notes += draw_losses(output, learned, dict.fromkeys(names, with_and_without))
     rows = [one.row() for one in learned.values()]
     findings = [finding for name in names for finding in _findings(name, learned)]
     return Outcome(rows, findings, notes)

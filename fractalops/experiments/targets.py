@@ -66,7 +66,7 @@ def download_missing(names: Sequence[str], folder: Path | None) -> None:
     if not names:
         return
     if folder is None:
-        raise InputError("cannot download: no folder was given (--data)")
+        raise InputError("cannot download: no folder was given (data=None)")
     try:
         from torchvision import datasets
     except (ImportError, RuntimeError) as error:  # the second where it is made for another torch
@@ -81,11 +81,11 @@ def download_missing(names: Sequence[str], folder: Path | None) -> None:
 
 def missing(name: str, folder: Path | None) -> InputError:
     """The error that names the files which a data set wants."""
-    where = "no folder was given (--data)" if folder is None else f"{folder} has none of its files"
+    where = "no folder was given (data=None)" if folder is None else f"{folder} has none of its files"
     raw = f"{FOLDERS[name]}/raw"
     return InputError(
         f"cannot read {name}: {where}; wanted are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
-        f"as torchvision lays them (--download has it do so), or {name}/{_FILES['test']}"
+        f"as torchvision lays them (download=True has it do so), or {name}/{_FILES['test']}"
     )
 
 

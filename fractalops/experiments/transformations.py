@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
     beats,
@@ -15,7 +16,6 @@ from fractalops.experiments.inversions import (
     usable_data,
 )
 from fractalops.experiments.outcome import Outcome
-from fractalops.experiments.record import Record
 
 NAME = "transformations"
 SUMMARY = "Table 2: the error against the number of affine maps"
@@ -44,14 +44,14 @@ PRESETS = {
 
 
 def run(
-    settings: TransformationsSettings, record: Record, *, data: Path | None, device: str, progress: bool
+    settings: TransformationsSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
     """Learn all targets with each number of maps. Raises `InputError` where no data set can be had."""
     names, notes = usable_data(settings, data)
     targets = load_data(settings, names, data)
     configs = {f"{count} maps": settings.config(maps=count) for count in settings.counts}
-    learned = learn_all(configs, targets, record, device=device, progress=progress)
-    draw_reconstructions(record.path("reconstructions.png"), targets, learned, {name: list(configs) for name in names})
+    learned = learn_all(configs, targets, output, device=device, progress=progress)
+    draw_reconstructions(output.file("reconstructions.png"), targets, learned, {name: list(configs) for name in names})
     findings = [
         beats(f"{name}: {more} beat {fewer}", learned[more, name], learned[fewer, name])
         for name in names

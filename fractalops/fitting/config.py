@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -32,6 +32,11 @@ Objective = Literal["expectation", "fixed"]
 OptimizerName = Literal["adam", "sgd"]
 Initialization = Literal["intensity", "random"]
 Schedule = Literal["cosine", "halving"]
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")
 
 _CHOICES = {
     "objective": Objective,
@@ -183,6 +188,13 @@ class FitConfig:
         if count < 2:
             return [self.steps] * count
         return [round(self.steps * i / (count - 1)) for i in range(count)]
+
+
+def complete(kind: type[C], settings: dict[str, Any]) -> C:
+    """Return the dataclass `kind` of settings by name. Raises `ValueError` unless each of its fields is there."""
+    if missing := [field.name for field in fields(kind) if field.name not in settings]:
+        raise ValueError(f"config lacks {', '.join(missing)}")
+    return kind(**settings)
 
 
 def make_system(

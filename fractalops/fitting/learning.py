@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-class FitInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit`: `result` holds what was learned, evaluated, and `step` how far the last batch had come.
-
-    The result ends with the last image that was begun: `result.system.systems` may be below the number of targets.
-    """
-
-    def __init__(self, result: FitResult, step: int) -> None:
-        super().__init__(f"fit: interrupted at step {step} of {result.config.steps}")
-        self.result = result
-        self.step = step
-
-
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
     """Mean squared error of each system: images (S, K, H, W) or (S, K, C, H, W), targets with K = 1 -> (S,)."""
     return (images - targets).square().mean(dim=tuple(range(1, images.dim())))
@@ -156,7 +144,7 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
-def learn(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
+def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
     """Run the steps that a batch has not had yet; yields each step's losses (S,), once the batch's state holds it."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
@@ -201,7 +189,8 @@ def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
 
-def collect(batches: list[Batch], config: FitConfig, began: float) -> FitResult:
+def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, interrupted: bool = False) -> FitResult:
+    """Measure the systems of batches, as far as they were learned, and join them to one result."""
     measures = [_evaluate(batch, config) for batch in batches]
     states = [batch.system.state_dict() for batch in batches]
     steps = max(batch.step for batch in batches)
@@ -231,6 +220,7 @@ def collect(batches: list[Batch], config: FitConfig, began: float) -> FitResult:
             {name: torch.cat([batch.snapshots[i][name] for batch in batches]) for name in batches[0].snapshots[i]}
             for i in range(len(taken))
         ],
+        interrupted=interrupted,
     )
 
 
@@ -288,9 +278,13 @@ def fit(
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
         place in the call and the configuration; on its neighbors only through the rounding of sums.
 
+        Ctrl-C ends the learning and returns the result so far, with `result.interrupted`: it ends with the last image
+        that was begun, so that it may hold fewer systems than there are targets. A caller's loop goes on unless it
+        looks at `interrupted`.
+
     Raises:
         ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.
-        FitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before anything was begun.
+        KeyboardInterrupt: on Ctrl-C before anything was begun, and on a second one.
     """
     config = FitConfig() if config is None else config
     if not isinstance(config, FitConfig):
@@ -298,6 +292,31 @@ def fit(
     images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
+    return fit_images(
+        images,
+        range(len(images)),
+        config,
+        given=given,
+        loss=loss,
+        progress=progress,
+        cuda_graph=cuda_graph,
+    )
+
+
+def fit_images(
+    images: Tensor,
+    numbers: Sequence[int],
+    config: FitConfig,
+    *,
+    given: dict[str, Tensor] | None = None,
+    loss: Loss | None = None,
+    progress: bool = False,
+    cuda_graph: CudaGraph = "auto",
+) -> FitResult:
+    """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
+
+    `given` has the parameters (S, ...) to start from.
+    """
     began = time.perf_counter()
     batches: list[Batch] = []
     # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
@@ -307,15 +326,15 @@ def fit(
             with _progress_bar(len(images), len(parts), config, progress) as bar:
                 for part in parts:
                     first = len(batches) * config.batch_size
-                    numbers = range(first, first + len(part))
-                    own = given and {name: tensor[first : numbers.stop] for name, tensor in given.items()}
-                    batches.append(Batch.start(part, config, numbers, own))
-                    for losses in learn(batches[-1], config, loss, cuda_graph):
+                    place = slice(first, first + len(part))
+                    own = given and {name: tensor[place] for name, tensor in given.items()}
+                    batches.append(Batch.start(part, config, numbers[place], own))
+                    for losses in run_steps(batches[-1], config, loss, cuda_graph):
                         if not bar.disable and batches[-1].step % 20 == 0:
                             bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
                         bar.update()
-            return collect(batches, config, began)
-        except KeyboardInterrupt as interruption:
+            return evaluate_batches(batches, config, began)
+        except KeyboardInterrupt:
             if not batches:
                 raise
-            raise FitInterrupted(collect(batches, config, began), batches[-1].step) from interruption
+        return evaluate_batches(batches, config, began, interrupted=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from fractalops._checks import check_choice, check_integer, check_number
 from fractalops.backends import installed_version
 from fractalops.errors import InputError
+from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
@@ -69,7 +70,7 @@ class PointConfig:
         return cosine_schedule(self.learning_rate, step, self.steps)
 
 
-@dataclass
+@dataclass(repr=False)
 class PointFitResult:
     """A learned system, how it was learned and how near its points come to the target's."""
 
@@ -94,6 +95,14 @@ class PointFitResult:
     """The diagonal of the target's bounding box."""
     seconds: float
     """How long learning took."""
+    interrupted: bool = False
+    """Whether Ctrl-C ended the learning before it was done."""
+
+    def __repr__(self) -> str:
+        maps, dimensions = self.offset.shape
+        learned = f"{maps} maps in {dimensions} dimensions, {len(self.losses)} steps"
+        ending = ", interrupted" if self.interrupted else ""
+        return f"PointFitResult({learned}, Chamfer distance {self.chamfer:.4f}{ending})"
 
     def sample(self, points: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `points` points (points, D) of the attractor. Raises `ValueError` for less than 1."""
@@ -111,6 +120,7 @@ class PointFitResult:
             "torch": str(torch.__version__),
             "config": json.dumps(dataclasses.asdict(self.config)),
             "measures": json.dumps({name: getattr(self, name) for name in _MEASURES}),
+            "interrupted": json.dumps(self.interrupted),
         }
         write_tensors(path, {name: getattr(self, name) for name in _TENSORS}, metadata)
 
@@ -120,7 +130,8 @@ class PointFitResult:
         found, metadata = read_tensors(path, _FORMAT)
         tensors: dict[str, Any] = dict(found)
         try:
-            config = PointConfig(**json.loads(metadata["config"]))
+            config = complete(PointConfig, json.loads(metadata["config"]))
+            interrupted = bool(json.loads(metadata["interrupted"]))
             measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
             maps, dimensions = tensors["offset"].shape
             wanted = {
@@ -135,7 +146,7 @@ class PointFitResult:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
-        return cls(config=config, **tensors, **measures)
+        return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 
 _TENSORS = ("matrix", "offset", "probabilities", "losses")

@@ -29,14 +29,6 @@ _SHARES_PACE = 0.2  # how much a look changes the probabilities
 _MOST_SPREAD = 5000  # points of the target whose mean kernel is taken
 
 
-class PointFitInterrupted(KeyboardInterrupt):
-    """Ctrl-C during `fit_points`: `result` holds what was learned, evaluated."""
-
-    def __init__(self, result: PointFitResult) -> None:
-        super().__init__(f"fit_points: interrupted at step {len(result.losses)} of {result.config.steps}")
-        self.result = result
-
-
 class _Learning:
     """A run: the cloud in units in which its mean is 0 and its root mean square radius 1, the maps, the losses."""
 
@@ -156,10 +148,11 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
 
     Returns:
         The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed.
+        Ctrl-C ends the learning and returns the result so far, with `result.interrupted`.
 
     Raises:
         ValueError, TypeError: for a target or a configuration of the wrong shape, type or range.
-        PointFitInterrupted: on Ctrl-C, with the result so far; a plain `KeyboardInterrupt` before the first step.
+        KeyboardInterrupt: on Ctrl-C before the first step, and on a second one.
     """
     config = PointConfig() if config is None else config
     if not isinstance(config, PointConfig):
@@ -171,7 +164,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         evaluate = _Evaluation(learning)
         start = evaluate(learning.system())
         optimize = make_optimizer(learning.parameters, FitConfig(optimizer="adam"))
-        interruption: KeyboardInterrupt | None = None
+        interrupted = False
         try:
             with _progress_bar(config, progress) as bar:
                 while learning.done < config.steps:
@@ -183,15 +176,14 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
                     learning.losses[learning.done] = loss.detach()
                     learning.done += 1
                     bar.update()
-        except KeyboardInterrupt as caught:
-            interruption = caught
-        result = _result(learning, evaluate, start, began)
-    if interruption is not None:
-        raise PointFitInterrupted(result) from interruption
-    return result
+        except KeyboardInterrupt:
+            interrupted = True
+        return _result(learning, evaluate, start, began, interrupted)
 
 
-def _result(learning: _Learning, evaluate: _Evaluation, start: float, began: float) -> PointFitResult:
+def _result(
+    learning: _Learning, evaluate: _Evaluation, start: float, began: float, interrupted: bool
+) -> PointFitResult:
     matrix, offset, probabilities = learning.system()
     center = learning.center
     # In the target's units: v = c + r u makes b' = r b + c - A c of b.
@@ -207,4 +199,5 @@ def _result(learning: _Learning, evaluate: _Evaluation, start: float, began: flo
         halves_chamfer=evaluate.halves_chamfer,
         diameter=evaluate.diameter * learning.radius,
         seconds=time.perf_counter() - began,
+        interrupted=interrupted,
     )

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_integer
+from fractalops._checks import check_integer, check_item
 from fractalops.backends import installed_version
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.errors import InputError
-from fractalops.fitting.config import FitConfig, make_system
+from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
 from fractalops.io.tensor_files import read_tensors, write_tensors
 
@@ -22,9 +22,12 @@ FORM = "fractalops.fit.1"
 _MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
 
 
-@dataclass
+@dataclass(repr=False)
 class FitResult:
-    """Learned systems, how they were learned and how good they are. S is the number of images."""
+    """Learned systems, how they were learned and how good they are. S is the number of images, `len(result)`.
+
+    `result[i]` is the result of one image, as `select` returns it.
+    """
 
     system: IFS
     """The S learned systems."""
@@ -49,6 +52,20 @@ class FitResult:
     """The systems' parameters along the way: what `system.load_state_dict` takes. NaN where an interruption came
     before an image's step.
     """
+    interrupted: bool = False
+    """Whether Ctrl-C ended the learning before it was done."""
+
+    def __len__(self) -> int:
+        return self.system.systems
+
+    def __getitem__(self, index: int) -> FitResult:
+        return self.select(index)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        images = f"{len(self)} image{'s' if len(self) > 1 else ''} of {height} x {width}"
+        error = f"minimum MSE {float(self.minimum_mse.mean()):.4f}"
+        return f"FitResult({images}, {max(self.steps)} steps, {error}{', interrupted' if self.interrupted else ''})"
 
     @property
     def intensity(self) -> float:
@@ -82,15 +99,15 @@ class FitResult:
             intensity=self.intensity,
         )
 
-    def select(self, image: int) -> FitResult:
-        """The result of one image alone, as if it had been learned by itself. Raises `IndexError`.
+    def select(self, index: int) -> FitResult:
+        """Return the result of one image alone, as if it had been learned by itself.
 
-        It has the losses and snapshots of the steps that were run for this image.
+        It has the losses and snapshots of the steps that were run for this image. A negative `index` counts from the
+        end. Raises `IndexError`.
         """
-        if not 0 <= image < self.system.systems:
-            raise IndexError(f"FitResult.select: image must lie in [0, {self.system.systems}), got {image}")
-        pick = slice(image, image + 1)
-        steps = self.steps[image]
+        index = check_item("FitResult.select", index, len(self))
+        pick = slice(index, index + 1)
+        steps = self.steps[index]
         kept = sum(step <= steps for step in self.snapshot_steps)
         state = {name: tensor[pick].clone() for name, tensor in self.system.state_dict().items()}
         return FitResult(
@@ -107,6 +124,7 @@ class FitResult:
             snapshots=[
                 {name: tensor[pick].clone() for name, tensor in snapshot.items()} for snapshot in self.snapshots[:kept]
             ],
+            interrupted=self.interrupted and steps < self.config.steps,
         )
 
     def save(self, path: str | Path) -> None:
@@ -135,6 +153,7 @@ class FitResult:
             "seconds": repr(self.seconds),
             "steps": json.dumps(self.steps),
             "snapshot_steps": json.dumps(self.snapshot_steps),
+            "interrupted": json.dumps(self.interrupted),
         }
 
     @classmethod
@@ -161,6 +180,9 @@ class FitResult:
         system = restore_system(parameters, config)
         wanted = system.state_dict()  # load_state_dict would have converted other dtypes
         _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
+        interrupted = json.loads(metadata["interrupted"])
+        if not isinstance(interrupted, bool):
+            raise TypeError(f"interrupted must be true or false, got {interrupted!r}")
         images = system.systems
         if len(steps) != images:
             raise ValueError(f"steps are those of {len(steps)} images, not {images}")
@@ -185,18 +207,21 @@ class FitResult:
             seconds=float(metadata["seconds"]),
             snapshot_steps=snapshot_steps,
             snapshots=snapshots,
+            interrupted=interrupted,
             **measures,
         )
 
 
 def parse_config(settings: object) -> FitConfig:
-    """The configuration that `dataclasses.asdict` and JSON made into `settings`. Raises `TypeError`, `ValueError`."""
+    """Return the configuration that `dataclasses.asdict` and JSON made `settings` of.
+
+    Raises `TypeError` or `ValueError` for a setting that is wrong, unknown or missing.
+    """
     if not isinstance(settings, dict):
         raise TypeError(f"config is a {type(settings).__name__}")
     if isinstance(settings.get("viewport"), list):
         settings["viewport"] = tuple(settings["viewport"])
-    # A file from before there was a setting was learned as the published code does it.
-    return FitConfig.paper(**settings)
+    return complete(FitConfig, settings)
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import check_targets
-
-if TYPE_CHECKING:
-    from fractalops.data.targets import TargetDataset
 
 
 @dataclass(frozen=True)
@@ -49,10 +46,11 @@ def read_target(source: TargetDataset, index: int, config: FitConfig) -> Tensor:
         raise InputError(f"cannot use {source.name(index)}: {reason}") from error
 
 
-def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool, progress: bool) -> Plan:
+def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:
     """Read every image of `source` once, one at a time.
 
-    Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed.
+    Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed. None
+    is False where the caller has no such choice.
     """
     from tqdm import tqdm
 
@@ -75,7 +73,9 @@ def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool, progr
             batch.clear()
     batches += [tuple(batch) for batch in waiting.values() if batch]
     if bad and (not batches or not skip_bad):
-        advice = "" if not batches else "; skip_bad (--skip-bad) leaves them out"
+        if len(source) == 1:
+            raise InputError(bad[0])
+        advice = "" if not batches or skip_bad is None else "; skip_bad=True leaves them out"
         listed = "; ".join(bad.values())
         raise InputError(f"cannot use {len(bad)} of {len(source)} images{advice}: {listed}")
     if not batches:

@@ -7,54 +7,76 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from fractalops._checks import check_item
+from fractalops.data.targets import TargetDataset
+from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
 from fractalops.errors import InputError
 from fractalops.fitting.result import FitResult, restore_system
-from fractalops.fitting.run_folder import RunFolder
-from fractalops.fitting.run_index import IndexKind, IndexRow, read_index, write_index
+from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.fitting.run_plan import Plan, read_target
+from fractalops.fitting.run_table import TableKind, TableRow, read_rows, write_rows
 from fractalops.ifs import IFS
-
-if TYPE_CHECKING:
-    from fractalops.data.targets import TargetDataset
+from fractalops.io.images import save_image
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitRun:
-    """A finished run over many images, as `fit_dataset` leaves it in a folder. S is the number of learned images."""
+    """A run over many images, as `fit_dataset` leaves it in a folder. S is the number of images, `len(run)`.
+
+    `run[i]` is the result of image i, in the order of the source. A run that was interrupted has neither rows nor
+    results yet: what needs them raises `InputError`.
+    """
 
     folder: Path
+    signal: int | None = None
+    """The signal that interrupted it: SIGINT for Ctrl-C, or SIGTERM; None for a finished run."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was interrupted: what was learned is in the folder, and the same call goes on with it."""
+        return self.signal is not None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> FitResult:
+        return self.result(self.rows[check_item("FitRun", index, len(self))])
+
+    def __repr__(self) -> str:
+        state = "interrupted" if self.interrupted else f"{len(self)} images, minimum MSE {self.minimum_mse.mean():.4f}"
+        return f"FitRun({str(self.folder)!r}, {state})"
 
     @classmethod
     def load(cls, folder: str | Path) -> FitRun:
         """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
-        files = RunFolder(folder)
-        files.read_record()
-        if files.written_index() is None:
-            path = files.index("csv")
-            raise InputError(f"cannot read {path}: the run is not finished; the same command goes on with it")
-        return cls(Path(folder))
+        DatasetFolder(folder).read_run()
+        found = cls(Path(folder))
+        _ = found.table
+        return found
 
     @property
-    def index(self) -> Path:
-        """The file of the table: index.csv or index.parquet."""
-        files = RunFolder(self.folder)
-        return files.written_index() or files.index("csv")
+    def table(self) -> Path:
+        """The file of the table: index.csv or index.parquet. Raises `InputError` for a run that is not finished."""
+        files = DatasetFolder(self.folder)
+        if (path := files.written_table()) is None:
+            path = files.table("csv")
+            raise InputError(f"cannot read {path}: the run is not finished; the same call goes on with it")
+        return path
 
     @cached_property
-    def rows(self) -> list[IndexRow]:
+    def rows(self) -> list[TableRow]:
         """A row for each of the S images, in the order of the source.
 
-        Raises `InputError` for a damaged table, `MissingExtra` for one in Parquet where pyarrow is not installed.
+        Raises `InputError` for a damaged table or an unfinished run, `MissingExtra` for one in Parquet without pyarrow.
         """
-        return read_index(self.index)
+        return read_rows(self.table)
 
     @property
     def minimum_mse(self) -> Tensor:
@@ -78,13 +100,13 @@ class FitRun:
         joined = {name: torch.cat([state[name] for state in states])[order] for name in states[0]}
         return restore_system(joined, configs[0])
 
-    def result(self, row: IndexRow) -> FitResult:
+    def result(self, row: TableRow) -> FitResult:
         """What was learned for one image. Raises `InputError` for a damaged file."""
         return FitResult.load(self.folder / row.shard).select(row.place)
 
 
-def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset, kind: IndexKind) -> None:
-    """Write contact.png, then the index, from what was learned: one batch in memory at a time.
+def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetDataset, kind: TableKind) -> None:
+    """Write contact.png, then the table, from what was learned: one batch in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.
     """
@@ -105,24 +127,21 @@ def write_report(folder: RunFolder, key: str, plan: Plan, source: TargetDataset,
                 pairs[image] = read_target(source, image, result.config), result.best_image[i].clone()
     _write_contact_sheet(folder.contact, [pairs[image] for image in sorted(pairs)])
 
-    def rows() -> Iterator[IndexRow]:
+    def rows() -> Iterator[TableRow]:
         for image in learned:
             batch, i = place[image].tolist()
             minimum, mean, steps, seconds = numbers[image].tolist()
             shard = folder.shard(batch).relative_to(folder.path).as_posix()
             minimum, mean = float(f"{minimum:.9g}"), float(f"{mean:.9g}")  # it tells all float32 numbers apart
             name, label = source.name(image), source.label(image)
-            yield IndexRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))
+            yield TableRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))
 
-    write_index(folder.index(kind), rows())
-    folder.drop_indexes(but=kind)
+    write_rows(folder.table(kind), rows())
+    folder.drop_tables(but=kind)
 
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Each target beside its learned image, all on one picture."""
-    from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
-    from fractalops.io.images import save_image
-
     height, width = (max(target.shape[axis] for target, _ in pairs) for axis in (-2, -1))
     factor = enlargement(height, width, _SIDE)
     tiles = []

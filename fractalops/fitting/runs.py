@@ -5,42 +5,38 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fractalops.data.targets import Indexed, PictureFolder, TargetDataset, TensorTargets, open_targets
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.learning import Batch, collect, learn
-from fractalops.fitting.ranks import open_ranks
-from fractalops.fitting.run_folder import RunFolder, describe_run, run_key
-from fractalops.fitting.run_index import IndexKind, check_index_kind
+from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
+from fractalops.fitting.ranks import POLL, find_ranks
+from fractalops.fitting.run_folder import DatasetFolder, describe_run
 from fractalops.fitting.run_plan import Plan, make_plan, read_target
 from fractalops.fitting.run_report import FitRun, write_report
-from fractalops.io.files import locked_folder
-
-if TYPE_CHECKING:
-    from fractalops.data.targets import Indexed, TargetDataset
+from fractalops.fitting.run_table import TableKind, check_table_kind
+from fractalops.io import PictureOptions
+from fractalops.io.files import LOCK, claimed
+from fractalops.io.run_folder import run_key
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
 
-class RunInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during `fit_dataset`: everything up to here is in its folder, and the same call goes on."""
+class _Interrupted(KeyboardInterrupt):
+    """A signal that ends the run."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        super().__init__(
-            f"interrupted; what was learned so far is in {folder}: started again, without overwriting, it goes on there"
-        )
-        self.folder = folder
-        self.signal = number
-        """Which signal it was."""
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def fit_dataset(
@@ -52,15 +48,16 @@ def fit_dataset(
     overwrite: bool = False,
     progress: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY,
-    index: IndexKind = "csv",
+    table: TableKind = "csv",
     device: str | torch.device | None = None,
 ) -> FitRun:
     """Learn an iterated function system for every image of a source, however many, into a folder.
 
     Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
     it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
-    the processes share the images, and the results are the same for any number of them. What is learned for an image
-    depends on the image, its number in the source and the configuration; on others only through the rounding of sums.
+    the processes share the images, and the results are the same for any number of them; what a lost one has begun the
+    others finish. What is learned for an image depends on the image, its number in the source and the configuration; on
+    others only through the rounding of sums.
 
     Args:
         source: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
@@ -73,19 +70,21 @@ def fit_dataset(
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
         checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
-        index: the table's kind: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
+        table: the kind of the table: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
 
     Returns:
-        The finished run: an index with the errors of each image, and the learned systems.
+        The finished run: an index with the errors of each image, and the learned systems. Ctrl-C or SIGTERM ends the
+        step under way, keeps a checkpoint and returns the run with `interrupted`; a second one ends the step at once.
+        A caller's loop goes on unless it looks at `interrupted`.
 
     Raises:
         InputError: for images that can't be used, all listed; for a folder within that of the images, with other
             files, with another run (what differs is named), with a damaged file, or in use by another process; for a
             GPU where there is none.
-        RunInterrupted: on Ctrl-C or SIGTERM, after the step under way and a checkpoint; a second one ends it at once.
-        RankError: where a process that shared the run was lost; what was learned is kept.
+        KeyboardInterrupt: on Ctrl-C before anything was begun.
+        RankError: where a process that shares the run does not come, failed before it began, or has no GPU.
         MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
@@ -94,60 +93,58 @@ def fit_dataset(
         raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
-    check_index_kind("fit_dataset", index)
+    check_table_kind("fit_dataset", table)
     images = _as_targets(source, config)
-    from fractalops.data.targets import PictureFolder
-
-    folder = RunFolder(output)
-    with open_ranks(device) as ranks, ExitStack() as held:
-        progress = progress and ranks.rank == 0
-
-        def prepare() -> tuple[Plan, str, list[int]]:
-            """The plan, the run's key and the batches that are left to learn."""
-            record = describe_run(config, images.identity, ranks.device)
-            if isinstance(images, PictureFolder) and images.holds(folder.path):
-                raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
-            folder.check(record, overwrite=overwrite)
-            plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
-            record |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
-            held.enter_context(locked_folder(folder.path))
-            bad = [(image, images.name(image), reason) for image, reason in plan.bad.items()]
-            folder.begin(record, bad, overwrite=overwrite)
-            key = run_key(record)
-            left: tuple[list[int], list[int]] = [], []  # batches under way, which come first, and others
-            done = folder.finished(len(plan.batches))
-            for batch, numbers in enumerate(plan.batches):
-                if batch in done:
-                    folder.read_shard(batch, key, len(numbers))
-                    folder.checkpoint(batch).unlink(missing_ok=True)  # the last run may have ended before it did so
-                else:
-                    left[folder.read_checkpoint(batch, key) is None].append(batch)
-            if any(left):
-                folder.drop_indexes()  # they tell that a run is finished
-            return plan, key, left[0] + left[1]
-
-        plan, key, left = ranks.lead(prepare)
-        engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
-        with _Signals(folder.path, insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
-            for batch in ranks.share(left):
-                engine.learn(batch, signals, bar)
-                signals.obey()
-        ranks.wait()
-
-        def finish() -> None:
-            if left or not folder.index(index).exists():
-                write_report(folder, key, plan, images, index)
-
-        ranks.lead(finish)
+    folder = DatasetFolder(output)
+    if isinstance(images, PictureFolder) and images.holds(folder.path):
+        raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
+    ranks = find_ranks(device)
+    progress = progress and ranks.rank == 0
+    manifest = describe_run(config, images.identity, ranks.device)
+    folder.check(manifest, overwrite=overwrite)
+    plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
+    manifest |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
+    key = run_key(manifest)
+    begun = False
+    try:
+        with ExitStack() as held:
+            if ranks.rank == 0:
+                try:
+                    held.enter_context(folder.lock())
+                    bad = [(index, images.name(index), reason) for index, reason in plan.bad.items()]
+                    folder.begin_run(manifest, bad, overwrite=overwrite)
+                    left = folder.left(key, plan.batches)
+                    if left:
+                        folder.drop_tables()  # they tell that a run is finished
+                except Exception as error:
+                    ranks.meet(folder.path, failure=str(error))
+                    raise
+            else:
+                folder.check(manifest, overwrite=overwrite)
+                left = list(range(len(plan.batches)))
+            ranks.meet(folder.path)
+            engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
+            begun = True
+            with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
+                engine.learn_all(left, signals, bar)
+                # The report is rank 0's, or of whoever finds that one lost.
+                while ranks.rank > 0 and not folder.table(table).exists():
+                    if held.enter_context(claimed(folder.path / LOCK)):
+                        break
+                    signals.wait()
+            if not folder.table(table).exists() or (left and ranks.rank == 0):
+                folder.remove_leftovers()  # of a process that was lost meanwhile
+                write_report(folder, key, plan, images, table)
+    except KeyboardInterrupt as interruption:
+        if not begun:
+            raise
+        return FitRun(folder.path, interruption.number if isinstance(interruption, _Interrupted) else signal.SIGINT)
     return FitRun(folder.path)
 
 
 def _as_targets(
     source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
 ) -> TargetDataset:
-    from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
-    from fractalops.io import PictureOptions
-
     if isinstance(source, TargetDataset):
         return source
     if isinstance(source, Tensor):
@@ -169,13 +166,27 @@ class _Engine:
 
     source: TargetDataset
     config: FitConfig
-    folder: RunFolder
+    folder: DatasetFolder
     plan: Plan
     key: str
     device: torch.device
     checkpoint_every: float
 
-    def learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
+    def learn_all(self, left: Sequence[int], signals: _Signals, bar: _Progress) -> None:
+        """Learn those of the batches `left` that no other process learns, and at last those that one has left."""
+        while left:
+            busy = []
+            for number in left:
+                with claimed(self.folder.claim(number)) as ours:
+                    if not ours:
+                        busy.append(number)
+                    elif not self.folder.shard(number).exists():
+                        self._learn(number, signals, bar)
+                signals.obey()
+            if left := busy:
+                signals.wait()
+
+    def _learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
         """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
@@ -190,7 +201,7 @@ class _Engine:
                 batch = Batch.restore(targets, self.config, state)
                 began -= seconds
             bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
-            for losses in learn(batch, self.config, None, "auto"):
+            for losses in run_steps(batch, self.config, None, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
@@ -199,7 +210,7 @@ class _Engine:
                 if stopping:
                     signals.obey()
                 bar.show(number, batch.step / self.config.steps, losses)
-            result = collect([batch], self.config, began)
+            result = evaluate_batches([batch], self.config, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)
@@ -211,9 +222,9 @@ class _Signals:
     A second one ends the run at once, unless `insist`: torchrun sends its processes one more after a Ctrl-C.
     """
 
-    def __init__(self, folder: Path, *, insist: bool) -> None:
+    def __init__(self, *, insist: bool) -> None:
         self.caught: int | None = None
-        self._folder, self._insist = folder, insist
+        self._insist = insist
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
@@ -225,13 +236,18 @@ class _Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.caught is not None and not self._insist:
-            raise RunInterrupted(self._folder, number)
+            raise _Interrupted(number)
         self.caught = number
 
     def obey(self) -> None:
-        """Raise `RunInterrupted` if a signal has come."""
+        """Raise `_Interrupted` if a signal has come."""
         if self.caught is not None:
-            raise RunInterrupted(self._folder, self.caught)
+            raise _Interrupted(self.caught)
+
+    def wait(self) -> None:
+        """Sleep for a moment. Raises `_Interrupted` if a signal has come."""
+        time.sleep(POLL)
+        self.obey()
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
@@ -241,7 +257,7 @@ class _Signals:
 class _Progress:
     """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
 
-    def __init__(self, folder: RunFolder, plan: Plan, shown: bool) -> None:
+    def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
         from tqdm import tqdm
 
         self._folder, self._plan = folder, plan

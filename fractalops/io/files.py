@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import csv
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from filelock import FileLock, Timeout
 
 from fractalops.errors import InputError
+
+LOCK = ".lock"
+"""The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
 
 
 @contextmanager
@@ -35,26 +42,87 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `InputError` unless files can be written to `folder`, which need not exist yet."""
+    nearest = folder.absolute()
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        which = "it" if nearest == folder.absolute() else nearest
+        raise InputError(f"cannot write to {folder}: {which} is not a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {folder}: permission denied")
+
+
 @contextmanager
 def locked_folder(path: Path) -> Iterator[None]:
-    """Make a folder, and keep other runs out of it. Raises `InputError` where one is under way, and for a file."""
+    """Make a folder, and keep other runs out of it through the file `LOCK` in it.
+
+    Raises `InputError` where another run is under way, and for a file.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"cannot write to {path}: it is not a folder") from None
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"cannot write to {path}: another run is writing to it") from None
-        except OSError:
-            pass  # a file system without locks: nothing worse than work done twice
+    with claimed(path / LOCK) as ours:
+        if not ours:
+            raise InputError(f"cannot write to {path}: another run is writing to it")
         yield
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Yield whether a lock file could be had at once; if so it is held within the block, and removed after it.
+
+    The lock of a killed process is void.
+    """
+    lock = FileLock(path)
+    ours = True
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        ours = False
+    except (NotImplementedError, OSError):
+        pass  # a file system without locks: nothing worse than work done twice
+    if not lock.is_locked:
+        yield ours
+        return
+    try:
+        yield True
     finally:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a process that was forked meanwhile would hold it on
-        os.close(handle)
+        with suppress(OSError):  # Windows removes no file that is open
+            path.unlink()
+        lock.release()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file at once. Raises `ValueError` for NaN and infinity, which JSON has not."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file. Raises `InputError` for a missing or damaged file, and for another value."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it must hold an object, got {type(found).__name__}")
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {one_line(error)}") from error
+    return found
+
+
+def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
+    """Open a CSV file, in which names of files stand that need not be text."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file at once."""
+    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(head)
+        table.writerows(rows)
 
 
 @contextmanager

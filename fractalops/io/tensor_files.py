@@ -47,6 +47,28 @@ def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[s
     return tensors, metadata
 
 
+def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:
+    """Write a file whose metadata tell what it belongs to, by `seal`, and whether a bit has changed since."""
+    metadata = metadata | seal
+    write_tensors(path, tensors, metadata | {"sha256": _digest(metadata, tensors)})
+
+
+def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `write_sealed` wrote. Raises `InputError` for a file that is damaged, or of another seal."""
+    tensors, metadata = read_tensors(path, form)
+    for name, wanted in seal.items():
+        if metadata.get(name) != wanted:
+            raise InputError(f"cannot read {path}: it is of another {name}")
+    if metadata.get("sha256") != _digest(metadata, tensors):
+        raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
+    return tensors, metadata
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    others = {name: text for name, text in metadata.items() if name != "sha256"}
+    return hashlib.sha256((json.dumps(others, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
+
+
 def checksum(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of tensors with their names, shapes and dtypes."""
     digest = hashlib.sha256()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +14,59 @@ import torch
 from PIL import Image
 
 from fractalops import backends
+from fractalops.cli.options import in_options
 from fractalops.fitting import FitConfig, fit
 from tests.support.command_line import draw, files, run
+from tests.support.requirements import ROOT
 
 
-@pytest.mark.parametrize("argv", [[], ["fit"], ["paint"], ["render"]])
+@pytest.mark.parametrize("argv", [["fit"], ["paint"], ["render"]])
 def test_incomplete_commands_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*argv) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("usage: fractalops")
+    assert captured.err == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+@pytest.mark.parametrize("argv", [["info"], ["--help"], ["experiment"]], ids=str)
+def test_a_closed_pipe_ends_silently(argv: list[str]) -> None:
+    """As where `head` has read enough; buffered, and line by line."""
+    for options in ([], ["-u"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, *options, "-m", "fractalops", *argv]
+        done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert done.stderr == ""
+        assert done.returncode == 141 or argv == ["--help"]  # argparse doesn't mind
+
+
+def test_arguments_are_told_as_options() -> None:
+    for text, wanted in (
+        ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),
+        ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
+        ("no folder was given (data=None)", "no folder was given (--data)"),
+        ("it needs background='white' and invert=True", "it needs --background white and --invert"),
+        ("maps=True", "maps=True"),
+    ):
+        assert in_options(text) == wanted
+
+
+def test_the_library_speaks_of_arguments() -> None:
+    """Options are the command line's alone, which translates in one place."""
+    option = re.compile(r"--[a-z]")
+    for path in (ROOT / "fractalops").rglob("*.py"):
+        if path.is_relative_to(ROOT / "fractalops" / "cli") or path.name == "backends.py":  # that tells of pip
+            continue
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        messages = [text for text in texts if isinstance(text, str) and "\n" not in text and option.search(text)]
+        assert not messages, path
 
 
 def test_help_and_version_leave_with_zero(capsys: pytest.CaptureFixture[str]) -> None:

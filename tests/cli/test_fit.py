@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -15,10 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-import fractalops
-import fractalops.cli.fit
-from fractalops.cli.outputs import OUTPUT_NAMES
-from fractalops.fitting import FitResult
+from fractalops.cli.fit_pictures import OUTPUT_NAMES
+from fractalops.fitting import FitResult, learning
 from tests.support.command_line import QUICK, draw, files, run
 from tests.support.learning import Interruption
 from tests.support.requirements import need_matplotlib
@@ -27,8 +24,8 @@ from tests.support.requirements import need_matplotlib
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_POINTS", 2000)
+    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_SIDE", 64)
+    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_POINTS", 2000)
 
 
 @pytest.fixture
@@ -42,7 +39,7 @@ def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         pytest.fail("learning began although something was wrong with the input")
 
-    monkeypatch.setattr("fractalops.cli.fit.fit", refuse)
+    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", refuse)
 
 
 def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,13 +106,13 @@ def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(
         draw(tmp_path / "leaf-2.png"),
     ]
     shapes: list[tuple[int, ...]] = []
-    learn = fractalops.fit
+    learn = learning.fit_images
 
     def spy(targets: torch.Tensor, *arguments: Any, **options: Any) -> FitResult:
         shapes.append(tuple(targets.shape))
         return learn(targets, *arguments, **options)
 
-    monkeypatch.setattr("fractalops.cli.fit.fit", spy)
+    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", spy)
     assert run("fit", *images, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
     assert shapes == [(3, 8, 8), (1, 4, 8)]
     folders = ["leaf", "Leaf-3", "leaf-4", "leaf-2"]
@@ -278,7 +275,7 @@ def test_interrupted_overwriting_never_mixes_two_runs(
         assert run(*again) == 130
     assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
 
-    monkeypatch.setattr("fractalops.cli.outputs.comparison", interrupt)
+    monkeypatch.setattr("fractalops.cli.fit_pictures.comparison", interrupt)
     assert run(*again, "--seed", 5) == 130
     assert files(folder) == {"system.safetensors", "mine.txt"}
     assert FitResult.load(folder / "system.safetensors").config.seed == 5
@@ -328,16 +325,11 @@ def test_an_interruption_saves_what_was_learned(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(3 + 2))
-    config = fractalops.cli.fit._config
-    monkeypatch.setattr(
-        fractalops.cli.fit,
-        "_config",
-        lambda *args, **options: dataclasses.replace(config(*args, **options), batch_size=1),
-    )
     second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
     fifth = draw(tmp_path / "fifth.png", (8, 4))
     output = tmp_path / "out"
-    assert run("fit", image, second, third, fourth, fifth, "-o", output, *QUICK) == 130
+    command = ("fit", image, second, third, fourth, fifth, "-o", output, *QUICK, "--set", "batch_size=1")
+    assert run(*command) == 130
     assert files(output) == {"disc", "second"}
     for name, steps in (("disc", 3), ("second", 2)):
         report = json.loads((output / name / "fit.json").read_text())
@@ -385,6 +377,6 @@ def test_ctrl_c_elsewhere_is_one_line(
     def interrupt(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fractalops.cli.fit, "read_image", interrupt)
+    monkeypatch.setattr("fractalops.cli.fit_pictures.make_plan", interrupt)
     assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 130
     assert capsys.readouterr().err == "fractalops fit: interrupted\n"

@@ -9,7 +9,7 @@ import numpy
 import pytest
 from PIL import Image
 
-from fractalops.cli.outputs import OUTPUT_NAMES
+from fractalops.cli.fit_pictures import OUTPUT_NAMES
 from fractalops.fitting import FitResult, FitRun
 from tests.support.command_line import QUICK, draw, files, run
 
@@ -17,8 +17,8 @@ from tests.support.command_line import QUICK, draw, files, run
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.outputs._DRAWING_POINTS", 2000)
+    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_SIDE", 64)
+    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_POINTS", 2000)
 
 
 def pixels(path: Path) -> numpy.ndarray:

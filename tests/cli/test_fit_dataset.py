@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fractalops import FitConfig, FitRun
+from fractalops import FitConfig, FitRun, RankError
 from fractalops.fitting import learning
-from fractalops.fitting.ranks import LeaderError, RankError
 from tests.support.command_line import QUICK, draw, run
 from tests.support.runs import contents
 
@@ -79,7 +77,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
         assert fit(folder, tmp_path / "out", "--quiet") == code
     assert capsys.readouterr().err == (
         f"fractalops fit: interrupted; what was learned so far is in {tmp_path / 'out'}: "
-        "started again, without overwriting, it goes on there\n"
+        "the same command goes on there\n"
     )
     assert fit(folder, tmp_path / "out", "--quiet") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -104,7 +102,7 @@ def test_bad_pictures_are_listed_and_skipped_where_wanted(
     (folder / "dogs" / "2.png").write_bytes((folder / "dogs" / "1.png").read_bytes()[:40])
     assert fit(folder, tmp_path / "out", "--quiet") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops fit: cannot use 2 of 5 images; skip_bad (--skip-bad) leaves them out: ")
+    assert line.startswith("fractalops fit: cannot use 2 of 5 images; --skip-bad leaves them out: ")
     assert "3.png" in line
     assert "2.png" in line
     assert not (tmp_path / "out").exists()
@@ -152,23 +150,17 @@ def test_bad_options_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_lost_rank_is_one_line_which_one_rank_alone_prints(
+def test_a_missing_rank_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def lose(error: Exception) -> None:
-        def fail(*arguments: Any, **options: Any) -> None:
-            raise error
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RankError("rank 2 did not come")
 
-        monkeypatch.setattr("fractalops.cli.fit_dataset.fit_dataset", fail)
-
-    lose(RankError("another rank was lost"))
-    for rank in ("0", "1"):
-        monkeypatch.setitem(os.environ, "RANK", rank)
+    monkeypatch.setattr("fractalops.cli.fit_dataset.fit_dataset", fail)
+    for rank, told in (("0", ""), ("1", "rank 1: ")):
+        monkeypatch.setenv("RANK", rank)
         assert fit(folder, tmp_path / "out", "--quiet") == 1
-        assert capsys.readouterr().err == "fractalops fit: another rank was lost\n"
-    lose(LeaderError("rank 0 failed: which it says itself"))
-    assert fit(folder, tmp_path / "out", "--quiet") == 1
-    assert capsys.readouterr().err == ""
+        assert capsys.readouterr().err == f"fractalops fit: {told}rank 2 did not come\n"
 
 
 def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
@@ -180,7 +172,7 @@ def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [["--limit", "2"], ["--skip-bad"], ["--checkpoint-every", "5"], ["--device", "cpu"], ["--index", "parquet"]],
+    [["--limit", "2"], ["--skip-bad"], ["--checkpoint-every", "5"], ["--device", "cpu"], ["--table", "parquet"]],
     ids=lambda option: option[0],
 )
 def test_what_is_for_data_sets_is_refused_for_pictures(
@@ -194,7 +186,7 @@ def test_what_is_for_data_sets_is_refused_for_pictures(
 
 
 def test_published_settings_with_changes(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--published", "--steps", 2) == 0
+    assert fit(folder, tmp_path / "out", "--quiet", "--preset", "paper", "--steps", 2) == 0
     learned = FitRun.load(tmp_path / "out")
     config = learned.result(learned.rows[0]).config
     assert config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import re
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,10 +12,9 @@ import torch
 
 from fractalops import InputError, experiments
 from fractalops.drawing.sheets import contact_sheet, enlarge, labeled_rows
-from fractalops.experiments import optimizers, reconstruct, transformations
+from fractalops.experiments import reconstruct
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, less
-from fractalops.experiments.record import Record
-from fractalops.experiments.settings import changed
 from fractalops.io.files import locked_folder
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY
@@ -64,51 +60,16 @@ def test_rows_stand_beside_their_names() -> None:
     assert max(written) == written[1]
 
 
-# Settings
-
-
-def test_settings_are_changed_by_text() -> None:
-    settings = changed(transformations.TransformationsSettings(), ["images=3", "counts=2,5", "data=mnist,kmnist"])
-    assert (settings.images, settings.counts, settings.data) == (3, (2, 5), ("mnist", "kmnist"))
-    assert changed(optimizers.OptimizersSettings(), ["sgd_rates=0.5,2"]).sgd_rates == (0.5, 2.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("images", "--set wants NAME=VALUE with a NAME of data, images, "),
-        ("width=3", "--set wants NAME=VALUE with a NAME of data, images, "),
-        ("images=many", "--set images must be of type int, got 'many'"),
-        ("images=0", "TransformationsSettings: images must be at least 1, got 0"),
-        ("data=imagenet", "TransformationsSettings: data must be some of fractaldb, mnist, "),
-        ("data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
-        ("counts=5,2", "TransformationsSettings: counts must be two ascending numbers or more, got (5, 2)"),
-    ],
-)
-def test_wrong_settings_are_named(change: str, message: str) -> None:
-    with pytest.raises(InputError, match=rf"^{re.escape(message)}"):
-        changed(transformations.TransformationsSettings(), [change])
-
-
-@pytest.mark.parametrize("name", ["adam_rates", "sgd_rates"])
-@pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5", "1,inf", "nan", "0.1,nan"])
-def test_rates_ascend(name: str, rates: str) -> None:
-    with pytest.raises(
-        InputError, match=rf"^OptimizersSettings: {name} must be ascending finite numbers above 0, got "
-    ):
-        changed(optimizers.OptimizersSettings(), [f"{name}={rates}"])
-
-
 # The folder
 
 
 def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
-    record = Record(tmp_path / "run", "reconstruct", settings, {})
-    record.open()
-    record.log(1, loss=0.5)
-    record.save_state({"weight": torch.ones(3)}, {"step": 1})
-    other = Record(tmp_path / "run", "reconstruct", settings, {})
+    output = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
+    output.open()
+    output.log(1, loss=0.5)
+    output.save_state({"weight": torch.ones(3)}, {"step": 1})
+    other = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
     other.open()
     state = other.load_state()
     assert state is not None
@@ -126,7 +87,7 @@ def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
     left = [tmp_path / ".config.abcd1234.json"]
     left[0].write_text("half")
-    Record(tmp_path, "reconstruct", settings, {}).open()
+    ExperimentFolder(tmp_path, "reconstruct", settings, {}).open()
     left += [tmp_path / name for name in (".reconstructions.abcd1234.png", ".tmpAbC123", "shards/.00001.abcd1234.tar")]
     left += [tmp_path / "learned" / "mnist" / name for name in (".best.abcd1234.safetensors", ".tmpAbC123")]
     for path in left[1:]:
@@ -136,31 +97,9 @@ def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     for path in mine:
         path.write_bytes(b"mine")
     (tmp_path / ".tmp").mkdir()
-    Record(tmp_path, "reconstruct", settings, {}).open()
+    ExperimentFolder(tmp_path, "reconstruct", settings, {}).open()
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in mine)
-
-
-@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".reconstructions.abcd1234.png"])
-def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=r"there are files already"):
-        Record(tmp_path, "reconstruct", reconstruct.ReconstructSettings(**TINY), {}).open()
-    assert (tmp_path / name).exists()
-
-
-def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
-    """Also where a process was forked meanwhile, and lives on with the same open file."""
-    with locked_folder(tmp_path):
-        child = os.fork()
-        if child == 0:
-            signal.pause()
-    try:
-        with locked_folder(tmp_path):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
@@ -173,52 +112,35 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
+    """More on this is in tests/io/test_run_folder.py."""
     settings = reconstruct.ReconstructSettings(**TINY)
     (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"there are files already"):
-            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
     (tmp_path / "full" / "config.json").write_text('{"format": "mine"}')
     for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"its config.json is of something else$"):
-            Record(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
-    Record(tmp_path / "run", "reconstruct", settings, {}).open()
+        with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
+            ExperimentFolder(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
+    ExperimentFolder(tmp_path / "run", "reconstruct", settings, {}).open()
     other = dataclasses.replace(settings, seed=1)
     with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
-        Record(tmp_path / "run", "reconstruct", other, {}).open()
-    Record(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
+        ExperimentFolder(tmp_path / "run", "reconstruct", other, {}).open()
+    ExperimentFolder(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
 
 
 def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> None:
-    record = Record(tmp_path / "run", "reconstruct", reconstruct.ReconstructSettings(**TINY), {})
-    record.open()
+    output = ExperimentFolder(tmp_path / "run", "reconstruct", reconstruct.ReconstructSettings(**TINY), {})
+    output.open()
     outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [less("", math.nan, 1.0)], ["note"])
-    record.finish(outcome)
+    output.finish(outcome)
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(), parse_constant=refuse)
     assert metrics["rows"] == [{"name": "a", "error": None, "rate": None}]
-    again = record.finished()
+    again = output.finished()
     assert again is not None
     assert math.isnan(float(again.rows[0]["error"]))
     assert (again.findings, again.notes) == (outcome.findings, outcome.notes)
-
-
-def test_another_python_goes_on_and_other_versions_do_not(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
-    for changed_version, refused in (("python", False), ("torch", True)):
-        record = Record(tmp_path / changed_version, "reconstruct", settings, {})
-        record.open()
-        other = Record(tmp_path / changed_version, "reconstruct", settings, {})
-        other.description["versions"][changed_version] = "0.1"
-        if refused:
-            with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
-                other.open()
-        else:
-            other.open()
 
 
 def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:

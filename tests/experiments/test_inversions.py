@@ -14,14 +14,14 @@ from PIL import Image
 
 from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
 from fractalops.experiments import inverse_encoder, optimizers, recipe, reconstruct, transformations
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import random_fractals
-from fractalops.experiments.inversions import Learned, beats, learn
+from fractalops.experiments.inversions import Learned, beats, learn_variant
 from fractalops.experiments.outcome import less
-from fractalops.experiments.record import Record
 from fractalops.experiments.targets import read_targets
 from tests.support.command_line import run
 from tests.support.experiment_data import TINY, write_mnist
-from tests.support.learning import disc
+from tests.support.learning import Interruption, disc
 from tests.support.requirements import need_matplotlib
 from tests.support.tolerances import assert_same_bits
 
@@ -105,31 +105,31 @@ def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_p
 
 def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path: Path) -> None:
     settings = reconstruct.ReconstructSettings(**TINY)
-    record = Record(tmp_path / "run", "reconstruct", settings, {})
-    record.open()
+    output = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
+    output.open()
     images, start = disc(8).expand(2, -1, -1), reconstruct.uniform_start(settings)
     config = reconstruct.variants(settings)["raw matrices, noise"]
     given: dict[str, Any] = {"device": "cpu", "progress": False}
-    learned = learn("raw", "mnist", images, config, record, start=start, **given)
-    again = learn("raw", "mnist", images, config, record, start=start, **given)
+    learned = learn_variant("raw", "mnist", images, config, output, start=start, **given)
+    again = learn_variant("raw", "mnist", images, config, output, start=start, **given)
     assert_same_bits(again.result.losses, learned.result.losses)
     assert again.row() == learned.row()
     longer = dataclasses.replace(config, steps=4)
     for other in (
-        lambda: learn("raw", "mnist", 1 - images, config, record, start=start, **given),
-        lambda: learn("raw", "mnist", images, longer, record, start=start, **given),
-        lambda: learn("raw", "mnist", images, config, record, **given),
+        lambda: learn_variant("raw", "mnist", 1 - images, config, output, start=start, **given),
+        lambda: learn_variant("raw", "mnist", images, longer, output, start=start, **given),
+        lambda: learn_variant("raw", "mnist", images, config, output, **given),
     ):
         with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/raw.safetensors was learned from something "):
             other()
     # What the start was made of counts, where it is told, and not the start's last bits.
     made_of = {"weight": torch.ones(3)}
-    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    learn_variant("made", "mnist", images, config, output, start=start, origin=made_of, **given)
     with torch.no_grad():
         start.offset += 1e-6
-    learn("made", "mnist", images, config, record, start=start, origin=made_of, **given)
+    learn_variant("made", "mnist", images, config, output, start=start, origin=made_of, **given)
     with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/made.safetensors was learned from something "):
-        learn("made", "mnist", images, config, record, start=start, origin={"weight": torch.zeros(3)}, **given)
+        learn_variant("made", "mnist", images, config, output, start=start, origin={"weight": torch.zeros(3)}, **given)
 
 
 def test_uniform_starts_are_drawn_by_themselves() -> None:
@@ -198,3 +198,16 @@ def test_systems_that_explode_are_counted_and_never_win() -> None:
     assert learned.exploded == 1
     assert learned.mean == math.inf
     assert not less("", learned.mean, 1.0).holds
+
+
+def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb",))
+    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(TINY["steps"] + 1))
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run("reconstruct", tmp_path / "run", settings)
+    assert len(list((tmp_path / "run" / "learned").rglob("*.safetensors"))) == 1  # the first variant, which was done
+    monkeypatch.undo()
+    experiments.run("reconstruct", tmp_path / "run", settings)
+    assert (tmp_path / "run" / "metrics.json").exists()

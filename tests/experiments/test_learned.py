@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fractalops import IFS, InputError, MissingExtra, affine_chain, experiments
 from fractalops.experiments import gan, inverse_encoder
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import place_in_picture
 from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
-from fractalops.experiments.record import Record
 from tests.support.experiment_data import write_mnist
 from tests.support.tolerances import assert_same_bits
 
@@ -258,15 +258,15 @@ def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: p
         note,
     )
     assert (tmp_path / "whole" / "reconstructions.png").exists()
-    log = Record.log
+    log = ExperimentFolder.log
 
-    def stop(record: Record, step: int, **scalars: float) -> None:
-        log(record, step, **scalars)
+    def stop(output: ExperimentFolder, step: int, **scalars: float) -> None:
+        log(output, step, **scalars)
         if step == 3 and "encoder_loss" in scalars:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(Record, "log", stop)
+        patched.setattr(ExperimentFolder, "log", stop)
         with pytest.raises(Killed):
             experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
     again = experiments.run("inverse-encoder", tmp_path / "run", ENCODER)

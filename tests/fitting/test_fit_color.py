@@ -208,18 +208,6 @@ def rewritten(path: Path, settings: dict[str, object | None], tensors: dict[str,
     save_file(kept, path, metadata | {"config": json.dumps(config)})
 
 
-def test_a_file_from_before_there_were_colors_still_loads(tmp_path: Path) -> None:
-    result = fractalops.fit(targets(), tiny(snapshots=2))
-    result.save(tmp_path / "old")
-    rewritten(tmp_path / "old", {"color": None}, {})
-    with safetensors.safe_open(tmp_path / "old", framework="pt") as file:
-        assert "color" not in json.loads(file.metadata()["config"])
-        assert not any("color" in name for name in file.keys())  # noqa: SIM118
-    loaded = FitResult.load(tmp_path / "old")
-    assert_same_result(loaded, result)
-    assert loaded.config == result.config
-
-
 BROKEN: dict[str, Callable[[Path], object]] = {
     "gray by its settings": lambda path: rewritten(path, {"color": False}, {}),
     "without settings of color": lambda path: rewritten(path, {"color": None}, {}),

@@ -17,8 +17,9 @@ import pytest
 import torch
 
 import fractalops
-from fractalops import RunInterrupted
-from fractalops.fitting import learning, run_folder
+from fractalops import InputError
+from fractalops.fitting import learning
+from fractalops.io import tensor_files
 from tests.support.learning import Interruption, assert_same_result, tiny
 from tests.support.requirements import ROOT
 from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
@@ -49,7 +50,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     targets = torch.stack([source[image] for image in range(3)])  # (3, ...)
     wanted = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
-    steps = learning.learn(batch, config, None, False)
+    steps = learning.run_steps(batch, config, None, False)
     for _ in range(step):
         next(steps)
     state = batch.state()
@@ -60,9 +61,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.learn(restored, config, None, False):
+    for _ in learning.run_steps(restored, config, None, False):
         pass
-    assert_same_result(learning.collect([restored], config, 0.0), wanted)
+    assert_same_result(learning.evaluate_batches([restored], config, 0.0), wanted)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
 
@@ -94,8 +95,8 @@ MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
     "evaluating": (learning, "_evaluate", False, [1, 3]),
     "evaluated": (learning, "_evaluate", True, [2]),
     "making folders": (Path, "mkdir", False, [1, 2, 3, 4]),
-    "writing a file": (run_folder, "write_tensors", False, [1, 5, 11, 12, 33]),
-    "a file is written": (run_folder, "write_tensors", True, [1, 5, 11, 12, 33]),
+    "writing a file": (tensor_files, "write_tensors", False, [1, 5, 11, 12, 33]),
+    "a file is written": (tensor_files, "write_tensors", True, [1, 5, 11, 12, 33]),
     "putting a file in its place": (os, "replace", False, [1, 2, 12, 13, 14, 37, 38, 39]),
     "a file is in its place": (os, "replace", True, [1, 2, 12, 13, 14, 37, 38, 39]),
 }
@@ -164,10 +165,12 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
 
     with monkeypatch.context() as patched:
         patched.setattr(learning, "clip_gradients", interrupted)
-        with pytest.raises(RunInterrupted, match=r"^interrupted; what was learned so far is in ") as caught:
-            run(tmp_path / "run", checkpoint_every=1000)
-    assert isinstance(caught.value, KeyboardInterrupt)
-    assert (caught.value.signal, caught.value.folder) == (number, tmp_path / "run")
+        partial = run(tmp_path / "run", checkpoint_every=1000)
+    assert partial.interrupted
+    assert (partial.signal, partial.folder) == (number, tmp_path / "run")
+    assert repr(partial) == f"FitRun('{tmp_path / 'run'}', interrupted)"
+    with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
+        _ = partial.rows
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     checkpoint = tmp_path / "run" / "checkpoints" / "00001.safetensors"
     assert checkpoint.exists() == (count == 1)  # the second one ends it at once
@@ -178,7 +181,13 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
 
 
 def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    names = ("systems/.00000.a.safetensors", "checkpoints/.00002.b.safetensors", ".run.c.json", ".index.d.csv")
+    names = (
+        "systems/.00000.abcd1234.safetensors",
+        "systems/.tmpAbC123",
+        "checkpoints/.00002.abcd1234.safetensors",
+        ".run.abcd1234.json",
+        ".index.abcd1234.csv",
+    )
     run(tmp_path / "run")
     (tmp_path / "run" / SYSTEM).unlink()
     for name in (*names, ".mine.csv"):
@@ -188,7 +197,7 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
 
 
 def test_a_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    (tmp_path / ".run.abc.json").write_text("half")
+    (tmp_path / ".run.abcd1234.json").write_text("half")
     run(tmp_path)
     assert contents(tmp_path) == whole
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops import FitConfig, FitInterrupted, FitResult
+from fractalops import FitConfig, FitResult
 from fractalops.fitting import learning
 from tests.support.learning import Interruption, assert_same_result, bar, disc, quick, targets, tiny
 from tests.support.tolerances import assert_same_bits
@@ -63,8 +63,8 @@ def test_one_image_selected_is_the_image_learned_alone() -> None:
     together = fractalops.fit(targets(), tiny(snapshots=2))
     alone = fractalops.fit(targets()[1], tiny(snapshots=2, seed=1))
     assert_same_result(together.select(1), alone)
-    for wrong in (-1, 3):
-        with pytest.raises(IndexError, match=r"^FitResult.select: image must lie in \[0, 3\), got -?\d$"):
+    for wrong in (-4, 3):
+        with pytest.raises(IndexError, match=r"^FitResult.select: index must lie in \[0, 3\), got -?\d$"):
             together.select(wrong)
 
 
@@ -299,11 +299,9 @@ def test_an_interruption_keeps_what_was_learned(step: int, monkeypatch: pytest.M
     config = tiny(snapshots=11)
     whole = fractalops.fit(targets(), config)
     monkeypatch.setattr(learning, "make_optimizer", Interruption(step))
-    with pytest.raises(FitInterrupted, match=rf"^fit: interrupted at step {step} of 10$") as caught:
-        fractalops.fit(targets(), config)
-    result = caught.value.result
-    assert isinstance(caught.value, KeyboardInterrupt)
-    assert caught.value.step == step
+    result = fractalops.fit(targets(), config)
+    assert result.interrupted
+    assert not whole.interrupted
     assert result.steps == [step] * 3
     assert result.minimum_mse.isfinite().all()
     assert result.best_image.shape == (3, 16, 16)
@@ -317,15 +315,14 @@ def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.Monkey
     config = tiny(batch_size=1, snapshots=3)
     whole = fractalops.fit(targets(), config)
     monkeypatch.setattr(learning, "make_optimizer", Interruption(17))
-    with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 7 of 10$") as caught:
-        fractalops.fit(targets(), config)
-    result = caught.value.result  # the first image is done, the second under way, the third not begun
+    result = fractalops.fit(targets(), config)  # the first image is done, the second under way, the third not begun
     assert result.steps == [10, 7]
     assert result.system.systems == 2
     assert result.losses.isnan().sum(dim=0).tolist() == [0, 3]
     assert result.snapshot_steps == [0, 5, 10]
-    assert_same_result(result.select(0), whole.select(0))
-    partial = result.select(1)
+    assert_same_result(result[0], whole[0])
+    partial = result[1]
+    assert (result.interrupted, result[0].interrupted, partial.interrupted) == (True, False, True)
     assert_same_bits(partial.losses, whole.losses[:7, 1:2])
     assert partial.snapshot_steps == [0, 5]
     for snapshot, expected in zip(partial.snapshots, whole.select(1).snapshots, strict=False):
@@ -346,9 +343,8 @@ def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.Mon
     config = tiny(batch_size=2, snapshots=3)
     whole = fractalops.fit(targets(), config)
     monkeypatch.setattr(learning, "_evaluate", interrupted)
-    with pytest.raises(FitInterrupted, match=r"^fit: interrupted at step 10 of 10$") as caught:
-        fractalops.fit(targets(), config)
-    result = caught.value.result
+    result = fractalops.fit(targets(), config)
+    assert result.interrupted
     assert result.steps == [10] * 3
     assert_same_bits(result.losses, whole.losses)
     assert len(result.snapshots) == 3
@@ -360,9 +356,8 @@ def test_an_interruption_before_anything_was_begun_has_no_result(monkeypatch: py
         raise KeyboardInterrupt
 
     monkeypatch.setattr(learning.Batch, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt) as caught:
+    with pytest.raises(KeyboardInterrupt):
         fractalops.fit(targets(), tiny(batch_size=2))
-    assert not isinstance(caught.value, FitInterrupted)
 
 
 def test_progress_shows_the_loss(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,35 +1,34 @@
-"""`fit_dataset` shared by several processes: the same bits as by one, and a lost one ends it in order."""
+"""`fit_dataset` shared by processes: the same bits as by one, and what a lost one has begun the others finish."""
 
 from __future__ import annotations
 
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from fractalops import InputError
+from fractalops import InputError, RankError
 from fractalops.fitting import ranks
+from fractalops.io.run_folder import RunFolder
 from tests.support.requirements import ROOT
 from tests.support.runs import contents, long, run
 
-LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"}
-TWO_RANKS = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
 PATIENCE = 240  # seconds: torch takes some to be imported, and many on a machine with other work
 
 
 def environment(**changes: str) -> dict[str, str]:
     """The variables of this process, without those that torchrun would set."""
     ours = {name: text for name, text in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")}
-    return ours | LOOPBACK | changes
+    return ours | changes
 
 
 @contextmanager
@@ -44,18 +43,13 @@ def torchrun(folder: Path, processes: int = 2, every: float = 0.02) -> Iterator[
 
 
 @contextmanager
-def by_hand(folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
+def by_hand(folder: Path, *options: str) -> Iterator[list[subprocess.Popen[str]]]:
     """Two ranks without an agent that ends one with the other: as on two machines."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.support.runs", str(folder), "0.02"],
+            [sys.executable, "-m", "tests.support.runs", str(folder), "0.02", *options],
             cwd=ROOT,
-            env=environment(
-                RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
-            ),
+            env=environment(RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2"),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -126,24 +120,25 @@ def test_a_killed_rank_ends_torchrun_and_another_number_of_ranks_goes_on(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_rank_that_loses_another_says_so_and_the_run_can_go_on(
-    lost: int, tmp_path: Path, long_run: dict[str, bytes]
-) -> None:
+def test_a_rank_that_loses_another_finishes_the_run(lost: int, tmp_path: Path, long_run: dict[str, bytes]) -> None:
     with by_hand(tmp_path / "run") as processes:
         wait_for_checkpoints(tmp_path / "run", 2)
         processes[lost].kill()
         _, errors = processes[1 - lost].communicate(timeout=PATIENCE)
-    assert processes[1 - lost].returncode == 1
-    last = last_line(errors)
-    when = "while it was learning|while this one waited for it"  # that is a matter of who was where
-    assert re.fullmatch(
-        rf"fractalops.fitting.ranks.RankError: another rank was lost ({when}) \(\w[^)/]+\w\); "
-        "what was learned is kept: started again, without overwriting, the run goes on from there",
-        last,
-    )
-    with torchrun(tmp_path / "run") as process:
-        _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, errors
+    assert processes[1 - lost].returncode == 0, errors
+    assert contents(tmp_path / "run") == long_run
+
+
+@pytest.mark.slow
+def test_overwriting_with_two_ranks_learns_all_anew(tmp_path: Path, long_run: dict[str, bytes]) -> None:
+    """Also where the run that is there is the same one: no rank takes what it finds before rank 0 has begun."""
+    run(tmp_path / "run", *long())
+    before = (tmp_path / "run" / "index.csv").stat().st_mtime_ns
+    with by_hand(tmp_path / "run", "overwrite") as processes:
+        wait_for_checkpoints(tmp_path / "run", 2)
+        errors = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert (tmp_path / "run" / "index.csv").stat().st_mtime_ns > before
     assert contents(tmp_path / "run") == long_run
 
 
@@ -154,9 +149,11 @@ def test_what_rank_0_refuses_ends_all(tmp_path: Path) -> None:
     with by_hand(tmp_path / "run") as processes:
         errors = [last_line(process.communicate(timeout=PATIENCE)[1]) for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
-    reason = f"cannot write to {tmp_path / 'run'}: there are files already; "
-    assert errors[0].startswith(f"fractalops.errors.InputError: {reason}")
-    assert errors[1].startswith(f"fractalops.fitting.ranks.LeaderError: rank 0 failed: {reason}")
+    for error in errors:
+        assert error.startswith(
+            f"fractalops.errors.InputError: cannot write to {tmp_path / 'run'}: there are files already; "
+        )
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.slow
@@ -168,40 +165,91 @@ def test_ctrl_c_on_torchrun_keeps_every_step(tmp_path: Path, long_run: dict[str,
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode != 0
-    assert "what was learned so far is in" in errors
+    assert process.returncode != 0, errors
     assert len(list(tmp_path.glob("run/checkpoints/0*"))) == 2
     run(tmp_path / "run", *long())
     assert contents(tmp_path / "run") == long_run
 
 
-def test_a_process_alone_is_all_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_alone_is_all_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variables in ({}, {"RANK": "0", "WORLD_SIZE": "1"}):
         for name, text in variables.items():
             monkeypatch.setenv(name, text)
-        with ranks.open_ranks("cpu") as alone:
-            assert (alone.rank, alone.size, alone.device) == (0, 1, torch.device("cpu"))
-            assert list(alone.share([3, 1, 2])) == [3, 1, 2]
-            assert alone.lead(lambda: 5) == 5
-            alone.wait()
+        alone = ranks.find_ranks("cpu")
+        assert (alone.rank, alone.size, alone.device) == (0, 1, torch.device("cpu"))
+        alone.meet(tmp_path)
         assert ranks.is_leader()
     monkeypatch.setenv("RANK", "1")
     assert not ranks.is_leader()
+
+
+def meet(rank: int, folder: Path, failure: str = "", patience: float = 60.0) -> Future[None]:
+    """A rank of two, as a thread that meets the other."""
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(ranks.Ranks(torch.device("cpu"), rank, 2).meet(folder, failure))
+        except RankError as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return done
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_ranks_meet_whoever_comes_first(first: int, tmp_path: Path) -> None:
+    early = meet(first, tmp_path)
+    time.sleep(0.3)
+    assert not early.done()
+    meet(1 - first, tmp_path).result(60)
+    early.result(60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_an_earlier_run_left_is_no_answer(tmp_path: Path) -> None:
+    """Nor is a question that rank 0 removes as it begins: it is asked again."""
+    (tmp_path / ".rank-0-0123456789abcdef").touch()
+    waiting = meet(1, tmp_path)
+    time.sleep(0.3)
+    RunFolder(tmp_path, [], manifest="run.json").begin({"format": "fractalops.run.1"})
+    time.sleep(0.3)
+    assert not waiting.done()
+    (question,) = tmp_path.glob(".rank-*")
+    assert question.name.startswith(".rank-1-")
+    meet(0, tmp_path).result(60)
+    waiting.result(60)
+
+
+def test_a_rank_0_that_failed_says_so(tmp_path: Path) -> None:
+    waiting = meet(1, tmp_path)
+    meet(0, tmp_path, "there is no room").result(60)
+    with pytest.raises(RankError, match=r"^rank 0 failed: there is no room$"):
+        waiting.result(60)
+
+
+def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "_PATIENCE", 0.3)
+    with pytest.raises(RankError, match=r"^rank 1 did not come within "):
+        meet(0, tmp_path).result(60)
+    with pytest.raises(RankError, match=r"^rank 0 did not begin within "):
+        meet(1, tmp_path).result(60)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_rank_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, text)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(InputError, match=r"^rank 3 has no GPU of its own: there are 1$"), ranks.open_ranks("cuda"):
-        pass
+    with pytest.raises(RankError, match=r"^rank 3 has no GPU of its own: there are 1$"):
+        ranks.find_ranks("cuda")
 
 
 def test_a_gpu_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"^cannot run on cuda: torch finds no GPU$"), ranks.open_ranks("cuda"):
-        pass
+    with pytest.raises(InputError, match=r"^cannot run on cuda: torch finds no GPU$"):
+        ranks.find_ranks("cuda")
 
 
 @pytest.mark.usefixtures("restored_threads")

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import fractalops
-from fractalops import FitConfig, FitResult, InputError
+from fractalops import FitResult, InputError
 from fractalops.drawing.high_resolution import draw_high_resolution
 from tests.support.learning import assert_same_result, bar, tiny
 
@@ -94,10 +94,11 @@ def test_an_interrupted_result_comes_back_too(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return (images - target).square().mean(dim=(1, 2, 3))
 
-    with pytest.raises(fractalops.FitInterrupted) as caught:
-        fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(batch_size=1, snapshots=2), loss=loss)
-    caught.value.result.save(tmp_path / "partial.safetensors")
-    assert_same_result(FitResult.load(tmp_path / "partial.safetensors"), caught.value.result)
+    partial = fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(batch_size=1, snapshots=2), loss=loss)
+    partial.save(tmp_path / "partial.safetensors")
+    loaded = FitResult.load(tmp_path / "partial.safetensors")
+    assert_same_result(loaded, partial)
+    assert loaded.interrupted
 
 
 def test_the_file_is_plain_safetensors_with_the_permissions_of_any_other(saved: Path) -> None:
@@ -110,18 +111,16 @@ def test_the_file_is_plain_safetensors_with_the_permissions_of_any_other(saved: 
     assert load_file(saved)["system.offset"].shape == (2, 3, 2)
 
 
-def test_a_file_from_before_the_recipe_holds_the_published_settings(tmp_path: Path) -> None:
-    published = FitConfig.paper(maps=3, points=20, sequences=2, steps=3, evaluation_sequences=4)
-    result = fractalops.fit(bar(8, 6), published)
-    path = tmp_path / "old.safetensors"
-    result.save(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        settings = json.loads(file.metadata()["config"])
-    for name in ("initialization", "schedule", "probabilities"):
-        del settings[name]
-    rewritten(path, {"config": json.dumps(settings)})
-    assert FitResult.load(path).config == published
-    assert_same_result(FitResult.load(path), result)
+def test_a_result_is_a_sequence_with_a_short_repr(result: FitResult) -> None:
+    assert len(result) == 2
+    assert [one.system.systems for one in result] == [1, 1]
+    assert_same_result(result[-1], result.select(1))
+    for wrong in (2, -3):
+        with pytest.raises(IndexError, match=rf"^FitResult.select: index must lie in \[0, 2\), got {wrong}$"):
+            result[wrong]
+    error = f"minimum MSE {float(result.minimum_mse.mean()):.4f}"
+    assert repr(result) == f"FitResult(2 images of 8 x 6, 10 steps, {error})"
+    assert repr(result[0]).startswith("FitResult(1 image of 8 x 6, ")
 
 
 # Files that can't be used
@@ -145,6 +144,13 @@ def with_settings(path: Path, **changes: object) -> None:
     with safetensors.safe_open(path, framework="pt") as file:
         settings = json.loads(file.metadata()["config"])
     rewritten(path, {"config": json.dumps(settings | changes)})
+
+
+def without_setting(path: Path, name: str) -> None:
+    with safetensors.safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()["config"])
+    del settings[name]
+    rewritten(path, {"config": json.dumps(settings)})
 
 
 def become_folder(path: Path) -> None:
@@ -194,6 +200,8 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "broken steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5.5, 10]"}),
     "steps of snapshots in words": lambda path: rewritten(path, {"snapshot_steps": '["0", "5", "10"]'}),
     "fewer steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5]"}),
+    "a missing setting": lambda path: without_setting(path, "schedule"),
+    "an interruption that is a number": lambda path: rewritten(path, {"interrupted": "1"}),
     "more steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 3, 5, 10]"}),
     "no offset": lambda path: rewritten(path, tensors={"system.offset": None}),
     "no parameters": lambda path: rewritten(path, tensors={"system.svd": None}),

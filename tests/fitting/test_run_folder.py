@@ -14,7 +14,7 @@ import torch
 import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
-from fractalops.fitting.run_folder import RunFolder
+from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.files import locked_folder
 from tests.support.command_line import draw
 from tests.support.learning import Interruption
@@ -78,7 +78,7 @@ def test_a_changed_setting_in_a_file_is_refused(tmp_path: Path, monkeypatch: pyt
 
 def test_a_batch_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt(tmp_path / "run", monkeypatch, step=23)
-    folder = RunFolder(tmp_path / "run")
+    folder = DatasetFolder(tmp_path / "run")
     folder.shard(0).write_bytes(folder.shard(1).read_bytes())
     with pytest.raises(InputError, match=r"00000.safetensors: it is of another batch; "):
         run(tmp_path / "run")
@@ -105,7 +105,7 @@ def test_another_run_is_refused_and_what_differs_is_named(
     options, difference = CHANGES[change]
     backend = options.get("backend")
     options = {name: option for name, option in options.items() if name != "backend"}
-    advice = r"take another folder, or overwrite \(--overwrite\) to start anew"
+    advice = r"take another folder, or overwrite=True to start anew"
     refusal = rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"
     with fractalops.use_backend(backend), pytest.raises(InputError, match=refusal):
         run(tmp_path / "run", **options)

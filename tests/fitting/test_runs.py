@@ -19,7 +19,7 @@ import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.data.targets import TensorTargets
 from fractalops.fitting import learning, run_report
-from fractalops.fitting.run_folder import RunFolder
+from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.images import save_image
 from tests.support.learning import Interruption, assert_same_result, targets, tiny
 from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
@@ -33,9 +33,9 @@ def learned_together(source: Pictures, images: Sequence[int], config: FitConfig)
     """What these images of a source become in one batch."""
     targets = torch.stack([source[image] for image in images])  # (S, ...)
     batch = learning.Batch.start(targets, config, images)
-    for _ in learning.learn(batch, config, None, False):
+    for _ in learning.run_steps(batch, config, None, False):
         pass
-    return learning.collect([batch], config, 0.0)
+    return learning.evaluate_batches([batch], config, 0.0)
 
 
 # What is learned, and where it is
@@ -82,6 +82,13 @@ def test_the_index_says_what_and_where(tmp_path: Path) -> None:
         assert row.steps == 10
         assert row.seconds > 0
     assert FitRun.load(tmp_path / "run").rows == learned.rows
+    assert not learned.interrupted
+    assert len(learned) == 5
+    assert_same_result(learned[-2], learned.result(learned.rows[3]))
+    with pytest.raises(IndexError, match=r"^FitRun: index must lie in \[0, 5\), got 5$"):
+        learned[5]
+    error = f"minimum MSE {learned.minimum_mse.mean():.4f}"
+    assert repr(learned) == f"FitRun('{tmp_path / 'run'}', 5 images, {error})"
 
 
 def test_the_record_holds_all_that_the_run_depends_on(tmp_path: Path) -> None:
@@ -173,9 +180,7 @@ def test_a_path_and_a_tensor_are_sources_too(tmp_path: Path) -> None:
 def test_bad_images_are_all_listed_before_anything_is_learned(tmp_path: Path) -> None:
     source = pictures(6, bad=[1, 4])
     listed = r"cannot read pictures/1.png: it is damaged; cannot read pictures/4.png: it is damaged"
-    with pytest.raises(
-        InputError, match=rf"^cannot use 2 of 6 images; skip_bad \(--skip-bad\) leaves them out: {listed}$"
-    ):
+    with pytest.raises(InputError, match=rf"^cannot use 2 of 6 images; skip_bad=True leaves them out: {listed}$"):
         run(tmp_path / "run", source)
     assert not (tmp_path / "run").exists()
 
@@ -332,7 +337,7 @@ def test_the_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: p
         patched.setattr(learning, "clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
         interrupt(tmp_path, monkeypatch, step=3)
     run(tmp_path)
-    first, second = (RunFolder(tmp_path).read_seconds(batch) for batch in (0, 1))
+    first, second = (DatasetFolder(tmp_path).read_seconds(batch) for batch in (0, 1))
     assert first > 1.2
     assert second < first
 
@@ -378,7 +383,7 @@ def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.Monke
         seen.append(config)
         raise Stop
 
-    monkeypatch.setattr("fractalops.fitting.runs.learn", stop)
+    monkeypatch.setattr("fractalops.fitting.runs.run_steps", stop)
     with pytest.raises(Stop):
         fractalops.fit_dataset(pictures(), tmp_path / "run", device="cpu")
     assert seen == [FitConfig()]

@@ -102,6 +102,8 @@ def long() -> tuple[Pictures, FitConfig]:
     return pictures(6), small(steps=600)
 
 
-if __name__ == "__main__":  # python -m tests.support.runs OUTPUT SECONDS
+if __name__ == "__main__":  # python -m tests.support.runs OUTPUT SECONDS [overwrite]
     source, config = long()
-    run(Path(sys.argv[1]), source, config, checkpoint_every=float(sys.argv[2]))
+    overwrite = "overwrite" in sys.argv
+    done = run(Path(sys.argv[1]), source, config, checkpoint_every=float(sys.argv[2]), overwrite=overwrite)
+    sys.exit(128 + done.signal if done.signal is not None else 0)

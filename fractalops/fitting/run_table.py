@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from fractalops._checks import check_choice
 from fractalops.errors import InputError, MissingExtra
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, open_table, write_table
 
-IndexKind = Literal["csv", "parquet"]
-KINDS: tuple[IndexKind, ...] = ("csv", "parquet")
+TableKind = Literal["csv", "parquet"]
+KINDS: tuple[TableKind, ...] = ("csv", "parquet")
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
 _ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
 
 
 @dataclass(frozen=True)
-class IndexRow:
-    """One image of a run: a line of its index."""
+class TableRow:
+    """One image of a run: a row of its table."""
 
     image: int
     """Its number in the source."""
@@ -39,22 +39,22 @@ class IndexRow:
     """Its share of the time that the batch took; NaN where that was lost."""
 
 
-def check_index_kind(function: str, kind: str) -> None:
+def check_table_kind(function: str, kind: str) -> None:
     """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
-    check_choice(function, "index", kind, KINDS)
+    check_choice(function, "table", kind, KINDS)
     if kind == "parquet":
         _import_parquet(function)
 
 
-def write_index(path: Path, rows: Iterable[IndexRow]) -> None:
+def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
     """Write a table at once, of the kind that its suffix names."""
     if path.suffix == ".parquet":
         _write_parquet(path, rows)
     else:
-        write_table(path, [field.name for field in fields(IndexRow)], map(astuple, rows))
+        write_table(path, [field.name for field in fields(TableRow)], map(astuple, rows))
 
 
-def read_index(path: Path) -> list[IndexRow]:
+def read_rows(path: Path) -> list[TableRow]:
     """The rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
     try:
@@ -68,36 +68,23 @@ def read_index(path: Path) -> list[IndexRow]:
         raise InputError(f"cannot read {path}: {error}") from error
 
 
-def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
-    """Open a CSV file, in which names of files stand that need not be text."""
-    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+def _parse_row(row: dict[str, Any]) -> TableRow:
+    return TableRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(TableRow)})
 
 
-def write_table(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file, at once."""
-    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(head)
-        table.writerows(rows)
-
-
-def _parse_row(row: dict[str, Any]) -> IndexRow:
-    return IndexRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(IndexRow)})
-
-
-def _write_parquet(path: Path, rows: Iterable[IndexRow]) -> None:
+def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     import pyarrow
 
     parquet = _import_parquet("fit_dataset")
     types = {"int": pyarrow.int64(), "float": pyarrow.float64(), "str": pyarrow.string()}
-    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(IndexRow)])
-    left: Iterator[IndexRow] = iter(rows)
+    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(TableRow)])
+    left: Iterator[TableRow] = iter(rows)
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 
 
-def _as_text(row: IndexRow) -> dict[str, object]:
+def _as_text(row: TableRow) -> dict[str, object]:
     """A row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
     return {
         name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

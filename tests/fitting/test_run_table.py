@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fractalops import FitRun, InputError, MissingExtra
-from fractalops.fitting import learning, run_index
-from fractalops.fitting.run_index import IndexRow, read_index, write_index
+from fractalops.fitting import learning, run_table
+from fractalops.fitting.run_table import TableRow, read_rows, write_rows
 from tests.support.learning import Interruption
 from tests.support.runs import interrupt, pictures, run
 
@@ -22,8 +22,8 @@ def without_seconds(learned: FitRun) -> list[tuple[object, ...]]:
 
 def test_parquet_has_the_rows_of_csv(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    learned = run(tmp_path / "run", index="parquet")
-    assert learned.index == tmp_path / "run" / "index.parquet"
+    learned = run(tmp_path / "run", table="parquet")
+    assert learned.table == tmp_path / "run" / "index.parquet"
     assert not (tmp_path / "run" / "index.csv").exists()
     assert without_seconds(FitRun.load(tmp_path / "run")) == without_seconds(run(tmp_path / "csv"))
     table = parquet.read_table(tmp_path / "run" / "index.parquet")
@@ -36,14 +36,14 @@ def test_a_finished_run_gets_the_other_kind_without_learning(tmp_path: Path, mon
     rows = run(tmp_path).rows
     monkeypatch.setattr(learning, "make_optimizer", Interruption(0))
     for kind, other in (("parquet", "csv"), ("csv", "parquet")):
-        assert run(tmp_path, index=kind).rows == rows
+        assert run(tmp_path, table=kind).rows == rows
         assert (tmp_path / f"index.{kind}").exists()
         assert not (tmp_path / f"index.{other}").exists()
 
 
 def test_a_run_that_is_learned_anew_has_no_index_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
-    run(tmp_path, index="parquet")
+    run(tmp_path, table="parquet")
     interrupt(tmp_path, monkeypatch, step=3, overwrite=True, source=pictures(4))
     assert not (tmp_path / "index.parquet").exists()
     with pytest.raises(InputError, match=r"the run is not finished; "):
@@ -57,13 +57,13 @@ def test_rows_come_back_whatever_their_names_and_numbers(
 ) -> None:
     if kind == "parquet":
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr(run_index, "_ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(run_table, "_ROWS_AT_ONCE", 2)
     names = ["a,b.png", 'line\nand "quote".png', "\u00e9\u732b.png", "", "latin\udce9.png"]
-    rows = [IndexRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
+    rows = [TableRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
     path = tmp_path / f"index.{kind}"
-    write_index(path, iter(rows))
+    write_rows(path, iter(rows))
     wanted = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
-    found = read_index(path)
+    found = read_rows(path)
     assert [row.name for row in found] == [wanted.get(row.name, row.name) for row in rows]
     assert [(row.place, row.minimum_mse, row.mean_mse) for row in found] == [(2**40, 1e-9 / 3, float("inf"))] * count
 
@@ -71,8 +71,8 @@ def test_rows_come_back_whatever_their_names_and_numbers(
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no table" * 9])
 def test_a_damaged_table_is_refused(content: bytes, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
-    learned = run(tmp_path, index="parquet")
-    learned.index.write_bytes(content)
+    learned = run(tmp_path, table="parquet")
+    learned.table.write_bytes(content)
     with pytest.raises(InputError, match=rf"^cannot read {tmp_path / 'index.parquet'}: .+$"):
         _ = FitRun.load(tmp_path).rows
 
@@ -82,7 +82,7 @@ def test_what_is_missing_is_said_before_anything_is_learned(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     needs = r"^fit_dataset: needs pyarrow; install it with: pip install 'fractalops\[parquet\]'$"
     with pytest.raises(MissingExtra, match=needs):
-        run(tmp_path / "run", index="parquet")
-    with pytest.raises(ValueError, match=r"^fit_dataset: index must be one of csv, parquet, got 'xlsx'$"):
-        run(tmp_path / "run", index="xlsx")
+        run(tmp_path / "run", table="parquet")
+    with pytest.raises(ValueError, match=r"^fit_dataset: table must be one of csv, parquet, got 'xlsx'$"):
+        run(tmp_path / "run", table="xlsx")
     assert not (tmp_path / "run").exists()

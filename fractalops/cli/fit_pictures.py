@@ -1,0 +1,216 @@
+"""`fractalops fit PICTURE ...`: learn pictures, and write a folder for each."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fractalops.cli.options import INTERRUPTED, in_options
+from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write_report
+from fractalops.data.targets import PictureFiles
+from fractalops.drawing.sheets import comparison
+from fractalops.errors import MissingExtra
+from fractalops.fitting import FitConfig, FitResult
+from fractalops.fitting.learning import fit_images
+from fractalops.fitting.run_plan import make_plan, read_target
+from fractalops.io.images import save_animation, save_image
+from fractalops.io.notices import collect_notices
+from fractalops.io.run_folder import RunFolder
+
+OUTPUT_NAMES = (
+    SYSTEM_NAME,
+    "comparison.png",
+    "fractal.png",
+    "loss.csv",
+    "loss.png",
+    "learning.gif",
+    "fit.json",
+)
+FRAMES = 40  # of the animation
+
+_DRAWING_SIDE = 1024  # pixels
+_DRAWING_POINTS = 1_000_000
+_ANIMATION_SIDE = 192  # pixels of each half of a frame
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to learn, and the folder that its results go to."""
+
+    image: str
+    folder: RunFolder
+    notices: tuple[str, ...]
+
+
+def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig) -> int:
+    """Check everything, then learn the pictures batch by batch, and save each batch as it is done."""
+    names = [pictures.name(index) for index in range(len(pictures))]
+    folders = [RunFolder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
+    for folder in folders:
+        folder.check(overwrite=arguments.overwrite)
+    with collect_notices() as collected:
+        plan = make_plan(pictures, config, skip_bad=None, progress=False)
+    jobs = [
+        Job(name, folder, tuple(map(in_options, collected.get(name, []))))
+        for name, folder in zip(names, folders, strict=True)
+    ]
+    if not arguments.quiet:
+        _show_notices(jobs)
+
+    learned: dict[int, FitResult] = {}
+    drawn: set[int] = set()
+    interrupted = False
+    try:
+        for batch in plan.batches:
+            targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
+            result = fit_images(targets, batch, config, progress=not arguments.quiet)
+            interrupted = result.interrupted
+            # After an interruption the result may end before the batch does.
+            own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0}
+            learned |= own
+            _save(jobs, own, dict(zip(batch, targets, strict=True)), drawn, animation=not arguments.no_animation)
+            if interrupted:
+                break
+    finally:
+        if not arguments.quiet:
+            _show(jobs, {index: learned[index] for index in sorted(drawn)})
+    if interrupted:
+        _explain_interruption(jobs, learned)
+        return INTERRUPTED
+    return 0
+
+
+def distinct_folders(images: Sequence[str], output: Path) -> list[Path]:
+    """Return a folder for each image, named by its stem; a number is added where stems collide (leaf, leaf-2)."""
+    # Lower case, as Leaf and leaf are one folder on some file systems. A name that another image bears as its
+    # own is not given away: leaf.png, leaf.jpg, leaf-2.png become leaf, leaf-3, leaf-2.
+    stems = [Path(image).stem.strip(". ") or "image" for image in images]
+    reserved = {stem.lower() for stem in stems}
+    used: set[str] = set()
+    folders = []
+    for stem in stems:
+        name, number = stem, 1
+        while name.lower() in used or (number > 1 and name.lower() in reserved):
+            number += 1
+            name = f"{stem}-{number}"
+        used.add(name.lower())
+        folders.append(output / name)
+    return folders
+
+
+def _save(
+    jobs: Sequence[Job],
+    learned: dict[int, FitResult],
+    targets: dict[int, Tensor],  # each (H, W) or (3, H, W)
+    drawn: set[int],
+    *,
+    animation: bool,
+) -> None:
+    """Write the folders of pictures, and note in `drawn` which are done.
+
+    Everything that was learned is saved before the first picture is drawn, which takes its time and may fail.
+    """
+    _save_systems({jobs[index].folder: result for index, result in learned.items()})
+    try:
+        for index, result in learned.items():
+            _write_pictures(jobs[index], targets[index], result, animation=animation)
+            drawn.add(index)
+    except BaseException:
+        left = ", ".join(str(jobs[index].folder.path) for index in learned if index not in drawn)
+        print(f"fractalops fit: what was learned is saved, but pictures are missing in {left}", file=sys.stderr)
+        raise
+
+
+def _save_systems(learned: dict[RunFolder, FitResult]) -> None:
+    """Save every system, even where a folder before it fails or Ctrl-C comes; the first error is raised at the end."""
+    failure: BaseException | None = None
+    for folder, result in learned.items():
+        try:
+            save_system(folder, result)
+        except (OSError, KeyboardInterrupt) as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: bool) -> None:
+    """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
+    folder = job.folder.path
+    save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
+    save_image(result.draw(_DRAWING_SIDE, points=_DRAWING_POINTS)[0], folder / "fractal.png")
+    write_losses(folder, result.losses[:, 0], title=Path(job.image).name)
+    if animation and result.snapshots:
+        save_animation(_learning_frames(target, result), folder / "learning.gif")
+    height, width = result.size
+    report = {
+        "image": job.image,
+        "height": height,
+        "width": width,
+        "minimum_mse": _number(float(result.minimum_mse[0])),
+        "mean_mse": _number(float(result.mean_mse[0])),
+        "steps": result.steps[0],
+    }
+    write_report(folder, report, result, job.notices)
+
+
+def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
+    """One frame a snapshot: the target beside what the system drew at that step."""
+    system, config = copy.deepcopy(result.system), result.config
+    frames = []
+    with torch.no_grad():
+        for snapshot in result.snapshots:
+            system.load_state_dict(snapshot)
+            drawn = system(
+                result.size,
+                points=config.points,
+                # The same random numbers in each frame: what moves is the system, not the noise.
+                generator=torch.Generator().manual_seed(config.seed),
+                clamp=config.clamp,
+            )  # (1, 1, ...)
+            frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
+    return frames
+
+
+def _number(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _show_notices(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        for notice in job.notices:
+            print(f"{job.image}: {notice}")
+    if importlib.util.find_spec("matplotlib") is None:
+        print(f"loss.png is left out: {MissingExtra('loss_curve', 'matplotlib', 'plot')}")
+
+
+def _show(jobs: Sequence[Job], learned: dict[int, FitResult]) -> None:
+    """Print a short table of what was learned, and where its pictures are."""
+    if not learned:
+        return
+    width = max(len(name) for name in ("image", *(jobs[index].image for index in learned)))
+    print(f"{'image':<{width}}  {'size':>9}  {'minimum MSE':>11}  {'mean MSE':>8}  pictures in")
+    for index, result in learned.items():
+        size = f"{result.size[1]} x {result.size[0]}"
+        errors = f"{result.minimum_mse[0]:>11.4f}  {result.mean_mse[0]:>8.4f}"
+        print(f"{jobs[index].image:<{width}}  {size:>9}  {errors}  {jobs[index].folder.path}")
+
+
+def _explain_interruption(jobs: Sequence[Job], learned: dict[int, FitResult]) -> None:
+    saved = [
+        f"{jobs[index].folder.path} has what was learned in {result.steps[0]} of {result.config.steps} steps"
+        for index, result in learned.items()
+        if result.interrupted
+    ]
+    left = [job.image for index, job in enumerate(jobs) if index not in learned]
+    missing = [f"not learned: {', '.join(left)}"] if left else []
+    print(f"fractalops fit: {'; '.join(['interrupted', *saved, *missing])}", file=sys.stderr)

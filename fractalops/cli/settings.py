@@ -1,0 +1,116 @@
+"""`--set NAME=VALUE`: every setting of a configuration, in the commands that have one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, Union
+
+from fractalops.errors import InputError
+
+S = TypeVar("S")
+
+_WORDS = {"true": True, "false": False}
+
+
+def add_settings(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the option `--set`."""
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help='any setting by its name; a tuple\'s values are parted by commas, and "none" is None',
+    )
+
+
+def configure(
+    make: Callable[..., S],
+    kind: type[S],
+    arguments: argparse.Namespace,
+    options: Sequence[str],
+    **defaults: Any,
+) -> S:
+    """Return what `make` makes of the settings that are given by `options` and by `--set`, over `defaults`.
+
+    Raises `InputError` for a setting that there is not, that is given by both, or that can't have its value.
+    """
+    given = {name: value for name in options if (value := getattr(arguments, name)) is not None}
+    changes = parse_changes(kind, arguments.set)
+    if both := given.keys() & changes.keys():
+        name = min(both)
+        raise InputError(f"{name} is given twice: by --{name} and by --set")
+    try:
+        return make(**(defaults | given | changes))
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from error
+
+
+def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of the dataclass `kind` that are given as "name=value".
+
+    Raises `InputError` for a field that there is not, one that is given twice, or a value of another type.
+    """
+    kinds = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    values: dict[str, Any] = {}
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals or name not in known:
+            raise InputError(f"--set wants NAME=VALUE with a NAME of {', '.join(known)}, got {change!r}")
+        if name in values:
+            raise InputError(f"{name} is given twice by --set")
+        try:
+            values[name] = _parse(kinds[name], text)
+        except ValueError as error:
+            raise InputError(f"--set {name} must be {_describe(kinds[name])}, got {text!r}") from error
+    return values
+
+
+def _parse(kind: Any, text: str) -> Any:
+    """Return the value of a type that a text stands for. Raises `ValueError`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        for one in sorted(arguments, key=lambda one: one is str):  # any text is a str: that is tried last
+            try:
+                return _parse(one, text)
+            except ValueError:
+                pass
+        raise ValueError
+    if origin is Literal:
+        return {str(choice): choice for choice in arguments}[_known(text, arguments)]
+    if origin is tuple:
+        parts = [part for part in text.split(",") if part]
+        if arguments[-1] is ...:
+            return tuple(_parse(arguments[0], part) for part in parts)
+        return tuple(_parse(one, part) for one, part in zip(arguments, parts, strict=True))
+    if kind is type(None):
+        return {"none": None}[_known(text.lower(), ("none",))]
+    if kind is bool:
+        return _WORDS[_known(text.lower(), tuple(_WORDS))]
+    return {int: int, float: float, str: str}[kind](text)
+
+
+def _known(text: str, choices: Sequence[object]) -> str:
+    if text not in map(str, choices):
+        raise ValueError
+    return text
+
+
+def _describe(kind: Any) -> str:
+    """Return what a type takes, for an error."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_describe, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is tuple and arguments[-1] is ...:
+        return f"of type {arguments[0].__name__}, parted by commas"
+    if origin is tuple:
+        return f"{len(arguments)} of type {arguments[0].__name__}, parted by commas"
+    if kind is bool:
+        return "true or false"
+    return "none" if kind is type(None) else f"of type {kind.__name__}"

@@ -1,0 +1,118 @@
+"""The lock of a folder, and that the package needs nothing that only Linux has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fractalops import InputError
+from fractalops.io.files import LOCK, locked_folder
+from tests.support.requirements import ROOT
+
+
+def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "run"), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):  # noqa: SIM117
+        with locked_folder(tmp_path / "run"):
+            pass
+    with locked_folder(tmp_path / "run"):
+        pass
+    assert not list((tmp_path / "run").iterdir())
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match=r"^cannot write to .*: it is not a folder$"), locked_folder(place):
+            pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
+def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
+    """Also where a process was forked meanwhile, and lives on with the same open file."""
+    with locked_folder(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        with locked_folder(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_without_locks_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing worse than work done twice comes of it."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.BaseFileLock.acquire", fail)
+    with locked_folder(tmp_path / "run"):
+        (tmp_path / "run" / "file").touch()
+
+
+def test_the_lock_of_a_killed_process_is_void(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from fractalops.io.files import locked_folder
+with locked_folder(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match="another run"), locked_folder(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+    assert (tmp_path / LOCK).exists()
+    deadline = time.monotonic() + 10
+    while True:  # the kernel frees it as the process goes
+        try:
+            with locked_folder(tmp_path):
+                break
+        except InputError:
+            assert time.monotonic() < deadline
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_the_package_does_without_what_only_linux_has(tmp_path: Path) -> None:
+    """Windows has no fcntl, macOS no sched_getaffinity: all modules are imported, and a run locks its folder."""
+    code = """
+import importlib, os, pkgutil, sys
+from pathlib import Path
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name == "fcntl":
+            raise ImportError("there is no fcntl here")
+
+sys.modules.pop("fcntl", None)
+sys.meta_path.insert(0, Refuse())
+del os.sched_getaffinity
+import fractalops
+for module in pkgutil.walk_packages(fractalops.__path__, "fractalops."):
+    # Its own command (__main__), native libraries, and what needs extras: kernels (Triton) and the benchmark.
+    if not module.name.startswith(("fractalops.__main__", "fractalops._", "fractalops.kernels", "fractalops.bench")):
+        importlib.import_module(module.name)
+import torch
+from fractalops.fitting import FitConfig, fit_dataset, ranks
+os.environ["LOCAL_WORLD_SIZE"] = "2"
+ranks._share_cores()
+config = FitConfig(maps=2, points=5, sequences=2, steps=1, evaluation_sequences=2)
+for _ in range(2):
+    fit_dataset(torch.ones(1, 4, 4), Path(sys.argv[1]), config, device="cpu")
+print("fcntl" in sys.modules, sorted(path.name for path in Path(sys.argv[1]).iterdir() if path.is_file()))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "False ['contact.png', 'index.csv', 'run.json']\n"

@@ -1,0 +1,128 @@
+"""The folder engine that all runs share: what it takes, what it goes on with, what it removes, and what is not its."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fractalops import InputError
+from fractalops.io.files import LOCK
+from fractalops.io.run_folder import RunFolder, differences
+
+MANIFEST = {"format": "fractalops.run.1", "maps": 3}
+
+
+def folder(path: Path) -> RunFolder:
+    results = ("done.json", "parts/[0-9]*.safetensors")
+    return RunFolder(path, results, manifest="run.json", others=("*.png",), passing=("parts/*.lock",))
+
+
+def test_a_run_begins_and_goes_on(tmp_path: Path) -> None:
+    run = folder(tmp_path / "a" / "run")
+    run.check(MANIFEST)
+    assert not (tmp_path / "a").exists()
+    run.begin(MANIFEST)
+    run.begin(MANIFEST)
+    assert run.read_manifest("fractalops.run.1") == MANIFEST
+    with pytest.raises(InputError, match=r"^cannot go on in .*: maps was 3, is 4; take another folder, or "):
+        run.begin(MANIFEST | {"maps": 4})
+    run.begin(MANIFEST | {"maps": 4}, overwrite=True)
+    assert run.read_manifest("fractalops.run.1")["maps"] == 4
+
+
+def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
+    run = folder(tmp_path)
+    run.begin(MANIFEST)
+    (tmp_path / "parts").mkdir()
+    results = {"done.json", "parts/00001.safetensors"}
+    cut_short = {
+        ".done.abcd1234.json",
+        ".view.abcd1234.png",
+        ".run.abcd1234.json",
+        "parts/.1.abcd1234.safetensors",
+        "parts/.tmpAbC123",
+        "parts/1.lock",
+        ".rank-1-ff",
+    }
+    mine = {"mine.txt", ".mine.json", "view.png", "parts/mine.safetensors", "parts/.tmp-mine"}
+    for name in results | cut_short | mine:
+        (tmp_path / name).touch()
+    left = lambda: {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
+    run.begin(MANIFEST)
+    assert left() == results | mine | {"run.json"}
+    run.begin(MANIFEST, overwrite=True)
+    assert left() == mine | {"run.json"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_others_is_refused(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    for run in (folder(tmp_path), RunFolder(tmp_path, ("system.safetensors",))):
+        with pytest.raises(InputError, match=r"^cannot write to .*: there are files already; take another folder$"):
+            run.check(MANIFEST, overwrite=overwrite)
+    (tmp_path / "run.json").write_text('{"scripts": {}}')
+    with pytest.raises(InputError, match=r"^cannot write to .*: its run.json is of something else; take another"):
+        folder(tmp_path).check(MANIFEST, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "fractalops.run.0"}'])
+def test_a_manifest_that_can_not_be_used_is_overwritten_where_wanted(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"^cannot read .*run.json: .*; take another folder, or overwrite=True"):
+        folder(tmp_path).check(MANIFEST)
+    folder(tmp_path).begin(MANIFEST, overwrite=True)
+    folder(tmp_path).begin(MANIFEST)
+
+
+@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".view.abcd1234.png"])
+def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"there are files already"):
+        folder(tmp_path).begin(MANIFEST)
+    assert (tmp_path / name).exists()
+
+
+def test_another_python_goes_on_and_another_torch_does_not(tmp_path: Path) -> None:
+    versions = {"python": "3.10", "torch": "2.11"}
+    folder(tmp_path).begin(MANIFEST | {"versions": versions})
+    folder(tmp_path).begin(MANIFEST | {"versions": versions | {"python": "3.11"}})
+    with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
+        folder(tmp_path).begin(MANIFEST | {"versions": versions | {"torch": "2.12"}})
+
+
+def test_what_counts_as_no_file(tmp_path: Path) -> None:
+    for name in (LOCK, ".rank-1-ff", ".run.abcd1234.json"):
+        (tmp_path / name).touch()
+    folder(tmp_path).begin(MANIFEST)
+    assert {path.name for path in tmp_path.iterdir()} == {LOCK, "run.json"}
+
+
+def test_a_run_without_a_manifest_wants_an_empty_folder_or_overwrites_its_own(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, ("system.safetensors", "loss.csv"))
+    run.check()
+    (tmp_path / "loss.csv").touch()
+    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
+        run.check()
+    (tmp_path / "mine.txt").touch()
+    run.check(overwrite=True)
+    assert run.results() == [tmp_path / "loss.csv"]
+
+
+def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
+    run = folder(tmp_path / "run")
+    with run.lock():
+        run.begin(MANIFEST)
+        run.abandon()
+    assert not list(tmp_path.iterdir())
+    run.begin(MANIFEST)
+    (tmp_path / "run" / "view.png").touch()
+    run.abandon()
+    assert (tmp_path / "run" / "run.json").exists()
+
+
+def test_what_differs_is_named() -> None:
+    old = {"config": {"maps": 3, "seed": 0}, "versions": {"python": "3.10", "torch": "2.11"}, "more": 1}
+    new = {"config": {"maps": 4, "seed": 0}, "versions": {"python": "3.11", "torch": "2.12"}}
+    assert differences(old, new) == 'config.maps was 3, is 4; versions.torch was "2.11", is "2.12"'
+    assert differences(old, {name: value for name, value in old.items() if name != "more"}) == ""
