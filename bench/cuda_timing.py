@@ -63,9 +63,9 @@ class CudaClock:
             replayed = call()
         graph.replay()
         torch.cuda.synchronize()
-        for got, wanted in zip(_tensors(replayed), _tensors(made), strict=True):
-            allowed = GRAPH_TOLERANCE * float(wanted.abs().max())
-            torch.testing.assert_close(got, wanted, rtol=GRAPH_TOLERANCE, atol=allowed)
+        for got, expected in zip(_tensors(replayed), _tensors(made), strict=True):
+            allowed = GRAPH_TOLERANCE * float(expected.abs().max())
+            torch.testing.assert_close(got, expected, rtol=GRAPH_TOLERANCE, atol=allowed)
         return graph.replay
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:

@@ -123,11 +123,11 @@ def parse_total(output: str) -> int:
     return int(found[1])
 
 
-def count_all(wanted: Sequence[Counted]) -> dict[Counted, int]:
+def count_all(expected: Sequence[Counted]) -> dict[Counted, int]:
     """Return the instructions of each."""
     with TemporaryDirectory() as folder:
         program = compile_program(Path(folder))
-        return {each: count(program, *each) for each in wanted}
+        return {each: count(program, *each) for each in expected}
 
 
 def record(counts: Mapping[Counted, int]) -> None:

@@ -61,8 +61,8 @@ def check_number(
     if optional and value is None:
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        wanted = "a number or None" if optional else "a number"
-        raise TypeError(f"{function}: {argument} must be {wanted}, got {type(value).__name__}")
+        expected = "a number or None" if optional else "a number"
+        raise TypeError(f"{function}: {argument} must be {expected}, got {type(value).__name__}")
     number: Any = value
     if (
         -math.inf < number < math.inf
@@ -75,12 +75,12 @@ def check_number(
     lower = f"({above}" if least is None else f"[{least}"
     upper = f"{below})" if most is None else f"{most}]"
     if above is None and least is None:
-        wanted = "be a finite number"
+        expected = "be a finite number"
     elif below is None and most is None:
-        wanted = f"be a finite number {'above' if least is None else 'at least'} {above if least is None else least}"
+        expected = f"be a finite number {'above' if least is None else 'at least'} {above if least is None else least}"
     else:
-        wanted = f"lie in {lower}, {upper}"
-    raise ValueError(f"{function}: {argument} must {wanted}{' or be None' if optional else ''}, got {value!r}")
+        expected = f"lie in {lower}, {upper}"
+    raise ValueError(f"{function}: {argument} must {expected}{' or be None' if optional else ''}, got {value!r}")
 
 
 def check_bandwidth(function: str, bandwidth: object) -> None:
@@ -187,9 +187,9 @@ def check_gpu(device: torch.device) -> None:
         raise InputError(f"cannot run on {device}: torch finds no GPU")
 
 
-def shape_error(function: str, argument: str, wanted: str, tensor: Tensor) -> ValueError:
-    """Return the error for a tensor of another shape than `wanted`."""
-    return ValueError(f"{function}: {argument} must have shape {wanted}, got {tuple(tensor.shape)}")
+def shape_error(function: str, argument: str, expected: str, tensor: Tensor) -> ValueError:
+    """Return the error for a tensor of another shape than `expected`."""
+    return ValueError(f"{function}: {argument} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
 def check_index(function: str, index: Tensor) -> None:

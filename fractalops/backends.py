@@ -154,15 +154,15 @@ def _missing(op: str, device: str) -> tuple[str, str]:
 
 def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
     """Return which backend `op` takes, without a warning. Raises as `choose` does."""
-    wanted = STATE.forced if backend is None else backend
-    if wanted is not None and wanted not in BACKENDS:
+    expected = STATE.forced if backend is None else backend
+    if expected is not None and expected not in BACKENDS:
         source = "FRACTALOPS_BACKEND" if backend is None else "backend"
-        raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {wanted!r}")
-    if wanted == "reference":
+        raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {expected!r}")
+    if expected == "reference":
         asked = ("asked for", "") if backend else ("FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
         return BackendStatus(op, device, "reference", *asked)
     reason, remedy = _missing(op, device)
-    if reason and wanted == "native":
+    if reason and expected == "native":
         raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cause(op, device)
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 

@@ -176,7 +176,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
                 generator=torch.Generator().manual_seed(config.seed),
                 clamp=config.clamp,
             )  # (1, 1, ...)
-            frames.append(comparison(target, drawn[0, 0], wanted=_ANIMATION_SIDE))
+            frames.append(comparison(target, drawn[0, 0], longest=_ANIMATION_SIDE))
     return frames
 
 

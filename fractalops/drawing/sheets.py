@@ -22,9 +22,9 @@ def enlarge(image: Tensor, factor: int) -> Tensor:
     return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
-def enlargement(height: int, width: int, wanted: int) -> int:
-    """The largest whole factor, at least 1, that keeps the longest side within `wanted` pixels."""
-    return max(1, wanted // max(height, width))
+def enlargement(height: int, width: int, longest: int) -> int:
+    """The largest whole factor, at least 1, that keeps the longest side within `longest` pixels."""
+    return max(1, longest // max(height, width))
 
 
 def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -> Tensor:
@@ -48,7 +48,7 @@ def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -
     return sheet
 
 
-def comparison(target: Tensor, reconstruction: Tensor, *, wanted: int = 384) -> Tensor:
+def comparison(target: Tensor, reconstruction: Tensor, *, longest: int = 384) -> Tensor:
     """The target (H, W) or (3, H, W) on the left, its reconstruction on the right, both enlarged."""
     if target.shape != reconstruction.shape:
         raise ValueError(
@@ -56,7 +56,7 @@ def comparison(target: Tensor, reconstruction: Tensor, *, wanted: int = 384) -> 
             f"got {tuple(reconstruction.shape)}"
         )
     pair = torch.stack((target.detach(), reconstruction.detach().to(target)))  # (2, ...)
-    return contact_sheet(enlarge(pair, enlargement(target.shape[-2], target.shape[-1], wanted)), columns=2)
+    return contact_sheet(enlarge(pair, enlargement(target.shape[-2], target.shape[-1], longest)), columns=2)
 
 
 def labeled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:

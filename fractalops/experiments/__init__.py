@@ -98,8 +98,8 @@ def run(
 
 def _data_sets(settings: Any) -> list[str]:
     """Those of torchvision's that an experiment of these settings reads."""
-    wanted = getattr(settings, "data", ())
-    return [name for name in FOLDERS if name in ((wanted,) if isinstance(wanted, str) else wanted)]
+    expected = getattr(settings, "data", ())
+    return [name for name in FOLDERS if name in ((expected,) if isinstance(expected, str) else expected)]
 
 
 def preset(name: str, size: str) -> Any:

@@ -25,7 +25,7 @@ def random_fractals(
 
     Systems by Anderson and Farrell 2022, of two maps or more, with as many maps and points as are learned (paper
     section 5.1), moved and scaled into the picture, drawn as `fit` draws, and binarized. Those that light too few
-    pixels are left out: a tenth of the picture is wanted, or a pixel a point.
+    pixels are left out: a tenth of the picture is required, or a pixel a point.
     """
     least = min(_LEAST_LIT, points / size**2)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

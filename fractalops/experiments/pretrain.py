@@ -86,11 +86,11 @@ def run(
     order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(settings.seed))  # classes mixed
     shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
     missing = [(number, path, items) for number, path, items in shards if not path.exists()]
-    wanted = [item for _, _, items in missing for item in items.tolist()]
+    left = [item for _, _, items in missing for item in items.tolist()]
     began = time.perf_counter()
-    with tqdm(total=len(wanted), disable=not progress, unit="image", desc=NAME) as bar:
+    with tqdm(total=len(left), disable=not progress, unit="image", desc=NAME) as bar:
         # One loader for all shards, which draws ahead while one is written; its workers also make the pictures' files.
-        loader = DataLoader(Subset(dataset, wanted), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
+        loader = DataLoader(Subset(dataset, left), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
         files = chain.from_iterable(loader)
         for number, path, items in missing:
             with atomic_path(path) as temporary:
@@ -103,8 +103,8 @@ def run(
         "size": settings.size,
         "rendering": settings.rendering,
         "shards": len(shards),
-        "drawn now": len(wanted),
-        "images a second": len(wanted) / seconds if wanted else float("nan"),
+        "drawn now": len(left),
+        "images a second": len(left) / seconds if left else float("nan"),
     }
     return Outcome([row])
 

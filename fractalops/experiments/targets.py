@@ -84,7 +84,7 @@ def missing(name: str, folder: Path | None) -> InputError:
     where = "no folder was given (data=None)" if folder is None else f"{folder} has none of its files"
     raw = f"{FOLDERS[name]}/raw"
     return InputError(
-        f"cannot read {name}: {where}; wanted are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
+        f"cannot read {name}: {where}; expected are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
         f"as torchvision lays them (download=True has it do so), or {name}/{_FILES['test']}"
     )
 

@@ -119,12 +119,12 @@ def _distances(matrix: Tensor, offset: Tensor, copied: Tensor, covered: Tensor) 
 def _move(matrix: Tensor, copied: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
     """The rotations, of the sizes and hands that the matrices have, and offsets that bring copies nearest to points.
 
-    matrix (C, D, D), copied (Q, D), nearest (C, Q, D), the wanted images -> (C, D, D), (C, D) (Kabsch 1976).
+    matrix (C, D, D), copied (Q, D), nearest (C, Q, D), the images to reach -> (C, D, D), (C, D) (Kabsch 1976).
     """
-    middle, wanted = copied.mean(0), nearest.mean(1)  # (D,), (C, D)
-    left, _, right = torch.linalg.svd((nearest - wanted[:, None]).mT @ (copied - middle))  # each (C, D, D)
+    middle, places = copied.mean(0), nearest.mean(1)  # (D,), (C, D)
+    left, _, right = torch.linalg.svd((nearest - places[:, None]).mT @ (copied - middle))  # each (C, D, D)
     hand = torch.linalg.det(left) * torch.linalg.det(right) * torch.linalg.det(matrix)  # (C,)
     left[:, :, -1] *= torch.where(hand < 0, -1, 1)[:, None]
     size = torch.linalg.matrix_norm(matrix, dim=(1, 2))[:, None, None] / matrix.shape[-1] ** 0.5
     matrix = size * (left @ right)
-    return matrix, wanted - matrix @ middle
+    return matrix, places - matrix @ middle

@@ -50,13 +50,13 @@ def given_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
     """
     if not isinstance(start, IFS):
         raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
-    wanted = make_system(config, len(targets))
-    shapes = [{name: tuple(t.shape) for name, t in system.state_dict().items()} for system in (wanted, start)]
-    if shapes[0] != shapes[1] or wanted.singular_values != start.singular_values:
+    expected = make_system(config, len(targets))
+    shapes = [{name: tuple(t.shape) for name, t in system.state_dict().items()} for system in (expected, start)]
+    if shapes[0] != shapes[1] or expected.singular_values != start.singular_values:
         kinds = [", ".join(f"{name} {shape}" for name, shape in each.items()) for each in shapes]
         raise ValueError(
             f"fit: start must have the parameters that config learns for these targets, {kinds[0]} with singular "
-            f"values by {wanted.singular_values}, got {kinds[1]} by {start.singular_values}"
+            f"values by {expected.singular_values}, got {kinds[1]} by {start.singular_values}"
         )
     return {
         name: tensor.detach().to(targets.device, torch.float32, copy=True)
@@ -93,8 +93,8 @@ def _sample(intensity: Tensor, generator: torch.Generator) -> Tensor:
     uniform = torch.rand(3, _SAMPLES, generator=generator, device=generator.device, dtype=torch.float64).cpu()
     sums = (intensity if intensity.any() else torch.ones_like(intensity)).double().flatten().cumsum(0)  # (H W,)
     # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
-    wanted = (torch.arange(_SAMPLES) + uniform[0]) / _SAMPLES * sums[-1]  # (M,)
-    pixel = torch.searchsorted(sums, wanted, right=True).clamp(max=len(sums) - 1)  # (M,)
+    expected = (torch.arange(_SAMPLES) + uniform[0]) / _SAMPLES * sums[-1]  # (M,)
+    pixel = torch.searchsorted(sums, expected, right=True).clamp(max=len(sums) - 1)  # (M,)
     corner = torch.stack((pixel // intensity.shape[1], pixel % intensity.shape[1]), -1)  # (M, 2)
     return corner + uniform[1:].T - 0.5
 

@@ -31,13 +31,13 @@ def squared_error(images: Tensor, targets: Tensor) -> Tensor:
 
 def _check_losses(losses: object, systems: int) -> Tensor:
     """What a plugged-in loss returned: something to differentiate for each system, or their sum."""
-    wanted = f"fit: loss must return a tensor of shape ({systems},) or ()"
+    expected = f"fit: loss must return a tensor of shape ({systems},) or ()"
     if not isinstance(losses, Tensor):
-        raise TypeError(f"{wanted}, got {type(losses).__name__}")
+        raise TypeError(f"{expected}, got {type(losses).__name__}")
     if losses.shape not in ((), (systems,)):
-        raise ValueError(f"{wanted}, got {tuple(losses.shape)}")
+        raise ValueError(f"{expected}, got {tuple(losses.shape)}")
     if not losses.requires_grad:
-        raise ValueError(f"{wanted} that depends differentiably on the images, got one without a gradient")
+        raise ValueError(f"{expected} that depends differentiably on the images, got one without a gradient")
     return losses
 
 
@@ -234,8 +234,8 @@ def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
     dims = 3 if config.color else 2  # of one target
     fits = not config.color or targets.shape[-3:-2] == (config.channels,)
     if targets.dim() not in (dims, dims + 1) or not fits or targets.numel() == 0:
-        wanted = "(3, H, W) or (S, 3, H, W) in color" if config.color else "(H, W) or (S, H, W)"
-        raise ValueError(f"fit: targets must have shape {wanted}, not empty, got {tuple(targets.shape)}")
+        expected = "(3, H, W) or (S, 3, H, W) in color" if config.color else "(H, W) or (S, H, W)"
+        raise ValueError(f"fit: targets must have shape {expected}, not empty, got {tuple(targets.shape)}")
     low, high = (float(bound) for bound in targets.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"fit: targets must lie in [0, 1], got values from {low:g} to {high:g}")

@@ -134,15 +134,15 @@ class PointFitResult:
             interrupted = bool(json.loads(metadata["interrupted"]))
             measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
             maps, dimensions = tensors["offset"].shape
-            wanted = {
+            expected = {
                 "matrix": (maps, dimensions, dimensions),
                 "offset": (maps, dimensions),
                 "probabilities": (maps,),
                 "losses": (len(tensors["losses"]),),
             }
             found_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            if found_shapes != wanted or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-                raise ValueError(f"shapes are {found_shapes}, not {wanted} in float32")
+            if found_shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+                raise ValueError(f"shapes are {found_shapes}, not {expected} in float32")
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error

@@ -72,20 +72,20 @@ class _Learning:
         first = torch.randint(count, (sequences,), generator=self.generator, device=self.cloud.device)
         matrix, offset = contraction(self.parameters[0]), self.parameters[1]
         chain = affine_chain(matrix, offset, index, self.cloud[first])  # (K, T, D)
-        points, wanted = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
+        points, target_points = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
         if self.done % _SHARES_EVERY == 0:
-            self._look_at_shares(index.flatten(), points.detach(), wanted)
+            self._look_at_shares(index.flatten(), points.detach(), target_points)
         if config.loss == "chamfer":
-            return chamfer_distance(points, wanted)
-        return kernel_distance(points, wanted, spread=self.spread)
+            return chamfer_distance(points, target_points)
+        return kernel_distance(points, target_points, spread=self.spread)
 
-    def _look_at_shares(self, index: Tensor, points: Tensor, wanted: Tensor) -> None:
+    def _look_at_shares(self, index: Tensor, points: Tensor, target_points: Tensor) -> None:
         """Move the probabilities towards the shares of the target to which each map's points are nearest.
 
         A map that draws more points than its part of the target has gets fewer: what `|det A|` does in the plane only
         where images don't overlap, and not for maps that are flat, as a stem's is in space.
         """
-        _, owner = nearest(points, wanted)  # (P,)
+        _, owner = nearest(points, target_points)  # (P,)
         found = torch.bincount(index[owner].long(), minlength=len(self.shares)) / len(owner)
         self.shares = self.shares.lerp(found.to(self.shares), _SHARES_PACE)
 

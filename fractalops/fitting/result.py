@@ -178,8 +178,8 @@ class FitResult:
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
         parameters = with_prefix(tensors, "system.")
         system = restore_system(parameters, config)
-        wanted = system.state_dict()  # load_state_dict would have converted other dtypes
-        _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
+        expected = system.state_dict()  # load_state_dict would have converted other dtypes
+        _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()})
         interrupted = json.loads(metadata["interrupted"])
         if not isinstance(interrupted, bool):
             raise TypeError(f"interrupted must be true or false, got {interrupted!r}")
@@ -196,7 +196,7 @@ class FitResult:
         _check_like(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
         for snapshot in snapshots:
-            _check_like(snapshot, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in wanted.items()})
+            _check_like(snapshot, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()})
         if sum(map(len, snapshots)) != len(with_prefix(tensors, "snapshot.")):
             raise ValueError(f"snapshot_steps names {len(snapshot_steps)} of more snapshots")
         return cls(
@@ -244,7 +244,7 @@ def _whole_numbers(metadata: dict[str, str], name: str) -> list[int]:
     return values
 
 
-def _check_like(tensors: dict[str, Tensor], wanted: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    if found != wanted:
-        raise ValueError(f"shapes and dtypes are {found}, not {wanted}")
+def _check_like(tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    actual = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    if actual != expected:
+        raise ValueError(f"shapes and dtypes are {actual}, not {expected}")

@@ -112,7 +112,7 @@ def check_cuda_graph(cuda_graph: CudaGraph, device: torch.device) -> None:
 def run_as_graph(
     step: Step, generators: list[torch.Generator], device: torch.device, cuda_graph: CudaGraph, plugged_in: bool
 ) -> Callable[[float], Tensor]:
-    """`step`, as a graph where that is wanted and the device has graphs; otherwise as it is, with a notice in the log.
+    """Return `step` as a graph where that is wanted and the device has graphs, else as it is, with a record in the log.
 
     "auto" leaves a step with a plugged-in loss as it is: Python code in it would run for the capture only.
     """

@@ -48,10 +48,10 @@ class PictureOptions:
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the target of a picture of this height and width."""
         longest = max(height, width)
-        wanted = min(longest, self.size) if self.fit_to is None else self.fit_to
-        if wanted == longest:
+        side = min(longest, self.size) if self.fit_to is None else self.fit_to
+        if side == longest:
             return height, width
-        return max(1, round(height * wanted / longest)), max(1, round(width * wanted / longest))
+        return max(1, round(height * side / longest)), max(1, round(width * side / longest))
 
 
 def picture_options(function: str, options: PictureOptions | None) -> PictureOptions:

@@ -36,8 +36,8 @@ def read_point_cloud(path: str | Path) -> Tensor:
     with reading(path):
         values = read(path)  # (P, 2 or more)
     if values.ndim != 2 or values.shape[1] < 2 or len(values) == 0 or values.dtype.kind not in "fiu":
-        wanted = "numbers of shape (P, 3) or (P, 2) with P >= 1"
-        raise InputError(f"cannot use {path}: points must be {wanted}, got {values.dtype} {values.shape}")
+        expected = "numbers of shape (P, 3) or (P, 2) with P >= 1"
+        raise InputError(f"cannot use {path}: points must be {expected}, got {values.dtype} {values.shape}")
     with numpy.errstate(over="ignore"):
         points = torch.from_numpy(values[:, :3].astype(numpy.float32))
     broken = int((~points.isfinite()).any(1).sum())
@@ -118,8 +118,8 @@ def _read_ply(path: Path) -> numpy.ndarray:
             names = [line[-1] for line in itertools.takewhile(lambda line: line[0] == "property", header[number + 1 :])]
             rows = lines[first : first + int(words[2])]
             if len(rows) < int(words[2]) or not {"x", "y", "z"} <= set(names):
-                wanted = f"{words[2]} vertices with the properties x, y and z"
-                raise InputError(f"cannot read {path}: it must hold {wanted}, got {len(rows)} with {names}")
+                expected = f"{words[2]} vertices with the properties x, y and z"
+                raise InputError(f"cannot read {path}: it must hold {expected}, got {len(rows)} with {names}")
             return numpy.loadtxt(rows, usecols=[names.index(axis) for axis in "xyz"], ndmin=2)
         if words[:1] == ["element"]:
             first += int(words[2])

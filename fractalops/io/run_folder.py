@@ -163,12 +163,12 @@ def run_key(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest | {"versions": versions}, sort_keys=True).encode()).hexdigest()
 
 
-def differences(found: Manifest, wanted: Manifest) -> str:
-    """Return in which of the entries of `wanted` a run differs, for an error; "" where it is the same run."""
-    kept = {name: found.get(name) for name in wanted}
+def differences(actual: Manifest, expected: Manifest) -> str:
+    """Return in which of the entries of `expected` a run differs, for an error; "" where it is the same run."""
+    kept = {name: actual.get(name) for name in expected}
     return "; ".join(
         f"{name} was {json.dumps(old)}, is {json.dumps(new)}"
-        for name, old, new in _differences(kept, wanted)
+        for name, old, new in _differences(kept, expected)
         if name != "versions.python"
     )
 

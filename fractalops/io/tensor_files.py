@@ -56,8 +56,8 @@ def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return what `write_sealed` wrote. Raises `InputError` for a file that is damaged, or of another seal."""
     tensors, metadata = read_tensors(path, form)
-    for name, wanted in seal.items():
-        if metadata.get(name) != wanted:
+    for name, expected in seal.items():
+        if metadata.get(name) != expected:
             raise InputError(f"cannot read {path}: it is of another {name}")
     if metadata.get("sha256") != _digest(metadata, tensors):
         raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")

@@ -89,8 +89,8 @@ def check_chain(
     check_tensor(function, matrix=matrix, offset=offset, index=index)
     check_floating(function, matrix=matrix, offset=offset)
     if matrix.dim() != 3 or matrix.shape[1] not in dimensions or matrix.shape[2] != matrix.shape[1] or len(matrix) == 0:
-        wanted = f"(N, D, D) with N >= 1 and D = {' or '.join(map(str, dimensions))}"
-        raise shape_error(function, "matrix", wanted, matrix)
+        expected = f"(N, D, D) with N >= 1 and D = {' or '.join(map(str, dimensions))}"
+        raise shape_error(function, "matrix", expected, matrix)
     maps, dimension = matrix.shape[:2]
     if offset.shape != (maps, dimension):
         raise shape_error(function, "offset", f"({maps}, {dimension})", offset)

@@ -50,8 +50,8 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | Non
     if images.dim() not in (4, 5) or 0 in images.shape[1:]:
         raise shape_error("clamped_squared_error", "images", "(S, K, H, W) or (S, K, C, H, W), not empty", images)
     if targets.shape != (images.shape[0], *images.shape[2:]):
-        wanted = f"{(images.shape[0], *images.shape[2:])}"
-        raise shape_error("clamped_squared_error", "targets", wanted, targets)
+        expected = f"{(images.shape[0], *images.shape[2:])}"
+        raise shape_error("clamped_squared_error", "targets", expected, targets)
     check_floating("clamped_squared_error", images=images, targets=targets)
     native = takes_native("clamped_squared_error", "images", images, backend)
     run = _native if native else reference.clamped_squared_error

@@ -34,8 +34,8 @@ def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
     check_device("rasterize_points", "patch", patch, "points", points)
     odd = all(side % 2 == 1 and side <= LARGEST_PATCH for side in patch.shape[-2:])
     if not odd or not (patch.dim() == 2 or (patch.dim() == 3 and patch.shape[0] == images)):
-        wanted = f"(h, w) or ({images}, h, w) with h and w odd and at most {LARGEST_PATCH}"
-        raise shape_error("rasterize_points", "patch", wanted, patch)
+        expected = f"(h, w) or ({images}, h, w) with h and w odd and at most {LARGEST_PATCH}"
+        raise shape_error("rasterize_points", "patch", expected, patch)
     return patch.to(torch.uint8).expand(images, *patch.shape[-2:])
 
 

@@ -83,7 +83,7 @@ def check_bumps(
     images = shape[0]
     check_cutoff(function, cutoff)
     limits = torch.finfo(first.dtype)
-    wanted = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
+    expected = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
     if isinstance(bandwidth, Tensor):
         check_floating(function, **like, bandwidth=bandwidth)
         if bandwidth.shape not in ((), (images,)):
@@ -91,13 +91,13 @@ def check_bumps(
         if can_read(bandwidth, debugging()) and not bool(
             ((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()
         ):
-            raise ValueError(f"{function}: bandwidth must be {wanted}, got {bandwidth.tolist()}")
+            raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth.tolist()}")
         bandwidths = bandwidth.expand(images)
     else:
         if not isinstance(bandwidth, (int, float)):
             raise TypeError(f"{function}: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
         if not limits.tiny <= bandwidth <= limits.max:
-            raise ValueError(f"{function}: bandwidth must be {wanted}, got {bandwidth!r}")
+            raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth!r}")
         bandwidths = first.new_full((images,), bandwidth)
     if weight is not None:
         check_tensor(function, weight=weight)

@@ -54,8 +54,8 @@ def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor
             due += table[row, place]
         reached = due.clamp(min=0).cumsum(1)  # (R, N)
         total = reached[:, -1]  # (R,): at least UNIT, as what a context owes adds up to 0
-        wanted = torch.minimum((uniform[:, t] * total).long(), total - 1)  # (R,)
-        drawn = (reached <= wanted[:, None]).sum(1)  # (R,)
+        target = torch.minimum((uniform[:, t] * total).long(), total - 1)  # (R,)
+        drawn = (reached <= target[:, None]).sum(1)  # (R,)
         for length, (table, place) in enumerate(zip(owed, context, strict=True), 1):
             table[row, place] += share
             table[row, place, drawn] -= UNIT

@@ -92,15 +92,15 @@ def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) ->
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
 )
-def test_counts_are_those_of_the_record(wanted: list[Counted], program: Path) -> None:
+def test_counts_are_those_of_the_record(expected: list[Counted], program: Path) -> None:
     """Fewer is a mistake too: the record must tell how fast the kernels are."""
     recorded_by, compiler = read_record()[0], instructions.compiler_version()
     if recorded_by != compiler:
         pytest.skip(f"the counts were recorded with {recorded_by}, and this is {compiler}")
-    counts = {each: count(program, *each) for each in wanted}
+    counts = {each: count(program, *each) for each in expected}
     grown = [growth(each, counted) for each, counted in counts.items()]
     assert all(each is not None and abs(each) <= LIMIT for each in grown), (
         f"{table(counts)}\nif that is meant: python -m bench instructions --record"
@@ -198,7 +198,7 @@ def test_the_command_fails_when_a_count_grew_under_the_same_compiler(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(instructions, "count_all", lambda wanted: dict.fromkeys(wanted, counted))
+    monkeypatch.setattr(instructions, "count_all", lambda expected: dict.fromkeys(expected, counted))
     monkeypatch.setattr(instructions, "compiler_version", lambda: f"g++ {compiler}")
     assert instructions.main([]) == code
     shown = capsys.readouterr().out

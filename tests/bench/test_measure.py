@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.backends import STATE
 from bench import baselines, measure, subjects
 from bench.machine import Environment, free_bytes
 from bench.measure import pairs, run
@@ -20,6 +19,7 @@ from bench.subjects import OPS
 from bench.suites import BACKENDS, BOTH, COUNTED, FORWARD, PAPER, PRETRAINING, Contest
 from bench.timing import Call, Spread
 from bench.work import loop_steps, needed_bytes
+from fractalops.backends import STATE
 from tests.bench.rows import TINY
 
 EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")

@@ -48,14 +48,14 @@ def test_a_closed_pipe_ends_silently(argv: list[str]) -> None:
 
 
 def test_arguments_are_told_as_options() -> None:
-    for text, wanted in (
+    for text, expected in (
         ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
         ("no folder was given (data=None)", "no folder was given (--data)"),
         ("it needs background='white' and invert=True", "it needs --background white and --invert"),
         ("maps=True", "maps=True"),
     ):
-        assert in_options(text) == wanted
+        assert in_options(text) == expected
 
 
 def test_the_library_speaks_of_arguments() -> None:

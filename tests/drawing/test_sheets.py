@@ -35,15 +35,15 @@ def test_contact_sheet_in_color_is_that_of_each_channel() -> None:
 
 def test_comparison_in_color_is_that_of_each_channel() -> None:
     target, drawn = torch.rand(2, 3, 2, 4, generator=torch.Generator().manual_seed(0))
-    pair = comparison(target, drawn, wanted=8)
+    pair = comparison(target, drawn, longest=8)
     for channel in range(3):
-        assert torch.equal(pair[channel], comparison(target[channel], drawn[channel], wanted=8))
+        assert torch.equal(pair[channel], comparison(target[channel], drawn[channel], longest=8))
     with pytest.raises(ValueError, match="comparison: reconstruction must have the target's shape"):
         comparison(target, drawn[0])
 
 
 def test_comparison_stands_side_by_side() -> None:
-    pair = comparison(torch.ones(2, 4), torch.zeros(2, 4), wanted=8)
+    pair = comparison(torch.ones(2, 4), torch.zeros(2, 4), longest=8)
     assert pair.shape == (4 + 8, 2 * (8 + 4) + 4)
     assert bool((pair[4:8, 4:12] == 1.0).all())
     assert bool((pair[4:8, 16:24] == 0.0).all())

@@ -166,7 +166,7 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
         (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
         (["reconstruct", "--device", "cuda"], "cannot run on cuda: torch finds no GPU"),
         (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
-        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); wanted are "),
+        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); expected are "),
         (["pretrain", "--set", "density=0.99"], "FractalDataset: density must be reached by random systems, got "),
     ],
     ids=str,

@@ -157,7 +157,7 @@ def test_gan_moves_its_fractals_and_keeps_the_control(data: Path) -> None:
 
 
 def test_gan_wants_labeled_images(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^cannot read fashion-mnist: .*; wanted are FashionMNIST/raw/"):
+    with pytest.raises(InputError, match=r"^cannot read fashion-mnist: .*; expected are FashionMNIST/raw/"):
         experiments.run("gan", tmp_path / "one", dataclasses.replace(GAN, data="fashion-mnist"), data=data)
     for path in (data / "MNIST" / "raw").glob("*labels*"):
         path.unlink()

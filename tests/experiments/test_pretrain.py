@@ -67,7 +67,7 @@ def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
     settings = dataclasses.replace(SHARDS, rendering="color", background="random")
     experiments.run("pretrain", tmp_path, settings)
     data = FractalDataset(3, 4, 8, rendering="color", background="random", points=200, density=0.0, dtype=torch.uint8)
-    wanted = {(label, image.numpy().tobytes()) for image, label in (data[item] for item in range(12))}
+    expected = {(label, image.numpy().tobytes()) for image, label in (data[item] for item in range(12))}
     found = set()
     for path in (tmp_path / "shards").iterdir():
         with tarfile.open(path) as archive:
@@ -78,7 +78,7 @@ def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
                 with Image.open(png) as picture:
                     pixels = numpy.moveaxis(numpy.array(picture), -1, 0)  # (3, H, W)
                 found.add((int(label.read()), pixels.tobytes()))
-    assert found == wanted
+    assert found == expected
 
 
 def test_classes_may_be_learned_systems(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_folder_of_one_data_set(tmp_path: Path) -> None:
 
 def test_missing_files_are_named(tmp_path: Path) -> None:
     for folder, where in ((None, r"no folder was given \(data=None\)"), (tmp_path, "has none of its files")):
-        with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; wanted are KMNIST/raw/t10k-images"):
+        with pytest.raises(InputError, match=rf"^cannot read kmnist: .*{where}; expected are KMNIST/raw/t10k-images"):
             read_targets("kmnist", folder, 3, size=32, points=300, seed=0)
     write_mnist(tmp_path / "MNIST" / "raw", 3)
     with pytest.raises(InputError, match=r"^cannot read 4 images of .*: it has 3$"):
@@ -104,7 +104,7 @@ def test_what_torchvision_cannot_bring(
     with pytest.raises(InputError, match=r"^cannot download: no folder was given \(data=None\)$"):
         experiments.run("reconstruct", tmp_path / "run", settings, download=True)
     assert not list(tmp_path.iterdir())
-    download_missing([], None)  # nothing is wanted
+    download_missing([], None)  # nothing is expected
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])

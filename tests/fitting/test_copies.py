@@ -43,14 +43,14 @@ def test_a_copy_is_moved_onto_points_with_its_size_and_hand_kept(dimensions: int
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(20, dimensions, generator=generator, dtype=torch.float64)
     turns = torch.linalg.qr(torch.randn(16, dimensions, dimensions, generator=generator, dtype=torch.float64)).Q
-    wanted, other = 0.5 * turns[:8], 0.5 * turns[8:]
-    mirrored = torch.linalg.det(wanted) * torch.linalg.det(other) < 0
+    expected, other = 0.5 * turns[:8], 0.5 * turns[8:]
+    mirrored = torch.linalg.det(expected) * torch.linalg.det(other) < 0
     other[mirrored, :, 0] *= -1
     offset = torch.randn(8, dimensions, generator=generator, dtype=torch.float64)
-    found = copies._move(other, points, points @ wanted.mT + offset[:, None])
-    torch.testing.assert_close(found, (wanted, offset))
+    found = copies._move(other, points, points @ expected.mT + offset[:, None])
+    torch.testing.assert_close(found, (expected, offset))
     other[:, :, 0] *= -1  # the wrong hand: as near as it can come, but not flattened
-    matrix, _ = copies._move(other, points, points @ wanted.mT + offset[:, None])
+    matrix, _ = copies._move(other, points, points @ expected.mT + offset[:, None])
     torch.testing.assert_close(torch.linalg.det(matrix), torch.linalg.det(other))
     torch.testing.assert_close(torch.linalg.svdvals(matrix), torch.full((8, dimensions), 0.5, dtype=torch.float64))
 

@@ -57,15 +57,15 @@ def test_values_and_gradients(shape: tuple[int, int], dimensions: int, dtype: to
         (kernel_distance, kernel_by_definition, 1),
         (chamfer_distance, chamfer_by_definition, 2),
     ):
-        found, wanted = ([], [])
+        found, expected = ([], [])
         given = clouds(*shape, dimensions, dtype)
         # The reference gets the rounded numbers, so that it has the same nearest points.
-        for run, arguments, outputs in ((function, given, found), (definition, [x.double() for x in given], wanted)):
+        for run, arguments, outputs in ((function, given, found), (definition, [x.double() for x in given], expected)):
             arguments = [tensor.clone().requires_grad_(place < learned) for place, tensor in enumerate(arguments)]
             value = run(*arguments)
             (2 * value).backward()
             outputs += [value.detach(), *(argument.grad for argument in arguments[:learned])]
-        for one, other in zip(found, wanted, strict=True):
+        for one, other in zip(found, expected, strict=True):
             # The terms are of size 1 and cancel; a kernel's slope is up to 1 / scale, a point's weight up to 2.
             torch.testing.assert_close(one.double(), other, rtol=0, atol=1000 * torch.finfo(dtype).eps)
 

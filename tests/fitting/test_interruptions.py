@@ -48,7 +48,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     config = tiny(**({"noise": 0.1, "noise_every": 2, "snapshots": 4} | changes))
     source = pictures(3, color=config.color)
     targets = torch.stack([source[image] for image in range(3)])  # (3, ...)
-    wanted = fractalops.fit(targets, config)
+    expected = fractalops.fit(targets, config)
     batch = learning.Batch.start(targets, config, range(3))
     steps = learning.run_steps(batch, config, None, False)
     for _ in range(step):
@@ -63,7 +63,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
     assert restored.step == step
     for _ in learning.run_steps(restored, config, None, False):
         pass
-    assert_same_result(learning.evaluate_batches([restored], config, 0.0), wanted)
+    assert_same_result(learning.evaluate_batches([restored], config, 0.0), expected)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
 

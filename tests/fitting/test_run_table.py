@@ -62,9 +62,9 @@ def test_rows_come_back_whatever_their_names_and_numbers(
     rows = [TableRow(i, names[i], "", "systems/0", 2**40, 1e-9 / 3, float("inf"), i, -0.5) for i in range(count)]
     path = tmp_path / f"index.{kind}"
     write_rows(path, iter(rows))
-    wanted = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
+    expected = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
     found = read_rows(path)
-    assert [row.name for row in found] == [wanted.get(row.name, row.name) for row in rows]
+    assert [row.name for row in found] == [expected.get(row.name, row.name) for row in rows]
     assert [(row.place, row.minimum_mse, row.mean_mse) for row in found] == [(2**40, 1e-9 / 3, float("inf"))] * count
 
 

@@ -45,11 +45,11 @@ def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
     source = pictures(5)
     targets = torch.stack([source[image] for image in range(5)])  # (5, 8, 8)
     learned = run(tmp_path / "run", source, small(seed=3))
-    wanted = fractalops.fit(targets, small(seed=3))
+    expected = fractalops.fit(targets, small(seed=3))
     assert [row.image for row in learned.rows] == list(range(5))
     for row in learned.rows:
-        assert_same_result(learned.result(row), wanted.select(row.image))
-    assert_same_bits(learned.minimum_mse, wanted.minimum_mse)
+        assert_same_result(learned.result(row), expected.select(row.image))
+    assert_same_bits(learned.minimum_mse, expected.minimum_mse)
     assert [result.system.systems for result in learned.results()] == [2, 2, 1]
 
 
@@ -163,15 +163,15 @@ def test_a_finished_run_is_not_learned_again(tmp_path: Path, monkeypatch: pytest
 
 def test_a_path_and_a_tensor_are_sources_too(tmp_path: Path) -> None:
     targets = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)).mul(255).round().div(255)
-    wanted = fractalops.fit(targets, small())
-    assert_same_bits(run(tmp_path / "tensor", targets).minimum_mse, wanted.minimum_mse)
+    expected = fractalops.fit(targets, small())
+    assert_same_bits(run(tmp_path / "tensor", targets).minimum_mse, expected.minimum_mse)
     (tmp_path / "pictures").mkdir()
     for image, target in enumerate(targets):
         save_image(target, tmp_path / "pictures" / f"{image}.png")
     for path in (tmp_path / "pictures", str(tmp_path / "pictures")):
         learned = run(tmp_path / "folder", path)
         assert [row.name for row in learned.rows] == ["0.png", "1.png", "2.png"]
-        assert_same_bits(learned.minimum_mse, wanted.minimum_mse)
+        assert_same_bits(learned.minimum_mse, expected.minimum_mse)
 
 
 # Images that can't be used
@@ -271,9 +271,9 @@ def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
 def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) -> None:
     learned = run(tmp_path / "run", write(tmp_path, GRAY), tiny(steps=2))
     source = TensorTargets.from_iterable(GRAY)
-    wanted = run(tmp_path / "wanted", source, tiny(steps=2))
+    expected = run(tmp_path / "expected", source, tiny(steps=2))
     assert [row.image for row in learned.rows] == [0, 1, 2, 3, 4]
-    torch.testing.assert_close(learned.minimum_mse, wanted.minimum_mse)
+    torch.testing.assert_close(learned.minimum_mse, expected.minimum_mse)
 
 
 # Arguments and reading back

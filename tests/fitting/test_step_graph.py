@@ -69,22 +69,22 @@ def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_captured_step_does_what_the_step_does(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(schedule="halving", learning_rate=RATE, **changes)
-    wanted = fractalops.fit(targets(), config, cuda_graph=False)
+    expected = fractalops.fit(targets(), config, cuda_graph=False)
     recorder = Recorder()
     use(recorder, monkeypatch)
-    assert_same_result(fractalops.fit(targets(), config), wanted)
+    assert_same_result(fractalops.fit(targets(), config), expected)
     replays = max(config.steps - 3, 0)
     assert recorder.calls == ["warm-up"] * (config.steps - replays) + ["capture"] * (replays > 0) + ["replay"] * replays
 
 
 def test_a_step_that_can_not_be_captured_goes_on_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(schedule="halving", learning_rate=RATE)
-    wanted = fractalops.fit(targets(), config, cuda_graph=False)
+    expected = fractalops.fit(targets(), config, cuda_graph=False)
     recorder = Recorder(RuntimeError("operation not permitted when stream is capturing\nand more"))
     use(recorder, monkeypatch)
     with pytest.warns(UserWarning, match=r"^fit: the step is not captured in a CUDA graph: operation not p\S+ when"):
         result = fractalops.fit(targets(), config)
-    assert_same_result(result, wanted)
+    assert_same_result(result, expected)
     assert recorder.calls == ["warm-up"] * 3 + ["capture"] + ["warm-up"] * (config.steps - 3)
 
 
@@ -150,7 +150,7 @@ def test_on_a_gpu_a_replay_does_what_the_step_does(changes: dict[str, Any], recw
     pictures = targets().cuda()  # (S, H, W)
     if config.color:
         pictures = pictures[:, None].repeat(1, 3, 1, 1)  # (S, 3, H, W)
-    wanted = fractalops.fit(pictures, config, cuda_graph=False)
-    assert_same_result(fractalops.fit(pictures, config), wanted)
-    assert_same_result(fractalops.fit(pictures, config, cuda_graph=True), wanted)
+    expected = fractalops.fit(pictures, config, cuda_graph=False)
+    assert_same_result(fractalops.fit(pictures, config), expected)
+    assert_same_result(fractalops.fit(pictures, config, cuda_graph=True), expected)
     assert not [warning for warning in recwarn if "CUDA graph" in str(warning.message)]

@@ -83,14 +83,14 @@ def test_votes_and_matches(threads: int, run: Callable[..., str]) -> None:
     def bits(lanes: list[bool]) -> int:
         return sum(set_ << lane for lane, set_ in enumerate(lanes))
 
-    wanted = []
+    expected = []
     for thread in range(threads):
         warp = values[thread // 32 * 32 :][:32].tolist()
         true = [value != 0 for value in warp]
         odd = [value != 0 and lane % 2 == 1 for lane, value in enumerate(warp)] if thread % 2 else [False]
         equal = [value == values[thread] for value in warp]
-        wanted.append([bits(true), any(true), all(true), bits(equal), bits(odd)])
-    assert torch.equal(got.long() % 2**32, torch.tensor(wanted).T)
+        expected.append([bits(true), any(true), all(true), bits(equal), bits(odd)])
+    assert torch.equal(got.long() % 2**32, torch.tensor(expected).T)
 
 
 @pytest.mark.parametrize("threads", [1, 7, 31, 32, 33, 64, 100, 257, 1000, 1024])

@@ -60,8 +60,8 @@ def test_every_index_dtype_gives_the_same_bits(
     matrix, offset, index, start = inputs_of(case, dtype)
     index[:, -1] = torch.tensor([0, 1, 255])
     points, gradients = device.both((matrix, offset, index.to(index_dtype), start), form, upstream(case))
-    wanted, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
-    assert_same_bits(points, wanted)
+    expected, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    assert_same_bits(points, expected)
     assert_all_same_bits(gradients, wanted_gradients)
 
 
@@ -74,8 +74,8 @@ def test_an_index_out_of_range_takes_the_nearest_map(index_dtype: torch.dtype, f
     index[0, 5], index[1, 0], index[2, 62] = limits.max, limits.min, 3
     points, gradients = device.both((matrix, offset, index, start), form, upstream(case))
     clamped = index.clamp(0, 2)
-    wanted, wanted_gradients = device.both((matrix, offset, clamped, start), form, upstream(case))
-    assert_same_bits(points, wanted)
+    expected, wanted_gradients = device.both((matrix, offset, clamped, start), form, upstream(case))
+    assert_same_bits(points, expected)
     assert_all_same_bits(gradients, wanted_gradients)
 
 
@@ -92,7 +92,7 @@ def test_addresses_that_are_no_multiple_of_16(
     """Views that begin and end inside a 16-byte word, with something else on both sides."""
     case = ChainCase("shifted", 3, 37, 10, dimensions)
     inputs, grad = inputs_of(case, dtype), upstream(case).to(dtype)
-    wanted, wanted_gradients = device.both(inputs, form, grad)
+    expected, wanted_gradients = device.both(inputs, form, grad)
 
     def shifted(tensor: Tensor) -> Tensor:
         room = torch.full((tensor.numel() + 2 * shift,), 77, dtype=tensor.dtype, device=device.name)
@@ -104,7 +104,7 @@ def test_addresses_that_are_no_multiple_of_16(
     moved = tuple(shifted(tensor) for tensor in inputs)
     points = device.forward(moved, form)
     gradients = device.backward(shifted(grad), moved, shifted(points), form)
-    assert_same_bits(points.cpu(), wanted)
+    assert_same_bits(points.cpu(), expected)
     assert_all_same_bits([gradient.cpu() for gradient in gradients], wanted_gradients)
 
 
@@ -118,8 +118,8 @@ def test_strided_and_expanded_inputs(form: int, device: Device) -> None:
     points = device.forward(strided, form)
     gradients = device.backward(grad, strided, points.mT.contiguous().mT, form)
     dense = tuple(tensor.contiguous() for tensor in strided)
-    wanted, wanted_gradients = device.both(dense, form, grad.contiguous())
-    assert_same_bits(points.cpu(), wanted)
+    expected, wanted_gradients = device.both(dense, form, grad.contiguous())
+    assert_same_bits(points.cpu(), expected)
     assert_all_same_bits([gradient.cpu() for gradient in gradients], wanted_gradients)
 
 
@@ -141,13 +141,13 @@ def test_a_bad_value_reaches_only_its_own_sequence_and_maps(form: int, dtype: to
     matrix, offset, index, start = inputs_of(case, dtype)
     index = index % 2
     index[9] += 2
-    wanted, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
+    expected, wanted_gradients = device.both((matrix, offset, index, start), form, upstream(case))
     start = start.clone()
     start[9] = torch.nan
     points, gradients = device.both((matrix, offset, index, start), form, upstream(case))
     others = [row for row in range(33) if row != 9]
     assert points[9].isnan().all()
-    assert_same_bits(points[others], wanted[others])
+    assert_same_bits(points[others], expected[others])
     assert_same_bits(gradients[0][:2], wanted_gradients[0][:2])
     assert_same_bits(gradients[1][:2], wanted_gradients[1][:2])
     assert_same_bits(gradients[2][others], wanted_gradients[2][others])
@@ -173,11 +173,11 @@ def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(
 ) -> None:
     inputs, grad = inputs_of(case, dtype), upstream(case)
     emulation.set_order()
-    wanted, wanted_gradients = emulated.both(inputs, form, grad)
+    expected, wanted_gradients = emulated.both(inputs, form, grad)
     for threads, blocks, seed in (("descending", "descending", 0), ("random", "random", 1), ("random", "random", 2)):
         emulation.set_order(threads, blocks, seed)
         points, gradients = emulated.both(inputs, form, grad)
-        assert_same_bits(points, wanted)
+        assert_same_bits(points, expected)
         assert_all_same_bits(gradients, wanted_gradients)
 
 
@@ -186,10 +186,10 @@ def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(
 def test_the_same_call_gives_the_same_bits(form: int, dtype: torch.dtype, device: Device) -> None:
     case = ChainCase("repeated", 50, 300)
     inputs, grad = inputs_of(case, dtype), upstream(case)
-    wanted, wanted_gradients = device.both(inputs, form, grad)
+    expected, wanted_gradients = device.both(inputs, form, grad)
     for _ in range(3):
         points, gradients = device.both(inputs, form, grad)
-        assert_same_bits(points, wanted)
+        assert_same_bits(points, expected)
         assert_all_same_bits(gradients, wanted_gradients)
 
 
@@ -246,9 +246,9 @@ def test_a_cuda_graph_captures_both_directions(form: int, gpu: Device) -> None:
         gradients = gpu.backward(grad, inputs, points, form)
     inputs[3].add_(1)
     graph.replay()
-    wanted = gpu.forward(inputs, form)
-    assert_same_bits(points, wanted)
-    assert_all_same_bits(gradients, gpu.backward(grad, inputs, wanted, form))
+    expected = gpu.forward(inputs, form)
+    assert_same_bits(points, expected)
+    assert_all_same_bits(gradients, gpu.backward(grad, inputs, expected, form))
 
 
 @pytest.mark.gpu

@@ -141,12 +141,12 @@ def test_any_number_of_sequences(systems: int, sequences: int, points: int, devi
 
 def test_strided_and_shifted_inputs(device: Device) -> None:
     weight, uniform = inputs(3, 2, 10, 63)
-    wanted = device.draw(weight, uniform)
+    expected = device.draw(weight, uniform)
     strided = uniform.permute(2, 1, 0).contiguous().permute(2, 1, 0)
     assert not strided.is_contiguous()
-    assert_same_bits(device.draw(weight.mT.contiguous().mT, strided), wanted)
+    assert_same_bits(device.draw(weight.mT.contiguous().mT, strided), expected)
     shifted = torch.full((uniform.numel() + 2,), 77.0)[1:-1].view(uniform.shape)
-    assert_same_bits(device.draw(weight, shifted.copy_(uniform)), wanted)
+    assert_same_bits(device.draw(weight, shifted.copy_(uniform)), expected)
 
 
 # The counts, in shared memory and beyond it
@@ -219,10 +219,10 @@ def test_more_sequences_than_have_counts_in_global_memory(device: Device, native
 def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(maps: int, points: int, emulated: Device) -> None:
     weight, uniform = inputs(2, 3, maps, points)
     emulation.set_order(name=NAME)
-    wanted = emulated.draw(weight, uniform)
+    expected = emulated.draw(weight, uniform)
     for threads, blocks, seed in (("descending", "descending", 0), ("random", "random", 1), ("random", "random", 2)):
         emulation.set_order(threads, blocks, seed, name=NAME)
-        assert_same_bits(emulated.draw(weight, uniform), wanted)
+        assert_same_bits(emulated.draw(weight, uniform), expected)
 
 
 # Memory errors and races

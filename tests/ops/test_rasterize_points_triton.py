@@ -52,8 +52,8 @@ def test_counts_are_those_of_the_loop(case: Case, dtype: torch.dtype, mode: str,
 def test_several_programs_a_picture(dtype: torch.dtype, device: str) -> None:
     case = Case("several programs", batch=2, points=kernels.BLOCK + 1, size=(40, 63), sides=(3, 3))
     points, patch = case.inputs(dtype)
-    wanted = fractalops.rasterize_points(points, case.size, mode="density", patch=patch, backend="reference")
-    assert_same_bits(run(points, patch, case.size, "density", device), wanted)
+    expected = fractalops.rasterize_points(points, case.size, mode="density", patch=patch, backend="reference")
+    assert_same_bits(run(points, patch, case.size, "density", device), expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, in the interpreter

@@ -150,12 +150,12 @@ def rounding_points() -> Tensor:
 def test_the_window_has_the_pixels_of_the_native_cpu_op(bandwidth: float, route: str, device: str, native: str) -> None:
     points = rounding_points()
     tau = torch.full((len(points),), bandwidth, dtype=torch.float64)
-    wanted = fractalops.rbf_rasterize(points, (33, 18), bandwidth=tau, cutoff=1e-2, backend=native)
+    expected = fractalops.rbf_rasterize(points, (33, 18), bandwidth=tau, cutoff=1e-2, backend=native)
     case = RasterCase("rounding", batch=len(points), points=1, size=(33, 18), cutoff=1e-2)
     plan = plan_of(case, torch.float64, route)
     got = kernels.rbf_rasterize_fwd(points.to(device), None, tau.to(device), 33, 18, 1e-2, plan)[:, 0].cpu()
-    assert torch.equal(got != 0, wanted != 0)
-    assert_matches(got, wanted)
+    assert torch.equal(got != 0, expected != 0)
+    assert_matches(got, expected)
 
 
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, in the interpreter
@@ -339,13 +339,13 @@ def test_a_cuda_graph_captures_both_directions(route: str) -> None:
         image = kernels.rbf_rasterize_fwd(*inputs, *case.height_width, 1e-6, plan)
         return image, *kernels.rbf_rasterize_bwd(grad, *inputs, 1e-6, True)
 
-    wanted = both()  # kernels are compiled and loaded at their first use
+    expected = both()  # kernels are compiled and loaded at their first use
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         got = both()
     graph.replay()
-    assert_all_same_bits(got, wanted)
+    assert_all_same_bits(got, expected)
 
 
 @pytest.mark.gpu
@@ -356,6 +356,6 @@ def test_a_compiler_traces_through() -> None:
     def run(points: Tensor) -> Tensor:
         return fractalops.rbf_rasterize(points * 30, 32).square().sum()
 
-    (wanted,) = torch.autograd.grad(run(points), points)
+    (expected,) = torch.autograd.grad(run(points), points)
     (got,) = torch.autograd.grad(torch.compile(run, fullgraph=True)(points), points)
-    assert_matches(got.cpu(), wanted.cpu().double())
+    assert_matches(got.cpu(), expected.cpu().double())

@@ -310,8 +310,8 @@ def test_raster_vmap_of_grad_gives_gradients_of_single_images(backend: str) -> N
     actual = torch.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(points, weight, bandwidth)
     for k in range(4):
         single = torch.func.grad(loss, argnums=(0, 1, 2))(points[k], weight[k], bandwidth[k])
-        for got, wanted in zip(actual, single, strict=True):
-            assert_matches(got[k], wanted)
+        for got, expected in zip(actual, single, strict=True):
+            assert_matches(got[k], expected)
 
 
 def test_raster_double_backward_raises(native: str) -> None:

@@ -99,8 +99,8 @@ def _read_shape(file: io.BufferedIOBase, path: Path, dimensions: int) -> tuple[i
     return shape
 
 
-def _check_size(got: int, wanted: int, shape: tuple[int, ...], path: Path) -> None:
-    if got != wanted:
-        what = "it is truncated" if got < wanted else "it goes on after its end"
-        has = f"it has {got}" if got < wanted else "there are more"
-        raise InputError(f"cannot read {path}: {what}, its shape {shape} takes {wanted} bytes and {has}")
+def _check_size(got: int, expected: int, shape: tuple[int, ...], path: Path) -> None:
+    if got != expected:
+        what = "it is truncated" if got < expected else "it goes on after its end"
+        has = f"it has {got}" if got < expected else "there are more"
+        raise InputError(f"cannot read {path}: {what}, its shape {shape} takes {expected} bytes and {has}")
