@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import check_targets
+
+if TYPE_CHECKING:
+    from fractalops.data.targets import TargetDataset
 
 
 @dataclass(frozen=True)

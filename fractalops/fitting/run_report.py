@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fractalops._checks import check_item
-from fractalops.data.targets import TargetDataset
-from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
 from fractalops.errors import InputError
 from fractalops.fitting.result import FitResult, restore_system
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.fitting.run_plan import Plan, read_target
 from fractalops.fitting.run_table import TableKind, TableRow, read_rows, write_rows
 from fractalops.ifs import IFS
-from fractalops.io.images import save_image
+
+if TYPE_CHECKING:
+    from fractalops.data.targets import TargetDataset
 
 _SHOWN = 100  # images on the contact sheet
 _SIDE = 64  # pixels that a small image is enlarged to there
@@ -142,6 +143,9 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetData
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:
     """Each target beside its learned image, all on one picture."""
+    from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
+    from fractalops.io.images import save_image
+
     height, width = (max(target.shape[axis] for target, _ in pairs) for axis in (-2, -1))
     factor = enlargement(height, width, _SIDE)
     tiles = []

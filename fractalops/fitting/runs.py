@@ -10,12 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fractalops.data.targets import Indexed, PictureFolder, TargetDataset, TensorTargets, open_targets
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
@@ -27,6 +26,9 @@ from fractalops.fitting.run_table import TableKind, check_table_kind
 from fractalops.io import PictureOptions
 from fractalops.io.files import LOCK, claimed
 from fractalops.io.run_folder import run_key
+
+if TYPE_CHECKING:
+    from fractalops.data.targets import Indexed, TargetDataset
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -96,7 +98,7 @@ def fit_dataset(
     check_table_kind("fit_dataset", table)
     images = _as_targets(source, config)
     folder = DatasetFolder(output)
-    if isinstance(images, PictureFolder) and images.holds(folder.path):
+    if images.holds(folder.path):
         raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
     ranks = find_ranks(device)
     progress = progress and ranks.rank == 0
@@ -145,6 +147,9 @@ def fit_dataset(
 def _as_targets(
     source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
 ) -> TargetDataset:
+    # Imported here: Pillow and NumPy take longer than the rest of the package.
+    from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
+
     if isinstance(source, TargetDataset):
         return source
     if isinstance(source, Tensor):

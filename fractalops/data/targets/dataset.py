@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -48,6 +49,10 @@ class TargetDataset(Dataset[Tensor], ABC):
     def label(self, index: int) -> str:
         """Return the name of an image's class, or "" where none is known."""
         return self._label(self._checked(index))
+
+    def holds(self, path: Path) -> bool:
+        """Return whether a file or folder, which need not exist, lies in the folder that the images come from."""
+        return False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.title!r}, {len(self)} images)"

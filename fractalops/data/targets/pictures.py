@@ -107,7 +107,6 @@ class PictureFolder(_Pictures):
         super().__init__("folder", self._folder.resolve().name, paths, options)
 
     def holds(self, path: Path) -> bool:
-        """Return whether a file or folder, which need not exist, lies in this folder, or is it."""
         return path.resolve().is_relative_to(self._folder.resolve())
 
     def _label(self, index: int) -> str:
