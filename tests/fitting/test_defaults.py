@@ -13,7 +13,7 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
 from fractalops.fitting.initialization import intensity_start
-from fractalops.fitting.learning import Batch, learn
+from fractalops.fitting.learning import Batch, run_steps
 from tests.support.learning import assert_same_result, bar, disc, targets, tiny
 from tests.support.tolerances import assert_all_same_bits
 
@@ -103,12 +103,12 @@ def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
 def test_a_restored_batch_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
     config = tiny(**changes)
     whole, stopped = (Batch.start(targets(), config, range(3)) for _ in range(2))
-    list(learn(whole, config, None, False))
-    for _ in learn(stopped, config, None, False):
+    list(run_steps(whole, config, None, False))
+    for _ in run_steps(stopped, config, None, False):
         if stopped.step == 4:
             break
     restored = Batch.restore(targets(), config, stopped.state())
-    list(learn(restored, config, None, False))
+    list(run_steps(restored, config, None, False))
     states = whole.state(), restored.state()
     assert set(states[0]) == set(states[1])
     assert_all_same_bits(list(states[1].values()), [states[0][name] for name in states[1]])
