@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from fractalops.data.targets import open_targets
 from fractalops.errors import InputError
-from tests.support.source_files import GRAY, error_of, idx_bytes, write_idx
+from tests.support.target_files import GRAY, error_of, idx_bytes, write_idx
 
 LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
 IMAGES_NAME, LABELS_NAME = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

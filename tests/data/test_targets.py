@@ -20,7 +20,7 @@ from fractalops.data.targets.pictures import _natural
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
-from tests.support.source_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
+from tests.support.target_files import ARRAYS, COLOR, GRAY, KINDS, Writer, error_of, targets, write_folder, write_npy
 
 
 @pytest.mark.parametrize("write", KINDS)

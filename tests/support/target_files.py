@@ -1,4 +1,4 @@
-"""The same images as data files of every kind, and what any data set of them must hold to."""
+"""The same images as target files of every kind, and what any data set of them must hold to."""
 
 from __future__ import annotations
 
