@@ -14,7 +14,7 @@ from fractalops import rendering
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.rendering import fold_viewport
-from tests.support.cases import ChainCase, value_and_gradients
+from tests.support.cases import ChainCase, seeded, value_and_gradients
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
 
 VIEWPORT = (-5.0, -5.0, 5.0, 5.0)
@@ -138,7 +138,7 @@ def test_clamp_limits_the_image_and_stops_its_gradient(backend: str) -> None:
 
 def test_weights_are_channels(backend: str) -> None:
     matrix, offset, index, start = SMALL.inputs()
-    weight = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 6
+    weight = torch.rand(4, 6, 3, generator=seeded(0), dtype=torch.float64) / 6
     arguments: dict[str, Any] = {"start": start, "cutoff": None}
     color = fractalops.render(matrix, offset, index, (9, 12), weight=weight, **arguments)
     points = pixels(reference_chain(matrix, offset, index, start), (9, 12), VIEWPORT)
@@ -241,22 +241,12 @@ def test_no_gradient_flows_through_the_fitted_box(backend: str) -> None:
 @pytest.mark.parametrize(("size", "viewport"), [((6, 5), TALL), ((5, 5), VIEWPORT), ((1, 5), VIEWPORT)], ids=str)
 def test_gradcheck(size: tuple[int, int], viewport: Any, backend: str) -> None:
     matrix, offset, index, start = ChainCase("tiny", batch=2, points=4, maps=2).inputs()
-    weight = torch.rand(2, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.2
+    weight = torch.rand(2, 4, 2, generator=seeded(0), dtype=torch.float64) * 0.2
     bandwidth = torch.tensor([1.5, 2.0], dtype=torch.float64)
 
-    def run(*inputs: Tensor) -> Tensor:
-        matrix, offset, start, weight, bandwidth = inputs
-        return fractalops.render(
-            matrix,
-            offset,
-            index,
-            size,
-            start=start,
-            viewport=viewport,
-            weight=weight,
-            bandwidth=bandwidth,
-            cutoff=None,
-        )
+    def run(matrix: Tensor, offset: Tensor, start: Tensor, weight: Tensor, bandwidth: Tensor) -> Tensor:
+        arguments: dict[str, Any] = {"start": start, "weight": weight, "bandwidth": bandwidth}
+        return fractalops.render(matrix, offset, index, size, viewport=viewport, cutoff=None, **arguments)
 
     inputs = [tensor.requires_grad_() for tensor in (matrix, offset, start, weight, bandwidth)]
     image = run(*inputs)
@@ -298,7 +288,7 @@ def test_no_number_is_copied_from_the_host(
 @pytest.mark.parametrize("viewport", [VIEWPORT, "stretch", "fit"])
 @pytest.mark.parametrize("factor", [3.0, 1e10, 1e38])
 def test_exploding_maps_give_finite_images(factor: float, viewport: Any, backend: str) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     matrix = (factor * torch.randn(3, 2, 2, generator=generator)).requires_grad_()
     offset = torch.randn(3, 2, generator=generator)
     index = torch.randint(3, (4, 200), generator=generator)
@@ -368,21 +358,14 @@ ERRORS: list[tuple[type[Exception], str, str, dict[str, Any]]] = [
 def test_names_the_argument_and_what_it_got(
     error: type[Exception], function: str, argument: str, changes: dict[str, Any], viewport: Any, backend: str
 ) -> None:
-    arguments = {
-        "matrix": MATRIX,
-        "offset": OFFSET,
-        "index": INDEX,
-        "size": 9,
-        "start": START,
-        "viewport": viewport,
-    } | changes
+    arguments = {"matrix": MATRIX, "offset": OFFSET, "index": INDEX, "size": 9, "start": START, "viewport": viewport}
     with pytest.raises(error, match=rf"^{function}: {argument} must .+, got .+"):
-        fractalops.render(**arguments)
+        fractalops.render(**arguments | changes)
 
 
 def test_autocast_changes_nothing(backend: str) -> None:
-    matrix, offset = 0.4 * torch.randn(10, 2, 2, generator=torch.Generator().manual_seed(0)), torch.ones(10, 2)
-    index = torch.randint(10, (3, 50), generator=torch.Generator().manual_seed(1))
+    matrix, offset = 0.4 * torch.randn(10, 2, 2, generator=seeded(0)), torch.ones(10, 2)
+    index = torch.randint(10, (3, 50), generator=seeded(1))
     for size, weight in ((32, None), ((40, 20), torch.ones(3, 50, 2))):
         expected = fractalops.render(matrix, offset, index, size, weight=weight)
         with torch.autocast("cpu", dtype=torch.bfloat16):

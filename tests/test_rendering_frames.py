@@ -11,6 +11,7 @@ import torch
 from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.ifs import IFS
 from fractalops.rendering import bounding_box, fit_to_frame
+from tests.support.cases import seeded
 
 
 @pytest.mark.parametrize("viewport", ["stretch", "fit"])
@@ -20,8 +21,8 @@ def test_a_drawing_for_people_shows_the_same_part_of_the_plane(viewport: Any) ->
     with torch.no_grad():
         system.matrix.copy_(0.5 * torch.eye(2))
         system.offset.copy_(torch.tensor([[0.0, 0.0], [0.75, 0.0], [0.0, 0.25]]))
-    learned = system(33, points=3000, generator=torch.Generator().manual_seed(0))[0, 0] > 0.2
-    drawing = draw_high_resolution(system, (33, 33), points=3000, generator=torch.Generator().manual_seed(0))[0] > 0.2
+    learned = system(33, points=3000, generator=seeded(0))[0, 0] > 0.2
+    drawing = draw_high_resolution(system, (33, 33), points=3000, generator=seeded(0))[0] > 0.2
     assert (learned == drawing).float().mean() > 0.95
     rows, columns = (torch.where(drawing.any(dim=1 - axis))[0] for axis in (0, 1))
     assert (rows[0], rows[-1]) == (0, 32)
@@ -32,7 +33,7 @@ def test_a_drawing_for_people_shows_the_same_part_of_the_plane(viewport: Any) ->
 
 @pytest.mark.parametrize("keep_proportions", [True, False])
 def test_a_frame_leaves_a_margin_and_takes_clouds_of_any_shape(keep_proportions: bool) -> None:
-    clouds = torch.rand(2, 5, 7, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([4.0, 1.0])
+    clouds = torch.rand(2, 5, 7, 2, generator=seeded(0)) * torch.tensor([4.0, 1.0])
     clouds[1, 2, 3] = torch.tensor([math.nan, 900.0])
     placed = fit_to_frame(clouds, (21, 41), keep_proportions=keep_proportions, margin=0.1)(clouds)
     assert placed.shape == clouds.shape

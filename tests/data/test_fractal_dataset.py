@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
 from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, fitted, perturbed
+from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
 
 SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500}
@@ -77,7 +78,7 @@ def test_instances_differ_and_seeds_differ() -> None:
 
 def test_without_perturbation_the_systems_stay() -> None:
     matrix, offset = dense_systems(2, 3, 0.1, seed=0)
-    generators = [torch.Generator().manual_seed(s) for s in range(2)]
+    generators = [seeded(s) for s in range(2)]
     same = perturbed(matrix, offset, 0.0, generators)
     assert_same_bits(same[0], matrix)
     moved, shifted = perturbed(matrix, offset, 0.3, generators)
@@ -105,7 +106,7 @@ def test_bytes_are_the_values_rounded(rendering: str) -> None:
 
 
 def test_given_systems_are_the_classes() -> None:
-    system = IFS(4, 5, generator=torch.Generator().manual_seed(2))
+    system = IFS(4, 5, generator=seeded(2))
     data = FractalDataset(system, 2, 16, points=300)
     assert (data.classes, data.num_classes, len(data)) == (["0000", "0001", "0002", "0003"], 4, 8)
     assert data.class_to_idx == {"0000": 0, "0001": 1, "0002": 2, "0003": 3}
@@ -121,7 +122,7 @@ def test_given_systems_are_the_classes() -> None:
 def test_given_systems_are_drawn_alike_in_both_precisions() -> None:
     images = []
     for dtype in (torch.float32, torch.float64):
-        system = IFS(2, 3, generator=torch.Generator().manual_seed(4), dtype=dtype)
+        system = IFS(2, 3, generator=seeded(4), dtype=dtype)
         data = FractalDataset(system, 2, 16, points=300)
         assert data[3][0].dtype == torch.float32
         images.append(torch.stack([data[item][0] for item in range(4)]))
@@ -129,7 +130,7 @@ def test_given_systems_are_drawn_alike_in_both_precisions() -> None:
 
 
 def test_the_dataset_keeps_its_systems() -> None:
-    system = IFS(2, 3, parametrization="matrix", generator=torch.Generator().manual_seed(4))
+    system = IFS(2, 3, parametrization="matrix", generator=seeded(4))
     data = FractalDataset(system, 2, 16, points=300)
     before = data[1][0]
     with torch.no_grad():
@@ -139,7 +140,7 @@ def test_the_dataset_keeps_its_systems() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_given_systems_must_be_finite(value: float) -> None:
-    system = IFS(4, 3, generator=torch.Generator().manual_seed(4))
+    system = IFS(4, 3, generator=seeded(4))
     with torch.no_grad():
         system.offset[2, 1, 0] = value
     with pytest.raises(ValueError, match=r"^FractalDataset: systems must be finite, got NaN or infinity in system 2$"):
