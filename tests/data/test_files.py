@@ -24,27 +24,24 @@ LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
 IMAGES_NAME, LABELS_NAME = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
-@pytest.mark.parametrize("images_packed", ["", ".gz"])
-@pytest.mark.parametrize("labels_packed", ["", ".gz"])
-def test_labels_beside_idx_images(tmp_path: Path, images_packed: str, labels_packed: str) -> None:
-    path = write_idx(tmp_path / f"{IMAGES_NAME}{images_packed}", GRAY)
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        *((IMAGES_NAME + packed, LABELS_NAME + other) for packed in ("", ".gz") for other in ("", ".gz")),
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+    ],
+)
+def test_labels_beside_idx_images(tmp_path: Path, images: str, labels: str) -> None:
+    path = write_idx(tmp_path / images, GRAY)
     unlabeled = open_targets(path)
-    assert (unlabeled.name(4), unlabeled.label(4)) == ("t10k-images/00004", "")
-    write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS)
+    assert (unlabeled.name(4), unlabeled.label(4)) == (f"{images.partition('-')[0]}-images/00004", "")
+    write_idx(tmp_path / labels, LABELS)
     source = open_targets(path)
     assert [source.label(image) for image in range(5)] == ["3", "1", "4", "1", "5"]
     assert source.identity != unlabeled.identity
-    write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS[:4])
-    with pytest.raises(
-        InputError, match=rf"cannot read .*{LABELS_NAME}.*: it has 4 labels for 5 images in {path.name}"
-    ):
+    write_idx(tmp_path / labels, LABELS[:4])
+    with pytest.raises(InputError, match=rf"cannot read .*{labels}: it has 4 labels for 5 images in {images}"):
         open_targets(path)
-
-
-def test_names_with_a_point_and_none_for_labels(tmp_path: Path) -> None:
-    write_idx(tmp_path / "train-labels.idx1-ubyte", LABELS)
-    source = open_targets(write_idx(tmp_path / "train-images.idx3-ubyte", GRAY))
-    assert (source.name(0), source.label(0)) == ("train-images/00000", "3")
     assert open_targets(write_idx(tmp_path / "digits-idx3-ubyte", GRAY)).label(0) == ""
 
 
