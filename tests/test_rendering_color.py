@@ -121,28 +121,6 @@ def test_a_color_is_a_weight_for_all_points_of_its_map(viewport: Any, backend: s
     assert image.max() <= 1
 
 
-def test_white_is_no_color_at_all(backend: str) -> None:
-    matrix, offset, index, start, color = SMALL.inputs()
-    image = renderer(SMALL, backend)(matrix, offset, index, start, torch.ones_like(color))
-    arguments: dict[str, Any] = {"start": start, "viewport": VIEWPORT, "clamp": False, "cutoff": None}
-    gray = fractalops.render(matrix, offset, index, SMALL.size, **arguments)
-    assert_matches(image, gray[:, None].expand(-1, 3, -1, -1))
-
-
-@pytest.mark.parametrize("index_dtype", [torch.uint8, torch.int32, torch.int64])
-def test_two_systems_keep_their_colors(index_dtype: torch.dtype, backend: str) -> None:
-    parts = [ColorCase("few", batch=2, maps=2, index_dtype=index_dtype), ColorCase("more", maps=5)]
-    first, second = (part.inputs() for part in parts)
-    index = torch.cat((first[2], second[2].to(index_dtype) + 2))  # (5, 63)
-    joined = [torch.cat((one, other)) for one, other in zip(first, second, strict=True)]
-    joined[2] = index
-    image, gradients = value_and_gradients(renderer(parts[0], backend), joined)
-    alone = [renderer(case, backend)(*inputs) for case, inputs in zip(parts, (first, second), strict=True)]
-    assert_same_bits(image, torch.cat(alone))
-    expected = value_and_gradients(by_hand(ColorCase("joined", batch=5, maps=7)), joined)[1]
-    assert_matches(gradients[3], expected[3])
-
-
 def test_a_map_that_is_never_drawn_gets_no_gradient(backend: str) -> None:
     matrix, offset, index, start, color = SMALL.inputs()
     gradients = value_and_gradients(renderer(SMALL, backend), (matrix, offset, index.clamp(max=1), start, color))[1]

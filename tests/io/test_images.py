@@ -177,15 +177,6 @@ def test_fit_to_scales_up_by_bilinear_interpolation(tmp_path: Path, shape: tuple
     assert torch.equal(black_and_white, (target > 0.5).float())
 
 
-def test_fit_to_takes_the_place_of_size(tmp_path: Path) -> None:
-    Image.effect_noise((60, 40), 50).save(tmp_path / "noise.png")
-    path = tmp_path / "noise.png"
-    assert read_image(path, PictureOptions(fit_to=60, size=8)).shape == (40, 60)
-    assert torch.equal(read_image(path, PictureOptions(fit_to=60)), read_image(path, PictureOptions(size=60)))
-    assert read_image(path, PictureOptions(fit_to=90, size=8)).shape == (60, 90)
-    assert read_image(path, PictureOptions(fit_to=15, size=60)).shape == (10, 15)
-
-
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str, turned: bool) -> None:
