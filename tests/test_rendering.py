@@ -151,27 +151,19 @@ def test_weights_are_channels(backend: str) -> None:
 # The fitted viewport
 
 
-@pytest.mark.parametrize("size", [(16, 16), (16, 9), (1, 9), (1, 1)])
-def test_stretching_puts_each_bounding_box_on_the_corner_pixels(size: tuple[int, int], backend: str) -> None:
+@pytest.mark.parametrize("viewport", ["stretch", "fit"])
+@pytest.mark.parametrize("size", [(16, 16), (16, 9), (9, 30), (1, 9), (1, 1)])
+def test_a_fitted_viewport_is_the_bounding_box(size: tuple[int, int], viewport: Any, backend: str) -> None:
+    """Stretched, its corners lie on the corner pixels; with its proportions kept it lies in the middle."""
     matrix, offset, index, start = ChainCase("scattered", batch=3, points=40).inputs()
-    image = fractalops.render(matrix, offset, index, size, start=start, viewport="stretch", cutoff=None)
+    image = fractalops.render(matrix, offset, index, size, start=start, viewport=viewport, cutoff=None)
     points = reference_chain(matrix, offset, index, start)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (B, 2)
-    boxes = torch.cat((low, high), dim=1).tolist()
-    for one, sequence, box in zip(image, points, boxes, strict=True):
-        expected = drawn(pixels(sequence[None], size, tuple(box)), size, torch.ones(1, 40, 1).double())
-        assert_matches(one, expected[0, 0].clamp(0, 1))
-
-
-@pytest.mark.parametrize("size", [(16, 16), (16, 9), (9, 30)])
-def test_fit_keeps_proportions_in_the_middle_of_the_image(size: tuple[int, int], backend: str) -> None:
-    matrix, offset, index, start = ChainCase("scattered", batch=3, points=40).inputs()
-    image = fractalops.render(matrix, offset, index, size, start=start, viewport="fit", cutoff=None)
-    points = reference_chain(matrix, offset, index, start)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (B, 2)
+    low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)  # (B, 1, 2)
     last = points.new_tensor([side - 1 for side in size])  # (2,)
-    scale = (last / (high - low)).amin(dim=1)[:, None, None]  # (B, 1, 1)
-    expected = drawn((points - ((low + high) / 2)[:, None]) * scale + last / 2, size, torch.ones(3, 40, 1).double())
+    scale = last / (high - low)  # (B, 1, 2)
+    if viewport == "fit":
+        scale = scale.amin(dim=2, keepdim=True)
+    expected = drawn((points - (low + high) / 2) * scale + last / 2, size, torch.ones(3, 40, 1).double())
     assert_matches(image, expected[:, 0].clamp(0, 1))
 
 

@@ -25,8 +25,7 @@ def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_i
     arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 2), "generator": seeded(0)}
     picture = draw_high_resolution(right_triangle(), (65, 129), **arguments)[0]
     assert picture.shape == (65, 129)
-    assert float(picture.min()) >= 0.0
-    assert float(picture.max()) <= 1.0
+    assert 0 <= picture.min() <= picture.max() <= 1
     assert not picture.requires_grad
     lit = picture > 0.2
     assert bool(lit[0, 0])
@@ -88,7 +87,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
         system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
     )
     assert picture.max() < 1
-    # Crisp bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
+    # The bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
 
 
