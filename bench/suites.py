@@ -46,14 +46,6 @@ class Case:
         """r: a window is 2 r + 1 pixels wide."""
         return math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)))
 
-    @property
-    def shape(self) -> str:
-        """For a reader."""
-        return (
-            f"{self.sequences:,} x {self.points:,} points, {self.maps} map{'s' * (self.maps > 1)}, "
-            f"{self.side} x {self.side} pixels, radius {self.radius}"
-        )
-
     def cut(self, sequences: int, points: int) -> Case:
         """The same with no more than so many sequences, and points in each."""
         return replace(self, sequences=min(self.sequences, sequences), points=min(self.points, points))
