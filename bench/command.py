@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from .cuda_timing import CudaClock, gpu_rates, missing_gpu
 from .machine import Environment, cores, cpu_rates, describe
 from .measure import pairs
 from .measure import run as measure
-from .rows import Figures, Rates, Row
+from .rows import Figures, Rates
 from .suites import SLOW, SUITES, Contest
 from .timing import Clock, CpuClock
 
@@ -45,27 +46,22 @@ def run(
     if device == "auto" and torch.cuda.is_available() and missing_gpu():
         machine["GPU, not measured"] = missing_gpu()
     print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
-    rows: list[Row] = []
+    figures = Figures((), tuple(rates), machine)
     interrupted = False
-    planned = pairs(contests, clocks)
     try:
-        for contest, clock in tqdm(planned, unit="contest"):
-            rows += measure(contest, clock, Environment.here(), QUICK_ROUNDS if quick else ROUNDS)
-            _figures(rows, rates, machine).save(output.with_suffix(".json"))  # an hour's work is never lost
+        for contest, clock in tqdm(pairs(contests, clocks), unit="contest"):
+            rows = measure(contest, clock, Environment.here(), QUICK_ROUNDS if quick else ROUNDS)
+            figures = replace(figures, rows=(*figures.rows, *rows))
+            figures.save(output.with_suffix(".json"))  # an hour's work is never lost
     except KeyboardInterrupt:
         interrupted = True
-    figures = _figures(rows, rates, machine)
     figures.save(output.with_suffix(".json"))
     report.write(figures, output, before)
     print(report.summary(figures, before), f"page: {output}", f"figures: {output.with_suffix('.json')}", sep="\n")
     if interrupted:
         print("the page holds what was measured until then")
         raise KeyboardInterrupt
-    return WRONG if any(row.wrong for row in rows if row.backend == "native") else 0
-
-
-def _figures(rows: Sequence[Row], rates: Sequence[Rates], machine: dict[str, str]) -> Figures:
-    return Figures(tuple(rows), tuple(rates), machine)
+    return WRONG if any(row.wrong for row in figures.rows if row.backend == "native") else 0
 
 
 def choose(suites: Sequence[str], quick: bool) -> list[Contest]:

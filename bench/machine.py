@@ -19,7 +19,7 @@ from fractalops.backends import installed_version
 
 from .instructions import find_compiler
 from .rows import Rates
-from .timing import Clock, CpuClock, Spread
+from .timing import Clock, CpuClock, Spread, proc_bytes
 
 AVX2_OPERATIONS = 16  # of a fused multiply-add on eight floats
 
@@ -57,8 +57,7 @@ def free_bytes(device: str) -> int:
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0]) // 2
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")) // 2
+        return proc_bytes("meminfo", "MemAvailable") // 2
     return sys.maxsize
 
 

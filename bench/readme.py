@@ -15,7 +15,7 @@ from fractalops.io.files import atomic_path
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
 from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER
-from .table import number
+from .table import number, shape_text
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).with_name("measured.json")
@@ -90,7 +90,7 @@ def _paper(rows: Sequence[Row]) -> str:
             own = f"**{_time(row)}**, {number(row.nanoseconds_a_point or 0)} ns a point"
             others = [_against(rows, row, backend) for backend in BASELINES]
             lines.append([f"`{op}`, {direction}, {row.where}", own, *others])
-    return _table([PAPER.shape, "fractalops", *BASELINES], lines)
+    return _table([shape_text(PAPER), "fractalops", *BASELINES], lines)
 
 
 def _grid(rows: Sequence[Row]) -> str:
@@ -132,7 +132,7 @@ def _instructions() -> str:
     compiler, counts = read_record()
     ways = [(op, way) for op in ("affine_chain", "rbf_rasterize") for way in (FORWARD, BACKWARD)]
     lines = [
-        [case.shape, *(number(counts[Counted(op, way, case)] / case.all_points) for op, way in ways)]
+        [shape_text(case), *(number(counts[Counted(op, way, case)] / case.all_points) for op, way in ways)]
         for case in CASES.values()
     ]
     return _table([compiler, *(f"`{op}`, {way}" for op, way in ways)], lines)

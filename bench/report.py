@@ -13,7 +13,7 @@ from fractalops.io.files import atomic_path
 from .plots import curves, rooflines
 from .promises import MEGABYTE, promises
 from .rows import Figures, Rates, Row, compare, find
-from .table import aligned, exponent_text, number, spread_text
+from .table import aligned, exponent_text, number, shape_text, spread_text
 from .timing import Spread
 from .work import growths
 
@@ -80,7 +80,7 @@ def page(figures: Figures, old: Figures | None = None) -> str:
         measured=[row for row in rows if row.suite != "scaling"],
         swept=find(rows, suite="scaling"),
         columns=lambda rows: columns(rows, figures.rates),
-        shape=shape,
+        shape=shape_text,
         ops=OPS,
         backends={name: text for name, text in BACKENDS.items() if find(rows, backend=name)},
         curves=curves(rows),
@@ -94,13 +94,6 @@ def page(figures: Figures, old: Figures | None = None) -> str:
         json=figures.text().replace("<", r"\u003c"),  # no tag in it then ends the element that it stands in
     )
     return text.rstrip() + "\n"
-
-
-def shape(row: Row) -> str:
-    """Return a row's case, for a reader."""
-    parts = [f"{row.sequences:,} x {row.points:,} points", f"{row.maps} map{'s' * (row.maps > 1)}"]
-    parts += [f"{row.side} x {row.side} pixels"] * (row.side > 0) + [f"radius {row.radius}"] * (row.radius > 0)
-    return ", ".join(parts)
 
 
 def columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:

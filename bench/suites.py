@@ -18,6 +18,8 @@ COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches
 """What `rasterize_points` draws, in place of a direction."""
 BACKENDS = ("native", "reference", "compiled", "separable", "dense")
 """Of each op."""
+EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
+"""Those that take no compiler, which needs up to a minute for a function."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,6 @@ class Case:
     def radius(self) -> int:
         """r: a window is 2 r + 1 pixels wide."""
         return math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)))
-
-    @property
-    def shape(self) -> str:
-        """For a reader."""
-        return (
-            f"{self.sequences:,} x {self.points:,} points, {self.maps} map{'s' * (self.maps > 1)}, "
-            f"{self.side} x {self.side} pixels, radius {self.radius}"
-        )
 
     def cut(self, sequences: int, points: int) -> Case:
         """The same with no more than so many sequences, and points in each."""
@@ -124,14 +118,13 @@ class Contest:
 def _op(op: str, directions: tuple[str, ...] = (FORWARD, BACKWARD, BOTH)) -> list[Contest]:
     """Over the grid."""
     cases = [case for case in GRID if case != LONG_CHAIN or op == "affine_chain"]
-    return [Contest(op, op, each, case, _backends(op, each, case)) for case in cases for each in directions]
-
-
-def _backends(op: str, direction: str, case: Case) -> tuple[str, ...]:
-    """All, but for the compiler: it takes up to a minute for a function, and can't run a backward by itself again."""
-    if case == PAPER and direction == BOTH and op != "affine_chain":
-        return BACKENDS
-    return tuple(backend for backend in BACKENDS if backend != "compiled")
+    # What was compiled can't run a backward by itself again.
+    compiled = (PAPER, BOTH) if op != "affine_chain" else None
+    return [
+        Contest(op, op, each, case, BACKENDS if (case, each) == compiled else EAGER)
+        for case in cases
+        for each in directions
+    ]
 
 
 def _counting() -> list[Contest]:
@@ -139,11 +132,16 @@ def _counting() -> list[Contest]:
     return [Contest(op, op, each, case, ("native", "numba"), "least") for each in COUNTED]
 
 
+def _fit(suite: str, images: str) -> list[Contest]:
+    """By the published settings and by the defaults."""
+    settings = (images, f"{images}, default settings")
+    return [Contest(suite, "fit", each, PAPER, ("native",), "most") for each in settings]
+
+
 def _scaling() -> list[Contest]:
     """The whole of a render, differentiated, as one size grows."""
-    backends = ("native", "reference", "separable", "dense")  # the compiler would take minutes for the thirty shapes
     cases = [case for variable in SWEEPS for case in sweep(variable)]
-    return [Contest("scaling", "render", BOTH, case, backends, "least") for case in cases]
+    return [Contest("scaling", "render", BOTH, case, EAGER, "least") for case in cases]
 
 
 SUITES: dict[str, Callable[[], list[Contest]]] = {
@@ -152,13 +150,8 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "render": lambda: _op("render", (FORWARD, BOTH)),
     "rasterize_points": _counting,
     "step": lambda: [Contest("step", "step", "optimization step", PAPER, ("native", "reference", "ops alone"))],
-    "fit": lambda: [
-        Contest("fit", "fit", images, PAPER, ("native",), "most") for images in ("1 image", "1 image, default settings")
-    ],
-    "fit_many": lambda: [
-        Contest("fit_many", "fit", images, PAPER, ("native",), "most")
-        for images in ("100 images", "100 images, default settings")
-    ],
+    "fit": lambda: _fit("fit", "1 image"),
+    "fit_many": lambda: _fit("fit_many", "100 images"),
     "scaling": _scaling,
 }
 SLOW = ("fit_many",)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .cuda_timing import CudaClock, missing_gpu
 from .suites import CUTOFF, HIGH_RESOLUTION, PAPER, Case
-from .table import aligned, spread_text
+from .table import aligned, shape_text, spread_text
 from .timing import Spread
 
 SHAPES = (PAPER, Case("100 images", sequences=5000, points=300, maps=1000, side=32), HIGH_RESOLUTION)
@@ -67,7 +67,7 @@ def tables(device: torch.device, capability: tuple[int, int], timer: Timer) -> I
                 [*describe(choice), spread_text(took), "<-" if choice is choices[0] else ""] for took, choice in trials
             ]
             header = [sizes, "warps", "product", "route", "time", ""]
-            yield "\n".join([f"{direction}, {shape.shape}", *aligned([header, *rows])])
+            yield "\n".join([f"{direction}, {shape_text(shape)}", *aligned([header, *rows])])
 
 
 def describe(sizes: Sizes) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from .timing import Spread
 
@@ -33,3 +34,10 @@ def spread_text(spread: Spread) -> str:
     if spread.low == spread.high:
         return number(spread.median)
     return f"{number(spread.median)} [{number(spread.low)}, {number(spread.high)}]"
+
+
+def shape_text(of: Any) -> str:
+    """Return the sizes of a case, or of a row, in which those are 0 that it doesn't have."""
+    parts = [f"{of.sequences:,} x {of.points:,} points", f"{of.maps} map{'s' * (of.maps > 1)}"]
+    parts += [f"{of.side} x {of.side} pixels"] * (of.side > 0) + [f"radius {of.radius}"] * (of.radius > 0)
+    return ", ".join(parts)

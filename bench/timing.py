@@ -97,9 +97,9 @@ class CpuClock:
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
         except OSError:
             return None
-        before = _status("VmHWM")
+        before = proc_bytes("self/status", "VmHWM")
         call()
-        return _status("VmHWM") - before
+        return proc_bytes("self/status", "VmHWM") - before
 
 
 def interleaved(
@@ -132,9 +132,9 @@ def _seconds(function: Call) -> float:
     return time.perf_counter() - began
 
 
-def _status(field: str) -> int:
-    """A field of /proc/self/status, such as VmHWM, the peak of what was resident, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def proc_bytes(file: str, field: str) -> int:
+    """Return a field of a file of /proc that is told in kB."""
+    lines = Path("/proc", file).read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import shutil
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +11,36 @@ import pytest
 import torch
 from torch.nn.functional import max_pool2d
 
-ROOT = Path(__file__).parents[1]
+from tests.support.experiment_data import write_mnist
+from tests.support.requirements import ROOT
+
 _NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 
 
-def blocks(path: Path) -> list[tuple[int, str]]:
-    """The first line and the code of each Python block of a page but those marked as not run."""
-    text = path.read_text(encoding="utf-8")
-    found = re.finditer(r"(?P<before>[^\n]*)\n```python\n(?P<code>.*?)\n```", "\n" + text, re.DOTALL)
-    return [
-        (text.count("\n", 0, match.start("code")) + 1, match["code"])
-        for match in found
-        if not _NOT_RUN.fullmatch(match["before"])
-    ]
-
-
 def run(path: Path) -> list[dict[str, Any]]:
-    """Run a page's blocks in order, which share their names; return these after each block."""
+    """Run a page's Python blocks in order, which share their names; return these after each block.
+
+    Those marked as not run are left out.
+    """
+    text = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     after = []
-    for line, code in blocks(path):
-        # Empty lines before the code, so that a traceback tells the line of the page.
-        exec(compile("\n" * (line - 1) + code, str(path), "exec"), names)
-        after.append(dict(names))
+    for match in re.finditer(r"(?P<before>[^\n]*)\n```python\n(?P<code>.*?)\n```", "\n" + text, re.DOTALL):
+        if not _NOT_RUN.fullmatch(match["before"]):
+            above = text.count("\n", 0, match.start("code"))  # empty lines, for the line numbers of a traceback
+            exec(compile("\n" * above + match["code"], str(path), "exec"), names)
+            after.append(dict(names))
     return after
 
 
-@pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory with the files that the blocks read."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    images = torch.randint(256, (20, 28, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    for name, shape, values in (
-        ("t10k-images-idx3-ubyte.gz", images.shape, images),
-        ("t10k-labels-idx1-ubyte.gz", (20,), torch.arange(20, dtype=torch.uint8) % 10),
-    ):
-        header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
-        (raw / name).write_bytes(gzip.compress(header + values.numpy().tobytes()))
+    write_mnist(tmp_path / "MNIST" / "raw", 20)
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.usefixtures("workplace")
 def test_the_blocks_of_the_readme_run() -> None:
     first, *others = run(ROOT / "README.md")
     # The first program draws its target, in the viewport in which it was learned: at half the size the error is ten
@@ -70,6 +55,5 @@ def test_the_blocks_of_the_readme_run() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
-@pytest.mark.usefixtures("workplace")
 def test_the_blocks_of_the_documentation_run(page: Path) -> None:
     run(page)

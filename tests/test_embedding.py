@@ -7,10 +7,7 @@ import torch
 
 from fractalops.embedding import FractalEmbedding
 from fractalops.ifs import IFS
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.support.cases import seeded
 
 
 def test_columns_are_the_papers() -> None:
@@ -89,14 +86,3 @@ def test_errors_name_the_argument() -> None:
         layer.step(torch.zeros(3), torch.zeros(3, 2))
     with pytest.raises(ValueError, match="step: index and points must have shapes"):
         layer.step(torch.zeros(3).long(), torch.zeros(4, 2))
-
-
-def test_a_layer_is_drawn_anew_in_place_and_made_where_and_as_asked() -> None:
-    layer, other = (FractalEmbedding(5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    kept = dict(other.named_parameters())
-    other.reset_parameters(torch.Generator().manual_seed(0))
-    for name, parameter in other.named_parameters():
-        assert parameter is kept[name]
-        assert torch.equal(parameter, layer.get_parameter(name))
-    placed = FractalEmbedding(5, device="meta", dtype=torch.float64)
-    assert {(str(parameter.device), parameter.dtype) for parameter in placed.parameters()} == {("meta", torch.float64)}

@@ -11,10 +11,12 @@ from torch import Tensor
 
 import fractalops
 from fractalops import rendering
+from fractalops.drawing.high_resolution import draw_high_resolution
+from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.reference.affine_chain import affine_chain as reference_chain
-from fractalops.rendering import fold_viewport
-from tests.support.cases import ChainCase, value_and_gradients
+from fractalops.rendering import bounding_box, fit_to_frame, fold_viewport
+from tests.support.cases import ChainCase, seeded, value_and_gradients
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
 
 VIEWPORT = (-5.0, -5.0, 5.0, 5.0)
@@ -138,7 +140,7 @@ def test_clamp_limits_the_image_and_stops_its_gradient(backend: str) -> None:
 
 def test_weights_are_channels(backend: str) -> None:
     matrix, offset, index, start = SMALL.inputs()
-    weight = torch.rand(4, 6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 6
+    weight = torch.rand(4, 6, 3, generator=seeded(0), dtype=torch.float64) / 6
     arguments: dict[str, Any] = {"start": start, "cutoff": None}
     color = fractalops.render(matrix, offset, index, (9, 12), weight=weight, **arguments)
     points = pixels(reference_chain(matrix, offset, index, start), (9, 12), VIEWPORT)
@@ -151,27 +153,19 @@ def test_weights_are_channels(backend: str) -> None:
 # The fitted viewport
 
 
-@pytest.mark.parametrize("size", [(16, 16), (16, 9), (1, 9), (1, 1)])
-def test_stretching_puts_each_bounding_box_on_the_corner_pixels(size: tuple[int, int], backend: str) -> None:
+@pytest.mark.parametrize("viewport", ["stretch", "fit"])
+@pytest.mark.parametrize("size", [(16, 16), (16, 9), (9, 30), (1, 9), (1, 1)])
+def test_a_fitted_viewport_is_the_bounding_box(size: tuple[int, int], viewport: Any, backend: str) -> None:
+    """Stretched, its corners lie on the corner pixels; with its proportions kept it lies in the middle."""
     matrix, offset, index, start = ChainCase("scattered", batch=3, points=40).inputs()
-    image = fractalops.render(matrix, offset, index, size, start=start, viewport="stretch", cutoff=None)
+    image = fractalops.render(matrix, offset, index, size, start=start, viewport=viewport, cutoff=None)
     points = reference_chain(matrix, offset, index, start)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (B, 2)
-    boxes = torch.cat((low, high), dim=1).tolist()
-    for one, sequence, box in zip(image, points, boxes, strict=True):
-        expected = drawn(pixels(sequence[None], size, tuple(box)), size, torch.ones(1, 40, 1).double())
-        assert_matches(one, expected[0, 0].clamp(0, 1))
-
-
-@pytest.mark.parametrize("size", [(16, 16), (16, 9), (9, 30)])
-def test_fit_keeps_proportions_in_the_middle_of_the_image(size: tuple[int, int], backend: str) -> None:
-    matrix, offset, index, start = ChainCase("scattered", batch=3, points=40).inputs()
-    image = fractalops.render(matrix, offset, index, size, start=start, viewport="fit", cutoff=None)
-    points = reference_chain(matrix, offset, index, start)
-    low, high = points.amin(dim=1), points.amax(dim=1)  # (B, 2)
+    low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)  # (B, 1, 2)
     last = points.new_tensor([side - 1 for side in size])  # (2,)
-    scale = (last / (high - low)).amin(dim=1)[:, None, None]  # (B, 1, 1)
-    expected = drawn((points - ((low + high) / 2)[:, None]) * scale + last / 2, size, torch.ones(3, 40, 1).double())
+    scale = last / (high - low)  # (B, 1, 2)
+    if viewport == "fit":
+        scale = scale.amin(dim=2, keepdim=True)
+    expected = drawn((points - (low + high) / 2) * scale + last / 2, size, torch.ones(3, 40, 1).double())
     assert_matches(image, expected[:, 0].clamp(0, 1))
 
 
@@ -235,28 +229,48 @@ def test_no_gradient_flows_through_the_fitted_box(backend: str) -> None:
     assert_all_match(gradients, expected_gradients)
 
 
+@pytest.mark.parametrize("viewport", ["stretch", "fit"])
+def test_a_drawing_for_people_shows_the_same_part_of_the_plane(viewport: Any) -> None:
+    """One meaning for each name, in both: here of a system that is three times as long as it is wide."""
+    system = IFS(1, 3, parametrization="matrix", viewport=viewport, generator=torch.Generator())
+    with torch.no_grad():
+        system.matrix.copy_(0.5 * torch.eye(2))
+        system.offset.copy_(torch.tensor([[0.0, 0.0], [0.75, 0.0], [0.0, 0.25]]))
+    learned = system(33, points=3000, generator=seeded(0))[0, 0] > 0.2
+    drawing = draw_high_resolution(system, (33, 33), points=3000, generator=seeded(0))[0] > 0.2
+    assert (learned == drawing).float().mean() > 0.95
+    rows, columns = (torch.where(drawing.any(dim=1 - axis))[0] for axis in (0, 1))
+    assert (rows[0], rows[-1]) == (0, 32)
+    left, right = (0, 32) if viewport == "stretch" else (11, 21)
+    assert abs(int(columns[0]) - left) <= 1
+    assert abs(int(columns[-1]) - right) <= 1
+
+
+@pytest.mark.parametrize("keep_proportions", [True, False])
+def test_a_frame_leaves_a_margin_and_takes_clouds_of_any_shape(keep_proportions: bool) -> None:
+    clouds = torch.rand(2, 5, 7, 2, generator=seeded(0)) * torch.tensor([4.0, 1.0])
+    clouds[1, 2, 3] = torch.tensor([math.nan, 900.0])
+    placed = fit_to_frame(clouds, (21, 41), keep_proportions=keep_proportions, margin=0.1)(clouds)
+    assert placed.shape == clouds.shape
+    low, high = (bound.tolist() for bound in bounding_box(placed))
+    for (top, left), (bottom, right) in zip(low, high, strict=True):
+        assert (top, bottom) == (pytest.approx(2, abs=1e-4), pytest.approx(18, abs=1e-4))
+        assert left + right == pytest.approx(40, abs=1e-4)
+        assert keep_proportions == (right - left < 30)
+
+
 # Gradients, torch.compile, bad numbers
 
 
 @pytest.mark.parametrize(("size", "viewport"), [((6, 5), TALL), ((5, 5), VIEWPORT), ((1, 5), VIEWPORT)], ids=str)
 def test_gradcheck(size: tuple[int, int], viewport: Any, backend: str) -> None:
     matrix, offset, index, start = ChainCase("tiny", batch=2, points=4, maps=2).inputs()
-    weight = torch.rand(2, 4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 0.2
+    weight = torch.rand(2, 4, 2, generator=seeded(0), dtype=torch.float64) * 0.2
     bandwidth = torch.tensor([1.5, 2.0], dtype=torch.float64)
 
-    def run(*inputs: Tensor) -> Tensor:
-        matrix, offset, start, weight, bandwidth = inputs
-        return fractalops.render(
-            matrix,
-            offset,
-            index,
-            size,
-            start=start,
-            viewport=viewport,
-            weight=weight,
-            bandwidth=bandwidth,
-            cutoff=None,
-        )
+    def run(matrix: Tensor, offset: Tensor, start: Tensor, weight: Tensor, bandwidth: Tensor) -> Tensor:
+        arguments: dict[str, Any] = {"start": start, "weight": weight, "bandwidth": bandwidth}
+        return fractalops.render(matrix, offset, index, size, viewport=viewport, cutoff=None, **arguments)
 
     inputs = [tensor.requires_grad_() for tensor in (matrix, offset, start, weight, bandwidth)]
     image = run(*inputs)
@@ -298,7 +312,7 @@ def test_no_number_is_copied_from_the_host(
 @pytest.mark.parametrize("viewport", [VIEWPORT, "stretch", "fit"])
 @pytest.mark.parametrize("factor", [3.0, 1e10, 1e38])
 def test_exploding_maps_give_finite_images(factor: float, viewport: Any, backend: str) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     matrix = (factor * torch.randn(3, 2, 2, generator=generator)).requires_grad_()
     offset = torch.randn(3, 2, generator=generator)
     index = torch.randint(3, (4, 200), generator=generator)
@@ -368,21 +382,14 @@ ERRORS: list[tuple[type[Exception], str, str, dict[str, Any]]] = [
 def test_names_the_argument_and_what_it_got(
     error: type[Exception], function: str, argument: str, changes: dict[str, Any], viewport: Any, backend: str
 ) -> None:
-    arguments = {
-        "matrix": MATRIX,
-        "offset": OFFSET,
-        "index": INDEX,
-        "size": 9,
-        "start": START,
-        "viewport": viewport,
-    } | changes
+    arguments = {"matrix": MATRIX, "offset": OFFSET, "index": INDEX, "size": 9, "start": START, "viewport": viewport}
     with pytest.raises(error, match=rf"^{function}: {argument} must .+, got .+"):
-        fractalops.render(**arguments)
+        fractalops.render(**arguments | changes)
 
 
 def test_autocast_changes_nothing(backend: str) -> None:
-    matrix, offset = 0.4 * torch.randn(10, 2, 2, generator=torch.Generator().manual_seed(0)), torch.ones(10, 2)
-    index = torch.randint(10, (3, 50), generator=torch.Generator().manual_seed(1))
+    matrix, offset = 0.4 * torch.randn(10, 2, 2, generator=seeded(0)), torch.ones(10, 2)
+    index = torch.randint(10, (3, 50), generator=seeded(1))
     for size, weight in ((32, None), ((40, 20), torch.ones(3, 50, 2))):
         expected = fractalops.render(matrix, offset, index, size, weight=weight)
         with torch.autocast("cpu", dtype=torch.bfloat16):

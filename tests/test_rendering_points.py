@@ -11,13 +11,14 @@ from torch import Tensor
 
 import fractalops
 from fractalops.rendering import Frame, frame_of, in_space
+from tests.support.cases import seeded
 from tests.support.tolerances import assert_matches, assert_same_bits
 
 AXES = torch.eye(3, dtype=torch.float64)  # a point at the end of each axis
 
 
 def cloud(points: int = 40, seed: int = 0) -> Tensor:
-    return torch.randn(points, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(points, 3, generator=seeded(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_the_frame_holds_all_finite_points() -> None:
 
 def test_a_system_is_learned_from_pictures_of_it() -> None:
     """Gradients flow from views through the projection and the chain to maps in space."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeded(0)
     matrix = 0.5 * torch.eye(3).repeat(4, 1, 1)
     offset = torch.tensor([[0.5, 0, -0.3], [-0.5, 0, -0.3], [0, 0.5, -0.3], [0, 0, 0.6]])
     index = torch.randint(4, (1, 400), generator=generator)
@@ -136,40 +137,30 @@ def test_a_system_is_learned_from_pictures_of_it() -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"points": [1.0]}, TypeError, "project: points must be a tensor, got list"),
-        ({"points": torch.ones(3, 3, dtype=torch.int64)}, TypeError, "project: points must be floating-point"),
-        ({"points": torch.ones(3, 4)}, ValueError, r"project: points must have shape .*, got \(3, 4\)"),
-        ({"points": torch.tensor(1.0)}, ValueError, r"project: points must have shape .*, got \(\)"),
-        ({"azimuth": math.nan}, ValueError, "project: azimuth must be a finite number, got nan"),
-        ({"elevation": "up"}, TypeError, "project: elevation must be a number, got str"),
-        ({"azimuth": torch.zeros(2)}, ValueError, r"project: azimuth must have shape \(\), got \(2,\)"),
-        (
-            {"azimuth": torch.zeros((), dtype=torch.float64)},
-            TypeError,
-            "project: azimuth must have the dtype of points",
-        ),
-    ],
-)
-def test_errors_of_project(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"points": torch.ones(5, 3), "azimuth": 0.0, "elevation": 0.0} | changes
-    with pytest.raises(error, match=message):
-        fractalops.project(**arguments)
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "project": {"points": torch.ones(5, 3), "azimuth": 0.0, "elevation": 0.0},
+    "render_points": {"points": torch.ones(1, 5, 3), "size": 8},
+}
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "message"),
+    ("function", "changes", "error", "message"),
     [
-        ({"points": torch.ones(5, 3)}, ValueError, r"render_points: points must have shape \(B, T, 3\)"),
-        ({"points": torch.ones(1, 0, 3)}, ValueError, "render_points: points must have shape"),
-        ({"size": 0}, ValueError, "render_points: size must lie in"),
-        ({"fade": 1.5}, ValueError, r"render_points: fade must lie in \[0, 1\], got 1.5"),
-        ({"bandwidth": 0.0}, ValueError, "render_points: bandwidth must be finite and above 0"),
+        ("project", {"points": [1.0]}, TypeError, "points must be a tensor, got list"),
+        ("project", {"points": torch.ones(3, 3, dtype=torch.int64)}, TypeError, "points must be floating-point"),
+        ("project", {"points": torch.ones(3, 4)}, ValueError, r"points must have shape .*, got \(3, 4\)"),
+        ("project", {"points": torch.tensor(1.0)}, ValueError, r"points must have shape .*, got \(\)"),
+        ("project", {"azimuth": math.nan}, ValueError, "azimuth must be a finite number, got nan"),
+        ("project", {"elevation": "up"}, TypeError, "elevation must be a number, got str"),
+        ("project", {"azimuth": torch.zeros(2)}, ValueError, r"azimuth must have shape \(\), got \(2,\)"),
+        ("project", {"azimuth": torch.zeros(()).double()}, TypeError, "azimuth must have the dtype of points"),
+        ("render_points", {"points": torch.ones(5, 3)}, ValueError, r"points must have shape \(B, T, 3\)"),
+        ("render_points", {"points": torch.ones(1, 0, 3)}, ValueError, "points must have shape"),
+        ("render_points", {"size": 0}, ValueError, "size must lie in"),
+        ("render_points", {"fade": 1.5}, ValueError, r"fade must lie in \[0, 1\], got 1.5"),
+        ("render_points", {"bandwidth": 0.0}, ValueError, "bandwidth must be finite and above 0"),
     ],
 )
-def test_errors_of_render_points(changes: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"points": torch.ones(1, 5, 3), "size": 8} | changes
-    with pytest.raises(error, match=message):
-        fractalops.render_points(**arguments)
+def test_errors_name_the_argument(function: str, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{function}: {message}"):
+        getattr(fractalops, function)(**ARGUMENTS[function] | changes)

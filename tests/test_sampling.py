@@ -11,12 +11,9 @@ import torch
 
 from fractalops.ops.draw_index import draw_index
 from fractalops.sampling import sample_attractor, sample_index
+from tests.support.cases import seeded
 
 NAN, INFINITY = math.nan, math.inf
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("maps", [1, 2, 3, 10, 100, 256, 257, 1000])

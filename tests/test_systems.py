@@ -10,39 +10,29 @@ import pytest
 import torch
 
 from fractalops.systems import random_systems
+from tests.support.cases import seeded
 
 
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("maps", [1, 2, 3, 10, 20])
-def test_random_singular_values_keep_their_sum_and_bounds(maps: int) -> None:
-    values = random_systems(500, maps, generator=seeded(7), dtype=torch.float64).singular_values
-    assert values.shape == (500, maps, 2)
-    first, second = values.unbind(-1)
+@pytest.mark.parametrize(
+    ("maps", "sigma_factor"),
+    [(1, None), (2, None), (3, None), (10, None), (20, None), (1, 1.5), (2, 0.0), (3, 9.0), (10, 4), (20, 31.7)],
+)
+def test_random_singular_values_keep_their_sum_and_bounds(maps: int, sigma_factor: float | None) -> None:
+    drawn = random_systems(500, maps, sigma_factor=sigma_factor, generator=seeded(7), dtype=torch.float64)
+    assert drawn.singular_values.shape == (500, maps, 2)
+    first, second = drawn.singular_values.unbind(-1)
     assert (second >= 0).all()
     assert (second <= first + 1e-12).all()
     assert (first <= 1).all()
     total = (first + 2 * second).sum(-1)
     low, high = (5 + maps) / 2, (6 + maps) / 2
-    if maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
+    if sigma_factor is not None:
+        torch.testing.assert_close(total, torch.full_like(total, sigma_factor))
+    elif maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
         torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
     else:
-        assert (total >= low - 1e-9).all()
-        assert (total <= high + 1e-9).all()
-        assert total.min() < low + 0.05
-        assert total.max() > high - 0.05
-
-
-@pytest.mark.parametrize(("maps", "total"), [(1, 1.5), (2, 0.0), (3, 9.0), (10, 4), (20, 31.7)])
-def test_random_singular_values_add_up_to_sigma_factor(maps: int, total: float) -> None:
-    drawn = random_systems(200, maps, sigma_factor=total, generator=seeded(8), dtype=torch.float64)
-    first, second = drawn.singular_values.unbind(-1)
-    assert (second >= 0).all()
-    assert (second <= first + 1e-12).all()
-    assert (first <= 1).all()
-    torch.testing.assert_close((first + 2 * second).sum(-1), torch.full((200,), float(total)).double())
+        assert low - 1e-9 <= total.min() < low + 0.05
+        assert high - 0.05 < total.max() <= high + 1e-9
 
 
 def test_random_rotations_reflections_and_offsets() -> None:

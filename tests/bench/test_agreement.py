@@ -13,14 +13,14 @@ from torch import Tensor
 import fractalops
 from bench import agreement, subjects
 from bench.subjects import OPS
-from bench.suites import BACKENDS, BACKWARD, BOTH, FORWARD, GRID, Case
+from bench.suites import BACKWARD, BOTH, EAGER, FORWARD, GRID, Case
 from bench.timing import torch_threads
 from tests.bench.rows import TINY
 
 pytestmark = pytest.mark.usefixtures("native")
 
 
-@pytest.mark.parametrize("backend", [each for each in BACKENDS if each != "compiled"])
+@pytest.mark.parametrize("backend", EAGER)
 @pytest.mark.parametrize("op", OPS)
 def test_what_is_timed_agrees_in_float64(op: str, backend: str) -> None:
     assert agreement.error(op, backend, TINY, dtype=torch.float64) < 1e-12

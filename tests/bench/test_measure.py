@@ -16,13 +16,12 @@ from bench.machine import Environment, free_bytes
 from bench.measure import pairs, run
 from bench.rows import Row
 from bench.subjects import OPS
-from bench.suites import BACKENDS, BOTH, COUNTED, FORWARD, PAPER, PRETRAINING, Contest
+from bench.suites import BACKENDS, BOTH, COUNTED, EAGER, FORWARD, PAPER, PRETRAINING, Contest
 from bench.timing import Call, Spread
 from bench.work import loop_steps, needed_bytes
 from fractalops.backends import STATE
 from tests.bench.rows import TINY
 
-EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
 ENVIRONMENT = Environment("some processor", "", "")
 
 pytestmark = pytest.mark.usefixtures("native")

@@ -193,7 +193,6 @@ def test_columns_without_figures_are_left_out() -> None:
     head = tables(replace(ROWS[4], device="cuda", threads=0))[0]
     assert head == ["backend", "ms", "ns a point", "million points/s", "GB/s", "Gop/s", "peak MB"]
     assert tables(without_figures(NATIVE))[0] == ["backend", "ms"]
-    assert report.shape(ROWS[4]) == "50 x 300 points, 10 maps"
 
 
 def test_rows_are_grouped_by_what_was_timed_in_turn() -> None:
@@ -298,9 +297,9 @@ def test_written_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize(("module", "package"), [("jinja2", "jinja2"), ("matplotlib", "matplotlib")])
-def test_without_a_package_the_extra_is_named(module: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_without_a_package_the_extra_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingExtra, match=rf"fractalops bench: needs {package}.*fractalops\[bench\]"):
         report.page(FIGURES)
 

@@ -15,37 +15,33 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
 
 from fractalops.data.targets import open_targets
 from fractalops.errors import InputError
-from tests.support.source_files import GRAY, error_of, idx_bytes, write_idx
+from tests.support.target_files import GRAY, error_of, idx_bytes, write_arrays, write_idx, write_npy
 
 LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
 IMAGES_NAME, LABELS_NAME = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
-@pytest.mark.parametrize("images_packed", ["", ".gz"])
-@pytest.mark.parametrize("labels_packed", ["", ".gz"])
-def test_labels_beside_idx_images(tmp_path: Path, images_packed: str, labels_packed: str) -> None:
-    path = write_idx(tmp_path / f"{IMAGES_NAME}{images_packed}", GRAY)
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [
+        *((IMAGES_NAME + packed, LABELS_NAME + other) for packed in ("", ".gz") for other in ("", ".gz")),
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+    ],
+)
+def test_labels_beside_idx_images(tmp_path: Path, images: str, labels: str) -> None:
+    path = write_idx(tmp_path / images, GRAY)
     unlabeled = open_targets(path)
-    assert (unlabeled.name(4), unlabeled.label(4)) == ("t10k-images/00004", "")
-    write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS)
+    assert (unlabeled.name(4), unlabeled.label(4)) == (f"{images.partition('-')[0]}-images/00004", "")
+    write_idx(tmp_path / labels, LABELS)
     source = open_targets(path)
     assert [source.label(image) for image in range(5)] == ["3", "1", "4", "1", "5"]
     assert source.identity != unlabeled.identity
-    write_idx(tmp_path / f"{LABELS_NAME}{labels_packed}", LABELS[:4])
-    with pytest.raises(
-        InputError, match=rf"cannot read .*{LABELS_NAME}.*: it has 4 labels for 5 images in {path.name}"
-    ):
+    write_idx(tmp_path / labels, LABELS[:4])
+    with pytest.raises(InputError, match=rf"cannot read .*{labels}: it has 4 labels for 5 images in {images}"):
         open_targets(path)
-
-
-def test_names_with_a_point_and_none_for_labels(tmp_path: Path) -> None:
-    write_idx(tmp_path / "train-labels.idx1-ubyte", LABELS)
-    source = open_targets(write_idx(tmp_path / "train-images.idx3-ubyte", GRAY))
-    assert (source.name(0), source.label(0)) == ("train-images/00000", "3")
     assert open_targets(write_idx(tmp_path / "digits-idx3-ubyte", GRAY)).label(0) == ""
 
 
@@ -148,28 +144,25 @@ def test_files_larger_than_memory_are_read_where_it_is_asked(tmp_path: Path) -> 
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
-@pytest.mark.parametrize("labels", [LABELS, numpy.array(list("catde")), numpy.array([b"a", b"b", b"c", b"d", b"e"])])
+@pytest.mark.parametrize(
+    ("suffix", "labels"),
+    [
+        ("safetensors", LABELS),  # which can hold no text
+        ("npz", LABELS),
+        ("npz", numpy.array(list("catde"))),
+        ("npz", numpy.array([b"a", b"b", b"c", b"d", b"e"])),
+    ],
+)
 def test_labels_in_array_files(tmp_path: Path, suffix: str, labels: numpy.ndarray) -> None:
-    path = tmp_path / f"stack.{suffix}"
-    if suffix == "npz":
-        numpy.savez(path, images=GRAY, labels=labels, other=GRAY)
-    elif labels.dtype.kind == "u":  # all that safetensors can hold
-        save_file({"images": GRAY, "labels": labels}, path)
-    else:
-        return
-    source = open_targets(path)
+    source = open_targets(write_arrays(tmp_path / f"stack.{suffix}", images=GRAY, labels=labels, other=GRAY))
     assert [source.label(image) for image in range(5)] == labels.astype(str).tolist()
     assert source.name(1) == "stack/00001"
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
 def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"stack.{suffix}"
-
     def error_with(**arrays: numpy.ndarray) -> str:
-        numpy.savez(path, **arrays) if suffix == "npz" else save_file(arrays, path)  # type: ignore[arg-type]
-        return error_of(path)
+        return error_of(write_arrays(tmp_path / f"stack.{suffix}", **arrays))
 
     assert "one array of images, or name it 'images', got test, train" in error_with(train=GRAY, test=GRAY)
     assert "one array of images, or name it 'images', got none" in error_with(labels=LABELS)
@@ -190,16 +183,15 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
     ],
 )
 def test_arrays_that_are_no_images(tmp_path: Path, array: numpy.ndarray, reason: str) -> None:
-    numpy.save(tmp_path / "stack.npy", array)
-    assert error_of(tmp_path / "stack.npy") == f"cannot read {tmp_path / 'stack.npy'}: {reason}"
+    path = write_npy(tmp_path, array)
+    assert error_of(path) == f"cannot read {path}: {reason}"
 
 
 @pytest.mark.parametrize(("value", "got"), [(1.5, "0 to 1.5"), (-1.0, "-1 to 0"), (numpy.nan, "nan to nan")])
 def test_floats_out_of_range_are_told_of_the_image_that_has_them(tmp_path: Path, value: float, got: str) -> None:
     images = numpy.zeros((3, 4, 4), dtype=numpy.float32)
     images[0], images[2, 0, 0] = 0.5, value
-    path = tmp_path / "stack.npy"
-    numpy.save(path, images)
+    path = write_npy(tmp_path, images)
     source = open_targets(path)
     assert source[0].mean() == 0.5
     with pytest.raises(InputError) as raised:
@@ -217,13 +209,7 @@ class Bomb:
 def test_broken_array_files_and_those_that_hide_code(tmp_path: Path) -> None:
     objects = numpy.array([Bomb()], dtype=object)
     for suffix in ("npy", "npz", "safetensors"):
-        path = tmp_path / f"stack.{suffix}"
-        if suffix == "npy":
-            numpy.save(path, GRAY)
-        elif suffix == "npz":
-            numpy.savez(path, GRAY)
-        else:
-            save_file({"images": GRAY}, path)
+        path = write_arrays(tmp_path / f"stack.{suffix}", images=GRAY)
         whole = path.read_bytes()
         for content in (b"", b"not an array", whole[:-300], pickle.dumps(Bomb())):
             path.write_bytes(content)
@@ -232,5 +218,5 @@ def test_broken_array_files_and_those_that_hide_code(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "stack.npz", objects)
     for suffix in ("npy", "npz"):
         assert "not made of plain numbers" in error_of(tmp_path / f"stack.{suffix}")
-    numpy.savez(tmp_path / "stack.npz", images=GRAY, labels=numpy.array([b"\xff"] * 5))
-    assert "its labels are neither numbers nor text" in error_of(tmp_path / "stack.npz")
+    path = write_arrays(tmp_path / "stack.npz", images=GRAY, labels=numpy.array([b"\xff"] * 5))
+    assert "its labels are neither numbers nor text" in error_of(path)

@@ -14,7 +14,7 @@ from PIL import Image
 from fractalops.data.targets import TensorTargets, open_targets
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
-from tests.support.source_files import COLOR, GRAY, targets, write_folder
+from tests.support.target_files import COLOR, GRAY, targets, write_folder
 
 from_iterable = TensorTargets.from_iterable
 

@@ -9,28 +9,23 @@ import torch
 
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.ifs import IFS
+from tests.support.cases import seeded
 
 
-def right_triangle() -> IFS:
-    """The Sierpinski triangle with its corners at (0, 0), (0, 1) and (1, 0)."""
-    system = IFS(1, 3, parametrization="matrix")
-    with torch.no_grad():
-        for name, value in (
-            ("matrix", 0.5 * torch.eye(2).expand(1, 3, 2, 2)),
-            ("offset", torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]])),
-        ):
-            system.get_parameter(name).copy_(value)
+def right_triangle(colors: torch.Tensor | None = None) -> IFS:
+    """The Sierpinski triangle with its corners at (0, 0), (0, 1) and (1, 0), and colors (3, C)."""
+    system = IFS(1, 3, parametrization="matrix", channels=None if colors is None else colors.shape[1])
+    offset = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]])
+    color = {} if colors is None else {"color": colors.logit()[None]}
+    system.load_state_dict({"matrix": 0.5 * torch.eye(2).expand(1, 3, 2, 2), "offset": offset, **color})
     return system
 
 
 def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_it() -> None:
-    generator = torch.Generator().manual_seed(0)
-    picture = draw_high_resolution(
-        right_triangle(), (65, 129), points=20_000, viewport=(0, 0, 1, 2), generator=generator
-    )[0]
+    arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 2), "generator": seeded(0)}
+    picture = draw_high_resolution(right_triangle(), (65, 129), **arguments)[0]
     assert picture.shape == (65, 129)
-    assert float(picture.min()) >= 0.0
-    assert float(picture.max()) <= 1.0
+    assert 0 <= picture.min() <= picture.max() <= 1
     assert not picture.requires_grad
     lit = picture > 0.2
     assert bool(lit[0, 0])
@@ -41,10 +36,8 @@ def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_i
 
 
 def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
-    generator = torch.Generator().manual_seed(0)
-    picture = draw_high_resolution(
-        right_triangle(), (40, 80), points=20_000, viewport="fit", margin=0.04, generator=generator
-    )[0]
+    arguments: dict[str, Any] = {"points": 20_000, "viewport": "fit", "margin": 0.04, "generator": seeded(0)}
+    picture = draw_high_resolution(right_triangle(), (40, 80), **arguments)[0]
     rows, columns = (picture > 0.05).nonzero().unbind(1)
     height, width = int(rows.max() - rows.min()), int(columns.max() - columns.min())
     assert 34 <= height <= 40
@@ -53,28 +46,20 @@ def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
 
 
 def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
-    system = IFS(3, 4, generator=torch.Generator().manual_seed(1))
+    system = IFS(3, 4, generator=seeded(1))
     one, two = (
-        draw_high_resolution(system, (16, 16), points=777, viewport="fit", generator=torch.Generator().manual_seed(5))
-        for _ in range(2)
+        draw_high_resolution(system, (16, 16), points=777, viewport="fit", generator=seeded(5)) for _ in range(2)
     )
     assert one.shape == (3, 16, 16)
     assert torch.equal(one, two)
     assert bool((one.amax(dim=(1, 2)) > 0.0).all())
 
 
-def colored_triangle(colors: torch.Tensor) -> IFS:
-    """The triangle with colors (3, C)."""
-    system = IFS(1, 3, parametrization="matrix", channels=colors.shape[1])
-    system.load_state_dict(right_triangle().state_dict() | {"color": colors.logit()[None]})
-    return system
-
-
 def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
     """Each third of the triangle is the image of one map: red and some blue; black; blue."""
     colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "intensity": 0.1}
-    picture = draw_high_resolution(colored_triangle(colors), (64, 64), **arguments)[0]
+    picture = draw_high_resolution(right_triangle(colors), (64, 64), **arguments)[0]
     assert picture.shape == (3, 64, 64)
     assert not picture.requires_grad
     red, green, blue = picture
@@ -96,13 +81,13 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     """For any size, number of points and color: here none is so bright that it is limited."""
     monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", batch)
     color = torch.tensor([0.9, 0.4])
-    system = colored_triangle(color.expand(3, 2))
+    system = right_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
     picture = draw_high_resolution(
         system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
     )
     assert picture.max() < 1
-    # Crisp bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
+    # The bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
 
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from fractalops.drawing.point_clouds import draw_point_clouds, turntable
-
-
-def cloud(points: int = 40, seed: int = 0) -> Tensor:
-    return torch.randn(points, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.support.cases import seeded
 
 
 def test_a_sheet_of_views_and_a_turntable() -> None:
-    clouds = [cloud(300).float(), cloud(200, seed=1).float()]
+    clouds = [torch.randn(300, 3, generator=seeded(0)), torch.randn(200, 3, generator=seeded(1))]
     sheet = draw_point_clouds(clouds, side=32, azimuths=(0, 90, 180))
     assert sheet.shape == (2 * 36 + 4, 3 * 36 + 4)
     assert 0 <= sheet.min() <= sheet.max() == 1
@@ -23,4 +19,5 @@ def test_a_sheet_of_views_and_a_turntable() -> None:
     lit, mirrored = frames[0][4:36, 4:36] > 0.02, frames[2][4:36, 4:36].flip(1) > 0.02
     assert (lit == mirrored).float().mean() > 0.97
     assert (draw_point_clouds([torch.zeros(1, 3)], side=8, azimuths=(0,)) > 0.5).any()
-    assert draw_point_clouds([cloud(30)[:, :2]], side=16, azimuths=(0,)).isfinite().all()
+    flat = torch.randn(30, 2, generator=seeded(0), dtype=torch.float64)
+    assert draw_point_clouds([flat], side=16, azimuths=(0,)).isfinite().all()

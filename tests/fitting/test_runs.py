@@ -23,7 +23,7 @@ from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.images import save_image
 from tests.support.learning import Interruption, assert_same_result, targets, tiny
 from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
-from tests.support.source_files import GRAY, KINDS, Writer
+from tests.support.target_files import GRAY, KINDS, Writer
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")

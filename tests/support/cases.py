@@ -15,6 +15,10 @@ from fractalops.reference.rbf_rasterize import rbf_rasterize as rbf_rasterize_re
 Rasterizer = Callable[[Tensor, "Tensor | None", Tensor], Tensor]
 
 
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
 @dataclass(frozen=True)
 class ChainCase:
     """Shapes of one `affine_chain` call."""
@@ -30,7 +34,7 @@ class ChainCase:
         self, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """matrix (N, D, D), contractions; offset (N, D); index (B, T), naming the last map; start (B, D)."""
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         matrix = torch.randn(self.maps, self.dimensions, self.dimensions, generator=generator, dtype=torch.float64)
         matrix *= 0.9 / torch.linalg.matrix_norm(matrix, 2)[:, None, None]
         offset = torch.randn(self.maps, self.dimensions, generator=generator, dtype=torch.float64)
@@ -68,7 +72,7 @@ class RasterCase:
 
         Every fourth point lies on a multiple of half a pixel, where rounding can be a tie.
         """
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         extent = torch.tensor(self.height_width, dtype=torch.float64)  # (2,)
         points = torch.rand(self.batch, self.points, 2, generator=generator, dtype=torch.float64)
         points = points * (extent + 6) - 3
@@ -179,7 +183,7 @@ def value_and_gradients(
     leaves = [tensor.requires_grad_() for tensor in inputs if tensor is not None and tensor.is_floating_point()]
     value = function(*inputs)
     if upstream is None:
-        generator = torch.Generator().manual_seed(1)
+        generator = seeded(1)
         upstream = torch.randn(value.shape, generator=generator, dtype=torch.float64)
     return value.detach(), list(torch.autograd.grad(value, leaves, upstream.to(value)))
 
@@ -188,7 +192,7 @@ def balanced_inputs(
     systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:
     """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
-    generator = torch.Generator().manual_seed(maps)
+    generator = seeded(maps)
     weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
     weight[:, 2::3] = 0
     uniform = torch.rand(systems, sequences, points, generator=generator, dtype=dtype)

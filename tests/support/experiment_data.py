@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from tests.support.source_files import write_idx
+from tests.support.target_files import write_idx
 
 TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
 

@@ -1,4 +1,4 @@
-"""The same images as data files of every kind, and what any data set of them must hold to."""
+"""The same images as target files of every kind, and what any data set of them must hold to."""
 
 from __future__ import annotations
 
@@ -44,9 +44,19 @@ def write_folder(folder: Path, images: numpy.ndarray) -> Path:
     return folder
 
 
+def write_arrays(path: Path, **arrays: numpy.ndarray) -> Path:
+    """Write an array as .npy, or several by their names as .npz or .safetensors."""
+    if path.suffix == ".npy":
+        numpy.save(path, *arrays.values())
+    elif path.suffix == ".npz":
+        numpy.savez(path, **arrays)  # type: ignore[arg-type]
+    else:
+        save_file(arrays, path)
+    return path
+
+
 def write_npy(folder: Path, images: numpy.ndarray) -> Path:
-    numpy.save(folder / "stack.npy", images)
-    return folder / "stack.npy"
+    return write_arrays(folder / "stack.npy", images=images)
 
 
 def write_npz(folder: Path, images: numpy.ndarray) -> Path:
@@ -55,8 +65,7 @@ def write_npz(folder: Path, images: numpy.ndarray) -> Path:
 
 
 def write_safetensors(folder: Path, images: numpy.ndarray) -> Path:
-    save_file({"images": images, "mean": images[0]}, folder / "stack.safetensors")
-    return folder / "stack.safetensors"
+    return write_arrays(folder / "stack.safetensors", images=images, mean=images[0])
 
 
 def write_plain_idx(folder: Path, images: numpy.ndarray) -> Path:
