@@ -27,6 +27,7 @@ from fractalops.fitting.learning import clip_gradients
 from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
+from fractalops.io.progress import progress_bar
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
@@ -235,8 +236,6 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
 
     Raises `InputError` where the real images, or their labels, are missing.
     """
-    from tqdm import tqdm
-
     real = read_real(settings, data, device)
     learning = Learning(settings, device)
     rows: list[Row] = []
@@ -247,7 +246,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
             values["step"],
         )
         rows = list(values["rows"])
-    with tqdm(total=settings.steps, initial=learning.step, disable=not progress, desc=NAME, unit="step") as bar:
+    with progress_bar(settings.steps, "step", NAME, shown=progress, initial=learning.step) as bar:
         if not rows:
             rows.append(_judged(learning, real, output))
         while learning.step < settings.steps:

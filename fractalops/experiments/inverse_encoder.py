@@ -35,6 +35,7 @@ from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.fitting.result import with_prefix
 from fractalops.fitting.schedules import cosine_schedule
 from fractalops.ifs import IFS
+from fractalops.io.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -186,14 +187,12 @@ def train(
     network: nn.Module, settings: InverseEncoderSettings, output: ExperimentFolder, device: str, progress: bool
 ) -> None:
     """Learn to predict the parameters of random fractals; goes on after the last epoch that the output kept."""
-    from tqdm import tqdm
-
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
     done = _restore(network, optimizer, output)
     if done == settings.epochs:
         return
     images, labels = (tensor.to(device) for tensor in random_examples(settings))
-    bar = tqdm(total=settings.epochs, initial=done, disable=not progress, desc=NAME, unit="epoch")
+    bar = progress_bar(settings.epochs, "epoch", NAME, shown=progress, initial=done)
     network.train()
     for epoch in range(done, settings.epochs):
         for group in optimizer.param_groups:

@@ -25,6 +25,7 @@ from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_image
+from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
@@ -74,8 +75,6 @@ def run(
 
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
-    from tqdm import tqdm
-
     dataset = _dataset(settings)
     _keep_systems(dataset, output)
     shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
@@ -88,7 +87,7 @@ def run(
     missing = [(number, path, items) for number, path, items in shards if not path.exists()]
     left = [item for _, _, items in missing for item in items.tolist()]
     began = time.perf_counter()
-    with tqdm(total=len(left), disable=not progress, unit="image", desc=NAME) as bar:
+    with progress_bar(len(left), "image", NAME, shown=progress) as bar:
         # One loader for all shards, which draws ahead while one is written; its workers also make the pictures' files.
         loader = DataLoader(Subset(dataset, left), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
         files = chain.from_iterable(loader)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,10 +15,8 @@ from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from fractalops.fitting.result import FitResult, restore_system, with_prefix
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ifs import IFS
+from fractalops.io.progress import progress_bar
 from fractalops.ops.clamped_squared_error import clamped_squared_error
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -243,12 +240,6 @@ def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
     return targets if targets.dim() > dims else targets[None]
 
 
-def _progress_bar(images: int, batches: int, config: FitConfig, shown: bool) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    return tqdm(total=batches * config.steps, disable=not shown, unit="step", desc=f"fit {images} image(s)")
-
-
 def fit(
     targets: Tensor,
     config: FitConfig | None = None,
@@ -323,7 +314,8 @@ def fit_images(
     with torch.inference_mode(False), torch.enable_grad():
         parts = images.clone().split(config.batch_size)
         try:
-            with _progress_bar(len(images), len(parts), config, progress) as bar:
+            steps = len(parts) * config.steps
+            with progress_bar(steps, "step", f"fit {len(images)} image(s)", shown=progress) as bar:
                 for part in parts:
                     first = len(batches) * config.batch_size
                     place = slice(first, first + len(part))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,12 +15,10 @@ from fractalops.fitting.copies import first_copies
 from fractalops.fitting.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
 from fractalops.fitting.optimizers import make_optimizer
 from fractalops.fitting.point_result import PointConfig, PointFitResult, draw_points
+from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.sampling import sample_index
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 _FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
 _SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
@@ -129,12 +126,6 @@ def _check_target(target: Tensor) -> Tensor:
     return target.detach().clone()
 
 
-def _progress_bar(config: PointConfig, shown: bool) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    return tqdm(total=config.steps, disable=not shown, unit="step", desc="fit points")
-
-
 def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
     """Learn an iterated function system in space, or in the plane, whose points match a cloud.
 
@@ -166,7 +157,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         optimize = make_optimizer(learning.parameters, FitConfig(optimizer="adam"))
         interrupted = False
         try:
-            with _progress_bar(config, progress) as bar:
+            with progress_bar(config.steps, "step", "fit points", shown=progress) as bar:
                 while learning.done < config.steps:
                     loss = learning.step()
                     for parameter in learning.parameters:

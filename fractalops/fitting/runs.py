@@ -25,6 +25,7 @@ from fractalops.fitting.run_report import FitRun, write_report
 from fractalops.fitting.run_table import TableKind, check_table_kind
 from fractalops.io import PictureOptions
 from fractalops.io.files import LOCK, claimed
+from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import run_key
 
 if TYPE_CHECKING:
@@ -263,11 +264,9 @@ class _Progress:
     """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
 
     def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
-        from tqdm import tqdm
-
         self._folder, self._plan = folder, plan
         done = self._done() if shown else 0
-        self._bar = tqdm(total=plan.images, initial=done, disable=not shown, unit="image", desc="fit", smoothing=0)
+        self._bar = progress_bar(plan.images, "image", "fit", shown=shown, initial=done, smoothing=0)
         self._shown_at = 0.0
 
     def _done(self) -> int:
