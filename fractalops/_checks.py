@@ -9,12 +9,14 @@ import math
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+
+T = TypeVar("T")
 
 LARGEST_SIZE = 2**22 - 1  # pixel numbers must be whole in float32, with room for the rounding of coordinates
 
@@ -44,6 +46,15 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
     if most is not None and value > most:
         raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
+
+
+def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
+    """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} must be a whole number, got {value!r}")
+    check_integer(function, argument, value, 1)
 
 
 def check_number(
@@ -81,6 +92,16 @@ def check_number(
     else:
         expected = f"lie in {lower}, {upper}"
     raise ValueError(f"{function}: {argument} must {expected}{' or be None' if optional else ''}, got {value!r}")
+
+
+def or_default(function: str, argument: str, value: T | None, kind: type[T]) -> T:
+    """Return `value`, or `kind()` for None. Raise `TypeError` for a value of another kind."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        article = "" if kind.__name__.endswith("s") else "a "  # PictureOptions are several
+        raise TypeError(f"{function}: {argument} must be {article}{kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def check_bandwidth(function: str, bandwidth: object) -> None:

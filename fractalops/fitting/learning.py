@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fractalops._checks import or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, given_parameters
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
@@ -277,9 +278,7 @@ def fit(
         ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.
         KeyboardInterrupt: on Ctrl-C before anything was begun, and on a second one.
     """
-    config = FitConfig() if config is None else config
-    if not isinstance(config, FitConfig):
-        raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
+    config = or_default("fit", "config", config, FitConfig)
     images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)

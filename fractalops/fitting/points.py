@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_tensor, shape_error
+from fractalops._checks import check_tensor, or_default, shape_error
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.contractions import contraction, contraction_parameters
 from fractalops.fitting.copies import first_copies
@@ -145,9 +145,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         ValueError, TypeError: for a target or a configuration of the wrong shape, type or range.
         KeyboardInterrupt: on Ctrl-C before the first step, and on a second one.
     """
-    config = PointConfig() if config is None else config
-    if not isinstance(config, PointConfig):
-        raise TypeError(f"fit_points: config must be a PointConfig, got {type(config).__name__}")
+    config = or_default("fit_points", "config", config, PointConfig)
     began = time.perf_counter()
     # Learning needs gradients even where the caller has turned them off, and then tensors made outside that mode.
     with torch.inference_mode(False), torch.enable_grad():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import or_default
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
@@ -91,9 +92,7 @@ def fit_dataset(
         MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
-    config = FitConfig() if config is None else config
-    if not isinstance(config, FitConfig):
-        raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
+    config = or_default("fit_dataset", "config", config, FitConfig)
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
     check_table_kind("fit_dataset", table)
