@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -130,6 +132,49 @@ def check_choices(function: str, argument: str, values: Sequence[str], choices: 
     """Raise `ValueError` unless `values` are one or more of `choices`."""
     if not values or set(values) - set(choices):
         raise ValueError(f"{function}: {argument} must be some of {', '.join(choices)}, got {values!r}")
+
+
+# Settings
+
+
+class Bounds(NamedTuple):
+    """The range of a number in a dataclass of settings: `Annotated[float, Bounds(above=0)]`."""
+
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+
+Natural = Annotated[int, Bounds(least=0)]
+Count = Annotated[int, Bounds(least=1)]
+Several = Annotated[int, Bounds(least=2)]
+
+_declared: Callable[[type], dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))
+
+
+def check_fields(settings: Any) -> None:
+    """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
+
+    Fields of other types are left to the caller.
+    """
+    owner = type(settings).__name__
+    for name, declared in _declared(type(settings)).items():
+        value = getattr(settings, name)
+        parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+        kind = parts[0]
+        if set(parts) - {kind, type(None)} or (value is None and len(parts) > 1):
+            continue
+        if kind is bool:
+            check_bool(owner, name, value)
+        elif get_origin(kind) is Literal:
+            check_choice(owner, name, value, get_args(kind))
+        elif get_origin(kind) is Annotated:
+            number, bounds = get_args(kind)
+            if number is int:
+                check_integer(owner, name, value, bounds.least)
+            else:
+                check_number(owner, name, value, **bounds._asdict(), optional=len(parts) > 1)
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:
