@@ -13,7 +13,7 @@ from fractalops._checks import or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, given_parameters
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
-from fractalops.fitting.result import FitResult, restore_system, with_prefix
+from fractalops.fitting.result import FitResult, add_prefix, join, number_snapshots, restore_system, with_prefix
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ifs import IFS
 from fractalops.io.progress import progress_bar
@@ -71,19 +71,14 @@ class Batch:
 
     def state(self) -> dict[str, Tensor]:
         """All that learning goes on from, for `restore`: copies on the CPU."""
-        state = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
-        state |= {
-            f"optimizer.{name}.{place}": tensor
-            for name, tensors in self.optimizer.state.items()
-            for place, tensor in enumerate(tensors)
-        }
+        state = add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
+        for name, tensors in self.optimizer.state.items():
+            state |= {f"optimizer.{name}.{place}": tensor for place, tensor in enumerate(tensors)}
         state["generators"] = torch.stack([generator.get_state() for generator in self.generators])  # (S, bytes)
         if self.index is not None:
             state["index"] = self.index
         if self.step:
             state["losses"] = self.losses[: self.step]  # (step, S)
-        for number, snapshot in enumerate(self.snapshots):
-            state |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
     @classmethod
@@ -190,7 +185,6 @@ def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
 def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, interrupted: bool = False) -> FitResult:
     """Measure the systems of batches, as far as they were learned, and join them to one result."""
     measures = [_evaluate(batch, config) for batch in batches]
-    states = [batch.system.state_dict() for batch in batches]
     steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
     # After an interruption batches have different numbers of steps and snapshots: what the last one lacks is NaN.
@@ -200,11 +194,10 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
         column[: batch.step] = batch.losses[: batch.step]
         losses.append(column)
         while len(batch.snapshots) < len(taken):
-            batch.snapshots.append(
-                {name: torch.full_like(t, torch.nan) for name, t in batch.system.state_dict().items()}
-            )
+            state = batch.system.state_dict()
+            batch.snapshots.append({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()})
     return FitResult(
-        system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
+        system=restore_system(join([batch.system.state_dict() for batch in batches]), config),
         config=config,
         size=(batches[0].targets.shape[-2], batches[0].targets.shape[-1]),
         steps=[batch.step for batch in batches for _ in batch.targets],
@@ -214,10 +207,7 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
         best_image=torch.cat([image for _, _, image in measures]),
         seconds=time.perf_counter() - began,
         snapshot_steps=taken,
-        snapshots=[
-            {name: torch.cat([batch.snapshots[i][name] for batch in batches]) for name in batches[0].snapshots[i]}
-            for i in range(len(taken))
-        ],
+        snapshots=[join([batch.snapshots[i] for batch in batches]) for i in range(len(taken))],
         interrupted=interrupted,
     )
 

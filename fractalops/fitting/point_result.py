@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fractalops._checks import Bounds, Count, Natural, check_fields, check_integer
 from fractalops.backends import installed_version
-from fractalops.errors import InputError
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
+from fractalops.io.files import parsing
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
 
@@ -119,7 +119,7 @@ class PointFitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
         found, metadata = read_tensors(path, _FORMAT)
         tensors: dict[str, Any] = dict(found)
-        try:
+        with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))
             interrupted = bool(json.loads(metadata["interrupted"]))
             measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
@@ -133,9 +133,6 @@ class PointFitResult:
             found_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
             if found_shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
                 raise ValueError(f"shapes are {found_shapes}, not {expected} in float32")
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 
