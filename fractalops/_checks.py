@@ -8,13 +8,17 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+
+T = TypeVar("T")
 
 LARGEST_SIZE = 2**22 - 1  # pixel numbers must be whole in float32, with room for the rounding of coordinates
 
@@ -44,6 +48,15 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
     if most is not None and value > most:
         raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
+
+
+def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
+    """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{function}: {argument} must be a whole number, got {value!r}")
+    check_integer(function, argument, value, 1)
 
 
 def check_number(
@@ -83,6 +96,16 @@ def check_number(
     raise ValueError(f"{function}: {argument} must {expected}{' or be None' if optional else ''}, got {value!r}")
 
 
+def or_default(function: str, argument: str, value: T | None, kind: type[T]) -> T:
+    """Return `value`, or `kind()` for None. Raise `TypeError` for a value of another kind."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        article = "" if kind.__name__.endswith("s") else "a "  # PictureOptions are several
+        raise TypeError(f"{function}: {argument} must be {article}{kind.__name__}, got {type(value).__name__}")
+    return value
+
+
 def check_bandwidth(function: str, bandwidth: object) -> None:
     """Raise unless `bandwidth` is a finite number above 0."""
     check_number(function, "bandwidth", bandwidth, above=0)
@@ -109,6 +132,49 @@ def check_choices(function: str, argument: str, values: Sequence[str], choices: 
     """Raise `ValueError` unless `values` are one or more of `choices`."""
     if not values or set(values) - set(choices):
         raise ValueError(f"{function}: {argument} must be some of {', '.join(choices)}, got {values!r}")
+
+
+# Settings
+
+
+class Bounds(NamedTuple):
+    """The range of a number in a dataclass of settings: `Annotated[float, Bounds(above=0)]`."""
+
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+
+
+Natural = Annotated[int, Bounds(least=0)]
+Count = Annotated[int, Bounds(least=1)]
+Several = Annotated[int, Bounds(least=2)]
+
+_declared: Callable[[type], dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))
+
+
+def check_fields(settings: Any) -> None:
+    """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
+
+    Fields of other types are left to the caller.
+    """
+    owner = type(settings).__name__
+    for name, declared in _declared(type(settings)).items():
+        value = getattr(settings, name)
+        parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+        kind = parts[0]
+        if set(parts) - {kind, type(None)} or (value is None and len(parts) > 1):
+            continue
+        if kind is bool:
+            check_bool(owner, name, value)
+        elif get_origin(kind) is Literal:
+            check_choice(owner, name, value, get_args(kind))
+        elif get_origin(kind) is Annotated:
+            number, bounds = get_args(kind)
+            if number is int:
+                check_integer(owner, name, value, bounds.least)
+            else:
+                check_number(owner, name, value, **bounds._asdict(), optional=len(parts) > 1)
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:

@@ -7,9 +7,8 @@ import os
 from importlib import import_module
 from pathlib import Path
 
-from fractalops.cli.options import Commands, integer
+from fractalops.cli.options import Commands, check_output, integer
 from fractalops.errors import InputError
-from fractalops.io.files import check_writable
 
 _MOST_THREADS = 1024
 
@@ -60,13 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     if os.environ.get("FRACTALOPS_BACKEND"):
         raise InputError("FRACTALOPS_BACKEND must not be set: each backend is measured by its name")
     for path in (arguments.output, arguments.output.with_suffix(".json")):
-        check_writable(path.parent)
-        if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: no such folder: {path.parent}")
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder")
-        if path.exists() and not arguments.overwrite:
-            raise InputError(f"cannot write {path}: it exists already (--overwrite replaces it)")
+        check_output(path, arguments.overwrite)
     if arguments.output.suffix != ".html":
         raise InputError(f"cannot write {arguments.output}: the page must be a .html file")
     code: int = command.run(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fractalops.cli import fit_dataset, fit_pictures
-from fractalops.cli.options import Commands, add_output, add_seed, check_backend, fraction, integer, picture_options
+from fractalops.cli.options import Commands, add_output, add_seed, check_backend, integer, number, picture_options
 from fractalops.cli.settings import add_settings, configure
 from fractalops.data.targets import PictureFiles, open_targets
 from fractalops.fitting import FitConfig
@@ -42,7 +42,7 @@ def add_parser(commands: Commands) -> None:
         metavar="SIZE",
         help="all images are scaled to this longest side, small ones up",
     )
-    image.add_argument("--color", "--color", action="store_true", help="learn a color for each map, too")
+    image.add_argument("--color", "--colour", action="store_true", help="learn a color for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",
@@ -50,7 +50,8 @@ def add_parser(commands: Commands) -> None:
         default="black",
         help="what is seen through transparent parts (default: %(default)s)",
     )
-    image.add_argument("--threshold", type=fraction, metavar="X", help="pixels above X in [0, 1) become 1, others 0")
+    share = number(1, "lie in [0, 1)")
+    image.add_argument("--threshold", type=share, metavar="X", help="pixels above X in [0, 1) become 1, others 0")
 
     learning = parser.add_argument_group("learning")
     learning.add_argument(

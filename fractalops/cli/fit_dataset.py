@@ -6,7 +6,7 @@ import argparse
 import math
 import sys
 
-from fractalops.cli.options import integer
+from fractalops.cli.options import integer, number
 from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
 from fractalops.fitting import FitConfig, FitRun, fit_dataset
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--checkpoint-every",
-        type=_seconds,
+        type=number(math.inf, "be at least 0"),
         metavar="SECONDS",
         help="the most that an interruption loses (default: %(default)g)",
     )
@@ -73,14 +73,3 @@ def _show(learned: FitRun) -> None:
     figures = f"mean {errors.mean():.4f}, median {errors.median():.4f}"
     files = f"{learned.folder} has {learned.table.name} and contact.png"
     print(f"{len(errors)} images learned, minimum MSE: {figures}; {files}")
-
-
-def _seconds(text: str) -> float:
-    """A converter for argparse that takes finite numbers from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be at least 0, got {text}")
-    return value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,8 +154,8 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
         "image": job.image,
         "height": height,
         "width": width,
-        "minimum_mse": _number(float(result.minimum_mse[0])),
-        "mean_mse": _number(float(result.mean_mse[0])),
+        "minimum_mse": float(result.minimum_mse[0]),
+        "mean_mse": float(result.mean_mse[0]),
         "steps": result.steps[0],
     }
     write_report(folder, report, result, job.notices)
@@ -178,11 +177,6 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
             )  # (1, 1, ...)
             frames.append(comparison(target, drawn[0, 0], longest=_ANIMATION_SIDE))
     return frames
-
-
-def _number(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
-    return value if math.isfinite(value) else None
 
 
 def _show_notices(jobs: Sequence[Job]) -> None:

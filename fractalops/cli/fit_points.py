@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         "diameter": result.diameter,
         "chamfer": result.chamfer,
         "start_chamfer": result.start_chamfer,
-        "halves_chamfer": None if math.isnan(result.halves_chamfer) else result.halves_chamfer,
+        "halves_chamfer": result.halves_chamfer,
         "steps": len(result.losses),
     }
     write_report(folder, figures, result, notices)

@@ -51,15 +51,19 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def fraction(text: str) -> float:
-    """A converter for argparse that takes numbers in [0, 1)."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"must lie in [0, 1), got {text}")
-    return value
+def number(below: float, expected: str) -> Callable[[str], float]:
+    """A converter for argparse that takes numbers from 0 to less than `below`, which `expected` says in its error."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+        if not 0 <= value < below:
+            raise argparse.ArgumentTypeError(f"must {expected}, got {text}")
+        return value
+
+    return convert
 
 
 def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default: int | None = None) -> None:
@@ -114,6 +118,11 @@ def in_options(text: str) -> str:
 def check_picture(path: Path, overwrite: bool) -> None:
     """Raise `InputError` unless a picture can be written to `path`."""
     check_savable(path)
+    check_output(path, overwrite)
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raise `InputError` unless a file can be written to `path`."""
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
     if path.exists() and not overwrite:

@@ -88,7 +88,10 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
             check_integer("FractalDataset", name, value, 1)
         check_integer("FractalDataset", "seed", seed, 0)
-        check_drawn("FractalDataset", rendering, background, perturbation, density)
+        check_choice("FractalDataset", "rendering", rendering, RENDERINGS)
+        check_choice("FractalDataset", "background", background, get_args(Background))
+        check_number("FractalDataset", "perturbation", perturbation, least=0, below=1)
+        check_number("FractalDataset", "density", density, least=0, below=1)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         height, width = check_size("FractalDataset", size)
@@ -179,14 +182,6 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
         field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
         return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
-
-
-def check_drawn(function: str, rendering: str, background: str, perturbation: float, density: float) -> None:
-    """Raise, in the name of `function`, for what a `FractalDataset` can't draw."""
-    check_choice(function, "rendering", rendering, RENDERINGS)
-    check_choice(function, "background", background, get_args(Background))
-    check_number(function, "perturbation", perturbation, least=0, below=1)
-    check_number(function, "density", density, least=0, below=1)
 
 
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fractalops.backends import versions
-from fractalops.errors import InputError
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
-from fractalops.io.files import read_json, write_json, write_table
+from fractalops.io.files import parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_sealed
 
@@ -106,12 +105,10 @@ class ExperimentFolder(RunFolder):
         if not path.exists():
             return None
         tensors, metadata = read_sealed(path, _STATE_FORM, {"run": run_key(self.manifest)})
-        try:
+        with parsing(path):
             state = json.loads(metadata["state"])
             self._scalars = [(int(step), str(name), float(value)) for step, name, value in state["scalars"]]
             return tensors, dict(state["values"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
 
     # The end
 
@@ -120,7 +117,7 @@ class ExperimentFolder(RunFolder):
         self.write_scalars()
         rows = [list(row.values()) for row in outcome.rows]
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
-        write_json(self.path / "metrics.json", _without_nan(dataclasses.asdict(outcome)))
+        write_json(self.path / "metrics.json", dataclasses.asdict(outcome))
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -131,18 +128,7 @@ class ExperimentFolder(RunFolder):
         if not path.exists():
             return None
         found = read_json(path)
-        try:
+        with parsing(path):
             findings = [Finding(**finding) for finding in found["findings"]]
             rows = [{name: math.nan if cell is None else cell for name, cell in row.items()} for row in found["rows"]]
             return Outcome(rows, findings, found["notes"])
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f"cannot read {path}: {error}") from error
-
-
-def _without_nan(content: Any) -> Any:
-    """The same with None for numbers that are not finite, of which JSON has none."""
-    if isinstance(content, dict):
-        return {name: _without_nan(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

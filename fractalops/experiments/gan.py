@@ -7,26 +7,26 @@ import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 
-from fractalops._checks import check_choice, check_number
+from fractalops._checks import Bounds, Count, Natural, Several, check_choice, check_fields
 from fractalops.drawing.plots import Line, plot
 from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.errors import InputError, MissingExtra
+from fractalops.experiments import states
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.lenet import lenet, probe, train_classifier
 from fractalops.experiments.outcome import Finding, Outcome, Row
-from fractalops.experiments.settings import check_least
-from fractalops.experiments.states import load_optimizer_state, optimizer_state
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
 from fractalops.fitting.config import LEARNING_VIEWPORT
 from fractalops.fitting.learning import clip_gradients
-from fractalops.fitting.result import with_prefix
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
+from fractalops.io.progress import progress_bar
 
 NAME = "gan"
 SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
@@ -35,45 +35,42 @@ _HELD_OUT = 0.2  # of the images, for the test, where the training images are no
 _LIMIT = 1.0  # of a fractal's gradient
 _SHOWN = 50  # fractals in a picture
 
+_Rate = Annotated[float, Bounds(above=0, below=1)]
+
 
 @dataclass(frozen=True)
 class GanSettings:
     """The study's size."""
 
     data: str = "mnist"
-    fractals: int = 100
-    maps: int = 10
-    points: int = 300
-    steps: int = 20_000
+    fractals: Several = 100
+    maps: Count = 10
+    points: Count = 300
+    steps: Count = 20_000
     """Of the generator."""
-    batch: int = 100
+    batch: Several = 100
     """Real images of a discriminator's step; the generator draws one image of each fractal."""
-    discriminator_every: int = 1
+    discriminator_every: Count = 1
     """Steps of the generator for each of the discriminator."""
-    rate: float = 0.01
+    rate: _Rate = 0.01
     """Learning rate of the fractals (Adam)."""
-    discriminator_rate: float = 1e-4
-    probe_every: int = 1000
+    discriminator_rate: _Rate = 1e-4
+    probe_every: Count = 1000
     """Steps from one judgment to the next; the run can be resumed at each."""
-    drawn: int = 500
+    drawn: Count = 500
     """Images of a fractal, for pre-training."""
-    epochs: int = 10
+    epochs: Count = 10
     """Of pre-training."""
-    probe_epochs: int = 100
-    repeats: int = 3
+    probe_epochs: Count = 100
+    repeats: Several = 3
     """Networks that are pre-trained for a judgment, each from other weights and on other images."""
-    real: int = 60_000
+    real: Annotated[int, Bounds(least=10)] = 60_000
     """Real images at most, for training and for the probe."""
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         check_choice("GanSettings", "data", self.data, tuple(FOLDERS))
-        check_least(
-            self, fractals=2, maps=1, points=1, steps=1, batch=2, discriminator_every=1, probe_every=1, drawn=1,
-            epochs=1, probe_epochs=1, repeats=2, real=10, seed=0,
-        )  # fmt: skip
-        check_number("GanSettings", "rate", self.rate, above=0, below=1)
-        check_number("GanSettings", "discriminator_rate", self.discriminator_rate, above=0, below=1)
+        check_fields(self)
 
 
 PRESETS = {
@@ -128,11 +125,15 @@ class Learning:
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
         # The second moment forgets fast and the first not at all, as is usual where two learn against each other.
-        self.optimizers = {
-            "fractals": torch.optim.Adam(self.system.parameters(), settings.rate, (0.5, 0.99)),
-            "discriminator": torch.optim.Adam(
-                self.discriminator.parameters(), settings.discriminator_rate, (0.5, 0.99)
-            ),
+        betas = (0.5, 0.99)
+        self.optimizer = torch.optim.Adam(self.system.parameters(), settings.rate, betas)
+        self.opposing = torch.optim.Adam(self.discriminator.parameters(), settings.discriminator_rate, betas)
+        self._parts: states.Parts = {
+            "system": self.system,
+            "first": self.first,
+            "discriminator": self.discriminator,
+            "optimizer.fractals": self.optimizer,
+            "optimizer.discriminator": self.opposing,
         }
         self.step = 0
 
@@ -145,10 +146,10 @@ class Learning:
         """A step of the fractals, and of the discriminator where it is its turn; their non-saturating losses."""
         judged = self.discriminator(self.draw(self.system))
         loss = softplus(-judged).mean()
-        self.optimizers["fractals"].zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         clip_gradients(self.system.parameters(), _LIMIT)
-        self.optimizers["fractals"].step()
+        self.optimizer.step()
         opposing = torch.zeros(())
         if self.step % self.settings.discriminator_every == 0:
             number = torch.randint(
@@ -157,54 +158,40 @@ class Learning:
             with torch.no_grad():
                 fake = self.draw(self.system)
             opposing = softplus(-self.discriminator(real[number])).mean() + softplus(self.discriminator(fake)).mean()
-            self.optimizers["discriminator"].zero_grad()
+            self.opposing.zero_grad()
             opposing.backward()
-            self.optimizers["discriminator"].step()
+            self.opposing.step()
         self.step += 1
         return float(loss.detach()), float(opposing.detach())
 
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"system": self.system, "first": self.first, "discriminator": self.discriminator}
-
     def state(self) -> dict[str, Tensor]:
         """Everything that the next steps depend on, by name."""
-        parts = {name: module.state_dict() for name, module in self._modules().items()}
-        parts |= {f"optimizer.{name}": optimizer_state(optimizer) for name, optimizer in self.optimizers.items()}
-        state = {f"{part}.{name}": tensor for part, kept in parts.items() for name, tensor in kept.items()}
-        return state | {"generator": self.generator.get_state()}
+        return states.state_of(self._parts) | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
         """Go on from a `state` after `step` steps."""
-        for name, module in self._modules().items():
-            module.load_state_dict(with_prefix(state, f"{name}."))
-        for name, optimizer in self.optimizers.items():
-            load_optimizer_state(optimizer, with_prefix(state, f"optimizer.{name}."))
+        states.restore(self._parts, state)
         self.generator.set_state(state["generator"])
         self.step = step
 
 
-def judge(learning: Learning, system: IFS, real: Real) -> list[float]:
-    """Pre-train LeNets to tell the fractals apart; the linear probe's accuracy on the real images for each of them."""
+def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
+    """Pre-train LeNets to tell the fractals apart; the linear probe's accuracy on the real images for each of them.
+
+    Without a system they are judged as they start, taught by no fractal.
+    """
     settings = learning.settings
     device = real.test[1].device
     labels = torch.arange(settings.fractals, device=device).repeat(settings.drawn)  # (drawn * S,): a class each
     accuracies = []
     for seed in range(settings.seed, settings.seed + settings.repeats):
-        with torch.no_grad():
-            images = torch.cat([learning.draw(system, 1) for _ in range(settings.drawn)])  # (drawn * S, 1, 32, 32)
         network = lenet(settings.fractals, seed).to(device)
-        train_classifier(network, images, labels, settings.epochs, seed)
+        if system is not None:
+            with torch.no_grad():
+                images = torch.cat([learning.draw(system, 1) for _ in range(settings.drawn)])  # (drawn * S, 1, 32, 32)
+            train_classifier(network, images, labels, settings.epochs, seed)
         accuracies.append(probe(network, real.train, real.test, settings.probe_epochs, seed))
     return accuracies
-
-
-def judge_untrained(settings: GanSettings, real: Real) -> float:
-    """The mean accuracy of the same probe on LeNets as they start, which no fractal has taught."""
-    accuracies = []
-    for seed in range(settings.seed, settings.seed + settings.repeats):
-        network = lenet(settings.fractals, seed).to(real.test[1].device)
-        accuracies.append(probe(network, real.train, real.test, settings.probe_epochs, seed))
-    return statistics.fmean(accuracies)
 
 
 def compared(step: int, learned: list[float], random: list[float]) -> Row:
@@ -235,8 +222,6 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
 
     Raises `InputError` where the real images, or their labels, are missing.
     """
-    from tqdm import tqdm
-
     real = read_real(settings, data, device)
     learning = Learning(settings, device)
     rows: list[Row] = []
@@ -247,7 +232,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
             values["step"],
         )
         rows = list(values["rows"])
-    with tqdm(total=settings.steps, initial=learning.step, disable=not progress, desc=NAME, unit="step") as bar:
+    with progress_bar(settings.steps, "step", NAME, shown=progress, initial=learning.step) as bar:
         if not rows:
             rows.append(_judged(learning, real, output))
         while learning.step < settings.steps:
@@ -258,7 +243,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
             if learning.step % settings.probe_every == 0 or learning.step == settings.steps:
                 rows.append(_judged(learning, real, output))
                 output.save_state(learning.state(), {"step": learning.step, "rows": rows})
-    untrained = judge_untrained(settings, real)
+    untrained = statistics.fmean(judge(learning, None, real))
     notes = [f"a LeNet that was not pre-trained comes to {untrained:.4f}", *([real.note] if real.note else [])]
     try:
         _draw_curve(output.file("accuracy.png"), rows, untrained, settings.data)

@@ -8,15 +8,16 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from fractalops._checks import check_number
+from fractalops._checks import Bounds, Count, Several
 from fractalops.data.fractal_dataset import generator_of
 from fractalops.errors import MissingExtra
+from fractalops.experiments import states
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import REACH, random_fractals
 from fractalops.experiments.inversions import (
@@ -27,14 +28,11 @@ from fractalops.experiments.inversions import (
     learn_variant,
     load_data,
     paired_difference,
-    usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
-from fractalops.experiments.settings import check_least
-from fractalops.experiments.states import load_optimizer_state, optimizer_state
-from fractalops.fitting.result import with_prefix
 from fractalops.fitting.schedules import cosine_schedule
 from fractalops.ifs import IFS
+from fractalops.io.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,19 +51,15 @@ VARIANTS = [ALONE, FROM_IT, FROM_OTHER, FROM_RANDOM, LEARNED]
 class InverseEncoderSettings(InversionSettings):
     """The study's size."""
 
-    fractals: int = 20_000
+    maps: Several = 10
+    fractals: Several = 20_000
     """Random fractals that the encoder learns from."""
-    epochs: int = 100
-    batch: int = 128
-    rate: float = 0.05
+    epochs: Count = 100
+    batch: Several = 128
+    rate: Annotated[float, Bounds(above=0, below=10)] = 0.05
     """First learning rate of the encoder: SGD with momentum 0.9, lowered after each epoch along a cosine."""
-    fit_steps: int = 100
+    fit_steps: Count = 100
     """Steps of `fit` that start from what the encoder predicts."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_least(self, maps=2, fractals=2, epochs=1, batch=2, fit_steps=1)
-        check_number("InverseEncoderSettings", "rate", self.rate, above=0, below=10)
 
 
 PRESETS = {
@@ -81,9 +75,8 @@ def run(
 
     Raises `MissingExtra` without transformers, and `InputError` where no data set can be had.
     """
-    names, notes = usable_data(settings, data)
+    targets, notes = load_data(settings, data)
     network = _resnet18(_PARAMETERS * settings.maps, settings.seed).to(device)
-    targets = load_data(settings, names, data)
     train(network, settings, output, device, progress)
     learned: dict[tuple[str, str], Learned] = {}
     for name, images in targets.items():
@@ -99,9 +92,9 @@ def run(
                 variant, name, images, config, output,
                 start=start, origin=network.state_dict(), device=device, progress=progress,
             )  # fmt: skip
-    draw_reconstructions(output.file("reconstructions.png"), targets, learned, dict.fromkeys(names, VARIANTS))
+    draw_reconstructions(output, targets, learned, dict.fromkeys(targets, VARIANTS))
     findings: list[Finding] = []
-    for name in names:
+    for name in targets:
         of = {variant: learned[variant, name] for variant in VARIANTS}
         claim = f"{name}: {settings.fit_steps} steps from the encoder beat as many from random systems"
         findings += [
@@ -186,14 +179,16 @@ def train(
     network: nn.Module, settings: InverseEncoderSettings, output: ExperimentFolder, device: str, progress: bool
 ) -> None:
     """Learn to predict the parameters of random fractals; goes on after the last epoch that the output kept."""
-    from tqdm import tqdm
-
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
-    done = _restore(network, optimizer, output)
+    parts: states.Parts = {"network": network, "optimizer": optimizer}
+    done = 0
+    if (state := output.load_state()) is not None:
+        states.restore(parts, state[0])
+        done = state[1]["epoch"]
     if done == settings.epochs:
         return
     images, labels = (tensor.to(device) for tensor in random_examples(settings))
-    bar = tqdm(total=settings.epochs, initial=done, disable=not progress, desc=NAME, unit="epoch")
+    bar = progress_bar(settings.epochs, "epoch", NAME, shown=progress, initial=done)
     network.train()
     for epoch in range(done, settings.epochs):
         for group in optimizer.param_groups:
@@ -210,25 +205,9 @@ def train(
             optimizer.step()
             total += float(loss.detach()) * len(part)
         output.log(epoch + 1, encoder_loss=total / len(images))
-        _keep(network, optimizer, output, epoch + 1)
+        output.save_state(states.state_of(parts), {"epoch": epoch + 1})
         bar.update()
     bar.close()
-
-
-def _keep(network: nn.Module, optimizer: torch.optim.Optimizer, output: ExperimentFolder, epoch: int) -> None:
-    parts = {"network": network.state_dict(), "optimizer": optimizer_state(optimizer)}
-    tensors = {f"{part}.{name}": tensor for part, kept in parts.items() for name, tensor in kept.items()}
-    output.save_state(tensors, {"epoch": epoch})
-
-
-def _restore(network: nn.Module, optimizer: torch.optim.Optimizer, output: ExperimentFolder) -> int:
-    """Put back what `_keep` kept, and return how many epochs are done."""
-    if (state := output.load_state()) is None:
-        return 0
-    tensors, values = state
-    network.load_state_dict(with_prefix(tensors, "network."))
-    load_optimizer_state(optimizer, with_prefix(tensors, "optimizer."))
-    return int(values["epoch"])
 
 
 @torch.no_grad()

@@ -11,13 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from fractalops._checks import check_choices
+from fractalops._checks import Count, Natural, Several, check_choices, check_fields
 from fractalops.drawing.plots import Line, plot, running_mean
 from fractalops.drawing.sheets import labeled_rows
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Row, less
-from fractalops.experiments.settings import check_least
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.fitting.result import FORM
@@ -36,21 +35,21 @@ class InversionSettings:
 
     data: tuple[str, ...] = DATA
     """Data sets; those whose files are not there are left out, and named."""
-    images: int = 100
+    images: Count = 100
     """Targets of each data set."""
-    steps: int = 1000
-    sequences: int = 50
-    points: int = 300
-    maps: int = 10
-    size: int = 32
+    steps: Count = 1000
+    sequences: Count = 50
+    points: Count = 300
+    maps: Count = 10
+    size: Several = 32
     """Pixels of a target's side."""
-    batch_size: int = 100
+    batch_size: Count = 100
     """Images that are learned in one call."""
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
         check_choices(type(self).__name__, "data", self.data, DATA)
-        check_least(self, images=1, steps=1, sequences=1, points=1, maps=1, size=2, batch_size=1, seed=0)
+        check_fields(self)
 
     def config(self, **changes: Any) -> FitConfig:
         """The published settings with the sizes of this study, and changes."""
@@ -61,20 +60,19 @@ class InversionSettings:
         return FitConfig.paper(**(sizes | changes))
 
 
-def usable_data(settings: InversionSettings, folder: Path | None) -> tuple[list[str], list[str]]:
-    """The data sets that can be had, and notes on those that can't. Raises `InputError` where none can."""
+def load_data(settings: InversionSettings, folder: Path | None) -> tuple[dict[str, Tensor], list[str]]:
+    """Targets (S, H, W) of each data set that can be had, and notes on those that can't.
+
+    Raises `InputError` where none can.
+    """
     there = available(folder)
     found = [name for name in settings.data if name in there]
-    left_out = [name for name in settings.data if name not in found]
+    errors = [missing(name, folder) for name in settings.data if name not in found]
     if not found:
-        raise missing(left_out[0], folder)
-    return found, [f"left out: {missing(name, folder)}" for name in left_out]
-
-
-def load_data(settings: InversionSettings, names: Sequence[str], folder: Path | None) -> dict[str, Tensor]:
-    """Targets (S, H, W) of each data set."""
+        raise errors[0]
     sizes = {"size": settings.size, "points": settings.points, "seed": settings.seed}
-    return {name: read_targets(name, folder, settings.images, **sizes).images for name in names}
+    targets = {name: read_targets(name, folder, settings.images, **sizes).images for name in found}
+    return targets, [f"left out: {error}" for error in errors]
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def learn_all(
 
 
 def draw_reconstructions(
-    path: Path,
+    output: ExperimentFolder,
     targets: Mapping[str, Tensor],  # each (S, H, W)
     learned: Mapping[tuple[str, str], Learned],
     variants: Mapping[str, Sequence[str]],
@@ -207,7 +205,7 @@ def draw_reconstructions(
         rows.append((f"{data}: targets", images[:SHOWN]))
         for variant in variants[data]:
             rows.append((variant, learned[variant, data].result.best_image[:SHOWN].nan_to_num(0)))
-    save_image(labeled_rows(rows), path)
+    save_image(labeled_rows(rows), output.file("reconstructions.png"))
 
 
 def draw_losses(

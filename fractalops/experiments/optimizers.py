@@ -14,7 +14,6 @@ from fractalops.experiments.inversions import (
     draw_reconstructions,
     learn_all,
     load_data,
-    usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
 
@@ -50,8 +49,7 @@ def run(
     settings: OptimizersSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
     """Learn all targets by either, at each of its rates. Raises `InputError` where no data set can be had."""
-    names, notes = usable_data(settings, data)
-    targets = load_data(settings, names, data)
+    targets, notes = load_data(settings, data)
     rates = {"Adam": settings.adam_rates, "SGD": settings.sgd_rates}
     configs = {
         _variant(optimizer, rate): settings.config(optimizer=optimizer.lower(), learning_rate=rate)
@@ -61,7 +59,7 @@ def run(
     learned = learn_all(configs, targets, output, device=device, progress=progress)
     best: dict[str, list[str]] = {}  # by data set, of Adam and of SGD
     findings: list[Finding] = []
-    for name in names:
+    for name in targets:
         mean = {variant: learned[variant, name].mean for variant in configs}
         best[name] = []
         for optimizer, tried in rates.items():
@@ -73,7 +71,7 @@ def run(
         claim = f"{name}: {adam} beats {sgd}, the best of each"
         findings.append(beats(claim, learned[adam, name], learned[sgd, name]))
     notes += draw_losses(output, learned, best)
-    draw_reconstructions(output.file("reconstructions.png"), targets, learned, best)
+    draw_reconstructions(output, targets, learned, best)
     return Outcome([one.row() for one in learned.values()], findings, notes)
 
 

@@ -6,31 +6,36 @@ import io
 import tarfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from fractalops.data.fractal_dataset import FractalDataset, check_drawn
+from fractalops._checks import Bounds, Count, Natural, check_fields
+from fractalops.data.fractal_dataset import Background, FractalDataset, Rendering
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, Row
-from fractalops.experiments.settings import check_least, incidental
+from fractalops.experiments.settings import INCIDENTAL
 from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_image
+from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
+
+_Share = Annotated[float, Bounds(least=0, below=1)]
 
 
 @dataclass(frozen=True)
@@ -39,26 +44,25 @@ class PretrainSettings:
 
     systems: str = ""
     """A file that `fit` saved or a folder of `fit_dataset`, whose systems are the classes; empty: random ones."""
-    classes: int = 1000
+    classes: Count = 1000
     """How many random systems; learned ones are all taken."""
-    instances: int = 1000
-    size: int = 224
+    instances: Count = 1000
+    size: Count = 224
     """Pixels of an image's side."""
-    rendering: str = "patch"
-    points: int = 100_000
-    maps: int = 4
-    perturbation: float = 0.05
-    background: str = "black"
-    density: float = 0.2
-    shard: int = 1000
+    rendering: Rendering = "patch"
+    points: Count = 100_000
+    maps: Count = 4
+    perturbation: _Share = 0.05
+    background: Background = "black"
+    density: _Share = 0.2
+    shard: Count = 1000
     """Images of a file."""
-    workers: int = incidental(0)
+    workers: Natural = field(default=0, metadata=INCIDENTAL)
     """Processes that draw beside this one."""
-    seed: int = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        check_least(self, classes=1, instances=1, size=1, points=1, maps=1, shard=1, workers=0, seed=0)
-        check_drawn("PretrainSettings", self.rendering, self.background, self.perturbation, self.density)
+        check_fields(self)
 
 
 PRESETS = {
@@ -74,8 +78,6 @@ def run(
 
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
-    from tqdm import tqdm
-
     dataset = _dataset(settings)
     _keep_systems(dataset, output)
     shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
@@ -88,7 +90,7 @@ def run(
     missing = [(number, path, items) for number, path, items in shards if not path.exists()]
     left = [item for _, _, items in missing for item in items.tolist()]
     began = time.perf_counter()
-    with tqdm(total=len(left), disable=not progress, unit="image", desc=NAME) as bar:
+    with progress_bar(len(left), "image", NAME, shown=progress) as bar:
         # One loader for all shards, which draws ahead while one is written; its workers also make the pictures' files.
         loader = DataLoader(Subset(dataset, left), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
         files = chain.from_iterable(loader)
@@ -116,11 +118,11 @@ def _dataset(settings: PretrainSettings) -> FractalDataset:
             systems,
             settings.instances,
             settings.size,
-            rendering=settings.rendering,  # type: ignore[arg-type]  # checked already
+            rendering=settings.rendering,
             points=settings.points,
             maps=settings.maps,
             perturbation=settings.perturbation,
-            background=settings.background,  # type: ignore[arg-type]
+            background=settings.background,
             density=settings.density,
             dtype=torch.uint8,
             seed=settings.seed,

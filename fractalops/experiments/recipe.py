@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import Count
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
@@ -18,7 +19,6 @@ from fractalops.experiments.inversions import (
     draw_reconstructions,
     learn_all,
     load_data,
-    usable_data,
 )
 from fractalops.experiments.outcome import Outcome, Row
 from fractalops.fitting import FitConfig, FitResult
@@ -35,7 +35,7 @@ class RecipeSettings(InversionSettings):
     """The study's size. `steps` and `sequences` are the published ones; the defaults take a fifth of that work."""
 
     data: tuple[str, ...] = ("mnist", "fashion-mnist")
-    images: int = 50
+    images: Count = 50
     held_out: bool = False
     """Whether to compare a few settings on other images than those that the defaults were chosen by."""
 
@@ -78,18 +78,17 @@ def run(
     settings: RecipeSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
     """Learn the same targets by all configurations. Raises `InputError` where no data set can be had."""
-    names, notes = usable_data(settings, data)
-    both = load_data(dataclasses.replace(settings, images=2 * settings.images), names, data)  # each (2 S, H, W)
+    both, notes = load_data(dataclasses.replace(settings, images=2 * settings.images), data)  # each (2 S, H, W)
     part = slice(settings.images, None) if settings.held_out else slice(settings.images)
     targets = {name: images[part] for name, images in both.items()}  # each (S, H, W)
     configs = variants(settings)
     learned = learn_all(configs, targets, output, device=device, progress=progress)
     shown = [name for name in (_PAPER, _LONG, _DEFAULT) if name in configs]
-    draw_reconstructions(output.file("reconstructions.png"), targets, learned, dict.fromkeys(names, shown))
+    draw_reconstructions(output, targets, learned, dict.fromkeys(targets, shown))
     rows = [row(one, targets[one.data], learned[_PAPER, one.data]) for one in learned.values()]
     findings = [
         beats(f"{name}: the default settings beat the published ones", learned[_DEFAULT, name], learned[_PAPER, name])
-        for name in names
+        for name in targets
     ]
     return Outcome(rows, findings, notes)
 

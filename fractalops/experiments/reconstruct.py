@@ -19,7 +19,6 @@ from fractalops.experiments.inversions import (
     draw_reconstructions,
     learn_all,
     load_data,
-    usable_data,
 )
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.fitting import FitConfig
@@ -74,16 +73,15 @@ def run(
     settings: ReconstructSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
     """Learn all variants on all data sets. Raises `InputError` where no data set can be had."""
-    names, notes = usable_data(settings, data)
-    targets = load_data(settings, names, data)
+    targets, notes = load_data(settings, data)
     configs = variants(settings)
     starts = dict.fromkeys(_UNIFORM, uniform_start(settings).to(device))
     learned = learn_all(configs, targets, output, starts=starts, device=device, progress=progress)
-    draw_reconstructions(output.file("reconstructions.png"), targets, learned, {name: [_BEST] for name in names})
+    draw_reconstructions(output, targets, learned, {name: [_BEST] for name in targets})
     with_and_without = [_BEST, _BEST.replace("noise", "no noise")]
-    notes += draw_losses(output, learned, dict.fromkeys(names, with_and_without))
+    notes += draw_losses(output, learned, dict.fromkeys(targets, with_and_without))
     rows = [one.row() for one in learned.values()]
-    findings = [finding for name in names for finding in _findings(name, learned)]
+    findings = [finding for name in targets for finding in _findings(name, learned)]
     return Outcome(rows, findings, notes)
 
 

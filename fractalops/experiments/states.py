@@ -1,24 +1,41 @@
-"""What the optimizers of torch keep, as tensors by name, so that it fits into a file of tensors."""
+"""What modules and optimizers of torch keep, as tensors by name, so that it fits into a file of tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from fractalops.fitting.result import with_prefix
+
+Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the next step depends on, by the parameter's number and its own name: "3.momentum_buffer"."""
-    return {
-        f"{number}.{name}": tensor
-        for number, kept in optimizer.state_dict()["state"].items()
-        for name, tensor in kept.items()
-    }
+def state_of(parts: Parts) -> dict[str, Tensor]:
+    """Return what the next step depends on, by the part's name and its own: "network.0.weight".
+
+    What an optimizer keeps of a parameter has the parameter's number: "optimizer.3.momentum_buffer".
+    """
+    state: dict[str, Tensor] = {}
+    for part, kept in parts.items():
+        if isinstance(kept, nn.Module):
+            state |= {f"{part}.{name}": tensor for name, tensor in kept.state_dict().items()}
+            continue
+        for number, tensors in kept.state_dict()["state"].items():
+            state |= {f"{part}.{number}.{name}": tensor for name, tensor in tensors.items()}
+    return state
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_state` told of an optimizer of the same parameters."""
-    kept: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        number, name = key.split(".")
-        kept.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": kept, "param_groups": optimizer.state_dict()["param_groups"]})
+def restore(parts: Parts, state: dict[str, Tensor]) -> None:
+    """Put back what `state_of` told of the same parts."""
+    for part, kept in parts.items():
+        tensors = with_prefix(state, f"{part}.")
+        if isinstance(kept, nn.Module):
+            kept.load_state_dict(tensors)
+            continue
+        numbered: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            number, name = key.split(".")
+            numbered.setdefault(int(number), {})[name] = tensor
+        kept.load_state_dict({"state": numbered, "param_groups": kept.state_dict()["param_groups"]})

@@ -13,7 +13,6 @@ from fractalops.experiments.inversions import (
     draw_reconstructions,
     learn_all,
     load_data,
-    usable_data,
 )
 from fractalops.experiments.outcome import Outcome
 
@@ -47,14 +46,13 @@ def run(
     settings: TransformationsSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
     """Learn all targets with each number of maps. Raises `InputError` where no data set can be had."""
-    names, notes = usable_data(settings, data)
-    targets = load_data(settings, names, data)
+    targets, notes = load_data(settings, data)
     configs = {f"{count} maps": settings.config(maps=count) for count in settings.counts}
     learned = learn_all(configs, targets, output, device=device, progress=progress)
-    draw_reconstructions(output.file("reconstructions.png"), targets, learned, {name: list(configs) for name in names})
+    draw_reconstructions(output, targets, learned, {name: list(configs) for name in targets})
     findings = [
         beats(f"{name}: {more} beat {fewer}", learned[more, name], learned[fewer, name])
-        for name in names
+        for name in targets
         for fewer, more in pairwise(configs)
     ]
     return Outcome([one.row() for one in learned.values()], findings, notes)

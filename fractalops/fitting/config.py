@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 
-from fractalops._checks import (
-    check_bandwidth,
-    check_bool,
-    check_choice,
-    check_cutoff,
-    check_integer,
-    check_number,
-    check_viewport,
-)
+from fractalops._checks import Bounds, Count, Natural, check_fields, check_viewport
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
 from fractalops.ops.svd_matrix import SingularValues
@@ -38,28 +30,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")
 
-_CHOICES = {
-    "objective": Objective,
-    "optimizer": OptimizerName,
-    "parametrization": Parametrization,
-    "singular_values": SingularValues,
-    "initialization": Initialization,
-    "schedule": Schedule,
-    "probabilities": Probabilities,
-    "sampling": Sampling,
-}
-_LEAST = {
-    "maps": 1,
-    "points": 1,
-    "sequences": 1,
-    "steps": 0,
-    "noise_every": 1,
-    "evaluation_sequences": 1,
-    "snapshots": 0,
-    "batch_size": 1,
-    "seed": 0,
-}
-
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -69,17 +39,17 @@ class FitConfig:
     Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
     """
 
-    maps: int = 10
+    maps: Count = 10
     """Affine maps of a system (N)."""
-    points: int = 300
+    points: Count = 300
     """Points of a sequence (T)."""
-    sequences: int = 5
+    sequences: Count = 5
     """Sequences of a system that a step draws (the paper's batch size)."""
-    steps: int = 2000
+    steps: Natural = 2000
     """Optimization steps."""
-    bandwidth: float = DEFAULT_BANDWIDTH
+    bandwidth: Annotated[float, Bounds(above=0)] = DEFAULT_BANDWIDTH
     """Of the Gaussian bumps, in square pixels (tau)."""
-    cutoff: float | None = DEFAULT_CUTOFF
+    cutoff: Annotated[float, Bounds(above=0, below=1)] | None = DEFAULT_CUTOFF
     """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
@@ -91,20 +61,20 @@ class FitConfig:
     """
     optimizer: OptimizerName = "adam"
     """"adam" or "sgd"."""
-    learning_rate: float = 0.1
+    learning_rate: Annotated[float, Bounds(above=0)] = 0.1
     """Of the first step; `schedule` lowers it."""
     schedule: Schedule = "cosine"
     """How the learning rate falls: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
     published code)."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Bounds(least=0, most=1)] = 0.9
     """Of "sgd"."""
-    gradient_clip: float | None = 1.0
+    gradient_clip: Annotated[float, Bounds(above=0)] | None = 1.0
     """The largest norm of a system's gradient; None doesn't limit it."""
-    noise: float = 0.0
+    noise: Annotated[float, Bounds(least=0)] = 0.0
     """Standard deviation of the Gaussian noise that is added to the SVD parameters (paper section 4.4); 0 adds none."""
-    noise_every: int = 10
+    noise_every: Count = 10
     """Steps from one addition of noise to the next."""
-    noise_until: float = 0.6
+    noise_until: Annotated[float, Bounds(least=0, most=1)] = 0.6
     """The fraction of the steps after which no noise is added."""
     parametrization: Parametrization = "svd"
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
@@ -120,37 +90,25 @@ class FitConfig:
     sampling: Sampling = "balanced"
     """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
-    evaluation_sequences: int = 100
+    evaluation_sequences: Count = 100
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     color: bool = False
     """Whether the targets have three channels and every map learns a color, from the target's mean color on."""
-    snapshots: int = 0
+    snapshots: Natural = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Images that are learned in one call of the ops: it bounds the memory. Another number sums gradients in another
     order, which can show in their last bits."""
-    seed: int = 0
+    seed: Natural = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
     def __post_init__(self) -> None:
         if self.probabilities is None:
             object.__setattr__(self, "probabilities", "determinant" if self.objective == "fixed" else "learned")
-        for name, choices in _CHOICES.items():
-            check_choice("FitConfig", name, getattr(self, name), get_args(choices))
+        check_fields(self)
+        check_viewport("FitConfig", self.viewport)
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
-        for name, least in _LEAST.items():
-            check_integer("FitConfig", name, getattr(self, name), least)
-        check_number("FitConfig", "learning_rate", self.learning_rate, above=0)
-        check_number("FitConfig", "gradient_clip", self.gradient_clip, above=0, optional=True)
-        check_number("FitConfig", "momentum", self.momentum, least=0, most=1)
-        check_number("FitConfig", "noise_until", self.noise_until, least=0, most=1)
-        check_number("FitConfig", "noise", self.noise, least=0)
-        check_bandwidth("FitConfig", self.bandwidth)
-        check_cutoff("FitConfig", self.cutoff)
-        check_bool("FitConfig", "clamp", self.clamp)
-        check_bool("FitConfig", "color", self.color)
-        check_viewport("FitConfig", self.viewport)
 
     @classmethod
     def paper(cls, **changes: Any) -> FitConfig:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
+from fractalops.fitting.result import join
 from fractalops.ifs import IFS, Parametrization
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
@@ -37,7 +38,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
             state["matrix"] = system.maps()[0].detach()
             del state["svd"]
         starts.append(state)
-    joined = {name: torch.cat([state[name] for state in starts]) for name in starts[0]}
+    joined = join(starts)
     if config.color:
         joined["color"] = _first_colors(targets, config.maps)
     return joined

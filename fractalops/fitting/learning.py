@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from fractalops._checks import or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, given_parameters
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
-from fractalops.fitting.result import FitResult, restore_system, with_prefix
+from fractalops.fitting.result import FitResult, add_prefix, join, number_snapshots, restore_system, with_prefix
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ifs import IFS
+from fractalops.io.progress import progress_bar
 from fractalops.ops.clamped_squared_error import clamped_squared_error
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -73,19 +71,14 @@ class Batch:
 
     def state(self) -> dict[str, Tensor]:
         """All that learning goes on from, for `restore`: copies on the CPU."""
-        state = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
-        state |= {
-            f"optimizer.{name}.{place}": tensor
-            for name, tensors in self.optimizer.state.items()
-            for place, tensor in enumerate(tensors)
-        }
+        state = add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
+        for name, tensors in self.optimizer.state.items():
+            state |= {f"optimizer.{name}.{place}": tensor for place, tensor in enumerate(tensors)}
         state["generators"] = torch.stack([generator.get_state() for generator in self.generators])  # (S, bytes)
         if self.index is not None:
             state["index"] = self.index
         if self.step:
             state["losses"] = self.losses[: self.step]  # (step, S)
-        for number, snapshot in enumerate(self.snapshots):
-            state |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state.items()}
 
     @classmethod
@@ -192,7 +185,6 @@ def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
 def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, interrupted: bool = False) -> FitResult:
     """Measure the systems of batches, as far as they were learned, and join them to one result."""
     measures = [_evaluate(batch, config) for batch in batches]
-    states = [batch.system.state_dict() for batch in batches]
     steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
     # After an interruption batches have different numbers of steps and snapshots: what the last one lacks is NaN.
@@ -202,11 +194,10 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
         column[: batch.step] = batch.losses[: batch.step]
         losses.append(column)
         while len(batch.snapshots) < len(taken):
-            batch.snapshots.append(
-                {name: torch.full_like(t, torch.nan) for name, t in batch.system.state_dict().items()}
-            )
+            state = batch.system.state_dict()
+            batch.snapshots.append({name: torch.full_like(tensor, torch.nan) for name, tensor in state.items()})
     return FitResult(
-        system=restore_system({name: torch.cat([state[name] for state in states]) for name in states[0]}, config),
+        system=restore_system(join([batch.system.state_dict() for batch in batches]), config),
         config=config,
         size=(batches[0].targets.shape[-2], batches[0].targets.shape[-1]),
         steps=[batch.step for batch in batches for _ in batch.targets],
@@ -216,10 +207,7 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
         best_image=torch.cat([image for _, _, image in measures]),
         seconds=time.perf_counter() - began,
         snapshot_steps=taken,
-        snapshots=[
-            {name: torch.cat([batch.snapshots[i][name] for batch in batches]) for name in batches[0].snapshots[i]}
-            for i in range(len(taken))
-        ],
+        snapshots=[join([batch.snapshots[i] for batch in batches]) for i in range(len(taken))],
         interrupted=interrupted,
     )
 
@@ -241,12 +229,6 @@ def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
         raise ValueError(f"fit: targets must lie in [0, 1], got values from {low:g} to {high:g}")
     targets = targets.detach().float()
     return targets if targets.dim() > dims else targets[None]
-
-
-def _progress_bar(images: int, batches: int, config: FitConfig, shown: bool) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    return tqdm(total=batches * config.steps, disable=not shown, unit="step", desc=f"fit {images} image(s)")
 
 
 def fit(
@@ -286,9 +268,7 @@ def fit(
         ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.
         KeyboardInterrupt: on Ctrl-C before anything was begun, and on a second one.
     """
-    config = FitConfig() if config is None else config
-    if not isinstance(config, FitConfig):
-        raise TypeError(f"fit: config must be a FitConfig, got {type(config).__name__}")
+    config = or_default("fit", "config", config, FitConfig)
     images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
@@ -323,7 +303,8 @@ def fit_images(
     with torch.inference_mode(False), torch.enable_grad():
         parts = images.clone().split(config.batch_size)
         try:
-            with _progress_bar(len(images), len(parts), config, progress) as bar:
+            steps = len(parts) * config.steps
+            with progress_bar(steps, "step", f"fit {len(images)} image(s)", shown=progress) as bar:
                 for part in parts:
                     first = len(batches) * config.batch_size
                     place = slice(first, first + len(part))

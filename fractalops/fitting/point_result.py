@@ -6,16 +6,16 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_choice, check_integer, check_number
+from fractalops._checks import Bounds, Count, Natural, check_fields, check_integer
 from fractalops.backends import installed_version
-from fractalops.errors import InputError
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
+from fractalops.io.files import parsing
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
 
@@ -32,38 +32,28 @@ class PointConfig:
     Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
     """
 
-    maps: int = 32
+    maps: Count = 32
     """Affine maps (N)."""
-    steps: int = 600
+    steps: Natural = 600
     """Optimization steps."""
-    points: int = 1024
+    points: Count = 1024
     """Points that a step draws; of the target it takes as many."""
-    length: int = 16
+    length: Count = 16
     """Steps of a chain, which starts at a point of the target (T). In short chains maps near the identity pass for good
     ones.
     """
     loss: PointLoss = "chamfer"
     """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
     `fractalops.fitting.distances`. The first learns finer detail; the second also how dense the points lie."""
-    learning_rate: float = 0.02
+    learning_rate: Annotated[float, Bounds(above=0)] = 0.02
     """Of Adam at the first step; it falls to zero as a cosine."""
-    evaluation_points: int = 5000
+    evaluation_points: Count = 5000
     """Fresh points, at most, of the learned system and of the target, between which the distances are measured."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the generator of all random numbers."""
 
     def __post_init__(self) -> None:
-        check_choice("PointConfig", "loss", self.loss, get_args(PointLoss))
-        for name, least in (
-            ("maps", 1),
-            ("steps", 0),
-            ("points", 1),
-            ("length", 1),
-            ("evaluation_points", 1),
-            ("seed", 0),
-        ):
-            check_integer("PointConfig", name, getattr(self, name), least)
-        check_number("PointConfig", "learning_rate", self.learning_rate, above=0)
+        check_fields(self)
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
@@ -129,7 +119,7 @@ class PointFitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
         found, metadata = read_tensors(path, _FORMAT)
         tensors: dict[str, Any] = dict(found)
-        try:
+        with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))
             interrupted = bool(json.loads(metadata["interrupted"]))
             measures: dict[str, Any] = {name: float(json.loads(metadata["measures"])[name]) for name in _MEASURES}
@@ -143,9 +133,6 @@ class PointFitResult:
             found_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
             if found_shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
                 raise ValueError(f"shapes are {found_shapes}, not {expected} in float32")
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 

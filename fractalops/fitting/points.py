@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_tensor, shape_error
+from fractalops._checks import check_tensor, or_default, shape_error
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.contractions import contraction, contraction_parameters
 from fractalops.fitting.copies import first_copies
 from fractalops.fitting.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
 from fractalops.fitting.optimizers import make_optimizer
 from fractalops.fitting.point_result import PointConfig, PointFitResult, draw_points
+from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.sampling import sample_index
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 _FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
 _SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
@@ -129,12 +126,6 @@ def _check_target(target: Tensor) -> Tensor:
     return target.detach().clone()
 
 
-def _progress_bar(config: PointConfig, shown: bool) -> tqdm[Any]:
-    from tqdm import tqdm
-
-    return tqdm(total=config.steps, disable=not shown, unit="step", desc="fit points")
-
-
 def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
     """Learn an iterated function system in space, or in the plane, whose points match a cloud.
 
@@ -154,9 +145,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         ValueError, TypeError: for a target or a configuration of the wrong shape, type or range.
         KeyboardInterrupt: on Ctrl-C before the first step, and on a second one.
     """
-    config = PointConfig() if config is None else config
-    if not isinstance(config, PointConfig):
-        raise TypeError(f"fit_points: config must be a PointConfig, got {type(config).__name__}")
+    config = or_default("fit_points", "config", config, PointConfig)
     began = time.perf_counter()
     # Learning needs gradients even where the caller has turned them off, and then tensors made outside that mode.
     with torch.inference_mode(False), torch.enable_grad():
@@ -166,7 +155,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         optimize = make_optimizer(learning.parameters, FitConfig(optimizer="adam"))
         interrupted = False
         try:
-            with _progress_bar(config, progress) as bar:
+            with progress_bar(config.steps, "step", "fit points", shown=progress) as bar:
                 while learning.done < config.steps:
                     loss = learning.step()
                     for parameter in learning.parameters:

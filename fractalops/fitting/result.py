@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,9 @@ from torch import Tensor
 from fractalops._checks import check_integer, check_item
 from fractalops.backends import installed_version
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
-from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
+from fractalops.io.files import parsing
 from fractalops.io.tensor_files import read_tensors, write_tensors
 
 FORM = "fractalops.fit.1"
@@ -136,11 +137,8 @@ class FitResult:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the file."""
-        tensors = {f"system.{name}": tensor for name, tensor in self.system.state_dict().items()}
-        tensors |= {name: getattr(self, name) for name in _MEASURES}
-        for number, snapshot in enumerate(self.snapshots):
-            tensors |= {f"snapshot.{number}.{name}": tensor for name, tensor in snapshot.items()}
-        return tensors
+        tensors = {name: getattr(self, name) for name in _MEASURES}
+        return tensors | add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
 
     def metadata(self) -> dict[str, str]:
         """The metadata of the file."""
@@ -164,22 +162,19 @@ class FitResult:
     @classmethod
     def from_file(cls, path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FitResult:
         """The result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
-        try:
-            return cls._from_file(metadata, tensors)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            reason = " ".join(str(error).split())  # torch writes several lines
-            raise InputError(f"cannot read {path}: it is damaged ({type(error).__name__}: {reason})") from error
+        with parsing(path):
+            return cls._parse(metadata, tensors)
 
     @classmethod
-    def _from_file(cls, metadata: dict[str, str], tensors: dict[str, Tensor]) -> FitResult:
+    def _parse(cls, metadata: dict[str, str], tensors: dict[str, Tensor]) -> FitResult:
         config = parse_config(json.loads(metadata["config"]))
         height, width = _whole_numbers(metadata, "size")
         steps = _whole_numbers(metadata, "steps")
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
         parameters = with_prefix(tensors, "system.")
         system = restore_system(parameters, config)
-        expected = system.state_dict()  # load_state_dict would have converted other dtypes
-        _check_like(parameters, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()})
+        expected = _forms(system.state_dict())  # load_state_dict would have converted other dtypes
+        _check_forms(parameters, expected)
         interrupted = json.loads(metadata["interrupted"])
         if not isinstance(interrupted, bool):
             raise TypeError(f"interrupted must be true or false, got {interrupted!r}")
@@ -193,10 +188,10 @@ class FitResult:
             "mean_mse": (images,),
             "best_image": (images, *([config.channels] if config.channels else []), height, width),
         }
-        _check_like(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
+        _check_forms(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
         for snapshot in snapshots:
-            _check_like(snapshot, {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in expected.items()})
+            _check_forms(snapshot, expected)
         if sum(map(len, snapshots)) != len(with_prefix(tensors, "snapshot.")):
             raise ValueError(f"snapshot_steps names {len(snapshot_steps)} of more snapshots")
         return cls(
@@ -237,6 +232,21 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with a prefix."""
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def number_snapshots(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of snapshots, whose names begin with their numbers."""
+    return {f"snapshot.{i}.{name}": tensor for i, snapshot in enumerate(snapshots) for name, tensor in snapshot.items()}
+
+
+def join(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of systems as the state of all of them."""
+    return {name: torch.cat([state[name] for state in states]) for name in states[0]}
+
+
 def _whole_numbers(metadata: dict[str, str], name: str) -> list[int]:
     values = json.loads(metadata[name])
     if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
@@ -244,7 +254,13 @@ def _whole_numbers(metadata: dict[str, str], name: str) -> list[int]:
     return values
 
 
-def _check_like(tensors: dict[str, Tensor], expected: dict[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
-    actual = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    if actual != expected:
+Forms = dict[str, tuple[tuple[int, ...], torch.dtype]]
+
+
+def _forms(tensors: dict[str, Tensor]) -> Forms:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _check_forms(tensors: dict[str, Tensor], expected: Forms) -> None:
+    if (actual := _forms(tensors)) != expected:
         raise ValueError(f"shapes and dtypes are {actual}, not {expected}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import check_targets
+from fractalops.io.progress import progress_bar
 
 if TYPE_CHECKING:
     from fractalops.data.targets import TargetDataset
@@ -55,13 +56,12 @@ def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None
     Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed. None
     is False where the caller has no such choice.
     """
-    from tqdm import tqdm
-
     batches: list[tuple[int, ...]] = []
     waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose batch is not full yet
     bad: dict[int, str] = {}
     pictures = hashlib.sha256()
-    for image in tqdm(range(len(source)), desc="read", unit="image", disable=not progress, leave=False):
+    images = range(len(source))
+    for image in progress_bar(len(images), "image", "read", shown=progress, iterable=images, leave=False):
         try:
             target = read_target(source, image, config)
         except InputError as error:

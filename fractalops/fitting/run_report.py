@@ -92,14 +92,10 @@ class FitRun:
     def system(self) -> IFS:
         """The S learned systems as one module, in the order of the rows. Raises `InputError` for a damaged file."""
         learned = [(result.system.state_dict(), result.config) for result in self.results()]
-        states, configs = zip(*learned, strict=True)
-        first, shards = 0, {}  # of each file, its first system's place among all of them
-        for name, state in zip(dict.fromkeys(row.shard for row in self.rows), states, strict=True):
-            shards[name] = first
-            first += len(state["offset"])
-        order = torch.tensor([shards[row.shard] + row.place for row in self.rows])  # (S,)
-        joined = {name: torch.cat([state[name] for state in states])[order] for name in states[0]}
-        return restore_system(joined, configs[0])
+        states = dict(zip(dict.fromkeys(row.shard for row in self.rows), learned, strict=True))  # by file
+        state, config = learned[0]
+        joined = {name: torch.stack([states[row.shard][0][name][row.place] for row in self.rows]) for name in state}
+        return restore_system(joined, config)
 
     def result(self, row: TableRow) -> FitResult:
         """What was learned for one image. Raises `InputError` for a damaged file."""

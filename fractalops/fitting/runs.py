@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fractalops._checks import or_default
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
@@ -25,6 +26,7 @@ from fractalops.fitting.run_report import FitRun, write_report
 from fractalops.fitting.run_table import TableKind, check_table_kind
 from fractalops.io import PictureOptions
 from fractalops.io.files import LOCK, claimed
+from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import run_key
 
 if TYPE_CHECKING:
@@ -90,9 +92,7 @@ def fit_dataset(
         MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
-    config = FitConfig() if config is None else config
-    if not isinstance(config, FitConfig):
-        raise TypeError(f"fit_dataset: config must be a FitConfig, got {type(config).__name__}")
+    config = or_default("fit_dataset", "config", config, FitConfig)
     if not checkpoint_every >= 0:
         raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
     check_table_kind("fit_dataset", table)
@@ -263,11 +263,9 @@ class _Progress:
     """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
 
     def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
-        from tqdm import tqdm
-
         self._folder, self._plan = folder, plan
         done = self._done() if shown else 0
-        self._bar = tqdm(total=plan.images, initial=done, disable=not shown, unit="image", desc="fit", smoothing=0)
+        self._bar = progress_bar(plan.images, "image", "fit", shown=shown, initial=done, smoothing=0)
         self._shown_at = 0.0
 
     def _done(self) -> int:

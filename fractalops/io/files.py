@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -96,9 +97,18 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file at once. Raises `ValueError` for NaN and infinity, which JSON has not."""
+    """Write a JSON file at once. A number that is not finite, of which JSON has none, is null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -139,6 +149,16 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
         if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
             raise InputError(f"cannot read {name}: {error.strerror.lower()}") from None
         raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
+
+
+@contextmanager
+def parsing(path: str | Path) -> Iterator[None]:
+    """Turn what is raised for content of a file that is not as it must be into an `InputError` of one line."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"cannot read {path}: it is damaged ({reason})") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -12,10 +12,11 @@ import torch
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from fractalops._checks import or_default
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path, one_line, reading
 from fractalops.io.notices import log_notices
-from fractalops.io.picture_options import PictureOptions, picture_options
+from fractalops.io.picture_options import PictureOptions
 
 _GRAY_MODES = ("1", "L")
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -35,7 +36,7 @@ def read_image(path: str | Path, options: PictureOptions | None = None) -> Tenso
 
     Raises `InputError` when the file can't be read as an image, or when no pixel above 0 is left.
     """
-    target, notices = read_picture(Path(path), picture_options("read_image", options))
+    target, notices = read_picture(Path(path), or_default("read_image", "options", options, PictureOptions))
     log_notices(path, notices)
     return target
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fractalops._checks import check_bool, check_count
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
@@ -27,18 +29,12 @@ class PictureOptions:
     """The longest side in pixels that every picture is scaled to, small ones up; it takes the place of `size`."""
 
     def __post_init__(self) -> None:
-        for name, pixels in (("size", self.size), ("fit_to", self.fit_to)):
-            if pixels is None and name == "fit_to":
-                continue
-            if not isinstance(pixels, int) or isinstance(pixels, bool):
-                raise TypeError(f"PictureOptions: {name} must be a whole number, got {pixels!r}")
-            if pixels < 1:
-                raise ValueError(f"PictureOptions: {name} must be at least 1, got {pixels}")
+        check_count("PictureOptions", "size", self.size)
+        check_count("PictureOptions", "fit_to", self.fit_to, optional=True)
         if self.background not in ("black", "white"):
             raise ValueError(f"PictureOptions: background must be 'black' or 'white', got {self.background!r}")
-        for name, choice in (("invert", self.invert), ("color", self.color)):
-            if not isinstance(choice, bool):
-                raise TypeError(f"PictureOptions: {name} must be True or False, got {choice!r}")
+        check_bool("PictureOptions", "invert", self.invert)
+        check_bool("PictureOptions", "color", self.color)
         if self.threshold is not None:
             if not isinstance(self.threshold, (int, float)) or isinstance(self.threshold, bool):
                 raise TypeError(f"PictureOptions: threshold must be a number, got {self.threshold!r}")
@@ -52,12 +48,3 @@ class PictureOptions:
         if side == longest:
             return height, width
         return max(1, round(height * side / longest)), max(1, round(width * side / longest))
-
-
-def picture_options(function: str, options: PictureOptions | None) -> PictureOptions:
-    """Return `options`, or the defaults for None. Raises `TypeError`, on behalf of `function`, for anything else."""
-    if options is None:
-        return PictureOptions()
-    if not isinstance(options, PictureOptions):
-        raise TypeError(f"{function}: options must be PictureOptions, got {type(options).__name__}")
-    return options

@@ -33,7 +33,7 @@ def test_fit_in_color_writes_everything_in_color(tmp_path: Path, capsys: pytest.
     picture = Image.new("RGB", (20, 10))
     picture.paste((230, 0, 0), (2, 2, 18, 8))
     picture.save(tmp_path / "red.png")
-    assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", "--color", *QUICK) == 0
+    assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", "--colour", *QUICK) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'red.png'}: scaled from 20 x 10 to 8 x 4 pixels\n")
     folder = tmp_path / "out" / "red"
     assert files(folder) == set(OUTPUT_NAMES)

@@ -75,8 +75,8 @@ def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
     assert "-py3-none-linux_" in file.name
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
-    expected = ["_cpu.so", "kernels/__init__.py", "cli/__init__.py", "ops/affine_chain.py", "inversion/result.py"]
-    expected += ["bench/command.py", "bench/report.html", "bench/multiply_adds.cpp"]
+    expected = ["_cpu.so", "kernels/__init__.py", "cli/__init__.py", "ops/affine_chain.py", "fitting/result.py"]
+    expected += ["py.typed", "bench/command.py", "bench/report.html", "bench/multiply_adds.cpp"]
     assert {f"fractalops/{name}" for name in expected} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "bench", "csrc", "kernels"))]
     assert_no_folder_of_this_machine(file, "_cpu.so", source)

@@ -70,14 +70,6 @@ class TargetDataset(Dataset[Tensor], ABC):
         return check_item(type(self).__name__, index, len(self))
 
 
-def check_limit(function: str, limit: int | None) -> None:
-    """Raise `ValueError`, on behalf of `function`, for a limit that leaves no image, `TypeError` for no number."""
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-        raise TypeError(f"{function}: limit must be a whole number, got {limit!r}")
-    if limit is not None and limit < 1:
-        raise ValueError(f"{function}: limit must be at least 1, got {limit}")
-
-
 def describe(kind: str, title: str, images: int, contents: str, options: PictureOptions | None = None) -> str:
     """Return the identity of a data set."""
     names = {} if options is None else dataclasses.asdict(options)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
+from fractalops._checks import check_count, or_default
 from fractalops.data.targets.arrays import SUFFIXES, open_array
-from fractalops.data.targets.dataset import TargetDataset, check_limit
+from fractalops.data.targets.dataset import TargetDataset
 from fractalops.data.targets.idx import find_idx, is_idx_name, open_idx
 from fractalops.data.targets.pictures import PictureFiles, PictureFolder, is_picture
 from fractalops.data.targets.stack import StackTargets
 from fractalops.errors import InputError
 from fractalops.io.files import reading
-from fractalops.io.picture_options import PictureOptions, picture_options
+from fractalops.io.picture_options import PictureOptions
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _KINDS = "a picture, a folder of pictures, an IDX file (...-idx3-ubyte, also .gz), .npy, .npz or .safetensors"
@@ -37,8 +38,8 @@ def open_targets(
         InputError: for a path that is no such thing, or that can't be read.
         TypeError, ValueError: for an argument of a wrong type, or out of its range.
     """
-    options = picture_options("open_targets", options)
-    check_limit("open_targets", limit)
+    options = or_default("open_targets", "options", options, PictureOptions)
+    check_count("open_targets", "limit", limit, optional=True)
     if not isinstance(source, (str, Path, Sequence)):
         raise TypeError(f"open_targets: source must be a path or a list of paths, got {type(source).__name__}")
     paths = [source] if isinstance(source, (str, Path)) else source

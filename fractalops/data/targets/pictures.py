@@ -12,12 +12,13 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from fractalops.data.targets.dataset import TargetDataset, check_limit, describe, digest
+from fractalops._checks import check_count, or_default
+from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.errors import InputError
 from fractalops.io.files import reading
 from fractalops.io.images import read_picture
 from fractalops.io.notices import log_notices
-from fractalops.io.picture_options import PictureOptions, picture_options
+from fractalops.io.picture_options import PictureOptions
 
 # Pillow knows the suffixes of these, but reads them only by code that a program brings along.
 _NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
@@ -63,7 +64,7 @@ class PictureFiles(_Pictures):
     """
 
     def __init__(self, paths: Sequence[str | Path], options: PictureOptions | None = None) -> None:
-        options = picture_options("PictureFiles", options)
+        options = or_default("PictureFiles", "options", options, PictureOptions)
         if not isinstance(paths, Sequence) or isinstance(paths, str):
             raise TypeError(f"PictureFiles: paths must be a list of paths, got {type(paths).__name__}")
         if not paths:
@@ -93,8 +94,8 @@ class PictureFolder(_Pictures):
     """
 
     def __init__(self, folder: str | Path, options: PictureOptions | None = None, *, limit: int | None = None) -> None:
-        options = picture_options("PictureFolder", options)
-        check_limit("PictureFolder", limit)
+        options = or_default("PictureFolder", "options", options, PictureOptions)
+        check_count("PictureFolder", "limit", limit, optional=True)
         self._folder = Path(folder)
         with reading(folder):
             names = [path.relative_to(folder).as_posix() for path in _walk(self._folder)]

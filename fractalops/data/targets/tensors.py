@@ -13,11 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fractalops.data.targets.dataset import TargetDataset, check_limit, describe, digest
+from fractalops._checks import check_count, or_default
+from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.errors import InputError
 from fractalops.io.images import prepare, unit_values, upright
 from fractalops.io.notices import log_notices
-from fractalops.io.picture_options import PictureOptions, picture_options
+from fractalops.io.picture_options import PictureOptions
 
 
 @runtime_checkable
@@ -84,8 +85,8 @@ class TensorTargets(TargetDataset):
             ValueError: for a limit below 1.
         """
         function = "TensorTargets.from_iterable"
-        options = picture_options(function, options)
-        check_limit(function, limit)
+        options = or_default(function, "options", options, PictureOptions)
+        check_count(function, "limit", limit, optional=True)
         targets: list[Tensor] = []  # each (H, W) or (3, H, W)
         labels: list[str] = []
         taken = 0
