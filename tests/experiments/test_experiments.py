@@ -158,36 +158,6 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(experiments.EXPERIMENTS)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["imagine"], "imagine is none of the experiments: reconstruct, "),
-        (["reconstruct", "--preset", "huge"], "reconstruct has no preset huge, but small, paper"),
-        (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
-        (["reconstruct", "--device", "cuda"], "cannot run on cuda: torch finds no GPU"),
-        (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
-        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); expected are "),
-        (["pretrain", "--set", "density=0.99"], "FractalDataset: density must be reached by random systems, got "),
-    ],
-    ids=str,
-)
-def test_errors_are_one_line(
-    options: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    changes = ["--set", "classes=1", "--set", "size=8"] if options[0] == "pretrain" else []
-    assert run("experiment", *options, *changes) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"fractalops experiment: {message}")
-    assert len(error.splitlines()) == 1
-    assert not list(tmp_path.glob("runs/*"))
-
-
 def test_presets_are_of_their_type() -> None:
     for experiment in experiments.EXPERIMENTS.values():
         assert set(experiment.PRESETS) == {"small", "paper"}

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
 from fractalops.io import tensor_files
-from tests.support.learning import Interruption, assert_same_result, tiny
+from tests.support.learning import Interruption, assert_same_result, at_call, tiny
 from tests.support.requirements import ROOT
 from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
 from tests.support.tolerances import assert_same_bits
@@ -71,23 +70,6 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
 # Interruptions
 
 
-def at_call(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
-    """`function`, but its call of this number, from 1 on, raises instead, or after it is done."""
-    calls = 0
-
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number and not after:
-            raise Stop
-        value = function(*arguments, **options)
-        if calls == number:
-            raise Stop
-        return value
-
-    return wrapped
-
-
 MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
     "drawing a step": (learning, "clip_gradients", False, [1, 2, 7, 10, 11, 25, 30]),
     "between gradient and update": (learning, "clip_gradients", True, [4, 20]),
@@ -110,7 +92,7 @@ def test_an_interruption_at_any_moment_changes_no_bit(
 ) -> None:
     place, name, after, _ = MOMENTS[moment]
     with monkeypatch.context() as patched:
-        patched.setattr(place, name, at_call(number, getattr(place, name), after=after))
+        patched.setattr(place, name, at_call(number, getattr(place, name), Stop(), after=after))
         with pytest.raises(Stop):
             run(tmp_path / "run")
     run(tmp_path / "run")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -46,6 +48,24 @@ class Interruption:
 
         step.state = optimize.state  # type: ignore[attr-defined]
         return step  # type: ignore[return-value]
+
+
+def at_call(
+    number: int, function: Callable[..., Any], error: BaseException, *, after: bool = False
+) -> Callable[..., Any]:
+    """`function`, but its call of this number, from 1 on, raises `error` instead, or after it is done."""
+    calls = itertools.count(1)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        now = next(calls) == number
+        if now and not after:
+            raise error
+        value = function(*arguments, **options)
+        if now:
+            raise error
+        return value
+
+    return wrapped
 
 
 def targets() -> Tensor:
