@@ -13,9 +13,7 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS, FitConfig, FitResult
 from fractalops.fitting.initialization import intensity_start
-from fractalops.fitting.learning import Batch, learn
-from tests.support.learning import assert_same_result, bar, disc, targets, tiny
-from tests.support.tolerances import assert_all_same_bits
+from tests.support.learning import bar, disc, targets, tiny
 
 
 def test_the_defaults_learn_better_than_the_published_settings_by_the_same_work() -> None:
@@ -76,42 +74,6 @@ def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, A
         fractalops.fit(targets(), tiny(maps=3, **changes), start=start)
     with pytest.raises(TypeError, match=r"^fit: start must be an IFS, got OrderedDict$"):
         fractalops.fit(targets(), tiny(maps=3), start=start.state_dict())  # type: ignore[arg-type]
-
-
-# The same bits
-
-RECIPES = [
-    {"probabilities": "determinant"},
-    {"initialization": "random"},
-    {"schedule": "halving"},
-    {"sampling": "independent"},
-    {"parametrization": "matrix"},
-    {"singular_values": "clamp"},
-    {"optimizer": "sgd"},
-]
-
-
-@pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
-    config = tiny(maps=5, **changes)
-    expected = fractalops.fit(targets(), config)
-    for batch in (1, 2):
-        assert_same_result(fractalops.fit(targets(), tiny(maps=5, batch_size=batch, **changes)), expected)
-
-
-@pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_a_restored_batch_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
-    config = tiny(**changes)
-    whole, stopped = (Batch.start(targets(), config, range(3)) for _ in range(2))
-    list(learn(whole, config, None, False))
-    for _ in learn(stopped, config, None, False):
-        if stopped.step == 4:
-            break
-    restored = Batch.restore(targets(), config, stopped.state())
-    list(learn(restored, config, None, False))
-    states = whole.state(), restored.state()
-    assert set(states[0]) == set(states[1])
-    assert_all_same_bits(list(states[1].values()), [states[0][name] for name in states[1]])
 
 
 # Learned probabilities

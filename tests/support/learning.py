@@ -13,6 +13,9 @@ from fractalops import FitConfig, FitResult
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from tests.support.tolerances import assert_all_same_bits, assert_same_bits
 
+# (3, 1, 1) each
+RED, GREEN, WHITE = (torch.tensor(color).view(3, 1, 1) for color in ((0.9, 0.1, 0.1), (0.1, 0.8, 0.2), (1, 1, 1)))
+
 MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
 
 
@@ -71,6 +74,23 @@ def at_call(
 def targets() -> Tensor:
     """Three images (3, 16, 16): a disc, a bar and a ring."""
     return torch.stack([disc(), bar(), disc(radius=6) - disc(radius=3)])
+
+
+def colored() -> Tensor:
+    """Three images (3, 3, 16, 16): a red disc, a bar half red and half green, a white ring."""
+    shape = targets()[:, None]  # (3, 1, 16, 16)
+    halves = torch.where(torch.arange(16) < 8, RED, GREEN)  # (3, 1, 16)
+    return torch.stack([shape[0] * RED, shape[1] * halves, shape[2] * WHITE])
+
+
+def images_of(config: FitConfig) -> Tensor:
+    """Three images that `config` learns, in color or gray."""
+    return colored() if config.color else targets()
+
+
+def mean_square(images: Tensor, target: Tensor) -> Tensor:
+    """The default loss, to be plugged in: images (S, K, ...), targets (S, 1, ...) -> (S,)."""
+    return (images - target).square().flatten(1).mean(1)
 
 
 def quick(**changes: Any) -> FitConfig:
