@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops import IFS, FitConfig, FitResult
+from fractalops import IFS, FitConfig
 from fractalops.fitting.initialization import intensity_start
 from tests.support.learning import bar, disc, targets, tiny
 
@@ -30,13 +29,6 @@ def test_even_sampling_learns_better_than_independent_draws() -> None:
     independent = fractalops.fit(target, FitConfig(**config, sampling="independent"))
     even = fractalops.fit(target, FitConfig(**config))
     assert even.minimum_mse.mean() < 0.8 * independent.minimum_mse.mean()
-
-
-def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
-    for sampling in ("balanced", "independent"):
-        result = fractalops.fit(disc(), tiny(steps=2, sampling=sampling))
-        result.save(tmp_path / "system.safetensors")
-        assert result.system.sampling == FitResult.load(tmp_path / "system.safetensors").system.sampling == sampling
 
 
 # A given start

@@ -182,12 +182,6 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
     assert contents(tmp_path / "run") == whole | {".mine.csv": b"half"}
 
 
-def test_a_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    (tmp_path / ".run.abcd1234.json").write_text("half")
-    run(tmp_path)
-    assert contents(tmp_path) == whole
-
-
 def start_killable(folder: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -38,6 +39,11 @@ def learned_together(source: Pictures, images: Sequence[int], config: FitConfig)
     return learning.evaluate_batches([batch], config, 0.0)
 
 
+def read_csv(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
 # What is learned, and where it is
 
 
@@ -53,26 +59,10 @@ def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
     assert [result.system.systems for result in learned.results()] == [2, 2, 1]
 
 
-def test_the_learned_systems_are_one_module_in_the_order_of_the_index(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(1)
-    targets = [torch.rand(shape, generator=generator) for shape in [(8, 8), (4, 6), (8, 8), (8, 8), (4, 6), (3, 3)]]
-    learned = run(tmp_path / "run", Pictures(targets), small(seed=5))
-    assert [row.shard for row in learned.rows] != sorted(row.shard for row in learned.rows)  # not in the files' order
-    together = learned.system()
-    assert together.systems == 6
-    for row in learned.rows:
-        alone = learned.result(row).system
-        assert repr(alone) == repr(together).replace("systems=6", "systems=1")
-        for name, tensor in alone.state_dict().items():
-            assert_same_bits(together.state_dict()[name][row.image], tensor[0])
-
-
 def test_the_index_says_what_and_where(tmp_path: Path) -> None:
     learned = run(tmp_path / "run")
-    with (tmp_path / "run" / "index.csv").open(newline="") as file:
-        table = list(csv.reader(file))
-    head = ["image", "name", "label", "shard", "place", "minimum_mse", "mean_mse", "steps", "seconds"]
-    assert table[0] == head
+    table = read_csv(tmp_path / "run" / "index.csv")
+    assert table[0] == ["image", "name", "label", "shard", "place", "minimum_mse", "mean_mse", "steps", "seconds"]
     assert table[4][:5] == ["3", "pictures/3.png", "odd", "systems/00001.safetensors", "1"]
     assert len(table) == 6
     for row in learned.rows:
@@ -117,6 +107,13 @@ def test_images_of_one_shape_are_learned_together_in_their_order(tmp_path: Path)
     learned = run(tmp_path / "run", source, config)
     places = [(row.shard[-17:-12], row.place) for row in learned.rows]
     assert places == [("00000", 0), ("00001", 0), ("00000", 1), ("00002", 0), ("00001", 1), ("00003", 0)]
+    together = learned.system()  # one module, in the order of the index and not in the files' order
+    assert together.systems == 6
+    for row in learned.rows:
+        alone = learned.result(row).system
+        assert repr(alone) == repr(together).replace("systems=6", "systems=1")
+        for name, tensor in alone.state_dict().items():
+            assert_same_bits(together.state_dict()[name][row.image], tensor[0])
     for result, images in zip(learned.results(), [(0, 2), (1, 4), (3,), (5,)], strict=True):
         assert_same_result(result, learned_together(source, images, config))
     with Image.open(tmp_path / "run" / "contact.png") as sheet:
@@ -177,23 +174,18 @@ def test_a_path_and_a_tensor_are_sources_too(tmp_path: Path) -> None:
 # Images that can't be used
 
 
-def test_bad_images_are_all_listed_before_anything_is_learned(tmp_path: Path) -> None:
-    source = pictures(6, bad=[1, 4])
+def test_bad_images_are_all_listed_at_once_and_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     listed = r"cannot read pictures/1.png: it is damaged; cannot read pictures/4.png: it is damaged"
     with pytest.raises(InputError, match=rf"^cannot use 2 of 6 images; skip_bad=True leaves them out: {listed}$"):
-        run(tmp_path / "run", source)
+        run(tmp_path / "run", pictures(6, bad=[1, 4]))
     assert not (tmp_path / "run").exists()
-
-
-def test_bad_images_are_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     learned = run(tmp_path / "run", pictures(6, bad=[1, 4]), skip_bad=True)
     assert [row.image for row in learned.rows] == [0, 2, 3, 5]
-    with (tmp_path / "run" / "bad.csv").open(newline="") as file:
-        assert list(csv.reader(file)) == [
-            ["image", "name", "reason"],
-            ["1", "pictures/1.png", "cannot read pictures/1.png: it is damaged"],
-            ["4", "pictures/4.png", "cannot read pictures/4.png: it is damaged"],
-        ]
+    assert read_csv(tmp_path / "run" / "bad.csv") == [
+        ["image", "name", "reason"],
+        ["1", "pictures/1.png", "cannot read pictures/1.png: it is damaged"],
+        ["4", "pictures/4.png", "cannot read pictures/4.png: it is damaged"],
+    ]
     for result, images in zip(learned.results(), [(0, 2), (3, 5)], strict=True):  # they keep their numbers
         assert_same_result(result, learned_together(pictures(6), images, small()))
 
@@ -304,6 +296,10 @@ def test_a_run_that_is_not_finished_can_not_be_loaded(tmp_path: Path, monkeypatc
     (tmp_path / "index.csv").write_text("image,name\n0,1\n")
     with pytest.raises(InputError, match=r"^cannot read .*index.csv: "):
         _ = FitRun.load(tmp_path).rows
+    (tmp_path / SYSTEM).unlink()  # so that a batch is to be learned anew
+    interrupt(tmp_path, monkeypatch, step=3)
+    with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
+        FitRun.load(tmp_path)
 
 
 def test_a_batch_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str, bytes]) -> None:
@@ -313,14 +309,6 @@ def test_a_batch_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str
     learned = run(tmp_path / "run")
     assert contents(tmp_path / "run") == whole
     assert [row.seconds > 0 for row in learned.rows] == [True, True, False, False, True]  # NaN is lost
-
-
-def test_a_run_with_a_batch_to_learn_anew_is_not_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path)
-    (tmp_path / SYSTEM).unlink()
-    interrupt(tmp_path, monkeypatch, step=3)
-    with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
-        FitRun.load(tmp_path)
 
 
 def test_batches_under_way_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,13 +365,7 @@ def test_learns_under_no_grad_and_inference_mode(tmp_path: Path, whole: dict[str
 
 
 def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[FitConfig] = []
-
-    def stop(batch: Any, config: FitConfig, *rest: Any) -> None:
-        seen.append(config)
-        raise Stop
-
-    monkeypatch.setattr("fractalops.fitting.runs.run_steps", stop)
+    monkeypatch.setattr("fractalops.fitting.runs.run_steps", learn := Mock(side_effect=Stop))
     with pytest.raises(Stop):
         fractalops.fit_dataset(pictures(), tmp_path / "run", device="cpu")
-    assert seen == [FitConfig()]
+    assert learn.call_args.args[1] == FitConfig()
