@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from fractalops import IFS, InputError, MissingExtra, affine_chain, experiments
 from fractalops.experiments import gan, inverse_encoder
@@ -19,6 +18,8 @@ from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import place_in_picture
 from fractalops.experiments.lenet import FEATURES, features_of, lenet, probe, train_classifier
 from tests.support.experiment_data import write_mnist
+from tests.support.learning import at_call
+from tests.support.runs import Stop
 from tests.support.tolerances import assert_same_bits
 
 GAN = gan.GanSettings(
@@ -35,10 +36,6 @@ def data(tmp_path: Path) -> Path:
     write_mnist(tmp_path / "data" / "MNIST" / "raw", 20)
     write_mnist(tmp_path / "data" / "MNIST" / "raw", 40, split="train")
     return tmp_path / "data"
-
-
-class Killed(Exception):
-    pass
 
 
 # LeNet
@@ -123,15 +120,9 @@ def test_gan_judges_each_repeat_by_itself(data: Path) -> None:
 def test_gan_killed_goes_on_with_the_same_bits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = experiments.run("gan", tmp_path / "whole", GAN, data=data)
     advance = gan.Learning.advance
-
-    def stop_at_five(learning: gan.Learning, real: Tensor) -> tuple[float, float]:
-        if learning.step == 5:
-            raise Killed
-        return advance(learning, real)
-
     with monkeypatch.context() as patched:
-        patched.setattr(gan.Learning, "advance", stop_at_five)
-        with pytest.raises(Killed):
+        patched.setattr(gan.Learning, "advance", at_call(6, advance, Stop()))  # after five steps
+        with pytest.raises(Stop):
             experiments.run("gan", tmp_path / "run", GAN, data=data)
     steps = []
     monkeypatch.setattr(
@@ -258,21 +249,13 @@ def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: p
         note,
     )
     assert (tmp_path / "whole" / "reconstructions.png").exists()
-    log = ExperimentFolder.log
-
-    def stop(output: ExperimentFolder, step: int, **scalars: float) -> None:
-        log(output, step, **scalars)
-        if step == 3 and "encoder_loss" in scalars:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ExperimentFolder, "log", stop)
-        with pytest.raises(Killed):
+    with monkeypatch.context() as patched:  # after the encoder's third epoch
+        patched.setattr(ExperimentFolder, "log", at_call(3, ExperimentFolder.log, Stop(), after=True))
+        with pytest.raises(Stop):
             experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
     again = experiments.run("inverse-encoder", tmp_path / "run", ENCODER)
-    assert (tmp_path / "run" / "state.safetensors").read_bytes() == (
-        tmp_path / "whole" / "state.safetensors"
-    ).read_bytes()
+    states = [(tmp_path / name / "state.safetensors").read_bytes() for name in ("run", "whole")]
+    assert states[0] == states[1]
 
     def without_time(rows: Any) -> Any:
         return [{name: cell for name, cell in row.items() if name != "seconds an image"} for row in rows]
