@@ -50,17 +50,6 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "3/3" in printed.err
 
 
-def test_quiet_prints_nothing(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet") == 0
-    assert capfd.readouterr() == ("", "")
-
-
-def test_options_reach_the_pictures(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--color", "--invert", "--size", 4) == 0
-    learned = FitRun.load(tmp_path / "out")
-    assert learned.result(learned.rows[0]).best_image.shape == (1, 3, 4, 4)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     number: int,
@@ -122,15 +111,17 @@ def test_a_missing_rank_is_one_line(
         assert refusal(capsys, *command(folder, tmp_path / "out"), code=1) == f"{told}rank 2 did not come"
 
 
-def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--limit", 2, "--fit-to", 12) == 0
-    learned = FitRun.load(tmp_path / "out")
+def test_options_reach_the_pictures_and_the_settings(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(folder, tmp_path / "small", "--quiet", "--color", "--invert", "--size", 4) == 0
+    learned = FitRun.load(tmp_path / "small")
+    assert learned.result(learned.rows[0]).best_image.shape == (1, 3, 4, 4)
+    options = ("--limit", 2, "--fit-to", 12, "--preset", "paper", "--steps", 2)
+    assert fit(folder, tmp_path / "few", "--quiet", *options) == 0
+    learned = FitRun.load(tmp_path / "few")
     assert [row.name for row in learned.rows] == ["cats/1.png", "cats/2.png"]
-    assert learned.result(learned.rows[0]).best_image.shape == (1, 12, 12)
-
-
-def test_published_settings_with_changes(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--preset", "paper", "--steps", 2) == 0
-    learned = FitRun.load(tmp_path / "out")
-    config = learned.result(learned.rows[0]).config
-    assert config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)
+    result = learned.result(learned.rows[0])
+    assert result.best_image.shape == (1, 12, 12)
+    assert result.config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)
+    assert capfd.readouterr() == ("", "")

@@ -17,8 +17,6 @@ from fractalops.io.files import locked_folder
 from tests.support.command_line import run
 from tests.support.experiment_data import SETTINGS, open_folder
 
-# Outcomes
-
 
 def test_a_table_has_columns_and_empty_cells() -> None:
     outcome = Outcome([{"name": "a", "error": 0.012345}, {"name": "long", "error": math.nan}])
@@ -38,9 +36,6 @@ def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None
     assert not less("", math.nan, 1.0).holds
 
 
-# Pictures
-
-
 def test_rows_stand_beside_their_names() -> None:
     rows = [
         ("one", torch.full((3, 8, 8), 0.5)),
@@ -56,9 +51,6 @@ def test_rows_stand_beside_their_names() -> None:
         assert 0 < int((part > 0.5).sum()) < part.numel() / 4
     written = [int((names[68 * row : 68 * (row + 1)] > 0).any(dim=0).sum()) for row in range(3)]
     assert max(written) == written[1]
-
-
-# The folder
 
 
 def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
@@ -130,9 +122,6 @@ def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^cannot read mnist: "):
         experiments.run("reconstruct", tmp_path / "run", dataclasses.replace(SETTINGS, data=("mnist",)))
     assert not (tmp_path / "run").exists()
-
-
-# The command
 
 
 def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

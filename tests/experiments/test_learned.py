@@ -38,9 +38,6 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-# LeNet
-
-
 def test_lenet_depends_on_its_seed_alone() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -69,9 +66,6 @@ def test_a_probe_sees_what_features_tell_apart() -> None:
     shuffled = labels[torch.randperm(200, generator=generator)]
     chance = probe(network, (images[:100], shuffled[:100]), (images[100:], shuffled[100:]), 5, 0)
     assert 0.3 < chance < 0.7
-
-
-# gan
 
 
 def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
@@ -162,9 +156,6 @@ def test_gan_parts_the_images_where_training_images_are_missing(tmp_path: Path) 
     assert (len(real.train[0]), len(real.test[0])) == (16, 4)
     assert real.note == "only the test images are there: 16 of them train, 4 test"
     assert real.train[0].shape[1:] == (1, 32, 32)
-
-
-# inverse-encoder
 
 
 @pytest.mark.parametrize("maps", [1, 3, 10])

@@ -17,32 +17,20 @@ from fractalops.fitting.optimizers import make_optimizer
 from tests.support.learning import Interruption, disc, tiny
 
 NAN, INFINITY = math.nan, math.inf
+CHOICES = ("objective", "optimizer", "parametrization", "singular_values", "initialization", "schedule", "sampling")
 VALUE_ERRORS: dict[str, list[Any]] = {
-    "maps": [0, -1],
-    "points": [0],
-    "sequences": [0],
-    "steps": [-1],
+    **{name: [0, -1] for name in ("maps", "points", "sequences", "noise_every", "evaluation_sequences", "batch_size")},
+    **{name: [-1] for name in ("steps", "snapshots", "seed")},
+    **{name: ["Expectation", "uniform", "", None] for name in CHOICES},
+    "probabilities": ["uniform", ""],
     "bandwidth": [0, -1.0, NAN, INFINITY],
     "cutoff": [0, 1, -0.1, 1.5, NAN],
     "viewport": ["fill", None, (0, 0, 1), (1, 0, 1, 1), (0, 0, NAN, 1), 5],
-    "objective": ["Expectation", "", None],
-    "optimizer": ["rmsprop", None],
     "learning_rate": [0, -0.1, NAN, INFINITY],
     "momentum": [-0.1, 1.1, NAN],
     "gradient_clip": [0, -1, NAN, INFINITY],
     "noise": [-0.1, NAN, INFINITY],
-    "noise_every": [0],
     "noise_until": [-0.1, 1.1, NAN],
-    "parametrization": ["raw", None],
-    "singular_values": ["softplus", None],
-    "initialization": ["moments", None],
-    "schedule": ["linear", None],
-    "probabilities": ["uniform", ""],
-    "sampling": ["random", None],
-    "evaluation_sequences": [0],
-    "snapshots": [-1],
-    "batch_size": [0],
-    "seed": [-1],
 }
 WRONG_TYPES: dict[str, list[Any]] = {  # by the annotation of a setting
     "int": [1.0, "3", None, True, torch.tensor(3)],
@@ -109,9 +97,6 @@ def test_the_defaults_differ_from_the_published_settings_in_the_recipe_alone() -
     }  # fmt: skip
     # A recipe may cost less, not more; the problem that it solves stays the same.
     assert default.steps * default.sequences <= published.steps * published.sequences
-
-
-# Schedules
 
 
 def test_the_learning_rate_is_halved_every_quarter() -> None:

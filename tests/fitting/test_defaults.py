@@ -31,9 +31,6 @@ def test_even_sampling_learns_better_than_independent_draws() -> None:
     assert even.minimum_mse.mean() < 0.8 * independent.minimum_mse.mean()
 
 
-# A given start
-
-
 @pytest.mark.parametrize("batch", [1, 2, 16])
 def test_learning_goes_on_from_given_systems(batch: int) -> None:
     config = tiny(steps=4, batch_size=batch)
@@ -66,9 +63,6 @@ def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, A
         fractalops.fit(targets(), tiny(maps=3, **changes), start=start)
     with pytest.raises(TypeError, match=r"^fit: start must be an IFS, got OrderedDict$"):
         fractalops.fit(targets(), tiny(maps=3), start=start.state_dict())  # type: ignore[arg-type]
-
-
-# Learned probabilities
 
 
 def test_learned_probabilities_start_equal_and_draw_the_maps() -> None:
@@ -139,9 +133,6 @@ def test_sequences_drawn_once_take_the_probabilities_of_the_determinants() -> No
     assert FitConfig().probabilities == "learned"
     with pytest.raises(ValueError, match=r"^FitConfig: probabilities must be determinant .*, got 'learned'$"):
         FitConfig(objective="fixed", probabilities="learned")
-
-
-# The start from the mass
 
 
 def one_pixel() -> Tensor:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,14 +17,11 @@ import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
 from fractalops.io import tensor_files
-from tests.support.learning import Interruption, assert_same_result, at_call, tiny
-from tests.support.requirements import ROOT
-from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
+from tests.support.learning import Interruption, assert_same_result, at_call, finish, tiny
+from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run, start
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# A batch that goes on
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -64,14 +59,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.run_steps(restored, config, None, False):
-        pass
-    assert_same_result(learning.evaluate_batches([restored], config, 0.0), expected)
+    assert_same_result(finish(restored, config), expected)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
-
-
-# Interruptions
 
 
 MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
@@ -182,13 +172,6 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
     assert contents(tmp_path / "run") == whole | {".mine.csv": b"half"}
 
 
-def start_killable(folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.runs", str(folder), "0.02"], cwd=ROOT, env=environment
-    )
-
-
 def learned_so_far(folder: Path) -> dict[Path, int]:
     """The files of batches, learned or under way, and when they were written."""
     found = {}
@@ -203,7 +186,7 @@ def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int
     moments, folder = random.Random(seed), tmp_path / "killed"
     for number in range(kills):
         before = learned_so_far(folder)
-        with start_killable(folder) as process:
+        with start(folder) as process:
             if number % 4 == 3:  # at any time, also while torch is imported or the run prepared
                 time.sleep(moments.uniform(0, 3))
             else:  # once it has learned something
@@ -212,7 +195,7 @@ def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int
                 time.sleep(moments.uniform(0, 0.1))
             process.kill()
         assert number > 1 or not (folder / "index.csv").exists()  # the first kills at least come in between
-    with start_killable(folder) as process:
+    with start(folder) as process:
         assert process.wait(240) == 0
     run(tmp_path / "whole", *long(), checkpoint_every=1000)
     assert contents(folder) == contents(tmp_path / "whole")

@@ -31,8 +31,6 @@ from tests.support.learning import (
 )
 from tests.support.tolerances import assert_same_bits
 
-# What is learned
-
 
 def test_the_loss_falls_far_below_that_of_random_systems(backend: str) -> None:
     result = fractalops.fit(targets(), quick(steps=100, points=60))
@@ -75,17 +73,6 @@ def test_shapes_and_meaning_of_the_result(images: Tensor, systems: int, channels
     names = {"svd", "offset", "logit"} | ({"color"} if channels else set())
     assert all(set(snapshot) == names for snapshot in result.snapshots)
     assert not any(torch.equal(result.snapshots[0][name], result.snapshots[1][name]) for name in names)
-
-
-def test_no_steps_give_the_random_start() -> None:
-    result = fractalops.fit(targets(), tiny(steps=0, snapshots=5))
-    assert result.losses.shape == (0, 3)
-    assert result.snapshot_steps == [0]
-    for name, tensor in result.system.state_dict().items():
-        assert_same_bits(result.snapshots[0][name], tensor)
-
-
-# Variants
 
 
 @pytest.mark.parametrize(
@@ -168,9 +155,6 @@ def test_a_system_that_explodes_leaves_its_neighbors_alone(monkeypatch: pytest.M
         assert_same_result(result.select(image), expected.select(image))
 
 
-# Losses
-
-
 @pytest.mark.parametrize("clamp", [True, False])
 @pytest.mark.parametrize("color", [True, False])
 def test_a_loss_that_is_plugged_in_does_what_the_own_one_does(color: bool, clamp: bool) -> None:
@@ -208,8 +192,6 @@ def test_a_wrong_loss_is_named(error: type[Exception], got: str, loss: Any) -> N
     with pytest.raises(error, match=rf"^fit: loss must return a tensor of shape \(3,\) or \(\).*, got {got}$"):
         fractalops.fit(targets(), tiny(), loss=loss)
 
-
-# Targets and interruptions
 
 WRONG_TARGETS: dict[tuple[type[Exception], bool], list[Any]] = {  # by the error and whether color is learned
     (TypeError, False): [

@@ -124,9 +124,6 @@ def test_a_result_is_a_sequence_with_a_short_repr(result: FitResult) -> None:
     assert repr(result[0]).startswith("FitResult(1 image of 8 x 6, ")
 
 
-# Files that can't be used
-
-
 def rewritten(
     path: Path,
     metadata: dict[str, str | None] | None = None,
@@ -274,9 +271,6 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             FitResult.load(tmp_path / name)
     assert not trap.path.exists()
-
-
-# Saving
 
 
 def test_saving_to_a_missing_folder_is_refused(result: FitResult, tmp_path: Path) -> None:

@@ -22,8 +22,6 @@ from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Files that can't be used
-
 
 def flip(path: Path) -> None:
     """One bit near the end of a file, among the tensors."""

@@ -6,7 +6,7 @@ import csv
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -22,7 +22,7 @@ from fractalops.data.targets import TensorTargets
 from fractalops.fitting import learning, run_report
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.images import save_image
-from tests.support.learning import Interruption, assert_same_result, targets, tiny
+from tests.support.learning import Interruption, assert_same_result, finish, targets, tiny
 from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
 from tests.support.source_files import GRAY, KINDS, Writer
 from tests.support.tolerances import assert_same_bits
@@ -33,18 +33,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def learned_together(source: Pictures, images: Sequence[int], config: FitConfig) -> FitResult:
     """What these images of a source become in one batch."""
     targets = torch.stack([source[image] for image in images])  # (S, ...)
-    batch = learning.Batch.start(targets, config, images)
-    for _ in learning.run_steps(batch, config, None, False):
-        pass
-    return learning.evaluate_batches([batch], config, 0.0)
+    return finish(learning.Batch.start(targets, config, images), config)
 
 
 def read_csv(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
-
-
-# What is learned, and where it is
 
 
 def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
@@ -171,9 +165,6 @@ def test_a_path_and_a_tensor_are_sources_too(tmp_path: Path) -> None:
         assert_same_bits(learned.minimum_mse, expected.minimum_mse)
 
 
-# Images that can't be used
-
-
 def test_bad_images_are_all_listed_at_once_and_left_out_where_that_is_wanted(tmp_path: Path) -> None:
     listed = r"cannot read pictures/1.png: it is damaged; cannot read pictures/4.png: it is damaged"
     with pytest.raises(InputError, match=rf"^cannot use 2 of 6 images; skip_bad=True leaves them out: {listed}$"):
@@ -224,19 +215,6 @@ def test_an_image_that_turns_bad_stops_the_run_which_can_go_on(tmp_path: Path, w
     assert contents(tmp_path / "run") == whole
 
 
-# Other sources
-
-
-@pytest.mark.parametrize("labeled", [False, True])
-def test_a_generator_and_a_data_set_of_pairs_are_learned(labeled: bool, tmp_path: Path) -> None:
-    images = targets()
-    items = [(image, label) for label, image in enumerate(images)] if labeled else list(images)
-    learned = fractalops.fit_dataset((item for item in items), tmp_path / "run", tiny(), device="cpu")
-    assert [row.label for row in learned.rows] == (["0", "1", "2"] if labeled else [""] * 3)
-    expected = fractalops.fit_dataset(images, tmp_path / "other", tiny(), device="cpu")
-    assert torch.equal(learned.minimum_mse, expected.minimum_mse)
-
-
 class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """What torchvision's data sets are: pairs by number, without an end of their own."""
 
@@ -247,16 +225,20 @@ class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
         return targets()[number % 3][None], number  # (1, 16, 16), of what torchvision makes of a picture in gray
 
 
-def test_a_torch_data_set_is_learned(tmp_path: Path) -> None:
-    learned = run(tmp_path / "run", Numbered(), tiny())
-    assert [row.label for row in learned.rows] == ["0", "1", "2"]
-    assert_same_bits(learned.minimum_mse, run(tmp_path / "tensors", targets(), tiny()).minimum_mse)
-    loader: Any = torch.utils.data.DataLoader(Numbered())
-    with pytest.raises(
-        TypeError,
-        match=r"^TensorTargets.from_iterable: pictures must be Pillow's, arrays or tensors, got list as number 0$",
-    ):
-        run(tmp_path / "batches", loader)
+@pytest.mark.parametrize(
+    ("source", "labels"),
+    [
+        (targets, [""] * 3),
+        (lambda: (image for image in targets()), [""] * 3),
+        (lambda: ((image, label) for label, image in enumerate(targets())), ["0", "1", "2"]),
+        (Numbered, ["0", "1", "2"]),
+    ],
+    ids=["tensor", "generator", "pairs", "data set"],
+)
+def test_what_is_iterable_is_a_source(source: Callable[[], Any], labels: list[str], tmp_path: Path) -> None:
+    learned = run(tmp_path / "run", source(), tiny())
+    assert [row.label for row in learned.rows] == labels
+    assert_same_bits(learned.minimum_mse, fractalops.fit(targets(), tiny()).minimum_mse)
 
 
 @pytest.mark.parametrize("write", KINDS, ids=lambda write: write.__name__)
@@ -268,9 +250,6 @@ def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) ->
     torch.testing.assert_close(learned.minimum_mse, expected.minimum_mse)
 
 
-# Arguments and reading back
-
-
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"^fit_dataset: config must be a FitConfig, got dict$"):
         fractalops.fit_dataset(pictures(), tmp_path / "run", {"steps": 3})  # type: ignore[arg-type]
@@ -279,6 +258,10 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
         match=r"^fit_dataset: source must be a path, a TargetDataset, a tensor, an iterable or a data set, got int$",
     ):
         run(tmp_path / "run", 5)
+    batches: Any = torch.utils.data.DataLoader(Numbered())
+    iterable = r"pictures must be Pillow's, arrays or tensors, got list as number 0$"
+    with pytest.raises(TypeError, match=rf"^TensorTargets.from_iterable: {iterable}"):
+        run(tmp_path / "run", batches)
     for wrong in (-1, float("nan")):
         with pytest.raises(ValueError, match=r"^fit_dataset: checkpoint_every must be at least 0 seconds, got "):
             run(tmp_path / "run", checkpoint_every=wrong)
