@@ -54,12 +54,6 @@ def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert str(folder) in printed
 
 
-def test_quiet_prints_nothing(image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--no-animation", *QUICK) == 0
-    assert capfd.readouterr() == ("", "")
-    assert "learning.gif" not in files(tmp_path / "out" / "disc")
-
-
 def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
     assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0
@@ -110,20 +104,22 @@ def test_odd_names_stay_inside_the_output_folder(tmp_path: Path, name: str) -> N
 
 
 def test_overwriting_needs_the_option_and_removes_what_is_outdated(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     assert run("fit", image, "-o", output, "--quiet", *QUICK) == 0
+    assert capfd.readouterr() == ("", "")
     (output / "disc" / "mine.txt").write_text("kept")
     before = (output / "disc" / "fit.json").read_bytes()
     with monkeypatch.context() as patched:
         forbid_learning(patched)
-        line = refusal(capsys, "fit", image, "-o", output, *QUICK)
+        line = refusal(capfd, "fit", image, "-o", output, *QUICK)
     assert (output / "disc" / "fit.json").read_bytes() == before
     assert line.startswith("cannot write to")
     assert "--overwrite" in line
 
     assert run("fit", image, "-o", output, "--quiet", "--overwrite", "--no-animation", *QUICK) == 0
+    assert capfd.readouterr() == ("", "")
     assert "mine.txt" in files(output / "disc")
     assert "learning.gif" not in files(output / "disc")
 

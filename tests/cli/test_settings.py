@@ -16,6 +16,8 @@ import pytest
 from fractalops import FitConfig, FitResult, InputError, PointConfig, PointFitResult
 from fractalops.cli.settings import configure, parse_changes
 from fractalops.experiments import EXPERIMENTS
+from fractalops.experiments.gan import GanSettings
+from fractalops.experiments.inverse_encoder import InverseEncoderSettings
 from fractalops.experiments.optimizers import OptimizersSettings
 from fractalops.experiments.transformations import TransformationsSettings
 from tests.support.command_line import QUICK, draw, run
@@ -87,6 +89,9 @@ def test_several_settings_and_options_are_taken_together() -> None:
         (TransformationsSettings(), "images=0", "TransformationsSettings: images must be at least 1, got 0"),
         (TransformationsSettings(), "data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
         (TransformationsSettings(), "counts=5,2", "TransformationsSettings: counts must be two ascending numbers or "),
+        (GanSettings(), "repeats=1", "GanSettings: repeats must be at least 2, got 1"),
+        # One map alone draws a single place, of which there is nothing to see.
+        (InverseEncoderSettings(), "maps=1", "InverseEncoderSettings: maps must be at least 2, got 1"),
         (FitConfig(), "schedule=none", "--set schedule must be one of cosine, halving, got 'none'"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,

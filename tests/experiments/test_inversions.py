@@ -175,25 +175,17 @@ def test_findings_tell_how_sure_they_are() -> None:
     )
     one.result.minimum_mse = torch.tensor([0.1, 0.2, 0.3])
     other.result.minimum_mse = torch.tensor([0.2, 0.2, 0.5])
+    assert (one.exploded, one.mean) == (0, pytest.approx(0.2))
     finding = beats("it is better", one, other)
     assert finding.holds
     assert finding.detail == "0.2 against 0.3, a difference of 0.1000 +- 0.0577"
     assert not beats("it is better", other, one).holds
     explode(other)
+    assert (other.exploded, other.mean) == (1, math.inf)
+    assert not less("", other.mean, 1.0).holds
     assert beats("it is better", one, other).detail == "0.2 against inf, where 1 exploded"
     single = Learned("", "", one.result.select(0))
     assert beats("it is better", single, single).detail == "0.1 against 0.1"
-
-
-def test_systems_that_explode_are_counted_and_never_win() -> None:
-    result = fit(disc(8).expand(2, -1, -1), FitConfig.paper(maps=2, points=9, sequences=1, steps=2))
-    learned = Learned("", "", result)
-    assert learned.exploded == 0
-    assert learned.mean == pytest.approx(float(result.minimum_mse.mean()))
-    explode(learned)
-    assert learned.exploded == 1
-    assert learned.mean == math.inf
-    assert not less("", learned.mean, 1.0).holds
 
 
 def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(

@@ -18,7 +18,7 @@ from fractalops import InputError
 from fractalops.fitting import learning
 from fractalops.io import tensor_files
 from tests.support.learning import Interruption, assert_same_result, at_call, finish, tiny
-from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run, start
+from tests.support.runs import SYSTEM, Stop, contents, interrupt, long, pictures, run, start
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,10 +112,7 @@ def test_a_run_interrupted_again_and_again_changes_no_bit(
 def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(learning, "make_optimizer", Interruption(17, Stop()))
-        with pytest.raises(Stop):
-            run(tmp_path / "run", checkpoint_every=1000)
+    interrupt(tmp_path / "run", monkeypatch, step=17, checkpoint_every=1000)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
     run(tmp_path / "run", checkpoint_every=1000)

@@ -165,7 +165,7 @@ def test_a_process_alone_is_all_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not ranks.is_leader()
 
 
-def meet(rank: int, folder: Path, failure: str = "", patience: float = 60.0) -> Future[None]:
+def meet(rank: int, folder: Path, failure: str = "") -> Future[None]:
     """A rank of two, as a thread that meets the other."""
     done: Future[None] = Future()
 
