@@ -26,9 +26,8 @@ TINY = PointConfig(maps=3, steps=4, points=40)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """A shorter search for a start, and one thread: clouds this small are slower on more."""
-    torch.set_num_threads(1)
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 300)
     monkeypatch.setattr("fractalops.fitting.copies._PATCHES", 100)
 
