@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS ?= requirements.txt
-SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/ops/library.py \
+SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
 .PHONY: demo test check bench clean always

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,14 +17,8 @@ from PIL import Image
 from fractalops import backends
 from fractalops.cli.options import in_options
 from fractalops.fitting import FitConfig, fit
-from tests.support.command_line import draw, files, run
+from tests.support.command_line import ENVIRONMENT, draw, files, refusal, run
 from tests.support.requirements import ROOT
-
-
-@pytest.mark.parametrize("argv", [["fit"], ["paint"], ["render"]])
-def test_incomplete_commands_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*argv) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,14 +65,8 @@ def test_the_library_speaks_of_arguments() -> None:
 
 
 def test_help_and_version_leave_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in (
-        ["--help"],
-        ["fit", "--help"],
-        ["render", "--help"],
-        ["random", "--help"],
-        ["info", "--help"],
-    ):
-        assert run(*argv) == 0
+    for command in ([], ["fit"], ["render"], ["random"], ["info"]):
+        assert run(*command, "--help") == 0
     assert run("--version") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("fractalops ")
 
@@ -95,9 +84,7 @@ def test_render_draws_a_saved_system(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(*render) == 0
     assert system.with_suffix(".png").exists()
 
-    capsys.readouterr()
-    assert run(*render) == 2
-    assert "--overwrite replaces it" in capsys.readouterr().err
+    assert "--overwrite replaces it" in refusal(capsys, *render)
     assert run(*render, "--overwrite") == 0
 
 
@@ -112,30 +99,6 @@ def test_render_draws_several_systems_as_a_sheet(color: bool, tmp_path: Path) ->
         assert picture.mode == ("RGB" if color else "L")
 
 
-def test_render_refuses_what_it_can_not_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "foreign.safetensors").write_bytes(b"not a system")
-    picture = tmp_path / "picture.png"
-    for argv, reason in (
-        ([tmp_path / "foreign.safetensors", "-o", picture], "foreign.safetensors"),
-        ([tmp_path / "missing.safetensors", "-o", picture], "missing.safetensors"),
-        ([tmp_path / "foreign.safetensors", "-o", tmp_path / "no" / "picture.png"], "no such folder"),
-        ([tmp_path / "foreign.safetensors", "-o", tmp_path / "picture.doc"], "unknown suffix '.doc'"),
-        ([tmp_path / "foreign.safetensors", "--size", "0"], "argument --size: must be at least 1, got 0"),
-        ([tmp_path / "foreign.safetensors", "--points", "0"], "argument --points: must be at least 1, got 0"),
-    ):
-        assert run("render", *argv) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("fractalops render: ")
-        assert reason in line
-    assert files(tmp_path) == {"foreign.safetensors"}
-
-
-@pytest.mark.parametrize("folder", [".", "/", ".."])
-def test_render_refuses_a_folder(folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("render", folder) == 2
-    assert capsys.readouterr().err == f"fractalops render: cannot read {folder}: it is a folder\n"
-
-
 def test_random_draws_a_contact_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     sheet = ["random", "--systems", 5, "--size", 16, "--points", 200]
@@ -145,32 +108,16 @@ def test_random_draws_a_contact_sheet(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run(*sheet) == 2
     assert run(*sheet, "--seed", 1, "-o", "other.png") == 0
     assert Path("other.png").read_bytes() != Path("random.png").read_bytes()
-    assert run("random", "--systems", 0) == 2
 
 
-def test_a_folder_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "folder.png").mkdir()
-    assert run("random", "-o", tmp_path / "folder.png", "--overwrite") == 2
-    assert "it is a folder" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", ["fit", "render", "random"])
+@pytest.mark.parametrize("command", ["fit disc.png", "render system.safetensors", "random"])
 def test_an_unknown_backend_is_one_line(
-    tmp_path: Path,
-    command: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fractalops.backends.STATE.forced", "abacus")
-    arguments = {
-        "fit": [draw(tmp_path / "disc.png")],
-        "render": [tmp_path / "system.safetensors"],
-        "random": [],
-    }[command]
-    assert run(command, *arguments, "-o", tmp_path / "out.png") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fractalops {command}: ")
-    assert "FRACTALOPS_BACKEND must be one of" in line
+    draw(tmp_path / "disc.png")
+    assert "FRACTALOPS_BACKEND must be one of" in refusal(capsys, *command.split(), "-o", "out.png")
     assert files(tmp_path) == {"disc.png"}
 
 
@@ -185,14 +132,11 @@ def test_an_unknown_backend_is_one_line(
 def test_too_little_memory_is_one_line(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise error
-
+    fail = Mock(side_effect=error)
     monkeypatch.setattr("fractalops.cli.random.draw_high_resolution", fail)
-    assert run("random", "-o", tmp_path / "sheet.png") == 2
-    line = "fractalops random: there is not enough memory for what the options ask for\n"
-    assert capsys.readouterr().err == line
-    error = RuntimeError("a mistake in the program")
+    line = refusal(capsys, "random", "-o", tmp_path / "sheet.png")
+    assert line == "there is not enough memory for what the options ask for"
+    fail.side_effect = RuntimeError("a mistake in the program")
     with pytest.raises(RuntimeError, match="a mistake"):
         run("random", "-o", tmp_path / "sheet.png")
 
@@ -202,20 +146,10 @@ def test_info_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip() == backends.report().strip()
 
 
-@pytest.mark.parametrize(
-    ("argv", "code"),
-    [(["random", "--systems", "1", "--size", "8", "--points", "50"], 0), (["fit", "no.png"], 2)],
-)
-def test_python_dash_m(tmp_path: Path, argv: list[str], code: int) -> None:
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-m", "fractalops", *argv],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+@pytest.mark.parametrize(("argv", "code"), [("random --systems 1 --size 8 --points 50", 0), ("fit no.png", 2)])
+def test_python_dash_m(tmp_path: Path, argv: str, code: int) -> None:
+    command = [sys.executable, "-m", "fractalops", *argv.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert files(tmp_path) == ({"random.png"} if code == 0 else set())

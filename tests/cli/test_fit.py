@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,30 +16,16 @@ from PIL import Image
 
 from fractalops.cli.fit_pictures import OUTPUT_NAMES
 from fractalops.fitting import FitResult, learning
-from tests.support.command_line import QUICK, draw, files, run
-from tests.support.learning import Interruption
+from tests.support.command_line import ENVIRONMENT, QUICK, draw, files, forbid_learning, refusal, run
+from tests.support.learning import Interruption, at_call
 from tests.support.requirements import need_matplotlib
 
-
-@pytest.fixture(autouse=True)
-def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_POINTS", 2000)
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     return draw(tmp_path / "disc.png")
-
-
-def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the test fail if learning begins."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        pytest.fail("learning began although something was wrong with the input")
-
-    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", refuse)
 
 
 def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,12 +54,6 @@ def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert str(folder) in printed
 
 
-def test_quiet_prints_nothing(image: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--no-animation", *QUICK) == 0
-    assert capfd.readouterr() == ("", "")
-    assert "learning.gif" not in files(tmp_path / "out" / "disc")
-
-
 def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
     assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0
@@ -92,8 +72,8 @@ def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert f"{tmp_path / 'page.png'}: {advice}\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "page" / "fit.json").read_text())["notices"] == [advice]
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "ink.png")
-    assert run("fit", tmp_path / "ink.png", "-o", tmp_path / "out", *QUICK) == 2
-    assert "a transparent page needs --background white and --invert" in capsys.readouterr().err
+    line = refusal(capsys, "fit", tmp_path / "ink.png", "-o", tmp_path / "out", *QUICK)
+    assert "a transparent page needs --background white and --invert" in line
 
 
 def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(
@@ -105,16 +85,10 @@ def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(
         draw(tmp_path / "c" / "leaf.png"),
         draw(tmp_path / "leaf-2.png"),
     ]
-    shapes: list[tuple[int, ...]] = []
-    learn = learning.fit_images
-
-    def spy(targets: torch.Tensor, *arguments: Any, **options: Any) -> FitResult:
-        shapes.append(tuple(targets.shape))
-        return learn(targets, *arguments, **options)
-
-    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", spy)
+    learn = Mock(wraps=learning.fit_images)
+    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn)
     assert run("fit", *images, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
-    assert shapes == [(3, 8, 8), (1, 4, 8)]
+    assert [call.args[0].shape for call in learn.call_args_list] == [(3, 8, 8), (1, 4, 8)]
     folders = ["leaf", "Leaf-3", "leaf-4", "leaf-2"]
     assert files(tmp_path / "out") == set(folders)
     for image, folder in zip(images, folders, strict=True):
@@ -130,69 +104,30 @@ def test_odd_names_stay_inside_the_output_folder(tmp_path: Path, name: str) -> N
 
 
 def test_overwriting_needs_the_option_and_removes_what_is_outdated(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
     assert run("fit", image, "-o", output, "--quiet", *QUICK) == 0
+    assert capfd.readouterr() == ("", "")
     (output / "disc" / "mine.txt").write_text("kept")
     before = (output / "disc" / "fit.json").read_bytes()
     with monkeypatch.context() as patched:
-        no_learning(patched)
-        assert run("fit", image, "-o", output, *QUICK) == 2
+        forbid_learning(patched)
+        line = refusal(capfd, "fit", image, "-o", output, *QUICK)
     assert (output / "disc" / "fit.json").read_bytes() == before
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops fit: cannot write to")
+    assert line.startswith("cannot write to")
     assert "--overwrite" in line
 
     assert run("fit", image, "-o", output, "--quiet", "--overwrite", "--no-animation", *QUICK) == 0
+    assert capfd.readouterr() == ("", "")
     assert "mine.txt" in files(output / "disc")
     assert "learning.gif" not in files(output / "disc")
-
-
-def test_one_bad_image_stops_everything_before_learning(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    no_learning(monkeypatch)
-    (tmp_path / "text.png").write_text("no image")
-    Image.new("L", (4, 4)).save(tmp_path / "black.png")
-    for name, reason in (
-        ("text.png", "not an image"),
-        ("missing.png", "no such file"),
-        ("black.png", "must not be blank"),
-    ):
-        assert run("fit", image, tmp_path / name, "-o", tmp_path / "out", *QUICK) == 2
-        captured = capsys.readouterr()
-        (line,) = captured.err.splitlines()
-        assert line.startswith("fractalops fit: ")
-        assert name in line
-        assert reason in line
-        assert captured.out == ""
-        assert not (tmp_path / "out").exists()
-
-
-def test_output_folders_that_can_not_be_written(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    no_learning(monkeypatch)
-    (tmp_path / "file").touch()
-    assert run("fit", image, "-o", tmp_path / "file", *QUICK) == 2
-    assert "is not a folder" in capsys.readouterr().err
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "disc").touch()
-    assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 2
-    assert "is not a folder" in capsys.readouterr().err
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert run("fit", image, "-o", tmp_path / "new", *QUICK) == 2
-    assert "permission denied" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_is_one_line(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*arguments: object, **options: object) -> None:
-        raise OSError(28, "No space left on device", "loss.csv")
-
+    full = Mock(side_effect=OSError(28, "No space left on device", "loss.csv"))
     monkeypatch.setattr("fractalops.cli.outputs.loss_table", full)
     assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 2
     first, last = capsys.readouterr().err.splitlines()
@@ -203,8 +138,8 @@ def test_a_full_disk_is_one_line(
 def test_more_than_the_memory_holds_is_one_line(
     image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6) == 2
-    assert capsys.readouterr().err == "fractalops fit: there is not enough memory for what the options ask for\n"
+    line = refusal(capsys, "fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6)
+    assert line == "there is not enough memory for what the options ask for"
     assert not (tmp_path / "out").exists()
 
 
@@ -217,16 +152,7 @@ def test_everything_learned_is_saved_before_the_pictures(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    drawn = 0
-
-    def stop(*arguments: Any, **options: Any) -> torch.Tensor:
-        nonlocal drawn
-        drawn += 1
-        if drawn == 2:
-            raise error
-        return torch.zeros(1, 4, 4)
-
-    monkeypatch.setattr(FitResult, "draw", stop)
+    monkeypatch.setattr(FitResult, "draw", at_call(2, FitResult.draw, error))
     images = [image, draw(tmp_path / "second.png"), draw(tmp_path / "third.png")]
     output = tmp_path / "out"
     assert run("fit", *images, "-o", output, *QUICK) == code
@@ -245,14 +171,7 @@ def test_everything_learned_is_saved_before_the_pictures(
 def test_a_folder_that_fails_keeps_no_other_system_from_being_saved(
     error: BaseException, code: int, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = FitResult.save
-
-    def fail_first(self: FitResult, path: Path) -> None:
-        if path.parent.name == "disc":
-            raise error
-        save(self, path)
-
-    monkeypatch.setattr(FitResult, "save", fail_first)
+    monkeypatch.setattr(FitResult, "save", at_call(1, FitResult.save, error))
     assert run("fit", image, draw(tmp_path / "second.png"), "-o", tmp_path / "out", "--quiet", *QUICK) == code
     assert files(tmp_path / "out" / "disc") == set()
     assert files(tmp_path / "out" / "second") == {"system.safetensors"}
@@ -266,10 +185,7 @@ def test_interrupted_overwriting_never_mixes_two_runs(
     assert run(*again) == 0
     (folder / "mine.txt").write_text("kept")
     before = {name: (folder / name).read_bytes() for name in files(folder)}
-
-    def interrupt(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
+    interrupt = Mock(side_effect=KeyboardInterrupt)
     with monkeypatch.context() as patched:
         patched.setattr("safetensors.torch.save_file", interrupt)
         assert run(*again) == 130
@@ -279,35 +195,6 @@ def test_interrupted_overwriting_never_mixes_two_runs(
     assert run(*again, "--seed", 5) == 130
     assert files(folder) == {"system.safetensors", "mine.txt"}
     assert FitResult.load(folder / "system.safetensors").config.seed == 5
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--maps", "0"], "argument --maps: must be at least 1, got 0"),
-        (["--size", "-3"], "argument --size: must be at least 1, got -3"),
-        (["--points", "0"], "argument --points: must be at least 1, got 0"),
-        (["--points", "100000000000000"], "argument --points: must be at most 100000000, got 100000000000000"),
-        (["--sequences", "1000000000000"], "argument --sequences: must be at most 1000000, got 1000000000000"),
-        (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
-        (["--maps", "99999"], "argument --maps: must be at most 32768, got 99999"),
-        (["--threshold", "1.5"], "argument --threshold: must lie in [0, 1), got 1.5"),
-        (["--threshold", "nan"], "argument --threshold: must lie in [0, 1), got nan"),
-        (["--threshold", "x"], "argument --threshold: must be a number, got 'x'"),
-        (["--seed", "-1"], "argument --seed: must be at least 0, got -1"),
-        (["--background", "blue"], "argument --background: invalid choice: 'blue'"),
-        (["--objective", "both"], "argument --objective: invalid choice: 'both'"),
-        (["--unknown"], "unrecognized arguments: --unknown"),
-    ],
-)
-def test_bad_options_are_one_line(
-    image: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("fit", image, "-o", tmp_path / "out", *options) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops")
-    assert message in line
-    assert not (tmp_path / "out").exists()
 
 
 def test_without_matplotlib_there_is_a_notice_and_a_table(
@@ -348,11 +235,9 @@ def test_an_interruption_saves_what_was_learned(
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "fractalops", "fit", str(image), "-o", str(tmp_path / "out")]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(
         [*command, "--no-animation", "--steps", "10000000", "--points", "20", "--sequences", "2"],
-        env=environment,
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -374,9 +259,5 @@ def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
 def test_ctrl_c_elsewhere_is_one_line(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fractalops.cli.fit_pictures.make_plan", interrupt)
-    assert run("fit", image, "-o", tmp_path / "out", *QUICK) == 130
-    assert capsys.readouterr().err == "fractalops fit: interrupted\n"
+    monkeypatch.setattr("fractalops.cli.fit_pictures.make_plan", Mock(side_effect=KeyboardInterrupt))
+    assert refusal(capsys, "fit", image, "-o", tmp_path / "out", *QUICK, code=130) == "interrupted"

@@ -13,12 +13,7 @@ from fractalops.cli.fit_pictures import OUTPUT_NAMES
 from fractalops.fitting import FitResult, FitRun
 from tests.support.command_line import QUICK, draw, files, run
 
-
-@pytest.fixture(autouse=True)
-def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """high-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
-    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_SIDE", 64)
-    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_POINTS", 2000)
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 def pixels(path: Path) -> numpy.ndarray:

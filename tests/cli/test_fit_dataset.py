@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from fractalops import FitConfig, FitRun, RankError
 from fractalops.fitting import learning
-from tests.support.command_line import QUICK, draw, run
+from tests.support.command_line import QUICK, draw, refusal, run
 from tests.support.runs import contents
 
 
@@ -22,8 +23,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
+def command(folder: Path, output: Path) -> list[object]:
+    return ["fit", folder, "-o", output, "--device", "cpu", *QUICK]
+
+
 def fit(folder: Path, output: Path, *options: object) -> int:
-    return run("fit", folder, "-o", output, "--device", "cpu", *QUICK, *options)
+    return run(*command(folder, output), *options)
 
 
 def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,17 +50,6 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "3/3" in printed.err
 
 
-def test_quiet_prints_nothing(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet") == 0
-    assert capfd.readouterr() == ("", "")
-
-
-def test_options_reach_the_pictures(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--color", "--invert", "--size", 4) == 0
-    learned = FitRun.load(tmp_path / "out")
-    assert learned.result(learned.rows[0]).best_image.shape == (1, 3, 4, 4)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     number: int,
@@ -74,11 +68,9 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
 
     with monkeypatch.context() as patched:
         patched.setattr(learning, "clip_gradients", interrupted)
-        assert fit(folder, tmp_path / "out", "--quiet") == code
-    assert capsys.readouterr().err == (
-        f"fractalops fit: interrupted; what was learned so far is in {tmp_path / 'out'}: "
-        "the same command goes on there\n"
-    )
+        line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet", code=code)
+    kept = f"what was learned so far is in {tmp_path / 'out'}"
+    assert line == f"interrupted; {kept}: the same command goes on there"
     assert fit(folder, tmp_path / "out", "--quiet") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -87,9 +79,8 @@ def test_another_run_is_refused_and_overwritten_where_wanted(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit(folder, tmp_path / "out", "--quiet") == 0
-    assert fit(folder, tmp_path / "out", "--quiet", "--seed", 5) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"fractalops fit: cannot go on in {tmp_path / 'out'}: config.seed was 0, is 5; ")
+    line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet", "--seed", 5)
+    assert line.startswith(f"cannot go on in {tmp_path / 'out'}: config.seed was 0, is 5; ")
     assert fit(folder, tmp_path / "out", "--quiet", "--seed", 5, "--overwrite") == 0
     learned = FitRun.load(tmp_path / "out")
     assert learned.result(learned.rows[0]).config.seed == 5
@@ -100,9 +91,8 @@ def test_bad_pictures_are_listed_and_skipped_where_wanted(
 ) -> None:
     (folder / "cats" / "3.png").write_text("no picture")
     (folder / "dogs" / "2.png").write_bytes((folder / "dogs" / "1.png").read_bytes()[:40])
-    assert fit(folder, tmp_path / "out", "--quiet") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops fit: cannot use 2 of 5 images; --skip-bad leaves them out: ")
+    line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet")
+    assert line.startswith("cannot use 2 of 5 images; --skip-bad leaves them out: ")
     assert "3.png" in line
     assert "2.png" in line
     assert not (tmp_path / "out").exists()
@@ -111,82 +101,27 @@ def test_bad_pictures_are_listed_and_skipped_where_wanted(
     assert len((tmp_path / "out" / "bad.csv").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("missing.npy", "missing.npy"),
-        ("train-images-idx3-ubyte", "ubyte"),
-        ("model.pt", "model.pt"),
-        ("empty", "empty"),
-    ],
-)
-def test_what_is_no_data_set_is_one_line(
-    name: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "model.pt").touch()
-    assert fit(tmp_path / name, tmp_path / "out") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops fit: cannot read ")
-    assert name in line
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--checkpoint-every", "-1"], "argument --checkpoint-every: must be at least 0, got -1"),
-        (["--checkpoint-every", "nan"], "argument --checkpoint-every: must be at least 0, got nan"),
-        (["--checkpoint-every", "often"], "argument --checkpoint-every: must be a number, got 'often'"),
-        (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
-    ],
-)
-def test_bad_options_are_one_line(
-    folder: Path, tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert fit(folder, tmp_path / "out", *options) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_missing_rank_is_one_line(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise RankError("rank 2 did not come")
-
+    fail = Mock(side_effect=RankError("rank 2 did not come"))
     monkeypatch.setattr("fractalops.cli.fit_dataset.fit_dataset", fail)
     for rank, told in (("0", ""), ("1", "rank 1: ")):
         monkeypatch.setenv("RANK", rank)
-        assert fit(folder, tmp_path / "out", "--quiet") == 1
-        assert capsys.readouterr().err == f"fractalops fit: {told}rank 2 did not come\n"
+        assert refusal(capsys, *command(folder, tmp_path / "out"), code=1) == f"{told}rank 2 did not come"
 
 
-def test_only_the_first_images_scaled_up(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--limit", 2, "--fit-to", 12) == 0
-    learned = FitRun.load(tmp_path / "out")
-    assert [row.name for row in learned.rows] == ["cats/1.png", "cats/2.png"]
-    assert learned.result(learned.rows[0]).best_image.shape == (1, 12, 12)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [["--limit", "2"], ["--skip-bad"], ["--checkpoint-every", "5"], ["--device", "cpu"], ["--table", "parquet"]],
-    ids=lambda option: option[0],
-)
-def test_what_is_for_data_sets_is_refused_for_pictures(
-    option: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_options_reach_the_pictures_and_the_settings(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    picture = folder / "cats" / "1.png"
-    assert run("fit", picture, "-o", tmp_path / "out", *QUICK, *option) == 2
-    advice = "is for data sets: name one folder or file of images, and not pictures"
-    assert capsys.readouterr().err == f"fractalops fit: {option[0]} {advice}\n"
-    assert not (tmp_path / "out").exists()
-
-
-def test_published_settings_with_changes(folder: Path, tmp_path: Path) -> None:
-    assert fit(folder, tmp_path / "out", "--quiet", "--preset", "paper", "--steps", 2) == 0
-    learned = FitRun.load(tmp_path / "out")
-    config = learned.result(learned.rows[0]).config
-    assert config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)
+    assert fit(folder, tmp_path / "small", "--quiet", "--color", "--invert", "--size", 4) == 0
+    learned = FitRun.load(tmp_path / "small")
+    assert learned.result(learned.rows[0]).best_image.shape == (1, 3, 4, 4)
+    options = ("--limit", 2, "--fit-to", 12, "--preset", "paper", "--steps", 2)
+    assert fit(folder, tmp_path / "few", "--quiet", *options) == 0
+    learned = FitRun.load(tmp_path / "few")
+    assert [row.name for row in learned.rows] == ["cats/1.png", "cats/2.png"]
+    result = learned.result(learned.rows[0])
+    assert result.best_image.shape == (1, 12, 12)
+    assert result.config == FitConfig.paper(maps=3, points=20, sequences=2, steps=2)
+    assert capfd.readouterr() == ("", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy
@@ -14,18 +13,20 @@ from PIL import Image
 from fractalops.cli.fit_points import OUTPUT_NAMES
 from fractalops.fitting import PointFitResult
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
-from tests.support.command_line import files, run
+from tests.support.command_line import files, forbid_learning, refusal, run
 from tests.support.learning import Interruption
 from tests.support.requirements import need_matplotlib
 
 QUICK = ["--steps", "3", "--points", "20", "--maps", "3"]
 
 
+pytestmark = pytest.mark.usefixtures("small_pictures", "one_thread")
+
+
 @pytest.fixture(autouse=True)
-def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
-    torch.set_num_threads(1)
-    for name, value in (("_SIDE", 32), ("_FRAMES", 3), ("_DRAWING_SIDE", 64), ("_DRAWING_POINTS", 2000)):
-        monkeypatch.setattr(f"fractalops.cli.fit_points.{name}", value)
+def few_views_and_a_short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fractalops.cli.fit_points._SIDE", 32)
+    monkeypatch.setattr("fractalops.cli.fit_points._FRAMES", 3)
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
 
 
@@ -33,15 +34,6 @@ def small_pictures_and_a_short_search(monkeypatch: pytest.MonkeyPatch, restored_
 def cloud(tmp_path: Path) -> Path:
     save_point_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), tmp_path / "ball.ply")
     return tmp_path / "ball.ply"
-
-
-def no_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the test fail if learning begins."""
-
-    def refuse(*arguments: object, **options: object) -> None:
-        pytest.fail("learning began although something was wrong with the input")
-
-    monkeypatch.setattr("fractalops.cli.fit_points.fit_points", refuse)
 
 
 @pytest.mark.parametrize("loss", ["kernel", "chamfer"])
@@ -89,67 +81,22 @@ def test_results_are_not_overwritten_without_the_option(
     assert run(*command) == 0
     (tmp_path / "out" / "ball" / "mine.txt").write_text("kept")
     with monkeypatch.context() as patched:
-        no_learning(patched)
-        assert run(*command) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("fractalops fit-points: cannot write to")
+        forbid_learning(patched)
+        line = refusal(capsys, *command)
+    assert line.startswith("cannot write to")
     assert "--overwrite" in line
     assert run(*command, "--overwrite", "--no-animation") == 0
     assert files(tmp_path / "out" / "ball") >= {"mine.txt", "fit.json"}
     assert "turntable.gif" not in files(tmp_path / "out" / "ball")
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["missing.ply"], "no such file"),
-        (["cloud.obj"], "unknown suffix '.obj'"),
-        (["broken.npy"], "points must be finite, got 1 with NaN"),
-        (["ball.ply", "--maps", "0"], "must be at least 1, got 0"),
-        (["ball.ply", "--loss", "emd"], "invalid choice: 'emd'"),
-        ([], "the following arguments are required: CLOUD"),
-        (["ball.ply", "--output", "ball.ply"], "is not a folder"),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
-)
-def test_what_can_not_be_used_is_one_line(
-    options: list[str],
-    reason: str,
-    cloud: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    no_learning(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    numpy.save(tmp_path / "broken.npy", numpy.array([[0, 0, numpy.nan]]))
-    before = files(tmp_path)
-    assert run("fit-points", *options) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith("fractalops fit-points: ")
-    assert reason in line
-    assert captured.out == ""
-    assert files(tmp_path) == before
-
-
-def test_a_folder_without_permission(
-    cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    no_learning(monkeypatch)
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert run("fit-points", cloud, "-o", tmp_path / "new") == 2
-    assert "permission denied" in capsys.readouterr().err
-
-
 def test_ctrl_c_saves_what_was_learned(
     cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
-    assert run("fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK) == 130
     folder = tmp_path / "out" / "ball"
-    line = capsys.readouterr().err
-    assert line == f"fractalops fit-points: interrupted; {folder} has what was learned in 2 of 3 steps\n"
+    line = refusal(capsys, "fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK, code=130)
+    assert line == f"interrupted; {folder} has what was learned in 2 of 3 steps"
     assert json.loads((folder / "fit.json").read_text())["interrupted"]
     assert len(PointFitResult.load(folder / "system.safetensors").losses) == 2
     assert "views.png" in files(folder)

@@ -12,14 +12,10 @@ import torch
 
 from fractalops import InputError, experiments
 from fractalops.drawing.sheets import contact_sheet, enlarge, labeled_rows
-from fractalops.experiments import reconstruct
-from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Outcome, less
 from fractalops.io.files import locked_folder
 from tests.support.command_line import run
-from tests.support.experiment_data import TINY
-
-# Outcomes
+from tests.support.experiment_data import SETTINGS, open_folder
 
 
 def test_a_table_has_columns_and_empty_cells() -> None:
@@ -40,9 +36,6 @@ def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None
     assert not less("", math.nan, 1.0).holds
 
 
-# Pictures
-
-
 def test_rows_stand_beside_their_names() -> None:
     rows = [
         ("one", torch.full((3, 8, 8), 0.5)),
@@ -60,17 +53,11 @@ def test_rows_stand_beside_their_names() -> None:
     assert max(written) == written[1]
 
 
-# The folder
-
-
 def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
-    output = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
-    output.open()
+    output = open_folder(tmp_path / "run")
     output.log(1, loss=0.5)
     output.save_state({"weight": torch.ones(3)}, {"step": 1})
-    other = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
-    other.open()
+    other = open_folder(tmp_path / "run")
     state = other.load_state()
     assert state is not None
     assert torch.equal(state[0]["weight"], torch.ones(3))
@@ -84,10 +71,9 @@ def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
     left = [tmp_path / ".config.abcd1234.json"]
     left[0].write_text("half")
-    ExperimentFolder(tmp_path, "reconstruct", settings, {}).open()
+    open_folder(tmp_path)
     left += [tmp_path / name for name in (".reconstructions.abcd1234.png", ".tmpAbC123", "shards/.00001.abcd1234.tar")]
     left += [tmp_path / "learned" / "mnist" / name for name in (".best.abcd1234.safetensors", ".tmpAbC123")]
     for path in left[1:]:
@@ -97,38 +83,27 @@ def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     for path in mine:
         path.write_bytes(b"mine")
     (tmp_path / ".tmp").mkdir()
-    ExperimentFolder(tmp_path, "reconstruct", settings, {}).open()
+    open_folder(tmp_path)
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in mine)
 
 
-def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
-    with locked_folder(tmp_path / "run"), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
-        experiments.run("reconstruct", tmp_path / "run", reconstruct.ReconstructSettings(**TINY))
-    (tmp_path / "file").write_text("")
-    for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"^cannot write to .*: it is not a folder$"):
-            experiments.run("reconstruct", place, reconstruct.ReconstructSettings(**TINY))
-
-
-def test_a_folder_with_anything_else_is_refused(tmp_path: Path) -> None:
-    """More on this is in tests/io/test_run_folder.py."""
-    settings = reconstruct.ReconstructSettings(**TINY)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "config.json").write_text('{"format": "mine"}')
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
-            ExperimentFolder(tmp_path / "full", "reconstruct", settings, {}).open(overwrite=overwrite)
-    ExperimentFolder(tmp_path / "run", "reconstruct", settings, {}).open()
-    other = dataclasses.replace(settings, seed=1)
+def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> None:
+    """More on this is in tests/io/test_run_folder.py and test_locks.py."""
+    with locked_folder(tmp_path), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
+        experiments.run("reconstruct", tmp_path, SETTINGS)
+    open_folder(tmp_path)
+    other = dataclasses.replace(SETTINGS, seed=1)
     with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
-        ExperimentFolder(tmp_path / "run", "reconstruct", other, {}).open()
-    ExperimentFolder(tmp_path / "run", "reconstruct", other, {}).open(overwrite=True)
+        open_folder(tmp_path, other)
+    open_folder(tmp_path, other, overwrite=True)
+    (tmp_path / "config.json").write_text('{"format": "mine"}')
+    with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
+        open_folder(tmp_path, overwrite=True)
 
 
 def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> None:
-    output = ExperimentFolder(tmp_path / "run", "reconstruct", reconstruct.ReconstructSettings(**TINY), {})
-    output.open()
+    output = open_folder(tmp_path / "run")
     outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [less("", math.nan, 1.0)], ["note"])
     output.finish(outcome)
 
@@ -144,48 +119,14 @@ def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> N
 
 
 def test_what_could_not_begin_leaves_no_folder(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY, data=("mnist",))
     with pytest.raises(InputError, match=r"^cannot read mnist: "):
-        experiments.run("reconstruct", tmp_path / "run", settings)
+        experiments.run("reconstruct", tmp_path / "run", dataclasses.replace(SETTINGS, data=("mnist",)))
     assert not (tmp_path / "run").exists()
-
-
-# The command
 
 
 def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("experiment") == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(experiments.EXPERIMENTS)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["imagine"], "imagine is none of the experiments: reconstruct, "),
-        (["reconstruct", "--preset", "huge"], "reconstruct has no preset huge, but small, paper"),
-        (["reconstruct", "--set", "images=0"], "ReconstructSettings: images must be at least 1, got 0"),
-        (["reconstruct", "--device", "cuda"], "cannot run on cuda: torch finds no GPU"),
-        (["reconstruct", "--data", "nowhere"], "cannot read nowhere: it is not a folder"),
-        (["reconstruct", "--set", "data=mnist"], "cannot read mnist: no folder was given (--data); expected are "),
-        (["pretrain", "--set", "density=0.99"], "FractalDataset: density must be reached by random systems, got "),
-    ],
-    ids=str,
-)
-def test_errors_are_one_line(
-    options: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    changes = ["--set", "classes=1", "--set", "size=8"] if options[0] == "pretrain" else []
-    assert run("experiment", *options, *changes) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"fractalops experiment: {message}")
-    assert len(error.splitlines()) == 1
-    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_presets_are_of_their_type() -> None:

@@ -14,13 +14,12 @@ from PIL import Image
 
 from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
 from fractalops.experiments import inverse_encoder, optimizers, recipe, reconstruct, transformations
-from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.inversions import Learned, beats, learn_variant
 from fractalops.experiments.outcome import less
 from fractalops.experiments.targets import read_targets
 from tests.support.command_line import run
-from tests.support.experiment_data import TINY, write_mnist
+from tests.support.experiment_data import SETTINGS, TINY, TINY_OPTIONS, open_folder, write_mnist
 from tests.support.learning import Interruption, disc
 from tests.support.requirements import need_matplotlib
 from tests.support.tolerances import assert_same_bits
@@ -29,8 +28,8 @@ from tests.support.tolerances import assert_same_bits
 def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     need_matplotlib()
     write_mnist(tmp_path / "data" / "MNIST" / "raw", 3)
-    changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
-    command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet", *changes)
+    command = ("experiment", "reconstruct", "--data", tmp_path / "data", "-o", tmp_path / "out", "--quiet")
+    command += tuple(TINY_OPTIONS)
     assert run(*command) == 0
     printed = capsys.readouterr().out
     assert "expectation, clamp, noise" in printed
@@ -104,41 +103,36 @@ def test_studies_that_were_killed_go_on_with_the_variants_that_are_missing(tmp_p
 
 
 def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path: Path) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
-    output = ExperimentFolder(tmp_path / "run", "reconstruct", settings, {})
-    output.open()
-    images, start = disc(8).expand(2, -1, -1), reconstruct.uniform_start(settings)
-    config = reconstruct.variants(settings)["raw matrices, noise"]
-    given: dict[str, Any] = {"device": "cpu", "progress": False}
-    learned = learn_variant("raw", "mnist", images, config, output, start=start, **given)
-    again = learn_variant("raw", "mnist", images, config, output, start=start, **given)
+    output = open_folder(tmp_path / "run")
+    images, start = disc(8).expand(2, -1, -1), reconstruct.uniform_start(SETTINGS)
+    config = reconstruct.variants(SETTINGS)["raw matrices, noise"]
+
+    def learn(name: str, **changes: Any) -> Learned:
+        same = {"images": images, "config": config, "start": start, "origin": None}
+        return learn_variant(name, "mnist", **(same | changes), output=output, device="cpu", progress=False)
+
+    learned, again = learn("raw"), learn("raw")
     assert_same_bits(again.result.losses, learned.result.losses)
     assert again.row() == learned.row()
-    longer = dataclasses.replace(config, steps=4)
-    for other in (
-        lambda: learn_variant("raw", "mnist", 1 - images, config, output, start=start, **given),
-        lambda: learn_variant("raw", "mnist", images, longer, output, start=start, **given),
-        lambda: learn_variant("raw", "mnist", images, config, output, **given),
-    ):
-        with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/raw.safetensors was learned from something "):
-            other()
+    refusal = r"^cannot go on in .*: mnist/{}.safetensors was learned from something "
+    for change in ({"images": 1 - images}, {"config": dataclasses.replace(config, steps=4)}, {"start": None}):
+        with pytest.raises(InputError, match=refusal.format("raw")):
+            learn("raw", **change)
     # What the start was made of counts, where it is told, and not the start's last bits.
-    made_of = {"weight": torch.ones(3)}
-    learn_variant("made", "mnist", images, config, output, start=start, origin=made_of, **given)
+    learn("made", origin={"weight": torch.ones(3)})
     with torch.no_grad():
         start.offset += 1e-6
-    learn_variant("made", "mnist", images, config, output, start=start, origin=made_of, **given)
-    with pytest.raises(InputError, match=r"^cannot go on in .*: mnist/made.safetensors was learned from something "):
-        learn_variant("made", "mnist", images, config, output, start=start, origin={"weight": torch.zeros(3)}, **given)
+    learn("made", origin={"weight": torch.ones(3)})
+    with pytest.raises(InputError, match=refusal.format("made")):
+        learn("made", origin={"weight": torch.zeros(3)})
 
 
 def test_uniform_starts_are_drawn_by_themselves() -> None:
     """Not with the numbers that the systems of `fit` start from."""
-    settings = reconstruct.ReconstructSettings(**TINY)
-    start = reconstruct.uniform_start(settings)
+    start = reconstruct.uniform_start(SETTINGS)
     assert all(((parameter >= -1) & (parameter <= 1)).all() for parameter in start.parameters())
-    generator = torch.Generator().manual_seed(settings.seed)
-    system = IFS(settings.images, settings.maps, parametrization="matrix", generator=generator)
+    generator = torch.Generator().manual_seed(SETTINGS.seed)
+    system = IFS(SETTINGS.images, SETTINGS.maps, parametrization="matrix", generator=generator)
     assert not torch.equal(start.matrix, torch.empty_like(system.matrix).uniform_(-1, 1, generator=generator))
 
 
@@ -152,16 +146,20 @@ def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
     assert not torch.equal(read_targets("fractaldb", None, 1, size=32, points=300, seed=0).images, of_the_seed)
 
 
+def explode(learned: Learned) -> None:
+    """Make the second system one that exploded."""
+    with torch.no_grad():
+        learned.result.system.offset[1, 0, 0] = math.nan
+
+
 @pytest.mark.parametrize("exploded", [False, True])
 def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY)
     learned = {
         (variant, "mnist"): Learned(variant, "mnist", fit(disc(8).expand(2, -1, -1), config))
-        for variant, config in reconstruct.variants(settings).items()
+        for variant, config in reconstruct.variants(SETTINGS).items()
     }
     if exploded:
-        with torch.no_grad():
-            learned["raw matrices from [-1, 1], noise", "mnist"].result.system.offset[1, 0, 0] = math.nan
+        explode(learned["raw matrices from [-1, 1], noise", "mnist"])
     (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
     assert finding.holds is exploded
     assert finding.detail == (
@@ -177,33 +175,23 @@ def test_findings_tell_how_sure_they_are() -> None:
     )
     one.result.minimum_mse = torch.tensor([0.1, 0.2, 0.3])
     other.result.minimum_mse = torch.tensor([0.2, 0.2, 0.5])
+    assert (one.exploded, one.mean) == (0, pytest.approx(0.2))
     finding = beats("it is better", one, other)
     assert finding.holds
     assert finding.detail == "0.2 against 0.3, a difference of 0.1000 +- 0.0577"
     assert not beats("it is better", other, one).holds
-    with torch.no_grad():
-        other.result.system.offset[1, 0, 0] = math.nan
+    explode(other)
+    assert (other.exploded, other.mean) == (1, math.inf)
+    assert not less("", other.mean, 1.0).holds
     assert beats("it is better", one, other).detail == "0.2 against inf, where 1 exploded"
     single = Learned("", "", one.result.select(0))
     assert beats("it is better", single, single).detail == "0.1 against 0.1"
 
 
-def test_systems_that_explode_are_counted_and_never_win() -> None:
-    result = fit(disc(8).expand(2, -1, -1), FitConfig.paper(maps=2, points=9, sequences=1, steps=2))
-    learned = Learned("", "", result)
-    assert learned.exploded == 0
-    assert learned.mean == pytest.approx(float(result.minimum_mse.mean()))
-    with torch.no_grad():
-        result.system.offset[1, 0, 0] = math.nan
-    assert learned.exploded == 1
-    assert learned.mean == math.inf
-    assert not less("", learned.mean, 1.0).holds
-
-
 def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb",))
+    settings = dataclasses.replace(SETTINGS, data=("fractaldb",))
     monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(TINY["steps"] + 1))
     with pytest.raises(KeyboardInterrupt):
         experiments.run("reconstruct", tmp_path / "run", settings)

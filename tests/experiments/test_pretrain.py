@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tarfile
 from pathlib import Path
 
@@ -18,6 +17,18 @@ from fractalops.io.tensor_files import read_tensors
 from tests.support.learning import disc
 
 SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "shards").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The shards of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    experiments.run("pretrain", folder, SHARDS)
+    return shards(folder)
 
 
 def test_shards_hold_every_image_once(tmp_path: Path) -> None:
@@ -41,26 +52,16 @@ def test_shards_hold_every_image_once(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "classes.png").exists()
 
 
-def test_shards_that_are_there_are_kept_and_others_made(tmp_path: Path) -> None:
-    experiments.run("pretrain", tmp_path / "whole", SHARDS)
-    experiments.run("pretrain", tmp_path / "run", SHARDS)
-    shards = tmp_path / "run" / "shards"
-    (tmp_path / "run" / "metrics.json").unlink()  # as if it had been killed before the end
-    (shards / "00001.tar").unlink()
-    before = (shards / "00000.tar").stat().st_mtime_ns
-    assert experiments.run("pretrain", tmp_path / "run", SHARDS).rows[0]["drawn now"] == 5
-    assert (shards / "00000.tar").stat().st_mtime_ns == before
-    for path in shards.iterdir():
-        assert path.read_bytes() == (tmp_path / "whole" / "shards" / path.name).read_bytes()
-
-
-def test_shards_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
-    experiments.run("pretrain", tmp_path / "run", SHARDS)
-    experiments.run("pretrain", tmp_path / "worked", dataclasses.replace(SHARDS, workers=2))
-    for path in (tmp_path / "run" / "shards").iterdir():
-        assert path.read_bytes() == (tmp_path / "worked" / "shards" / path.name).read_bytes()
-    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("run", "worked")]
-    assert configs[0] == configs[1]
+def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    experiments.run("pretrain", tmp_path, dataclasses.replace(SHARDS, workers=2))
+    assert shards(tmp_path) == whole
+    (tmp_path / "metrics.json").unlink()  # as if it had been killed before the end
+    (tmp_path / "shards" / "00001.tar").unlink()
+    before = (tmp_path / "shards" / "00000.tar").stat().st_mtime_ns
+    # How many processes draw is no setting that another run would differ in.
+    assert experiments.run("pretrain", tmp_path, SHARDS).rows[0]["drawn now"] == 5
+    assert (tmp_path / "shards" / "00000.tar").stat().st_mtime_ns == before
+    assert shards(tmp_path) == whole
 
 
 def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
@@ -106,6 +107,5 @@ def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:
     other = dataclasses.replace(SHARDS, seed=1, classes=2)
     assert experiments.run("pretrain", tmp_path / "run", other, overwrite=True).rows[0]["drawn now"] == 8
     experiments.run("pretrain", tmp_path / "new", other)
-    ran, new = ({p.name: p.read_bytes() for p in (tmp_path / name / "shards").iterdir()} for name in ("run", "new"))
-    assert ran == new
+    assert shards(tmp_path / "run") == shards(tmp_path / "new")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ import pytest
 import torch
 
 from fractalops import IFS, InputError, MissingExtra, experiments, render
-from fractalops.experiments import reconstruct
 from fractalops.experiments.fractals import random_fractals
 from fractalops.experiments.targets import available, download_missing, read_targets
 from tests.support.command_line import run
-from tests.support.experiment_data import TINY, write_mnist
+from tests.support.experiment_data import SETTINGS, TINY_OPTIONS, write_mnist
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -73,8 +73,7 @@ def test_torchvision_brings_data(
 ) -> None:
     fake = FakeTorchvision()
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=fake))
-    changes = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
-    command: list[str | Path] = ["experiment", "transformations", "--set", "data=fractaldb,kmnist", *changes]
+    command: list[str | Path] = ["experiment", "transformations", "--set", "data=fractaldb,kmnist", *TINY_OPTIONS]
     command += ["--set", "counts=1,2", "--quiet", "--data", tmp_path / "data", "-o", tmp_path / "run"]
     assert run(*command, "--download") == 0
     assert fake.brought == ["KMNIST"]
@@ -98,7 +97,7 @@ def test_what_torchvision_cannot_bring(
 ) -> None:
     module = None if torchvision is None else types.SimpleNamespace(datasets=torchvision)
     monkeypatch.setitem(sys.modules, "torchvision", module)
-    settings = reconstruct.ReconstructSettings(**TINY, data=("fractaldb", "mnist"))
+    settings = replace(SETTINGS, data=("fractaldb", "mnist"))
     with pytest.raises(error, match=message):
         experiments.run("reconstruct", tmp_path / "run", settings, data=tmp_path / "data", download=True)
     with pytest.raises(InputError, match=r"^cannot download: no folder was given \(data=None\)$"):

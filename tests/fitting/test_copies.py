@@ -21,8 +21,7 @@ def images(cloud: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     return (cloud @ matrix.mT + offset[:, None]).flatten(0, 1)
 
 
-def test_few_copies_come_near_the_cloud(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
-    torch.set_num_threads(1)
+def test_few_copies_come_near_the_cloud(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     monkeypatch.setattr(copies, "_CANDIDATES", 400)  # so that the test is quick
     cloud = square()
     matrix, offset, share = first_copies(cloud, 5, torch.Generator().manual_seed(0))

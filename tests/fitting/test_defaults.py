@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +10,9 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops import IFS, FitConfig, FitResult
+from fractalops import IFS, FitConfig
 from fractalops.fitting.initialization import intensity_start
-from fractalops.fitting.learning import Batch, run_steps
-from tests.support.learning import assert_same_result, bar, disc, targets, tiny
-from tests.support.tolerances import assert_all_same_bits
+from tests.support.learning import bar, disc, targets, tiny
 
 
 def test_the_defaults_learn_better_than_the_published_settings_by_the_same_work() -> None:
@@ -32,16 +29,6 @@ def test_even_sampling_learns_better_than_independent_draws() -> None:
     independent = fractalops.fit(target, FitConfig(**config, sampling="independent"))
     even = fractalops.fit(target, FitConfig(**config))
     assert even.minimum_mse.mean() < 0.8 * independent.minimum_mse.mean()
-
-
-def test_a_learned_system_draws_as_it_was_learned(tmp_path: Path) -> None:
-    for sampling in ("balanced", "independent"):
-        result = fractalops.fit(disc(), tiny(steps=2, sampling=sampling))
-        result.save(tmp_path / "system.safetensors")
-        assert result.system.sampling == FitResult.load(tmp_path / "system.safetensors").system.sampling == sampling
-
-
-# A given start
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16])
@@ -76,45 +63,6 @@ def test_a_start_of_other_parameters_is_refused(start: IFS, changes: dict[str, A
         fractalops.fit(targets(), tiny(maps=3, **changes), start=start)
     with pytest.raises(TypeError, match=r"^fit: start must be an IFS, got OrderedDict$"):
         fractalops.fit(targets(), tiny(maps=3), start=start.state_dict())  # type: ignore[arg-type]
-
-
-# The same bits
-
-RECIPES = [
-    {"probabilities": "determinant"},
-    {"initialization": "random"},
-    {"schedule": "halving"},
-    {"sampling": "independent"},
-    {"parametrization": "matrix"},
-    {"singular_values": "clamp"},
-    {"optimizer": "sgd"},
-]
-
-
-@pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
-    config = tiny(maps=5, **changes)
-    expected = fractalops.fit(targets(), config)
-    for batch in (1, 2):
-        assert_same_result(fractalops.fit(targets(), tiny(maps=5, batch_size=batch, **changes)), expected)
-
-
-@pytest.mark.parametrize("changes", RECIPES, ids=str)
-def test_a_restored_batch_goes_on_with_the_same_bits(changes: dict[str, Any]) -> None:
-    config = tiny(**changes)
-    whole, stopped = (Batch.start(targets(), config, range(3)) for _ in range(2))
-    list(run_steps(whole, config, None, False))
-    for _ in run_steps(stopped, config, None, False):
-        if stopped.step == 4:
-            break
-    restored = Batch.restore(targets(), config, stopped.state())
-    list(run_steps(restored, config, None, False))
-    states = whole.state(), restored.state()
-    assert set(states[0]) == set(states[1])
-    assert_all_same_bits(list(states[1].values()), [states[0][name] for name in states[1]])
-
-
-# Learned probabilities
 
 
 def test_learned_probabilities_start_equal_and_draw_the_maps() -> None:
@@ -185,9 +133,6 @@ def test_sequences_drawn_once_take_the_probabilities_of_the_determinants() -> No
     assert FitConfig().probabilities == "learned"
     with pytest.raises(ValueError, match=r"^FitConfig: probabilities must be determinant .*, got 'learned'$"):
         FitConfig(objective="fixed", probabilities="learned")
-
-
-# The start from the mass
 
 
 def one_pixel() -> Tensor:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,11 @@ import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
 from fractalops.io import tensor_files
-from tests.support.learning import Interruption, assert_same_result, tiny
-from tests.support.requirements import ROOT
-from tests.support.runs import SYSTEM, Stop, contents, long, pictures, run
+from tests.support.learning import Interruption, assert_same_result, at_call, finish, tiny
+from tests.support.runs import SYSTEM, Stop, contents, interrupt, long, pictures, run, start
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-# A batch that goes on
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -36,6 +30,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"objective": "fixed"},
     {"parametrization": "matrix"},
     {"singular_values": "clamp", "viewport": "stretch"},
+    {"probabilities": "determinant"},
+    {"initialization": "random"},
+    {"schedule": "halving"},
+    {"sampling": "independent"},
     {"color": True},
     {"color": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
     {"noise": 0.0, "gradient_clip": None, "snapshots": 0},
@@ -61,31 +59,9 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         assert_same_bits(tensor, kept[name])
     restored = learning.Batch.restore(targets, config, state)
     assert restored.step == step
-    for _ in learning.run_steps(restored, config, None, False):
-        pass
-    assert_same_result(learning.evaluate_batches([restored], config, 0.0), expected)
+    assert_same_result(finish(restored, config), expected)
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
-
-
-# Interruptions
-
-
-def at_call(number: int, function: Callable[..., Any], *, after: bool = False) -> Callable[..., Any]:
-    """`function`, but its call of this number, from 1 on, raises instead, or after it is done."""
-    calls = 0
-
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number and not after:
-            raise Stop
-        value = function(*arguments, **options)
-        if calls == number:
-            raise Stop
-        return value
-
-    return wrapped
 
 
 MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
@@ -110,7 +86,7 @@ def test_an_interruption_at_any_moment_changes_no_bit(
 ) -> None:
     place, name, after, _ = MOMENTS[moment]
     with monkeypatch.context() as patched:
-        patched.setattr(place, name, at_call(number, getattr(place, name), after=after))
+        patched.setattr(place, name, at_call(number, getattr(place, name), Stop(), after=after))
         with pytest.raises(Stop):
             run(tmp_path / "run")
     run(tmp_path / "run")
@@ -136,10 +112,7 @@ def test_a_run_interrupted_again_and_again_changes_no_bit(
 def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(learning, "make_optimizer", Interruption(17, Stop()))
-        with pytest.raises(Stop):
-            run(tmp_path / "run", checkpoint_every=1000)
+    interrupt(tmp_path / "run", monkeypatch, step=17, checkpoint_every=1000)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
     run(tmp_path / "run", checkpoint_every=1000)
@@ -196,19 +169,6 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
     assert contents(tmp_path / "run") == whole | {".mine.csv": b"half"}
 
 
-def test_a_start_that_was_cut_short_is_no_obstacle(tmp_path: Path, whole: dict[str, bytes]) -> None:
-    (tmp_path / ".run.abcd1234.json").write_text("half")
-    run(tmp_path)
-    assert contents(tmp_path) == whole
-
-
-def start_killable(folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.runs", str(folder), "0.02"], cwd=ROOT, env=environment
-    )
-
-
 def learned_so_far(folder: Path) -> dict[Path, int]:
     """The files of batches, learned or under way, and when they were written."""
     found = {}
@@ -223,7 +183,7 @@ def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int
     moments, folder = random.Random(seed), tmp_path / "killed"
     for number in range(kills):
         before = learned_so_far(folder)
-        with start_killable(folder) as process:
+        with start(folder) as process:
             if number % 4 == 3:  # at any time, also while torch is imported or the run prepared
                 time.sleep(moments.uniform(0, 3))
             else:  # once it has learned something
@@ -232,7 +192,7 @@ def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int
                 time.sleep(moments.uniform(0, 0.1))
             process.kill()
         assert number > 1 or not (folder / "index.csv").exists()  # the first kills at least come in between
-    with start_killable(folder) as process:
+    with start(folder) as process:
         assert process.wait(240) == 0
     run(tmp_path / "whole", *long(), checkpoint_every=1000)
     assert contents(folder) == contents(tmp_path / "whole")

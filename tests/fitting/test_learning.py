@@ -1,4 +1,4 @@
-"""`fractalops.fit`: it learns, repeats itself bit for bit, takes other losses and survives interruptions."""
+"""`fractalops.fit`: it learns, takes other losses and survives interruptions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -14,10 +15,21 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FitResult
 from fractalops.fitting import learning
-from tests.support.learning import Interruption, assert_same_result, bar, disc, quick, targets, tiny
+from tests.support.learning import (
+    RED,
+    Interruption,
+    assert_same_result,
+    at_call,
+    bar,
+    colored,
+    disc,
+    images_of,
+    mean_square,
+    quick,
+    targets,
+    tiny,
+)
 from tests.support.tolerances import assert_same_bits
-
-# What is learned
 
 
 def test_the_loss_falls_far_below_that_of_random_systems(backend: str) -> None:
@@ -30,117 +42,37 @@ def test_the_loss_falls_far_below_that_of_random_systems(backend: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "images", [bar(12, 16), bar(12, 16)[None], torch.stack([bar(12, 16)] * 3)], ids=["2", "3", "S=3"]
+    ("images", "systems", "channels"),
+    [
+        (bar(12, 16), 1, ()),
+        (bar(12, 16)[None], 1, ()),
+        (torch.stack([bar(12, 16)] * 3), 3, ()),
+        (bar(12, 16) * RED, 1, (3,)),
+        (colored()[:, :, :12], 3, (3,)),
+    ],
+    ids=["2", "3", "S=3", "color", "color, S=3"],
 )
-def test_shapes_and_meaning_of_the_result(images: Tensor) -> None:
-    result = fractalops.fit(images, tiny(snapshots=3))
-    systems = 1 if images.dim() == 2 else len(images)
+def test_shapes_and_meaning_of_the_result(images: Tensor, systems: int, channels: tuple[int, ...]) -> None:
+    result = fractalops.fit(images, tiny(snapshots=3, color=bool(channels)))
     assert isinstance(result, FitResult)
     assert (result.system.systems, result.system.maps_per_system) == (systems, 3)
+    assert result.system.channels == (3 if channels else None)
     assert result.size == (12, 16)
+    assert result.intensity == 20 / (12 * 16)
     assert result.losses.shape == (10, systems)
     assert result.minimum_mse.shape == result.mean_mse.shape == (systems,)
-    assert result.best_image.shape == (systems, 12, 16)
+    assert result.best_image.shape == (systems, *channels, 12, 16)
     assert result.seconds > 0
     assert all(tensor.dtype == torch.float32 for tensor in (result.losses, result.best_image, result.minimum_mse))
     assert not result.losses.requires_grad
     assert not result.best_image.requires_grad
-    errors = (result.best_image - images).square().mean(dim=(1, 2))  # (S,)
+    errors = (result.best_image - images).square().flatten(1).mean(1)  # (S,): over all channels
     torch.testing.assert_close(errors, result.minimum_mse)
     assert (result.minimum_mse <= result.mean_mse).all()
-    assert result.system(8, points=50).shape == (systems, 1, 8, 8)
-
-
-def test_no_steps_give_the_random_start() -> None:
-    result = fractalops.fit(targets(), tiny(steps=0, snapshots=5))
-    assert result.losses.shape == (0, 3)
-    assert result.snapshot_steps == [0]
-    for name, tensor in result.system.state_dict().items():
-        assert_same_bits(result.snapshots[0][name], tensor)
-
-
-def test_one_image_selected_is_the_image_learned_alone() -> None:
-    together = fractalops.fit(targets(), tiny(snapshots=2))
-    alone = fractalops.fit(targets()[1], tiny(snapshots=2, seed=1))
-    assert_same_result(together.select(1), alone)
-    for wrong in (-4, 3):
-        with pytest.raises(IndexError, match=r"^FitResult.select: index must lie in \[0, 3\), got -?\d$"):
-            together.select(wrong)
-
-
-def test_targets_in_double_are_taken_as_float_and_stay_as_they_are() -> None:
-    image = disc().double().requires_grad_()
-    result = fractalops.fit(image, tiny())
-    assert result.best_image.dtype == torch.float32
-    assert image.grad is None
-    assert_same_result(result, fractalops.fit(disc(), tiny()))
-
-
-def test_learns_where_the_caller_turned_gradients_off() -> None:
-    with torch.no_grad():
-        result = fractalops.fit(disc(), tiny())
-    assert_same_result(result, fractalops.fit(disc(), tiny()))
-    assert torch.is_grad_enabled()
-
-
-def test_learns_in_inference_mode() -> None:
-    def loss(images: Tensor, target: Tensor) -> Tensor:
-        return (images - target).square().mean(dim=(1, 2, 3))
-
-    expected = fractalops.fit(disc(), tiny()), fractalops.fit(disc(), tiny(), loss=loss)
-    with torch.inference_mode():
-        image = disc()
-        results = fractalops.fit(image, tiny()), fractalops.fit(image, tiny(), loss=loss)
-        assert torch.is_inference_mode_enabled()
-    for result, other in zip(results, expected, strict=True):
-        assert_same_result(result, other)
-    results[0].system(8).sum().backward()  # what was learned can be learned on
-
-
-# The same bits
-
-
-def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
-    first = fractalops.fit(disc(), tiny(snapshots=2))
-    torch.manual_seed(7)  # the global generator has no say
-    state = torch.get_rng_state()
-    assert_same_result(fractalops.fit(disc(), tiny(snapshots=2)), first)
-    assert torch.equal(torch.get_rng_state(), state)
-    other = fractalops.fit(disc(), tiny(seed=1))
-    assert not torch.equal(other.losses, first.losses)
-
-
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"parametrization": "matrix"}, {"objective": "fixed"}])
-def test_batches_change_no_bit(changes: dict[str, Any]) -> None:
-    results = [
-        fractalops.fit(targets(), quick(batch_size=batch, steps=25, snapshots=3, **changes)) for batch in (1, 2, 16)
-    ]
-    assert_same_result(results[1], results[0])
-    assert_same_result(results[2], results[0])
-
-
-def test_neighbors_change_no_bit() -> None:
-    expected = fractalops.fit(targets(), tiny())
-    images = targets()
-    images[[0, 2]] = 1 - images[[0, 2]]
-    changed = fractalops.fit(images, tiny())
-    assert_same_result(changed.select(1), expected.select(1))
-    many = torch.rand(19, 16, 16, generator=torch.Generator().manual_seed(0))
-    many[1] = targets()[1]
-    assert_same_result(fractalops.fit(many, tiny(batch_size=19)).select(1), expected.select(1))
-
-
-@pytest.mark.usefixtures("restored_threads")
-def test_threads_change_no_bit() -> None:
-    results = []
-    for threads in (1, 2, 5):
-        torch.set_num_threads(threads)
-        results.append(fractalops.fit(targets(), quick(steps=30)))
-    assert_same_result(results[1], results[0])
-    assert_same_result(results[2], results[0])
-
-
-# Variants
+    assert result.system(8, points=50).shape == (systems, 1, *channels, 8, 8)
+    names = {"svd", "offset", "logit"} | ({"color"} if channels else set())
+    assert all(set(snapshot) == names for snapshot in result.snapshots)
+    assert not any(torch.equal(result.snapshots[0][name], result.snapshots[1][name]) for name in names)
 
 
 @pytest.mark.parametrize(
@@ -154,21 +86,30 @@ def test_threads_change_no_bit() -> None:
         {"viewport": "stretch", "steps": 300},
         {"viewport": (-3.0, -4.0, 3.0, 4.0)},
         {"gradient_clip": None, "noise": 0.0},
+        {"color": True, "objective": "fixed"},
+        {"color": True, "optimizer": "sgd", "learning_rate": 1.0},
+        {"color": True, "parametrization": "matrix"},
+        {"color": True, "clamp": False, "points": 40},
+        {"color": True, "gradient_clip": None, "noise": 0.0},
     ],
     ids=str,
 )
 def test_variants_lower_the_loss(changes: dict[str, Any]) -> None:
-    result = fractalops.fit(bar(), quick(**changes))
+    config = quick(**changes)
+    result = fractalops.fit(bar() * RED if config.color else bar(), config)
     assert result.losses.isfinite().all()
     assert result.losses[-5:].mean() < result.losses[:5].mean()
 
 
 @pytest.mark.parametrize(
-    "changes", [{"maps": 1}, {"points": 1}, {"sequences": 1}, {"maps": 300}, {"evaluation_sequences": 1}], ids=str
+    "changes",
+    [{"maps": 1}, {"points": 1}, {"sequences": 1}, {"maps": 300}, {"evaluation_sequences": 1}, {"color": True}],
+    ids=str,
 )
 def test_the_least_and_the_odd_run(changes: dict[str, Any]) -> None:
-    result = fractalops.fit(torch.stack([disc(1), disc(1)]), tiny(**changes))
-    assert result.best_image.shape == (2, 1, 1)
+    channels = (3,) if "color" in changes else ()
+    result = fractalops.fit(torch.full((2, *channels, 1, 1), 0.5), tiny(**changes))
+    assert result.best_image.shape == (2, *channels, 1, 1)
     assert result.losses.isfinite().all()
 
 
@@ -214,35 +155,26 @@ def test_a_system_that_explodes_leaves_its_neighbors_alone(monkeypatch: pytest.M
         assert_same_result(result.select(image), expected.select(image))
 
 
-# Losses
-
-
-def mean_square(images: Tensor, target: Tensor) -> Tensor:
-    """The default loss, by itself: images (S, K, H, W), targets (S, 1, H, W) -> (S,)."""
-    assert images.shape == (len(target), 3, 16, 16)
-    assert target.shape[1:] == (1, 16, 16)
-    return (images - target).square().mean(dim=(1, 2, 3))
-
-
-def test_a_loss_that_is_plugged_in_does_what_the_own_one_does() -> None:
-    own = fractalops.fit(targets(), tiny())
-    plugged = fractalops.fit(targets(), tiny(), loss=mean_square)
-    torch.testing.assert_close(plugged.losses, own.losses, rtol=1e-3, atol=1e-5)
-    summed = fractalops.fit(targets(), tiny(), loss=lambda images, target: mean_square(images, target).sum())
-    torch.testing.assert_close(summed.losses[0], own.losses[0].sum().expand(3))
-    torch.testing.assert_close(summed.minimum_mse, own.minimum_mse, rtol=1e-2, atol=1e-4)
-
-
 @pytest.mark.parametrize("clamp", [True, False])
-def test_a_loss_sees_images_clamped_where_asked(clamp: bool) -> None:
+@pytest.mark.parametrize("color", [True, False])
+def test_a_loss_that_is_plugged_in_does_what_the_own_one_does(color: bool, clamp: bool) -> None:
+    config = tiny(color=color, clamp=clamp, points=200)
+    targets = images_of(config)
     brightest = []
 
     def loss(images: Tensor, target: Tensor) -> Tensor:
+        assert images.shape == (3, 3, *targets.shape[1:])
+        assert target.shape == (3, 1, *targets.shape[1:])
         brightest.append(images.max().item())
         return mean_square(images, target)
 
-    fractalops.fit(disc(), tiny(points=200, clamp=clamp), loss=loss)
+    own = fractalops.fit(targets, config)
+    plugged = fractalops.fit(targets, config, loss=loss)
+    torch.testing.assert_close(plugged.losses, own.losses, rtol=1e-3, atol=1e-5)
     assert (max(brightest) == 1) == clamp
+    summed = fractalops.fit(targets, config, loss=lambda images, target: loss(images, target).sum())
+    torch.testing.assert_close(summed.losses[0], own.losses[0].sum().expand(3))
+    torch.testing.assert_close(summed.minimum_mse, own.minimum_mse, rtol=1e-2, atol=1e-4)
 
 
 WRONG_LOSSES: list[tuple[type[Exception], str, Any]] = [
@@ -261,32 +193,44 @@ def test_a_wrong_loss_is_named(error: type[Exception], got: str, loss: Any) -> N
         fractalops.fit(targets(), tiny(), loss=loss)
 
 
-# Targets and interruptions
+WRONG_TARGETS: dict[tuple[type[Exception], bool], list[Any]] = {  # by the error and whether color is learned
+    (TypeError, False): [
+        None,
+        [[0.0]],
+        disc().numpy(),
+        *(disc().to(dtype) for dtype in (torch.int64, torch.uint8, torch.bool, torch.complex64)),
+    ],
+    (ValueError, False): [
+        disc()[0],
+        disc()[None, None],
+        *(torch.zeros(shape) for shape in ((), (0, 8, 8), (2, 0, 8))),
+        disc() * 255,
+        disc() - 0.1,
+        disc() * math.nan,
+        disc() / 0,
+        colored(),
+    ],
+    (ValueError, True): [
+        disc(),
+        targets()[:2],
+        disc()[None],
+        targets()[:2, None],
+        colored()[:, :, None],
+        colored().movedim(1, 3),
+        colored()[:0],
+        colored()[:, :0],
+        colored()[:, :, :0],
+        colored() * 255,
+    ],
+}
 
-TARGET_ERRORS: list[tuple[type[Exception], Any]] = [
-    (TypeError, None),
-    (TypeError, [[0.0]]),
-    (TypeError, disc().numpy()),
-    (TypeError, disc().long()),
-    (TypeError, disc().byte()),
-    (TypeError, disc().bool()),
-    (TypeError, disc().to(torch.complex64)),
-    (ValueError, disc()[0]),
-    (ValueError, disc()[None, None]),
-    (ValueError, torch.zeros(())),
-    (ValueError, torch.zeros(0, 8, 8)),
-    (ValueError, torch.zeros(2, 0, 8)),
-    (ValueError, disc() * 255),
-    (ValueError, disc() - 0.1),
-    (ValueError, disc() * math.nan),
-    (ValueError, disc() / 0),
-]
 
-
-@pytest.mark.parametrize(("error", "wrong"), TARGET_ERRORS)
-def test_wrong_targets_are_named(error: type[Exception], wrong: Any) -> None:
+@pytest.mark.parametrize(
+    ("error", "color", "wrong"), [(*key, wrong) for key in WRONG_TARGETS for wrong in WRONG_TARGETS[key]]
+)
+def test_wrong_targets_are_named(error: type[Exception], color: bool, wrong: Any) -> None:
     with pytest.raises(error, match=r"^fit: targets must .+, got .+"):
-        fractalops.fit(wrong, tiny())
+        fractalops.fit(wrong, tiny(color=color))
 
 
 def test_a_wrong_configuration_is_named() -> None:
@@ -331,18 +275,9 @@ def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.Monkey
 
 
 def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    evaluate = learning._evaluate
-    calls: list[int] = []
-
-    def interrupted(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
     config = tiny(batch_size=2, snapshots=3)
     whole = fractalops.fit(targets(), config)
-    monkeypatch.setattr(learning, "_evaluate", interrupted)
+    monkeypatch.setattr(learning, "_evaluate", at_call(2, learning._evaluate, KeyboardInterrupt()))
     result = fractalops.fit(targets(), config)
     assert result.interrupted
     assert result.steps == [10] * 3
@@ -352,10 +287,7 @@ def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.Mon
 
 
 def test_an_interruption_before_anything_was_begun_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(learning.Batch, "start", interrupted)
+    monkeypatch.setattr(learning.Batch, "start", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         fractalops.fit(targets(), tiny(batch_size=2))
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import fractalops
 from fractalops import InputError, PointConfig, PointFitResult, fit_points
 from fractalops.fitting.contractions import LARGEST_SINGULAR_VALUE, contraction, contraction_parameters
 from fractalops.fitting.distances import chamfer_distance
+from fractalops.io.tensor_files import read_tensors
 from tests.support.learning import Interruption
 from tests.support.tolerances import assert_same_bits
 
@@ -24,9 +26,8 @@ TINY = PointConfig(maps=3, steps=4, points=40)
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, restored_threads: None) -> None:
+def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
     """A shorter search for a start, and one thread: clouds this small are slower on more."""
-    torch.set_num_threads(1)
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 300)
     monkeypatch.setattr("fractalops.fitting.copies._PATCHES", 100)
 
@@ -175,25 +176,27 @@ def test_a_file_gives_the_same_result(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_one(tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     path = tmp_path / "system.safetensors"
-    with pytest.raises(InputError, match="cannot read"):
-        PointFitResult.load(path)
-    path.write_bytes(b"no")
-    with pytest.raises(InputError, match="cannot read"):
-        PointFitResult.load(path)
-    save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(InputError, match=r"its format must be fractalops.points.1, got a safetensors file without"):
-        PointFitResult.load(path)
     fit_points(sierpinski(100), TINY).save(path)
-    tensors = load_file(path)
-    for broken in ({}, {"matrix": torch.ones(2, 3, 3)}, {"offset": torch.ones(3)}, {"losses": torch.ones(4).double()}):
-        metadata = {"format": "fractalops.points.1", "config": "{}", "measures": "{}"}
-        save_file(tensors | broken, path, metadata)
-        with pytest.raises(InputError, match="it is damaged") as caught:
+    tensors, metadata = read_tensors(path, "fractalops.points.1")
+
+    def refused(reason: str) -> None:
+        with pytest.raises(InputError, match=rf"^cannot read {path}: .*{reason}") as caught:
             PointFitResult.load(path)
         assert "\n" not in str(caught.value)
+
+    for broken in ({"matrix": torch.ones(2, 3, 3)}, {"offset": torch.ones(3)}, {"losses": torch.ones(4).double()}):
+        save_file(tensors | broken, path, metadata)
+        refused("it is damaged")
+    for damage in ({"config": "{}"}, {"measures": "{}"}, {"interrupted": "{"}):
+        save_file(tensors, path, metadata | damage)
+        refused("it is damaged")
+    save_file({"a": torch.ones(1)}, path)
+    refused("its format must be fractalops.points.1, got a safetensors file without")
+    path.write_bytes(b"no")
+    refused("")
+    path.unlink()
+    refused("")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,23 +18,15 @@ import torch
 from fractalops import InputError, RankError
 from fractalops.fitting import ranks
 from fractalops.io.run_folder import RunFolder
-from tests.support.requirements import ROOT
-from tests.support.runs import contents, long, run
+from tests.support.runs import contents, long, run, start
 
 PATIENCE = 240  # seconds: torch takes some to be imported, and many on a machine with other work
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """The variables of this process, without those that torchrun would set."""
-    ours = {name: text for name, text in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "OMP_NUM_THREADS")}
-    return ours | changes
-
-
 @contextmanager
 def torchrun(folder: Path, processes: int = 2, every: float = 0.02) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
-    command += [f"--nproc-per-node={processes}", "-m", "tests.support.runs", str(folder), str(every)]
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    agent = ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    with start(folder, launcher=agent, every=every) as process:
         try:
             yield process
         finally:
@@ -45,16 +36,7 @@ def torchrun(folder: Path, processes: int = 2, every: float = 0.02) -> Iterator[
 @contextmanager
 def by_hand(folder: Path, *options: str) -> Iterator[list[subprocess.Popen[str]]]:
     """Two ranks without an agent that ends one with the other: as on two machines."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.support.runs", str(folder), "0.02", *options],
-            cwd=ROOT,
-            env=environment(RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2"),
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    processes = [start(folder, *options, RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2") for rank in ("0", "1")]
     try:
         yield processes
     finally:
@@ -183,7 +165,7 @@ def test_a_process_alone_is_all_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not ranks.is_leader()
 
 
-def meet(rank: int, folder: Path, failure: str = "", patience: float = 60.0) -> Future[None]:
+def meet(rank: int, folder: Path, failure: str = "") -> Future[None]:
     """A rank of two, as a thread that meets the other."""
     done: Future[None] = Future()
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import safetensors
@@ -18,12 +19,18 @@ from torch import Tensor
 import fractalops
 from fractalops import FitResult, InputError
 from fractalops.drawing.high_resolution import draw_high_resolution
-from tests.support.learning import assert_same_result, bar, tiny
+from tests.support.learning import assert_same_result, at_call, bar, mean_square, tiny
+
+
+def learned(**changes: Any) -> FitResult:
+    """What two pictures become, in color or gray."""
+    target = bar(8, 6).repeat(2, *([3] if "color" in changes else []), 1, 1)  # (2, 8, 6) or (2, 3, 8, 6)
+    return fractalops.fit(target, tiny(**changes))
 
 
 @pytest.fixture
 def result() -> FitResult:
-    return fractalops.fit(torch.stack([bar(8, 6), bar(8, 6)]), tiny(snapshots=3))
+    return learned(snapshots=3)
 
 
 @pytest.fixture
@@ -45,14 +52,21 @@ def saved(result: FitResult, tmp_path: Path) -> Path:
         {"singular_values": "clamp", "clamp": False},
         {"steps": 0},
         {"seed": 2**64},
+        {"sampling": "independent"},
+        {"color": True, "snapshots": 3},
+        {"color": True, "parametrization": "matrix"},
+        {"color": True, "steps": 0},
     ],
     ids=str,
 )
 def test_comes_back_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
-    result = fractalops.fit(torch.stack([bar(8, 6), bar(8, 6)]), tiny(**changes))
+    result = learned(**changes)
     result.save(tmp_path / "a file without a suffix")
+    state = torch.get_rng_state()
     loaded = FitResult.load(str(tmp_path / "a file without a suffix"))
+    assert torch.equal(torch.get_rng_state(), state)
     assert_same_result(loaded, result)
+    assert loaded.system.sampling == result.system.sampling == result.config.sampling
     assert (loaded.config, loaded.seconds) == (result.config, result.seconds)
     index = result.system.sample(2, 30)
     assert torch.equal(loaded.system(16, index=index), result.system(16, index=index))
@@ -79,21 +93,8 @@ def test_a_drawing_shows_what_was_learned_in_the_viewport_where_it_was_learned()
         result.draw(8.0)  # type: ignore[arg-type]
 
 
-def test_loading_leaves_the_global_generator_alone(saved: Path) -> None:
-    state = torch.get_rng_state()
-    FitResult.load(saved)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_an_interrupted_result_comes_back_too(tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def loss(images: Tensor, target: Tensor) -> Tensor:
-        calls.append(1)
-        if len(calls) > 13:
-            raise KeyboardInterrupt
-        return (images - target).square().mean(dim=(1, 2, 3))
-
+    loss = at_call(14, mean_square, KeyboardInterrupt())
     partial = fractalops.fit(torch.stack([bar(8, 6)] * 3), tiny(batch_size=1, snapshots=2), loss=loss)
     partial.save(tmp_path / "partial.safetensors")
     loaded = FitResult.load(tmp_path / "partial.safetensors")
@@ -123,34 +124,22 @@ def test_a_result_is_a_sequence_with_a_short_repr(result: FitResult) -> None:
     assert repr(result[0]).startswith("FitResult(1 image of 8 x 6, ")
 
 
-# Files that can't be used
-
-
 def rewritten(
-    path: Path, metadata: dict[str, str | None] | None = None, tensors: dict[str, Tensor | None] | None = None
+    path: Path,
+    metadata: dict[str, str | None] | None = None,
+    tensors: dict[str, Tensor | None] | None = None,
+    settings: dict[str, object] | None = None,
 ) -> None:
-    """The file of a result with some of its metadata and tensors replaced, or left out where None."""
+    """The file of a result with some of its metadata, tensors and settings replaced, or left out where None."""
+
+    def replaced(old: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
+        return {name: value for name, value in (old | (changes or {})).items() if value is not None}
+
     with safetensors.safe_open(path, framework="pt") as file:
-        old_metadata: dict[str, Any] = file.metadata()
-    old: dict[str, Any] = load_file(path)
-    save_file(
-        {name: tensor for name, tensor in (old | (tensors or {})).items() if tensor is not None},
-        path,
-        {name: text for name, text in (old_metadata | (metadata or {})).items() if text is not None},
-    )
-
-
-def with_settings(path: Path, **changes: object) -> None:
-    with safetensors.safe_open(path, framework="pt") as file:
-        settings = json.loads(file.metadata()["config"])
-    rewritten(path, {"config": json.dumps(settings | changes)})
-
-
-def without_setting(path: Path, name: str) -> None:
-    with safetensors.safe_open(path, framework="pt") as file:
-        settings = json.loads(file.metadata()["config"])
-    del settings[name]
-    rewritten(path, {"config": json.dumps(settings)})
+        old: dict[str, str] = file.metadata()
+    if settings is not None:
+        metadata = {"config": json.dumps(replaced(json.loads(old["config"]), settings))}
+    save_file(replaced(load_file(path), tensors), path, replaced(old, metadata))
 
 
 def become_folder(path: Path) -> None:
@@ -179,10 +168,10 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "damaged config": lambda path: rewritten(path, {"config": '{"maps": 3,'}),
     "a list as config": lambda path: rewritten(path, {"config": "[1, 2]"}),
     "a number as config": lambda path: rewritten(path, {"config": "3"}),
-    "a setting of a newer version": lambda path: with_settings(path, colors=3),
-    "a setting out of range": lambda path: with_settings(path, steps=-3),
-    "a setting of a wrong type": lambda path: with_settings(path, maps="many"),
-    "another parametrization": lambda path: with_settings(path, parametrization="matrix"),
+    "a setting of a newer version": lambda path: rewritten(path, settings={"colors": 3}),
+    "a setting out of range": lambda path: rewritten(path, settings={"steps": -3}),
+    "a setting of a wrong type": lambda path: rewritten(path, settings={"maps": "many"}),
+    "another parametrization": lambda path: rewritten(path, settings={"parametrization": "matrix"}),
     "no size": lambda path: rewritten(path, {"size": None}),
     "another size": lambda path: rewritten(path, {"size": "[9, 9]"}),
     "a size of one number": lambda path: rewritten(path, {"size": "8"}),
@@ -196,11 +185,11 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "steps of fewer images": lambda path: rewritten(path, {"steps": "[10]"}),
     "steps in words": lambda path: rewritten(path, {"steps": '["10", "10"]'}),
     "fewer steps than losses": lambda path: rewritten(path, {"steps": "[9, 9]"}),
-    "a setting beyond all floats": lambda path: with_settings(path, bandwidth=10**400),
+    "a setting beyond all floats": lambda path: rewritten(path, settings={"bandwidth": 10**400}),
     "broken steps of snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5.5, 10]"}),
     "steps of snapshots in words": lambda path: rewritten(path, {"snapshot_steps": '["0", "5", "10"]'}),
     "fewer steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 5]"}),
-    "a missing setting": lambda path: without_setting(path, "schedule"),
+    "a missing setting": lambda path: rewritten(path, settings={"schedule": None}),
     "an interruption that is a number": lambda path: rewritten(path, {"interrupted": "1"}),
     "more steps than snapshots": lambda path: rewritten(path, {"snapshot_steps": "[0, 3, 5, 10]"}),
     "no offset": lambda path: rewritten(path, tensors={"system.offset": None}),
@@ -223,24 +212,42 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN.keys())
-def test_a_file_that_is_no_result_is_refused_in_one_line(spoil: Callable[[Path], object], saved: Path) -> None:
-    spoil(saved)
-    with pytest.raises(InputError, match=rf"^cannot read {saved}: \S") as caught:
+BROKEN_IN_COLOR: dict[str, dict[str, Any]] = {
+    "gray by its settings": {"settings": {"color": False}},
+    "without settings of color": {"settings": {"color": None}},
+    "a word": {"settings": {"color": "red"}},
+    "no colors": {"tensors": {"system.color": None}},
+    "colors of two channels": {"tensors": {"system.color": torch.ones(2, 3, 2)}},
+    "colors of fewer maps": {"tensors": {"system.color": torch.ones(2, 2, 3)}},
+    "colors of another dtype": {"tensors": {"system.color": torch.ones(2, 3, 3).double()}},
+    "a gray image": {"tensors": {"best_image": torch.ones(2, 8, 6)}},
+    "a snapshot without colors": {"tensors": {"snapshot.1.color": None}},
+}
+
+
+REASONS = {
+    "missing": "No such file or directory",
+    "foreign safetensors": "its format must be fractalops.fit.1, got ",
+    "another version": "its format must be fractalops.fit.1, got fractalops.fit.2$",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_file_that_is_no_result_is_refused_in_one_line(name: str, saved: Path) -> None:
+    BROKEN[name](saved)
+    reason = REASONS.get(name, r"\S")
+    with pytest.raises(InputError, match=rf"^cannot read {saved}: .*{reason}") as caught:
         FitResult.load(saved)
     assert "\n" not in str(caught.value)
 
 
-def test_the_refusal_says_what_is_wrong(saved: Path) -> None:
-    rewritten(saved, {"format": "fractalops.fit.2"})
-    with pytest.raises(InputError, match=r"its format must be fractalops.fit.1, got fractalops.fit.2$"):
-        FitResult.load(saved)
-    save_file({"a": torch.ones(3)}, saved)
-    with pytest.raises(InputError, match=r"its format must be fractalops.fit.1, got "):
-        FitResult.load(saved)
-    saved.unlink()
-    with pytest.raises(InputError, match=r"No such file or directory"):
-        FitResult.load(saved)
+@pytest.mark.parametrize("changes", BROKEN_IN_COLOR.values(), ids=BROKEN_IN_COLOR.keys())
+def test_a_file_whose_colors_do_not_fit_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "system.safetensors"
+    learned(color=True, snapshots=3).save(path)
+    rewritten(path, **changes)
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged \(\S"):
+        FitResult.load(path)
 
 
 class Trap:
@@ -264,9 +271,6 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
         with pytest.raises(InputError):
             FitResult.load(tmp_path / name)
     assert not trap.path.exists()
-
-
-# Saving
 
 
 def test_saving_to_a_missing_folder_is_refused(result: FitResult, tmp_path: Path) -> None:
@@ -294,9 +298,7 @@ def test_a_save_that_fails_half_way_keeps_the_old_file(
 
 
 def test_a_full_disk_is_an_os_error(result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
-        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
-
+    fail = Mock(side_effect=safetensors.SafetensorError("I/O error: No space left on device (os error 28)"))
     monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: I/O error: No space left"):
         result.save(saved)

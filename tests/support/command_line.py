@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
 from PIL import Image, ImageDraw
 
 from fractalops.cli import main
+from tests.support.requirements import ROOT
 
 # Settings of `fractalops fit` with which it takes next to no time.
 QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
+
+# Where `python -m fractalops` finds this package from any folder.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
 def draw(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
@@ -26,6 +33,25 @@ def run(*argv: object) -> int:
         return main([str(argument) for argument in argv])
     except SystemExit as leaving:
         return int(leaving.code or 0)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: object, code: int = 2) -> str:
+    """Run a command that must end with one line of error alone; return what follows its name there."""
+    capsys.readouterr()
+    assert run(*argv) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    name, _, message = line.partition(": ")
+    assert name in (f"fractalops {argv[0]}", "fractalops")
+    return message
+
+
+def forbid_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the test fail if pictures or a cloud begin to be learned."""
+    refuse = Mock(side_effect=AssertionError("learning began although something was wrong with the input"))
+    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", refuse)
+    monkeypatch.setattr("fractalops.cli.fit_points.fit_points", refuse)
 
 
 def files(folder: Path) -> set[str]:

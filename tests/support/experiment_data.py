@@ -7,9 +7,20 @@ from typing import Any
 
 import numpy
 
+from fractalops.experiments.folder import ExperimentFolder
+from fractalops.experiments.reconstruct import ReconstructSettings
 from tests.support.target_files import write_idx
 
 TINY: dict[str, Any] = {"images": 2, "steps": 3, "sequences": 2, "points": 20, "maps": 3, "size": 8}
+TINY_OPTIONS = [part for name, value in TINY.items() for part in ("--set", f"{name}={value}")]
+SETTINGS = ReconstructSettings(**TINY)
+
+
+def open_folder(path: Path, settings: ReconstructSettings = SETTINGS, *, overwrite: bool = False) -> ExperimentFolder:
+    """The folder of a run of reconstruct, made or taken up again."""
+    output = ExperimentFolder(path, "reconstruct", settings, {})
+    output.open(overwrite=overwrite)
+    return output
 
 
 def write_mnist(folder: Path, images: int, split: str = "t10k", packed: bool = True) -> None:

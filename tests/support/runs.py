@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from fractalops import FitConfig, FitRun, InputError
 from fractalops.data.targets import TargetDataset
 from fractalops.fitting import learning
 from tests.support.learning import Interruption, tiny
+from tests.support.requirements import ROOT
 
 SYSTEM = "systems/00000.safetensors"
 
@@ -95,6 +98,17 @@ def contents(folder: Path) -> dict[str, bytes]:
         assert rows[0][-1] == "seconds"
         found["index.csv"] = "\n".join(",".join(row[:-1]) for row in rows).encode()
     return found
+
+
+def start(
+    folder: Path, *options: str, launcher: Sequence[str] = (), every: float = 0.02, **variables: str
+) -> subprocess.Popen[str]:
+    """This file as a program: a run that can be killed, with the variables of a rank where they are given."""
+    unset = ("RANK", "WORLD_SIZE")
+    environment = {name: text for name, text in os.environ.items() if name not in unset}
+    command = [sys.executable, *launcher, "-m", "tests.support.runs", str(folder), str(every), *options]
+    variables = {"OMP_NUM_THREADS": "1"} | variables
+    return subprocess.Popen(command, cwd=ROOT, env=environment | variables, stderr=subprocess.PIPE, text=True)
 
 
 def long() -> tuple[Pictures, FitConfig]:

@@ -1,0 +1,13 @@
+"""What the tests of the commands share."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """High-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
+    for command in ("fit_pictures", "fit_points"):
+        monkeypatch.setattr(f"fractalops.cli.{command}._DRAWING_SIDE", 64)
+        monkeypatch.setattr(f"fractalops.cli.{command}._DRAWING_POINTS", 2000)

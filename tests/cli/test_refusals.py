@@ -1,0 +1,117 @@
+"""What a command can't use is refused in one line, before anything is learned or written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from fractalops.io.point_clouds import save_point_cloud
+from tests.support.command_line import draw, forbid_learning, refusal
+
+FOR_DATA_SETS = "is for data sets: name one folder or file of images, and not pictures"
+# Each command, run in the folder that `prepared` makes, and how its line begins.
+REFUSALS = {
+    "paint": "argument COMMAND: invalid choice: 'paint'",
+    "fit": "the following arguments are required: IMAGE",
+    "fit disc.png --maps 0": "argument --maps: must be at least 1, got 0",
+    "fit disc.png --size -3": "argument --size: must be at least 1, got -3",
+    "fit disc.png --points 0": "argument --points: must be at least 1, got 0",
+    "fit disc.png --points 100000000000000": "argument --points: must be at most 100000000, got 100000000000000",
+    "fit disc.png --sequences 1000000000000": "argument --sequences: must be at most 1000000, got 1000000000000",
+    "fit disc.png --steps many": "argument --steps: must be a whole number, got 'many'",
+    "fit disc.png --maps 99999": "argument --maps: must be at most 32768, got 99999",
+    "fit disc.png --threshold 1.5": "argument --threshold: must lie in [0, 1), got 1.5",
+    "fit disc.png --threshold nan": "argument --threshold: must lie in [0, 1), got nan",
+    "fit disc.png --threshold x": "argument --threshold: must be a number, got 'x'",
+    "fit disc.png --seed -1": "argument --seed: must be at least 0, got -1",
+    "fit disc.png --background blue": "argument --background: invalid choice: 'blue'",
+    "fit disc.png --objective both": "argument --objective: invalid choice: 'both'",
+    "fit disc.png --unknown": "unrecognized arguments: --unknown",
+    "fit disc.png --set maps=0": "FitConfig: maps must be at least 1, got 0",
+    "fit disc.png text.png": "cannot use 1 of 2 images: cannot read text.png: it is not an image in a known format",
+    "fit disc.png missing.png": "cannot use 1 of 2 images: cannot read missing.png: no such file or directory",
+    "fit disc.png black.png": "cannot use 1 of 2 images: cannot use black.png: image must not be blank, but ",
+    "fit disc.png -o file": "cannot write to file/disc: {here}/file is not a folder",
+    "fit disc.png -o taken": "cannot write to taken/disc: it is not a folder",
+    "fit disc.png --limit 2": f"--limit {FOR_DATA_SETS}",
+    "fit disc.png --skip-bad": f"--skip-bad {FOR_DATA_SETS}",
+    "fit disc.png --checkpoint-every 5": f"--checkpoint-every {FOR_DATA_SETS}",
+    "fit disc.png --device cpu": f"--device {FOR_DATA_SETS}",
+    "fit disc.png --table parquet": f"--table {FOR_DATA_SETS}",
+    "fit pictures --checkpoint-every -1": "argument --checkpoint-every: must be at least 0, got -1",
+    "fit pictures --checkpoint-every nan": "argument --checkpoint-every: must be at least 0, got nan",
+    "fit pictures --checkpoint-every often": "argument --checkpoint-every: must be a number, got 'often'",
+    "fit pictures --device tpu": "argument --device: invalid choice: 'tpu'",
+    "fit missing.npy": "cannot read missing.npy",
+    "fit train-images-idx3-ubyte": "cannot read train-images-idx3-ubyte",
+    "fit model.pt": "cannot read model.pt",
+    "fit empty": "cannot read empty",
+    "fit-points": "the following arguments are required: CLOUD",
+    "fit-points missing.ply": "cannot read missing.ply: no such file or directory",
+    "fit-points cloud.obj": "cannot read cloud.obj: unknown suffix '.obj', use one of ",
+    "fit-points broken.npy": "cannot use broken.npy: points must be finite, got 1 with NaN or infinite coordinates",
+    "fit-points ball.ply --maps 0": "argument --maps: must be at least 1, got 0",
+    "fit-points ball.ply --loss emd": "argument --loss: invalid choice: 'emd'",
+    "fit-points ball.ply --output ball.ply": "cannot write to ball.ply/ball: {here}/ball.ply is not a folder",
+    "render": "the following arguments are required: SYSTEM.safetensors",
+    "render foreign.safetensors": "cannot read foreign.safetensors: ",
+    "render missing.safetensors": "cannot read missing.safetensors: ",
+    "render foreign.safetensors -o no/picture.png": "cannot write no/picture.png: no such folder: no",
+    "render foreign.safetensors -o picture.doc": "cannot save picture.doc: unknown suffix '.doc', use ",
+    "render foreign.safetensors --size 0": "argument --size: must be at least 1, got 0",
+    "render foreign.safetensors --points 0": "argument --points: must be at least 1, got 0",
+    "render .": "cannot read .: it is a folder",
+    "render ..": "cannot read ..: it is a folder",
+    "render /": "cannot read /: it is a folder",
+    "random --systems 0": "argument --systems: must be at least 1, got 0",
+    "random -o empty.png --overwrite": "cannot write empty.png: it is a folder",
+    "experiment imagine": "imagine is none of the experiments: reconstruct, ",
+    "experiment reconstruct --preset huge": "reconstruct has no preset huge, but small, paper",
+    "experiment reconstruct --set images=0": "ReconstructSettings: images must be at least 1, got 0",
+    "experiment reconstruct --device cuda": "cannot run on cuda: torch finds no GPU",
+    "experiment reconstruct --data nowhere": "cannot read nowhere: it is not a folder",
+    "experiment reconstruct --set data=mnist": "cannot read mnist: no folder was given (--data); expected are ",
+    "experiment pretrain --set classes=1 --set size=8 --set density=0.99": (
+        "FractalDataset: density must be reached by random systems, got "
+    ),
+}
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with usable and unusable files; what learns fails the test, and there is no GPU."""
+    monkeypatch.chdir(tmp_path)
+    forbid_learning(monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("empty", "empty.png", "taken"):
+        Path(name).mkdir()
+    for name in ("disc.png", "pictures/cats/1.png"):
+        draw(Path(name))
+    for name in ("text.png", "foreign.safetensors", "file", "taken/disc", "model.pt"):
+        Path(name).write_text("nothing of use")
+    Image.new("L", (4, 4)).save("black.png")
+    save_point_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), "ball.ply")
+    numpy.save("broken.npy", numpy.array([[0, 0, numpy.nan]]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", REFUSALS)
+def test_one_line_says_what_is_wrong(command: str, prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(prepared.rglob("*"))
+    line = refusal(capsys, *command.split())
+    assert line.startswith(REFUSALS[command].replace("{here}", str(prepared)))
+    assert set(prepared.rglob("*")) - {prepared / "runs"} == before
+
+
+@pytest.mark.parametrize("command", ["fit disc.png", "fit-points ball.ply"])
+def test_a_folder_without_permission_is_refused(
+    command: str, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "permission denied" in refusal(capsys, *command.split(), "-o", "new")
+    assert not Path("new").exists()
