@@ -6,7 +6,6 @@ no GPU; the shared memory that a launch asks for is the emulation's to say.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ import torch
 
 from tests.support import emulation
 from tests.support.cases import ChainCase
-from tests.support.cuda_chain import SCAN, SEQUENTIAL, inputs_of, open_device, upstream
+from tests.support.cuda_chain import SCAN, SEQUENTIAL, Device, inputs_of, upstream
 from tests.support.requirements import find_binutil, find_nvcc, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
@@ -144,16 +143,11 @@ ptxas info    : Used 43 registers, used 1 barriers, 128 bytes smem, 392 bytes cm
     assert parse(plain) == [Kernel("walk", 43, 8, 52, 128)]
 
 
+SCANNED = ["affine_chain_scan_compose", "affine_chain_scan_link"]
+# Forward, then backward.
 LAUNCHED_BY_THE_CHAIN = {
-    ("forward", SEQUENTIAL): ["affine_chain_forward_sequential"],
-    ("forward", SCAN): ["affine_chain_scan_compose", "affine_chain_scan_link", "affine_chain_forward_scan"],
-    ("backward", SEQUENTIAL): ["affine_chain_backward_sequential", "sum_slots"],
-    ("backward", SCAN): [
-        "affine_chain_scan_compose",
-        "affine_chain_scan_link",
-        "affine_chain_backward_scan",
-        "sum_slots",
-    ],
+    SEQUENTIAL: ["affine_chain_forward_sequential", "affine_chain_backward_sequential", "sum_slots"],
+    SCAN: [*SCANNED, "affine_chain_forward_scan", *SCANNED, "affine_chain_backward_scan", "sum_slots"],
 }
 
 
@@ -161,19 +155,12 @@ LAUNCHED_BY_THE_CHAIN = {
 def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
     """In 3 dimensions, with more than one chunk, and with more maps than fit."""
     case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
-    device, inputs, grad = open_device("emulated"), inputs_of(case, dtype), upstream(case).to(dtype)
-    library = ctypes.CDLL(str(emulation.library("affine_chain")))
-    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
+    device, inputs, grad = Device.open("cpu"), inputs_of(case, dtype), upstream(case)
     asked: dict[str, int] = {}
-    for (direction, form), kernels in LAUNCHED_BY_THE_CHAIN.items():
-        before = library.emulation_launches()
-        points = device.forward(inputs, form)
-        if direction == "backward":
-            before = library.emulation_launches()
-            device.backward(grad, inputs, points, form)
-        assert library.emulation_launches() == before + len(kernels)
-        for launch, kernel in enumerate(kernels, before):
-            asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
+    for form, kernels in LAUNCHED_BY_THE_CHAIN.items():
+        launches = emulation.shared_bytes(Device.op, lambda form=form: device.both(inputs, form, grad))
+        for kernel, shared in zip(kernels, launches, strict=True):
+            asked[kernel] = max(asked.get(kernel, 0), shared)
     kind = {torch.float32: "float", torch.float64: "double"}[dtype]
     stated = {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
     assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_balanced_index")}
