@@ -29,6 +29,11 @@ BUDGET = (
     r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(template <typename T\b)?"
     r"(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
 )
+# A kernel of the compiler's report, its names demangled.
+ENTRY = (
+    r"^'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads.*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?"
+)
 
 
 @dataclass(frozen=True)
@@ -90,22 +95,10 @@ def parse(report: str) -> list[Kernel]:
     report = subprocess.run([find_binutil("c++filt")], input=report, check=True, capture_output=True, text=True).stdout
     kernels = []
     for entry in report.split("Compiling entry function ")[1:]:
-        name = re.match(r"'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(", entry)
-        memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", entry)
-        registers = re.search(r"Used (\d+) registers", entry)
-        assert name, entry
-        assert memory, entry
-        assert registers, entry
-        shared = re.search(r"(\d+) bytes smem", entry)
-        kernels.append(
-            Kernel(
-                name[1],
-                int(registers[1]),
-                int(memory[1]),
-                int(memory[2]) + int(memory[3]),
-                int(shared[1]) if shared else 0,
-            )
-        )
+        found = re.search(ENTRY, entry, re.S)
+        assert found, entry
+        stack, stores, loads, registers, shared = (int(number or 0) for number in found.groups()[1:])
+        kernels.append(Kernel(found[1], registers, stack, stores + loads, shared))
     return kernels
 
 
