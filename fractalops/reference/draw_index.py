@@ -15,5 +15,5 @@ def draw_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
     """
     sums = floored_shares(weight, floor).cumsum(1)  # (S, N)
     bounds = (sums[:, :-1] / sums[:, -1:]).to(uniform.dtype).contiguous()  # (S, N - 1)
-    index = torch.searchsorted(bounds, uniform, right=True, out_int32=True)
+    index = torch.searchsorted(bounds, uniform.contiguous(), right=True, out_int32=True)
     return index.to(torch.uint8) if weight.shape[1] <= 256 else index

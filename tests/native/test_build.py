@@ -52,14 +52,15 @@ def linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
 
 
-def stand_in_nvcc(
-    folder: Path, architectures: str = "75 80 86 90 120", toolkit: str = "/the toolkit", release: str = "13.0"
-) -> Path:
+KNOWN = "75 80 86 90 120"
+
+
+def stand_in_nvcc(folder: Path, architectures: str = KNOWN, release: str = "13.0") -> Path:
     """Something called nvcc, in `folder`, that answers what setup.py asks."""
     path = folder / "nvcc"
     folder.mkdir(parents=True, exist_ok=True)
     codes = "".join(f"sm_{each}\\n" for each in architectures.split())
-    answers = f"--dryrun) echo '#$ TOP={toolkit}' >&2 ;;\n--version) echo 'Cuda tools, release {release}' ;;"
+    answers = f"--dryrun) echo '#$ TOP=/the toolkit' >&2 ;;\n--version) echo 'Cuda tools, release {release}' ;;"
     path.write_text(f"#!/bin/sh\ncase $1 in\n{answers}\n*) printf '{codes}' ;;\nesac\n")
     path.chmod(0o755)
     return path
@@ -76,6 +77,12 @@ def use_torch(build: dict[str, Any], folder: Path, cuda: str | None, monkeypatch
     """As if the torch of the build's environment were of this version of CUDA, or of none."""
     (folder / "version.py").write_text(f"__version__ = '2.11.0'\ncuda: Optional[str] = {cuda!r}\nhip = '6.0'\n")
     monkeypatch.setitem(build["missing_for"].__globals__, "torch_folder", lambda: folder)
+
+
+def assert_refused(build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, choice: str, reason: str) -> None:
+    monkeypatch.setenv("FRACTALOPS_BUILD", choice)
+    with pytest.raises(build["BuildError"], match=f"^{reason}"):
+        build["chosen_libraries"]()
 
 
 WITHOUT_CUDA = "leaving out the native CUDA library: torch was built without CUDA"
@@ -143,9 +150,7 @@ def test_what_nvcc_can_not_compile_is_left_out_unless_it_is_asked_for(
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
     assert build["chosen_libraries"]() == ["cpu"]
     assert re.search(rf"^fractalops: leaving out the native CUDA library: {reason}", capsys.readouterr().err)
-    monkeypatch.setenv("FRACTALOPS_BUILD", "all")
-    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD=all: {reason}"):
-        build["chosen_libraries"]()
+    assert_refused(build, monkeypatch, "all", rf"FRACTALOPS_BUILD=all: {reason}")
 
 
 @pytest.mark.usefixtures("linux", "no_compiler")
@@ -158,35 +163,26 @@ def test_without_a_compiler_the_package_is_pure_and_says_so(
     assert build["chosen_libraries"]() == []
     assert capsys.readouterr() == ("", "")
     for choice in ("cpu", "cuda", "all"):
-        monkeypatch.setenv("FRACTALOPS_BUILD", choice)
-        with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD={choice}: {NO_COMPILER}$"):
-            build["chosen_libraries"]()
+        assert_refused(build, monkeypatch, choice, rf"FRACTALOPS_BUILD={choice}: {NO_COMPILER}$")
 
 
 @pytest.mark.usefixtures("compiler")
 def test_other_systems_and_a_missing_torch_are_named(
     build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, linux: None
 ) -> None:
-    monkeypatch.setenv("FRACTALOPS_BUILD", "cpu")
     monkeypatch.setitem(build["missing_for"].__globals__, "find_spec", lambda name: None)
-    with pytest.raises(build["BuildError"], match=r"^FRACTALOPS_BUILD=cpu: torch is not installed in the build's"):
-        build["chosen_libraries"]()
+    assert_refused(build, monkeypatch, "cpu", "FRACTALOPS_BUILD=cpu: torch is not installed in the build's")
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(build["BuildError"], match=r"^FRACTALOPS_BUILD=cpu: .* on Linux only so far, not on darwin$"):
-        build["chosen_libraries"]()
+    assert_refused(build, monkeypatch, "cpu", "FRACTALOPS_BUILD=cpu: .* on Linux only so far, not on darwin$")
     monkeypatch.delenv("FRACTALOPS_BUILD")
     assert build["chosen_libraries"]() == []
 
 
 @pytest.mark.usefixtures("linux", "compiler")
-@pytest.mark.parametrize("choice", ["cuda", "all"])
-def test_without_nvcc_what_asks_for_it_is_refused(
-    choice: str, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_nvcc_what_asks_for_it_is_refused(build: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_HOME", "/nonexistent")
-    monkeypatch.setenv("FRACTALOPS_BUILD", choice)
-    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD={choice}: nvcc was not found \(set CUDA_HOME"):
-        build["chosen_libraries"]()
+    for choice in ("cuda", "all"):
+        assert_refused(build, monkeypatch, choice, rf"FRACTALOPS_BUILD={choice}: nvcc was not found \(set CUDA_HOME")
 
 
 def test_the_build_of_torch_is_read_from_its_version_file(build: dict[str, Any]) -> None:
@@ -195,9 +191,7 @@ def test_the_build_of_torch_is_read_from_its_version_file(build: dict[str, Any])
 
 @pytest.mark.parametrize("choice", ["gpu", "CPU", "cpu,cuda", "1"])
 def test_an_unknown_choice_is_named(choice: str, build: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRACTALOPS_BUILD", choice)
-    with pytest.raises(build["BuildError"], match=rf"^FRACTALOPS_BUILD must be one of .+, got '{choice}'$"):
-        build["chosen_libraries"]()
+    assert_refused(build, monkeypatch, choice, rf"FRACTALOPS_BUILD must be one of .+, got '{choice}'$")
 
 
 def test_the_compiler_is_cxx_with_its_options_or_the_first_on_the_path(
@@ -233,24 +227,25 @@ def gencode(*pairs: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("listed", "expected"),
+    ("known", "listed", "expected"),
     [
-        ("8.6;9.0+PTX", gencode("86/sm_86", "90/sm_90", "90/compute_90")),
-        (" 8.6  12.0; ", gencode("86/sm_86", "120/sm_120")),
-        ("7.5,9.0a", gencode("75/sm_75", "90a/sm_90a")),
-        ("", gencode("75/sm_75", "80/sm_80", "86/sm_86", "90/sm_90", "120/sm_120", "120/compute_120")),
+        (KNOWN, "8.6;9.0+PTX", gencode("86/sm_86", "90/sm_90", "90/compute_90")),
+        (KNOWN, " 8.6  12.0; ", gencode("86/sm_86", "120/sm_120")),
+        (KNOWN, "7.5,9.0a", gencode("75/sm_75", "90a/sm_90a")),
+        (KNOWN, "", gencode("75/sm_75", "80/sm_80", "86/sm_86", "90/sm_90", "120/sm_120", "120/compute_120")),
+        # An older one gets PTX of the newest that it knows.
+        (
+            "50 70 75 80 86 89 90",
+            "",
+            gencode("75/sm_75", "80/sm_80", "86/sm_86", "89/sm_89", "90/sm_90", "90/compute_90"),
+        ),
     ],
 )
 def test_the_architectures_are_those_listed_or_ours_that_nvcc_knows(
-    listed: str, expected: list[str], build: dict[str, Any], nvcc: Path, monkeypatch: pytest.MonkeyPatch
+    known: str, listed: str, expected: list[str], build: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
-    assert build["architecture_flags"](str(nvcc)) == expected
-
-
-def test_an_older_nvcc_gets_ptx_of_the_newest_it_knows(build: dict[str, Any], tmp_path: Path) -> None:
-    nvcc = stand_in_nvcc(tmp_path, "50 70 75 80 86 89 90")
-    assert build["architecture_flags"](str(nvcc))[-2:] == gencode("90/sm_90", "90/compute_90")
+    assert build["architecture_flags"](str(stand_in_nvcc(tmp_path, known))) == expected
 
 
 @pytest.mark.parametrize("entry", ["8.8", "sm_86", "86", "Ampere", "8.6+ptx", "7.0", "+PTX", "8.6b"])

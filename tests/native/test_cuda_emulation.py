@@ -40,7 +40,7 @@ def run(library: ctypes.CDLL) -> Iterator[Callable[..., str]]:
         return str(function(*map(converted, arguments)).decode())
 
     yield call
-    emulation.set_library_order(library, "ascending", "ascending")
+    emulation.set_order(library, "ascending", "ascending")
 
 
 # What must come out right
@@ -96,7 +96,7 @@ def test_votes_and_matches(threads: int, run: Callable[..., str]) -> None:
 @pytest.mark.parametrize("threads", [1, 7, 31, 32, 33, 64, 100, 257, 1000, 1024])
 @pytest.mark.parametrize("order", emulation.ORDERS)
 def test_block_sums(threads: int, order: emulation.Order, library: ctypes.CDLL, run: Callable[..., str]) -> None:
-    emulation.set_library_order(library, order, order, seed=1)
+    emulation.set_order(library, order, order, seed=1)
     values = torch.randint(100, (5, threads), generator=torch.Generator().manual_seed(0)).double()
     sums = torch.full((5,), torch.nan, dtype=torch.float64)
     assert run("block_sum", 5, threads, values, sums) == ""
@@ -115,7 +115,7 @@ def test_every_thread_of_a_grid_runs_once(
 
 def test_orders(library: ctypes.CDLL, run: Callable[..., str]) -> None:
     def noted(*order: Any) -> Tensor:
-        emulation.set_library_order(library, *order)
+        emulation.set_order(library, *order)
         got = torch.empty(4, 40, dtype=torch.int32)
         assert run("note_order", 4, 40, got) == ""
         return got
@@ -155,7 +155,7 @@ def test_misuse_is_found_where_it_is(name: str, library: ctypes.CDLL, run: Calla
     lines = SELFTEST.read_text().splitlines()
     begin = next(number for number, line in enumerate(lines, 1) if f"void {name}()" in line)
     for order in emulation.ORDERS:
-        emulation.set_library_order(library, order, order, seed=3)
+        emulation.set_order(library, order, order, seed=3)
         error = run("misuse", name, 33)
         assert "block (0, 0, 0), thread (" in error
         assert any(f"selftest.cu:{begin + offset} in " in error for offset in range(6)), error
@@ -182,7 +182,7 @@ def test_shared_memory_begins_as_nan_in_every_block(run: Callable[..., str]) -> 
 
 def test_a_forgotten_barrier_shows(library: ctypes.CDLL, run: Callable[..., str]) -> None:
     def neighbors(forgotten: bool, *order: Any) -> Tensor:
-        emulation.set_library_order(library, *order)
+        emulation.set_order(library, *order)
         got = torch.zeros(64)
         assert run("neighbor", 64, ctypes.c_bool(forgotten), got) == ""
         return got

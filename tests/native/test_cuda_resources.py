@@ -6,7 +6,6 @@ no GPU; the shared memory that a launch asks for is the emulation's to say.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import subprocess
@@ -19,7 +18,7 @@ import torch
 
 from tests.support import emulation
 from tests.support.cases import ChainCase
-from tests.support.cuda_chain import SCAN, SEQUENTIAL, inputs_of, open_device, upstream
+from tests.support.cuda_chain import SCAN, SEQUENTIAL, Device, inputs_of, upstream
 from tests.support.requirements import find_binutil, find_nvcc, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +28,11 @@ ARCHITECTURES = ("8.0", "8.6", "9.0", "12.0")
 BUDGET = (
     r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(template <typename T\b)?"
     r"(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
+)
+# A kernel of the compiler's report, its names demangled.
+ENTRY = (
+    r"^'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+    r"(\d+) bytes spill loads.*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?"
 )
 
 
@@ -91,22 +95,10 @@ def parse(report: str) -> list[Kernel]:
     report = subprocess.run([find_binutil("c++filt")], input=report, check=True, capture_output=True, text=True).stdout
     kernels = []
     for entry in report.split("Compiling entry function ")[1:]:
-        name = re.match(r"'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(", entry)
-        memory = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", entry)
-        registers = re.search(r"Used (\d+) registers", entry)
-        assert name, entry
-        assert memory, entry
-        assert registers, entry
-        shared = re.search(r"(\d+) bytes smem", entry)
-        kernels.append(
-            Kernel(
-                name[1],
-                int(registers[1]),
-                int(memory[1]),
-                int(memory[2]) + int(memory[3]),
-                int(shared[1]) if shared else 0,
-            )
-        )
+        found = re.search(ENTRY, entry, re.S)
+        assert found, entry
+        stack, stores, loads, registers, shared = (int(number or 0) for number in found.groups()[1:])
+        kernels.append(Kernel(found[1], registers, stack, stores + loads, shared))
     return kernels
 
 
@@ -144,16 +136,11 @@ ptxas info    : Used 43 registers, used 1 barriers, 128 bytes smem, 392 bytes cm
     assert parse(plain) == [Kernel("walk", 43, 8, 52, 128)]
 
 
+SCANNED = ["affine_chain_scan_compose", "affine_chain_scan_link"]
+# Forward, then backward.
 LAUNCHED_BY_THE_CHAIN = {
-    ("forward", SEQUENTIAL): ["affine_chain_forward_sequential"],
-    ("forward", SCAN): ["affine_chain_scan_compose", "affine_chain_scan_link", "affine_chain_forward_scan"],
-    ("backward", SEQUENTIAL): ["affine_chain_backward_sequential", "sum_slots"],
-    ("backward", SCAN): [
-        "affine_chain_scan_compose",
-        "affine_chain_scan_link",
-        "affine_chain_backward_scan",
-        "sum_slots",
-    ],
+    SEQUENTIAL: ["affine_chain_forward_sequential", "affine_chain_backward_sequential", "sum_slots"],
+    SCAN: [*SCANNED, "affine_chain_forward_scan", *SCANNED, "affine_chain_backward_scan", "sum_slots"],
 }
 
 
@@ -161,19 +148,12 @@ LAUNCHED_BY_THE_CHAIN = {
 def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
     """In 3 dimensions, with more than one chunk, and with more maps than fit."""
     case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
-    device, inputs, grad = open_device("emulated"), inputs_of(case, dtype), upstream(case).to(dtype)
-    library = ctypes.CDLL(str(emulation.library("affine_chain")))
-    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
+    device, inputs, grad = Device.open("cpu"), inputs_of(case, dtype), upstream(case)
     asked: dict[str, int] = {}
-    for (direction, form), kernels in LAUNCHED_BY_THE_CHAIN.items():
-        before = library.emulation_launches()
-        points = device.forward(inputs, form)
-        if direction == "backward":
-            before = library.emulation_launches()
-            device.backward(grad, inputs, points, form)
-        assert library.emulation_launches() == before + len(kernels)
-        for launch, kernel in enumerate(kernels, before):
-            asked[kernel] = max(asked.get(kernel, 0), library.emulation_shared_bytes(ctypes.c_int64(launch)))
+    for form, kernels in LAUNCHED_BY_THE_CHAIN.items():
+        launches = emulation.shared_bytes(Device.op, lambda form=form: device.both(inputs, form, grad))
+        for kernel, shared in zip(kernels, launches, strict=True):
+            asked[kernel] = max(asked.get(kernel, 0), shared)
     kind = {torch.float32: "float", torch.float64: "double"}[dtype]
     stated = {name: budget.shared for (name, each), budget in budgets().items() if each == kind}
     assert asked == {name: shared for name, shared in stated.items() if not name.startswith("draw_balanced_index")}

@@ -42,20 +42,26 @@ def wheel(source: Path, **environment: str) -> tuple[subprocess.CompletedProcess
     return done, list(out.glob("*.whl"))
 
 
-def installed(file: Path) -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
-    """What `info` and one image print where the wheel, unpacked, comes before anything else."""
+def built(source: Path, **environment: str) -> Path:
+    """The only wheel of a build that succeeds."""
+    done, wheels = wheel(source, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = wheels
+    return file
+
+
+def installed(file: Path) -> list[subprocess.CompletedProcess[str]]:
+    """What `info`, an image and `bench --list` print where the wheel, unpacked, comes before anything else."""
     site = file.parent.parent / "site"
     with zipfile.ZipFile(file) as archive:
         archive.extractall(site)
     environment = {name: value for name, value in os.environ.items() if name != "FRACTALOPS_BACKEND"}
     environment["PYTHONPATH"] = str(site)
-
-    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, env=environment, cwd=site, capture_output=True, text=True)
-
     drawing = "import fractalops; print(fractalops.__file__, tuple(fractalops.IFS(2, 3)(8).shape))"
-    return python("-m", "fractalops", "info"), python("-c", drawing)
+    return [
+        subprocess.run([sys.executable, *arguments], env=environment, cwd=site, capture_output=True, text=True)
+        for arguments in (("-m", "fractalops", "info"), ("-c", drawing), ("-m", "fractalops", "bench", "--list"))
+    ]
 
 
 def assert_no_folder_of_this_machine(file: Path, library: str, source: Path) -> None:
@@ -69,9 +75,7 @@ def assert_no_folder_of_this_machine(file: Path, library: str, source: Path) -> 
 
 @pytest.mark.slow
 def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
-    done, wheels = wheel(source, FRACTALOPS_BUILD="cpu")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = wheels
+    file = built(source, FRACTALOPS_BUILD="cpu")
     assert "-py3-none-linux_" in file.name
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
@@ -80,28 +84,20 @@ def test_a_wheel_holds_the_library_and_suits_any_python(source: Path) -> None:
     assert {f"fractalops/{name}" for name in expected} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "bench", "csrc", "kernels"))]
     assert_no_folder_of_this_machine(file, "_cpu.so", source)
-    info, drawing = installed(file)
+    info, drawing, suites = installed(file)
     assert "native CPU library: built and loaded\nnative CUDA library: not built\n" in info.stdout
     assert drawing.returncode == 0, drawing.stderr
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")
     assert drawing.stderr == ""
-    suites = subprocess.run(
-        [sys.executable, "-m", "fractalops", "bench", "--list"],
-        env={**os.environ, "PYTHONPATH": str(file.parent.parent / "site")},
-        cwd=file.parent,
-        capture_output=True,
-        text=True,
-    )
     assert "affine_chain" in suites.stdout, suites.stderr
 
 
 @pytest.mark.slow
 def test_a_wheel_with_the_cuda_library_alone(source: Path) -> None:
     find_nvcc()
-    done, wheels = wheel(source, FRACTALOPS_BUILD="cuda")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert_no_folder_of_this_machine(wheels[0], "_cuda.so", source)
-    info, drawing = installed(wheels[0])
+    file = built(source, FRACTALOPS_BUILD="cuda")
+    assert_no_folder_of_this_machine(file, "_cuda.so", source)
+    info, drawing, _ = installed(file)
     status = "built and loaded" if torch.version.cuda else "built, but it can't be loaded (this torch was built without"
     assert f"native CPU library: not built\nnative CUDA library: {status}" in info.stdout
     assert drawing.returncode == 0, drawing.stderr
@@ -109,11 +105,9 @@ def test_a_wheel_with_the_cuda_library_alone(source: Path) -> None:
 
 @pytest.mark.slow
 def test_without_a_compiler_the_wheel_is_pure_and_works(source: Path) -> None:
-    done, wheels = wheel(source, CXX="/nonexistent/c++")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = wheels
+    file = built(source, CXX="/nonexistent/c++")
     assert file.name.endswith("-py3-none-any.whl")
-    info, drawing = installed(file)
+    info, drawing, _ = installed(file)
     assert "native CPU library: not built\n" in info.stdout
     assert "with a C++ compiler: pip install" in info.stdout
     assert drawing.stdout.endswith("site/fractalops/__init__.py (2, 1, 8, 8)\n")

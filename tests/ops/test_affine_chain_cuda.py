@@ -6,7 +6,6 @@ Set FRACTALOPS_TEST_REQUIRE=gpu to make a missing GPU a failure.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,29 +18,21 @@ from fractalops.reference.affine_chain import affine_chain as reference
 from tests.support.cases import ChainCase, value_and_gradients
 from tests.support.cuda_chain import (
     CHOSEN,
-    DEVICES,
     INDEX_DTYPES,
     SCAN,
     SEQUENTIAL,
     Device,
-    Inputs,
     dtypes,
     expected,
     forms,
     in_both_forms,
     inputs_of,
-    on_gpu,
-    open_device,
     upstream,
 )
 from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> Device:
-    return open_device(request.param)
+open_device = Device.open
 
 
 # Lengths about those of a warp's tile (16, 32), of a block's (160 to 640 steps) and of a few of them.
@@ -66,10 +57,8 @@ def test_values_and_gradients_match_the_reference(
     case: ChainCase, dtype: torch.dtype, form: int, device: Device
 ) -> None:
     points, gradients = device.both(inputs_of(case, dtype), form, upstream(case))
-    expected_points, expected_gradients = expected(case)
     assert points.dtype == dtype
-    assert_matches(points, expected_points)
-    assert_all_match(gradients, expected_gradients)
+    assert_all_match((points, gradients), expected(case))
 
 
 # The reference takes seconds for these; the native CPU op, which the reference's tests hold, stands in.
@@ -94,14 +83,8 @@ SLOW = [
 def test_long_chains_match_the_native_cpu_op(
     case: ChainCase, dtype: torch.dtype, form: int, device: Device, native: str
 ) -> None:
-    inputs = inputs_of(case, dtype)
-    points, gradients = device.both(inputs, form, upstream(case))
-    exact = inputs_of(case, torch.float64)
-    expected_points, expected_gradients = value_and_gradients(
-        functools.partial(fractalops.affine_chain, backend=native), exact, upstream(case)
-    )
-    assert_matches(points, expected_points)
-    assert_all_match(gradients, expected_gradients)
+    expected = case.both(native, inputs_of(case, torch.float64), upstream(case))
+    assert_all_match(device.both(inputs_of(case, dtype), form, upstream(case)), expected)
 
 
 @dtypes
@@ -109,11 +92,8 @@ def test_long_chains_match_the_native_cpu_op(
     "case", [ChainCase("paper's shape", 50, 300), BEYOND_ONE_CHUNK, MANY_SEQUENCES], ids=lambda case: case.name
 )
 def test_the_two_forms_agree(case: ChainCase, dtype: torch.dtype, device: Device) -> None:
-    inputs = inputs_of(case, dtype)
-    points, gradients = device.both(inputs, SEQUENTIAL, upstream(case))
-    other_points, other_gradients = device.both(inputs, SCAN, upstream(case))
-    assert_matches(other_points, points.double())
-    assert_all_match(other_gradients, [gradient.double() for gradient in gradients])
+    sequential, scan = (device.both(inputs_of(case, dtype), form, upstream(case)) for form in (SEQUENTIAL, SCAN))
+    assert_all_match(scan, sequential)
 
 
 @dtypes
@@ -142,17 +122,10 @@ def test_expanding_maps(dimensions: int, form: int, dtype: torch.dtype, device: 
     matrix, offset, index, start = inputs_of(case, torch.float64)
     # Turns that stretch by a tenth: 10^10 in the end. (Random matrices cancel too, which costs any method its digits.)
     inputs = (torch.linalg.qr(matrix).Q * 1.1).float(), offset.float(), index, start.float()
-    exact = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
-    expected_points, expected_gradients = value_and_gradients(reference, exact, upstream(case))
-    assert expected_points.abs().max() > 1e6
-    points, gradients = device.both(_with_dtype(inputs, dtype), form, upstream(case))
-    assert_matches(points, expected_points)
-    assert_all_match(gradients, expected_gradients)
-
-
-def _with_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    matrix, offset, index, start = inputs
-    return matrix.to(dtype), offset.to(dtype), index, start.to(dtype)
+    expected = case.expected(inputs, upstream(case))
+    assert expected[0].abs().max() > 1e6
+    typed = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
+    assert_all_match(device.both(typed, form, upstream(case)), expected)
 
 
 @dtypes
@@ -160,10 +133,7 @@ def _with_dtype(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 @pytest.mark.parametrize("maps", [2**12, 2**15])
 def test_more_maps_than_shared_memory_holds(maps: int, form: int, dtype: torch.dtype, device: Device) -> None:
     case = ChainCase("many maps", 33, 63, maps, 2, torch.int32)
-    points, gradients = device.both(inputs_of(case, dtype), form, upstream(case))
-    expected_points, expected_gradients = expected(case)
-    assert_matches(points, expected_points)
-    assert_all_match(gradients, expected_gradients)
+    assert_all_match(device.both(inputs_of(case, dtype), form, upstream(case)), expected(case))
 
 
 @forms
@@ -237,12 +207,9 @@ def test_gradcheck(case: ChainCase, form: int, device: Device) -> None:
 
 @pytest.mark.gpu
 @dtypes
-def test_the_public_function_takes_the_native_op(dtype: torch.dtype) -> None:
-    gpu = on_gpu()
+def test_the_public_function_takes_the_native_op(dtype: torch.dtype, gpu: Device) -> None:
     case = ChainCase("paper's shape", 50, 300)
     inputs = tuple(tensor.to(gpu.name) for tensor in inputs_of(case, dtype))
     points, gradients = value_and_gradients(fractalops.affine_chain, inputs, upstream(case))
-    expected_points, expected_gradients = expected(case)
     assert points.is_cuda
-    assert_matches(points.cpu(), expected_points)
-    assert_all_match([gradient.cpu() for gradient in gradients], expected_gradients)
+    assert_all_match([result.cpu() for result in (points, *gradients)], expected(case))

@@ -1,4 +1,4 @@
-"""The op behind balanced sampling: backends agree exactly, and what is drawn is as balanced as the rule says."""
+"""The op behind balanced sampling: what is drawn is as balanced as the rule says. The rest: test_draw_index.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.reference.draw_balanced_index import context_lengths
 from fractalops.sampling import sample_index
-from tests.support.cases import balanced_inputs
+from tests.support.cases import BalancedCase
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -22,46 +21,14 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("points", [1, 3, 63, 300])
-@pytest.mark.parametrize("maps", [1, 2, 3, 8, 10, 17, 25, 256, 257, 300])
-def test_native_equals_the_reference(maps: int, points: int, dtype: torch.dtype, native: str) -> None:
-    weight, uniform = balanced_inputs(3, 3, maps, points, dtype)
-    for floor in (0.0, 1e-3):
-        index = draw_balanced_index(weight, uniform, floor, backend=native)
-        assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
-        assert index.shape == uniform.shape
-        assert index.dtype == (torch.uint8 if maps <= 256 else torch.int32)
-        assert int(index.max()) < maps
-
-
-@pytest.mark.parametrize("weights", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1e-40, 0.0], [3e38, 3e38]])
-@pytest.mark.parametrize("floor", [0.0, 1e-3, 0.9])
-def test_backends_agree_on_odd_weights_and_floors(weights: list[float], floor: float, native: str) -> None:
-    weight, uniform = torch.tensor([weights]), torch.rand(1, 5, 63, generator=seeded(0))
-    index = draw_balanced_index(weight, uniform, floor, backend=native)
-    assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
-
-
 @pytest.mark.parametrize(("systems", "sequences"), [(0, 2), (2, 0), (1, 1), (1, 5), (3, 4)])
 def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> None:
-    weight, uniform = balanced_inputs(systems, sequences, 4, 9)
+    weight, uniform = BalancedCase("any", systems, sequences, 4, 9).inputs(torch.float32)
     index = draw_balanced_index(weight, uniform, backend=backend)
     assert index.shape == (systems, sequences, 9)
     for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
         alone = draw_balanced_index(weight[s : s + 1], uniform[s : s + 1, k : k + 1], backend=backend)
         assert_same_bits(index[s : s + 1, k : k + 1], alone)
-
-
-def test_bits_do_not_depend_on_threads_or_layout(native: str, restored_threads: None) -> None:
-    weight, uniform = balanced_inputs(5, 40, 10, 300)
-    results = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        strided = uniform.permute(2, 1, 0).contiguous().permute(2, 1, 0)
-        results.append(draw_balanced_index(weight.mT.contiguous().mT, strided, backend=native))
-    for result in results:
-        assert_same_bits(result, results[0])
 
 
 @pytest.mark.parametrize(
@@ -119,26 +86,3 @@ def test_sequences_differ_and_are_the_generators() -> None:
     together = sample_index(weights, 5, 60, [seeded(s) for s in range(3)], balanced=True)
     for s in range(3):
         assert torch.equal(together[s], sample_index(weights[s : s + 1], 5, 60, seeded(s), balanced=True)[0])
-
-
-def test_vmap(native: str) -> None:
-    weight, uniform = balanced_inputs(2, 3, 10, 30)
-    stacked = torch.stack([uniform, uniform.flip(2)])  # (2, S, K, T)
-    index = torch.vmap(lambda u: torch.ops.fractalops.draw_balanced_index(weight, u, 0.0))(stacked)
-    assert_same_bits(index, torch.stack([draw_balanced_index(weight, u, backend=native) for u in stacked]))
-
-
-@pytest.mark.parametrize(
-    ("error", "weight", "uniform"),
-    [
-        (ValueError, torch.zeros(2, 9), torch.zeros(3, 1, 5)),
-        (ValueError, torch.zeros(2, 9), torch.zeros(2, 5)),
-        (ValueError, torch.zeros(9), torch.zeros(1, 5)),
-        (ValueError, torch.zeros(2, 0), torch.zeros(2, 1, 5)),
-        (TypeError, torch.zeros(2, 9).int(), torch.zeros(2, 1, 5)),
-        (TypeError, torch.zeros(2, 9).half(), torch.zeros(2, 1, 5).half()),
-    ],
-)
-def test_errors(error: type[Exception], weight: Tensor, uniform: Tensor, backend: str) -> None:
-    with pytest.raises(error, match=r"^draw_balanced_index: (weight|uniform|weight and uniform) must .+, got .+"):
-        draw_balanced_index(weight, uniform, backend=backend)

@@ -6,39 +6,28 @@ missing GPU a failure.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fractalops import backends
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.reference.draw_balanced_index import context_lengths
 from tests.support import emulation
-from tests.support.cases import balanced_inputs
-from tests.support.requirements import skip_or_fail
+from tests.support.cases import BalancedCase
 from tests.support.tolerances import assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-NAME = "draw_balanced_index"
 SHARED = 48 * 1024  # bytes of shared memory that a block may have, as in csrc/cuda/shared_memory.h
 IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_balanced_index.cu
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where the op runs: its raw function and the tensors' device."""
-
-    ops: Any
-    name: str
+class Device(emulation.Device):
+    op = "draw_balanced_index"
 
     def draw(self, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> Tensor:
         """On the CPU, whatever the device."""
@@ -46,31 +35,14 @@ class Device:
         return index.cpu()
 
 
-def on_gpu() -> Device:
-    if not torch.cuda.is_available():
-        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    assert backends.choose(NAME, torch.device("cuda"), "native") == "native"
-    return Device(torch.ops.fractalops, "cuda")
+open_device = Device.open
 
 
-@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Device:
-    return on_gpu() if request.param == "gpu" else Device(emulation.load(NAME), "cpu")
-
-
-@pytest.fixture
-def emulated() -> Iterator[Device]:
-    """For what only the emulation can choose or see: the order of threads and blocks, and launches."""
-    yield Device(emulation.load(NAME), "cpu")
-    emulation.set_order(name=NAME)
-
-
-@pytest.fixture
-def gpu() -> Device:
-    return on_gpu()
-
-
-inputs = functools.cache(balanced_inputs)
+@functools.cache
+def inputs(
+    systems: int, sequences: int, maps: int, points: int, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    return BalancedCase("", systems, sequences, maps, points).inputs(dtype)
 
 
 def counts(maps: int, points: int) -> int:
@@ -171,14 +143,10 @@ def test_counts_lie_in_shared_memory_where_they_fit(
     size = 4 * counts(maps, points)
     assert len(context_lengths(maps, points)) == depth
     assert (size <= SHARED) == in_shared
-    library = ctypes.CDLL(str(emulation.library(NAME)))
-    library.emulation_launches.restype = library.emulation_shared_bytes.restype = ctypes.c_int64
-    before = library.emulation_launches()
     weight, uniform = inputs(1, 2, maps, points)
-    assert_same_bits(emulated.draw(weight, uniform), draw_balanced_index(weight, uniform, backend="native"))
-    asked = [library.emulation_shared_bytes(ctypes.c_int64(launch)) for launch in (before, before + 1)]
-    assert library.emulation_launches() == before + 2  # the shares, then the sequences
-    assert asked == [0, size if in_shared else 0]
+    expected = draw_balanced_index(weight, uniform, backend="native")
+    asked = emulation.shared_bytes(Device.op, lambda: assert_same_bits(emulated.draw(weight, uniform), expected))
+    assert asked == [0, size if in_shared else 0]  # the shares, then the sequences
 
 
 # The reference takes too long for these; the native CPU op, which the reference's tests hold, stands in.
@@ -218,11 +186,9 @@ def test_more_sequences_than_have_counts_in_global_memory(device: Device, native
 @pytest.mark.parametrize(("maps", "points"), [(1, 40), (3, 300), (10, 300), (33, 100), (150, 300), (300, 63)])
 def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(maps: int, points: int, emulated: Device) -> None:
     weight, uniform = inputs(2, 3, maps, points)
-    emulation.set_order(name=NAME)
-    expected = emulated.draw(weight, uniform)
-    for threads, blocks, seed in (("descending", "descending", 0), ("random", "random", 1), ("random", "random", 2)):
-        emulation.set_order(threads, blocks, seed, name=NAME)
-        assert_same_bits(emulated.draw(weight, uniform), expected)
+    expected, *others = emulation.in_several_orders(Device.op, lambda: emulated.draw(weight, uniform))
+    for actual in others:
+        assert_same_bits(actual, expected)
 
 
 # Memory errors and races

@@ -1,76 +1,64 @@
-"""The op behind sampling: backends agree exactly, at the borders too. Its statistics: test_sampling.py."""
+"""The ops behind sampling: backends agree exactly, at the borders too. Their statistics: test_sampling.py."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
-from tests.support.tolerances import assert_same_bits
+from tests.support.cases import BalancedCase, DrawCase
+from tests.support.tolerances import TOLERANCES, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
+CASES = [
+    *(
+        DrawCase(f"{draws} of {maps} maps", 3, maps, draws)
+        for maps, draws in itertools.product([1, 2, 10, 33, 34, 256, 257, 300], [0, 1, 63, 300, 9000])
+    ),
+    *(
+        BalancedCase(f"{points} of {maps} maps", 3, 3, maps, points)
+        for maps, points in itertools.product([1, 2, 3, 8, 10, 17, 25, 256, 257, 300], [1, 3, 63, 300])
+    ),
+]
+DRAW = {DrawCase: draw_index, BalancedCase: draw_balanced_index}
 
-def inputs(systems: int, maps: int, draws: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
-    generator = torch.Generator().manual_seed(maps)
-    weight = torch.rand(systems, maps, generator=generator, dtype=torch.float64)
-    weight[:, 1::3] = 0
-    sums = weight.cumsum(1)
-    bounds = (sums[:, :-1] / sums[:, -1:]).to(dtype)
-    uniform = torch.rand(systems, draws, generator=generator, dtype=dtype)
-    on_bound = min(maps - 1, draws)
-    uniform[:, :on_bound] = bounds[:, :on_bound].clamp(max=1 - 2**-24)
-    return weight, uniform
 
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("draws", [0, 1, 63, 300, 9000])
-@pytest.mark.parametrize("maps", [1, 2, 10, 33, 34, 256, 257, 300])
-def test_native_equals_the_reference(maps: int, draws: int, dtype: torch.dtype, native: str) -> None:
-    weight, uniform = inputs(3, maps, draws, dtype)
-    index = draw_index(weight, uniform, backend=native)
-    assert_same_bits(index, draw_index(weight, uniform, backend="reference"))
-    assert index.dtype == (torch.uint8 if maps <= 256 else torch.int32)
-    assert not index.numel() or int(index.max()) < maps
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_native_equals_the_reference(case: DrawCase | BalancedCase, dtype: torch.dtype, native: str) -> None:
+    weight, uniform = case.inputs(dtype)
+    for floor in (0.0, 1e-3):
+        index = DRAW[type(case)](weight, uniform, floor, backend=native)
+        assert_same_bits(index, DRAW[type(case)](weight, uniform, floor, backend="reference"))
+        assert index.shape == uniform.shape
+        assert index.dtype == (torch.uint8 if case.maps <= 256 else torch.int32)
+        assert not index.numel() or int(index.max()) < case.maps
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0], [1e-40, 0.0], [3e38, 3e38]])
 @pytest.mark.parametrize("floor", [0.0, 1e-3, 0.9])
-def test_backends_agree_on_odd_weights_and_floors(weights: list[float], floor: float, native: str) -> None:
-    uniform = torch.linspace(0, 1 - 2**-24, 1001)[None]
+@pytest.mark.parametrize(
+    ("draw", "uniform"),
+    [
+        (draw_index, torch.linspace(0, 1 - 2**-24, 1001)[None]),
+        (draw_balanced_index, torch.rand(1, 5, 63, generator=torch.Generator().manual_seed(0))),
+    ],
+    ids=["draw_index", "draw_balanced_index"],
+)
+def test_backends_agree_on_odd_weights_and_floors(
+    draw: Callable[..., Tensor], uniform: Tensor, weights: list[float], floor: float, native: str
+) -> None:
     weight = torch.tensor([weights])
-    index = draw_index(weight, uniform, floor, backend=native)
-    assert_same_bits(index, draw_index(weight, uniform, floor, backend="reference"))
+    index = draw(weight, uniform, floor, backend=native)
+    assert_same_bits(index, draw(weight, uniform, floor, backend="reference"))
 
 
 def test_no_systems(backend: str) -> None:
     assert draw_index(torch.zeros(0, 9), torch.zeros(0, 5), backend=backend).shape == (0, 5)
-
-
-def test_bits_do_not_depend_on_threads_or_layout(native: str, restored_threads: None) -> None:
-    weight, uniform = inputs(5, 10, 30_000, torch.float32)
-    results = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        results.append(draw_index(weight.mT.contiguous().mT, uniform.mT.contiguous().mT, backend=native))
-    for result in results:
-        assert_same_bits(result, results[0])
-
-
-@pytest.mark.parametrize(
-    ("error", "weight", "uniform"),
-    [
-        (ValueError, torch.zeros(2, 9), torch.zeros(3, 5)),
-        (ValueError, torch.zeros(9), torch.zeros(5)),
-        (ValueError, torch.zeros(2, 0), torch.zeros(2, 5)),
-        (TypeError, torch.zeros(2, 9).int(), torch.zeros(2, 5)),
-        (TypeError, torch.zeros(2, 9).half(), torch.zeros(2, 5).half()),
-    ],
-)
-def test_errors(error: type[Exception], weight: Tensor, uniform: Tensor, backend: str) -> None:
-    with pytest.raises(error, match=r"^draw_index: (weight|uniform|weight and uniform) must .+, got .+"):
-        draw_index(weight, uniform, backend=backend)

@@ -31,8 +31,3 @@ def test_singular_and_broken_maps(backend: str) -> None:
     offset = torch.tensor([[1.0, 2.0], [1, 2], [1, 2], [math.inf, 2], [math.nan, 3], [0, 0]])
     expected = torch.tensor([[1.0, 2.0], [2, 4], [1, 2], [0, 2], [0, 3], [0, 0]])
     assert torch.equal(fixed_point(matrix, offset, backend=backend), expected)
-
-
-def test_unequal_dtypes_are_refused(backend: str) -> None:
-    with pytest.raises(TypeError, match=r"^fixed_point: offset must have the dtype of matrix .+, got .+"):
-        fixed_point(torch.rand(3, 2, 2), torch.rand(3, 2).double(), backend=backend)

@@ -36,38 +36,40 @@ def traced(function: Callable[..., Tensor], *arguments: Tensor) -> tuple[Tensor,
     return torch.compile(function, fullgraph=True, backend=compiler)(*arguments), calls
 
 
-@pytest.mark.usefixtures("fake_gpu")
-@pytest.mark.parametrize("channels", [None, 3])
-def test_the_rasterizer_is_one_call_of_its_kernels(channels: int | None) -> None:
-    points = torch.empty(3, 65, 2, device="cuda")
-    weight = None if channels is None else torch.empty(3, 65, channels, device="cuda")
-    image, calls = traced(lambda points: fractalops.rbf_rasterize(points, (32, 20), weight=weight), points)
-    assert image.device.type == "cuda"
-    assert image.shape == ((3, 32, 20) if channels is None else (3, channels, 32, 20))
-    assert torch.ops.fractalops.rbf_rasterize_fwd in calls
-    assert torch.exp not in calls  # the reference's
+def rasterize(points: Tensor, weight: Tensor | None = None) -> Tensor:
+    return fractalops.rbf_rasterize(points, (32, 20), weight=weight)
+
+
+def count(mode: str) -> Callable[[Tensor], Tensor]:
+    return lambda points: fractalops.rasterize_points(points, (32, 20), mode=mode)
 
 
 @pytest.mark.usefixtures("fake_gpu")
-@pytest.mark.parametrize(("mode", "dtype"), [("binary", torch.uint8), ("density", torch.int32)])
-def test_counting_points_is_one_call_of_its_kernels(mode: str, dtype: torch.dtype) -> None:
-    points = torch.empty(3, 65, 2, device="cuda")
-    image, calls = traced(lambda points: fractalops.rasterize_points(points, (32, 20), mode=mode), points)
-    assert (image.device.type, image.shape, image.dtype) == ("cuda", (3, 32, 20), dtype)
-    assert torch.ops.fractalops.rasterize_points in calls
-
-
-@pytest.mark.usefixtures("fake_gpu")
-@pytest.mark.parametrize(("maps", "dtype"), [(10, torch.uint8), (300, torch.int32)])
-def test_drawing_balanced_sequences_is_one_call_of_its_kernels(
-    maps: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("op", "function", "shapes", "shape", "dtype"),
+    [
+        ("rbf_rasterize_fwd", rasterize, [(3, 65, 2)], (3, 32, 20), torch.float32),
+        ("rbf_rasterize_fwd", rasterize, [(3, 65, 2), (3, 65, 3)], (3, 3, 32, 20), torch.float32),
+        ("rasterize_points", count("binary"), [(3, 65, 2)], (3, 32, 20), torch.uint8),
+        ("rasterize_points", count("density"), [(3, 65, 2)], (3, 32, 20), torch.int32),
+        ("draw_balanced_index", draw_balanced_index, [(2, 10), (2, 3, 300)], (2, 3, 300), torch.uint8),
+        ("draw_balanced_index", draw_balanced_index, [(2, 300), (2, 3, 300)], (2, 3, 300), torch.int32),
+    ],
+)
+def test_an_op_is_one_call_of_its_kernels(
+    op: str,
+    function: Callable[..., Tensor],
+    shapes: list[tuple[int, ...]],
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were there
-    weight, uniform = torch.empty(2, maps, device="cuda"), torch.empty(2, 3, 300, device="cuda")
-    index, calls = traced(draw_balanced_index, weight, uniform)
-    assert (index.device.type, index.shape, index.dtype) == ("cuda", (2, 3, 300), dtype)
-    assert calls[-1] == torch.ops.fractalops.draw_balanced_index
-    assert len(calls) <= 3  # the weights, detached and in float64, come before it
+    result, calls = traced(function, *(torch.empty(each, device="cuda") for each in shapes))
+    assert (result.device.type, result.shape, result.dtype) == ("cuda", shape, dtype)
+    assert getattr(torch.ops.fractalops, op) in calls
+    assert torch.exp not in calls  # the reference's
+    assert len(calls) <= 3 or op != "draw_balanced_index", calls  # the weights, detached and in float64, come before it
 
 
 @pytest.mark.parametrize("name", ["rbf_rasterize_fwd", "rbf_rasterize_bwd", "rasterize_points"])

@@ -1,6 +1,9 @@
-"""The two ops' errors on every backend: each names the op, the argument, what it must be and what it got."""
+"""The ops' errors on every backend: each names the op, the argument, what it must be and what it got."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,77 +12,205 @@ from torch._subclasses import FakeTensorMode
 import fractalops
 from fractalops import backends
 from fractalops.ops import affine_chain as chain_op
-from tests.support.cases import ChainCase, RasterCase
-from tests.support.requirements import skip_or_fail
+from fractalops.ops.clamped_squared_error import clamped_squared_error
+from fractalops.ops.draw_balanced_index import draw_balanced_index
+from fractalops.ops.draw_index import draw_index
+from fractalops.ops.fixed_point import fixed_point
+from fractalops.ops.svd_matrix import svd_matrix
+from tests.support.cases import CHAIN, RASTER
+from tests.support.requirements import need_gpu
 
-
-def chain_arguments(**changes: object) -> dict[str, object]:
-    matrix, offset, index, start = ChainCase("small", batch=5, points=6, maps=3).inputs()
-    return {"matrix": matrix, "offset": offset, "index": index, "start": start} | changes
-
-
-CHAIN_ERRORS: list[tuple[type[Exception], str, dict[str, object]]] = [
-    (ValueError, "matrix", {"matrix": torch.zeros(2, 2).double()}),
-    (ValueError, "matrix", {"matrix": torch.zeros(3, 2, 3).double()}),
-    (ValueError, "matrix", {"matrix": torch.zeros(3, 4, 4).double()}),
-    (ValueError, "matrix", {"matrix": torch.zeros(0, 2, 2).double(), "offset": torch.zeros(0, 2).double()}),
-    (TypeError, "matrix", {"matrix": torch.zeros(3, 2, 2, dtype=torch.int64)}),
-    (TypeError, "matrix", {"matrix": torch.zeros(3, 2, 2, dtype=torch.complex64)}),
-    (TypeError, "matrix", {"matrix": [[[1.0, 0.0], [0.0, 1.0]]]}),
-    (ValueError, "offset", {"offset": torch.zeros(2, 2).double()}),
-    (ValueError, "offset", {"offset": torch.zeros(3, 3).double()}),
-    (ValueError, "offset", {"offset": torch.zeros(3, 2, 1).double()}),
-    (TypeError, "offset", {"offset": torch.zeros(3, 2)}),
-    (TypeError, "offset", {"offset": None}),
-    (ValueError, "offset", {"offset": torch.zeros(3, 2, device="meta").double()}),
-    (ValueError, "index", {"index": torch.zeros(5, dtype=torch.uint8)}),
-    (ValueError, "index", {"index": torch.zeros(5, 0, dtype=torch.uint8)}),
-    (ValueError, "index", {"index": torch.zeros(5, 6, 1, dtype=torch.uint8)}),
-    (TypeError, "index", {"index": torch.zeros(5, 6)}),
-    (TypeError, "index", {"index": torch.zeros(5, 6, dtype=torch.bool)}),
-    (TypeError, "index", {"index": torch.zeros(5, 6, dtype=torch.int16)}),
-    (ValueError, "index", {"index": torch.zeros(5, 6, dtype=torch.uint8, device="meta")}),
-    (ValueError, "start", {"start": torch.zeros(4, 2).double()}),
-    (ValueError, "start", {"start": torch.zeros(5, 3).double()}),
-    (ValueError, "start", {"start": torch.zeros(3).double()}),
-    (ValueError, "start", {"start": torch.zeros(()).double()}),
-    (TypeError, "start", {"start": torch.zeros(5, 2)}),
-    (ValueError, "start", {"start": torch.zeros(5, 2, device="meta").double()}),
-    (ValueError, "backend", {"backend": "no such backend"}),
-]
-
-
-@pytest.mark.parametrize(("error", "argument", "changes"), CHAIN_ERRORS)
-def test_affine_chain_names_the_argument_and_what_it_got(
-    error: type[Exception], argument: str, changes: dict[str, object], backend: str
-) -> None:
-    with pytest.raises(error, match=rf"^affine_chain: {argument} must .+, got .+"):
-        fractalops.affine_chain(**({"backend": backend} | chain_arguments(**changes)))  # type: ignore[arg-type]
+MASK = torch.ones(3, 3, dtype=torch.bool)
+# Arguments that fit; an error comes from some in their place.
+RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
+    fractalops.affine_chain: dict(zip(("matrix", "offset", "index", "start"), CHAIN.inputs(), strict=True)),
+    fractalops.rbf_rasterize: {"size": 9, **dict(zip(("points", "weight", "bandwidth"), RASTER.inputs(), strict=True))},
+    fractalops.rasterize_points: {"points": torch.zeros(4, 9, 2), "size": 9},
+    svd_matrix: {"svd": torch.zeros(3, 6)},
+}
+ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]]]] = {
+    fractalops.affine_chain: [
+        (ValueError, "matrix", {"matrix": torch.zeros(2, 2).double()}),
+        (ValueError, "matrix", {"matrix": torch.zeros(3, 2, 3).double()}),
+        (ValueError, "matrix", {"matrix": torch.zeros(3, 4, 4).double()}),
+        (ValueError, "matrix", {"matrix": torch.zeros(0, 2, 2).double(), "offset": torch.zeros(0, 2).double()}),
+        (TypeError, "matrix", {"matrix": torch.zeros(3, 2, 2, dtype=torch.int64)}),
+        (TypeError, "matrix", {"matrix": torch.zeros(3, 2, 2, dtype=torch.complex64)}),
+        (TypeError, "matrix", {"matrix": [[[1.0, 0.0], [0.0, 1.0]]]}),
+        (ValueError, "offset", {"offset": torch.zeros(2, 2).double()}),
+        (ValueError, "offset", {"offset": torch.zeros(3, 3).double()}),
+        (ValueError, "offset", {"offset": torch.zeros(3, 2, 1).double()}),
+        (TypeError, "offset", {"offset": torch.zeros(3, 2)}),
+        (TypeError, "offset", {"offset": None}),
+        (ValueError, "offset", {"offset": torch.zeros(3, 2, device="meta").double()}),
+        (ValueError, "index", {"index": torch.zeros(5, dtype=torch.uint8)}),
+        (ValueError, "index", {"index": torch.zeros(5, 0, dtype=torch.uint8)}),
+        (ValueError, "index", {"index": torch.zeros(5, 6, 1, dtype=torch.uint8)}),
+        (TypeError, "index", {"index": torch.zeros(5, 6)}),
+        (TypeError, "index", {"index": torch.zeros(5, 6, dtype=torch.bool)}),
+        (TypeError, "index", {"index": torch.zeros(5, 6, dtype=torch.int16)}),
+        (ValueError, "index", {"index": torch.zeros(5, 6, dtype=torch.uint8, device="meta")}),
+        (ValueError, "start", {"start": torch.zeros(4, 2).double()}),
+        (ValueError, "start", {"start": torch.zeros(5, 3).double()}),
+        (ValueError, "start", {"start": torch.zeros(3).double()}),
+        (ValueError, "start", {"start": torch.zeros(()).double()}),
+        (TypeError, "start", {"start": torch.zeros(5, 2)}),
+        (ValueError, "start", {"start": torch.zeros(5, 2, device="meta").double()}),
+        (ValueError, "backend", {"backend": "no such backend"}),
+    ],
+    fractalops.rbf_rasterize: [
+        (ValueError, "points", {"points": torch.zeros(9, 2).double()}),
+        (ValueError, "points", {"points": torch.zeros(4, 9, 3).double()}),
+        (ValueError, "points", {"points": torch.zeros(4, 0, 2).double(), "weight": None}),
+        (TypeError, "points", {"points": torch.zeros(4, 9, 2, dtype=torch.int64)}),
+        (TypeError, "points", {"points": torch.zeros(4, 9, 2, dtype=torch.complex64)}),
+        (TypeError, "points", {"points": [[[0.0, 0.0]]]}),
+        (ValueError, "size", {"size": 0}),
+        (ValueError, "size", {"size": -3}),
+        (TypeError, "size", {"size": (3,)}),
+        (TypeError, "size", {"size": (3, 4, 5)}),
+        (ValueError, "size", {"size": (0, 4)}),
+        (TypeError, "size", {"size": 3.5}),
+        (TypeError, "size", {"size": (3, 4.5)}),
+        (TypeError, "size", {"size": "32"}),
+        (ValueError, "bandwidth", {"bandwidth": 0.0}),
+        (ValueError, "bandwidth", {"bandwidth": -1.0}),
+        (ValueError, "bandwidth", {"bandwidth": float("nan")}),
+        (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
+        (ValueError, "bandwidth", {"bandwidth": 10**400}),
+        (ValueError, "bandwidth", {"bandwidth": float("inf")}),
+        (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, float("nan"), 1.0, 1.0]).double()}),
+        (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, 0.0, 1.0, 1.0]).double()}),
+        (ValueError, "bandwidth", {"bandwidth": torch.tensor(-1.0).double()}),
+        (ValueError, "bandwidth", {"bandwidth": torch.ones(5).double()}),
+        (ValueError, "bandwidth", {"bandwidth": torch.ones(4, 1).double()}),
+        (TypeError, "bandwidth", {"bandwidth": torch.ones(4)}),
+        (ValueError, "bandwidth", {"bandwidth": torch.ones(4, device="meta").double()}),
+        (TypeError, "bandwidth", {"bandwidth": "1"}),
+        (ValueError, "weight", {"weight": torch.ones(4, 8).double()}),
+        (ValueError, "weight", {"weight": torch.ones(9).double()}),
+        (ValueError, "weight", {"weight": torch.ones(4, 9, 3, 1).double()}),
+        (ValueError, "weight", {"weight": torch.ones(4, 9, 0).double()}),
+        (TypeError, "weight", {"weight": torch.ones(4, 9)}),
+        (ValueError, "weight", {"weight": torch.ones(4, 9, device="meta").double()}),
+        (TypeError, "weight", {"weight": 2.0}),
+        (ValueError, "cutoff", {"cutoff": 0.0}),
+        (ValueError, "cutoff", {"cutoff": 1.0}),
+        (ValueError, "cutoff", {"cutoff": -0.5}),
+        (ValueError, "cutoff", {"cutoff": 2}),
+        (ValueError, "cutoff", {"cutoff": float("nan")}),
+        (TypeError, "cutoff", {"cutoff": "small"}),
+        (ValueError, "backend", {"backend": "no such backend"}),
+    ],
+    fractalops.rasterize_points: [
+        (ValueError, "points", {"points": torch.zeros(4, 2)}),
+        (ValueError, "points", {"points": torch.zeros(4, 0, 2)}),
+        (ValueError, "points", {"points": torch.zeros(4, 9, 3)}),
+        (ValueError, "points", {"points": torch.zeros(1, 1, 2).expand(1, 2**31, 2)}),
+        (TypeError, "points", {"points": torch.zeros(4, 9, 2, dtype=torch.int64)}),
+        (TypeError, "points", {"points": [[[1.0, 2.0]]]}),
+        (ValueError, "size", {"size": 0}),
+        (ValueError, "size", {"size": (9, 2**22)}),
+        (TypeError, "size", {"size": 9.0}),
+        (ValueError, "mode", {"mode": "count"}),
+        (ValueError, "mode", {"mode": None}),
+        (ValueError, "patch", {"patch": MASK[0]}),
+        (ValueError, "patch", {"patch": MASK[:2]}),
+        (ValueError, "patch", {"patch": MASK[:, :0]}),
+        (ValueError, "patch", {"patch": torch.ones(1, 17, dtype=torch.bool)}),
+        (ValueError, "patch", {"patch": MASK.expand(3, 3, 3)}),
+        (ValueError, "patch", {"patch": MASK.expand(1, 4, 3, 3)}),
+        (ValueError, "patch", {"patch": MASK.to("meta")}),
+        (TypeError, "patch", {"patch": MASK.float()}),
+        (TypeError, "patch", {"patch": MASK.long()}),
+        (TypeError, "patch", {"patch": "3 x 3"}),
+        (ValueError, "backend", {"backend": "no such backend"}),
+    ],
+    svd_matrix: [
+        (ValueError, "svd", {"svd": torch.zeros(3, 5)}),
+        (ValueError, "svd", {"svd": torch.zeros(())}),
+        (TypeError, "svd", {"svd": torch.zeros(3, 6, dtype=torch.int64)}),
+        (ValueError, "singular_values", {"singular_values": "tanh"}),
+    ],
+    clamped_squared_error: [
+        (ValueError, "images", {"images": torch.zeros(2, 4, 5), "targets": torch.zeros(2, 4, 5)}),
+        (ValueError, "images", {"images": torch.zeros(2, 0, 4, 5), "targets": torch.zeros(2, 4, 5)}),
+        (ValueError, "images", {"images": torch.zeros(2, 3, 0, 5), "targets": torch.zeros(2, 0, 5)}),
+        (ValueError, "images", {"images": torch.zeros(2, 3, 0, 4, 5), "targets": torch.zeros(2, 0, 4, 5)}),
+        (ValueError, "images", {"images": torch.zeros(2, 3, 1, 3, 4, 5), "targets": torch.zeros(2, 1, 3, 4, 5)}),
+        (ValueError, "targets", {"images": torch.zeros(2, 3, 3, 4, 5), "targets": torch.zeros(2, 4, 5)}),
+        (ValueError, "targets", {"images": torch.zeros(2, 3, 3, 4, 5), "targets": torch.zeros(2, 1, 4, 5)}),
+        (ValueError, "targets", {"images": torch.zeros(2, 3, 4, 5), "targets": torch.zeros(2, 5, 4)}),
+        (ValueError, "targets", {"images": torch.zeros(2, 3, 4, 5), "targets": torch.zeros(1, 4, 5)}),
+        (ValueError, "targets", {"images": torch.zeros(2, 3, 4, 5), "targets": torch.zeros(2, 1, 4, 5)}),
+        (TypeError, "images", {"images": torch.zeros(2, 3, 4, 5).int(), "targets": torch.zeros(2, 4, 5).int()}),
+        (TypeError, "targets", {"images": torch.zeros(2, 3, 4, 5), "targets": torch.zeros(2, 4, 5).double()}),
+    ],
+    draw_index: [
+        (ValueError, "weight and uniform", {"weight": torch.zeros(2, 9), "uniform": torch.zeros(3, 5)}),
+        (ValueError, "weight and uniform", {"weight": torch.zeros(9), "uniform": torch.zeros(5)}),
+        (ValueError, "weight and uniform", {"weight": torch.zeros(2, 0), "uniform": torch.zeros(2, 5)}),
+        (TypeError, "weight", {"weight": torch.zeros(2, 9).int(), "uniform": torch.zeros(2, 5)}),
+        (TypeError, "uniform", {"weight": torch.zeros(2, 9).half(), "uniform": torch.zeros(2, 5).half()}),
+    ],
+    draw_balanced_index: [
+        (ValueError, "weight and uniform", {"weight": torch.zeros(2, 9), "uniform": torch.zeros(3, 1, 5)}),
+        (ValueError, "weight and uniform", {"weight": torch.zeros(2, 9), "uniform": torch.zeros(2, 5)}),
+        (ValueError, "weight and uniform", {"weight": torch.zeros(9), "uniform": torch.zeros(1, 5)}),
+        (ValueError, "weight and uniform", {"weight": torch.zeros(2, 0), "uniform": torch.zeros(2, 1, 5)}),
+        (TypeError, "weight", {"weight": torch.zeros(2, 9).int(), "uniform": torch.zeros(2, 1, 5)}),
+        (TypeError, "uniform", {"weight": torch.zeros(2, 9).half(), "uniform": torch.zeros(2, 1, 5).half()}),
+    ],
+    fixed_point: [
+        (TypeError, "offset", {"matrix": torch.rand(3, 2, 2), "offset": torch.rand(3, 2).double()}),
+    ],
+}
 
 
 @pytest.mark.parametrize(
-    ("dtype", "value"),
-    [
-        (torch.uint8, 3),
-        (torch.uint8, 255),
-        (torch.int32, 3),
-        (torch.int32, -1),
-        (torch.int64, 3),
-        (torch.int64, -1),
-        (torch.int64, 2**40),
-        (torch.int64, 2**32),
-    ],
+    ("function", "error", "argument", "changes"),
+    [(function, *each) for function, errors in ERRORS.items() for each in errors],
 )
-def test_an_index_out_of_range_is_an_error(dtype: torch.dtype, value: int, backend: str) -> None:
-    index = torch.zeros(5, 6, dtype=dtype)
-    index[4, 5] = value
-    with pytest.raises(IndexError, match=rf"^affine_chain: index must lie in \[0, 3\), got {value}$"):
-        fractalops.affine_chain(**chain_arguments(index=index), backend=backend)  # type: ignore[arg-type]
+def test_an_error_names_the_argument_and_what_it_got(
+    function: Callable[..., Any], error: type[Exception], argument: str, changes: dict[str, Any], backend: str
+) -> None:
+    with pytest.raises(error, match=rf"^{function.__name__}: {argument} must .+, got .+"):
+        function(**({"backend": backend} | RIGHT.get(function, {}) | changes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_native_ops_take_two_dtypes(dtype: torch.dtype, native: str) -> None:
+    for name, call in {
+        "rasterize_points: points": lambda: fractalops.rasterize_points(
+            torch.zeros(1, 1, 2, dtype=dtype), 9, backend=native
+        ),
+        "clamped_squared_error: images": lambda: clamped_squared_error(
+            torch.zeros(3, 2, 4, 5, dtype=dtype), torch.zeros(3, 4, 5, dtype=dtype), backend=native
+        ),
+        "svd_matrix: svd": lambda: svd_matrix(torch.zeros(3, 6, dtype=dtype), backend=native),
+    }.items():
+        with pytest.raises(TypeError, match=rf"^{name} must be float32 or float64 .*, got {dtype}"):
+            call()
+
+
+# The chain's index
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [(torch.uint8, (3, 255)), (torch.int32, (3, -1)), (torch.int64, (3, -1, 2**40, 2**32))],
+)
+def test_an_index_out_of_range_is_an_error(dtype: torch.dtype, values: tuple[int, ...], backend: str) -> None:
+    for value in values:
+        index = torch.zeros(5, 6, dtype=dtype)
+        index[4, 5] = value
+        with pytest.raises(IndexError, match=rf"^affine_chain: index must lie in \[0, 3\), got {value}$"):
+            fractalops.affine_chain(**RIGHT[fractalops.affine_chain] | {"index": index}, backend=backend)
 
 
 @pytest.mark.usefixtures("native")
 def test_the_raw_ops_refuse_an_index_out_of_range_themselves() -> None:
-    matrix, offset, index, start = ChainCase("small", batch=5, points=6, maps=3).inputs()
+    matrix, offset, index, start = CHAIN.inputs()
     points = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
     index[4, 5] = 3
     message = r"^affine_chain: index must lie in \[0, 3\), got 3$"
@@ -91,18 +222,16 @@ def test_the_raw_ops_refuse_an_index_out_of_range_themselves() -> None:
 
 def test_an_index_out_of_range_is_an_error_under_vmap(native: str) -> None:
     """A lane's wrong index must not find the maps of the next lane."""
-    arguments = chain_arguments()
-    matrix, offset, index, start = (arguments[name] for name in ("matrix", "offset", "index", "start"))
-    assert isinstance(index, torch.Tensor)
+    matrix, offset, index, start = CHAIN.inputs()
     lanes = torch.stack([index, index])
     lanes[0, 0, 0] = 3
     with pytest.raises(IndexError, match=r"^affine_chain: index must lie in \[0, 3\), got 3$"):
-        torch.vmap(lambda lane: fractalops.affine_chain(matrix, offset, lane, start, backend=native))(lanes)  # type: ignore[arg-type]
+        torch.vmap(lambda lane: fractalops.affine_chain(matrix, offset, lane, start, backend=native))(lanes)
 
 
 @pytest.mark.parametrize("form", [1, 2, -1])
 def test_the_cpu_has_no_forms(form: int, native: str) -> None:
-    matrix, offset, index, start = ChainCase("small", batch=5, points=6, maps=3).inputs()
+    matrix, offset, index, start = CHAIN.inputs()
     points = torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, 0)
     message = f"affine_chain: form must be 0 on the CPU, got {form}"
     with pytest.raises(RuntimeError, match=message):
@@ -132,10 +261,8 @@ def test_the_index_of_a_gpu_is_handed_to_the_check_and_is_not_read_where_it_has_
 
 @pytest.mark.gpu
 def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch.cuda.is_available():
-        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    inputs = [tensor.cuda() for tensor in ChainCase("small", batch=5, points=6, maps=3).inputs()]
-    matrix, offset, index, start = inputs
+    need_gpu()
+    matrix, offset, index, start = (tensor.cuda() for tensor in CHAIN.inputs())
     wrong = index.clone()
     wrong[4, 5] = 3
     nearest = wrong.clamp(max=2)
@@ -148,63 +275,13 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
             fractalops.affine_chain(matrix, offset, wrong, start, backend=backend)
 
 
-RASTER_ERRORS: list[tuple[type[Exception], str, dict[str, object]]] = [
-    (ValueError, "points", {"points": torch.zeros(9, 2).double()}),
-    (ValueError, "points", {"points": torch.zeros(4, 9, 3).double()}),
-    (ValueError, "points", {"points": torch.zeros(4, 0, 2).double(), "weight": None}),
-    (TypeError, "points", {"points": torch.zeros(4, 9, 2, dtype=torch.int64)}),
-    (TypeError, "points", {"points": torch.zeros(4, 9, 2, dtype=torch.complex64)}),
-    (TypeError, "points", {"points": [[[0.0, 0.0]]]}),
-    (ValueError, "size", {"size": 0}),
-    (ValueError, "size", {"size": -3}),
-    (TypeError, "size", {"size": (3,)}),
-    (TypeError, "size", {"size": (3, 4, 5)}),
-    (ValueError, "size", {"size": (0, 4)}),
-    (TypeError, "size", {"size": 3.5}),
-    (TypeError, "size", {"size": (3, 4.5)}),
-    (TypeError, "size", {"size": "32"}),
-    (ValueError, "bandwidth", {"bandwidth": 0.0}),
-    (ValueError, "bandwidth", {"bandwidth": -1.0}),
-    (ValueError, "bandwidth", {"bandwidth": float("nan")}),
-    (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
-    (ValueError, "bandwidth", {"bandwidth": 10**400}),
-    (ValueError, "bandwidth", {"bandwidth": float("inf")}),
-    (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, float("nan"), 1.0, 1.0]).double()}),
-    (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, 0.0, 1.0, 1.0]).double()}),
-    (ValueError, "bandwidth", {"bandwidth": torch.tensor(-1.0).double()}),
-    (ValueError, "bandwidth", {"bandwidth": torch.ones(5).double()}),
-    (ValueError, "bandwidth", {"bandwidth": torch.ones(4, 1).double()}),
-    (TypeError, "bandwidth", {"bandwidth": torch.ones(4)}),
-    (ValueError, "bandwidth", {"bandwidth": torch.ones(4, device="meta").double()}),
-    (TypeError, "bandwidth", {"bandwidth": "1"}),
-    (ValueError, "weight", {"weight": torch.ones(4, 8).double()}),
-    (ValueError, "weight", {"weight": torch.ones(9).double()}),
-    (ValueError, "weight", {"weight": torch.ones(4, 9, 3, 1).double()}),
-    (ValueError, "weight", {"weight": torch.ones(4, 9, 0).double()}),
-    (TypeError, "weight", {"weight": torch.ones(4, 9)}),
-    (ValueError, "weight", {"weight": torch.ones(4, 9, device="meta").double()}),
-    (TypeError, "weight", {"weight": 2.0}),
-    (ValueError, "cutoff", {"cutoff": 0.0}),
-    (ValueError, "cutoff", {"cutoff": 1.0}),
-    (ValueError, "cutoff", {"cutoff": -0.5}),
-    (ValueError, "cutoff", {"cutoff": 2}),
-    (ValueError, "cutoff", {"cutoff": float("nan")}),
-    (TypeError, "cutoff", {"cutoff": "small"}),
-    (ValueError, "backend", {"backend": "no such backend"}),
-]
-
-
-@pytest.mark.parametrize(("error", "argument", "changes"), RASTER_ERRORS)
-def test_rbf_rasterize_names_the_argument_and_what_it_got(
-    error: type[Exception], argument: str, changes: dict[str, object], backend: str
-) -> None:
-    points, weight, bandwidth = RasterCase("small", batch=4, points=9, channels=3).inputs()
-    arguments = {
-        "points": points,
-        "size": 9,
-        "bandwidth": bandwidth,
-        "weight": weight,
-        "backend": backend,
-    } | changes
-    with pytest.raises(error, match=rf"^rbf_rasterize: {argument} must .+, got .+"):
-        fractalops.rbf_rasterize(**arguments)  # type: ignore[arg-type]
+@pytest.mark.parametrize("wrong", ["dtype", "shape"])
+def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
+    matrix, offset, index, start = CHAIN.inputs()
+    offset = offset.float() if wrong == "dtype" else offset[:-1]
+    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
+        torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
+    points, weight, bandwidth = RASTER.inputs()
+    bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
+    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
+        torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 import fractalops
 from tests.conftest import BACKENDS
 from tests.support.cases import ChainCase, RasterCase, value_and_gradients
-from tests.support.tolerances import TOLERANCES, assert_matches, assert_same_bits
+from tests.support.tolerances import TOLERANCES, assert_all_same_bits, assert_matches, assert_same_bits
 
 backends = pytest.mark.parametrize("backend", BACKENDS)
 seeds = st.integers(0, 2**32 - 1)
@@ -44,25 +47,23 @@ def test_translation_by_whole_pixels_moves_the_image(
     )
 
 
+def assert_parts_give_the_same_bits(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], upstream: Tensor, cut: int
+) -> None:
+    whole = tree_leaves(value_and_gradients(function, inputs, upstream))
+    for part in (slice(0, cut), slice(cut, None)):
+        alone = value_and_gradients(function, [tensor[part] for tensor in inputs], upstream[part])
+        assert_all_same_bits(alone, [tensor[part] for tensor in whole])
+
+
 @pytest.mark.usefixtures("native")
 @given(seed=seeds, batch=batches, points=lengths, cut=st.integers(0, 20), dtype=st.sampled_from(list(TOLERANCES)))
 def test_a_batch_of_images_equals_its_parts(seed: int, batch: int, points: int, cut: int, dtype: torch.dtype) -> None:
     cloud = (random((batch, points, 2), seed) * 20 - 3).to(dtype)
     weight = random((batch, points, 3), seed + 1).to(dtype)
     bandwidth = (random((batch,), seed + 2) * 6 - 2).exp().to(dtype)  # windows from 2 pixels to the whole image
-    upstream = random((batch, 3, 15, 11), seed + 3)
-
-    def rasterize(points: Tensor, weight: Tensor, bandwidth: Tensor) -> Tensor:
-        return fractalops.rbf_rasterize(points, (15, 11), bandwidth=bandwidth, weight=weight, backend="native")
-
-    value, gradients = value_and_gradients(rasterize, (cloud, weight, bandwidth), upstream)
-    for part in (slice(0, cut), slice(cut, None)):
-        alone, alone_gradients = value_and_gradients(
-            rasterize, (cloud[part], weight[part], bandwidth[part]), upstream[part]
-        )
-        assert_same_bits(alone, value[part])
-        for gradient, whole in zip(alone_gradients, gradients, strict=True):
-            assert_same_bits(gradient, whole[part])
+    rasterize = RasterCase("", size=(15, 11)).on("native")
+    assert_parts_give_the_same_bits(rasterize, (cloud, weight, bandwidth), random((batch, 3, 15, 11), seed + 3), cut)
 
 
 @pytest.mark.usefixtures("native")
@@ -77,17 +78,10 @@ def test_a_batch_of_images_equals_its_parts(seed: int, batch: int, points: int, 
 def test_a_batch_of_sequences_equals_its_parts(
     seed: int, batch: int, points: int, cut: int, dimensions: int, dtype: torch.dtype
 ) -> None:
-    matrix, offset, index, start = ChainCase("", batch, points, 5, dimensions).inputs(dtype)
-    upstream = random((batch, points, dimensions), seed)
-
-    def chain(index: Tensor, start: Tensor) -> Tensor:
-        return fractalops.affine_chain(matrix, offset, index, start, backend="native")
-
-    value, (gradient,) = value_and_gradients(chain, (index, start), upstream)
-    for part in (slice(0, cut), slice(cut, None)):
-        alone, (alone_gradient,) = value_and_gradients(chain, (index[part], start[part]), upstream[part])
-        assert_same_bits(alone, value[part])
-        assert_same_bits(alone_gradient, gradient[part])
+    case = ChainCase("", batch, points, 5, dimensions)
+    matrix, offset, index, start = case.inputs(dtype)
+    chain = functools.partial(case.on("native"), matrix, offset)
+    assert_parts_give_the_same_bits(chain, (index, start), random(case.shape, seed), cut)
 
 
 @backends
@@ -158,11 +152,10 @@ def test_a_single_map_converges_to_its_fixed_point(backend: str, angle: float, s
 def test_an_image_is_linear_in_its_weights(backend: str, seed: int, channels: int) -> None:
     case = RasterCase("", channels=channels)
     points, weight, bandwidth = case.inputs()
-    assert weight is not None
     other = random(tuple(weight.shape), seed)
 
     def rasterize(weight: Tensor) -> Tensor:
-        return fractalops.rbf_rasterize(points, case.size, bandwidth=bandwidth, weight=weight, backend=backend)
+        return case.run(points, weight, bandwidth, backend=backend)
 
     assert_matches(rasterize(weight + 2 * other), rasterize(weight) + 2 * rasterize(other))
     assert_matches(rasterize(weight)[:, -1], rasterize(weight[..., -1]))

@@ -19,9 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
-from tests.support.cases import RasterCase, reference_rasterizer, value_and_gradients
-from tests.support.requirements import skip_or_fail
+from tests.support.cases import RasterCase, Result
+from tests.support.requirements import open_triton_device
 from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits
+
+open_device = open_triton_device
 
 DTYPES = [torch.float32, torch.float64]
 # route: (binned, shares)
@@ -43,21 +45,6 @@ CASES = [
 SMALL = RasterCase("small", batch=1, points=65, size=(20, 15), channels=3)
 
 
-@pytest.fixture(params=["interpreter", pytest.param("gpu", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> str:
-    if request.param == "gpu":
-        return on_gpu()
-    if torch.cuda.is_available():
-        pytest.skip("the kernels run on the GPU in this process, not in the interpreter")
-    return "cpu"
-
-
-def on_gpu() -> str:
-    if not torch.cuda.is_available():
-        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    return "cuda"
-
-
 @functools.cache
 def inputs_of(case: RasterCase) -> tuple[Tensor, Tensor | None, Tensor]:
     """The case's inputs, rounded to float32 so that they are the same for both types."""
@@ -72,9 +59,9 @@ def convert(inputs: tuple[Tensor, Tensor | None, Tensor], dtype: torch.dtype, de
 
 
 @functools.cache
-def expected(case: RasterCase) -> tuple[Tensor, list[Tensor]]:
+def expected(case: RasterCase) -> Result:
     """The float64 reference's images and gradients."""
-    return value_and_gradients(reference_rasterizer(case), [t if t is None else t.double() for t in inputs_of(case)])
+    return case.expected(inputs_of(case))
 
 
 def upstream(case: RasterCase) -> Tensor:
@@ -312,27 +299,17 @@ def test_more_images_than_a_grid_has_in_its_second_dimension(monkeypatch: pytest
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_public_function_takes_the_kernels(case: RasterCase, dtype: torch.dtype) -> None:
-    name = on_gpu()
-    points, weight, bandwidth = (t if t is None else t.to(name, dtype) for t in inputs_of(case))
-
-    def run(points: Tensor, weight: Tensor | None, bandwidth: Tensor) -> Tensor:
-        return fractalops.rbf_rasterize(
-            points, case.size, bandwidth=bandwidth, weight=weight, cutoff=case.cutoff, backend="native"
-        )
-
-    image, gradients = value_and_gradients(run, [points, weight, bandwidth])
+def test_the_public_function_takes_the_kernels(case: RasterCase, dtype: torch.dtype, gpu: str) -> None:
+    image, gradients = case.both("native", [t if t is None else t.to(gpu, dtype) for t in inputs_of(case)])
     assert image.device.type == "cuda"
-    assert_matches(image.cpu(), expected(case)[0])
-    assert_all_match([gradient.cpu() for gradient in gradients], expected(case)[1])
+    assert_all_match([result.cpu() for result in (image, *gradients)], expected(case))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_cuda_graph_captures_both_directions(route: str) -> None:
-    name = on_gpu()
+def test_a_cuda_graph_captures_both_directions(route: str, gpu: str) -> None:
     case = CASES[4]
-    inputs, grad = convert(inputs_of(case), torch.float32, name), upstream(case).to(name, torch.float32)
+    inputs, grad = convert(inputs_of(case), torch.float32, gpu), upstream(case).to(gpu, torch.float32)
     plan = plan_of(case, torch.float32, route)
 
     def both() -> tuple[Tensor, ...]:
@@ -349,9 +326,8 @@ def test_a_cuda_graph_captures_both_directions(route: str) -> None:
 
 
 @pytest.mark.gpu
-def test_a_compiler_traces_through() -> None:
-    name = on_gpu()
-    points = torch.rand(3, 65, 2, device=name, requires_grad=True)
+def test_a_compiler_traces_through(gpu: str) -> None:
+    points = torch.rand(3, 65, 2, device=gpu, requires_grad=True)
 
     def run(points: Tensor) -> Tensor:
         return fractalops.rbf_rasterize(points * 30, 32).square().sum()

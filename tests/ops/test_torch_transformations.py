@@ -1,30 +1,228 @@
-"""Both ops under torch's transformations: opcheck, compile, vmap, grad, jacrev; what they refuse and save."""
+"""The ops under torch's transformations: opcheck, compile, vmap, grad, jacrev; what they refuse and save."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-import fractalops
-from fractalops.reference.affine_chain import affine_chain as reference
+from fractalops.op_table import OPS
 from tests.support.cases import (
+    CHAIN,
     CHAIN_CASES,
+    COUNT,
+    COUNT_CASES,
+    DIFFERENTIABLE,
+    ERROR,
+    MATRIX,
+    RASTER,
     RASTER_CASES,
+    SMALL,
+    Case,
     ChainCase,
+    CountCase,
+    ErrorCase,
+    MatrixCase,
     RasterCase,
-    chain,
-    rasterizer,
-    reference_rasterizer,
     value_and_gradients,
 )
-from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
+from tests.support.tolerances import (
+    TOLERANCES,
+    assert_all_match,
+    assert_all_same_bits,
+    assert_matches,
+    assert_same_bits,
+)
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-DTYPES = list(TOLERANCES)
-CHAIN = ChainCase("small", batch=5, points=6, maps=3)
-RASTER = RasterCase("small", batch=4, points=9, size=(9, 6), channels=3)
+
+# The raw ops
+
+
+def rand(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(len(shape)), dtype=dtype)
+
+
+INDEX = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1], [1, 0, 0, 2]], dtype=torch.uint8)  # (B, T)
+MASK = torch.tensor([[[1, 0, 1]], [[1, 1, 1]], [[0, 0, 1]]], dtype=torch.uint8)  # (B, 1, 3)
+
+# Arguments of each raw op: every tensor has a batch of three in front.
+ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
+    "affine_chain_fwd": [(rand(3, 2, 2), rand(3, 2), INDEX, rand(3, 2))],
+    "affine_chain_bwd": [(rand(3, 4, 2), rand(3, 2, 2), INDEX, rand(3, 2), rand(3, 4, 2))],
+    "rbf_rasterize_fwd": [
+        (8 * rand(3, 5, 2), rand(3, 5, 2), rand(3) + 1, 7, 9, 1e-6),
+        (8 * rand(3, 5, 2), None, rand(3) + 1, 7, 9, 0.0),
+    ],
+    "rbf_rasterize_bwd": [
+        (rand(3, 2, 7, 9), 8 * rand(3, 5, 2), rand(3, 5, 2), rand(3) + 1, 1e-6, True),
+        (rand(3, 1, 7, 9), 8 * rand(3, 5, 2), None, rand(3) + 1, 1e-6, False),
+    ],
+    "rasterize_points": [(8 * rand(3, 5, 2), MASK, 7, 9, binary) for binary in (False, True)],
+    "svd_matrix_fwd": [(rand(3, 6), clamped) for clamped in (False, True)],
+    "svd_matrix_bwd": [(rand(3, 2, 2), rand(3, 6), clamped) for clamped in (False, True)],
+    "clamped_squared_error_fwd": [(2 * rand(3, 2, 20), rand(3, 20))],
+    "clamped_squared_error_bwd": [(rand(3), 2 * rand(3, 2, 20), rand(3, 20))],
+    "draw_index": [
+        (rand(3, 10), rand(3, 30, dtype=torch.float32), 1e-3),
+        (rand(3, 300), rand(3, 30), 0.0),
+    ],
+    "draw_balanced_index": [
+        (rand(3, 10), rand(3, 2, 30, dtype=torch.float32), 1e-3),
+        (rand(3, 300), rand(3, 2, 30), 0.0),
+    ],
+    "fixed_point": [(rand(3, 2, 2), rand(3, 2))],
+}
+RAW = [pytest.param(name, each, id=f"{name}-{i}") for name, calls in ARGUMENTS.items() for i, each in enumerate(calls)]
+
+
+def raw_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
+    """The raw ops that the case comes to, with a gradient for the backward."""
+    grad = torch.randn(case.shape, dtype=dtype)
+    if isinstance(case, ChainCase):
+        matrix, offset, index, start = case.inputs(dtype)
+        backward = ("affine_chain_bwd", (grad, matrix, index, start, torch.randn_like(grad)))
+        return [("affine_chain_fwd", (matrix, offset, index, start)), backward]
+    if isinstance(case, CountCase):
+        points, patch = case.inputs(dtype)
+        marks = torch.ones(case.batch, 1, 1, dtype=torch.uint8) if patch is None else patch.to(torch.uint8)
+        return [("rasterize_points", (points, marks, *case.size, case.mode == "binary"))]
+    assert isinstance(case, RasterCase)
+    points, weight, bandwidth = case.inputs(dtype)
+    weight = weight[..., None] if weight is not None and weight.ndim == 2 else weight
+    grad = grad if case.channels else grad[:, None]
+    arguments, cutoff = (points, weight, bandwidth), case.cutoff or 0.0
+    backward = [("rbf_rasterize_bwd", (grad, *arguments, cutoff, needs_bandwidth)) for needs_bandwidth in (True, False)]
+    return [("rbf_rasterize_fwd", (*arguments, *case.height_width, cutoff)), *backward]
+
+
+def results(name: str, arguments: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    result = getattr(torch.ops.fractalops, name)(*arguments)
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def test_every_op_of_the_table_is_tried() -> None:
+    assert set(ARGUMENTS) == {name for op in OPS.values() for name in op.names()}
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(("name", "arguments"), RAW)
+def test_opcheck(name: str, arguments: tuple[Any, ...]) -> None:
+    torch.library.opcheck(getattr(torch.ops.fractalops, name).default, arguments)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    "case",
+    [CHAIN, *CHAIN_CASES[:5], *RASTER_CASES[:8], COUNT, *(case for case in COUNT_CASES if case.batch < 2)],
+    ids=str,
+)
+def test_opcheck_of_awkward_shapes(case: Case, dtype: torch.dtype) -> None:
+    for name, arguments in raw_calls(case, dtype):
+        torch.library.opcheck(getattr(torch.ops.fractalops, name).default, arguments)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(("name", "arguments"), RAW)
+def test_vmap_is_a_loop(name: str, arguments: tuple[Any, ...]) -> None:
+    """Over all tensors, over the first alone, and over all but the first."""
+    tensors = [place for place, argument in enumerate(arguments) if isinstance(argument, Tensor)]
+    for mapped in filter(None, (tensors, tensors[:1], tensors[1:])):
+        lanes = [list(arguments), list(arguments)]
+        for place in mapped:
+            lanes[1][place] = arguments[place].flip(0)
+        dims = tuple(1 if place in mapped else None for place in range(len(arguments)))
+        stacked = [
+            argument if dim is None else torch.stack([lane[place] for lane in lanes], dim)
+            for place, (argument, dim) in enumerate(zip(arguments, dims, strict=True))
+        ]
+        batched = torch.vmap(lambda *each: results(name, each), in_dims=dims)(*stacked)
+        for actual, *expected in zip(batched, *(results(name, tuple(lane)) for lane in lanes), strict=True):
+            # The chain's gradients are summed in another order when there are more sequences.
+            torch.testing.assert_close(actual, torch.stack(expected), rtol=1e-12, atol=1e-15, equal_nan=True)
+
+
+# Compiled
+
+
+@pytest.mark.parametrize(
+    ("case", "compiler"),
+    [
+        *((case, "aot_eager") for case in SMALL if case.op not in ("draw_index", "draw_balanced_index")),
+        *(pytest.param(case, "inductor", marks=pytest.mark.slow) for case in (CHAIN, RASTER)),
+    ],
+    ids=str,
+)
+def test_compiled_into_one_graph_it_does_as_eagerly(case: Case, compiler: str, backend: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(case.on(backend), fullgraph=True, backend=compiler)
+    actual = value_and_gradients(compiled, case.inputs(), differentiable=case.differentiable)
+    check = assert_all_same_bits if compiler == "aot_eager" else assert_all_match
+    check(actual, case.both(backend, case.inputs()))
+
+
+@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
+@pytest.mark.xfail(strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad")
+@pytest.mark.parametrize("case", [CHAIN, RASTER], ids=str)
+def test_compiled_func_grad(case: Case, native: str) -> None:
+    gradient = torch.func.grad(total(case, native))
+    torch._dynamo.reset()
+    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+    assert_matches(compiled(*case.inputs()), gradient(*case.inputs()))
+
+
+# Derivatives
+
+
+def total(case: Case, backend: str) -> Callable[..., Tensor]:
+    """The sum of squares of what the case gives."""
+    return lambda *inputs: case.on(backend)(*inputs).square().sum()
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_func_grad(case: Case, backend: str) -> None:
+    inputs = case.inputs()
+    gradients = torch.func.grad(total(case, backend), argnums=case.differentiable)(*inputs)
+    assert_all_same_bits(gradients, case.both(backend, inputs, 2 * case.on(backend)(*inputs))[1])
+    assert_all_match(gradients, case.expected(inputs, 2 * case.reference(*inputs))[1])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ChainCase("tiny", batch=2, points=3, maps=2),
+        RasterCase("tiny", batch=2, points=3, size=(3, 4), channels=2),
+        MatrixCase("one", ()),
+        ErrorCase("tiny", (2, 1, 2, 3)),
+    ],
+    ids=str,
+)
+def test_func_jacrev(case: Case, backend: str) -> None:
+    inputs = case.inputs()
+    for place in case.differentiable:
+        actual = torch.func.jacrev(case.on(backend), argnums=place)(*inputs)
+        assert_matches(actual, torch.func.jacrev(case.reference, argnums=place)(*inputs))
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_double_backward_raises(case: Case, native: str) -> None:
+    first, *rest = case.inputs()
+    value = case.on(native)(first.requires_grad_(), *rest)
+    (gradient,) = torch.autograd.grad(value.square().sum(), first, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.backward(gradient.sum())
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_forward_mode_raises(case: Case, native: str) -> None:
+    first, *rest = case.inputs()
+    with pytest.raises((RuntimeError, NotImplementedError), match=r"forward|jvp"):
+        torch.func.jvp(lambda first: case.on(native)(first, *rest), (first,), (first,))
 
 
 class Saved(torch.autograd.graph.saved_tensors_hooks):
@@ -39,322 +237,95 @@ class Saved(torch.autograd.graph.saved_tensors_hooks):
         return tensor
 
 
-# affine_chain
-
-
-@pytest.mark.parametrize("case", [CHAIN, *CHAIN_CASES[:5]], ids=lambda case: case.name)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_chain_opcheck(case: ChainCase, dtype: torch.dtype, native: str) -> None:
-    matrix, offset, index, start = case.inputs(dtype)
-    forward, backward = torch.ops.fractalops.affine_chain_fwd, torch.ops.fractalops.affine_chain_bwd
-    torch.library.opcheck(forward, (matrix, offset, index, start))
-    points = forward(matrix, offset, index, start)
-    torch.library.opcheck(backward, (torch.randn_like(points), matrix, index, start, points))
-
-
-def compiled_chain_matches_eager(backend: str, compiler: str) -> None:
-    torch._dynamo.reset()
-    inputs = CHAIN.inputs()
-    compiled = torch.compile(chain(backend), fullgraph=True, backend=compiler)
-    value, gradients = value_and_gradients(compiled, inputs)
-    expected, expected_gradients = value_and_gradients(chain(backend), inputs)
-    assert_matches(value, expected)
-    assert_all_match(gradients, expected_gradients)
-
-
-def test_chain_compile(backend: str) -> None:
-    compiled_chain_matches_eager(backend, "aot_eager")
-
-
-@pytest.mark.slow
-def test_chain_compile_with_inductor(backend: str) -> None:
-    compiled_chain_matches_eager(backend, "inductor")
-
-
-def test_chain_func_grad(backend: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-
-    def loss(matrix: Tensor, offset: Tensor, start: Tensor) -> Tensor:
-        return chain(backend)(matrix, offset, index, start).square().sum()
-
-    gradients = torch.func.grad(loss, argnums=(0, 1, 2))(matrix, offset, start)
-    upstream = 2 * reference(matrix, offset, index, start)
-    _, expected = value_and_gradients(reference, (matrix, offset, index, start), upstream)
-    assert_all_match(gradients, expected)
-
-
-def test_chain_func_jacrev(backend: str) -> None:
-    matrix, offset, index, start = ChainCase("tiny", batch=2, points=3, maps=2).inputs()
-    for position in (0, 1, 3):
-        actual = torch.func.jacrev(chain(backend), argnums=position)(matrix, offset, index, start)
-        assert_matches(actual, torch.func.jacrev(reference, argnums=position)(matrix, offset, index, start))
-
-
-CHAIN_VMAP_DIMENSIONS = [
-    (0, None, None, None),
-    (None, 0, None, None),
-    (None, None, 0, None),
-    (None, None, None, 0),
-    (0, 0, None, None),
-    (0, 0, 0, 0),
-    (1, -1, 2, 1),
-]
-
-
-@pytest.mark.parametrize("dimensions", CHAIN_VMAP_DIMENSIONS, ids=str)
-def test_chain_vmap(dimensions: tuple[int | None, ...], backend: str) -> None:
-    inputs = CHAIN.inputs()
-    # Lane k of a batched input is the input itself, changed a little; the index is turned along T.
-    lanes = [[t * (1 - k / 8) if t.is_floating_point() else t.roll(k, dims=1) for k in range(4)] for t in inputs]
-    stacked = [
-        tensor if dimension is None else torch.stack(lane, dim=dimension)
-        for tensor, lane, dimension in zip(inputs, lanes, dimensions, strict=True)
-    ]
-    value, gradients = value_and_gradients(torch.vmap(chain(backend), in_dims=dimensions), stacked)
-
-    def loop(*stacked: Tensor) -> Tensor:
-        return torch.stack(
-            [
-                reference(
-                    *(
-                        tensor if dimension is None else tensor.select(dimension, k)
-                        for tensor, dimension in zip(stacked, dimensions, strict=True)
-                    )
-                )
-                for k in range(4)
-            ]
-        )
-
-    expected, expected_gradients = value_and_gradients(loop, stacked)
-    assert_matches(value, expected)
-    assert_all_match(gradients, expected_gradients)
-
-
-def test_chain_vmap_of_grad_gives_gradients_of_single_sequences(backend: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-
-    def loss(matrix: Tensor, index: Tensor, start: Tensor) -> Tensor:
-        return chain(backend)(matrix, offset, index[None], start[None]).square().sum()
-
-    actual = torch.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(matrix, index, start)
-    for k in range(5):
-        assert_matches(actual[k], torch.func.grad(loss)(matrix, index[k], start[k]))
-
-
-def test_chain_double_backward_raises(native: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-    value = chain(native)(matrix.requires_grad_(), offset, index, start)
-    (gradient,) = torch.autograd.grad(value.square().sum(), matrix, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.backward(gradient.sum())
-
-
-def test_chain_forward_mode_raises(native: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"forward|jvp"):
-        torch.func.jvp(lambda m: chain(native)(m, offset, index, start), (matrix,), (matrix,))
-
-
-@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
-@pytest.mark.xfail(strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad")
-def test_chain_compiled_func_grad(native: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-    gradient = torch.func.grad(lambda matrix: chain(native)(matrix, offset, index, start).square().sum())
-    torch._dynamo.reset()
-    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
-    assert_matches(compiled(matrix), gradient(matrix))
-
-
-def test_chain_only_points_index_and_small_inputs_are_saved(native: str) -> None:
-    matrix, offset, index, start = ChainCase("saved", batch=9, points=63).inputs()
+@pytest.mark.parametrize(
+    "case",
+    [
+        ChainCase("saved", batch=9, points=63),
+        RasterCase("saved", points=3, size=(63, 100), channels=3),
+        MATRIX,
+        ErrorCase("saved", (2, 3, 30, 40)),
+    ],
+    ids=str,
+)
+def test_only_inputs_and_a_chains_points_are_saved(case: Case, native: str) -> None:
+    first, *rest = case.inputs()
     saved = Saved()
     with saved:
-        points = chain(native)(matrix.requires_grad_(), offset, index, start)
-    assert saved.bytes <= sum(t.nbytes for t in (matrix, offset, index, start, points))
+        value = case.on(native)(first.requires_grad_(), *rest)
+    saved_value = value.nbytes if isinstance(case, ChainCase) else 0
+    assert 0 < saved.bytes <= sum(tensor.nbytes for tensor in (first, *rest)) + saved_value
 
 
-def test_chain_an_index_changed_before_the_backward_raises(native: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-    points = chain(native)(matrix.requires_grad_(), offset, index, start)
-    index.zero_()
-    with pytest.raises(RuntimeError, match="inplace"):
-        torch.autograd.backward(points.sum())
+# Mapped
 
-
-# rbf_rasterize
-
-
-@pytest.mark.parametrize("case", RASTER_CASES[:8], ids=lambda case: case.name)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_raster_opcheck(case: RasterCase, dtype: torch.dtype, native: str) -> None:
-    points, weight, bandwidth = case.inputs(dtype)
-    if weight is not None and weight.ndim == 2:
-        weight = weight[..., None]
-    forward, backward = torch.ops.fractalops.rbf_rasterize_fwd, torch.ops.fractalops.rbf_rasterize_bwd
-    cutoff = case.cutoff or 0.0
-    torch.library.opcheck(forward, (points, weight, bandwidth, *case.height_width, cutoff))
-    images = forward(points, weight, bandwidth, *case.height_width, cutoff)
-    for needs_bandwidth in (True, False):
-        torch.library.opcheck(backward, (torch.randn_like(images), points, weight, bandwidth, cutoff, needs_bandwidth))
-
-
-def compiled_raster_matches_eager(case: RasterCase, backend: str, compiler: str) -> None:
-    torch._dynamo.reset()
-    compiled = torch.compile(rasterizer(case, backend), fullgraph=True, backend=compiler)
-    value, gradients = value_and_gradients(compiled, case.inputs())
-    expected, expected_gradients = value_and_gradients(rasterizer(case, backend), case.inputs())
-    assert_matches(value, expected)
-    assert_all_match(gradients, expected_gradients)
-
-
-@pytest.mark.parametrize("channels", [None, 0, 3])
-def test_raster_compile(channels: int | None, backend: str) -> None:
-    compiled_raster_matches_eager(RasterCase("compiled", channels=channels), backend, "aot_eager")
-
-
-def test_raster_compile_with_a_number_as_bandwidth(backend: str) -> None:
-    torch._dynamo.reset()
-    points, _, _ = RASTER.inputs()
-    compiled = torch.compile(fractalops.rbf_rasterize, fullgraph=True, backend="aot_eager")
-    actual = compiled(points, 9, bandwidth=1.5, backend=backend)
-    assert_same_bits(actual, fractalops.rbf_rasterize(points, 9, bandwidth=1.5, backend=backend))
-
-
-@pytest.mark.slow
-def test_raster_compile_with_inductor(backend: str) -> None:
-    compiled_raster_matches_eager(RASTER, backend, "inductor")
-
-
-def test_raster_func_grad(backend: str) -> None:
-    points, weight, bandwidth = RASTER.inputs()
-    rasterize = rasterizer(RASTER, backend)
-    gradients = torch.func.grad(lambda *inputs: rasterize(*inputs).square().sum(), argnums=(0, 1, 2))(
-        points, weight, bandwidth
-    )
-    upstream = 2 * reference_rasterizer(RASTER)(points, weight, bandwidth)
-    _, expected = value_and_gradients(reference_rasterizer(RASTER), (points, weight, bandwidth), upstream)
-    assert_all_match(list(gradients), expected)
-
-
-def test_raster_func_jacrev(backend: str) -> None:
-    case = RasterCase("tiny", batch=2, points=3, size=(3, 4), channels=2)
-    inputs = case.inputs()
-    for position in range(3):
-        actual = torch.func.jacrev(rasterizer(case, backend), argnums=position)(*inputs)
-        assert_matches(actual, torch.func.jacrev(reference_rasterizer(case), argnums=position)(*inputs))
-
-
-RASTER_VMAP_DIMENSIONS = [
-    (0, None, None),
-    (None, 0, None),
-    (None, None, 0),
-    (0, 0, None),
-    (0, 0, 0),
-    (2, -1, 1),
+RASTER_DIMENSIONS = [(0, None, None), (None, 0, None), (None, None, 0), (0, 0, None), (0, 0, 0), (2, -1, 1)]
+MAPPED: list[tuple[Case, list[tuple[int | None, ...]]]] = [
+    (
+        CHAIN,
+        [
+            (0, None, None, None),
+            (None, 0, None, None),
+            (None, None, 0, None),
+            (None, None, None, 0),
+            (0, 0, None, None),
+            (0, 0, 0, 0),
+            (1, -1, 2, 1),
+        ],
+    ),
+    (RASTER, RASTER_DIMENSIONS),
+    (RasterCase("weight", batch=4, channels=0), RASTER_DIMENSIONS),
+    (RasterCase("no weight", batch=4), [(0, None, None), (None, None, 0), (0, None, 0), (2, None, 1)]),
+    (COUNT, [(0, None), (None, 0), (0, 0), (1, -1)]),
+    (MATRIX, [(0,), (1,)]),
+    (ERROR, [(0, 0), (0, None), (1, -1)]),
+    (ErrorCase("color", (3, 2, 3, 4, 5)), [(0, 0), (0, None)]),
 ]
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "channels"),
-    [
-        (dimensions, channels)
-        for dimensions in RASTER_VMAP_DIMENSIONS
-        for channels in (None, 0, 3)
-        if channels is not None or dimensions != (None, 0, None)  # nothing to map over without a weight
-    ],
-    ids=str,
+    ("case", "dimensions"), [(case, each) for case, dimensions in MAPPED for each in dimensions], ids=str
 )
-def test_raster_vmap(dimensions: tuple[int | None, ...], channels: int | None, backend: str) -> None:
-    case = RasterCase("vmap", batch=4, points=9, channels=channels)
-    inputs = case.inputs()
-    if channels is None:
-        dimensions = (dimensions[0], None, dimensions[2])
+def test_vmap(case: Case, dimensions: tuple[int | None, ...], backend: str) -> None:
+    def lane(tensor: Tensor, k: int) -> Tensor:
+        """The input itself, changed a little; an index or a patch is turned."""
+        return tensor * (1 - k / 8) if tensor.is_floating_point() else tensor.roll(k, dims=1)
+
     stacked = [
-        tensor
-        if dimension is None or tensor is None
-        else torch.stack([tensor * (1 + k / 8) for k in range(5)], dimension)
-        for tensor, dimension in zip(inputs, dimensions, strict=True)
+        tensor if dimension is None else torch.stack([lane(tensor, k) for k in range(4)], dimension)
+        for tensor, dimension in zip(case.inputs(), dimensions, strict=True)
     ]
-    value, gradients = value_and_gradients(
-        torch.vmap(rasterizer(case, backend), in_dims=dimensions),
-        stacked,
-    )
 
-    def loop(points: Tensor, weight: Tensor | None, bandwidth: Tensor) -> Tensor:
-        def lane(tensor: Tensor, position: int, k: int) -> Tensor:
-            dimension = dimensions[position]
-            return tensor if dimension is None else tensor.select(dimension, k)
+    def loop(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def run(*inputs: Tensor) -> Tensor:
+            lanes = (
+                [tensor] * 4 if dimension is None else tensor.unbind(dimension)
+                for tensor, dimension in zip(inputs, dimensions, strict=True)
+            )
+            return torch.stack([function(*each) for each in zip(*lanes, strict=True)])
 
-        return torch.stack(
-            [
-                reference_rasterizer(case)(
-                    lane(points, 0, k), None if weight is None else lane(weight, 1, k), lane(bandwidth, 2, k)
-                )
-                for k in range(5)
-            ]
+        return run
+
+    mapped = torch.vmap(case.on(backend), in_dims=dimensions)
+    actual = value_and_gradients(mapped, stacked, differentiable=case.differentiable)
+    assert_all_match(actual, value_and_gradients(loop(case.reference), stacked, differentiable=case.differentiable))
+    if backend == "native":
+        assert_same_bits(actual[0], loop(case.on(backend))(*stacked))
+
+
+@pytest.mark.parametrize("case", [*DIFFERENTIABLE, ErrorCase("color", (3, 2, 3, 4, 5))], ids=str)
+def test_vmap_of_grad_gives_the_gradients_of_single_items(case: Case, backend: str) -> None:
+    places = range(len(case.inputs()))
+
+    def loss(*item: Tensor) -> Tensor:
+        return total(case, backend)(
+            *(each[None] if place in case.batched else each for place, each in zip(places, item, strict=True))
         )
 
-    expected, expected_gradients = value_and_gradients(loop, stacked)
-    assert_matches(value, expected)
-    assert_all_match(gradients, expected_gradients)
-
-
-def test_raster_vmap_of_grad_gives_gradients_of_single_images(backend: str) -> None:
-    points, weight, bandwidth = RASTER.inputs()
-    assert weight is not None
-    rasterize = rasterizer(RASTER, backend)
-
-    def loss(points: Tensor, weight: Tensor, bandwidth: Tensor) -> Tensor:
-        return rasterize(points[None], weight[None], bandwidth).square().sum()
-
-    actual = torch.vmap(torch.func.grad(loss, argnums=(0, 1, 2)))(points, weight, bandwidth)
-    for k in range(4):
-        single = torch.func.grad(loss, argnums=(0, 1, 2))(points[k], weight[k], bandwidth[k])
-        for got, expected in zip(actual, single, strict=True):
-            assert_matches(got[k], expected)
-
-
-def test_raster_double_backward_raises(native: str) -> None:
-    points, weight, bandwidth = RASTER.inputs()
-    value = rasterizer(RASTER, native)(points.requires_grad_(), weight, bandwidth)
-    (gradient,) = torch.autograd.grad(value.square().sum(), points, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.backward(gradient.sum())
-
-
-def test_raster_forward_mode_raises(native: str) -> None:
-    points, weight, bandwidth = RASTER.inputs()
-    with pytest.raises((RuntimeError, NotImplementedError), match=r"forward|jvp"):
-        torch.func.jvp(lambda p: rasterizer(RASTER, native)(p, weight, bandwidth), (points,), (points,))
-
-
-@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
-@pytest.mark.xfail(strict=True, reason="upstream: Dynamo drops a custom Function's backward inside torch.func.grad")
-def test_raster_compiled_func_grad(native: str) -> None:
-    points, weight, bandwidth = RASTER.inputs()
-    gradient = torch.func.grad(lambda points: rasterizer(RASTER, native)(points, weight, bandwidth).square().sum())
-    torch._dynamo.reset()
-    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
-    assert_matches(compiled(points), gradient(points))
-
-
-def test_raster_only_points_and_small_inputs_are_saved(native: str) -> None:
-    case = RasterCase("saved", points=3, size=(63, 100), channels=3)
-    points, weight, bandwidth = case.inputs()
-    saved = Saved()
-    with saved:
-        rasterizer(case, native)(points.requires_grad_(), weight, bandwidth)
-    assert weight is not None
-    assert saved.bytes <= points.nbytes + weight.nbytes + bandwidth.nbytes
-
-
-@pytest.mark.parametrize("wrong", ["dtype", "shape"])
-def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
-    matrix, offset, index, start = CHAIN.inputs()
-    offset = offset.float() if wrong == "dtype" else offset[:-1]
-    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
-        torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
-    points, weight, bandwidth = RASTER.inputs()
-    bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
-    with pytest.raises(RuntimeError, match=r"matching dtypes|doesn't fit"):
-        torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)
+    gradient = torch.func.grad(loss, argnums=case.differentiable)
+    dimensions = tuple(0 if place in case.batched else None for place in places)
+    actual = torch.vmap(gradient, in_dims=dimensions)(*case.inputs())
+    items = [t.unbind() if place in case.batched else [t] * len(actual[0]) for place, t in enumerate(case.inputs())]
+    for k, item in enumerate(zip(*items, strict=True)):
+        # A chain's gradients are summed in another order when there are more sequences.
+        check = assert_all_same_bits if backend == "native" and case is not CHAIN else assert_all_match
+        check([each[k] for each in actual], gradient(*item))

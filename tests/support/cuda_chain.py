@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fractalops import backends
 from fractalops.reference.affine_chain import affine_chain as reference
 from tests.support import emulation
-from tests.support.cases import ChainCase, value_and_gradients
-from tests.support.requirements import skip_or_fail
+from tests.support.cases import ChainCase, Result, value_and_gradients
 from tests.support.tolerances import TOLERANCES
 
 CHOSEN, SEQUENTIAL, SCAN = 0, 1, 2
@@ -28,12 +24,8 @@ dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).r
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor]  # matrix, offset, index, start
 
 
-@dataclass(frozen=True)
-class Device:
-    """Where the op runs: its raw functions and the tensors' device."""
-
-    ops: Any
-    name: str
+class Device(emulation.Device):
+    op = "affine_chain"
 
     def forward(self, inputs: Inputs, form: int) -> Tensor:
         matrix, offset, index, start = (tensor.to(self.name) for tensor in inputs)
@@ -44,18 +36,11 @@ class Device:
         matrix, _, index, start = (tensor.to(self.name) for tensor in inputs)
         return list(self.ops.affine_chain_bwd(grad.to(self.name), matrix, index, start, points, form))
 
-    def both(self, inputs: Inputs, form: int, grad: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def both(self, inputs: Inputs, form: int, grad: Tensor) -> Result:
         """Points and the gradients of matrix, offset and start, on the CPU."""
         points = self.forward(inputs, form)
         gradients = self.backward(grad.to(points.dtype), inputs, points, form)
         return points.cpu(), [gradient.cpu() for gradient in gradients]
-
-
-def on_gpu() -> Device:
-    if not torch.cuda.is_available():
-        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
-    assert backends.choose("affine_chain", torch.device("cuda"), "native") == "native"
-    return Device(torch.ops.fractalops, "cuda")
 
 
 def in_both_forms(cases: Sequence[ChainCase], slow: Collection[tuple[str, int]]) -> pytest.MarkDecorator:
@@ -72,14 +57,6 @@ def in_both_forms(cases: Sequence[ChainCase], slow: Collection[tuple[str, int]])
     )
 
 
-# What a fixture of devices takes for its parameters, and `open_device` for its name.
-DEVICES = ["emulated", pytest.param("gpu", marks=pytest.mark.gpu)]
-
-
-def open_device(name: str) -> Device:
-    return on_gpu() if name == "gpu" else Device(emulation.load("affine_chain"), "cpu")
-
-
 def inputs_of(case: ChainCase, dtype: torch.dtype) -> Inputs:
     """The case's inputs, rounded to float32 so that they are the same for both dtypes."""
     matrix, offset, index, start = case.inputs(torch.float32)
@@ -92,7 +69,7 @@ def upstream(case: ChainCase) -> Tensor:
 
 
 @functools.cache
-def expected(case: ChainCase) -> tuple[Tensor, list[Tensor]]:
+def expected(case: ChainCase) -> Result:
     """The float64 reference's, with maps of its own for every 64 steps, whose gradients are then added up.
 
     Autograd adds up a map's gradient step by step, which at 10^5 points takes all of the float64 tolerance (9e-15

@@ -13,14 +13,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
+from fractalops import backends
 from fractalops.op_table import SCHEMAS
-from tests.support.requirements import skip_or_fail
+from tests.support.requirements import need_gpu, skip_or_fail
 
 Order = Literal["ascending", "descending", "random"]
 ORDERS: tuple[Order, ...] = ("ascending", "descending", "random")
@@ -128,15 +130,48 @@ def load(name: str) -> Any:
     return torch.ops.fractalops_emulated
 
 
-def set_order(
-    threads: Order = "ascending", blocks: Order = "ascending", seed: int = 0, *, name: str = "affine_chain"
-) -> None:
+@dataclass(frozen=True)
+class Device:
+    """Where an op runs: its raw functions and the tensors' device."""
+
+    op: ClassVar[str]
+    ops: Any
+    name: str
+
+    @classmethod
+    def open(cls, name: str) -> Any:
+        """The op of the emulation, or that of a GPU: by the name "cpu" or "gpu"."""
+        if name == "cpu":
+            return cls(load(cls.op), "cpu")
+        need_gpu()
+        assert backends.choose(cls.op, torch.device("cuda"), "native") == "native"
+        return cls(torch.ops.fractalops, "cuda")
+
+
+def set_order(emulated: ctypes.CDLL, threads: Order, blocks: Order, seed: int = 0) -> None:
     """The order in which the threads of a block, and the blocks of a grid, run from now on."""
-    set_library_order(ctypes.CDLL(str(library(name))), threads, blocks, seed)
-
-
-def set_library_order(emulated: ctypes.CDLL, threads: Order, blocks: Order, seed: int = 0) -> None:
     emulated.emulation_set_order(ORDERS.index(threads), ORDERS.index(blocks), ctypes.c_uint(seed))
+
+
+def in_several_orders(name: str, call: Callable[[], Any]) -> list[Any]:
+    """What `call` returns when the op's threads and blocks run in ascending order, in descending and in random ones."""
+    emulated = ctypes.CDLL(str(library(name)))
+    results = []
+    for seed, order in enumerate((*ORDERS, "random")):
+        set_order(emulated, order, order, seed)
+        results.append(call())
+    set_order(emulated, "ascending", "ascending")
+    return results
+
+
+def shared_bytes(name: str, call: Callable[[], Any]) -> list[int]:
+    """The dynamic shared memory that each launch of the op asks for while `call` runs."""
+    emulated = ctypes.CDLL(str(library(name)))
+    emulated.emulation_launches.restype = emulated.emulation_shared_bytes.restype = ctypes.c_int64
+    before = emulated.emulation_launches()
+    call()
+    launches = range(before, emulated.emulation_launches())
+    return [emulated.emulation_shared_bytes(ctypes.c_int64(launch)) for launch in launches]
 
 
 def runtime(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 import setuptools
+import torch
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "FRACTALOPS_TEST_REQUIRE"
@@ -35,6 +36,21 @@ def skip_or_fail(name: str, reason: str) -> NoReturn:
     if name in required():
         pytest.fail(f"{VARIABLE}={','.join(required())}: {reason}")
     pytest.skip(reason)
+
+
+def need_gpu() -> None:
+    if not torch.cuda.is_available():
+        skip_or_fail("gpu", "torch finds no NVIDIA GPU")
+
+
+def open_triton_device(name: str) -> str:
+    """The device of the tensors that Triton's kernels take: by the name "gpu", or "cpu" for their interpreter."""
+    if name == "gpu":
+        need_gpu()
+        return "cuda"
+    if torch.cuda.is_available():
+        pytest.skip("the kernels run on the GPU in this process, not in the interpreter")
+    return "cpu"
 
 
 def find_binutil(name: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 # Errors are relative to the largest magnitude of the expected tensor: images and gradients are sums in which
 # terms cancel, so an entry's own magnitude says nothing about its rounding.
@@ -22,6 +23,8 @@ TOLERANCES: dict[torch.dtype, float] = {
 def assert_matches(actual: Tensor, expected: Tensor, tolerance: float | None = None) -> None:
     """Assert that `actual` has the shape of `expected` (a float64 result) and is near for its dtype."""
     assert actual.shape == expected.shape
+    if not actual.is_floating_point():
+        return assert_same_bits(actual, expected)
     largest = expected.abs().max().item() if expected.numel() else 0.0
     if tolerance is None:
         tolerance = TOLERANCES[actual.dtype]
@@ -38,11 +41,13 @@ def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0.0, atol=0.0, equal_nan=True)
 
 
-def assert_all_match(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    for one, other in zip(actual, expected, strict=True):
+def assert_all_match(actual: Any, expected: Any) -> None:
+    """`assert_matches` for each tensor of tuples and lists, one within another, as `value_and_gradients` returns."""
+    for one, other in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
         assert_matches(one, other)
 
 
-def assert_all_same_bits(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    for one, other in zip(actual, expected, strict=True):
+def assert_all_same_bits(actual: Any, expected: Any) -> None:
+    """`assert_same_bits` for each tensor of tuples and lists, one within another."""
+    for one, other in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
         assert_same_bits(one, other)
