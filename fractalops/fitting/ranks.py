@@ -17,6 +17,7 @@ import torch
 
 from fractalops._checks import check_gpu
 from fractalops.errors import RankError
+from fractalops.io.run_folder import RANK_FILE
 
 POLL = 0.1  # seconds between two looks at the folder
 # How long ranks wait for each other before the run begins: longer than reading all images takes.
@@ -53,8 +54,8 @@ class Ranks:
         end = time.monotonic() + (_SHORT_PATIENCE if failure else _PATIENCE)
         while absent:
             for rank in tuple(absent):
-                for question in folder.glob(f".rank-{rank}-*"):
-                    answer = folder / f".rank-0-{question.name.rpartition('-')[2]}"
+                for question in folder.glob(RANK_FILE.format(rank=rank, name=16 * "[0-9a-f]")):
+                    answer = folder / RANK_FILE.format(rank=0, name=question.name.rpartition("-")[2])
                     answer.with_suffix(".new").write_text(failure, encoding="utf-8")
                     os.replace(answer.with_suffix(".new"), answer)
                     absent.discard(rank)
@@ -69,7 +70,7 @@ class Ranks:
         folder.mkdir(parents=True, exist_ok=True)
         while time.monotonic() < end:
             name = secrets.token_hex(8)
-            question, answer = folder / f".rank-{self.rank}-{name}", folder / f".rank-0-{name}"
+            question, answer = (folder / RANK_FILE.format(rank=rank, name=name) for rank in (self.rank, 0))
             question.touch()
             try:
                 while question.exists() and time.monotonic() < end:  # rank 0 removes what it finds when it begins

@@ -55,7 +55,7 @@ class DatasetFolder(RunFolder):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, _RESULTS, manifest="run.json", passing=("checkpoints/.[0-9]*.lock",))
+        super().__init__(path, _RESULTS, manifest="run.json", locks=("checkpoints/.[0-9]*.lock",))
         self.contact = self.path / "contact.png"
 
     def table(self, kind: TableKind) -> Path:

@@ -131,8 +131,10 @@ def fit_dataset(
                 engine.learn_all(left, signals, bar)
                 # The report is rank 0's, or of whoever finds that one lost.
                 while ranks.rank > 0 and not folder.table(table).exists():
-                    if held.enter_context(claimed(folder.path / LOCK)):
-                        break
+                    with ExitStack() as tried:
+                        if tried.enter_context(claimed(folder.path / LOCK)):
+                            held.enter_context(tried.pop_all())
+                            break
                     signals.wait()
             if not folder.table(table).exists() or (left and ranks.rank == 0):
                 folder.remove_leftovers()  # of a process that was lost meanwhile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import os
@@ -16,8 +17,10 @@ from filelock import FileLock, Timeout
 
 from fractalops.errors import InputError
 
-LOCK = ".lock"
+LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 
 
 @contextmanager
@@ -75,7 +78,8 @@ def locked_folder(path: Path) -> Iterator[None]:
 def claimed(path: Path) -> Iterator[bool]:
     """Yield whether a lock file could be had at once; if so it is held within the block, and removed after it.
 
-    The lock of a killed process is void.
+    The lock of a killed process is void. A file system without locks counts as one where nobody else is: nothing
+    worse happens than work done twice. Raises `InputError` for a lock that can't be opened.
     """
     lock = FileLock(path)
     ours = True
@@ -83,8 +87,11 @@ def claimed(path: Path) -> Iterator[bool]:
         lock.acquire(timeout=0)
     except Timeout:
         ours = False
-    except (NotImplementedError, OSError):
-        pass  # a file system without locks: nothing worse than work done twice
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise InputError(f"cannot write to {path.parent}: {path.name} can't be locked ({error.strerror})") from None
     if not lock.is_locked:
         yield ours
         return

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from fnmatch import fnmatch
 from pathlib import Path, PurePath
 from typing import Any
 
 from fractalops.errors import InputError
-from fractalops.io.files import LOCK, check_writable, locked_folder, read_json, write_json
+from fractalops.io.files import LOCK, check_writable, claimed, locked_folder, read_json, write_json
 
 Manifest = dict[str, Any]
 
 OTHER_FOLDER = "take another folder, or overwrite=True to start anew"
+RANK_FILE = ".fractalops-rank-{rank}-{name}"
+"""What ranks say to each other, see `Ranks.meet`; `name` has 16 hexadecimal digits."""
+
 _OURS = "fractalops."  # with which the formats of all manifests begin
+_RANK_FILES = RANK_FILE.format(rank="[0-9]*", name=16 * "[0-9a-f]")
 _RANDOM = 8 * "?"  # what `atomic_path` puts into the name of a file that is being written
 _TENSORS = ".tmp" + 6 * "[0-9A-Za-z]"  # what safetensors calls a file before it has a name
 
@@ -30,7 +36,7 @@ class RunFolder:
         manifest: the name of the JSON file that says what the run is, by which a later call goes on with it. None for
             a run that is done in one go: its folder must be empty, or is overwritten.
         others: patterns of what the run writes as well, and overwriting leaves.
-        passing: patterns of what no run leaves that is not cut short.
+        locks: patterns of the lock files that processes hold while they work on a part of the run.
     """
 
     def __init__(
@@ -40,10 +46,10 @@ class RunFolder:
         *,
         manifest: str | None = None,
         others: Sequence[str] = (),
-        passing: Sequence[str] = (),
+        locks: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
-        self._patterns, self._others, self._passing = tuple(results), tuple(others), tuple(passing)
+        self._patterns, self._others, self._locks = tuple(results), tuple(others), tuple(locks)
         self._manifest = None if manifest is None else self.path / manifest
 
     def lock(self) -> AbstractContextManager[None]:
@@ -58,7 +64,10 @@ class RunFolder:
         check_writable(self.path)
         if not self.path.exists():
             return
-        if self._manifest is not None and self._manifest.exists():
+        names = os.listdir(self.path)
+        foreign = set(names) - set(self._unnamed(names))
+        # Another process may be making the folder: its manifest comes first, so that it is there if anything else is.
+        if foreign and self._manifest is not None and self._manifest.exists():
             self._check_ours()
             if overwrite:
                 return
@@ -67,7 +76,7 @@ class RunFolder:
                 raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")
             return
         ours = self._manifest is None and self.results()
-        if not (ours and overwrite) and set(self.path.iterdir()) - set(self._unnamed()):
+        if foreign and not (ours and overwrite):
             advice = OTHER_FOLDER if ours else "take another folder"
             raise InputError(f"cannot write to {self.path}: there are files already; {advice}")
 
@@ -99,6 +108,12 @@ class RunFolder:
         """
         self.check(manifest, overwrite=overwrite)
         self.path.mkdir(parents=True, exist_ok=True)
+        for lock in self._found(self._locks):
+            with claimed(lock) as ours:  # which removes it
+                if not ours:
+                    raise InputError(f"cannot write to {self.path}: another run is writing to it")
+        for path in self._found([_RANK_FILES, f"{_RANK_FILES}.new"]):
+            path.unlink(missing_ok=True)
         self.remove_leftovers()
         for path in self.results() if overwrite else []:
             path.unlink()
@@ -107,8 +122,14 @@ class RunFolder:
             write_json(self._manifest, manifest or {})
 
     def remove_leftovers(self) -> None:
-        """Remove what processes that were killed have left. Nobody may be writing."""
-        for path in self._leftovers():
+        """Remove what writes that were cut short have left. Nobody may be writing."""
+        patterns = [PurePath(pattern) for pattern in (*self._patterns, *self._others)]
+        hidden = [_hidden(pattern) for pattern in patterns]
+        hidden += [pattern.with_name(_TENSORS) for pattern in patterns if pattern.suffix == ".safetensors"]
+        manifest = [] if self._manifest is None else [_hidden(PurePath(self._manifest.name))]
+        # A folder without a manifest is not a run's yet.
+        begun = self._manifest is None or self._manifest.exists()
+        for path in self._found(map(str, dict.fromkeys([*manifest, *(hidden if begun else [])]))):
             path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
@@ -122,29 +143,23 @@ class RunFolder:
 
     def results(self) -> list[Path]:
         """Return the files that the run has written, but for its manifest."""
-        found = (path for pattern in self._patterns for path in self.path.glob(pattern))
+        return self._found(self._patterns)
+
+    def _found(self, patterns: Iterable[str]) -> list[Path]:
+        """Return the files of these patterns, in their order."""
+        found = (path for pattern in patterns for path in self.path.glob(pattern))
         return [path for path in dict.fromkeys(found) if path.is_file()]
 
     def _manifest_path(self) -> Path:
         assert self._manifest is not None
         return self._manifest
 
-    def _leftovers(self) -> list[Path]:
-        """Return what writes that were cut short have left, in a folder that is a run's."""
-        if self._manifest is not None and not self._manifest.exists():
-            return [path for path in self._unnamed() if path.name != LOCK]
-        patterns = [PurePath(pattern) for pattern in (*self._patterns, *self._others)]
-        hidden = [_hidden(pattern) for pattern in patterns]
-        hidden += [pattern.with_name(_TENSORS) for pattern in patterns if pattern.suffix == ".safetensors"]
-        found = (path for pattern in dict.fromkeys((*hidden, *self._passing)) for path in self.path.glob(str(pattern)))
-        return [path for path in {*found, *self._unnamed()} if path.is_file() and path.name != LOCK]
-
-    def _unnamed(self) -> list[Path]:
+    def _unnamed(self, names: Sequence[str]) -> list[str]:
         """Return what counts as no file: the lock, what ranks say to each other, and a manifest that was cut short."""
-        patterns = [LOCK, ".rank-*"]
+        patterns = [LOCK, _RANK_FILES, f"{_RANK_FILES}.new"]
         if self._manifest is not None:
             patterns.append(str(_hidden(PurePath(self._manifest.name))))
-        return [path for pattern in patterns for path in self.path.glob(pattern)]
+        return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
 def _hidden(pattern: PurePath) -> PurePath:

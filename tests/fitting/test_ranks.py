@@ -83,6 +83,12 @@ def test_any_number_of_ranks_gives_the_same_bits(processes: int, tmp_path: Path,
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == long_run
+    # Rank 0 has nothing left to learn, and must not end before the others have its answer.
+    (tmp_path / "run" / "index.csv").unlink()
+    with torchrun(tmp_path / "run", processes) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    assert contents(tmp_path / "run") == long_run
 
 
 @pytest.mark.slow
@@ -191,14 +197,14 @@ def test_ranks_meet_whoever_comes_first(first: int, tmp_path: Path) -> None:
 
 def test_what_an_earlier_run_left_is_no_answer(tmp_path: Path) -> None:
     """Nor is a question that rank 0 removes as it begins: it is asked again."""
-    (tmp_path / ".rank-0-0123456789abcdef").touch()
+    (tmp_path / ".fractalops-rank-0-0123456789abcdef").touch()
     waiting = meet(1, tmp_path)
     time.sleep(0.3)
     RunFolder(tmp_path, [], manifest="run.json").begin({"format": "fractalops.run.1"})
     time.sleep(0.3)
     assert not waiting.done()
-    (question,) = tmp_path.glob(".rank-*")
-    assert question.name.startswith(".rank-1-")
+    (question,) = tmp_path.glob(".fractalops-rank-*")
+    assert question.name.startswith(".fractalops-rank-1-")
     meet(0, tmp_path).result(60)
     waiting.result(60)
 

@@ -116,3 +116,12 @@ print("fcntl" in sys.modules, sorted(path.name for path in Path(sys.argv[1]).ite
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "False ['contact.png', 'index.csv', 'run.json']\n"
+
+
+def test_a_lock_that_can_not_be_opened_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / LOCK).mkdir()
+    with (
+        pytest.raises(InputError, match=rf"^cannot write to {tmp_path}: {LOCK} can't be locked \(Is a directory\)$"),
+        locked_folder(tmp_path),
+    ):
+        pass

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fractalops import InputError
-from fractalops.io.files import LOCK
+from fractalops.io.files import LOCK, claimed
 from fractalops.io.run_folder import RunFolder, differences
 
 MANIFEST = {"format": "fractalops.run.1", "maps": 3}
@@ -15,7 +15,7 @@ MANIFEST = {"format": "fractalops.run.1", "maps": 3}
 
 def folder(path: Path) -> RunFolder:
     results = ("done.json", "parts/[0-9]*.safetensors")
-    return RunFolder(path, results, manifest="run.json", others=("*.png",), passing=("parts/*.lock",))
+    return RunFolder(path, results, manifest="run.json", others=("*.png",), locks=("parts/*.lock",))
 
 
 def test_a_run_begins_and_goes_on(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
         "parts/.1.abcd1234.safetensors",
         "parts/.tmpAbC123",
         "parts/1.lock",
-        ".rank-1-ff",
+        ".fractalops-rank-1-0123456789abcdef",
     }
     mine = {"mine.txt", ".mine.json", "view.png", "parts/mine.safetensors", "parts/.tmp-mine"}
     for name in results | cut_short | mine:
@@ -53,6 +53,18 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
     assert left() == results | mine | {"run.json"}
     run.begin(MANIFEST, overwrite=True)
     assert left() == mine | {"run.json"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_of_which_a_part_is_being_made_is_not_begun_anew(overwrite: bool, tmp_path: Path) -> None:
+    run = folder(tmp_path)
+    run.begin(MANIFEST)
+    (tmp_path / "parts").mkdir()
+    with (
+        claimed(tmp_path / "parts" / "1.lock"),
+        pytest.raises(InputError, match=r"^cannot write to .*: another run is writing to it$"),
+    ):
+        run.begin(MANIFEST, overwrite=overwrite)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -92,7 +104,7 @@ def test_another_python_goes_on_and_another_torch_does_not(tmp_path: Path) -> No
 
 
 def test_what_counts_as_no_file(tmp_path: Path) -> None:
-    for name in (LOCK, ".rank-1-ff", ".run.abcd1234.json"):
+    for name in (LOCK, ".fractalops-rank-1-0123456789abcdef", ".run.abcd1234.json"):
         (tmp_path / name).touch()
     folder(tmp_path).begin(MANIFEST)
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, "run.json"}
