@@ -85,12 +85,7 @@ def digit(draw: ImageDraw.ImageDraw) -> None:
     stroke(draw, upper + lower, 0.10)
 
 
-TARGETS: dict[str, Callable[[ImageDraw.ImageDraw], None]] = {
-    "leaf": leaf,
-    "tree": tree,
-    "galaxy": galaxy,
-    "digit": digit,
-}
+TARGETS = {paint.__name__: paint for paint in (leaf, tree, galaxy, digit)}
 
 
 def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:

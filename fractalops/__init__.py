@@ -4,16 +4,7 @@ from fractalops.backends import list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError
-from fractalops.fitting import (
-    FitConfig,
-    FitResult,
-    FitRun,
-    PointConfig,
-    PointFitResult,
-    fit,
-    fit_dataset,
-    fit_points,
-)
+from fractalops.fitting import FitConfig, FitResult, FitRun, PointConfig, PointFitResult, fit, fit_dataset, fit_points
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.rasterize_points import rasterize_points

@@ -106,11 +106,6 @@ def or_default(function: str, argument: str, value: T | None, kind: type[T]) -> 
     return value
 
 
-def check_bandwidth(function: str, bandwidth: object) -> None:
-    """Raise unless `bandwidth` is a finite number above 0."""
-    check_number(function, "bandwidth", bandwidth, above=0)
-
-
 def check_cutoff(function: str, cutoff: object) -> None:
     """Raise unless `cutoff` is None or a number in (0, 1)."""
     check_number(function, "cutoff", cutoff, above=0, below=1, optional=True)
@@ -150,31 +145,35 @@ Natural = Annotated[int, Bounds(least=0)]
 Count = Annotated[int, Bounds(least=1)]
 Several = Annotated[int, Bounds(least=2)]
 
-_declared: Callable[[type], dict[str, Any]] = cache(partial(get_type_hints, include_extras=True))
 
-
-def check_fields(settings: Any) -> None:
+def check_fields(settings: object) -> None:
     """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
 
     Fields of other types are left to the caller.
     """
-    owner = type(settings).__name__
-    for name, declared in _declared(type(settings)).items():
-        value = getattr(settings, name)
+    kind: Any = type(settings)
+    for name, check in _field_checks(kind).items():
+        check(kind.__name__, name, getattr(settings, name))
+
+
+@cache
+def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], None]]:
+    """The check of each field of a dataclass that has one."""
+    checks: dict[str, Callable[[str, str, object], None]] = {}
+    for name, declared in get_type_hints(kind, include_extras=True).items():
         parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
-        kind = parts[0]
-        if set(parts) - {kind, type(None)} or (value is None and len(parts) > 1):
+        part, optional = parts[0], parts[1:] == (type(None),)
+        if len(parts) > 1 and not optional:
             continue
-        if kind is bool:
-            check_bool(owner, name, value)
-        elif get_origin(kind) is Literal:
-            check_choice(owner, name, value, get_args(kind))
-        elif get_origin(kind) is Annotated:
-            number, bounds = get_args(kind)
-            if number is int:
-                check_integer(owner, name, value, bounds.least)
-            else:
-                check_number(owner, name, value, **bounds._asdict(), optional=len(parts) > 1)
+        if part is bool:
+            checks[name] = check_bool
+        elif get_origin(part) is Literal:
+            checks[name] = partial(check_choice, choices=get_args(part))
+        elif get_origin(part) is Annotated:
+            number, bounds = get_args(part)
+            least = partial(check_integer, least=bounds.least)
+            checks[name] = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+    return checks
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:

@@ -213,21 +213,17 @@ def list_backends() -> list[BackendStatus]:
     return rows
 
 
-def installed_version() -> str:
-    """Return the package's version; "unknown" when it runs from a folder that was never installed."""
+def installed_version(package: str = "fractalops", otherwise: str = "unknown") -> str:
+    """Return a package's version; `otherwise` when it is not installed, or runs from a folder of its source."""
     try:
-        return version("fractalops")
+        return version(package)
     except PackageNotFoundError:
-        return "unknown"
+        return otherwise
 
 
 def versions() -> dict[str, str]:
     """Return what results may depend on: the versions of the package, of torch and of Python."""
-    return {
-        "fractalops": installed_version(),
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
+    return {"fractalops": installed_version(), "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def _library_status(device: str) -> str:
@@ -236,13 +232,6 @@ def _library_status(device: str) -> str:
     if not STATE.libraries[device].exists():
         return "not built"
     return f"built, but it can't be loaded ({STATE.load_errors[device]})"
-
-
-def _triton_status() -> str:
-    try:
-        return version("triton")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _table(rows: list[BackendStatus]) -> list[str]:
@@ -268,7 +257,7 @@ def report() -> str:
         f"processor: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"NVIDIA GPUs that torch can use: {gpus}",
         *(f"native {device.upper()} library: {_library_status(device)}" for device in DEVICES),
-        f"Triton: {_triton_status()}",
+        f"Triton: {installed_version('triton', 'not installed')}",
         f"FRACTALOPS_BACKEND: {STATE.forced or 'not set'}",
         f"FRACTALOPS_DEBUG: {STATE.debug if STATE.debug != '0' else 'not set'}",
         "",

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from fractalops._checks import (
-    check_bandwidth,
     check_choice,
     check_cutoff,
     check_dtype,
@@ -25,19 +24,8 @@ from fractalops.backends import debugging
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
-from fractalops.rendering import (
-    DEFAULT_BANDWIDTH,
-    DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
-    Viewport,
-    render,
-)
-from fractalops.sampling import (
-    Generators,
-    determinant_weights,
-    draw_sequences,
-    join_index,
-)
+from fractalops.rendering import DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, DEFAULT_VIEWPORT, Viewport, render
+from fractalops.sampling import Generators, determinant_weights, draw_sequences, join_index
 from fractalops.systems import device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
@@ -122,7 +110,7 @@ class IFS(nn.Module):
         self.probability_floor = float(probability_floor)
         self.sampling = sampling
         check_viewport("IFS", viewport)
-        check_bandwidth("IFS", bandwidth)
+        check_number("IFS", "bandwidth", bandwidth, above=0)
         check_cutoff("IFS", cutoff)
         self.viewport = viewport
         self.bandwidth = float(bandwidth)

@@ -50,11 +50,7 @@ def _constant(like: Tensor, values: list[float]) -> Tensor:
 
 
 def fold_viewport(
-    matrix: Tensor,
-    offset: Tensor,
-    start: Tensor,
-    size: tuple[int, int],
-    viewport: tuple[float, float, float, float],
+    matrix: Tensor, offset: Tensor, start: Tensor, size: tuple[int, int], viewport: tuple[float, float, float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same systems in pixel coordinates, so that no pass over the points is needed.
 

@@ -25,15 +25,7 @@ from fractalops.io.images import save_animation, save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.run_folder import RunFolder
 
-OUTPUT_NAMES = (
-    SYSTEM_NAME,
-    "comparison.png",
-    "fractal.png",
-    "loss.csv",
-    "loss.png",
-    "learning.gif",
-    "fit.json",
-)
+OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.png", "learning.gif", "fit.json")
 FRAMES = 40  # of the animation
 
 _DRAWING_SIDE = 1024  # pixels

@@ -21,10 +21,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)")
     parser.add_argument("--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)")
     parser.add_argument(
-        "--size",
-        type=integer(1, 2048),
-        default=192,
-        help="the side of one picture in pixels (default: %(default)s)",
+        "--size", type=integer(1, 2048), default=192, help="the side of one picture in pixels (default: %(default)s)"
     )
     parser.add_argument(
         "--points", type=integer(1), default=100_000, help="how many points in each (default: %(default)s)"

@@ -5,14 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fractalops.cli.options import (
-    LARGEST_SIDE,
-    Commands,
-    add_picture_options,
-    check_backend,
-    check_picture,
-    integer,
-)
+from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult

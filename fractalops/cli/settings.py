@@ -28,11 +28,7 @@ def add_settings(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
 
 
 def configure(
-    make: Callable[..., S],
-    kind: type[S],
-    arguments: argparse.Namespace,
-    options: Sequence[str],
-    **defaults: Any,
+    make: Callable[..., S], kind: type[S], arguments: argparse.Namespace, options: Sequence[str], **defaults: Any
 ) -> S:
     """Return what `make` makes of the settings that are given by `options` and by `--set`, over `defaults`.
 

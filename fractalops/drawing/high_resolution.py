@@ -1,11 +1,11 @@
-"""high-resolution pictures of systems: many points, high resolution, tones that keep the dim parts visible."""
+"""High-resolution pictures of systems: many points, high resolution, tones that keep the dim parts visible."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_viewport
+from fractalops._checks import check_integer, check_viewport
 from fractalops.drawing.tones import tone_map
 from fractalops.ifs import IFS
 from fractalops.ops.rbf_rasterize import rbf_rasterize
@@ -48,8 +48,7 @@ def draw_high_resolution(
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
     """
     height, width = size
-    if points < 1:
-        raise ValueError(f"draw_high_resolution: points must be at least 1, got {points}")
+    check_integer("draw_high_resolution", "points", points, 1)
     if min(height, width) < 1:
         raise ValueError(f"draw_high_resolution: size must be at least 1 x 1, got {height} x {width}")
     viewport = system.viewport if viewport is None else viewport

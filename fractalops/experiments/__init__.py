@@ -9,15 +9,7 @@ import torch
 
 from fractalops._checks import check_gpu
 from fractalops.errors import InputError, MissingExtra
-from fractalops.experiments import (
-    gan,
-    inverse_encoder,
-    optimizers,
-    pretrain,
-    recipe,
-    reconstruct,
-    transformations,
-)
+from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, recipe, reconstruct, transformations
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.targets import FOLDERS, download_missing

@@ -39,10 +39,7 @@ class OptimizersSettings(InversionSettings):
                 raise ValueError(f"OptimizersSettings: {name} must be ascending finite numbers above 0, got {rates}")
 
 
-PRESETS = {
-    "small": OptimizersSettings(images=16, steps=600, sequences=20),
-    "paper": OptimizersSettings(),
-}
+PRESETS = {"small": OptimizersSettings(images=16, steps=600, sequences=20), "paper": OptimizersSettings()}
 
 
 def run(

@@ -40,10 +40,7 @@ class RecipeSettings(InversionSettings):
     """Whether to compare a few settings on other images than those that the defaults were chosen by."""
 
 
-PRESETS = {
-    "small": RecipeSettings(images=12, steps=200, sequences=20),
-    "paper": RecipeSettings(),
-}
+PRESETS = {"small": RecipeSettings(images=12, steps=200, sequences=20), "paper": RecipeSettings()}
 
 
 def variants(settings: RecipeSettings) -> dict[str, FitConfig]:

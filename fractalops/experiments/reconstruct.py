@@ -36,10 +36,7 @@ class ReconstructSettings(InversionSettings):
     """The study's size."""
 
 
-PRESETS = {
-    "small": ReconstructSettings(images=12, steps=600, sequences=20),
-    "paper": ReconstructSettings(),
-}
+PRESETS = {"small": ReconstructSettings(images=12, steps=600, sequences=20), "paper": ReconstructSettings()}
 
 
 def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:

@@ -7,13 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fractalops.experiments.folder import ExperimentFolder
-from fractalops.experiments.inversions import (
-    InversionSettings,
-    beats,
-    draw_reconstructions,
-    learn_all,
-    load_data,
-)
+from fractalops.experiments.inversions import InversionSettings, beats, draw_reconstructions, learn_all, load_data
 from fractalops.experiments.outcome import Outcome
 
 NAME = "transformations"

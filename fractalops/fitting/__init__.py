@@ -8,13 +8,4 @@ from fractalops.fitting.result import FitResult
 from fractalops.fitting.run_report import FitRun
 from fractalops.fitting.runs import fit_dataset
 
-__all__ = [
-    "FitConfig",
-    "FitResult",
-    "FitRun",
-    "PointConfig",
-    "PointFitResult",
-    "fit",
-    "fit_dataset",
-    "fit_points",
-]
+__all__ = ["FitConfig", "FitResult", "FitRun", "PointConfig", "PointFitResult", "fit", "fit_dataset", "fit_points"]

@@ -11,12 +11,7 @@ from fractalops._checks import Bounds, Count, Natural, check_fields, check_viewp
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
 from fractalops.ops.svd_matrix import SingularValues
-from fractalops.rendering import (
-    DEFAULT_BANDWIDTH,
-    DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
-    Viewport,
-)
+from fractalops.rendering import DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, DEFAULT_VIEWPORT, Viewport
 
 LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
 

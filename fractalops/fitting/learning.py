@@ -273,13 +273,7 @@ def fit(
     check_cuda_graph(cuda_graph, images.device)
     given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
     return fit_images(
-        images,
-        range(len(images)),
-        config,
-        given=given,
-        loss=loss,
-        progress=progress,
-        cuda_graph=cuda_graph,
+        images, range(len(images)), config, given=given, loss=loss, progress=progress, cuda_graph=cuda_graph
     )
 
 

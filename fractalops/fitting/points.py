@@ -8,7 +8,7 @@ import time
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_tensor, or_default, shape_error
+from fractalops._checks import check_floating, check_tensor, or_default, shape_error
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.contractions import contraction, contraction_parameters
 from fractalops.fitting.copies import first_copies
@@ -116,8 +116,7 @@ class _Evaluation:
 
 def _check_target(target: Tensor) -> Tensor:
     check_tensor("fit_points", target=target)
-    if not target.is_floating_point():
-        raise TypeError(f"fit_points: target must be floating-point, got {target.dtype}")
+    check_floating("fit_points", target=target)
     if target.dim() != 2 or target.shape[1] not in (2, 3) or len(target) == 0:
         raise shape_error("fit_points", "target", "(P, 3) or (P, 2) with P >= 1", target)
     broken = int((~target.isfinite()).any(1).sum())

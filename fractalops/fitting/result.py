@@ -111,10 +111,9 @@ class FitResult:
         steps = self.steps[index]
         kept = sum(step <= steps for step in self.snapshot_steps)
         state = {name: tensor[pick].clone() for name, tensor in self.system.state_dict().items()}
-        return FitResult(
+        return dataclasses.replace(
+            self,
             system=restore_system(state, self.config),
-            config=self.config,
-            size=self.size,
             steps=[steps],
             losses=self.losses[:steps, pick].clone(),
             minimum_mse=self.minimum_mse[pick].clone(),

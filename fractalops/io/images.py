@@ -240,11 +240,7 @@ def save_image(image: Tensor, path: str | Path) -> None:
 
 
 def save_animation(
-    frames: Sequence[Tensor],
-    path: str | Path,
-    *,
-    frame_milliseconds: int = 120,
-    last_milliseconds: int = 2000,
+    frames: Sequence[Tensor], path: str | Path, *, frame_milliseconds: int = 120, last_milliseconds: int = 2000
 ) -> None:
     """Save images (H, W) or (3, H, W) with values in [0, 1] as an endless GIF that rests on its last frame."""
     if not frames:

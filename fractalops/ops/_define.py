@@ -90,15 +90,17 @@ def takes_native(op: str, argument: str, tensor: Tensor, backend: str | None) ->
 
 
 def differentiate(
-    run: Callable[..., Tensor], save: Callable[..., tuple[Any, ...]], gradients: Callable[..., tuple[Any, ...]]
+    run: Callable[..., Tensor],
+    gradients: Callable[..., tuple[Any, ...]],
+    save: Callable[..., tuple[Any, ...]] = lambda inputs, output: inputs,
 ) -> Callable[..., Tensor]:
     """Return `run` as a function that autograd differentiates, once.
 
     Args:
         run: calls the raw op; it names its parameters, which Dynamo counts.
-        save: takes the inputs and the output; returns what backward needs: tensors, None and numbers.
         gradients: takes which inputs need a gradient, the output's gradient and what was saved; returns a gradient, or
             None, for each input.
+        save: takes the inputs and the output; returns what backward needs: tensors, None and numbers.
     """
 
     class Native(torch.autograd.Function):

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from fractalops._checks import (
-    check_device,
-    check_floating,
-    check_index,
-    check_index_range,
-    check_tensor,
-    shape_error,
-)
+from fractalops._checks import check_device, check_floating, check_index, check_index_range, check_tensor, shape_error
 from fractalops.backends import debugging
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import affine_chain as reference
-
-
-def _fake_points(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0) -> Tensor:
-    return matrix.new_empty(index.shape[0], index.shape[1], matrix.shape[1])
-
-
-def _fake_gradients(
-    grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
-) -> tuple[Tensor, Tensor, Tensor]:
-    return matrix.new_empty(matrix.shape), matrix.new_empty(matrix.shape[:2]), start.new_empty(start.shape)
 
 
 def _shift_index(index: Tensor, maps: int) -> Tensor:
@@ -40,20 +21,20 @@ def _shift_index(index: Tensor, maps: int) -> Tensor:
     return index + torch.arange(len(index), device=index.device)[:, None, None] * maps
 
 
-def _fold_forward(
-    size: int, matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, form: int = 0
-) -> tuple[Any, ...]:
-    return matrix, offset, _shift_index(index, matrix.shape[1]), start, form
-
-
-def _fold_backward(
-    size: int, grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
-) -> tuple[Any, ...]:
-    return grad, matrix, _shift_index(index, matrix.shape[1]), start, points, form
-
-
-_forward = define("affine_chain_fwd", _fake_points, _fold_forward)
-_backward = define("affine_chain_bwd", _fake_gradients, _fold_backward)
+_forward = define(
+    "affine_chain_fwd",
+    lambda matrix, offset, index, start, form=0: matrix.new_empty(*index.shape, matrix.shape[1]),
+    lambda size, matrix, offset, index, *others: (matrix, offset, _shift_index(index, matrix.shape[1]), *others),
+)
+_backward = define(
+    "affine_chain_bwd",
+    lambda grad, matrix, index, start, points, form=0: (
+        matrix.new_empty(matrix.shape),
+        matrix.new_empty(matrix.shape[:2]),
+        start.new_empty(start.shape),
+    ),
+    lambda size, grad, matrix, index, *others: (grad, matrix, _shift_index(index, matrix.shape[1]), *others),
+)
 
 
 def _run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
@@ -71,7 +52,7 @@ def _gradients(needed: tuple[bool, ...], grad: Tensor, *saved: Tensor) -> tuple[
     return grad_matrix, grad_offset, None, grad_start
 
 
-_native = differentiate(_run, _save, _gradients)
+_native = differentiate(_run, _gradients, _save)
 
 
 def check_chain(

@@ -8,33 +8,12 @@ from fractalops._checks import check_floating, shape_error
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import clamped_squared_error as reference
 
-
-def _fake_errors(images: Tensor, targets: Tensor) -> Tensor:
-    return images.new_empty(images.shape[0])
-
-
-def _fake_gradient(grad: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-    return images.new_empty(images.shape)
-
-
-_forward = define("clamped_squared_error_fwd", _fake_errors)
-_backward = define("clamped_squared_error_bwd", _fake_gradient)
-
-
-def _run(images: Tensor, targets: Tensor) -> Tensor:
-    output: Tensor = _forward(images, targets)
-    return output
-
-
-def _save(inputs: tuple[Tensor, Tensor], errors: Tensor) -> tuple[Tensor, Tensor]:
-    return inputs
-
-
-def _gradients(needed: tuple[bool, ...], grad: Tensor, images: Tensor, targets: Tensor) -> tuple[Tensor, None]:
-    return _backward(grad, images, targets), None
-
-
-_native = differentiate(_run, _save, _gradients)
+_forward = define("clamped_squared_error_fwd", lambda images, targets: images.new_empty(images.shape[0]))
+_backward = define("clamped_squared_error_bwd", lambda grad, images, targets: images.new_empty(images.shape))
+_native = differentiate(
+    lambda images, targets: _forward(images, targets),
+    lambda needed, grad, images, targets: (_backward(grad, images, targets), None),
+)
 
 
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | None = None) -> Tensor:

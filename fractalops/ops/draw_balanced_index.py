@@ -14,9 +14,8 @@ _native = define("draw_balanced_index", fake_index)
 
 def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backend: str | None = None) -> Tensor:
     """Run `draw_balanced_index` on arguments that are known to be right."""
-    run = (
-        _native if choose("draw_balanced_index", uniform.device, backend) == "native" else reference.draw_balanced_index
-    )
+    native = choose("draw_balanced_index", uniform.device, backend) == "native"
+    run = _native if native else reference.draw_balanced_index
     index: Tensor = run(weight.detach().double(), uniform, floor)
     return index
 

@@ -16,11 +16,12 @@ LARGEST_PATCH = 15
 MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
 
 
-def _fake_image(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
-    return points.new_empty(points.shape[0], height, width, dtype=torch.uint8 if binary else torch.int32)
-
-
-_native = define("rasterize_points", _fake_image)
+_native = define(
+    "rasterize_points",
+    lambda points, patch, height, width, binary: points.new_empty(
+        points.shape[0], height, width, dtype=torch.uint8 if binary else torch.int32
+    ),
+)
 
 
 def _patches(patch: Tensor | None, points: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def _gradients(
     return grad_points, grad_weight, grad_bandwidth if needs_bandwidth else None, None, None, None
 
 
-_native = differentiate(_run, _save, _gradients)
+_native = differentiate(_run, _gradients, _save)
 
 
 class Bumps(NamedTuple):

@@ -13,33 +13,12 @@ from fractalops.reference import svd_matrix as reference
 
 SingularValues = Literal["sigmoid", "clamp"]
 
-
-def _fake_matrix(svd: Tensor, clamped: bool) -> Tensor:
-    return svd.new_empty(svd.shape[0], 2, 2)
-
-
-def _fake_gradient(grad: Tensor, svd: Tensor, clamped: bool) -> Tensor:
-    return svd.new_empty(svd.shape)
-
-
-_forward = define("svd_matrix_fwd", _fake_matrix)
-_backward = define("svd_matrix_bwd", _fake_gradient)
-
-
-def _run(svd: Tensor, clamped: bool) -> Tensor:
-    output: Tensor = _forward(svd, clamped)
-    return output
-
-
-def _save(inputs: tuple[Tensor, bool], matrix: Tensor) -> tuple[Tensor, bool]:
-    return inputs
-
-
-def _gradients(needed: tuple[bool, ...], grad: Tensor, svd: Tensor, clamped: bool) -> tuple[Tensor, None]:
-    return _backward(grad, svd, clamped), None
-
-
-_native = differentiate(_run, _save, _gradients)
+_forward = define("svd_matrix_fwd", lambda svd, clamped: svd.new_empty(svd.shape[0], 2, 2))
+_backward = define("svd_matrix_bwd", lambda grad, svd, clamped: svd.new_empty(svd.shape))
+_native = differentiate(
+    lambda svd, clamped: _forward(svd, clamped),
+    lambda needed, grad, svd, clamped: (_backward(grad, svd, clamped), None),
+)
 
 
 def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: str | None = None) -> Tensor:

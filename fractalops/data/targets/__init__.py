@@ -6,12 +6,4 @@ from fractalops.data.targets.pictures import PictureFiles, PictureFolder
 from fractalops.data.targets.stack import StackTargets
 from fractalops.data.targets.tensors import Indexed, TensorTargets
 
-__all__ = [
-    "Indexed",
-    "PictureFiles",
-    "PictureFolder",
-    "StackTargets",
-    "TargetDataset",
-    "TensorTargets",
-    "open_targets",
-]
+__all__ = ["Indexed", "PictureFiles", "PictureFolder", "StackTargets", "TargetDataset", "TensorTargets", "open_targets"]

@@ -40,15 +40,15 @@ class TargetDataset(Dataset[Tensor], ABC):
 
         Raises `InputError`, which names file and image, when it can't be used.
         """
-        return self._read(self._checked(index))
+        return self._read(check_item(type(self).__name__, index, len(self)))
 
     def name(self, index: int) -> str:
         """Return a path, or a file's name and a number: "cats/7.png", "t10k-images/00017"."""
-        return self._name(self._checked(index))
+        return self._name(check_item(type(self).__name__, index, len(self)))
 
     def label(self, index: int) -> str:
         """Return the name of an image's class, or "" where none is known."""
-        return self._label(self._checked(index))
+        return self._label(check_item(type(self).__name__, index, len(self)))
 
     def holds(self, path: Path) -> bool:
         """Return whether a file or folder, which need not exist, lies in the folder that the images come from."""
@@ -65,9 +65,6 @@ class TargetDataset(Dataset[Tensor], ABC):
 
     @abstractmethod
     def _label(self, index: int) -> str: ...
-
-    def _checked(self, index: int) -> int:
-        return check_item(type(self).__name__, index, len(self))
 
 
 def describe(kind: str, title: str, images: int, contents: str, options: PictureOptions | None = None) -> str:

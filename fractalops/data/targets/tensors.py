@@ -45,10 +45,7 @@ class TensorTargets(TargetDataset):
     title = "in memory"
 
     def __init__(
-        self,
-        images: Tensor | Sequence[Tensor],
-        names: Sequence[str] | None = None,
-        labels: Sequence[str] | None = None,
+        self, images: Tensor | Sequence[Tensor], names: Sequence[str] | None = None, labels: Sequence[str] | None = None
     ) -> None:
         self._images = [_check(image, number) for number, image in enumerate(images)]  # each (H, W) or (3, H, W)
         if not self._images:
