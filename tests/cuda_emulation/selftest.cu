@@ -1,5 +1,5 @@
-// Small kernels that the emulation must run right, and misuse that it must find. tests/native/test_cuda_emulation.py calls the
-// functions at the end; the program that main() makes of them is for the sanitizers.
+// Small kernels that the emulation must run right, and misuse that it must find. tests/native/test_cuda_emulation.py
+// calls the functions at the end; the program that main() makes of them is for the sanitizers.
 #include <cuda_runtime.h>
 
 #include <algorithm>

@@ -40,6 +40,10 @@ std::vector<T> uniforms(size_t count, double low, double high) {
   return values;
 }
 
+void check(bool holds, const char* otherwise) {
+  if (!holds) std::printf("%s\n", otherwise), ++failures;
+}
+
 // Values agree within a tolerance relative to the largest one expected.
 template <typename T>
 void compare(const char* what, const std::vector<T>& got, const std::vector<double>& wanted) {
@@ -62,9 +66,8 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   for (Index& map : index) map = static_cast<Index>(generator() % maps);
   index.back() = static_cast<Index>(maps - 1);
   const AffineChain<T, Index> chain{matrix.data(), offset.data(), index.data(), start.data(), maps, sequences, length};
-  if (find_outside(index.data(), sequences * length, maps) != -1) std::printf("find_outside: found one\n"), ++failures;
-  if (find_outside(index.data(), sequences * length, maps - 1) == -1)
-    std::printf("find_outside: found none\n"), ++failures;
+  check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside: found one");
+  check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside: found none");
 
   std::vector<T> points(sequences * length * D), grad_start(sequences * D);
   FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, 0, sequences, points.data());
@@ -258,7 +261,7 @@ void run_search(int64_t count, int64_t length) {
   const std::vector<T> numbers = uniforms<T>(length, 0, 1);
   std::vector<T> bounds(count);
   cumulative_bounds(weight.data(), count + 1, 1e-3, bounds.data());
-  if (!std::is_sorted(bounds.begin(), bounds.end())) std::printf("bounds: not sorted\n"), ++failures;
+  check(std::is_sorted(bounds.begin(), bounds.end()), "bounds: not sorted");
   std::vector<Index> index(length);
   count_bounds(bounds.data(), count, numbers.data(), length, index.data());
   std::vector<double> want(length);
@@ -274,8 +277,7 @@ void run_balanced(int64_t maps, int64_t points) {
   const std::vector<double> weight = uniforms<double>(maps, 0, 1);
   std::vector<int32_t> share(balanced_stride(maps)), due(share.size());
   balanced_shares(weight.data(), maps, 1e-3, share.data());
-  if (std::accumulate(share.begin(), share.end(), int64_t(0)) != fractalops::balanced_unit)
-    std::printf("shares: not 1\n"), ++failures;
+  check(std::accumulate(share.begin(), share.end(), int64_t(0)) == fractalops::balanced_unit, "shares: not 1");
   const std::vector<T> numbers = uniforms<T>(lanes * points, 0, 1);
   std::vector<BalancedCounts> counts(lanes, BalancedCounts(maps, points));
   const std::vector<const int32_t*> shares(lanes, share.data());
@@ -285,8 +287,7 @@ void run_balanced(int64_t maps, int64_t points) {
   for (int lane = 0; lane < lanes; ++lane)
     baseline::draw_balanced_sequences<T, Index>(shares.data(), maps, numbers.data() + lane * points, points, 1,
                                                 counts.data(), due.data(), alone.data() + lane * points);
-  for (Index map : together)
-    if (static_cast<int64_t>(map) >= maps) std::printf("balanced index: outside\n"), ++failures;
+  for (Index map : together) check(static_cast<int64_t>(map) < maps, "balanced index: outside");
   compare("balanced index", together, std::vector<double>(alone.begin(), alone.end()));
 }
 
