@@ -13,6 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from fractalops.backends import Backend
+
 from . import subjects
 from .subjects import WHOLE, Subject, subject, upstream
 from .suites import CUTOFF, Case
@@ -90,7 +92,7 @@ def _reference(op: str, backend: str, case: Case) -> Subject:
     return _in_double(op, case, "reference", None if backend in WHOLE else CUTOFF)
 
 
-def _in_double(op: str, case: Case, by: str, cutoff: float | None) -> Subject:
+def _in_double(op: str, case: Case, by: Backend, cutoff: float | None) -> Subject:
     """Return an op by a backend of the package, which draws beyond a point's window as far as `cutoff` says."""
     chain, rasterize = subjects.chain(by), subjects.rasterizer(by, cutoff)
     functions = {"affine_chain": chain, "rbf_rasterize": rasterize, "render": subjects.render(chain, rasterize)}

@@ -32,12 +32,12 @@ def compiled(function: Function) -> Function:
     return compiled
 
 
-def chain(backend: str) -> Function:
+def chain(backend: Backend) -> Function:
     """Return the chain of a backend of the package."""
     return functools.partial(fractalops.affine_chain, backend=backend)
 
 
-def rasterizer(backend: str, cutoff: float | None = CUTOFF) -> Function:
+def rasterizer(backend: Backend, cutoff: float | None = CUTOFF) -> Function:
     """Return the rasterizer of a backend of the package."""
     return lambda points, size, bandwidth: fractalops.rbf_rasterize(
         points, size, bandwidth=bandwidth, cutoff=cutoff, backend=backend
@@ -175,5 +175,10 @@ def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Calla
         return functools.partial(baselines.by_numba(case.side), points, patch, mode)
     patch = None if patch is None else patch.to(device)
     return functools.partial(
-        fractalops.rasterize_points, points, case.side, mode=cast(Mode, mode), patch=patch, backend=backend
+        fractalops.rasterize_points,
+        points,
+        case.side,
+        mode=cast(Mode, mode),
+        patch=patch,
+        backend=cast(Backend, backend),
     )

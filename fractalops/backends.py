@@ -208,8 +208,8 @@ def list_backends() -> list[BackendStatus]:
             try:
                 rows.append(_decide(op, device, asked_for))
             except (ValueError, BackendError) as error:
-                reason = str(error).removeprefix(f"{op}: ")
-                rows.append(BackendStatus(op, device, "none", reason, "" if asked_for else "unset FRACTALOPS_BACKEND"))
+                remedy = "" if asked_for else "unset FRACTALOPS_BACKEND"
+                rows.append(BackendStatus(op, device, "none", str(error), remedy))
     return rows
 
 

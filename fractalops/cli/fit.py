@@ -17,7 +17,16 @@ from fractalops.io import PictureOptions
 _MOST_POINTS = 10**8  # in a sequence
 _MOST_SEQUENCES = 10**6  # in a step
 _PRESETS: dict[str, Callable[..., FitConfig]] = {"default": FitConfig, "paper": FitConfig.paper}
-_SETTINGS = ("maps", "points", "sequences", "steps", "objective", "optimizer", "seed")  # that have their own options
+_SETTINGS = (
+    "maps",
+    "points",
+    "sequences",
+    "steps",
+    "objective",
+    "optimizer",
+    "color",
+    "seed",
+)  # that have their own options
 
 
 def add_parser(commands: Commands) -> None:
@@ -42,7 +51,7 @@ def add_parser(commands: Commands) -> None:
         metavar="SIZE",
         help="all images are scaled to this longest side, small ones up",
     )
-    image.add_argument("--color", "--colour", action="store_true", help="learn a color for each map, too")
+    image.add_argument("--color", "--colour", action="store_true", default=None, help="learn a color for each map, too")
     image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
     image.add_argument(
         "--background",
@@ -83,8 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Learn pictures into a folder each, or a data set into one."""
     check_backend()
     make = _PRESETS[arguments.preset]
-    config = configure(make, FitConfig, arguments, _SETTINGS, color=arguments.color)
-    options = dataclasses.replace(picture_options(arguments), color=config.color)
+    config = configure(make, FitConfig, arguments, _SETTINGS)
+    options = picture_options(arguments, config.color)
     targets = open_targets(arguments.images, options, limit=arguments.limit)
     if not isinstance(targets, PictureFiles):
         return fit_dataset.run(arguments, targets, config)

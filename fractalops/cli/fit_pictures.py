@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
             result = fit_images(targets, batch, config, progress=not arguments.quiet)
             interrupted = result.interrupted
             # After an interruption the result may end before the batch does.
-            own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0}
+            own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}
             learned |= own
             _save(jobs, own, dict(zip(batch, targets, strict=True)), drawn, animation=not arguments.no_animation)
             if interrupted:

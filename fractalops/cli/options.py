@@ -101,10 +101,10 @@ def check_backend() -> None:
             raise InputError(str(error)) from error
 
 
-def picture_options(arguments: argparse.Namespace) -> PictureOptions:
+def picture_options(arguments: argparse.Namespace, color: bool) -> PictureOptions:
     """The options of how pictures become targets, each named as its field."""
-    names = [field.name for field in dataclasses.fields(PictureOptions)]
-    return PictureOptions(**{name: getattr(arguments, name) for name in names})
+    names = {field.name for field in dataclasses.fields(PictureOptions)} - {"color"}
+    return PictureOptions(**{name: getattr(arguments, name) for name in names}, color=color)
 
 
 _ARGUMENT = re.compile(r"\b(background|data|download|invert|overwrite|skip_bad)=(?:True|None|'(\w+)')")

@@ -42,7 +42,10 @@ def configure(
     try:
         return make(**(defaults | given | changes))
     except (TypeError, ValueError) as error:
-        raise InputError(str(error)) from error
+        # "FitConfig: maps must ..." in the words of the command line
+        text = str(error).removeprefix(f"{kind.__name__}: ")
+        name = text.partition(" ")[0]
+        raise InputError(f"--{name}{text[len(name) :]}" if name in given else f"--set {text}") from error
 
 
 def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
-import operator
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from fractalops._checks import check_choice, check_integer, check_number, check_size
+from fractalops._checks import check_choice, check_integer, check_item, check_number, check_size
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
@@ -129,7 +128,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Many items at once, which a `DataLoader` asks for."""
-        items = [self._check(item) for item in items]
+        items = [check_item("FractalDataset", item, len(self)) for item in items]
         classes = [item // self.instances for item in items]
         images: list[Tensor] = []  # each (C, H, W)
         together = max(1, _POINTS_AT_ONCE // self.points)
@@ -146,12 +145,6 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         if not finite.all():
             first = int(finite.logical_not().nonzero()[0])
             raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
-
-    def _check(self, item: int) -> int:
-        item = operator.index(item)  # a tensor would make a generator and a class of another kind
-        if not -len(self) <= item < len(self):
-            raise IndexError(f"FractalDataset: item must lie in [0, {len(self)}), got {item}")
-        return item % len(self)
 
     def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Images (B, C, H, W) of classes (B,)."""

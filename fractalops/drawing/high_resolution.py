@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_integer, check_viewport
+from fractalops._checks import check_integer, check_size, check_viewport
 from fractalops.drawing.tones import tone_map
 from fractalops.ifs import IFS
 from fractalops.ops.rbf_rasterize import rbf_rasterize
@@ -47,10 +47,8 @@ def draw_high_resolution(
 
     Raises `ValueError` when `points` is below 1 or a side of `size` below 1.
     """
-    height, width = size
+    height, width = check_size("draw_high_resolution", size)
     check_integer("draw_high_resolution", "points", points, 1)
-    if min(height, width) < 1:
-        raise ValueError(f"draw_high_resolution: size must be at least 1 x 1, got {height} x {width}")
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
     with torch.no_grad():
@@ -78,7 +76,7 @@ def _density(
     margin: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """How many points fall on each pixel: (H, W); with colors, how much light: (C, H, W)."""
+    """How many points fall on each pixel: (H, W); with colors, their sum: (C, H, W)."""
     density = matrix.new_zeros(size if color is None else (color.shape[1], *size))
     placement: Placement | None = None
     for begin in range(0, points, _POINTS_AT_ONCE):

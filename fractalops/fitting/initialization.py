@@ -44,7 +44,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
     return joined
 
 
-def given_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
+def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
     """The state of a system that learning is to start from, for targets (S, ...): copies where those lie.
 
     Raises `TypeError` for anything but an `IFS`, `ValueError` for other parameters than the configuration learns.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fractalops._checks import or_default
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.initialization import first_parameters, given_parameters
+from fractalops.fitting.initialization import first_parameters, start_parameters
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from fractalops.fitting.result import FitResult, add_prefix, join, number_snapshots, restore_system, with_prefix
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
@@ -212,21 +212,21 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
     )
 
 
-def check_targets(targets: Tensor, config: FitConfig) -> Tensor:
-    """Targets as (S, H, W), or (S, 3, H, W) in color."""
+def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
+    """Return targets as (S, H, W), or (S, 3, H, W) in color; errors begin with `owner`."""
     if not isinstance(targets, Tensor):
         hint = "; fit_dataset takes paths, generators and data sets"
-        raise TypeError(f"fit: targets must be a tensor, got {type(targets).__name__}{hint}")
+        raise TypeError(f"{owner}: targets must be a tensor, got {type(targets).__name__}{hint}")
     if not targets.is_floating_point():
-        raise TypeError(f"fit: targets must be floating-point with values in [0, 1], got {targets.dtype}")
+        raise TypeError(f"{owner}: targets must be floating-point with values in [0, 1], got {targets.dtype}")
     dims = 3 if config.color else 2  # of one target
     fits = not config.color or targets.shape[-3:-2] == (config.channels,)
     if targets.dim() not in (dims, dims + 1) or not fits or targets.numel() == 0:
         expected = "(3, H, W) or (S, 3, H, W) in color" if config.color else "(H, W) or (S, H, W)"
-        raise ValueError(f"fit: targets must have shape {expected}, not empty, got {tuple(targets.shape)}")
+        raise ValueError(f"{owner}: targets must have shape {expected}, not empty, got {tuple(targets.shape)}")
     low, high = (float(bound) for bound in targets.detach().aminmax())
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"fit: targets must lie in [0, 1], got values from {low:g} to {high:g}")
+        raise ValueError(f"{owner}: targets must lie in [0, 1], got values from {low:g} to {high:g}")
     targets = targets.detach().float()
     return targets if targets.dim() > dims else targets[None]
 
@@ -269,11 +269,11 @@ def fit(
         KeyboardInterrupt: on Ctrl-C before anything was begun, and on a second one.
     """
     config = or_default("fit", "config", config, FitConfig)
-    images = check_targets(targets, config)  # (S, H, W) or (S, 3, H, W)
+    images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
-    given = None if start is None else given_parameters(start, images, config)  # each (S, ...)
+    state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
     return fit_images(
-        images, range(len(images)), config, given=given, loss=loss, progress=progress, cuda_graph=cuda_graph
+        images, range(len(images)), config, state=state, loss=loss, progress=progress, cuda_graph=cuda_graph
     )
 
 
@@ -282,14 +282,14 @@ def fit_images(
     numbers: Sequence[int],
     config: FitConfig,
     *,
-    given: dict[str, Tensor] | None = None,
+    state: dict[str, Tensor] | None = None,
     loss: Loss | None = None,
     progress: bool = False,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
 
-    `given` has the parameters (S, ...) to start from.
+    `state` has the parameters (S, ...) to start from.
     """
     began = time.perf_counter()
     batches: list[Batch] = []
@@ -302,7 +302,7 @@ def fit_images(
                 for part in parts:
                     first = len(batches) * config.batch_size
                     place = slice(first, first + len(part))
-                    own = given and {name: tensor[place] for name, tensor in given.items()}
+                    own = state and {name: tensor[place] for name, tensor in state.items()}
                     batches.append(Batch.start(part, config, numbers[place], own))
                     for losses in run_steps(batches[-1], config, loss, cuda_graph):
                         if not bar.disable and batches[-1].step % 20 == 0:

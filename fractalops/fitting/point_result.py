@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from fractalops._checks import Bounds, Count, Natural, check_fields, check_integer
+from fractalops._checks import Bounds, Count, Natural, check_fields, check_integer, check_item
 from fractalops.backends import installed_version
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
@@ -62,7 +62,10 @@ class PointConfig:
 
 @dataclass(repr=False)
 class PointFitResult:
-    """A learned system, how it was learned and how near its points come to the target's."""
+    """A learned system, how it was learned and how near its points come to the target's.
+
+    As a `FitResult` of one image, it has the length 1 and is its own first item.
+    """
 
     matrix: Tensor  # (N, D, D)
     """The maps' linear parts, their largest singular values below 1."""
@@ -87,6 +90,13 @@ class PointFitResult:
     """How long learning took."""
     interrupted: bool = False
     """Whether Ctrl-C ended the learning before it was done."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> PointFitResult:
+        check_item("PointFitResult", index, 1)
+        return self
 
     def __repr__(self) -> str:
         maps, dimensions = self.offset.shape

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_integer, check_item
+from fractalops._checks import check_integer, check_item, check_size
 from fractalops.backends import installed_version
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
 from fractalops.fitting.config import FitConfig, complete, make_system
@@ -87,14 +87,14 @@ class FitResult:
         Raises:
             ValueError, TypeError: for a size or a number of points below 1 or of another type.
         """
-        for name, value in (("size", size), ("points", points)):
-            if not isinstance(value, tuple):
-                check_integer("FitResult.draw", name, value, 1)
+        height, width = check_size("FitResult.draw", size)
+        check_integer("FitResult.draw", "points", points, 1)
         seed = self.config.seed if seed is None else seed
+        check_integer("FitResult.draw", "seed", seed, 0)
         generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
         return draw_high_resolution(
             self.system,
-            size if isinstance(size, tuple) else proportional_size(self.size, size),
+            proportional_size(self.size, height) if isinstance(size, int) else (height, width),
             points=points,
             generator=generator,
             intensity=self.intensity,

@@ -42,12 +42,11 @@ def read_target(source: TargetDataset, index: int, config: FitConfig) -> Tensor:
     Raises `InputError`, naming the image.
     """
     try:
-        return check_targets(source[index][None], config)[0]
+        return check_targets(f"cannot use {source.name(index)}", source[index][None], config)[0]
     except InputError:
         raise
     except ValueError as error:
-        reason = str(error).removeprefix("fit: ")
-        raise InputError(f"cannot use {source.name(index)}: {reason}") from error
+        raise InputError(str(error)) from error
 
 
 def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:

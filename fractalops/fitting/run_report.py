@@ -44,6 +44,9 @@ class FitRun:
         """Whether it was interrupted: what was learned is in the folder, and the same call goes on with it."""
         return self.signal is not None
 
+    def __bool__(self) -> bool:
+        return True  # also where there is no row yet
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -51,7 +54,10 @@ class FitRun:
         return self.result(self.rows[check_item("FitRun", index, len(self))])
 
     def __repr__(self) -> str:
-        state = "interrupted" if self.interrupted else f"{len(self)} images, minimum MSE {self.minimum_mse.mean():.4f}"
+        if DatasetFolder(self.folder).written_table() is None:
+            state = "interrupted" if self.interrupted else "not finished"
+        else:
+            state = f"{len(self)} images, minimum MSE {self.minimum_mse.mean():.4f}"
         return f"FitRun({str(self.folder)!r}, {state})"
 
     @classmethod

@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
 class TableRow:
     """One image of a run: a row of its table."""
 
-    image: int
+    index: int
     """Its number in the source."""
     name: str
     label: str

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fractalops._checks import or_default
+from fractalops._checks import check_number, or_default
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import Batch, evaluate_batches, run_steps
@@ -93,8 +93,7 @@ def fit_dataset(
         ValueError, TypeError: for other arguments of a wrong type or out of range.
     """
     config = or_default("fit_dataset", "config", config, FitConfig)
-    if not checkpoint_every >= 0:
-        raise ValueError(f"fit_dataset: checkpoint_every must be at least 0 seconds, got {checkpoint_every!r}")
+    check_number("fit_dataset", "checkpoint_every", checkpoint_every, least=0)
     check_table_kind("fit_dataset", table)
     images = _as_targets(source, config)
     folder = DatasetFolder(output)

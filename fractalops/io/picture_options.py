@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fractalops._checks import check_bool, check_count
+from fractalops._checks import check_bool, check_choice, check_count, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,10 @@ class PictureOptions:
     def __post_init__(self) -> None:
         check_count("PictureOptions", "size", self.size)
         check_count("PictureOptions", "fit_to", self.fit_to, optional=True)
-        if self.background not in ("black", "white"):
-            raise ValueError(f"PictureOptions: background must be 'black' or 'white', got {self.background!r}")
+        check_choice("PictureOptions", "background", self.background, ("black", "white"))
         check_bool("PictureOptions", "invert", self.invert)
         check_bool("PictureOptions", "color", self.color)
-        if self.threshold is not None:
-            if not isinstance(self.threshold, (int, float)) or isinstance(self.threshold, bool):
-                raise TypeError(f"PictureOptions: threshold must be a number, got {self.threshold!r}")
-            if not 0.0 <= self.threshold < 1.0:
-                raise ValueError(f"PictureOptions: threshold must lie in [0, 1), got {self.threshold}")
+        check_number("PictureOptions", "threshold", self.threshold, least=0, below=1, optional=True)
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the target of a picture of this height and width."""

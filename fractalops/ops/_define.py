@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fractalops._checks import check_precision
-from fractalops.backends import choose
+from fractalops.backends import Backend, choose
 from fractalops.op_table import OPS
 
 LIBRARY = torch.library.Library("fractalops", "FRAGMENT")
@@ -78,7 +78,7 @@ def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, .
     return op
 
 
-def takes_native(op: str, argument: str, tensor: Tensor, backend: str | None) -> bool:
+def takes_native(op: str, argument: str, tensor: Tensor, backend: Backend | None) -> bool:
     """Return whether `op` runs natively on `tensor`, which names its device and dtype.
 
     Raises as `choose` does, and `TypeError` for a dtype that the native backend doesn't take.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_device, check_floating, check_index, check_index_range, check_tensor, shape_error
-from fractalops.backends import debugging
+from fractalops.backends import Backend, debugging
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import affine_chain as reference
 
@@ -88,7 +88,7 @@ def check_chain(
 
 
 def run_affine_chain(
-    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, backend: str | None = None
+    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, backend: Backend | None = None
 ) -> Tensor:
     """Run `affine_chain` on arguments that `check_chain` has passed. The range of the index is checked all the same."""
     native = takes_native("affine_chain", "matrix", matrix, backend)
@@ -99,7 +99,9 @@ def run_affine_chain(
     return run(matrix, offset, index, start)
 
 
-def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: str | None = None) -> Tensor:
+def affine_chain(
+    matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: Backend | None = None
+) -> Tensor:
     """Run sequences of affine maps and return every point on the way (paper, equation 3).
 
     `v_t = matrix[index_t] v_(t-1) + offset[index_t]` for t = 1..T, with `v_0 = start`.

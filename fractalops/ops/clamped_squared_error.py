@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fractalops._checks import check_floating, shape_error
+from fractalops.backends import Backend
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import clamped_squared_error as reference
 
@@ -16,7 +17,7 @@ _native = differentiate(
 )
 
 
-def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: str | None = None) -> Tensor:
+def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: Backend | None = None) -> Tensor:
     """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 
     images (S, K, H, W), targets (S, H, W), or in color images (S, K, C, H, W), targets (S, C, H, W), of one dtype,

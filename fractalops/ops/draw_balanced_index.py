@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fractalops.backends import choose
+from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.ops.draw_index import check_drawing, fake_index
 from fractalops.reference import draw_balanced_index as reference
@@ -12,7 +12,7 @@ from fractalops.reference import draw_balanced_index as reference
 _native = define("draw_balanced_index", fake_index)
 
 
-def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backend: str | None = None) -> Tensor:
+def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backend | None = None) -> Tensor:
     """Run `draw_balanced_index` on arguments that are known to be right."""
     native = choose("draw_balanced_index", uniform.device, backend) == "native"
     run = _native if native else reference.draw_balanced_index
@@ -20,7 +20,9 @@ def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backe
     return index
 
 
-def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: str | None = None) -> Tensor:
+def draw_balanced_index(
+    weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None
+) -> Tensor:
     """Sequences of maps in [0, N), each of which spreads its points evenly; the rule stands at the reference.
 
     weight (S, N) of any float dtype, not negative, uniform (S, K, T) in [0, 1), float32 or float64 -> index (S, K, T),

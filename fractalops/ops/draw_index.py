@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_floating, check_precision
-from fractalops.backends import choose
+from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.reference import draw_index as reference
 
@@ -33,14 +33,14 @@ def check_drawing(function: str, weight: Tensor, uniform: Tensor, shape: str) ->
     check_precision(function, "uniform", uniform)
 
 
-def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: str | None = None) -> Tensor:
+def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backend | None = None) -> Tensor:
     """Run `draw_index` on arguments that are known to be right."""
     run = _native if choose("draw_index", uniform.device, backend) == "native" else reference.draw_index
     index: Tensor = run(weight.detach().double(), uniform, floor)
     return index
 
 
-def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: str | None = None) -> Tensor:
+def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None) -> Tensor:
     """The map that each number stands for, in [0, N).
 
     weight (S, N) of any float dtype, not negative, uniform (S, M) in [0, 1), float32 or float64 -> index (S, M), uint8

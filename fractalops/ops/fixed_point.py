@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_floating, check_tensor, shape_error
+from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.reference import fixed_point as reference
 
 _native = define("fixed_point", lambda matrix, offset: offset.new_empty(offset.shape))
 
 
-def run_fixed_point(matrix: Tensor, offset: Tensor, backend: str | None = None) -> Tensor:
+def run_fixed_point(matrix: Tensor, offset: Tensor, backend: Backend | None = None) -> Tensor:
     """Run `fixed_point` on arguments that are known to be right."""
     if backend is None and matrix.dtype not in (torch.float32, torch.float64):
         backend = "reference"
@@ -21,7 +22,7 @@ def run_fixed_point(matrix: Tensor, offset: Tensor, backend: str | None = None) 
     return point.view(offset.shape)
 
 
-def fixed_point(matrix: Tensor, offset: Tensor, *, backend: str | None = None) -> Tensor:
+def fixed_point(matrix: Tensor, offset: Tensor, *, backend: Backend | None = None) -> Tensor:
     """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
 
     Where I - A is singular or the solution isn't finite it is the offset, with zeros for what isn't finite there. Any

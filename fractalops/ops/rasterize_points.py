@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_choice, check_device, check_floating, check_size, check_tensor, shape_error
+from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.reference import rasterize_points as reference
 
@@ -46,7 +47,7 @@ def rasterize_points(
     *,
     mode: Mode = "binary",
     patch: Tensor | None = None,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor:
     """Draw each point on its nearest pixel, as the data sets of fractal pre-training are drawn; no gradients.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import can_read, check_cutoff, check_floating, check_size, check_tensor, shape_error
-from fractalops.backends import debugging
+from fractalops.backends import Backend, debugging
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import rbf_rasterize as reference
 
@@ -109,7 +109,7 @@ def check_bumps(
     return Bumps(bandwidths, weight, cutoff or 0.0)
 
 
-def run_rbf_rasterize(points: Tensor, size: tuple[int, int], bumps: Bumps, backend: str | None = None) -> Tensor:
+def run_rbf_rasterize(points: Tensor, size: tuple[int, int], bumps: Bumps, backend: Backend | None = None) -> Tensor:
     """Run `rbf_rasterize` on arguments that are known to be right: the image (B, C, H, W)."""
     native = takes_native("rbf_rasterize", "points", points, backend)
     run = _native if native else reference.rbf_rasterize
@@ -123,7 +123,7 @@ def rbf_rasterize(
     bandwidth: float | Tensor = 1.0,
     weight: Tensor | None = None,
     cutoff: float | None = 1e-6,
-    backend: str | None = None,
+    backend: Backend | None = None,
 ) -> Tensor:
     """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_choice, check_floating, check_tensor, shape_error
+from fractalops.backends import Backend
 from fractalops.ops._define import define, differentiate, takes_native
 from fractalops.reference import svd_matrix as reference
 
@@ -21,7 +22,7 @@ _native = differentiate(
 )
 
 
-def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: str | None = None) -> Tensor:
+def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: Backend | None = None) -> Tensor:
     """Run `svd_matrix` on arguments that are known to be right."""
     if backend is None and svd.dtype not in (torch.float32, torch.float64):
         backend = "reference"
@@ -31,7 +32,7 @@ def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: str | 
     return matrix.view(*svd.shape[:-1], 2, 2)
 
 
-def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: str | None = None) -> Tensor:
+def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: Backend | None = None) -> Tensor:
     """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
 
     Args:

@@ -54,6 +54,12 @@ def test_fit_writes_everything(image: Path, tmp_path: Path, capsys: pytest.Captu
     assert str(folder) in printed
 
 
+def test_the_start_is_what_no_steps_learn(image: Path, tmp_path: Path) -> None:
+    options = ("--maps", 3, "--points", 20, "--sequences", 1, "--set", "steps=0", "--quiet")
+    assert run("fit", image, "-o", tmp_path / "out", *options) == 0
+    assert FitResult.load(tmp_path / "out" / "disc" / "system.safetensors").steps == [0]
+
+
 def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
     assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0

@@ -86,12 +86,12 @@ def test_several_settings_and_options_are_taken_together() -> None:
         (Everything(), "counts=1,x", "--set counts must be of type int, parted by commas, got '1,x'"),
         (Everything(), "place=1", "--set place must be 2 of type float, parted by commas or one of fit, got '1'"),
         (Everything(), "seed=3", "seed is given twice: by --seed and by --set"),
-        (TransformationsSettings(), "images=0", "TransformationsSettings: images must be at least 1, got 0"),
-        (TransformationsSettings(), "data=", "TransformationsSettings: data must be some of fractaldb, mnist, "),
-        (TransformationsSettings(), "counts=5,2", "TransformationsSettings: counts must be two ascending numbers or "),
-        (GanSettings(), "repeats=1", "GanSettings: repeats must be at least 2, got 1"),
+        (TransformationsSettings(), "images=0", "--set images must be at least 1, got 0"),
+        (TransformationsSettings(), "data=", "--set data must be some of fractaldb, mnist, "),
+        (TransformationsSettings(), "counts=5,2", "--set counts must be two ascending numbers or "),
+        (GanSettings(), "repeats=1", "--set repeats must be at least 2, got 1"),
         # One map alone draws a single place, of which there is nothing to see.
-        (InverseEncoderSettings(), "maps=1", "InverseEncoderSettings: maps must be at least 2, got 1"),
+        (InverseEncoderSettings(), "maps=1", "--set maps must be at least 2, got 1"),
         (FitConfig(), "schedule=none", "--set schedule must be one of cosine, halving, got 'none'"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
@@ -104,7 +104,7 @@ def test_wrong_settings_are_named(settings: Any, change: str, message: str) -> N
 @pytest.mark.parametrize("name", ["adam_rates", "sgd_rates"])
 @pytest.mark.parametrize("rates", ["", "0.0,1", "1,0.5", "0.5,0.5", "1,inf", "nan", "0.1,nan"])
 def test_rates_ascend(name: str, rates: str) -> None:
-    message = rf"^OptimizersSettings: {name} must be ascending finite numbers above 0, got "
+    message = rf"^--set {name} must be ascending finite numbers above 0, got "
     with pytest.raises(InputError, match=message):
         changed(OptimizersSettings(), [f"{name}={rates}"])
 

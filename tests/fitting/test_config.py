@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -32,13 +32,13 @@ VALUE_ERRORS: dict[str, list[Any]] = {
     "noise": [-0.1, NAN, INFINITY],
     "noise_until": [-0.1, 1.1, NAN],
 }
-WRONG_TYPES: dict[str, list[Any]] = {  # by the annotation of a setting
-    "int": [1.0, "3", None, True, torch.tensor(3)],
-    "float": ["1", None, True, torch.tensor(0.5)],
-    "float | None": ["1", True, torch.tensor(0.5)],
-    "bool": ["no", 1, None],
+WRONG_TYPES: dict[Any, list[Any]] = {  # by the type of a setting
+    int: [1.0, "3", None, True, torch.tensor(3)],
+    float: ["1", None, True, torch.tensor(0.5)],
+    float | None: ["1", True, torch.tensor(0.5)],
+    bool: ["no", 1, None],
 }
-TYPES = {field.name: str(field.type) for field in dataclasses.fields(FitConfig)}
+TYPES = get_type_hints(FitConfig)
 
 
 def test_every_setting_that_has_a_range_is_tried() -> None:
@@ -52,7 +52,7 @@ def test_every_setting_that_has_a_range_is_tried() -> None:
     + [(name, value, TypeError) for name in TYPES for value in WRONG_TYPES.get(TYPES[name], ())],
 )
 def test_a_wrong_value_is_named(name: str, value: Any, error: type[Exception]) -> None:
-    what = f"be True or False, got {value!r}$" if TYPES[name] == "bool" else ".+, got "
+    what = f"be True or False, got {value!r}$" if TYPES[name] is bool else ".+, got "
     with pytest.raises(error, match=rf"^FitConfig: {name} must {what}"):
         FitConfig(**{name: value})
 

@@ -142,6 +142,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     assert partial.interrupted
     assert (partial.signal, partial.folder) == (number, tmp_path / "run")
     assert repr(partial) == f"FitRun('{tmp_path / 'run'}', interrupted)"
+    assert partial  # though it has no rows yet
     with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
         _ = partial.rows
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers

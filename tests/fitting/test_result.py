@@ -84,12 +84,12 @@ def test_a_drawing_shows_what_was_learned_in_the_viewport_where_it_was_learned()
         assert torch.equal(result.draw((40, 30), points=5000), expected)
         assert result.draw(16, points=100, seed=1).shape == (1, *target.shape[:-2], 16, 12)
     for arguments, message in (
-        ({"size": 0}, "size .* at least 1, got 0"),
+        ({"size": 0}, r"size must lie in \[1, .*\], got 0"),
         ({"size": 8, "points": 0}, "points .* got 0"),
     ):
         with pytest.raises(ValueError, match=f"^FitResult.draw: {message}$"):
             result.draw(**arguments)
-    with pytest.raises(TypeError, match=r"^FitResult.draw: size must be an int, got float$"):
+    with pytest.raises(TypeError, match=r"^FitResult.draw: size must be a whole number or a pair of them, got 8.0$"):
         result.draw(8.0)  # type: ignore[arg-type]
 
 

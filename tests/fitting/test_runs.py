@@ -47,9 +47,9 @@ def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
     targets = torch.stack([source[image] for image in range(5)])  # (5, 8, 8)
     learned = run(tmp_path / "run", source, small(seed=3))
     expected = fractalops.fit(targets, small(seed=3))
-    assert [row.image for row in learned.rows] == list(range(5))
+    assert [row.index for row in learned.rows] == list(range(5))
     for row in learned.rows:
-        assert_same_result(learned.result(row), expected.select(row.image))
+        assert_same_result(learned.result(row), expected.select(row.index))
     assert_same_bits(learned.minimum_mse, expected.minimum_mse)
     assert [result.system.systems for result in learned.results()] == [2, 2, 1]
 
@@ -57,7 +57,7 @@ def test_the_results_are_those_of_fit(tmp_path: Path) -> None:
 def test_the_index_says_what_and_where(tmp_path: Path) -> None:
     learned = run(tmp_path / "run")
     table = read_csv(tmp_path / "run" / "index.csv")
-    assert table[0] == ["image", "name", "label", "shard", "place", "minimum_mse", "mean_mse", "steps", "seconds"]
+    assert table[0] == ["index", "name", "label", "shard", "place", "minimum_mse", "mean_mse", "steps", "seconds"]
     assert table[4][:5] == ["3", "pictures/3.png", "odd", "systems/00001.safetensors", "1"]
     assert len(table) == 6
     for row in learned.rows:
@@ -114,7 +114,7 @@ def test_images_of_one_shape_are_learned_together_in_their_order(tmp_path: Path)
         alone = learned.result(row).system
         assert repr(alone) == repr(together).replace("systems=6", "systems=1")
         for name, tensor in alone.state_dict().items():
-            assert_same_bits(together.state_dict()[name][row.image], tensor[0])
+            assert_same_bits(together.state_dict()[name][row.index], tensor[0])
     for result, images in zip(learned.results(), [(0, 2), (1, 4), (3,), (5,)], strict=True):
         assert_same_result(result, learned_together(source, images, config))
     with Image.open(tmp_path / "run" / "contact.png") as sheet:
@@ -168,7 +168,7 @@ def test_bad_images_are_all_listed_at_once_and_left_out_where_that_is_wanted(tmp
         run(tmp_path / "run", pictures(6, bad=[1, 4]))
     assert not (tmp_path / "run").exists()
     learned = run(tmp_path / "run", pictures(6, bad=[1, 4]), skip_bad=True)
-    assert [row.image for row in learned.rows] == [0, 2, 3, 5]
+    assert [row.index for row in learned.rows] == [0, 2, 3, 5]
     assert read_csv(tmp_path / "run" / "bad.csv") == [
         ["image", "name", "reason"],
         ["1", "pictures/1.png", "cannot read pictures/1.png: it is damaged"],
@@ -243,7 +243,7 @@ def test_every_kind_of_file_gives_the_same_run(tmp_path: Path, write: Writer) ->
     learned = run(tmp_path / "run", write(tmp_path, GRAY), tiny(steps=2))
     source = TensorTargets.from_iterable(GRAY)
     expected = run(tmp_path / "expected", source, tiny(steps=2))
-    assert [row.image for row in learned.rows] == [0, 1, 2, 3, 4]
+    assert [row.index for row in learned.rows] == [0, 1, 2, 3, 4]
     torch.testing.assert_close(learned.minimum_mse, expected.minimum_mse)
 
 
@@ -260,7 +260,9 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=rf"^TensorTargets.from_iterable: {iterable}"):
         run(tmp_path / "run", batches)
     for wrong in (-1, float("nan")):
-        with pytest.raises(ValueError, match=r"^fit_dataset: checkpoint_every must be at least 0 seconds, got "):
+        with pytest.raises(
+            ValueError, match=r"^fit_dataset: checkpoint_every must be a finite number at least 0, got "
+        ):
             run(tmp_path / "run", checkpoint_every=wrong)
     assert not (tmp_path / "run").exists()
 

@@ -334,3 +334,14 @@ def test_a_changed_header_compiles_a_cuda_source_anew(tmp_path: Path, monkeypatc
     assert "no work to do" in ninja()
     (folder / "header.h").write_text("constexpr int number = 2;\n")
     assert "[2/2]" in ninja()
+
+
+def test_make_finds_what_its_targets_are_made_from() -> None:
+    """A dry run of the README's commands: a missing file ends it."""
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "demo", "test", "check", "bench"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
