@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import fractalops
-from tests.support.cases import CHAIN, ChainCase
+from tests.support.case_tables import CHAIN
+from tests.support.cases import ChainCase
 from tests.support.tolerances import assert_matches, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")

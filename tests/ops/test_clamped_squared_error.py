@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fractalops.ops.clamped_squared_error import clamped_squared_error
-from tests.support.cases import ERROR
+from tests.support.case_tables import ERROR
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from tests.support.cases import (
+from tests.support.case_tables import (
     CHAIN_CASES,
     CHAIN_GRADCHECK_CASES,
     COUNT_CASES,
@@ -17,11 +17,13 @@ from tests.support.cases import (
     ERROR_CASES,
     MATRIX,
     MATRIX_CASES,
-    MODES,
     RASTER,
     RASTER_CASES,
     RASTER_GRADCHECK_CASES,
     SMALL,
+)
+from tests.support.cases import (
+    MODES,
     BalancedCase,
     Case,
     ChainCase,

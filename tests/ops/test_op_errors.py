@@ -17,7 +17,7 @@ from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
-from tests.support.cases import CHAIN, RASTER
+from tests.support.case_tables import CHAIN, RASTER
 from tests.support.requirements import need_gpu
 
 MASK = torch.ones(3, 3, dtype=torch.bool)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fractalops
-from tests.support.cases import COUNT
+from tests.support.case_tables import COUNT
 from tests.support.tolerances import TOLERANCES, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")

@@ -8,7 +8,8 @@ from fractalops.kernels import rasterize_points as kernels
 from torch import Tensor
 
 from tests.ops.test_rasterize_points import BAD
-from tests.support.cases import COUNT_CASES, CountCase
+from tests.support.case_tables import COUNT_CASES
+from tests.support.cases import CountCase
 from tests.support.requirements import open_triton_device
 from tests.support.tolerances import TOLERANCES, assert_same_bits
 

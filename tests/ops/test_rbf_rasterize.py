@@ -7,7 +7,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import fractalops
-from tests.support.cases import RASTER, RasterCase
+from tests.support.case_tables import RASTER
+from tests.support.cases import RasterCase
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")

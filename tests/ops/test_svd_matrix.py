@@ -7,7 +7,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from fractalops.ops.svd_matrix import svd_matrix
-from tests.support.cases import MATRIX, MatrixCase
+from tests.support.case_tables import MATRIX
+from tests.support.cases import MatrixCase
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fractalops.op_table import OPS
-from tests.support.cases import (
+from tests.support.case_tables import (
     CHAIN,
     CHAIN_CASES,
     COUNT,
@@ -21,14 +21,8 @@ from tests.support.cases import (
     RASTER,
     RASTER_CASES,
     SMALL,
-    Case,
-    ChainCase,
-    CountCase,
-    ErrorCase,
-    MatrixCase,
-    RasterCase,
-    value_and_gradients,
 )
+from tests.support.cases import Case, ChainCase, CountCase, ErrorCase, MatrixCase, RasterCase, value_and_gradients
 from tests.support.tolerances import (
     TOLERANCES,
     assert_all_match,
