@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.rendering import fold_viewport
+from fractalops.rendering import DEFAULT_VIEWPORT, fold_viewport
 
 CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
@@ -60,7 +60,7 @@ class Case:
         index = system.sample(self.sequences, self.points, generator=generator)
         with torch.no_grad():
             matrix, offset, index, start = system.concatenated(index)
-            matrix, offset, start = fold_viewport(matrix, offset, start, self.size, (-5.0, -5.0, 5.0, 5.0))
+            matrix, offset, start = fold_viewport(matrix, offset, start, self.size, DEFAULT_VIEWPORT)
         return matrix, offset, index, start
 
     def cloud(self, seed: int = 0) -> Tensor:

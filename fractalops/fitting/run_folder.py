@@ -35,7 +35,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device) -> Mani
         {
             "format": _RUN_FORM,
             "config": dataclasses.asdict(config),
-            "source": identity,
+            "targets": identity,
             "device": device.type,
             "backends": {op: backends.choose(op, device) for op in backends.OPS if op != "rasterize_points"},
             "versions": backends.versions(),

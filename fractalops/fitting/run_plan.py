@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run, by the numbers of their images: all of one shape, in the order of the source.
+    """The batches of a run, by the numbers of their images: all of one shape, in the order of the targets.
 
-    They depend on the source and on `FitConfig.batch_size` alone.
+    They depend on the targets and on `FitConfig.batch_size` alone.
     """
 
     batches: list[tuple[int, ...]]
@@ -36,21 +36,21 @@ class Plan:
         return sum(map(len, self.batches))
 
 
-def read_target(source: TargetDataset, index: int, config: FitConfig) -> Tensor:
+def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor:
     """Return an image as a target of `fit`: (H, W), or (3, H, W) in color, float32 in [0, 1].
 
     Raises `InputError`, naming the image.
     """
     try:
-        return check_targets(f"cannot use {source.name(index)}", source[index][None], config)[0]
+        return check_targets(f"cannot use {targets.name(index)}", targets[index][None], config)[0]
     except InputError:
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
 
 
-def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:
-    """Read every image of `source` once, one at a time.
+def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:
+    """Read every image of `targets` once, one at a time.
 
     Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed. None
     is False where the caller has no such choice.
@@ -59,10 +59,10 @@ def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None
     waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose batch is not full yet
     bad: dict[int, str] = {}
     pictures = hashlib.sha256()
-    images = range(len(source))
+    images = range(len(targets))
     for image in progress_bar(len(images), "image", "read", shown=progress, iterable=images, leave=False):
         try:
-            target = read_target(source, image, config)
+            target = read_target(targets, image, config)
         except InputError as error:
             bad[image] = str(error)
             pictures.update(b"bad\n")
@@ -75,11 +75,11 @@ def make_plan(source: TargetDataset, config: FitConfig, *, skip_bad: bool | None
             batch.clear()
     batches += [tuple(batch) for batch in waiting.values() if batch]
     if bad and (not batches or not skip_bad):
-        if len(source) == 1:
+        if len(targets) == 1:
             raise InputError(bad[0])
         advice = "" if not batches or skip_bad is None else "; skip_bad=True leaves them out"
         listed = "; ".join(bad.values())
-        raise InputError(f"cannot use {len(bad)} of {len(source)} images{advice}: {listed}")
+        raise InputError(f"cannot use {len(bad)} of {len(targets)} images{advice}: {listed}")
     if not batches:
-        raise InputError(f"cannot use {source.identity}: it holds no images")
+        raise InputError(f"cannot use {targets.identity}: it holds no images")
     return Plan(batches, bad, pictures.hexdigest())

@@ -31,7 +31,7 @@ _SIDE = 64  # pixels that a small image is enlarged to there
 class FitRun:
     """A run over many images, as `fit_dataset` leaves it in a folder. S is the number of images, `len(run)`.
 
-    `run[i]` is the result of image i, in the order of the source. A run that was interrupted has neither rows nor
+    `run[i]` is the result of image i, in the order of the targets. A run that was interrupted has neither rows nor
     results yet: what needs them raises `InputError`.
     """
 
@@ -79,7 +79,7 @@ class FitRun:
 
     @cached_property
     def rows(self) -> list[TableRow]:
-        """A row for each of the S images, in the order of the source.
+        """A row for each of the S images, in the order of the targets.
 
         Raises `InputError` for a damaged table or an unfinished run, `MissingExtra` for one in Parquet without pyarrow.
         """
@@ -108,7 +108,7 @@ class FitRun:
         return FitResult.load(self.folder / row.shard).select(row.place)
 
 
-def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetDataset, kind: TableKind) -> None:
+def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDataset, kind: TableKind) -> None:
     """Write contact.png, then the table, from what was learned: one batch in memory at a time.
 
     Raises `InputError` for a file that is missing, damaged or of another run.
@@ -127,7 +127,7 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetData
             errors = result.minimum_mse[i].item(), result.mean_mse[i].item()
             numbers[image] = torch.tensor([*errors, result.steps[i], seconds], dtype=torch.float64)
             if image in shown:
-                pairs[image] = read_target(source, image, result.config), result.best_image[i].clone()
+                pairs[image] = read_target(targets, image, result.config), result.best_image[i].clone()
     _write_contact_sheet(folder.contact, [pairs[image] for image in sorted(pairs)])
 
     def rows() -> Iterator[TableRow]:
@@ -136,7 +136,7 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, source: TargetData
             minimum, mean, steps, seconds = numbers[image].tolist()
             shard = folder.shard(batch).relative_to(folder.path).as_posix()
             minimum, mean = float(f"{minimum:.9g}"), float(f"{mean:.9g}")  # it tells all float32 numbers apart
-            name, label = source.name(image), source.label(image)
+            name, label = targets.name(image), targets.label(image)
             yield TableRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))
 
     write_rows(folder.table(kind), rows())

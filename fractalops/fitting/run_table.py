@@ -25,7 +25,7 @@ class TableRow:
     """One image of a run: a row of its table."""
 
     index: int
-    """Its number in the source."""
+    """Its number among the targets."""
     name: str
     label: str
     shard: str

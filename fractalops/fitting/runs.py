@@ -1,4 +1,4 @@
-"""`fit_dataset`: learning the images of a source into a folder, one batch after another, through interruptions."""
+"""`fit_dataset`: learning the images of a data set into a folder, one batch after another, through interruptions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Interrupted(KeyboardInterrupt):
 
 
 def fit_dataset(
-    source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed,
+    targets: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed,
     output: str | Path,
     config: FitConfig | None = None,
     *,
@@ -55,16 +55,16 @@ def fit_dataset(
     table: TableKind = "csv",
     device: str | torch.device | None = None,
 ) -> FitRun:
-    """Learn an iterated function system for every image of a source, however many, into a folder.
+    """Learn an iterated function system for every image of a data set, however many, into a folder.
 
     Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
     it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
     the processes share the images, and the results are the same for any number of them; what a lost one has begun the
-    others finish. What is learned for an image depends on the image, its number in the source and the configuration; on
-    others only through the rounding of sums.
+    others finish. What is learned for an image depends on the image, its number there and the configuration; on others
+    only through the rounding of sums.
 
     Args:
-        source: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
+        targets: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
             [0, 1]; or what `TensorTargets.from_iterable` draws pictures from, as a generator, which must end, or a
             torch data set; these are held in memory.
         output: the folder, made if need be; all processes must see the same one.
@@ -95,7 +95,7 @@ def fit_dataset(
     config = or_default("fit_dataset", "config", config, FitConfig)
     check_number("fit_dataset", "checkpoint_every", checkpoint_every, least=0)
     check_table_kind("fit_dataset", table)
-    images = _as_targets(source, config)
+    images = _as_targets(targets, config)
     folder = DatasetFolder(output)
     if images.holds(folder.path):
         raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
@@ -146,31 +146,31 @@ def fit_dataset(
 
 
 def _as_targets(
-    source: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
+    targets: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
 ) -> TargetDataset:
     # Imported here: Pillow and NumPy take longer than the rest of the package.
     from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
 
-    if isinstance(source, TargetDataset):
-        return source
-    if isinstance(source, Tensor):
-        return TensorTargets(source)
+    if isinstance(targets, TargetDataset):
+        return targets
+    if isinstance(targets, Tensor):
+        return TensorTargets(targets)
     options = PictureOptions(color=config.color)
-    if isinstance(source, (str, Path)):
-        return open_targets(source, options)
-    if not isinstance(source, (Iterable, Indexed)):
+    if isinstance(targets, (str, Path)):
+        return open_targets(targets, options)
+    if not isinstance(targets, (Iterable, Indexed)):
         raise TypeError(
-            "fit_dataset: source must be a path, a TargetDataset, a tensor, an iterable or a data set, "
-            f"got {type(source).__name__}"
+            "fit_dataset: targets must be a path, a TargetDataset, a tensor, an iterable or a data set, "
+            f"got {type(targets).__name__}"
         )
-    return TensorTargets.from_iterable(source, options)
+    return TensorTargets.from_iterable(targets, options)
 
 
 @dataclass(frozen=True)
 class _Engine:
     """Learns batches of a run."""
 
-    source: TargetDataset
+    images: TargetDataset
     config: FitConfig
     folder: DatasetFolder
     plan: Plan
@@ -196,7 +196,7 @@ class _Engine:
         """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
-            targets = torch.stack([read_target(self.source, image, self.config) for image in images])
+            targets = torch.stack([read_target(self.images, image, self.config) for image in images])
             targets = targets.to(self.device, copy=True)  # (S, H, W) or (S, 3, H, W)
             began = saved = time.perf_counter()
             checkpoint = self.folder.read_checkpoint(number, self.key)

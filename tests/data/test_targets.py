@@ -242,7 +242,7 @@ def test_files_are_named_as_they_are_given(classes: Path, tmp_path: Path, monkey
         open_targets([*paths, Path("cats/9.png")])
     with pytest.raises(ValueError, match="paths must not be empty"):
         open_targets([])
-    with pytest.raises(TypeError, match="open_targets: source must be a path or a list of paths, got int"):
+    with pytest.raises(TypeError, match="open_targets: path must be a path or a list of paths, got int"):
         open_targets(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="PictureFiles: paths must be a list of paths, got str"):
         PictureFiles("cats/9.png")

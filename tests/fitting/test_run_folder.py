@@ -86,7 +86,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "a setting": ({"config": small(maps=4)}, r"config.maps was 3, is 4"),
     "two settings": ({"config": small(maps=4, seed=1)}, r"config.maps was 3, is 4; config.seed was 0, is 1"),
     "the batch": ({"config": small(batch_size=3)}, r"config.batch_size was 2, is 3"),
-    "the source": ({"source": pictures(identity="others")}, r'source was "pictures", is "others"'),
+    "the source": ({"source": pictures(identity="others")}, r'targets was "pictures", is "others"'),
     "the number": ({"source": pictures(6)}, r'images was 5, is 6; pictures was "\w+", is "\w+"'),
     "the pictures": ({"source": Pictures([torch.ones(8, 8)] * 5)}, r'pictures was "\w+", is "\w+"'),
     "the backend": ({"backend": "reference"}, r'backends.affine_chain was "native", is "reference"; .*'),

@@ -82,7 +82,7 @@ def test_the_record_holds_all_that_the_run_depends_on(tmp_path: Path) -> None:
     assert record["config"]["seed"] == 2**63 - 1
     assert record["config"]["viewport"] == [-1, -2, 3, 4]
     assert set(record["versions"]) == {"fractalops", "torch", "python"}
-    assert (record["source"], record["images"], record["bad_images"], record["device"]) == ("pictures", 5, 0, "cpu")
+    assert (record["targets"], record["images"], record["bad_images"], record["device"]) == ("pictures", 5, 0, "cpu")
     assert set(record["backends"].values()) <= {"native", "reference"}
     assert len(record["pictures"]) == 64
 
@@ -252,7 +252,7 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
         fractalops.fit_dataset(pictures(), tmp_path / "run", {"steps": 3})  # type: ignore[arg-type]
     with pytest.raises(
         TypeError,
-        match=r"^fit_dataset: source must be a path, a TargetDataset, a tensor, an iterable or a data set, got int$",
+        match=r"^fit_dataset: targets must be a path, a TargetDataset, a tensor, an iterable or a data set, got int$",
     ):
         run(tmp_path / "run", 5)
     batches: Any = torch.utils.data.DataLoader(Numbered())

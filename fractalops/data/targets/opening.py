@@ -22,12 +22,12 @@ _KINDS = "a picture, a folder of pictures, an IDX file (...-idx3-ubyte, also .gz
 
 
 def open_targets(
-    source: str | Path | Sequence[str | Path], options: PictureOptions | None = None, *, limit: int | None = None
+    path: str | Path | Sequence[str | Path], options: PictureOptions | None = None, *, limit: int | None = None
 ) -> TargetDataset:
     """Open many target images, each of which is read when it is asked for.
 
     Args:
-        source: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
+        path: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
             suffix are left out, and counted in `ignored`); an IDX file of images, packed with gzip or not, or a folder
             with one, with its labels beside it; an array file: .npy, .npz or .safetensors (see `open_array`); or
             picture files, one or a list of them. A list of one path is that path.
@@ -40,9 +40,9 @@ def open_targets(
     """
     options = or_default("open_targets", "options", options, PictureOptions)
     check_count("open_targets", "limit", limit, optional=True)
-    if not isinstance(source, (str, Path, Sequence)):
-        raise TypeError(f"open_targets: source must be a path or a list of paths, got {type(source).__name__}")
-    paths = [source] if isinstance(source, (str, Path)) else source
+    if not isinstance(path, (str, Path, Sequence)):
+        raise TypeError(f"open_targets: path must be a path or a list of paths, got {type(path).__name__}")
+    paths = [path] if isinstance(path, (str, Path)) else path
     if len(paths) != 1:
         return PictureFiles(paths[:limit], options)
     path = Path(paths[0])
