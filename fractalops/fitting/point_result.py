@@ -127,8 +127,8 @@ class PointFitResult:
     @classmethod
     def load(cls, path: str | Path) -> PointFitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
-        found, metadata = read_tensors(path, _FORMAT)
-        tensors: dict[str, Any] = dict(found)
+        content, metadata = read_tensors(path, _FORMAT)
+        tensors: dict[str, Any] = dict(content)
         with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))
             interrupted = bool(json.loads(metadata["interrupted"]))
@@ -140,9 +140,9 @@ class PointFitResult:
                 "probabilities": (maps,),
                 "losses": (len(tensors["losses"]),),
             }
-            found_shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            if found_shapes != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-                raise ValueError(f"shapes are {found_shapes}, not {expected} in float32")
+            actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            if actual != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+                raise ValueError(f"shapes are {actual}, not {expected} in float32")
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 

@@ -121,12 +121,12 @@ def _without_nan(content: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises `InputError` for a missing or damaged file, and for another value."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError(f"it must hold an object, got {type(found).__name__}")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it must hold an object, got {type(content).__name__}")
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
-    return found
+    return content
 
 
 def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:

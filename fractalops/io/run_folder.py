@@ -94,12 +94,12 @@ class RunFolder:
         """Return what the manifest says. Raises `InputError` unless it is there and of this format."""
         path = self._manifest_path()
         try:
-            found = read_json(path)
+            content = read_json(path)
         except InputError as error:
             raise InputError(f"{error}; {OTHER_FOLDER}") from error
-        if (got := found.get("format")) != form:
-            raise InputError(f"cannot read {path}: its format must be {form}, got {got}; {OTHER_FOLDER}")
-        return found
+        if (actual := content.get("format")) != form:
+            raise InputError(f"cannot read {path}: its format must be {form}, got {actual}; {OTHER_FOLDER}")
+        return content
 
     def begin(self, manifest: Manifest | None = None, *, overwrite: bool = False) -> None:
         """Make the folder ready for this run, or for going on with it: remove what writes that were cut short left.

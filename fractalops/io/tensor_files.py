@@ -42,8 +42,8 @@ def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[s
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if metadata.get("format") != form:
-        found = metadata.get("format", "a safetensors file without one")
-        raise InputError(f"cannot read {path}: its format must be {form}, got {found}")
+        actual = metadata.get("format", "a safetensors file without one")
+        raise InputError(f"cannot read {path}: its format must be {form}, got {actual}")
     return tensors, metadata
 
 

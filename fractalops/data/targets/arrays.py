@@ -85,6 +85,6 @@ def _key_of_images(keys: Collection[str], path: Path) -> str:
     if "images" in others:
         return "images"
     if len(others) != 1:
-        found = ", ".join(others) or "none"
-        raise InputError(f"cannot read {path}: it must hold one array of images, or name it 'images', got {found}")
+        actual = ", ".join(others) or "none"
+        raise InputError(f"cannot read {path}: it must hold one array of images, or name it 'images', got {actual}")
     return others[0]

@@ -99,8 +99,8 @@ def _read_shape(file: io.BufferedIOBase, path: Path, dimensions: int) -> tuple[i
     return shape
 
 
-def _check_size(got: int, expected: int, shape: tuple[int, ...], path: Path) -> None:
-    if got != expected:
-        what = "it is truncated" if got < expected else "it goes on after its end"
-        has = f"it has {got}" if got < expected else "there are more"
+def _check_size(actual: int, expected: int, shape: tuple[int, ...], path: Path) -> None:
+    if actual != expected:
+        what = "it is truncated" if actual < expected else "it goes on after its end"
+        has = f"it has {actual}" if actual < expected else "there are more"
         raise InputError(f"cannot read {path}: {what}, its shape {shape} takes {expected} bytes and {has}")
