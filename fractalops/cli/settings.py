@@ -27,10 +27,8 @@ def add_settings(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> No
     )
 
 
-def configure(
-    make: Callable[..., S], kind: type[S], arguments: argparse.Namespace, options: Sequence[str], **defaults: Any
-) -> S:
-    """Return what `make` makes of the settings that are given by `options` and by `--set`, over `defaults`.
+def configure(make: Callable[..., S], kind: type[S], arguments: argparse.Namespace, options: Sequence[str]) -> S:
+    """Return what `make` makes of the settings that are given by `options` and by `--set`.
 
     Raises `InputError` for a setting that there is not, that is given by both, or that can't have its value.
     """
@@ -40,7 +38,7 @@ def configure(
         name = min(both)
         raise InputError(f"{name} is given twice: by --{name} and by --set")
     try:
-        return make(**(defaults | given | changes))
+        return make(**(given | changes))
     except (TypeError, ValueError) as error:
         # "FitConfig: maps must ..." in the words of the command line
         text = str(error).removeprefix(f"{kind.__name__}: ")

@@ -44,7 +44,7 @@ def value_and_gradients(
     if not leaves:
         return value, []
     if upstream is None:
-        generator = torch.Generator().manual_seed(1)
+        generator = seeded(1)
         upstream = torch.randn(value.shape, generator=generator, dtype=torch.float64)
     return value.detach(), list(torch.autograd.grad(value, leaves, upstream.to(value)))
 
@@ -217,7 +217,7 @@ class CountCase(Case):
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor | None]:
         """points (B, T, 2) on and around the image, half of them where rounding is a tie or nearly; the patch."""
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         extent = torch.tensor(self.size, dtype=torch.float64)
         points = torch.rand(self.batch, self.points, 2, generator=generator, dtype=torch.float64)
         points = (points * (extent + 24) - 12).to(dtype)
@@ -261,7 +261,7 @@ class MatrixCase(Case):
         return *self.batch, 2, 2
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor]:
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         return ((4 * torch.randn(*self.batch, 6, generator=generator, dtype=torch.float64)).to(dtype),)
 
     def run(self, svd: Tensor, *, backend: str | None) -> Tensor:
@@ -286,7 +286,7 @@ class ErrorCase(Case):
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """images (S, K, ...), a third of their pixels outside [0, 1] and some on its borders, and targets (S, ...)."""
-        generator = torch.Generator().manual_seed(0)
+        generator = seeded(0)
         images = 1.5 * torch.rand(self.images, generator=generator, dtype=torch.float64) - 0.25
         images.view(-1)[::5] = 0.0
         images.view(-1)[2::5] = 1.0
@@ -314,7 +314,7 @@ class DrawCase(Case):
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
-        generator = torch.Generator().manual_seed(self.maps)
+        generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
         weight[:, 1::3] = 0
         sums = weight.cumsum(1)
@@ -341,7 +341,7 @@ class BalancedCase(Case):
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
-        generator = torch.Generator().manual_seed(self.maps)
+        generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
         weight[:, 2::3] = 0
         uniform = torch.rand(self.systems, self.sequences, self.points, generator=generator, dtype=dtype)
