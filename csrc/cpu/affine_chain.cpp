@@ -30,7 +30,7 @@ template <typename T, int D, typename Index>
 void forward(const AffineChain<T, Index>& chain, Tensor& points) {
   T* out = mutable_data<T>(points);
   const int64_t groups = divide_up(chain.sequences, chain_lanes);
-  split_tasks(groups, chain_lanes * chain.length, [&](int64_t begin, int64_t end) {
+  split_tasks(groups, 2.0 * static_cast<double>(chain_lanes * chain.length), [&](int64_t begin, int64_t end) {
     const int64_t last = std::min(end * chain_lanes, chain.sequences);
     FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, begin * chain_lanes, last, out);
   });
@@ -42,8 +42,8 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
   const int64_t blocks = affine_chain_blocks(chain.maps, chain.sequences, chain.length);
   std::vector<MapGradient<D>> partial(blocks * chain.maps);  // (blocks, N), zeros
   T* start = mutable_data<T>(grad_start);
-  const int64_t points_per_block = chain.sequences * chain.length / blocks;
-  split_tasks(blocks, points_per_block, [&](int64_t begin, int64_t end) {
+  const double points_per_block = static_cast<double>(chain.sequences * chain.length) / static_cast<double>(blocks);
+  split_tasks(blocks, 4 * points_per_block, [&](int64_t begin, int64_t end) {
     for (int64_t block = begin; block < end; ++block)
       FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)(
           chain, affine_chain_block_begin(block, blocks, chain.sequences),

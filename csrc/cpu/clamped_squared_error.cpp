@@ -10,13 +10,15 @@
 namespace fractalops::cpu {
 namespace {
 
+constexpr double pixel_time = 0.5;  // nanoseconds
+
 template <typename T>
 void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
   const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
   const T* pixel = data<T>(images);
   const T* target = data<T>(targets);
   std::vector<double> sums(systems * sequences);  // (S, K)
-  split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
+  split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
       sums[task] = clamped_squares(pixel + task * pixels, target + task / sequences * pixels, pixels);
   });
@@ -35,7 +37,7 @@ void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, T
   const T* pixel = data<T>(images);
   const T* target = data<T>(targets);
   T* out = mutable_data<T>(grad_images);
-  split_tasks(systems * sequences, pixels / 64, [&](int64_t begin, int64_t end) {
+  split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
       clamped_squares_adjoint(pixel + task * pixels, target + task / sequences * pixels, pixels,
                               upstream[task / sequences] * T(2) / (sequences * pixels), out + task * pixels);

@@ -20,18 +20,22 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
   std::vector<int32_t> shares(systems * stride);  // (S, stride)
   for (int64_t s = 0; s < systems; ++s)
     balanced_shares(data<double>(weight) + s * maps, maps, floor, shares.data() + s * stride);
-  split_tasks(divide_up(total, balanced_lanes), balanced_lanes * points, [&](int64_t begin, int64_t end) {
-    std::vector<BalancedCounts> counts(balanced_lanes, BalancedCounts(maps, points));  // (lanes)
-    std::vector<int32_t> due(stride);                                                  // (stride)
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t first = task * balanced_lanes;
-      const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, total - first));
-      const int32_t* share[balanced_lanes];  // (lanes)(stride)
-      for (int lane = 0; lane < lanes; ++lane) share[lane] = shares.data() + (first + lane) / sequences * stride;
-      FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
-      (share, maps, numbers + first * points, points, lanes, counts.data(), due.data(), out + first * points);
-    }
-  });
+  const double point_time = 10.0 + static_cast<double>(maps);  // nanoseconds
+  split_tasks(divide_up(total, balanced_lanes), point_time * static_cast<double>(balanced_lanes * points),
+              [&](int64_t begin, int64_t end) {
+                std::vector<BalancedCounts> counts(balanced_lanes, BalancedCounts(maps, points));  // (lanes)
+                std::vector<int32_t> due(stride);                                                  // (stride)
+                for (int64_t task = begin; task < end; ++task) {
+                  const int64_t first = task * balanced_lanes;
+                  const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, total - first));
+                  const int32_t* share[balanced_lanes];  // (lanes)(stride)
+                  for (int lane = 0; lane < lanes; ++lane)
+                    share[lane] = shares.data() + (first + lane) / sequences * stride;
+                  FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
+                  (share, maps, numbers + first * points, points, lanes, counts.data(), due.data(),
+                   out + first * points);
+                }
+              });
 }
 
 Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {

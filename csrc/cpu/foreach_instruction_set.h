@@ -1,5 +1,6 @@
 // Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a
-// namespace of its own, so that a wheel built on one machine is fast on another.
+// namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors of
+// FRACTALOPS_VECTOR_BYTES.
 //
 // Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
 // different flags: the linker could pick a shared inline function from the one that the processor can't run.
@@ -10,10 +11,12 @@
 #endif
 
 #define FRACTALOPS_ISA baseline
+#define FRACTALOPS_VECTOR_BYTES 32
 #include FRACTALOPS_KERNEL
 #undef FRACTALOPS_ISA
+#undef FRACTALOPS_VECTOR_BYTES
 
-#if defined(FRACTALOPS_HAS_AVX2_COPY)
+#if defined(FRACTALOPS_HAS_COPIES)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else
@@ -21,8 +24,10 @@
 #pragma GCC target("avx2,fma")
 #endif
 #define FRACTALOPS_ISA avx2
+#define FRACTALOPS_VECTOR_BYTES 32
 #include FRACTALOPS_KERNEL
 #undef FRACTALOPS_ISA
+#undef FRACTALOPS_VECTOR_BYTES
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

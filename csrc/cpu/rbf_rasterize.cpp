@@ -39,14 +39,21 @@ class Scratch {
   int64_t elements_ = 0;
 };
 
-// Bands of rows that an image is split into: one, unless there are more threads than images. A band must hold a few
-// windows, or its points would be drawn in many bands.
+// Nanoseconds that a point takes: a few, and a part of one for each vector of its window.
 template <typename T>
-int64_t count_bands(int64_t images, const Raster<T>& raster) {
+double point_time(const Raster<T>& raster) {
+  return 5 + 0.5 * static_cast<double>(raster.rows * raster.vectors * raster.channels);
+}
+
+// Bands of rows that an image is split into: one, unless there are more threads than images and work for all of them. A
+// band must hold a few windows, or its points would be drawn in many bands.
+template <typename T>
+int64_t count_bands(int64_t images, int64_t length, const Raster<T>& raster) {
   const int64_t threads = torch::stable::get_num_threads();
   if (images >= threads) return 1;
-  const int64_t wanted = 2 * threads / images;
-  return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, wanted);
+  const auto by_work = static_cast<int64_t>(point_time(raster) * static_cast<double>(length) / least_thread_time);
+  const int64_t wanted = std::min(2 * threads / images, by_work);
+  return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, std::max<int64_t>(wanted, 1));
 }
 
 template <typename T>
@@ -75,8 +82,10 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
   T* out = mutable_data<T>(image);
-  const int64_t bands = count_bands(images, Raster<T>(height, width, channels, bandwidths[0], cutoff, 0, height));
-  split_tasks(images * bands, length / bands, [&](int64_t begin, int64_t end) {
+  const Raster<T> whole(height, width, channels, bandwidths[0], cutoff, 0, height);
+  const int64_t bands = count_bands(images, length, whole);
+  const double band_time = point_time(whole) * static_cast<double>(length) / static_cast<double>(bands);
+  split_tasks(images * bands, band_time, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / bands, band = task % bands;
@@ -97,7 +106,7 @@ Tensor pad_rows(const Tensor& grad /* (B, C, H, W) */, int64_t stride) {
   Tensor padded = torch::stable::new_zeros(grad, {grad.size(0), grad.size(1), grad.size(2), stride});
   const T* from = data<T>(grad);
   T* to = mutable_data<T>(padded);
-  split_tasks(rows, 1 + width / 64, [&](int64_t begin, int64_t end) {
+  split_tasks(rows, 10 + 0.2 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) std::memcpy(to + row * stride, from + row * width, sizeof(T) * width);
   });
   return padded;
@@ -129,7 +138,8 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
 
   const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
-  split_tasks(images * tasks, std::min(length, task_points), [&](int64_t begin, int64_t end) {
+  const double task_time = point_time(rasters[0]) * static_cast<double>(std::min(length, task_points));
+  split_tasks(images * tasks, task_time, [&](int64_t begin, int64_t end) {
     Scratch<T> tables;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / tasks, first = task % tasks * task_points;

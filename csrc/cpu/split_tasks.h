@@ -4,16 +4,21 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 namespace fractalops::cpu {
 
-// Calls work(begin, end) over parts of [0, tasks), each worth at least this many points: less stays on one thread.
+// The least work of a thread, in nanoseconds. A region takes microseconds to enter and leave; on a machine whose cores
+// are busy, where a thread waits until it is scheduled, a thousand times as many.
+inline constexpr double least_thread_time = 200e3;
+
+// Calls work(begin, end) over parts of [0, tasks). A part whose tasks, of which each takes about `task_time`
+// nanoseconds, are less than a thread's least work is not split off.
 template <typename Work>
-void split_tasks(int64_t tasks, int64_t points_per_task, const Work& work) {
-  constexpr int64_t points_per_thread = 1024;
-  const int64_t grain = std::max<int64_t>(1, points_per_thread / std::max<int64_t>(1, points_per_task));
-  torch::stable::parallel_for(0, tasks, grain, work);
+void split_tasks(int64_t tasks, double task_time, const Work& work) {
+  const double grain = std::ceil(least_thread_time / std::max(task_time, 1.0));
+  torch::stable::parallel_for(0, tasks, static_cast<int64_t>(grain), work);
 }
 
 }  // namespace fractalops::cpu

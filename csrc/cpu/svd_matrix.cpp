@@ -8,6 +8,8 @@
 namespace fractalops::cpu {
 namespace {
 
+constexpr double map_time = 50;  // nanoseconds
+
 Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
   const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
   check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
@@ -15,7 +17,7 @@ Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(matrix);
-    split_tasks(svd.size(0), 1, [&](int64_t begin, int64_t end) {
+    split_tasks(svd.size(0), map_time, [&](int64_t begin, int64_t end) {
       for (int64_t map = begin; map < end; ++map) svd_matrix(from + map * 6, clamped, to + map * 4);
     });
   });
@@ -32,7 +34,7 @@ Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped)
     const T* upstream = data<T>(grad);
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(grad_svd);
-    split_tasks(svd.size(0), 1, [&](int64_t begin, int64_t end) {
+    split_tasks(svd.size(0), map_time, [&](int64_t begin, int64_t end) {
       for (int64_t map = begin; map < end; ++map)
         svd_matrix_adjoint(from + map * 6, clamped, upstream + map * 4, to + map * 6);
     });
