@@ -80,17 +80,23 @@ def draw_sequences(
     check_integer("sample_index", "sequences", sequences, 0)
     check_integer("sample_index", "points", points, 1)
     systems, maps = weight.shape
-    # With many maps a probability would be only some hundreds of float32's 2^24 steps.
-    dtype = torch.float32 if maps <= 256 else torch.float64
-    count = sequences * points
-    drawn = [
-        torch.rand(1, count, generator=each, device=weight.device, dtype=dtype)
-        for each in _one_each(generator, systems)
-    ]
-    uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
+    uniform = draw_uniform((sequences, points), _one_each(generator, systems), maps, weight.device)  # (S, K, T)
     if balanced:
-        return run_draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
-    return run_draw_index(weight, uniform, floor).view(systems, sequences, points)
+        return run_draw_balanced_index(weight, uniform, floor)
+    return run_draw_index(weight, uniform.flatten(1), floor).view(uniform.shape)
+
+
+def draw_uniform(
+    shape: tuple[int, ...], generators: Sequence[torch.Generator | None], maps: int, device: torch.device
+) -> Tensor:
+    """Draw the numbers in [0, 1) that indices of `maps` maps are made from, `shape` of them by each of S generators.
+
+    Returns (S, *shape), float32, or float64 for more than 256 maps, of which a probability would be only some hundreds
+    of float32's 2^24 steps. One call draws the numbers of several smaller ones.
+    """
+    dtype = torch.float32 if maps <= 256 else torch.float64
+    drawn = [torch.rand(1, *shape, generator=each, device=device, dtype=dtype) for each in generators]
+    return torch.cat(drawn) if len(drawn) > 1 else drawn[0]
 
 
 def join_index(index: Tensor, maps: int) -> Tensor:
