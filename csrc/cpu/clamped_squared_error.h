@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "instruction_set.h"
+
 namespace fractalops::cpu {
 
 // What the values of an image are limited to.
@@ -19,8 +21,8 @@ struct PixelRange {
 
 // The sum of (clamp(image) - target)^2; lanes of partial sums, so that it vectorizes in a fixed order.
 template <typename T>
-double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
-                       bool clamped = true) {
+FRACTALOPS_INLINE double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
+                                         bool clamped = true) {
   constexpr int lanes = 16;
   const PixelRange<T> range(clamped);
   T sums[lanes] = {};
@@ -40,8 +42,8 @@ double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels
 
 // factor * (image - target) inside the range, borders included, and 0 outside.
 template <typename T>
-void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels, T factor,
-                             bool clamped, T* grad /* (pixels) */) {
+FRACTALOPS_INLINE void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */,
+                                               int64_t pixels, T factor, bool clamped, T* grad /* (pixels) */) {
   const PixelRange<T> range(clamped);
   for (int64_t i = 0; i < pixels; ++i) {
     const T slope = factor * (image[i] - target[i]);

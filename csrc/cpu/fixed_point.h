@@ -3,11 +3,13 @@
 
 #include <cmath>
 
+#include "instruction_set.h"
+
 namespace fractalops::cpu {
 
 // The solution of x = A x + b by Cramer's rule. Where it isn't finite: the offset, with zeros for what isn't finite.
 template <typename T>
-void solve_fixed_point(const T* a /* (2, 2) */, const T* b /* (2) */, T* x /* (2) */) {
+FRACTALOPS_INLINE void solve_fixed_point(const T* a /* (2, 2) */, const T* b /* (2) */, T* x /* (2) */) {
   const T determinant = (1 - a[0]) * (1 - a[3]) - a[1] * a[2];
   x[0] = ((1 - a[3]) * b[0] + a[1] * b[1]) / determinant;
   x[1] = ((1 - a[0]) * b[1] + a[2] * b[0]) / determinant;

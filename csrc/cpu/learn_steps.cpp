@@ -1,26 +1,33 @@
 // learn_steps on the CPU: its registration, and pictures as tasks. The step is in learner.h.
 #include <optional>
 
+#include "../svd_matrix.h"
 #include "../tensors.h"
+#include "affine_chain.h"
+#include "clamped_squared_error.h"
+#include "draw_balanced_index.h"
+#include "fixed_point.h"
+#include "learner.h"
+#include "optimizers.h"
+#include "raster.h"
 #include "split_tasks.h"
+#include "viewport.h"
 
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
-#include "affine_chain.h"
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
-#include "draw_balanced_index.h"
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
-#include "raster.h"
 #include "foreach_instruction_set.h"
-#include "learner.h"
+#define FRACTALOPS_KERNEL "learner_kernel.h"
+#include "foreach_instruction_set.h"
 
 namespace fractalops::cpu {
 namespace {
 
 constexpr double point_time = 50;  // nanoseconds of a step
 
-struct Steps {
+struct Tensors {
   const Tensor& targets;                 // (S, C, H, W)
   Tensor& rows;                          // (S, P)
   Tensor& first;                         // (S, P)
@@ -28,51 +35,44 @@ struct Steps {
   const std::optional<Tensor>& uniform;  // (S, steps, K, T)
   const std::optional<Tensor>& index;    // (S, K, T)
   const Tensor& rates;                   // (steps)
-  int64_t number;                        // of the first step
 };
 
 template <typename Index, typename Number>
-void learn(const LearningSettings& settings, const Steps& steps, Tensor& losses /* (steps, S) */) {
-  const int64_t systems = steps.targets.size(0), count = steps.rates.size(0), width = steps.rows.size(1);
-  const int64_t pixels = std::max<int64_t>(settings.channels, 1) * settings.height * settings.width;
+void learn(const LearningSettings& settings, const Tensors& tensors, int64_t number, Tensor& losses /* (steps, S) */) {
   const int64_t draws = settings.sequences * settings.points;
-  const float* targets = data<float>(steps.targets);
-  float* rows = mutable_data<float>(steps.rows);
-  float* first = mutable_data<float>(steps.first);
-  float* second = steps.second ? mutable_data<float>(*steps.second) : nullptr;
-  const Number* uniform = steps.uniform ? data<Number>(*steps.uniform) : nullptr;
-  const Index* index = steps.index ? data<Index>(*steps.index) : nullptr;
-  if (index != nullptr) check_inside("learn_steps", index, systems * draws, settings.maps);
-  const double* rates = data<double>(steps.rates);
+  const LearningBatch<Index, Number> batch{.systems = tensors.rows.size(0),
+                                           .width = tensors.rows.size(1),
+                                           .targets = data<float>(tensors.targets),
+                                           .rows = mutable_data<float>(tensors.rows),
+                                           .first = mutable_data<float>(tensors.first),
+                                           .second = tensors.second ? mutable_data<float>(*tensors.second) : nullptr,
+                                           .uniform = tensors.uniform ? data<Number>(*tensors.uniform) : nullptr,
+                                           .index = tensors.index ? data<Index>(*tensors.index) : nullptr,
+                                           .rates = data<double>(tensors.rates),
+                                           .number = number,
+                                           .steps = tensors.rates.size(0)};
+  if (batch.index != nullptr) check_inside("learn_steps", batch.index, batch.systems * draws, settings.maps);
   float* out = mutable_data<float>(losses);
-  split_tasks(systems, point_time * static_cast<double>(count * draws), [&](int64_t begin, int64_t end) {
-    Learner<Index, Number> learner(settings);
-    for (int64_t s = begin; s < end; ++s) {
-      const LearnedPicture picture{targets + s * pixels, rows + s * width, first + s * width,
-                                   second == nullptr ? nullptr : second + s * width};
-      for (int64_t step = 0; step < count; ++step)
-        out[step * systems + s] =
-            learner.step(picture, uniform == nullptr ? nullptr : uniform + (s * count + step) * draws,
-                         index == nullptr ? nullptr : index + s * draws, rates[step], steps.number + step);
-    }
+  split_tasks(batch.systems, point_time * static_cast<double>(batch.steps * draws), [&](int64_t begin, int64_t end) {
+    FRACTALOPS_SELECT(learn_pictures<Index, Number>)(settings, batch, begin, end, out);
   });
 }
 
-void check_steps(const LearningSettings& s, const Steps& steps) {
-  const int64_t systems = steps.targets.size(0), width = steps.rows.size(1), count = steps.rates.size(0);
-  check_shape("learn_steps", "targets", steps.targets, {systems, std::max<int64_t>(s.channels, 1), s.height, s.width});
+void check_tensors(const LearningSettings& s, const Tensors& tensors) {
+  const int64_t systems = tensors.targets.size(0), width = tensors.rows.size(1), count = tensors.rates.size(0);
+  check_shape("learn_steps", "targets", tensors.targets, {systems, s.image_channels(), s.height, s.width});
   STD_TORCH_CHECK(s.maps >= 1 && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
                   "learn_steps: settings must be positive, and sides above 1");
   STD_TORCH_CHECK(width >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
-  check_shape("learn_steps", "rows", steps.rows, {systems, width});
-  check_shape("learn_steps", "first", steps.first, {systems, width});
-  STD_TORCH_CHECK(steps.second.has_value() == s.adam, "learn_steps: second must be there for Adam, and only for it");
-  if (steps.second) check_shape("learn_steps", "second", *steps.second, {systems, width});
-  STD_TORCH_CHECK(steps.uniform.has_value() != steps.index.has_value(),
+  check_shape("learn_steps", "rows", tensors.rows, {systems, width});
+  check_shape("learn_steps", "first", tensors.first, {systems, width});
+  STD_TORCH_CHECK(tensors.second.has_value() == s.adam, "learn_steps: second must be there for Adam, and only for it");
+  if (tensors.second) check_shape("learn_steps", "second", *tensors.second, {systems, width});
+  STD_TORCH_CHECK(tensors.uniform.has_value() != tensors.index.has_value(),
                   "learn_steps: either uniform or index must be there");
-  if (steps.uniform) check_shape("learn_steps", "uniform", *steps.uniform, {systems, count, s.sequences, s.points});
-  if (steps.index) check_shape("learn_steps", "index", *steps.index, {systems, s.sequences, s.points});
-  for (const Tensor* changed : {&steps.rows, &steps.first, steps.second ? &*steps.second : &steps.first})
+  if (tensors.uniform) check_shape("learn_steps", "uniform", *tensors.uniform, {systems, count, s.sequences, s.points});
+  if (tensors.index) check_shape("learn_steps", "index", *tensors.index, {systems, s.sequences, s.points});
+  for (const Tensor* changed : {&tensors.rows, &tensors.first, tensors.second ? &*tensors.second : &tensors.first})
     STD_TORCH_CHECK(changed->is_contiguous() && changed->scalar_type() == ScalarType::Float,
                     "learn_steps: what is changed in place must be contiguous and float32");
 }
@@ -108,13 +108,13 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
                                   .balanced = balanced,
                                   .clamped_image = clamped_image,
                                   .adam = second.has_value()};
-  const Steps steps{targets, rows, first, second, uniform, index, rates, number};
-  check_steps(settings, steps);
+  const Tensors tensors{targets, rows, first, second, uniform, index, rates};
+  check_tensors(settings, tensors);
   Tensor losses = torch::stable::new_empty(targets, {rates.size(0), targets.size(0)});  // (steps, S)
   if (maps <= 256)
-    learn<uint8_t, float>(settings, steps, losses);
+    learn<uint8_t, float>(settings, tensors, number, losses);
   else
-    learn<int32_t, double>(settings, steps, losses);
+    learn<int32_t, double>(settings, tensors, number, losses);
   return losses;
 }
 

@@ -6,10 +6,12 @@
 #include <cmath>
 #include <cstdint>
 
+#include "instruction_set.h"
+
 namespace fractalops::cpu {
 
 // Scales a gradient down to the norm `limit`, as clip_gradients in fractalops/fitting/learning.py.
-inline void clip_gradient(double limit, int64_t count, float* grad /* (count) */) {
+FRACTALOPS_INLINE void clip_gradient(double limit, int64_t count, float* grad /* (count) */) {
   double squares = 0;
   for (int64_t p = 0; p < count; ++p) squares += static_cast<double>(grad[p]) * grad[p];
   const float norm = static_cast<float>(std::sqrt(squares)) + 1e-6f;
@@ -28,8 +30,8 @@ struct Adam {
       : step_size(static_cast<float>(rate / (1 - std::pow(first_decay, static_cast<double>(step))))),
         correction(static_cast<float>(std::sqrt(1 - std::pow(second_decay, static_cast<double>(step))))) {}
 
-  void operator()(int64_t count, const float* grad /* (count) */, float* mean /* (count) */,
-                  float* square /* (count) */, float* parameter /* (count) */) const {
+  FRACTALOPS_INLINE void operator()(int64_t count, const float* grad /* (count) */, float* mean /* (count) */,
+                                    float* square /* (count) */, float* parameter /* (count) */) const {
     constexpr float new_first = static_cast<float>(1 - first_decay), old_second = static_cast<float>(second_decay);
     constexpr float new_second = static_cast<float>(1 - second_decay), epsilon = 1e-8f;
     for (int64_t p = 0; p < count; ++p) {
@@ -41,8 +43,8 @@ struct Adam {
 };
 
 // torch.optim.SGD with momentum, without dampening.
-inline void sgd_step(double rate, double momentum, int64_t count, const float* grad /* (count) */,
-                     float* velocity /* (count) */, float* parameter /* (count) */) {
+FRACTALOPS_INLINE void sgd_step(double rate, double momentum, int64_t count, const float* grad /* (count) */,
+                                float* velocity /* (count) */, float* parameter /* (count) */) {
   for (int64_t p = 0; p < count; ++p) {
     velocity[p] = static_cast<float>(momentum) * velocity[p] + grad[p];
     parameter[p] -= static_cast<float>(rate) * velocity[p];

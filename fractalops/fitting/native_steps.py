@@ -18,6 +18,9 @@ from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
 from fractalops.sampling import draw_uniform
 
+# It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
+LOOP_VERSION = 1
+
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
     """Return why steps can't run natively for targets (S, ...); an empty string where they can.

@@ -15,9 +15,12 @@ from fractalops import backends
 from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
-SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"]
-FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", *SANITIZERS]
+PROGRAMS = ROOT / "tests" / "sanitizers"
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}
+FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", "-pthread"]
 
 # Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
 UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
@@ -96,9 +99,9 @@ def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
     assert "Exits with 1 and the reason" in done.stdout
 
 
-def can_sanitize(compiler: str, folder: Path) -> bool:
+def can_sanitize(compiler: str, sanitizers: list[str], folder: Path) -> bool:
     (folder / "empty.cpp").write_text("int main() {}\n")
-    command = [compiler, *SANITIZERS, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
+    command = [compiler, *sanitizers, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
     if subprocess.run(command, capture_output=True).returncode != 0:
         return False
     return subprocess.run([str(folder / "empty")], capture_output=True).returncode == 0
@@ -110,23 +113,27 @@ def can_run_avx2() -> bool:
     return "avx2" in flags and "fma" in flags
 
 
-def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "sanitizers"), [("kernels", "address"), ("learner", "address"), ("learner", "thread")], ids=str
+)
+def test_kernels_under_the_sanitizers(program: str, sanitizers: str, tmp_path: Path) -> None:
     """Both instruction sets against plain loops in double, so that they agree with each other too."""
     compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     if compiler is None:
         skip_or_fail("compiler", "no C++ compiler was found")
-    if not can_sanitize(compiler, tmp_path):
-        skip_or_fail("sanitizers", f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+    options = SANITIZERS[sanitizers]
+    if not can_sanitize(compiler, options, tmp_path):
+        skip_or_fail("sanitizers", f"{compiler} has no {' '.join(options)}")
     # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
     variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
     if can_run_avx2():
         variants["avx2"] = ["-DFRACTALOPS_BASELINE_ONLY", "-mavx2", "-mfma"]
     running = {}
     for name, flags in variants.items():
-        program = tmp_path / name
-        command = [compiler, *FLAGS, *flags, str(KERNELS), "-o", str(program)]
+        built = tmp_path / name
+        command = [compiler, *FLAGS, *options, *flags, str(PROGRAMS / f"{program}.cpp"), "-o", str(built)]
         running[name] = subprocess.Popen(
-            ["sh", "-c", '"$@" && exec "$0"', str(program), *command],
+            ["sh", "-c", '"$@" && exec "$0"', str(built), *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
