@@ -316,7 +316,7 @@ class DrawCase(Case):
         """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
-        weight[:, 1::3] = 0
+        weight[:, 2::3] = 0
         sums = weight.cumsum(1)
         bounds = (sums[:, :-1] / sums[:, -1:]).to(dtype)
         uniform = torch.rand(self.systems, self.draws, generator=generator, dtype=dtype)
@@ -340,13 +340,17 @@ class BalancedCase(Case):
     points: int = 63
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
+        """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them.
+
+        Some of the float32 numbers are no multiples of 2^-24, as those of `torch.rand` are.
+        """
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
         weight[:, 2::3] = 0
         uniform = torch.rand(self.systems, self.sequences, self.points, generator=generator, dtype=dtype)
         uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
         uniform[..., 3::7] = 0
+        uniform[..., 5::7] *= 1e-3
         return weight, uniform
 
     def run(self, weight: Tensor, uniform: Tensor, *, backend: str | None) -> Tensor:
