@@ -44,19 +44,20 @@ class Learner {
   std::vector<float> color_;                          // (N, C)
   std::vector<double> probability_;                   // (N)
   std::vector<Number> bounds_;                        // (N - 1)
-  std::vector<int32_t> share_, due_;                  // (stride), (stride)
-  std::vector<BalancedCounts> counts_;                // (balanced_lanes)
-  std::vector<Index> index_;                          // (K, T)
-  const Index* drawn_;                                // (K, T)
-  std::vector<float> points_, grad_points_;           // (K, T, 2)
-  std::vector<float> weight_, grad_weight_;           // (T, C), (T, C): of one sequence
-  std::vector<double> map_weights_;                   // (N, C): sums of grad_weight over a map's points
-  std::vector<MapGradient<2>> partial_;               // (blocks, N)
-  std::vector<float> grad_start_;                     // (K, 2), not used
-  std::vector<float> grad_;                           // (P)
-  std::vector<float> image_, grad_image_;             // (C, H, W), (C, H, stride)
-  std::vector<float> memory_;                         // of the rasterizer
-  float* scratch_;                                    // in it, aligned
+  std::vector<double> share_bounds_;                  // (N - 1)
+  std::vector<int32_t> share_;                        // (stride)
+  BalancedCounts counts_;
+  std::vector<Index> index_;                 // (K, T)
+  const Index* drawn_;                       // (K, T)
+  std::vector<float> points_, grad_points_;  // (K, T, 2)
+  std::vector<float> weight_, grad_weight_;  // (T, C), (T, C): of one sequence
+  std::vector<double> map_weights_;          // (N, C): sums of grad_weight over a map's points
+  std::vector<MapGradient<2>> partial_;      // (blocks, N)
+  std::vector<float> grad_start_;            // (K, 2), not used
+  std::vector<float> grad_;                  // (P)
+  std::vector<float> image_, grad_image_;    // (C, H, W), (C, H, stride)
+  std::vector<float> memory_;                // of the rasterizer
+  float* scratch_;                           // in it, aligned
 };
 
 template <typename Index, typename Number>
@@ -74,9 +75,9 @@ Learner<Index, Number>::Learner(const LearningSettings& s)
       color_(s.channels * s.maps),
       probability_(s.maps),
       bounds_(s.maps - 1),
+      share_bounds_(s.maps - 1),
       share_(balanced_stride(s.maps)),
-      due_(balanced_stride(s.maps)),
-      counts_(s.balanced ? balanced_lanes : 0, BalancedCounts(s.maps, s.points)),
+      counts_(s.maps, s.balanced ? s.points : 0),
       index_(s.sequences * s.points),
       points_(2 * s.sequences * s.points),
       grad_points_(2 * s.sequences * s.points),
@@ -122,14 +123,8 @@ void Learner<Index, Number>::draw(const Number* uniform) {
     count_bounds(bounds_.data(), s_.maps - 1, uniform, s_.sequences * s_.points, index_.data());
     return;
   }
-  balanced_shares(probability_.data(), s_.maps, s_.probability_floor, share_.data());
-  const int32_t* shares[balanced_lanes];
-  std::fill(shares, shares + balanced_lanes, share_.data());
-  for (int64_t k = 0; k < s_.sequences; k += balanced_lanes) {
-    const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, s_.sequences - k));
-    draw_balanced_sequences<Number, Index>(shares, s_.maps, uniform + k * s_.points, s_.points, lanes, counts_.data(),
-                                           due_.data(), index_.data() + k * s_.points);
-  }
+  balanced_shares(probability_.data(), s_.maps, s_.probability_floor, share_bounds_.data(), share_.data());
+  draw_balanced_sequences(share_.data(), counts_, uniform, s_.sequences, index_.data());
 }
 
 template <typename Index, typename Number>
