@@ -89,6 +89,11 @@ OPS = {
         kernels={"cpu": "cpp"},
         minor=True,
     ),
+    "k_means": Op(
+        schemas=("k_means(Tensor places, Tensor centers, int rounds) -> Tensor",),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
 }
 SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
 

@@ -222,7 +222,7 @@ def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
         images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
-        errors = (images - batch.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
+        errors = (images - batch.targets[:, None]).square_().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 

@@ -16,7 +16,7 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
-from fractalops.sampling import draw_uniform
+from fractalops.sampling import draw_uniform, number_dtype
 
 # It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
 LOOP_VERSION = 1
@@ -78,8 +78,9 @@ class NativeSteps:
         """Take a step for each learning rate; return the losses (steps, S)."""
         config, uniform = self._config, None
         if self._index is None:
-            sizes = (len(rates), config.sequences, config.points)
-            uniform = draw_uniform(sizes, self._generators, config.maps, self._targets.device)  # (S, steps, K, T)
+            shape = (len(self._targets), len(rates), config.sequences, config.points)
+            dtype = number_dtype(config.maps)
+            uniform = draw_uniform(shape, self._generators, dtype=dtype, device=self._targets.device)
         rows = self._optimizer.rows()  # (S, P)
         first, second, taken = self._optimizer.moments()
         losses: Tensor = run_learn_steps(

@@ -19,6 +19,8 @@
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "k_means_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
@@ -315,6 +317,26 @@ void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
   check(std::equal(want.begin(), want.end(), index.begin()), "balanced index: another one");
 }
 
+template <typename T>
+void run_means(int64_t places, int64_t clusters) {
+  const std::vector<T> positions = uniforms<T>(places * 2, 0, 1), first = uniforms<T>(clusters * 2, 0, 1);
+  std::vector<T> centers = first, sums(clusters * 3, std::numeric_limits<T>::quiet_NaN());
+  FRACTALOPS_SELECT(k_means<T>)(positions.data(), places, clusters, 1, centers.data(), sums.data());
+  std::vector<double> want(clusters * 2), count(clusters);
+  for (int64_t m = 0; m < places; ++m) {
+    int64_t nearest = 0;
+    const auto distance = [&](int64_t n) {
+      return std::hypot(double(positions[2 * m]) - first[2 * n], double(positions[2 * m + 1]) - first[2 * n + 1]);
+    };
+    for (int64_t n = 1; n < clusters; ++n)
+      if (distance(n) < distance(nearest)) nearest = n;
+    count[nearest] += 1;
+    for (int axis = 0; axis < 2; ++axis) want[2 * nearest + axis] += positions[2 * m + axis];
+  }
+  for (int64_t i = 0; i < 2 * clusters; ++i) want[i] = count[i / 2] > 0 ? want[i] / count[i / 2] : first[i];
+  compare("centers", centers, want);
+}
+
 template <typename T, int D>
 void run_chains() {
   for (int64_t maps : {1, 10, 250})
@@ -366,6 +388,8 @@ int main() {
   for (bool clamped : {false, true}) run_svd<float>(clamped), run_svd<double>(clamped);
   for (int64_t count : {0, 1, 9, 32, 33, 255})
     run_search<float, uint8_t>(count, 100), run_search<double, int32_t>(count, 63);
+  for (int64_t places : {0, 1, 3, 16, 63, 300})
+    for (int64_t clusters : {1, 3, 10, 63}) run_means<float>(places, clusters), run_means<double>(places, clusters);
   run_rasters<float>();
   run_rasters<double>();
   run_counts<float>();

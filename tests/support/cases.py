@@ -14,6 +14,7 @@ import fractalops
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
+from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import SingularValues, svd_matrix
 from fractalops.reference.affine_chain import affine_chain as affine_chain_reference
 from fractalops.reference.rbf_rasterize import rbf_rasterize as rbf_rasterize_reference
@@ -355,3 +356,30 @@ class BalancedCase(Case):
 
     def run(self, weight: Tensor, uniform: Tensor, *, backend: str | None) -> Tensor:
         return draw_balanced_index(weight, uniform, backend=backend)
+
+
+@dataclass(frozen=True)
+class MeansCase(Case):
+    """Shapes of one `k_means` call."""
+
+    op = "k_means"
+    batched = (0, 1)
+    systems: int = 3
+    places: int = 63
+    clusters: int = 10
+    rounds: int = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.systems, self.clusters, 2
+
+    def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """places (S, M, 2) and centers (S, N, 2), the last of which are too far away to get a place."""
+        generator = seeded(self.clusters)
+        places = torch.rand(self.systems, self.places, 2, generator=generator, dtype=torch.float64)
+        centers = torch.rand(self.systems, self.clusters, 2, generator=generator, dtype=torch.float64)
+        centers[:, 7:] += 9
+        return places.to(dtype), centers.to(dtype)
+
+    def run(self, places: Tensor, centers: Tensor, *, backend: str | None) -> Tensor:
+        return k_means(places, centers, self.rounds, backend=backend)
