@@ -16,8 +16,9 @@ from tests.support.requirements import find_binutil, setup_functions, skip_or_fa
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
+STRIPS = ROOT / "tests" / "sanitizers" / "strips.cpp"
 SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"]
-FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", *SANITIZERS]
+LANGUAGE = ["-std=c++20", "-O1", "-g1", "-Wno-psabi"]
 
 # Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
 UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
@@ -96,12 +97,16 @@ def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
     assert "Exits with 1 and the reason" in done.stdout
 
 
-def can_sanitize(compiler: str, folder: Path) -> bool:
+def find_compiler(sanitizers: list[str], folder: Path) -> str:
+    """A C++ compiler whose programs run under these sanitizers."""
+    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        skip_or_fail("compiler", "no C++ compiler was found")
     (folder / "empty.cpp").write_text("int main() {}\n")
-    command = [compiler, *SANITIZERS, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        return False
-    return subprocess.run([str(folder / "empty")], capture_output=True).returncode == 0
+    command = [compiler, *sanitizers, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
+    if any(subprocess.run(each, capture_output=True).returncode != 0 for each in (command, [folder / "empty"])):
+        skip_or_fail("sanitizers", f"{compiler} doesn't have {' '.join(sanitizers)}")
+    return compiler
 
 
 def can_run_avx2() -> bool:
@@ -112,11 +117,7 @@ def can_run_avx2() -> bool:
 
 def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
     """Both instruction sets against plain loops in double, so that they agree with each other too."""
-    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
-    if compiler is None:
-        skip_or_fail("compiler", "no C++ compiler was found")
-    if not can_sanitize(compiler, tmp_path):
-        skip_or_fail("sanitizers", f"{compiler} has no AddressSanitizer and UndefinedBehaviorSanitizer")
+    compiler = find_compiler(SANITIZERS, tmp_path)
     # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
     variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
     if can_run_avx2():
@@ -124,7 +125,7 @@ def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
     running = {}
     for name, flags in variants.items():
         program = tmp_path / name
-        command = [compiler, *FLAGS, *flags, str(KERNELS), "-o", str(program)]
+        command = [compiler, *LANGUAGE, *SANITIZERS, *flags, str(KERNELS), "-o", str(program)]
         running[name] = subprocess.Popen(
             ["sh", "-c", '"$@" && exec "$0"', str(program), *command],
             stdout=subprocess.PIPE,
@@ -133,3 +134,15 @@ def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
         )
     outputs = {name: (process.communicate()[0], process.returncode) for name, process in running.items()}
     assert outputs == dict.fromkeys(variants, ("0 differences\n", 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizers", [SANITIZERS, ["-fsanitize=thread"]], ids=["address", "thread"])
+def test_strips_under_the_sanitizers(sanitizers: list[str], tmp_path: Path) -> None:
+    """Each of them compiles for half a minute."""
+    compiler = find_compiler(sanitizers, tmp_path)
+    program = tmp_path / "strips"
+    command = [compiler, *LANGUAGE, *sanitizers, "-pthread", str(STRIPS), "-o", str(program)]
+    subprocess.run(command, check=True)
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "0 differences\n"), done.stderr
