@@ -10,6 +10,7 @@
 #include "../tensors.h"
 #include "raster.h"
 #include "split_tasks.h"
+#include "strips.h"
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "foreach_instruction_set.h"
@@ -39,21 +40,36 @@ class Scratch {
   int64_t elements_ = 0;
 };
 
-// Nanoseconds that a point takes: a few, and a part of one for each vector of its window.
-template <typename T>
-double point_time(const Raster<T>& raster) {
-  return 5 + 0.5 * static_cast<double>(raster.rows * raster.vectors * raster.channels);
+// Calls work(task) for each of some tasks, a thread each.
+template <typename Work>
+void run_tasks(int64_t tasks, const Work& work) {
+  split_tasks(tasks, least_thread_time, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) work(task);
+  });
 }
 
-// Bands of rows that an image is split into: one, unless there are more threads than images and work for all of them. A
-// band must hold a few windows, or its points would be drawn in many bands.
-template <typename T>
-int64_t count_bands(int64_t images, int64_t length, const Raster<T>& raster) {
-  const int64_t threads = torch::stable::get_num_threads();
-  if (images >= threads) return 1;
-  const auto by_work = static_cast<int64_t>(point_time(raster) * static_cast<double>(length) / least_thread_time);
-  const int64_t wanted = std::min(2 * threads / images, by_work);
-  return std::clamp<int64_t>(raster.height / (4 * raster.rows), 1, std::max<int64_t>(wanted, 1));
+// Draws one image, whole or by strips of its rows. make_raster(begin, end) makes the raster of a band.
+template <typename T, typename MakeRaster>
+void draw_image(const Raster<T>& whole, const MakeRaster& make_raster, const T* points /* (T, 2) */,
+                const T* weight /* (T, C) or null */, int64_t length, int64_t threads, T* image /* (C, H, W) */,
+                Scratch<T>& scratch) {
+  const auto draw = [&](const Raster<T>& raster, const T* points, const T* weight, int64_t count, Scratch<T>& scratch) {
+    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, image,
+                                                scratch.get(raster.canvas() + raster.tables()));
+  };
+  if (threads == 1 && !Strips<T>::pay_alone(whole, length)) return draw(whole, points, weight, length, scratch);
+  Strips<T> strips(whole, length, threads);
+  run_tasks(threads, [&](int64_t run) { strips.count(run, points); });
+  strips.plan(threads);
+  if (strips.strips() == 1) return draw(whole, points, weight, length, scratch);
+  strips.allocate(weight != nullptr);
+  run_tasks(threads, [&](int64_t run) { strips.sort(run, points, weight); });
+  run_tasks(strips.parts(), [&](int64_t part) {
+    Scratch<T> own;
+    for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s)
+      draw(make_raster(strips.row_begin(s), strips.row_begin(s + 1)), strips.points(s), strips.weight(s),
+           strips.point_begin(s + 1) - strips.point_begin(s), own);
+  });
 }
 
 template <typename T>
@@ -82,19 +98,27 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
   T* out = mutable_data<T>(image);
-  const Raster<T> whole(height, width, channels, bandwidths[0], cutoff, 0, height);
-  const int64_t bands = count_bands(images, length, whole);
-  const double band_time = point_time(whole) * static_cast<double>(length) / static_cast<double>(bands);
-  split_tasks(images * bands, band_time, [&](int64_t begin, int64_t end) {
+  const auto draw = [&](int64_t b, int64_t threads, Scratch<T>& scratch) {
+    const auto make_raster = [&](int64_t begin, int64_t end) {
+      return Raster<T>(height, width, channels, bandwidths[b], cutoff, begin, end);
+    };
+    draw_image(make_raster(0, height), make_raster, positions + b * length * 2,
+               weights ? weights + b * length * channels : nullptr, length, threads,
+               out + b * channels * height * width, scratch);
+  };
+  const Raster<T> first(height, width, channels, bandwidths[0], cutoff, 0, height);
+  const double image_time = point_time(first, height) * static_cast<double>(length);
+  // Strips take three regions.
+  const auto threads = static_cast<int64_t>(
+      std::min(image_time / (3 * least_thread_time), static_cast<double>(torch::stable::get_num_threads())));
+  if (threads > images) {
     Scratch<T> scratch;
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t b = task / bands, band = task % bands;
-      const Raster<T> raster(height, width, channels, bandwidths[b], cutoff, height * band / bands,
-                             height * (band + 1) / bands);
-      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(
-          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr, length,
-          out + b * channels * height * width, scratch.get(raster.canvas() + raster.tables()));
-    }
+    for (int64_t b = 0; b < images; ++b) draw(b, threads, scratch);
+    return;
+  }
+  split_tasks(images, image_time, [&](int64_t begin, int64_t end) {
+    Scratch<T> scratch;
+    for (int64_t b = begin; b < end; ++b) draw(b, 1, scratch);
   });
 }
 
@@ -138,7 +162,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
 
   const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
-  const double task_time = point_time(rasters[0]) * static_cast<double>(std::min(length, task_points));
+  const double task_time = point_time(rasters[0], height) * static_cast<double>(std::min(length, task_points));
   split_tasks(images * tasks, task_time, [&](int64_t begin, int64_t end) {
     Scratch<T> tables;
     for (int64_t task = begin; task < end; ++task) {

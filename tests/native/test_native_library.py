@@ -99,12 +99,16 @@ def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
     assert "Exits with 1 and the reason" in done.stdout
 
 
-def can_sanitize(compiler: str, sanitizers: list[str], folder: Path) -> bool:
+def find_compiler(sanitizers: list[str], folder: Path) -> str:
+    """A C++ compiler whose programs run under these sanitizers."""
+    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
+    if compiler is None:
+        skip_or_fail("compiler", "no C++ compiler was found")
     (folder / "empty.cpp").write_text("int main() {}\n")
     command = [compiler, *sanitizers, str(folder / "empty.cpp"), "-o", str(folder / "empty")]
-    if subprocess.run(command, capture_output=True).returncode != 0:
-        return False
-    return subprocess.run([str(folder / "empty")], capture_output=True).returncode == 0
+    if any(subprocess.run(each, capture_output=True).returncode != 0 for each in (command, [folder / "empty"])):
+        skip_or_fail("sanitizers", f"{compiler} doesn't have {' '.join(sanitizers)}")
+    return compiler
 
 
 def can_run_avx2() -> bool:
@@ -114,16 +118,19 @@ def can_run_avx2() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("program", "sanitizers"), [("kernels", "address"), ("learner", "address"), ("learner", "thread")], ids=str
+    ("program", "sanitizers"),
+    [
+        ("kernels", "address"),
+        ("learner", "address"),
+        ("learner", "thread"),
+        *(pytest.param("strips", each, marks=pytest.mark.slow) for each in SANITIZERS),
+    ],
+    ids=str,
 )
 def test_kernels_under_the_sanitizers(program: str, sanitizers: str, tmp_path: Path) -> None:
     """Both instruction sets against plain loops in double, so that they agree with each other too."""
-    compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
-    if compiler is None:
-        skip_or_fail("compiler", "no C++ compiler was found")
     options = SANITIZERS[sanitizers]
-    if not can_sanitize(compiler, options, tmp_path):
-        skip_or_fail("sanitizers", f"{compiler} has no {' '.join(options)}")
+    compiler = find_compiler(options, tmp_path)
     # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
     variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
     if can_run_avx2():

@@ -1,0 +1,259 @@
+// One image drawn by several threads: its rows are split into strips, and the points sorted by the strips that they
+// reach. The sort is stable, so that a pixel's points are added in their order: the image has the same bits for any
+// split, and as the kernel draws it whole.
+//
+// Who owns what. `count` and `sort`: a task owns a run of the points, and writes the run's own counts and slots.
+// Drawing: a task owns a part, some strips one after the other. Parts are of equal work, a window's halo included;
+// within a part, a strip's canvas fits into a cache. A point in the halo is drawn in each of the strips it reaches.
+//
+// No torch, so that the sanitizers can run it alone.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "raster.h"
+
+namespace fractalops::cpu {
+
+// Nanoseconds that a point takes in a canvas of so many rows: a few, and a part of one for each vector of its window.
+template <typename T>
+double point_time(const Raster<T>& raster, int64_t rows) {
+  return 5 + 0.5 * static_cast<double>(std::min(raster.rows, rows) * raster.vectors * raster.channels);
+}
+
+template <typename T>
+class Strips {
+ public:
+  // Canvases above this leave the second level's cache, where a point takes up to twice as long.
+  static constexpr int64_t cache_bytes = 1 << 18;
+
+  // Whether strips pay on one thread already: where the canvas leaves the cache by far.
+  static bool pay_alone(const Raster<T>& whole, int64_t length) {
+    return whole.canvas() * static_cast<int64_t>(sizeof(T)) >= 4 * cache_bytes && length >= 16 * run_points &&
+           reach_of(whole) < whole.height / 8;
+  }
+
+  // Splits `length` points into `runs` of consecutive ones.
+  Strips(const Raster<T>& whole, int64_t length, int64_t runs)
+      : whole_(whole),
+        length_(length),
+        runs_(runs),
+        reach_(reach_of(whole)),
+        counts_(std::make_unique_for_overwrite<int64_t[]>(runs * (whole.height + 2))) {
+    const int64_t row_bytes = whole.channels * whole.stride * static_cast<int64_t>(sizeof(T));
+    largest_rows_ = std::max({cache_bytes / row_bytes, 8 * reach_, int64_t(1)});
+  }
+
+  // First pass: counts the points of one run by the rows of their centers.
+  void count(int64_t run, const T* points /* (T, 2) */) {
+    int64_t* counts = counts_.get() + run * (whole_.height + 2);  // (height + 2)
+    std::fill_n(counts, whole_.height + 2, 0);
+    Integer rows[run_points];
+    for (int64_t t = run_begin(run); t < run_begin(run + 1); t += run_points) {
+      const int64_t block = find_rows(run, points, t, rows);
+      for (int64_t i = 0; i < block; ++i) ++counts[rows[i] + 1];
+    }
+    // From here on the sums of the rows before one; points that reach no pixel are left out.
+    std::partial_sum(counts, counts + whole_.height + 1, counts);
+  }
+
+  // Splits the rows into at most `parts` parts of equal work, fewer where halos would be half of it; after `count`.
+  void plan(int64_t parts) {
+    sums_.assign(whole_.height + 1, 0);
+    for (int64_t run = 0; run < runs_; ++run)
+      for (int64_t row = 0; row <= whole_.height; ++row) sums_[row] += counts_[run * (whole_.height + 2) + row];
+    const double all = part_time(0, whole_.height);
+    // Halves the range of the largest part's time; `most` can be met.
+    double least = all / static_cast<double>(parts), most = all;
+    for (int step = 0; step < 12; ++step) {
+      const double middle = (least + most) / 2;
+      const int64_t needed = split_rows(middle, parts);
+      (needed <= parts && static_cast<double>(needed) * middle <= 2 * all ? most : least) = middle;
+    }
+    // Strips of points that are mostly in one row don't pay.
+    if (most < 0.8 * all)
+      split_rows(most, parts);
+    else
+      part_rows_ = {0, whole_.height};
+    split_parts();
+  }
+
+  // Second pass: copies the points of one run into their strips; after `allocate`.
+  void sort(int64_t run, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */) {
+    weight ? sort_points<true>(run, points, weight) : sort_points<false>(run, points, weight);
+  }
+
+  // Makes room for the sorted points; after `plan`.
+  void allocate(bool weighted) {
+    begin_.assign(strips() + 1, 0);
+    for (int64_t s = 0; s < strips(); ++s) begin_[s + 1] = begin_[s] + reaching(sums_.data(), rows_[s], rows_[s + 1]);
+    points_ = std::make_unique_for_overwrite<T[]>(begin_.back() * 2);
+    if (weighted) weights_ = std::make_unique_for_overwrite<T[]>(begin_.back() * whole_.channels);
+    find_reached();
+  }
+
+  int64_t strips() const { return static_cast<int64_t>(rows_.size()) - 1; }
+  int64_t parts() const { return static_cast<int64_t>(parts_.size()) - 1; }
+  // The first strip of a part, and the first row and the first sorted point of a strip; one past the last, their end.
+  int64_t part_begin(int64_t part) const { return parts_[part]; }
+  int64_t row_begin(int64_t strip) const { return rows_[strip]; }
+  int64_t point_begin(int64_t strip) const { return begin_[strip]; }
+  const T* points(int64_t strip) const { return points_.get() + 2 * begin_[strip]; }  // (points of the strip, 2)
+  const T* weight(int64_t strip) const {  // (points of the strip, C) or null
+    return weights_ ? weights_.get() + begin_[strip] * whole_.channels : nullptr;
+  }
+
+ private:
+  using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+  // The strips that a point with its center in some row reaches.
+  struct Reached {
+    int32_t first, count;
+  };
+
+  static int64_t reach_of(const Raster<T>& whole) {
+    return static_cast<int64_t>(std::min(static_cast<double>(whole.radius), static_cast<double>(whole.height)));
+  }
+
+  int64_t run_begin(int64_t run) const { return length_ * run / runs_; }
+
+  // Finds the rows of the centers of the points from t on, a block of the run's; returns how many. A row is moved to
+  // the nearest of the image; it is `height` where the point reaches no pixel.
+  int64_t find_rows(int64_t run, const T* points /* (T, 2) */, int64_t t, Integer* rows /* (run_points) */) const {
+    constexpr T rounder = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);  // 1.5 * 2^(mantissa bits)
+    const int64_t count = std::min<int64_t>(run_begin(run + 1) - t, run_points);
+    const T lowest_x = whole_.lowest_x, highest_x = whole_.highest_x, last_row = static_cast<T>(whole_.height - 1);
+    const T lowest_y = whole_.lowest_y, highest_y = whole_.highest_y;
+    const Integer outside = static_cast<Integer>(whole_.height);
+    for (int64_t i = 0; i < count; ++i) {
+      const T x = points[2 * (t + i)], y = points[2 * (t + i) + 1];
+      const bool reaches = (x >= lowest_x) & (x <= highest_x) & (y >= lowest_y) & (y <= highest_y);
+      const T inside = x < T(0) ? T(0) : x > last_row ? last_row : x;
+      const Integer row = std::bit_cast<Integer>(inside + rounder) - std::bit_cast<Integer>(rounder);
+      rows[i] = reaches ? row : outside;
+    }
+    return count;
+  }
+
+  template <bool Weighted>
+  void sort_points(int64_t run, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */) {
+    std::vector<int64_t> slot_memory = first_slots(run);
+    int64_t* slots = slot_memory.data();  // (strips + 1)
+    const Reached* reached_by = reached_.data();
+    const int64_t channels = whole_.channels;
+    T *sorted = points_.get(), *weights = weights_.get();
+    Integer rows[run_points];
+    struct Copy {
+      int32_t point, strip;
+    };
+    std::vector<Copy> memory(run_points * (most_reached_ + 1));
+    Copy* copies = memory.data();  // of a block's points in order, each to a strip
+    for (int64_t t = run_begin(run); t < run_begin(run + 1); t += run_points) {
+      const int32_t block = static_cast<int32_t>(find_rows(run, points, t, rows));
+      int64_t count = 0;
+      for (int32_t i = 0; i < block; ++i) {
+        const Reached reached = reached_by[rows[i]];
+        // Mostly one or two strips: both are noted without a branch that data would decide, the second one maybe not
+        // kept.
+        copies[count] = {i, reached.first};
+        copies[count + 1] = {i, reached.first + 1};
+        for (int32_t s = 2; s < reached.count; ++s) copies[count + s] = {i, reached.first + s};
+        count += reached.count;
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t point = t + copies[i].point, slot = slots[copies[i].strip]++;
+        std::memcpy(sorted + 2 * slot, points + 2 * point, 2 * sizeof(T));
+        if (Weighted) std::copy_n(weight + point * channels, channels, weights + slot * channels);
+      }
+    }
+  }
+
+  // Points that reach the rows [begin, end), by sums of counts before each row.
+  int64_t reaching(const int64_t* sums /* (height + 1) */, int64_t begin, int64_t end) const {
+    return sums[std::min(end + reach_, whole_.height)] - sums[std::max<int64_t>(begin - reach_, 0)];
+  }
+
+  int64_t strips_of(int64_t begin, int64_t end) const { return divide_up(end - begin, largest_rows_); }
+
+  // Nanoseconds that the rows [begin, end) take one thread.
+  double part_time(int64_t begin, int64_t end) const {
+    const int64_t strips = strips_of(begin, end);
+    double time = 0.25 * static_cast<double>((end - begin) * whole_.channels * whole_.stride);  // cleared and copied
+    for (int64_t s = 0; s < strips; ++s) {
+      const int64_t from = begin + (end - begin) * s / strips, to = begin + (end - begin) * (s + 1) / strips;
+      time += point_time(whole_, to - from) * static_cast<double>(reaching(sums_.data(), from, to));
+    }
+    return time;
+  }
+
+  // Splits the rows into parts of at most so many nanoseconds, each as long as it can be. Returns their number, or
+  // one above `most_parts` where these don't suffice.
+  int64_t split_rows(double time, int64_t most_parts) {
+    part_rows_.assign(1, 0);
+    while (part_rows_.back() < whole_.height) {
+      const int64_t begin = part_rows_.back();
+      int64_t end = begin, above = whole_.height + 1;  // the part may end at `end`, it may not at `above`
+      while (above - end > 1) {
+        const int64_t middle = (end + above) / 2;
+        (part_time(begin, middle) <= time ? end : above) = middle;
+      }
+      if (end == begin || static_cast<int64_t>(part_rows_.size()) > most_parts) return most_parts + 1;
+      part_rows_.push_back(end);
+    }
+    return static_cast<int64_t>(part_rows_.size()) - 1;
+  }
+
+  // Splits each part into strips.
+  void split_parts() {
+    rows_.assign(1, 0);
+    parts_.assign(1, 0);
+    for (size_t part = 0; part + 1 < part_rows_.size(); ++part) {
+      const int64_t begin = part_rows_[part], rows = part_rows_[part + 1] - begin;
+      const int64_t strips = strips_of(begin, begin + rows);
+      for (int64_t s = 1; s <= strips; ++s) rows_.push_back(begin + rows * s / strips);
+      parts_.push_back(static_cast<int64_t>(rows_.size()) - 1);
+    }
+  }
+
+  void find_reached() {
+    reached_.assign(whole_.height + 1, {0, 0});
+    most_reached_ = 1;
+    int32_t first = 0, last = 0;
+    for (int64_t row = 0; row < whole_.height; ++row) {
+      while (rows_[first + 1] <= row - reach_) ++first;
+      while (rows_[last + 1] <= std::min(row + reach_, whole_.height - 1)) ++last;
+      reached_[row] = {first, last - first + 1};
+      most_reached_ = std::max(most_reached_, last - first + 1);
+    }
+  }
+
+  // The slots of a run's first point in each strip: after those of the runs before it.
+  std::vector<int64_t> first_slots(int64_t run) const {
+    std::vector<int64_t> slots(begin_);  // (strips + 1)
+    for (int64_t s = 0; s < strips(); ++s)
+      for (int64_t before = 0; before < run; ++before)
+        slots[s] += reaching(counts_.get() + before * (whole_.height + 2), rows_[s], rows_[s + 1]);
+    return slots;
+  }
+
+  Raster<T> whole_;
+  int64_t length_, runs_, reach_, largest_rows_;
+  std::unique_ptr<int64_t[]> counts_;  // (runs, height + 2): points of a run with their centers before a row
+  std::vector<int64_t> sums_;          // (height + 1): the same of all runs
+  std::vector<int64_t> part_rows_;     // (parts + 1): the first row of a part
+  std::vector<int64_t> parts_;         // (parts + 1): the first strip of a part
+  std::vector<int64_t> rows_;          // (strips + 1): the first row of a strip
+  std::vector<int64_t> begin_;         // (strips + 1): the first sorted point of a strip
+  int32_t most_reached_ = 1;
+  std::vector<Reached> reached_;  // (height + 1): by a center's row; the last for points that reach no pixel
+  std::unique_ptr<T[]> points_;   // (sorted points, 2)
+  std::unique_ptr<T[]> weights_;  // (sorted points, C) or null
+};
+
+}  // namespace fractalops::cpu

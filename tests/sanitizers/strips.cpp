@@ -1,0 +1,114 @@
+// One image drawn by strips on threads of its own, without torch, for AddressSanitizer and for ThreadSanitizer: the
+// bits of the image must be those that the kernel draws it with whole. Exits with 1, and says where, when they aren't.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "../../csrc/cpu/strips.h"
+
+#define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
+
+using namespace fractalops::cpu;
+
+namespace {
+
+std::mt19937 generator(0);
+int failures = 0;
+
+double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
+
+// A thread for each task.
+template <typename Work>
+void run_tasks(int64_t tasks, const Work& work) {
+  std::vector<std::thread> threads;
+  for (int64_t task = 0; task < tasks; ++task) threads.emplace_back([&work, task] { work(task); });
+  for (std::thread& thread : threads) thread.join();
+}
+
+template <typename T>
+void draw(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */, int64_t length,
+          T* image /* (C, H, W) */) {
+  std::vector<T> scratch(raster.canvas() + raster.tables());
+  FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, length, image, scratch.data());
+}
+
+// Points in rows around `center`, in a part `spread` of the image's height and half as much beyond it; some are odd.
+template <typename T>
+std::vector<T> make_points(int64_t length, int64_t height, int64_t width, double center, double spread) {
+  std::vector<T> points(2 * length);
+  for (int64_t t = 0; t < length; ++t) {
+    points[2 * t] = static_cast<T>((center + uniform(-spread, spread)) * height);
+    points[2 * t + 1] = static_cast<T>(uniform(-0.2, 1.2) * width);
+    if (t % 7 == 0) points[2 * t] = std::floor(points[2 * t]) + T(0.5);
+  }
+  const T infinity = std::numeric_limits<T>::infinity(), nan = std::numeric_limits<T>::quiet_NaN();
+  const T odd[][2] = {{nan, 1}, {1, nan}, {infinity, 1}, {1, -infinity}, {T(1e30), 1}, {1, T(-1e30)}, {T(-1e9), nan}};
+  for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) + 1 < length; ++i)
+    points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
+  return points;
+}
+
+// Returns the number of strips.
+template <typename T>
+int64_t run_strips(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff,
+                   double center, double spread, int64_t threads) {
+  const int64_t planes = std::max<int64_t>(channels, 1);
+  const auto make_raster = [&](int64_t begin, int64_t end) {
+    return Raster<T>(height, width, planes, static_cast<T>(bandwidth), cutoff, begin, end);
+  };
+  const Raster<T> whole = make_raster(0, height);
+  const std::vector<T> points = make_points<T>(length, height, width, center, spread);  // (T, 2)
+  std::vector<T> weight(length * channels);                                             // (T, C)
+  for (T& value : weight) value = static_cast<T>(uniform(-1, 1));
+  const T* weights = channels > 0 ? weight.data() : nullptr;
+  std::vector<T> want(planes * height * width), got(want.size(), std::numeric_limits<T>::quiet_NaN());
+  draw(whole, points.data(), weights, length, want.data());
+
+  Strips<T> strips(whole, length, threads);
+  run_tasks(threads, [&](int64_t run) { strips.count(run, points.data()); });
+  strips.plan(threads);
+  strips.allocate(weights != nullptr);
+  run_tasks(threads, [&](int64_t run) { strips.sort(run, points.data(), weights); });
+  run_tasks(strips.parts(), [&](int64_t part) {
+    for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s)
+      draw(make_raster(strips.row_begin(s), strips.row_begin(s + 1)), strips.points(s), strips.weight(s),
+           strips.point_begin(s + 1) - strips.point_begin(s), got.data());
+  });
+  const bool covers = strips.parts() <= threads && strips.part_begin(strips.parts()) == strips.strips() &&
+                      strips.row_begin(0) == 0 && strips.row_begin(strips.strips()) == height;
+  if (!covers || std::memcmp(got.data(), want.data(), sizeof(T) * want.size()) != 0) {
+    std::printf("%ld x %ld, %ld channels, %ld points, %ld threads, %ld strips: differs\n", long(height), long(width),
+                long(channels), long(length), long(threads), long(strips.strips()));
+    ++failures;
+  }
+  return strips.strips();
+}
+
+template <typename T>
+void run_sizes(int64_t threads) {
+  const int64_t sizes[][2] = {{1, 1}, {5, 70}, {70, 1}, {300, 40}};
+  for (const auto& size : sizes)
+    for (int64_t channels : {0, 2})
+      for (double bandwidth : {0.05, 1.0, 1e4})
+        for (double spread : {0.0, 0.1, 0.7})
+          run_strips<T>(size[0], size[1], channels, 400, bandwidth, 1e-6, 0.4, spread, threads);
+  run_strips<T>(64, 64, 0, 1, 1.0, 1e-6, 0.5, 0.1, threads);
+  run_strips<T>(64, 64, 0, 600, 1.0, 1e-6, 90.0, 0.1, threads);  // all out of reach
+  run_strips<T>(64, 64, 3, 0, 1.0, 1e-6, 0.5, 0.5, threads);
+  const int64_t strips = run_strips<T>(700, 1030, 0, 5000, 1.0, 1e-6, 0.5, 0.5, threads);
+  if (strips <= threads) std::printf("%ld strips, wanted several a thread\n", long(strips)), ++failures;
+}
+
+}  // namespace
+
+int main() {
+  for (int64_t threads : {1, 2, 3, 8}) run_sizes<float>(threads), run_sizes<double>(threads);
+  std::printf("%d differences\n", failures);
+  return failures > 0;
+}
