@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "flush_subnormals.h"
 #include "raster.h"
 #include "split_tasks.h"
 
@@ -21,21 +22,21 @@ namespace {
 // their order, does not depend on the number of threads.
 constexpr int64_t task_points = 4096;
 
-// Scratch memory of one thread, not cleared, aligned to a vector; it grows as it is asked for more.
+// Scratch memory of one thread, not cleared, aligned to a cache line; it grows as it is asked for more.
 template <typename T>
 class Scratch {
  public:
   T* get(int64_t elements) {
     if (elements > elements_) {
-      memory_ = std::make_unique_for_overwrite<T[]>(elements + Raster<T>::lanes);
+      memory_ = std::make_unique_for_overwrite<Line[]>(divide_up(elements * sizeof(T), sizeof(Line)));
       elements_ = elements;
     }
-    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
-    return memory_.get() + (round_up(address, vector_bytes) - address) / sizeof(T);
+    return reinterpret_cast<T*>(memory_.get());
   }
 
  private:
-  std::unique_ptr<T[]> memory_;
+  using Line = typename Raster<T>::Line;
+  std::unique_ptr<Line[]> memory_;
   int64_t elements_ = 0;
 };
 
@@ -86,31 +87,40 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   const int64_t bands = count_bands(images, length, whole);
   const double band_time = point_time(whole) * static_cast<double>(length) / static_cast<double>(bands);
   split_tasks(images * bands, band_time, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch;
+    Scratch<T> canvas, scratch;
+    std::optional<Raster<T>> raster;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / bands, band = task % bands;
-      const Raster<T> raster(height, width, channels, bandwidths[b], cutoff, height * band / bands,
-                             height * (band + 1) / bands);
-      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(
-          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr, length,
-          out + b * channels * height * width, scratch.get(raster.canvas() + raster.tables()));
+      if (!raster || bands > 1 || raster->bandwidth != bandwidths[b])
+        raster.emplace(height, width, channels, bandwidths[b], cutoff, height * band / bands,
+                       height * (band + 1) / bands);
+      T* drawn = canvas.get(raster->canvas());
+      std::memset(drawn, 0, sizeof(T) * raster->canvas());
+      FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(*raster, positions + b * length * 2,
+                                                  weights ? weights + b * length * channels : nullptr, length, drawn,
+                                                  scratch.get(raster->scratch()), nullptr);
+      copy_from_canvas(*raster, drawn, out + b * channels * height * width);
     }
   });
 }
 
-// The gradient image with rows as long as a window needs them; itself when they already are.
+// A thread's gradient in the layout of a canvas: made anew for another image or another bandwidth.
 template <typename T>
-Tensor pad_rows(const Tensor& grad /* (B, C, H, W) */, int64_t stride) {
-  const int64_t width = grad.size(3), rows = grad.size(0) * grad.size(1) * grad.size(2);
-  if (stride == width) return grad;
-  Tensor padded = torch::stable::new_zeros(grad, {grad.size(0), grad.size(1), grad.size(2), stride});
-  const T* from = data<T>(grad);
-  T* to = mutable_data<T>(padded);
-  split_tasks(rows, 10 + 0.2 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) std::memcpy(to + row * stride, from + row * width, sizeof(T) * width);
-  });
-  return padded;
-}
+class GradientCanvas {
+ public:
+  const T* get(const Raster<T>& raster, bool is_new_raster, const T* image /* (C, H, W) */) {
+    if (raster.gradient() == raster.channels * raster.height * raster.width) return image;  // nothing is padded
+    T* canvas = memory_.get(raster.gradient());
+    if (is_new_raster) std::memset(canvas, 0, sizeof(T) * raster.gradient());
+    if (is_new_raster || image != image_) copy_to_gradient(raster, image, canvas);
+    image_ = image;
+    return canvas;
+  }
+
+ private:
+  Scratch<T> memory_;
+  const T* image_ = nullptr;
+};
 
 template <typename T>
 void backward(const Tensor& grad, const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
@@ -126,29 +136,28 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   T* position_grads = mutable_data<T>(grad_points);
   T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;
 
-  std::vector<Raster<T>> rasters;  // (B), of equal stride: it is that of the widest window
-  int64_t stride = 0;
-  for (int64_t b = 0; b < images; ++b) {
-    rasters.emplace_back(height, width, channels, bandwidths[b], cutoff, 0, height);
-    stride = std::max(stride, rasters.back().stride);
-  }
-  for (Raster<T>& raster : rasters) raster.stride = stride;
-  const Tensor padded = pad_rows<T>(grad, stride);
-  const T* pixels = data<T>(padded);
+  const T* pixels = data<T>(grad);
+  // Few points on a large image are not worth a copy of it.
+  const bool masked = length * 16 < height * width;
 
   const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
-  const double task_time = point_time(rasters[0]) * static_cast<double>(std::min(length, task_points));
+  const Raster<T> whole(height, width, channels, bandwidths[0], cutoff, 0, height, masked);
+  const double task_time = point_time(whole) * static_cast<double>(std::min(length, task_points));
   split_tasks(images * tasks, task_time, [&](int64_t begin, int64_t end) {
-    Scratch<T> tables;
+    const FlushSubnormals flush;
+    Scratch<T> scratch;
+    GradientCanvas<T> canvas;
+    std::optional<Raster<T>> raster;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / tasks, first = task % tasks * task_points;
-      const Raster<T>& raster = rasters[b];
+      const bool is_new = !raster || raster->bandwidth != bandwidths[b];
+      if (is_new) raster.emplace(height, width, channels, bandwidths[b], cutoff, 0, height, masked);
       partial[task] = FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
-          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
-          pixels + b * channels * height * stride, first, std::min(length, first + task_points), needs_bandwidth,
-          position_grads + b * length * 2, weights ? weight_grads + b * length * channels : nullptr,
-          tables.get(raster.tables()));
+          *raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
+          canvas.get(*raster, is_new, pixels + b * channels * height * width), first,
+          std::min(length, first + task_points), needs_bandwidth, position_grads + b * length * 2,
+          weights ? weight_grads + b * length * channels : nullptr, scratch.get(raster->scratch()), nullptr);
     }
   });
   if (!needs_bandwidth) return;
