@@ -97,35 +97,39 @@ double run_affine_chain(const Shape& shape, bool is_backward) {
 }
 
 double run_rbf_rasterize(const Shape& shape, bool is_backward) {
+  using Line = Raster<float>::Line;
+  constexpr int64_t lanes_of_line = sizeof(Line) / sizeof(float);
   const int64_t side = shape.side, pixels = side * side, length = shape.points;
-  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
   const std::vector<float> points = uniforms(shape.sequences * length * 2, 0, static_cast<double>(side - 1));
   const std::vector<float> grad = uniforms(shape.sequences * pixels, -1, 1);  // (B, H, W)
   std::vector<float> image(shape.sequences * pixels);                         // (B, H, W)
   std::vector<float> grad_points(shape.sequences * length * 2);               // (B, T, 2)
-  std::vector<float> scratch(raster.canvas() + raster.tables());
+  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
+  const auto memory = [](int64_t elements) { return std::vector<Line>(elements / lanes_of_line + 1); };
+  std::vector<Line> canvas = memory(raster.canvas()), scratch = memory(raster.scratch());
 
   if (!is_backward) {
     counted([&] {
-      for (int64_t b = 0; b < shape.sequences; ++b)
-        FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length,
-                                                        image.data() + b * pixels, scratch.data());
+      float* drawn = canvas.data()->values;
+      for (int64_t b = 0; b < shape.sequences; ++b) {
+        std::memset(drawn, 0, sizeof(float) * raster.canvas());
+        FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length, drawn,
+                                                        scratch.data()->values, nullptr);
+        copy_from_canvas(raster, drawn, image.data() + b * pixels);
+      }
     });
     return total(image);
   }
   counted([&] {
-    std::vector<float> padded;  // (B, H, stride), where a window needs longer rows than the image's
-    if (raster.stride != side) {
-      padded.resize(shape.sequences * side * raster.stride);
-      for (int64_t row = 0; row < shape.sequences * side; ++row)
-        std::memcpy(padded.data() + row * raster.stride, grad.data() + row * side, sizeof(float) * side);
-    }
-    const float* upstream = padded.empty() ? grad.data() : padded.data();
-    for (int64_t b = 0; b < shape.sequences; ++b)
+    float* upstream = canvas.data()->values;
+    std::memset(upstream, 0, sizeof(float) * raster.gradient());
+    for (int64_t b = 0; b < shape.sequences; ++b) {
+      copy_to_gradient(raster, grad.data() + b * pixels, upstream);
       for (int64_t first = 0; first < length; first += task_points)
         FRACTALOPS_SELECT(rbf_rasterize_backward<float>)(
-            raster, points.data() + b * length * 2, nullptr, upstream + b * side * raster.stride, first,
-            std::min(length, first + task_points), false, grad_points.data() + b * length * 2, nullptr, scratch.data());
+            raster, points.data() + b * length * 2, nullptr, upstream, first, std::min(length, first + task_points),
+            false, grad_points.data() + b * length * 2, nullptr, scratch.data()->values, nullptr);
+    }
   });
   return total(grad_points);
 }
@@ -146,5 +150,6 @@ int main(int count, char** words) {
     std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
     return 2;
   }
+  instruction_set();  // it reads the environment, whose size is no part of a count
   std::printf("%g\n", is_chain ? run_affine_chain(shape, is_backward) : run_rbf_rasterize(shape, is_backward));
 }

@@ -2,8 +2,11 @@
 // makes the copies.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #define FRACTALOPS_INLINE inline __attribute__((always_inline))
 
@@ -35,6 +38,9 @@ inline InstructionSet instruction_set() {
   static const InstructionSet chosen = find_instruction_set();
   return chosen;
 }
+
+// Of a vector in the copy that runs.
+inline int64_t vector_bytes() { return 32; }
 
 }  // namespace fractalops::cpu
 

@@ -122,9 +122,25 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   compare("grad_start", grad_start, want_start);
 }
 
+// Memory of exactly so many elements that starts where a cache line does.
+template <typename T>
+class Aligned {
+ public:
+  Aligned(int64_t elements, T value) {
+    memory_ = static_cast<T*>(std::aligned_alloc(64, (elements * sizeof(T) + 63) / 64 * 64));
+    std::fill_n(memory_, (elements * sizeof(T) + 63) / 64 * 64 / sizeof(T), value);
+  }
+  ~Aligned() { std::free(memory_); }
+  Aligned(const Aligned&) = delete;
+  T* data() { return memory_; }
+
+ private:
+  T* memory_;
+};
+
 template <typename T>
 void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff,
-                int64_t bands, int64_t wider) {
+                int64_t bands, bool masked) {
   const bool weighted = channels > 0;
   const int64_t planes = std::max<int64_t>(channels, 1);
   std::vector<T> points(length * 2);
@@ -145,35 +161,52 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
                       {-infinity, infinity}};
   for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) < length; ++i)
     points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
-  const auto weight = uniforms<T>(length * channels, -1, 1);
+  auto weight = uniforms<T>(length * channels, -1, 1);
+  for (int64_t i = 0; i < std::min<int64_t>(length, 4) * channels; ++i) weight[i] = nan;  // of points out of reach
   const T* weights = weighted ? weight.data() : nullptr;
   const T tau = static_cast<T>(bandwidth);
-  Raster<T> whole(height, width, planes, tau, cutoff, 0, height);
-  whole.stride += wider;  // as where another image of the batch has wider windows
 
   std::vector<T> image(planes * height * width, nan);
   for (int64_t band = 0; band < bands; ++band) {
-    const Raster<T> raster(height, width, planes, tau, cutoff, height * band / bands, height * (band + 1) / bands);
+    const Raster<T> raster(height, width, planes, tau, cutoff, height * band / bands, height * (band + 1) / bands,
+                           masked);
     if (raster.band() == 0) continue;
-    std::vector<T> scratch(raster.canvas() + raster.tables(), nan);
-    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points.data(), weights, length, image.data(), scratch.data());
+    Aligned<T> canvas(raster.canvas(), 0), scratch(raster.scratch(), nan);
+    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
+    (raster, points.data(), weights, length, canvas.data(), scratch.data(), nullptr);
+    copy_from_canvas(raster, canvas.data(), image.data());
   }
+  const Raster<T> whole(height, width, planes, tau, cutoff, 0, height, masked);
+  Aligned<T> canvas(whole.canvas(), 0), scratch(whole.scratch(), nan), kept(whole.kept(length), nan);
+  FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
+  (whole, points.data(), weights, length, canvas.data(), scratch.data(), kept.data());
+  std::vector<T> in_one(image.size(), nan);
+  copy_from_canvas(whole, canvas.data(), in_one.data());
+  check(in_one == image, "image: bands or kept tables change bits");
+
   const auto grad = uniforms<T>(planes * height * width, -1, 1);
-  std::vector<T> padded(planes * height * whole.stride);
-  for (int64_t row = 0; row < planes * height; ++row)
-    std::copy_n(grad.data() + row * width, width, padded.data() + row * whole.stride);
-  std::vector<T> tables(whole.tables(), nan), grad_points(length * 2, nan), grad_weight(length * channels, nan);
+  Aligned<T> padded(whole.gradient(), 0);
+  copy_to_gradient(whole, grad.data(), padded.data());
+  std::vector<T> grad_points(length * 2, nan), grad_weight(length * planes, nan);
   double grad_bandwidth = 0;
   const int64_t middle = length / 2;
-  for (const bool needs_bandwidth : {false, true}) {
-    grad_bandwidth = 0;
-    for (int64_t half = 0; half < 2; ++half)
-      grad_bandwidth += FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
-          whole, points.data(), weights, padded.data(), half ? middle : 0, half ? length : middle, needs_bandwidth,
-          grad_points.data(), weighted ? grad_weight.data() : nullptr, tables.data());
+  const auto differentiate = [&](int64_t begin, int64_t end, bool needs_bandwidth, T* tables) {
+    return FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(whole, points.data(), weights, padded.data(), begin, end,
+                                                        needs_bandwidth, grad_points.data(), grad_weight.data(),
+                                                        scratch.data(), tables);
+  };
+  differentiate(0, length, false, kept.data());
+  const std::vector<T> from_kept = grad_points, weights_from_kept = grad_weight;
+  for (const bool needs_bandwidth : {true, false}) {
+    std::fill(grad_points.begin(), grad_points.end(), nan);
+    std::fill(grad_weight.begin(), grad_weight.end(), nan);
+    const double both =
+        differentiate(0, middle, needs_bandwidth, nullptr) + differentiate(middle, length, needs_bandwidth, nullptr);
+    if (needs_bandwidth) grad_bandwidth = both;
   }
+  check(from_kept == grad_points && weights_from_kept == grad_weight, "gradients: kept tables change bits");
 
-  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(weight.size()),
+  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(grad_weight.size()),
       want_bandwidth(1);
   for (int64_t t = 0; t < length; ++t) {
     const double x = points[2 * t], y = points[2 * t + 1];
@@ -188,7 +221,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
           want_image[(c * height + i) * width + j] += w * value;
           want_points[2 * t] += -2 / double(tau) * w * g * value * (x - i);
           want_points[2 * t + 1] += -2 / double(tau) * w * g * value * (y - j);
-          if (weighted) want_weight[t * channels + c] += g * value;
+          want_weight[t * planes + c] += g * value;
           want_bandwidth[0] += w * g * value * squares / (double(tau) * tau);
         }
       }
@@ -356,8 +389,10 @@ void run_rasters() {
       for (double bandwidth : {0.01, 0.25, 1.0, 25.0, 1e4})
         for (double cutoff : {1e-6, 1e-2, 0.0})
           for (int64_t length : {1, 7, 63, 300})
-            run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3,
-                          length % 2 * Raster<T>::lanes);
+            run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3, length == 7);
+  // The polynomials over the bandwidths that take them, and exponentials below.
+  for (double bandwidth : {0.001, 0.05, 0.1, 0.3, 0.499, 0.5, 0.7, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 30.0, 100.0})
+    for (double cutoff : {1e-6, 1e-12}) run_raster<T>(90, 101, 1, 200, bandwidth, cutoff, 3, false);
 }
 
 template <typename T>
