@@ -21,6 +21,9 @@
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "foreach_instruction_set.h"
+#define FRACTALOPS_INSTANCE extern
+#define FRACTALOPS_KERNEL "rbf_rasterize_instances.h"
+#include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "learner_kernel.h"
 #include "foreach_instruction_set.h"
 

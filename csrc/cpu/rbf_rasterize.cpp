@@ -15,6 +15,9 @@
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "foreach_instruction_set.h"
+#define FRACTALOPS_INSTANCE
+#define FRACTALOPS_KERNEL "rbf_rasterize_instances.h"
+#include "foreach_instruction_set.h"
 
 namespace fractalops::cpu {
 namespace {
