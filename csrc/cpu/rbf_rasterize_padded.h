@@ -82,11 +82,10 @@ struct Window {
     const int64_t across = vectors * lanes;
     const T* coefficients = columns + (shift * (degree + 1) + degree) * across + first * lanes;
     for (int v = 0; v < Count; ++v) value[v] = load(coefficients + v * lanes);
-#pragma GCC unroll 8
-    for (int m = 0; m < degree; ++m) {
+    repeat<Default, default_degree>(degree, [&](int64_t) FRACTALOPS_LAMBDA {
       coefficients -= across;
       for (int v = 0; v < Count; ++v) value[v] = value[v] * distance + load(coefficients + v * lanes);
-    }
+    });
   }
 };
 
@@ -133,17 +132,17 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   }
   const Vector<T> square = d * d;
   const T* coefficients = raster.row_coefficients.data();  // (degree + 1) of each k
-#pragma GCC unroll 5
-  for (int64_t k = 0; k <= window.radius; ++k, coefficients += window.degree + 1) {
-    Vector<T> even = coefficients[window.degree] - Vector<T>{}, odd = coefficients[window.degree - 1] - Vector<T>{};
+  repeat<Default, default_radius + 1>(window.radius + 1, [&](int64_t k) FRACTALOPS_LAMBDA {
+    const T* c = coefficients + k * (window.degree + 1);
+    Vector<T> even = c[window.degree] - Vector<T>{}, odd = c[window.degree - 1] - Vector<T>{};
     for (int m = window.degree - 2; m > 0; m -= 2) {
-      even = even * square + coefficients[m];
-      odd = odd * square + coefficients[m - 1];
+      even = even * square + c[m];
+      odd = odd * square + c[m - 1];
     }
-    even = even * square + coefficients[0];
+    even = even * square + c[0];
     store<T>(even + odd * d, center + k * lanes);
     store<T>(even - odd * d, center - k * lanes);
-  }
+  });
   return true;
 }
 
@@ -175,9 +174,11 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
           for (int v = 0; v < Count; ++v) scaled[v] = weight ? weight[(t + lane) * channels + c] * value[v] : value[v];
           T* row = corner + c * plane + first * lanes;
           const T* x = group.rows + lane;
-#pragma GCC unroll 9
-          for (int64_t k = 0; k <= 2 * window.radius; ++k, row += stride, x += lanes)
+          repeat<Default, 2 * default_radius + 1>(2 * window.radius + 1, [&](int64_t) FRACTALOPS_LAMBDA {
             for (int v = 0; v < Count; ++v) store<T>(load(row + v * lanes) + *x * scaled[v], row + v * lanes);
+            row += stride;
+            x += lanes;
+          });
         }
       }
     }
@@ -201,8 +202,7 @@ FRACTALOPS_INLINE void add_window(const Window<T, Count, Default>& window, const
   constexpr int lanes = Lanes<T>::count;
   Vector<T> above[Count] = {}, below[Count] = {}, row_above[Count] = {}, row_below[Count] = {}, second[Count] = {};
   const T *last = grad + 2 * window.radius * stride, *last_x = x + 2 * window.radius * lanes;
-#pragma GCC unroll 4
-  for (int64_t k = 0; k < window.radius; ++k, grad += stride, last -= stride, x += lanes, last_x -= lanes)
+  repeat<Default, default_radius>(window.radius, [&](int64_t) FRACTALOPS_LAMBDA {
     for (int v = 0; v < Count; ++v) {
       above[v] += *x * load(grad + v * lanes);
       below[v] += *last_x * load(last + v * lanes);
@@ -210,6 +210,11 @@ FRACTALOPS_INLINE void add_window(const Window<T, Count, Default>& window, const
       row_below[v] += below[v];
       if constexpr (NeedsBandwidth) second[v] += row_above[v] + row_below[v];
     }
+    grad += stride;
+    last -= stride;
+    x += lanes;
+    last_x -= lanes;
+  });
   for (int v = 0; v < Count; ++v) {
     const Vector<T> plain = value[v] * (above[v] + *x * load(grad + v * lanes) + below[v]);
     const Vector<T> column = plain * load(displacement + v * lanes);
@@ -257,8 +262,7 @@ double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) *
 #pragma GCC unroll 1
       for (int quad = 0; quad < lanes / 4; ++quad) {
         Vector<T> p[4], r[4], l[4], b[4];
-#pragma GCC unroll 4
-        for (int each = 0; each < 4; ++each) {
+        repeat<Default, 4>(4, [&](int64_t each) FRACTALOPS_LAMBDA {
           const int64_t lane = 4 * quad + each;
           Moments<T> moments = {};
           const T* corner = grad + c * plane + integer_at(group.place + lane);
@@ -274,7 +278,7 @@ double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) *
           r[each] = moments.row;
           l[each] = moments.column;
           if constexpr (NeedsBandwidth) b[each] = moments.squares;
-        }
+        });
         plain[quad] = add_quads<T>(p);
         row[quad] = add_quads<T>(r);
         column[quad] = add_quads<T>(l);

@@ -40,6 +40,21 @@ using Vector = typename Lanes<T>::Vector;
 template <typename T>
 using Integers = typename Lanes<T>::Integers;
 
+// body(0), body(1), .. up to `count`, which is Count where that is known to be so, and then without a loop.
+template <bool Known, int Count, typename Body, int... At>
+FRACTALOPS_INLINE void repeat_at(int64_t count, const Body& body, std::integer_sequence<int, At...>) {
+  if constexpr (Known) {
+    (body(At), ...);
+  } else {
+    for (int64_t at = 0; at < count; ++at) body(at);
+  }
+}
+
+template <bool Known, int Count, typename Body>
+FRACTALOPS_INLINE void repeat(int64_t count, const Body& body) {
+  repeat_at<Known, Count>(count, body, std::make_integer_sequence<int, Count>());
+}
+
 template <typename T, int... Lane>
 FRACTALOPS_INLINE Vector<T> count_lanes(std::integer_sequence<int, Lane...>) {
   return Vector<T>{static_cast<T>(Lane)...};

@@ -12,6 +12,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import fractalops
+from fractalops import backends
 from tests.support.case_tables import RASTER
 from tests.support.cases import RasterCase
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
@@ -164,9 +165,8 @@ torch.save([case.both("native", case.inputs(torch.float32)) for case in cases], 
 
 
 def test_each_instruction_set_matches_the_reference(tmp_path: Path, native: str) -> None:
-    """Those that the processor doesn't have run as the baseline does."""
     results = {}
-    for name in ("baseline", "avx2"):
+    for name in backends.STATE.instruction_sets:
         file = tmp_path / name
         environment = {**os.environ, "FRACTALOPS_INSTRUCTION_SET": name}
         command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(file)]
