@@ -141,5 +141,6 @@ int main(int count, char** words) {
     std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
     return 2;
   }
+  instruction_set();  // asks the environment, whose size is no matter of the kernels
   std::printf("%g\n", is_chain ? run_affine_chain(shape, is_backward) : run_rbf_rasterize(shape, is_backward));
 }

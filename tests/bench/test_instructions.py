@@ -47,7 +47,7 @@ class Growth:
 # Counts are exact: what is left of a tolerance is what doesn't grow, such as a call's start and its last odd vectors.
 GROWTH = [
     # Every sequence is walked by itself; whole groups of 5, as a sequence left over takes more instructions alone.
-    Growth("affine_chain", "sequences", (10, 20, 40, 80), shape(10, 128), 1, 0.03),
+    Growth("affine_chain", "sequences", (10, 20, 40, 80), shape(10, 512), 1, 0.03),
     # One step a point, not the log T of a scan.
     Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(10, 256), 1, 0.03),
     # A step reads one map, however many there are. The backward's tables of sums, one a block of sequences, are cleared
