@@ -21,6 +21,8 @@
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../csrc/cpu/foreach_instruction_set.h"
 
+#include "../csrc/cpu/affine_chain_pieces.h"
+
 using namespace fractalops::cpu;
 
 // By its plain name callgrind finds it. Nothing follows the empty assembly, so that it returns here: a jump into `run`
@@ -65,27 +67,20 @@ double run_affine_chain(const Shape& shape, bool is_backward) {
   std::vector<float> grad_maps(shape.maps * 6);        // (N, 2, 3)
   std::vector<float> grad_start(shape.sequences * 2);  // (B, 2)
 
+  const auto split = [](int64_t tasks, double, const auto& work) { work(0, tasks); };
   const auto forward = [&] {
     if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
-    FRACTALOPS_SELECT(affine_chain_forward<float, 2, uint8_t>)(chain, 0, shape.sequences, points.data());
+    chain_forward<float, 2>(chain, points.data(), split);
   };
   const auto backward = [&] {
     if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
-    const int64_t blocks = affine_chain_blocks(shape.maps, shape.sequences, shape.points);
-    std::vector<MapGradient<2>> partial(blocks * shape.maps);  // (blocks, N)
-    for (int64_t block = 0; block < blocks; ++block)
-      FRACTALOPS_SELECT(affine_chain_backward<float, 2, uint8_t>)(
-          chain, affine_chain_block_begin(block, blocks, shape.sequences),
-          affine_chain_block_begin(block + 1, blocks, shape.sequences), grad.data(), points.data(),
-          partial.data() + block * shape.maps, grad_start.data());
-    for (int64_t map = 0; map < shape.maps; ++map) {
-      MapGradient<2> sums = {};
-      for (int64_t block = 0; block < blocks; ++block) sums += partial[block * shape.maps + map];
+    std::vector<MapGradient<2>> maps(shape.maps);  // (N), zeros
+    chain_backward<float, 2>(chain, {grad.data(), points.data(), maps.data(), grad_start.data()}, split);
+    for (int64_t map = 0; map < shape.maps; ++map)
       for (int i = 0; i < 2; ++i) {
-        for (int j = 0; j < 2; ++j) grad_maps[(map * 2 + i) * 3 + j] = static_cast<float>(sums.matrix[i][j]);
-        grad_maps[(map * 2 + i) * 3 + 2] = static_cast<float>(sums.offset[i]);
+        for (int j = 0; j < 2; ++j) grad_maps[(map * 2 + i) * 3 + j] = static_cast<float>(maps[map].matrix[i][j]);
+        grad_maps[(map * 2 + i) * 3 + 2] = static_cast<float>(maps[map].offset[i]);
       }
-    }
   };
   if (!is_backward) {
     counted(forward);

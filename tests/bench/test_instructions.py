@@ -46,13 +46,13 @@ class Growth:
 
 # Counts are exact: what is left of a tolerance is what doesn't grow, such as a call's start and its last odd vectors.
 GROWTH = [
-    # Every sequence is walked by itself; whole groups of 4, as a sequence left over takes more instructions alone.
-    Growth("affine_chain", "sequences", (8, 16, 32, 64), shape(8, 128), 1, 0.03),
+    # Every sequence is walked by itself; whole groups of 5, as a sequence left over takes more instructions alone.
+    Growth("affine_chain", "sequences", (10, 20, 40, 80), shape(10, 512), 1, 0.03),
     # One step a point, not the log T of a scan.
-    Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(8, 256), 1, 0.03),
+    Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(10, 256), 1, 0.03),
     # A step reads one map, however many there are. The backward's tables of sums, one a block of sequences, are cleared
     # and added: N a block, far less than a block's points.
-    Growth("affine_chain", "maps", (2, 8, 32), shape(8, 1024), 0, 0.01),
+    Growth("affine_chain", "maps", (2, 8, 32), shape(10, 1024), 0, 0.01),
     # Images are drawn one by one.
     Growth("rbf_rasterize", "sequences", (2, 4, 8), shape(2, 512), 1, 0.01),
     # One window a point; the canvas, cleared and copied once, is 1 % of the smallest image's count.

@@ -21,6 +21,7 @@
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "k_means_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#include "../../csrc/cpu/affine_chain_pieces.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
@@ -71,22 +72,34 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside: found one");
   check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside: found none");
 
-  std::vector<T> points(sequences * length * D), grad_start(sequences * D);
-  FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, 0, sequences, points.data());
-  const int64_t blocks = affine_chain_blocks(maps, sequences, length);
-  std::vector<MapGradient<D>> partial(blocks * maps);
-  for (int64_t block = 0; block < blocks; ++block) FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)
-  (chain, affine_chain_block_begin(block, blocks, sequences), affine_chain_block_begin(block + 1, blocks, sequences),
-   grad.data(), points.data(), partial.data() + block * maps, grad_start.data());
+  const auto split = [](int64_t tasks, double, const auto& work) {  // as by two threads
+    work(0, tasks / 2);
+    work(tasks / 2, tasks);
+  };
+  std::vector<T> points(sequences * length * D), grad_start(sequences * D),
+      weight = uniforms<T>(sequences * length, 0, 1);
+  chain_forward<T, D>(chain, points.data(), split);
+  std::vector<MapGradient<D>> maps_only(maps), sums(maps);
+  chain_backward<T, D>(chain, {grad.data(), points.data(), maps_only.data(), grad_start.data()}, split);
+  const ChainGradients<T, D> weighted{.grad = grad.data(),
+                                      .points = points.data(),
+                                      .maps = sums.data(),
+                                      .start = grad_start.data(),
+                                      .weight = weight.data()};
+  chain_backward<T, D>(chain, weighted, split);
   std::vector<T> grad_maps;  // (N, D, D + 1)
-  for (int64_t map = 0; map < maps; ++map) {
-    MapGradient<D> total = {};
-    for (int64_t block = 0; block < blocks; ++block) total += partial[block * maps + map];
+  std::vector<double> map_weights, want_weights(maps);
+  for (const MapGradient<D>& map : sums) {
     for (int i = 0; i < D; ++i) {
-      for (int j = 0; j < D; ++j) grad_maps.push_back(static_cast<T>(total.matrix[i][j]));
-      grad_maps.push_back(static_cast<T>(total.offset[i]));
+      for (int j = 0; j < D; ++j) grad_maps.push_back(static_cast<T>(map.matrix[i][j]));
+      grad_maps.push_back(static_cast<T>(map.offset[i]));
     }
+    map_weights.push_back(map.weight);
+    const MapGradient<D>& other = maps_only[&map - sums.data()];
+    check(std::equal(map.matrix[0], map.matrix[0] + D * D, other.matrix[0]) && other.weight == 0, "grad_maps: two");
   }
+  for (size_t step = 0; step < weight.size(); ++step) want_weights[index[step]] += weight[step];
+  compare("map_weights", map_weights, want_weights);
 
   std::vector<double> want_points(points.size()), want_maps(maps * D * (D + 1)), want_start(grad_start.size());
   for (int64_t b = 0; b < sequences; ++b) {
@@ -372,6 +385,7 @@ void run_means(int64_t places, int64_t clusters) {
 
 template <typename T, int D>
 void run_chains() {
+  for (int64_t rest : {0, 100}) run_chain<T, D, uint8_t>(3, 2, cut_length + rest);  // in pieces
   for (int64_t maps : {1, 10, 250})
     for (int64_t sequences : {1, 3, 4, 9, 33})
       for (int64_t length : {1, 2, 3, 63}) {
