@@ -136,7 +136,7 @@ FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& 
       step(lane, t, peeled || t > 0 ? visited + (lane * length + t - 1) * D : chain.start + (first + lane) * D);
   }
   for (int lane = 0; lane < Lanes; ++lane) {
-    if (peeled && length > 0) step(lane, 0, chain.start + (first + lane) * D);
+    if constexpr (peeled) step(lane, 0, chain.start + (first + lane) * D);
     adjoint[lane].store(gradients.start + (first + lane) * D);
   }
 }
@@ -144,9 +144,15 @@ FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& 
 template <typename T, int D, typename Index>
 void affine_chain_backward(const AffineChain<T, Index>& chain, const ChainGradients<T, D>& gradients, int64_t begin,
                            int64_t end) {
+  if (chain.length == 0) {
+    for (int64_t i = begin * D; i < end * D; ++i)
+      gradients.start[i] = gradients.end != nullptr ? gradients.end[i] : T(0);
+    return;
+  }
+  constexpr bool looks = !(std::is_same_v<T, float> && D == 2);  // for weights that aren't there, rather than a copy
   foreach_lanes<chain_lanes<T, D>>(begin, end, [&]<int Lanes>(int64_t first, std::integral_constant<int, Lanes>) {
-    if (std::is_same_v<T, float> && D == 2 && gradients.weight == nullptr)
-      affine_chain_backward_lanes<T, D, Lanes, false>(chain, gradients, first);
+    if (gradients.weight == nullptr)
+      affine_chain_backward_lanes<T, D, Lanes, looks>(chain, gradients, first);
     else
       affine_chain_backward_lanes<T, D, Lanes, true>(chain, gradients, first);
   });
