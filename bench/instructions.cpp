@@ -16,6 +16,7 @@
 #include "../csrc/cpu/affine_chain.h"
 #include "../csrc/cpu/raster.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"

@@ -8,6 +8,7 @@
 #include "affine_chain.h"
 #include "split_tasks.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "foreach_instruction_set.h"
 
@@ -21,6 +22,17 @@ AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const
   const Index* maps = data<Index>(index);
   check_inside("affine_chain", maps, index.size(0) * index.size(1), matrix.size(0));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
+}
+
+// An index of 64 bits as one of 32: kernels for it would only make the library larger.
+Tensor narrow(const Tensor& index, int64_t maps) {
+  if (index.scalar_type() != ScalarType::Long) return index;
+  const int64_t count = index.size(0) * index.size(1);
+  const int64_t* from = data<int64_t>(index);
+  check_inside("affine_chain", from, count, maps);
+  Tensor small = torch::stable::new_empty(index, index.sizes(), ScalarType::Int);
+  std::copy_n(from, count, mutable_data<int32_t>(small));
+  return small;
 }
 
 const auto split = [](int64_t tasks, double task_time, const auto& work) { split_tasks(tasks, task_time, work); };
@@ -44,14 +56,8 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
 template <typename Run>
 void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   with_matrix(matrix, [&](auto scalar, auto dimensions) {
-    switch (index.scalar_type()) {
-      case ScalarType::Byte:
-        return run(scalar, dimensions, uint8_t{});
-      case ScalarType::Int:
-        return run(scalar, dimensions, int32_t{});
-      default:
-        return run(scalar, dimensions, int64_t{});
-    }
+    if (index.scalar_type() == ScalarType::Byte) return run(scalar, dimensions, uint8_t{});
+    run(scalar, dimensions, int32_t{});
   });
 }
 
@@ -63,9 +69,10 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   check_form(form);
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
-  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor whole = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
-  check_forward(matrix, offset, index, start);
+  check_forward(matrix, offset, whole, start);
+  const Tensor index = narrow(whole, matrix.size(0));
   Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
     chain_forward<T, D>(describe<T, Index>(matrix, offset, index, start), mutable_data<T>(points), split);
@@ -79,10 +86,11 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   check_form(form);
   const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
-  const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
+  const Tensor whole = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
-  check_backward(grad, matrix, index, start, points);
+  check_backward(grad, matrix, whole, start, points);
+  const Tensor index = narrow(whole, matrix.size(0));
   Tensor grad_matrix = torch::stable::empty_like(matrix);
   Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
   Tensor grad_start = torch::stable::empty_like(start);

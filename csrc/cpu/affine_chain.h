@@ -9,7 +9,6 @@
 
 #include "../affine.h"
 #include "../division.h"
-#include "with_constant.h"
 
 namespace fractalops::cpu {
 

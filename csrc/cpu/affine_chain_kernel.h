@@ -8,14 +8,13 @@
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// Calls walk(first, lanes), lanes being a constant of 1 to Most, for all sequences.
+// Calls walk(first, lanes) for all sequences, lanes being a constant: Most, and what is left over in pairs and alone.
+// More constants would make the kernels, of which there are many, twice as long to compile.
 template <int Most, typename Walk>
 FRACTALOPS_INLINE void foreach_lanes(int64_t begin, int64_t end, const Walk& walk) {
-  for (int64_t first = begin; first < end; first += Most)
-    with_constant<Most>(std::min<int64_t>(Most, end - first), [&](auto lanes) {
-      walk(first, lanes);
-      return true;
-    });
+  for (; begin + Most <= end; begin += Most) walk(begin, std::integral_constant<int, Most>{});
+  for (; begin + 2 <= end; begin += 2) walk(begin, std::integral_constant<int, 2>{});
+  if (begin < end) walk(begin, std::integral_constant<int, 1>{});
 }
 
 template <typename T, int D, int Lanes, typename Index>

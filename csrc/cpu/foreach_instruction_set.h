@@ -1,6 +1,7 @@
 // Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add and once for
 // AVX-512, each in a namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors
-// of FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES.
+// of FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES. A kernel that doesn't use them defines
+// FRACTALOPS_NARROW_KERNEL: it has no copy for AVX-512, where that for AVX2 runs.
 //
 // Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
 // different flags: the linker could pick a shared inline function from the one that the processor can't run.
@@ -40,10 +41,18 @@
 #undef FRACTALOPS_REGISTER_BYTES
 #if defined(__clang__)
 #pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#if defined(FRACTALOPS_NARROW_KERNEL)
+namespace fractalops::cpu::avx512 {
+using namespace avx2;
+}
+#else
+#if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
                              apply_to = function)
 #else
-#pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
 #endif
@@ -60,5 +69,7 @@
 #pragma GCC pop_options
 #endif
 #endif
+#endif
 
 #undef FRACTALOPS_KERNEL
+#undef FRACTALOPS_NARROW_KERNEL

@@ -9,6 +9,7 @@
 #include "../tensors.h"
 #include "split_tasks.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "k_means_kernel.h"
 #include "foreach_instruction_set.h"
 

@@ -15,6 +15,7 @@
 #include "split_tasks.h"
 #include "viewport.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"

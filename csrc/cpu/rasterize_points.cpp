@@ -8,6 +8,7 @@
 #include "../tensors.h"
 #include "split_tasks.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "foreach_instruction_set.h"
 

@@ -15,15 +15,18 @@
 #include "../../csrc/cpu/rasterize_points.h"
 #include "../../csrc/svd_matrix.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "k_means_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #include "../../csrc/cpu/affine_chain_pieces.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 

@@ -22,6 +22,7 @@
 #include "../../csrc/cpu/viewport.h"
 #include "../../csrc/svd_matrix.h"
 
+#define FRACTALOPS_NARROW_KERNEL
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
