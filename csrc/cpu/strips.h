@@ -114,7 +114,7 @@ class Strips {
 
   // The strips that a point with its center in some row reaches.
   struct Reached {
-    int32_t first, count;
+    int32_t first, end;
   };
 
   static int64_t reach_of(const Raster<T>& whole) {
@@ -143,33 +143,22 @@ class Strips {
 
   template <bool Weighted>
   void sort_points(int64_t run, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */) {
-    std::vector<int64_t> slot_memory = first_slots(run);
-    int64_t* slots = slot_memory.data();  // (strips + 1)
+    std::vector<int64_t> slots_of_run = first_slots(run);
+    int64_t* slots = slots_of_run.data();  // (strips + 1), a local pointer that stores of points can't change
     const Reached* reached_by = reached_.data();
     const int64_t channels = whole_.channels;
     T *sorted = points_.get(), *weights = weights_.get();
     Integer rows[run_points];
-    struct Copy {
-      int32_t point, strip;
-    };
-    std::vector<Copy> memory(run_points * (most_reached_ + 1));
-    Copy* copies = memory.data();  // of a block's points in order, each to a strip
-    for (int64_t t = run_begin(run); t < run_begin(run + 1); t += run_points) {
-      const int32_t block = static_cast<int32_t>(find_rows(run, points, t, rows));
-      int64_t count = 0;
-      for (int32_t i = 0; i < block; ++i) {
+    for (int64_t t = run_begin(run), end = run_begin(run + 1); t < end; t += run_points) {
+      const int64_t block = find_rows(run, points, t, rows);
+      for (int64_t i = 0; i < block; ++i) {
+        const int64_t point = t + i;
         const Reached reached = reached_by[rows[i]];
-        // Mostly one or two strips: both are noted without a branch that data would decide, the second one maybe not
-        // kept.
-        copies[count] = {i, reached.first};
-        copies[count + 1] = {i, reached.first + 1};
-        for (int32_t s = 2; s < reached.count; ++s) copies[count + s] = {i, reached.first + s};
-        count += reached.count;
-      }
-      for (int64_t i = 0; i < count; ++i) {
-        const int64_t point = t + copies[i].point, slot = slots[copies[i].strip]++;
-        std::memcpy(sorted + 2 * slot, points + 2 * point, 2 * sizeof(T));
-        if (Weighted) std::copy_n(weight + point * channels, channels, weights + slot * channels);
+        for (int64_t strip = reached.first; strip < reached.end; ++strip) {
+          const int64_t slot = slots[strip]++;
+          std::memcpy(sorted + 2 * slot, points + 2 * point, 2 * sizeof(T));
+          if (Weighted) std::copy_n(weight + point * channels, channels, weights + slot * channels);
+        }
       }
     }
   }
@@ -223,13 +212,11 @@ class Strips {
 
   void find_reached() {
     reached_.assign(whole_.height + 1, {0, 0});
-    most_reached_ = 1;
     int32_t first = 0, last = 0;
     for (int64_t row = 0; row < whole_.height; ++row) {
       while (rows_[first + 1] <= row - reach_) ++first;
       while (rows_[last + 1] <= std::min(row + reach_, whole_.height - 1)) ++last;
-      reached_[row] = {first, last - first + 1};
-      most_reached_ = std::max(most_reached_, last - first + 1);
+      reached_[row] = {first, last + 1};
     }
   }
 
@@ -250,10 +237,9 @@ class Strips {
   std::vector<int64_t> parts_;         // (parts + 1): the first strip of a part
   std::vector<int64_t> rows_;          // (strips + 1): the first row of a strip
   std::vector<int64_t> begin_;         // (strips + 1): the first sorted point of a strip
-  int32_t most_reached_ = 1;
-  std::vector<Reached> reached_;  // (height + 1): by a center's row; the last for points that reach no pixel
-  std::unique_ptr<T[]> points_;   // (sorted points, 2)
-  std::unique_ptr<T[]> weights_;  // (sorted points, C) or null
+  std::vector<Reached> reached_;       // (height + 1): by a center's row; the last for points that reach no pixel
+  std::unique_ptr<T[]> points_;        // (sorted points, 2)
+  std::unique_ptr<T[]> weights_;       // (sorted points, C) or null
 };
 
 }  // namespace fractalops::cpu
