@@ -13,6 +13,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <vector>
@@ -128,12 +129,15 @@ class Strips {
   int64_t find_rows(int64_t run, const T* points /* (T, 2) */, int64_t t, Integer* rows /* (run_points) */) const {
     constexpr T rounder = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);  // 1.5 * 2^(mantissa bits)
     const int64_t count = std::min<int64_t>(run_begin(run + 1) - t, run_points);
-    const T lowest_x = whole_.lowest_x, highest_x = whole_.highest_x, last_row = static_cast<T>(whole_.height - 1);
-    const T lowest_y = whole_.lowest_y, highest_y = whole_.highest_y;
+    // Half a pixel for the rounding; finite, so that infinite points are left out.
+    const T reach = whole_.radius + T(0.5), largest = std::numeric_limits<T>::max();
+    const T last_row = static_cast<T>(whole_.height - 1), last_column = static_cast<T>(whole_.width - 1);
+    const T lowest = std::max(-reach, -largest);
+    const T highest_x = std::min(last_row + reach, largest), highest_y = std::min(last_column + reach, largest);
     const Integer outside = static_cast<Integer>(whole_.height);
     for (int64_t i = 0; i < count; ++i) {
       const T x = points[2 * (t + i)], y = points[2 * (t + i) + 1];
-      const bool reaches = (x >= lowest_x) & (x <= highest_x) & (y >= lowest_y) & (y <= highest_y);
+      const bool reaches = (x >= lowest) & (x <= highest_x) & (y >= lowest) & (y <= highest_y);
       const T inside = x < T(0) ? T(0) : x > last_row ? last_row : x;
       const Integer row = std::bit_cast<Integer>(inside + rounder) - std::bit_cast<Integer>(rounder);
       rows[i] = reaches ? row : outside;
