@@ -67,7 +67,7 @@ def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
     if backend == "ops alone":
         return problem("render", "native", case, device)
     losses, expected = (
-        torch.cat([next(run).cpu() for _ in range(STEPS)])
+        run(STEPS).cpu()
         for run in (subjects.learning(case, backend, device), subjects.learning(case, "reference", device))
     )
     return _disagreement(float((losses / expected - 1).abs().max()), STEP_TOLERANCE)

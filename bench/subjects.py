@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops.backends import Backend
-from fractalops.fitting.learning import Batch, run_steps
+from fractalops.fitting.learning import Batch, choose_loop
 from fractalops.ops.rasterize_points import Mode
 
 from . import baselines
@@ -135,17 +135,24 @@ def targets(images: int, side: int = 32) -> Tensor:
     return torch.stack([ring.roll((i // width, i % width), dims=(0, 1)) for i in range(images)])
 
 
-def learning(case: Case, backend: str, device: str) -> Iterator[Tensor]:
-    """Return the optimization steps of one system by the published settings, endlessly: the loss (1,) of each."""
+def learning(case: Case, backend: str, device: str) -> Callable[[int], Tensor]:
+    """Return a function that takes so many optimization steps of one system by the published settings.
+
+    It returns their losses (steps, 1).
+    """
     config = fractalops.FitConfig.paper(
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
     )
-    group = Batch.start(targets(1, case.side).to(device), config, range(1))
-    run = run_steps(group, config, None, "auto" if backend == "native" else False)
-    while True:
+    batch = Batch.start(targets(1, case.side).to(device), config, range(1))
+    with fractalops.use_backend(cast(Backend, backend)):
+        take, native = choose_loop(batch, config, None, "auto" if backend == "native" else False)
+
+    def run(steps: int) -> Tensor:
+        rates = [config.learning_rate] * steps
         with fractalops.use_backend(cast(Backend, backend)):  # not where the caller goes on
-            losses = next(run)
-        yield losses
+            return take(rates) if native else torch.cat([take([rate]) for rate in rates])
+
+    return run
 
 
 def steps(case: Case, backend: str, device: str) -> Call:
@@ -154,7 +161,7 @@ def steps(case: Case, backend: str, device: str) -> Call:
         ops = subject("render", "native", case).to(device).call(BOTH)
         return lambda: [ops() for _ in range(STEPS)]
     run = learning(case, backend, device)
-    return lambda: [next(run) for _ in range(STEPS)]
+    return lambda: run(STEPS)
 
 
 def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Callable[[], Tensor]:

@@ -25,7 +25,7 @@ from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.rendering import DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, DEFAULT_VIEWPORT, Viewport, render
-from fractalops.sampling import Generators, determinant_weights, draw_sequences, join_index
+from fractalops.sampling import Generators, determinant_weights, draw_sequences, draw_uniform, join_index, one_each
 from fractalops.systems import device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
@@ -62,9 +62,9 @@ class IFS(nn.Module):
     otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
-    float64. Without a `device` the parameters lie on the generator's, or on the CPU; random numbers are drawn on the
-    generator's device or the CPU, so that a seed gives the same systems on every device. Raises `ValueError` and
-    `TypeError`.
+    float64. `generator` is one for all systems, or a sequence of S, one a system. Without a `device` the parameters lie
+    on the generator's, or on the CPU; random numbers are drawn on the generator's device or the CPU, so that a seed
+    gives the same systems on every device. Raises `ValueError` and `TypeError`.
     """
 
     svd: nn.Parameter
@@ -87,7 +87,7 @@ class IFS(nn.Module):
         viewport: Viewport = DEFAULT_VIEWPORT,
         bandwidth: float = DEFAULT_BANDWIDTH,
         cutoff: float | None = DEFAULT_CUTOFF,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -116,7 +116,7 @@ class IFS(nn.Module):
         self.bandwidth = float(bandwidth)
         self.cutoff = cutoff
 
-        device = device_for(device, generator)
+        device = device_for(device, one_each("IFS", generator, systems)[0])
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(systems, maps, *shape, device=device, dtype=dtype))
@@ -131,8 +131,13 @@ class IFS(nn.Module):
         self.reset_parameters(generator)
 
     @torch.no_grad()
-    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw new random systems; colors become one half and learned probabilities equal."""
+    def reset_parameters(self, generator: Generators = None) -> None:
+        """Draw new random systems; colors become one half and learned probabilities equal.
+
+        On the device "meta", where there are no values, nothing is drawn.
+        """
+        if self.offset.is_meta:
+            return
         drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=self.offset.dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
         if self.parametrization == "matrix":
@@ -142,9 +147,8 @@ class IFS(nn.Module):
             values = drawn.singular_values
             if self.singular_values == "sigmoid":
                 values = values.logit(eps=_SINGULAR_MARGIN)
-            magnitude = 1 - torch.rand(  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
-                values.shape, generator=generator, dtype=torch.float64, device=values.device
-            ).to(values.dtype)
+            uniform = draw_uniform(tuple(values.shape), generator, dtype=torch.float64, device=values.device)
+            magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
             self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
         self.offset.copy_(drawn.offset)
         for logits in (self.color, self.logit):

@@ -77,6 +77,23 @@ OPS = {
         kernels={"cpu": "cpp"},
         minor=True,
     ),
+    # Steps of `fit`. Its reference is the loop of tensor operations in fitting/learning.py.
+    "learn_steps": Op(
+        schemas=(
+            "learn_steps(Tensor targets, Tensor(a!) rows, Tensor(b!) first, Tensor(c!)? second, Tensor? uniform,"
+            " Tensor? index, Tensor rates, int number, int maps, int sequences, int points, bool color, float x_min,"
+            " float y_min, float x_max, float y_max, float bandwidth, float cutoff, float probability_floor,"
+            " float gradient_clip, float momentum, bool factors, bool clamped_values, bool learned, bool balanced,"
+            " bool clamped_image) -> Tensor",
+        ),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+    "k_means": Op(
+        schemas=("k_means(Tensor places, Tensor centers, int rounds) -> Tensor",),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
 }
 SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
 

@@ -80,17 +80,20 @@ def draw_sequences(
     check_integer("sample_index", "sequences", sequences, 0)
     check_integer("sample_index", "points", points, 1)
     systems, maps = weight.shape
-    # With many maps a probability would be only some hundreds of float32's 2^24 steps.
-    dtype = torch.float32 if maps <= 256 else torch.float64
-    count = sequences * points
-    drawn = [
-        torch.rand(1, count, generator=each, device=weight.device, dtype=dtype)
-        for each in _one_each(generator, systems)
-    ]
-    uniform = torch.cat(drawn) if systems > 1 else drawn[0]  # (S, K T)
+    each = one_each("sample_index", generator, systems)
+    shape = (systems, sequences, points)
+    uniform = draw_uniform(shape, each, dtype=number_dtype(maps), device=weight.device)  # (S, K, T)
     if balanced:
-        return run_draw_balanced_index(weight, uniform.view(systems, sequences, points), floor)
-    return run_draw_index(weight, uniform, floor).view(systems, sequences, points)
+        return run_draw_balanced_index(weight, uniform, floor)
+    return run_draw_index(weight, uniform.flatten(1), floor).view(uniform.shape)
+
+
+def number_dtype(maps: int) -> torch.dtype:
+    """Return the dtype of the numbers that indices of `maps` maps are made from.
+
+    With many maps a probability would be only some hundreds of float32's 2^24 steps.
+    """
+    return torch.float32 if maps <= 256 else torch.float64
 
 
 def join_index(index: Tensor, maps: int) -> Tensor:
@@ -187,13 +190,28 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
     return raise_to_floor(determinant_weights(matrix), floor)
 
 
-def _one_each(generator: Generators, systems: int) -> Sequence[torch.Generator | None]:
+def one_each(owner: str, generator: Generators, systems: int) -> Sequence[torch.Generator | None]:
+    """The generator of each system; errors begin with `owner`."""
     if generator is None or isinstance(generator, torch.Generator):
         return [generator] * systems
     if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
-        raise TypeError(
-            f"sample_index: generator must be a torch.Generator or a sequence, got {type(generator).__name__}"
-        )
+        raise TypeError(f"{owner}: generator must be a torch.Generator or a sequence, got {type(generator).__name__}")
     if len(generator) != systems:
-        raise ValueError(f"sample_index: generator must hold one for each of {systems} systems, got {len(generator)}")
+        raise ValueError(f"{owner}: generator must hold one for each of {systems} systems, got {len(generator)}")
     return generator
+
+
+def draw_uniform(
+    shape: tuple[int, ...],
+    generator: torch.Generator | Sequence[torch.Generator | None] | None,
+    *,
+    along: int = 0,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Uniform numbers in [0, 1): of one generator, or of one for each item along a dimension."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.rand(shape, generator=generator, dtype=dtype, device=device)
+    one = (*shape[:along], 1, *shape[along + 1 :])
+    drawn = [torch.rand(one, generator=each, dtype=dtype, device=device) for each in generator]
+    return torch.cat(drawn, along) if len(drawn) > 1 else drawn[0]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_dtype, check_integer, check_number
+from fractalops.sampling import Generators, draw_uniform, one_each
 
 # How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
 _SUM_MARGIN = 1e-3
@@ -37,7 +38,7 @@ def random_systems(
     maps: int,
     *,
     sigma_factor: float | None = None,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     dtype: torch.dtype = torch.float32,
 ) -> RandomSystems:
     """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 ("Improving Fractal
@@ -49,25 +50,27 @@ def random_systems(
     0.001, which matters for N = 1 only: a single map is then nearly an isometry.
 
     Draws are made in float64 and rounded to `dtype`, so that one generator gives the same systems in both
-    precisions. Returns CPU tensors, or tensors on the generator's device. Raises `ValueError` for counts
-    below 1 and for a `sigma_factor` outside [0, 3 N], `TypeError` for other types.
+    precisions. `generator` is one for all systems, or a sequence of S, one a system, so that a system doesn't
+    depend on its neighbors. Returns CPU tensors, or tensors on the generator's device. Raises `ValueError` for
+    counts below 1, another number of generators and a `sigma_factor` outside [0, 3 N], `TypeError` for other
+    types.
     """
     check_integer("random_systems", "systems", systems, 1)
     check_integer("random_systems", "maps", maps, 1)
     check_dtype("random_systems", dtype)
     check_number("random_systems", "sigma_factor", sigma_factor, least=0, most=3 * maps, optional=True)
 
-    device = device_for(None, generator)
+    device = device_for(None, one_each("random_systems", generator, systems)[0])
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator, dtype=torch.float64, device=device)
+    def uniform(*shape: int, along: int = 0) -> Tensor:
+        return draw_uniform(shape, generator, along=along, dtype=torch.float64, device=device)
 
     if sigma_factor is None:
         total = (0.5 * (5 + maps) + 0.5 * uniform(systems)).clamp(max=3 * maps - _SUM_MARGIN)  # (S,)
     else:
         total = torch.full((systems,), float(sigma_factor), dtype=torch.float64, device=device)  # (S,)
-    singular_values = _singular_values(total, uniform(maps, 2, systems))  # (S, N, 2)
-    angles = (2 * uniform(2, systems, maps) - 1) * math.pi  # (2, S, N)
+    singular_values = _singular_values(total, uniform(maps, 2, systems, along=2))  # (S, N, 2)
+    angles = (2 * uniform(2, systems, maps, along=1) - 1) * math.pi  # (2, S, N)
     reflection = torch.where(uniform(systems, maps, 2) < 0.5, -1.0, 1.0)  # (S, N, 2)
     offset = 2 * uniform(systems, maps, 2) - 1  # (S, N, 2)
     drawn = (angles[0], angles[1], singular_values, reflection, offset)

@@ -73,6 +73,12 @@ def one_thread(restored_threads: None) -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def one_step_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The native loop comes back after every step."""
+    monkeypatch.setattr("fractalops.fitting.learning._CHUNK", 0.0)
+
+
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a small run of `fit_dataset` that nothing interrupted."""

@@ -198,6 +198,12 @@ def test_parameters_are_drawn_anew_in_place_and_made_where_and_as_asked(
         assert parameter.shape == system.get_parameter(name).shape
 
 
+def test_parameters_without_values_are_not_drawn() -> None:
+    generator = seeded(20)
+    IFS(2, 3, generator=generator, device="meta")
+    assert torch.equal(generator.get_state(), seeded(20).get_state())
+
+
 def test_latent_signs_spread_over_the_unit_interval() -> None:
     latent = IFS(50, 10, generator=seeded(21)).svd[..., 4:].detach()
     assert latent.abs().max() <= 1
@@ -279,6 +285,7 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(channels=0), ValueError, "IFS: channels must be at least 1, got 0"),
     (lambda: IFS(channels=True), TypeError, "IFS: channels must be an int, got bool"),
     (lambda: IFS(channels=3.0), TypeError, "IFS: channels must be an int, got float"),  # type: ignore[arg-type]
+    (lambda: IFS(generator=[seeded(0)] * 2), ValueError, "IFS: generator must hold one for each of 1 systems, got 2"),
     (lambda: IFS(parametrization="qr"), ValueError, "IFS: parametrization must be"),
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
     (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must lie in"),

@@ -61,6 +61,13 @@ def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> 
         assert not torch.equal(a, d)
 
 
+def test_a_system_with_a_generator_of_its_own_does_not_depend_on_its_neighbors() -> None:
+    together = random_systems(3, 4, generator=[seeded(seed) for seed in range(3)])
+    for seed in range(3):
+        alone = random_systems(1, 4, generator=seeded(seed))
+        assert all(torch.equal(a[seed : seed + 1], b) for a, b in zip(together, alone, strict=True))
+
+
 BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: random_systems(0, 3), ValueError, "random_systems: systems must be at least 1, got 0"),
     (lambda: random_systems(1, 0), ValueError, "random_systems: maps must be at least 1, got 0"),
@@ -68,6 +75,8 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: random_systems(1, 2, sigma_factor=math.nan), ValueError, "sigma_factor must lie in"),
     (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a number or None"),  # type: ignore[arg-type]
     (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
+    (lambda: random_systems(2, 2, generator=[seeded(0)]), ValueError, "must hold one for each of 2 systems, got 1"),
+    (lambda: random_systems(2, 2, generator=7), TypeError, "random_systems: generator must be a torch.Generator"),  # type: ignore[arg-type]
 ]
 
 

@@ -2,8 +2,6 @@
 // affine_chain_kernel.h; shapes are checked in fractalops/ops/affine_chain.py.
 #include "../affine_chain.h"
 
-#include <stdexcept>
-#include <string>
 #include <tuple>
 #include <vector>
 
@@ -19,10 +17,7 @@ namespace {
 template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
   const Index* maps = data<Index>(index);
-  const int64_t outside = find_outside(maps, index.size(0) * index.size(1), matrix.size(0));
-  if (outside >= 0)  // torch hands it to Python as an IndexError, as it does a STD_TORCH_CHECK's as a RuntimeError
-    throw std::out_of_range("affine_chain: index must lie in [0, " + std::to_string(matrix.size(0)) + "), got " +
-                            std::to_string(maps[outside]));
+  check_inside("affine_chain", maps, index.size(0) * index.size(1), matrix.size(0));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
 
@@ -52,9 +47,9 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
   });
   T* matrix = mutable_data<T>(grad_matrix);
   T* offset = mutable_data<T>(grad_offset);
+  sum_blocks(partial.data(), blocks, chain.maps);
   for (int64_t map = 0; map < chain.maps; ++map) {
-    MapGradient<D> total = {};
-    for (int64_t block = 0; block < blocks; ++block) total += partial[block * chain.maps + map];
+    const MapGradient<D>& total = partial[map];
     for (int i = 0; i < D; ++i) {
       for (int j = 0; j < D; ++j) matrix[(map * D + i) * D + j] = static_cast<T>(total.matrix[i][j]);
       offset[map * D + i] = static_cast<T>(total.offset[i]);

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 #include "../affine.h"
@@ -47,6 +49,13 @@ inline int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t leng
   return std::clamp<int64_t>(std::min(by_sequences, by_work), 1, 64);
 }
 
+// Adds the maps' gradients of all blocks to those of the first block, in the order of the blocks.
+template <int D>
+void sum_blocks(MapGradient<D>* partial /* (blocks, N) */, int64_t blocks, int64_t maps) {
+  for (int64_t block = 1; block < blocks; ++block)
+    for (int64_t map = 0; map < maps; ++map) partial[map] += partial[block * maps + map];
+}
+
 // The first sequence of a block: blocks hold whole groups of lanes, but for the last one.
 inline int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
   const int64_t groups = divide_up(sequences, chain_lanes);
@@ -67,6 +76,16 @@ int64_t find_outside(const Index* index, int64_t count, int64_t maps) {
       if (static_cast<Unsigned>(index[i]) == largest) return i;
   }
   return -1;
+}
+
+// Throws std::out_of_range for an index outside [0, maps). torch hands it to Python as an IndexError, as it does a
+// STD_TORCH_CHECK's as a RuntimeError.
+template <typename Index>
+void check_inside(const char* op, const Index* index, int64_t count, int64_t maps) {
+  const int64_t outside = find_outside(index, count, maps);
+  if (outside >= 0)
+    throw std::out_of_range(std::string(op) + ": index must lie in [0, " + std::to_string(maps) + "), got " +
+                            std::to_string(index[outside]));
 }
 
 }  // namespace fractalops::cpu

@@ -40,7 +40,7 @@ void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, T
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
       clamped_squares_adjoint(pixel + task * pixels, target + task / sequences * pixels, pixels,
-                              upstream[task / sequences] * T(2) / (sequences * pixels), out + task * pixels);
+                              upstream[task / sequences] * T(2) / (sequences * pixels), true, out + task * pixels);
   });
 }
 

@@ -1,18 +1,34 @@
-// The mean squared error of images limited to [0, 1], and its derivative. No torch in here, so that the sanitizers can
-// run it alone.
+// The squared error of images, limited to [0, 1] or not, and its derivative. No torch in here, so that the sanitizers
+// can run it alone.
 #pragma once
 
 #include <cstdint>
+#include <limits>
+
+#include "instruction_set.h"
 
 namespace fractalops::cpu {
 
+// What the values of an image are limited to.
+template <typename T>
+struct PixelRange {
+  T low, high;
+
+  explicit PixelRange(bool clamped)
+      : low(clamped ? T(0) : -std::numeric_limits<T>::infinity()),
+        high(clamped ? T(1) : std::numeric_limits<T>::infinity()) {}
+};
+
 // The sum of (clamp(image) - target)^2; lanes of partial sums, so that it vectorizes in a fixed order.
 template <typename T>
-double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels) {
+FRACTALOPS_INLINE double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
+                                         bool clamped = true) {
   constexpr int lanes = 16;
+  const PixelRange<T> range(clamped);
   T sums[lanes] = {};
   const auto square = [&](int64_t i) {
-    const T x = image[i], clamped = x < T(0) ? T(0) : x > T(1) ? T(1) : x, difference = clamped - target[i];
+    const T x = image[i], limited = x < range.low ? range.low : x > range.high ? range.high : x;
+    const T difference = limited - target[i];
     return difference * difference;
   };
   int64_t i = 0;
@@ -24,13 +40,14 @@ double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels
   return total;
 }
 
-// factor * (image - target) inside [0, 1], borders included, and 0 outside.
+// factor * (image - target) inside the range, borders included, and 0 outside.
 template <typename T>
-void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels, T factor,
-                             T* grad /* (pixels) */) {
+FRACTALOPS_INLINE void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */,
+                                               int64_t pixels, T factor, bool clamped, T* grad /* (pixels) */) {
+  const PixelRange<T> range(clamped);
   for (int64_t i = 0; i < pixels; ++i) {
     const T slope = factor * (image[i] - target[i]);
-    grad[i] = ((image[i] >= T(0)) & (image[i] <= T(1))) ? slope : T(0);
+    grad[i] = ((image[i] >= range.low) & (image[i] <= range.high)) ? slope : T(0);
   }
 }
 

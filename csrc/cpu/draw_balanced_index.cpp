@@ -16,24 +16,21 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
   const int64_t systems = weight.size(0), maps = weight.size(1), sequences = uniform.size(1), points = uniform.size(2);
   const T* numbers = data<T>(uniform);
   Index* out = mutable_data<Index>(index);
-  const int64_t stride = balanced_stride(maps), total = systems * sequences;
+  const int64_t groups = divide_up(sequences, balanced_lanes), stride = balanced_stride(maps);
+  std::vector<double> bounds(maps - 1);           // (N - 1)
   std::vector<int32_t> shares(systems * stride);  // (S, stride)
   for (int64_t s = 0; s < systems; ++s)
-    balanced_shares(data<double>(weight) + s * maps, maps, floor, shares.data() + s * stride);
-  const double point_time = 10.0 + static_cast<double>(maps);  // nanoseconds
-  split_tasks(divide_up(total, balanced_lanes), point_time * static_cast<double>(balanced_lanes * points),
+    balanced_shares(data<double>(weight) + s * maps, maps, floor, bounds.data(), shares.data() + s * stride);
+  const double point_time = 10.0 + 0.5 * static_cast<double>(maps);  // nanoseconds
+  split_tasks(systems * groups, point_time * static_cast<double>(balanced_lanes * points),
               [&](int64_t begin, int64_t end) {
-                std::vector<BalancedCounts> counts(balanced_lanes, BalancedCounts(maps, points));  // (lanes)
-                std::vector<int32_t> due(stride);                                                  // (stride)
+                BalancedCounts counts(maps, points);
                 for (int64_t task = begin; task < end; ++task) {
-                  const int64_t first = task * balanced_lanes;
-                  const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, total - first));
-                  const int32_t* share[balanced_lanes];  // (lanes)(stride)
-                  for (int lane = 0; lane < lanes; ++lane)
-                    share[lane] = shares.data() + (first + lane) / sequences * stride;
+                  const int64_t system = task / groups, first = task % groups * balanced_lanes;
+                  const int64_t place = (system * sequences + first) * points;
                   FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
-                  (share, maps, numbers + first * points, points, lanes, counts.data(), due.data(),
-                   out + first * points);
+                  (shares.data() + system * stride, counts, numbers + place,
+                   std::min<int64_t>(balanced_lanes, sequences - first), out + place);
                 }
               });
 }

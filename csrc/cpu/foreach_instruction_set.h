@@ -1,6 +1,6 @@
 // Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a
 // namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors of
-// FRACTALOPS_VECTOR_BYTES.
+// FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES.
 //
 // Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
 // different flags: the linker could pick a shared inline function from the one that the processor can't run.
@@ -12,9 +12,15 @@
 
 #define FRACTALOPS_ISA baseline
 #define FRACTALOPS_VECTOR_BYTES 32
+#if defined(__AVX2__)
+#define FRACTALOPS_REGISTER_BYTES 32
+#else
+#define FRACTALOPS_REGISTER_BYTES 16
+#endif
 #include FRACTALOPS_KERNEL
 #undef FRACTALOPS_ISA
 #undef FRACTALOPS_VECTOR_BYTES
+#undef FRACTALOPS_REGISTER_BYTES
 
 #if defined(FRACTALOPS_HAS_COPIES)
 #if defined(__clang__)
@@ -25,9 +31,11 @@
 #endif
 #define FRACTALOPS_ISA avx2
 #define FRACTALOPS_VECTOR_BYTES 32
+#define FRACTALOPS_REGISTER_BYTES 32
 #include FRACTALOPS_KERNEL
 #undef FRACTALOPS_ISA
 #undef FRACTALOPS_VECTOR_BYTES
+#undef FRACTALOPS_REGISTER_BYTES
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -156,13 +157,12 @@ def make_system(
     maps: int | None = None,
     *,
     parametrization: Parametrization | None = None,
-    generator: torch.Generator | None = None,
-    device: torch.device | None = None,
+    generator: Sequence[torch.Generator] | None = None,
 ) -> IFS:
-    """Return random systems of the kind that `config` learns, which draw as it does.
+    """Return random systems of the kind that `config` learns, which draw as it does, on the generators' device.
 
-    `maps` and `parametrization` are those of `config` unless told otherwise. Without a generator the parameters, which
-    are then to be overwritten, are drawn by one of their own: the global generator stays as it is.
+    `maps` and `parametrization` are those of `config` unless told otherwise. Without generators, one a system, the
+    parameters have no values: they are on the device "meta", for `load_state_dict(..., assign=True)`.
     """
     return IFS(
         systems,
@@ -175,6 +175,6 @@ def make_system(
         viewport=config.viewport,
         bandwidth=config.bandwidth,
         cutoff=config.cutoff,
-        generator=generator or torch.Generator(),
-        device=device,
+        generator=generator,
+        device="meta" if generator is None else None,
     )

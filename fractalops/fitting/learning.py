@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from fractalops._checks import or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, start_parameters
+from fractalops.fitting.native_steps import NativeSteps, check_native
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from fractalops.fitting.result import FitResult, add_prefix, join, number_snapshots, restore_system, with_prefix
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
@@ -20,6 +22,8 @@ from fractalops.io.progress import progress_bar
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+_logger = logging.getLogger("fractalops")
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
@@ -137,8 +141,61 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
             system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
 
 
+# Seconds that a call of the native loop takes at most: the clock, the progress and interruptions are looked at in
+# between. It changes no result.
+_CHUNK = 0.05
+
+# Takes a step for each learning rate, in place, and returns the losses (steps, S).
+Steps = Callable[[list[float]], Tensor]
+
+
+def choose_loop(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> tuple[Steps, bool]:
+    """Return the native loop where it holds for the batch, else that of tensor operations, which takes a step a call.
+
+    The second value tells whether it is the native one. The log says why it is not.
+    """
+    reason = check_native(batch.targets, config, loss is not None)
+    if not reason:
+        native = NativeSteps(batch.targets, batch.system, batch.optimizer, batch.generators, batch.index, config)
+        return native, True
+    _logger.info("fit: steps are tensor operations: %s", reason)
+    step = _tensor_step(batch, config, loss, cuda_graph)
+    return lambda rates: step(rates[0])[None], False
+
+
 def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
-    """Run the steps that a batch has not had yet; yields each step's losses (S,), once the batch's state holds it."""
+    """Run the steps that a batch has not had yet.
+
+    Yields the losses (steps, S) of one step, or of as many as the native loop takes in 50 ms, once the batch's state
+    holds them.
+    """
+    take, native = choose_loop(batch, config, loss, cuda_graph)
+    stops = set(config.snapshot_steps())
+    if batch.step == 0 and 0 in stops:
+        batch.keep_snapshot()
+    most = 1  # steps of a call
+    while batch.step < config.steps:
+        end = batch.step + 1
+        while end < min(batch.step + most, config.steps) and end not in stops and not config.adds_noise_at(end - 1):
+            end += 1
+        began = time.perf_counter()
+        losses = take([config.learning_rate_at(number) for number in range(batch.step, end)])  # (steps, S)
+        if native and end - batch.step == most:
+            seconds = max(time.perf_counter() - began, 1e-9)
+            most = max(1, min(2 * most, int(most * _CHUNK / seconds)))
+        if config.adds_noise_at(end - 1):
+            _add_noise(batch, config)
+        if end in stops:
+            batch.keep_snapshot()
+        batch.losses[batch.step : end] = losses
+        batch.step = end  # they are done
+        yield losses
+
+
+def _tensor_step(
+    batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph
+) -> Callable[[float], Tensor]:
+    """Return a function that takes a step of a learning rate by tensor operations, and returns its losses (S,)."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
     fused = loss is None and config.clamp
@@ -158,26 +215,14 @@ def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: Cu
         batch.optimizer(rate)
         return losses.detach().expand(len(targets))
 
-    run = run_as_graph(step, batch.generators, targets.device, cuda_graph, loss is not None)
-    snapshot_steps = set(config.snapshot_steps())
-    if batch.step == 0 and 0 in snapshot_steps:
-        batch.keep_snapshot()
-    while batch.step < config.steps:
-        losses = run(config.learning_rate_at(batch.step))  # (S,)
-        if config.adds_noise_at(batch.step):
-            _add_noise(batch, config)
-        if batch.step + 1 in snapshot_steps:
-            batch.keep_snapshot()
-        batch.losses[batch.step] = losses
-        batch.step += 1  # it is done
-        yield losses
+    return run_as_graph(step, batch.generators, targets.device, cuda_graph, loss is not None)
 
 
 def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
         images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
-        errors = (images - batch.targets[:, None]).square().mean(dim=tuple(range(2, images.dim())))  # (S, K)
+        errors = (images - batch.targets[:, None]).square_().mean(dim=tuple(range(2, images.dim())))  # (S, K)
         minimum, best = errors.min(dim=1)
         return minimum, errors.mean(dim=1), images[torch.arange(len(images), device=best.device), best]
 
@@ -305,9 +350,9 @@ def fit_images(
                     own = state and {name: tensor[place] for name, tensor in state.items()}
                     batches.append(Batch.start(part, config, numbers[place], own))
                     for losses in run_steps(batches[-1], config, loss, cuda_graph):
-                        if not bar.disable and batches[-1].step % 20 == 0:
-                            bar.set_postfix(loss=f"{losses.mean().item():.4f}", refresh=False)
-                        bar.update()
+                        if not bar.disable and (len(losses) > 1 or batches[-1].step % 20 == 0):
+                            bar.set_postfix(loss=f"{losses[-1].mean().item():.4f}", refresh=False)
+                        bar.update(len(losses))
             return evaluate_batches(batches, config, began)
         except KeyboardInterrupt:
             if not batches:

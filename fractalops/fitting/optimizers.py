@@ -46,9 +46,34 @@ class Optimizer:
         return torch.cat([*(tensor.flatten(1) for tensor in tensors), self._padding], dim=1)
 
     @torch.no_grad()
+    def rows(self) -> Tensor:
+        """Return the parameters of each system as a row, copied: (S, P)."""
+        return self._join(self._parameters)
+
+    def moments(self) -> tuple[Tensor, Tensor | None, int]:
+        """Return what a native step changes in place: Adam's means of the gradients and of their squares, or SGD's
+        velocities and None, each (S, P); and the number of steps taken, which only Adam counts.
+        """
+        if self._momentum is not None:
+            return self.state["momentum"][0], None, 0
+        return self.state["mean"][0], self.state["square"][0], int(self.state["step"][0])
+
+    def count(self, steps: int) -> None:
+        """Count steps that were taken natively."""
+        if self._momentum is None:
+            self.state["step"][0] += steps
+
+    @torch.no_grad()
+    def set_rows(self, rows: Tensor) -> None:
+        """Copy rows (S, P) to the parameters."""
+        parts = rows.split([*self._widths, self._padding.shape[1]], 1)
+        for parameter, part in zip(self._parameters, parts, strict=False):
+            parameter.copy_(part.view(parameter.shape))
+
+    @torch.no_grad()
     def __call__(self, learning_rate: float | Tensor) -> None:
         """Take a step. The learning rate is a number, or a tensor () for a step that is captured in a CUDA graph."""
-        rows = self._join(self._parameters)  # (S, P)
+        rows = self.rows()  # (S, P)
         gradients = self._join(parameter.grad for parameter in self._parameters if parameter.grad is not None)
         settings: dict[str, Any] = {"fused": True, "lr": learning_rate, "weight_decay": 0.0, "maximize": False}
         if self._momentum is None:
@@ -58,9 +83,7 @@ class Optimizer:
         else:
             momenta: list[Tensor | None] = [*self.state["momentum"]]
             sgd([rows], [gradients], momenta, momentum=self._momentum, dampening=0.0, nesterov=False, **settings)
-        parts = rows.split([*self._widths, self._padding.shape[1]], 1)
-        for parameter, part in zip(self._parameters, parts, strict=False):
-            parameter.copy_(part.view(parameter.shape))
+        self.set_rows(rows)
 
 
 def make_optimizer(parameters: Sequence[Tensor], config: FitConfig) -> Optimizer:

@@ -172,7 +172,7 @@ class FitResult:
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
         parameters = with_prefix(tensors, "system.")
         system = restore_system(parameters, config)
-        expected = _forms(system.state_dict())  # load_state_dict would have converted other dtypes
+        expected = {name: (shape, torch.float32) for name, (shape, _) in _forms(system.state_dict()).items()}
         _check_forms(parameters, expected)
         interrupted = json.loads(metadata["interrupted"])
         if not isinstance(interrupted, bool):
@@ -219,10 +219,10 @@ def parse_config(settings: object) -> FitConfig:
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
-    """The module with these parameters; every number of systems and maps is read off them."""
+    """The module whose parameters these tensors are from now on; the numbers of systems and maps are read off them."""
     systems, maps = state["offset"].shape[:2]
-    system = make_system(config, systems, maps, device=state["offset"].device)
-    system.load_state_dict(state)
+    system = make_system(config, systems, maps)
+    system.load_state_dict(state, assign=True)
     return system
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fractalops import backends
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
+from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.result import FORM, FitResult
 from fractalops.fitting.run_table import KINDS, TableKind
 from fractalops.io.files import atomic_path, write_table
@@ -37,6 +38,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device) -> Mani
             "config": dataclasses.asdict(config),
             "targets": identity,
             "device": device.type,
+            "loop": LOOP_VERSION,
             "backends": {op: backends.choose(op, device) for op in backends.OPS if op != "rasterize_points"},
             "versions": backends.versions(),
         }

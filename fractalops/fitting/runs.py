@@ -215,7 +215,7 @@ class _Engine:
                     saved = now
                 if stopping:
                     signals.obey()
-                bar.show(number, batch.step / self.config.steps, losses)
+                bar.show(number, batch.step / self.config.steps, losses[-1])
             result = evaluate_batches([batch], self.config, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")

@@ -217,7 +217,7 @@ def test_without_matplotlib_there_is_a_notice_and_a_table(
 def test_an_interruption_saves_what_was_learned(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(3 + 2))
+    Interruption(3 + 2).install(monkeypatch)
     second, third, fourth = (draw(tmp_path / f"{name}.png") for name in ("second", "third", "fourth"))
     fifth = draw(tmp_path / "fifth.png", (8, 4))
     output = tmp_path / "out"

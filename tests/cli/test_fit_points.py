@@ -93,7 +93,7 @@ def test_results_are_not_overwritten_without_the_option(
 def test_ctrl_c_saves_what_was_learned(
     cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
+    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2).make_optimizer)
     folder = tmp_path / "out" / "ball"
     line = refusal(capsys, "fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK, code=130)
     assert line == f"interrupted; {folder} has what was learned in 2 of 3 steps"

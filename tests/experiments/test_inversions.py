@@ -192,7 +192,7 @@ def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = dataclasses.replace(SETTINGS, data=("fractaldb",))
-    monkeypatch.setattr("fractalops.fitting.learning.make_optimizer", Interruption(TINY["steps"] + 1))
+    Interruption(TINY["steps"] + 1).install(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         experiments.run("reconstruct", tmp_path / "run", settings)
     assert len(list((tmp_path / "run" / "learned").rglob("*.safetensors"))) == 1  # the first variant, which was done

@@ -116,8 +116,7 @@ def test_the_learning_rate_falls_along_a_cosine() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_optimizer_follows_the_learning_rate(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = Interruption(at=-1)  # never
-    monkeypatch.setattr(learning, "make_optimizer", seen)
+    seen = Interruption(at=-1).install(monkeypatch)  # never
     config = tiny(steps=8, optimizer=optimizer)
     fractalops.fit(disc(), config)
     assert seen.rates == [config.learning_rate_at(step) for step in range(8)]

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops import IFS, FitConfig
-from fractalops.fitting.initialization import intensity_start
-from tests.support.learning import bar, disc, targets, tiny
+from fractalops import IFS, FitConfig, use_backend
+from fractalops.fitting.initialization import first_parameters, intensity_start
+from tests.support.learning import bar, colored, disc, targets, tiny
+from tests.support.tolerances import assert_matches
 
 
 def test_the_defaults_learn_better_than_the_published_settings_by_the_same_work() -> None:
@@ -170,7 +171,8 @@ def test_the_maps_put_the_middle_of_the_light_on_its_parts(color: bool) -> None:
     image[24:29, 14:19] = 1  # two squares, around (6, 6) and (26, 16)
     system = IFS(1, 2, generator=torch.Generator().manual_seed(0))
     target = torch.stack([image, 0 * image, 0 * image]) if color else image
-    intensity_start(system, target, FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0)), torch.Generator().manual_seed(3))
+    config = FitConfig(viewport=(-16.0, -16.0, 16.0, 16.0))
+    intensity_start(system, target[None], config, [torch.Generator().manual_seed(3)])
     middle = torch.tensor([16.0, 11.0]) - 16
     matrix, offset = system.maps()
     places = ((matrix * middle).sum(-1) + offset)[0] + 16  # (2, 2)
@@ -184,3 +186,46 @@ def test_the_start_depends_on_the_target_and_the_seed() -> None:
         fractalops.fit(image, tiny(steps=0, seed=seed)).system.offset for image in (disc(), bar()) for seed in (0, 1)
     ]
     assert not any(torch.equal(offsets[0], other) for other in offsets[1:])
+
+
+def starts(images: Tensor, config: FitConfig, seeds: range) -> dict[str, Tensor]:
+    return first_parameters(images, config, [torch.Generator().manual_seed(seed) for seed in seeds])
+
+
+STARTS = pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"singular_values": "clamp"},
+        {"parametrization": "matrix"},
+        {"initialization": "random"},
+        {"initialization": "random", "parametrization": "matrix"},
+        {"maps": 300},
+        {"maps": 3000},
+        {"color": True},
+    ],
+    ids=str,
+)
+
+
+@STARTS
+def test_a_start_does_not_depend_on_its_neighbors(changes: dict[str, Any]) -> None:
+    config = FitConfig(**({"maps": 7} | changes))
+    images = torch.rand(5, *([3] if config.color else []), 9, 16, generator=torch.Generator().manual_seed(0))
+    images[1] = 0
+    together = starts(images, config, range(5))
+    for place in range(5):
+        alone = starts(images[place : place + 1], config, range(place, place + 1))
+        for name, tensor in together.items():
+            assert torch.equal(tensor[place : place + 1], alone[name])
+
+
+@STARTS
+def test_a_start_is_that_of_the_reference(changes: dict[str, Any]) -> None:
+    config = FitConfig(**changes)
+    images = colored() if config.color else targets()
+    actual = starts(images, config, range(3))
+    with use_backend("reference"):
+        expected = starts(images, config, range(3))
+    for name, tensor in expected.items():
+        assert_matches(actual[name], tensor)

@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import fractalops
 from fractalops import InputError
 from fractalops.fitting import learning
+from fractalops.fitting.native_steps import NativeSteps
 from fractalops.io import tensor_files
 from tests.support.learning import Interruption, assert_same_result, at_call, finish, tiny
 from tests.support.runs import SYSTEM, Stop, contents, interrupt, long, pictures, run, start
 from tests.support.tolerances import assert_same_bits
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "one_step_a_call")
 
 VARIANTS: list[dict[str, Any]] = [
     {},
@@ -65,8 +67,8 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
 
 
 MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
-    "drawing a step": (learning, "clip_gradients", False, [1, 2, 7, 10, 11, 25, 30]),
-    "between gradient and update": (learning, "clip_gradients", True, [4, 20]),
+    "before a step": (NativeSteps, "__call__", False, [1, 2, 7, 10, 11, 25, 30]),
+    "between a step and its record": (NativeSteps, "__call__", True, [4, 20]),
     "adding noise": (learning, "_add_noise", True, [1, 3]),
     "evaluating": (learning, "_evaluate", False, [1, 3]),
     "evaluated": (learning, "_evaluate", True, [2]),
@@ -99,7 +101,7 @@ def test_a_run_interrupted_again_and_again_changes_no_bit(
     steps = 0
     for _ in range(40):
         with monkeypatch.context() as patched:
-            patched.setattr(learning, "make_optimizer", interruption := Interruption(1, Stop()))
+            interruption = Interruption(1, Stop()).install(patched)
             try:
                 run(tmp_path / "run")
                 break
@@ -114,7 +116,7 @@ def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
 ) -> None:
     interrupt(tmp_path / "run", monkeypatch, step=17, checkpoint_every=1000)
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
-    monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
+    again = Interruption(-1).install(monkeypatch)
     run(tmp_path / "run", checkpoint_every=1000)
     assert len(again.rates) == 20  # the first batch is there
     assert contents(tmp_path / "run") == whole
@@ -125,19 +127,19 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     number: int, count: int, tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    clip = learning.clip_gradients
+    take = NativeSteps.__call__
     steps = 0
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> Tensor:
         nonlocal steps
         steps += 1
         if steps == 14:
             for _ in range(count):
                 signal.raise_signal(number)
-        clip(*arguments)
+        return take(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "clip_gradients", interrupted)
+        patched.setattr(NativeSteps, "__call__", interrupted)
         partial = run(tmp_path / "run", checkpoint_every=1000)
     assert partial.interrupted
     assert (partial.signal, partial.folder) == (number, tmp_path / "run")
@@ -148,7 +150,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     checkpoint = tmp_path / "run" / "checkpoints" / "00001.safetensors"
     assert checkpoint.exists() == (count == 1)  # the second one ends it at once
-    monkeypatch.setattr(learning, "make_optimizer", again := Interruption(-1))
+    again = Interruption(-1).install(monkeypatch)
     run(tmp_path / "run")
     assert len(again.rates) == (16 if count == 1 else 20)
     assert contents(tmp_path / "run") == whole

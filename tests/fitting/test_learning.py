@@ -114,6 +114,7 @@ def test_the_least_and_the_odd_run(changes: dict[str, Any]) -> None:
 
 
 def test_the_fixed_objective_keeps_its_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "check_native", lambda *_: "to look at its steps")
     seen: list[Tensor | None] = []
     render = learning.Batch.render
 
@@ -242,7 +243,7 @@ def test_a_wrong_configuration_is_named() -> None:
 def test_an_interruption_keeps_what_was_learned(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(snapshots=11)
     whole = fractalops.fit(targets(), config)
-    monkeypatch.setattr(learning, "make_optimizer", Interruption(step))
+    Interruption(step).install(monkeypatch)
     result = fractalops.fit(targets(), config)
     assert result.interrupted
     assert not whole.interrupted
@@ -258,7 +259,7 @@ def test_an_interruption_keeps_what_was_learned(step: int, monkeypatch: pytest.M
 def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(batch_size=1, snapshots=3)
     whole = fractalops.fit(targets(), config)
-    monkeypatch.setattr(learning, "make_optimizer", Interruption(17))
+    Interruption(17).install(monkeypatch)
     result = fractalops.fit(targets(), config)  # the first image is done, the second under way, the third not begun
     assert result.steps == [10, 7]
     assert result.system.systems == 2

@@ -151,7 +151,7 @@ def test_more_maps_than_points_no_steps_and_one_map() -> None:
 
 
 def test_an_interruption_gives_what_was_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2))
+    monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2).make_optimizer)
     result = fit_points(sierpinski(100), TINY)
     assert result.interrupted
     assert result.losses.shape == (2,)

@@ -13,7 +13,6 @@ import torch
 
 import fractalops
 from fractalops import InputError
-from fractalops.fitting import learning
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.files import locked_folder
 from tests.support.command_line import draw
@@ -54,7 +53,7 @@ def test_a_file_that_can_not_be_used_is_refused_with_the_reason_and_the_way_out(
     change(path, tmp_path / "other" / name)
     before = contents(tmp_path / "run")
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "make_optimizer", Interruption(0, Stop()))  # nothing is learned
+        Interruption(0, Stop()).install(patched)  # nothing is learned
         with pytest.raises(InputError, match=rf"^{reason}; to learn its images anew, delete it: rm {path}$") as caught:
             run(tmp_path / "run")
     assert "\n" not in str(caught.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fractalops import FitRun, InputError, MissingExtra
-from fractalops.fitting import learning, run_table
+from fractalops.fitting import run_table
 from fractalops.fitting.run_table import TableRow, read_rows, write_rows
 from tests.support.learning import Interruption
 from tests.support.runs import interrupt, pictures, run
@@ -34,7 +34,7 @@ def test_parquet_has_the_rows_of_csv(tmp_path: Path) -> None:
 def test_a_finished_run_gets_the_other_kind_without_learning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow")
     rows = run(tmp_path).rows
-    monkeypatch.setattr(learning, "make_optimizer", Interruption(0))
+    Interruption(0).install(monkeypatch)
     for kind, other in (("parquet", "csv"), ("csv", "parquet")):
         assert run(tmp_path, table=kind).rows == rows
         assert (tmp_path / f"index.{kind}").exists()

@@ -96,7 +96,7 @@ def test_a_run_leaves_these_files_and_no_others_and_is_not_learned_again(
     assert contents(tmp_path) == whole
     assert sorted(path.name for path in (tmp_path / "seconds").iterdir()) == [f"0000{g}.txt" for g in range(3)]
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
-    monkeypatch.setattr(learning, "make_optimizer", Interruption(0))
+    Interruption(0).install(monkeypatch)
     assert run(tmp_path).rows == learned.rows
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")} == before
 

@@ -15,10 +15,12 @@ from fractalops import backends
 from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ROOT / "tests" / "sanitizers" / "kernels.cpp"
-STRIPS = ROOT / "tests" / "sanitizers" / "strips.cpp"
-SANITIZERS = ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"]
-LANGUAGE = ["-std=c++20", "-O1", "-g1", "-Wno-psabi"]
+PROGRAMS = ROOT / "tests" / "sanitizers"
+SANITIZERS = {
+    "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}
+FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", "-pthread"]
 
 # Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
 UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
@@ -115,34 +117,33 @@ def can_run_avx2() -> bool:
     return "avx2" in flags and "fma" in flags
 
 
-def test_kernels_under_the_sanitizers(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "sanitizers"),
+    [
+        ("kernels", "address"),
+        ("learner", "address"),
+        ("learner", "thread"),
+        *(pytest.param("strips", each, marks=pytest.mark.slow) for each in SANITIZERS),
+    ],
+    ids=str,
+)
+def test_kernels_under_the_sanitizers(program: str, sanitizers: str, tmp_path: Path) -> None:
     """Both instruction sets against plain loops in double, so that they agree with each other too."""
-    compiler = find_compiler(SANITIZERS, tmp_path)
+    options = SANITIZERS[sanitizers]
+    compiler = find_compiler(options, tmp_path)
     # -mavx2 compiles all of the program for AVX2, as the library's second copy of a kernel is.
     variants = {"baseline": ["-DFRACTALOPS_BASELINE_ONLY"]}
     if can_run_avx2():
         variants["avx2"] = ["-DFRACTALOPS_BASELINE_ONLY", "-mavx2", "-mfma"]
     running = {}
     for name, flags in variants.items():
-        program = tmp_path / name
-        command = [compiler, *LANGUAGE, *SANITIZERS, *flags, str(KERNELS), "-o", str(program)]
+        built = tmp_path / name
+        command = [compiler, *FLAGS, *options, *flags, str(PROGRAMS / f"{program}.cpp"), "-o", str(built)]
         running[name] = subprocess.Popen(
-            ["sh", "-c", '"$@" && exec "$0"', str(program), *command],
+            ["sh", "-c", '"$@" && exec "$0"', str(built), *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
     outputs = {name: (process.communicate()[0], process.returncode) for name, process in running.items()}
     assert outputs == dict.fromkeys(variants, ("0 differences\n", 0))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("sanitizers", [SANITIZERS, ["-fsanitize=thread"]], ids=["address", "thread"])
-def test_strips_under_the_sanitizers(sanitizers: list[str], tmp_path: Path) -> None:
-    """Each of them compiles for half a minute."""
-    compiler = find_compiler(sanitizers, tmp_path)
-    program = tmp_path / "strips"
-    command = [compiler, *LANGUAGE, *sanitizers, "-pthread", str(STRIPS), "-o", str(program)]
-    subprocess.run(command, check=True)
-    done = subprocess.run([program], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "0 differences\n"), done.stderr

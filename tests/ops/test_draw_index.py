@@ -23,8 +23,8 @@ CASES = [
         for maps, draws in itertools.product([1, 2, 10, 33, 34, 256, 257, 300], [0, 1, 63, 300, 9000])
     ),
     *(
-        BalancedCase(f"{points} of {maps} maps", 3, 3, maps, points)
-        for maps, points in itertools.product([1, 2, 3, 8, 10, 17, 25, 256, 257, 300], [1, 3, 63, 300])
+        BalancedCase(f"{points} of {maps} maps", 2, 7, maps, points)  # sequences are drawn 5 at a time
+        for maps, points in itertools.product([1, 2, 3, 8, 10, 16, 17, 25, 256, 257, 300], [1, 3, 63, 300])
     ),
 ]
 DRAW = {DrawCase: draw_index, BalancedCase: draw_balanced_index}

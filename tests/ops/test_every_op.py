@@ -31,6 +31,7 @@ from tests.support.cases import (
     DrawCase,
     ErrorCase,
     MatrixCase,
+    MeansCase,
     RasterCase,
 )
 from tests.support.tolerances import (
@@ -144,6 +145,7 @@ def test_inputs_and_upstream_gradients_of_any_layout(case: Case, layout: str, dt
         ErrorCase("many pixels", (5, 20, 33, 31)),
         DrawCase("many", systems=5, draws=30_000),
         BalancedCase("many", systems=5, sequences=40, points=300),
+        MeansCase("many", systems=5, places=2048, rounds=10),
     ],
     ids=str,
 )

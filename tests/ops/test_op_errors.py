@@ -16,6 +16,7 @@ from fractalops.ops.clamped_squared_error import clamped_squared_error
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
 from fractalops.ops.fixed_point import fixed_point
+from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import svd_matrix
 from tests.support.case_tables import CHAIN, RASTER
 from tests.support.requirements import need_gpu
@@ -27,6 +28,7 @@ RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
     fractalops.rbf_rasterize: {"size": 9, **dict(zip(("points", "weight", "bandwidth"), RASTER.inputs(), strict=True))},
     fractalops.rasterize_points: {"points": torch.zeros(4, 9, 2), "size": 9},
     svd_matrix: {"svd": torch.zeros(3, 6)},
+    k_means: {"places": torch.zeros(3, 9, 2), "centers": torch.zeros(3, 4, 2), "rounds": 2},
 }
 ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]]]] = {
     fractalops.affine_chain: [
@@ -164,6 +166,17 @@ ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]
     fixed_point: [
         (TypeError, "offset", {"matrix": torch.rand(3, 2, 2), "offset": torch.rand(3, 2).double()}),
     ],
+    k_means: [
+        (ValueError, "places", {"places": torch.zeros(9, 2)}),
+        (ValueError, "places", {"places": torch.zeros(3, 9, 3)}),
+        (TypeError, "places", {"places": torch.zeros(3, 9, 2).int(), "centers": torch.zeros(3, 4, 2).int()}),
+        (ValueError, "centers", {"centers": torch.zeros(2, 4, 2)}),
+        (ValueError, "centers", {"centers": torch.zeros(3, 0, 2)}),
+        (ValueError, "centers", {"centers": torch.zeros(3, 4, 3)}),
+        (TypeError, "centers", {"centers": torch.zeros(3, 4, 2).double()}),
+        (ValueError, "rounds", {"rounds": -1}),
+        (TypeError, "rounds", {"rounds": 2.0}),
+    ],
 }
 
 
@@ -188,6 +201,9 @@ def test_native_ops_take_two_dtypes(dtype: torch.dtype, native: str) -> None:
             torch.zeros(3, 2, 4, 5, dtype=dtype), torch.zeros(3, 4, 5, dtype=dtype), backend=native
         ),
         "svd_matrix: svd": lambda: svd_matrix(torch.zeros(3, 6, dtype=dtype), backend=native),
+        "k_means: places": lambda: k_means(
+            torch.zeros(3, 9, 2, dtype=dtype), torch.zeros(3, 4, 2, dtype=dtype), 2, backend=native
+        ),
     }.items():
         with pytest.raises(TypeError, match=rf"^{name} must be float32 or float64 .*, got {dtype}"):
             call()

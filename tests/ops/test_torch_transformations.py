@@ -70,6 +70,7 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
         (rand(3, 300), rand(3, 2, 30), 0.0),
     ],
     "fixed_point": [(rand(3, 2, 2), rand(3, 2))],
+    "k_means": [(rand(3, 20, 2), rand(3, 4, 2), 3)],
 }
 RAW = [pytest.param(name, each, id=f"{name}-{i}") for name, calls in ARGUMENTS.items() for i, each in enumerate(calls)]
 

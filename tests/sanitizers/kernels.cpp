@@ -19,6 +19,8 @@
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "k_means_kernel.h"
+#include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
@@ -270,25 +272,69 @@ void run_search(int64_t count, int64_t length) {
   compare("index", std::vector<double>(index.begin(), index.end()), want);
 }
 
-// Drawn balanced: three sequences side by side as each by itself, in range, from shares that add up to the unit.
+// Drawn balanced: as the rule says, counted in plain loops, from shares that add up to the unit.
 template <typename T, typename Index>
-void run_balanced(int64_t maps, int64_t points) {
-  constexpr int lanes = 3;
+void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
   const std::vector<double> weight = uniforms<double>(maps, 0, 1);
-  std::vector<int32_t> share(balanced_stride(maps)), due(share.size());
-  balanced_shares(weight.data(), maps, 1e-3, share.data());
+  std::vector<double> bounds(maps - 1);
+  std::vector<int32_t> share(balanced_stride(maps), -1);
+  balanced_shares(weight.data(), maps, 1e-3, bounds.data(), share.data());
   check(std::accumulate(share.begin(), share.end(), int64_t(0)) == fractalops::balanced_unit, "shares: not 1");
-  const std::vector<T> numbers = uniforms<T>(lanes * points, 0, 1);
-  std::vector<BalancedCounts> counts(lanes, BalancedCounts(maps, points));
-  const std::vector<const int32_t*> shares(lanes, share.data());
-  std::vector<Index> together(lanes * points), alone(lanes * points);
-  FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
-  (shares.data(), maps, numbers.data(), points, lanes, counts.data(), due.data(), together.data());
-  for (int lane = 0; lane < lanes; ++lane)
-    baseline::draw_balanced_sequences<T, Index>(shares.data(), maps, numbers.data() + lane * points, points, 1,
-                                                counts.data(), due.data(), alone.data() + lane * points);
-  for (Index map : together) check(static_cast<int64_t>(map) < maps, "balanced index: outside");
-  compare("balanced index", together, std::vector<double>(alone.begin(), alone.end()));
+  std::vector<T> numbers = uniforms<T>(sequences * points, 0, 1);
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    if (numbers[i] >= 1 || i % 7 == 0) numbers[i] = std::nextafter(T(1), T(0));
+    if (i % 7 == 3) numbers[i] = 0;
+    if (i % 7 == 5) numbers[i] *= T(1e-3);
+  }
+  BalancedCounts counts(maps, points);
+  std::vector<Index> index(sequences * points);
+  for (int repeat = 0; repeat < 2; ++repeat) FRACTALOPS_SELECT(draw_balanced_sequences<T, Index>)
+  (share.data(), counts, numbers.data(), sequences, index.data());
+
+  std::vector<double> want(index.size());
+  for (int64_t k = 0; k < sequences; ++k) {
+    std::vector<std::vector<int64_t>> owed;  // (D)(N^d, N)
+    for (int64_t d = 0, contexts = maps; d < counts.depth; ++d, contexts *= maps) owed.emplace_back(contexts * maps);
+    std::vector<int64_t> context(counts.depth), reached(maps);
+    for (int64_t t = 0; t < points; ++t) {
+      int64_t total = 0, drawn = 0;
+      for (int64_t n = 0; n < maps; ++n) {
+        int64_t due = share[n];
+        for (int d = 0; d < counts.depth; ++d) due += owed[d][context[d] * maps + n];
+        reached[n] = total += std::max<int64_t>(due, 0);
+      }
+      const double wanted = std::floor(static_cast<double>(numbers[k * points + t]) * total);
+      check(wanted < total, "balanced index: the number is too large");
+      while (reached[drawn] <= wanted) ++drawn;
+      for (int d = counts.depth - 1; d >= 0; --d) {
+        for (int64_t n = 0; n < maps; ++n) owed[d][context[d] * maps + n] += share[n];
+        owed[d][context[d] * maps + drawn] -= fractalops::balanced_unit;
+        context[d] = (d > 0 ? context[d - 1] * maps : 0) + drawn;
+      }
+      want[k * points + t] = drawn;
+    }
+  }
+  check(std::equal(want.begin(), want.end(), index.begin()), "balanced index: another one");
+}
+
+template <typename T>
+void run_means(int64_t places, int64_t clusters) {
+  const std::vector<T> positions = uniforms<T>(places * 2, 0, 1), first = uniforms<T>(clusters * 2, 0, 1);
+  std::vector<T> centers = first, sums(clusters * 3, std::numeric_limits<T>::quiet_NaN());
+  FRACTALOPS_SELECT(k_means<T>)(positions.data(), places, clusters, 1, centers.data(), sums.data());
+  std::vector<double> want(clusters * 2), count(clusters);
+  for (int64_t m = 0; m < places; ++m) {
+    int64_t nearest = 0;
+    const auto distance = [&](int64_t n) {
+      return std::hypot(double(positions[2 * m]) - first[2 * n], double(positions[2 * m + 1]) - first[2 * n + 1]);
+    };
+    for (int64_t n = 1; n < clusters; ++n)
+      if (distance(n) < distance(nearest)) nearest = n;
+    count[nearest] += 1;
+    for (int axis = 0; axis < 2; ++axis) want[2 * nearest + axis] += positions[2 * m + axis];
+  }
+  for (int64_t i = 0; i < 2 * clusters; ++i) want[i] = count[i / 2] > 0 ? want[i] / count[i / 2] : first[i];
+  compare("centers", centers, want);
 }
 
 template <typename T, int D>
@@ -330,9 +376,11 @@ void run_counts() {
 }  // namespace
 
 int main() {
-  for (int64_t maps : {1, 2, 3, 10, 17, 25, 300})
-    for (int64_t points : {1, 3, 63, 700})
-      run_balanced<float, uint8_t>(std::min<int64_t>(maps, 256), points), run_balanced<double, int32_t>(maps, points);
+  for (int64_t maps : {1, 2, 3, 5, 8, 10, 16, 17, 25, 300})
+    for (int64_t points : {1, 3, 63, 700}) {
+      run_balanced<float, uint8_t>(std::min<int64_t>(maps, 256), points, 7);
+      run_balanced<double, int32_t>(maps, points, 3);
+    }
   run_chains<float, 2>();
   run_chains<float, 3>();
   run_chains<double, 2>();
@@ -340,6 +388,8 @@ int main() {
   for (bool clamped : {false, true}) run_svd<float>(clamped), run_svd<double>(clamped);
   for (int64_t count : {0, 1, 9, 32, 33, 255})
     run_search<float, uint8_t>(count, 100), run_search<double, int32_t>(count, 63);
+  for (int64_t places : {0, 1, 3, 16, 63, 300})
+    for (int64_t clusters : {1, 3, 10, 63}) run_means<float>(places, clusters), run_means<double>(places, clusters);
   run_rasters<float>();
   run_rasters<double>();
   run_counts<float>();

@@ -8,7 +8,17 @@ from typing import get_args
 import torch
 
 from fractalops.ops.svd_matrix import SingularValues
-from tests.support.cases import MODES, BalancedCase, ChainCase, CountCase, DrawCase, ErrorCase, MatrixCase, RasterCase
+from tests.support.cases import (
+    MODES,
+    BalancedCase,
+    ChainCase,
+    CountCase,
+    DrawCase,
+    ErrorCase,
+    MatrixCase,
+    MeansCase,
+    RasterCase,
+)
 
 # One small call of each kind.
 CHAIN = ChainCase("small", batch=5, points=6, maps=3)
@@ -27,6 +37,7 @@ SMALL = [
     replace(COUNT, name="no patch", sides=None),
     DrawCase("small"),
     BalancedCase("small"),
+    MeansCase("small"),
 ]
 
 CHAIN_CASES = [

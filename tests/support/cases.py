@@ -14,6 +14,7 @@ import fractalops
 from fractalops.ops.clamped_squared_error import clamped_squared_error
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.ops.draw_index import draw_index
+from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import SingularValues, svd_matrix
 from fractalops.reference.affine_chain import affine_chain as affine_chain_reference
 from fractalops.reference.rbf_rasterize import rbf_rasterize as rbf_rasterize_reference
@@ -316,7 +317,7 @@ class DrawCase(Case):
         """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
-        weight[:, 1::3] = 0
+        weight[:, 2::3] = 0
         sums = weight.cumsum(1)
         bounds = (sums[:, :-1] / sums[:, -1:]).to(dtype)
         uniform = torch.rand(self.systems, self.draws, generator=generator, dtype=dtype)
@@ -340,14 +341,45 @@ class BalancedCase(Case):
     points: int = 63
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them."""
+        """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them.
+
+        Some of the float32 numbers are no multiples of 2^-24, as those of `torch.rand` are.
+        """
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
         weight[:, 2::3] = 0
         uniform = torch.rand(self.systems, self.sequences, self.points, generator=generator, dtype=dtype)
         uniform[..., ::7] = 1 - torch.finfo(dtype).eps / 2
         uniform[..., 3::7] = 0
+        uniform[..., 5::7] *= 1e-3
         return weight, uniform
 
     def run(self, weight: Tensor, uniform: Tensor, *, backend: str | None) -> Tensor:
         return draw_balanced_index(weight, uniform, backend=backend)
+
+
+@dataclass(frozen=True)
+class MeansCase(Case):
+    """Shapes of one `k_means` call."""
+
+    op = "k_means"
+    batched = (0, 1)
+    systems: int = 3
+    places: int = 63
+    clusters: int = 10
+    rounds: int = 3
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.systems, self.clusters, 2
+
+    def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """places (S, M, 2) and centers (S, N, 2), the last of which are too far away to get a place."""
+        generator = seeded(self.clusters)
+        places = torch.rand(self.systems, self.places, 2, generator=generator, dtype=torch.float64)
+        centers = torch.rand(self.systems, self.clusters, 2, generator=generator, dtype=torch.float64)
+        centers[:, 7:] += 9
+        return places.to(dtype), centers.to(dtype)
+
+    def run(self, places: Tensor, centers: Tensor, *, backend: str | None) -> Tensor:
+        return k_means(places, centers, self.rounds, backend=backend)

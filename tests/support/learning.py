@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from fractalops import FitConfig, FitResult
 from fractalops.fitting import learning
-from fractalops.fitting.optimizers import Optimizer, make_optimizer
+from fractalops.fitting.optimizers import make_optimizer
 from tests.support.tolerances import assert_all_same_bits
 
 # (3, 1, 1) each
@@ -32,24 +33,34 @@ def bar(height: int = 16, width: int = 16) -> Tensor:
 
 
 class Interruption:
-    """`make_optimizer` whose optimizers raise `error` instead of their step number `at` of all steps, from 0."""
+    """Raises `error` instead of the step number `at` of all steps, from 0; each call of a loop takes one step."""
 
     def __init__(self, at: int, error: BaseException | None = None) -> None:
         self.rates: list[float] = []
         self.at = at
         self.error = KeyboardInterrupt() if error is None else error
 
-    def __call__(self, parameters: list[Tensor], config: FitConfig) -> Optimizer:
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Interruption:
+        """Make `fit` and `fit_dataset` take their steps by it."""
+        choose_loop = learning.choose_loop
+
+        def choose(*arguments: Any) -> tuple[learning.Steps, bool]:
+            take, _ = choose_loop(*arguments)
+            return lambda rates: self._step(rates[0], lambda: take(rates)), False
+
+        monkeypatch.setattr(learning, "choose_loop", choose)
+        return self
+
+    def make_optimizer(self, parameters: list[Tensor], config: FitConfig) -> Any:
+        """Return an optimizer that takes its steps by it."""
         optimize = make_optimizer(parameters, config)
+        return lambda rate: self._step(rate, lambda: optimize(rate))
 
-        def step(rate: float) -> None:
-            if len(self.rates) == self.at:
-                raise self.error
-            self.rates.append(rate)
-            optimize(rate)
-
-        step.state = optimize.state  # type: ignore[attr-defined]
-        return step  # type: ignore[return-value]
+    def _step(self, rate: float, take: Callable[[], Any]) -> Any:
+        if len(self.rates) == self.at:
+            raise self.error
+        self.rates.append(rate)
+        return take()
 
 
 def at_call(

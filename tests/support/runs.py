@@ -19,7 +19,6 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FitRun, InputError
 from fractalops.data.targets import TargetDataset
-from fractalops.fitting import learning
 from tests.support.learning import Interruption, tiny
 from tests.support.requirements import ROOT
 
@@ -81,7 +80,7 @@ class Stop(BaseException):
 def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int = 13, **options: Any) -> None:
     """A run with its first batch learned, its second under way."""
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "make_optimizer", Interruption(step, Stop()))
+        Interruption(step, Stop()).install(patched)
         with pytest.raises(Stop):
             run(folder, **options)
 
@@ -113,7 +112,7 @@ def start(
 
 def long() -> tuple[Pictures, FitConfig]:
     """A run of some seconds."""
-    return pictures(6), small(steps=600)
+    return pictures(6), small(steps=30_000)
 
 
 if __name__ == "__main__":  # python -m tests.support.runs OUTPUT SECONDS [overwrite]

@@ -1,0 +1,125 @@
+// learn_steps on the CPU: its registration, and pictures as tasks. The step is in learner.h.
+#include <optional>
+
+#include "../svd_matrix.h"
+#include "../tensors.h"
+#include "affine_chain.h"
+#include "clamped_squared_error.h"
+#include "draw_balanced_index.h"
+#include "fixed_point.h"
+#include "learner.h"
+#include "optimizers.h"
+#include "raster.h"
+#include "split_tasks.h"
+#include "viewport.h"
+
+#define FRACTALOPS_KERNEL "affine_chain_kernel.h"
+#include "foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
+#include "foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "foreach_instruction_set.h"
+#define FRACTALOPS_KERNEL "learner_kernel.h"
+#include "foreach_instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+constexpr double point_time = 50;  // nanoseconds of a step
+
+struct Tensors {
+  const Tensor& targets;                 // (S, C, H, W)
+  Tensor& rows;                          // (S, P)
+  Tensor& first;                         // (S, P)
+  std::optional<Tensor>& second;         // (S, P)
+  const std::optional<Tensor>& uniform;  // (S, steps, K, T)
+  const std::optional<Tensor>& index;    // (S, K, T)
+  const Tensor& rates;                   // (steps)
+};
+
+template <typename Index, typename Number>
+void learn(const LearningSettings& settings, const Tensors& tensors, int64_t number, Tensor& losses /* (steps, S) */) {
+  const int64_t draws = settings.sequences * settings.points;
+  const LearningBatch<Index, Number> batch{.systems = tensors.rows.size(0),
+                                           .width = tensors.rows.size(1),
+                                           .targets = data<float>(tensors.targets),
+                                           .rows = mutable_data<float>(tensors.rows),
+                                           .first = mutable_data<float>(tensors.first),
+                                           .second = tensors.second ? mutable_data<float>(*tensors.second) : nullptr,
+                                           .uniform = tensors.uniform ? data<Number>(*tensors.uniform) : nullptr,
+                                           .index = tensors.index ? data<Index>(*tensors.index) : nullptr,
+                                           .rates = data<double>(tensors.rates),
+                                           .number = number,
+                                           .steps = tensors.rates.size(0)};
+  if (batch.index != nullptr) check_inside("learn_steps", batch.index, batch.systems * draws, settings.maps);
+  float* out = mutable_data<float>(losses);
+  split_tasks(batch.systems, point_time * static_cast<double>(batch.steps * draws), [&](int64_t begin, int64_t end) {
+    FRACTALOPS_SELECT(learn_pictures<Index, Number>)(settings, batch, begin, end, out);
+  });
+}
+
+void check_tensors(const LearningSettings& s, const Tensors& tensors) {
+  const int64_t systems = tensors.targets.size(0), width = tensors.rows.size(1), count = tensors.rates.size(0);
+  check_shape("learn_steps", "targets", tensors.targets, {systems, s.image_channels(), s.height, s.width});
+  STD_TORCH_CHECK(s.maps >= 1 && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
+                  "learn_steps: settings must be positive, and sides above 1");
+  STD_TORCH_CHECK(width >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
+  check_shape("learn_steps", "rows", tensors.rows, {systems, width});
+  check_shape("learn_steps", "first", tensors.first, {systems, width});
+  STD_TORCH_CHECK(tensors.second.has_value() == s.adam, "learn_steps: second must be there for Adam, and only for it");
+  if (tensors.second) check_shape("learn_steps", "second", *tensors.second, {systems, width});
+  STD_TORCH_CHECK(tensors.uniform.has_value() != tensors.index.has_value(),
+                  "learn_steps: either uniform or index must be there");
+  if (tensors.uniform) check_shape("learn_steps", "uniform", *tensors.uniform, {systems, count, s.sequences, s.points});
+  if (tensors.index) check_shape("learn_steps", "index", *tensors.index, {systems, s.sequences, s.points});
+  for (const Tensor* changed : {&tensors.rows, &tensors.first, tensors.second ? &*tensors.second : &tensors.first})
+    STD_TORCH_CHECK(changed->is_contiguous() && changed->scalar_type() == ScalarType::Float,
+                    "learn_steps: what is changed in place must be contiguous and float32");
+}
+
+Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::optional<Tensor> second,
+                   std::optional<Tensor> uniform_in, std::optional<Tensor> index_in, const Tensor& rates_in,
+                   int64_t number, int64_t maps, int64_t sequences, int64_t points, bool color, double x_min,
+                   double y_min, double x_max, double y_max, double bandwidth, double cutoff, double probability_floor,
+                   double gradient_clip, double momentum, bool factors, bool clamped_values, bool learned,
+                   bool balanced, bool clamped_image) {
+  const auto contiguous = [](const std::optional<Tensor>& tensor) {
+    return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
+  };
+  const Tensor targets = torch::stable::contiguous(targets_in), rates = torch::stable::contiguous(rates_in);
+  const std::optional<Tensor> uniform = contiguous(uniform_in), index = contiguous(index_in);
+  STD_TORCH_CHECK(targets.dim() == 4, "learn_steps: targets must be (S, C, H, W)");
+  const LearningSettings settings{.maps = maps,
+                                  .sequences = sequences,
+                                  .points = points,
+                                  .channels = color ? targets.size(1) : 0,
+                                  .height = targets.size(2),
+                                  .width = targets.size(3),
+                                  .low = {x_min, y_min},
+                                  .high = {x_max, y_max},
+                                  .bandwidth = bandwidth,
+                                  .cutoff = cutoff,
+                                  .probability_floor = probability_floor,
+                                  .gradient_clip = gradient_clip,
+                                  .momentum = momentum,
+                                  .factors = factors,
+                                  .clamped_values = clamped_values,
+                                  .learned = learned,
+                                  .balanced = balanced,
+                                  .clamped_image = clamped_image,
+                                  .adam = second.has_value()};
+  const Tensors tensors{targets, rows, first, second, uniform, index, rates};
+  check_tensors(settings, tensors);
+  Tensor losses = torch::stable::new_empty(targets, {rates.size(0), targets.size(0)});  // (steps, S)
+  if (maps <= 256)
+    learn<uint8_t, float>(settings, tensors, number, losses);
+  else
+    learn<int32_t, double>(settings, tensors, number, losses);
+  return losses;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("learn_steps", TORCH_BOX(&learn_steps)); }
+
+}  // namespace fractalops::cpu

@@ -1,0 +1,260 @@
+// Optimization steps of one system: the whole step of fractalops/fitting/learning.py, made of the ops' own kernels.
+//
+// Who owns what: a learner is one thread's memory, made once for many steps, in which nothing is allocated. It learns
+// one picture at a time, of which all state lies in the picture's rows, so that the bits of a picture depend neither on
+// its neighbors nor on how its steps are split into calls.
+//
+// Included once for each instruction set, after the kernels that it calls; so no include guard, and no torch, so that
+// the sanitizers can run it alone.
+
+namespace fractalops::cpu::FRACTALOPS_ISA {
+
+// What a picture is learned with.
+struct LearnedPicture {
+  const float* target;          // (C, H, W)
+  float *row, *first, *second;  // (P) each, as in LearningBatch
+};
+
+template <typename Index, typename Number>
+class Learner {
+ public:
+  explicit Learner(const LearningSettings& settings);
+
+  // Takes the step of this number, counted from 0. Returns its loss.
+  float step(const LearnedPicture& picture, const Number* uniform /* (K, T) */, const Index* given /* (K, T) or null */,
+             double rate, int64_t number);
+
+ private:
+  void find_probabilities(const float* row);
+  void draw(const Number* uniform);
+  void fold_maps(const float* row);
+  double draw_pictures(const float* target);
+  void differentiate_chain();
+  void differentiate_parameters(const float* row);
+
+  const LearningSettings s_;
+  const ParameterRow place_;
+  const FoldedViewport viewport_;
+  const Raster<float> raster_;
+  const bool weighted_;  // whether the gradients of the points' weights are needed
+
+  std::vector<float> matrix_, offset_;                // (N, 2, 2), (N, 2): of the system
+  std::vector<float> folded_matrix_, folded_offset_;  // (N, 2, 2), (N, 2): in pixels
+  std::vector<float> start_;                          // (K, 2), in pixels
+  std::vector<float> color_;                          // (N, C)
+  std::vector<double> probability_;                   // (N)
+  std::vector<Number> bounds_;                        // (N - 1)
+  std::vector<double> share_bounds_;                  // (N - 1)
+  std::vector<int32_t> share_;                        // (stride)
+  BalancedCounts counts_;
+  std::vector<Index> index_;                 // (K, T)
+  const Index* drawn_;                       // (K, T)
+  std::vector<float> points_, grad_points_;  // (K, T, 2)
+  std::vector<float> weight_, grad_weight_;  // (T, C), (T, C): of one sequence
+  std::vector<double> map_weights_;          // (N, C): sums of grad_weight over a map's points
+  std::vector<MapGradient<2>> partial_;      // (blocks, N)
+  std::vector<float> grad_start_;            // (K, 2), not used
+  std::vector<float> grad_;                  // (P)
+  std::vector<float> image_, grad_image_;    // (C, H, W), (C, H, stride)
+  std::vector<float> memory_;                // of the rasterizer
+  float* scratch_;                           // in it, aligned
+};
+
+template <typename Index, typename Number>
+Learner<Index, Number>::Learner(const LearningSettings& s)
+    : s_(s),
+      place_(s),
+      viewport_(s.low, s.high, s.height, s.width),
+      raster_(s.height, s.width, s.image_channels(), static_cast<float>(s.bandwidth), s.cutoff, 0, s.height),
+      weighted_(s.learned || s.channels > 0),
+      matrix_(4 * s.maps),
+      offset_(2 * s.maps),
+      folded_matrix_(4 * s.maps),
+      folded_offset_(2 * s.maps),
+      start_(2 * s.sequences),
+      color_(s.channels * s.maps),
+      probability_(s.maps),
+      bounds_(s.maps - 1),
+      share_bounds_(s.maps - 1),
+      share_(balanced_stride(s.maps)),
+      counts_(s.maps, s.balanced ? s.points : 0),
+      index_(s.sequences * s.points),
+      points_(2 * s.sequences * s.points),
+      grad_points_(2 * s.sequences * s.points),
+      weight_(weighted_ ? s.image_channels() * s.points : 0, 1.0f),
+      grad_weight_(weighted_ ? s.image_channels() * s.points : 0),
+      map_weights_(s.image_channels() * s.maps),
+      partial_(affine_chain_blocks(s.maps, s.sequences, s.points) * s.maps),
+      grad_start_(2 * s.sequences),
+      grad_(place_.count),
+      image_(s.pixels()),
+      grad_image_(s.image_channels() * s.height * raster_.stride),
+      memory_(raster_.canvas() + raster_.tables() + Raster<float>::lanes) {
+  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+  scratch_ = memory_.data() + (round_up(address, vector_bytes) - address) / sizeof(float);
+}
+
+// What the maps' probabilities are proportional to; learned ones add up to 1.
+template <typename Index, typename Number>
+void Learner<Index, Number>::find_probabilities(const float* row) {
+  const auto value = [&](float parameter) {
+    return s_.clamped_values ? std::clamp(parameter, 0.0f, 1.0f) : 1 / (1 + std::exp(-parameter));
+  };
+  if (s_.learned) {
+    const float* logit = row + place_.logit;  // (N)
+    const float largest = *std::max_element(logit, logit + s_.maps);
+    float sum = 0;
+    for (int64_t n = 0; n < s_.maps; ++n) sum += std::exp(logit[n] - largest);
+    for (int64_t n = 0; n < s_.maps; ++n) probability_[n] = std::exp(logit[n] - largest) / sum;
+  } else if (s_.factors) {
+    for (int64_t n = 0; n < s_.maps; ++n) probability_[n] = value(row[6 * n + 2]) * value(row[6 * n + 3]);
+  } else {
+    for (int64_t n = 0; n < s_.maps; ++n) {
+      const float* a = row + 4 * n;  // (2, 2)
+      probability_[n] = std::abs(a[0] * a[3] - a[1] * a[2]);
+    }
+  }
+}
+
+template <typename Index, typename Number>
+void Learner<Index, Number>::draw(const Number* uniform) {
+  if (!s_.balanced) {
+    cumulative_bounds(probability_.data(), s_.maps, s_.probability_floor, bounds_.data());
+    count_bounds(bounds_.data(), s_.maps - 1, uniform, s_.sequences * s_.points, index_.data());
+    return;
+  }
+  balanced_shares(probability_.data(), s_.maps, s_.probability_floor, share_bounds_.data(), share_.data());
+  draw_balanced_sequences(share_.data(), counts_, uniform, s_.sequences, index_.data());
+}
+
+template <typename Index, typename Number>
+void Learner<Index, Number>::fold_maps(const float* row) {
+  if (s_.factors)
+    for (int64_t n = 0; n < s_.maps; ++n) svd_matrix(row + 6 * n, s_.clamped_values, matrix_.data() + 4 * n);
+  else
+    std::copy(row, row + 4 * s_.maps, matrix_.data());
+  const float* offset = row + place_.offset;  // (N, 2)
+  for (int64_t n = 0; n < s_.maps; ++n)
+    viewport_.fold(matrix_.data() + 4 * n, offset + 2 * n, folded_matrix_.data() + 4 * n,
+                   folded_offset_.data() + 2 * n);
+  float point[2];
+  solve_fixed_point(matrix_.data(), offset, point);
+  for (int64_t k = 0; k < s_.sequences; ++k) viewport_.place(point, start_.data() + 2 * k);
+  for (size_t i = 0; i < color_.size(); ++i) color_[i] = 1 / (1 + std::exp(-row[place_.color + i]));
+}
+
+// Draws the sequences one by one, with the gradients of their points. Returns the sum of their squared errors.
+template <typename Index, typename Number>
+double Learner<Index, Number>::draw_pictures(const float* target) {
+  const int64_t pixels = s_.pixels(), channels = s_.image_channels();
+  const float factor = 2.0f / static_cast<float>(s_.sequences * pixels);
+  std::fill(map_weights_.begin(), map_weights_.end(), 0.0);
+  double errors = 0;
+  for (int64_t k = 0; k < s_.sequences; ++k) {
+    const float* points = points_.data() + 2 * k * s_.points;  // (T, 2)
+    const Index* drawn = drawn_ + k * s_.points;               // (T)
+    if (s_.channels > 0)
+      for (int64_t t = 0; t < s_.points; ++t)
+        std::copy_n(color_.data() + drawn[t] * channels, channels, weight_.data() + t * channels);
+    const float* weight = weighted_ ? weight_.data() : nullptr;
+    float* grad_weight = weighted_ ? grad_weight_.data() : nullptr;
+    rbf_rasterize_forward<float>(raster_, points, weight, s_.points, image_.data(), scratch_);
+    errors += clamped_squares(image_.data(), target, pixels, s_.clamped_image);
+    for (int64_t i = 0; i < channels * s_.height; ++i)
+      clamped_squares_adjoint(image_.data() + i * s_.width, target + i * s_.width, s_.width, factor, s_.clamped_image,
+                              grad_image_.data() + i * raster_.stride);
+    rbf_rasterize_backward<float>(raster_, points, weight, grad_image_.data(), 0, s_.points, false,
+                                  grad_points_.data() + 2 * k * s_.points, grad_weight, scratch_);
+    if (weighted_)
+      for (int64_t t = 0; t < s_.points; ++t)
+        for (int64_t c = 0; c < channels; ++c) map_weights_[drawn[t] * channels + c] += grad_weight_[t * channels + c];
+  }
+  return errors;
+}
+
+template <typename Index, typename Number>
+void Learner<Index, Number>::differentiate_parameters(const float* row) {
+  float* grad_offset = grad_.data() + place_.offset;  // (N, 2)
+  for (int64_t n = 0; n < s_.maps; ++n) {
+    float along_matrix[4], along_offset[2], grad_matrix[4];
+    for (int i = 0; i < 2; ++i) {
+      for (int j = 0; j < 2; ++j) along_matrix[2 * i + j] = static_cast<float>(partial_[n].matrix[i][j]);
+      along_offset[i] = static_cast<float>(partial_[n].offset[i]);
+    }
+    viewport_.fold_adjoint(along_matrix, along_offset, grad_matrix, grad_offset + 2 * n);
+    if (s_.factors)
+      svd_matrix_adjoint(row + 6 * n, s_.clamped_values, grad_matrix, grad_.data() + 6 * n);
+    else
+      std::copy_n(grad_matrix, 4, grad_.data() + 4 * n);
+  }
+  for (size_t i = 0; i < color_.size(); ++i)
+    grad_[place_.color + i] = static_cast<float>(map_weights_[i]) * color_[i] * (1 - color_[i]);
+  if (!s_.learned) return;
+  // G_n - p_n sum of all G, where G_n is the sum of the gradients of the weights of map n's points (IFS.forward).
+  const int64_t channels = s_.image_channels();
+  float* grad_logit = grad_.data() + place_.logit;  // (N)
+  float total = 0;
+  for (int64_t n = 0; n < s_.maps; ++n) {
+    grad_logit[n] = 0;
+    for (int64_t c = 0; c < channels; ++c)
+      grad_logit[n] +=
+          static_cast<float>(map_weights_[n * channels + c]) * (s_.channels > 0 ? color_[n * channels + c] : 1.0f);
+    total += grad_logit[n];
+  }
+  for (int64_t n = 0; n < s_.maps; ++n) grad_logit[n] -= static_cast<float>(probability_[n]) * total;
+}
+
+template <typename Index, typename Number>
+void Learner<Index, Number>::differentiate_chain() {
+  const AffineChain<float, Index> chain{
+      folded_matrix_.data(), folded_offset_.data(), drawn_, start_.data(), s_.maps, s_.sequences, s_.points};
+  const int64_t blocks = affine_chain_blocks(s_.maps, s_.sequences, s_.points);
+  std::fill(partial_.begin(), partial_.end(), MapGradient<2>{});
+  for (int64_t block = 0; block < blocks; ++block)
+    affine_chain_backward<float, 2, Index>(chain, affine_chain_block_begin(block, blocks, s_.sequences),
+                                           affine_chain_block_begin(block + 1, blocks, s_.sequences),
+                                           grad_points_.data(), points_.data(), partial_.data() + block * s_.maps,
+                                           grad_start_.data());
+  sum_blocks(partial_.data(), blocks, s_.maps);
+}
+
+template <typename Index, typename Number>
+float Learner<Index, Number>::step(const LearnedPicture& picture, const Number* uniform, const Index* given,
+                                   double rate, int64_t number) {
+  find_probabilities(picture.row);
+  if (given == nullptr) draw(uniform);
+  drawn_ = given == nullptr ? index_.data() : given;
+  fold_maps(picture.row);
+  affine_chain_forward<float, 2, Index>(
+      {folded_matrix_.data(), folded_offset_.data(), drawn_, start_.data(), s_.maps, s_.sequences, s_.points}, 0,
+      s_.sequences, points_.data());
+  const double errors = draw_pictures(picture.target);
+  differentiate_chain();
+  differentiate_parameters(picture.row);
+  if (std::isfinite(s_.gradient_clip)) clip_gradient(s_.gradient_clip, place_.count, grad_.data());
+  if (s_.adam)
+    Adam(rate, number + 1)(place_.count, grad_.data(), picture.first, picture.second, picture.row);
+  else
+    sgd_step(rate, s_.momentum, place_.count, grad_.data(), picture.first, picture.row);
+  return static_cast<float>(errors / static_cast<double>(s_.sequences * s_.pixels()));
+}
+
+// Takes all steps of the pictures [begin, end).
+template <typename Index, typename Number>
+void learn_pictures(const LearningSettings& settings, const LearningBatch<Index, Number>& batch, int64_t begin,
+                    int64_t end, float* losses /* (steps, S) */) {
+  Learner<Index, Number> learner(settings);
+  const int64_t draws = settings.sequences * settings.points;
+  for (int64_t s = begin; s < end; ++s) {
+    const int64_t row = s * batch.width;
+    const LearnedPicture picture{batch.targets + s * settings.pixels(), batch.rows + row, batch.first + row,
+                                 batch.second == nullptr ? nullptr : batch.second + row};
+    const Index* index = batch.index == nullptr ? nullptr : batch.index + s * draws;
+    for (int64_t step = 0; step < batch.steps; ++step)
+      losses[step * batch.systems + s] =
+          learner.step(picture, index == nullptr ? batch.uniform + (s * batch.steps + step) * draws : nullptr, index,
+                       batch.rates[step], batch.number + step);
+  }
+}
+
+}  // namespace fractalops::cpu::FRACTALOPS_ISA

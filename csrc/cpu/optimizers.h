@@ -1,0 +1,54 @@
+// Gradient clipping, Adam and SGD on the parameters of one system: what fractalops/fitting does with torch's functions.
+// No torch in here, so that the sanitizers can run it alone.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#include "instruction_set.h"
+
+namespace fractalops::cpu {
+
+// Scales a gradient down to the norm `limit`, as clip_gradients in fractalops/fitting/learning.py.
+FRACTALOPS_INLINE void clip_gradient(double limit, int64_t count, float* grad /* (count) */) {
+  double squares = 0;
+  for (int64_t p = 0; p < count; ++p) squares += static_cast<double>(grad[p]) * grad[p];
+  const float norm = static_cast<float>(std::sqrt(squares)) + 1e-6f;
+  const float factor = static_cast<float>(limit) / norm;
+  if (factor >= 1) return;  // NaN goes on to the parameters
+  for (int64_t p = 0; p < count; ++p) grad[p] *= factor;
+}
+
+// Kingma and Ba 2015, with the constants of torch.optim.Adam.
+struct Adam {
+  static constexpr double first_decay = 0.9, second_decay = 0.999;
+  float step_size, correction;
+
+  // `step` counts from 1.
+  Adam(double rate, int64_t step)
+      : step_size(static_cast<float>(rate / (1 - std::pow(first_decay, static_cast<double>(step))))),
+        correction(static_cast<float>(std::sqrt(1 - std::pow(second_decay, static_cast<double>(step))))) {}
+
+  FRACTALOPS_INLINE void operator()(int64_t count, const float* grad /* (count) */, float* mean /* (count) */,
+                                    float* square /* (count) */, float* parameter /* (count) */) const {
+    constexpr float new_first = static_cast<float>(1 - first_decay), old_second = static_cast<float>(second_decay);
+    constexpr float new_second = static_cast<float>(1 - second_decay), epsilon = 1e-8f;
+    for (int64_t p = 0; p < count; ++p) {
+      mean[p] += new_first * (grad[p] - mean[p]);
+      square[p] = old_second * square[p] + new_second * grad[p] * grad[p];
+      parameter[p] -= step_size * mean[p] / (std::sqrt(square[p]) / correction + epsilon);
+    }
+  }
+};
+
+// torch.optim.SGD with momentum, without dampening.
+FRACTALOPS_INLINE void sgd_step(double rate, double momentum, int64_t count, const float* grad /* (count) */,
+                                float* velocity /* (count) */, float* parameter /* (count) */) {
+  for (int64_t p = 0; p < count; ++p) {
+    velocity[p] = static_cast<float>(momentum) * velocity[p] + grad[p];
+    parameter[p] -= static_cast<float>(rate) * velocity[p];
+  }
+}
+
+}  // namespace fractalops::cpu

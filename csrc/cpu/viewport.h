@@ -1,0 +1,53 @@
+// A viewport folded into maps, so that the chain yields pixel coordinates: what fold_viewport in
+// fractalops/rendering.py does, and its derivative. No torch in here, so that the sanitizers can run it alone.
+#pragma once
+
+#include <cstdint>
+
+namespace fractalops::cpu {
+
+// u = s v + o takes the viewport's corners to the centers of the corner pixels.
+struct FoldedViewport {
+  float scale[2], shift[2];
+
+  FoldedViewport(const double* low /* (2) */, const double* high /* (2) */, int64_t height, int64_t width) {
+    const int64_t sides[2] = {height, width};
+    for (int i = 0; i < 2; ++i) {
+      const double pixels = static_cast<double>(sides[i] - 1) / (high[i] - low[i]);
+      scale[i] = static_cast<float>(pixels);
+      shift[i] = static_cast<float>(-low[i] * pixels);
+    }
+  }
+
+  float ratio(int i, int j) const { return scale[i] / scale[j]; }
+
+  // u = s v + o of one point.
+  void place(const float* point /* (2) */, float* placed /* (2) */) const {
+    for (int i = 0; i < 2; ++i) placed[i] = point[i] * scale[i] + shift[i];
+  }
+
+  // A' = S A S^-1 and b' = S b + o - A' o of one map.
+  void fold(const float* matrix /* (2, 2) */, const float* offset /* (2) */, float* folded_matrix /* (2, 2) */,
+            float* folded_offset /* (2) */) const {
+    for (int i = 0; i < 2; ++i) {
+      float moved = 0;
+      for (int j = 0; j < 2; ++j) {
+        folded_matrix[2 * i + j] = matrix[2 * i + j] * ratio(i, j);
+        moved += folded_matrix[2 * i + j] * shift[j];
+      }
+      folded_offset[i] = offset[i] * scale[i] + (shift[i] - moved);
+    }
+  }
+
+  // The gradients of A and b from those of A' and b'.
+  void fold_adjoint(const float* grad_folded_matrix /* (2, 2) */, const float* grad_folded_offset /* (2) */,
+                    float* grad_matrix /* (2, 2) */, float* grad_offset /* (2) */) const {
+    for (int i = 0; i < 2; ++i) {
+      for (int j = 0; j < 2; ++j)
+        grad_matrix[2 * i + j] = (grad_folded_matrix[2 * i + j] - grad_folded_offset[i] * shift[j]) * ratio(i, j);
+      grad_offset[i] = grad_folded_offset[i] * scale[i];
+    }
+  }
+};
+
+}  // namespace fractalops::cpu

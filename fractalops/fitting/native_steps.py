@@ -1,0 +1,99 @@
+"""The steps of `fit` in native code: many of them in one call, for all pictures of a batch.
+
+The loop of tensor operations in `learning` is the definition that it is tested against.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fractalops.backends import choose
+from fractalops.fitting.config import FitConfig
+from fractalops.fitting.optimizers import Optimizer
+from fractalops.ifs import IFS
+from fractalops.ops.learn_steps import run_learn_steps
+from fractalops.sampling import draw_uniform, number_dtype
+
+# It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
+LOOP_VERSION = 1
+
+
+def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
+    """Return why steps can't run natively for targets (S, ...); an empty string where they can.
+
+    Raises `BackendError` where the native backend is asked for and can't run.
+    """
+    if plugged_in:
+        return "the loss is plugged in"
+    if targets.device.type != "cpu":
+        return f"the targets are on {targets.device.type}"
+    if isinstance(config.viewport, str):
+        return f"the viewport is {config.viewport!r}"
+    if 1 in targets.shape[-2:]:
+        return "the targets have a side of one pixel"
+    return "" if choose("learn_steps", targets.device) == "native" else "the reference backend was chosen"
+
+
+class NativeSteps:
+    """Takes steps of the systems of a batch, in place, and returns their losses."""
+
+    def __init__(
+        self,
+        targets: Tensor,
+        system: IFS,
+        optimizer: Optimizer,
+        generators: Sequence[torch.Generator],
+        index: Tensor | None,
+        config: FitConfig,
+    ) -> None:
+        self._targets = targets if config.color else targets[:, None]  # (S, C, H, W)
+        self._optimizer = optimizer
+        self._generators = generators
+        self._index = index  # (S, K, T)
+        self._config = config
+        assert not isinstance(config.viewport, str), "check_native"
+        self._settings = (
+            config.maps,
+            config.sequences,
+            config.points,
+            config.color,
+            *config.viewport,
+            config.bandwidth,
+            config.cutoff or 0.0,
+            system.probability_floor,
+            math.inf if config.gradient_clip is None else config.gradient_clip,
+            config.momentum,
+            config.parametrization == "svd",
+            config.singular_values == "clamp",
+            config.probabilities == "learned",
+            config.sampling == "balanced",
+            config.clamp,
+        )
+
+    def __call__(self, rates: Sequence[float]) -> Tensor:
+        """Take a step for each learning rate; return the losses (steps, S)."""
+        config, uniform = self._config, None
+        if self._index is None:
+            shape = (len(self._targets), len(rates), config.sequences, config.points)
+            dtype = number_dtype(config.maps)
+            uniform = draw_uniform(shape, self._generators, dtype=dtype, device=self._targets.device)
+        rows = self._optimizer.rows()  # (S, P)
+        first, second, taken = self._optimizer.moments()
+        losses: Tensor = run_learn_steps(
+            self._targets,
+            rows,
+            first,
+            second,
+            uniform,
+            self._index,
+            torch.tensor(rates, dtype=torch.float64),
+            taken,
+            *self._settings,
+        )
+        self._optimizer.set_rows(rows)
+        self._optimizer.count(len(rates))
+        return losses
