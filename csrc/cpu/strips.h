@@ -59,7 +59,7 @@ class Strips {
         runs_(runs),
         reach_(reach_of(whole)),
         counts_(std::make_unique_for_overwrite<int64_t[]>(runs * (whole.height + 2))) {
-    const int64_t row_bytes = whole.channels * whole.stride * static_cast<int64_t>(sizeof(T));
+    const int64_t row_bytes = divide_up(whole.canvas() * static_cast<int64_t>(sizeof(T)), whole.height);
     largest_rows_ = std::max({cache_bytes / row_bytes, 8 * reach_, int64_t(1)});
   }
 
