@@ -31,7 +31,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent
 OP_TABLE = runpy.run_path(str(ROOT / "fractalops" / "op_table.py"))
 SOURCES = {
-    "cpu": [f"csrc/cpu/{op}.cpp" for op in OP_TABLE["compiled_ops"]("cpu")],
+    "cpu": ["csrc/cpu/instruction_set.cpp", *(f"csrc/cpu/{op}.cpp" for op in OP_TABLE["compiled_ops"]("cpu"))],
     "cuda": [f"csrc/cuda/{op}.cu" for op in OP_TABLE["compiled_ops"]("cuda")],
 }
 CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu", "cuda"), "none": ()}

@@ -21,6 +21,8 @@
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../csrc/cpu/foreach_instruction_set.h"
 
+#include "../csrc/cpu/affine_chain_pieces.h"
+
 using namespace fractalops::cpu;
 
 // By its plain name callgrind finds it. Nothing follows the empty assembly, so that it returns here: a jump into `run`
@@ -65,27 +67,20 @@ double run_affine_chain(const Shape& shape, bool is_backward) {
   std::vector<float> grad_maps(shape.maps * 6);        // (N, 2, 3)
   std::vector<float> grad_start(shape.sequences * 2);  // (B, 2)
 
+  const auto split = [](int64_t tasks, double, const auto& work) { work(0, tasks); };
   const auto forward = [&] {
     if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
-    FRACTALOPS_SELECT(affine_chain_forward<float, 2, uint8_t>)(chain, 0, shape.sequences, points.data());
+    chain_forward<float, 2>(chain, points.data(), split);
   };
   const auto backward = [&] {
     if (find_outside(index.data(), all_points, shape.maps) >= 0) std::abort();
-    const int64_t blocks = affine_chain_blocks(shape.maps, shape.sequences, shape.points);
-    std::vector<MapGradient<2>> partial(blocks * shape.maps);  // (blocks, N)
-    for (int64_t block = 0; block < blocks; ++block)
-      FRACTALOPS_SELECT(affine_chain_backward<float, 2, uint8_t>)(
-          chain, affine_chain_block_begin(block, blocks, shape.sequences),
-          affine_chain_block_begin(block + 1, blocks, shape.sequences), grad.data(), points.data(),
-          partial.data() + block * shape.maps, grad_start.data());
-    for (int64_t map = 0; map < shape.maps; ++map) {
-      MapGradient<2> sums = {};
-      for (int64_t block = 0; block < blocks; ++block) sums += partial[block * shape.maps + map];
+    std::vector<MapGradient<2>> maps(shape.maps);  // (N), zeros
+    chain_backward<float, 2>(chain, {grad.data(), points.data(), maps.data(), grad_start.data()}, split);
+    for (int64_t map = 0; map < shape.maps; ++map)
       for (int i = 0; i < 2; ++i) {
-        for (int j = 0; j < 2; ++j) grad_maps[(map * 2 + i) * 3 + j] = static_cast<float>(sums.matrix[i][j]);
-        grad_maps[(map * 2 + i) * 3 + 2] = static_cast<float>(sums.offset[i]);
+        for (int j = 0; j < 2; ++j) grad_maps[(map * 2 + i) * 3 + j] = static_cast<float>(maps[map].matrix[i][j]);
+        grad_maps[(map * 2 + i) * 3 + 2] = static_cast<float>(maps[map].offset[i]);
       }
-    }
   };
   if (!is_backward) {
     counted(forward);
@@ -97,35 +92,39 @@ double run_affine_chain(const Shape& shape, bool is_backward) {
 }
 
 double run_rbf_rasterize(const Shape& shape, bool is_backward) {
+  using Line = Raster<float>::Line;
+  constexpr int64_t lanes_of_line = sizeof(Line) / sizeof(float);
   const int64_t side = shape.side, pixels = side * side, length = shape.points;
-  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
   const std::vector<float> points = uniforms(shape.sequences * length * 2, 0, static_cast<double>(side - 1));
   const std::vector<float> grad = uniforms(shape.sequences * pixels, -1, 1);  // (B, H, W)
   std::vector<float> image(shape.sequences * pixels);                         // (B, H, W)
   std::vector<float> grad_points(shape.sequences * length * 2);               // (B, T, 2)
-  std::vector<float> scratch(raster.canvas() + raster.tables());
+  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
+  const auto memory = [](int64_t elements) { return std::vector<Line>(elements / lanes_of_line + 1); };
+  std::vector<Line> canvas = memory(raster.canvas()), scratch = memory(raster.scratch());
 
   if (!is_backward) {
     counted([&] {
-      for (int64_t b = 0; b < shape.sequences; ++b)
-        FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length,
-                                                        image.data() + b * pixels, scratch.data());
+      float* drawn = canvas.data()->values;
+      for (int64_t b = 0; b < shape.sequences; ++b) {
+        std::memset(drawn, 0, sizeof(float) * raster.canvas());
+        FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length, drawn,
+                                                        scratch.data()->values, nullptr);
+        copy_from_canvas(raster, drawn, image.data() + b * pixels);
+      }
     });
     return total(image);
   }
   counted([&] {
-    std::vector<float> padded;  // (B, H, stride), where a window needs longer rows than the image's
-    if (raster.stride != side) {
-      padded.resize(shape.sequences * side * raster.stride);
-      for (int64_t row = 0; row < shape.sequences * side; ++row)
-        std::memcpy(padded.data() + row * raster.stride, grad.data() + row * side, sizeof(float) * side);
-    }
-    const float* upstream = padded.empty() ? grad.data() : padded.data();
-    for (int64_t b = 0; b < shape.sequences; ++b)
+    float* upstream = canvas.data()->values;
+    std::memset(upstream, 0, sizeof(float) * raster.gradient());
+    for (int64_t b = 0; b < shape.sequences; ++b) {
+      copy_to_gradient(raster, grad.data() + b * pixels, upstream);
       for (int64_t first = 0; first < length; first += task_points)
         FRACTALOPS_SELECT(rbf_rasterize_backward<float>)(
-            raster, points.data() + b * length * 2, nullptr, upstream + b * side * raster.stride, first,
-            std::min(length, first + task_points), false, grad_points.data() + b * length * 2, nullptr, scratch.data());
+            raster, points.data() + b * length * 2, nullptr, upstream, first, std::min(length, first + task_points),
+            false, grad_points.data() + b * length * 2, nullptr, scratch.data()->values, nullptr);
+    }
   });
   return total(grad_points);
 }
@@ -146,5 +145,6 @@ int main(int count, char** words) {
     std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
     return 2;
   }
+  instruction_set();  // it reads the environment, whose size is no part of a count
   std::printf("%g\n", is_chain ? run_affine_chain(shape, is_backward) : run_rbf_rasterize(shape, is_backward));
 }

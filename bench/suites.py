@@ -47,7 +47,7 @@ class Case:
     @property
     def radius(self) -> int:
         """r: a window is 2 r + 1 pixels wide."""
-        return math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)))
+        return max(math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)) - 0.5), 0)
 
     def cut(self, sequences: int, points: int) -> Case:
         """The same with no more than so many sequences, and points in each."""
@@ -95,7 +95,7 @@ def sweep(variable: str) -> list[Case]:
     if variable == "radius":
         # Just below the bandwidth at which the window would grow by a pixel; wide windows need an image to lie in.
         wide = replace(PAPER, side=64)
-        return [replace(wide, name=f"radius {r}", bandwidth=0.999 * r**2 / -math.log(CUTOFF)) for r in values]
+        return [replace(wide, name=f"radius {r}", bandwidth=0.999 * (r + 0.5) ** 2 / -math.log(CUTOFF)) for r in values]
     return [replace(PAPER, name=f"{variable} {value}", **{variable: value}) for value in values]
 
 

@@ -56,6 +56,9 @@ class BackendState:
         self.warned: set[tuple[str, str]] = set()  # (op, kind of device) whose reference stands in
         self.libraries = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
         self.load_errors = self._load_libraries()  # by kind of device; those that load are not in it
+        self.asked_for_set = os.environ.get("FRACTALOPS_INSTRUCTION_SET") or None
+        # Empty where the CPU library isn't loaded.
+        self.instruction_set, self.instruction_sets = self._read_instruction_sets()
         self.import_errors: dict[str, ImportError | None] = {}  # by op in Triton, once its kernels are imported
 
     def _load_libraries(self) -> dict[str, OSError]:
@@ -72,6 +75,24 @@ class BackendState:
             except OSError as error:
                 errors[device] = error
         return errors
+
+    def _read_instruction_sets(self) -> tuple[str, list[str]]:
+        """Return the instruction set that the CPU kernels take, and those of the processor, the best one last."""
+        if "cpu" in self.load_errors:
+            return "", []
+        library = ctypes.CDLL(str(self.libraries["cpu"]))
+        functions = (library.kernel_instruction_set, library.processor_instruction_sets)
+        for function in functions:
+            function.restype = ctypes.c_char_p
+        taken, known = (function().decode() for function in functions)
+        return taken, known.split()
+
+    def instruction_set_problem(self) -> str:
+        """Return what is wrong with FRACTALOPS_INSTRUCTION_SET, empty where nothing is."""
+        if self.asked_for_set is None or not self.instruction_sets or self.asked_for_set in self.instruction_sets:
+            return ""
+        known = ", ".join(self.instruction_sets)
+        return f"FRACTALOPS_INSTRUCTION_SET must be one of {known} on this processor, got {self.asked_for_set!r}"
 
     def import_error(self, op: str) -> ImportError | None:
         """Import the kernels of an op in Triton, once; return the failure."""
@@ -164,6 +185,8 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
     reason, remedy = _missing(op, device)
     if reason and expected == "native":
         raise BackendError(f"{op}: backend 'native' can't run: {reason}; {remedy}") from _cause(op, device)
+    if not reason and device == "cpu" and STATE.instruction_set_problem():
+        raise ValueError(f"{op}: {STATE.instruction_set_problem()}")
     return BackendStatus(op, device, "reference" if reason else "native", reason, remedy)
 
 
@@ -172,14 +195,15 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
 
     It is `backend`, else that of `use_backend`, else that of FRACTALOPS_BACKEND, else native where that can run.
 
-    Raises `ValueError` for an unknown name and `BackendError` where the one asked for can't run. Warns once for each
-    op and kind of device when the reference has to stand in.
+    Raises `ValueError` for an unknown name, or one of FRACTALOPS_INSTRUCTION_SET that this processor doesn't have, and
+    `BackendError` where the backend asked for can't run. Warns once for each op and kind of device when the reference
+    has to stand in.
     """
     kind = device.type
     if backend is None:
         backend = STATE.scope.backend
         compiled = OPS[op].kernels.get(kind) in ("cpp", "cuda") and kind not in STATE.load_errors
-        if backend is None and STATE.forced is None and compiled:
+        if backend is None and STATE.forced is None and STATE.asked_for_set is None and compiled:
             return "native"  # the common case, without building a status
     return _choose_and_warn(op, kind, backend)
 
@@ -209,6 +233,8 @@ def list_backends() -> list[BackendStatus]:
                 rows.append(_decide(op, device, asked_for))
             except (ValueError, BackendError) as error:
                 remedy = "" if asked_for else "unset FRACTALOPS_BACKEND"
+                if "FRACTALOPS_INSTRUCTION_SET" in str(error):
+                    remedy = "unset FRACTALOPS_INSTRUCTION_SET"
                 rows.append(BackendStatus(op, device, "none", str(error), remedy))
     return rows
 
@@ -234,6 +260,17 @@ def _library_status(device: str) -> str:
     return f"built, but it can't be loaded ({STATE.load_errors[device]})"
 
 
+def _instruction_set_status() -> str:
+    if not STATE.instruction_sets:
+        return "none, as the native CPU library isn't loaded"
+    best = STATE.instruction_sets[-1]
+    if STATE.asked_for_set is None:
+        return f"{STATE.instruction_set}, the best that this processor has"
+    return STATE.instruction_set_problem() or (
+        f"{STATE.instruction_set}, by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
+    )
+
+
 def _table(rows: list[BackendStatus]) -> list[str]:
     """Return a line for each row; one for a device on which all ops take the same backend for the same reason."""
     lines = []
@@ -257,6 +294,7 @@ def report() -> str:
         f"processor: {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         f"NVIDIA GPUs that torch can use: {gpus}",
         *(f"native {device.upper()} library: {_library_status(device)}" for device in DEVICES),
+        f"instruction set of the CPU kernels: {_instruction_set_status()}",
         f"Triton: {installed_version('triton', 'not installed')}",
         f"FRACTALOPS_BACKEND: {STATE.forced or 'not set'}",
         f"FRACTALOPS_DEBUG: {STATE.debug if STATE.debug != '0' else 'not set'}",

@@ -34,8 +34,11 @@ from torch import Tensor
 
 @triton.jit
 def _radius(bandwidth, reach):
-    """ceil(sqrt(-tau ln(cutoff))) in pixels, in float64 as on the CPU; reach, -ln(cutoff), is infinite without one."""
-    return tl.ceil(tl.sqrt(bandwidth.to(tl.float64) * reach)).to(bandwidth.dtype)
+    """ceil(sqrt(-tau ln(cutoff)) - 1/2) in pixels, at least 0; reach, -ln(cutoff), is infinite without a cutoff.
+
+    In float64, as on the CPU.
+    """
+    return tl.maximum(tl.ceil(tl.sqrt(bandwidth.to(tl.float64) * reach) - 0.5), 0.0).to(bandwidth.dtype)
 
 
 @triton.jit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +203,8 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
     no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()
+    monkeypatch.setattr(backends.STATE, "instruction_sets", [])
+    assert "instruction set of the CPU kernels: none, as the native CPU library isn't loaded\n" in backends.report()
     for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
         assert backends.report().splitlines().count(f"  {remedy}{backends._REBUILD}") == 1
     (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
@@ -215,6 +219,35 @@ def test_the_report_of_a_torch_without_cuda_is_short(monkeypatch: pytest.MonkeyP
         ["every", "op", "cuda", "reference", "this torch was built without CUDA"]
     ]
     assert backends.report().endswith("\n\nto mend:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops")
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("name", [None, "baseline"])
+def test_the_report_says_which_instruction_set_the_kernels_take_and_why(name: str | None) -> None:
+    """In a process of its own: the library reads the environment once."""
+    best = backends.STATE.instruction_sets[-1]
+    expected = f"{best}, the best that this processor has"
+    environment = {key: value for key, value in os.environ.items() if key != "FRACTALOPS_INSTRUCTION_SET"}
+    if name is not None:
+        environment["FRACTALOPS_INSTRUCTION_SET"] = name
+        expected = f"{name}, by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
+    command = [sys.executable, "-m", "fractalops", "info"]
+    shown = subprocess.run(command, check=True, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert f"instruction set of the CPU kernels: {expected}\n" in shown.stdout
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("name", ["sse9", "AVX2", "avx512"])
+def test_an_instruction_set_that_is_not_there_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.STATE, "instruction_sets", ["baseline", "avx2"])
+    monkeypatch.setattr(backends.STATE, "asked_for_set", name)
+    problem = f"FRACTALOPS_INSTRUCTION_SET must be one of baseline, avx2 on this processor, got '{name}'"
+    for backend in (None, "native"):
+        with pytest.raises(ValueError, match=f"^affine_chain: {problem}$"):
+            fractalops.affine_chain(*INPUTS, backend=backend)
+    fractalops.affine_chain(*INPUTS, backend="reference")
+    assert f"instruction set of the CPU kernels: {problem}\n" in backends.report()
+    assert "\n  unset FRACTALOPS_INSTRUCTION_SET" in backends.report()
 
 
 @pytest.mark.usefixtures("cuda_library")

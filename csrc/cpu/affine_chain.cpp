@@ -1,5 +1,5 @@
-// affine_chain on the CPU: the op's two functions, its registration, and how work is split. The arithmetic is in
-// affine_chain_kernel.h; shapes are checked in fractalops/ops/affine_chain.py.
+// affine_chain on the CPU: the op's two functions and its registration. The arithmetic is in affine_chain_kernel.h, how
+// work is split in affine_chain_pieces.h; shapes are checked in fractalops/ops/affine_chain.py.
 #include "../affine_chain.h"
 
 #include <tuple>
@@ -11,6 +11,8 @@
 #define FRACTALOPS_KERNEL "affine_chain_kernel.h"
 #include "foreach_instruction_set.h"
 
+#include "affine_chain_pieces.h"
+
 namespace fractalops::cpu {
 namespace {
 
@@ -21,40 +23,21 @@ AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
 
-template <typename T, int D, typename Index>
-void forward(const AffineChain<T, Index>& chain, Tensor& points) {
-  T* out = mutable_data<T>(points);
-  const int64_t groups = divide_up(chain.sequences, chain_lanes);
-  split_tasks(groups, 2.0 * static_cast<double>(chain_lanes * chain.length), [&](int64_t begin, int64_t end) {
-    const int64_t last = std::min(end * chain_lanes, chain.sequences);
-    FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, begin * chain_lanes, last, out);
-  });
-}
+const auto split = [](int64_t tasks, double task_time, const auto& work) { split_tasks(tasks, task_time, work); };
 
 template <typename T, int D, typename Index>
 void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tensor& points, Tensor& grad_matrix,
               Tensor& grad_offset, Tensor& grad_start) {
-  const int64_t blocks = affine_chain_blocks(chain.maps, chain.sequences, chain.length);
-  std::vector<MapGradient<D>> partial(blocks * chain.maps);  // (blocks, N), zeros
-  T* start = mutable_data<T>(grad_start);
-  const double points_per_block = static_cast<double>(chain.sequences * chain.length) / static_cast<double>(blocks);
-  split_tasks(blocks, 4 * points_per_block, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block)
-      FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)(
-          chain, affine_chain_block_begin(block, blocks, chain.sequences),
-          affine_chain_block_begin(block + 1, blocks, chain.sequences), data<T>(grad), data<T>(points),
-          partial.data() + block * chain.maps, start);
-  });
+  std::vector<MapGradient<D>> maps(chain.maps);  // (N), zeros
+  const ChainGradients<T, D> gradients{data<T>(grad), data<T>(points), maps.data(), mutable_data<T>(grad_start)};
+  chain_backward<T, D>(chain, gradients, split);
   T* matrix = mutable_data<T>(grad_matrix);
   T* offset = mutable_data<T>(grad_offset);
-  sum_blocks(partial.data(), blocks, chain.maps);
-  for (int64_t map = 0; map < chain.maps; ++map) {
-    const MapGradient<D>& total = partial[map];
+  for (int64_t map = 0; map < chain.maps; ++map)
     for (int i = 0; i < D; ++i) {
-      for (int j = 0; j < D; ++j) matrix[(map * D + i) * D + j] = static_cast<T>(total.matrix[i][j]);
-      offset[map * D + i] = static_cast<T>(total.offset[i]);
+      for (int j = 0; j < D; ++j) matrix[(map * D + i) * D + j] = static_cast<T>(maps[map].matrix[i][j]);
+      offset[map * D + i] = static_cast<T>(maps[map].offset[i]);
     }
-  }
 }
 
 // Calls run(T{}, D, Index{}) with the types of the tensors, D as a std::integral_constant.
@@ -85,7 +68,7 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   check_forward(matrix, offset, index, start);
   Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
-    forward<T, D>(describe<T, Index>(matrix, offset, index, start), points);
+    chain_forward<T, D>(describe<T, Index>(matrix, offset, index, start), mutable_data<T>(points), split);
   });
   return points;
 }

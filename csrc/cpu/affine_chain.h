@@ -9,11 +9,14 @@
 
 #include "../affine.h"
 #include "../division.h"
+#include "with_constant.h"
 
 namespace fractalops::cpu {
 
-// Sequences that advance together.
-inline constexpr int chain_lanes = 4;
+// Sequences that advance together: as many as the registers hold.
+template <typename T, int D>
+inline constexpr int chain_lanes = std::is_same_v<T, float> && D == 2 ? 5 : 4;
+inline constexpr int compose_lanes = 5;
 
 template <typename T, typename Index>
 struct AffineChain {
@@ -28,38 +31,55 @@ struct AffineChain {
 
 // The gradient of one map, in double: a long chain of float32 adds up to 10^6 terms a map.
 template <int D>
-struct MapGradient {
+struct alignas(64) MapGradient {
   double matrix[D][D];
   double offset[D];
+  double weight;  // the sum of what belongs to the map's points, where that is given
 
   MapGradient& operator+=(const MapGradient& other) {
     for (int i = 0; i < D; ++i) {
       for (int j = 0; j < D; ++j) matrix[i][j] += other.matrix[i][j];
       offset[i] += other.offset[i];
     }
+    weight += other.weight;
     return *this;
+  }
+};
+
+// What the backward of a chain reads and writes besides the chain.
+template <typename T, int D>
+struct ChainGradients {
+  const T* grad;              // (B, T, D)
+  const T* points;            // (B, T, D)
+  MapGradient<D>* maps;       // (N), added to
+  T* start;                   // (B, D)
+  const T* end = nullptr;     // (B, D): of the last points, from whatever follows them; null for nothing
+  const T* weight = nullptr;  // (B, T): of the points' weights, which are summed for each map; null for none
+
+  // The same of the points from this one on.
+  ChainGradients from(int64_t point) const {
+    ChainGradients rest = *this;
+    rest.grad += point * D;
+    rest.points += point * D;
+    if (weight != nullptr) rest.weight += point;
+    return rest;
   }
 };
 
 // The backward sums over blocks of sequences whose number depends on shapes only, so that the result does not depend on
 // the number of threads. A block's table must cost less to clear and add than its sequences.
-inline int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
-  const int64_t by_sequences = divide_up(sequences, chain_lanes);
+template <typename T, int D>
+int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
+  const int64_t by_sequences = divide_up(sequences, chain_lanes<T, D>);
   const int64_t by_work = sequences * length / std::max<int64_t>(maps, 1);
   return std::clamp<int64_t>(std::min(by_sequences, by_work), 1, 64);
 }
 
-// Adds the maps' gradients of all blocks to those of the first block, in the order of the blocks.
-template <int D>
-void sum_blocks(MapGradient<D>* partial /* (blocks, N) */, int64_t blocks, int64_t maps) {
-  for (int64_t block = 1; block < blocks; ++block)
-    for (int64_t map = 0; map < maps; ++map) partial[map] += partial[block * maps + map];
-}
-
 // The first sequence of a block: blocks hold whole groups of lanes, but for the last one.
-inline int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
-  const int64_t groups = divide_up(sequences, chain_lanes);
-  return std::min(sequences, groups * block / blocks * chain_lanes);
+template <typename T, int D>
+int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
+  const int64_t groups = divide_up(sequences, chain_lanes<T, D>);
+  return std::min(sequences, groups * block / blocks * chain_lanes<T, D>);
 }
 
 // The position of an index outside [0, maps), or -1 when all lie inside.

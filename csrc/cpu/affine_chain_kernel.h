@@ -1,12 +1,22 @@
 // The affine chain on the CPU, v_t = A[z_t] v_(t-1) + b[z_t] (paper, equation 3), and its adjoint.
 //
-// Who owns what: a task is a run of sequences. Inside it chain_lanes sequences advance together, each a chain of
+// Who owns what: a task is a run of sequences. Inside it up to chain_lanes sequences advance together, each a chain of
 // dependent steps; together they fill the processor's pipelines, which one sequence can't. The maps are read from the
 // table where they lie, not gathered into vectors across the sequences: a step has only two dependent multiply-adds.
 //
 // Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
+
+// Calls walk(first, lanes), lanes being a constant of 1 to Most, for all sequences.
+template <int Most, typename Walk>
+FRACTALOPS_INLINE void foreach_lanes(int64_t begin, int64_t end, const Walk& walk) {
+  for (int64_t first = begin; first < end; first += Most)
+    with_constant<Most>(std::min<int64_t>(Most, end - first), [&](auto lanes) {
+      walk(first, lanes);
+      return true;
+    });
+}
 
 template <typename T, int D, int Lanes, typename Index>
 FRACTALOPS_INLINE void affine_chain_forward_lanes(const AffineChain<T, Index>& chain, int64_t first,
@@ -17,7 +27,7 @@ FRACTALOPS_INLINE void affine_chain_forward_lanes(const AffineChain<T, Index>& c
   for (int lane = 0; lane < Lanes; ++lane)
     for (int i = 0; i < D; ++i) state[lane][i] = chain.start[(first + lane) * D + i];
   for (int64_t t = 0; t < chain.length; ++t) {
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int lane = 0; lane < Lanes; ++lane) {
       const int64_t map = static_cast<int64_t>(index[lane * chain.length + t]);
       affine_step<T, D>(chain.matrix + map * D * D, chain.offset + map * D, state[lane]);
@@ -28,49 +38,168 @@ FRACTALOPS_INLINE void affine_chain_forward_lanes(const AffineChain<T, Index>& c
 
 template <typename T, int D, typename Index>
 void affine_chain_forward(const AffineChain<T, Index>& chain, int64_t begin, int64_t end, T* points /* (B, T, D) */) {
-  int64_t sequence = begin;
-  for (; sequence + chain_lanes <= end; sequence += chain_lanes)
-    affine_chain_forward_lanes<T, D, chain_lanes>(chain, sequence, points);
-  for (; sequence < end; ++sequence) affine_chain_forward_lanes<T, D, 1>(chain, sequence, points);
+  foreach_lanes<chain_lanes<T, D>>(begin, end, [&]<int Lanes>(int64_t first, std::integral_constant<int, Lanes>) {
+    affine_chain_forward_lanes<T, D, Lanes>(chain, first, points);
+  });
 }
 
-// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1); dA[n] += h_t v_(t-1)^T and db[n] += h_t over the t with z_t = n.
-template <typename T, int D, int Lanes, typename Index>
-FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& chain, int64_t first,
-                                                   const T* grad /* (B, T, D) */, const T* points /* (B, T, D) */,
-                                                   MapGradient<D>* grad_maps /* (N) */, T* grad_start /* (B, D) */) {
-  const Index* index = chain.index + first * chain.length;  // (Lanes, T)
-  const T* upstream = grad + first * chain.length * D;      // (Lanes, T, D)
-  const T* visited = points + first * chain.length * D;     // (Lanes, T, D)
-  T adjoint[Lanes][D] = {};
-  for (int64_t t = chain.length - 1; t >= 0; --t) {
-#pragma GCC unroll 4
-    for (int lane = 0; lane < Lanes; ++lane) {
-      const int64_t step = lane * chain.length + t;
-      const int64_t map = static_cast<int64_t>(index[step]);
-      const T* previous = t > 0 ? visited + (step - 1) * D : chain.start + (first + lane) * D;  // (D)
-      MapGradient<D>& sums = grad_maps[map];
-      for (int i = 0; i < D; ++i) {
-        adjoint[lane][i] += upstream[step * D + i];
-        for (int j = 0; j < D; ++j) sums.matrix[i][j] += static_cast<double>(adjoint[lane][i]) * previous[j];
-        sums.offset[i] += adjoint[lane][i];
-      }
-      affine_adjoint_step<T, D>(chain.matrix + map * D * D, adjoint[lane]);
+// The adjoint of a sequence's point.
+template <typename T, int D>
+struct Adjoint {
+  T value[D] = {};
+
+  FRACTALOPS_INLINE void add(const T* grad /* (D) */) {
+    for (int i = 0; i < D; ++i) value[i] += grad[i];
+  }
+  FRACTALOPS_INLINE void add(const T* grad /* (D) */, const T* previous /* (D) */, MapGradient<D>& sums) {
+    for (int i = 0; i < D; ++i) {
+      value[i] += grad[i];
+      for (int j = 0; j < D; ++j) sums.matrix[i][j] += static_cast<double>(value[i]) * previous[j];
+      sums.offset[i] += value[i];
     }
   }
-  for (int lane = 0; lane < Lanes; ++lane)
-    for (int i = 0; i < D; ++i) grad_start[(first + lane) * D + i] = adjoint[lane][i];
+  FRACTALOPS_INLINE void step(const T* matrix /* (D, D) */) { affine_adjoint_step<T, D>(matrix, value); }
+  FRACTALOPS_INLINE void store(T* to /* (D) */) const {
+    for (int i = 0; i < D; ++i) to[i] = value[i];
+  }
+};
+
+// In the first two elements of a vector. Terms are rounded to float; their sums are in double all the same.
+template <>
+struct Adjoint<float, 2> {
+  typedef float Floats4 __attribute__((vector_size(16)));
+  typedef double Doubles2 __attribute__((vector_size(16)));
+  typedef double Doubles4 __attribute__((vector_size(32)));
+  Floats4 value = {};
+
+  template <int... Lane>
+  static FRACTALOPS_INLINE Floats4 pick(const Floats4& v) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(v, v, Lane...);
+#else
+    typedef int32_t Ints4 __attribute__((vector_size(16)));
+    return __builtin_shuffle(v, Ints4{Lane...});
+#endif
+  }
+  static FRACTALOPS_INLINE Floats4 load(const float* from /* (2) */) {
+    Doubles2 to = {};
+    __builtin_memcpy(&to, from, 2 * sizeof(float));
+    return reinterpret_cast<Floats4>(to);
+  }
+  template <typename Doubles, typename Floats>
+  static FRACTALOPS_INLINE void add_doubles(const Floats& term, double* sum) {
+    Doubles total;
+    __builtin_memcpy(&total, sum, sizeof(total));
+    total += __builtin_convertvector(term, Doubles);
+    __builtin_memcpy(sum, &total, sizeof(total));
+  }
+
+  FRACTALOPS_INLINE void add(const float* grad /* (2) */) { value += load(grad); }
+  FRACTALOPS_INLINE void add(const float* grad /* (2) */, const float* previous /* (2) */, MapGradient<2>& sums) {
+    add(grad);
+    typedef float Floats2 __attribute__((vector_size(8)));
+    Floats2 pair;
+    __builtin_memcpy(&pair, &value, sizeof(pair));
+    add_doubles<Doubles4>(pick<0, 0, 1, 1>(value) * pick<0, 1, 0, 1>(load(previous)), sums.matrix[0]);
+    add_doubles<Doubles2>(pair, sums.offset);
+  }
+  FRACTALOPS_INLINE void step(const float* matrix /* (2, 2) */) {
+    value = pick<0, 0, 0, 0>(value) * load(matrix) + pick<1, 1, 1, 1>(value) * load(matrix + 2);
+  }
+  FRACTALOPS_INLINE void store(float* to /* (2) */) const { __builtin_memcpy(to, &value, 2 * sizeof(float)); }
+};
+
+// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1); dA[n] += h_t v_(t-1)^T and db[n] += h_t over the t with z_t = n.
+template <typename T, int D, int Lanes, bool Weighted, typename Index>
+FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& chain,
+                                                   const ChainGradients<T, D>& gradients, int64_t first) {
+  const int64_t length = chain.length;
+  const T* const matrix = chain.matrix;                            // (N, D, D)
+  const Index* const index = chain.index + first * length;         // (Lanes, T)
+  const T* const grad = gradients.grad + first * length * D;       // (Lanes, T, D)
+  const T* const visited = gradients.points + first * length * D;  // (Lanes, T, D)
+  const T* const weight = gradients.weight;                        // (B, T)
+  MapGradient<D>* const maps = gradients.maps;
+  Adjoint<T, D> adjoint[Lanes];
+  if (gradients.end != nullptr)
+    for (int lane = 0; lane < Lanes; ++lane) adjoint[lane].add(gradients.end + (first + lane) * D);
+  const auto step = [&](int lane, int64_t t, const T* previous /* (D) */) __attribute__((always_inline)) {
+    const int64_t place = lane * length + t, map = static_cast<int64_t>(index[place]);
+    adjoint[lane].add(grad + place * D, previous, maps[map]);
+    if (Weighted && weight != nullptr) maps[map].weight += weight[first * length + place];
+    adjoint[lane].step(matrix + map * D * D);
+  };
+  constexpr bool peeled = std::is_same_v<T, float> && D == 2;  // other types' code is better as one loop
+  for (int64_t t = length - 1; t >= peeled; --t) {
+#pragma GCC unroll 5
+    for (int lane = 0; lane < Lanes; ++lane)
+      step(lane, t, peeled || t > 0 ? visited + (lane * length + t - 1) * D : chain.start + (first + lane) * D);
+  }
+  for (int lane = 0; lane < Lanes; ++lane) {
+    if (peeled && length > 0) step(lane, 0, chain.start + (first + lane) * D);
+    adjoint[lane].store(gradients.start + (first + lane) * D);
+  }
 }
 
 template <typename T, int D, typename Index>
-void affine_chain_backward(const AffineChain<T, Index>& chain, int64_t begin, int64_t end,
-                           const T* grad /* (B, T, D) */, const T* points /* (B, T, D) */,
-                           MapGradient<D>* grad_maps /* (N) */, T* grad_start /* (B, D) */) {
-  int64_t sequence = begin;
-  for (; sequence + chain_lanes <= end; sequence += chain_lanes)
-    affine_chain_backward_lanes<T, D, chain_lanes>(chain, sequence, grad, points, grad_maps, grad_start);
-  for (; sequence < end; ++sequence)
-    affine_chain_backward_lanes<T, D, 1>(chain, sequence, grad, points, grad_maps, grad_start);
+void affine_chain_backward(const AffineChain<T, Index>& chain, const ChainGradients<T, D>& gradients, int64_t begin,
+                           int64_t end) {
+  foreach_lanes<chain_lanes<T, D>>(begin, end, [&]<int Lanes>(int64_t first, std::integral_constant<int, Lanes>) {
+    if (std::is_same_v<T, float> && D == 2 && gradients.weight == nullptr)
+      affine_chain_backward_lanes<T, D, Lanes, false>(chain, gradients, first);
+    else
+      affine_chain_backward_lanes<T, D, Lanes, true>(chain, gradients, first);
+  });
+}
+
+// What a sequence's steps do to its start, as one map; with a gradient, what they do to the adjoint that reaches its
+// end. A vector holds a row of the matrix and the offset's element. In double: products of contractions leave the range
+// of float.
+template <typename T, int D, int Lanes, bool Reversed, typename Index>
+FRACTALOPS_INLINE void affine_chain_compose_lanes(const AffineChain<double, Index>& chain,
+                                                  const T* grad /* (B, T, D) */, int64_t first,
+                                                  AffineMap<double, D>* composed /* (B) */) {
+  typedef double Row __attribute__((vector_size(32)));
+  const int64_t length = chain.length;
+  const double* const matrix = chain.matrix;                // (N, D, D)
+  const double* const offset = chain.offset;                // (N, D)
+  const Index* const index = chain.index + first * length;  // (Lanes, T)
+  if constexpr (Reversed) grad += first * length * D;       // (Lanes, T, D)
+  Row unit[D + 1] = {}, rows[Lanes][D];
+  for (int i = 0; i <= D; ++i) unit[i][i] = 1;
+  for (int lane = 0; lane < Lanes; ++lane)
+    for (int i = 0; i < D; ++i) rows[lane][i] = unit[i];
+  for (int64_t t = 0; t < length; ++t) {
+#pragma GCC unroll 5
+    for (int lane = 0; lane < Lanes; ++lane) {
+      const int64_t place = lane * length + (Reversed ? length - 1 - t : t), map = static_cast<int64_t>(index[place]);
+      const double* a = matrix + map * D * D;
+      Row next[D];
+      for (int i = 0; i < D; ++i) {
+        if constexpr (Reversed) rows[lane][i] += unit[D] * static_cast<double>(grad[place * D + i]);
+        next[i] = Reversed ? Row{} : unit[D] * offset[map * D + i];
+      }
+      for (int j = 0; j < D; ++j)
+        for (int i = 0; i < D; ++i) next[i] += a[Reversed ? j * D + i : i * D + j] * rows[lane][j];
+      for (int i = 0; i < D; ++i) rows[lane][i] = next[i];
+    }
+  }
+  for (int lane = 0; lane < Lanes; ++lane)
+    for (int i = 0; i < D; ++i) {
+      for (int j = 0; j < D; ++j) composed[first + lane].matrix[i * D + j] = rows[lane][i][j];
+      composed[first + lane].offset[i] = rows[lane][i][D];
+    }
+}
+
+template <typename T, int D, typename Index>
+void affine_chain_compose(const AffineChain<double, Index>& chain, const T* grad /* (B, T, D) or null */, int64_t begin,
+                          int64_t end, AffineMap<double, D>* composed /* (B) */) {
+  foreach_lanes<compose_lanes>(begin, end, [&]<int Lanes>(int64_t first, std::integral_constant<int, Lanes>) {
+    if (grad != nullptr)
+      affine_chain_compose_lanes<T, D, Lanes, true>(chain, grad, first, composed);
+    else
+      affine_chain_compose_lanes<T, D, Lanes, false>(chain, grad, first, composed);
+  });
 }
 
 }  // namespace fractalops::cpu::FRACTALOPS_ISA

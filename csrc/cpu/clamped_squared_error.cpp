@@ -19,8 +19,11 @@ void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
   const T* target = data<T>(targets);
   std::vector<double> sums(systems * sequences);  // (S, K)
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task)
-      sums[task] = clamped_squares(pixel + task * pixels, target + task / sequences * pixels, pixels);
+    for (int64_t task = begin; task < end; ++task) {
+      SquaredErrors<T> errors;
+      errors.add(pixel + task * pixels, target + task / sequences * pixels, pixels, PixelRange<T>(true));
+      sums[task] = errors.total();
+    }
   });
   T* out = mutable_data<T>(errors);
   for (int64_t s = 0; s < systems; ++s) {
@@ -40,7 +43,8 @@ void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, T
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
       clamped_squares_adjoint(pixel + task * pixels, target + task / sequences * pixels, pixels,
-                              upstream[task / sequences] * T(2) / (sequences * pixels), true, out + task * pixels);
+                              upstream[task / sequences] * T(2) / (sequences * pixels), PixelRange<T>(true),
+                              out + task * pixels);
   });
 }
 

@@ -19,32 +19,37 @@ struct PixelRange {
         high(clamped ? T(1) : std::numeric_limits<T>::infinity()) {}
 };
 
-// The sum of (clamp(image) - target)^2; lanes of partial sums, so that it vectorizes in a fixed order.
+// A sum of (clamp(image) - target)^2, in lanes of partial sums, so that it vectorizes in a fixed order.
 template <typename T>
-FRACTALOPS_INLINE double clamped_squares(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
-                                         bool clamped = true) {
-  constexpr int lanes = 16;
-  const PixelRange<T> range(clamped);
+struct SquaredErrors {
+  static constexpr int lanes = 16;
   T sums[lanes] = {};
-  const auto square = [&](int64_t i) {
-    const T x = image[i], limited = x < range.low ? range.low : x > range.high ? range.high : x;
-    const T difference = limited - target[i];
-    return difference * difference;
-  };
-  int64_t i = 0;
-  for (; i + lanes <= pixels; i += lanes)
-    for (int lane = 0; lane < lanes; ++lane) sums[lane] += square(i + lane);
-  for (int lane = 0; i < pixels; ++i, ++lane) sums[lane] += square(i);
-  double total = 0;
-  for (int lane = 0; lane < lanes; ++lane) total += sums[lane];
-  return total;
-}
+
+  FRACTALOPS_INLINE void add(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
+                             const PixelRange<T>& range) {
+    const auto square = [&](int64_t i) {
+      const T x = image[i], limited = x < range.low ? range.low : x > range.high ? range.high : x;
+      const T difference = limited - target[i];
+      return difference * difference;
+    };
+    int64_t i = 0;
+    for (; i + lanes <= pixels; i += lanes)
+      for (int lane = 0; lane < lanes; ++lane) sums[lane] += square(i + lane);
+    for (int lane = 0; i < pixels; ++i, ++lane) sums[lane] += square(i);
+  }
+
+  FRACTALOPS_INLINE double total() const {
+    double total = 0;
+    for (int lane = 0; lane < lanes; ++lane) total += sums[lane];
+    return total;
+  }
+};
 
 // factor * (image - target) inside the range, borders included, and 0 outside.
 template <typename T>
 FRACTALOPS_INLINE void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */,
-                                               int64_t pixels, T factor, bool clamped, T* grad /* (pixels) */) {
-  const PixelRange<T> range(clamped);
+                                               int64_t pixels, T factor, const PixelRange<T>& range,
+                                               T* grad /* (pixels) */) {
   for (int64_t i = 0; i < pixels; ++i) {
     const T slope = factor * (image[i] - target[i]);
     grad[i] = ((image[i] >= range.low) & (image[i] <= range.high)) ? slope : T(0);

@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 #include <vector>
 
 #include "../balanced_counts.h"
 #include "../division.h"
 #include "draw_index.h"
+#include "with_constant.h"
 
 namespace fractalops::cpu {
 

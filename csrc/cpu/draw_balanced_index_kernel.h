@@ -171,16 +171,6 @@ void draw_balanced_wide(const int32_t* share /* (stride) */, BalancedCounts& cou
     }
 }
 
-// Calls run(std::integral_constant<int, value>) where 1 <= value <= Most. Returns what it returns, else false.
-template <int Most, typename Run>
-FRACTALOPS_INLINE bool with_constant(int64_t value, const Run& run) {
-  if constexpr (Most > 0) {
-    if (value != Most) return with_constant<Most - 1>(value, run);
-    return run(std::integral_constant<int, Most>{});
-  }
-  return false;
-}
-
 // Draws K sequences of one system. Allocates nothing.
 template <typename T, typename Index>
 void draw_balanced_sequences(const int32_t* share /* (stride) */, BalancedCounts& counts, const T* uniform /* (K, T) */,

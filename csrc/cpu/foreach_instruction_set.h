@@ -1,6 +1,6 @@
-// Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add, each in a
-// namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors of
-// FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES.
+// Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add and once for
+// AVX-512, each in a namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors
+// of FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES.
 //
 // Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
 // different flags: the linker could pick a shared inline function from the one that the processor can't run.
@@ -11,8 +11,10 @@
 #endif
 
 #define FRACTALOPS_ISA baseline
-#define FRACTALOPS_VECTOR_BYTES 32
-#if defined(__AVX2__)
+#define FRACTALOPS_VECTOR_BYTES FRACTALOPS_BASELINE_BYTES
+#if FRACTALOPS_BASELINE_BYTES == 64
+#define FRACTALOPS_REGISTER_BYTES 64
+#elif defined(__AVX2__)
 #define FRACTALOPS_REGISTER_BYTES 32
 #else
 #define FRACTALOPS_REGISTER_BYTES 16
@@ -32,6 +34,22 @@
 #define FRACTALOPS_ISA avx2
 #define FRACTALOPS_VECTOR_BYTES 32
 #define FRACTALOPS_REGISTER_BYTES 32
+#include FRACTALOPS_KERNEL
+#undef FRACTALOPS_ISA
+#undef FRACTALOPS_VECTOR_BYTES
+#undef FRACTALOPS_REGISTER_BYTES
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), \
+                             apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#endif
+#define FRACTALOPS_ISA avx512
+#define FRACTALOPS_VECTOR_BYTES 64
+#define FRACTALOPS_REGISTER_BYTES 64
 #include FRACTALOPS_KERNEL
 #undef FRACTALOPS_ISA
 #undef FRACTALOPS_VECTOR_BYTES

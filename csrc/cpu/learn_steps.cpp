@@ -1,4 +1,5 @@
 // learn_steps on the CPU: its registration, and pictures as tasks. The step is in learner.h.
+#include <cstring>
 #include <optional>
 
 #include "../svd_matrix.h"
@@ -7,6 +8,7 @@
 #include "clamped_squared_error.h"
 #include "draw_balanced_index.h"
 #include "fixed_point.h"
+#include "flush_subnormals.h"
 #include "learner.h"
 #include "optimizers.h"
 #include "raster.h"
@@ -18,6 +20,9 @@
 #define FRACTALOPS_KERNEL "draw_balanced_index_kernel.h"
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "foreach_instruction_set.h"
+#define FRACTALOPS_INSTANCE extern
+#define FRACTALOPS_KERNEL "rbf_rasterize_instances.h"
 #include "foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "learner_kernel.h"
 #include "foreach_instruction_set.h"

@@ -31,12 +31,16 @@ class Learner {
   double draw_pictures(const float* target);
   void differentiate_chain();
   void differentiate_parameters(const float* row);
+  double differentiate_image(const float* target);
+
+  using Line = Raster<float>::Line;
+  static constexpr int64_t most_kept_points = 2048;
+  static int64_t lines(int64_t elements) { return divide_up(elements * sizeof(float), sizeof(Line)); }
 
   const LearningSettings s_;
   const ParameterRow place_;
   const FoldedViewport viewport_;
   const Raster<float> raster_;
-  const bool weighted_;  // whether the gradients of the points' weights are needed
 
   std::vector<float> matrix_, offset_;                // (N, 2, 2), (N, 2): of the system
   std::vector<float> folded_matrix_, folded_offset_;  // (N, 2, 2), (N, 2): in pixels
@@ -47,17 +51,17 @@ class Learner {
   std::vector<double> share_bounds_;                  // (N - 1)
   std::vector<int32_t> share_;                        // (stride)
   BalancedCounts counts_;
-  std::vector<Index> index_;                 // (K, T)
-  const Index* drawn_;                       // (K, T)
-  std::vector<float> points_, grad_points_;  // (K, T, 2)
-  std::vector<float> weight_, grad_weight_;  // (T, C), (T, C): of one sequence
-  std::vector<double> map_weights_;          // (N, C): sums of grad_weight over a map's points
-  std::vector<MapGradient<2>> partial_;      // (blocks, N)
-  std::vector<float> grad_start_;            // (K, 2), not used
-  std::vector<float> grad_;                  // (P)
-  std::vector<float> image_, grad_image_;    // (C, H, W), (C, H, stride)
-  std::vector<float> memory_;                // of the rasterizer
-  float* scratch_;                           // in it, aligned
+  std::vector<Index> index_;                       // (K, T)
+  const Index* drawn_;                             // (K, T)
+  std::vector<float> points_, grad_points_;        // (K, T, 2)
+  std::vector<float> weight_, grad_weight_;        // (T, C) of one sequence in color; in gray null and (K, T)
+  std::vector<double> map_weights_;                // (N, C): sums of grad_weight over a map's points
+  std::vector<MapGradient<2>> grad_maps_;          // (N)
+  std::vector<float> grad_start_;                  // (K, 2), not used
+  std::vector<float> grad_;                        // (P)
+  std::vector<Line> canvas_, gradient_, scratch_;  // of the rasterizer: canvas(), gradient() and scratch()
+  std::vector<Line> kept_;                         // kept(T), where it stays in a cache
+  std::vector<float> pixels_;                      // (W): a row of the image
 };
 
 template <typename Index, typename Number>
@@ -66,7 +70,6 @@ Learner<Index, Number>::Learner(const LearningSettings& s)
       place_(s),
       viewport_(s.low, s.high, s.height, s.width),
       raster_(s.height, s.width, s.image_channels(), static_cast<float>(s.bandwidth), s.cutoff, 0, s.height),
-      weighted_(s.learned || s.channels > 0),
       matrix_(4 * s.maps),
       offset_(2 * s.maps),
       folded_matrix_(4 * s.maps),
@@ -81,18 +84,19 @@ Learner<Index, Number>::Learner(const LearningSettings& s)
       index_(s.sequences * s.points),
       points_(2 * s.sequences * s.points),
       grad_points_(2 * s.sequences * s.points),
-      weight_(weighted_ ? s.image_channels() * s.points : 0, 1.0f),
-      grad_weight_(weighted_ ? s.image_channels() * s.points : 0),
-      map_weights_(s.image_channels() * s.maps),
-      partial_(affine_chain_blocks(s.maps, s.sequences, s.points) * s.maps),
+      weight_(s.channels * s.points),
+      grad_weight_(s.channels > 0 ? s.channels * s.points
+                   : s.learned    ? s.sequences * s.points
+                                  : 0),
+      map_weights_(s.channels * s.maps),
+      grad_maps_(s.maps),
       grad_start_(2 * s.sequences),
       grad_(place_.count),
-      image_(s.pixels()),
-      grad_image_(s.image_channels() * s.height * raster_.stride),
-      memory_(raster_.canvas() + raster_.tables() + Raster<float>::lanes) {
-  const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-  scratch_ = memory_.data() + (round_up(address, vector_bytes) - address) / sizeof(float);
-}
+      canvas_(lines(raster_.canvas())),
+      gradient_(lines(raster_.gradient())),
+      scratch_(lines(raster_.scratch())),
+      kept_(s.points <= most_kept_points ? lines(raster_.kept(s.points)) : 0),
+      pixels_(s.width) {}
 
 // What the maps' probabilities are proportional to; learned ones add up to 1.
 template <typename Index, typename Number>
@@ -143,31 +147,47 @@ void Learner<Index, Number>::fold_maps(const float* row) {
   for (size_t i = 0; i < color_.size(); ++i) color_[i] = 1 / (1 + std::exp(-row[place_.color + i]));
 }
 
+// Fills in the gradient of the image on the canvas. Returns the sum of its squared errors.
+template <typename Index, typename Number>
+double Learner<Index, Number>::differentiate_image(const float* target) {
+  const float factor = 2.0f / static_cast<float>(s_.sequences * s_.pixels());
+  const PixelRange<float> range(s_.clamped_image);
+  SquaredErrors<float> errors;
+  for (int64_t c = 0; c < s_.image_channels(); ++c)
+    for (int64_t i = 0; i < s_.height; ++i, target += s_.width) {
+      const int64_t place = c * raster_.plane() + raster_.origin() + i * raster_.stride;
+      const float* pixels = canvas_[0].values + place;  // (W)
+      if (raster_.layers > 1) {
+        add_layers(raster_, pixels, pixels_.data());
+        pixels = pixels_.data();
+      }
+      errors.add(pixels, target, s_.width, range);
+      clamped_squares_adjoint(pixels, target, s_.width, factor, range, gradient_[0].values + place);
+    }
+  return errors.total();
+}
+
 // Draws the sequences one by one, with the gradients of their points. Returns the sum of their squared errors.
 template <typename Index, typename Number>
 double Learner<Index, Number>::draw_pictures(const float* target) {
-  const int64_t pixels = s_.pixels(), channels = s_.image_channels();
-  const float factor = 2.0f / static_cast<float>(s_.sequences * pixels);
   std::fill(map_weights_.begin(), map_weights_.end(), 0.0);
   double errors = 0;
   for (int64_t k = 0; k < s_.sequences; ++k) {
-    const float* points = points_.data() + 2 * k * s_.points;  // (T, 2)
-    const Index* drawn = drawn_ + k * s_.points;               // (T)
-    if (s_.channels > 0)
-      for (int64_t t = 0; t < s_.points; ++t)
-        std::copy_n(color_.data() + drawn[t] * channels, channels, weight_.data() + t * channels);
-    const float* weight = weighted_ ? weight_.data() : nullptr;
-    float* grad_weight = weighted_ ? grad_weight_.data() : nullptr;
-    rbf_rasterize_forward<float>(raster_, points, weight, s_.points, image_.data(), scratch_);
-    errors += clamped_squares(image_.data(), target, pixels, s_.clamped_image);
-    for (int64_t i = 0; i < channels * s_.height; ++i)
-      clamped_squares_adjoint(image_.data() + i * s_.width, target + i * s_.width, s_.width, factor, s_.clamped_image,
-                              grad_image_.data() + i * raster_.stride);
-    rbf_rasterize_backward<float>(raster_, points, weight, grad_image_.data(), 0, s_.points, false,
-                                  grad_points_.data() + 2 * k * s_.points, grad_weight, scratch_);
-    if (weighted_)
-      for (int64_t t = 0; t < s_.points; ++t)
-        for (int64_t c = 0; c < channels; ++c) map_weights_[drawn[t] * channels + c] += grad_weight_[t * channels + c];
+    const float* points = points_.data() + 2 * k * s_.points;          // (T, 2)
+    const Index* drawn = drawn_ + k * s_.points;                       // (T)
+    const float* weight = s_.channels > 0 ? weight_.data() : nullptr;  // (T, C)
+    float* grad_weight = grad_weight_.empty() ? nullptr : grad_weight_.data() + (s_.channels > 0 ? 0 : k * s_.points);
+    for (int64_t t = 0; s_.channels > 0 && t < s_.points; ++t)
+      std::copy_n(color_.data() + drawn[t] * s_.channels, s_.channels, weight_.data() + t * s_.channels);
+    float* kept = kept_.empty() ? nullptr : kept_[0].values;
+    std::memset(canvas_.data(), 0, canvas_.size() * sizeof(Line));
+    rbf_rasterize_forward<float>(raster_, points, weight, s_.points, canvas_[0].values, scratch_[0].values, kept);
+    errors += differentiate_image(target);
+    rbf_rasterize_backward<float>(raster_, points, weight, gradient_[0].values, 0, s_.points, false,
+                                  grad_points_.data() + 2 * k * s_.points, grad_weight, scratch_[0].values, kept);
+    for (int64_t t = 0; s_.channels > 0 && t < s_.points; ++t)
+      for (int64_t c = 0; c < s_.channels; ++c)
+        map_weights_[drawn[t] * s_.channels + c] += grad_weight_[t * s_.channels + c];
   }
   return errors;
 }
@@ -178,8 +198,8 @@ void Learner<Index, Number>::differentiate_parameters(const float* row) {
   for (int64_t n = 0; n < s_.maps; ++n) {
     float along_matrix[4], along_offset[2], grad_matrix[4];
     for (int i = 0; i < 2; ++i) {
-      for (int j = 0; j < 2; ++j) along_matrix[2 * i + j] = static_cast<float>(partial_[n].matrix[i][j]);
-      along_offset[i] = static_cast<float>(partial_[n].offset[i]);
+      for (int j = 0; j < 2; ++j) along_matrix[2 * i + j] = static_cast<float>(grad_maps_[n].matrix[i][j]);
+      along_offset[i] = static_cast<float>(grad_maps_[n].offset[i]);
     }
     viewport_.fold_adjoint(along_matrix, along_offset, grad_matrix, grad_offset + 2 * n);
     if (s_.factors)
@@ -191,14 +211,12 @@ void Learner<Index, Number>::differentiate_parameters(const float* row) {
     grad_[place_.color + i] = static_cast<float>(map_weights_[i]) * color_[i] * (1 - color_[i]);
   if (!s_.learned) return;
   // G_n - p_n sum of all G, where G_n is the sum of the gradients of the weights of map n's points (IFS.forward).
-  const int64_t channels = s_.image_channels();
   float* grad_logit = grad_.data() + place_.logit;  // (N)
   float total = 0;
   for (int64_t n = 0; n < s_.maps; ++n) {
-    grad_logit[n] = 0;
-    for (int64_t c = 0; c < channels; ++c)
-      grad_logit[n] +=
-          static_cast<float>(map_weights_[n * channels + c]) * (s_.channels > 0 ? color_[n * channels + c] : 1.0f);
+    grad_logit[n] = static_cast<float>(grad_maps_[n].weight);  // in gray
+    for (int64_t i = n * s_.channels; i < (n + 1) * s_.channels; ++i)
+      grad_logit[n] += static_cast<float>(map_weights_[i]) * color_[i];
     total += grad_logit[n];
   }
   for (int64_t n = 0; n < s_.maps; ++n) grad_logit[n] -= static_cast<float>(probability_[n]) * total;
@@ -208,14 +226,15 @@ template <typename Index, typename Number>
 void Learner<Index, Number>::differentiate_chain() {
   const AffineChain<float, Index> chain{
       folded_matrix_.data(), folded_offset_.data(), drawn_, start_.data(), s_.maps, s_.sequences, s_.points};
-  const int64_t blocks = affine_chain_blocks(s_.maps, s_.sequences, s_.points);
-  std::fill(partial_.begin(), partial_.end(), MapGradient<2>{});
-  for (int64_t block = 0; block < blocks; ++block)
-    affine_chain_backward<float, 2, Index>(chain, affine_chain_block_begin(block, blocks, s_.sequences),
-                                           affine_chain_block_begin(block + 1, blocks, s_.sequences),
-                                           grad_points_.data(), points_.data(), partial_.data() + block * s_.maps,
-                                           grad_start_.data());
-  sum_blocks(partial_.data(), blocks, s_.maps);
+  std::fill(grad_maps_.begin(), grad_maps_.end(), MapGradient<2>{});
+  const float* weight = s_.channels == 0 && s_.learned ? grad_weight_.data() : nullptr;
+  affine_chain_backward<float, 2, Index>(chain,
+                                         {.grad = grad_points_.data(),
+                                          .points = points_.data(),
+                                          .maps = grad_maps_.data(),
+                                          .start = grad_start_.data(),
+                                          .weight = weight},
+                                         0, s_.sequences);
 }
 
 template <typename Index, typename Number>
@@ -243,6 +262,7 @@ float Learner<Index, Number>::step(const LearnedPicture& picture, const Number* 
 template <typename Index, typename Number>
 void learn_pictures(const LearningSettings& settings, const LearningBatch<Index, Number>& batch, int64_t begin,
                     int64_t end, float* losses /* (steps, S) */) {
+  const FlushSubnormals flush;
   Learner<Index, Number> learner(settings);
   const int64_t draws = settings.sequences * settings.points;
   for (int64_t s = begin; s < end; ++s) {

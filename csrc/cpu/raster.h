@@ -1,54 +1,157 @@
-// What does not change from point to point while an image is drawn.
+// What does not change from point to point while an image is drawn: the window of a point, the canvas, and the tables
+// that the bandwidth determines.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <vector>
 
 #include "../division.h"
+#include "gaussian_polynomials.h"
+#include "instruction_set.h"
 
 namespace fractalops::cpu {
 
-inline constexpr int vector_bytes = 32;
 // Windows wider than this many vectors are walked in several passes, so that the sums of a pass stay in registers.
 inline constexpr int pass_vectors = 4;
-// Points are collected in runs of this many before they are drawn.
+// Without padding, points are collected in runs of this many before they are drawn.
 inline constexpr int run_points = 256;
+// The window of the default bandwidth and cutoff, 1 and 1e-6, whose size the compiler knows.
+inline constexpr int default_radius = 4, default_degree = 8;
 
-// A band of rows of one image, and the window of a point in it: `rows` x `vectors` that always lie inside the padded
-// band, wherever the point is; the tables are 0 at its pixels outside the true window.
+// The radius of a window in pixels, whole; infinite for a cutoff of 0. What it leaves out is farther than radius + 1/2.
+template <typename T>
+T window_radius(T bandwidth, double cutoff) {
+  const double reach = std::sqrt(-static_cast<double>(bandwidth) * std::log(cutoff));
+  return static_cast<T>(std::max(std::ceil(reach - 0.5), 0.0));
+}
+
+// A band of rows of one image, its canvas, and the window of a point in it: `rows` x `vectors` vectors of columns.
+//
+// A canvas has C planes of `canvas_rows` x `stride`; pixel (band_begin, 0) lies at `origin()`. Where it is padded, it
+// has a window's width more on each side, zeros in a gradient, so that no window needs to be cut. Where that would take
+// much memory or work, it is not, and rbf_rasterize_masked.h cuts the windows.
+//
+// A window's vectors start at multiples of `step` columns. Where that is less than a vector, each place that such a
+// start has in a vector has a layer of the canvas of its own: vectors that touch the same memory are then the same, and
+// a load finds what was stored before it in the store buffer. A pixel is the sum of its `layers`; a gradient has one.
 template <typename T>
 struct Raster {
-  static constexpr int64_t lanes = vector_bytes / sizeof(T);
+  // Memory that starts where a cache line does.
+  struct alignas(64) Line {
+    T values[64 / sizeof(T)];
+  };
 
   int64_t height, width, channels;
   int64_t band_begin, band_end;  // rows of the image
-  T radius;                      // pixels; whole, or infinite without truncation
-  T inverse_bandwidth;
-  int64_t rows;                                // rows of a window
-  int64_t vectors;                             // column vectors of a window
-  int64_t stride;                              // elements of a padded row
-  T lowest_x, highest_x, lowest_y, highest_y;  // points beyond touch nothing
+  T bandwidth, inverse_bandwidth;
+  T radius;  // pixels; whole, or infinite without truncation
+  int64_t lanes;
+  bool padded;
+  int64_t step, layers;
+  int64_t rows;     // rows of a window
+  int64_t vectors;  // column vectors of a window, and of one pass over it
+  int64_t pass;
+  int64_t top, left;  // padding
+  int64_t canvas_rows, stride;
+  // Without padding: points beyond touch nothing.
+  T lowest_x = 0, highest_x = 0, lowest_y = 0, highest_y = 0;
+  int degree;                            // of the polynomials; 0: exponentials
+  std::vector<T> row_coefficients;       // (radius + 1, degree + 1)
+  std::vector<Line> column_lines;        // (step, degree + 1, vectors, lanes)
+  std::vector<Line> displacement_lines;  // (step, vectors, lanes)
 
+  // `masked` asks for a canvas without padding. `bytes` are those of a vector of the kernel that runs.
   Raster(int64_t height, int64_t width, int64_t channels, T bandwidth, double cutoff, int64_t band_begin,
-         int64_t band_end)
+         int64_t band_end, bool masked = false, int64_t bytes = vector_bytes())
       : height(height),
         width(width),
         channels(channels),
         band_begin(band_begin),
         band_end(band_end),
-        inverse_bandwidth(T(1) / bandwidth) {
-    // log(0) makes it infinite: no truncation.
-    radius = static_cast<T>(std::ceil(std::sqrt(-static_cast<double>(bandwidth) * std::log(cutoff))));
+        bandwidth(bandwidth),
+        inverse_bandwidth(T(1) / bandwidth),
+        radius(window_radius(bandwidth, cutoff)),
+        lanes(bytes / static_cast<int64_t>(sizeof(T))),
+        padded(!masked && fits_padding()) {
+    if (padded)
+      pad();
+    else
+      mask();
+  }
+
+  int64_t band() const { return band_end - band_begin; }
+  int64_t origin() const { return top * stride + left; }
+  int64_t plane() const { return canvas_rows * stride; }  // of a channel
+  int64_t layer() const { return channels * plane(); }
+  // Pixel (i, j) of a band's channel c lies at c plane() + origin() + i stride + j in layer 0, and this further in
+  // layer n.
+  int64_t in_layer(int64_t n) const { return n * (layer() - step); }
+
+  // Elements of memory: a canvas to draw on; a gradient; scratch memory; what the backward takes from the forward of
+  // `length` points. All of it starts at a multiple of 64 bytes.
+  int64_t canvas() const { return layers * layer(); }
+  int64_t gradient() const { return layer(); }
+  int64_t scratch() const { return padded ? group() : 3 * rows * lanes; }
+  int64_t kept(int64_t length) const { return padded ? divide_up(length, lanes) * group() : 0; }
+  // Of it, what belongs to `lanes` points: their tables over rows and columns, and five numbers of each.
+  int64_t group() const { return round_up(lanes * (rows + vectors * lanes + 5), 64 / static_cast<int64_t>(sizeof(T))); }
+
+  // The columns' polynomials for windows that start 0, 1, .. columns after a vector does, 0 outside the window.
+  const T* columns() const { return column_lines.empty() ? nullptr : column_lines[0].values; }
+  // The columns' distances from that of the point's center, `far` outside the window.
+  const T* displacements() const { return displacement_lines[0].values; }
+  static constexpr T far = T(1e18);  // its square is finite
+
+ private:
+  // Windows in the image, and a canvas of at most 4 times the image's size or 16 KB more.
+  bool fits_padding() const {
+    const double r = static_cast<double>(radius), across = static_cast<double>(width),
+                 down = static_cast<double>(height);
+    const double elements = (down + 4 * r) * (across + 4 * r + 2 * static_cast<double>(lanes));
+    return 2 * r + 1 <= std::min(down, across) && elements <= 4 * down * across + 4096 &&
+           2 * elements * static_cast<double>(channels) < 2147483648.0;
+  }
+
+  void split_passes() {
+    pass = divide_up(vectors, divide_up(vectors, pass_vectors));
+    vectors = round_up(vectors, pass);
+  }
+
+  void pad() {
+    const auto r = static_cast<int64_t>(radius);
+    rows = 2 * r + 1;
+    const auto count = [&](int64_t start) { return divide_up(rows + start - 1, lanes); };
+    layers = lanes > 8 && count(8) < count(lanes) ? lanes / 8 : 1;
+    step = lanes / layers;
+    vectors = count(step);
+    split_passes();
+    top = 2 * r;
+    left = round_up(2 * r, lanes);
+    canvas_rows = band() + 2 * top;
+    stride = round_up((width - 1 + left) / step * step + vectors * lanes, lanes);
+    degree = polynomial_degree(bandwidth);
+    fill_tables(r);
+  }
+
+  void mask() {
     const double diameter = 2.0 * static_cast<double>(radius) + 1.0;
     const int64_t width_vectors = divide_up(width, lanes);
-    rows = static_cast<int64_t>(std::min(diameter, static_cast<double>(band_end - band_begin)));
+    rows = static_cast<int64_t>(std::min(diameter, static_cast<double>(band())));
     // Starting anywhere in its first vector, a window reaches lanes - 1 columns further than its own length.
-    vectors =
-        static_cast<int64_t>(std::min(std::ceil((diameter + lanes - 1) / lanes), static_cast<double>(width_vectors)));
-    if (vectors > pass_vectors) vectors = round_up(vectors, pass_vectors);
+    vectors = static_cast<int64_t>(
+        std::min(std::ceil((diameter + static_cast<double>(lanes) - 1) / static_cast<double>(lanes)),
+                 static_cast<double>(width_vectors)));
+    split_passes();
+    layers = 1;
+    step = lanes;
+    top = left = 0;
+    canvas_rows = band();
     stride = std::max(width_vectors, vectors) * lanes;
+    degree = 0;
     // Half a pixel for the rounding; finite, so that infinite points stay out.
     const T reach = radius + T(0.5), largest = std::numeric_limits<T>::max();
     lowest_x = std::max(static_cast<T>(band_begin) - reach, -largest);
@@ -57,11 +160,53 @@ struct Raster {
     highest_y = std::min(static_cast<T>(width - 1) + reach, largest);
   }
 
-  int64_t band() const { return band_end - band_begin; }
-  // Elements of scratch memory: the padded canvas, and tables for the rows of `lanes` points (value, first and second
-  // moment).
-  int64_t canvas() const { return channels * band() * stride; }
-  int64_t tables() const { return 3 * rows * lanes; }
+  void fill_tables(int64_t r) {
+    const int64_t across = vectors * lanes, line = 64 / static_cast<int64_t>(sizeof(T));
+    displacement_lines.resize(divide_up(step * across, line));
+    for (int64_t shift = 0; shift < step; ++shift) {
+      T* to = displacement_lines.data()->values + shift * across;
+      std::fill(to, to + across, far);
+      for (int64_t k = -r; k <= r; ++k) to[shift + r + k] = static_cast<T>(k);
+    }
+    if (degree == 0) return;
+    row_coefficients = gaussian_polynomials<T>(static_cast<double>(bandwidth), r, degree);
+    column_lines.resize(divide_up(step * (degree + 1) * across, line));  // zeros
+    for (int64_t shift = 0; shift < step; ++shift)
+      for (int64_t m = 0; m <= degree; ++m) {
+        T* to = column_lines.data()->values + (shift * (degree + 1) + m) * across + shift + r;
+        for (int64_t k = 0; k <= r; ++k) {
+          const T value = row_coefficients[k * (degree + 1) + m];
+          to[-k] = m % 2 ? -value : value;
+          to[k] = value;
+        }
+      }
+  }
 };
+
+// Adds up the layers of a row of pixels.
+template <typename T>
+FRACTALOPS_INLINE void add_layers(const Raster<T>& raster, const T* canvas /* (W) in layer 0 */, T* row /* (W) */) {
+  std::memcpy(row, canvas, sizeof(T) * raster.width);
+  for (int64_t n = 1; n < raster.layers; ++n)
+    for (int64_t j = 0; j < raster.width; ++j) row[j] += canvas[raster.in_layer(n) + j];
+}
+
+// The band's rows of the image that was drawn on a canvas.
+template <typename T>
+void copy_from_canvas(const Raster<T>& raster, const T* canvas /* canvas() */, T* image /* (C, H, W) */) {
+  for (int64_t c = 0; c < raster.channels; ++c)
+    for (int64_t i = 0; i < raster.band(); ++i)
+      add_layers(raster, canvas + c * raster.plane() + raster.origin() + i * raster.stride,
+                 image + (c * raster.height + raster.band_begin + i) * raster.width);
+}
+
+// A gradient image into the middle of a gradient whose padding is zeros already.
+template <typename T>
+void copy_to_gradient(const Raster<T>& raster, const T* image /* (C, H, W) */, T* gradient /* gradient() */) {
+  for (int64_t c = 0; c < raster.channels; ++c)
+    for (int64_t i = 0; i < raster.height; ++i)
+      std::memcpy(gradient + c * raster.plane() + raster.origin() + i * raster.stride,
+                  image + (c * raster.height + i) * raster.width, sizeof(T) * raster.width);
+}
 
 }  // namespace fractalops::cpu

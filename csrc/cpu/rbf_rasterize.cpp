@@ -8,11 +8,15 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "flush_subnormals.h"
 #include "raster.h"
 #include "split_tasks.h"
 #include "strips.h"
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
+#include "foreach_instruction_set.h"
+#define FRACTALOPS_INSTANCE
+#define FRACTALOPS_KERNEL "rbf_rasterize_instances.h"
 #include "foreach_instruction_set.h"
 
 namespace fractalops::cpu {
@@ -22,22 +26,48 @@ namespace {
 // their order, does not depend on the number of threads.
 constexpr int64_t task_points = 4096;
 
-// Scratch memory of one thread, not cleared, aligned to a vector; it grows as it is asked for more.
+// Scratch memory of one thread, not cleared, aligned to a cache line; it grows as it is asked for more.
 template <typename T>
 class Scratch {
  public:
   T* get(int64_t elements) {
     if (elements > elements_) {
-      memory_ = std::make_unique_for_overwrite<T[]>(elements + Raster<T>::lanes);
+      memory_ = std::make_unique_for_overwrite<Line[]>(divide_up(elements * sizeof(T), sizeof(Line)));
       elements_ = elements;
     }
-    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
-    return memory_.get() + (round_up(address, vector_bytes) - address) / sizeof(T);
+    return reinterpret_cast<T*>(memory_.get());
   }
 
  private:
-  std::unique_ptr<T[]> memory_;
+  using Line = typename Raster<T>::Line;
+  std::unique_ptr<Line[]> memory_;
   int64_t elements_ = 0;
+};
+
+// One thread's memory to draw images with.
+template <typename T>
+class Drawing {
+ public:
+  // The raster of a whole image; that of the image before where it is the same.
+  const Raster<T>& raster(int64_t height, int64_t width, int64_t channels, T bandwidth, double cutoff) {
+    if (!raster_ || raster_->bandwidth != bandwidth)
+      raster_.emplace(height, width, channels, bandwidth, cutoff, 0, height);
+    return *raster_;
+  }
+
+  // Draws the rows of a raster's band.
+  void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
+            int64_t count, T* image /* (C, H, W) */) {
+    T* canvas = canvas_.get(raster.canvas());
+    std::memset(canvas, 0, sizeof(T) * raster.canvas());
+    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, canvas, scratch_.get(raster.scratch()),
+                                                nullptr);
+    copy_from_canvas(raster, canvas, image);
+  }
+
+ private:
+  std::optional<Raster<T>> raster_;
+  Scratch<T> canvas_, scratch_;
 };
 
 // Calls work(task) for each of some tasks, a thread each.
@@ -48,27 +78,25 @@ void run_tasks(int64_t tasks, const Work& work) {
   });
 }
 
-// Draws one image, whole or by strips of its rows. make_raster(begin, end) makes the raster of a band.
-template <typename T, typename MakeRaster>
-void draw_image(const Raster<T>& whole, const MakeRaster& make_raster, const T* points /* (T, 2) */,
+// Draws one image, whole or by strips of its rows.
+template <typename T>
+void draw_image(const Raster<T>& whole, double cutoff, const T* points /* (T, 2) */,
                 const T* weight /* (T, C) or null */, int64_t length, int64_t threads, T* image /* (C, H, W) */,
-                Scratch<T>& scratch) {
-  const auto draw = [&](const Raster<T>& raster, const T* points, const T* weight, int64_t count, Scratch<T>& scratch) {
-    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, image,
-                                                scratch.get(raster.canvas() + raster.tables()));
-  };
-  if (threads == 1 && !Strips<T>::pay_alone(whole, length)) return draw(whole, points, weight, length, scratch);
+                Drawing<T>& drawing) {
+  if (threads == 1 && !Strips<T>::pay_alone(whole, length)) return drawing.draw(whole, points, weight, length, image);
   Strips<T> strips(whole, length, threads);
   run_tasks(threads, [&](int64_t run) { strips.count(run, points); });
   strips.plan(threads);
-  if (strips.strips() == 1) return draw(whole, points, weight, length, scratch);
+  if (strips.strips() == 1) return drawing.draw(whole, points, weight, length, image);
   strips.allocate(weight != nullptr);
   run_tasks(threads, [&](int64_t run) { strips.sort(run, points, weight); });
   run_tasks(strips.parts(), [&](int64_t part) {
-    Scratch<T> own;
-    for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s)
-      draw(make_raster(strips.row_begin(s), strips.row_begin(s + 1)), strips.points(s), strips.weight(s),
-           strips.point_begin(s + 1) - strips.point_begin(s), own);
+    Drawing<T> own;
+    for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s) {
+      const Raster<T> strip(whole.height, whole.width, whole.channels, whole.bandwidth, cutoff, strips.row_begin(s),
+                            strips.row_begin(s + 1));
+      own.draw(strip, strips.points(s), strips.weight(s), strips.point_begin(s + 1) - strips.point_begin(s), image);
+    }
   });
 }
 
@@ -98,42 +126,43 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   const T* weights = weight ? data<T>(*weight) : nullptr;
   const T* bandwidths = data<T>(bandwidth);
   T* out = mutable_data<T>(image);
-  const auto draw = [&](int64_t b, int64_t threads, Scratch<T>& scratch) {
-    const auto make_raster = [&](int64_t begin, int64_t end) {
-      return Raster<T>(height, width, channels, bandwidths[b], cutoff, begin, end);
-    };
-    draw_image(make_raster(0, height), make_raster, positions + b * length * 2,
-               weights ? weights + b * length * channels : nullptr, length, threads,
-               out + b * channels * height * width, scratch);
+  const auto draw = [&](int64_t b, int64_t threads, Drawing<T>& drawing) {
+    const Raster<T>& whole = drawing.raster(height, width, channels, bandwidths[b], cutoff);
+    draw_image(whole, cutoff, positions + b * length * 2, weights ? weights + b * length * channels : nullptr, length,
+               threads, out + b * channels * height * width, drawing);
   };
   const Raster<T> first(height, width, channels, bandwidths[0], cutoff, 0, height);
   const double image_time = point_time(first, height) * static_cast<double>(length);
   static_assert(least_strips_time == 3 * least_thread_time);
   const int64_t threads = strip_threads(first, length, torch::stable::get_num_threads());
   if (threads > images) {
-    Scratch<T> scratch;
-    for (int64_t b = 0; b < images; ++b) draw(b, threads, scratch);
+    Drawing<T> drawing;
+    for (int64_t b = 0; b < images; ++b) draw(b, threads, drawing);
     return;
   }
   split_tasks(images, image_time, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch;
-    for (int64_t b = begin; b < end; ++b) draw(b, 1, scratch);
+    Drawing<T> drawing;
+    for (int64_t b = begin; b < end; ++b) draw(b, 1, drawing);
   });
 }
 
-// The gradient image with rows as long as a window needs them; itself when they already are.
+// A thread's gradient in the layout of a canvas: made anew for another image or another bandwidth.
 template <typename T>
-Tensor pad_rows(const Tensor& grad /* (B, C, H, W) */, int64_t stride) {
-  const int64_t width = grad.size(3), rows = grad.size(0) * grad.size(1) * grad.size(2);
-  if (stride == width) return grad;
-  Tensor padded = torch::stable::new_zeros(grad, {grad.size(0), grad.size(1), grad.size(2), stride});
-  const T* from = data<T>(grad);
-  T* to = mutable_data<T>(padded);
-  split_tasks(rows, 10 + 0.2 * static_cast<double>(width), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) std::memcpy(to + row * stride, from + row * width, sizeof(T) * width);
-  });
-  return padded;
-}
+class GradientCanvas {
+ public:
+  const T* get(const Raster<T>& raster, bool is_new_raster, const T* image /* (C, H, W) */) {
+    if (raster.gradient() == raster.channels * raster.height * raster.width) return image;  // nothing is padded
+    T* canvas = memory_.get(raster.gradient());
+    if (is_new_raster) std::memset(canvas, 0, sizeof(T) * raster.gradient());
+    if (is_new_raster || image != image_) copy_to_gradient(raster, image, canvas);
+    image_ = image;
+    return canvas;
+  }
+
+ private:
+  Scratch<T> memory_;
+  const T* image_ = nullptr;
+};
 
 template <typename T>
 void backward(const Tensor& grad, const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
@@ -149,29 +178,28 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   T* position_grads = mutable_data<T>(grad_points);
   T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;
 
-  std::vector<Raster<T>> rasters;  // (B), of equal stride: it is that of the widest window
-  int64_t stride = 0;
-  for (int64_t b = 0; b < images; ++b) {
-    rasters.emplace_back(height, width, channels, bandwidths[b], cutoff, 0, height);
-    stride = std::max(stride, rasters.back().stride);
-  }
-  for (Raster<T>& raster : rasters) raster.stride = stride;
-  const Tensor padded = pad_rows<T>(grad, stride);
-  const T* pixels = data<T>(padded);
+  const T* pixels = data<T>(grad);
+  // Few points on a large image are not worth a copy of it.
+  const bool masked = length * 16 < height * width;
 
   const int64_t tasks = divide_up(length, task_points);
   std::vector<double> partial(images * tasks);  // (B, tasks)
-  const double task_time = point_time(rasters[0], height) * static_cast<double>(std::min(length, task_points));
+  const Raster<T> whole(height, width, channels, bandwidths[0], cutoff, 0, height, masked);
+  const double task_time = point_time(whole, height) * static_cast<double>(std::min(length, task_points));
   split_tasks(images * tasks, task_time, [&](int64_t begin, int64_t end) {
-    Scratch<T> tables;
+    const FlushSubnormals flush;
+    Scratch<T> scratch;
+    GradientCanvas<T> canvas;
+    std::optional<Raster<T>> raster;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t b = task / tasks, first = task % tasks * task_points;
-      const Raster<T>& raster = rasters[b];
+      const bool is_new = !raster || raster->bandwidth != bandwidths[b];
+      if (is_new) raster.emplace(height, width, channels, bandwidths[b], cutoff, 0, height, masked);
       partial[task] = FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
-          raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
-          pixels + b * channels * height * stride, first, std::min(length, first + task_points), needs_bandwidth,
-          position_grads + b * length * 2, weights ? weight_grads + b * length * channels : nullptr,
-          tables.get(raster.tables()));
+          *raster, positions + b * length * 2, weights ? weights + b * length * channels : nullptr,
+          canvas.get(*raster, is_new, pixels + b * channels * height * width), first,
+          std::min(length, first + task_points), needs_bandwidth, position_grads + b * length * 2,
+          weights ? weight_grads + b * length * channels : nullptr, scratch.get(raster->scratch()), nullptr);
     }
   });
   if (!needs_bandwidth) return;

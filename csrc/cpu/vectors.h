@@ -1,39 +1,36 @@
-// Vectors of 32 bytes in the compiler's own vector extension: AVX2 registers where the kernel is compiled for them,
-// pairs of SSE or NEON registers elsewhere. Included by a kernel, once for each instruction set; so no include guard.
+// Vectors of FRACTALOPS_VECTOR_BYTES in the compiler's own vector extension: one register where the kernel is compiled
+// for them, several SSE or NEON registers elsewhere. Included by a kernel, once for each instruction set; so no include
+// guard.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-typedef float Float8 __attribute__((vector_size(32)));
-typedef int32_t Int8 __attribute__((vector_size(32)));
-typedef double Double4 __attribute__((vector_size(32)));
-typedef int64_t Int4 __attribute__((vector_size(32)));
+typedef float Floats __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
+typedef int32_t Ints __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
+typedef double Doubles __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
+typedef int64_t Longs __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 // The bits of a vector's elements, whose arithmetic wraps.
-typedef uint32_t Bits8 __attribute__((vector_size(32)));
-typedef uint64_t Bits4 __attribute__((vector_size(32)));
+typedef uint32_t IntBits __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
+typedef uint64_t LongBits __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 
 template <typename T>
 struct Lanes;
 
 template <>
 struct Lanes<float> {
-  using Vector = Float8;
+  using Vector = Floats;
   using Integer = int32_t;
-  using Integers = Int8;
-  static constexpr int count = 8;
-  static_assert(count == Raster<float>::lanes);
-  static constexpr Vector iota = {0, 1, 2, 3, 4, 5, 6, 7};
+  using Integers = Ints;
+  static constexpr int count = FRACTALOPS_VECTOR_BYTES / 4;
   static constexpr float rounder = 12582912.0f;       // 1.5 * 2^23
   static constexpr float smallest_exponent = -87.0f;  // exp of less is subnormal
 };
 
 template <>
 struct Lanes<double> {
-  using Vector = Double4;
+  using Vector = Doubles;
   using Integer = int64_t;
-  using Integers = Int4;
-  static constexpr int count = 4;
-  static_assert(count == Raster<double>::lanes);
-  static constexpr Vector iota = {0, 1, 2, 3};
+  using Integers = Longs;
+  static constexpr int count = FRACTALOPS_VECTOR_BYTES / 8;
   static constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52
   static constexpr double smallest_exponent = -708.0;
 };
@@ -42,6 +39,32 @@ template <typename T>
 using Vector = typename Lanes<T>::Vector;
 template <typename T>
 using Integers = typename Lanes<T>::Integers;
+
+// body(0), body(1), .. up to `count`, which is Count where that is known to be so, and then without a loop.
+template <bool Known, int Count, typename Body, int... At>
+FRACTALOPS_INLINE void repeat_at(int64_t count, const Body& body, std::integer_sequence<int, At...>) {
+  if constexpr (Known) {
+    (body(At), ...);
+  } else {
+    for (int64_t at = 0; at < count; ++at) body(at);
+  }
+}
+
+template <bool Known, int Count, typename Body>
+FRACTALOPS_INLINE void repeat(int64_t count, const Body& body) {
+  repeat_at<Known, Count>(count, body, std::make_integer_sequence<int, Count>());
+}
+
+template <typename T, int... Lane>
+FRACTALOPS_INLINE Vector<T> count_lanes(std::integer_sequence<int, Lane...>) {
+  return Vector<T>{static_cast<T>(Lane)...};
+}
+
+// 0, 1, 2, ..
+template <typename T>
+FRACTALOPS_INLINE Vector<T> iota() {
+  return count_lanes<T>(std::make_integer_sequence<int, Lanes<T>::count>());
+}
 
 template <typename T>
 FRACTALOPS_INLINE Vector<T> load(const T* from) {
@@ -55,43 +78,147 @@ FRACTALOPS_INLINE void store(const Vector<T>& from, T* to) {
   __builtin_memcpy(to, &from, sizeof(from));
 }
 
-// GCC has the builtin of the clang kind since version 12.
+// The elements `Index(lane)...` of two vectors, one after the other. GCC has the builtin of the clang kind since
+// version 12.
+template <typename T, typename Index, int... Lane>
+FRACTALOPS_INLINE Vector<T> pick_lanes(const Vector<T>& v, const Vector<T>& w, std::integer_sequence<int, Lane...>) {
 #if defined(__clang__) || __GNUC__ >= 12
-#define FRACTALOPS_SHUFFLE_TWO(mask_type, v, w, ...) __builtin_shufflevector(v, w, __VA_ARGS__)
+  return __builtin_shufflevector(v, w, Index::at(Lane)...);
 #else
-#define FRACTALOPS_SHUFFLE_TWO(mask_type, v, w, ...) __builtin_shuffle(v, w, mask_type{__VA_ARGS__})
+  return __builtin_shuffle(v, w, Integers<T>{Index::at(Lane)...});
 #endif
-#define FRACTALOPS_SHUFFLE(mask_type, v, ...) FRACTALOPS_SHUFFLE_TWO(mask_type, v, v, __VA_ARGS__)
-
-template <typename T>
-FRACTALOPS_INLINE T sum(const Vector<T>& v) {
-  if constexpr (sizeof(T) == 4) {
-    const Vector<T> halves = v + FRACTALOPS_SHUFFLE(Int8, v, 4, 5, 6, 7, 0, 1, 2, 3);
-    const Vector<T> quarters = halves + FRACTALOPS_SHUFFLE(Int8, halves, 2, 3, 0, 1, 6, 7, 4, 5);
-    return quarters[0] + quarters[1];
-  } else {
-    const Vector<T> halves = v + FRACTALOPS_SHUFFLE(Int4, v, 2, 3, 0, 1);
-    return halves[0] + halves[1];
-  }
 }
+
+template <typename T, typename Index>
+FRACTALOPS_INLINE Vector<T> pick(const Vector<T>& v, const Vector<T>& w) {
+  return pick_lanes<T, Index>(v, w, std::make_integer_sequence<int, Lanes<T>::count>());
+}
+
+// The first or second (Part) elements of pairs.
+template <int Part>
+struct OfPairs {
+  static constexpr int at(int lane) { return 2 * lane + Part; }
+};
+
+// Elements of two vectors in turn, of their first or second halves.
+template <int Count, int Part>
+struct InTurn {
+  static constexpr int at(int lane) { return Part * Count / 2 + lane / 2 + lane % 2 * Count; }
+};
+
+// Runs of Width elements of two vectors in turn: of each 2 Width elements the first or second run.
+template <int Count, int Width, int Part>
+struct Runs {
+  static constexpr int at(int lane) {
+    return lane / (2 * Width) * (2 * Width) + Part * Width + lane % Width + (lane / Width % 2) * Count;
+  }
+};
+
+// As runs of 1, but of each 4 elements the first or second two, which x86 has an instruction for.
+template <int Count, int Part>
+struct Quarters {
+  static constexpr int at(int lane) { return lane / 4 * 4 + 2 * Part + lane % 4 / 2 + lane % 2 * Count; }
+};
 
 // Takes pairs that lie in two vectors, one after the other, apart: their first elements, and their second ones.
 template <typename T>
 FRACTALOPS_INLINE void take_apart(const Vector<T>& v, const Vector<T>& w, Vector<T>& first, Vector<T>& second) {
+  first = pick<T, OfPairs<0>>(v, w);
+  second = pick<T, OfPairs<1>>(v, w);
+}
+
+// The other way.
+template <typename T>
+FRACTALOPS_INLINE void put_together(const Vector<T>& first, const Vector<T>& second, Vector<T>& v, Vector<T>& w) {
+  v = pick<T, InTurn<Lanes<T>::count, 0>>(first, second);
+  w = pick<T, InTurn<Lanes<T>::count, 1>>(first, second);
+}
+
+template <typename T, int Width>
+FRACTALOPS_INLINE Vector<T> add_runs(const Vector<T>& v, const Vector<T>& w) {
+  constexpr int count = Lanes<T>::count;
+  return pick<T, Runs<count, Width, 0>>(v, w) + pick<T, Runs<count, Width, 1>>(v, w);
+}
+
+// The sums over four vectors' lanes, as far as they lie in the same 128 bits (of float) or 256 (of double): in each of
+// these four elements, one of each vector.
+template <typename T>
+FRACTALOPS_INLINE Vector<T> add_quads(const Vector<T>* v /* (4) */) {
+  constexpr int count = Lanes<T>::count;
   if constexpr (sizeof(T) == 4) {
-    first = FRACTALOPS_SHUFFLE_TWO(Int8, v, w, 0, 2, 4, 6, 8, 10, 12, 14);
-    second = FRACTALOPS_SHUFFLE_TWO(Int8, v, w, 1, 3, 5, 7, 9, 11, 13, 15);
+    const auto add = [](const Vector<T>& a, const Vector<T>& b) {
+      return pick<T, Quarters<count, 0>>(a, b) + pick<T, Quarters<count, 1>>(a, b);
+    };
+    return add_runs<T, 2>(add(v[0], v[1]), add(v[2], v[3]));
   } else {
-    first = FRACTALOPS_SHUFFLE_TWO(Int4, v, w, 0, 2, 4, 6);
-    second = FRACTALOPS_SHUFFLE_TWO(Int4, v, w, 1, 3, 5, 7);
+    return add_runs<T, 2>(add_runs<T, 1>(v[0], v[1]), add_runs<T, 1>(v[2], v[3]));
   }
 }
 
-// Whether all lanes of a comparison's result are true.
+// What add_quads began: element i is the sum over all lanes of the vector i, of as many as a vector has lanes.
+template <typename T>
+FRACTALOPS_INLINE Vector<T> join_quads(const Vector<T>* quads /* (lanes / 4) */) {
+  constexpr int count = Lanes<T>::count;
+  if constexpr (count == 4) {
+    return quads[0];
+  } else if constexpr (count == 8) {
+    return add_runs<T, 4>(quads[0], quads[1]);
+  } else {
+    return add_runs<T, 8>(add_runs<T, 4>(quads[0], quads[1]), add_runs<T, 4>(quads[2], quads[3]));
+  }
+}
+
+template <int Count, int By>
+struct Rotated {
+  static constexpr int at(int lane) { return (lane + By) % Count; }
+};
+
+// The sum over all lanes, by halves; over the first Count ones, where the others repeat them.
+template <typename T, int Count = Lanes<T>::count>
+FRACTALOPS_INLINE T sum(const Vector<T>& v) {
+  if constexpr (Count == 2) {
+    return v[0] + v[1];
+  } else {
+    return sum<T, Count / 2>(v + pick<T, Rotated<Lanes<T>::count, Count / 2>>(v, v));
+  }
+}
+
+// Whether all, or any, lanes of a comparison's result are true.
 template <typename T>
 FRACTALOPS_INLINE bool all(const Integers<T>& compared) {
-  const Int4 words = reinterpret_cast<Int4>(compared);
-  return (words[0] & words[1] & words[2] & words[3]) == -1;
+  const Longs words = reinterpret_cast<Longs>(compared);
+  int64_t together = words[0];
+  for (int word = 1; word < FRACTALOPS_VECTOR_BYTES / 8; ++word) together &= words[word];
+  return together == -1;
+}
+
+template <typename T>
+FRACTALOPS_INLINE bool any(const Integers<T>& compared) {
+  const Longs words = reinterpret_cast<Longs>(compared);
+  int64_t together = words[0];
+  for (int word = 1; word < FRACTALOPS_VECTOR_BYTES / 8; ++word) together |= words[word];
+  return together != 0;
+}
+
+// The vector where a comparison is true, 0 elsewhere.
+template <typename T>
+FRACTALOPS_INLINE Vector<T> keep(const Vector<T>& v, const Integers<T>& where) {
+  return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & where);
+}
+
+// Elements 0, stride, 2 stride, .. in lanes below `members`, 0 in others.
+template <typename T>
+FRACTALOPS_INLINE Vector<T> gather(const T* from, int64_t stride, int64_t members) {
+  if (stride == 1 && members == Lanes<T>::count) return load(from);
+  Vector<T> v = {};
+  for (int64_t lane = 0; lane < members; ++lane) v[lane] = from[lane * stride];
+  return v;
+}
+
+template <typename T>
+FRACTALOPS_INLINE void scatter(const Vector<T>& v, T* to, int64_t stride, int64_t members) {
+  if (stride == 1 && members == Lanes<T>::count) return store<T>(v, to);
+  for (int64_t lane = 0; lane < members; ++lane) to[lane * stride] = v[lane];
 }
 
 template <typename T>
@@ -100,9 +227,6 @@ FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
   return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & all_but_sign);
 }
 
-#undef FRACTALOPS_SHUFFLE
-#undef FRACTALOPS_SHUFFLE_TWO
-
 // Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a
 // fraction.
 template <typename T>
@@ -110,27 +234,34 @@ FRACTALOPS_INLINE Vector<T> round(const Vector<T>& x) {
   return (x + Lanes<T>::rounder) - Lanes<T>::rounder;
 }
 
+// Whole numbers as integers, in the same range.
+template <typename T>
+FRACTALOPS_INLINE Integers<T> to_integers(const Vector<T>& whole) {
+  return reinterpret_cast<Integers<T>>(whole + Lanes<T>::rounder) -
+         __builtin_bit_cast(typename Lanes<T>::Integer, Lanes<T>::rounder);
+}
+
 // exp(x) for smallest_exponent <= x <= 0, anything outside: x = n ln 2 + f, exp(f) by a polynomial, and n, which the
 // rounder leaves in the low bits of the sum, added to the exponent's bits.
-FRACTALOPS_INLINE Float8 exp_nonpositive(const Float8& x) {
-  const Float8 shifted = x * 1.44269504f + Lanes<float>::rounder;
-  const Float8 n = shifted - Lanes<float>::rounder;
-  const Float8 f = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  Float8 p = 1.9875691500e-4f * f + 1.3981999507e-3f;
+FRACTALOPS_INLINE Floats exp_nonpositive(const Floats& x) {
+  const Floats shifted = x * 1.44269504f + Lanes<float>::rounder;
+  const Floats n = shifted - Lanes<float>::rounder;
+  const Floats f = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  Floats p = 1.9875691500e-4f * f + 1.3981999507e-3f;
   p = p * f + 8.3334519073e-3f;
   p = p * f + 4.1665795894e-2f;
   p = p * f + 1.6666665459e-1f;
   p = p * f + 5.0000001201e-1f;
   p = p * (f * f) + f + 1.0f;
-  return reinterpret_cast<Float8>(reinterpret_cast<Bits8>(p) + (reinterpret_cast<Bits8>(shifted) << 23));
+  return reinterpret_cast<Floats>(reinterpret_cast<IntBits>(p) + (reinterpret_cast<IntBits>(shifted) << 23));
 }
 
-FRACTALOPS_INLINE Double4 exp_nonpositive(const Double4& x) {
-  const Double4 shifted = x * 1.4426950408889634 + Lanes<double>::rounder;
-  const Double4 n = shifted - Lanes<double>::rounder;
-  const Double4 f = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
+FRACTALOPS_INLINE Doubles exp_nonpositive(const Doubles& x) {
+  const Doubles shifted = x * 1.4426950408889634 + Lanes<double>::rounder;
+  const Doubles n = shifted - Lanes<double>::rounder;
+  const Doubles f = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10;
   // Taylor's terms up to f^13 / 13!; |f| <= ln(2) / 2 leaves a remainder below 1e-17.
-  Double4 p = 1.6059043836821613e-10 * f + 2.08767569878681e-09;
+  Doubles p = 1.6059043836821613e-10 * f + 2.08767569878681e-09;
   p = p * f + 2.505210838544172e-08;
   p = p * f + 2.755731922398589e-07;
   p = p * f + 2.7557319223985893e-06;
@@ -142,7 +273,7 @@ FRACTALOPS_INLINE Double4 exp_nonpositive(const Double4& x) {
   p = p * f + 1.6666666666666666e-01;
   p = p * f + 0.5;
   p = p * (f * f) + f + 1.0;
-  return reinterpret_cast<Double4>(reinterpret_cast<Bits4>(p) + (reinterpret_cast<Bits4>(shifted) << 52));
+  return reinterpret_cast<Doubles>(reinterpret_cast<LongBits>(p) + (reinterpret_cast<LongBits>(shifted) << 52));
 }
 
 }  // namespace fractalops::cpu::FRACTALOPS_ISA

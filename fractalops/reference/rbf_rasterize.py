@@ -18,8 +18,8 @@ def rbf_rasterize(
     above 0, in square pixels -> images (B, C, height, width). Any floating dtype; differentiable by autograd
     in points, weight and bandwidth.
 
-    A point reaches the pixels within `ceil(sqrt(-bandwidth ln(cutoff)))` of its rounded position along each
-    axis; cutoff 0 means all pixels. A point with a NaN or infinite coordinate adds nothing and gets zero
+    A point reaches the pixels within `ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, of its rounded position
+    along each axis; cutoff 0 means all pixels. A point with a NaN or infinite coordinate adds nothing and gets zero
     gradients.
     """
     finite = points.isfinite().all(dim=-1)[..., None]  # (B, T, 1)
@@ -55,7 +55,7 @@ def _table(
     with torch.no_grad():
         outside = ~finite | (torch.exp(-(distance**2) / bandwidth) == 0)
         if cutoff > 0:
-            radius = (bandwidth.double() * -math.log(cutoff)).sqrt().ceil()  # (B, 1, 1)
+            radius = ((bandwidth.double() * -math.log(cutoff)).sqrt() - 0.5).ceil().clamp(min=0)  # (B, 1, 1)
             outside |= (position.round()[..., None] - pixel).abs() > radius
     distance = distance.masked_fill(outside, 0)
     return torch.exp(-(distance**2) / bandwidth).masked_fill(outside, 0)

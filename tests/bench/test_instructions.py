@@ -40,25 +40,25 @@ class Growth:
     def case(self, value: int) -> Case:
         if self.quantity != "radius":
             return replace(self.start, **{self.quantity: value})
-        # The radius is ceil(sqrt(-bandwidth ln(cutoff))): a little less than what gives it exactly.
-        return replace(self.start, bandwidth=0.999 * value**2 / -math.log(1e-6))
+        # The radius is ceil(sqrt(-bandwidth ln(cutoff)) - 1/2): a little less than what gives it exactly.
+        return replace(self.start, bandwidth=0.999 * (value + 0.5) ** 2 / -math.log(1e-6))
 
 
 # Counts are exact: what is left of a tolerance is what doesn't grow, such as a call's start and its last odd vectors.
 GROWTH = [
-    # Every sequence is walked by itself; whole groups of 4, as a sequence left over takes more instructions alone.
-    Growth("affine_chain", "sequences", (8, 16, 32, 64), shape(8, 128), 1, 0.03),
+    # Every sequence is walked by itself; whole groups of 5, as a sequence left over takes more instructions alone.
+    Growth("affine_chain", "sequences", (10, 20, 40, 80), shape(10, 512), 1, 0.03),
     # One step a point, not the log T of a scan.
-    Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(8, 256), 1, 0.03),
+    Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(10, 256), 1, 0.03),
     # A step reads one map, however many there are. The backward's tables of sums, one a block of sequences, are cleared
     # and added: N a block, far less than a block's points.
-    Growth("affine_chain", "maps", (2, 8, 32), shape(8, 1024), 0, 0.01),
+    Growth("affine_chain", "maps", (2, 8, 32), shape(10, 1024), 0, 0.01),
     # Images are drawn one by one.
     Growth("rbf_rasterize", "sequences", (2, 4, 8), shape(2, 512), 1, 0.01),
     # One window a point; the canvas, cleared and copied once, is 1 % of the smallest image's count.
     Growth("rbf_rasterize", "points", (512, 1024, 2048), shape(2, 512), 1, 0.02),
     # A point's window has one size wherever it lies. The canvas grows by side squared, to 1 % of the largest count.
-    Growth("rbf_rasterize", "side", (32, 64, 128), shape(1, 8192), 0, 0.01),
+    Growth("rbf_rasterize", "side", (32, 64, 128), shape(1, 16384), 0, 0.01),
     # A window has 2r + 1 rows of (2r + 8) / 8 vectors, which is below 2; its exponentials, one a row and one a vector,
     # and what a point takes at any radius pull it towards 1. At these radii the vectors fill whole passes of 4.
     Growth("rbf_rasterize", "radius", (12, 28, 44), shape(1, 512, side=128), 1.4, 0.2),

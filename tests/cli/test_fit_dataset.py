@@ -8,9 +8,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from torch import Tensor
 
 from fractalops import FitConfig, FitRun, RankError
-from fractalops.fitting import learning
+from fractalops.fitting.native_steps import NativeSteps
 from tests.support.command_line import QUICK, draw, refusal, run
 from tests.support.runs import contents
 
@@ -60,14 +61,14 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert fit(folder, tmp_path / "whole", "--quiet") == 0
-    clip = learning.clip_gradients
+    take = NativeSteps.__call__
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> Tensor:
         signal.raise_signal(number)
-        clip(*arguments)
+        return take(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "clip_gradients", interrupted)
+        patched.setattr(NativeSteps, "__call__", interrupted)
         line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet", code=code)
     kept = f"what was learned so far is in {tmp_path / 'out'}"
     assert line == f"interrupted; {kept}: the same command goes on there"

@@ -23,15 +23,16 @@ LOSSES = 2e-5
 # At this learning rate. At the default one, 0.1, a step changes maps so much that it multiplies the difference of two
 # runs by up to 1.5: of what float32 rounds, percents are left after 50 steps, between any two ways to add.
 RATE = 0.02
-# A gradient of one step, relative to its largest entry: sums of 1000 terms that cancel, in float32.
-GRADIENT = 2e-4
+# A gradient of one step, relative to its largest entry: sums of 1000 terms that cancel, in float32. The worst seen,
+# 3e-4, is that of one map, whose points all lie together.
+GRADIENT = 6e-4
 # It is read off a step of SGD of this learning rate, large enough not to be lost in the parameters' rounding.
 GRADIENT_RATE = 1000.0
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "defaults": {},
-    "sgd": {"optimizer": "sgd", "learning_rate": 1.0},
-    "sgd without momentum": {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 1.0},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.1},
+    "sgd without momentum": {"optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1},
     "no clipping": {"gradient_clip": None},
     "clipped": {"gradient_clip": 1e-3},
     "no clamp": {"clamp": False},
@@ -143,8 +144,7 @@ def test_gradients_of_one_step_are_those_of_tensor_operations(
     images = images_of(config)
     batch = learning.Batch.start(images, config, range(3))
     if age == "late":
-        for step in range(200):
-            native_steps(batch, config)([replace(config, steps=200).learning_rate_at(step)])
+        native_steps(batch, config)([config.learning_rate_at(0)] * 100)
     sgd: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "learning_rate": GRADIENT_RATE}
     once = replace(config, **sgd, gradient_clip=None, schedule="halving")
     state = {name: tensor for name, tensor in batch.state().items() if not name.startswith("optimizer.")}

@@ -21,6 +21,7 @@ import fractalops
 from fractalops import FitConfig, FitResult, FitRun, InputError
 from fractalops.data.targets import TensorTargets
 from fractalops.fitting import learning, run_report
+from fractalops.fitting.native_steps import NativeSteps
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.images import save_image
 from tests.support.learning import Interruption, assert_same_result, finish, targets, tiny
@@ -302,9 +303,9 @@ def test_batches_under_way_come_first(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_the_seconds_before_an_interruption_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = learning.clip_gradients
+    take = NativeSteps.__call__
     with monkeypatch.context() as patched:
-        patched.setattr(learning, "clip_gradients", lambda *arguments: (time.sleep(0.4), clip(*arguments)))
+        patched.setattr(NativeSteps, "__call__", lambda *arguments: (time.sleep(0.4), take(*arguments))[1])
         interrupt(tmp_path, monkeypatch, step=3)
     run(tmp_path)
     first, second = (DatasetFolder(tmp_path).read_seconds(batch) for batch in (0, 1))

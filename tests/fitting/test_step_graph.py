@@ -56,6 +56,12 @@ def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "run_as_graph", run_as_graph)
 
 
+@pytest.fixture(autouse=True)
+def tensor_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No native loop, which has no steps to capture."""
+    monkeypatch.setattr(learning, "check_native", lambda *arguments: "to be captured")
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -92,11 +98,12 @@ def test_a_step_that_can_not_be_captured_goes_on_with_a_warning(monkeypatch: pyt
 def test_on_the_cpu_a_notice_says_that_there_is_no_graph(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "fractalops"):
         result = fractalops.fit(targets(), tiny())
-    assert caplog.messages == ["fit: no CUDA graph: the targets are on cpu; steps are launched one by one"]
+    loop = "fit: steps are tensor operations: to be captured"
+    assert caplog.messages == [loop, "fit: no CUDA graph: the targets are on cpu; steps are launched one by one"]
     caplog.clear()
     with caplog.at_level(logging.INFO, "fractalops"):
         assert_same_result(fractalops.fit(targets(), tiny(), cuda_graph=False), result)
-    assert not caplog.messages
+    assert caplog.messages == [loop]
 
 
 def test_a_plugged_in_loss_is_left_as_it_is_unless_asked_for(

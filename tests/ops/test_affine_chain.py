@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
 import fractalops
 from tests.support.case_tables import CHAIN
-from tests.support.cases import ChainCase
-from tests.support.tolerances import assert_matches, assert_same_bits
+from tests.support.cases import ChainCase, seeded
+from tests.support.tolerances import TOLERANCES, assert_matches, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
@@ -61,6 +64,69 @@ def test_a_bad_sequence_leaves_the_others_alone(where: str, bad: float, backend:
     assert_same_bits(value[:9], expected[:9])
     for kept, actual, wanted in zip((2, 2, 9), gradients, expected_gradients, strict=True):
         assert_same_bits(actual[:kept], wanted[:kept])
+
+
+def test_gradients_of_a_map_are_summed_in_double(native: str) -> None:
+    """A million equal terms: a sum in float32 would be off by a part in a thousand."""
+    count = 10**6
+    matrix = torch.tensor([[[0.5, 0.1], [-0.1, 0.5]]])
+    offset = torch.tensor([[0.3, 0.7]])
+    index = torch.zeros(1, count, dtype=torch.uint8)
+    for rows in (1, 1000):  # in pieces, and in many sequences
+        case = ChainCase("one map", batch=rows, points=count // rows, maps=1)
+        inputs = matrix, offset, index.view(rows, -1), torch.linalg.solve(torch.eye(2) - matrix[0], offset[0])
+        upstream = torch.ones(rows, count // rows, 2, dtype=torch.float64)
+        _, gradients = case.both(native, inputs, upstream)
+        _, expected = case.both(native, [t.double() if t.is_floating_point() else t for t in inputs], upstream)
+        for gradient, wanted in zip(gradients, expected, strict=True):
+            assert_matches(gradient, wanted, 3e-7)
+
+
+LONG = ChainCase("in pieces", batch=2, points=40_000, maps=5)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_long_sequence_is_the_one_of_the_reference(dimensions: int, native: str) -> None:
+    """It is cut into pieces: its values and gradients are near those of the walk, which more sequences take."""
+    case = replace(LONG, dimensions=dimensions)
+    for dtype in TOLERANCES:
+        matrix, offset, index, start = case.inputs(dtype)
+        upstream = torch.rand(case.shape, generator=seeded(1), dtype=torch.float64)
+        value, gradients = case.both(native, (matrix, offset, index, start), upstream)
+        exact = [tensor.double() for tensor in (matrix, offset)]
+        more = (*exact, index.repeat(2, 1), start.double().repeat(2, 1))  # 4 sequences aren't cut
+        expected, expected_gradients = case.both(native, more, upstream.repeat(2, 1, 1))
+        assert_matches(value, expected[:2])
+        for gradient, wanted in zip(gradients[:2], expected_gradients[:2], strict=True):
+            # Two sums of 80,000 terms in double, in different orders, are some 1e-14 apart.
+            assert_matches(gradient, wanted / 2, max(TOLERANCES[dtype], 1e-13))
+        assert_matches(gradients[2], expected_gradients[2][:2])
+
+
+@pytest.mark.parametrize("bad", ["start", "upstream", "zero after infinity", "explosion"])
+def test_what_is_not_finite_in_a_long_sequence_is_as_without_pieces(bad: str, native: str) -> None:
+    matrix, offset, index, start = LONG.inputs(torch.float32)
+    upstream = torch.randn(LONG.shape, generator=seeded(1), dtype=torch.float64)
+    index %= 3
+    if bad == "start":
+        start[0, 0] = math.inf
+    elif bad == "upstream":
+        upstream[0, 30_000] = math.nan
+    elif bad == "zero after infinity":  # which gives NaN, though the product of the maps is finite
+        matrix[3], matrix[4] = 1e30 * torch.eye(2), 0
+        index[0, 20_000:20_002], index[0, 20_002] = 3, 4
+    else:
+        matrix[4] = 3 * torch.eye(2)
+        index[0, 20_000:] = 4
+    value, gradients = LONG.both(native, (matrix, offset, index, start), upstream)
+    more = (matrix, offset, index.repeat(2, 1), start.repeat(2, 1))  # 4 sequences aren't cut
+    expected, expected_gradients = LONG.both(native, more, upstream.repeat(2, 1, 1))
+    assert_same_bits(value.isfinite(), expected[:2].isfinite())
+    assert_same_bits(value.isnan(), expected[:2].isnan())
+    assert not all(result.isfinite().all() for result in (value, *gradients))
+    for gradient, wanted in zip(gradients, (*expected_gradients[:2], expected_gradients[2][:2]), strict=True):
+        assert_same_bits(gradient.isnan(), wanted.isnan())
+    assert_matches(value[1], expected[1].double())
 
 
 def test_an_index_changed_before_the_backward_raises(native: str) -> None:

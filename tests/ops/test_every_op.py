@@ -130,6 +130,8 @@ def test_inputs_and_upstream_gradients_of_any_layout(case: Case, layout: str, dt
         ChainCase("published", batch=50, points=300),
         ChainCase("many sequences", batch=1001, points=17, maps=300, index_dtype=torch.int32),
         ChainCase("long, 3d", batch=3, points=5000, dimensions=3),
+        ChainCase("in pieces", batch=1, points=300_000),
+        ChainCase("in pieces, 3d", batch=2, points=100_001, dimensions=3),
         RasterCase("published", batch=50, points=300, size=32, channels=0),
         RasterCase("no weight", batch=7, points=300, size=32),
         RasterCase("color", batch=3, points=1000, size=(63, 100), channels=3),

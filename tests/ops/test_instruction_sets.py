@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 TESTS = {
+    "test_affine_chain.py": "native",
     "test_draw_index.py": "test_native_equals_the_reference and draw_balanced_index",
+    "test_every_op.py": "affine_chain and native and not gradcheck",
 }
 
 

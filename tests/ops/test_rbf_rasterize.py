@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
 import fractalops
+from fractalops import backends
 from tests.support.case_tables import RASTER
 from tests.support.cases import RasterCase
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
@@ -46,8 +52,8 @@ def test_x_runs_along_rows(backend: str) -> None:
 
 
 def test_the_window_is_a_square_around_the_rounded_point(backend: str) -> None:
-    """Radius ceil(sqrt(-ln 0.01)) = 3 around (10, 12): 10.5 is a tie and goes to the even 10."""
-    image = fractalops.rbf_rasterize(torch.tensor([[[10.5, 12.4]]]), (24, 24), cutoff=1e-2, backend=backend)
+    """Radius ceil(sqrt(-1.5 ln 0.01) - 1/2) = 3 around (10, 12): 10.5 is a tie and goes to the even 10."""
+    image = fractalops.rbf_rasterize(torch.tensor([[[10.5, 12.4]]]), 24, bandwidth=1.5, cutoff=1e-2, backend=backend)
     touched = torch.zeros(24, 24, dtype=torch.bool)
     touched[7:14, 9:16] = True
     assert torch.equal(image[0] > 0, touched)
@@ -116,3 +122,57 @@ def test_a_compiler_takes_a_number_as_bandwidth(backend: str) -> None:
     compiled = torch.compile(fractalops.rbf_rasterize, fullgraph=True, backend="aot_eager")
     actual = compiled(points, 9, bandwidth=1.5, backend=backend)
     assert_same_bits(actual, fractalops.rbf_rasterize(points, 9, bandwidth=1.5, backend=backend))
+
+
+@pytest.mark.parametrize("bandwidth", [0.05, 0.1, 0.3, 0.499, 0.5, 0.75, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 25.0, 100.0])
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_every_bandwidth_is_as_exact(bandwidth: float, dtype: torch.dtype, backend: str) -> None:
+    """Polynomials, exponentials and windows cut at the borders: which of them, the bandwidth decides."""
+    case = RasterCase("bandwidth", batch=1, points=300, size=(60, 83), bandwidth=bandwidth, channels=2)
+    inputs = case.inputs(dtype)
+    assert_all_match(case.both(backend, inputs), case.expected(inputs))
+
+
+def test_a_narrow_window_is_the_nearest_pixel(backend: str) -> None:
+    """The radius of a bandwidth of 0.01 would be below 0 without its floor."""
+    points = torch.tensor([[[2.4, 3.0], [5.0, 5.5]]], dtype=torch.float64)  # 5.5 goes to the even 6
+    image = fractalops.rbf_rasterize(points, 9, bandwidth=0.01, backend=backend)[0]
+    assert image.nonzero().tolist() == [[2, 3], [5, 6]]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_subnormal_numbers_in_a_gradient_are_zeros_to_native_kernels(dtype: torch.dtype, native: str) -> None:
+    """Some processors would take a hundred cycles for each. The thread's own arithmetic has them afterwards."""
+    points = torch.full((1, 300, 2), 16.2, dtype=dtype, requires_grad=True)
+    tiny = torch.finfo(dtype).tiny / 4
+    image = fractalops.rbf_rasterize(points, 32, backend=native)
+    image.backward(torch.full_like(image, tiny))
+    assert points.grad is not None
+    assert not points.grad.any()
+    assert torch.tensor(tiny, dtype=dtype) * 0.5 > 0
+
+
+SHAPES = [
+    RasterCase("", batch=2, points=300, size=(40, 33), bandwidth=bandwidth, channels=channels)
+    for bandwidth in (0.1, 1.0, 4.0)
+    for channels in (None, 1, 3)
+]
+IN_ANOTHER_PROCESS = """
+import sys, torch
+from tests.ops.test_rbf_rasterize import SHAPES as cases
+torch.save([case.both("native", case.inputs(torch.float32)) for case in cases], sys.argv[1])
+"""
+
+
+def test_each_instruction_set_matches_the_reference(tmp_path: Path, native: str) -> None:
+    results = {}
+    for name in backends.STATE.instruction_sets:
+        file = tmp_path / name
+        environment = {**os.environ, "FRACTALOPS_INSTRUCTION_SET": name}
+        command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(file)]
+        subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[2])
+        results[name] = torch.load(file)
+    for place, case in enumerate(SHAPES):
+        expected = case.expected(case.inputs(torch.float32))
+        for result in results.values():
+            assert_all_match(result[place], expected)

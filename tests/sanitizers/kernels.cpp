@@ -21,6 +21,7 @@
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "k_means_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
+#include "../../csrc/cpu/affine_chain_pieces.h"
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
@@ -71,22 +72,34 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside: found one");
   check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside: found none");
 
-  std::vector<T> points(sequences * length * D), grad_start(sequences * D);
-  FRACTALOPS_SELECT(affine_chain_forward<T, D, Index>)(chain, 0, sequences, points.data());
-  const int64_t blocks = affine_chain_blocks(maps, sequences, length);
-  std::vector<MapGradient<D>> partial(blocks * maps);
-  for (int64_t block = 0; block < blocks; ++block) FRACTALOPS_SELECT(affine_chain_backward<T, D, Index>)
-  (chain, affine_chain_block_begin(block, blocks, sequences), affine_chain_block_begin(block + 1, blocks, sequences),
-   grad.data(), points.data(), partial.data() + block * maps, grad_start.data());
+  const auto split = [](int64_t tasks, double, const auto& work) {  // as by two threads
+    work(0, tasks / 2);
+    work(tasks / 2, tasks);
+  };
+  std::vector<T> points(sequences * length * D), grad_start(sequences * D),
+      weight = uniforms<T>(sequences * length, 0, 1);
+  chain_forward<T, D>(chain, points.data(), split);
+  std::vector<MapGradient<D>> maps_only(maps), sums(maps);
+  chain_backward<T, D>(chain, {grad.data(), points.data(), maps_only.data(), grad_start.data()}, split);
+  const ChainGradients<T, D> weighted{.grad = grad.data(),
+                                      .points = points.data(),
+                                      .maps = sums.data(),
+                                      .start = grad_start.data(),
+                                      .weight = weight.data()};
+  chain_backward<T, D>(chain, weighted, split);
   std::vector<T> grad_maps;  // (N, D, D + 1)
-  for (int64_t map = 0; map < maps; ++map) {
-    MapGradient<D> total = {};
-    for (int64_t block = 0; block < blocks; ++block) total += partial[block * maps + map];
+  std::vector<double> map_weights, want_weights(maps);
+  for (const MapGradient<D>& map : sums) {
     for (int i = 0; i < D; ++i) {
-      for (int j = 0; j < D; ++j) grad_maps.push_back(static_cast<T>(total.matrix[i][j]));
-      grad_maps.push_back(static_cast<T>(total.offset[i]));
+      for (int j = 0; j < D; ++j) grad_maps.push_back(static_cast<T>(map.matrix[i][j]));
+      grad_maps.push_back(static_cast<T>(map.offset[i]));
     }
+    map_weights.push_back(map.weight);
+    const MapGradient<D>& other = maps_only[&map - sums.data()];
+    check(std::equal(map.matrix[0], map.matrix[0] + D * D, other.matrix[0]) && other.weight == 0, "grad_maps: two");
   }
+  for (size_t step = 0; step < weight.size(); ++step) want_weights[index[step]] += weight[step];
+  compare("map_weights", map_weights, want_weights);
 
   std::vector<double> want_points(points.size()), want_maps(maps * D * (D + 1)), want_start(grad_start.size());
   for (int64_t b = 0; b < sequences; ++b) {
@@ -122,9 +135,25 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   compare("grad_start", grad_start, want_start);
 }
 
+// Memory of exactly so many elements that starts where a cache line does.
+template <typename T>
+class Aligned {
+ public:
+  Aligned(int64_t elements, T value) {
+    memory_ = static_cast<T*>(std::aligned_alloc(64, (elements * sizeof(T) + 63) / 64 * 64));
+    std::fill_n(memory_, (elements * sizeof(T) + 63) / 64 * 64 / sizeof(T), value);
+  }
+  ~Aligned() { std::free(memory_); }
+  Aligned(const Aligned&) = delete;
+  T* data() { return memory_; }
+
+ private:
+  T* memory_;
+};
+
 template <typename T>
 void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length, double bandwidth, double cutoff,
-                int64_t bands, int64_t wider) {
+                int64_t bands, bool masked) {
   const bool weighted = channels > 0;
   const int64_t planes = std::max<int64_t>(channels, 1);
   std::vector<T> points(length * 2);
@@ -145,35 +174,52 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
                       {-infinity, infinity}};
   for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) < length; ++i)
     points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
-  const auto weight = uniforms<T>(length * channels, -1, 1);
+  auto weight = uniforms<T>(length * channels, -1, 1);
+  for (int64_t i = 0; i < std::min<int64_t>(length, 4) * channels; ++i) weight[i] = nan;  // of points out of reach
   const T* weights = weighted ? weight.data() : nullptr;
   const T tau = static_cast<T>(bandwidth);
-  Raster<T> whole(height, width, planes, tau, cutoff, 0, height);
-  whole.stride += wider;  // as where another image of the batch has wider windows
 
   std::vector<T> image(planes * height * width, nan);
   for (int64_t band = 0; band < bands; ++band) {
-    const Raster<T> raster(height, width, planes, tau, cutoff, height * band / bands, height * (band + 1) / bands);
+    const Raster<T> raster(height, width, planes, tau, cutoff, height * band / bands, height * (band + 1) / bands,
+                           masked);
     if (raster.band() == 0) continue;
-    std::vector<T> scratch(raster.canvas() + raster.tables(), nan);
-    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points.data(), weights, length, image.data(), scratch.data());
+    Aligned<T> canvas(raster.canvas(), 0), scratch(raster.scratch(), nan);
+    FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
+    (raster, points.data(), weights, length, canvas.data(), scratch.data(), nullptr);
+    copy_from_canvas(raster, canvas.data(), image.data());
   }
+  const Raster<T> whole(height, width, planes, tau, cutoff, 0, height, masked);
+  Aligned<T> canvas(whole.canvas(), 0), scratch(whole.scratch(), nan), kept(whole.kept(length), nan);
+  FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
+  (whole, points.data(), weights, length, canvas.data(), scratch.data(), kept.data());
+  std::vector<T> in_one(image.size(), nan);
+  copy_from_canvas(whole, canvas.data(), in_one.data());
+  check(in_one == image, "image: bands or kept tables change bits");
+
   const auto grad = uniforms<T>(planes * height * width, -1, 1);
-  std::vector<T> padded(planes * height * whole.stride);
-  for (int64_t row = 0; row < planes * height; ++row)
-    std::copy_n(grad.data() + row * width, width, padded.data() + row * whole.stride);
-  std::vector<T> tables(whole.tables(), nan), grad_points(length * 2, nan), grad_weight(length * channels, nan);
+  Aligned<T> padded(whole.gradient(), 0);
+  copy_to_gradient(whole, grad.data(), padded.data());
+  std::vector<T> grad_points(length * 2, nan), grad_weight(length * planes, nan);
   double grad_bandwidth = 0;
   const int64_t middle = length / 2;
-  for (const bool needs_bandwidth : {false, true}) {
-    grad_bandwidth = 0;
-    for (int64_t half = 0; half < 2; ++half)
-      grad_bandwidth += FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(
-          whole, points.data(), weights, padded.data(), half ? middle : 0, half ? length : middle, needs_bandwidth,
-          grad_points.data(), weighted ? grad_weight.data() : nullptr, tables.data());
+  const auto differentiate = [&](int64_t begin, int64_t end, bool needs_bandwidth, T* tables) {
+    return FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(whole, points.data(), weights, padded.data(), begin, end,
+                                                        needs_bandwidth, grad_points.data(), grad_weight.data(),
+                                                        scratch.data(), tables);
+  };
+  differentiate(0, length, false, kept.data());
+  const std::vector<T> from_kept = grad_points, weights_from_kept = grad_weight;
+  for (const bool needs_bandwidth : {true, false}) {
+    std::fill(grad_points.begin(), grad_points.end(), nan);
+    std::fill(grad_weight.begin(), grad_weight.end(), nan);
+    const double both =
+        differentiate(0, middle, needs_bandwidth, nullptr) + differentiate(middle, length, needs_bandwidth, nullptr);
+    if (needs_bandwidth) grad_bandwidth = both;
   }
+  check(from_kept == grad_points && weights_from_kept == grad_weight, "gradients: kept tables change bits");
 
-  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(weight.size()),
+  std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(grad_weight.size()),
       want_bandwidth(1);
   for (int64_t t = 0; t < length; ++t) {
     const double x = points[2 * t], y = points[2 * t + 1];
@@ -188,7 +234,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
           want_image[(c * height + i) * width + j] += w * value;
           want_points[2 * t] += -2 / double(tau) * w * g * value * (x - i);
           want_points[2 * t + 1] += -2 / double(tau) * w * g * value * (y - j);
-          if (weighted) want_weight[t * channels + c] += g * value;
+          want_weight[t * planes + c] += g * value;
           want_bandwidth[0] += w * g * value * squares / (double(tau) * tau);
         }
       }
@@ -339,6 +385,7 @@ void run_means(int64_t places, int64_t clusters) {
 
 template <typename T, int D>
 void run_chains() {
+  for (int64_t rest : {0, 100}) run_chain<T, D, uint8_t>(3, 2, cut_length + rest);  // in pieces
   for (int64_t maps : {1, 10, 250})
     for (int64_t sequences : {1, 3, 4, 9, 33})
       for (int64_t length : {1, 2, 3, 63}) {
@@ -356,8 +403,10 @@ void run_rasters() {
       for (double bandwidth : {0.01, 0.25, 1.0, 25.0, 1e4})
         for (double cutoff : {1e-6, 1e-2, 0.0})
           for (int64_t length : {1, 7, 63, 300})
-            run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3,
-                          length % 2 * Raster<T>::lanes);
+            run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3, length == 7);
+  // The polynomials over the bandwidths that take them, and exponentials below.
+  for (double bandwidth : {0.001, 0.05, 0.1, 0.3, 0.499, 0.5, 0.7, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 30.0, 100.0})
+    for (double cutoff : {1e-6, 1e-12}) run_raster<T>(90, 101, 1, 200, bandwidth, cutoff, 3, false);
 }
 
 template <typename T>

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <random>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "../../csrc/cpu/clamped_squared_error.h"
 #include "../../csrc/cpu/draw_balanced_index.h"
 #include "../../csrc/cpu/fixed_point.h"
+#include "../../csrc/cpu/flush_subnormals.h"
 #include "../../csrc/cpu/learner.h"
 #include "../../csrc/cpu/optimizers.h"
 #include "../../csrc/cpu/raster.h"

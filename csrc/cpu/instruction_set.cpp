@@ -1,0 +1,23 @@
+// What fractalops/backends.py asks the CPU library about its kernels' copies, by plain C functions.
+#include "instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+// The names up to each one.
+constexpr const char* names_so_far[] = {"baseline", "baseline avx2", "baseline avx2 avx512"};
+
+}  // namespace
+}  // namespace fractalops::cpu
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+// The name of the instruction set that the kernels take.
+EXPORTED const char* kernel_instruction_set() {
+  return fractalops::cpu::instruction_set_names[static_cast<int>(fractalops::cpu::instruction_set())];
+}
+
+// The names of those that the processor has, the best one last.
+EXPORTED const char* processor_instruction_sets() {
+  return fractalops::cpu::names_so_far[static_cast<int>(fractalops::cpu::best_instruction_set())];
+}

@@ -1,0 +1,225 @@
+// The RBF rasterizer where the canvas isn't padded: windows are cut at its borders, and masked where they are narrower
+// than their vectors. The row tables of `lanes` points are made at once (a lane is a point); then each point takes its
+// turn over the columns (a lane is a column).
+//
+// Included by rbf_rasterize_kernel.h, once for each instruction set.
+
+namespace fractalops::cpu::FRACTALOPS_ISA {
+
+// Points of one run that reach the band, in their order, padded to whole vectors.
+template <typename T>
+struct Reached {
+  T x[run_points + Lanes<T>::count];
+  T y[run_points + Lanes<T>::count];
+  int64_t point[run_points + Lanes<T>::count];
+  int count;
+};
+
+template <typename T>
+FRACTALOPS_INLINE void collect(const Raster<T>& raster, const T* points /* (T, 2) */, int64_t begin, int64_t end,
+                               Reached<T>& reached) {
+  constexpr int lanes = Lanes<T>::count;
+  int count = 0;
+  const auto collect_one = [&](int64_t t) {
+    const T x = points[2 * t], y = points[2 * t + 1];
+    reached.x[count] = x;
+    reached.y[count] = y;
+    reached.point[count] = t;
+    // False for NaN. Not short-circuited: a branch on data would cost more than the comparisons.
+    count += (x >= raster.lowest_x) & (x <= raster.highest_x) & (y >= raster.lowest_y) & (y <= raster.highest_y);
+  };
+  Vector<T> lowest, highest;  // of x and y in turn, as they lie in memory
+  for (int lane = 0; lane < lanes; ++lane) {
+    lowest[lane] = lane % 2 ? raster.lowest_y : raster.lowest_x;
+    highest[lane] = lane % 2 ? raster.highest_y : raster.highest_x;
+  }
+  int64_t t = begin;
+  for (; t + lanes <= end; t += lanes) {
+    const Vector<T> v = load(points + 2 * t), w = load(points + 2 * t + lanes);
+    // Mostly all of these points reach the band.
+    if (all<T>((v >= lowest) & (v <= highest) & (w >= lowest) & (w <= highest))) {
+      Vector<T> x, y;
+      take_apart<T>(v, w, x, y);
+      store<T>(x, reached.x + count);
+      store<T>(y, reached.y + count);
+      for (int lane = 0; lane < lanes; ++lane) reached.point[count + lane] = t + lane;
+      count += lanes;
+    } else {
+      for (int lane = 0; lane < lanes; ++lane) collect_one(t + lane);
+    }
+  }
+  for (; t < end; ++t) collect_one(t);
+  for (int lane = 0; lane < lanes; ++lane) reached.x[count + lane] = reached.y[count + lane] = T(0);
+  reached.count = count;
+}
+
+// A window's geometry in registers: reading it from a Raster after every store of a pixel would reload it every time.
+template <typename T>
+struct Windows {
+  Vector<T> radius, minus_inverse_bandwidth, smallest_exponent;
+  Vector<T> lowest_row, highest_row;  // of a window's first row, in the image
+  T column_radius, highest_column;    // of a window's first column
+  int64_t rows, stride;
+
+  FRACTALOPS_INLINE explicit Windows(const Raster<T>& raster)
+      : radius(raster.radius - Vector<T>{}),
+        minus_inverse_bandwidth(-raster.inverse_bandwidth - Vector<T>{}),
+        smallest_exponent(Lanes<T>::smallest_exponent - Vector<T>{}),
+        lowest_row(static_cast<T>(raster.band_begin) - Vector<T>{}),
+        highest_row(static_cast<T>(raster.band_end - raster.rows) - Vector<T>{}),
+        column_radius(raster.radius),
+        highest_column(static_cast<T>(raster.stride - raster.vectors * Lanes<T>::count)),
+        rows(raster.rows),
+        stride(raster.stride) {}
+
+  // exp(-(position - pixel)^2 / tau), or 0 outside the window; also position - pixel.
+  FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& position, const Vector<T>& center, const Vector<T>& pixel,
+                                       Vector<T>& distance) const {
+    distance = position - pixel;
+    const Vector<T> exponent = distance * distance * minus_inverse_bandwidth;
+    const Integers<T> keep = (magnitude<T>(pixel - center) <= radius) & (exponent >= smallest_exponent);
+    return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(exp_nonpositive(exponent)) & keep);
+  }
+
+  // The first row of each lane's window.
+  FRACTALOPS_INLINE Vector<T> first_rows(const Vector<T>& center) const {
+    const Vector<T> first = center - radius;
+    const Vector<T> capped = first < highest_row ? first : highest_row;
+    return capped > lowest_row ? capped : lowest_row;
+  }
+
+  // The first column of a point's window, at the start of a vector.
+  FRACTALOPS_INLINE int64_t first_column(T center) const {
+    T first = center - column_radius;
+    first = first < highest_column ? first : highest_column;
+    first = first > T(0) ? first : T(0);
+    return static_cast<int64_t>(first) & ~static_cast<int64_t>(Lanes<T>::count - 1);
+  }
+};
+
+// Tables over the rows of the windows of `lanes` points: moments[m][k] = X d^m at row first + k, for m < Moments.
+template <typename T, int Moments>
+FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T>& x, const Vector<T>& center,
+                                       const Vector<T>& first, T* tables /* (Moments, rows, lanes) */) {
+  constexpr int lanes = Lanes<T>::count;
+  Vector<T> pixel = first;
+  for (int64_t k = 0; k < windows.rows; ++k) {
+    Vector<T> distance;
+    Vector<T> value = windows.gaussian(x, center, pixel, distance);
+    for (int m = 0; m < Moments; ++m) {
+      store<T>(value, tables + (m * windows.rows + k) * lanes);
+      value *= distance;
+    }
+    pixel += T(1);
+  }
+}
+
+// Adds the points of one image to a canvas.
+template <typename T, int Count>
+void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
+                 int64_t length, T* __restrict canvas /* canvas() */, T* __restrict tables /* (rows, lanes) */) {
+  constexpr int lanes = Lanes<T>::count;
+  const Windows<T> windows(raster);
+  const int64_t plane = raster.plane(), channels = raster.channels, vectors = raster.vectors;
+  const int64_t first_band_row = raster.band_begin;
+  Reached<T> reached;
+  for (int64_t run = 0; run < length; run += run_points) {
+    collect(raster, points, run, run + run_points < length ? run + run_points : length, reached);
+    for (int group = 0; group < reached.count; group += lanes) {
+      const Vector<T> x = load(reached.x + group), row_center = round<T>(x);
+      const Vector<T> y = load(reached.y + group), column_center = round<T>(y);
+      const Vector<T> first_row = windows.first_rows(row_center);
+      fill_row_tables<T, 1>(windows, x, row_center, first_row, tables);
+      const int members = reached.count - group < lanes ? reached.count - group : lanes;
+      for (int lane = 0; lane < members; ++lane) {
+        const int64_t column = windows.first_column(column_center[lane]);
+        T* corner = canvas + (static_cast<int64_t>(first_row[lane]) - first_band_row) * windows.stride + column;
+        for (int64_t pass = 0; pass < vectors; pass += Count) {
+          Vector<T> value[Count], distance;
+          for (int v = 0; v < Count; ++v)
+            value[v] = windows.gaussian(y[lane] - Vector<T>{}, column_center[lane] - Vector<T>{},
+                                        static_cast<T>(column + (pass + v) * lanes) + iota<T>(), distance);
+          for (int64_t c = 0; c < channels; ++c) {
+            T* row = corner + c * plane + pass * lanes;
+            Vector<T> scaled[Count];
+            for (int v = 0; v < Count; ++v)
+              scaled[v] = weight ? weight[reached.point[group + lane] * channels + c] * value[v] : value[v];
+            for (int64_t k = 0; k < windows.rows; ++k, row += windows.stride)
+              for (int v = 0; v < Count; ++v)
+                store<T>(load(row + v * lanes) + tables[k * lanes + lane] * scaled[v], row + v * lanes);
+          }
+        }
+      }
+    }
+  }
+}
+
+// The gradients of the points [begin, end) of one image; returns their part of the sum that is the bandwidth's.
+template <typename T, int Count, bool NeedsBandwidth>
+double differentiate_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
+                            const T* grad /* gradient() */, int64_t begin, int64_t end,
+                            T* __restrict grad_points /* (T, 2) */, T* __restrict grad_weight /* (T, C) or null */,
+                            T* __restrict tables /* (2 or 3, rows, lanes) */) {
+  constexpr int lanes = Lanes<T>::count;
+  constexpr int moments = NeedsBandwidth ? 3 : 2;
+  const Windows<T> windows(raster);
+  const int64_t plane = raster.plane(), channels = raster.channels, vectors = raster.vectors;
+  const T slope = T(-2) * raster.inverse_bandwidth;
+  const T* first_moments = tables + raster.rows * lanes;       // (rows, lanes)
+  const T* second_moments = tables + 2 * raster.rows * lanes;  // (rows, lanes)
+  double sum_of_squares = 0;
+  Reached<T> reached;
+  __builtin_memset(grad_points + 2 * begin, 0, sizeof(T) * 2 * (end - begin));
+  if (grad_weight)
+    __builtin_memset(grad_weight + begin * raster.channels, 0, sizeof(T) * raster.channels * (end - begin));
+  for (int64_t run = begin; run < end; run += run_points) {
+    collect(raster, points, run, run + run_points < end ? run + run_points : end, reached);
+    for (int group = 0; group < reached.count; group += lanes) {
+      const Vector<T> x = load(reached.x + group), row_center = round<T>(x);
+      const Vector<T> y = load(reached.y + group), column_center = round<T>(y);
+      const Vector<T> first_row = windows.first_rows(row_center);
+      fill_row_tables<T, moments>(windows, x, row_center, first_row, tables);
+      const int members = reached.count - group < lanes ? reached.count - group : lanes;
+      for (int lane = 0; lane < members; ++lane) {
+        const int64_t t = reached.point[group + lane];
+        const int64_t column = windows.first_column(column_center[lane]);
+        const T* corner = grad + static_cast<int64_t>(first_row[lane]) * windows.stride + column;
+        Vector<T> dx = {}, dy = {}, squares = {};
+        for (int64_t c = 0; c < channels; ++c) {
+          const T w = weight ? weight[t * channels + c] : T(1);
+          Vector<T> dw = {};
+          for (int64_t pass = 0; pass < vectors; pass += Count) {
+            const T* row = corner + c * plane + pass * lanes;
+            Vector<T> plain[Count] = {}, first[Count] = {}, second[Count] = {};
+            for (int64_t k = 0; k < windows.rows; ++k, row += windows.stride)
+              for (int v = 0; v < Count; ++v) {
+                const Vector<T> g = load(row + v * lanes);
+                plain[v] += tables[k * lanes + lane] * g;
+                first[v] += first_moments[k * lanes + lane] * g;
+                if constexpr (NeedsBandwidth) second[v] += second_moments[k * lanes + lane] * g;
+              }
+            for (int v = 0; v < Count; ++v) {
+              Vector<T> distance;
+              const Vector<T> value =
+                  windows.gaussian(y[lane] - Vector<T>{}, column_center[lane] - Vector<T>{},
+                                   static_cast<T>(column + (pass + v) * lanes) + iota<T>(), distance);
+              // Zero where the value is, also where the square of the distance overflows.
+              const Vector<T> weighted = w * value, moment = weighted * distance;
+              dw += value * plain[v];
+              dx += weighted * first[v];
+              dy += moment * plain[v];
+              if constexpr (NeedsBandwidth) squares += weighted * second[v] + moment * distance * plain[v];
+            }
+          }
+          if (grad_weight) grad_weight[t * channels + c] = sum<T>(dw);
+        }
+        grad_points[2 * t] = slope * sum<T>(dx);
+        grad_points[2 * t + 1] = slope * sum<T>(dy);
+        if constexpr (NeedsBandwidth) sum_of_squares += static_cast<double>(sum<T>(squares));
+      }
+    }
+  }
+  return sum_of_squares;
+}
+
+}  // namespace fractalops::cpu::FRACTALOPS_ISA

@@ -1,0 +1,313 @@
+// The RBF rasterizer where the canvas is padded by a window on each side: no window is cut, no pixel compared.
+//
+// Who owns what: `lanes` points are a group. First a lane is a point: where the points' windows lie, and their tables X
+// over rows. Then each point takes its turn, and a lane is a column. The backward adds up over the lanes of as many
+// points as there are lanes at once, so that a lane is a point again.
+//
+// Columns are walked in vectors that start at multiples of `step`: points that touch the same pixels then load and
+// store the same memory, which the store buffer forwards; windows that start anywhere would stall on each other.
+//
+// Included by rbf_rasterize_kernel.h, once for each instruction set.
+
+namespace fractalops::cpu::FRACTALOPS_ISA {
+
+// The memory of a group: what the forward may keep for the backward.
+template <typename T>
+struct Group {
+  T* rows;     // (rows, lanes) X
+  T* columns;  // (lanes, vectors, lanes) Y
+  // (lanes) each. Of the integers: the first vector's place in a gradient; columns from there to the window; -1 for a
+  // point that reaches a pixel, else 0.
+  T *place, *shift, *reaches;
+  T *row_distance, *column_distance;  // from the nearest pixel's center
+
+  FRACTALOPS_INLINE Group(const Raster<T>& raster, T* memory)
+      : rows(memory),
+        columns(rows + raster.rows * raster.lanes),
+        place(columns + raster.lanes * raster.vectors * raster.lanes),
+        shift(place + raster.lanes),
+        reaches(shift + raster.lanes),
+        row_distance(reaches + raster.lanes),
+        column_distance(row_distance + raster.lanes) {}
+};
+
+template <typename T>
+FRACTALOPS_INLINE int64_t integer_at(const T* from) {
+  typename Lanes<T>::Integer value;
+  __builtin_memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+template <typename T>
+FRACTALOPS_INLINE void store_integers(const Integers<T>& from, T* to) {
+  store<T>(reinterpret_cast<Vector<T>>(from), to);
+}
+
+// exp(-distance^2 / tau), 0 where that is nearly subnormal.
+template <typename T>
+FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& distance, T minus_inverse_bandwidth) {
+  const Vector<T> exponent = distance * distance * minus_inverse_bandwidth;
+  return keep<T>(exp_nonpositive(exponent), exponent >= Lanes<T>::smallest_exponent);
+}
+
+// A window and its tables in registers: reading them from a Raster after every store of a pixel would reload them every
+// time. Of the default window the compiler knows the size.
+template <typename T, int Count, bool Default>
+struct Window {
+  const int64_t radius, vectors;
+  const int degree;
+  const T minus_inverse_bandwidth;
+  const T *columns, *displacements;  // (step, degree + 1, vectors, lanes), (step, vectors, lanes)
+
+  FRACTALOPS_INLINE explicit Window(const Raster<T>& raster)
+      : radius(Default ? default_radius : raster.rows / 2),
+        vectors(Default ? Count : raster.vectors),
+        degree(Default ? default_degree : raster.degree),
+        minus_inverse_bandwidth(-raster.inverse_bandwidth),
+        columns(raster.columns()),
+        displacements(raster.displacements()) {}
+
+  FRACTALOPS_INLINE const T* displacement(int64_t shift, int64_t first) const {
+    return displacements + (shift * vectors + first) * Lanes<T>::count;
+  }
+
+  // A point's table over the columns of Count vectors from the window's vector `first` on.
+  FRACTALOPS_INLINE void find_columns(int64_t shift, T distance, int64_t first, Vector<T> (&value)[Count]) const {
+    constexpr int lanes = Lanes<T>::count;
+    if (degree == 0) {
+      for (int v = 0; v < Count; ++v)
+        value[v] = gaussian<T>(distance - load(displacement(shift, first + v)), minus_inverse_bandwidth);
+      return;
+    }
+    const int64_t across = vectors * lanes;
+    const T* coefficients = columns + (shift * (degree + 1) + degree) * across + first * lanes;
+    for (int v = 0; v < Count; ++v) value[v] = load(coefficients + v * lanes);
+    repeat<Default, default_degree>(degree, [&](int64_t) FRACTALOPS_LAMBDA {
+      coefficients -= across;
+      for (int v = 0; v < Count; ++v) value[v] = value[v] * distance + load(coefficients + v * lanes);
+    });
+  }
+};
+
+// Where the windows of a group lie, and their tables over rows; returns whether any reaches a pixel.
+template <typename T, int Count, bool Default>
+FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Count, Default>& window,
+                                   const T* points /* (members, 2) */, int64_t members, const Group<T>& group) {
+  constexpr int lanes = Lanes<T>::count;
+  using Integer = typename Lanes<T>::Integer;
+  Vector<T> x, y;
+  if (members == lanes) {
+    take_apart<T>(load(points), load(points + lanes), x, y);
+  } else {
+    // The others reach nothing.
+    T padded[2 * lanes];
+    for (int i = 0; i < 2 * lanes; ++i) padded[i] = i < 2 * members ? points[i] : std::numeric_limits<T>::quiet_NaN();
+    take_apart<T>(load(padded), load(padded + lanes), x, y);
+  }
+  const T radius = static_cast<T>(window.radius);
+  const Vector<T> row = round<T>(x), column = round<T>(y);
+  // False for NaN.
+  const Integers<T> reaches = (row >= static_cast<T>(raster.band_begin) - radius) &
+                              (row <= static_cast<T>(raster.band_end - 1) + radius) & (column >= -radius) &
+                              (column <= static_cast<T>(raster.width - 1) + radius);
+  store_integers<T>(reaches, group.reaches);
+  const Vector<T> d = keep<T>(x - row, reaches);
+  store<T>(d, group.row_distance);
+  store<T>(keep<T>(y - column, reaches), group.column_distance);
+  // Of a window's first pixel, in the padded band.
+  const Integers<T> first_row =
+      to_integers<T>(keep<T>(row, reaches)) + static_cast<Integer>(raster.top - window.radius - raster.band_begin);
+  const Integers<T> first_column =
+      to_integers<T>(keep<T>(column, reaches)) + static_cast<Integer>(raster.left - window.radius);
+  const Integers<T> shift = first_column & static_cast<Integer>(raster.step - 1);
+  store_integers<T>(shift & reaches, group.shift);
+  store_integers<T>((first_row * static_cast<Integer>(raster.stride) + first_column - shift) & reaches, group.place);
+  if (!any<T>(reaches)) return false;
+
+  T* center = group.rows + window.radius * lanes;
+  if (window.degree == 0) {
+    for (int64_t k = -window.radius; k <= window.radius; ++k)
+      store<T>(gaussian<T>(d - static_cast<T>(k), window.minus_inverse_bandwidth), center + k * lanes);
+    return true;
+  }
+  const Vector<T> square = d * d;
+  const T* coefficients = raster.row_coefficients.data();  // (degree + 1) of each k
+  repeat<Default, default_radius + 1>(window.radius + 1, [&](int64_t k) FRACTALOPS_LAMBDA {
+    const T* c = coefficients + k * (window.degree + 1);
+    Vector<T> even = c[window.degree] - Vector<T>{}, odd = c[window.degree - 1] - Vector<T>{};
+    for (int m = window.degree - 2; m > 0; m -= 2) {
+      even = even * square + c[m];
+      odd = odd * square + c[m - 1];
+    }
+    even = even * square + c[0];
+    store<T>(even + odd * d, center + k * lanes);
+    store<T>(even - odd * d, center - k * lanes);
+  });
+  return true;
+}
+
+// Adds the points of one image to a canvas.
+template <typename T, int Count, bool Default>
+void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
+                 int64_t length, T* __restrict canvas /* canvas() */, T* scratch /* group() */,
+                 T* kept /* kept(T) or null */) {
+  constexpr int lanes = Lanes<T>::count;
+  const Window<T, Count, Default> window(raster);
+  const int64_t channels = raster.channels, stride = raster.stride, plane = raster.plane();
+  const int64_t between_layers = raster.layer() / raster.step - 1, size = raster.group();
+  for (int64_t t = 0; t < length; t += lanes) {
+    const Group<T> group(raster, kept ? kept + t / lanes * size : scratch);
+    const int64_t members = length - t < lanes ? length - t : lanes;
+    if (!place_group<T>(raster, window, points + 2 * t, members, group)) continue;
+    for (int64_t lane = 0; lane < members; ++lane) {
+      if (integer_at(group.reaches + lane) == 0) continue;
+      const int64_t place = integer_at(group.place + lane), shift = integer_at(group.shift + lane);
+      T* corner = canvas + place + (place & (lanes - 1)) * between_layers;
+      for (int64_t first = 0; first < window.vectors; first += Count) {
+        Vector<T> value[Count];
+        window.find_columns(shift, group.column_distance[lane], first, value);
+        if (kept)
+          for (int v = 0; v < Count; ++v)
+            store<T>(value[v], group.columns + (lane * window.vectors + first + v) * lanes);
+        for (int64_t c = 0; c < channels; ++c) {
+          Vector<T> scaled[Count];
+          for (int v = 0; v < Count; ++v) scaled[v] = weight ? weight[(t + lane) * channels + c] * value[v] : value[v];
+          T* row = corner + c * plane + first * lanes;
+          const T* x = group.rows + lane;
+          repeat<Default, 2 * default_radius + 1>(2 * window.radius + 1, [&](int64_t) FRACTALOPS_LAMBDA {
+            for (int v = 0; v < Count; ++v) store<T>(load(row + v * lanes) + *x * scaled[v], row + v * lanes);
+            row += stride;
+            x += lanes;
+          });
+        }
+      }
+    }
+  }
+}
+
+// Sums over a point's window, with k and l the pixel's distances from the nearest one: of X Y g, k X Y g, l X Y g and
+// (k^2 + l^2) X Y g. A lane is a column at first, a point at last.
+template <typename T>
+struct Moments {
+  static constexpr int count = 4;
+  Vector<T> plain, row, column, squares;
+};
+
+// Sums over rows, of which those above the nearest pixel's and those below are walked from the outside to the inside:
+// the sum of the partial sums of what lies k rows away is k times as much, and again so of these (k + 1) k / 2 times.
+template <typename T, int Count, bool Default, bool NeedsBandwidth>
+FRACTALOPS_INLINE void add_window(const Window<T, Count, Default>& window, const T* grad, int64_t stride, const T* x,
+                                  const Vector<T>* value /* (Count) */, const T* displacement /* (Count, lanes) */,
+                                  Moments<T>& moments) {
+  constexpr int lanes = Lanes<T>::count;
+  Vector<T> above[Count] = {}, below[Count] = {}, row_above[Count] = {}, row_below[Count] = {}, second[Count] = {};
+  const T *last = grad + 2 * window.radius * stride, *last_x = x + 2 * window.radius * lanes;
+  repeat<Default, default_radius>(window.radius, [&](int64_t) FRACTALOPS_LAMBDA {
+    for (int v = 0; v < Count; ++v) {
+      above[v] += *x * load(grad + v * lanes);
+      below[v] += *last_x * load(last + v * lanes);
+      row_above[v] += above[v];
+      row_below[v] += below[v];
+      if constexpr (NeedsBandwidth) second[v] += row_above[v] + row_below[v];
+    }
+    grad += stride;
+    last -= stride;
+    x += lanes;
+    last_x -= lanes;
+  });
+  for (int v = 0; v < Count; ++v) {
+    const Vector<T> plain = value[v] * (above[v] + *x * load(grad + v * lanes) + below[v]);
+    const Vector<T> column = plain * load(displacement + v * lanes);
+    moments.plain += plain;
+    moments.row += value[v] * (row_below[v] - row_above[v]);
+    moments.column += column;
+    if constexpr (NeedsBandwidth)
+      moments.squares +=
+          value[v] * (T(2) * second[v] - (row_above[v] + row_below[v])) + column * load(displacement + v * lanes);
+  }
+}
+
+// The gradients of the points [begin, end) of one image; returns their part of the sum that is the bandwidth's.
+template <typename T, int Count, bool Default, bool NeedsBandwidth>
+double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
+                            const T* grad /* gradient() */, int64_t begin, int64_t end,
+                            T* __restrict grad_points /* (T, 2) */, T* __restrict grad_weight /* (T, C) or null */,
+                            T* scratch /* group() */, T* kept /* kept(T) or null */) {
+  constexpr int lanes = Lanes<T>::count;
+  const Window<T, Count, Default> window(raster);
+  const int64_t channels = raster.channels, stride = raster.stride, plane = raster.plane(), size = raster.group();
+  const T slope = T(-2) * raster.inverse_bandwidth;
+  double sum_of_squares = 0;
+  for (int64_t t = begin; t < end; t += lanes) {
+    const int64_t members = end - t < lanes ? end - t : lanes;
+    const Group<T> group(raster, kept ? kept + (t - begin) / lanes * size : scratch);
+    if (!kept) {
+      place_group<T>(raster, window, points + 2 * t, members, group);
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        for (int64_t first = 0; first < window.vectors; first += Count) {
+          Vector<T> value[Count];
+          window.find_columns(integer_at(group.shift + lane), group.column_distance[lane], first, value);
+          for (int v = 0; v < Count; ++v)
+            store<T>(value[v], group.columns + (lane * window.vectors + first + v) * lanes);
+        }
+    }
+    const Integers<T> reaches = reinterpret_cast<Integers<T>>(load(group.reaches));
+    const Vector<T> row_distance = load(group.row_distance), column_distance = load(group.column_distance);
+    Vector<T> dx = {}, dy = {}, squares = {};
+    for (int64_t c = 0; c < channels; ++c) {
+      const T* rows = group.rows;
+      // Else the compiler moves all loads of the tables out of this loop, and their values onto the stack.
+      asm("" : "+r"(rows));
+      Vector<T> plain[lanes / 4], row[lanes / 4], column[lanes / 4], both[lanes / 4];
+#pragma GCC unroll 1
+      for (int quad = 0; quad < lanes / 4; ++quad) {
+        Vector<T> p[4], r[4], l[4], b[4];
+        repeat<Default, 4>(4, [&](int64_t each) FRACTALOPS_LAMBDA {
+          const int64_t lane = 4 * quad + each;
+          Moments<T> moments = {};
+          const T* corner = grad + c * plane + integer_at(group.place + lane);
+          const int64_t shift = integer_at(group.shift + lane);
+          for (int64_t first = 0; first < window.vectors; first += Count) {
+            Vector<T> value[Count];
+            for (int v = 0; v < Count; ++v)
+              value[v] = load(group.columns + (lane * window.vectors + first + v) * lanes);
+            add_window<T, Count, Default, NeedsBandwidth>(window, corner + first * lanes, stride, rows + lane, value,
+                                                          window.displacement(shift, first), moments);
+          }
+          p[each] = moments.plain;
+          r[each] = moments.row;
+          l[each] = moments.column;
+          if constexpr (NeedsBandwidth) b[each] = moments.squares;
+        });
+        plain[quad] = add_quads<T>(p);
+        row[quad] = add_quads<T>(r);
+        column[quad] = add_quads<T>(l);
+        if constexpr (NeedsBandwidth) both[quad] = add_quads<T>(b);
+      }
+      const Vector<T> dw = keep<T>(join_quads<T>(plain), reaches);
+      if (grad_weight) scatter<T>(dw, grad_weight + t * channels + c, channels, members);
+      const Vector<T> w = weight ? gather(weight + t * channels + c, channels, members) : T(1) - Vector<T>{};
+      const Vector<T> sum_row = join_quads<T>(row), sum_column = join_quads<T>(column);
+      dx += w * (row_distance * dw - sum_row);
+      dy += w * (column_distance * dw - sum_column);
+      if constexpr (NeedsBandwidth)
+        squares += w * ((row_distance * row_distance + column_distance * column_distance) * dw -
+                        T(2) * (row_distance * sum_row + column_distance * sum_column) + join_quads<T>(both));
+    }
+    Vector<T> low, high;
+    put_together<T>(keep<T>(slope * dx, reaches), keep<T>(slope * dy, reaches), low, high);
+    if (members == lanes) {
+      store<T>(low, grad_points + 2 * t);
+      store<T>(high, grad_points + 2 * t + lanes);
+    } else {
+      T both[2 * lanes];
+      store<T>(low, both);
+      store<T>(high, both + lanes);
+      __builtin_memcpy(grad_points + 2 * t, both, sizeof(T) * 2 * members);
+    }
+    if constexpr (NeedsBandwidth) sum_of_squares += static_cast<double>(sum<T>(keep<T>(squares, reaches)));
+  }
+  return sum_of_squares;
+}
+
+}  // namespace fractalops::cpu::FRACTALOPS_ISA
