@@ -25,6 +25,8 @@ from .suites import CUTOFF, Case
 CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL = 1e-5, 5e-7
 # Losses of the first steps of a fit, relative: float32 sums of all pixels. More steps than come before a CUDA graph.
 STEP_TOLERANCE, STEPS = 1e-4, 6
+# The weight of a bump that is sampled on pixels, relative to that of another one.
+SPREADING_TOLERANCE = 1e-4
 
 # What the reference goes through in a second or so: steps of its loop, and entries of its tables.
 _LONGEST, _LARGEST = 3000, 10**7
@@ -76,6 +78,17 @@ def counting_problem(backend: str, case: Case, drawn: str, device: str = "cpu") 
     counted = subjects.counting(case, backend, drawn, device)().cpu()
     same = torch.equal(counted, subjects.counting(case, "reference", drawn)())
     return "" if same else "differs from the reference"
+
+
+def spreading_problem(backend: str, case: Case) -> str:
+    """Compare the op with the reference. A bump of finufft is another one: it must be as heavy wherever it lies."""
+    if backend == "native":
+        return problem("rbf_rasterize", backend, case)
+    one, all_of_them = (
+        subjects.spreading(replace(case, points=points), backend)().real.double().sum().item()
+        for points in (1, case.points)
+    )
+    return _disagreement(abs(all_of_them / (case.points * one) - 1), SPREADING_TOLERANCE)
 
 
 def _disagreement(error: float, allowed: float) -> str:

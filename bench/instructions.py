@@ -89,30 +89,34 @@ def library_flags() -> list[str]:
     return " ".join(values).split()
 
 
-def compile_program(folder: Path) -> Path:
-    """Compile the program of instructions.cpp into the folder."""
-    program = folder / "instructions"
+def compile_program(folder: Path, source: Path = SOURCE) -> Path:
+    """Compile a program beside this file into the folder."""
+    program = folder / source.stem
     # The linker looks up all functions at the start: while instructions are counted it would count too.
-    command = [*find_compiler(), *library_flags(), "-Wl,-z,now", str(SOURCE), "-o", str(program)]
+    command = [*find_compiler(), *library_flags(), "-Wl,-z,now", str(source), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"compile_program: {SOURCE.name} must compile, got\n{done.stderr}")
+        raise RuntimeError(f"compile_program: {source.name} must compile, got\n{done.stderr}")
     return program
 
 
 def count(program: Path, op: str, direction: str, case: Case) -> int:
     """Return the instructions of one call of the op's kernels, forward or backward, on one thread."""
+    sizes = (case.sequences, case.points, case.maps, case.side, case.bandwidth)
+    return run_counted(program, op, direction, *map(str, sizes))[1]
+
+
+def run_counted(program: Path, *arguments: str) -> tuple[str, int]:
+    """Return what a program prints under callgrind, and the instructions of its function `counted`."""
     with TemporaryDirectory() as folder:
         output = Path(folder) / "callgrind.out"
         options = ["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=counted"]
-        command = ["valgrind", *options, f"--callgrind-out-file={output}", str(program)]
-        sizes = (case.sequences, case.points, case.maps, case.side, case.bandwidth)
-        command += [op, direction, *map(str, sizes)]
+        command = ["valgrind", *options, f"--callgrind-out-file={output}", str(program), *arguments]
         environment = {**os.environ, "GLIBC_TUNABLES": TUNABLES, "VALGRIND_OPTS": ""}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise RuntimeError(f"count: {op} {direction} must run under valgrind, got\n{done.stderr}")
-        return parse_total(output.read_text())
+            raise RuntimeError(f"count: {' '.join(arguments[:2])} must run under valgrind, got\n{done.stderr}")
+        return done.stdout, parse_total(output.read_text())
 
 
 def parse_total(output: str) -> int:

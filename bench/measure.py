@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 
 import fractalops
-from fractalops.backends import Backend
 
 from . import agreement, subjects
 from .machine import Environment, free_bytes
 from .rows import Row
-from .suites import BOTH, Contest
-from .timing import Call, Clock, Spread, ratios
+from .suites import BESIDE, BOTH, Contest
+from .timing import Call, Clock, Spread, busy_processes, ratios
 from .work import Work, loop_steps, needed_bytes, work
 
 # What is not asked of a backend: memory, and steps of a Python loop one after the other, each a node of a GPU's graph.
@@ -23,8 +21,6 @@ MOST_BYTES, MOST_STEPS = 4 * 10**9, {"cpu": 20_000, "cuda": 1000}
 
 # Of a device, a compiler or an allocator; and of a graph that gives other values than the call that it holds.
 FAILURES = (RuntimeError, MemoryError, AssertionError)
-
-DEFAULTS = ", default settings"  # of a contest of fit, whose direction begins with a number of images
 
 
 def run(contest: Contest, clock: Clock, environment: Environment, rounds: int) -> list[Row]:
@@ -54,7 +50,9 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             rows[backend] = replace(rows[backend], problem=f"failed: {reason}", wrong=failed)
     each = subjects.STEPS if contest.op == "step" else 1
-    taken = clock.time(calls, rounds)
+    beside = contest.direction.endswith(BESIDE)
+    with busy_processes(clock.threads if beside else 0):
+        taken = clock.time(calls, rounds)
     for backend, seconds in taken.items():
         rows[backend] = replace(
             rows[backend],
@@ -131,7 +129,7 @@ def _images(contest: Contest) -> int:
 def _left_out(contest: Contest, backend: str, device: str, copies: int) -> str:
     """Return why a backend is not asked; empty where it is."""
     op, case = contest.op, contest.case
-    if backend == "numba" and device != "cpu":
+    if backend in ("numba", "finufft") and device != "cpu":
         return "left out: it runs on the CPU"
     if op not in subjects.OPS:
         return ""
@@ -146,8 +144,10 @@ def _problem(contest: Contest, backend: str, device: str) -> str:
     op, case = contest.op, contest.case
     if op == "rasterize_points":
         return agreement.counting_problem(backend, case, contest.direction, device)
+    if op == "spreading":
+        return agreement.spreading_problem(backend, case)
     if op in ("step", "fit"):
-        return agreement.step_problem(backend, case, device)
+        return agreement.step_problem("native" if backend == "one thread" else backend, case, device)
     return agreement.problem(op, backend, case, device)
 
 
@@ -157,16 +157,10 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
         return subjects.counting(case, backend, contest.direction, device)
     if op == "step":
         return subjects.steps(case, backend, device)
+    if op == "spreading":
+        return subjects.spreading(case, backend)
     if op == "fit":
-        targets = subjects.targets(_images(contest), case.side).to(device)
-        defaults = contest.direction.endswith(DEFAULTS)
-        config = fractalops.FitConfig() if defaults else fractalops.FitConfig.paper()
-
-        def fit() -> fractalops.FitResult:
-            with fractalops.use_backend(cast(Backend, backend)):
-                return fractalops.fit(targets, config)
-
-        return fit
+        return subjects.fitting(case, backend, contest.direction, device)
     return subjects.subject(op, backend, case, seed).to(device).call(contest.direction)
 
 

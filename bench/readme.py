@@ -70,6 +70,7 @@ def section(figures: Figures) -> str:
         _grid(measured),
         _learning(measured),
         _counting(measured),
+        _spreading(measured),
         "Nothing has been measured on a GPU yet.",
         "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
         _instructions(),
@@ -126,6 +127,14 @@ def _counting(rows: Sequence[Row]) -> str:
             lines.append([drawn, *rates, *map(_ratio, others)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
     return _table(head, [[*line, "", ""][: len(head)] for line in lines])
+
+
+def _spreading(rows: Sequence[Row]) -> str:
+    lines = [
+        [row.where, _time(row), _against(rows, row, "finufft")]
+        for row in find(rows, op="spreading", direction=FORWARD, backend="native")
+    ]
+    return _table(["`rbf_rasterize`, forward, 1,000,000 points on 256 x 256", "fractalops", "finufft"], lines)
 
 
 def _instructions() -> str:

@@ -25,6 +25,7 @@ OPS = {
     "rbf_rasterize": "Images of the points, each drawn as a Gaussian bump.",
     "render": "Both together: maps in, images out.",
     "rasterize_points": "Images of the points, each counted on its nearest pixel; there are no gradients.",
+    "spreading": "One image of points all over it, against the spreader of a nonuniform FFT, which does the same work.",
     "step": "One optimization step of fit, and for scale what the two ops in it take by themselves.",
     "fit": "Fractals learned for images, from the first step to the last, by the published settings and the defaults.",
 }
@@ -37,6 +38,8 @@ BACKENDS = {
     "dense": "tensor operations only: a loop over the points, and the exponential of every point's distance from every "
     "pixel",
     "numba": "a plain loop over the points, compiled by numba",
+    "finufft": "the spreader of FINUFFT: bumps 7 pixels wide on a periodic complex image, sorting included",
+    "one thread": "the kernels of this package on one thread",
     "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimization step",
 }
 

@@ -18,7 +18,7 @@ from fractalops.ops.rasterize_points import Mode
 
 from . import baselines
 from .suites import BACKWARD, BOTH, CUTOFF, FORWARD, Case
-from .timing import Call
+from .timing import Call, torch_threads
 
 Function = Callable[..., Tensor]
 
@@ -189,3 +189,25 @@ def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Calla
         patch=patch,
         backend=cast(Backend, backend),
     )
+
+
+def spreading(case: Case, backend: str) -> Callable[[], Tensor]:
+    """Return one image of points all over it. Raises `MissingExtra` where finufft is missing."""
+    points = torch.rand(case.points, 2, generator=torch.Generator().manual_seed(0)) * (case.side - 1)
+    if backend == "finufft":
+        return baselines.by_finufft(points, case.side)
+    return functools.partial(rasterizer(cast(Backend, backend)), points[None], case.size, case.bandwidth)
+
+
+def fitting(case: Case, backend: str, direction: str, device: str) -> Call:
+    """Return a whole fit of `direction`: a number of images, the settings, and beside what."""
+    images = targets(int(direction.split()[0]), case.side).to(device)
+    config = fractalops.FitConfig() if "default settings" in direction else fractalops.FitConfig.paper()
+    name = cast(Backend, "native" if backend == "one thread" else backend)
+
+    def fit() -> fractalops.FitResult:
+        threads = 1 if backend == "one thread" else torch.get_num_threads()
+        with fractalops.use_backend(name), torch_threads(threads):
+            return fractalops.fit(images, config)
+
+    return fit

@@ -16,6 +16,9 @@ CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
 """What `rasterize_points` draws, in place of a direction."""
+LEARNED = "1 image, default settings"
+BESIDE = ", beside busy processes"
+"""Ends a direction of `fit`: as many processes as threads compute at the same time."""
 BACKENDS = ("native", "reference", "compiled", "separable", "dense")
 """Of each op."""
 EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
@@ -73,6 +76,7 @@ PRETRAINING = Case("pre-training", sequences=1, points=100_000, maps=4, side=256
 HIGH_RESOLUTION = Case("high resolution", sequences=1, points=10**6, maps=10, side=1024)
 LARGE_BATCH = Case("large batch", sequences=10**5, points=300, maps=10, side=32)
 LONG_CHAIN = Case("long chain", sequences=1, points=10**7, maps=10, side=1024)
+SPREADING = Case("spreading", sequences=1, points=10**6, maps=1, side=256)
 GRID = (PAPER, PRETRAINING, HIGH_RESOLUTION, LARGE_BATCH, LONG_CHAIN)
 
 # The paper's shape with one size varied: the field of Case, its axis in a plot, and what it takes.
@@ -132,10 +136,18 @@ def _counting() -> list[Contest]:
     return [Contest(op, op, each, case, ("native", "numba"), "least") for each in COUNTED]
 
 
-def _fit(suite: str, images: str) -> list[Contest]:
-    """By the published settings and by the defaults."""
-    settings = (images, f"{images}, default settings")
-    return [Contest(suite, "fit", each, PAPER, ("native",), "most") for each in settings]
+def _fit() -> list[Contest]:
+    """By the published settings, and by the defaults: by themselves, and against one thread beside other work."""
+    return [
+        Contest("fit", "fit", "1 image", PAPER, ("native",), "most"),
+        Contest("fit", "fit", LEARNED, PAPER, ("native",)),
+        Contest("fit", "fit", LEARNED + BESIDE, PAPER, ("native", "one thread"), "most"),
+    ]
+
+
+def _fit_many() -> list[Contest]:
+    settings = ("100 images", "100 images, default settings")
+    return [Contest("fit_many", "fit", each, PAPER, ("native",), "most") for each in settings]
 
 
 def _scaling() -> list[Contest]:
@@ -150,8 +162,9 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "render": lambda: _op("render", (FORWARD, BOTH)),
     "rasterize_points": _counting,
     "step": lambda: [Contest("step", "step", "optimization step", PAPER, ("native", "reference", "ops alone"))],
-    "fit": lambda: _fit("fit", "1 image"),
-    "fit_many": lambda: _fit("fit_many", "100 images"),
+    "spreading": lambda: [Contest("spreading", "spreading", FORWARD, SPREADING, ("native", "finufft"))],
+    "fit": _fit,
+    "fit_many": _fit_many,
     "scaling": _scaling,
 }
 SLOW = ("fit_many",)

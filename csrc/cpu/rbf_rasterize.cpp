@@ -133,9 +133,8 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   };
   const Raster<T> first(height, width, channels, bandwidths[0], cutoff, 0, height);
   const double image_time = point_time(first, height) * static_cast<double>(length);
-  // Strips take three regions.
-  const auto threads = static_cast<int64_t>(
-      std::min(image_time / (3 * least_thread_time), static_cast<double>(torch::stable::get_num_threads())));
+  static_assert(least_strips_time == 3 * least_thread_time);
+  const int64_t threads = strip_threads(first, length, torch::stable::get_num_threads());
   if (threads > images) {
     Drawing<T> drawing;
     for (int64_t b = 0; b < images; ++b) draw(b, threads, drawing);

@@ -22,10 +22,22 @@
 
 namespace fractalops::cpu {
 
-// Nanoseconds that a point takes in a canvas of so many rows: a few, and a part of one for each vector of its window.
+// Nanoseconds that a point takes in a strip of so many rows: a few, and a part of one for each vector of its window,
+// which is cut where it is as high as the image.
 template <typename T>
 double point_time(const Raster<T>& raster, int64_t rows) {
-  return 5 + 0.5 * static_cast<double>(std::min(raster.rows, rows) * raster.vectors * raster.channels);
+  const int64_t window_rows = raster.rows < raster.height ? raster.rows : rows;
+  return 5 + 0.5 * static_cast<double>(window_rows * raster.vectors * raster.channels);
+}
+
+// The least work of a thread in nanoseconds: of three parallel regions (split_tasks.h).
+inline constexpr double least_strips_time = 600e3;
+
+// How many of some threads have work at one image; less than 2 where it isn't worth strips for several.
+template <typename T>
+int64_t strip_threads(const Raster<T>& whole, int64_t length, int64_t threads) {
+  const double most = point_time(whole, whole.height) * static_cast<double>(length) / least_strips_time;
+  return static_cast<int64_t>(std::min(most, static_cast<double>(threads)));
 }
 
 template <typename T>
@@ -47,7 +59,7 @@ class Strips {
         runs_(runs),
         reach_(reach_of(whole)),
         counts_(std::make_unique_for_overwrite<int64_t[]>(runs * (whole.height + 2))) {
-    const int64_t row_bytes = whole.channels * whole.stride * static_cast<int64_t>(sizeof(T));
+    const int64_t row_bytes = divide_up(whole.canvas() * static_cast<int64_t>(sizeof(T)), whole.height);
     largest_rows_ = std::max({cache_bytes / row_bytes, 8 * reach_, int64_t(1)});
   }
 
@@ -115,7 +127,7 @@ class Strips {
 
   // The strips that a point with its center in some row reaches.
   struct Reached {
-    int32_t first, end;
+    int64_t first, end;
   };
 
   static int64_t reach_of(const Raster<T>& whole) {
@@ -138,7 +150,7 @@ class Strips {
     for (int64_t i = 0; i < count; ++i) {
       const T x = points[2 * (t + i)], y = points[2 * (t + i) + 1];
       const bool reaches = (x >= lowest) & (x <= highest_x) & (y >= lowest) & (y <= highest_y);
-      const T inside = x < T(0) ? T(0) : x > last_row ? last_row : x;
+      const T above = x > T(0) ? x : T(0), inside = above < last_row ? above : last_row;
       const Integer row = std::bit_cast<Integer>(inside + rounder) - std::bit_cast<Integer>(rounder);
       rows[i] = reaches ? row : outside;
     }
@@ -155,13 +167,13 @@ class Strips {
     Integer rows[run_points];
     for (int64_t t = run_begin(run), end = run_begin(run + 1); t < end; t += run_points) {
       const int64_t block = find_rows(run, points, t, rows);
-      for (int64_t i = 0; i < block; ++i) {
-        const int64_t point = t + i;
+      const T* point = points + 2 * t;
+      for (int64_t i = 0; i < block; ++i, point += 2) {
         const Reached reached = reached_by[rows[i]];
-        for (int64_t strip = reached.first; strip < reached.end; ++strip) {
-          const int64_t slot = slots[strip]++;
-          std::memcpy(sorted + 2 * slot, points + 2 * point, 2 * sizeof(T));
-          if (Weighted) std::copy_n(weight + point * channels, channels, weights + slot * channels);
+        for (int64_t *slot = slots + reached.first, *last = slots + reached.end; slot != last; ++slot) {
+          const int64_t to = (*slot)++;
+          std::memcpy(sorted + 2 * to, point, 2 * sizeof(T));
+          if (Weighted) std::copy_n(weight + (t + i) * channels, channels, weights + to * channels);
         }
       }
     }
@@ -216,7 +228,7 @@ class Strips {
 
   void find_reached() {
     reached_.assign(whole_.height + 1, {0, 0});
-    int32_t first = 0, last = 0;
+    int64_t first = 0, last = 0;
     for (int64_t row = 0; row < whole_.height; ++row) {
       while (rows_[first + 1] <= row - reach_) ++first;
       while (rows_[last + 1] <= std::min(row + reach_, whole_.height - 1)) ++last;

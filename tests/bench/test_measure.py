@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,8 +20,19 @@ from bench.machine import Environment, free_bytes
 from bench.measure import pairs, run
 from bench.rows import Row
 from bench.subjects import OPS
-from bench.suites import BACKENDS, BOTH, COUNTED, EAGER, FORWARD, PAPER, PRETRAINING, Contest
-from bench.timing import Call, Spread
+from bench.suites import (
+    BACKENDS,
+    BESIDE,
+    BOTH,
+    COUNTED,
+    EAGER,
+    FORWARD,
+    LEARNED,
+    PAPER,
+    PRETRAINING,
+    Contest,
+)
+from bench.timing import Call, Spread, torch_threads
 from bench.work import loop_steps, needed_bytes
 from fractalops.backends import STATE
 from tests.bench.rows import TINY
@@ -78,6 +93,52 @@ def test_without_numba_there_is_the_command_that_brings_it(monkeypatch: pytest.M
     assert rows["native"].milliseconds
     assert rows["numba"].milliseconds is None
     assert rows["numba"].problem.endswith("needs numba; install it with: pip install 'fractalops[bench]'")
+
+
+class Plan:
+    """Finufft's, which spreads with a bump of one pixel."""
+
+    def __init__(self, kind: int, size: tuple[int, int], sign: int, **options: Any) -> None:
+        assert options["nthreads"] == torch.get_num_threads()
+        self.size = size
+
+    def setpts(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.pixels = [
+            ((each / (2 * np.pi) + 0.5) * side).round() for each, side in zip((x, y), self.size, strict=True)
+        ]
+
+    def execute(self, strengths: np.ndarray) -> np.ndarray:
+        image = np.zeros(self.size, np.complex64)
+        np.add.at(image, tuple(each.astype(int) for each in self.pixels), strengths)
+        return image
+
+
+def test_spreading_by_finufft(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in, as finufft need not be there; then one that loses points."""
+    contest = Contest("", "spreading", FORWARD, replace(TINY, sequences=1, points=50), ("native", "finufft"))
+    monkeypatch.setitem(sys.modules, "finufft", SimpleNamespace(Plan=Plan))
+    rows = measured(contest)
+    assert not [row.problem for row in rows.values() if row.problem]
+    assert rows["finufft"].times == Spread(1, 1, 1)
+    monkeypatch.setattr(Plan, "execute", lambda self, strengths: np.ones(self.size, np.complex64))
+    assert measured(contest)["finufft"].wrong
+    monkeypatch.setitem(sys.modules, "finufft", None)
+    rows = measured(contest)
+    assert rows["native"].milliseconds
+    assert rows["finufft"].problem.endswith("needs finufft; install it with: pip install 'fractalops[bench]'")
+
+
+def test_a_fit_beside_busy_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    beside, threads = [], []
+    monkeypatch.setattr(measure, "busy_processes", lambda count: beside.append(count) or nullcontext())
+    monkeypatch.setattr(fractalops, "fit", lambda *_: threads.append(torch.get_num_threads()))
+    with torch_threads(2):
+        rows = measured(Contest("", "fit", LEARNED + BESIDE, TINY, ("native", "one thread")))
+    assert not [row.problem for row in rows.values() if row.problem]
+    assert rows["one thread"].times == Spread(1, 1, 1)
+    assert (beside, threads) == ([1], [2, 1])
+    measured(Contest("", "fit", LEARNED, TINY, ("native",)))
+    assert beside == [1, 0]
 
 
 def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:

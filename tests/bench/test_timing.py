@@ -11,7 +11,7 @@ import torch
 
 from bench.machine import Environment, copy_rate, describe, multiply_add_rate
 from bench.rows import Rates
-from bench.timing import CpuClock, Spread, interleaved, ratios
+from bench.timing import CpuClock, Spread, busy_processes, interleaved, ratios
 
 
 def test_rounds_in_turn() -> None:
@@ -76,3 +76,9 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert copy_rate(CpuClock(1), 1 << 20) > 1e6
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert multiply_add_rate(1) is None
+
+
+def test_busy_processes_end_with_the_block() -> None:
+    with busy_processes(2) as processes:
+        assert [process.poll() for process in processes] == [None, None]
+    assert all(process.poll() is not None for process in processes)
