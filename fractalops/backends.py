@@ -26,6 +26,7 @@ _REBUILD = (
     "pip install --force-reinstall --no-deps --no-build-isolation . "
     "(in the folder of the source, with setuptools>=77 and ninja installed)"
 )
+_SET_FUNCTIONS = ("kernel_instruction_set", "processor_instruction_sets")  # of csrc/cpu/instruction_set.cpp
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
@@ -70,7 +71,8 @@ class BackendState:
                 continue
             try:
                 torch.ops.load_library(library)
-                if not hasattr(ctypes.CDLL(str(library)), SCHEMAS_SYMBOL):
+                names = [SCHEMAS_SYMBOL] + [name for name in _SET_FUNCTIONS if device == "cpu"]
+                if not all(hasattr(ctypes.CDLL(str(library)), name) for name in names):
                     raise OSError("it was built from another version of the source")
             except OSError as error:
                 errors[device] = error
@@ -81,7 +83,7 @@ class BackendState:
         if "cpu" in self.load_errors:
             return "", []
         library = ctypes.CDLL(str(self.libraries["cpu"]))
-        functions = (library.kernel_instruction_set, library.processor_instruction_sets)
+        functions = [getattr(library, name) for name in _SET_FUNCTIONS]
         for function in functions:
             function.restype = ctypes.c_char_p
         taken, known = (function().decode() for function in functions)

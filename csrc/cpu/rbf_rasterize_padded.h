@@ -11,24 +11,25 @@
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// The memory of a group: what the forward may keep for the backward.
+// The memory of a group: what the forward may keep for the backward. At places that the compiler knows where it knows
+// the window.
 template <typename T>
 struct Group {
-  T* rows;     // (rows, lanes) X
-  T* columns;  // (lanes, vectors, lanes) Y
   // (lanes) each. Of the integers: the first vector's place in a gradient; columns from there to the window; -1 for a
   // point that reaches a pixel, else 0.
   T *place, *shift, *reaches;
   T *row_distance, *column_distance;  // from the nearest pixel's center
+  T* rows;                            // (rows, lanes) X
+  T* columns;                         // (lanes, vectors, lanes) Y
 
-  FRACTALOPS_INLINE Group(const Raster<T>& raster, T* memory)
-      : rows(memory),
-        columns(rows + raster.rows * raster.lanes),
-        place(columns + raster.lanes * raster.vectors * raster.lanes),
-        shift(place + raster.lanes),
-        reaches(shift + raster.lanes),
-        row_distance(reaches + raster.lanes),
-        column_distance(row_distance + raster.lanes) {}
+  FRACTALOPS_INLINE Group(int64_t window_rows, T* memory)
+      : place(memory),
+        shift(place + Lanes<T>::count),
+        reaches(shift + Lanes<T>::count),
+        row_distance(reaches + Lanes<T>::count),
+        column_distance(row_distance + Lanes<T>::count),
+        rows(column_distance + Lanes<T>::count),
+        columns(rows + window_rows * Lanes<T>::count) {}
 };
 
 template <typename T>
@@ -156,20 +157,22 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
   const int64_t channels = raster.channels, stride = raster.stride, plane = raster.plane();
   const int64_t between_layers = raster.layer() / raster.step - 1, size = raster.group();
   for (int64_t t = 0; t < length; t += lanes) {
-    const Group<T> group(raster, kept ? kept + t / lanes * size : scratch);
+    const Group<T> group(2 * window.radius + 1, kept ? kept + t / lanes * size : scratch);
     const int64_t members = length - t < lanes ? length - t : lanes;
     if (!place_group<T>(raster, window, points + 2 * t, members, group)) continue;
     for (int64_t lane = 0; lane < members; ++lane) {
       if (integer_at(group.reaches + lane) == 0) continue;
       const int64_t place = integer_at(group.place + lane), shift = integer_at(group.shift + lane);
-      T* corner = canvas + place + (place & (lanes - 1)) * between_layers;
+      T* corner = canvas + place;
+      if constexpr (FRACTALOPS_VECTOR_BYTES > 32) corner += (place & (lanes - 1)) * between_layers;  // else one layer
       for (int64_t first = 0; first < window.vectors; first += Count) {
         Vector<T> value[Count];
         window.find_columns(shift, group.column_distance[lane], first, value);
         if (kept)
           for (int v = 0; v < Count; ++v)
             store<T>(value[v], group.columns + (lane * window.vectors + first + v) * lanes);
-        for (int64_t c = 0; c < channels; ++c) {
+        int64_t c = 0;
+        do {
           Vector<T> scaled[Count];
           for (int v = 0; v < Count; ++v) scaled[v] = weight ? weight[(t + lane) * channels + c] * value[v] : value[v];
           T* row = corner + c * plane + first * lanes;
@@ -179,7 +182,7 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
             row += stride;
             x += lanes;
           });
-        }
+        } while (++c < channels);
       }
     }
   }
@@ -240,7 +243,7 @@ double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) *
   double sum_of_squares = 0;
   for (int64_t t = begin; t < end; t += lanes) {
     const int64_t members = end - t < lanes ? end - t : lanes;
-    const Group<T> group(raster, kept ? kept + (t - begin) / lanes * size : scratch);
+    const Group<T> group(2 * window.radius + 1, kept ? kept + (t - begin) / lanes * size : scratch);
     if (!kept) {
       place_group<T>(raster, window, points + 2 * t, members, group);
       for (int64_t lane = 0; lane < lanes; ++lane)
