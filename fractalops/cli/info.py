@@ -6,6 +6,7 @@ import argparse
 
 from fractalops import backends
 from fractalops.cli.options import Commands
+from fractalops.fitting.native_steps import describe_loop
 
 
 def add_parser(commands: Commands) -> None:
@@ -15,4 +16,5 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     print(backends.report())
+    print(f"\n{describe_loop()}")
     return 0

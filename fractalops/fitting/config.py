@@ -93,8 +93,8 @@ class FitConfig:
     snapshots: Natural = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     batch_size: Count = 16
-    """Images that are learned in one call of the ops: it bounds the memory. Another number sums gradients in another
-    order, which can show in their last bits."""
+    """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
+    number; tensor operations sum gradients in another order, which can show in their last bits."""
     seed: Natural = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fractalops.backends import choose
+from fractalops.backends import choose, list_backends
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
@@ -36,6 +36,15 @@ def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
     if 1 in targets.shape[-2:]:
         return "the targets have a side of one pixel"
     return "" if choose("learn_steps", targets.device) == "native" else "the reference backend was chosen"
+
+
+def describe_loop() -> str:
+    """Return a line that says which loop `fit` takes on the CPU, and why."""
+    status = next(row for row in list_backends() if (row.op, row.device) == ("learn_steps", "cpu"))
+    if status.backend != "native":
+        return f"fit on the CPU: tensor operations: {status.reason}"
+    others = 'a plugged-in loss, the viewports "stretch" and "fit", and targets with a side of one pixel'
+    return f"fit on the CPU: native steps; tensor operations for {others}"
 
 
 class NativeSteps:

@@ -73,7 +73,8 @@ def fit_dataset(
         skip_bad: leave out images that can't be used, and list them in bad.csv.
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
-        checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is after every step.
+        checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is each time that the loop
+            comes back: natively every 50 ms, else after every step.
         table: the kind of the table: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
             another kind without learning anything again.
         device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.

@@ -17,6 +17,7 @@ from PIL import Image
 from fractalops import backends
 from fractalops.cli.options import in_options
 from fractalops.fitting import FitConfig, fit
+from fractalops.fitting.native_steps import describe_loop
 from tests.support.command_line import ENVIRONMENT, draw, files, refusal, run
 from tests.support.requirements import ROOT
 
@@ -143,7 +144,7 @@ def test_too_little_memory_is_one_line(
 
 def test_info_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
-    assert capsys.readouterr().out.strip() == backends.report().strip()
+    assert capsys.readouterr().out == f"{backends.report()}\n\n{describe_loop()}\n"
 
 
 @pytest.mark.parametrize(("argv", "code"), [("random --systems 1 --size 8 --points 50", 0), ("fit no.png", 2)])

@@ -14,7 +14,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, ifs
 from fractalops.fitting import learning
-from fractalops.fitting.native_steps import NativeSteps, check_native
+from fractalops.fitting.native_steps import NativeSteps, check_native, describe_loop
 from tests.support.learning import bar, disc, images_of, mean_square, quick, tiny
 
 # Losses of 50 steps from the same start with the same draws, relative: sums of 1000 points and 256 pixels in float32.
@@ -197,6 +197,12 @@ def test_the_reference_backend_takes_tensor_operations(caplog: pytest.LogCapture
     with fractalops.use_backend("reference"), caplog.at_level("INFO", "fractalops"):
         fractalops.fit(disc(), tiny())
     assert "fit: steps are tensor operations: the reference backend was chosen" in caplog.messages
+
+
+def test_the_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe_loop().startswith("fit on the CPU: native steps; tensor operations for a plugged-in loss, ")
+    with fractalops.use_backend("reference"):
+        assert describe_loop() == "fit on the CPU: tensor operations: asked for"
 
 
 def test_a_plugged_in_loss_is_called(caplog: pytest.LogCaptureFixture) -> None:
