@@ -87,6 +87,7 @@ class Split:
     drawing: tuple[float, ...]  # of each part
     strips: int
     points: int  # drawn, those of halos as often as they are
+    threads: int
 
     @property
     def slowest(self) -> float:
@@ -94,7 +95,7 @@ class Split:
 
     @property
     def mean(self) -> float:
-        return self.sorting + sum(self.drawing) / len(self.drawing)
+        return self.sorting + sum(self.drawing) / self.threads
 
 
 def split(program: Path, cloud: Path, points: int, side: int, threads: int, cost: Cost) -> Split:
@@ -106,6 +107,7 @@ def split(program: Path, cloud: Path, points: int, side: int, threads: int, cost
         tuple(cost.of_point * drawn + cost.of_row * rows for _, rows, drawn in parts),
         sum(strips for strips, _, _ in parts),
         sum(drawn for _, _, drawn in parts),
+        threads,
     )
 
 

@@ -31,6 +31,7 @@ const T* data(const Tensor& contiguous) {
 
 template <typename T>
 T* mutable_data(Tensor& contiguous) {
+  STD_TORCH_CHECK(contiguous.scalar_type() == scalar_type_of<T>, "fractalops: tensors must have matching dtypes");
   return static_cast<T*>(contiguous.mutable_data_ptr());
 }
 

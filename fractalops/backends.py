@@ -205,7 +205,7 @@ def choose(op: str, device: torch.device, backend: str | None = None) -> str:
     if backend is None:
         backend = STATE.scope.backend
         compiled = OPS[op].kernels.get(kind) in ("cpp", "cuda") and kind not in STATE.load_errors
-        if backend is None and STATE.forced is None and STATE.asked_for_set is None and compiled:
+        if backend is None and STATE.forced is None and compiled and not STATE.instruction_set_problem():
             return "native"  # the common case, without building a status
     return _choose_and_warn(op, kind, backend)
 

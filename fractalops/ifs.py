@@ -191,7 +191,8 @@ class IFS(nn.Module):
 
     def colors(self) -> Tensor | None:
         """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
-        return None if self.color is None else self.color.sigmoid()
+        # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
+        return None if self.color is None else self.color.double().sigmoid().to(self.color.dtype)
 
     def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
@@ -207,7 +208,7 @@ class IFS(nn.Module):
         if self.parametrization == "matrix":
             return determinant_weights(self.matrix)
         values = self.svd.detach()[..., 2:4]  # (S, N, 2)
-        return (values.sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
+        return (values.double().sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
 
     def probabilities(self) -> Tensor:
         """The detached probabilities (S, N) of the maps, at least about `probability_floor`, in rows of sum 1."""

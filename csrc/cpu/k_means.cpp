@@ -19,14 +19,16 @@ namespace {
 template <typename T>
 void move_centers(const Tensor& places, int64_t rounds, Tensor& centers) {
   const int64_t count = places.size(1), clusters = centers.size(1);
-  const T* positions = data<T>(places);
-  T* moved = mutable_data<T>(centers);
+  const T* positions = data<T>(places);  // (S, M, 2)
+  T* moved = mutable_data<T>(centers);   // (S, N, 2)
   const double distances = static_cast<double>(rounds) * static_cast<double>(count * clusters);
   constexpr double distance_time = 0.3;  // nanoseconds
   split_tasks(places.size(0), distance_time * distances, [&](int64_t begin, int64_t end) {
     std::vector<T> sums(3 * clusters);  // (N, 3)
-    for (int64_t s = begin; s < end; ++s) FRACTALOPS_SELECT(k_means<T>)
-    (positions + s * count * 2, count, clusters, rounds, moved + s * clusters * 2, sums.data());
+    for (int64_t s = begin; s < end; ++s) {
+      FRACTALOPS_SELECT(k_means<T>)
+      (positions + s * count * 2, count, clusters, rounds, moved + s * clusters * 2, sums.data());
+    }
   });
 }
 
@@ -34,6 +36,7 @@ Tensor k_means(const Tensor& places_in, const Tensor& centers_in, int64_t rounds
   const Tensor places = torch::stable::contiguous(places_in);  // (S, M, 2)
   check_shape("k_means", "places", places, {places.size(0), places.size(1), 2});
   check_shape("k_means", "centers", centers_in, {places.size(0), centers_in.size(1), 2});
+  STD_TORCH_CHECK(centers_in.size(1) > 0, "k_means: centers must not be empty");
   Tensor centers = torch::stable::clone(torch::stable::contiguous(centers_in));  // (S, N, 2)
   with_floating("k_means", "places", places, [&]<typename T>(T) { move_centers<T>(places, rounds, centers); });
   return centers;

@@ -5,6 +5,7 @@
 #include "../svd_matrix.h"
 #include "../tensors.h"
 #include "affine_chain.h"
+#include "check_raster.h"
 #include "clamped_squared_error.h"
 #include "draw_balanced_index.h"
 #include "fixed_point.h"
@@ -31,7 +32,13 @@
 namespace fractalops::cpu {
 namespace {
 
-constexpr double point_time = 50;  // nanoseconds of a step
+// Nanoseconds of a step: of drawing and differentiating images, which takes twice as long as drawing them, and of what
+// else a point takes.
+double step_time(const LearningSettings& s) {
+  const Raster<float> raster(s.height, s.width, s.image_channels(), static_cast<float>(s.bandwidth), s.cutoff, 0,
+                             s.height);
+  return static_cast<double>(s.sequences) * (2 * image_time(raster, s.points) + 20 * static_cast<double>(s.points));
+}
 
 struct Tensors {
   const Tensor& targets;                 // (S, C, H, W)
@@ -58,8 +65,8 @@ void learn(const LearningSettings& settings, const Tensors& tensors, int64_t num
                                            .number = number,
                                            .steps = tensors.rates.size(0)};
   if (batch.index != nullptr) check_inside("learn_steps", batch.index, batch.systems * draws, settings.maps);
-  float* out = mutable_data<float>(losses);
-  split_tasks(batch.systems, point_time * static_cast<double>(batch.steps * draws), [&](int64_t begin, int64_t end) {
+  float* out = mutable_data<float>(losses);  // (steps, S)
+  split_tasks(batch.systems, step_time(settings) * static_cast<double>(batch.steps), [&](int64_t begin, int64_t end) {
     FRACTALOPS_SELECT(learn_pictures<Index, Number>)(settings, batch, begin, end, out);
   });
 }
@@ -69,6 +76,9 @@ void check_tensors(const LearningSettings& s, const Tensors& tensors) {
   check_shape("learn_steps", "targets", tensors.targets, {systems, s.image_channels(), s.height, s.width});
   STD_TORCH_CHECK(s.maps >= 1 && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
                   "learn_steps: settings must be positive, and sides above 1");
+  check_image("learn_steps", s.image_channels(), s.height, s.width, s.cutoff);
+  check_bandwidth("learn_steps", static_cast<float>(s.bandwidth));
+  STD_TORCH_CHECK(s.low[0] < s.high[0] && s.low[1] < s.high[1], "learn_steps: the viewport must not be empty");
   STD_TORCH_CHECK(width >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
   check_shape("learn_steps", "rows", tensors.rows, {systems, width});
   check_shape("learn_steps", "first", tensors.first, {systems, width});

@@ -209,4 +209,21 @@ void copy_to_gradient(const Raster<T>& raster, const T* image /* (C, H, W) */, T
                   image + (c * raster.height + i) * raster.width, sizeof(T) * raster.width);
 }
 
+// Nanoseconds that a point takes in a strip of so many rows: a few, and a part of one for each vector of its window,
+// which is cut where it is as high as the image.
+template <typename T>
+double point_time(const Raster<T>& raster, int64_t rows) {
+  const int64_t window_rows = raster.rows < raster.height ? raster.rows : rows;
+  return 5 + 0.5 * static_cast<double>(window_rows * raster.vectors * raster.channels);
+}
+
+inline constexpr double pixel_time = 0.25;  // nanoseconds in which an element of a canvas is cleared and copied
+
+// Nanoseconds that one thread takes for an image of so many points.
+template <typename T>
+double image_time(const Raster<T>& raster, int64_t points) {
+  return point_time(raster, raster.height) * static_cast<double>(points) +
+         pixel_time * static_cast<double>(raster.canvas());
+}
+
 }  // namespace fractalops::cpu

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../tensors.h"
+#include "check_raster.h"
 #include "flush_subnormals.h"
 #include "raster.h"
 #include "split_tasks.h"
@@ -48,7 +49,7 @@ class Scratch {
 template <typename T>
 class Drawing {
  public:
-  // The raster of a whole image; that of the image before where it is the same.
+  // The raster of a whole image; that of the image before, of the same size, where the bandwidth is the same.
   const Raster<T>& raster(int64_t height, int64_t width, int64_t channels, T bandwidth, double cutoff) {
     if (!raster_ || raster_->bandwidth != bandwidth)
       raster_.emplace(height, width, channels, bandwidth, cutoff, 0, height);
@@ -107,12 +108,7 @@ void check_inputs(const Tensor& points, const std::optional<Tensor>& weight, con
   check_shape("rbf_rasterize", "points", points, {images, length, 2});
   check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
   if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
-  // A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
-  for (int64_t b = 0; b < images; ++b) {
-    const T value = data<T>(bandwidth)[b];
-    STD_TORCH_CHECK(value >= std::numeric_limits<T>::min() && std::isfinite(value),
-                    "rbf_rasterize: bandwidth must be finite and above 0, got ", value);
-  }
+  for (int64_t b = 0; b < images; ++b) check_bandwidth("rbf_rasterize", data<T>(bandwidth)[b]);
 }
 
 template <typename T>
@@ -121,18 +117,18 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
   check_inputs<T>(points, weight, bandwidth, channels);
+  check_image("rbf_rasterize", channels, height, width, cutoff);
   if (images == 0) return;
-  const T* positions = data<T>(points);
-  const T* weights = weight ? data<T>(*weight) : nullptr;
-  const T* bandwidths = data<T>(bandwidth);
-  T* out = mutable_data<T>(image);
+  const T* positions = data<T>(points);                    // (B, T, 2)
+  const T* weights = weight ? data<T>(*weight) : nullptr;  // (B, T, C)
+  const T* bandwidths = data<T>(bandwidth);                // (B)
+  T* out = mutable_data<T>(image);                         // (B, C, H, W)
   const auto draw = [&](int64_t b, int64_t threads, Drawing<T>& drawing) {
     const Raster<T>& whole = drawing.raster(height, width, channels, bandwidths[b], cutoff);
     draw_image(whole, cutoff, positions + b * length * 2, weights ? weights + b * length * channels : nullptr, length,
                threads, out + b * channels * height * width, drawing);
   };
   const Raster<T> first(height, width, channels, bandwidths[0], cutoff, 0, height);
-  const double image_time = point_time(first, height) * static_cast<double>(length);
   static_assert(least_strips_time == 3 * least_thread_time);
   const int64_t threads = strip_threads(first, length, torch::stable::get_num_threads());
   if (threads > images) {
@@ -140,7 +136,7 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
     for (int64_t b = 0; b < images; ++b) draw(b, threads, drawing);
     return;
   }
-  split_tasks(images, image_time, [&](int64_t begin, int64_t end) {
+  split_tasks(images, image_time(first, length), [&](int64_t begin, int64_t end) {
     Drawing<T> drawing;
     for (int64_t b = begin; b < end; ++b) draw(b, 1, drawing);
   });
@@ -171,6 +167,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   check_shape("rbf_rasterize", "grad", grad, {images, channels, height, width});
   check_inputs<T>(points, weight, bandwidth, channels);
+  check_image("rbf_rasterize", channels, height, width, cutoff);
   if (images == 0) return;
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
@@ -205,7 +202,8 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   if (!needs_bandwidth) return;
   T* bandwidth_grads = mutable_data<T>(grad_bandwidth);
   for (int64_t b = 0; b < images; ++b)
-    bandwidth_grads[b] = static_cast<T>(std::accumulate(&partial[b * tasks], &partial[b * tasks] + tasks, 0.0));
+    bandwidth_grads[b] =
+        static_cast<T>(std::accumulate(partial.data() + b * tasks, partial.data() + (b + 1) * tasks, 0.0));
 }
 
 std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {

@@ -13,9 +13,12 @@
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
+inline constexpr int default_vectors = FRACTALOPS_VECTOR_BYTES == 64 ? 1 : 2;
+
 template <typename T>
 FRACTALOPS_INLINE bool has_default_window(const Raster<T>& raster) {
-  return sizeof(T) == 4 && raster.padded && raster.rows == 2 * default_radius + 1 && raster.degree == default_degree;
+  return sizeof(T) == 4 && raster.padded && raster.rows == 2 * default_radius + 1 &&
+         raster.vectors == default_vectors && raster.degree == default_degree;
 }
 
 // Adds the points of one image to a canvas, which the caller clears. Without a weight there is one channel, and weights
@@ -24,7 +27,6 @@ template <typename T>
 void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                            int64_t length, T* canvas /* canvas() */, T* scratch /* scratch() */,
                            T* kept /* kept(T) or null */) {
-  constexpr int default_vectors = FRACTALOPS_VECTOR_BYTES == 64 ? 1 : 2;
   if constexpr (sizeof(T) == 4)
     if (has_default_window(raster))
       return draw_padded<T, default_vectors, true>(raster, points, weight, length, canvas, scratch, kept);
@@ -50,7 +52,6 @@ FRACTALOPS_INLINE double differentiate(const Raster<T>& raster, const T* points 
                                        int64_t begin, int64_t end, T* grad_points /* (T, 2) */,
                                        T* grad_weight /* (T, C) or null */, T* scratch /* scratch() */,
                                        T* kept /* kept(end - begin) or null */) {
-  constexpr int default_vectors = FRACTALOPS_VECTOR_BYTES == 64 ? 1 : 2;
   if constexpr (sizeof(T) == 4 && !NeedsBandwidth)
     if (has_default_window(raster))
       return differentiate_padded<T, default_vectors, true, false>(raster, points, weight, grad, begin, end,

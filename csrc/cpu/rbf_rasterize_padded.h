@@ -192,7 +192,6 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
 // (k^2 + l^2) X Y g. A lane is a column at first, a point at last.
 template <typename T>
 struct Moments {
-  static constexpr int count = 4;
   Vector<T> plain, row, column, squares;
 };
 

@@ -22,21 +22,13 @@
 
 namespace fractalops::cpu {
 
-// Nanoseconds that a point takes in a strip of so many rows: a few, and a part of one for each vector of its window,
-// which is cut where it is as high as the image.
-template <typename T>
-double point_time(const Raster<T>& raster, int64_t rows) {
-  const int64_t window_rows = raster.rows < raster.height ? raster.rows : rows;
-  return 5 + 0.5 * static_cast<double>(window_rows * raster.vectors * raster.channels);
-}
-
 // The least work of a thread in nanoseconds: of three parallel regions (split_tasks.h).
 inline constexpr double least_strips_time = 600e3;
 
 // How many of some threads have work at one image; less than 2 where it isn't worth strips for several.
 template <typename T>
 int64_t strip_threads(const Raster<T>& whole, int64_t length, int64_t threads) {
-  const double most = point_time(whole, whole.height) * static_cast<double>(length) / least_strips_time;
+  const double most = image_time(whole, length) / least_strips_time;
   return static_cast<int64_t>(std::min(most, static_cast<double>(threads)));
 }
 
@@ -189,7 +181,7 @@ class Strips {
   // Nanoseconds that the rows [begin, end) take one thread.
   double part_time(int64_t begin, int64_t end) const {
     const int64_t strips = strips_of(begin, end);
-    double time = 0.25 * static_cast<double>((end - begin) * whole_.channels * whole_.stride);  // cleared and copied
+    double time = pixel_time * static_cast<double>((end - begin) * whole_.channels * whole_.stride);
     for (int64_t s = 0; s < strips; ++s) {
       const int64_t from = begin + (end - begin) * s / strips, to = begin + (end - begin) * (s + 1) / strips;
       time += point_time(whole_, to - from) * static_cast<double>(reaching(sums_.data(), from, to));

@@ -128,9 +128,9 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> No
     """Scale each system's gradient down to the norm `limit`, by itself: systems are learned independently."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]  # each (S, N, ...)
     flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)  # (S, parameters)
-    factor = (limit / (torch.linalg.vector_norm(flat, dim=1) + 1e-6)).clamp_(max=1)  # (S,)
+    factor = (limit / (torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64) + 1e-6)).clamp_(max=1)  # (S,)
     for grad in grads:
-        grad.mul_(factor.view(-1, *[1] * (grad.dim() - 1)))
+        grad.mul_(factor.to(grad.dtype).view(-1, *[1] * (grad.dim() - 1)))
 
 
 def _add_noise(batch: Batch, config: FitConfig) -> None:
@@ -180,9 +180,9 @@ def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: Cu
             end += 1
         began = time.perf_counter()
         losses = take([config.learning_rate_at(number) for number in range(batch.step, end)])  # (steps, S)
-        if native and end - batch.step == most:
+        if native:
             seconds = max(time.perf_counter() - began, 1e-9)
-            most = max(1, min(2 * most, int(most * _CHUNK / seconds)))
+            most = max(1, min(2 * most, int((end - batch.step) * _CHUNK / seconds)))
         if config.adds_noise_at(end - 1):
             _add_noise(batch, config)
         if end in stops:
@@ -303,7 +303,8 @@ def fit(
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the configuration; on its neighbors only through the rounding of sums.
+        place in the call and the configuration; on its neighbors only where steps are tensor operations, through the
+        rounding of sums.
 
         Ctrl-C ends the learning and returns the result so far, with `result.interrupted`: it ends with the last image
         that was begun, so that it may hold fewer systems than there are targets. A caller's loop goes on unless it
@@ -316,7 +317,8 @@ def fit(
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
-    state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
+    with torch.inference_mode(False):  # the copies become parameters
+        state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
     return fit_images(
         images, range(len(images)), config, state=state, loss=loss, progress=progress, cuda_graph=cuda_graph
     )

@@ -41,6 +41,8 @@ def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
 def describe_loop() -> str:
     """Return a line that says which loop `fit` takes on the CPU, and why."""
     status = next(row for row in list_backends() if (row.op, row.device) == ("learn_steps", "cpu"))
+    if status.backend == "none":
+        return f"fit on the CPU: refused: {status.reason}"
     if status.backend != "native":
         return f"fit on the CPU: tensor operations: {status.reason}"
     others = 'a plugged-in loss, the viewports "stretch" and "fit", and targets with a side of one pixel'

@@ -39,6 +39,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device) -> Mani
             "targets": identity,
             "device": device.type,
             "loop": LOOP_VERSION,
+            "instruction_set": backends.STATE.instruction_set if device.type == "cpu" else "",
             "backends": {op: backends.choose(op, device) for op in backends.OPS if op != "rasterize_points"},
             "versions": backends.versions(),
         }

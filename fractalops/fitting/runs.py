@@ -61,7 +61,7 @@ def fit_dataset(
     it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
     the processes share the images, and the results are the same for any number of them; what a lost one has begun the
     others finish. What is learned for an image depends on the image, its number there and the configuration; on others
-    only through the rounding of sums.
+    only where steps are tensor operations, through the rounding of sums.
 
     Args:
         targets: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
@@ -81,7 +81,8 @@ def fit_dataset(
 
     Returns:
         The finished run: an index with the errors of each image, and the learned systems. Ctrl-C or SIGTERM ends the
-        step under way, keeps a checkpoint and returns the run with `interrupted`; a second one ends the step at once.
+        step under way (natively the 50 ms of steps), keeps a checkpoint and returns the run with `interrupted`; after a
+        second one no checkpoint is kept.
         A caller's loop goes on unless it looks at `interrupted`.
 
     Raises:

@@ -38,7 +38,8 @@ def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[s
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied: safetensors maps the file, which may change or end while the tensors are in use.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
     if metadata.get("format") != form:

@@ -128,8 +128,8 @@ def rbf_rasterize(
     """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
 
     `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
-    `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)` rows and columns of the rounded point: a bump is below `cutoff` on any
-    pixel that is left out. Forward and backward leave out the same pixels.
+    `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, rows and columns of the rounded point: a bump is below
+    `cutoff` on any pixel that is left out. Forward and backward leave out the same pixels.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,

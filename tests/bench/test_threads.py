@@ -33,7 +33,7 @@ def test_a_cloud_fills_its_image(name: str) -> None:
 
 
 def test_figures_of_a_split() -> None:
-    each = Split(10, (30.0, 20.0, 10.0), strips=4, points=7)
+    each = Split(10, (30.0, 20.0, 10.0), strips=4, points=7, threads=3)
     assert (each.slowest, each.mean) == (40, 30)
 
 

@@ -12,9 +12,7 @@ import torch
 import fractalops
 from tests.support.learning import assert_same_result, disc, images_of, mean_square, quick, targets, tiny
 
-# With so many maps a system's parameters fill whole steps of torch's loops, which take up to 32 numbers at a time with
-# AVX-512: another number of systems then shifts no remainder, and each number is rounded alike.
-IN_COLOR = {"color": True, "maps": 32}
+IN_COLOR = {"color": True}
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:

@@ -319,3 +319,17 @@ for steps in (5, 45):
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     few, many = (int(kilobytes) for kilobytes in printed.split())
     assert many < few + 70_000  # 40 more steps make 160 MB of images
+
+
+def test_learns_from_a_start_in_inference_mode() -> None:
+    first = fractalops.fit(disc(), tiny())
+    with torch.inference_mode():
+        inside = fractalops.fit(disc(), tiny(), start=first.system)
+    assert_same_bits(inside.losses, fractalops.fit(disc(), tiny(), start=first.system).losses)
+
+
+def test_a_gradient_whose_square_overflows_is_limited_too() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(2, 3))
+    parameter.grad = torch.tensor([[3e25, 0.0, -4e25], [0.3, 0.0, -0.4]])
+    learning.clip_gradients([parameter], 1.0)
+    torch.testing.assert_close(parameter.grad, torch.tensor([[0.6, 0.0, -0.8], [0.3, 0.0, -0.4]]))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import fractalops
-from fractalops import InputError
+from fractalops import InputError, backends
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.files import locked_folder
 from tests.support.command_line import draw
@@ -88,6 +88,8 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "the source": ({"source": pictures(identity="others")}, r'targets was "pictures", is "others"'),
     "the number": ({"source": pictures(6)}, r'images was 5, is 6; pictures was "\w+", is "\w+"'),
     "the pictures": ({"source": Pictures([torch.ones(8, 8)] * 5)}, r'pictures was "\w+", is "\w+"'),
+    "the loop": ({"loop": 99}, r"loop was 1, is 99"),
+    "the kernels": ({"instruction_set": "neon"}, r'instruction_set was "\w+", is "neon"'),
     "the backend": ({"backend": "reference"}, r'backends.affine_chain was "native", is "reference"; .*'),
 }
 
@@ -101,7 +103,11 @@ def test_another_run_is_refused_and_what_differs_is_named(
     before = contents(tmp_path / "run")
     options, difference = CHANGES[change]
     backend = options.get("backend")
-    options = {name: option for name, option in options.items() if name != "backend"}
+    if "loop" in options:
+        monkeypatch.setattr("fractalops.fitting.run_folder.LOOP_VERSION", options["loop"])
+    if "instruction_set" in options:
+        monkeypatch.setattr(backends.STATE, "instruction_set", options["instruction_set"])
+    options = {name: option for name, option in options.items() if name in ("config", "source")}
     advice = r"take another folder, or overwrite=True to start anew"
     refusal = rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"
     with fractalops.use_backend(backend), pytest.raises(InputError, match=refusal):

@@ -21,7 +21,7 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"],
     "thread": ["-fsanitize=thread"],
 }
-FLAGS = ["-std=c++20", "-O1", "-g1", "-Wno-psabi", "-pthread"]
+FLAGS = ["-std=c++20", "-O0", "-g1", "-Wno-psabi", "-pthread"]
 
 # Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
 UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")

@@ -34,8 +34,12 @@ void run_tasks(int64_t tasks, const Work& work) {
 template <typename T>
 void draw(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */, int64_t length,
           T* image /* (C, H, W) */) {
-  std::vector<T> scratch(raster.canvas() + raster.tables());
-  FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, length, image, scratch.data());
+  using Line = typename Raster<T>::Line;
+  const auto lines = [](int64_t elements) { return fractalops::divide_up(elements * sizeof(T), sizeof(Line)); };
+  std::vector<Line> canvas(lines(raster.canvas())), scratch(lines(raster.scratch()));
+  FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
+  (raster, points, weight, length, canvas[0].values, scratch[0].values, nullptr);
+  copy_from_canvas(raster, canvas[0].values, image);
 }
 
 // Points in rows around `center`, in a part `spread` of the image's height and half as much beyond it; some are odd.

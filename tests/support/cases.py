@@ -317,7 +317,7 @@ class DrawCase(Case):
         """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
-        weight[:, 2::3] = 0
+        weight[:, 1 + self.maps % 2 :: 3] = 0  # of two maps the last one, never drawn
         sums = weight.cumsum(1)
         bounds = (sums[:, :-1] / sums[:, -1:]).to(dtype)
         uniform = torch.rand(self.systems, self.draws, generator=generator, dtype=dtype)
