@@ -111,11 +111,12 @@ def _learning(rows: Sequence[Row]) -> str:
     lines = []
     for row in find(rows, op="step", backend="native"):
         others = [_against(rows, row, backend) for backend in ("ops alone", "reference")]
-        lines.append([f"one optimization step, {row.where}", _time(row), *others])
+        lines.append([f"one optimization step, {row.where}", _time(row), *others, ""])
     for row in find(rows, op="fit", backend="native"):
         settings = "" if "settings" in row.direction else ", published settings"
-        lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", ""])
-    return _table(["learning", "fractalops", "its ops alone", "reference"], lines)
+        one_thread = _against(rows, row, "one thread")
+        lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", "", one_thread])
+    return _table(["learning", "fractalops", "its ops alone", "reference", "one thread"], lines)
 
 
 def _counting(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
-from fractalops.sampling import draw_uniform, number_dtype
+from fractalops.sampling import number_dtype
 
 # It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
 LOOP_VERSION = 1
@@ -66,6 +67,8 @@ class NativeSteps:
         self._generators = generators
         self._index = index  # (S, K, T)
         self._config = config
+        workers = min(len(generators), torch.get_num_threads())
+        self._map = ThreadPoolExecutor(workers).map if workers > 1 else map
         assert not isinstance(config.viewport, str), "check_native"
         self._settings = (
             config.maps,
@@ -85,13 +88,25 @@ class NativeSteps:
             config.clamp,
         )
 
+    def _draw(self, steps: int) -> Tensor:
+        """Draw the numbers of so many steps (S, steps, K, T), those of each system by its own generator.
+
+        Threads share the generators, each of which is serial and takes a tenth as long as the steps.
+        """
+        config = self._config
+        shape = (len(self._generators), steps, config.sequences, config.points)
+        uniform = torch.empty(shape, dtype=number_dtype(config.maps))
+
+        def fill(generator: torch.Generator, own: Tensor) -> None:
+            torch.rand(own.shape, generator=generator, dtype=own.dtype, device="cpu", out=own)
+
+        for _ in self._map(fill, self._generators, uniform):
+            pass
+        return uniform
+
     def __call__(self, rates: Sequence[float]) -> Tensor:
         """Take a step for each learning rate; return the losses (steps, S)."""
-        config, uniform = self._config, None
-        if self._index is None:
-            shape = (len(self._targets), len(rates), config.sequences, config.points)
-            dtype = number_dtype(config.maps)
-            uniform = draw_uniform(shape, self._generators, dtype=dtype, device=self._targets.device)
+        uniform = self._draw(len(rates)) if self._index is None else None
         rows = self._optimizer.rows()  # (S, P)
         first, second, taken = self._optimizer.moments()
         losses: Tensor = run_learn_steps(
