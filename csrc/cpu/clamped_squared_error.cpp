@@ -20,9 +20,9 @@ void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
   std::vector<double> sums(systems * sequences);  // (S, K)
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
-      SquaredErrors<T> errors;
-      errors.add(pixel + task * pixels, target + task / sequences * pixels, pixels, PixelRange<T>(true));
-      sums[task] = errors.total();
+      SquaredErrors<T> own;
+      own.add(pixel + task * pixels, target + task / sequences * pixels, pixels, PixelRange<T>(true));
+      sums[task] = own.total();
     }
   });
   T* out = mutable_data<T>(errors);

@@ -33,7 +33,7 @@ class FlushSubnormals {
     asm volatile("mrs %0, fpcr" : "=r"(word));
     return word;
   }
-  static void set(uint64_t word) { asm volatile("msr fpcr, %0" : : "r"(word)); }
+  static void set(uint64_t word) { asm volatile("msr fpcr, %0" : : "r"(word) : "memory"); }
 #else
   static uint64_t get() { return 0; }
   static void set(uint64_t) {}

@@ -99,9 +99,6 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
                    double y_min, double x_max, double y_max, double bandwidth, double cutoff, double probability_floor,
                    double gradient_clip, double momentum, bool factors, bool clamped_values, bool learned,
                    bool balanced, bool clamped_image) {
-  const auto contiguous = [](const std::optional<Tensor>& tensor) {
-    return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-  };
   const Tensor targets = torch::stable::contiguous(targets_in), rates = torch::stable::contiguous(rates_in);
   const std::optional<Tensor> uniform = contiguous(uniform_in), index = contiguous(index_in);
   STD_TORCH_CHECK(targets.dim() == 4, "learn_steps: targets must be (S, C, H, W)");

@@ -21,8 +21,8 @@ class Learner {
   explicit Learner(const LearningSettings& settings);
 
   // Takes the step of this number, counted from 0. Returns its loss.
-  float step(const LearnedPicture& picture, const Number* uniform /* (K, T) */, const Index* given /* (K, T) or null */,
-             double rate, int64_t number);
+  float step(const LearnedPicture& picture, const Number* uniform /* (K, T) or null */,
+             const Index* given /* (K, T) or null */, double rate, int64_t number);
 
  private:
   void find_probabilities(const float* row);
@@ -57,7 +57,7 @@ class Learner {
   std::vector<float> weight_, grad_weight_;        // (T, C) of one sequence in color; in gray null and (K, T)
   std::vector<double> map_weights_;                // (N, C): sums of grad_weight over a map's points
   std::vector<MapGradient<2>> grad_maps_;          // (N)
-  std::vector<float> grad_start_;                  // (K, 2), not used
+  std::vector<float> grad_start_;                  // (K, 2), written and never read
   std::vector<float> grad_;                        // (P)
   std::vector<Line> canvas_, gradient_, scratch_;  // of the rasterizer: canvas(), gradient() and scratch()
   std::vector<Line> kept_;                         // kept(T), where it stays in a cache

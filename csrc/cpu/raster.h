@@ -12,6 +12,7 @@
 #include "../division.h"
 #include "gaussian_polynomials.h"
 #include "instruction_set.h"
+#include "with_constant.h"
 
 namespace fractalops::cpu {
 
@@ -52,9 +53,9 @@ struct Raster {
   int64_t lanes;
   bool padded;
   int64_t step, layers;
-  int64_t rows;     // rows of a window
-  int64_t vectors;  // column vectors of a window, and of one pass over it
-  int64_t pass;
+  int64_t rows;       // rows of a window
+  int64_t vectors;    // column vectors of a window
+  int64_t pass;       // those of one pass over it
   int64_t top, left;  // padding
   int64_t canvas_rows, stride;
   // Without padding: points beyond touch nothing.
@@ -107,7 +108,8 @@ struct Raster {
   static constexpr T far = T(1e18);  // its square is finite
 
  private:
-  // Windows in the image, and a canvas of at most 4 times the image's size or 16 KB more.
+  // Windows in the image, and a canvas of at most 4 times the image's size or 4096 elements more, whose places are
+  // int32 (twice as many, for what is rounded up to vectors and passes).
   bool fits_padding() const {
     const double r = static_cast<double>(radius), across = static_cast<double>(width),
                  down = static_cast<double>(height);

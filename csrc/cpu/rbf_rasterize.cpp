@@ -206,10 +206,6 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
         static_cast<T>(std::accumulate(partial.data() + b * tasks, partial.data() + (b + 1) * tasks, 0.0));
 }
 
-std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
-  return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
-}
-
 Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                          int64_t height, int64_t width, double cutoff) {
   const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)

@@ -30,20 +30,11 @@ void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */
   if constexpr (sizeof(T) == 4)
     if (has_default_window(raster))
       return draw_padded<T, default_vectors, true>(raster, points, weight, length, canvas, scratch, kept);
-#define FRACTALOPS_DRAW(COUNT)                                                                        \
-  raster.padded ? draw_padded<T, COUNT, false>(raster, points, weight, length, canvas, scratch, kept) \
-                : draw_masked<T, COUNT>(raster, points, weight, length, canvas, scratch)
-  switch (raster.pass) {
-    case 1:
-      return FRACTALOPS_DRAW(1);
-    case 2:
-      return FRACTALOPS_DRAW(2);
-    case 3:
-      return FRACTALOPS_DRAW(3);
-    default:
-      return FRACTALOPS_DRAW(4);
-  }
-#undef FRACTALOPS_DRAW
+  with_constant<pass_vectors>(raster.pass, [&]<int Count>(std::integral_constant<int, Count>) {
+    raster.padded ? draw_padded<T, Count, false>(raster, points, weight, length, canvas, scratch, kept)
+                  : draw_masked<T, Count>(raster, points, weight, length, canvas, scratch);
+    return true;
+  });
 }
 
 template <typename T, bool NeedsBandwidth>
@@ -56,22 +47,16 @@ FRACTALOPS_INLINE double differentiate(const Raster<T>& raster, const T* points 
     if (has_default_window(raster))
       return differentiate_padded<T, default_vectors, true, false>(raster, points, weight, grad, begin, end,
                                                                    grad_points, grad_weight, scratch, kept);
-#define FRACTALOPS_DIFFERENTIATE(COUNT)                                                                           \
-  raster.padded ? differentiate_padded<T, COUNT, false, NeedsBandwidth>(raster, points, weight, grad, begin, end, \
-                                                                        grad_points, grad_weight, scratch, kept)  \
-                : differentiate_masked<T, COUNT, NeedsBandwidth>(raster, points, weight, grad, begin, end,        \
-                                                                 grad_points, grad_weight, scratch)
-  switch (raster.pass) {
-    case 1:
-      return FRACTALOPS_DIFFERENTIATE(1);
-    case 2:
-      return FRACTALOPS_DIFFERENTIATE(2);
-    case 3:
-      return FRACTALOPS_DIFFERENTIATE(3);
-    default:
-      return FRACTALOPS_DIFFERENTIATE(4);
-  }
-#undef FRACTALOPS_DIFFERENTIATE
+  double sum_of_squares = 0;
+  with_constant<pass_vectors>(raster.pass, [&]<int Count>(std::integral_constant<int, Count>) {
+    sum_of_squares = raster.padded
+                         ? differentiate_padded<T, Count, false, NeedsBandwidth>(
+                               raster, points, weight, grad, begin, end, grad_points, grad_weight, scratch, kept)
+                         : differentiate_masked<T, Count, NeedsBandwidth>(raster, points, weight, grad, begin, end,
+                                                                          grad_points, grad_weight, scratch);
+    return true;
+  });
+  return sum_of_squares;
 }
 
 // Differentiates the points [begin, end) of one image; returns their part of the bandwidth's gradient, 0 unless needed.

@@ -237,7 +237,7 @@ class Strips {
     return slots;
   }
 
-  Raster<T> whole_;
+  const Raster<T>& whole_;
   int64_t length_, runs_, reach_, largest_rows_;
   std::unique_ptr<int64_t[]> counts_;  // (runs, height + 2): points of a run with their centers before a row
   std::vector<int64_t> sums_;          // (height + 1): the same of all runs
