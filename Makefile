@@ -21,7 +21,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/*.cpp \
+	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/* \
 		tests/cuda_emulation/* bench/*.cpp
 
 bench: $(VENV)/installed

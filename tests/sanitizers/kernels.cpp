@@ -30,24 +30,17 @@
 #define FRACTALOPS_KERNEL "rasterize_points_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 
+#include "checks.h"
+
 using namespace fractalops::cpu;
 
 namespace {
-
-std::mt19937 generator(0);
-int failures = 0;
-
-double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
 
 template <typename T>
 std::vector<T> uniforms(size_t count, double low, double high) {
   std::vector<T> values(count);
   for (T& value : values) value = static_cast<T>(uniform(low, high));
   return values;
-}
-
-void check(bool holds, const char* otherwise) {
-  if (!holds) std::printf("%s\n", otherwise), ++failures;
 }
 
 // Values agree within a tolerance relative to the largest one expected.
@@ -72,8 +65,8 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   for (Index& map : index) map = static_cast<Index>(generator() % maps);
   index.back() = static_cast<Index>(maps - 1);
   const AffineChain<T, Index> chain{matrix.data(), offset.data(), index.data(), start.data(), maps, sequences, length};
-  check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside: found one");
-  check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside: found none");
+  check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside", "found one");
+  check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside", "found none");
 
   const auto split = [](int64_t tasks, double, const auto& work) {  // as by two threads
     work(0, tasks / 2);
@@ -99,7 +92,7 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
     }
     map_weights.push_back(map.weight);
     const MapGradient<D>& other = maps_only[&map - sums.data()];
-    check(std::equal(map.matrix[0], map.matrix[0] + D * D, other.matrix[0]) && other.weight == 0, "grad_maps: two");
+    check(std::equal(map.matrix[0], map.matrix[0] + D * D, other.matrix[0]) && other.weight == 0, "grad_maps", "two");
   }
   for (size_t step = 0; step < weight.size(); ++step) want_weights[index[step]] += weight[step];
   compare("map_weights", map_weights, want_weights);
@@ -198,7 +191,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   (whole, points.data(), weights, length, canvas.data(), scratch.data(), kept.data());
   std::vector<T> in_one(image.size(), nan);
   copy_from_canvas(whole, canvas.data(), in_one.data());
-  check(in_one == image, "image: bands or kept tables change bits");
+  check(in_one == image, "image", "bands or kept tables change bits");
 
   const auto grad = uniforms<T>(planes * height * width, -1, 1);
   Aligned<T> padded(whole.gradient(), 0);
@@ -220,7 +213,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
         differentiate(0, middle, needs_bandwidth, nullptr) + differentiate(middle, length, needs_bandwidth, nullptr);
     if (needs_bandwidth) grad_bandwidth = both;
   }
-  check(from_kept == grad_points && weights_from_kept == grad_weight, "gradients: kept tables change bits");
+  check(from_kept == grad_points && weights_from_kept == grad_weight, "gradients", "kept tables change bits");
 
   std::vector<double> want_image(image.size()), want_points(points.size()), want_weight(grad_weight.size()),
       want_bandwidth(1);
@@ -312,7 +305,7 @@ void run_search(int64_t count, int64_t length) {
   const std::vector<T> numbers = uniforms<T>(length, 0, 1);
   std::vector<T> bounds(count);
   cumulative_bounds(weight.data(), count + 1, 1e-3, bounds.data());
-  check(std::is_sorted(bounds.begin(), bounds.end()), "bounds: not sorted");
+  check(std::is_sorted(bounds.begin(), bounds.end()), "bounds", "not sorted");
   std::vector<Index> index(length);
   count_bounds(bounds.data(), count, numbers.data(), length, index.data());
   std::vector<double> want(length);
@@ -328,7 +321,7 @@ void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
   std::vector<double> bounds(maps - 1);
   std::vector<int32_t> share(balanced_stride(maps), -1);
   balanced_shares(weight.data(), maps, 1e-3, bounds.data(), share.data());
-  check(std::accumulate(share.begin(), share.end(), int64_t(0)) == fractalops::balanced_unit, "shares: not 1");
+  check(std::accumulate(share.begin(), share.end(), int64_t(0)) == fractalops::balanced_unit, "shares", "not 1");
   std::vector<T> numbers = uniforms<T>(sequences * points, 0, 1);
   for (size_t i = 0; i < numbers.size(); ++i) {
     if (numbers[i] >= 1 || i % 7 == 0) numbers[i] = std::nextafter(T(1), T(0));
@@ -353,7 +346,7 @@ void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
         reached[n] = total += std::max<int64_t>(due, 0);
       }
       const double wanted = std::floor(static_cast<double>(numbers[k * points + t]) * total);
-      check(wanted < total, "balanced index: the number is too large");
+      check(wanted < total, "balanced index", "the number is too large");
       while (reached[drawn] <= wanted) ++drawn;
       for (int d = counts.depth - 1; d >= 0; --d) {
         for (int64_t n = 0; n < maps; ++n) owed[d][context[d] * maps + n] += share[n];
@@ -363,7 +356,7 @@ void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
       want[k * points + t] = drawn;
     }
   }
-  check(std::equal(want.begin(), want.end(), index.begin()), "balanced index: another one");
+  check(std::equal(want.begin(), want.end(), index.begin()), "balanced index", "another one");
 }
 
 template <typename T>
@@ -446,6 +439,5 @@ int main() {
   run_rasters<double>();
   run_counts<float>();
   run_counts<double>();
-  std::printf("%d differences\n", failures);
-  return failures > 0;
+  return report();
 }

@@ -32,6 +32,8 @@
 #define FRACTALOPS_KERNEL "learner_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 
+#include "checks.h"
+
 using namespace fractalops::cpu;
 
 namespace {
@@ -55,12 +57,6 @@ void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace {
-
-int failures = 0;
-
-void check(bool holds, const char* setting, const char* otherwise) {
-  if (!holds) std::printf("%s: %s\n", setting, otherwise), ++failures;
-}
 
 template <typename Index, typename Number>
 struct Pictures {
@@ -158,6 +154,5 @@ int main() {
   run<uint8_t, float>("small", changed([](Settings& s) { s.height = s.width = 2, s.maps = s.sequences = 1; }));
   run<uint8_t, float>("256 maps", changed([](Settings& s) { s.maps = 256; }));
   run<int32_t, double>("300 maps", changed([](Settings& s) { s.maps = 300; }));
-  std::printf("%d differences\n", failures);
-  return failures == 0 ? 0 : 1;
+  return report();
 }

@@ -14,14 +14,11 @@
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
 #include "../../csrc/cpu/foreach_instruction_set.h"
 
+#include "checks.h"
+
 using namespace fractalops::cpu;
 
 namespace {
-
-std::mt19937 generator(0);
-int failures = 0;
-
-double uniform(double low, double high) { return std::uniform_real_distribution<double>(low, high)(generator); }
 
 // A thread for each task.
 template <typename Work>
@@ -113,6 +110,5 @@ void run_sizes(int64_t threads) {
 
 int main() {
   for (int64_t threads : {1, 2, 3, 8}) run_sizes<float>(threads), run_sizes<double>(threads);
-  std::printf("%d differences\n", failures);
-  return failures > 0;
+  return report();
 }
