@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
     try:
         for batch in plan.batches:
             targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
-            result = fit_images(targets, batch, config, progress=not arguments.quiet)
+            result = fit_images(targets, batch, config.resolve(targets.shape[-2:]), progress=not arguments.quiet)
             interrupted = result.interrupted
             # After an interruption the result may end before the batch does.
             own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}

@@ -32,6 +32,10 @@ def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
         return "the loss is plugged in"
     if targets.device.type != "cpu":
         return f"the targets are on {targets.device.type}"
+    if config.blend != "add":
+        return f"the blend is {config.blend!r}"
+    if config.offset_rate != 1:
+        return "offsets have a learning rate of their own"
     if isinstance(config.viewport, str):
         return f"the viewport is {config.viewport!r}"
     if 1 in targets.shape[-2:]:
@@ -46,7 +50,9 @@ def describe_loop() -> str:
         return f"fit on the CPU: refused: {status.reason}"
     if status.backend != "native":
         return f"fit on the CPU: tensor operations: {status.reason}"
-    others = 'a plugged-in loss, the viewports "stretch" and "fit", and targets with a side of one pixel'
+    others = (
+        'a plugged-in loss, the blend "mean", the viewports "stretch" and "fit", and targets with a side of one pixel'
+    )
     return f"fit on the CPU: native steps; tensor operations for {others}"
 
 
