@@ -91,8 +91,8 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(content)
         assert "the file is damaged (" in error_of(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("fractalops.data.targets.idx._MOST_UNPACKED", 1000)
-    assert "unpacked it has 1080 bytes, too many for memory; unpack the file" in error_of(path)
+    monkeypatch.setattr("fractalops.data.targets.idx.MOST_BYTES", 1000)
+    assert "unpacked it has 1080 bytes, and at most 1000 are held in memory; unpack the file" in error_of(path)
 
 
 @given(
