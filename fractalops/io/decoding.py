@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from fractalops.errors import InputError
 from fractalops.io.files import MOST_BYTES, check_file, reading
@@ -45,8 +45,8 @@ _LONGEST_SIDE = 1_000_000  # pixels
 _LARGE = 2**22  # pixels: a JPEG of more is decoded at a part of its size ...
 _GAP = 4  # ... that is so many times what is asked for, or more
 
-# Bytes a pixel that decoding takes. Those formats hold the picture several times at once; other modes take 4.
-_FORMAT_BYTES = {"WEBP": 16, "JPEG2000": 16, "AVIF": 16}
+# Bytes a pixel that decoding takes, as measured: those formats hold the picture more than once; other modes take 4.
+_FORMAT_BYTES = {"JPEG2000": 20, "WEBP": 16, "AVIF": 10, "QOI": 8, "DDS": 8, "SGI": 8}
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 
 _ORIENTATION = 0x0112  # tags of EXIF and TIFF
@@ -56,7 +56,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 0x0102, 0x0106, 0x011C
 # Pillow raises all the same.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with suppress(AttributeError, OSError):
-    _pillow = ctypes.CDLL(Image.core.__file__)
+    _pillow = ctypes.CDLL(_imaging.__file__)
     _pillow.TIFFSetErrorHandler(None)
     _pillow.TIFFSetWarningHandler(None)
 

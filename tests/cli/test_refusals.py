@@ -28,6 +28,7 @@ REFUSALS = {
     "fit disc.png --threshold 1.5": "argument --threshold: must lie in [0, 1), got 1.5",
     "fit disc.png --threshold nan": "argument --threshold: must lie in [0, 1), got nan",
     "fit disc.png --threshold x": "argument --threshold: must be a number, got 'x'",
+    "fit disc.png --frame 0": "argument --frame: must be at least 1, got 0",
     "fit disc.png --seed -1": "argument --seed: must be at least 0, got -1",
     "fit disc.png --background blue": "argument --background: invalid choice: 'blue'",
     "fit disc.png --objective both": "argument --objective: invalid choice: 'both'",

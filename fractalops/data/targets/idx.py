@@ -85,7 +85,7 @@ def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
             )
         values = numpy.empty(size, numpy.uint8)
         actual = 0
-        while actual < size and (read := file.readinto(memoryview(values)[actual : actual + _PART])):
+        while actual < size and (read := file.readinto(values.data[actual : actual + _PART])):
             actual += read
         _check_size(actual + len(file.read(1)), size, shape, path)  # to its end, where gzip checks the sum
         return values.reshape(shape)
