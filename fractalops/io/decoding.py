@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError, _imaging
+from PIL.GifImagePlugin import GifImageFile
 
 from fractalops.errors import InputError
 from fractalops.io.files import MOST_BYTES, check_file, reading
@@ -110,7 +111,7 @@ def decode(image: Image.Image, name: str | Path, options: PictureOptions, *, dra
         if frames > 1 and options.frame is None:
             notices.append(f"{frames} frames: frame {image.tell() + 1} is used (frame=N chooses another)")
         elif frames > 1 and options.frame is not None:
-            image.seek(options.frame - 1)
+            _seek(image, options.frame - 1)
             _check_size(image, name)
         bits, white_is_zero = _layout(image, name)
         if bits > 8 and len(image.getbands()) > 1:
@@ -125,6 +126,8 @@ def decode(image: Image.Image, name: str | Path, options: PictureOptions, *, dra
             size = extent = image.size  # a TIFF has been turned
         # After decoding, as a PNG may say it behind its pixels.
         orientation = image.getexif().get(_ORIENTATION, 1)
+    if orientation not in range(1, 9):
+        orientation = 1
     return Decoded(image, size, extent, orientation, bits, white_is_zero, frames, tuple(notices))
 
 
@@ -166,6 +169,16 @@ def _check_size(image: Image.Image, name: str | Path) -> None:
             f"cannot read {name}: it has {width} x {height} pixels, whose decoding takes {needed} bytes of memory, and "
             f"at most {MOST_BYTES} are spent"
         )
+
+
+def _seek(image: Image.Image, frame: int) -> None:
+    """Go to a frame, counted from 0."""
+    if isinstance(image, GifImageFile):
+        for number in range(frame):
+            image.seek(number)
+            # Else a frame that says nothing of what becomes of it is disposed of as the one before it.
+            image.disposal_method = 0
+    image.seek(frame)
 
 
 def _layout(image: Image.Image, name: str | Path) -> tuple[int, bool]:

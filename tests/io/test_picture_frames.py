@@ -120,12 +120,12 @@ def composed(size: tuple[int, int], frames: list[Frame]) -> list[numpy.ndarray]:
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["one palette", "palettes"])
-@pytest.mark.parametrize("disposals", list(product([1, 2, 3], repeat=2)))
+@pytest.mark.parametrize("disposals", list(product([0, 1, 2, 3], repeat=2)))
 def test_partial_frames_are_composed_as_a_viewer_does(tmp_path: Path, disposals: tuple[int, int], own: bool) -> None:
     random = numpy.random.default_rng(sum(disposals))
     size = (9, 7)
     frames = [Frame((0, 0), random.integers(0, 4, (7, 9)), 1, transparent=0)]
-    for number, disposal in enumerate((*disposals, 1)):
+    for number, disposal in enumerate((*disposals, 1)):  # 0: it says nothing, and stays
         corner = (number + 1, 2 - number)
         palette = OTHER if own and number == 1 else None
         frames.append(Frame(corner, random.integers(0, 4, (4, 5)), disposal, transparent=2, palette=palette))

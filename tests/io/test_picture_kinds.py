@@ -268,6 +268,14 @@ def test_all_eight_orientations(tmp_path: Path, orientation: int, suffix: str, s
         assert notices == [f"scaled from {width} x {height} to {target.shape[1]} x {target.shape[0]} pixels"]
 
 
+@pytest.mark.parametrize(("orientation", "kind"), [(0, 4), (9, 4), (2**31, 4), (6, 7)])  # 4: numbers, 7: bytes
+def test_what_is_no_orientation_turns_nothing(tmp_path: Path, orientation: int, kind: int) -> None:
+    content = tiff_bytes((3, 1), [bytes([0, 9, 255])], (8,), 1, {274: (orientation,)})
+    changed = content.replace(struct.pack("<HHI", 274, 4, 1), struct.pack("<HHI", 274, kind, 1))
+    (tmp_path / "odd.tif").write_bytes(changed)
+    torch.testing.assert_close(read_image(tmp_path / "odd.tif"), torch.tensor([[0, 9, 255]]) / 255)
+
+
 # Color profiles
 
 
@@ -312,6 +320,27 @@ def test_grays_are_brought_to_srgb(tmp_path: Path, mode: str) -> None:
     target, notices = read_with_notices(tmp_path / "gray.png")
     shares = torch.from_numpy(numpy.asarray(Image.fromarray(values).convert(mode).convert("L")) / 255).float()
     torch.testing.assert_close(target, encoded(shares), rtol=0.0, atol=2.5 / 255)
+    assert notices[0] == "colors converted from A test to sRGB"
+
+
+def test_inks_are_brought_to_srgb(tmp_path: Path) -> None:
+    """A printer whose black ink takes all light, and whose three colors a third each, without a tint."""
+    inks = numpy.array(list(numpy.ndindex(2, 2, 2, 2)))  # cyan, magenta, yellow, black
+    lightness = (1 - inks[:, 3]) * (1 - inks[:, :3].mean(axis=1))  # of 1, and linear in each ink
+    table = numpy.stack([(lightness * 255).round(), *[numpy.full(16, 128)] * 2], axis=1).astype(numpy.uint8)
+    straight = bytes(range(256))
+    unchanged = struct.pack(">9i", *(numpy.eye(3, dtype=int) * 65536).flatten())
+    lookup = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unchanged + straight * 4 + table.tobytes() + straight * 3
+    levels = numpy.array(
+        [[[0, 0, 0, 0], [255, 0, 0, 0], [255, 255, 255, 0], [0, 0, 0, 128], [0, 51, 0, 0]]], numpy.uint8
+    )
+    picture = Image.frombytes("CMYK", (5, 1), levels.tobytes())
+    picture.save(tmp_path / "inks.tif", icc_profile=icc_bytes("CMYK", {"A2B0": lookup}, "Lab"))
+    target, notices = read_with_notices(tmp_path / "inks.tif", PictureOptions(color=True))
+    shares = torch.from_numpy(levels[0] / 255).float()
+    light = (1 - shares[:, 3]) * (1 - shares[:, :3].mean(dim=1)) * 100  # L* (CIE 1976)
+    linear = torch.where(light > 8, ((light + 16) / 116) ** 3, light * 27 / 24389)
+    torch.testing.assert_close(target[:, 0], encoded(linear).expand(3, 5), rtol=0.0, atol=3 / 255)
     assert notices[0] == "colors converted from A test to sRGB"
 
 

@@ -88,8 +88,8 @@ def _lzw(indices: list[int]) -> bytes:
     return b"".join(bytes([len(block)]) + block for block in blocks)
 
 
-def icc_bytes(space: str, tags: dict[str, bytes]) -> bytes:
-    """A profile of a display, version 2.1; `space` is RGB or GRAY."""
+def icc_bytes(space: str, tags: dict[str, bytes], connection: str = "XYZ") -> bytes:
+    """A profile, version 2.1: of a display for RGB or GRAY, of a printer for CMYK."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in (0.9642, 1.0, 0.8249)))
     text = b"A test"
     tags = {
@@ -103,6 +103,14 @@ def icc_bytes(space: str, tags: dict[str, bytes]) -> bytes:
     for name, value in tags.items():
         table += name.encode() + struct.pack(">II", start + len(content), len(value))
         content += value + bytes(-len(value) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(content), b"", 0x02100000, b"mntr", f"{space:<4}".encode(), b"XYZ ")
+    header = struct.pack(
+        ">I4sI4s4s4s",
+        start + len(content),
+        b"",
+        0x02100000,
+        b"prtr" if space == "CMYK" else b"mntr",
+        f"{space:<4}".encode(),
+        f"{connection:<4}".encode(),
+    )
     header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + white[8:]
     return header.ljust(128, b"\0") + table + content
