@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError, _imaging
@@ -21,24 +22,8 @@ from fractalops.io.picture_options import PictureOptions
 # Pillow decodes by content, whatever the name of a file is. Left out are formats that start a program (EPS:
 # Ghostscript), that hold files of any other format, and those that Pillow doesn't read by itself.
 FORMATS = (
-    *(
-        "PNG",
-        "JPEG",
-        "MPO",
-        "GIF",
-        "WEBP",
-        "TIFF",
-        "BMP",
-        "DIB",
-        "AVIF",
-        "JPEG2000",
-        "PPM",
-        "PSD",
-        "ICO",
-        "CUR",
-        "ICNS",
-    ),
-    *("DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
+    *("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "CUR"),
+    *("ICNS", "DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
 )
 """The formats that are read, in Pillow's names; one that this Pillow doesn't have is left out."""
 
@@ -81,10 +66,11 @@ class Decoded:
     notices: tuple[str, ...] = ()
 
 
-def formats() -> list[str]:
+@cache
+def formats() -> tuple[str, ...]:
     """Return those of `FORMATS` that this Pillow opens."""
     Image.init()
-    return [name for name in FORMATS if name in Image.OPEN]
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def open_picture(path: Path, options: PictureOptions) -> Decoded:
