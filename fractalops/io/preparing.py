@@ -152,7 +152,8 @@ def _of_image(picture: Decoded, name: str | Path, options: PictureOptions, notic
 def _rows(picture: Decoded, name: str | Path, options: PictureOptions, notices: dict[str, None]) -> _Rows:
     """The rows of a picture of 8 bits, of any mode."""
     image = picture.image
-    profile: bytes = image.info.get("icc_profile") or b""
+    # Lab is no device's, and Pillow turns it into sRGB.
+    profile: bytes = b"" if image.mode == "LAB" else image.info.get("icc_profile") or b""
     key = image.info.get("transparency")  # of a color of 16 bits it has all of them
 
     def read(top: int, end: int) -> list[numpy.ndarray]:

@@ -178,6 +178,11 @@ def test_lab_becomes_srgb(tmp_path: Path) -> None:
     (tmp_path / "lab.tif").write_bytes(tiff_bytes((4, 1), [data], (8, 8, 8), 8))
     target = read_image(tmp_path / "lab.tif", PictureOptions(color=True))
     torch.testing.assert_close(target[:, 0].T, colors, rtol=0.0, atol=0.02)
+    with Image.open(tmp_path / "lab.tif") as picture:
+        picture.save(tmp_path / "with profile.tif", icc_profile=LINEAR_RGB)
+    again, notices = read_with_notices(tmp_path / "with profile.tif", PictureOptions(color=True))
+    assert torch.equal(again, target)
+    assert not [notice for notice in notices if "profile" in notice]
 
 
 @pytest.mark.parametrize(("mode", "alpha"), [("LA", 0), ("RGBA", 0), ("PA", 0), ("RGBA", 128)])
