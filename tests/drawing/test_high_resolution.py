@@ -79,7 +79,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any size, number of points and color: here none is so bright that it is limited."""
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", batch)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", batch)
     color = torch.tensor([0.9, 0.4])
     system = right_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
@@ -101,7 +101,7 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
 
 
 def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", 100)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 100)
     assert draw_high_resolution(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
     assert float(draw_high_resolution(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
     with pytest.raises(ValueError, match="draw_high_resolution: points must be at least 1, got 0"):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
-from fractalops.io.images import read_image, save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import read_image, save_image
 from fractalops.io.notices import collect_notices
 
 
