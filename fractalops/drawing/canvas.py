@@ -24,7 +24,8 @@ BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for th
 CUTOFF = 1e-2  # the tone map swallows what is smaller
 _REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
 _POINTS_AT_ONCE = 2_000_000  # bounds the memory, whatever number of points is asked for
-LARGEST_ZOOM = 1e11  # beyond which float64 moves points by a hundredth of a pixel
+_TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
+LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
 
 
 class Zoom(NamedTuple):
@@ -211,7 +212,7 @@ class Scene:
     def _check_lit(self) -> None:
         """Raise `InputError` unless a point falls into the picture."""
         if self._words is not None and len(self._words.last) > 0:
-            pixels = self._some(min(_POINTS_AT_ONCE, max(self._points, 100_000)))[0]
+            pixels = self._some(_TRIED)[0]
             last = pixels.new_tensor([side - 1 for side in self._size])  # (2,)
             if bool(((pixels > -0.5) & (pixels < last + 0.5)).all(1).any()):
                 return
