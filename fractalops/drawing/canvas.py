@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 CUTOFF = 1e-2  # the tone map swallows what is smaller
 _REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
-_POINTS_AT_ONCE = 2_000_000  # bounds the memory, whatever number of points is asked for
+_POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
 _TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
 LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
 
@@ -182,7 +182,8 @@ class Scene:
     def _some(self, count: int) -> tuple[Tensor, Tensor]:
         cloud, maps = self._attractor(count)
         if self._words is None:
-            return self._placement(cloud).view(count, 2), maps
+            origin, scale, target = (part.flatten()[:2] for part in self._placement)
+            return cloud.sub_(origin).mul_(scale).add_(target), maps  # in place: there are many
         pixels, last = through_words(self._words, cloud, self._generator)
         return pixels, torch.where(last < 0, maps, last)
 

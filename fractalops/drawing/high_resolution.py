@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _GAMMA = 0.4  # of gray: a hundredth of the full density still shows as 0.16
 _INTENSITY = 300 / 32**2  # of the published settings
 _LEAST_POINTS = 1_000_000
-_CANVAS_VALUES = 2**25  # held at once, 128 MiB
+_CANVAS_VALUES = 2**26  # held at once, 256 MiB; drawing on them takes twice as much for a while
 _BAND_VALUES = 2**20  # of a band that is made a picture of
 _SMALL_SIDE = 256  # of the picture by which a zoomed one is exposed
 
@@ -66,16 +66,19 @@ class Picture:
         """Make an image (C', h, W) of a canvas (C, h, W) whose values become white from `1 / exposure` on."""
         gamma = self.gamma if self.gamma is not None else _GAMMA if len(canvas) == 1 else 1.0
         image = expose(canvas, exposure, gamma)  # (C, h, W)
-        coverage = image.amax(0)  # (h, W)
-        background = image.new_zeros(3 if self.palette is not None else len(image), 1, 1)
+        opacity = image.amax(0)  # (h, W)
+        background = image.new_zeros(len(image), 1, 1)
         if self.palette is not None:
-            image = apply_palette(self.palette, coverage)  # (3, h, W)
+            image = apply_palette(self.palette, opacity)  # (3, h, W)
             background = self.palette[0].to(image)[:, None, None]
         if not self.transparent:
             return image
-        # What gives the opaque image when it is laid over its own background.
-        color = ((image - (1 - coverage) * background) / coverage).nan_to_num(0).clamp(0, 1)
-        return torch.cat((color, coverage[None]))
+        # The color that gives the opaque image over its own background: where there is none, less shines through.
+        change = image - background
+        least = torch.where(change > 0, change / (1 - background), -change / background).nan_to_num(0)  # (C', h, W)
+        opacity = torch.maximum(opacity, least.amax(0)).clamp(max=1)
+        color = (background + change / opacity).nan_to_num(0).clamp(0, 1)
+        return torch.cat((color, opacity[None]))
 
 
 def draw_high_resolution(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -39,8 +40,8 @@ class _Factors(NamedTuple):
 class Morph:
     """All systems between two.
 
-    Maps are matched one to one, such that no exchange of two brings their images closer together. A map without a match
-    grows from nothing, or shrinks to it, where it is.
+    Maps are matched one to one, such that what they draw moves the least. A map without a match grows from nothing, or
+    shrinks to it, where it is.
 
     Raises `ValueError` unless the systems have as many channels of color.
     """
@@ -91,33 +92,43 @@ def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: 
 
 
 def match(cost: Tensor) -> Tensor:
-    """Match rows to columns of costs (N, M), one to one: the columns (N,) of the rows, -1 for those that get none.
+    """Match rows to columns of costs (N, M), one to one, with the least sum: the columns (N,), -1 where there is none.
 
-    The nearest pair is matched first, then the nearest of the others. Then two rows exchange their columns as long as
-    that lowers the sum of costs. It is not always the least sum, but near it.
+    By shortest augmenting paths (the Hungarian method): of a row at a time, through columns that are taken.
     """
-    side = max(cost.shape)
-    square = cost.new_zeros(side, side)  # a match with what is not there costs nothing
-    square[: cost.shape[0], : cost.shape[1]] = cost
-    left = cost.clone()
-    column = torch.full((side,), -1)
-    for _ in range(min(cost.shape)):
-        row, nearest = divmod(int(left.argmin()), cost.shape[1])
-        column[row] = nearest
-        left[row], left[:, nearest] = math.inf, math.inf
-    column[column < 0] = torch.tensor(sorted(set(range(side)) - set(column.tolist())), dtype=torch.int64)
-    tolerance = 1e-9 * float(cost.abs().amax())
-    while True:
-        paired = square[:, column]  # (side, side): the cost of row i with the column of row j
-        own = paired.diagonal()
-        gain = own[:, None] + own - paired - paired.t()
-        best = int(gain.argmax())
-        if gain.flatten()[best] <= tolerance:
-            break
-        i, j = divmod(best, side)
-        column[[i, j]] = column[[j, i]]
-    column = column[: cost.shape[0]]
-    return torch.where(column < cost.shape[1], column, -1)
+    if cost.shape[0] > cost.shape[1]:
+        row = match(cost.t())  # (M,), of each column
+        column = torch.full((len(cost),), -1)
+        column[row] = torch.arange(len(row))
+        return column
+    costs = cost.numpy()
+    rows, columns = costs.shape
+    # What a row and a column pay: together never more than their cost, and just that where they are matched. Column M
+    # stands for the row whose turn it is.
+    row_pays, column_pays = numpy.zeros(rows), numpy.zeros(columns + 1)
+    owner = numpy.full(columns + 1, -1)
+    for row in range(rows):
+        owner[columns] = row
+        least, before = numpy.full(columns + 1, math.inf), numpy.full(columns + 1, columns)
+        seen = numpy.zeros(columns + 1, dtype=bool)
+        last = columns
+        while owner[last] >= 0:
+            seen[last] = True
+            reduced = costs[owner[last]] - row_pays[owner[last]] - column_pays[:columns]
+            nearer = numpy.flatnonzero(~seen[:columns] & (reduced < least[:columns]))
+            least[nearer], before[nearer] = reduced[nearer], last
+            last = int(numpy.where(seen, math.inf, least).argmin())
+            step = least[last]
+            row_pays[owner[seen]] += step
+            column_pays[seen] -= step
+            least[~seen] -= step
+        while last != columns:  # along the path each column goes to the row before
+            owner[last] = owner[before[last]]
+            last = before[last]
+    taken = numpy.flatnonzero(owner[:columns] >= 0)
+    column = torch.full((rows,), -1)
+    column[owner[taken]] = torch.from_numpy(taken)
+    return column
 
 
 def _mean(maps: Maps) -> Tensor:
