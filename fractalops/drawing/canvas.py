@@ -72,8 +72,12 @@ def maps_of(system: IFS, number: int) -> Maps:
     """Return the maps of one of the systems."""
     matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
     colors = system.colors()  # (S, N, C)
-    parts = matrix, offset, system.probabilities()
-    return Maps(*(part[number].detach() for part in parts), None if colors is None else colors[number].detach())
+    return Maps(
+        matrix[number].detach(),
+        offset[number].detach(),
+        system.probabilities()[number],
+        None if colors is None else colors[number].detach(),
+    )
 
 
 class Scene:
@@ -117,11 +121,16 @@ class Scene:
 
     @property
     def viewport(self) -> tuple[float, float, float, float]:
-        """The part of the plane that the pixel centers span, also where the points' bounding box says which."""
+        """The part of the plane that the pixel centers span, also where the points' bounding box says which.
+
+        Along a side of one pixel, or where all points have one coordinate, it is 1.
+        """
         origin, scale, target = (part.flatten()[:2].double() for part in self._placement)
         last = target.new_tensor([side - 1 for side in self._size])  # (2,)
-        scale = torch.where(scale > 0, scale, 1)
-        (x_min, y_min), (x_max, y_max) = ((origin + (edge - target) / scale).tolist() for edge in (0 * last, last))
+        known = (scale > 0) & (last > 0)
+        low = origin - torch.where(known, target / scale, 0.5)
+        high = low + torch.where(known, last / scale, 1)
+        (x_min, y_min), (x_max, y_max) = low.tolist(), high.tolist()
         return x_min, y_min, x_max, y_max
 
     @property

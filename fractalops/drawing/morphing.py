@@ -72,17 +72,23 @@ class Morph:
         )
         c, s, m, n = p * turn.cos(), p * turn.sin(), q * mirror.cos(), q * mirror.sin()
         matrix = torch.stack((c + m, n - s, s + n, c - m), 1).view(-1, 2, 2)
-        parts = matrix, middle - matrix @ center, probabilities
-        return Maps(*(part.to(self._dtype) for part in parts), None if self._gray else colors.to(self._dtype))
+        offset = middle - matrix @ center
+        matrix, offset, probabilities, colors = (
+            part.to(self._dtype) for part in (matrix, offset, probabilities, colors)
+        )
+        return Maps(matrix, offset, probabilities, None if self._gray else colors)
 
 
 def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: int, seed: int) -> Iterator[Tensor]:
-    """Yield the frames (C, H, W) of a loop from one system to another and back, each resting for a moment."""
+    """Yield the frames (C, H, W) of a loop from one system to another and back, which lingers at both.
+
+    They are of the size of `start`, the first system's picture; the last one's, `end`, lies there in its proportions.
+    """
     morph = Morph(first, last)
     bounds = [
-        torch.tensor(picture.scene(maps, torch.Generator().manual_seed(seed)).viewport, dtype=torch.float64)
+        frame_viewport(picture.scene(maps, torch.Generator().manual_seed(seed)).viewport, picture.size, start.size)
         for picture, maps in ((start, first), (end, last))
-    ]
+    ]  # each (4,)
     for number in range(frames):
         time = (1 - math.cos(2 * math.pi * number / frames)) / 2
         x_min, y_min, x_max, y_max = bounds[0].lerp(bounds[1], time).tolist()
@@ -91,16 +97,27 @@ def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: 
         yield draw(morph.at(time), picture, torch.Generator().manual_seed(seed))
 
 
+def frame_viewport(
+    viewport: tuple[float, float, float, float], size: tuple[int, int], frame: tuple[int, int]
+) -> Tensor:
+    """The viewport (4,) of a picture of the size `frame` that holds one of another size, as large as it can be."""
+    corners = torch.tensor(viewport, dtype=torch.float64).view(2, 2)
+    larger = torch.tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)]).double()
+    larger = torch.where(larger > 0, larger / larger.amin().clamp(min=1e-9), 1)
+    middle = corners.mean(0)
+    return (middle + (corners - middle) * larger).flatten()
+
+
 def match(cost: Tensor) -> Tensor:
     """Match rows to columns of costs (N, M), one to one, with the least sum: the columns (N,), -1 where there is none.
 
     By shortest augmenting paths (the Hungarian method): of a row at a time, through columns that are taken.
     """
     if cost.shape[0] > cost.shape[1]:
-        row = match(cost.t())  # (M,), of each column
-        column = torch.full((len(cost),), -1)
-        column[row] = torch.arange(len(row))
-        return column
+        rows_of = match(cost.t())  # (M,)
+        matched = torch.full((len(cost),), -1)
+        matched[rows_of] = torch.arange(len(rows_of))
+        return matched
     costs = cost.numpy()
     rows, columns = costs.shape
     # What a row and a column pay: together never more than their cost, and just that where they are matched. Column M
@@ -126,9 +143,9 @@ def match(cost: Tensor) -> Tensor:
             owner[last] = owner[before[last]]
             last = before[last]
     taken = numpy.flatnonzero(owner[:columns] >= 0)
-    column = torch.full((rows,), -1)
-    column[owner[taken]] = torch.from_numpy(taken)
-    return column
+    matched = torch.full((rows,), -1)
+    matched[owner[taken]] = torch.from_numpy(taken)
+    return matched
 
 
 def _mean(maps: Maps) -> Tensor:

@@ -70,16 +70,18 @@ def orbit_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterat
 def interesting_point(maps: Maps, picture: Picture) -> tuple[float, float]:
     """Return a point of the attractor as (x, y) in [0, 1], around which it looks alike at every depth.
 
-    It is the fixed point of the map that is drawn most often, of those in the picture; the picture's middle where there
-    is none.
+    It is a fixed point of a map: of those in the picture the one farthest from the middle of the points, as edges show
+    more than what lies between them. Where there is none, it is the picture's middle.
     """
     x_min, y_min, x_max, y_max = picture.scene(maps, torch.Generator().manual_seed(0)).viewport
     matrix, offset = maps.matrix.double(), maps.offset.double()
     low, high = offset.new_tensor([x_min, y_min]), offset.new_tensor([x_max, y_max])
     last = offset.new_tensor([side - 1 for side in picture.size])
-    place = ((run_fixed_point(matrix, offset) - low) / (high - low) * last + 0.5) / (last + 1)  # (N, 2)
+    fixed = run_fixed_point(matrix, offset)  # (N, 2)
+    place = ((fixed - low) / (high - low) * last + 0.5) / (last + 1)  # (N, 2)
     inside = ((place >= 0) & (place <= 1)).all(1)  # (N,)
     if not bool(inside.any()):
         return 0.5, 0.5
-    y, x = place[torch.where(inside, maps.probabilities, -1).argmax()].tolist()
+    distance = (fixed - mean_point(matrix, offset, maps.probabilities.double())).norm(dim=1)  # (N,)
+    y, x = place[torch.where(inside, distance, -1).argmax()].tolist()
     return x, y

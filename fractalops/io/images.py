@@ -263,14 +263,16 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 class Page:
-    """A picture that is put together from parts. It holds bytes, where a tensor would hold floats."""
+    """A picture that is put together from parts. It holds bytes, where a tensor would hold floats.
+
+    Where it has no part it has the gray `background`, or nothing if one of its channels is opacity.
+    """
 
     def __init__(self, size: tuple[int, int], channels: int, background: float = 0.0) -> None:
         height, width = size
-        level = round(255 * background)
-        modes = {1: ("L", level), 2: ("LA", (level, 255)), 3: ("RGB", (level,) * 3), 4: ("RGBA", (*[level] * 3, 255))}
-        mode, fill = modes[channels]
-        self.picture = Image.new(mode, (width, height), fill)
+        mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
+        level = 0 if mode.endswith("A") else round(255 * background)
+        self.picture = Image.new(mode, (width, height), (level,) * channels)
 
     def put(self, part: Tensor, top: int, left: int) -> None:
         """Put a part (C, h, w) of the picture, with values in [0, 1], where its first pixel belongs."""

@@ -10,7 +10,7 @@ import torch
 
 from fractalops.drawing.canvas import Maps, Zoom
 from fractalops.drawing.high_resolution import Picture, draw
-from fractalops.drawing.morphing import Morph, match, morph_frames
+from fractalops.drawing.morphing import Morph, frame_viewport, match, morph_frames
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
@@ -142,3 +142,29 @@ def test_the_frames_of_a_morph_are_a_loop() -> None:
     assert frames[0].shape == (1, 20, 30)
     torch.testing.assert_close(frames[1], frames[5], rtol=0, atol=1e-6)
     assert (frames[0] - frames[3]).abs().mean() > 0.02
+
+
+@pytest.mark.parametrize("size", [(20, 10), (10, 20), (40, 40), (80, 60)], ids=str)
+def test_the_last_picture_of_a_morph_keeps_its_proportions(size: tuple[int, int]) -> None:
+    viewport = (-1.0, 0.0, 2.0, 1.5)
+    low, high = frame_viewport(viewport, size, (50, 41)).view(2, 2)
+    own_low, own_high = torch.tensor(viewport, dtype=torch.float64).view(2, 2)
+    torch.testing.assert_close(low + high, own_low + own_high)
+    assert (low <= own_low + 1e-6).all()
+    assert (high - low - own_high + own_low).abs().min() < 1e-6
+    pixels = torch.tensor([49.0, 40.0]) / (high - low)  # of a unit
+    own_pixels = torch.tensor([size[0] - 1.0, size[1] - 1.0]) / (own_high - own_low)
+    torch.testing.assert_close(pixels[0] / pixels[1], own_pixels[0] / own_pixels[1])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (30, 1)], ids=str)
+def test_animations_of_few_pixels(size: tuple[int, int]) -> None:
+    for viewport in ("fit", (0.0, 0.0, 1.0, 1.0)):
+        drawn = Picture(size=size, points=50, viewport=viewport)  # type: ignore[arg-type]
+        for frames in (
+            orbit_frames(triangle(), drawn, 2, 0),
+            build_frames(triangle(), drawn, 2, 0),
+            morph_frames(triangle(), triangle(), drawn, replace(drawn, size=(7, 9)), 2, 0),
+        ):
+            assert [frame.shape for frame in frames] == [(1, *size)] * 2
+        assert all(0 <= part <= 1 for part in interesting_point(triangle(), drawn))
