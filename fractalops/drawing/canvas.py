@@ -117,7 +117,7 @@ class Scene:
             self._placement = zoom.placement(self._placement, size)
             self._words = self._find_words()
             self._state = generator.get_state()
-            self._check_lit()
+            self._check_lit(zoom)
 
     @property
     def viewport(self) -> tuple[float, float, float, float]:
@@ -219,14 +219,23 @@ class Scene:
         # In the plane, numbers of a deep window differ in their last digits alone; in pixels they don't.
         return words._replace(matrix=scale[:, None] * words.matrix, offset=self._placement(words.offset))
 
-    def _check_lit(self) -> None:
+    def _check_lit(self, zoom: Zoom) -> None:
         """Raise `InputError` unless a point falls into the picture."""
+        height, width = self._size
+        last = self._placement.target.new_tensor([height - 1, width - 1])  # (2,)
         if self._words is not None and len(self._words.last) > 0:
             pixels = self._some(_TRIED)[0]
-            last = pixels.new_tensor([side - 1 for side in self._size])  # (2,)
             if bool(((pixels > -0.5) & (pixels < last + 0.5)).all(1).any()):
                 return
-        raise InputError("cannot draw this zoom: it shows no point of the attractor")
+        maps = self._maps
+        exact = (part.double()[None] for part in (maps.matrix, maps.offset, maps.probabilities))
+        points = sample_attractor(*exact, _TRIED, generator=self._generator).points.flatten(0, 2)
+        away = self._placement(points) - last / 2  # (P, 2), in pixels
+        row, column = away[away.square().sum(1).argmin()].tolist()
+        x, y = zoom.x + column / (width * zoom.factor), zoom.y + row / (height * zoom.factor)
+        raise InputError(
+            f"cannot draw this zoom: it shows no point of the attractor, the nearest is at {x:.12g},{y:.12g}"
+        )
 
 
 def whole_rows(height: int, values: int, most: int) -> list[tuple[int, int]]:
