@@ -23,6 +23,8 @@ T = TypeVar("T")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with degrees of opacity
 _WEBP_SIDE = 16383  # pixels
 _ANIMATION_SIDE = 512  # pixels
+_FRAMES = 60
+_FPS = 20
 _REST_MILLISECONDS = 1500
 
 
@@ -79,16 +81,9 @@ def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
     tones.add_argument("--transparent", action="store_true", help="make what is dark transparent (PNG and WebP)")
 
 
-def load_system(path: Path) -> FitResult:
-    """Read a learned system. Raises `InputError`."""
-    if path.is_dir():
-        raise InputError(f"cannot read {path}: it is a folder")
-    return FitResult.load(path)
-
-
 def load_one_system(path: Path, what: str) -> FitResult:
     """Read a file of one system, for `what` is made of one. Raises `InputError`."""
-    result = load_system(path)
+    result = FitResult.load(path)
     if len(result) != 1:
         raise InputError(f"cannot use {path}: {what} is made of one system, and the file holds {len(result)}")
     return result
@@ -128,10 +123,8 @@ def channels_of(picture: Picture, channels: int | None) -> int:
 def add_animation_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """The options of an animation."""
     group = parser.add_argument_group("animation", "written as .gif, .webp, or .mp4 where ffmpeg is installed")
-    group.add_argument(
-        "--frames", type=integer(1, 10_000), default=60, help="how many pictures it has (default: %(default)s)"
-    )
-    group.add_argument("--fps", type=integer(1, 60), default=20, help="pictures a second (default: %(default)s)")
+    group.add_argument("--frames", type=integer(1, 10_000), help=f"how many pictures it has (default: {_FRAMES})")
+    group.add_argument("--fps", type=integer(1, 60), help=f"pictures a second (default: {_FPS})")
     parser.set_defaults(side=_ANIMATION_SIDE)
     return group
 
@@ -141,6 +134,8 @@ def check_movable(arguments: argparse.Namespace, output: Path) -> None:
     check_animation(output)
     check_output(output, arguments.overwrite)
     check_look(arguments, output)
+    arguments.frames = arguments.frames or _FRAMES
+    arguments.fps = arguments.fps or _FPS
 
 
 def save_frames(frames: Iterable[Tensor], output: Path, arguments: argparse.Namespace, *, loops: bool) -> None:

@@ -16,7 +16,6 @@ from fractalops.cli.drawing_options import (
     check_look,
     check_movable,
     load_one_system,
-    load_system,
     picture_of,
     read_zoom,
     save_frames,
@@ -26,6 +25,7 @@ from fractalops.drawing.canvas import Zoom, maps_of
 from fractalops.drawing.high_resolution import Picture, draw_bands
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
 from fractalops.drawing.sheets import SEPARATOR, lay_out
+from fractalops.errors import InputError
 from fractalops.fitting import FitResult
 from fractalops.io.images import Page, save_picture
 from fractalops.io.progress import progress_bar
@@ -58,14 +58,19 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_backend()
     animated = arguments.animate is not None
+    if arguments.system.is_dir():
+        raise InputError(f"cannot read {arguments.system}: it is a folder")
     output = arguments.output or arguments.system.with_suffix(".gif" if animated else ".png")
     if animated:
         check_movable(arguments, output)
         _animate(arguments, load_one_system(arguments.system, "an animation"), output)
     else:
+        for name in ("frames", "fps"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        _draw(arguments, load_system(arguments.system), output)
+        _draw(arguments, FitResult.load(arguments.system), output)
     print(f"{'animation' if animated else 'picture'}: {output}")
     return 0
 

@@ -138,6 +138,11 @@ class Scene:
         """The share of the attractor's points that are drawn from: 1 unless the picture is zoomed."""
         return 1.0 if self._words is None else float(self._words.probability.sum())
 
+    @property
+    def channels(self) -> int:
+        """C, the number of channels of a canvas."""
+        return 1 if self._maps.colors is None else self._maps.colors.shape[1]
+
     def canvas(self, begin: int, end: int, bar: tqdm[Any] | None = None) -> Tensor:
         """Draw rows from `begin` to before `end`: (C, end - begin, W), how many points fall on each pixel.
 
@@ -152,8 +157,7 @@ class Scene:
 
         It is one tensor, to which points are added.
         """
-        colors, width = self._maps.colors, self._size[1]
-        canvas = self._maps.offset.new_zeros(1 if colors is None else colors.shape[1], end - begin, width)
+        canvas = self._maps.offset.new_zeros(self.channels, end - begin, self._size[1])
         left, drawn = list(counts), 0
         for pixels, maps in self._pixels():
             while left:
@@ -228,8 +232,8 @@ class Scene:
             if bool(((pixels > -0.5) & (pixels < last + 0.5)).all(1).any()):
                 return
         maps = self._maps
-        exact = (part.double()[None] for part in (maps.matrix, maps.offset, maps.probabilities))
-        points = sample_attractor(*exact, _TRIED, generator=self._generator).points.flatten(0, 2)
+        matrix, offset, probabilities = (part.double()[None] for part in (maps.matrix, maps.offset, maps.probabilities))
+        points = sample_attractor(matrix, offset, probabilities, _TRIED, generator=self._generator).points.flatten(0, 2)
         away = self._placement(points) - last / 2  # (P, 2), in pixels
         row, column = away[away.square().sum(1).argmin()].tolist()
         x, y = zoom.x + column / (width * zoom.factor), zoom.y + row / (height * zoom.factor)

@@ -155,11 +155,9 @@ def draw_bands(
     points; it learns how many there are.
     """
     height, width = picture.size
-    gray = maps.colors is None
     scene = picture.scene(maps, generator)
-    channels = 1 if maps.colors is None else maps.colors.shape[1]
-    rows = whole_rows(height, channels * width, _CANVAS_VALUES)
-    limited = gray or picture.zoom is not None
+    rows = whole_rows(height, scene.channels * width, _CANVAS_VALUES)
+    limited = maps.colors is None or picture.zoom is not None
     if bar is not None:
         bar.total = (bar.total or 0) + picture.points * (2 * len(rows) - 1 if limited else len(rows))
     levels = Levels(CUTOFF)
@@ -173,7 +171,7 @@ def draw_bands(
     for begin, end in rows:
         if canvas is None:
             canvas = scene.canvas(begin, end, bar)
-        for first, last in whole_rows(end - begin, channels * width, _BAND_VALUES):
+        for first, last in whole_rows(end - begin, scene.channels * width, _BAND_VALUES):
             yield picture.develop(canvas[:, first:last], exposure)
         canvas = None
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -84,12 +85,14 @@ def _save_video(pictures: Iterable[Image.Image], path: str | Path, fps: float, r
                     content = picture.convert("RGB").tobytes()
                     process.stdin.write(content)
                 process.stdin.write(content * rest)
-                process.stdin.close()
-            except BrokenPipeError:  # ffmpeg has said why
-                process.stdin = None
+            except BrokenPipeError:
+                pass  # ffmpeg has said why
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
             code = process.wait()
         if code != 0:
             messages.seek(0)

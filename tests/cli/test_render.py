@@ -135,6 +135,7 @@ REFUSALS = {
     "render gray.safetensors --transparent -o a.jpg": "cannot save a.jpg: --transparent needs a format with opacity",
     "render gray.safetensors --size 16384 -o a.webp": "cannot save a.webp: WebP has at most 16383 pixels a side",
     "render gray.safetensors --size 16385": "argument --size: must be at most 16384, got 16385",
+    "render gray.safetensors --fps 3 -o a.png": "--fps is for animations: --animate says of which kind",
     "render gray.safetensors --animate spin": "argument --animate: invalid choice: 'spin'",
     "render gray.safetensors --animate zoom -o a.png": "cannot save a.png: an animation is a .gif, .webp or .mp4 file",
     "render gray.safetensors --animate zoom -o a.mp4": "cannot save a.mp4: ffmpeg is not installed",
