@@ -93,9 +93,8 @@ def _draw(arguments: argparse.Namespace, result: FitResult, output: Path) -> Non
 
 def _animate(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
     maps = maps_of(result.system, 0)
-    picture: Picture = picture_of(arguments, result, arguments.side)
-    if arguments.animate == "zoom":
-        end = arguments.zoom or Zoom(*interesting_point(maps, picture), _FLIGHT)
-        picture = replace(picture, zoom=end)
+    picture: Picture = picture_of(arguments, result, arguments.side, arguments.zoom)
+    if arguments.animate == "zoom" and picture.zoom is None:
+        picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))
     frames: Iterable[torch.Tensor] = _FRAMES[arguments.animate](maps, picture, arguments.frames, arguments.seed)
     save_frames(frames, output, arguments, loops=arguments.animate == "orbit")

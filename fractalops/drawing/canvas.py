@@ -80,6 +80,11 @@ def maps_of(system: IFS, number: int) -> Maps:
     )
 
 
+def generator_for(maps: Maps, seed: int) -> torch.Generator:
+    """Return a generator of a seed, on the device of the maps."""
+    return torch.Generator(maps.offset.device).manual_seed(seed)
+
+
 class Scene:
     """The points of one system in a picture. Every canvas is drawn with the same points.
 
@@ -105,7 +110,7 @@ class Scene:
         self._points = points
         self._words: Words | None = None
         if generator is None:
-            generator = torch.Generator(maps.offset.device).manual_seed(int(torch.randint(2**62, ())))
+            generator = generator_for(maps, int(torch.randint(2**62, ())))
         self._generator = generator
         self._state = generator.get_state()
         first = maps.offset.new_zeros(1, 1, 2)

@@ -10,7 +10,17 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_integer, check_size, check_viewport
-from fractalops.drawing.canvas import BANDWIDTH, CUTOFF, Maps, Scene, Zoom, check_zoom, maps_of, whole_rows
+from fractalops.drawing.canvas import (
+    BANDWIDTH,
+    CUTOFF,
+    Maps,
+    Scene,
+    Zoom,
+    check_zoom,
+    generator_for,
+    maps_of,
+    whole_rows,
+)
 from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
@@ -188,7 +198,7 @@ def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> fl
     size = proportional_size(picture.size, min(_SMALL_SIDE, max(picture.size)))
     small = replace(picture, size=size, points=size[0] * size[1], zoom=None)
     levels = Levels(CUTOFF)
-    levels.add(brightest(small.scene(maps, torch.Generator(maps.offset.device).manual_seed(0)).canvas(0, size[0])))
+    levels.add(brightest(small.scene(maps, generator_for(maps, 0)).canvas(0, size[0])))
     limit = levels.white() * picture.intensity / BANDWIDTH
     return min(exposure, limit * invert_white(white)) if limit > 0 else exposure
 

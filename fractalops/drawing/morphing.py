@@ -11,7 +11,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from fractalops.drawing.canvas import Maps
+from fractalops.drawing.canvas import Maps, generator_for
 from fractalops.drawing.high_resolution import Picture, draw
 from fractalops.sampling import mean_point
 
@@ -86,7 +86,7 @@ def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: 
     """
     morph = Morph(first, last)
     bounds = [
-        frame_viewport(picture.scene(maps, torch.Generator().manual_seed(seed)).viewport, picture.size, start.size)
+        frame_viewport(picture.scene(maps, generator_for(maps, seed)).viewport, picture.size, start.size)
         for picture, maps in ((start, first), (end, last))
     ]  # each (4,)
     for number in range(frames):
@@ -94,7 +94,8 @@ def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: 
         x_min, y_min, x_max, y_max = bounds[0].lerp(bounds[1], time).tolist()
         intensity = (1 - time) * start.intensity + time * end.intensity
         picture = replace(start, viewport=(x_min, y_min, x_max, y_max), intensity=intensity)
-        yield draw(morph.at(time), picture, torch.Generator().manual_seed(seed))
+        maps = morph.at(time)
+        yield draw(maps, picture, generator_for(maps, seed))
 
 
 def frame_viewport(

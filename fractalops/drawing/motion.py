@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fractalops.drawing.canvas import CUTOFF, Maps, Zoom
+from fractalops.drawing.canvas import CUTOFF, Maps, Zoom, generator_for
 from fractalops.drawing.high_resolution import Picture, brightest, draw, exposure_for
 from fractalops.drawing.tones import Levels
 from fractalops.ops.fixed_point import run_fixed_point
@@ -26,9 +26,7 @@ def zoom_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterato
     for number in range(frames):
         factor = end.factor ** (number / max(1, frames - 1))
         x, y = (_passed(center, end.factor, factor) for center in (end.x, end.y))
-        yield draw(
-            maps, replace(picture, zoom=Zoom(x, y, factor)), torch.Generator(maps.offset.device).manual_seed(seed)
-        )
+        yield draw(maps, replace(picture, zoom=Zoom(x, y, factor)), generator_for(maps, seed))
 
 
 def _passed(center: float, last: float, factor: float) -> float:
@@ -41,7 +39,7 @@ def _passed(center: float, last: float, factor: float) -> float:
 
 def build_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
     """Yield frames (C, H, W) of ever more points, from a few to all, in the order in which they are drawn."""
-    scene = picture.scene(maps, torch.Generator(maps.offset.device).manual_seed(seed))
+    scene = picture.scene(maps, generator_for(maps, seed))
     first = min(_FIRST_POINTS, picture.points)
     steps = max(1, frames - 1)
     counts = [round(first * (picture.points / first) ** (number / steps)) for number in range(frames)]
@@ -60,15 +58,14 @@ def orbit_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterat
     center = mean_point(maps.matrix, maps.offset, maps.probabilities)  # (2,)
     middle = maps.matrix @ center + maps.offset  # (N, 2)
     way = 1.0 - 2.0 * (torch.arange(len(maps.offset)) % 2)  # (N,)
-    picture = replace(
-        picture, viewport=picture.scene(maps, torch.Generator(maps.offset.device).manual_seed(seed)).viewport
-    )
+    whole = replace(picture, zoom=None).scene(maps, generator_for(maps, seed))
+    picture = replace(picture, viewport=whole.viewport)  # of the system that stands still
     for number in range(frames):
         angle = way.to(center) * (_TURN * math.sin(2 * math.pi * number / frames))  # (N,)
         turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(-1, 2, 2)
         matrix = turn @ maps.matrix
         turned = maps._replace(matrix=matrix, offset=middle - matrix @ center)
-        yield draw(turned, picture, torch.Generator(maps.offset.device).manual_seed(seed))
+        yield draw(turned, picture, generator_for(maps, seed))
 
 
 def interesting_point(maps: Maps, picture: Picture) -> tuple[float, float]:
@@ -77,7 +74,7 @@ def interesting_point(maps: Maps, picture: Picture) -> tuple[float, float]:
     It is a fixed point of a map: of those in the picture the one farthest from the middle of the points, as edges show
     more than what lies between them. Where there is none, it is the picture's middle.
     """
-    x_min, y_min, x_max, y_max = picture.scene(maps, torch.Generator(maps.offset.device).manual_seed(0)).viewport
+    x_min, y_min, x_max, y_max = picture.scene(maps, generator_for(maps, 0)).viewport
     matrix, offset = maps.matrix.double(), maps.offset.double()
     low, high = offset.new_tensor([x_min, y_min]), offset.new_tensor([x_max, y_max])
     last = offset.new_tensor([side - 1 for side in picture.size])
