@@ -21,7 +21,8 @@ from fractalops.errors import MissingExtra
 from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.learning import fit_images
 from fractalops.fitting.run_plan import make_plan, read_target
-from fractalops.io.images import save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.run_folder import RunFolder
 

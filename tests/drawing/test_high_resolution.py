@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.high_resolution import Picture, draw_high_resolution, proportional_size
+from fractalops.drawing.palettes import PALETTES, apply_palette, read_palette
+from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from tests.support.cases import seeded
 
@@ -79,7 +81,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any size, number of points and color: here none is so bright that it is limited."""
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", batch)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", batch)
     color = torch.tensor([0.9, 0.4])
     system = right_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
@@ -101,7 +103,7 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
 
 
 def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", 100)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 100)
     assert draw_high_resolution(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
     assert float(draw_high_resolution(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
     with pytest.raises(ValueError, match="draw_high_resolution: points must be at least 1, got 0"):
@@ -115,3 +117,55 @@ def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPat
 )
 def test_proportional_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert proportional_size(size, 1024) == expected
+
+
+def picture(**options: Any) -> Picture:
+    return Picture(size=(1, 5), points=1, viewport="fit", **options)
+
+
+@pytest.mark.parametrize(("gamma", "power"), [(None, 0.4), (1.0, 1.0), (2.5, 2.5)])
+def test_gray_is_raised_to_gamma(gamma: float | None, power: float) -> None:
+    canvas = torch.tensor([0.0, 1.0, 2.0, 4.0, 9.0]).view(1, 1, 5)
+    expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0]) ** power
+    torch.testing.assert_close(picture(gamma=gamma).develop(canvas, 0.25)[0, 0], expected)
+
+
+@pytest.mark.parametrize("palette", [None, "fire", "#102030,#fedcba", "viridis"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_picture_over_its_background_is_the_opaque_one(channels: int, palette: str | None) -> None:
+    if palette is not None and channels == 3:
+        return
+    canvas = torch.rand(channels, 1, 5, generator=seeded(0))
+    canvas[:, 0, 0] = 0
+    table = None if palette is None else read_palette(palette)
+    opaque = picture(palette=table).develop(canvas, 1.3)
+    *colors, opacity = picture(palette=table, transparent=True).develop(canvas, 1.3)
+    color = torch.stack(colors)
+    assert 0 <= color.min() <= color.max() <= 1
+    assert opacity[0, 0] == 0
+    background = torch.zeros(3) if table is None else table[0]
+    over = opacity * color + (1 - opacity) * background[: len(color), None, None]
+    torch.testing.assert_close(over, opaque, rtol=0, atol=1e-2)
+
+
+def test_two_colors_are_background_and_foreground() -> None:
+    table = read_palette("#112233, ffcc00")
+    brightness = torch.tensor([[0.0, 0.5, 1.0]])
+    first, last = torch.tensor([0x11, 0x22, 0x33]) / 255, torch.tensor([0xFF, 0xCC, 0x00]) / 255
+    expected = torch.stack((first, (first + last) / 2, last), 1)[:, None]  # (3, 1, 3)
+    torch.testing.assert_close(apply_palette(table, brightness), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_a_palette_grows_brighter_from_its_anchors(name: str) -> None:
+    table = read_palette(name)
+    luma = table @ torch.tensor([0.299, 0.587, 0.114])
+    assert (luma.diff() >= -1e-6).all()
+    assert luma[-1] > 0.7
+    assert (table[0] * 255).round().int().tolist() == list(bytes.fromhex(PALETTES[name].split()[0]))
+
+
+@pytest.mark.parametrize("text", ["", "lava", "#112233", "#112233,#44", "fire,#112233"])
+def test_other_palettes_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^palette must be one of fire, ice, .* or colors as #112233,#ffcc00, got "):
+        read_palette(text)

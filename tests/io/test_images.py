@@ -14,7 +14,8 @@ from PIL import Image, PngImagePlugin
 
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
-from fractalops.io.images import read_image, save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import read_image, save_image
 from tests.support.pictures import read_with_notices
 
 
