@@ -62,7 +62,7 @@ def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
         "--size", type=integer(1, LARGEST_SIDE), help=f"the picture's longest side in pixels (default: {side})"
     )
     parser.add_argument(
-        "--points", type=integer(1), help="how many points to draw (default: one a pixel, a million at least)"
+        "--points", type=integer(1), help="how many points to draw (default: one a pixel, four if colors are means)"
     )
     tones = parser.add_argument_group("tones")
     tones.add_argument(
@@ -100,18 +100,21 @@ def check_look(arguments: argparse.Namespace, output: Path) -> None:
 
 def picture_of(arguments: argparse.Namespace, result: FitResult, side: int, zoom: Zoom | None = None) -> Picture:
     """Return the picture of learned systems that the options ask for. Raises `InputError`."""
-    if arguments.palette is not None and result.system.channels is not None:
+    if arguments.palette is not None and result.config.color:
         raise InputError("--palette is for gray systems, and this one has colors of its own")
     size = proportional_size(result.size, arguments.size or side)
     return Picture(
         size=size,
-        points=arguments.points or default_points(size),
+        points=arguments.points or default_points(size, result.system.blend),
         viewport=result.system.viewport,
         zoom=zoom,
         intensity=result.intensity,
         gamma=arguments.gamma,
         palette=arguments.palette,
         transparent=arguments.transparent,
+        blend=result.system.blend,
+        background=result.system.background,
+        background_weight=result.system.background_weight,
     )
 
 

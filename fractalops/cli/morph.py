@@ -35,9 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_movable(arguments, output)
     results = [load_one_system(path, "a morph") for path in (arguments.first, arguments.last)]
     first, last = (maps_of(result.system, 0) for result in results)
-    if (first.colors is None) != (last.colors is None):
-        gray = arguments.first if first.colors is None else arguments.last
-        raise InputError(f"cannot use {gray}: it has no colors, and the other system has")
+    kinds = [f"{result.system.blend}, {result.system.channels or 'no'} channels of color" for result in results]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"cannot use {arguments.last}: systems must blend alike, got {kinds[0]} and {kinds[1]}")
     start, end = (picture_of(arguments, result, arguments.side) for result in results)
     save_frames(morph_frames(first, last, start, end, arguments.frames, arguments.seed), output, arguments, loops=True)
     print(f"animation: {output}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from fractalops.drawing.canvas import (
 from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
-from fractalops.rendering import Viewport
+from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -44,9 +45,12 @@ def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def default_points(size: tuple[int, int]) -> int:
-    """Return how many points a picture of `size` is drawn with: one a pixel, and a million at least."""
-    return max(_LEAST_POINTS, size[0] * size[1])
+def default_points(size: tuple[int, int], blend: Blend) -> int:
+    """Return how many points a picture of `size` is drawn with: one a pixel, and a million at least.
+
+    Mean colors take four a pixel, with which their noise fades.
+    """
+    return max(_LEAST_POINTS, size[0] * size[1] * (4 if blend == "mean" else 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,22 +64,39 @@ class Picture:
     zoom: Zoom | None = None
     intensity: float = _INTENSITY
     gamma: float | None = None
-    """The power that brightness is raised to: below 1 it lifts dark parts. None is 0.4 in gray and 1 in color."""
+    """The power that brightness is raised to: below 1 it lifts dark parts. None is 0.4 for sums in gray, else 1."""
     palette: Tensor | None = None  # (L, 3)
     """The colors that take the place of gray, see `read_palette`."""
     transparent: bool = False
-    """Whether brightness becomes opacity, in one more channel."""
+    """Whether brightness becomes opacity, in one more channel; of mean colors, the share that is not background."""
+    blend: Blend = "add"
+    background: float = 0.0
+    background_weight: float = DEFAULT_BACKGROUND_WEIGHT
 
     def scene(self, maps: Maps, generator: torch.Generator | None) -> Scene:
-        """Return the points of the picture."""
+        """Return the points of the picture, with one more channel for their number where colors are means."""
+        if self.blend == "mean":
+            one = torch.ones_like(maps.offset[:, :1])  # (N, 1)
+            maps = maps._replace(colors=torch.cat((one if maps.colors is None else maps.colors, one), -1))
         return Scene(
             maps, self.size, self.points, self.viewport, margin=self.margin, zoom=self.zoom, generator=generator
         )
 
     def develop(self, canvas: Tensor, exposure: float) -> Tensor:
-        """Make an image (C', h, W) of a canvas (C, h, W) whose values become white from `1 / exposure` on."""
-        gamma = self.gamma if self.gamma is not None else _GAMMA if len(canvas) == 1 else 1.0
-        image = expose(canvas, exposure, gamma)  # (C, h, W)
+        """Make an image (C', h, W) of a canvas (C, h, W), whose values become white from `1 / exposure` on.
+
+        Where colors are means, `1 / exposure` is the weight of the background.
+        """
+        if self.blend == "mean":
+            count = canvas[-1:] * exposure  # (1, h, W), in units of the background's weight
+            image = (canvas[:-1] * exposure + self.background) / (count + 1)
+            image = image.clamp(0, 1) ** (self.gamma or 1.0)
+            if self.transparent and self.palette is None:
+                color = (canvas[:-1] / canvas[-1:]).nan_to_num(0).clamp(0, 1) ** (self.gamma or 1.0)
+                return torch.cat((color, count / (count + 1)))
+        else:
+            gamma = self.gamma if self.gamma is not None else _GAMMA if len(canvas) == 1 else 1.0
+            image = expose(canvas, exposure, gamma)  # (C, h, W)
         opacity = image.amax(0)  # (h, W)
         background = image.new_zeros(len(image), 1, 1)
         if self.palette is not None:
@@ -104,8 +125,9 @@ def draw_high_resolution(
 ) -> Tensor:
     """Draw each system of `system`: images (S, H, W) in [0, 1], without gradients.
 
-    With colors they are (S, C, H, W), and as bright as the images for which the colors were learned, where channels
-    that reach 1 change the hue: `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
+    With colors they are (S, C, H, W). Those that blend by "mean" are drawn as they were learned. Those that blend by
+    "add" are as bright as the images for which the colors were learned, where channels that reach 1 change the hue:
+    `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
 
     Args:
         system: S systems.
@@ -125,7 +147,7 @@ def draw_high_resolution(
         InputError: for a zoom that shows no point of an attractor, or of a system whose maps don't all contract.
     """
     height, width = check_size("draw_high_resolution", size)
-    points = default_points((height, width)) if points is None else points
+    points = default_points((height, width), system.blend) if points is None else points
     check_integer("draw_high_resolution", "points", points, 1)
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
@@ -136,6 +158,9 @@ def draw_high_resolution(
         margin=margin,
         zoom=None if zoom is None else check_zoom("draw_high_resolution", zoom),
         intensity=intensity,
+        blend=system.blend,
+        background=system.background,
+        background_weight=system.background_weight,
     )
     images = torch.stack([draw(maps_of(system, s), picture, generator) for s in range(system.systems)])  # (S, C, H, W)
     return images[:, 0] if system.channels is None else images
@@ -167,7 +192,7 @@ def draw_bands(
     height, width = picture.size
     scene = picture.scene(maps, generator)
     rows = whole_rows(height, scene.channels * width, _CANVAS_VALUES)
-    limited = maps.colors is None or picture.zoom is not None
+    limited = picture.blend == "add" and (maps.colors is None or picture.zoom is not None)
     if bar is not None:
         bar.total = (bar.total or 0) + picture.points * (2 * len(rows) - 1 if limited else len(rows))
     levels = Levels(CUTOFF)
@@ -188,6 +213,9 @@ def draw_bands(
 
 def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
     """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
+    if picture.blend == "mean":
+        weight = picture.background_weight * picture.points * math.pi * BANDWIDTH / math.prod(picture.size)
+        return (scene.share * picture.zoom.factor**2 if picture.zoom else 1.0) / weight
     if maps.colors is None:
         return invert_white(white)
     exposure = picture.intensity * picture.size[0] * picture.size[1] / (picture.points * BANDWIDTH)

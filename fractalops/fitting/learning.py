@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -287,6 +288,19 @@ def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
         raise ValueError(f"{owner}: targets must lie in [0, 1], got values from {low:g} to {high:g}")
     targets = targets.detach().float()
     return targets if targets.dim() > dims else targets[None]
+
+
+def uncovered(target: Tensor, config: FitConfig) -> str:
+    """Return a notice where the points of a sequence can't cover what a target (H, W) or (3, H, W) shows, or nothing.
+
+    A bump covers about `pi bandwidth` pixels; a pixel is shown that differs from the background by more than a tenth.
+    """
+    background = config.background if config.blend == "mean" else 0.0
+    shown = int(((target - background).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
+    covered = int(config.points * math.pi * config.bandwidth)
+    if covered >= shown:
+        return ""
+    return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
 
 
 def fit(

@@ -86,7 +86,7 @@ class FitResult:
 
         Args:
             size: the longest side in pixels, of a picture in the targets' proportions, or (height, width).
-            points: of each picture; None takes one for every pixel, and a million at least.
+            points: of each picture; None takes one for every pixel, four of mean colors, and a million at least.
             seed: of the points; None takes `config.seed`.
             zoom: (x, y, factor) draws the part around column x and row y, from 0 to 1, `factor` times larger; to
                 10^11.
@@ -106,7 +106,7 @@ class FitResult:
         seed = self.config.seed if seed is None else seed
         check_integer("FitResult.draw", "seed", seed, 0)
         generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
-        return draw_high_resolution(
+        images = draw_high_resolution(
             self.system,
             proportional_size(self.size, height) if isinstance(size, int) else (height, width),
             points=points,
@@ -114,6 +114,7 @@ class FitResult:
             generator=generator,
             intensity=self.intensity,
         )
+        return images if self.config.color or images.dim() == 3 else images[:, 0]
 
     def select(self, index: int) -> FitResult:
         """Return the result of one image alone, as if it had been learned by itself.
@@ -200,7 +201,7 @@ class FitResult:
             "losses": (max(steps), images),
             "minimum_mse": (images,),
             "mean_mse": (images,),
-            "best_image": (images, *([config.channels] if config.channels else []), height, width),
+            "best_image": (images, *([3] if config.color else []), height, width),
         }
         _check_forms(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
