@@ -36,7 +36,7 @@ def write_page(system: IFS, path: str | Path, *, size: tuple[int, int], intensit
         intensity: of those images, as for `draw_high_resolution`; it says nothing in gray.
 
     Raises:
-        ValueError: for more than one system, colors that are not three channels, and a size below 1.
+        ValueError: for more than one system, colors of two channels or more than three, and a size below 1.
         InputError: for a system with parameters that are NaN or infinite.
         FileNotFoundError: when the folder of `path` does not exist; OSError: when the file can't be written.
     """
@@ -51,19 +51,20 @@ def page_parameters(system: IFS, *, size: tuple[int, int], intensity: float) -> 
     """Return what a page holds of one system of N maps, as JSON has it.
 
     - "matrix" (N, 2, 2), "offset" (N, 2), "probabilities" (N): the maps and how often each is drawn.
-    - "color": (N, 3) in [0, 1], or null in gray; "background": (3), and "background_weight", for the blend "mean".
+    - "color": (N, C) in [0, 1], C = 1 or 3, or null without colors; "background": (C), and "background_weight", of the
+      blend "mean", in units of the density of points.
     - "blend": how points that meet are blended; "intensity": as for `draw_high_resolution`.
     - "size": (height, width); "viewport": (x_min, y_min, x_max, y_max), the part of the plane that the picture shows,
       x along rows; in numbers where the system's follows its points.
 
     Numbers are not rounded. Raises as `write_page`.
     """
-    if system.systems != 1 or system.channels not in (None, 3):
-        raise ValueError(f"write_page: system must be one, in gray or in three channels, got {system}")
+    if system.systems != 1 or system.channels not in (None, 1, 3):
+        raise ValueError(f"write_page: system must be one, of one or three channels, got {system}")
     size = check_size("write_page", size)
     matrix, offset = system.maps()  # (1, N, 2, 2), (1, N, 2)
     probabilities = system.probabilities()  # (1, N)
-    colors = system.colors()  # (1, N, 3)
+    colors = system.colors()  # (1, N, C)
     if not all(bool(each.isfinite().all()) for each in (matrix, offset, probabilities, colors) if each is not None):
         raise InputError("cannot draw the system: some of its parameters are NaN or infinite")
     return {
@@ -75,7 +76,7 @@ def page_parameters(system: IFS, *, size: tuple[int, int], intensity: float) -> 
         "probabilities": probabilities[0].tolist(),
         "color": None if colors is None else colors[0].tolist(),
         "blend": "add",
-        "background": [0.0, 0.0, 0.0],
+        "background": [0.0] * (system.channels or 1),
         "background_weight": 0.0,
         "intensity": intensity,
     }

@@ -50,7 +50,7 @@ def parameters_of(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("maps", [1, 3, 63, 300])
-@pytest.mark.parametrize("channels", [None, 3])
+@pytest.mark.parametrize("channels", [None, 1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_parameters_read_back_are_equal(
     maps: int, channels: int | None, dtype: torch.dtype, tmp_path: Path

@@ -337,6 +337,11 @@ def test_colors_can_be_changed(tmp_path: Path, visit: Callable[..., Any]) -> Non
     assert found[0] == found[2] == 0
     assert exported(page)["color"][0] == [0, 1, 0]
 
+    page = visit(save(tmp_path / "one channel.html", COLORS[:, 1:2]))
+    page.get_by_role("button", name="Map 2 of 3").click()
+    assert page.get_by_label("Color", exact=True).input_value() == "#bfbfbf"
+    assert exported(page)["color"] == [pytest.approx(color.tolist()) for color in COLORS[:, 1:2]]
+
     page = visit(save(tmp_path / "b.html"))
     page.get_by_label("Foreground").fill("#ff0000")
     page.get_by_label("Background").fill("#0000ff")

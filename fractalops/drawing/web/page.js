@@ -14,12 +14,13 @@ const find = (id) => document.getElementById(id);
 const parameters = JSON.parse(find("system").textContent);
 const home = placement(parameters);
 const channels = parameters.color === null ? 0 : 3;
+const toRgb = ([red, green = red, blue = red]) => [red, green, blue]; // also of one channel
 const initial = {
   maps: toPicture(parameters),
   probabilities: parameters.probabilities,
-  colors: parameters.color,
+  colors: parameters.color?.map(toRgb),
   ink: [1, 1, 1],
-  background: parameters.background,
+  background: toRgb(parameters.background),
 };
 const start = { u: home.width / 2, v: home.height / 2, zoom: 1 };
 
@@ -199,8 +200,12 @@ function save() {
 
 function exportParameters() {
   const { maps, probabilities, colors, background } = system;
-  const changed = maps === initial.maps ? {} : { ...fromPicture(maps, parameters), probabilities };
-  const text = JSON.stringify({ ...parameters, ...changed, color: colors, background });
+  const changed = {
+    ...(maps === initial.maps ? {} : { ...fromPicture(maps, parameters), probabilities }),
+    ...(colors === initial.colors ? {} : { color: colors }),
+    ...(background === initial.background ? {} : { background }),
+  };
+  const text = JSON.stringify({ ...parameters, ...changed });
   download(new Blob([text], { type: "application/json" }), `${document.title}.json`);
 }
 

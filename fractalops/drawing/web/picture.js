@@ -38,7 +38,7 @@ class Picture {
       this.extent = findExtent(maps, probabilities);
       this.maps = { ...aliasTable(probabilities), numbers: Float64Array.from(maps.flat()), count: maps.length };
     }
-    this.colors = Float32Array.from((colors || []).flat());
+    this.colors = Float32Array.from((colors ?? []).flat());
     Object.assign(this, { system, view, whole, point: [0.5, 0.5], state: 1, populations: 0 });
     this.chooseWords();
     this.scatter(200); // points on the way to the attractor
