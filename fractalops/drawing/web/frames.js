@@ -1,6 +1,6 @@
 // The frames: the image of the whole picture under each map, drawn over the picture.
 
-const MANY = 48; // maps, above which only the chosen one has a dot
+const MANY = 48; // maps, above which only the chosen one has a frame
 const NEAR = 16; // CSS pixels within which a finger or a mouse meets a dot or a handle
 const ARM = 30; // CSS pixels from the middle of a frame to its handle, at least
 const FAR = 1e6; // CSS pixels beyond which a frame is not worth drawing
@@ -41,11 +41,13 @@ class Frames {
     pen.setLineDash([4, 5]);
     this.outline([IDENTITY], "rgb(255 255 255 / .35)", 1);
     pen.setLineDash([]);
-    const others = maps.filter((_, n) => n !== chosen);
-    const strength = Math.min(Math.max(6 / maps.length, 0.2), 0.7); // many frames must not hide the picture
-    this.outline(others, `rgb(0 0 0 / ${strength / 2})`, 3);
-    this.outline(others, `rgb(${ACCENT} / ${strength})`, 1);
-    if (maps.length <= MANY) for (const map of others) this.dot(this.middle(map), 4, `rgb(${ACCENT})`);
+    if (maps.length <= MANY) {
+      const others = maps.filter((_, n) => n !== chosen);
+      const strength = Math.min(Math.max(6 / maps.length, 0.2), 0.7); // many frames must not hide the picture
+      this.outline(others, `rgb(0 0 0 / ${strength / 2})`, 3);
+      this.outline(others, `rgb(${ACCENT} / ${strength})`, 1);
+      for (const map of others) this.dot(this.middle(map), 4, `rgb(${ACCENT})`);
+    }
     if (chosen < 0) return;
     const map = maps[chosen];
     this.outline([map], "rgb(0 0 0 / .6)", 5);

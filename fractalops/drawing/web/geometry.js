@@ -2,7 +2,7 @@
 // side 1. A map [a, b, c, d, e, f] takes (u, v) to (a u + b v + e, c u + d v + f).
 
 const IDENTITY = [1, 0, 0, 1, 0, 0];
-const FEW_WORDS = 32; // in which a window is described, when they go to 1/32 of it
+const FEW_WORDS = 32; // the least that stand for more
 const MOST_TESTS = 60000; // of words against the window in one generation, which takes some milliseconds
 const MOST_GENERATIONS = 2000; // a zoom of 10^12 into a map of 0.98 takes 1400
 const [SAMPLE, BURN_IN] = [2000, 100]; // points by which the attractor's extent is known, and those before them
@@ -146,55 +146,72 @@ function imageOf({ u, v, halfU, halfV }, map) {
 /**
  * Return the words, products of maps, whose images of the attractor make up all of it within a window, as { words, exact }.
  *
- * Words that miss the window are dropped, and those that reach over its edge are divided until they are small against it.
+ * Words that miss the window are dropped, and those that reach over its edge are divided until they are smaller than it.
  * Each is { map, probability, first }, `first` the number of its outermost map, or -1 of the empty word. Where maps
  * overlap, their number grows without bound: beyond about `mostWords` a fair sample stands for all, another one for each
  * `seed`, in which a word has the probability of those for which it stands, and `exact` is false.
  */
 function findWords(maps, probabilities, extent, window, mostWords, seed) {
-  let words = [{ map: IDENTITY, probability: 1, first: -1, done: extent === null }];
-  let exact = true;
+  const whole = { map: IDENTITY, probability: 1, first: -1 };
+  if (extent === null) return { words: [whole], exact: true };
+  let [open, done, exact] = [[whole], [], true];
   const most = Math.max(FEW_WORDS, Math.min(mostWords, MOST_TESTS / maps.length));
-  for (let generation = 0; words.some((word) => !word.done) && generation < MOST_GENERATIONS; generation++) {
-    const small = words.length < FEW_WORDS ? 1 / 32 : 1 / 4; // of few words each, fewer points miss the window
-    words = divide(words, maps, probabilities, extent, window, small);
-    if (words.length > most) {
-      words = thin(words, most, hash(seed + Math.imul(generation, RANDOM_STEP)) / 2 ** 32);
-      exact = false;
+  for (let generation = 0; open.length > 0 && generation < MOST_GENERATIONS; generation++) {
+    // While they are few, words smaller than the window are divided, too, so that fewer points miss it.
+    const small = (open.length + done.length) * maps.length <= mostWords ? 1 / 32 : 1;
+    const isDone = ({ u, v, halfU, halfV }) => {
+      const inside = Math.abs(u - window.u) + halfU <= window.halfU && Math.abs(v - window.v) + halfV <= window.halfV;
+      return inside || Math.max(halfU / window.halfU, halfV / window.halfV) < small;
+    };
+    let others = [];
+    for (const word of open) (isDone(imageOf(extent, word.map)) ? done : others).push(word);
+    if (others.length > most || done.length > mostWords) {
+      const offset = hash(seed + Math.imul(generation, RANDOM_STEP)) / 2 ** 32;
+      [others, done, exact] = [thin(others, most, offset), thin(done, mostWords, offset), false];
     }
+    open = divide(others, maps, probabilities, extent, window);
   }
-  return { words, exact };
+  return { words: [...done, ...open], exact };
 }
 
-/** Return words, those that are not done in the place of which their next longer ones stand, if they meet the window. */
-function divide(words, maps, probabilities, extent, window, small) {
+/** Return the words that are longer by one map, in the place of each, if they meet the window. */
+function divide(words, maps, probabilities, extent, window) {
   const middles = maps.map((map) => apply(map, [extent.u, extent.v]));
   const found = [];
   for (const word of words) {
-    const { u, v, halfU, halfV } = imageOf(extent, word.map);
-    const inside = Math.abs(u - window.u) + halfU <= window.halfU && Math.abs(v - window.v) + halfV <= window.halfV;
-    word.done ||= inside || Math.max(halfU / window.halfU, halfV / window.halfV) < small;
-    if (word.done) {
-      found.push(word);
-      continue;
-    }
     const [a, b, c, d, e, f] = word.map;
     for (let n = 0; n < maps.length; n++) {
       const [p, q, r, s] = maps[n];
-      const [toU, toV] = middles[n];
+      const [u, v] = middles[n];
       const halfU = Math.abs(a * p + b * r) * extent.halfU + Math.abs(a * q + b * s) * extent.halfV;
-      if (Math.abs(a * toU + b * toV + e - window.u) > halfU + window.halfU) continue;
+      if (Math.abs(a * u + b * v + e - window.u) > halfU + window.halfU) continue;
       const halfV = Math.abs(c * p + d * r) * extent.halfU + Math.abs(c * q + d * s) * extent.halfV;
-      if (Math.abs(c * toU + d * toV + f - window.v) > halfV + window.halfV) continue;
-      const probability = word.probability * probabilities[n];
-      found.push({ map: compose(word.map, maps[n]), probability, first: word.first < 0 ? n : word.first, done: false });
+      if (Math.abs(c * u + d * v + f - window.v) > halfV + window.halfV) continue;
+      const map = compose(word.map, maps[n]);
+      if (isBeside(map, extent, window)) continue;
+      found.push({ map, probability: word.probability * probabilities[n], first: word.first < 0 ? n : word.first });
     }
   }
   return found;
 }
 
+/** Return whether a side of the image of a box, a parallelogram that may be long and thin, parts it from a window. */
+function isBeside(map, { u, v, halfU, halfV }, window) {
+  const [a, b, c, d] = map;
+  const [middleU, middleV] = apply(map, [u, v]);
+  const [awayU, awayV] = [middleU - window.u, middleV - window.v];
+  const area = determinant(map);
+  const along = Math.abs(a * awayV - c * awayU) - area * halfV;
+  const across = Math.abs(b * awayV - d * awayU) - area * halfU;
+  return (
+    along > Math.abs(c) * window.halfU + Math.abs(a) * window.halfV ||
+    across > Math.abs(d) * window.halfU + Math.abs(b) * window.halfV
+  );
+}
+
 /** Return a sample of about `most` words (systematic resampling): the sum of their probabilities is kept, and fair to each. */
 function thin(words, most, offset) {
+  if (words.length <= most) return words;
   const step = words.reduce((sum, word) => sum + word.probability, 0) / most;
   const kept = [];
   let [before, passed] = [offset, 0];

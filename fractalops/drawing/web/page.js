@@ -29,7 +29,9 @@ let view = start;
 let chosen = -1;
 let shown = true; // the frames
 let density = 1; // pixels of the canvases for a CSS pixel
-let [stale, waiting, developed] = [true, false, 0];
+let [stale, moved, waiting] = [true, true, false]; // the picture, the frames; whether a tick is due
+let developed = 0; // points in the last image
+let saving = false; // the picture, once it is finished
 let gesture = null;
 const pointers = new Map(); // those that are down: their places
 
@@ -37,7 +39,7 @@ const stage = find("stage");
 const canvas = find("picture");
 const pen = canvas.getContext("2d");
 const draft = new Picture(parameters, channels, home, 128);
-const fine = new Picture(parameters, channels, home, 1024);
+const fine = new Picture(parameters, channels, home, 400);
 let picture = draft; // the one that is being drawn
 const frames = new Frames(find("frames"), home, ([u, v]) => {
   const scale = scaleNow();
@@ -59,6 +61,11 @@ function schedule() {
 /** Begin the picture anew: the system or the view has changed. */
 function redraw() {
   stale = true;
+  redrawFrames();
+}
+
+function redrawFrames() {
+  moved = true;
   schedule();
 }
 
@@ -72,6 +79,8 @@ function repaint() {
 /** Go on drawing for a moment: first a draft of half the size, which soon has enough points, then the fine picture. */
 function tick() {
   waiting = false;
+  if (moved) frames.draw(shown ? system.maps : null, chosen, density);
+  moved = false;
   if (stale) begin(draft);
   stale = false;
   picture.work(SLICE);
@@ -82,8 +91,11 @@ function tick() {
     paint();
   }
   canvas.setAttribute("aria-busy", String(!picture.finished));
-  frames.draw(shown ? system.maps : null, chosen, density);
   if (!picture.finished) schedule();
+  else if (saving) {
+    saving = false;
+    canvas.toBlob((blob) => download(blob, `${document.title}.png`));
+  }
 }
 
 function begin(which) {
@@ -99,6 +111,7 @@ function paint() {
   }
   pen.putImageData(picture.develop(), 0, 0);
   developed = picture.drawn;
+  find("empty").hidden = picture.landed > 0 || !picture.finished;
   find("points").value = picture.landed;
   find("points").textContent = new Intl.NumberFormat("en", { notation: "compact" }).format(picture.landed);
 }
@@ -168,7 +181,7 @@ function move(byX, byY) {
 function choose(n) {
   chosen = n;
   showChosen();
-  schedule();
+  redrawFrames();
 }
 
 function reset() {
@@ -194,8 +207,10 @@ function download(blob, name) {
   say(`Saved ${name}`);
 }
 
+/** Save the picture, as soon as it is finished. */
 function save() {
-  canvas.toBlob((blob) => download(blob, `${document.title}.png`));
+  saving = true;
+  schedule();
 }
 
 function exportParameters() {
@@ -244,7 +259,7 @@ function showColors() {
 function showFrames() {
   shown = !shown;
   find("show").setAttribute("aria-pressed", String(shown));
-  schedule();
+  redrawFrames();
 }
 
 function setColor(changes) {

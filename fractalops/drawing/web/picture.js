@@ -4,7 +4,7 @@ const FALLOFF = Math.exp(-1); // of a point's Gaussian bump (bandwidth 1) from o
 const KERNEL_SUM = (1 + 2 * FALLOFF) ** 2;
 const POINTS_A_PIXEL = 8; // a finished picture's, on average over the window
 const CHUNK = 20000; // points between two looks at the clock
-const POPULATION = 400000; // points that are drawn through one sample of words
+const POPULATION = 600000; // points that are drawn through one sample of words
 const GAMMA = 0.4; // both as in `fractalops.drawing`: a hundredth of the full density still shows as 0.16,
 const WHITE = 0.95; // and the densest twentieth of the lit pixels is white
 const TONES = 1024;
@@ -34,7 +34,8 @@ class Picture {
    */
   restart(system, view, whole) {
     const { maps, probabilities, colors } = system;
-    if (maps !== this.system?.maps) {
+    if (maps !== this.known) {
+      this.known = maps;
       this.extent = findExtent(maps, probabilities);
       this.maps = { ...aliasTable(probabilities), numbers: Float64Array.from(maps.flat()), count: maps.length };
     }
@@ -88,10 +89,16 @@ class Picture {
     }
   }
 
+  /** Draw points, for a while through the same words. */
   scatter(count) {
     const { maps, words, sums, colors, width, height, row, stride } = this;
+    if (words.count === 0) {
+      // No word of this sample meets the window: as if those that another has in its place had been drawn beside it.
+      this.drawn += POPULATION;
+      this.equivalent += POPULATION / this.firstShare;
+      return;
+    }
     this.drawn += count;
-    if (words.count === 0) return;
     this.equivalent += count / words.share;
     let [u, v] = this.point;
     let state = this.state;
