@@ -3,8 +3,7 @@
 
 const IDENTITY = [1, 0, 0, 1, 0, 0];
 const FEW_WORDS = 32; // the least that stand for more
-const MOST_TESTS = 60000; // of words against the window in one generation, which takes some milliseconds
-const MOST_GENERATIONS = 2000; // a zoom of 10^12 into a map of 0.98 takes 1400
+const [TESTS_AT_ONCE, MOST_TESTS] = [6e4, 2e6]; // of words against the window: of one length, and of all
 const [SAMPLE, BURN_IN] = [2000, 100]; // points by which the attractor's extent is known, and those before them
 const LARGEST_STRETCH = 0.98; // what a frame can be scaled to at most, so that the map contracts
 
@@ -155,8 +154,9 @@ function findWords(maps, probabilities, extent, window, mostWords, seed) {
   const whole = { map: IDENTITY, probability: 1, first: -1 };
   if (extent === null) return { words: [whole], exact: true };
   let [open, done, exact] = [[whole], [], true];
-  const most = Math.max(FEW_WORDS, Math.min(mostWords, MOST_TESTS / maps.length));
-  for (let generation = 0; open.length > 0 && generation < MOST_GENERATIONS; generation++) {
+  const most = Math.max(FEW_WORDS, Math.min(mostWords, TESTS_AT_ONCE / maps.length));
+  let tests = 0; // a map that doesn't contract would make them endless: what is still open then is drawn as it is
+  for (let length = 0; open.length > 0 && tests < MOST_TESTS; length++) {
     // While they are few, words smaller than the window are divided, too, so that fewer points miss it.
     const small = (open.length + done.length) * maps.length <= mostWords ? 1 / 32 : 1;
     const isDone = ({ u, v, halfU, halfV }) => {
@@ -166,10 +166,11 @@ function findWords(maps, probabilities, extent, window, mostWords, seed) {
     let others = [];
     for (const word of open) (isDone(imageOf(extent, word.map)) ? done : others).push(word);
     if (others.length > most || done.length > mostWords) {
-      const offset = hash(seed + Math.imul(generation, RANDOM_STEP)) / 2 ** 32;
+      const offset = hash(seed + Math.imul(length, RANDOM_STEP)) / 2 ** 32;
       [others, done, exact] = [thin(others, most, offset), thin(done, mostWords, offset), false];
     }
     open = divide(others, maps, probabilities, extent, window);
+    tests += others.length * maps.length;
   }
   return { words: [...done, ...open], exact };
 }
