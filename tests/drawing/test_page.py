@@ -1,4 +1,4 @@
-"""What stands in an interactive page; `test_page_in_browser` looks at what it does."""
+"""What stands in an interactive page; `test_page_pictures` and `test_page_controls` look at what it does."""
 
 from __future__ import annotations
 

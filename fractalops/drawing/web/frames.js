@@ -44,7 +44,7 @@ class Frames {
     if (maps.length <= MANY) {
       const others = maps.filter((_, n) => n !== chosen);
       const strength = Math.min(Math.max(6 / maps.length, 0.2), 0.7); // many frames must not hide the picture
-      this.outline(others, `rgb(0 0 0 / ${strength / 2})`, 3);
+      this.outline(others, `rgb(0 0 0 / ${strength / 3})`, 3);
       this.outline(others, `rgb(${ACCENT} / ${strength})`, 1);
       for (const map of others) this.dot(this.middle(map), 4, `rgb(${ACCENT})`);
     }

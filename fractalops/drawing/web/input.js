@@ -20,7 +20,8 @@ function press(event) {
   gesture = { ...frames.hit(shown ? system.maps : null, chosen, x, y), x, y, view, moved: false };
   if (gesture.kind === "pan") return;
   choose(gesture.map);
-  Object.assign(gesture, { before: system.maps, from: system.maps[gesture.map], middle: frames.middle(system.maps[gesture.map]) });
+  const from = system.maps[gesture.map];
+  Object.assign(gesture, { before: system.maps, from, middle: frames.middle(from) });
 }
 
 /** Return the middle between two pointers, and their distance. */

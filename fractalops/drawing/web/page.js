@@ -133,8 +133,8 @@ function look(changes) {
   view = { ...view, ...changes };
   const exponent = Math.floor(Math.log10(view.zoom));
   find("zoom").value = view.zoom;
-  find("zoom").innerHTML =
-    exponent < 4 ? `${Number(view.zoom.toPrecision(3))}×` : `${(view.zoom / 10 ** exponent).toFixed(1)} × 10<sup>${exponent}</sup>`;
+  const [short, long] = [Number(view.zoom.toPrecision(3)), (view.zoom / 10 ** exponent).toFixed(1)];
+  find("zoom").innerHTML = exponent < 4 ? `${short}×` : `${long} × 10<sup>${exponent}</sup>`;
   redraw();
 }
 
