@@ -210,7 +210,7 @@ function isBeside(map, { u, v, halfU, halfV }, window) {
   );
 }
 
-/** Return a sample of about `most` words (systematic resampling): the sum of their probabilities is kept, and fair to each. */
+/** Return a fair sample of about `most` words (systematic resampling), whose probabilities have the same sum. */
 function thin(words, most, offset) {
   if (words.length <= most) return words;
   const step = words.reduce((sum, word) => sum + word.probability, 0) / most;
