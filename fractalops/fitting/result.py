@@ -15,6 +15,7 @@ from fractalops._checks import check_integer, check_item, check_size
 from fractalops.backends import installed_version
 from fractalops.drawing.canvas import check_zoom
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.page import write_page
 from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
 from fractalops.io.files import parsing
@@ -115,6 +116,15 @@ class FitResult:
             intensity=self.intensity,
         )
         return images if self.config.color or images.dim() == 3 else images[:, 0]
+
+    def save_page(self, path: str | Path) -> None:
+        """Write a page that draws the system of one image, to look around in and to change by hand; see `write_page`.
+
+        Raises `ValueError` for the systems of several images, of which `result[i]` is one, and as `write_page`.
+        """
+        if len(self) != 1:
+            raise ValueError(f"FitResult.save_page: the result must be of one image, got {len(self)}")
+        write_page(self.system, path, size=self.size, intensity=self.intensity)
 
     def select(self, index: int) -> FitResult:
         """Return the result of one image alone, as if it had been learned by itself.
