@@ -112,6 +112,7 @@ def picture_of(arguments: argparse.Namespace, result: FitResult, side: int, zoom
         gamma=arguments.gamma,
         palette=arguments.palette,
         transparent=arguments.transparent,
+        learned=result.size,
         blend=result.system.blend,
         background=result.system.background,
         background_weight=result.system.background_weight,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from fractalops._checks import check_integer, check_size, check_viewport
 from fractalops.drawing.canvas import (
@@ -69,6 +70,9 @@ class Picture:
     """The colors that take the place of gray, see `read_palette`."""
     transparent: bool = False
     """Whether brightness becomes opacity, in one more channel; of mean colors, the share that is not background."""
+    learned: tuple[int, int] | None = None
+    """The size of the images that mean colors were learned for. A larger picture is laid over one of this size, whose
+    larger bumps fill the gaps between the tiles."""
     blend: Blend = "add"
     background: float = 0.0
     background_weight: float = DEFAULT_BACKGROUND_WEIGHT
@@ -82,18 +86,20 @@ class Picture:
             maps, self.size, self.points, self.viewport, margin=self.margin, zoom=self.zoom, generator=generator
         )
 
-    def develop(self, canvas: Tensor, exposure: float) -> Tensor:
+    def develop(self, canvas: Tensor, exposure: float, under: Tensor | None = None) -> Tensor:
         """Make an image (C', h, W) of a canvas (C, h, W), whose values become white from `1 / exposure` on.
 
-        Where colors are means, `1 / exposure` is the weight of the background.
+        Where colors are means, `1 / exposure` is the weight of the background, and of what lies `under` the canvas
+        (C, h, W): colors times opacity, and opacity.
         """
         if self.blend == "mean":
-            count = canvas[-1:] * exposure  # (1, h, W), in units of the background's weight
-            image = (canvas[:-1] * exposure + self.background) / (count + 1)
-            image = image.clamp(0, 1) ** (self.gamma or 1.0)
+            layer = canvas * exposure + (0 if under is None else under)  # (C + 1, h, W)
+            layer = layer / (canvas[-1:] * exposure + 1)
+            opaque = layer[:-1] + (1 - layer[-1:]) * self.background
             if self.transparent and self.palette is None:
-                color = (canvas[:-1] / canvas[-1:]).nan_to_num(0).clamp(0, 1) ** (self.gamma or 1.0)
-                return torch.cat((color, count / (count + 1)))
+                color = (layer[:-1] / layer[-1:]).nan_to_num(0).clamp(0, 1) ** (self.gamma or 1.0)
+                return torch.cat((color, layer[-1:].clamp(0, 1)))
+            image = opaque.clamp(0, 1) ** (self.gamma or 1.0)
         else:
             gamma = self.gamma if self.gamma is not None else _GAMMA if len(canvas) == 1 else 1.0
             image = expose(canvas, exposure, gamma)  # (C, h, W)
@@ -122,6 +128,7 @@ def draw_high_resolution(
     zoom: tuple[float, float, float] | None = None,
     generator: torch.Generator | None = None,
     intensity: float = _INTENSITY,
+    learned: tuple[int, int] | None = None,
 ) -> Tensor:
     """Draw each system of `system`: images (S, H, W) in [0, 1], without gradients.
 
@@ -141,6 +148,7 @@ def draw_high_resolution(
             10^11. The part is as bright as in the whole image, but where a deep zoom would be brighter all over.
         generator: draws the points.
         intensity: of the images that colors were learned for.
+        learned: the size of those images; larger ones of mean colors are laid over one of this size, without gaps.
 
     Raises:
         ValueError: when `points` or a side of `size` is below 1, or a zoom is out of range.
@@ -158,6 +166,7 @@ def draw_high_resolution(
         margin=margin,
         zoom=None if zoom is None else check_zoom("draw_high_resolution", zoom),
         intensity=intensity,
+        learned=learned,
         blend=system.blend,
         background=system.background,
         background_weight=system.background_weight,
@@ -203,12 +212,38 @@ def draw_bands(
             canvas = scene.canvas(begin, end, bar)
             levels.add(brightest(canvas))
     exposure = exposure_for(maps, picture, scene, levels.white())
+    under = _draw_under(maps, picture)  # (C, h', W')
     for begin, end in rows:
         if canvas is None:
             canvas = scene.canvas(begin, end, bar)
         for first, last in whole_rows(end - begin, scene.channels * width, _BAND_VALUES):
-            yield picture.develop(canvas[:, first:last], exposure)
+            below = None if under is None else _part_under(under, picture, begin + first, begin + last)
+            yield picture.develop(canvas[:, first:last], exposure, below)
         canvas = None
+
+
+def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
+    """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
+    learned, zoom = picture.learned, 1.0 if picture.zoom is None else picture.zoom.factor
+    if picture.blend == "add" or learned is None or max(picture.size) * zoom <= max(learned):
+        return None
+    small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
+    scene = small.scene(maps, generator_for(maps, 0))
+    layer = scene.canvas(0, learned[0]) * exposure_for(maps, small, scene, 0.0)  # (C + 1, h, w)
+    return layer / (layer[-1:] + 1)
+
+
+def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor:
+    """Return rows from `begin` to before `end` of the picture `under` (C, h, w), as large as the one above it."""
+    places = []  # of rows and of columns, each from -1 to 1 over the whole picture
+    middles = (0.5, 0.5) if picture.zoom is None else (picture.zoom.y, picture.zoom.x)
+    factor = 1.0 if picture.zoom is None else picture.zoom.factor
+    for side, middle, pixels in zip(picture.size, middles, ((begin, end), (0, picture.size[1])), strict=True):
+        whole = (torch.arange(*pixels, dtype=torch.float64) - (side - 1) / 2) / factor + middle * side - 0.5
+        places.append((2 * whole / max(side - 1, 1) - 1).to(under))
+    grid = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flip(-1)  # (h, W, 2): column and row
+    part: Tensor = grid_sample(under[None], grid[None], padding_mode="border", align_corners=True)
+    return part[0]
 
 
 def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:

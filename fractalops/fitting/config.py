@@ -221,8 +221,8 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
         "steps": steps,
         "blend": blend,
         "initialization": "intensity" if small else "tiles",
-        # Balancing takes a time and a memory that grow with the maps.
-        "sampling": "balanced" if maps <= 256 else "independent",
+        # Balancing takes a time that grows with the maps, and gains less with many: 0.4 dB with 64, 0.1 dB with 256.
+        "sampling": "balanced" if maps < 128 else "independent",
         "learning_rate": 0.1 if small else 0.05,
         # Steps as long as those of ten maps, relative to the tiles.
         "offset_rate": 1.0 if small else min(1.0, math.sqrt(10 / maps)),

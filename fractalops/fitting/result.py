@@ -114,6 +114,7 @@ class FitResult:
             zoom=zoom,
             generator=generator,
             intensity=self.intensity,
+            learned=self.size,
         )
         return images if self.config.color or images.dim() == 3 else images[:, 0]
 

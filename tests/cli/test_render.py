@@ -148,7 +148,7 @@ REFUSALS = {
     "morph gray.safetensors": "the following arguments are required: B.safetensors",
     "morph gray.safetensors nothing.safetensors": "cannot read nothing.safetensors: ",
     "morph gray.safetensors two.safetensors": "cannot use two.safetensors: a morph is made of one system, and the file",
-    "morph color.safetensors gray.safetensors": "cannot use gray.safetensors: it has no colors, and the other system",
+    "morph color.safetensors gray.safetensors": "cannot use gray.safetensors: systems must blend alike, got ",
     "morph gray.safetensors gray.safetensors -o m.png": "cannot save m.png: an animation is a ",
     "morph color.safetensors color.safetensors --palette ice": "--palette is for gray systems, and this one has ",
 }
