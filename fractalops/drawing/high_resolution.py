@@ -176,8 +176,8 @@ def draw_bands(
         for begin, end in reversed(rows):
             canvas = None  # frees its memory
             canvas = scene.canvas(begin, end, bar)
-            levels.add(brightest(canvas))
-    exposure = exposure_for(maps, picture, scene, levels.white())
+            levels.add(_brightest(canvas))
+    exposure = _exposure(maps, picture, scene, levels.white())
     for begin, end in rows:
         if canvas is None:
             canvas = scene.canvas(begin, end, bar)
@@ -186,7 +186,14 @@ def draw_bands(
         canvas = None
 
 
-def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
+def develop_whole(maps: Maps, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
+    """Make an image (C', H, W) of a canvas (C, H, W) that is all of a picture."""
+    levels = Levels(CUTOFF)
+    levels.add(_brightest(canvas))
+    return picture.develop(canvas, _exposure(maps, picture, scene, levels.white()))
+
+
+def _exposure(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
     """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
     if maps.colors is None:
         return invert_white(white)
@@ -198,11 +205,11 @@ def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> fl
     size = proportional_size(picture.size, min(_SMALL_SIDE, max(picture.size)))
     small = replace(picture, size=size, points=size[0] * size[1], zoom=None)
     levels = Levels(CUTOFF)
-    levels.add(brightest(small.scene(maps, generator_for(maps, 0)).canvas(0, size[0])))
+    levels.add(_brightest(small.scene(maps, generator_for(maps, 0)).canvas(0, size[0])))
     limit = levels.white() * picture.intensity / BANDWIDTH
     return min(exposure, limit * invert_white(white)) if limit > 0 else exposure
 
 
-def brightest(canvas: Tensor) -> Tensor:
+def _brightest(canvas: Tensor) -> Tensor:
     """The largest channel (h, W) of a canvas (C, h, W)."""
     return canvas[0] if len(canvas) == 1 else canvas.amax(0)
