@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 CUTOFF = 1e-2  # the tone map swallows what is smaller
 _REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
-_POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
+_POINTS_AT_ONCE = 4_000_000  # bounds the memory, whatever number of points is asked for
 _TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
 LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
 
@@ -179,7 +179,7 @@ class Scene:
                 del left[0]
             if not left:
                 return
-            if sum(len(some) for some, _ in waiting) >= _POINTS_AT_ONCE:
+            if sum(len(some) for some, _ in waiting) >= 2 * _POINTS_AT_ONCE:
                 self._add(canvas, waiting)
 
     def _in_rows(self, pixels: Tensor, maps: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor]:
