@@ -179,7 +179,7 @@ class Scene:
                 del left[0]
             if not left:
                 return
-            if sum(len(some) for some, _ in waiting) >= 2 * _POINTS_AT_ONCE:
+            if sum(len(some) for some, _ in waiting) >= _POINTS_AT_ONCE:
                 self._add(canvas, waiting)
 
     def _in_rows(self, pixels: Tensor, maps: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor]:
@@ -196,7 +196,8 @@ class Scene:
         waiting.clear()
         if len(pixels) == 0:
             return
-        weight = None if self._maps.colors is None else self._maps.colors[maps.long()][None]  # (1, P, C)
+        colors = self._maps.colors
+        weight = None if colors is None else colors.index_select(0, maps.int())[None]  # (1, P, C)
         size = canvas.shape[1], canvas.shape[2]
         canvas += rbf_rasterize(pixels[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
 
