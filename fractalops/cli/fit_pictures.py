@@ -139,7 +139,9 @@ def _save_systems(learned: dict[RunFolder, FitResult]) -> None:
 def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: bool) -> None:
     """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
     folder = job.folder.path
-    save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
+    # The noise of a step's few points is not what was learned.
+    image = result.draw(result.size)[0] if result.config.blend == "mean" else result.best_image[0]
+    save_image(comparison(target, image), folder / "comparison.png")
     save_image(result.draw(_DRAWING_SIDE)[0], folder / "fractal.png")
     write_losses(folder, result.losses[:, 0], title=Path(job.image).name)
     if animation and result.snapshots:

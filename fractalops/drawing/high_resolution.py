@@ -210,8 +210,8 @@ def draw_bands(
         for begin, end in reversed(rows):
             canvas = None  # frees its memory
             canvas = scene.canvas(begin, end, bar)
-            levels.add(brightest(canvas))
-    exposure = exposure_for(maps, picture, scene, levels.white())
+            levels.add(_brightest(canvas))
+    exposure = _exposure(maps, picture, scene, levels.white())
     under = _draw_under(maps, picture)  # (C, h', W')
     for begin, end in rows:
         if canvas is None:
@@ -222,6 +222,15 @@ def draw_bands(
         canvas = None
 
 
+def develop_whole(maps: Maps, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
+    """Make an image (C', H, W) of a canvas (C, H, W) that is all of a picture."""
+    levels = Levels(CUTOFF)
+    levels.add(_brightest(canvas))
+    under = _draw_under(maps, picture)  # (C, h, w)
+    below = None if under is None else _part_under(under, picture, 0, picture.size[0])
+    return picture.develop(canvas, _exposure(maps, picture, scene, levels.white()), below)
+
+
 def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
     """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
     learned, zoom = picture.learned, 1.0 if picture.zoom is None else picture.zoom.factor
@@ -229,7 +238,7 @@ def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
         return None
     small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
     scene = small.scene(maps, generator_for(maps, 0))
-    layer = scene.canvas(0, learned[0]) * exposure_for(maps, small, scene, 0.0)  # (C + 1, h, w)
+    layer = scene.canvas(0, learned[0]) * _exposure(maps, small, scene, 0.0)  # (C + 1, h, w)
     return layer / (layer[-1:] + 1)
 
 
@@ -246,7 +255,7 @@ def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor
     return part[0]
 
 
-def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
+def _exposure(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
     """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
     if picture.blend == "mean":
         weight = picture.background_weight * picture.points * math.pi * BANDWIDTH / math.prod(picture.size)
@@ -261,11 +270,11 @@ def exposure_for(maps: Maps, picture: Picture, scene: Scene, white: float) -> fl
     size = proportional_size(picture.size, min(_SMALL_SIDE, max(picture.size)))
     small = replace(picture, size=size, points=size[0] * size[1], zoom=None)
     levels = Levels(CUTOFF)
-    levels.add(brightest(small.scene(maps, generator_for(maps, 0)).canvas(0, size[0])))
+    levels.add(_brightest(small.scene(maps, generator_for(maps, 0)).canvas(0, size[0])))
     limit = levels.white() * picture.intensity / BANDWIDTH
     return min(exposure, limit * invert_white(white)) if limit > 0 else exposure
 
 
-def brightest(canvas: Tensor) -> Tensor:
+def _brightest(canvas: Tensor) -> Tensor:
     """The largest channel (h, W) of a canvas (C, h, W)."""
     return canvas[0] if len(canvas) == 1 else canvas.amax(0)

@@ -9,9 +9,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fractalops.drawing.canvas import CUTOFF, Maps, Zoom, generator_for
-from fractalops.drawing.high_resolution import Picture, brightest, draw, exposure_for
-from fractalops.drawing.tones import Levels
+from fractalops.drawing.canvas import Maps, Zoom, generator_for
+from fractalops.drawing.high_resolution import Picture, develop_whole, draw
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.sampling import mean_point
 
@@ -44,9 +43,7 @@ def build_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterat
     steps = max(1, frames - 1)
     counts = [round(first * (picture.points / first) ** (number / steps)) for number in range(frames)]
     for canvas in scene.grow(counts, 0, picture.size[0]):
-        levels = Levels(CUTOFF)
-        levels.add(brightest(canvas))
-        yield picture.develop(canvas, exposure_for(maps, picture, scene, levels.white()))
+        yield develop_whole(maps, picture, scene, canvas)
 
 
 def orbit_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:

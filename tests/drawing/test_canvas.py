@@ -48,11 +48,11 @@ def test_bands_have_the_values_of_the_whole(
     size: tuple[int, int], values: int, colored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     maps = fern()._replace(colors=fern().colors if colored else None)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 1300)
     drawn = picture(size, 5000, viewport="fit", margin=0.1)
     whole = draw(maps, drawn, seeded(3))
     monkeypatch.setattr(high_resolution, "_CANVAS_VALUES", values)
     monkeypatch.setattr(high_resolution, "_BAND_VALUES", 2 * size[1])
-    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 5000)
     bands = list(draw_bands(maps, drawn, seeded(3)))
     assert sum(band.shape[1] for band in bands) == size[0]
     assert len(bands) >= min(size[0], 3 * colored)

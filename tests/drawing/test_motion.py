@@ -28,8 +28,8 @@ def random_maps(maps: int, seed: int, channels: int = 0) -> Maps:
 
 
 def test_a_flight_goes_from_the_whole_to_its_end() -> None:
-    end = Zoom(0.3, 0.45, 50.0)
-    drawn = picture((24, 32), 4000, viewport="fit", zoom=end)
+    end = Zoom(0.3, 0.45, 20.0)
+    drawn = picture((24, 32), 40_000, viewport="fit", zoom=end)
     frames = list(zoom_frames(fern(), drawn, 5, seed=1))
     assert torch.equal(frames[-1], draw(fern(), drawn, seeded(1)))
     whole = draw(fern(), replace(drawn, zoom=Zoom(0.5, 0.5, 1)), seeded(1))
