@@ -75,8 +75,8 @@ def test_the_bar_counts_all_points_that_are_drawn(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_number_of_points_follows_the_size() -> None:
-    assert default_points((1, 1)) == default_points((1000, 1000)) == 1_000_000
-    assert default_points((4096, 2048)) == 4096 * 2048
+    assert default_points((1, 1), "add") == default_points((1000, 1000), "add") == 1_000_000
+    assert default_points((4096, 2048), "add") == 4096 * 2048
 
 
 def test_points_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

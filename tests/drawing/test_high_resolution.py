@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from fractalops.drawing.high_resolution import Picture, draw_high_resolution, proportional_size
+from fractalops.drawing.canvas import maps_of
+from fractalops.drawing.high_resolution import Picture, draw, draw_high_resolution, proportional_size
 from fractalops.drawing.palettes import PALETTES, apply_palette, read_palette
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
@@ -169,3 +170,62 @@ def test_a_palette_grows_brighter_from_its_anchors(name: str) -> None:
 def test_other_palettes_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"^palette must be one of fire, ice, .* or colors as #112233,#ffcc00, got "):
         read_palette(text)
+
+
+def mean_system(color: bool = True) -> IFS:
+    """Four maps that tile a square, of which the first is brightest."""
+    system = IFS(
+        1, 4, parametrization="matrix", channels=3 if color else None, blend="mean", viewport=(0.0, 0.0, 1.0, 1.0)
+    )
+    corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    with torch.no_grad():
+        system.matrix.copy_(0.5 * torch.eye(2).expand(1, 4, 2, 2))
+        system.offset.copy_(0.5 * corners[None])
+        if system.color is not None:
+            system.color.copy_(torch.tensor([0.9, 0.6, 0.4, 0.2])[:, None].expand(4, 3).logit()[None])
+    return system
+
+
+@pytest.mark.parametrize("points", [200_000, 800_000])
+def test_means_are_drawn_as_they_were_learned(points: int) -> None:
+    system, generator = mean_system(), torch.Generator().manual_seed(0)
+    drawn = draw_high_resolution(system, (64, 64), points=points, generator=generator)[0]  # (3, 64, 64)
+    with torch.no_grad():
+        learned = system(64, points=points, generator=generator)[0, 0]  # (3, 64, 64)
+    inside = slice(6, -6)  # at the edge the bumps' tails weigh more, which a drawing cuts off earlier
+    torch.testing.assert_close(drawn[:, inside, inside], learned[:, inside, inside], atol=0.03, rtol=0)
+    # Points are spread evenly, so that the background weighs 0.1 against 1.
+    quarters = drawn[0, inside, inside].view(2, 26, 2, 26).mean((1, 3))  # (2, 2)
+    torch.testing.assert_close(quarters, torch.tensor([[0.9, 0.6], [0.4, 0.2]]) / 1.1, atol=0.02, rtol=0)
+
+
+def test_a_zoom_into_means_has_the_same_tones() -> None:
+    system = mean_system()
+    zoomed = draw_high_resolution(system, (48, 48), points=400_000, zoom=(0.25, 0.25, 4.0))[0]
+    assert abs(float(zoomed.mean()) - 0.9 / 1.1) < 0.03
+
+
+def test_gaps_show_the_picture_of_the_learned_size() -> None:
+    system = mean_system(color=False)
+    with torch.no_grad():
+        system.matrix.mul_(0.96)  # the tiles leave a cross of a pixel at 32 x 32, of eight at 256 x 256
+    gaps, filled = (
+        draw_high_resolution(system, (256, 256), points=2_000_000, learned=learned)[0] for learned in (None, (32, 32))
+    )
+    assert gaps.shape == (256, 256)
+    assert float(gaps.mean()) < float(filled.mean()) - 0.05
+    # Where there are points, the background weighs little.
+    lit = gaps > 0.9
+    torch.testing.assert_close(filled[lit], gaps[lit], atol=0.1, rtol=0)
+    assert (filled >= gaps - 1e-6).all()
+    parts = draw_high_resolution(system, (128, 128), points=500_000, learned=(32, 32), zoom=(0.25, 0.25, 2.0))[0]
+    assert (parts - filled[:128, :128]).abs().mean() < 0.05
+
+
+def test_what_is_no_background_of_a_mean_is_opaque() -> None:
+    picture = Picture(size=(64, 64), points=200_000, viewport=(-1.0, -1.0, 1.0, 1.0), transparent=True, blend="mean")
+    image = draw(maps_of(mean_system(), 0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)
+    opacity = image[3]
+    assert float(opacity[:30, :30].max()) == 0  # outside of the square
+    assert float(opacity[40:60, 40:60].min()) > 0.9
+    assert float((image[:3, 36:44, 36:44] - 0.9).abs().mean()) < 0.02  # colors are not darkened by the background
