@@ -193,7 +193,8 @@ def test_means_are_drawn_as_they_were_learned(points: int) -> None:
     with torch.no_grad():
         learned = system(64, points=points, generator=generator)[0, 0]  # (3, 64, 64)
     inside = slice(6, -6)  # at the edge the bumps' tails weigh more, which a drawing cuts off earlier
-    torch.testing.assert_close(drawn[:, inside, inside], learned[:, inside, inside], atol=0.03, rtol=0)
+    # Some hundred points on a pixel leave a noise of some hundredths.
+    torch.testing.assert_close(drawn[:, inside, inside], learned[:, inside, inside], atol=0.06, rtol=0)
     # Points are spread evenly, so that the background weighs 0.1 against 1.
     quarters = drawn[0, inside, inside].view(2, 26, 2, 26).mean((1, 3))  # (2, 2)
     torch.testing.assert_close(quarters, torch.tensor([[0.9, 0.6], [0.4, 0.2]]) / 1.1, atol=0.02, rtol=0)
