@@ -185,7 +185,7 @@ class FitResult:
             "losses": (max(steps), images),
             "minimum_mse": (images,),
             "mean_mse": (images,),
-            "best_image": (images, *([config.channels] if config.channels else []), height, width),
+            "best_image": (images, *([3] if config.color else []), height, width),
         }
         _check_forms(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]
