@@ -149,6 +149,11 @@ Several = Annotated[int, Bounds(least=2)]
 AUTO: Any = "auto"
 
 
+def is_auto(value: object) -> bool:
+    """Return whether a setting is resolved later. A string out of a file or a pickle is another object than `AUTO`."""
+    return isinstance(value, str) and value == AUTO
+
+
 def check_fields(settings: object) -> None:
     """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
 
@@ -157,7 +162,7 @@ def check_fields(settings: object) -> None:
     kind: Any = type(settings)
     for name, check in _field_checks(kind).items():
         value = getattr(settings, name)
-        if value is not AUTO or getattr(kind, name) is not AUTO:
+        if not (is_auto(value) and is_auto(getattr(kind, name, None))):
             check(kind.__name__, name, value)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 
-from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check_viewport
+from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check_viewport, is_auto
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
 from fractalops.ops.svd_matrix import SingularValues
@@ -133,7 +133,7 @@ class FitConfig:
         check_viewport("FitConfig", self.viewport)
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
-        if self.blend == "add" and self.split_every is not AUTO and self.split_every > 0:
+        if self.blend == "add" and not is_auto(self.split_every) and self.split_every > 0:
             raise ValueError(f"FitConfig: split_every must be 0 for the blend add, got {self.split_every}")
 
     @classmethod
@@ -167,7 +167,7 @@ class FitConfig:
     def resolve(self, size: Sequence[int]) -> FitConfig:
         """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels."""
         chosen = automatic_settings(self, size[0] * size[1])
-        changes = {name: value for name, value in chosen.items() if getattr(self, name) is AUTO}
+        changes = {name: value for name, value in chosen.items() if is_auto(getattr(self, name))}
         return dataclasses.replace(self, **changes) if changes else self
 
     def learning_rate_at(self, step: int) -> float:
@@ -207,7 +207,7 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
 
     def chosen(name: str, value: Any) -> Any:
         given = getattr(config, name)
-        return value if given is AUTO else given
+        return value if is_auto(given) else given
 
     maps = chosen("maps", 10 if small else max(10, round(pixels / (8 * 8 if fine else 16 * 16))))
     sequences = chosen("sequences", 5 if small else 1)
