@@ -197,6 +197,7 @@ class IFS(nn.Module):
             + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
             + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
             + ("" if self.blend == "add" else f", blend='mean', background={self.background:g}")
+            + ("" if self.background_weight == DEFAULT_BACKGROUND_WEIGHT else f", background_weight={self.background_weight:g}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
