@@ -4,17 +4,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A process for each core, which runs whole files, as tests of a file share what they build. On one thread: tests of threads
+# ask for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile
 REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test check bench clean always
+.PHONY: demo test test-slow check bench clean always
 
 demo: $(VENV)/installed
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# What takes more than a few seconds a test.
+test-slow: $(VENV)/installed
+	$(PYTEST) -m slow
 
 # What continuous integration runs besides the tests.
 check: $(VENV)/installed

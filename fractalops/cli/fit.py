@@ -61,6 +61,10 @@ def add_parser(commands: Commands) -> None:
     )
     share = number(1, "lie in [0, 1)")
     image.add_argument("--threshold", type=share, metavar="X", help="pixels above X in [0, 1) become 1, others 0")
+    image.add_argument("--stretch", action="store_true", help="the darkest value becomes black, the brightest white")
+    image.add_argument(
+        "--frame", type=integer(1), metavar="N", help="of an animation or of pages, counted from 1 (default: the first)"
+    )
 
     learning = parser.add_argument_group("learning")
     learning.add_argument(

@@ -107,12 +107,16 @@ def picture_options(arguments: argparse.Namespace, color: bool) -> PictureOption
     return PictureOptions(**{name: getattr(arguments, name) for name in names}, color=color)
 
 
-_ARGUMENT = re.compile(r"\b(background|data|download|invert|overwrite|skip_bad)=(?:True|None|'(\w+)')")
+_ARGUMENT = re.compile(
+    r"\b(background|data|download|frame|invert|overwrite|skip_bad|stretch)=(?:True|None|'(\w+)'|(N))"
+)
 
 
 def in_options(text: str) -> str:
     """Return what the library says of arguments in the words of the command line: "skip_bad=True" as "--skip-bad"."""
-    return _ARGUMENT.sub(lambda found: " ".join(filter(None, [f"--{found[1].replace('_', '-')}", found[2]])), text)
+    return _ARGUMENT.sub(
+        lambda found: " ".join(filter(None, [f"--{found[1].replace('_', '-')}", *found.groups()[1:]])), text
+    )
 
 
 def check_picture(path: Path, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from fractalops.errors import InputError
 
 LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
+
+MOST_BYTES = 2**30
+"""How much memory a file that is read may take when it is unpacked or decoded."""
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 
@@ -156,6 +160,13 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
         if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
             raise InputError(f"cannot read {name}: {error.strerror.lower()}") from None
         raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
+
+
+def check_file(path: Path) -> None:
+    """Raise `InputError` unless `path` is a file: not a folder, nor a pipe or a device, whose end may never come."""
+    with reading(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"cannot read {path}: it is not a file")
 
 
 @contextmanager

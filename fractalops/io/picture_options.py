@@ -27,6 +27,10 @@ class PictureOptions:
     """Keep red, green and blue (3, H, W); otherwise the picture becomes gray (H, W), by the luma of ITU-R 601."""
     fit_to: int | None = None
     """The longest side in pixels that every picture is scaled to, small ones up; it takes the place of `size`."""
+    stretch: bool = False
+    """Make the lowest value of a picture 0 and its highest 1, in color those of all channels together."""
+    frame: int | None = None
+    """Of an animation or a file of several pages, counted from 1; None takes the first."""
 
     def __post_init__(self) -> None:
         check_count("PictureOptions", "size", self.size)
@@ -34,6 +38,8 @@ class PictureOptions:
         check_choice("PictureOptions", "background", self.background, ("black", "white"))
         check_bool("PictureOptions", "invert", self.invert)
         check_bool("PictureOptions", "color", self.color)
+        check_bool("PictureOptions", "stretch", self.stretch)
+        check_count("PictureOptions", "frame", self.frame, optional=True)
         check_number("PictureOptions", "threshold", self.threshold, least=0, below=1, optional=True)
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:

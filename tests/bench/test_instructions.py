@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ import pytest
 from bench import instructions
 from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_total, read_record, record, table
 from bench.suites import Case
-from tests.support.requirements import setup_functions, skip_or_fail
+from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
+# Registers that only AVX-512 has: of 64 bytes, those from 16 on, and masks.
+OF_AVX512 = re.compile(r"%(zmm|[xy]mm(1[6-9]|2\d|3[01])|k[0-7])")
 DIRECTIONS = ("forward", "backward")
 PAPER = [each for each in RECORDED if each.case.name == "paper"]
 LARGE = [each for each in RECORDED if each not in PAPER]
@@ -72,6 +75,18 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if problem:
         skip_or_fail("valgrind", problem)
     return instructions.compile_program(tmp_path_factory.mktemp("instructions"))
+
+
+def test_avx512_is_in_its_copies_only(program: Path) -> None:
+    """A processor without it never reaches such an instruction: not in a function that the linker shares either."""
+    command = [find_binutil("objdump"), "-d", "-C", "--no-show-raw-insn", str(program)]
+    listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    wide = {True: 0, False: 0}  # instructions, by whether they are in a copy for AVX-512
+    for function in listing.split("\n\n"):
+        name, *lines = function.splitlines() or [""]
+        wide["::avx512::" in name] += sum(OF_AVX512.search(line) is not None for line in lines)
+    assert wide[True] > 1000
+    assert wide[False] == 0
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -49,6 +49,7 @@ def test_arguments_are_told_as_options() -> None:
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
         ("no folder was given (data=None)", "no folder was given (--data)"),
         ("it needs background='white' and invert=True", "it needs --background white and --invert"),
+        ("frame=N chooses another, stretch=True scales", "--frame N chooses another, --stretch scales"),
         ("maps=True", "maps=True"),
     ):
         assert in_options(text) == expected

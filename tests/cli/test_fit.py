@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +81,24 @@ def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "ink.png")
     line = refusal(capsys, "fit", tmp_path / "ink.png", "-o", tmp_path / "out", *QUICK)
     assert "a transparent page needs --background white and --invert" in line
+
+
+def test_frames_and_few_bits_have_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep, moving = tmp_path / "deep.png", tmp_path / "moving.gif"
+    Image.fromarray(numpy.arange(64, dtype=numpy.uint16).reshape(8, 8) * 65).save(deep)
+    Image.new("L", (8, 8)).save(moving, save_all=True, append_images=[Image.open(draw(tmp_path / "disc.png"))])
+    line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", *QUICK)
+    assert line.endswith("; it has 2 frames, and --frame N chooses another")
+    line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", "--frame", 3, *QUICK)
+    assert line.endswith(f"cannot read {moving}: it has 2 frames, and frame 3 is asked for")
+    assert run("fit", moving, "-o", tmp_path / "out", "--frame", 2, "--no-animation", *QUICK) == 0
+    for options, notice in (
+        ([], "dark: its highest value is 4095 of 65535 (--stretch scales it to 1)"),
+        (["--stretch", "--overwrite"], "values from 0 to 4095 stretched to the range from 0 to 1"),
+    ):
+        capsys.readouterr()
+        assert run("fit", deep, "-o", tmp_path / "out", "--no-animation", *options, *QUICK) == 0
+        assert f"{deep}: {notice}\n" in capsys.readouterr().out
 
 
 def test_images_of_one_shape_are_learned_in_one_call_and_stems_may_collide(

@@ -28,6 +28,7 @@ REFUSALS = {
     "fit disc.png --threshold 1.5": "argument --threshold: must lie in [0, 1), got 1.5",
     "fit disc.png --threshold nan": "argument --threshold: must lie in [0, 1), got nan",
     "fit disc.png --threshold x": "argument --threshold: must be a number, got 'x'",
+    "fit disc.png --frame 0": "argument --frame: must be at least 1, got 0",
     "fit disc.png --seed -1": "argument --seed: must be at least 0, got -1",
     "fit disc.png --background blue": "argument --background: invalid choice: 'blue'",
     "fit disc.png --objective both": "argument --objective: invalid choice: 'both'",
@@ -38,6 +39,10 @@ REFUSALS = {
     "fit disc.png text.png": "cannot use 1 of 2 images: cannot read text.png: it is not an image in a known format",
     "fit disc.png missing.png": "cannot use 1 of 2 images: cannot read missing.png: no such file or directory",
     "fit disc.png black.png": "cannot use 1 of 2 images: cannot use black.png: image must not be blank, but ",
+    "fit disc.png script.png": "cannot use 1 of 2 images: cannot read script.png: it is not an image in a known format",
+    "fit disc.png pipe.png": "cannot use 1 of 2 images: cannot read pipe.png: it is not a file",
+    "fit pipe.png": "cannot read pipe.png: it is not a file",
+    "fit disc.png /dev/zero": "cannot use 1 of 2 images: cannot read /dev/zero: it is not a file",
     "fit disc.png -o file": "cannot write to file/disc: {here}/file is not a folder",
     "fit disc.png -o taken": "cannot write to taken/disc: it is not a folder",
     "fit disc.png --limit 2": f"--limit {FOR_DATA_SETS}",
@@ -96,6 +101,8 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         draw(Path(name))
     for name in ("text.png", "foreign.safetensors", "file", "taken/disc", "model.pt"):
         Path(name).write_text("nothing of use")
+    Path("script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    os.mkfifo("pipe.png")
     Image.new("L", (4, 4)).save("black.png")
     save_point_cloud(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)), "ball.ply")
     numpy.save("broken.npy", numpy.array([[0, 0, numpy.nan]]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import pickle
 import tracemalloc
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,8 +93,19 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(content)
         assert "the file is damaged (" in error_of(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("fractalops.data.targets.idx._MOST_UNPACKED", 1000)
-    assert "unpacked it has 1080 bytes, too many for memory; unpack the file" in error_of(path)
+    monkeypatch.setattr("fractalops.data.targets.idx.MOST_BYTES", 1000)
+    assert "unpacked it has 1080 bytes, and at most 1000 are held in memory; unpack the file" in error_of(path)
+
+
+def test_unpacking_takes_the_memory_of_what_is_unpacked(tmp_path: Path) -> None:
+    images = numpy.zeros((3000, 40, 50), dtype=numpy.uint8)
+    images[-1] = 255
+    path = write_idx(tmp_path / f"{IMAGES_NAME}.gz", images)
+    tracemalloc.start()
+    source = open_targets(path)
+    assert tracemalloc.get_traced_memory()[1] < images.nbytes + 2**23
+    tracemalloc.stop()
+    assert source[-1].min() == 1.0
 
 
 @given(
@@ -157,6 +170,34 @@ def test_labels_in_array_files(tmp_path: Path, suffix: str, labels: numpy.ndarra
     source = open_targets(write_arrays(tmp_path / f"stack.{suffix}", images=GRAY, labels=labels, other=GRAY))
     assert [source.label(image) for image in range(5)] == labels.astype(str).tolist()
     assert source.name(1) == "stack/00001"
+
+
+def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "stack.npz"
+    numpy.savez_compressed(path, images=numpy.ones((4, 300, 300), dtype=numpy.uint8), labels=LABELS[:4])
+    assert len(open_targets(path)) == 4
+    monkeypatch.setattr("fractalops.data.targets.arrays.MOST_BYTES", 300_000)
+    tracemalloc.start()
+    assert error_of(path) == (
+        f"cannot read {path}: unpacked images has 360128 bytes, and at most 300000 are held in memory; "
+        "save it as .npy, of which one image is read at a time"
+    )
+    assert tracemalloc.get_traced_memory()[1] < 200_000
+    tracemalloc.stop()
+
+
+def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
+    """A .npz file whose array claims 10^12 images is refused without room for them."""
+    header = io.BytesIO()
+    shape: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 32, 32)}
+    numpy.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(tmp_path / "stack.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    (tmp_path / "stack.npy").write_bytes(header.getvalue())
+    for suffix in ("npz", "npy"):
+        assert "damaged" in error_of(tmp_path / f"stack.{suffix}")
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])

@@ -130,6 +130,7 @@ def test_identity_is_of_content_and_options_and_not_of_the_place(tmp_path: Path,
     assert str(tmp_path) not in identity
     assert f"{here.name}: 5 images" in identity
     changes = {"size": 9, "color": True, "invert": True, "background": "white", "threshold": 0.5, "fit_to": 32}
+    changes |= {"stretch": True, "frame": 1}
     others = [open_targets(here, PictureOptions(**{name: value})).identity for name, value in changes.items()]
     others.append(open_targets(here, limit=4).identity)
     changed = GRAY.copy()

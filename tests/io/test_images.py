@@ -11,13 +11,12 @@ import numpy
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
-from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
 from fractalops.io.animations import save_animation
 from fractalops.io.images import read_image, save_image
-from fractalops.io.notices import collect_notices
+from tests.support.pictures import read_with_notices
 
 
 def drawing(mode: str) -> Image.Image:
@@ -25,14 +24,6 @@ def drawing(mode: str) -> Image.Image:
     picture = Image.new("L", (6, 4), 0)
     picture.paste(255, (0, 0, 3, 2))
     return picture.convert(mode)
-
-
-def read_with_notices(path: Path, options: PictureOptions | None = None) -> tuple[Tensor, list[str]]:
-    """The target, and the notices that are logged as it is read."""
-    with collect_notices() as notices:
-        target = read_image(path, options)
-    assert notices.keys() <= {str(path)}
-    return target, notices.get(str(path), [])
 
 
 EXPECTED = torch.zeros(4, 6)
@@ -171,18 +162,6 @@ def test_fit_to_scales_up_by_bilinear_interpolation(tmp_path: Path, shape: tuple
     assert torch.equal(black_and_white, (target > 0.5).float())
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_the_cameras_rotation_is_applied(tmp_path: Path, suffix: str, turned: bool) -> None:
-    exif = Image.Exif()
-    if turned:
-        exif[0x0112] = 6  # to be turned by 90 degrees to the right
-    path = tmp_path / f"turned.{suffix}"
-    drawing("L").save(path, exif=exif, lossless=True, quality=100)  # which only WebP and JPEG look at
-    expected = torch.rot90(EXPECTED, k=-1) if turned else EXPECTED
-    torch.testing.assert_close(read_image(path), expected, atol=0.02 if suffix == "jpg" else 1e-6, rtol=0.0)
-
-
 def test_a_rotation_after_the_pixels_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -192,13 +171,6 @@ def test_a_rotation_after_the_pixels_is_applied(tmp_path: Path) -> None:
     end = picture.getvalue()[-12:]
     (tmp_path / "late.png").write_bytes(picture.getvalue()[:-12] + chunk.getvalue() + end)
     torch.testing.assert_close(read_image(tmp_path / "late.png"), torch.rot90(EXPECTED, k=-1))
-
-
-def test_the_first_frame_of_an_animation_is_used(tmp_path: Path) -> None:
-    drawing("L").save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("L", (6, 4), 200)])
-    target, notices = read_with_notices(tmp_path / "moving.gif")
-    torch.testing.assert_close(target, EXPECTED)
-    assert notices == ["2 frames: the first is used"]
 
 
 def test_invert_and_threshold(tmp_path: Path) -> None:
@@ -249,7 +221,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "truncated.png").write_bytes(content[: len(content) // 2])
     for name, reason in (
         ("missing.png", "no such file or directory"),
-        (".", "is a directory"),
+        (".", "it is not a file"),
         ("text.png/inside.png", "not a directory"),
         ("empty.png", "the file is empty"),
         ("text.png", "not an image in a known format"),

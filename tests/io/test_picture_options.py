@@ -26,6 +26,9 @@ from fractalops.io.images import read_image
         ({"threshold": 1.0}, ValueError, "threshold must lie in [0, 1) or be None, got 1.0"),
         ({"threshold": "0.5"}, TypeError, "threshold must be a number or None, got str"),
         ({"invert": 1}, TypeError, "invert must be True or False, got 1"),
+        ({"stretch": None}, TypeError, "stretch must be True or False, got None"),
+        ({"frame": 0}, ValueError, "frame must be at least 1, got 0"),
+        ({"frame": 1.5}, TypeError, "frame must be a whole number, got 1.5"),
         ({"color": "red"}, TypeError, "color must be True or False, got 'red'"),
     ],
 )

@@ -339,7 +339,7 @@ def test_a_changed_header_compiles_a_cuda_source_anew(tmp_path: Path, monkeypatc
 def test_make_finds_what_its_targets_are_made_from() -> None:
     """A dry run of the README's commands: a missing file ends it."""
     done = subprocess.run(
-        ["make", "--dry-run", "--always-make", "demo", "test", "check", "bench"],
+        ["make", "--dry-run", "--always-make", "demo", "test", "test-slow", "check", "bench"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -220,9 +220,11 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   for (int64_t t = 0; t < length; ++t) {
     const double x = points[2 * t], y = points[2 * t + 1];
     if (!std::isfinite(x) || !std::isfinite(y)) continue;
-    for (int64_t i = 0; i < height; ++i)
+    const double row = std::nearbyint(x), column = std::nearbyint(y);
+    for (int64_t i = 0; i < height; ++i) {
+      if (std::abs(i - row) > whole.radius) continue;
       for (int64_t j = 0; j < width; ++j) {
-        if (std::abs(i - std::nearbyint(x)) > whole.radius || std::abs(j - std::nearbyint(y)) > whole.radius) continue;
+        if (std::abs(j - column) > whole.radius) continue;
         const double squares = (x - i) * (x - i) + (y - j) * (y - j), value = std::exp(-squares / tau);
         if (value == 0) continue;
         for (int64_t c = 0; c < planes; ++c) {
@@ -234,6 +236,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
           want_bandwidth[0] += w * g * value * squares / (double(tau) * tau);
         }
       }
+    }
   }
   compare("image", image, want_image);
   compare("grad_points", grad_points, want_points);

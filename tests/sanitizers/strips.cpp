@@ -98,7 +98,7 @@ void run_sizes(int64_t threads) {
     for (int64_t channels : {0, 2})
       for (double bandwidth : {0.05, 1.0, 1e4})
         for (double spread : {0.0, 0.1, 0.7})
-          run_strips<T>(size[0], size[1], channels, 400, bandwidth, 1e-6, 0.4, spread, threads);
+          run_strips<T>(size[0], size[1], channels, bandwidth > 1 ? 100 : 400, bandwidth, 1e-6, 0.4, spread, threads);
   run_strips<T>(64, 64, 0, 1, 1.0, 1e-6, 0.5, 0.1, threads);
   run_strips<T>(64, 64, 0, 600, 1.0, 1e-6, 90.0, 0.1, threads);  // all out of reach
   run_strips<T>(64, 64, 3, 0, 1.0, 1e-6, 0.5, 0.5, threads);

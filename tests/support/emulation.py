@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
+from filelock import FileLock
 
 from fractalops import backends
 from fractalops.op_table import SCHEMAS
@@ -87,13 +88,14 @@ def build(source: Path, *options: str) -> Path:
     version = subprocess.run([compiler(), "--version"], check=True, capture_output=True, text=True).stdout
     key = hashlib.sha256("\0".join([sources_hash(), version, torch.__version__, *command]).encode()).hexdigest()[:16]
     output = BUILD / key / (f"{source.stem}.so" if "-shared" in options else source.stem)
-    if not output.exists():
-        output.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = output.with_suffix(f".{os.getpid()}")
-        result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
-        if result.returncode != 0:
-            raise RuntimeError(f"{source.name} did not compile with the emulation:\n{result.stderr}")
-        unfinished.rename(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(output.parent / "lock"):  # pytest may have several workers, which all need it
+        if not output.exists():
+            unfinished = output.with_suffix(".unfinished")
+            result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
+            if result.returncode != 0:
+                raise RuntimeError(f"{source.name} did not compile with the emulation:\n{result.stderr}")
+            unfinished.rename(output)
     return output
 
 

@@ -112,7 +112,7 @@ def start(
 
 def long() -> tuple[Pictures, FitConfig]:
     """A run of some seconds."""
-    return pictures(6), small(steps=30_000)
+    return pictures(6), small(steps=15_000)
 
 
 if __name__ == "__main__":  # python -m tests.support.runs OUTPUT SECONDS [overwrite]

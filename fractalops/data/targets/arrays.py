@@ -10,7 +10,7 @@ import numpy
 
 from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
-from fractalops.io.files import reading
+from fractalops.io.files import MOST_BYTES, reading
 
 _UNREADABLE = "it is damaged, or not made of plain numbers"
 _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")
@@ -21,8 +21,8 @@ def open_array(path: Path) -> Stack:
 
     (S, 3, H, 3) is taken for (S, 3, H, W), and three dimensions always for pictures in gray. A .npz or .safetensors
     file holds them as `images`, or as its only array, beside `labels` (S,) of numbers or text, if any. A .npy or
-    .safetensors file stays on disk, but for the image that is asked for; the arrays of a .npz file are loaded. The
-    values of floats are checked as each image is read. Raises `InputError`.
+    .safetensors file stays on disk, but for the image that is asked for; the arrays of a .npz file are loaded, up to
+    1 GiB each. The values of floats are checked as each image is read. Raises `InputError`.
     """
     shape, dtype, read, labels = _FORMATS[path.suffix.lower()](path)
     if len(shape) not in (3, 4) or 0 in shape:
@@ -48,9 +48,22 @@ def _open_npy(path: Path) -> _Opened:
 
 def _open_npz(path: Path) -> _Opened:
     with reading(path, _UNREADABLE), numpy.load(path, allow_pickle=False) as archive:
-        images: numpy.ndarray = archive[_key_of_images(archive.files, path)]
-        labels = archive["labels"] if "labels" in archive.files else None
+        images = _load(archive, _key_of_images(archive.files, path), path)
+        labels = _load(archive, "labels", path) if "labels" in archive.files else None
     return images.shape, images.dtype.name, images.__getitem__, labels
+
+
+def _load(archive: Any, key: str, path: Path) -> numpy.ndarray:
+    """Load an array of a .npz file, if it isn't too large by the table of contents, beyond which nothing is read."""
+    name = key if key in archive.zip.namelist() else f"{key}.npy"
+    size = archive.zip.getinfo(name).file_size
+    if size > MOST_BYTES:
+        raise InputError(
+            f"cannot read {path}: unpacked {key} has {size} bytes, and at most {MOST_BYTES} are held in memory; "
+            "save it as .npy, of which one image is read at a time"
+        )
+    values: numpy.ndarray = archive[key]
+    return values
 
 
 def _open_safetensors(path: Path) -> _Opened:

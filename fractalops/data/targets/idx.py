@@ -14,12 +14,12 @@ import numpy
 
 from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
-from fractalops.io.files import reading
+from fractalops.io.files import MOST_BYTES, reading
 
 _IMAGES = re.compile(r"(?P<stem>.+)[-.]idx3-ubyte(\.gz)?")
 _UINT8 = 8
+_PART = 2**20  # bytes that are unpacked at once
 _DTYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
-_MOST_UNPACKED = 2**31  # bytes of a .gz file, which is held in memory
 
 
 def is_idx_name(name: str) -> bool:
@@ -33,14 +33,16 @@ def find_idx(folder: Path) -> list[Path]:
     Of a file that is there both packed and unpacked it is the unpacked one, which need not be held in memory.
     """
     places = [folder, folder / "raw", *sorted(folder.glob("*/raw"))]
-    paths = {path for place in places for path in place.glob("*idx3-ubyte*") if is_idx_name(path.name)}
+    paths = {
+        path for place in places for path in place.glob("*idx3-ubyte*") if is_idx_name(path.name) and path.is_file()
+    }
     return sorted(path for path in paths if path.suffix != ".gz" or path.with_suffix("") not in paths)
 
 
 def open_idx(path: Path) -> Stack:
     """Open the images of an IDX file, with the labels of the file beside it (labels-idx1 for images-idx3), if any.
 
-    Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to 2 GiB. Raises
+    Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to 1 GiB. Raises
     `InputError`.
     """
     images = _read_idx(path, 3)  # (S, H, W)
@@ -76,11 +78,17 @@ def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
         if not packed:
             _check_size(os.fstat(file.fileno()).st_size - start, size, shape, path)
             return numpy.memmap(path, numpy.uint8, "r", start, shape)
-        if size > _MOST_UNPACKED:
-            raise InputError(f"cannot read {path}: unpacked it has {size} bytes, too many for memory; unpack the file")
-        values = file.read(size + 1)  # to its end, where gzip checks the sum
-        _check_size(len(values), size, shape, path)
-        return numpy.frombuffer(values, numpy.uint8).reshape(shape)
+        if size > MOST_BYTES:
+            raise InputError(
+                f"cannot read {path}: unpacked it has {size} bytes, and at most {MOST_BYTES} are held in memory; "
+                "unpack the file"
+            )
+        values = numpy.empty(size, numpy.uint8)
+        actual = 0
+        while actual < size and (read := file.readinto(values.data[actual : actual + _PART])):
+            actual += read
+        _check_size(actual + len(file.read(1)), size, shape, path)  # to its end, where gzip checks the sum
+        return values.reshape(shape)
 
 
 def _read_shape(file: io.BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from fractalops.data.targets.idx import find_idx, is_idx_name, open_idx
 from fractalops.data.targets.pictures import PictureFiles, PictureFolder, is_picture
 from fractalops.data.targets.stack import StackTargets
 from fractalops.errors import InputError
-from fractalops.io.files import reading
+from fractalops.io.decoding import decoding, formats
+from fractalops.io.files import check_file, reading
 from fractalops.io.picture_options import PictureOptions
 
 _PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
@@ -54,6 +55,7 @@ def open_targets(
             names = ", ".join(str(file.relative_to(path)) for file in idx)
             raise InputError(f"cannot read {path}: it holds several files of images, name one of them: {names}")
         return StackTargets(idx[0], open_idx, options, limit) if idx else PictureFolder(path, options, limit=limit)
+    check_file(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise InputError(
@@ -70,10 +72,8 @@ def open_targets(
 
 def _looks_like_a_picture(path: Path) -> bool:
     """Whether the content of a file is in a format that Pillow knows, whatever the file's name is."""
-    if not path.is_file():  # a pipe, for instance, whose end may never come
-        return False
     try:
-        with reading(path), path.open("rb") as file, Image.open(file):
+        with decoding(path), path.open("rb") as file, Image.open(file, formats=formats()):
             return True
     except InputError as error:
         return not isinstance(error.__cause__, UnidentifiedImageError)

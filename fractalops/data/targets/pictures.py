@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,13 +14,11 @@ from torch import Tensor
 from fractalops._checks import check_count, or_default
 from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.errors import InputError
+from fractalops.io.decoding import FORMATS
 from fractalops.io.files import reading
 from fractalops.io.images import read_picture
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
-
-# Pillow knows the suffixes of these, but reads them only by code that a program brings along.
-_NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
 
 
 class _Pictures(TargetDataset):
@@ -44,9 +41,6 @@ class _Pictures(TargetDataset):
 
     def _read(self, index: int) -> Tensor:
         path = self._paths[index]
-        with reading(path):
-            if not stat.S_ISREG(path.stat().st_mode):  # a pipe, for instance, whose end may never come
-                raise InputError(f"cannot read {path}: it is not a file")
         target, notices = read_picture(path, self._options)
         log_notices(path, notices, logging.INFO)
         return target
@@ -117,8 +111,7 @@ class PictureFolder(_Pictures):
 def is_picture(name: str) -> bool:
     """Return whether a file is not hidden, and its suffix is that of a format that can be read."""
     path = Path(name)
-    format_name = Image.registered_extensions().get(path.suffix.lower())  # loads the plugins that fill Image.OPEN
-    return not path.name.startswith(".") and format_name in Image.OPEN and format_name not in _NO_PICTURES
+    return not path.name.startswith(".") and Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
 def _walk(folder: Path) -> Iterator[Path]:

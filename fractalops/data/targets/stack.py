@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.io.files import reading
-from fractalops.io.images import check_picture_shape, prepare
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
+from fractalops.io.preparing import check_picture_shape, prepare
 
 _SAMPLED = 2**16  # bytes at either end of a file that its digest looks at
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from fractalops._checks import check_count, or_default
 from fractalops.data.targets.dataset import TargetDataset, describe, digest
 from fractalops.errors import InputError
-from fractalops.io.images import prepare, unit_values, upright
+from fractalops.io.decoding import decode
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
+from fractalops.io.preparing import prepare, unit_values
 
 
 @runtime_checkable
@@ -132,10 +133,9 @@ def _items(pictures: Iterable[object] | Indexed) -> Iterator[object]:
 
 def _prepare_item(item: object, number: int, options: PictureOptions) -> Tensor:
     name = f"image {number} of the iterable"
-    notices: list[str] = []
     picture = _to_array(item) if isinstance(item, Tensor) else item
     if isinstance(picture, Image.Image):
-        picture, notices = upright(picture, name)
+        picture = decode(picture, name, options)
     elif not isinstance(picture, numpy.ndarray):
         raise TypeError(
             "TensorTargets.from_iterable: pictures must be Pillow's, arrays or tensors, "
@@ -143,8 +143,8 @@ def _prepare_item(item: object, number: int, options: PictureOptions) -> Tensor:
         )
     elif picture.ndim == 3 and len(picture) == 1:
         picture = picture[0]
-    target, others = prepare(picture, name, options)
-    log_notices(name, [*notices, *others], logging.INFO)
+    target, notices = prepare(picture, name, options)
+    log_notices(name, notices, logging.INFO)
     return target
 
 
