@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
 CUTOFF = 1e-2  # the tone map swallows what is smaller
 _REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
-_POINTS_AT_ONCE = 4_000_000  # bounds the memory, whatever number of points is asked for
+_POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
 _TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
 LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
 
@@ -164,41 +164,31 @@ class Scene:
         """
         canvas = self._maps.offset.new_zeros(self.channels, end - begin, self._size[1])
         left, drawn = list(counts), 0
-        waiting: list[tuple[Tensor, Tensor]] = []  # drawn together: each time takes as long as the canvas is large
         for pixels, maps in self._pixels():
             while left:
                 count = min(left[0] - drawn, len(pixels))
-                waiting.append(self._in_rows(pixels[:count], maps[:count], begin, end))
+                self._add(canvas, pixels[:count], maps[:count], begin, end)
                 pixels, maps, drawn = pixels[count:], maps[count:], drawn + count
                 if bar is not None:
                     bar.update(count)
                 if drawn < left[0]:
                     break
-                self._add(canvas, waiting)
                 yield canvas
                 del left[0]
             if not left:
                 return
-            if sum(len(some) for some, _ in waiting) >= _POINTS_AT_ONCE:
-                self._add(canvas, waiting)
 
-    def _in_rows(self, pixels: Tensor, maps: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor]:
-        """Those of the points (P, 2) that show in some rows, from the first row on, and their maps."""
-        if (begin, end) == (0, self._size[0]):
-            return pixels, maps
-        near = (pixels[:, 0] > begin - _REACH) & (pixels[:, 0] < end - 1 + _REACH)
-        chosen = near.nonzero()[:, 0]
-        return pixels[chosen].sub_(pixels.new_tensor([begin, 0])), maps[chosen]
-
-    def _add(self, canvas: Tensor, waiting: list[tuple[Tensor, Tensor]]) -> None:
-        """Draw points (P, 2), with the maps (P,) that led to them, on a canvas (C, h, W), and empty their list."""
-        pixels, maps = waiting[0] if len(waiting) == 1 else (torch.cat(parts) for parts in zip(*waiting, strict=True))
-        waiting.clear()
+    def _add(self, canvas: Tensor, pixels: Tensor, maps: Tensor, begin: int, end: int) -> None:
+        """Draw points (P, 2), with the maps (P,) that led to them, on a canvas (C, h, W) of rows."""
+        if (begin, end) != (0, self._size[0]):
+            near = (pixels[:, 0] > begin - _REACH) & (pixels[:, 0] < end - 1 + _REACH)
+            chosen = near.nonzero()[:, 0]
+            pixels, maps = pixels[chosen].sub_(pixels.new_tensor([begin, 0])), maps[chosen]
         if len(pixels) == 0:
             return
         colors = self._maps.colors
         weight = None if colors is None else colors.index_select(0, maps.int())[None]  # (1, P, C)
-        size = canvas.shape[1], canvas.shape[2]
+        size = end - begin, self._size[1]
         canvas += rbf_rasterize(pixels[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
 
     def _pixels(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files and animations."""
+"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files."""
 
 from __future__ import annotations
 
