@@ -187,7 +187,7 @@ class IFS(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows of the module."""
-        own_weight = self.background_weight
+        weight = self.background_weight
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
@@ -198,11 +198,7 @@ class IFS(nn.Module):
             + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
             + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
             + ("" if self.blend == "add" else f", blend='mean', background={self.background:g}")
-            + (
-                ""
-                if self.background_weight == DEFAULT_BACKGROUND_WEIGHT
-                else f", background_weight={self.background_weight:g}"
-            )
+            + ("" if weight == DEFAULT_BACKGROUND_WEIGHT else f", background_weight={weight:g}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
