@@ -34,7 +34,7 @@ Angle = float | Tensor  # degrees
 DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
 DEFAULT_CUTOFF = 1e-6
-DEFAULT_BACKGROUND_WEIGHT = 0.1
+DEFAULT_BACKGROUND_WEIGHT = 0.03
 
 
 def _scale_and_shift(

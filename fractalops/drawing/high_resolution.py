@@ -239,7 +239,9 @@ def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
     small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
     scene = small.scene(maps, generator_for(maps, 0))
     layer = scene.canvas(0, learned[0]) * _exposure(maps, small, scene, 0.0)  # (C + 1, h, w)
-    return layer / (layer[-1:] + 1)
+    # It has no soft edges, which would show as a halo around what is drawn above it.
+    opacity = (2 * layer[-1:] / (layer[-1:] + 1) - 0.5).clamp(0, 1)  # (1, h, w)
+    return torch.cat((layer[:-1] / layer[-1:] * opacity, opacity)).nan_to_num(0)
 
 
 def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor:
