@@ -164,6 +164,11 @@ class FitConfig:
         """Of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean" and None for "add"."""
         return 3 if self.color else 1 if self.blend == "mean" else None
 
+    @property
+    def empty(self) -> float:
+        """What a pixel without points shows: `background` for the blend "mean", 0 for "add"."""
+        return self.background if self.blend == "mean" else 0.0
+
     def resolve(self, size: Sequence[int]) -> FitConfig:
         """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels."""
         chosen = automatic_settings(self, size[0] * size[1])

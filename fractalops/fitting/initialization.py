@@ -108,7 +108,7 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     """
     size = targets.shape[-2:]
     images = targets.reshape(len(targets), -1, *size).double().cpu()  # (S, C, H, W)
-    covered = _covered(images, config.background)  # (S, H, W)
+    covered = _covered(images, config.empty)  # (S, H, W)
     detail = _contrast(images) * covered + _EVEN * (covered + _ELSEWHERE)  # (S, H, W)
     maps = system.maps_per_system
     places = _sample(detail, max(_SAMPLES, _SAMPLES_A_MAP * maps), generators)  # (S, M, 2)

@@ -295,8 +295,7 @@ def uncovered(target: Tensor, config: FitConfig) -> str:
 
     A bump covers about `pi bandwidth` pixels; a pixel is shown that differs from the background by more than a tenth.
     """
-    background = config.background if config.blend == "mean" else 0.0
-    shown = int(((target - background).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
+    shown = int(((target - config.empty).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
     covered = int(config.points * math.pi * config.bandwidth)
     if covered >= shown:
         return ""
