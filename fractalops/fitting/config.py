@@ -204,9 +204,9 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
     """Return the settings that "auto" stands for, for targets of so many pixels.
 
     Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 5 sequences of 300
-    points, 2000 steps, blended by "add". Above: one map for 16 x 16 pixels (fine: 8 x 8), one sequence with 0.75 (1.5)
-    points for each pixel, 800 (2000) steps, blended by "mean" from a start of tiles. They do not depend on what the
-    target shows, so that all targets of a call have the same.
+    points, 2000 steps, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels
+    (fine: 8 x 8), one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start
+    of tiles. They do not depend on what the target shows, so that all targets of a call have the same.
     """
     small, fine = pixels <= _SMALL, config.detail == "fine"
 
@@ -218,7 +218,8 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
     sequences = chosen("sequences", 5 if small else 1)
     points = chosen("points", 300 if small else math.ceil(pixels * (1.5 if fine else 0.75) / sequences))
     steps = chosen("steps", 2000 if small or fine else 800)
-    blend = chosen("blend", "add" if small else "mean")
+    splits = not is_auto(config.split_every) and config.split_every > 0
+    blend = chosen("blend", "add" if small and not splits else "mean")
     return {
         "maps": maps,
         "sequences": sequences,
