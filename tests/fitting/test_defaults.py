@@ -12,7 +12,7 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS, FitConfig, use_backend
 from fractalops.fitting.initialization import first_parameters, intensity_start
-from tests.support.learning import bar, colored, disc, images_of, targets, tiny
+from tests.support.learning import bar, disc, images_of, targets, tiny
 from tests.support.tolerances import assert_matches
 
 
