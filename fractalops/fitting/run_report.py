@@ -96,10 +96,16 @@ class FitRun:
             yield FitResult.load(self.folder / name)
 
     def system(self) -> IFS:
-        """The S learned systems as one module, in the order of the rows. Raises `InputError` for a damaged file."""
+        """The S learned systems as one module, in the order of the rows.
+
+        Raises `InputError` for a damaged file, and where images of several sizes have other maps or blends.
+        """
         learned = [(result.system.state_dict(), result.config) for result in self.results()]
         states = dict(zip(dict.fromkeys(row.shard for row in self.rows), learned, strict=True))  # by file
         state, config = learned[0]
+        if any((other.maps, other.blend) != (config.maps, config.blend) for _, other in learned):
+            why = "images of several sizes have other numbers of maps, or another blend"
+            raise InputError(f"cannot join the systems in {self.folder}: {why}; run[i] is the result of one image")
         joined = {name: torch.stack([states[row.shard][0][name][row.place] for row in self.rows]) for name in state}
         return restore_system(joined, config)
 
