@@ -122,7 +122,7 @@ class FitConfig:
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     batch_size: Count = AUTO
     """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
-    number; tensor operations sum gradients in another order, which can show in their last bits."""
+    number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are split."""
     seed: Natural = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
@@ -164,6 +164,11 @@ class FitConfig:
         """Of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean" and None for "add"."""
         return 3 if self.color else 1 if self.blend == "mean" else None
 
+    @property
+    def empty(self) -> float:
+        """What a pixel without points shows: `background` for the blend "mean", 0 for "add"."""
+        return self.background if self.blend == "mean" else 0.0
+
     def resolve(self, size: Sequence[int]) -> FitConfig:
         """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels."""
         chosen = automatic_settings(self, size[0] * size[1])
@@ -171,7 +176,7 @@ class FitConfig:
         return dataclasses.replace(self, **changes) if changes else self
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step`, by the schedule."""
+        """The learning rate of `step`, by the schedule, of resolved settings."""
         schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
         return schedule(self.learning_rate, step, self.steps)
 
@@ -199,9 +204,9 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
     """Return the settings that "auto" stands for, for targets of so many pixels.
 
     Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 5 sequences of 300
-    points, 2000 steps, blended by "add". Above: one map for 16 x 16 pixels (fine: 8 x 8), one sequence with 0.75 (1.5)
-    points for each pixel, 800 (2000) steps, blended by "mean" from a start of tiles. They do not depend on what the
-    target shows, so that all targets of a call have the same.
+    points, 2000 steps, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels
+    (fine: 8 x 8), one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start
+    of tiles. They do not depend on what the target shows, so that all targets of a call have the same.
     """
     small, fine = pixels <= _SMALL, config.detail == "fine"
 
@@ -213,20 +218,22 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
     sequences = chosen("sequences", 5 if small else 1)
     points = chosen("points", 300 if small else math.ceil(pixels * (1.5 if fine else 0.75) / sequences))
     steps = chosen("steps", 2000 if small or fine else 800)
-    blend = chosen("blend", "add" if small else "mean")
+    splits = not is_auto(config.split_every) and config.split_every > 0
+    blend = chosen("blend", "add" if small and not splits else "mean")
     return {
         "maps": maps,
         "sequences": sequences,
         "points": points,
         "steps": steps,
         "blend": blend,
-        "initialization": "intensity" if small else "tiles",
+        "initialization": "intensity" if small and blend == "add" else "tiles",
         # Balancing takes a time that grows with the maps, and gains less with many: 0.4 dB with 64, 0.1 dB with 256.
         "sampling": "balanced" if maps < 128 else "independent",
         "learning_rate": 0.1 if small else 0.05,
         # Steps as long as those of ten maps, relative to the tiles.
-        "offset_rate": 1.0 if small else min(1.0, math.sqrt(10 / maps)),
-        "split_every": max(1, steps // 20) if blend == "mean" and not small else 0,
+        "offset_rate": 1.0 if small or blend == "add" else min(1.0, math.sqrt(10 / maps)),
+        # More often, or with few pixels, it has not been seen to help.
+        "split_every": max(40, steps // 20) if blend == "mean" and pixels >= 96 * 96 else 0,
         "evaluation_sequences": 100 if small else 10,
         # It bounds the points that are in memory.
         "batch_size": 16 if small else max(1, min(16, 2**18 // (sequences * points))),

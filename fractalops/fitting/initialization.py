@@ -108,7 +108,7 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     """
     size = targets.shape[-2:]
     images = targets.reshape(len(targets), -1, *size).double().cpu()  # (S, C, H, W)
-    covered = _covered(images, config.background)  # (S, H, W)
+    covered = _covered(images, config.empty)  # (S, H, W)
     detail = _contrast(images) * covered + _EVEN * (covered + _ELSEWHERE)  # (S, H, W)
     maps = system.maps_per_system
     places = _sample(detail, max(_SAMPLES, _SAMPLES_A_MAP * maps), generators)  # (S, M, 2)
@@ -170,8 +170,11 @@ def _contrast(images: Tensor) -> Tensor:
 
 def _nearest(pixels: Tensor, centers: Tensor) -> Tensor:
     """Return the number of the center (N, 2) nearest to each of the pixels (P, 2), (P,): some pixels at a time."""
-    parts = pixels.float().split(max(1, 2**24 // len(centers)))
-    return torch.cat([torch.cdist(part, centers.float()).argmin(1) for part in parts])
+    places = centers.float()
+    half = places.square().sum(1) / 2  # (N,)
+    # |p - c|^2 / 2 without |p|^2 / 2, which all centers share; in lots that stay in the cache
+    parts = pixels.float().split(max(1, 2**20 // len(centers)))
+    return torch.cat([torch.addmm(half, part, places.mT, alpha=-1).argmin(1) for part in parts])
 
 
 def _square_root(matrix: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ def _tensor_step(
     """Return a function that takes a step of a learning rate by tensor operations, and returns its losses (S,)."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
-    fused = loss is None and config.clamp and config.blend == "add"  # means of colors lie in [0, 1]
+    fused = loss is None and config.clamp
 
     def step(rate: float | Tensor) -> Tensor:
         images = batch.render(config.sequences, batch.index, config, config.clamp and not fused)  # (S, K, ...)
@@ -295,10 +295,9 @@ def uncovered(target: Tensor, config: FitConfig) -> str:
 
     A bump covers about `pi bandwidth` pixels; a pixel is shown that differs from the background by more than a tenth.
     """
-    background = config.background if config.blend == "mean" else 0.0
-    shown = int(((target - background).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
+    shown = int(((target - config.empty).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
     covered = int(config.points * math.pi * config.bandwidth)
-    if covered >= shown:
+    if 2 * covered >= shown:
         return ""
     return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
 

@@ -19,8 +19,9 @@ from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
 from fractalops.sampling import number_dtype
 
-# It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
-LOOP_VERSION = 1
+# It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
+# alters the bits of results.
+LOOP_VERSION = 2
 
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from fractalops.fitting.config import LEARNING_VIEWPORT
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
 from fractalops.rendering import place
@@ -91,7 +92,7 @@ def _choose(error: Tensor, use: Tensor) -> tuple[Tensor, Tensor]:
 def _halve(system: IFS, number: int, split: Tensor, given_up: Tensor) -> None:
     """Cut the images of the maps `split` (M,) of a system in two; the maps `given_up` (M,) become second halves."""
     matrices, offsets = (tensor[number, split].double() for tensor in system.maps())  # (M, 2, 2), (M, 2)
-    x_min, y_min, x_max, y_max = system.viewport if not isinstance(system.viewport, str) else (-1.0, -1.0, 1.0, 1.0)
+    x_min, y_min, x_max, y_max = LEARNING_VIEWPORT if isinstance(system.viewport, str) else system.viewport
     sides = matrices.new_tensor([x_max - x_min, y_max - y_min])  # (2,): of the box whose image is cut
     lengths = torch.linalg.vector_norm(matrices, dim=1) * sides  # (M, 2): of the image's sides
     across = torch.nn.functional.one_hot(lengths.argmax(-1), 2).double()  # (M, 2)
