@@ -122,7 +122,8 @@ class FitConfig:
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     batch_size: Count = AUTO
     """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
-    number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are split."""
+    number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are
+    split."""
     seed: Natural = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
@@ -228,7 +229,7 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
         "blend": blend,
         "initialization": "intensity" if small and blend == "add" else "tiles",
         # Balancing takes a time that grows with the maps, and gains less with many: 0.4 dB with 64, 0.1 dB with 256.
-        "sampling": "balanced" if maps < 128 else "independent",
+        "sampling": "balanced" if small or maps < 128 else "independent",
         "learning_rate": 0.1 if small else 0.05,
         # Steps as long as those of ten maps, relative to the tiles.
         "offset_rate": 1.0 if small or blend == "add" else min(1.0, math.sqrt(10 / maps)),

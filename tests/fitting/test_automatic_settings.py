@@ -76,10 +76,10 @@ def test_large_targets_have_maps_and_points_for_their_pixels(
         "steps": steps,
         "blend": "mean",
         "initialization": "tiles",
-        "sampling": "balanced" if maps <= 256 else "independent",
+        "sampling": "balanced" if maps < 128 else "independent",
         "learning_rate": 0.05,
         "offset_rate": pytest.approx(min(1, math.sqrt(10 / maps))),
-        "split_every": steps // 20,
+        "split_every": steps // 20 if size[0] * size[1] >= 96 * 96 else 0,
         "evaluation_sequences": 10,
         "batch_size": max(1, min(16, 2**18 // points)),
     }
@@ -117,13 +117,17 @@ def test_the_others_follow_those_that_are_given() -> None:
     size = (64, 64)
     assert FitConfig(sequences=4).resolve(size).points == 768
     assert FitConfig(sequences=5000).resolve(size).points == 1
-    assert FitConfig(steps=100).resolve(size).split_every == 5
-    assert FitConfig(steps=3).resolve(size).split_every == 1
-    assert FitConfig(blend="add").resolve(size).split_every == 0
+    assert FitConfig(steps=100).resolve((96, 96)).split_every == 40
+    assert FitConfig(steps=1600).resolve((96, 96)).split_every == 80
+    assert FitConfig(steps=1600).resolve((96, 95)).split_every == 0
+    assert FitConfig(blend="add").resolve((96, 96)).split_every == 0
+    assert FitConfig(blend="add", maps=40).resolve(size).offset_rate == 1
+    assert FitConfig(blend="mean").resolve((32, 32)).initialization == "tiles"
     assert FitConfig(blend="mean").resolve((32, 32)).split_every == 0
     assert FitConfig(maps=40).resolve(size).offset_rate == 0.5
     assert FitConfig(maps=4).resolve(size).offset_rate == 1
-    assert [FitConfig(maps=maps).resolve((8, 8)).sampling for maps in (256, 257)] == ["balanced", "independent"]
+    assert FitConfig(maps=257).resolve((8, 8)).sampling == "balanced"
+    assert [FitConfig(maps=maps).resolve(size).sampling for maps in (127, 128)] == ["balanced", "independent"]
     assert FitConfig(points=2**17).resolve(size).batch_size == 2
     assert FitConfig(points=2**19, sequences=4).resolve(size).batch_size == 1
 
