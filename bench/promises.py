@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rows import Row, find
-from .suites import BACKWARD, BOTH, COUNTED, FORWARD
+from .suites import BACKWARD, BESIDE, BOTH, COUNTED, FORWARD, LEARNED
 from .timing import Spread
 
 MEGABYTE = 10**6
@@ -44,12 +44,15 @@ TARGETS = (
     Target("render", BOTH, "paper", FASTER, at_least=25, against="separable"),
     Target("render", BOTH, "paper", FASTER, at_least=8, against="compiled"),
     Target("rbf_rasterize", FORWARD, "paper", "ns a point", at_most=40, threads=1),
-    Target("rbf_rasterize", BACKWARD, "paper", "ns a point", at_most=80, threads=1),
+    Target("rbf_rasterize", BACKWARD, "paper", "ns a point", at_most=40, threads=1),
     Target("render", BOTH, "high resolution", "MB", at_most=100),
-    Target("step", "optimization step", "paper", SLOWER, at_most=2.5, against="ops alone"),
-    Target("fit", "1 image", "paper", "s", at_most=3),
+    Target("step", "optimization step", "paper", SLOWER, at_most=1, against="ops alone"),
+    Target("spreading", FORWARD, "spreading", FASTER, at_least=4, against="finufft"),
+    Target("fit", "1 image", "paper", "s", at_most=2),
+    Target("fit", LEARNED, "paper", "s", at_most=0.4),
+    Target("fit", LEARNED + BESIDE, "paper", SLOWER, at_most=1.3, against="one thread"),
     Target("fit", "100 images", "paper", "s", at_most=100),
-    Target("fit", "100 images, default settings", "paper", "s", at_most=50),
+    Target("fit", "100 images, default settings", "paper", "s", at_most=15),
     *(Target("rasterize_points", each, "pre-training", FASTER, at_least=1.5, against="numba") for each in COUNTED),
 )
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
-SIZE = 64  # pixels of the finished picture
-SUPERSAMPLING = 16  # drawn this many times larger, then scaled down: smooth edges
+SIZE = 256  # pixels of the finished picture
+SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
 CANVAS = SIZE * SUPERSAMPLING
 
 Point = tuple[float, float]  # (x to the right, y down), both in [0, 1]

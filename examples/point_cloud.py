@@ -16,7 +16,8 @@ from draw_point_clouds import CLOUDS
 
 import fractalops
 from fractalops.drawing.point_clouds import draw_point_clouds, turntable
-from fractalops.io.images import save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import save_image
 
 MAPS = {"fern": 32, "tree": 48}
 

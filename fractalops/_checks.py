@@ -145,15 +145,25 @@ Natural = Annotated[int, Bounds(least=0)]
 Count = Annotated[int, Bounds(least=1)]
 Several = Annotated[int, Bounds(least=2)]
 
+# The default of a setting that is resolved later. Of any type, so that a resolved setting has its own.
+AUTO: Any = "auto"
+
+
+def is_auto(value: object) -> bool:
+    """Return whether a setting is resolved later. A string out of a file or a pickle is another object than `AUTO`."""
+    return isinstance(value, str) and value == AUTO
+
 
 def check_fields(settings: object) -> None:
     """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
 
-    Fields of other types are left to the caller.
+    Fields of other types are left to the caller. A field whose default is `AUTO` may have that value, too.
     """
     kind: Any = type(settings)
     for name, check in _field_checks(kind).items():
-        check(kind.__name__, name, getattr(settings, name))
+        value = getattr(settings, name)
+        if not (is_auto(value) and is_auto(getattr(kind, name, None))):
+            check(kind.__name__, name, value)
 
 
 @cache

@@ -21,20 +21,27 @@ from fractalops._checks import (
     shape_error,
 )
 from fractalops.backends import debugging
+from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
-from fractalops.rendering import DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, DEFAULT_VIEWPORT, Viewport, render
+from fractalops.rendering import (
+    DEFAULT_BACKGROUND_WEIGHT,
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Blend,
+    Viewport,
+    blend_mean,
+    check_blend,
+    render,
+)
 from fractalops.sampling import Generators, determinant_weights, draw_sequences, draw_uniform, join_index, one_each
-from fractalops.systems import device_for, random_systems
+from fractalops.systems import SINGULAR_MARGIN, device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
 Probabilities = Literal["determinant", "learned"]
 Sampling = Literal["independent", "balanced"]
-
-# Random singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies
-# towards 0 and 1.
-_SINGULAR_MARGIN = 1e-3
 
 
 class IFS(nn.Module):
@@ -58,8 +65,9 @@ class IFS(nn.Module):
     - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
       which a few hundred points leave fewer holes. No parameter depends on it.
 
-    `viewport`, `bandwidth` and `cutoff` are those of `fractalops.render` with which `forward` draws unless told
-    otherwise. They are settings, not parameters: copies and pickles keep them, `state_dict` does not.
+    `viewport`, `bandwidth`, `cutoff`, `blend`, `background` and `background_weight` are those of `fractalops.render`
+    with which `forward` draws; the first three unless told otherwise. They are settings, not parameters: copies and
+    pickles keep them, `state_dict` does not.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. `generator` is one for all systems, or a sequence of S, one a system. Without a `device` the parameters lie
@@ -87,6 +95,9 @@ class IFS(nn.Module):
         viewport: Viewport = DEFAULT_VIEWPORT,
         bandwidth: float = DEFAULT_BANDWIDTH,
         cutoff: float | None = DEFAULT_CUTOFF,
+        blend: Blend = "add",
+        background: float = 0.0,
+        background_weight: float = DEFAULT_BACKGROUND_WEIGHT,
         generator: Generators = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -112,9 +123,13 @@ class IFS(nn.Module):
         check_viewport("IFS", viewport)
         check_number("IFS", "bandwidth", bandwidth, above=0)
         check_cutoff("IFS", cutoff)
+        check_blend("IFS", blend, background, background_weight)
         self.viewport = viewport
         self.bandwidth = float(bandwidth)
         self.cutoff = cutoff
+        self.blend: Blend = blend
+        self.background = float(background)
+        self.background_weight = float(background_weight)
 
         device = device_for(device, one_each("IFS", generator, systems)[0])
 
@@ -146,7 +161,7 @@ class IFS(nn.Module):
         else:
             values = drawn.singular_values
             if self.singular_values == "sigmoid":
-                values = values.logit(eps=_SINGULAR_MARGIN)
+                values = values.logit(eps=SINGULAR_MARGIN)
             uniform = draw_uniform(tuple(values.shape), generator, dtype=torch.float64, device=values.device)
             magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
             self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
@@ -172,6 +187,7 @@ class IFS(nn.Module):
 
     def extra_repr(self) -> str:
         """What `print` shows of the module."""
+        weight = self.background_weight
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
@@ -181,6 +197,8 @@ class IFS(nn.Module):
             + ("" if self.viewport == DEFAULT_VIEWPORT else f", viewport={self.viewport!r}")
             + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
             + ("" if self.cutoff == DEFAULT_CUTOFF else f", cutoff={self.cutoff}")
+            + ("" if self.blend == "add" else f", blend='mean', background={self.background:g}")
+            + ("" if weight == DEFAULT_BACKGROUND_WEIGHT else f", background_weight={weight:g}")
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
@@ -251,6 +269,14 @@ class IFS(nn.Module):
         start = start[:, None].expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
         return matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, self.maps_per_system), start
 
+    @torch.no_grad()
+    def points(self, index: Tensor) -> Tensor:
+        """Return the points (S, K, T, 2) of sequences of maps `index` (S, K, T), in the plane, without gradients.
+
+        Raises as `concatenated`.
+        """
+        return run_affine_chain(*self.concatenated(index)).view(*index.shape, 2)
+
     def forward(
         self,
         size: int | tuple[int, int],
@@ -283,21 +309,39 @@ class IFS(nn.Module):
             weights = self._unit_weights()  # (S, N)
         else:
             matrix, offset, joined, start = self.concatenated(index)
-        colors = self.colors()  # (S, N, C)
-        if weights is not None:
-            colors = weights[..., None] if colors is None else colors * weights[..., None]
+        viewport = self.viewport if viewport is None else viewport
+        bandwidth = self.bandwidth if bandwidth is None else bandwidth
+        values = self._values(weights)  # (S, N, C)
+        mean = self.blend == "mean"
         images = render(
             matrix,
             offset,
             joined,
             size,
             start=start,
-            viewport=self.viewport if viewport is None else viewport,
-            bandwidth=self.bandwidth if bandwidth is None else bandwidth,
-            color=None if colors is None else colors.flatten(0, 1),
-            clamp=clamp,
+            viewport=viewport,
+            bandwidth=bandwidth,
+            color=None if values is None else values.flatten(0, 1),
+            clamp=clamp and not mean,
             cutoff=self.cutoff if isinstance(cutoff, EllipsisType) else cutoff,
         )  # (S * K, H, W) or (S * K, C, H, W)
-        if self.color is None and weights is not None:
+        if mean:
+            own = bandwidth.view(-1, 1, 1, 1) if isinstance(bandwidth, Tensor) else bandwidth
+            images = blend_mean(images, index.shape[2], own, self.background, self.background_weight)
+            images = images.clamp(0, 1) if clamp else images
+        if self.color is None and images.dim() == 4:
             images = images[:, 0]
         return images.view(*index.shape[:2], *images.shape[1:])
+
+    def _values(self, weights: Tensor | None) -> Tensor | None:
+        """Return what a point of each map adds to its pixels (S, N, C), times `weights` (S, N); None is one everywhere.
+
+        With the blend "mean" the last channel is the weight itself.
+        """
+        colors = self.colors()  # (S, N, C)
+        if self.blend == "add" and colors is None:
+            return None if weights is None else weights[..., None]
+        one = torch.ones_like(self.offset[..., :1])  # (S, N, 1)
+        parts = [one if colors is None else colors] + ([one] if self.blend == "mean" else [])
+        values = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+        return values if weights is None else values * weights[..., None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import embedding, pad
 
 from fractalops._checks import (
     can_read,
+    check_choice,
     check_floating,
     check_number,
     check_size,
@@ -25,11 +26,15 @@ from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
 # (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
 Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
 
+# How the bumps of points become an image: their sum, or the mean of their colors.
+Blend = Literal["add", "mean"]
+
 Angle = float | Tensor  # degrees
 
 DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
 DEFAULT_CUTOFF = 1e-6
+DEFAULT_BACKGROUND_WEIGHT = 0.03
 
 
 def _scale_and_shift(
@@ -142,6 +147,30 @@ def _color_points(color: Tensor, index: Tensor) -> Tensor:
     return rows.t().reshape(*index.shape, color.shape[1]).to(color.dtype)
 
 
+def blend_mean(
+    sums: Tensor, points: int, bandwidth: float | Tensor, background: float, background_weight: float
+) -> Tensor:
+    """Return the mean color of the bumps on each pixel, and of the background where there are none or few.
+
+    `image = (S + e g) / (D + e)`, with the sums S of the colors and D of the bumps themselves, the background g, and
+    `e = background_weight T pi bandwidth / (H W)`: its weight as a share of what T bumps give a pixel where they are
+    spread evenly over the image. So the image does not depend on how many points draw it.
+
+    Args:
+        sums: (..., C + 1, H, W), S in the first C channels and D in the last.
+        points: T, those that were drawn.
+        bandwidth: of the bumps, in square pixels; a number, or a tensor that broadcasts with (..., C + 1, H, W).
+        background: g, of all channels.
+        background_weight: above 0.
+
+    Returns:
+        image (..., C, H, W).
+    """
+    height, width = sums.shape[-2:]
+    weight = bandwidth * (background_weight * points * math.pi / (height * width))
+    return (sums[..., :-1, :, :] + weight * background) / (sums[..., -1:, :, :] + weight)
+
+
 def render(
     matrix: Tensor,
     offset: Tensor,
@@ -153,6 +182,9 @@ def render(
     bandwidth: float | Tensor = DEFAULT_BANDWIDTH,
     weight: Tensor | None = None,
     color: Tensor | None = None,
+    blend: Blend = "add",
+    background: float = 0.0,
+    background_weight: float = DEFAULT_BACKGROUND_WEIGHT,
     clamp: bool = True,
     cutoff: float | None = DEFAULT_CUTOFF,
 ) -> Tensor:
@@ -172,6 +204,10 @@ def render(
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         color: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
             in every run.
+        blend: "add" sums the weighted bumps (paper). "mean" takes the weight or the color of a point as its color, and
+            a pixel becomes the mean of the bumps' colors, as `blend_mean` says.
+        background: of "mean", what a pixel without points shows, in all channels.
+        background_weight: of "mean", above 0: the weight of the background, as a share of the mean weight of all bumps.
         clamp: limit the image to [0, 1] (paper section 4.3).
         cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
 
@@ -195,6 +231,7 @@ def render(
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
             raise ValueError("render: color must be None where weight is given, got both")
+    check_blend("render", blend, background, background_weight)
     bumps = check_bumps("render", (index.shape[0], index.shape[1]), bandwidth, weight, cutoff, matrix=matrix)
     if start is None:
         start = run_fixed_point(matrix[0], offset[0])  # (2,)
@@ -206,10 +243,24 @@ def render(
         points = run_affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
     if color is not None:
         bumps = bumps._replace(weight=_color_points(color, index))  # (B, T, C)
-    image = run_rbf_rasterize(points, sides, bumps)  # (B, C, H, W)
+    if blend == "mean":
+        one = points.new_ones(*points.shape[:2], 1)  # (B, T, 1)
+        bumps = bumps._replace(weight=torch.cat((one if bumps.weight is None else bumps.weight, one), -1))
+        sums = run_rbf_rasterize(points, sides, bumps)  # (B, C + 1, H, W)
+        own_bandwidth = bumps.bandwidth.view(-1, 1, 1, 1)
+        image = blend_mean(sums, points.shape[1], own_bandwidth, background, background_weight)  # (B, C, H, W)
+    else:
+        image = run_rbf_rasterize(points, sides, bumps)  # (B, C, H, W)
     if color is None and (weight is None or weight.dim() == 2):
         image = image.squeeze(1)
     return image.clamp(0, 1) if clamp else image
+
+
+def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
+    """Raise `ValueError` or `TypeError` unless these are a blend and its background."""
+    check_choice(owner, "blend", blend, get_args(Blend))
+    check_number(owner, "background", background, least=0, most=1)
+    check_number(owner, "background_weight", background_weight, above=0)
 
 
 class Projection(NamedTuple):

@@ -215,3 +215,12 @@ def draw_uniform(
     one = (*shape[:along], 1, *shape[along + 1 :])
     drawn = [torch.rand(one, generator=each, dtype=dtype, device=device) for each in generator]
     return torch.cat(drawn, along) if len(drawn) > 1 else drawn[0]
+
+
+def mean_point(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the mean (2,) of the points of an attractor: the point that its maps leave where it is on average.
+
+    Of maps (N, 2, 2) and (N, 2), drawn by `probabilities` (N,) of sum 1; finite in any case, see `fixed_point`.
+    """
+    mean_matrix = torch.tensordot(probabilities, matrix, 1)  # (2, 2)
+    return run_fixed_point(mean_matrix[None], (probabilities @ offset)[None])[0]

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_dtype, check_integer, check_number
+from fractalops.ops.svd_matrix import SingularValues
 from fractalops.sampling import Generators, draw_uniform, one_each
 
 # How far the sum of singular values stays from what N maps can reach at most (3 N, all of them isometries).
 _SUM_MARGIN = 1e-3
+
+# Singular values are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
+SINGULAR_MARGIN = 1e-3
 
 
 class RandomSystems(NamedTuple):
@@ -101,3 +105,23 @@ def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
     """A value uniform in [max(low, 0), min(high, 1)]."""
     low, high = low.clamp(min=0), high.clamp(max=1)
     return low + (high - low) * uniform
+
+
+def svd_parameters(matrix: Tensor, singular_values: SingularValues = "sigmoid") -> Tensor:
+    """Return SVD parameters (..., 6) of which `svd_matrix` makes `matrix` (..., 2, 2) (paper, equation 10).
+
+    Latent signs are 1 or -1. Singular values are brought into [0.001, 0.999] before the inverse sigmoid, whose gradient
+    dies towards 0 and 1.
+    """
+    left, values, right = torch.linalg.svd(matrix.double())  # A = left diag(values) right
+    # Both become rotations: a reflection of the left one goes through the diagonal to the right, where it is a sign.
+    mirrored = torch.where(torch.linalg.det(left) < 0, -1.0, 1.0)  # (...)
+    signs = torch.stack((torch.ones_like(mirrored), mirrored), -1)  # (..., 2)
+    left, right = left * signs[..., None, :], right * signs[..., :, None]
+    mirrored = torch.where(torch.linalg.det(right) < 0, -1.0, 1.0)  # (...)
+    reflection = torch.stack((torch.ones_like(mirrored), mirrored), -1)  # (..., 2)
+    right = right * reflection[..., None, :]
+    angles = [torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0]) for rotation in (left, right)]
+    if singular_values == "sigmoid":
+        values = values.clamp(SINGULAR_MARGIN, 1 - SINGULAR_MARGIN).logit()
+    return torch.cat((torch.stack(angles, -1), values, reflection), -1).to(matrix.dtype)

@@ -27,11 +27,11 @@ def test_the_target_files_are_what_the_script_draws(tmp_path: Path) -> None:
     script = import_module("draw_targets")
     script.main(tmp_path)
     for name in (*script.TARGETS, "autumn"):
-        options = PictureOptions(size=64, color=name == "autumn")
+        options = PictureOptions(size=256, color=name == "autumn")
         drawn = read_image(tmp_path / f"{name}.png", options)
         with collect_notices() as notices:
             kept = read_image(EXAMPLES / f"{name}.png", options)
-        assert kept.shape == ((3, 64, 64) if options.color else (64, 64))
+        assert kept.shape == ((3, 256, 256) if options.color else (256, 256))
         assert notices == {}
         # Another Pillow may round an edge differently.
         assert float((drawn - kept).abs().mean()) < 1e-3
@@ -57,6 +57,13 @@ def test_a_fern_and_a_tree_are_drawn_and_learned(
         f"{name}.{suffix}" for name in ("fern", "tree") for suffix in ("png", "gif", "safetensors")
     }
     assert capsys.readouterr().out.count("Chamfer distance") == 2
+
+
+def test_the_still_life_is_what_the_script_draws(tmp_path: Path) -> None:
+    import_module("draw_still_life").main(tmp_path)
+    drawn, kept = (read_image(folder / "still-life.png", PictureOptions(color=True)) for folder in (tmp_path, EXAMPLES))
+    assert kept.shape == (3, 256, 256)
+    torch.testing.assert_close(drawn, kept, atol=2 / 255, rtol=0)
 
 
 @pytest.mark.slow

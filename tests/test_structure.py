@@ -15,7 +15,7 @@ LEVELS = (
     ("_checks",),
     ("reference", "backends", "kernels"),
     ("ops",),
-    ("systems", "sampling"),
+    ("systems", "sampling", "deep_zoom"),
     ("rendering",),
     ("ifs", "embedding"),
     ("io",),

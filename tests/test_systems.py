@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from fractalops.systems import random_systems
+from fractalops.ops.svd_matrix import SingularValues, svd_matrix
+from fractalops.systems import random_systems, svd_parameters
 from tests.support.cases import seeded
 
 
@@ -66,6 +68,55 @@ def test_a_system_with_a_generator_of_its_own_does_not_depend_on_its_neighbors()
     for seed in range(3):
         alone = random_systems(1, 4, generator=seeded(seed))
         assert all(torch.equal(a[seed : seed + 1], b) for a, b in zip(together, alone, strict=True))
+
+
+ANGLES = torch.linspace(-3, 3, 7, dtype=torch.float64)  # (7,)
+ROTATIONS = torch.stack((ANGLES.cos(), -ANGLES.sin(), ANGLES.sin(), ANGLES.cos()), -1).view(7, 2, 2)
+MIRROR = torch.diag(torch.tensor([1.0, -1.0], dtype=torch.float64))
+MATRICES = {
+    "rotations": 0.5 * ROTATIONS,
+    "reflections": 0.9 * ROTATIONS @ MIRROR,
+    "stretched": ROTATIONS @ torch.diag(torch.tensor([0.8, 0.1])).double() @ ROTATIONS.flip(0),
+    "stretched and mirrored": ROTATIONS @ torch.diag(torch.tensor([0.1, -0.8])).double() @ ROTATIONS.flip(0),
+    "any": torch.rand(2, 3, 2, 2, generator=seeded(0), dtype=torch.float64) - 0.5,
+    "one": 0.3 * MIRROR,
+    "none": torch.zeros(0, 3, 2, 2, dtype=torch.float64),
+}
+EXTREMES = {
+    "isometries": torch.cat((ROTATIONS, ROTATIONS @ MIRROR)),
+    "singular": ROTATIONS @ torch.diag(torch.tensor([0.7, 0.0])).double(),
+    "zero": torch.zeros(2, 2, dtype=torch.float64),
+}
+
+
+@pytest.mark.parametrize("singular_values", ["sigmoid", "clamp"])
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+def test_a_matrix_is_that_of_its_svd_parameters(matrix: Tensor, singular_values: SingularValues) -> None:
+    parameters = svd_parameters(matrix, singular_values)
+    assert parameters.shape == (*matrix.shape[:-2], 6)
+    assert parameters[..., 4:].abs().eq(1).all()
+    torch.testing.assert_close(svd_matrix(parameters, singular_values), matrix, rtol=0, atol=1e-12)
+    single = svd_parameters(matrix.float(), singular_values)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(svd_matrix(single, singular_values), matrix.float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("matrix", EXTREMES.values(), ids=EXTREMES)
+def test_singular_values_at_their_bounds(matrix: Tensor) -> None:
+    torch.testing.assert_close(svd_matrix(svd_parameters(matrix, "clamp"), "clamp"), matrix, rtol=0, atol=1e-12)
+    parameters = svd_parameters(matrix)
+    assert parameters.isfinite().all()
+    # No singular value differs by more than the margin.
+    assert torch.linalg.matrix_norm(svd_matrix(parameters) - matrix, 2).max() <= 1e-3 + 1e-12
+
+
+@pytest.mark.parametrize(("singular_values", "most"), [("sigmoid", 0.999), ("clamp", 1.0)])
+def test_a_matrix_that_expands_becomes_the_nearest_that_does_not(singular_values: SingularValues, most: float) -> None:
+    matrix = 3 * torch.randn(9, 2, 2, generator=seeded(1), dtype=torch.float64)
+    left, values, right = torch.linalg.svd(matrix)
+    expected = left @ torch.diag_embed(values.clamp(0.001 if singular_values == "sigmoid" else 0, most)) @ right
+    actual = svd_matrix(svd_parameters(matrix, singular_values), singular_values)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
 BAD_CALLS: list[tuple[Any, type[Exception], str]] = [

@@ -19,9 +19,10 @@ from fractalops.data.targets import PictureFiles
 from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitConfig, FitResult
-from fractalops.fitting.learning import fit_images
+from fractalops.fitting.learning import fit_images, uncovered
 from fractalops.fitting.run_plan import make_plan, read_target
-from fractalops.io.images import save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.run_folder import RunFolder
 
@@ -29,7 +30,6 @@ OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.
 FRAMES = 40  # of the animation
 
 _DRAWING_SIDE = 1024  # pixels
-_DRAWING_POINTS = 1_000_000
 _ANIMATION_SIDE = 192  # pixels of each half of a frame
 
 
@@ -63,7 +63,10 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
     try:
         for batch in plan.batches:
             targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
-            result = fit_images(targets, batch, config, progress=not arguments.quiet)
+            settings = config.resolve(targets.shape[-2:])
+            if not arguments.quiet:
+                _show_settings([jobs[index] for index in batch], targets, settings)
+            result = fit_images(targets, batch, settings, progress=not arguments.quiet)
             interrupted = result.interrupted
             # After an interruption the result may end before the batch does.
             own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}
@@ -136,8 +139,10 @@ def _save_systems(learned: dict[RunFolder, FitResult]) -> None:
 def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: bool) -> None:
     """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
     folder = job.folder.path
-    save_image(comparison(target, result.best_image[0]), folder / "comparison.png")
-    save_image(result.draw(_DRAWING_SIDE, points=_DRAWING_POINTS)[0], folder / "fractal.png")
+    # The noise of a step's few points is not what was learned.
+    image = result.draw(result.size)[0] if result.config.blend == "mean" else result.best_image[0]
+    save_image(comparison(target, image), folder / "comparison.png")
+    save_image(result.draw(_DRAWING_SIDE)[0], folder / "fractal.png")
     write_losses(folder, result.losses[:, 0], title=Path(job.image).name)
     if animation and result.snapshots:
         save_animation(_learning_frames(target, result), folder / "learning.gif")
@@ -167,8 +172,20 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
                 generator=torch.Generator().manual_seed(config.seed),
                 clamp=config.clamp,
             )  # (1, 1, ...)
-            frames.append(comparison(target, drawn[0, 0], longest=_ANIMATION_SIDE))
+            frames.append(comparison(target, drawn.view(target.shape), longest=_ANIMATION_SIDE))
     return frames
+
+
+def _show_settings(jobs: Sequence[Job], targets: Tensor, config: FitConfig) -> None:
+    """Print what images (S, ...) are learned with, and where their points can't cover them."""
+    height, width = targets.shape[-2:]
+    print(
+        f"{width} x {height} pixels: {config.maps} maps, {config.steps} steps of {config.sequences} x {config.points} "
+        f"points, blend {config.blend}"
+    )
+    for job, target in zip(jobs, targets, strict=True):
+        if notice := uncovered(target, config):
+            print(f"{job.image}: {notice}")
 
 
 def _show_notices(jobs: Sequence[Job]) -> None:

@@ -14,7 +14,8 @@ from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write
 from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
-from fractalops.io.images import save_animation, save_image
+from fractalops.io.animations import save_animation
+from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from fractalops.io.run_folder import RunFolder

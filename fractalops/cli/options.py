@@ -86,7 +86,7 @@ def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> No
 def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
     """The options of a command that writes one picture."""
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="PNG", help=f"the picture to write (default: {default_output})"
+        "-o", "--output", type=Path, metavar="FILE", help=f"the picture to write (default: {default_output})"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     add_seed(parser, default=0)

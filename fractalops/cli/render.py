@@ -1,41 +1,100 @@
-"""`fractalops render`: a high-resolution picture of a learned system."""
+"""`fractalops render`: a high-resolution picture of a learned system, or an animation of it."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.drawing.sheets import contact_sheet
+import torch
+
+from fractalops.cli.drawing_options import (
+    add_animation_options,
+    add_drawing_options,
+    channels_of,
+    check_look,
+    check_movable,
+    load_one_system,
+    picture_of,
+    read_zoom,
+    save_frames,
+)
+from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture
+from fractalops.drawing.canvas import Zoom, maps_of
+from fractalops.drawing.high_resolution import Picture, draw_bands
+from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
+from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult
-from fractalops.io.images import save_image
+from fractalops.io.images import Page, save_picture
+from fractalops.io.progress import progress_bar
+
+_SIDE = 1024  # pixels
+_FLIGHT = 1000.0  # how many times larger the last picture of a flight is
+_FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
 
 def add_parser(commands: Commands) -> None:
-    parser = commands.add_parser("render", help="draw a learned system at any size")
+    parser = commands.add_parser("render", help="draw a learned system at any size and depth, or animate it")
     parser.add_argument("system", type=Path, metavar="SYSTEM.safetensors", help="what `fractalops fit` saved")
+    add_picture_options(parser, "SYSTEM.png beside the system, or SYSTEM.gif")
+    add_drawing_options(parser, f"{_SIDE}, or 512 of an animation")
     parser.add_argument(
-        "--size",
-        type=integer(1, LARGEST_SIDE),
-        default=1024,
-        help="the picture's longest side in pixels (default: %(default)s)",
+        "--zoom",
+        type=read_zoom,
+        metavar="X,Y,FACTOR",
+        help="draw a part FACTOR times larger, up to 1e11: X and Y of its middle go from 0 to 1, from the top left",
     )
-    parser.add_argument(
-        "--points", type=integer(1), default=1_000_000, help="how many points to draw (default: %(default)s)"
+    animation = add_animation_options(parser)
+    animation.add_argument(
+        "--animate",
+        choices=tuple(_FRAMES),
+        help="fly to --zoom (or a point of the fractal), add the points one by one, or turn the maps to and fro",
     )
-    add_picture_options(parser, "SYSTEM.png beside the system")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_backend()
+    animated = arguments.animate is not None
     if arguments.system.is_dir():
         raise InputError(f"cannot read {arguments.system}: it is a folder")
-    output = arguments.output or arguments.system.with_suffix(".png")
-    check_picture(output, arguments.overwrite)
-    result = FitResult.load(arguments.system)
-    images = result.draw(arguments.size, points=arguments.points, seed=arguments.seed)  # (S, H, W) or (S, 3, H, W)
-    save_image(images[0] if len(images) == 1 else contact_sheet(images), output)
-    print(f"picture: {output}")
+    output = arguments.output or arguments.system.with_suffix(".gif" if animated else ".png")
+    if animated:
+        check_movable(arguments, output)
+        _animate(arguments, load_one_system(arguments.system, "an animation"), output)
+    else:
+        for name in ("frames", "fps"):
+            if getattr(arguments, name) is not None:
+                raise InputError(f"--{name} is for animations: --animate says of which kind")
+        check_picture(output, arguments.overwrite)
+        check_look(arguments, output)
+        _draw(arguments, FitResult.load(arguments.system), output)
+    print(f"{'animation' if animated else 'picture'}: {output}")
     return 0
+
+
+def _draw(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
+    """Draw a picture of each system, several on one sheet, in the memory of the bytes that are saved."""
+    picture = picture_of(arguments, result, _SIDE, arguments.zoom)
+    several = len(result) > 1
+    layout = lay_out(len(result), picture.size, gap=4 if several else 0)
+    page = Page(layout.size, channels_of(picture, result.system.channels), SEPARATOR)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
+        for number in range(len(result)):
+            top, left = layout.corner(number)
+            for band in draw_bands(maps_of(result.system, number), picture, generator, bar):
+                page.put(band, top, left)
+                top += band.shape[1]
+    save_picture(page.picture, output)
+
+
+def _animate(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
+    maps = maps_of(result.system, 0)
+    picture: Picture = picture_of(arguments, result, arguments.side, arguments.zoom)
+    if arguments.animate == "zoom" and picture.zoom is None:
+        picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))
+    frames: Iterable[torch.Tensor] = _FRAMES[arguments.animate](maps, picture, arguments.frames, arguments.seed)
+    save_frames(frames, output, arguments, loops=arguments.animate == "orbit")

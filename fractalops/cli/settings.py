@@ -9,6 +9,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar, Union
 
+from fractalops._checks import AUTO
 from fractalops.errors import InputError
 
 S = TypeVar("S")
@@ -60,6 +61,9 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--set wants NAME=VALUE with a NAME of {', '.join(known)}, got {change!r}")
         if name in values:
             raise InputError(f"{name} is given twice by --set")
+        if text == AUTO and getattr(kind, name, None) is AUTO:
+            values[name] = AUTO
+            continue
         try:
             values[name] = _parse(kinds[name], text)
         except ValueError as error:

@@ -58,4 +58,4 @@ def _tiles(
         for azimuth in azimuths
     ]
     density = torch.stack(densities)  # (clouds * azimuths, side, side)
-    return tone_map(density, _LEAST * density.amax(), _GAMMA)
+    return tone_map(density, _LEAST * float(density.amax()), _GAMMA)

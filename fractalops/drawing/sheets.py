@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-_SEPARATOR = 0.25  # the gray between the tiles of a sheet
+SEPARATOR = 0.25  # the gray between the tiles of a sheet
 _SIDE = 64  # pixels of an image
 _GAP = 4  # pixels between images
 _FONT_SIZE = 12  # pixels
@@ -27,7 +28,33 @@ def enlargement(height: int, width: int, longest: int) -> int:
     return max(1, longest // max(height, width))
 
 
-def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -> Tensor:
+class SheetLayout(NamedTuple):
+    """Where images of one size lie on a sheet: row by row, in a frame."""
+
+    height: int  # of an image, in pixels
+    width: int
+    rows: int
+    columns: int
+    gap: int  # pixels between images and around them
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the sheet."""
+        return self.rows * (self.height + self.gap) + self.gap, self.columns * (self.width + self.gap) + self.gap
+
+    def corner(self, position: int) -> tuple[int, int]:
+        """(top, left) of an image, counted from 0."""
+        row, column = divmod(position, self.columns)
+        return self.gap + row * (self.height + self.gap), self.gap + column * (self.width + self.gap)
+
+
+def lay_out(count: int, size: tuple[int, int], *, columns: int | None = None, gap: int = _GAP) -> SheetLayout:
+    """Return the layout of `count` images of `size` (height, width); without `columns` the sheet is about square."""
+    columns = min(columns or math.isqrt(count - 1) + 1, count)
+    return SheetLayout(*size, rows=-(-count // columns), columns=columns, gap=gap)
+
+
+def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = _GAP) -> Tensor:
     """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark gray frame `gap` pixels wide.
 
     Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap), after the
@@ -38,12 +65,10 @@ def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = 4) -
             f"contact_sheet: images must have shape (S, H, W) or (S, 3, H, W) with S >= 1, got {tuple(images.shape)}"
         )
     count, *channels, height, width = images.shape
-    columns = min(columns or math.isqrt(count - 1) + 1, count)
-    rows = -(-count // columns)
-    sheet = images.new_full((*channels, rows * (height + gap) + gap, columns * (width + gap) + gap), _SEPARATOR)
+    layout = lay_out(count, (height, width), columns=columns, gap=gap)
+    sheet = images.new_full((*channels, *layout.size), SEPARATOR)
     for position in range(count):
-        top = gap + (position // columns) * (height + gap)
-        left = gap + (position % columns) * (width + gap)
+        top, left = layout.corner(position)
         sheet[..., top : top + height, left : left + width] = images[position]
     return sheet
 

@@ -144,6 +144,7 @@ def learn_variant(
     `origin` is what the start was made of, where it may have other last bits when it is made again. Raises `InputError`
     where that was learned from another start, by other settings or for other targets.
     """
+    config = config.resolve(images.shape[-2:])
     path = output.file("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
     if origin is None:
         origin = {} if start is None else start.state_dict()

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import torch
 
-from fractalops._checks import Bounds, Count, Natural, check_fields, check_viewport
+from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check_viewport, is_auto
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
 from fractalops.ops.svd_matrix import SingularValues
-from fractalops.rendering import DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, DEFAULT_VIEWPORT, Viewport
+from fractalops.rendering import (
+    DEFAULT_BACKGROUND_WEIGHT,
+    DEFAULT_BANDWIDTH,
+    DEFAULT_CUTOFF,
+    DEFAULT_VIEWPORT,
+    Blend,
+    Viewport,
+)
 
 LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
 
 Objective = Literal["expectation", "fixed"]
 OptimizerName = Literal["adam", "sgd"]
-Initialization = Literal["intensity", "random"]
+Initialization = Literal["intensity", "tiles", "random"]
+Detail = Literal["standard", "fine"]
 Schedule = Literal["cosine", "halving"]
 
 if TYPE_CHECKING:
@@ -29,20 +39,32 @@ C = TypeVar("C", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The settings of `fit`. The defaults learn better than the published ones, which `paper` has, with less work: see
-    docs/recipe.md for the study that they come from.
+    """The settings of `fit`.
+
+    Those that are "auto" follow the size of the targets: `resolve` replaces them by the values of `automatic_settings`.
+    For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper` has, with less work:
+    see docs/recipe.md for the study that they come from.
 
     Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
     """
 
-    maps: Count = 10
+    maps: Count = AUTO
     """Affine maps of a system (N)."""
-    points: Count = 300
+    points: Count = AUTO
     """Points of a sequence (T)."""
-    sequences: Count = 5
+    sequences: Count = AUTO
     """Sequences of a system that a step draws (the paper's batch size)."""
-    steps: Natural = 2000
+    steps: Natural = AUTO
     """Optimization steps."""
+    detail: Detail = "standard"
+    """How much work the settings that are "auto" stand for, above 32 x 32 pixels: "standard", about 10 seconds for 256
+    x 256 pixels on two cores, or "fine", with four times the maps, minutes for 512 x 512."""
+    blend: Blend = AUTO
+    """How points become an image, see `render`: "add", or "mean", for which every map learns a color, also in gray."""
+    background: Annotated[float, Bounds(least=0, most=1)] = 0.0
+    """Of the blend "mean": what a pixel without points shows."""
+    background_weight: Annotated[float, Bounds(above=0)] = DEFAULT_BACKGROUND_WEIGHT
+    """Of the blend "mean", see `render`."""
     bandwidth: Annotated[float, Bounds(above=0)] = DEFAULT_BANDWIDTH
     """Of the Gaussian bumps, in square pixels (tau)."""
     cutoff: Annotated[float, Bounds(above=0, below=1)] | None = DEFAULT_CUTOFF
@@ -57,8 +79,13 @@ class FitConfig:
     """
     optimizer: OptimizerName = "adam"
     """"adam" or "sgd"."""
-    learning_rate: Annotated[float, Bounds(above=0)] = 0.1
+    learning_rate: Annotated[float, Bounds(above=0)] = AUTO
     """Of the first step; `schedule` lowers it."""
+    offset_rate: Annotated[float, Bounds(above=0)] = AUTO
+    """The learning rate of the offsets, as a multiple of that of the other parameters."""
+    split_every: Natural = AUTO
+    """Steps from one time that maps of little use become halves of those with the largest error to the next, see
+    `split_maps`; 0 never does. For the blend "mean"."""
     schedule: Schedule = "cosine"
     """How the learning rate falls: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
     published code)."""
@@ -76,25 +103,27 @@ class FitConfig:
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
     singular_values: SingularValues = "sigmoid"
     """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
-    initialization: Initialization = "intensity"
-    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "random": random systems,
-    whatever the target is (the published code)."""
+    initialization: Initialization = AUTO
+    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "tiles": maps that tile the
+    target, smaller where it has details, see `tile_start`; "random": random systems, whatever the target is (the
+    published code)."""
     probabilities: Probabilities | None = None
     """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). None is
     "learned" for the objective "expectation" and "determinant" for "fixed", whose sequences are drawn once and have
     nothing to learn them from."""
-    sampling: Sampling = "balanced"
+    sampling: Sampling = AUTO
     """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
-    evaluation_sequences: Count = 100
+    evaluation_sequences: Count = AUTO
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     color: bool = False
     """Whether the targets have three channels and every map learns a color, from the target's mean color on."""
     snapshots: Natural = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
-    batch_size: Count = 16
+    batch_size: Count = AUTO
     """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
-    number; tensor operations sum gradients in another order, which can show in their last bits."""
+    number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are
+    split."""
     seed: Natural = 0
     """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
@@ -105,15 +134,24 @@ class FitConfig:
         check_viewport("FitConfig", self.viewport)
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
+        if self.blend == "add" and not is_auto(self.split_every) and self.split_every > 0:
+            raise ValueError(f"FitConfig: split_every must be 0 for the blend add, got {self.split_every}")
 
     @classmethod
     def paper(cls, **changes: Any) -> FitConfig:
         """The settings of the published code; `changes` override some."""
         published: dict[str, Any] = {
+            "maps": 10,
+            "points": 300,
             "sequences": 50,
             "steps": 1000,
+            "blend": "add",
             "viewport": DEFAULT_VIEWPORT,
             "learning_rate": 0.05,
+            "offset_rate": 1.0,
+            "split_every": 0,
+            "evaluation_sequences": 100,
+            "batch_size": 16,
             "schedule": "halving",
             "noise": 0.1,
             "initialization": "random",
@@ -124,13 +162,28 @@ class FitConfig:
 
     @property
     def channels(self) -> int | None:
-        """Of a target and a map: 3 (red, green, blue) in color; None in gray."""
-        return 3 if self.color else None
+        """Of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean" and None for "add"."""
+        return 3 if self.color else 1 if self.blend == "mean" else None
+
+    @property
+    def empty(self) -> float:
+        """What a pixel without points shows: `background` for the blend "mean", 0 for "add"."""
+        return self.background if self.blend == "mean" else 0.0
+
+    def resolve(self, size: Sequence[int]) -> FitConfig:
+        """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels."""
+        chosen = automatic_settings(self, size[0] * size[1])
+        changes = {name: value for name, value in chosen.items() if is_auto(getattr(self, name))}
+        return dataclasses.replace(self, **changes) if changes else self
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step`, by the schedule."""
+        """The learning rate of `step`, by the schedule, of resolved settings."""
         schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
         return schedule(self.learning_rate, step, self.steps)
+
+    def splits_at(self, step: int) -> bool:
+        """Whether maps are split after `step`."""
+        return bool(self.split_every) and (step + 1) % self.split_every == 0 and step < _SPLIT_UNTIL * self.steps
 
     def adds_noise_at(self, step: int) -> bool:
         """Whether noise is added after `step`."""
@@ -142,6 +195,50 @@ class FitConfig:
         if count < 2:
             return [self.steps] * count
         return [round(self.steps * i / (count - 1)) for i in range(count)]
+
+
+_SMALL = 32 * 32  # pixels: up to here the defaults are those of docs/recipe.md
+_SPLIT_UNTIL = 0.6  # the fraction of the steps after which no map is split
+
+
+def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
+    """Return the settings that "auto" stands for, for targets of so many pixels.
+
+    Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 5 sequences of 300
+    points, 2000 steps, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels
+    (fine: 8 x 8), one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start
+    of tiles. They do not depend on what the target shows, so that all targets of a call have the same.
+    """
+    small, fine = pixels <= _SMALL, config.detail == "fine"
+
+    def chosen(name: str, value: Any) -> Any:
+        given = getattr(config, name)
+        return value if is_auto(given) else given
+
+    maps = chosen("maps", 10 if small else max(10, round(pixels / (8 * 8 if fine else 16 * 16))))
+    sequences = chosen("sequences", 5 if small else 1)
+    points = chosen("points", 300 if small else math.ceil(pixels * (1.5 if fine else 0.75) / sequences))
+    steps = chosen("steps", 2000 if small or fine else 800)
+    splits = not is_auto(config.split_every) and config.split_every > 0
+    blend = chosen("blend", "add" if small and not splits else "mean")
+    return {
+        "maps": maps,
+        "sequences": sequences,
+        "points": points,
+        "steps": steps,
+        "blend": blend,
+        "initialization": "intensity" if small and blend == "add" else "tiles",
+        # Balancing takes a time that grows with the maps, and gains less with many: 0.4 dB with 64, 0.1 dB with 256.
+        "sampling": "balanced" if small or maps < 128 else "independent",
+        "learning_rate": 0.1 if small else 0.05,
+        # Steps as long as those of ten maps, relative to the tiles.
+        "offset_rate": 1.0 if small or blend == "add" else min(1.0, math.sqrt(10 / maps)),
+        # More often, or with few pixels, it has not been seen to help.
+        "split_every": max(40, steps // 20) if blend == "mean" and pixels >= 96 * 96 else 0,
+        "evaluation_sequences": 100 if small else 10,
+        # It bounds the points that are in memory.
+        "batch_size": 16 if small else max(1, min(16, 2**18 // (sequences * points))),
+    }
 
 
 def complete(kind: type[C], settings: dict[str, Any]) -> C:
@@ -175,6 +272,9 @@ def make_system(
         viewport=config.viewport,
         bandwidth=config.bandwidth,
         cutoff=config.cutoff,
+        blend=config.blend,
+        background=config.background,
+        background_weight=config.background_weight,
         generator=generator,
         device="meta" if generator is None else None,
     )

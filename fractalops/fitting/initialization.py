@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
 from fractalops.ifs import IFS, Parametrization
 from fractalops.ops.k_means import k_means
+from fractalops.ops.svd_matrix import run_svd_matrix
 from fractalops.sampling import draw_uniform
+from fractalops.systems import svd_parameters
 
 # First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
 _COLOR_MARGIN = 0.02
@@ -21,23 +24,30 @@ _SINGULAR_SPREAD = 0.5
 
 _SAMPLES = 2048  # of the intensity
 _ROUNDS = 10  # of k-means
+_SAMPLES_A_MAP = 32  # of the contrast, for tiles
+_EVEN = 0.3  # of the mean contrast, that a covered pixel counts where there is none
+_ELSEWHERE = 0.05  # of that, where nothing is covered
+_SHOWN = 0.05  # a pixel is covered that differs by more from the background
+_OVERLAP = 1.15  # of tiles, along each axis
 _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
     """The state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
-    by_intensity = config.initialization == "intensity"
-    # A start from the intensity is made of factors; the matrices are taken from them.
-    kind: Parametrization = "svd" if by_intensity else config.parametrization
+    random = config.initialization == "random"
+    # Other starts are made of factors; the matrices are taken from them.
+    kind: Parametrization = config.parametrization if random else "svd"
     system = make_system(config, len(targets), parametrization=kind, generator=generators)
-    if by_intensity:
+    if config.color:
+        system.color = nn.Parameter(_first_colors(targets, config.maps))
+    if config.initialization == "intensity":
         intensity_start(system, targets, config, generators)
+    elif config.initialization == "tiles":
+        tile_start(system, targets, config, generators)
     state = system.state_dict()
-    if by_intensity and config.parametrization == "matrix":
+    if not random and config.parametrization == "matrix":
         state["matrix"] = system.maps()[0].detach()
         del state["svd"]
-    if config.color:
-        state["color"] = _first_colors(targets, config.maps)
     return state
 
 
@@ -71,13 +81,9 @@ def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators:
     1988), with equal tiles. With small maps no gradient explodes, and no map starts outside the viewport.
     """
     intensity = (targets if targets.dim() == 3 else targets.amax(dim=1)).cpu()  # (S, H, W)
-    places = _to_plane(_sample(intensity, generators), intensity.shape[1:], config)  # (S, M, 2)
+    places = _to_plane(_sample(intensity, _SAMPLES, generators), intensity.shape[1:], config)  # (S, M, 2)
     maps, dtype, device = system.maps_per_system, system.svd.dtype, system.svd.device
-    uniform = draw_uniform(places.shape[:2], generators, dtype=torch.float32, device=device)  # (S, M)
-    # k-means begins with any N of the samples, in turn where there are fewer.
-    chosen = uniform.topk(min(maps, _SAMPLES), largest=False).indices.cpu()  # (S, min(N, M))
-    chosen = chosen[:, torch.arange(maps) % _SAMPLES]  # (S, N)
-    centers = places.take_along_dim(chosen[..., None], dim=1)  # (S, N, 2)
+    centers = _choose_centers(places, maps, generators)  # (S, N, 2)
     if maps <= _MOST_CLUSTERS:
         centers = k_means(places, centers, _ROUNDS)
     middle = places.mean(dim=1)  # (S, 2)
@@ -90,18 +96,115 @@ def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators:
     offset.copy_(centers.to(offset) - (matrix * middle.to(offset)[:, None, None]).sum(dim=-1))
 
 
-def _sample(intensity: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Places (S, M, 2) in pixels, drawn evenly from the intensity (S, H, W) and within its pixels.
+@torch.no_grad()
+def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> None:
+    """Tile what targets (S, H, W), or (S, C, H, W), show by the maps of systems, with smaller tiles where details are.
+
+    Centers are those of k-means over places that are drawn by the contrast of the target around them; a pixel belongs
+    to the nearest one. A map takes the picture to the pixels of its center, by their mean and their covariance:
+    `A = P^(1/2) Q^(-1/2)`, with the covariances P of these pixels and Q of all. So the tiles cover the picture, as the
+    collage of a solution does (Barnsley 1988). Only pixels that differ from the background are covered where they are
+    less than half of the picture. Probabilities are those of the tiles' areas, colors those of their pixels.
+    """
+    size = targets.shape[-2:]
+    images = targets.reshape(len(targets), -1, *size).double().cpu()  # (S, C, H, W)
+    covered = _covered(images, config.empty)  # (S, H, W)
+    detail = _contrast(images) * covered + _EVEN * (covered + _ELSEWHERE)  # (S, H, W)
+    maps = system.maps_per_system
+    places = _sample(detail, max(_SAMPLES, _SAMPLES_A_MAP * maps), generators)  # (S, M, 2)
+    centers = k_means(places, _choose_centers(places, maps, generators), _ROUNDS)  # (S, N, 2)
+    rows, columns = (torch.arange(side, dtype=torch.float64) for side in size)
+    grid = torch.cartesian_prod(rows, columns).view(*size, 2)  # (H, W, 2)
+    corners = _to_plane(grid.new_tensor([[[0.0, 0.0], [1.0, 1.0]]]), size, config)[0]  # (2, 2), a pixel apart
+    scale = torch.where(corners[1] > corners[0], corners[1] - corners[0], 1.0)  # (2,)
+    for number, (image, inside, own) in enumerate(zip(images, covered, centers, strict=True)):
+        pixels = grid[inside > 0]  # (P, 2)
+        nearest = _nearest(pixels, own)  # (P,)
+        count = torch.bincount(nearest, minlength=maps).double()  # (N,)
+        tiles = count.clamp(min=1)[:, None]  # (N, 1)
+        mean = torch.where(count[:, None] > 0, own.new_zeros(maps, 2).index_add_(0, nearest, pixels) / tiles, own)
+        shift = pixels - mean[nearest]  # (P, 2)
+        spread = own.new_zeros(maps, 2, 2).index_add_(0, nearest, shift[:, :, None] * shift[:, None])
+        # A pixel is not a point: it has a variance of 1/12 along each axis.
+        spread = spread / tiles[..., None] + torch.eye(2) / 12  # (N, 2, 2)
+        middle = pixels.mean(0)  # (2,)
+        shift = pixels - middle
+        whole = shift.mT @ shift / len(pixels) + torch.eye(2) / 12  # (2, 2)
+        matrix = _OVERLAP * _square_root(spread) @ torch.linalg.inv(_square_root(whole))  # (N, 2, 2), of pixels
+        matrix = matrix * (scale[:, None] / scale)
+        factors = svd_parameters(matrix, system.singular_values).to(system.svd)  # (N, 6)
+        # Signs start as those of random systems do: with magnitudes by chance.
+        factors[:, 4:] *= system.svd[number, :, 4:].abs().clamp(min=0.1)
+        system.svd[number] = factors
+        matrix = run_svd_matrix(factors, system.singular_values).double().cpu()  # (N, 2, 2)
+        ends = _to_plane(torch.stack((mean, middle.expand_as(mean))), size, config)  # (2, N, 2)
+        system.offset[number] = (ends[0] - (matrix * ends[1][:, None]).sum(-1)).to(system.offset)
+        if system.logit is not None:
+            area = torch.linalg.det(matrix).abs().clamp(min=1e-6)  # (N,)
+            system.logit[number] = area.log().to(system.logit)
+        if system.color is not None:
+            values = image[:, inside > 0].mT  # (P, C)
+            sums = own.new_zeros(maps, values.shape[1]).index_add_(0, nearest, values)  # (N, C)
+            color = torch.where(count[:, None] > 0, sums / tiles, values.mean(0))  # (N, C)
+            system.color[number] = color.logit(eps=_COLOR_MARGIN).to(system.color)
+
+
+def _covered(images: Tensor, background: float) -> Tensor:
+    """Return which pixels (S, H, W) tiles cover, as 0 and 1, of images (S, C, H, W)."""
+    shown = (images - background).abs().amax(1) > _SHOWN  # (S, H, W)
+    share = shown.double().mean(dim=(1, 2), keepdim=True)  # (S, 1, 1)
+    return torch.where((share == 0) | (share > 0.5), 1.0, shown.double())
+
+
+def _contrast(images: Tensor) -> Tensor:
+    """Return how much images (S, C, H, W) vary around each pixel (S, H, W), with a mean of 1 where they do."""
+    squares = torch.zeros_like(images[:, 0])  # (S, H, W)
+    for axis in (2, 3):
+        change = images.diff(dim=axis).square().sum(1)  # (S, H - 1, W) or (S, H, W - 1)
+        for begin in (0, 1):
+            squares.narrow(axis - 1, begin, change.shape[axis - 1]).add_(change)
+    around = avg_pool2d(squares[:, None], 5, 1, 2, count_include_pad=False)[:, 0].sqrt()  # (S, H, W)
+    mean = around.mean(dim=(1, 2), keepdim=True)  # (S, 1, 1)
+    return around / torch.where(mean > 0, mean, 1.0)
+
+
+def _nearest(pixels: Tensor, centers: Tensor) -> Tensor:
+    """Return the number of the center (N, 2) nearest to each of the pixels (P, 2), (P,): some pixels at a time."""
+    places = centers.float()
+    half = places.square().sum(1) / 2  # (N,)
+    # |p - c|^2 / 2 without |p|^2 / 2, which all centers share; in lots that stay in the cache
+    parts = pixels.float().split(max(1, 2**20 // len(centers)))
+    return torch.cat([torch.addmm(half, part, places.mT, alpha=-1).argmin(1) for part in parts])
+
+
+def _square_root(matrix: Tensor) -> Tensor:
+    """Return the square root of symmetric positive matrices (..., 2, 2)."""
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
+    return root
+
+
+def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Return the first centers (S, N, 2) for k-means: any of the places (S, M, 2), in turn where there are fewer."""
+    device, count = generators[0].device, places.shape[1]
+    uniform = draw_uniform(places.shape[:2], generators, dtype=torch.float32, device=device)  # (S, M)
+    chosen = uniform.topk(min(maps, count), largest=False).indices.cpu()  # (S, min(N, M))
+    chosen = chosen[:, torch.arange(maps) % count]  # (S, N)
+    return places.take_along_dim(chosen[..., None], dim=1)
+
+
+def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Places (S, M, 2), M = `samples`, in pixels, drawn evenly from the intensity (S, H, W) and within its pixels.
 
     Those of an intensity that is 0 lie anywhere.
     """
     systems, _, width = intensity.shape
-    shape, device = (systems, 3, _SAMPLES), generators[0].device
+    shape, device = (systems, 3, samples), generators[0].device
     uniform = draw_uniform(shape, generators, dtype=torch.float64, device=device).cpu()  # (S, 3, M)
     weight = intensity.flatten(1).double()  # (S, H W)
     sums = torch.where(weight.any(dim=1, keepdim=True), weight, 1.0).cumsum(1)  # (S, H W)
     # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
-    expected = (torch.arange(_SAMPLES) + uniform[:, 0]) / _SAMPLES * sums[:, -1:]  # (S, M)
+    expected = (torch.arange(samples) + uniform[:, 0]) / samples * sums[:, -1:]  # (S, M)
     pixel = torch.searchsorted(sums, expected, right=True).clamp(max=sums.shape[1] - 1)  # (S, M)
     corner = torch.stack((pixel // width, pixel % width), -1)  # (S, M, 2)
     return corner + uniform[:, 1:].mT - 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fractalops.fitting.initialization import first_parameters, start_parameters
 from fractalops.fitting.native_steps import NativeSteps, check_native
 from fractalops.fitting.optimizers import Optimizer, make_optimizer
 from fractalops.fitting.result import FitResult, add_prefix, join, number_snapshots, restore_system, with_prefix
+from fractalops.fitting.splitting import split_maps
 from fractalops.fitting.step_graph import CudaGraph, check_cuda_graph, run_as_graph
 from fractalops.ifs import IFS
 from fractalops.io.progress import progress_bar
@@ -71,7 +73,7 @@ class Batch:
         if config.objective == "fixed":
             index = system.sample(config.sequences, config.points, generator=generators)
         losses = targets.new_empty(config.steps, len(targets))  # (steps, S)
-        return cls(targets, system, generators, make_optimizer(list(system.parameters()), config), index, losses)
+        return cls(targets, system, generators, _make_optimizer(system, config), index, losses)
 
     def state(self) -> dict[str, Tensor]:
         """All that learning goes on from, for `restore`: copies on the CPU."""
@@ -96,7 +98,7 @@ class Batch:
             generator.set_state(row.clone())
         placed = {name: tensor.to(targets.device, copy=True) for name, tensor in state.items() if name != "generators"}
         system = restore_system(with_prefix(placed, "system."), config)
-        optimizer = make_optimizer(list(system.parameters()), config)
+        optimizer = _make_optimizer(system, config)
         for name, tensors in optimizer.state.items():
             for place, tensor in enumerate(tensors):
                 tensor.copy_(placed[f"optimizer.{name}.{place}"])
@@ -117,11 +119,17 @@ class Batch:
             index=index,
             generator=self.generators,
             clamp=clamp,
-        )
-        return images
+        )  # (S, K, H, W) or (S, K, C, H, W)
+        return images if config.color or images.dim() == 4 else images[:, :, 0]
 
     def keep_snapshot(self) -> None:
         self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
+
+
+def _make_optimizer(system: IFS, config: FitConfig) -> Optimizer:
+    names = [name for name, _ in system.named_parameters()]
+    rates = [config.offset_rate if name == "offset" else 1.0 for name in names]
+    return make_optimizer(list(system.parameters()), config, rates)
 
 
 def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> None:
@@ -174,9 +182,13 @@ def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: Cu
     if batch.step == 0 and 0 in stops:
         batch.keep_snapshot()
     most = 1  # steps of a call
+
+    def changes_after(step: int) -> bool:
+        return config.adds_noise_at(step) or config.splits_at(step)
+
     while batch.step < config.steps:
         end = batch.step + 1
-        while end < min(batch.step + most, config.steps) and end not in stops and not config.adds_noise_at(end - 1):
+        while end < min(batch.step + most, config.steps) and end not in stops and not changes_after(end - 1):
             end += 1
         began = time.perf_counter()
         losses = take([config.learning_rate_at(number) for number in range(batch.step, end)])  # (steps, S)
@@ -185,6 +197,8 @@ def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: Cu
             most = max(1, min(2 * most, int((end - batch.step) * _CHUNK / seconds)))
         if config.adds_noise_at(end - 1):
             _add_noise(batch, config)
+        if config.splits_at(end - 1):
+            split_maps(batch.system, batch.targets, config.points, batch.generators, batch.optimizer)
         if end in stops:
             batch.keep_snapshot()
         batch.losses[batch.step : end] = losses
@@ -276,6 +290,18 @@ def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
     return targets if targets.dim() > dims else targets[None]
 
 
+def uncovered(target: Tensor, config: FitConfig) -> str:
+    """Return a notice where the points of a sequence can't cover what a target (H, W) or (3, H, W) shows, or nothing.
+
+    A bump covers about `pi bandwidth` pixels; a pixel is shown that differs from the background by more than a tenth.
+    """
+    shown = int(((target - config.empty).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
+    covered = int(config.points * math.pi * config.bandwidth)
+    if 2 * covered >= shown:
+        return ""
+    return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
+
+
 def fit(
     targets: Tensor,
     config: FitConfig | None = None,
@@ -290,7 +316,7 @@ def fit(
     Args:
         targets: (H, W) or (S, H, W), in color (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
             float32. Where they lie, it runs.
-        config: the settings; None takes the defaults.
+        config: the settings, resolved for the targets' size; None takes the defaults.
         start: the systems to learn from, one for each target, with the parameters that `config` learns; None starts as
             `config.initialization` says.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in color (S, K, 3, H, W) and
@@ -317,6 +343,7 @@ def fit(
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
+    config = config.resolve(images.shape[-2:])
     with torch.inference_mode(False):  # the copies become parameters
         state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
     return fit_images(
@@ -335,6 +362,8 @@ def fit_images(
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
     """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
+
+    `config` is resolved for their size.
 
     `state` has the parameters (S, ...) to start from.
     """

@@ -19,8 +19,9 @@ from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
 from fractalops.sampling import number_dtype
 
-# It is a part of a run's identity. It grows where a change of the loop or of its kernels alters the bits of results.
-LOOP_VERSION = 1
+# It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
+# alters the bits of results.
+LOOP_VERSION = 2
 
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
@@ -32,6 +33,10 @@ def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
         return "the loss is plugged in"
     if targets.device.type != "cpu":
         return f"the targets are on {targets.device.type}"
+    if config.blend != "add":
+        return f"the blend is {config.blend!r}"
+    if config.offset_rate != 1:
+        return "offsets have a learning rate of their own"
     if isinstance(config.viewport, str):
         return f"the viewport is {config.viewport!r}"
     if 1 in targets.shape[-2:]:
@@ -46,7 +51,9 @@ def describe_loop() -> str:
         return f"fit on the CPU: refused: {status.reason}"
     if status.backend != "native":
         return f"fit on the CPU: tensor operations: {status.reason}"
-    others = 'a plugged-in loss, the viewports "stretch" and "fit", and targets with a side of one pixel'
+    others = (
+        'a plugged-in loss, the blend "mean", the viewports "stretch" and "fit", and targets with a side of one pixel'
+    )
     return f"fit on the CPU: native steps; tensor operations for {others}"
 
 

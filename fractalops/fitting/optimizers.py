@@ -30,11 +30,16 @@ class Optimizer:
     state: dict[str, list[Tensor]]
     """What a step leaves for the next one, by its name: tensors that are changed in place."""
 
-    def __init__(self, parameters: Sequence[Tensor], momentum: float | None) -> None:
-        self._parameters = parameters  # each (S, ...)
+    def __init__(self, parameters: Sequence[Tensor], momentum: float | None, rates: Sequence[float]) -> None:
+        """Update parameters, each (S, ...), with a multiple of the learning rate for each of them."""
+        self._parameters = parameters
         self._momentum = momentum
         self._widths = [parameter[0].numel() for parameter in parameters]
         self._padding = parameters[0].new_zeros(len(parameters[0]), -sum(self._widths) % _VECTOR)
+        self._rates: Tensor | None = None  # (P,) multiples of the learning rate; None where all are 1
+        if any(rate != 1 for rate in rates):
+            widths = torch.tensor([*self._widths, self._padding.shape[1]])
+            self._rates = torch.tensor([*rates, 1.0]).repeat_interleave(widths).to(parameters[0])
         names = ("mean", "square") if momentum is None else ("momentum",)
         like = self._join([parameter.detach() for parameter in parameters])
         self.state = {name: [torch.zeros_like(like)] for name in names}
@@ -74,6 +79,7 @@ class Optimizer:
     def __call__(self, learning_rate: float | Tensor) -> None:
         """Take a step. The learning rate is a number, or a tensor () for a step that is captured in a CUDA graph."""
         rows = self.rows()  # (S, P)
+        before = rows.clone() if self._rates is not None else rows  # (S, P)
         gradients = self._join(parameter.grad for parameter in self._parameters if parameter.grad is not None)
         settings: dict[str, Any] = {"fused": True, "lr": learning_rate, "weight_decay": 0.0, "maximize": False}
         if self._momentum is None:
@@ -83,9 +89,26 @@ class Optimizer:
         else:
             momenta: list[Tensor | None] = [*self.state["momentum"]]
             sgd([rows], [gradients], momenta, momentum=self._momentum, dampening=0.0, nesterov=False, **settings)
-        self.set_rows(rows)
+        self.set_rows(rows if self._rates is None else before.lerp_(rows, self._rates))
+
+    @torch.no_grad()
+    def forget(self, system: int, maps: Tensor) -> None:
+        """Take maps (M,) of a system for new ones: no gradient so far, and squares of gradients like the others'."""
+        begin = 0
+        for parameter, width in zip(self._parameters, self._widths, strict=True):
+            shape = parameter.shape[1:]  # (N, ...)
+            for name, (rows,) in self.state.items():
+                if name == "step":
+                    continue
+                own = rows[system, begin : begin + width].view(shape)  # (N, ...)
+                own[maps] = own.mean(0) if name == "square" else 0.0
+            begin += width
 
 
-def make_optimizer(parameters: Sequence[Tensor], config: FitConfig) -> Optimizer:
-    """The optimizer of `config` for `parameters`, as at its first step."""
-    return Optimizer(parameters, config.momentum if config.optimizer == "sgd" else None)
+def make_optimizer(parameters: Sequence[Tensor], config: FitConfig, rates: Sequence[float] | None = None) -> Optimizer:
+    """Return the optimizer of `config` for `parameters`, as at its first step.
+
+    `rates` are multiples of the learning rate, one for each parameter; None is 1 for all.
+    """
+    momentum = config.momentum if config.optimizer == "sgd" else None
+    return Optimizer(parameters, momentum, [1.0] * len(parameters) if rates is None else rates)

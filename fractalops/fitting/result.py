@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fractalops._checks import check_integer, check_item, check_size
 from fractalops.backends import installed_version
+from fractalops.drawing.canvas import check_zoom
 from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.page import write_page
 from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
 from fractalops.io.files import parsing
@@ -73,32 +75,57 @@ class FitResult:
         """Return a pixel's share of all bumps, over pi, which `draw_high_resolution` takes."""
         return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
 
-    def draw(self, size: int | tuple[int, int], *, points: int = 1_000_000, seed: int | None = None) -> Tensor:
+    def draw(
+        self,
+        size: int | tuple[int, int],
+        *,
+        points: int | None = None,
+        seed: int | None = None,
+        zoom: tuple[float, float, float] | None = None,
+    ) -> Tensor:
         """Draw the systems at high resolution, in the viewport in which they were learned.
 
         Args:
             size: the longest side in pixels, of a picture in the targets' proportions, or (height, width).
-            points: of each picture.
+            points: of each picture; None takes one for every pixel, four of mean colors, and a million at least.
             seed: of the points; None takes `config.seed`.
+            zoom: (x, y, factor) draws the part around column x and row y, from 0 to 1, `factor` times larger; to
+                10^11.
 
         Returns:
             Images (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; see `draw_high_resolution`.
 
         Raises:
-            ValueError, TypeError: for a size or a number of points below 1 or of another type.
+            ValueError, TypeError: for an argument out of its range or of another type.
+            InputError: for a zoom that shows no point, or of a system whose maps don't all contract.
         """
         height, width = check_size("FitResult.draw", size)
-        check_integer("FitResult.draw", "points", points, 1)
+        if points is not None:
+            check_integer("FitResult.draw", "points", points, 1)
+        if zoom is not None:
+            zoom = check_zoom("FitResult.draw", zoom)
         seed = self.config.seed if seed is None else seed
         check_integer("FitResult.draw", "seed", seed, 0)
         generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
-        return draw_high_resolution(
+        images = draw_high_resolution(
             self.system,
             proportional_size(self.size, height) if isinstance(size, int) else (height, width),
             points=points,
+            zoom=zoom,
             generator=generator,
             intensity=self.intensity,
+            learned=self.size,
         )
+        return images if self.config.color or images.dim() == 3 else images[:, 0]
+
+    def save_page(self, path: str | Path) -> None:
+        """Write a page that draws the system of one image, to look around in and to change by hand; see `write_page`.
+
+        Raises `ValueError` for the systems of several images, of which `result[i]` is one, and as `write_page`.
+        """
+        if len(self) != 1:
+            raise ValueError(f"FitResult.save_page: the result must be of one image, got {len(self)}")
+        write_page(self.system, path, size=self.size, intensity=self.intensity)
 
     def select(self, index: int) -> FitResult:
         """Return the result of one image alone, as if it had been learned by itself.
@@ -185,7 +212,7 @@ class FitResult:
             "losses": (max(steps), images),
             "minimum_mse": (images,),
             "mean_mse": (images,),
-            "best_image": (images, *([config.channels] if config.channels else []), height, width),
+            "best_image": (images, *([3] if config.color else []), height, width),
         }
         _check_forms(measures, {name: (shape, torch.float32) for name, shape in shapes.items()})
         snapshots = [with_prefix(tensors, f"snapshot.{number}.") for number in range(len(snapshot_steps))]

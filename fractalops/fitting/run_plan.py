@@ -70,7 +70,7 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
         pictures.update(f"{tuple(target.shape)}\n".encode() + target.cpu().contiguous().numpy().tobytes())
         batch = waiting.setdefault(tuple(target.shape), [])
         batch.append(image)
-        if len(batch) == config.batch_size:
+        if len(batch) == config.resolve(target.shape[-2:]).batch_size:
             batches.append(tuple(batch))
             batch.clear()
     batches += [tuple(batch) for batch in waiting.values() if batch]

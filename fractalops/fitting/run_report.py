@@ -96,8 +96,17 @@ class FitRun:
             yield FitResult.load(self.folder / name)
 
     def system(self) -> IFS:
-        """The S learned systems as one module, in the order of the rows. Raises `InputError` for a damaged file."""
+        """The S learned systems as one module, in the order of the rows.
+
+        Raises `InputError` for a damaged file, or where images of different sizes have systems of different kinds.
+        """
         learned = [(result.system.state_dict(), result.config) for result in self.results()]
+        kinds = {(config.maps, config.blend) for _, config in learned}
+        if len(kinds) > 1:
+            known = ", ".join(f"{maps} maps of blend {blend}" for maps, blend in sorted(kinds))
+            raise InputError(
+                f"cannot join the systems of {self.folder}: they have {known}; results() gives them in turn"
+            )
         states = dict(zip(dict.fromkeys(row.shard for row in self.rows), learned, strict=True))  # by file
         state, config = learned[0]
         joined = {name: torch.stack([states[row.shard][0][name][row.place] for row in self.rows]) for name in state}

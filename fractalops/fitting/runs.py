@@ -68,8 +68,8 @@ def fit_dataset(
             [0, 1]; or what `TensorTargets.from_iterable` draws pictures from, as a generator, which must end, or a
             torch data set; these are held in memory.
         output: the folder, made if need be; all processes must see the same one.
-        config: the settings; None takes the defaults. `config.batch_size` images of one shape are learned
-            and held in memory at a time.
+        config: the settings, resolved for each image's size; None takes the defaults. `config.batch_size` images of
+            one shape are learned and held in memory at a time.
         skip_bad: leave out images that can't be used, and list them in bad.csv.
         overwrite: discard the run that `output` holds, and start anew.
         progress: show a progress bar on standard error, with images a second and the time left.
@@ -199,17 +199,18 @@ class _Engine:
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
             targets = torch.stack([read_target(self.images, image, self.config) for image in images])
+            config = self.config.resolve(targets.shape[-2:])
             targets = targets.to(self.device, copy=True)  # (S, H, W) or (S, 3, H, W)
             began = saved = time.perf_counter()
             checkpoint = self.folder.read_checkpoint(number, self.key)
             if checkpoint is None:
-                batch = Batch.start(targets, self.config, images)
+                batch = Batch.start(targets, config, images)
             else:
                 state, seconds = checkpoint
-                batch = Batch.restore(targets, self.config, state)
+                batch = Batch.restore(targets, config, state)
                 began -= seconds
-            bar.begin(number, batch.step / self.config.steps if self.config.steps else 0)
-            for losses in run_steps(batch, self.config, None, "auto"):
+            bar.begin(number, batch.step / config.steps if config.steps else 0)
+            for losses in run_steps(batch, config, None, "auto"):
                 now = time.perf_counter()
                 stopping = signals.caught is not None
                 if stopping or now - saved >= self.checkpoint_every:
@@ -217,8 +218,8 @@ class _Engine:
                     saved = now
                 if stopping:
                     signals.obey()
-                bar.show(number, batch.step / self.config.steps, losses[-1])
-            result = evaluate_batches([batch], self.config, began)
+                bar.show(number, batch.step / config.steps, losses[-1])
+            result = evaluate_batches([batch], config, began)
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)

@@ -1,8 +1,7 @@
-"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files and animations."""
+"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -62,8 +61,19 @@ def save_image(image: Tensor, path: str | Path) -> None:
 
     Values are clamped to [0, 1]. Raises `InputError` when no format has that suffix or can hold the picture.
     """
+    if not (image.ndim == 2 or (image.ndim == 3 and len(image) == 3)) or image.numel() == 0:
+        raise ValueError(
+            f"save_image: image must have shape (H, W) or (3, H, W) with H, W >= 1, got {tuple(image.shape)}"
+        )
+    save_picture(to_picture(image), path)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Save a picture in the format that the suffix of `path` names.
+
+    Raises `InputError` when no format has that suffix or can hold the picture.
+    """
     check_savable(path)
-    picture = _to_picture(image, "save_image")
     with atomic_path(path) as temporary:
         try:
             picture.save(temporary)
@@ -73,23 +83,30 @@ def save_image(image: Tensor, path: str | Path) -> None:
             raise InputError(f"cannot save {path}: {one_line(error)}") from error
 
 
-def save_animation(
-    frames: Sequence[Tensor], path: str | Path, *, frame_milliseconds: int = 120, last_milliseconds: int = 2000
-) -> None:
-    """Save images (H, W) or (3, H, W) with values in [0, 1] as an endless GIF that rests on its last frame."""
-    if not frames:
-        raise ValueError("save_animation: frames must not be empty, got 0 frames")
-    first, *others = (_to_picture(frame, "save_animation") for frame in frames)
-    durations = [frame_milliseconds] * len(others) + [last_milliseconds]
-    with atomic_path(path) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
+def to_picture(image: Tensor) -> Image.Image:
+    """Return an image (H, W), or (C, H, W) with up to four channels, as a picture: L, LA, RGB or RGBA.
 
-
-def _to_picture(image: Tensor, function: str) -> Image.Image:
-    if not (image.ndim == 2 or (image.ndim == 3 and len(image) == 3)) or image.numel() == 0:
-        raise ValueError(
-            f"{function}: image must have shape (H, W) or (3, H, W) with H, W >= 1, got {tuple(image.shape)}"
-        )
+    Values are clamped to [0, 1].
+    """
     levels = image.detach().cpu().to(torch.float32).nan_to_num(0.0).clamp(0.0, 1.0).mul(255.0).round()
     levels = levels.to(torch.uint8)
-    return Image.fromarray((levels if image.ndim == 2 else levels.permute(1, 2, 0)).numpy())
+    if levels.ndim == 3:
+        levels = levels.permute(1, 2, 0).squeeze(2)  # (H, W) or (H, W, C)
+    return Image.fromarray(levels.contiguous().numpy())
+
+
+class Page:
+    """A picture that is put together from parts. It holds bytes, where a tensor would hold floats.
+
+    Where it has no part it has the gray `background`, or nothing if one of its channels is opacity.
+    """
+
+    def __init__(self, size: tuple[int, int], channels: int, background: float = 0.0) -> None:
+        height, width = size
+        mode = ("L", "LA", "RGB", "RGBA")[channels - 1]
+        level = 0 if mode.endswith("A") else round(255 * background)
+        self.picture = Image.new(mode, (width, height), (level,) * channels)
+
+    def put(self, part: Tensor, top: int, left: int) -> None:
+        """Put a part (C, h, w) of the picture, with values in [0, 1], where its first pixel belongs."""
+        self.picture.paste(to_picture(part), (left, top))

@@ -15,7 +15,7 @@ class PictureOptions:
     Raises `TypeError` or `ValueError` for an option of a wrong type or out of its range.
     """
 
-    size: int = 32
+    size: int = 256
     """The longest side in pixels that a picture is scaled down to; one that is smaller stays as it is."""
     background: Literal["black", "white"] = "black"
     """The color that transparent parts are laid over."""

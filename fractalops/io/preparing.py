@@ -92,9 +92,15 @@ def prepare(picture: Decoded | numpy.ndarray, name: str | Path, options: Picture
     if not bool((target > 0.0).any()):
         others = f"; it has {frames} frames, and frame=N chooses another" if frames > 1 else ""
         raise InputError(f"cannot use {name}: image must not be blank, {_why_blank(options)}{others}")
-    if not options.invert and float(target.mean()) > 0.5:
+    if not options.invert and options.background == "black" and _has_bright_border(target):
         notices["mostly bright; if the shape is dark on a bright page, use invert=True"] = None
     return target, list(notices)
+
+
+def _has_bright_border(target: torch.Tensor) -> bool:
+    """Return whether a target (H, W) or (3, H, W) is mostly bright, and nearly white along its border: a page."""
+    border = torch.cat((target[..., 0, :], target[..., -1, :], target[..., 0], target[..., -1]), -1)
+    return float(target.mean()) > 0.5 and float(border.mean()) > 0.9
 
 
 def check_picture_shape(shape: tuple[int, ...], name: str | Path) -> None:

@@ -10,4 +10,5 @@ def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """High-resolution pictures of 64 pixels and 2000 points, so that the tests are quick."""
     for command in ("fit_pictures", "fit_points"):
         monkeypatch.setattr(f"fractalops.cli.{command}._DRAWING_SIDE", 64)
-        monkeypatch.setattr(f"fractalops.cli.{command}._DRAWING_POINTS", 2000)
+    monkeypatch.setattr("fractalops.cli.fit_points._DRAWING_POINTS", 2000)
+    monkeypatch.setattr("fractalops.drawing.high_resolution._LEAST_POINTS", 2000)

@@ -67,7 +67,7 @@ def test_the_library_speaks_of_arguments() -> None:
 
 
 def test_help_and_version_leave_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ([], ["fit"], ["render"], ["random"], ["info"]):
+    for command in ([], ["fit"], ["render"], ["view"], ["morph"], ["random"], ["info"]):
         assert run(*command, "--help") == 0
     assert run("--version") == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("fractalops ")

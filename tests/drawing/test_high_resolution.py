@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from fractalops.drawing.high_resolution import draw_high_resolution, proportional_size
+from fractalops.drawing.canvas import maps_of
+from fractalops.drawing.high_resolution import Picture, draw, draw_high_resolution, proportional_size
+from fractalops.drawing.palettes import PALETTES, apply_palette, read_palette
+from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from tests.support.cases import seeded
 
@@ -79,7 +82,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For any size, number of points and color: here none is so bright that it is limited."""
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", batch)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", batch)
     color = torch.tensor([0.9, 0.4])
     system = right_triangle(color.expand(3, 2))
     learned = system(24, sequences=40, points=50, viewport=(-2.0, -2.0, 3.0, 3.0), bandwidth=0.5, clamp=False)
@@ -101,7 +104,7 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
 
 
 def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.drawing.high_resolution._POINTS_AT_ONCE", 100)
+    monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 100)
     assert draw_high_resolution(right_triangle(), (8, 8), points=1, viewport="fit").shape == (1, 8, 8)
     assert float(draw_high_resolution(right_triangle(), (8, 8), points=250, viewport=(0, 0, 1, 1)).max()) > 0.0
     with pytest.raises(ValueError, match="draw_high_resolution: points must be at least 1, got 0"):
@@ -115,3 +118,115 @@ def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPat
 )
 def test_proportional_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert proportional_size(size, 1024) == expected
+
+
+def picture(**options: Any) -> Picture:
+    return Picture(size=(1, 5), points=1, viewport="fit", **options)
+
+
+@pytest.mark.parametrize(("gamma", "power"), [(None, 0.4), (1.0, 1.0), (2.5, 2.5)])
+def test_gray_is_raised_to_gamma(gamma: float | None, power: float) -> None:
+    canvas = torch.tensor([0.0, 1.0, 2.0, 4.0, 9.0]).view(1, 1, 5)
+    expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0]) ** power
+    torch.testing.assert_close(picture(gamma=gamma).develop(canvas, 0.25)[0, 0], expected)
+
+
+@pytest.mark.parametrize("palette", [None, "fire", "#102030,#fedcba", "viridis"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_picture_over_its_background_is_the_opaque_one(channels: int, palette: str | None) -> None:
+    if palette is not None and channels == 3:
+        return
+    canvas = torch.rand(channels, 1, 5, generator=seeded(0))
+    canvas[:, 0, 0] = 0
+    table = None if palette is None else read_palette(palette)
+    opaque = picture(palette=table).develop(canvas, 1.3)
+    *colors, opacity = picture(palette=table, transparent=True).develop(canvas, 1.3)
+    color = torch.stack(colors)
+    assert 0 <= color.min() <= color.max() <= 1
+    assert opacity[0, 0] == 0
+    background = torch.zeros(3) if table is None else table[0]
+    over = opacity * color + (1 - opacity) * background[: len(color), None, None]
+    torch.testing.assert_close(over, opaque, rtol=0, atol=1e-2)
+
+
+def test_two_colors_are_background_and_foreground() -> None:
+    table = read_palette("#112233, ffcc00")
+    brightness = torch.tensor([[0.0, 0.5, 1.0]])
+    first, last = torch.tensor([0x11, 0x22, 0x33]) / 255, torch.tensor([0xFF, 0xCC, 0x00]) / 255
+    expected = torch.stack((first, (first + last) / 2, last), 1)[:, None]  # (3, 1, 3)
+    torch.testing.assert_close(apply_palette(table, brightness), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_a_palette_grows_brighter_from_its_anchors(name: str) -> None:
+    table = read_palette(name)
+    luma = table @ torch.tensor([0.299, 0.587, 0.114])
+    assert (luma.diff() >= -1e-6).all()
+    assert luma[-1] > 0.7
+    assert (table[0] * 255).round().int().tolist() == list(bytes.fromhex(PALETTES[name].split()[0]))
+
+
+@pytest.mark.parametrize("text", ["", "lava", "#112233", "#112233,#44", "fire,#112233"])
+def test_other_palettes_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^palette must be one of fire, ice, .* or colors as #112233,#ffcc00, got "):
+        read_palette(text)
+
+
+def mean_system(color: bool = True) -> IFS:
+    """Four maps that tile a square, of which the first is brightest."""
+    system = IFS(
+        1, 4, parametrization="matrix", channels=3 if color else None, blend="mean", viewport=(0.0, 0.0, 1.0, 1.0)
+    )
+    corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    with torch.no_grad():
+        system.matrix.copy_(0.5 * torch.eye(2).expand(1, 4, 2, 2))
+        system.offset.copy_(0.5 * corners[None])
+        if system.color is not None:
+            system.color.copy_(torch.tensor([0.9, 0.6, 0.4, 0.2])[:, None].expand(4, 3).logit()[None])
+    return system
+
+
+@pytest.mark.parametrize("points", [200_000, 800_000])
+def test_means_are_drawn_as_they_were_learned(points: int) -> None:
+    system, generator = mean_system(), torch.Generator().manual_seed(0)
+    drawn = draw_high_resolution(system, (64, 64), points=points, generator=generator)[0]  # (3, 64, 64)
+    with torch.no_grad():
+        learned = system(64, points=points, generator=generator)[0, 0]  # (3, 64, 64)
+    inside = slice(6, -6)  # at the edge the bumps' tails weigh more, which a drawing cuts off earlier
+    # Some hundred points on a pixel leave a noise of some hundredths.
+    torch.testing.assert_close(drawn[:, inside, inside], learned[:, inside, inside], atol=0.06, rtol=0)
+    # Points are spread evenly, so that the background weighs 0.03 against 1.
+    quarters = drawn[0, inside, inside].view(2, 26, 2, 26).mean((1, 3))  # (2, 2)
+    torch.testing.assert_close(quarters, torch.tensor([[0.9, 0.6], [0.4, 0.2]]) / 1.03, atol=0.02, rtol=0)
+
+
+def test_a_zoom_into_means_has_the_same_tones() -> None:
+    system = mean_system()
+    zoomed = draw_high_resolution(system, (48, 48), points=400_000, zoom=(0.25, 0.25, 4.0))[0]
+    assert abs(float(zoomed.mean()) - 0.9 / 1.03) < 0.03
+
+
+def test_gaps_show_the_picture_of_the_learned_size() -> None:
+    system = mean_system(color=False)
+    with torch.no_grad():
+        system.matrix.mul_(0.96)  # the tiles leave a cross of a pixel at 32 x 32, of eight at 256 x 256
+    gaps, filled = (
+        draw_high_resolution(system, (256, 256), points=2_000_000, learned=learned)[0] for learned in (None, (32, 32))
+    )
+    assert gaps.shape == (256, 256)
+    assert float(gaps.mean()) < float(filled.mean()) - 0.05
+    # Where there are points, the background weighs little.
+    lit = gaps > 0.9
+    torch.testing.assert_close(filled[lit], gaps[lit], atol=0.1, rtol=0)
+    assert (filled >= gaps - 1e-6).all()
+    parts = draw_high_resolution(system, (128, 128), points=500_000, learned=(32, 32), zoom=(0.25, 0.25, 2.0))[0]
+    assert (parts - filled[:128, :128]).abs().mean() < 0.05
+
+
+def test_what_is_no_background_of_a_mean_is_opaque() -> None:
+    picture = Picture(size=(64, 64), points=200_000, viewport=(-1.0, -1.0, 1.0, 1.0), transparent=True, blend="mean")
+    image = draw(maps_of(mean_system(), 0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)
+    opacity = image[3]
+    assert float(opacity[:30, :30].max()) == 0  # outside of the square
+    assert float(opacity[40:60, 40:60].min()) > 0.9
+    assert float((image[:3, 36:44, 36:44] - 0.9).abs().mean()) < 0.02  # colors are not darkened by the background

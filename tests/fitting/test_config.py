@@ -17,16 +17,22 @@ from fractalops.fitting.optimizers import make_optimizer
 from tests.support.learning import Interruption, disc, tiny
 
 NAN, INFINITY = math.nan, math.inf
-CHOICES = ("objective", "optimizer", "parametrization", "singular_values", "initialization", "schedule", "sampling")
+CHOICES = (
+    "objective", "optimizer", "parametrization", "singular_values", "initialization", "schedule", "sampling", "blend",
+    "detail",
+)  # fmt: skip
 VALUE_ERRORS: dict[str, list[Any]] = {
     **{name: [0, -1] for name in ("maps", "points", "sequences", "noise_every", "evaluation_sequences", "batch_size")},
-    **{name: [-1] for name in ("steps", "snapshots", "seed")},
+    **{name: [-1] for name in ("steps", "snapshots", "seed", "split_every")},
     **{name: ["Expectation", "uniform", "", None] for name in CHOICES},
     "probabilities": ["uniform", ""],
     "bandwidth": [0, -1.0, NAN, INFINITY],
     "cutoff": [0, 1, -0.1, 1.5, NAN],
     "viewport": ["fill", None, (0, 0, 1), (1, 0, 1, 1), (0, 0, NAN, 1), 5],
+    "background": [-0.1, 1.1, NAN],
+    "background_weight": [0, -0.1, NAN, INFINITY],
     "learning_rate": [0, -0.1, NAN, INFINITY],
+    "offset_rate": [0, -0.1, NAN, INFINITY],
     "momentum": [-0.1, 1.1, NAN],
     "gradient_clip": [0, -1, NAN, INFINITY],
     "noise": [-0.1, NAN, INFINITY],
@@ -89,7 +95,7 @@ def test_the_published_settings_are_kept_and_frozen() -> None:
 
 
 def test_the_defaults_differ_from_the_published_settings_in_the_recipe_alone() -> None:
-    default, published = FitConfig(), FitConfig.paper()
+    default, published = FitConfig().resolve((32, 32)), FitConfig.paper()
     changed = {name for name, value in dataclasses.asdict(default).items() if value != getattr(published, name)}
     assert changed == {
         "sequences", "steps", "viewport", "learning_rate", "schedule", "noise", "initialization", "probabilities",
@@ -111,7 +117,7 @@ def test_the_learning_rate_falls_along_a_cosine() -> None:
     config = FitConfig(steps=4, learning_rate=1.0)
     expected = [1.0, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]
     assert [config.learning_rate_at(step) for step in range(4)] == pytest.approx(expected)
-    assert FitConfig(steps=0).learning_rate_at(0) == 0.1
+    assert FitConfig(steps=0).resolve((32, 32)).learning_rate_at(0) == 0.1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

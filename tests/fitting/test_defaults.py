@@ -12,7 +12,7 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS, FitConfig, use_backend
 from fractalops.fitting.initialization import first_parameters, intensity_start
-from tests.support.learning import bar, colored, disc, targets, tiny
+from tests.support.learning import bar, disc, images_of, targets, tiny
 from tests.support.tolerances import assert_matches
 
 
@@ -210,7 +210,7 @@ STARTS = pytest.mark.parametrize(
 
 @STARTS
 def test_a_start_does_not_depend_on_its_neighbors(changes: dict[str, Any]) -> None:
-    config = FitConfig(**({"maps": 7} | changes))
+    config = FitConfig(**({"maps": 7} | changes)).resolve((9, 16))
     images = torch.rand(5, *([3] if config.color else []), 9, 16, generator=torch.Generator().manual_seed(0))
     images[1] = 0
     together = starts(images, config, range(5))
@@ -222,8 +222,8 @@ def test_a_start_does_not_depend_on_its_neighbors(changes: dict[str, Any]) -> No
 
 @STARTS
 def test_a_start_is_that_of_the_reference(changes: dict[str, Any]) -> None:
-    config = FitConfig(**changes)
-    images = colored() if config.color else targets()
+    config = FitConfig(**changes).resolve((16, 16))
+    images = images_of(config)
     actual = starts(images, config, range(3))
     with use_backend("reference"):
         expected = starts(images, config, range(3))

@@ -39,6 +39,10 @@ VARIANTS: list[dict[str, Any]] = [
     {"color": True},
     {"color": True, "objective": "fixed", "optimizer": "sgd", "parametrization": "matrix"},
     {"noise": 0.0, "gradient_clip": None, "snapshots": 0},
+    {"offset_rate": 0.3},
+    {"blend": "mean", "split_every": 2, "initialization": "tiles"},
+    {"blend": "mean", "split_every": 1, "color": True, "offset_rate": 0.3, "optimizer": "sgd"},
+    {"blend": "mean", "split_every": 3, "parametrization": "matrix", "probabilities": "determinant"},
 ]
 
 

@@ -198,10 +198,12 @@ def test_sizes_of_images(size: tuple[int, int]) -> None:
         (disc(), {}, False, ""),
         (disc(), {}, True, "the loss is plugged in"),
         (disc(), {"viewport": "fit"}, False, "the viewport is 'fit'"),
+        (disc(), {"blend": "mean"}, False, "the blend is 'mean'"),
+        (disc(), {"offset_rate": 0.5}, False, "offsets have a learning rate of their own"),
         (torch.ones(1, 7), {}, False, "the targets have a side of one pixel"),
         (disc().to("meta"), {}, False, "the targets are on meta"),
     ],
-    ids=["native steps", "loss", "viewport", "side", "device"],
+    ids=["native steps", "loss", "viewport", "blend", "offsets", "side", "device"],
 )
 def test_what_takes_tensor_operations(targets: Tensor, changes: dict[str, Any], plugged_in: bool, reason: str) -> None:
     assert check_native(targets[None], tiny(**changes), plugged_in) == reason

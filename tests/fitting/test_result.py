@@ -83,9 +83,13 @@ def test_a_drawing_shows_what_was_learned_in_the_viewport_where_it_was_learned()
         assert torch.equal(result.draw(40, points=5000), expected)
         assert torch.equal(result.draw((40, 30), points=5000), expected)
         assert result.draw(16, points=100, seed=1).shape == (1, *target.shape[:-2], 16, 12)
+        zoomed = result.draw(16, points=100, zoom=(0.5, 0.5, 1))
+        assert zoomed.shape == (1, *target.shape[:-2], 16, 12)
+        assert zoomed.max() > 0
     for arguments, message in (
         ({"size": 0}, r"size must lie in \[1, .*\], got 0"),
         ({"size": 8, "points": 0}, "points .* got 0"),
+        ({"size": 8, "zoom": (0.5, 2, 3)}, r"zoom's y must lie in \[0, 1\], got 2"),
     ):
         with pytest.raises(ValueError, match=f"^FitResult.draw: {message}$"):
             result.draw(**arguments)

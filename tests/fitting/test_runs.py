@@ -351,4 +351,4 @@ def test_the_defaults_are_those_of_fit(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("fractalops.fitting.runs.run_steps", learn := Mock(side_effect=Stop))
     with pytest.raises(Stop):
         fractalops.fit_dataset(pictures(), tmp_path / "run", device="cpu")
-    assert learn.call_args.args[1] == FitConfig()
+    assert learn.call_args.args[1] == FitConfig().resolve((16, 16))

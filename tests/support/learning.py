@@ -104,7 +104,7 @@ def mean_square(images: Tensor, target: Tensor) -> Tensor:
 
 
 def quick(**changes: Any) -> FitConfig:
-    """A small run; `changes` override its settings."""
+    """A small run, with the settings of small targets; `changes` override its settings."""
     settings: dict[str, Any] = {
         "maps": 4,
         "points": 100,
@@ -112,7 +112,7 @@ def quick(**changes: Any) -> FitConfig:
         "steps": 60,
         "evaluation_sequences": 20,
     }
-    return FitConfig(**(settings | changes))
+    return FitConfig(**(settings | changes)).resolve((16, 16))
 
 
 def tiny(**changes: Any) -> FitConfig:

@@ -15,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "FRACTALOPS_TEST_REQUIRE"
-NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "nvcc", "gpu")
+NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "nvcc", "chromium", "gpu")
 
 
 def required() -> list[str]:

@@ -1,0 +1,153 @@
+"""How `fractalops render` and `fractalops morph` draw: options, and the pictures that they ask for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from fractalops.cli.options import LARGEST_SIDE, check_output, integer
+from fractalops.drawing.canvas import LARGEST_ZOOM, Zoom, check_zoom
+from fractalops.drawing.high_resolution import Picture, default_points, proportional_size
+from fractalops.drawing.palettes import PALETTES, read_palette
+from fractalops.errors import InputError
+from fractalops.fitting import FitResult
+from fractalops.io.animations import check_animation, save_animation
+from fractalops.io.progress import progress_bar
+
+T = TypeVar("T")
+
+TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with degrees of opacity
+_WEBP_SIDE = 16383  # pixels
+_ANIMATION_SIDE = 512  # pixels
+_FRAMES = 60
+_FPS = 20
+_REST_MILLISECONDS = 1500
+
+
+def converter(convert: Callable[[str], T], expected: str) -> Callable[[str], T]:
+    """A converter for argparse: `convert`, whose `ValueError` or `TypeError` says what is `expected`."""
+
+    def checked(text: str) -> T:
+        try:
+            return convert(text)
+        except (ValueError, TypeError):
+            raise argparse.ArgumentTypeError(f"must {expected}, got {text!r}") from None
+
+    return checked
+
+
+def _gamma(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 10:
+        raise ValueError
+    return value
+
+
+def _zoom(text: str) -> Zoom:
+    return check_zoom("render", tuple(float(part) for part in text.split(",")))
+
+
+read_zoom = converter(
+    _zoom, f"be X,Y,FACTOR with X and Y from 0 to 1 and FACTOR from 1 to {LARGEST_ZOOM:g}".replace("e+", "e")
+)
+
+
+def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
+    """The options of the size, the points and the tones of a picture, whose longest side is `side` by default."""
+    parser.add_argument(
+        "--size", type=integer(1, LARGEST_SIDE), help=f"the picture's longest side in pixels (default: {side})"
+    )
+    parser.add_argument(
+        "--points", type=integer(1), help="how many points to draw (default: one a pixel, four if colors are means)"
+    )
+    tones = parser.add_argument_group("tones")
+    tones.add_argument(
+        "--gamma",
+        type=converter(_gamma, "be a number above 0, at most 10"),
+        help="the power that brightness is raised to; less shows more of thin parts (default: 0.4; in color 1)",
+    )
+    tones.add_argument(
+        "--palette",
+        type=converter(
+            read_palette, f"be one of {', '.join(PALETTES)} or colors from dark to bright as #112233,#ffcc00"
+        ),
+        metavar="NAME",
+        help=f"color a gray system: {', '.join(PALETTES)}, or colors from dark to bright as #112233,#ffcc00",
+    )
+    tones.add_argument("--transparent", action="store_true", help="make what is dark transparent (PNG and WebP)")
+
+
+def load_one_system(path: Path, what: str) -> FitResult:
+    """Read a file of one system, for `what` is made of one. Raises `InputError`."""
+    result = FitResult.load(path)
+    if len(result) != 1:
+        raise InputError(f"cannot use {path}: {what} is made of one system, and the file holds {len(result)}")
+    return result
+
+
+def check_look(arguments: argparse.Namespace, output: Path) -> None:
+    """Raise `InputError` where the format of `output` can't hold the picture that is asked for."""
+    suffix = output.suffix.lower()
+    if arguments.transparent and suffix not in TRANSPARENT:
+        raise InputError(f"cannot save {output}: --transparent needs a format with opacity, .png or .webp")
+    if suffix == ".webp" and (arguments.size or 0) > _WEBP_SIDE:
+        raise InputError(f"cannot save {output}: WebP has at most {_WEBP_SIDE} pixels a side, got {arguments.size}")
+
+
+def picture_of(arguments: argparse.Namespace, result: FitResult, side: int, zoom: Zoom | None = None) -> Picture:
+    """Return the picture of learned systems that the options ask for. Raises `InputError`."""
+    if arguments.palette is not None and result.config.color:
+        raise InputError("--palette is for gray systems, and this one has colors of its own")
+    size = proportional_size(result.size, arguments.size or side)
+    return Picture(
+        size=size,
+        points=arguments.points or default_points(size, result.system.blend),
+        viewport=result.system.viewport,
+        zoom=zoom,
+        intensity=result.intensity,
+        gamma=arguments.gamma,
+        palette=arguments.palette,
+        transparent=arguments.transparent,
+        learned=result.size,
+        blend=result.system.blend,
+        background=result.system.background,
+        background_weight=result.system.background_weight,
+    )
+
+
+def channels_of(picture: Picture, channels: int | None) -> int:
+    """How many channels a picture of systems with so many channels has."""
+    return (3 if picture.palette is not None else channels or 1) + picture.transparent
+
+
+def add_animation_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options of an animation."""
+    group = parser.add_argument_group("animation", "written as .gif, .webp, or .mp4 where ffmpeg is installed")
+    group.add_argument("--frames", type=integer(1, 10_000), help=f"how many pictures it has (default: {_FRAMES})")
+    group.add_argument("--fps", type=integer(1, 60), help=f"pictures a second (default: {_FPS})")
+    parser.set_defaults(side=_ANIMATION_SIDE)
+    return group
+
+
+def check_movable(arguments: argparse.Namespace, output: Path) -> None:
+    """Raise `InputError` unless the animation that the options ask for can be written to `output`."""
+    check_animation(output)
+    check_output(output, arguments.overwrite)
+    check_look(arguments, output)
+    arguments.frames = arguments.frames or _FRAMES
+    arguments.fps = arguments.fps or _FPS
+
+
+def save_frames(frames: Iterable[Tensor], output: Path, arguments: argparse.Namespace, *, loops: bool) -> None:
+    """Save an animation as its frames (C, H, W) are drawn. One that doesn't loop rests on its last frame."""
+    bar = progress_bar(arguments.frames, "frame", arguments.command, shown=True, iterable=frames, delay=2)
+    save_animation(
+        bar,
+        output,
+        frame_milliseconds=1000 / arguments.fps,
+        last_milliseconds=None if loops else _REST_MILLISECONDS,
+    )

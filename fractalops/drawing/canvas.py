@@ -1,0 +1,254 @@
+"""The points of one system as they fall on the pixels of a picture, in bands of rows and at any zoom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fractalops._checks import check_number
+from fractalops.deep_zoom import Words, through_words, words_in_window
+from fractalops.errors import InputError
+from fractalops.ifs import IFS
+from fractalops.ops.rbf_rasterize import rbf_rasterize
+from fractalops.rendering import Placement, Viewport, place
+from fractalops.sampling import sample_attractor
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
+CUTOFF = 1e-2  # the tone map swallows what is smaller
+_REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
+_POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
+_TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
+LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
+
+
+class Zoom(NamedTuple):
+    """A part of a picture that is drawn as large as the picture."""
+
+    x: float
+    """The column in the middle of the part, from 0 on the left to 1 on the right of the whole picture."""
+    y: float
+    """The row in the middle, from 0 at the top to 1 at the bottom."""
+    factor: float
+    """How many times larger everything is, at least 1."""
+
+    def placement(self, whole: Placement, size: tuple[int, int]) -> Placement:
+        """Return where points lie in the zoomed picture of `size`, from where they lie in the whole one; in float64."""
+        origin, scale, target = (part.flatten()[:2].double() for part in whole)  # each (2,)
+        side = target.new_tensor(size)  # (2,)
+        center = target.new_tensor([self.y, self.x]) * side - 0.5  # (2,), in pixels of the whole
+        return Placement(origin, scale * self.factor, (target - center) * self.factor + (side - 1) / 2)
+
+
+def check_zoom(function: str, zoom: object) -> Zoom:
+    """Return a zoom. Raises `ValueError` or `TypeError` unless it is (x, y, factor), with x and y in [0, 1]
+    and a factor from 1 to `LARGEST_ZOOM`."""
+    if not isinstance(zoom, (tuple, list)) or len(zoom) != 3:
+        raise TypeError(f"{function}: zoom must be (x, y, factor), got {zoom!r}")
+    checked = Zoom(*zoom)
+    check_number(function, "zoom's x", checked.x, least=0, most=1)
+    check_number(function, "zoom's y", checked.y, least=0, most=1)
+    check_number(function, "zoom's factor", checked.factor, least=1, most=LARGEST_ZOOM)
+    return checked
+
+
+class Maps(NamedTuple):
+    """The maps of one system, as they are drawn: without gradients."""
+
+    matrix: Tensor  # (N, 2, 2)
+    offset: Tensor  # (N, 2)
+    probabilities: Tensor  # (N,)
+    colors: Tensor | None  # (N, C)
+
+
+@torch.no_grad()
+def maps_of(system: IFS, number: int) -> Maps:
+    """Return the maps of one of the systems."""
+    matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
+    colors = system.colors()  # (S, N, C)
+    return Maps(
+        matrix[number].detach(),
+        offset[number].detach(),
+        system.probabilities()[number],
+        None if colors is None else colors[number].detach(),
+    )
+
+
+def generator_for(maps: Maps, seed: int) -> torch.Generator:
+    """Return a generator of a seed, on the device of the maps."""
+    return torch.Generator(maps.offset.device).manual_seed(seed)
+
+
+class Scene:
+    """The points of one system in a picture. Every canvas is drawn with the same points.
+
+    They are not kept: the generator goes back to where it was at first, and draws them again. So a picture of any size
+    and number of points takes the memory of one canvas. Afterwards the generator stands behind the points.
+
+    Raises `InputError` where a zoom shows no point of the attractor or can't be drawn.
+    """
+
+    def __init__(
+        self,
+        maps: Maps,
+        size: tuple[int, int],
+        points: int,
+        viewport: Viewport,
+        *,
+        margin: float = 0.0,
+        zoom: Zoom | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self._maps = maps
+        self._size = size
+        self._points = points
+        self._words: Words | None = None
+        if generator is None:
+            generator = generator_for(maps, int(torch.randint(2**62, ())))
+        self._generator = generator
+        self._state = generator.get_state()
+        first = maps.offset.new_zeros(1, 1, 2)
+        if isinstance(viewport, str):
+            first = self._attractor(min(_POINTS_AT_ONCE, points))[0][None]  # (1, P, 2)
+            generator.set_state(self._state)
+        self._placement = place(viewport, first, size, margin)
+        if zoom is not None:
+            self._placement = zoom.placement(self._placement, size)
+            self._words = self._find_words()
+            self._state = generator.get_state()
+            self._check_lit(zoom)
+
+    @property
+    def viewport(self) -> tuple[float, float, float, float]:
+        """The part of the plane that the pixel centers span, also where the points' bounding box says which.
+
+        Along a side of one pixel, or where all points have one coordinate, it is 1.
+        """
+        origin, scale, target = (part.flatten()[:2].double() for part in self._placement)
+        last = target.new_tensor([side - 1 for side in self._size])  # (2,)
+        known = (scale > 0) & (last > 0)
+        low = origin - torch.where(known, target / scale, 0.5)
+        high = low + torch.where(known, last / scale, 1)
+        (x_min, y_min), (x_max, y_max) = low.tolist(), high.tolist()
+        return x_min, y_min, x_max, y_max
+
+    @property
+    def share(self) -> float:
+        """The share of the attractor's points that are drawn from: 1 unless the picture is zoomed."""
+        return 1.0 if self._words is None else float(self._words.probability.sum())
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels of a canvas."""
+        return 1 if self._maps.colors is None else self._maps.colors.shape[1]
+
+    def canvas(self, begin: int, end: int, bar: tqdm[Any] | None = None) -> Tensor:
+        """Draw rows from `begin` to before `end`: (C, end - begin, W), how many points fall on each pixel.
+
+        With colors it is the sum of their colors, channel by channel; without, C is 1. The progress `bar` counts
+        points.
+        """
+        (canvas,) = self.grow([self._points], begin, end, bar)
+        return canvas
+
+    def grow(self, counts: Sequence[int], begin: int, end: int, bar: tqdm[Any] | None = None) -> Iterator[Tensor]:
+        """Yield the canvas of `canvas` with its first points alone, for each of ascending numbers of points.
+
+        It is one tensor, to which points are added.
+        """
+        canvas = self._maps.offset.new_zeros(self.channels, end - begin, self._size[1])
+        left, drawn = list(counts), 0
+        for pixels, maps in self._pixels():
+            while left:
+                count = min(left[0] - drawn, len(pixels))
+                self._add(canvas, pixels[:count], maps[:count], begin, end)
+                pixels, maps, drawn = pixels[count:], maps[count:], drawn + count
+                if bar is not None:
+                    bar.update(count)
+                if drawn < left[0]:
+                    break
+                yield canvas
+                del left[0]
+            if not left:
+                return
+
+    def _add(self, canvas: Tensor, pixels: Tensor, maps: Tensor, begin: int, end: int) -> None:
+        """Draw points (P, 2), with the maps (P,) that led to them, on a canvas (C, h, W) of rows."""
+        if (begin, end) != (0, self._size[0]):
+            near = (pixels[:, 0] > begin - _REACH) & (pixels[:, 0] < end - 1 + _REACH)
+            chosen = near.nonzero()[:, 0]
+            pixels, maps = pixels[chosen].sub_(pixels.new_tensor([begin, 0])), maps[chosen]
+        if len(pixels) == 0:
+            return
+        colors = self._maps.colors
+        weight = None if colors is None else colors.index_select(0, maps.int())[None]  # (1, P, C)
+        size = end - begin, self._size[1]
+        canvas += rbf_rasterize(pixels[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
+
+    def _pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all points (P, 2) in pixels, some at a time, with the maps (P,) that led to them."""
+        self._generator.set_state(self._state)
+        for begin in range(0, self._points, _POINTS_AT_ONCE):
+            yield self._some(min(_POINTS_AT_ONCE, self._points - begin))
+
+    def _some(self, count: int) -> tuple[Tensor, Tensor]:
+        cloud, maps = self._attractor(count)
+        if self._words is None:
+            origin, scale, target = (part.flatten()[:2] for part in self._placement)
+            return cloud.sub_(origin).mul_(scale).add_(target), maps  # in place: there are many
+        pixels, last = through_words(self._words, cloud, self._generator)
+        return pixels, torch.where(last < 0, maps, last)
+
+    def _attractor(self, count: int) -> tuple[Tensor, Tensor]:
+        """Points (P, 2) of the attractor, in the plane, and the maps (P,) that led to them."""
+        maps = self._maps
+        sample = sample_attractor(
+            maps.matrix[None], maps.offset[None], maps.probabilities[None], count, generator=self._generator
+        )
+        return sample.points.flatten(0, 2)[:count], sample.maps.flatten()[:count]
+
+    def _find_words(self) -> Words:
+        """The words of the window, which take points to pixels."""
+        origin, scale, target = self._placement
+        if not bool(((scale > 0) & scale.isfinite()).all()):
+            raise InputError(
+                f"deep zoom: the picture must have two pixels and some points of the attractor along each side, "
+                f"got {self._size}"
+            )
+        last = target.new_tensor([side - 1 for side in self._size])  # (2,)
+        low, high = (origin + (edge - target) / scale for edge in (-_REACH, last + _REACH))
+        maps = self._maps
+        words = words_in_window(maps.matrix, maps.offset, maps.probabilities, low, high, self._generator)
+        # In the plane, numbers of a deep window differ in their last digits alone; in pixels they don't.
+        return words._replace(matrix=scale[:, None] * words.matrix, offset=self._placement(words.offset))
+
+    def _check_lit(self, zoom: Zoom) -> None:
+        """Raise `InputError` unless a point falls into the picture."""
+        height, width = self._size
+        last = self._placement.target.new_tensor([height - 1, width - 1])  # (2,)
+        if self._words is not None and len(self._words.last) > 0:
+            pixels = self._some(_TRIED)[0]
+            if bool(((pixels > -0.5) & (pixels < last + 0.5)).all(1).any()):
+                return
+        maps = self._maps
+        matrix, offset, probabilities = (part.double()[None] for part in (maps.matrix, maps.offset, maps.probabilities))
+        points = sample_attractor(matrix, offset, probabilities, _TRIED, generator=self._generator).points.flatten(0, 2)
+        away = self._placement(points) - last / 2  # (P, 2), in pixels
+        row, column = away[away.square().sum(1).argmin()].tolist()
+        x, y = zoom.x + column / (width * zoom.factor), zoom.y + row / (height * zoom.factor)
+        raise InputError(
+            f"cannot draw this zoom: it shows no point of the attractor, the nearest is at {x:.12g},{y:.12g}"
+        )
+
+
+def whole_rows(height: int, values: int, most: int) -> list[tuple[int, int]]:
+    """Return (begin, end) of bands of rows, each of `values` numbers, such that a band has at most `most` numbers."""
+    rows = max(1, most // values)
+    count = math.ceil(height / rows)
+    return [(height * i // count, height * (i + 1) // count) for i in range(count)]

@@ -1,0 +1,183 @@
+"""From one system to another, through the factors of its maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from fractalops.drawing.canvas import Maps, generator_for
+from fractalops.drawing.high_resolution import Picture, draw
+from fractalops.sampling import mean_point
+
+
+class _Factors(NamedTuple):
+    """Maps by factors that change steadily, in float64.
+
+    A matrix is `p R(turn) + q R(mirror) diag(1, -1)`, with singular values `p + q` and `|p - q|`, and reflects where q
+    is larger. In terms of its singular value decomposition `R(theta) diag(s1, s2) R(phi) diag(d1, d2)` the angles are
+    the sum and the difference of theta and phi, and the sign of s2 is that of the determinant.
+    """
+
+    turn: Tensor  # (N,)
+    mirror: Tensor  # (N,)
+    p: Tensor  # (N,)
+    q: Tensor  # (N,)
+    middle: Tensor  # (N, 2), where a map takes the mean of the attractor
+    probabilities: Tensor  # (N,)
+    colors: Tensor  # (N, C), C = 0 in gray
+
+    def pick(self, chosen: Tensor) -> _Factors:
+        """The chosen maps."""
+        return _Factors(*(part[chosen] for part in self))
+
+
+class Morph:
+    """All systems between two.
+
+    Maps are matched one to one, such that what they draw moves the least. A map without a match grows from nothing, or
+    shrinks to it, where it is.
+
+    Raises `ValueError` unless the systems have as many channels of color.
+    """
+
+    def __init__(self, first: Maps, last: Maps) -> None:
+        if (first.colors is None) != (last.colors is None):
+            raise ValueError("Morph: both systems must have colors, or none of them, got one with colors")
+        self._gray = first.colors is None
+        self._dtype = first.offset.dtype
+        self._ends = tuple(_mean(maps) for maps in (first, last))
+        a, b = (_factors(maps, center) for maps, center in zip((first, last), self._ends, strict=True))
+        to_b = match(torch.cdist(a.middle, b.middle))  # (N,), -1 for none
+        alone = torch.ones(len(b.p), dtype=torch.bool)
+        alone[to_b[to_b >= 0]] = False
+        found = to_b >= 0
+        self._first = _joined(a.pick(found), a.pick(~found), _nothing(b.pick(alone)))
+        self._last = _joined(b.pick(to_b[found]), _nothing(a.pick(~found)), b.pick(alone))
+
+    def at(self, time: float) -> Maps:
+        """Return the maps at a time from 0, the first system, to 1, the last."""
+        a, b = self._first, self._last
+        center = self._ends[0].lerp(self._ends[1], time)  # (2,)
+        # An angle of nothing is any.
+        turn = _turned(torch.where(a.p > 0, a.turn, b.turn), torch.where(b.p > 0, b.turn, a.turn), time)
+        mirror = _turned(torch.where(a.q > 0, a.mirror, b.mirror), torch.where(b.q > 0, b.mirror, a.mirror), time)
+        p, q, middle, probabilities, colors = (
+            start.lerp(end, time) for start, end in zip(tuple(a)[2:], tuple(b)[2:], strict=True)
+        )
+        c, s, m, n = p * turn.cos(), p * turn.sin(), q * mirror.cos(), q * mirror.sin()
+        matrix = torch.stack((c + m, n - s, s + n, c - m), 1).view(-1, 2, 2)
+        offset = middle - matrix @ center
+        matrix, offset, probabilities, colors = (
+            part.to(self._dtype) for part in (matrix, offset, probabilities, colors)
+        )
+        return Maps(matrix, offset, probabilities, None if self._gray else colors)
+
+
+def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: int, seed: int) -> Iterator[Tensor]:
+    """Yield the frames (C, H, W) of a loop from one system to another and back, which lingers at both.
+
+    They are of the size of `start`, the first system's picture; the last one's, `end`, lies there in its proportions.
+    """
+    morph = Morph(first, last)
+    bounds = [
+        frame_viewport(picture.scene(maps, generator_for(maps, seed)).viewport, picture.size, start.size)
+        for picture, maps in ((start, first), (end, last))
+    ]  # each (4,)
+    for number in range(frames):
+        time = (1 - math.cos(2 * math.pi * number / frames)) / 2
+        x_min, y_min, x_max, y_max = bounds[0].lerp(bounds[1], time).tolist()
+        intensity = (1 - time) * start.intensity + time * end.intensity
+        picture = replace(start, viewport=(x_min, y_min, x_max, y_max), intensity=intensity)
+        maps = morph.at(time)
+        yield draw(maps, picture, generator_for(maps, seed))
+
+
+def frame_viewport(
+    viewport: tuple[float, float, float, float], size: tuple[int, int], frame: tuple[int, int]
+) -> Tensor:
+    """The viewport (4,) of a picture of the size `frame` that holds one of another size, as large as it can be."""
+    corners = torch.tensor(viewport, dtype=torch.float64).view(2, 2)
+    larger = torch.tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)]).double()
+    larger = torch.where(larger > 0, larger / larger.amin().clamp(min=1e-9), 1)
+    middle = corners.mean(0)
+    return (middle + (corners - middle) * larger).flatten()
+
+
+def match(cost: Tensor) -> Tensor:
+    """Match rows to columns of costs (N, M), one to one, with the least sum: the columns (N,), -1 where there is none.
+
+    By shortest augmenting paths (the Hungarian method): of a row at a time, through columns that are taken.
+    """
+    if cost.shape[0] > cost.shape[1]:
+        rows_of = match(cost.t())  # (M,)
+        matched = torch.full((len(cost),), -1)
+        matched[rows_of] = torch.arange(len(rows_of))
+        return matched
+    costs = cost.numpy()
+    rows, columns = costs.shape
+    # What a row and a column pay: together never more than their cost, and just that where they are matched. Column M
+    # stands for the row whose turn it is.
+    row_pays, column_pays = numpy.zeros(rows), numpy.zeros(columns + 1)
+    owner = numpy.full(columns + 1, -1)
+    for row in range(rows):
+        owner[columns] = row
+        least, before = numpy.full(columns + 1, math.inf), numpy.full(columns + 1, columns)
+        seen = numpy.zeros(columns + 1, dtype=bool)
+        last = columns
+        while owner[last] >= 0:
+            seen[last] = True
+            reduced = costs[owner[last]] - row_pays[owner[last]] - column_pays[:columns]
+            nearer = numpy.flatnonzero(~seen[:columns] & (reduced < least[:columns]))
+            least[nearer], before[nearer] = reduced[nearer], last
+            last = int(numpy.where(seen, math.inf, least).argmin())
+            step = least[last]
+            row_pays[owner[seen]] += step
+            column_pays[seen] -= step
+            least[~seen] -= step
+        while last != columns:  # along the path each column goes to the row before
+            owner[last] = owner[before[last]]
+            last = before[last]
+    taken = numpy.flatnonzero(owner[:columns] >= 0)
+    matched = torch.full((rows,), -1)
+    matched[owner[taken]] = torch.from_numpy(taken)
+    return matched
+
+
+def _mean(maps: Maps) -> Tensor:
+    return mean_point(maps.matrix.double(), maps.offset.double(), maps.probabilities.double()).cpu()
+
+
+def _factors(maps: Maps, center: Tensor) -> _Factors:
+    matrix = maps.matrix.double().cpu()  # (N, 2, 2)
+    a00, a01, a10, a11 = matrix.flatten(1).unbind(1)
+    c, s, m, n = (a00 + a11) / 2, (a10 - a01) / 2, (a00 - a11) / 2, (a10 + a01) / 2
+    colors = matrix.new_zeros(len(matrix), 0) if maps.colors is None else maps.colors.double().cpu()
+    return _Factors(
+        turn=torch.atan2(s, c),
+        mirror=torch.atan2(n, m),
+        p=torch.hypot(c, s),
+        q=torch.hypot(m, n),
+        middle=matrix @ center + maps.offset.double().cpu(),
+        probabilities=maps.probabilities.double().cpu(),
+        colors=colors,
+    )
+
+
+def _nothing(factors: _Factors) -> _Factors:
+    """The same maps without size, which are never drawn."""
+    return factors._replace(p=0 * factors.p, q=0 * factors.q, probabilities=0 * factors.probabilities)
+
+
+def _joined(*factors: _Factors) -> _Factors:
+    return _Factors(*(torch.cat(parts) for parts in zip(*factors, strict=True)))
+
+
+def _turned(start: Tensor, end: Tensor, time: float) -> Tensor:
+    """An angle between two, the short way around."""
+    return start + time * torch.remainder(end - start + math.pi, 2 * math.pi) - time * math.pi

@@ -1,0 +1,223 @@
+// A picture of a system that is drawn a little at a time: points are counted on pixels, and the counts turned to colors.
+
+const FALLOFF = Math.exp(-1); // of a point's Gaussian bump (bandwidth 1) from one pixel to the next
+const KERNEL_SUM = (1 + 2 * FALLOFF) ** 2;
+const POINTS_A_PIXEL = 8; // a finished picture's, on average over the window
+const CHUNK = 20000; // points between two looks at the clock
+const POPULATION = 600000; // points that are drawn through one sample of words
+const GAMMA = 0.4; // both as in `fractalops.drawing`: a hundredth of the full density still shows as 0.16,
+const WHITE = 0.95; // and the densest twentieth of the lit pixels is white
+const TONES = 1024;
+const LOOKED_AT = 50000; // pixels by which the white is found
+
+class Picture {
+  /** `home` is the whole picture's { width, height }; `mostWords` limits what is worked out before the first point. */
+  constructor({ blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
+    Object.assign(this, { blend, intensity, backgroundWeight, channels, home, mostWords });
+    this.stride = channels === 0 ? 1 : channels + 1; // numbers a pixel: the count, then the sum of the colors
+    this.level = null; // the brightness of the densest parts, once the whole picture is known
+    this.resize(1, 1);
+  }
+
+  /** Take another size, in pixels. */
+  resize(width, height) {
+    Object.assign(this, { width, height });
+    this.image = new ImageData(width, height);
+    this.row = width + 2; // an empty pixel on each side spares the blur a look at the edges
+    const length = this.row * (height + 2) * this.stride;
+    [this.sums, this.spare, this.soft] = [0, 1, 2].map(() => new Float32Array(length));
+  }
+
+  /**
+   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale }: the middle of the window,
+   * and pixels for a unit of the plane. `whole` says whether that is the system as it came, all of it.
+   */
+  restart(system, view, whole) {
+    const { maps, probabilities, colors } = system;
+    if (maps !== this.known) {
+      this.known = maps;
+      this.extent = findExtent(maps, probabilities);
+      this.maps = { ...aliasTable(probabilities), numbers: Float64Array.from(maps.flat()), count: maps.length };
+    }
+    this.colors = Float32Array.from((colors ?? []).flat());
+    Object.assign(this, { system, view, whole, point: [0.5, 0.5], state: 1, populations: 0 });
+    this.chooseWords();
+    this.scatter(200); // points on the way to the attractor
+    Object.assign(this, { drawn: 0, landed: 0, equivalent: 0 });
+    this.sums.fill(0);
+  }
+
+  /** Take the words through which points are drawn next. */
+  chooseWords() {
+    const { system, width, height } = this;
+    const { u, v, scale } = this.view;
+    const window = { u, v, halfU: (width / 2 + 2) / scale, halfV: (height / 2 + 2) / scale };
+    const { maps, probabilities } = system;
+    const { words, exact } = findWords(maps, probabilities, this.extent, window, this.mostWords, this.populations);
+    const pixels = ({ map: [a, b, c, d, e, f] }) =>
+      [a * scale, b * scale, c * scale, d * scale, (e - u) * scale + width / 2, (f - v) * scale + height / 2];
+    this.words = {
+      ...aliasTable(words.map((word) => word.probability)),
+      numbers: Float64Array.from(words.flatMap(pixels)),
+      first: Int32Array.from(words, (word) => word.first),
+      count: words.length,
+      share: words.reduce((sum, word) => sum + word.probability, 0), // of all points of the attractor
+    };
+    if (this.populations === 0) Object.assign(this, { exact, firstShare: this.words.share });
+    this.populations++;
+    // A sample of words that stands for more of the attractor than another draws more points.
+    this.left = POPULATION * Math.min(this.words.share / this.firstShare, 10) || 0;
+  }
+
+  /** Whether there are as many points as pixels: enough to look at. */
+  get presentable() {
+    return this.landed >= this.width * this.height;
+  }
+
+  get finished() {
+    const due = POINTS_A_PIXEL * this.width * this.height;
+    return this.firstShare === 0 || this.landed >= due || this.drawn >= 8 * due;
+  }
+
+  /** Draw points until so many milliseconds are over. */
+  work(milliseconds) {
+    const end = performance.now() + milliseconds;
+    while (!this.finished && performance.now() < end) {
+      if (!this.exact && this.left <= 0) this.chooseWords();
+      this.scatter(CHUNK);
+      this.left -= CHUNK;
+    }
+  }
+
+  /** Draw points, for a while through the same words. */
+  scatter(count) {
+    const { maps, words, sums, colors, width, height, row, stride } = this;
+    if (words.count === 0) {
+      // No word of this sample meets the window: as if those that another has in its place had been drawn beside it.
+      this.drawn += POPULATION;
+      this.equivalent += POPULATION / this.firstShare;
+      return;
+    }
+    this.drawn += count;
+    this.equivalent += count / words.share;
+    let [u, v] = this.point;
+    let state = this.state;
+    let landed = 0;
+    const [mapScale, wordScale] = [maps.count / 2 ** 32, words.count / 2 ** 32];
+    for (let i = 0; i < count; i++) {
+      state = (state + RANDOM_STEP) | 0;
+      let slot = hash(state) * mapScale;
+      let n = slot | 0;
+      if (slot - n >= maps.keep[n]) n = maps.other[n];
+      let at = 6 * n;
+      const next = maps.numbers[at] * u + maps.numbers[at + 1] * v + maps.numbers[at + 4];
+      v = maps.numbers[at + 2] * u + maps.numbers[at + 3] * v + maps.numbers[at + 5];
+      u = next;
+      if (!(Math.abs(u) + Math.abs(v) < 1e9)) u = v = 0.5; // ran away
+      let k = 0;
+      if (words.count > 1) {
+        state = (state + RANDOM_STEP) | 0;
+        slot = hash(state) * wordScale;
+        k = slot | 0;
+        if (slot - k >= words.keep[k]) k = words.other[k];
+      }
+      at = 6 * k;
+      const x = words.numbers[at] * u + words.numbers[at + 1] * v + words.numbers[at + 4];
+      const y = words.numbers[at + 2] * u + words.numbers[at + 3] * v + words.numbers[at + 5];
+      if (!(x >= 0 && x < width && y >= 0 && y < height)) continue;
+      landed++;
+      const pixel = (((y | 0) + 1) * row + (x | 0) + 1) * stride;
+      sums[pixel] += 1;
+      const color = (words.first[k] < 0 ? n : words.first[k]) * (stride - 1);
+      for (let channel = 1; channel < stride; channel++) sums[pixel + channel] += colors[color + channel - 1];
+    }
+    this.point = [u, v];
+    this.state = state;
+    this.landed += landed;
+  }
+
+  /** Turn the counts so far into an image. */
+  develop() {
+    const density = this.landed / (this.width * this.height);
+    const passes = density < 0.5 ? 2 : 1; // few points show as grain unless they are spread
+    this.soften(passes);
+    const white = this.white() || 1;
+    if (this.channels === 0) this.paintGray(white);
+    else this.paintColor(white, KERNEL_SUM ** passes);
+    return this.image;
+  }
+
+  /** Blur `sums` to `soft`, which is as each point drawn as a bump. */
+  soften(passes) {
+    const { sums, spare, soft, stride } = this;
+    const down = this.row * stride;
+    for (let pass = 0; pass < passes; pass++) {
+      const from = pass === 0 ? sums : soft;
+      for (let i = stride; i < from.length - stride; i++) {
+        spare[i] = from[i] + FALLOFF * (from[i - stride] + from[i + stride]);
+      }
+      for (let i = down; i < soft.length - down; i++) {
+        soft[i] = spare[i] + FALLOFF * (spare[i - down] + spare[i + down]);
+      }
+    }
+  }
+
+  /** Return the count, blurred, above which a pixel is of the densest twentieth of those that are lit. */
+  white() {
+    const { soft, stride } = this;
+    const step = stride * Math.max(1, Math.floor(soft.length / stride / LOOKED_AT));
+    const lit = new Float32Array(Math.ceil(soft.length / step));
+    let count = 0;
+    for (let i = 0; i < soft.length; i += step) if (soft[i] > 0) lit[count++] = soft[i];
+    return lit.subarray(0, count).sort()[Math.ceil(WHITE * count) - 1];
+  }
+
+  paintGray(white) {
+    const { soft, width, height, row } = this;
+    const pixels = new Uint32Array(this.image.data.buffer);
+    const { ink, background } = this.system;
+    const tones = Uint32Array.from({ length: TONES }, (_, i) => {
+      const tone = (i / (TONES - 1)) ** (2 * GAMMA); // the table goes by the root, which is fine where it's dark
+      return pack(background.map((dark, channel) => dark + (ink[channel] - dark) * tone));
+    });
+    for (let y = 0, to = 0; y < height; y++) {
+      let from = (y + 1) * row + 1;
+      for (let x = 0; x < width; x++) {
+        pixels[to++] = tones[(Math.sqrt(Math.min(soft[from++] / white, 1)) * (TONES - 1)) | 0];
+      }
+    }
+  }
+
+  /**
+   * Colors are as bright as in the image for which they were learned. Where only a part is seen, or maps have been moved,
+   * the densest parts are as bright as they were in the whole.
+   */
+  paintColor(white, kernelSum) {
+    const { soft, width, height, row, stride, view, home } = this;
+    const { background } = this.system;
+    const { data } = this.image;
+    const share = (view.scale ** 2 * home.width * home.height) / this.equivalent; // pixels of the whole a point
+    let exposure = (Math.PI * this.intensity * share) / kernelSum;
+    if (this.whole && this.landed > 2 * width * height) this.level = exposure * white;
+    if (!this.whole && this.level !== null) exposure = this.level / white;
+    const mean = this.blend === "mean";
+    const weight = mean ? (this.backgroundWeight * kernelSum) / share : 0;
+    const scale = mean ? 1 : exposure;
+    for (let y = 0, to = 0; y < height; y++) {
+      let from = ((y + 1) * row + 1) * stride;
+      for (let x = 0; x < width; x++, from += stride, to += 4) {
+        const over = mean ? 1 / (soft[from] + weight || 1) : scale;
+        for (let channel = 0; channel < 3; channel++) {
+          data[to + channel] = 255 * (soft[from + 1 + channel] + weight * background[channel]) * over; // rounds and clamps
+        }
+        data[to + 3] = 255;
+      }
+    }
+  }
+}
+
+/** Return a color of channels in [0, 1] as the pixels of an image hold it. */
+function pack([red, green, blue]) {
+  const level = (value) => Math.round(255 * Math.min(Math.max(value, 0), 1));
+  return (0xff000000 | (level(blue) << 16) | (level(green) << 8) | level(red)) >>> 0;
+}
