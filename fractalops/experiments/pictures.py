@@ -187,7 +187,7 @@ class _Study:
             config.maps * (7 + (config.channels or 0)),
             {
                 "MSE": float(result.mean_mse.mean()),
-                "worst MSE": float(result.mean_mse.max()) if len(result) > 1 else math.nan,
+                "worst MSE": float(result.mean_mse.max()) if target.name == _GLYPHS else math.nan,
                 "IoU": overlap,
                 "PSNR": sum(map(psnr, images, target.images)) / len(images),
                 "SSIM": sum(map(ssim, images, target.images)) / len(images),
