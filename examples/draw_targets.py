@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
+from fractalops.experiments.picture_targets import LEAF
+
 SIZE = 256  # pixels of the finished picture
 SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
 CANVAS = SIZE * SUPERSAMPLING
@@ -37,13 +39,8 @@ def stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float) -> None
 
 def leaf(draw: ImageDraw.ImageDraw) -> None:
     """A maple leaf: its right half, from the tip to the stem, and the mirror image."""
-    right = [
-        (0.500, 0.050), (0.575, 0.200), (0.655, 0.160), (0.620, 0.400), (0.735, 0.275), (0.765, 0.350),
-        (0.920, 0.320), (0.870, 0.465), (0.935, 0.510), (0.720, 0.690), (0.745, 0.770), (0.525, 0.730),
-        (0.525, 0.950),
-    ]  # fmt: skip
-    left = [(1.0 - x, y) for x, y in reversed(right)]
-    draw.polygon(scaled(right + left), fill=255)
+    left = [(1.0 - x, y) for x, y in reversed(LEAF)]
+    draw.polygon(scaled(LEAF + left), fill=255)
 
 
 def tree(draw: ImageDraw.ImageDraw) -> None:

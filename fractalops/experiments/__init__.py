@@ -9,7 +9,16 @@ import torch
 
 from fractalops._checks import check_gpu
 from fractalops.errors import InputError, MissingExtra
-from fractalops.experiments import gan, inverse_encoder, optimizers, pretrain, recipe, reconstruct, transformations
+from fractalops.experiments import (
+    gan,
+    inverse_encoder,
+    optimizers,
+    pictures,
+    pretrain,
+    recipe,
+    reconstruct,
+    transformations,
+)
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.targets import FOLDERS, download_missing
@@ -32,7 +41,8 @@ class Experiment(Protocol):
 
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.NAME: module for module in (reconstruct, transformations, optimizers, recipe, inverse_encoder, gan, pretrain)
+    module.NAME: module
+    for module in (reconstruct, transformations, optimizers, recipe, inverse_encoder, gan, pretrain, pictures)
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fractalops.backends import versions
 from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
-from fractalops.io.files import parsing, read_json, write_json, write_table
+from fractalops.io.files import atomic_path, parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_sealed
 
@@ -27,6 +27,7 @@ _RESULTS = (
     "metrics.json",
     "metrics.csv",
     "table.csv",
+    "table.md",
     "state.safetensors",
     "learned/*/*.safetensors",
     "shards/[0-9]*.tar",
@@ -41,6 +42,7 @@ class ExperimentFolder(RunFolder):
     metrics.csv        step, name and value of each scalar that was logged
     metrics.json       table, findings and notes, once it is done
     table.csv          the table by itself
+    table.md           the same in Markdown
     state.safetensors  where a run that can be resumed is
     learned/           what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     shards/            files of pictures, of an experiment that makes some
@@ -113,10 +115,12 @@ class ExperimentFolder(RunFolder):
     # The end
 
     def finish(self, outcome: Outcome) -> None:
-        """Write metrics.csv, table.csv and metrics.json, in which a number that is not finite is null."""
+        """Write metrics.csv, table.csv, table.md and metrics.json, in which a number that is not finite is null."""
         self.write_scalars()
         rows = [list(row.values()) for row in outcome.rows]
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
+        with atomic_path(self.path / "table.md") as temporary:
+            temporary.write_text(f"{outcome.table()}\n", encoding="utf-8")
         write_json(self.path / "metrics.json", dataclasses.asdict(outcome))
         if self._writer is not None:
             self._writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
 SHOWN = 10  # images of a data set in a picture
 _LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and of the start, or what it was made of
+_CPU_SECONDS = "cpu_seconds"  # and how long the processor worked
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Learned:
     variant: str
     data: str
     result: FitResult
+    cpu_seconds: float = math.nan
+    """Of the processor, for learning; those of all threads together."""
 
     @property
     def mean(self) -> float:
@@ -155,15 +159,18 @@ def learn_variant(
         if result.config != config or metadata.get(_LEARNED_FROM) != learned_from:
             other = f"{data}/{path.name} was learned from something else"
             raise InputError(f"cannot go on in {output.path}: {other}; {OTHER_FOLDER}")
-        return Learned(variant, data, result)
+        return Learned(variant, data, result, float(metadata.get(_CPU_SECONDS, "nan")))
     if progress:
         print(f"{output.experiment}: {data}, {variant}", flush=True)
+    began = time.process_time()
     result = fit(images.to(device), config, start=start, progress=progress)
     if result.interrupted:
         raise KeyboardInterrupt
+    seconds = time.process_time() - began
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_tensors(path, result.tensors(), result.metadata() | {_LEARNED_FROM: learned_from})
-    return Learned(variant, data, result)
+    metadata = result.metadata() | {_LEARNED_FROM: learned_from, _CPU_SECONDS: repr(seconds)}
+    write_tensors(path, result.tensors(), metadata)
+    return Learned(variant, data, result, seconds)
 
 
 def learn_all(

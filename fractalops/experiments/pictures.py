@@ -1,0 +1,295 @@
+"""Pictures of every kind at their own size: shapes, glyphs and photographs, against free bumps (docs/pictures.md)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from fractalops._checks import AUTO, Count, Natural, Several, check_choices, check_fields
+from fractalops.drawing.sheets import SEPARATOR, contact_sheet
+from fractalops.experiments.folder import ExperimentFolder
+from fractalops.experiments.free_bumps import bumps_for, learn_bumps
+from fractalops.experiments.inversions import Learned, learn_variant
+from fractalops.experiments.outcome import Cell, Finding, Outcome, Row
+from fractalops.experiments.picture_measures import has_ssim, intersection_over_union, psnr, ssim
+from fractalops.experiments.picture_targets import (
+    GLYPHS,
+    PHOTOGRAPHS,
+    SHAPES,
+    draw_glyphs,
+    draw_shape,
+    read_photograph,
+)
+from fractalops.fitting import FitConfig, FitResult
+from fractalops.io.images import save_image
+
+NAME = "pictures"
+SUMMARY = "shapes, glyphs and photographs at their own size, by both blends and against free Gaussian bumps"
+
+_GLYPHS = "glyphs"
+_MANY = 8  # times the learned number of points, by which PSNR and SSIM are measured
+_TILE = 128  # pixels of a picture on the sheet
+_COLUMNS = 9  # three pictures of each of three targets
+
+# Of each target: at most this mean squared error, and at least this intersection over union.
+_SHAPE_GOALS = {"leaf": (0.004, 0.95)} | {name: (0.006, 0.93) for name in SHAPES if name != "leaf"}
+_GLYPH_GOALS = (0.006, 0.02)  # at most, the mean and the worst mean squared error
+_PHOTOGRAPH_GOALS = {  # at least, PSNR in decibels by target and number of maps
+    ("camera", 64): 25.0, ("camera", 256): 29.0, ("astronaut", 256): 24.0, ("astronaut", 1024): 27.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PicturesSettings:
+    """The study's size."""
+
+    shapes: tuple[str, ...] = SHAPES
+    glyphs: Natural = 20
+    """How many glyphs are learned."""
+    photographs: tuple[str, ...] = tuple(PHOTOGRAPHS)
+    maps: tuple[int, ...] = ()
+    """Numbers of maps of each photograph; those of `PHOTOGRAPHS` where there are none."""
+    comparisons: bool = True
+    """Whether shapes and the first photograph are learned by both blends, and shapes and photographs as free bumps."""
+    size: Several = 256
+    """Pixels of a shape's and of a glyph's side. Photographs have their own sizes, and at most this."""
+    large: Several = 1024
+    """Pixels of the longest side of a drawing."""
+    points: Count = 4_000_000
+    """Points of a drawing."""
+    steps: Natural = AUTO
+    """Optimization steps."""
+    seed: Natural = 0
+
+    def __post_init__(self) -> None:
+        if not (self.shapes or self.glyphs or self.photographs):
+            raise ValueError("PicturesSettings: there must be shapes, glyphs or photographs, got none")
+        for name, choices in (("shapes", SHAPES), ("photographs", tuple(PHOTOGRAPHS))):
+            if values := getattr(self, name):
+                check_choices("PicturesSettings", name, values, choices)
+        check_fields(self)
+        if self.glyphs > len(GLYPHS):
+            raise ValueError(f"PicturesSettings: glyphs must be at most {len(GLYPHS)}, got {self.glyphs}")
+        if any(maps < 1 for maps in self.maps):
+            raise ValueError(f"PicturesSettings: maps must be 1 or more, got {self.maps}")
+
+    def config(self, **changes: Any) -> FitConfig:
+        """The settings of `fit`, with changes."""
+        common: dict[str, Any] = {"blend": "mean", "steps": self.steps, "seed": self.seed}
+        return FitConfig(**(common | changes))
+
+
+PRESETS = {
+    "small": PicturesSettings(shapes=("leaf",), glyphs=1, photographs=("camera",), maps=(64,), steps=400),
+    "paper": PicturesSettings(),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """A picture that is learned, or several of one kind that are learned alike."""
+
+    name: str
+    images: Tensor  # (S, H, W) or (S, 3, H, W)
+    config: FitConfig
+    """Resolved for the pictures' size."""
+    large: Tensor | None = None  # (H', W'), the same shape drawn large
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+
+def targets(settings: PicturesSettings) -> list[Target]:
+    """Return all targets. Raises `MissingExtra` where their sources are not installed."""
+    found = []
+    standard = settings.config().resolve((settings.size, settings.size))
+    for name in settings.shapes:
+        image, large = (draw_shape(name, size) for size in (settings.size, settings.large))
+        found.append(Target(name, image[None], standard, large))
+    for name in settings.photographs:
+        image = read_photograph(name, settings.size)  # (H, W) or (3, H, W)
+        for maps in settings.maps or PHOTOGRAPHS[name][-1]:
+            config = settings.config(detail="fine", maps=maps, color=image.dim() == 3)
+            found.append(Target(name, image[None], config.resolve((image.shape[-2], image.shape[-1]))))
+    if settings.glyphs:
+        found.append(Target(_GLYPHS, draw_glyphs(settings.glyphs, settings.size), standard))
+    return found
+
+
+def run(
+    settings: PicturesSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
+) -> Outcome:
+    """Learn all targets and draw them large. Raises `MissingExtra` where a source of targets is not installed."""
+    study = _Study(settings, output, device, progress)
+    for target in targets(settings):
+        study.learn(target)
+    save_image(contact_sheet(torch.stack(study.tiles), columns=_COLUMNS), output.file("pictures.png"))
+    notes = [] if has_ssim() else ["SSIM is left out: scikit-image is not installed"]
+    return Outcome(study.rows, study.findings, notes)
+
+
+class _Study:
+    """What is found, target by target."""
+
+    def __init__(self, settings: PicturesSettings, output: ExperimentFolder, device: str, progress: bool) -> None:
+        self._settings, self._output, self._device, self._progress = settings, output, device, progress
+        self.rows: list[Row] = []
+        self.findings: list[Finding] = []
+        self.tiles: list[Tensor] = []  # each (3, 128, 128)
+        self._blended = False  # whether a photograph was learned by both blends
+
+    def learn(self, target: Target) -> None:
+        """Learn a target in every way, with a row for each."""
+        learned = self._fit(target, target.config)
+        row = self._row(target, learned)
+        self._draw(target, learned.result)
+        self._judge(target, row)
+        if not self._settings.comparisons or target.name == _GLYPHS:
+            return
+        if target.large is not None or not self._blended:
+            self._blended = self._blended or target.large is None
+            config = replace(target.config, blend="add", split_every=0)
+            added = self._row(target, self._fit(target, config))
+            self._compare(f"{target.name}: the blend mean beats add", row, added)
+        bumps = self._bumps(target)
+        self._compare(
+            f"{target.name}, {target.config.maps} maps: they beat free bumps of as many parameters", row, bumps
+        )
+
+    def _fit(self, target: Target, config: FitConfig) -> Learned:
+        variant = f"{config.maps} maps, {config.blend}"
+        return learn_variant(
+            variant, target.name, target.images, config, self._output, device=self._device, progress=self._progress
+        )
+
+    def _row(self, target: Target, learned: Learned) -> Row:
+        """Measure what was learned by `fit`, and keep the row."""
+        result = learned.result
+        config = result.config
+        images = _drawn_again(result).reshape(target.images.shape)  # (S, ...)
+        overlap = math.nan
+        if target.large is not None:
+            size = (target.large.shape[0], target.large.shape[1])
+            drawing = result.draw(size, points=self._settings.points)[0].cpu()  # (H', W')
+            overlap = intersection_over_union(drawing, target.large)
+        return self._keep(
+            target,
+            f"fractal, {config.blend}",
+            config.maps,
+            config.maps * (7 + (config.channels or 0)),
+            {
+                "MSE": float(result.mean_mse.mean()),
+                "worst MSE": float(result.mean_mse.max()) if target.name == _GLYPHS else math.nan,
+                "IoU": overlap,
+                "PSNR": sum(map(psnr, images, target.images)) / len(images),
+                "SSIM": sum(map(ssim, images, target.images)) / len(images),
+                "CPU seconds": learned.cpu_seconds / len(images),
+            },
+        )
+
+    def _bumps(self, target: Target) -> Row:
+        """Learn a picture as free bumps, and keep the row."""
+        config = replace(target.config, maps=bumps_for(target.config.maps, target.config.channels or 0))
+        path = self._output.file("learned") / target.name / f"{config.maps}-bumps.safetensors"
+        bumps = learn_bumps(target.images[0], config, path, progress=self._progress)
+        goal = target.images[0]  # (H, W) or (3, H, W)
+        image = bumps.draw(target.size).reshape(goal.shape)
+        overlap = math.nan
+        if target.large is not None:
+            drawing = bumps.draw((target.large.shape[0], target.large.shape[1]))[0]  # (H', W')
+            overlap = intersection_over_union(drawing, target.large)
+        return self._keep(
+            target,
+            "free bumps",
+            config.maps,
+            bumps.count,
+            {
+                "MSE": float((image - goal).square().mean()),
+                "worst MSE": math.nan,
+                "IoU": overlap,
+                "PSNR": psnr(image, goal),
+                "SSIM": ssim(image, goal),
+                "CPU seconds": bumps.seconds,
+            },
+        )
+
+    def _keep(self, target: Target, way: str, maps: int, parameters: int, scores: dict[str, float]) -> Row:
+        row: Row = {
+            "target": target.name,
+            "pixels": "{} x {}".format(*target.size),
+            "learned as": way,
+            "maps": maps,
+            "parameters": parameters,
+            **scores,
+        }
+        self.rows.append(row)
+        found = {name: score for name, score in scores.items() if not math.isnan(score)}
+        self._output.log(len(self.rows), **{f"{target.name}/{way}/{name}": score for name, score in found.items()})
+        self._output.write_scalars()
+        if self._progress:
+            print(
+                f"{target.name}, {way}: {', '.join(f'{name} {score:.4g}' for name, score in found.items())}", flush=True
+            )
+        return row
+
+    def _draw(self, target: Target, result: FitResult) -> None:
+        """Put each picture, its image at the learned size and its drawing on the sheet, and save the drawings."""
+        drawings = result.draw(self._settings.large, points=self._settings.points).cpu()  # (S, ...)
+        images = _drawn_again(result).reshape(target.images.shape)
+        for number, trio in enumerate(zip(target.images, images, drawings, strict=True)):
+            self.tiles += [_tile(each) for each in trio]
+            which = number + 1 if len(images) > 1 else result.config.maps
+            save_image(trio[-1], self._output.file(f"drawing-{target.name}-{which}.png"))
+
+    def _judge(self, target: Target, row: Row) -> None:
+        """Compare a row with the goals of its target."""
+        if target.name == _GLYPHS:
+            for column, most in zip(("MSE", "worst MSE"), _GLYPH_GOALS, strict=True):
+                self._reach(f"{target.name}: {column} of at most {most}", row[column], most=most)
+        elif target.name in _SHAPE_GOALS:
+            most, least = _SHAPE_GOALS[target.name]
+            self._reach(f"{target.name}: MSE of at most {most}", row["MSE"], most=most)
+            self._reach(f"{target.name}: IoU of at least {least}", row["IoU"], least=least)
+        elif decibels := _PHOTOGRAPH_GOALS.get((target.name, target.config.maps)):
+            claim = f"{target.name}, {target.config.maps} maps: PSNR of at least {decibels:g} dB"
+            self._reach(claim, row["PSNR"], least=decibels)
+
+    def _reach(self, claim: str, value: Cell, *, least: float = -math.inf, most: float = math.inf) -> None:
+        self.findings.append(Finding(claim, least <= float(value) <= most, f"{value:.4g}"))
+
+    def _compare(self, claim: str, row: Row, other: Row) -> None:
+        """Compare by PSNR: an MSE has the noise of points, which bumps don't."""
+        better, worse = float(row["PSNR"]), float(other["PSNR"])
+        self.findings.append(Finding(claim, better > worse, f"{better:.4g} dB against {worse:.4g} dB"))
+
+
+@torch.no_grad()
+def _drawn_again(result: FitResult) -> Tensor:
+    """Draw the images of systems at the learned size with eight times the learned points: (S, C, H, W)."""
+    config = result.config
+    generators = [torch.Generator(result.system.offset.device).manual_seed(config.seed + 1) for _ in range(len(result))]
+    points = _MANY * config.points
+    images: Tensor
+    if config.blend == "add":  # the mean of eight images, as bright as each
+        images = result.system(result.size, sequences=_MANY, points=config.points, generator=generators).mean(1)
+    else:
+        images = result.system(result.size, points=points, generator=generators)[:, 0]
+    return images.reshape(len(result), -1, *result.size).clamp(0, 1).cpu()
+
+
+def _tile(image: Tensor) -> Tensor:
+    """Return a picture (H, W) or (3, H, W) as a tile (3, 128, 128) of a sheet."""
+    longest = max(image.shape[-2:])
+    size = [max(1, round(side * _TILE / longest)) for side in image.shape[-2:]]
+    scaled = interpolate(image.reshape(1, -1, *image.shape[-2:]), size, mode="area")[0].expand(3, -1, -1)  # (3, h, w)
+    rows, columns = _TILE - size[0], _TILE - size[1]
+    tile: Tensor = pad(scaled, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2), value=SEPARATOR)
+    return tile
