@@ -13,6 +13,7 @@ import torch
 
 import fractalops
 from fractalops import InputError, backends
+from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.files import locked_folder
 from tests.support.command_line import draw
@@ -88,7 +89,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "the source": ({"source": pictures(identity="others")}, r'targets was "pictures", is "others"'),
     "the number": ({"source": pictures(6)}, r'images was 5, is 6; pictures was "\w+", is "\w+"'),
     "the pictures": ({"source": Pictures([torch.ones(8, 8)] * 5)}, r'pictures was "\w+", is "\w+"'),
-    "the loop": ({"loop": 99}, r"loop was 1, is 99"),
+    "the loop": ({"loop": 99}, rf"loop was {LOOP_VERSION}, is 99"),
     "the kernels": ({"instruction_set": "neon"}, r'instruction_set was "\w+", is "neon"'),
     "the backend": ({"backend": "reference"}, r'backends.affine_chain was "native", is "reference"; .*'),
 }
