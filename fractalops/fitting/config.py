@@ -228,7 +228,7 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
         "steps": steps,
         "blend": blend,
         "initialization": "intensity" if small and blend == "add" else "tiles",
-        # Balancing takes a time that grows with the maps, and gains less with many: 0.4 dB with 64, 0.1 dB with 256.
+        # Balancing takes a time that grows with the maps: docs/pictures.md has what it gains.
         "sampling": "balanced" if small or maps < 128 else "independent",
         "learning_rate": 0.1 if small else 0.05,
         # Steps as long as those of ten maps, relative to the tiles.
