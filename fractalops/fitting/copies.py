@@ -94,15 +94,15 @@ def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tenso
     mean = weight @ covered  # (C, D)
     whole = covered.mean(0)  # (D,)
     apart = covered - mean[:, None]  # (C, R, D)
-    root = _power((weight[:, None] * apart.mT) @ apart, 0.5)
-    matrix = root @ _power((covered - whole).T @ (covered - whole) / count, -0.5)
+    root = covariance_power((weight[:, None] * apart.mT) @ apart, 0.5)
+    matrix = root @ covariance_power((covered - whole).T @ (covered - whole) / count, -0.5)
     left, values, right = torch.linalg.svd(matrix)
     matrix = (left * values.clamp(max=_LARGEST)[:, None]) @ right
     return matrix, mean - matrix @ whole
 
 
-def _power(covariance: Tensor, exponent: float) -> Tensor:
-    """A power of symmetric matrices (..., D, D), 0 in directions in which they are flat."""
+def covariance_power(covariance: Tensor, exponent: float) -> Tensor:
+    """Return a power of symmetric matrices (..., D, D), 0 in directions in which they are flat."""
     values, vectors = torch.linalg.eigh(covariance)  # (..., D), (..., D, D)
     powers = torch.where(values > 1e-6, values.clamp(min=1e-6) ** exponent, 0)
     result: Tensor = (vectors * powers[..., None, :]) @ vectors.mT

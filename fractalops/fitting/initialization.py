@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
+from fractalops.fitting.copies import covariance_power
 from fractalops.ifs import IFS, Parametrization
 from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import run_svd_matrix
@@ -120,17 +121,9 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     for number, (image, inside, own) in enumerate(zip(images, covered, centers, strict=True)):
         pixels = grid[inside > 0]  # (P, 2)
         nearest = _nearest(pixels, own)  # (P,)
-        count = torch.bincount(nearest, minlength=maps).double()  # (N,)
-        tiles = count.clamp(min=1)[:, None]  # (N, 1)
-        mean = torch.where(count[:, None] > 0, own.new_zeros(maps, 2).index_add_(0, nearest, pixels) / tiles, own)
-        shift = pixels - mean[nearest]  # (P, 2)
-        spread = own.new_zeros(maps, 2, 2).index_add_(0, nearest, shift[:, :, None] * shift[:, None])
-        # A pixel is not a point: it has a variance of 1/12 along each axis.
-        spread = spread / tiles[..., None] + torch.eye(2) / 12  # (N, 2, 2)
-        middle = pixels.mean(0)  # (2,)
-        shift = pixels - middle
-        whole = shift.mT @ shift / len(pixels) + torch.eye(2) / 12  # (2, 2)
-        matrix = _OVERLAP * _square_root(spread) @ torch.linalg.inv(_square_root(whole))  # (N, 2, 2), of pixels
+        mean, spread = _moments(pixels, nearest, own)  # (N, 2), (N, 2, 2)
+        middle, whole = _moments(pixels, torch.zeros_like(nearest), own[:1])  # (1, 2), (1, 2, 2)
+        matrix = _OVERLAP * covariance_power(spread, 0.5) @ covariance_power(whole, -0.5)  # (N, 2, 2), of pixels
         matrix = matrix * (scale[:, None] / scale)
         factors = svd_parameters(matrix, system.singular_values).to(system.svd)  # (N, 6)
         # Signs start as those of random systems do: with magnitudes by chance.
@@ -144,8 +137,7 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
             system.logit[number] = area.log().to(system.logit)
         if system.color is not None:
             values = image[:, inside > 0].mT  # (P, C)
-            sums = own.new_zeros(maps, values.shape[1]).index_add_(0, nearest, values)  # (N, C)
-            color = torch.where(count[:, None] > 0, sums / tiles, values.mean(0))  # (N, C)
+            color = _means(values, nearest, values.mean(0).expand(maps, -1))  # (N, C)
             system.color[number] = color.logit(eps=_COLOR_MARGIN).to(system.color)
 
 
@@ -177,11 +169,23 @@ def _nearest(pixels: Tensor, centers: Tensor) -> Tensor:
     return torch.cat([torch.addmm(half, part, places.mT, alpha=-1).argmin(1) for part in parts])
 
 
-def _square_root(matrix: Tensor) -> Tensor:
-    """Return the square root of symmetric positive matrices (..., 2, 2)."""
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
-    return root
+def _means(values: Tensor, group: Tensor, otherwise: Tensor) -> Tensor:
+    """Return the means (N, ...) of the values (P, ...) of each group, of groups (P,) from 0 on.
+
+    Those of a group without values are `otherwise` (N, ...).
+    """
+    count = torch.bincount(group, minlength=len(otherwise)).view(-1, *[1] * (values.dim() - 1))  # (N, 1, ...)
+    sums = values.new_zeros(otherwise.shape).index_add_(0, group, values)  # (N, ...)
+    return torch.where(count > 0, sums / count.clamp(min=1), otherwise)
+
+
+def _moments(pixels: Tensor, group: Tensor, otherwise: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the means (N, 2), as `_means`, and covariances (N, 2, 2) of the pixels (P, 2) of each group (P,)."""
+    mean = _means(pixels, group, otherwise)
+    shift = pixels - mean[group]  # (P, 2)
+    none = shift.new_zeros(len(mean), 2, 2)
+    # A pixel is not a point: it has a variance of 1/12 along each axis.
+    return mean, _means(shift[:, :, None] * shift[:, None], group, none) + torch.eye(2) / 12
 
 
 def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Generator]) -> Tensor:
