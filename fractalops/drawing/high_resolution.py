@@ -77,6 +77,11 @@ class Picture:
     background: float = 0.0
     background_weight: float = DEFAULT_BACKGROUND_WEIGHT
 
+    @property
+    def window(self) -> Zoom:
+        """The part of the whole picture that is drawn."""
+        return self.zoom or Zoom(0.5, 0.5, 1.0)
+
     def scene(self, maps: Maps, generator: torch.Generator | None) -> Scene:
         """Return the points of the picture, with one more channel for their number where colors are means."""
         if self.blend == "mean":
@@ -139,7 +144,7 @@ def draw_high_resolution(
     Args:
         system: S systems.
         size: (height, width) of the images, in pixels.
-        points: of each image; None takes one for every pixel, and a million at least.
+        points: of each image; None takes `default_points`.
         viewport: (x_min, y_min, x_max, y_max), the part of the plane that the pixel centers span, as in `render`; None
             is the system's own; "stretch" and "fit" take the bounding box of the points of each system.
         margin: the share of the picture that "stretch" and "fit" leave empty on each side.
@@ -233,8 +238,8 @@ def develop_whole(maps: Maps, picture: Picture, scene: Scene, canvas: Tensor) ->
 
 def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
     """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
-    learned, zoom = picture.learned, 1.0 if picture.zoom is None else picture.zoom.factor
-    if picture.blend == "add" or learned is None or max(picture.size) * zoom <= max(learned):
+    learned = picture.learned
+    if picture.blend == "add" or learned is None or max(picture.size) * picture.window.factor <= max(learned):
         return None
     small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
     scene = small.scene(maps, generator_for(maps, 0))
@@ -247,9 +252,8 @@ def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
 def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor:
     """Return rows from `begin` to before `end` of the picture `under` (C, h, w), as large as the one above it."""
     places = []  # of rows and of columns, each from -1 to 1 over the whole picture
-    middles = (0.5, 0.5) if picture.zoom is None else (picture.zoom.y, picture.zoom.x)
-    factor = 1.0 if picture.zoom is None else picture.zoom.factor
-    for side, middle, pixels in zip(picture.size, middles, ((begin, end), (0, picture.size[1])), strict=True):
+    column, row, factor = picture.window
+    for side, middle, pixels in zip(picture.size, (row, column), ((begin, end), (0, picture.size[1])), strict=True):
         whole = (torch.arange(*pixels, dtype=torch.float64) - (side - 1) / 2) / factor + middle * side - 0.5
         places.append((2 * whole / max(side - 1, 1) - 1).to(under))
     grid = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flip(-1)  # (h, W, 2): column and row
@@ -261,7 +265,7 @@ def _exposure(maps: Maps, picture: Picture, scene: Scene, white: float) -> float
     """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
     if picture.blend == "mean":
         weight = picture.background_weight * picture.points * math.pi * BANDWIDTH / math.prod(picture.size)
-        return (scene.share * picture.zoom.factor**2 if picture.zoom else 1.0) / weight
+        return scene.share * picture.window.factor**2 / weight
     if maps.colors is None:
         return invert_white(white)
     exposure = picture.intensity * picture.size[0] * picture.size[1] / (picture.points * BANDWIDTH)

@@ -117,7 +117,8 @@ class FitConfig:
     evaluation_sequences: Count = AUTO
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     color: bool = False
-    """Whether the targets have three channels and every map learns a color, from the target's mean color on."""
+    """Whether the targets have three channels and every map learns a color: from the target's mean color on, or from
+    that of its tile."""
     snapshots: Natural = 0
     """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
     batch_size: Count = AUTO
