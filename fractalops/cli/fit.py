@@ -116,9 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Learn pictures into a folder each, or a data set into one."""
     check_backend()
     preset = _PRESETS[arguments.preset]
-    config = configure(preset.make, FitConfig, arguments, _SETTINGS)
-    if arguments.background == "white" and not arguments.invert and config.background == 0:
-        config = dataclasses.replace(config, background=1.0)
+    page = 1.0 if arguments.background == "white" and not arguments.invert else 0.0
+    config = configure(partial(preset.make, background=page), FitConfig, arguments, _SETTINGS)
     if arguments.size is None:
         arguments.size = preset.size
     options = picture_options(arguments, config.color)

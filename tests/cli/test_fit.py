@@ -286,3 +286,16 @@ def test_ctrl_c_elsewhere_is_one_line(
 ) -> None:
     monkeypatch.setattr("fractalops.cli.fit_pictures.make_plan", Mock(side_effect=KeyboardInterrupt))
     assert refusal(capsys, "fit", image, "-o", tmp_path / "out", *QUICK, code=130) == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("options", "background"),
+    [((), 0.0), (("--background", "white"), 1.0), (("--background", "white", "--invert"), 0.0),
+     (("--background", "white", "--set", "background=0.25"), 0.25)],
+    ids=str,
+)  # fmt: skip
+def test_the_background_is_what_is_drawn_on(tmp_path: Path, options: tuple[str, ...], background: float) -> None:
+    drawn = draw(tmp_path / "disc.png")
+    assert run("fit", drawn, "-o", tmp_path / "out", *QUICK, *options) == 0
+    report = json.loads((tmp_path / "out" / "disc" / "fit.json").read_text())
+    assert report["config"]["background"] == background
