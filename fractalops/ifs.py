@@ -15,6 +15,7 @@ from fractalops._checks import (
     check_index,
     check_index_range,
     check_integer,
+    check_item,
     check_number,
     check_tensor,
     check_viewport,
@@ -37,7 +38,7 @@ from fractalops.rendering import (
     render,
 )
 from fractalops.sampling import Generators, determinant_weights, draw_sequences, draw_uniform, join_index, one_each
-from fractalops.systems import SINGULAR_MARGIN, device_for, random_systems
+from fractalops.systems import SINGULAR_MARGIN, System, device_for, random_systems
 
 Parametrization = Literal["svd", "matrix"]
 Probabilities = Literal["determinant", "learned"]
@@ -211,6 +212,16 @@ class IFS(nn.Module):
         """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
         # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
         return None if self.color is None else self.color.double().sigmoid().to(self.color.dtype)
+
+    @torch.no_grad()
+    def system(self, number: int = 0) -> System:
+        """Return system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
+        number = check_item("IFS.system", number, self.systems)
+        matrix, offset = self.maps()  # (S, N, 2, 2), (S, N, 2)
+        colors = self.colors()  # (S, N, C)
+        return System(
+            matrix[number], offset[number], self.probabilities()[number], None if colors is None else colors[number]
+        )
 
     def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""

@@ -14,7 +14,6 @@ from fractalops.cli.drawing_options import (
     save_frames,
 )
 from fractalops.cli.options import Commands, add_picture_options, check_backend
-from fractalops.drawing.canvas import maps_of
 from fractalops.drawing.morphing import morph_frames
 from fractalops.errors import InputError
 
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("morph.gif")
     check_movable(arguments, output)
     results = [load_one_system(path, "a morph") for path in (arguments.first, arguments.last)]
-    first, last = (maps_of(result.system, 0) for result in results)
+    first, last = (result.system.system(0) for result in results)
     kinds = [f"{result.system.blend}, {result.system.channels or 'no'} channels of color" for result in results]
     if kinds[0] != kinds[1]:
         raise InputError(f"cannot use {arguments.last}: systems must blend alike, got {kinds[0]} and {kinds[1]}")

@@ -21,7 +21,7 @@ from fractalops.cli.drawing_options import (
     save_frames,
 )
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture
-from fractalops.drawing.canvas import Zoom, maps_of
+from fractalops.drawing.canvas import Zoom
 from fractalops.drawing.high_resolution import Picture, draw_bands
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
 from fractalops.drawing.sheets import SEPARATOR, lay_out
@@ -85,14 +85,14 @@ def _draw(arguments: argparse.Namespace, result: FitResult, output: Path) -> Non
     with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
         for number in range(len(result)):
             top, left = layout.corner(number)
-            for band in draw_bands(maps_of(result.system, number), picture, generator, bar):
+            for band in draw_bands(result.system.system(number), picture, generator, bar):
                 page.put(band, top, left)
                 top += band.shape[1]
     save_picture(page.picture, output)
 
 
 def _animate(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
-    maps = maps_of(result.system, 0)
+    maps = result.system.system(0)
     picture: Picture = picture_of(arguments, result, arguments.side, arguments.zoom)
     if arguments.animate == "zoom" and picture.zoom is None:
         picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))

@@ -12,10 +12,10 @@ from torch import Tensor
 from fractalops._checks import check_number
 from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
-from fractalops.ifs import IFS
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import Placement, Viewport, place
 from fractalops.sampling import sample_attractor
+from fractalops.systems import System
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -58,29 +58,7 @@ def check_zoom(function: str, zoom: object) -> Zoom:
     return checked
 
 
-class Maps(NamedTuple):
-    """The maps of one system, as they are drawn: without gradients."""
-
-    matrix: Tensor  # (N, 2, 2)
-    offset: Tensor  # (N, 2)
-    probabilities: Tensor  # (N,)
-    colors: Tensor | None  # (N, C)
-
-
-@torch.no_grad()
-def maps_of(system: IFS, number: int) -> Maps:
-    """Return the maps of one of the systems."""
-    matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
-    colors = system.colors()  # (S, N, C)
-    return Maps(
-        matrix[number].detach(),
-        offset[number].detach(),
-        system.probabilities()[number],
-        None if colors is None else colors[number].detach(),
-    )
-
-
-def generator_for(maps: Maps, seed: int) -> torch.Generator:
+def generator_for(maps: System, seed: int) -> torch.Generator:
     """Return a generator of a seed, on the device of the maps."""
     return torch.Generator(maps.offset.device).manual_seed(seed)
 
@@ -96,7 +74,7 @@ class Scene:
 
     def __init__(
         self,
-        maps: Maps,
+        maps: System,
         size: tuple[int, int],
         points: int,
         viewport: Viewport,
@@ -146,7 +124,7 @@ class Scene:
     @property
     def channels(self) -> int:
         """C, the number of channels of a canvas."""
-        return 1 if self._maps.colors is None else self._maps.colors.shape[1]
+        return 1 if self._maps.color is None else self._maps.color.shape[1]
 
     def canvas(self, begin: int, end: int, bar: tqdm[Any] | None = None) -> Tensor:
         """Draw rows from `begin` to before `end`: (C, end - begin, W), how many points fall on each pixel.
@@ -186,7 +164,7 @@ class Scene:
             pixels, maps = pixels[chosen].sub_(pixels.new_tensor([begin, 0])), maps[chosen]
         if len(pixels) == 0:
             return
-        colors = self._maps.colors
+        colors = self._maps.color
         weight = None if colors is None else colors.index_select(0, maps.int())[None]  # (1, P, C)
         size = end - begin, self._size[1]
         canvas += rbf_rasterize(pixels[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]

@@ -15,18 +15,17 @@ from fractalops._checks import check_integer, check_size, check_viewport
 from fractalops.drawing.canvas import (
     BANDWIDTH,
     CUTOFF,
-    Maps,
     Scene,
     Zoom,
     check_zoom,
     generator_for,
-    maps_of,
     whole_rows,
 )
 from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport
+from fractalops.systems import System
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -82,11 +81,11 @@ class Picture:
         """The part of the whole picture that is drawn."""
         return self.zoom or Zoom(0.5, 0.5, 1.0)
 
-    def scene(self, maps: Maps, generator: torch.Generator | None) -> Scene:
+    def scene(self, maps: System, generator: torch.Generator | None) -> Scene:
         """Return the points of the picture, with one more channel for their number where colors are means."""
         if self.blend == "mean":
             one = torch.ones_like(maps.offset[:, :1])  # (N, 1)
-            maps = maps._replace(colors=torch.cat((one if maps.colors is None else maps.colors, one), -1))
+            maps = replace(maps, color=torch.cat((one if maps.color is None else maps.color, one), -1))
         return Scene(
             maps, self.size, self.points, self.viewport, margin=self.margin, zoom=self.zoom, generator=generator
         )
@@ -176,11 +175,11 @@ def draw_high_resolution(
         background=system.background,
         background_weight=system.background_weight,
     )
-    images = torch.stack([draw(maps_of(system, s), picture, generator) for s in range(system.systems)])  # (S, C, H, W)
+    images = torch.stack([draw(system.system(s), picture, generator) for s in range(system.systems)])  # (S, C, H, W)
     return images[:, 0] if system.channels is None else images
 
 
-def draw(maps: Maps, picture: Picture, generator: torch.Generator | None = None) -> Tensor:
+def draw(maps: System, picture: Picture, generator: torch.Generator | None = None) -> Tensor:
     """Draw the picture of one system: (C, H, W)."""
     height, width = picture.size
     image: Tensor | None = None
@@ -196,7 +195,7 @@ def draw(maps: Maps, picture: Picture, generator: torch.Generator | None = None)
 
 @torch.no_grad()
 def draw_bands(
-    maps: Maps, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
+    maps: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
 ) -> Iterator[Tensor]:
     """Yield the picture of one system in bands of rows (C, h, W) from top to bottom, in the memory of a few.
 
@@ -206,7 +205,7 @@ def draw_bands(
     height, width = picture.size
     scene = picture.scene(maps, generator)
     rows = whole_rows(height, scene.channels * width, _CANVAS_VALUES)
-    limited = picture.blend == "add" and (maps.colors is None or picture.zoom is not None)
+    limited = picture.blend == "add" and (maps.color is None or picture.zoom is not None)
     if bar is not None:
         bar.total = (bar.total or 0) + picture.points * (2 * len(rows) - 1 if limited else len(rows))
     levels = Levels(CUTOFF)
@@ -227,7 +226,7 @@ def draw_bands(
         canvas = None
 
 
-def develop_whole(maps: Maps, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
+def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
     """Make an image (C', H, W) of a canvas (C, H, W) that is all of a picture."""
     levels = Levels(CUTOFF)
     levels.add(_brightest(canvas))
@@ -236,7 +235,7 @@ def develop_whole(maps: Maps, picture: Picture, scene: Scene, canvas: Tensor) ->
     return picture.develop(canvas, _exposure(maps, picture, scene, levels.white()), below)
 
 
-def _draw_under(maps: Maps, picture: Picture) -> Tensor | None:
+def _draw_under(maps: System, picture: Picture) -> Tensor | None:
     """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
     learned = picture.learned
     if picture.blend == "add" or learned is None or max(picture.size) * picture.window.factor <= max(learned):
@@ -261,12 +260,12 @@ def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor
     return part[0]
 
 
-def _exposure(maps: Maps, picture: Picture, scene: Scene, white: float) -> float:
+def _exposure(maps: System, picture: Picture, scene: Scene, white: float) -> float:
     """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
     if picture.blend == "mean":
         weight = picture.background_weight * picture.points * math.pi * BANDWIDTH / math.prod(picture.size)
         return scene.share * picture.window.factor**2 / weight
-    if maps.colors is None:
+    if maps.color is None:
         return invert_white(white)
     exposure = picture.intensity * picture.size[0] * picture.size[1] / (picture.points * BANDWIDTH)
     if picture.zoom is None:

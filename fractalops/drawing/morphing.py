@@ -11,9 +11,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from fractalops.drawing.canvas import Maps, generator_for
+from fractalops.drawing.canvas import generator_for
 from fractalops.drawing.high_resolution import Picture, draw
 from fractalops.sampling import mean_point
+from fractalops.systems import System
 
 
 class _Factors(NamedTuple):
@@ -46,10 +47,10 @@ class Morph:
     Raises `ValueError` unless the systems have as many channels of color.
     """
 
-    def __init__(self, first: Maps, last: Maps) -> None:
-        if (first.colors is None) != (last.colors is None):
+    def __init__(self, first: System, last: System) -> None:
+        if (first.color is None) != (last.color is None):
             raise ValueError("Morph: both systems must have colors, or none of them, got one with colors")
-        self._gray = first.colors is None
+        self._gray = first.color is None
         self._dtype = first.offset.dtype
         self._ends = tuple(_mean(maps) for maps in (first, last))
         a, b = (_factors(maps, center) for maps, center in zip((first, last), self._ends, strict=True))
@@ -60,7 +61,7 @@ class Morph:
         self._first = _joined(a.pick(found), a.pick(~found), _nothing(b.pick(alone)))
         self._last = _joined(b.pick(to_b[found]), _nothing(a.pick(~found)), b.pick(alone))
 
-    def at(self, time: float) -> Maps:
+    def at(self, time: float) -> System:
         """Return the maps at a time from 0, the first system, to 1, the last."""
         a, b = self._first, self._last
         center = self._ends[0].lerp(self._ends[1], time)  # (2,)
@@ -76,10 +77,10 @@ class Morph:
         matrix, offset, probabilities, colors = (
             part.to(self._dtype) for part in (matrix, offset, probabilities, colors)
         )
-        return Maps(matrix, offset, probabilities, None if self._gray else colors)
+        return System(matrix, offset, probabilities, None if self._gray else colors)
 
 
-def morph_frames(first: Maps, last: Maps, start: Picture, end: Picture, frames: int, seed: int) -> Iterator[Tensor]:
+def morph_frames(first: System, last: System, start: Picture, end: Picture, frames: int, seed: int) -> Iterator[Tensor]:
     """Yield the frames (C, H, W) of a loop from one system to another and back, which lingers at both.
 
     They are of the size of `start`, the first system's picture; the last one's, `end`, lies there in its proportions.
@@ -149,15 +150,15 @@ def match(cost: Tensor) -> Tensor:
     return matched
 
 
-def _mean(maps: Maps) -> Tensor:
+def _mean(maps: System) -> Tensor:
     return mean_point(maps.matrix.double(), maps.offset.double(), maps.probabilities.double()).cpu()
 
 
-def _factors(maps: Maps, center: Tensor) -> _Factors:
+def _factors(maps: System, center: Tensor) -> _Factors:
     matrix = maps.matrix.double().cpu()  # (N, 2, 2)
     a00, a01, a10, a11 = matrix.flatten(1).unbind(1)
     c, s, m, n = (a00 + a11) / 2, (a10 - a01) / 2, (a00 - a11) / 2, (a10 + a01) / 2
-    colors = matrix.new_zeros(len(matrix), 0) if maps.colors is None else maps.colors.double().cpu()
+    colors = matrix.new_zeros(len(matrix), 0) if maps.color is None else maps.color.double().cpu()
     return _Factors(
         turn=torch.atan2(s, c),
         mirror=torch.atan2(n, m),

@@ -9,16 +9,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fractalops.drawing.canvas import Maps, Zoom, generator_for
+from fractalops.drawing.canvas import Zoom, generator_for
 from fractalops.drawing.high_resolution import Picture, develop_whole, draw
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.sampling import mean_point
+from fractalops.systems import System
 
 _FIRST_POINTS = 20  # of the first frame of `build`
 _TURN = math.radians(8)  # the farthest that a map turns in `orbit`
 
 
-def zoom_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
+def zoom_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
     """Yield frames (C, H, W) from the whole picture to its zoom, each larger than the one before by one factor."""
     end = picture.zoom
     assert end is not None
@@ -36,7 +37,7 @@ def _passed(center: float, last: float, factor: float) -> float:
     return still * (1 - 1 / factor) + 0.5 / factor
 
 
-def build_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
+def build_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
     """Yield frames (C, H, W) of ever more points, from a few to all, in the order in which they are drawn."""
     scene = picture.scene(maps, generator_for(maps, seed))
     first = min(_FIRST_POINTS, picture.points)
@@ -46,7 +47,7 @@ def build_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterat
         yield develop_whole(maps, picture, scene, canvas)
 
 
-def orbit_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
+def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iterator[Tensor]:
     """Yield the frames (C, H, W) of a loop in which each map turns to and fro a little, its neighbor the other way.
 
     What turns is the outer angle of the maps' singular value decomposition. The middle of what a map draws stays where
@@ -61,11 +62,11 @@ def orbit_frames(maps: Maps, picture: Picture, frames: int, seed: int) -> Iterat
         angle = way.to(center) * (_TURN * math.sin(2 * math.pi * number / frames))  # (N,)
         turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(-1, 2, 2)
         matrix = turn @ maps.matrix
-        turned = maps._replace(matrix=matrix, offset=middle - matrix @ center)
+        turned = replace(maps, matrix=matrix, offset=middle - matrix @ center)
         yield draw(turned, picture, generator_for(maps, seed))
 
 
-def interesting_point(maps: Maps, picture: Picture) -> tuple[float, float]:
+def interesting_point(maps: System, picture: Picture) -> tuple[float, float]:
     """Return a point of the attractor as (x, y) in [0, 1], around which it looks alike at every depth.
 
     It is a fixed point of a map: of those in the picture the one farthest from the middle of the points, as edges show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from fractalops.drawing import high_resolution
-from fractalops.drawing.canvas import Maps, Scene, Zoom, check_zoom, maps_of, whole_rows
+from fractalops.drawing.canvas import Scene, Zoom, check_zoom, whole_rows
 from fractalops.drawing.high_resolution import Picture, default_points, draw, draw_bands, draw_high_resolution
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.progress import progress_bar
+from fractalops.systems import System
 from tests.drawing.test_high_resolution import right_triangle
 from tests.support.cases import seeded
 
@@ -28,14 +30,14 @@ FERN = (
 )
 
 
-def fern() -> Maps:
+def fern() -> System:
     table = torch.tensor(FERN)
     colors = torch.tensor([[1.0, 0.2, 0.1], [0.1, 1.0, 0.2], [0.2, 0.1, 1.0], [1.0, 1.0, 1.0]])
-    return Maps(table[:, :4].view(4, 2, 2), table[:, 4:], torch.tensor([0.01, 0.85, 0.07, 0.07]), colors)
+    return System(table[:, :4].view(4, 2, 2), table[:, 4:], torch.tensor([0.01, 0.85, 0.07, 0.07]), colors)
 
 
-def triangle() -> Maps:
-    return maps_of(right_triangle(), 0)
+def triangle() -> System:
+    return right_triangle().system(0)
 
 
 def picture(size: tuple[int, int], points: int, **options: Any) -> Picture:
@@ -47,7 +49,7 @@ def picture(size: tuple[int, int], points: int, **options: Any) -> Picture:
 def test_bands_have_the_values_of_the_whole(
     size: tuple[int, int], values: int, colored: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    maps = fern()._replace(colors=fern().colors if colored else None)
+    maps = replace(fern(), color=fern().color if colored else None)
     monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", 1300)
     drawn = picture(size, 5000, viewport="fit", margin=0.1)
     whole = draw(maps, drawn, seeded(3))
@@ -101,9 +103,9 @@ def test_points_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     [(fern(), (0.3, 0.45)), (fern(), (0.5, 0.5)), (triangle(), (0.5, 0.25)), (triangle(), (0.0, 0.0))],
     ids=["fern", "fern's stem", "triangle", "triangle's corner"],
 )
-def test_a_zoom_is_the_part_of_a_larger_picture(maps: Maps, center: tuple[float, float]) -> None:
+def test_a_zoom_is_the_part_of_a_larger_picture(maps: System, center: tuple[float, float]) -> None:
     """The whole, drawn four times as large with the same points for each pixel, and cut."""
-    maps = maps._replace(colors=None)
+    maps = replace(maps, color=None)
     size = 80, 96
     viewport = (0.0, 0.0, 1.0, 1.0) if len(maps.offset) == 3 else "fit"
     large = Scene(maps, (320, 384), 600_000, viewport, generator=seeded(0)).canvas(0, 320)[0]

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from fractalops.drawing.canvas import maps_of
 from fractalops.drawing.high_resolution import Picture, draw, draw_high_resolution, proportional_size
 from fractalops.drawing.palettes import PALETTES, apply_palette, read_palette
 from fractalops.errors import InputError
@@ -225,7 +224,7 @@ def test_gaps_show_the_picture_of_the_learned_size() -> None:
 
 def test_what_is_no_background_of_a_mean_is_opaque() -> None:
     picture = Picture(size=(64, 64), points=200_000, viewport=(-1.0, -1.0, 1.0, 1.0), transparent=True, blend="mean")
-    image = draw(maps_of(mean_system(), 0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)
+    image = draw(mean_system().system(0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)
     opacity = image[3]
     assert float(opacity[:30, :30].max()) == 0  # outside of the square
     assert float(opacity[40:60, 40:60].min()) > 0.9
