@@ -16,8 +16,10 @@ from fractalops.backends import installed_version
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.files import parsing
+from fractalops.io.systems.tensors import systems_of_form
 from fractalops.io.tensor_files import read_tensors, write_tensors
 from fractalops.sampling import sample_attractor
+from fractalops.systems import System
 
 PointLoss = Literal["kernel", "chamfer"]
 
@@ -127,7 +129,11 @@ class PointFitResult:
     @classmethod
     def load(cls, path: str | Path) -> PointFitResult:
         """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
-        content, metadata = read_tensors(path, _FORMAT)
+        return cls.from_file(path, *read_tensors(path, _FORMAT))
+
+    @classmethod
+    def from_file(cls, path: str | Path, content: dict[str, Tensor], metadata: dict[str, str]) -> PointFitResult:
+        """The result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
         tensors: dict[str, Any] = dict(content)
         with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))
@@ -144,6 +150,12 @@ class PointFitResult:
             if actual != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
                 raise ValueError(f"shapes are {actual}, not {expected} in float32")
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
+
+
+@systems_of_form(_FORMAT)
+def _read_systems(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[System]:
+    result = PointFitResult.from_file(path, tensors, metadata)
+    return [System(result.matrix, result.offset, result.probabilities)]
 
 
 _TENSORS = ("matrix", "offset", "probabilities", "losses")

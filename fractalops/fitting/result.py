@@ -19,7 +19,9 @@ from fractalops.drawing.page import write_page
 from fractalops.fitting.config import FitConfig, complete, make_system
 from fractalops.ifs import IFS
 from fractalops.io.files import parsing
+from fractalops.io.systems.tensors import systems_of_form
 from fractalops.io.tensor_files import read_tensors, write_tensors
+from fractalops.systems import System
 
 FORM = "fractalops.fit.1"
 _MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
@@ -231,6 +233,12 @@ class FitResult:
             interrupted=interrupted,
             **measures,
         )
+
+
+@systems_of_form(FORM)
+def _read_systems(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[System]:
+    system = FitResult.from_file(path, tensors, metadata).system
+    return [system.system(number) for number in range(system.systems)]
 
 
 def parse_config(settings: object) -> FitConfig:

@@ -1,5 +1,6 @@
-"""Files in and out: pictures, point clouds, tensors, tables, run folders."""
+"""Files in and out: pictures, point clouds, systems, tensors, tables, run folders."""
 
 from fractalops.io.picture_options import PictureOptions
+from fractalops.io.systems import read_systems, write_systems
 
-__all__ = ["PictureOptions"]
+__all__ = ["PictureOptions", "read_systems", "write_systems"]

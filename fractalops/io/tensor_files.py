@@ -28,8 +28,8 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
         _sort_metadata(temporary)
 
 
-def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file whose "format" is `form`; no code is executed.
+def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a file whose "format" is one of `forms`; no code is executed.
 
     Raises `InputError` for a missing, foreign or broken file.
     """
@@ -42,9 +42,9 @@ def read_tensors(path: str | Path, form: str) -> tuple[dict[str, Tensor], dict[s
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    if metadata.get("format") != form:
+    if metadata.get("format") not in forms:
         actual = metadata.get("format", "a safetensors file without one")
-        raise InputError(f"cannot read {path}: its format must be {form}, got {actual}")
+        raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
     return tensors, metadata
 
 

@@ -1,0 +1,144 @@
+"""Systems as arrays (.npy and .npz) of affine maps (N, 2, 3), as fractal-pretraining has them; in space (N, 3, 4).
+
+An array (S, N, 2, 3) is that of S systems. Maps are drawn in proportion to the size of their determinants, unless an
+archive has an array `NAME.probabilities` (N,) beside the array `NAME`; `NAME.color` (N, C) are its colors.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fractalops.errors import InputError
+from fractalops.io.files import MOST_BYTES, check_file, reading
+from fractalops.io.notices import log_notices
+from fractalops.io.systems.axes import AS_THEY_STAND
+from fractalops.io.systems.entries import Entry, build_system, error_at
+from fractalops.systems import System
+
+_PARTS = ("probabilities", "color")
+
+
+def refuse_pickle(path: Path) -> list[Entry]:
+    """Raise `InputError`, with what converts fractal-pretraining's pickles."""
+    lines = (
+        f"import pickle, numpy; data = pickle.load(open({path.name!r}, 'rb')); "
+        f"numpy.savez({path.with_suffix('.npz').name!r}, "
+        "**{str(i): each['system'] for i, each in enumerate(data['params'])})"
+    )
+    raise InputError(f"cannot read {path}: a pickle runs code as it is opened; if you trust it, convert it by: {lines}")
+
+
+def open_array(path: Path) -> list[Entry]:
+    """Return the systems of a .npy file."""
+    check_file(path)
+    with reading(path):
+        return _entries(path, "", np.asarray(np.load(path, allow_pickle=False)), {})
+
+
+def open_archive(path: Path) -> list[Entry]:
+    """Return the systems of a .npz file, by the names of its arrays."""
+    check_file(path)
+    entries: list[Entry] = []
+    with reading(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
+                raise InputError(f"cannot read {path}: it unpacks to more than {MOST_BYTES >> 30} GiB")
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: np.asarray(archive[name]) for name in archive}
+        for name, array in arrays.items():
+            owner, _, part = name.rpartition(".")
+            if part in _PARTS and owner in arrays:
+                continue
+            parts = {each: arrays[key] for each in _PARTS if (key := f"{name}.{each}") in arrays}
+            entries += _entries(path, name, array, parts)
+    return entries
+
+
+def _entries(path: Path, name: str, array: np.ndarray, parts: dict[str, np.ndarray]) -> list[Entry]:
+    """The systems of one array, after its name."""
+    where = f"array {name!r}" if name else ""
+    if array.ndim not in (3, 4) or array.shape[-2:] not in ((2, 3), (3, 4)) or 0 in array.shape:
+        raise error_at(path, where, f"it must have the shape (N, 2, 3) or (S, N, 2, 3), got {array.shape}")
+    for part in (array, *parts.values()):
+        if part.dtype.kind not in "fiu":
+            raise error_at(path, where, f"it must have numbers, got {part.dtype}")
+    if array.ndim == 3:
+        return [Entry(name, where, partial(_read, path, where, array, parts))]
+    if parts:
+        raise error_at(path, where, f"an array of several systems has no {' nor '.join(parts)} of its own")
+    return [
+        Entry(f"{name}/{number}" if name else str(number), where, partial(_read, path, where, each, {}))
+        for number, each in enumerate(array)
+    ]
+
+
+def _read(path: Path, where: str, array: np.ndarray, parts: dict[str, np.ndarray]) -> System:
+    values = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    maps = torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))  # (N, D, D + 1)
+    dimensions = maps.shape[1]
+    matrix, offset = AS_THEY_STAND[dimensions].read(maps[..., :-1], maps[..., -1])
+    probabilities = parts.get("probabilities")
+    if probabilities is None:
+        probabilities = _determinants(matrix)
+        if not probabilities.any():
+            log_notices(
+                path, [": ".join(filter(None, [where, "all determinants are 0: maps are drawn equally often"]))]
+            )
+            probabilities = np.ones(len(matrix))
+    return build_system(path, where, matrix, offset, probabilities, parts.get("color"))
+
+
+def _determinants(matrix: torch.Tensor) -> np.ndarray:
+    """|det A| (N,) of matrices (N, D, D), scaled to add up to 1."""
+    if not bool(matrix.isfinite().all()):
+        return np.ones(len(matrix))  # the system is refused
+    size: np.ndarray = np.abs(np.linalg.det(matrix.double().numpy()))
+    return size / size.sum() if size.sum() > 0 else size
+
+
+def write_array(path: Path, systems: list[System]) -> list[str]:
+    """Write the maps of systems alone, of one number of maps; return notices."""
+    arrays = [_maps(system) for system in systems]
+    if len({array.shape for array in arrays}) != 1:
+        raise InputError(f"cannot save {path}: the systems of a .npy file must have one number of maps; use .npz")
+    np.save(path, arrays[0] if len(arrays) == 1 else np.stack(arrays), allow_pickle=False)
+    notices = []
+    if not all(_proportional(system) for system in systems):
+        notices.append("probabilities are left out: in a .npy file they follow from the determinants; .npz holds them")
+    if any(system.color is not None for system in systems):
+        notices.append("colors are left out: a .npy file has none; .npz holds them")
+    return notices
+
+
+def write_archive(path: Path, systems: list[System]) -> list[str]:
+    """Write the maps of systems, their probabilities and colors, by name."""
+    arrays: dict[str, np.ndarray] = {}
+    names = {system.name for system in systems}
+    for system in systems:
+        owner, _, part = system.name.rpartition(".")
+        if (part in _PARTS and owner in names) or system.name in ("file", "args", "kwds"):
+            raise InputError(f"cannot save {path}: a system of a .npz file can't be called {system.name!r}")
+        arrays[system.name] = _maps(system)
+        arrays[f"{system.name}.probabilities"] = system.probabilities.numpy()
+        if system.color is not None:
+            arrays[f"{system.name}.color"] = system.color.numpy()
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return []
+
+
+def _maps(system: System) -> np.ndarray:
+    """The maps (N, D, D + 1) of a system."""
+    matrix, offset = AS_THEY_STAND[system.dimensions].write(system.matrix, system.offset)
+    return torch.cat((matrix, offset[..., None]), -1).numpy()
+
+
+def _proportional(system: System) -> bool:
+    """Whether maps are drawn in proportion to their determinants."""
+    read = _determinants(system.matrix)
+    probabilities = system.probabilities.double().numpy()
+    return bool(np.allclose(probabilities / probabilities.sum(), read, rtol=1e-6, atol=0))

@@ -1,0 +1,117 @@
+"""What the readers of all formats share: text, systems by name, and errors that say where in a file something is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fractalops.errors import InputError
+from fractalops.io.files import check_file, one_line, reading
+from fractalops.io.notices import log_notices
+from fractalops.systems import System
+
+MOST_TEXT = 2**25
+"""Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
+
+MOST_MAPS = 2**15  # in a system: what the index of a chain can hold
+
+
+class Entry(NamedTuple):
+    """A system in a file, which is not looked at before it is asked for."""
+
+    name: str
+    """Its name there, or "" for none."""
+    where: str
+    """Its place, "line 3", or "" where there are no lines."""
+    read: Callable[[], System]
+    """Return the system, in this package's axes. Raises `InputError`."""
+
+
+def error_at(path: Path, where: str, reason: str) -> InputError:
+    """Return the error that a file can't be read, for what is wrong at some place in it."""
+    return InputError(": ".join(filter(None, [f"cannot read {path}", where, reason])))
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text, with line breaks as they are.
+
+    It is UTF-8, UTF-16 with a byte order mark, or else Latin-1. Raises `InputError` for other files and large ones.
+    """
+    content = read_bytes(path)
+    try:
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            text = content.decode("utf-16")
+        else:
+            text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if "\0" in text:
+        raise InputError(f"cannot read {path}: it is not a text file")
+    return text
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content. Raises `InputError` for more than `MOST_TEXT`."""
+    check_file(path)
+    with reading(path), path.open("rb") as file:
+        content = file.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise InputError(f"cannot read {path}: it has more than {MOST_TEXT // 2**20} MiB")
+    return content
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text, whichever system wrote it. (`str.splitlines` also splits at rarer characters.)"""
+    return re.split(r"\r\n|\n|\r", text)
+
+
+def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) -> dict[str, Callable[[], System]]:
+    """Return what reads each system, by unique names in the order of the file.
+
+    A system without a name has its number in the file for one, or the file's name where it is alone. One whose name is
+    taken gets another one, which is logged as a notice, or is refused if `strict`. Raises `InputError`.
+    """
+    if not entries:
+        raise InputError(f"cannot read {path}: it holds no system")
+    named: dict[str, Callable[[], System]] = {}
+    taken = {entry.name for entry in entries}
+    for number, entry in enumerate(entries):
+        name = entry.name or (str(number) if len(entries) > 1 else path.stem or "0")
+        if name in named:
+            if strict:
+                raise error_at(path, entry.where, f"the name {name!r} is taken by a system before it")
+            name = free_name(name, taken | named.keys())
+            notice = f"the name {entry.name!r} is taken by a system before it: this one is read as {name!r}"
+            log_notices(path, [": ".join(filter(None, [entry.where, notice]))])
+        named[name] = entry.read
+    return named
+
+
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """Return a name like `name` that is not taken: with "-2", "-3" ... at its end."""
+    taken = set(taken)
+    number = 2
+    while f"{name}-{number}" in taken:
+        number += 1
+    return f"{name}-{number}"
+
+
+def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities: Any, color: Any = None) -> System:
+    """Return a system of arrays. Raises `InputError` where they make none, and for what files don't hold."""
+    parts = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "color": color}
+    for name, values in parts.items():
+        if values is not None and not np.isfinite(np.asarray(values)).all():
+            raise error_at(path, where, f"the numbers of {name} must be finite")
+    if len(offset) > MOST_MAPS:
+        raise error_at(path, where, f"a system must have at most {MOST_MAPS} maps, got {len(offset)}")
+    try:
+        system = System(matrix, offset, probabilities, color)
+    except (ValueError, TypeError) as error:
+        raise error_at(path, where, one_line(error).removeprefix("System: ")) from error
+    if system.color is not None and bool(((system.color < 0) | (system.color > 1)).sum()):
+        raise error_at(path, where, "colors must be in [0, 1]")
+    return system

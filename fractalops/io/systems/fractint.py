@@ -1,0 +1,141 @@
+"""Fractint's .ifs files: many named systems, `name { rows }`, in space `name { (3D) rows }`.
+
+Numbers are separated by spaces, tabs or commas, and ; begins a comment. `comment { ... }` holds text. As Fractint does,
+the file ends at a Ctrl-Z. It is stricter about lines: a row may go on in the next one, but begins with a line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from fractalops.io.notices import log_notices
+from fractalops.io.systems.entries import Entry, error_at, free_name, read_text, split_lines
+from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
+from fractalops.systems import System
+
+_IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s,']+")
+_NOT_IN_NAMES = re.compile(r"[\s{}();,']+")
+_MOST_MAPS = 64  # that Fractint reads of a system
+_LETTERS = {7: "a b c d e f p", 13: "a to l and p"}
+
+
+@dataclass
+class _Block:
+    """A system as it stands in the file."""
+
+    name: str
+    line: int
+    in_space: bool
+    lines: list[tuple[int, str]] = field(default_factory=list)
+
+
+def open_fractint(path: Path) -> list[Entry]:
+    """Return the systems of an .ifs file. Raises `InputError` where its braces don't match."""
+    blocks = [block for block in _blocks(path, read_text(path)) if block.name.lower() != "comment"]
+    return [Entry(block.name, f"line {block.line}", partial(_read, path, block)) for block in blocks]
+
+
+def _blocks(path: Path, text: str) -> list[_Block]:
+    blocks = []
+    block: _Block | None = None
+    head, head_line = "", 0  # what stands before the next brace
+    for number, line in enumerate(split_lines(text.partition("\x1a")[0]), 1):
+        rest = line.partition(";")[0]
+        while rest.strip():
+            if block is None:
+                part, brace, rest = rest.partition("{")
+                if not head.strip():
+                    head_line = number
+                head = f"{head} {part}"
+                if not brace:
+                    break
+                block = _begin(path, head, head_line)
+                head = ""
+            part, brace, rest = rest.partition("}")
+            if "{" in part and block.name.lower() != "comment":
+                raise error_at(path, f"line {number}", f"a brace opens before that of {block.name!r} closes")
+            block.lines.append((number, part))
+            if brace:
+                blocks.append(block)
+                block = None
+    if block is not None:
+        raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} does not close")
+    if head.strip():
+        raise error_at(path, f"line {head_line}", f"{_shown(head)} stands outside of the braces of a system")
+    return blocks
+
+
+def _begin(path: Path, head: str, line: int) -> _Block:
+    words = _IN_SPACE.sub(" ", head).split()
+    if len(words) != 1:
+        raise error_at(path, f"line {line}", f"a system must have a name of one word, got {_shown(head)}")
+    return _Block(words[0], line, in_space=_IN_SPACE.search(head) is not None)
+
+
+def _shown(text: str) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def _read(path: Path, block: _Block) -> System:
+    lines = block.lines
+    in_space = block.in_space
+    if lines and _IN_SPACE.search(lines[0][1]):
+        in_space = True
+        lines = [(lines[0][0], _IN_SPACE.sub(" ", lines[0][1])), *lines[1:]]
+    width = 13 if in_space else 7
+    rows: list[Row] = []
+    pending: list[float] = []  # of a row that goes on in the next line
+    begin = 0  # the line of that row
+    for number, text in lines:
+        where = f"line {number}"
+        values = [parse_number(word, path, where) for word in _SEPARATORS.split(text) if word]
+        if not values:
+            continue
+        if not pending:
+            begin = number
+        elif len(pending) + len(values) > width:
+            raise _wrong_width(path, begin, width, len(pending))
+        pending = [*pending, *values]
+        if len(pending) > width and len(pending) % width != 0:
+            raise _wrong_width(path, begin, width, len(pending))
+        if len(pending) >= width:
+            rows += [(begin, pending[first : first + width]) for first in range(0, len(pending), width)]
+            pending = []
+    if pending:
+        raise _wrong_width(path, begin, width, len(pending))
+    if rows and rows[0][0] == block.line:
+        log_notices(path, [f"line {block.line}: the numbers beside the name are read, which Fractint leaves out"])
+    return system_of_rows(path, rows, f"line {block.line}", f"the probabilities of {block.name!r}")
+
+
+def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:
+    hint = "; a system in space is marked (3D)" if width == 7 and got in COLUMNS else ""
+    return error_at(path, f"line {line}", f"a row must have {width} numbers ({_LETTERS[width]}), got {got}{hint}")
+
+
+def write_fractint(path: Path, systems: list[System]) -> list[str]:
+    """Write an .ifs file; return notices."""
+    notices = []
+    parts = []
+    names: set[str] = set()
+    for system in systems:
+        name = _NOT_IN_NAMES.sub("_", system.name).encode("utf-8", "replace").decode()
+        if name.lower() == "comment":
+            name = f"{name}_"
+        name = name if name not in names else free_name(name, names | {other.name for other in systems})
+        names.add(name)
+        if name != system.name:
+            notices.append(f"the system {system.name!r} is called {name!r} there")
+        if system.color is not None:
+            notices.append("colors are left out: an .ifs file has none")
+        if len(system) > _MOST_MAPS:
+            notices.append(f"Fractint itself reads {_MOST_MAPS} maps of a system at most")
+        rows = "\n".join(f"  {' '.join(row)}" for row in rows_of_system(system))
+        parts.append(f"{name} {{{' (3D)' if system.dimensions == 3 else ''}\n{rows}\n}}\n")
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return list(dict.fromkeys(notices))

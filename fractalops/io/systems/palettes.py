@@ -1,0 +1,119 @@
+"""The palettes of flames: 256 colors, in which each transform has a place from 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fractalops.errors import InputError
+from fractalops.io.files import one_line
+
+_COLORS = 256
+_HEX_DIGITS = {"RGB": 6, "RGBA": 8}
+_LINE = 8  # colors in a line of text
+_MOST_DIGITS = 2**13  # of a palette, white space in between included
+
+
+class PaletteReader:
+    """The colors of a flame, as its elements `color`, `colors` and `palette` give them. Raises `InputError`."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[float, float, float]] = {}  # in [0, 255]
+        self._where = ""
+        self._pending: tuple[int, int] | None = None  # of the palette whose text follows: colors, and digits of each
+        self._text = ""
+
+    def begin(self, tag: str, attributes: dict[str, str], where: str) -> None:
+        """Take an element; `where` is how errors begin."""
+        self._where = where
+        try:
+            if tag == "color":
+                self._add_color(attributes)
+            elif tag == "colors":
+                self._add_digits(attributes["data"], int(attributes["count"]), 8, skip=2)
+            elif "count" in attributes:
+                self._pending = int(attributes["count"]), _HEX_DIGITS[attributes.get("format", "RGB")]
+        except (LookupError, ValueError, OverflowError) as error:
+            raise self._error(error) from None
+
+    def add(self, text: str) -> None:
+        """Take some of the text of an element."""
+        if self._pending is not None:
+            self._text += text
+            if len(self._text) > _MOST_DIGITS:
+                raise InputError(f"{self._where}: the palette is too long")
+
+    def end(self) -> None:
+        """Take the end of an element."""
+        if self._pending is None:
+            return
+        count, digits = self._pending
+        text, self._text, self._pending = self._text, "", None
+        try:
+            self._add_digits(text, count, digits)
+        except ValueError as error:
+            raise self._error(error) from None
+
+    def colors(self) -> Tensor | None:
+        """Return the palette (256, 3) in [0, 1], its gaps filled as flam3 does; None where there is none.
+
+        A palette of white alone is none, too: that of a system without colors.
+        """
+        if not self._known:
+            return None
+        index = sorted(self._known)
+        known = np.array([self._known[each] for each in index])  # (K, 3)
+        if len(index) == _COLORS and (known == 255).all():
+            return None
+        filled = [np.interp(np.arange(_COLORS), index, channel, period=_COLORS) for channel in known.T]
+        return torch.from_numpy(np.stack(filled, 1)) / 255
+
+    def _add_color(self, attributes: dict[str, str]) -> None:
+        index = int(attributes["index"])
+        numbers = [float(word) for word in attributes.get("rgb", attributes.get("rgba", "")).split()]
+        if not 0 <= index < _COLORS or len(numbers) not in (3, 4) or not all(0 <= each <= 255 for each in numbers):
+            raise ValueError(f"index {index}, colors {numbers[:4]}")
+        red, green, blue = numbers[:3]
+        self._known[index] = red, green, blue
+
+    def _add_digits(self, text: str, count: int, digits: int, skip: int = 0) -> None:
+        text = "".join(text.split())
+        if not 0 < count <= _COLORS or len(text) != count * digits:
+            raise ValueError(f"{count} colors of {digits} digits can't be {len(text)} digits")
+        content = np.frombuffer(bytes.fromhex(text), dtype=np.uint8).reshape(count, -1)[:, skip // 2 :]
+        self._known |= {number: (float(r), float(g), float(b)) for number, (r, g, b) in enumerate(content[:, :3])}
+
+    def _error(self, error: Exception) -> InputError:
+        return InputError(f"{self._where}: the palette is damaged ({one_line(error)})")
+
+
+def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
+    """Return a palette (256, 3) of whole numbers to 255, and the places (N,) in [0, 1] of N colors in it.
+
+    The colors are (N, 1) or (N, 3), or None.
+    Each color lies in the middle of equal ones, so that programs find it that round or interpolate. Where there are
+    more than 256 colors they share some. Without colors the palette is white.
+    """
+    if color is None:
+        return torch.full((_COLORS, 3), 255, device="cpu"), torch.zeros(maps, device="cpu")
+    colors = (color.double().clamp(0, 1) * 255).round().expand(-1, 3).numpy().astype(np.uint8)  # (N, 3)
+    distinct, which = np.unique(colors, axis=0, return_inverse=True)  # (K, 3), (N,)
+    which = which.reshape(-1)
+    if len(distinct) > _COLORS:
+        image = Image.fromarray(distinct[None]).quantize(_COLORS)
+        table = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
+        distinct, again = np.unique(table[np.asarray(image)[0]], axis=0, return_inverse=True)
+        which = again.reshape(-1)[which]
+    edges = np.arange(len(distinct) + 1) * _COLORS // len(distinct)  # of what each color takes of the palette
+    middle = (edges[:-1] + edges[1:] - 1) // 2
+    palette = distinct.repeat(np.diff(edges), axis=0)  # (256, 3)
+    return torch.from_numpy(palette.astype(np.int64)), torch.from_numpy((middle[which] + 0.5) / _COLORS)
+
+
+def palette_text(palette: Tensor) -> str:
+    """Return the hexadecimal digits of a palette (256, 3)."""
+    digits = [bytes(each).hex().upper() for each in palette.tolist()]
+    lines = ["".join(digits[first : first + _LINE]) for first in range(0, len(digits), _LINE)]
+    return "\n".join(["", *lines, ""])

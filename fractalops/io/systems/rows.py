@@ -1,0 +1,78 @@
+"""Systems as rows of numbers, as Fractint and FractalDB have them: a map a row.
+
+In the plane a row is `a b c d e f p`: x' = a x + b y + e, y' = c x + d y + f, drawn with probability p. In space it is
+`a b c d e f g h i j k l p`: the matrix row by row, the translation j, k, l and p.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fractalops.io.notices import log_notices
+from fractalops.io.systems.axes import Y_UP
+from fractalops.io.systems.entries import build_system, error_at
+from fractalops.systems import System
+
+COLUMNS = {7: 2, 13: 3}
+"""The number of dimensions, by the numbers in a row."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_ROUNDING = 1.0001e-3  # how far the sum of probabilities of three digits is from 1
+_TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
+
+Row = tuple[int, list[float]]  # the number of a line, and the numbers of a map
+
+
+def parse_number(text: str, path: Path, where: str) -> float:
+    """Return a finite number. Raises `InputError`, also for what only Python takes for one, as "1_0" and "nan"."""
+    if _NUMBER.fullmatch(text) is None:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise error_at(path, where, f"{shown!r} is not a number")
+    value = float(text)
+    if not math.isfinite(value):
+        raise error_at(path, where, f"{text} is too large a number")
+    return value
+
+
+def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the probabilities") -> System:
+    """Return the system of rows, all of 7 numbers or all of 13.
+
+    Raises `InputError` for a negative probability, and where `what`, "the probabilities" of a system, are more than a
+    hundredth from adding up to 1; for more than a thousandth there is a notice. `where` is the system's own line.
+    """
+    for line, numbers in rows:
+        if numbers[-1] < 0:
+            raise error_at(path, f"line {line}", f"a probability must not be negative, got {numbers[-1]:g}")
+    if not rows:
+        raise error_at(path, where, "a system must have a map at least")
+    table = np.array([numbers for _, numbers in rows])  # (N, 7) or (N, 13)
+    total = float(table[:, -1].sum())
+    if abs(total - 1) > _TOLERANCE:
+        raise error_at(path, where, f"{what} must add up to 1, got {total:g}")
+    if abs(total - 1) > _ROUNDING:
+        log_notices(path, [f"{where}: {what} add up to {total:g}, not to 1: they are taken in proportion"])
+    dimensions = COLUMNS[table.shape[1]]
+    matrix, offset = Y_UP[dimensions].read(
+        torch.from_numpy(table[:, : dimensions**2].reshape(-1, dimensions, dimensions)),
+        torch.from_numpy(table[:, dimensions**2 : -1].copy()),
+    )
+    return build_system(path, where, matrix, offset, table[:, -1].copy())
+
+
+def rows_of_system(system: System) -> list[list[str]]:
+    """Return the rows of a system as text, of which the same numbers are read.
+
+    Probabilities that don't add up to 1 are scaled, as the format asks for it.
+    """
+    matrix, offset = Y_UP[system.dimensions].write(system.matrix.double(), system.offset.double())
+    probabilities = system.probabilities.double()
+    total = probabilities.sum()
+    if abs(float(total) - 1) > _ROUNDING:
+        probabilities = probabilities / total
+    table = torch.cat((matrix.flatten(1), offset, probabilities[:, None]), 1)  # (N, 7) or (N, 13)
+    return [[repr(value) for value in row] for row in table.tolist()]

@@ -1,0 +1,76 @@
+"""FractalDB's CSV files: a map a row, a system a file, and folders of them."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from fractalops.errors import InputError
+from fractalops.io.files import atomic_path
+from fractalops.io.systems.entries import Entry, error_at, read_text, split_lines
+from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
+from fractalops.systems import System
+
+_MOST_FILES = 2**20
+
+
+def open_table(path: Path) -> list[Entry]:
+    """Return the system of a CSV file."""
+    return [Entry("", "", partial(_read, path))]
+
+
+def open_folder(path: Path) -> list[Entry]:
+    """Return the systems of the CSV files in a folder and in its subfolders, named by their paths, in their order."""
+    found: list[Path] = []
+    for folder, _, names in os.walk(path):
+        found += (Path(folder) / name for name in names if name.lower().endswith(".csv"))
+        if len(found) > _MOST_FILES:
+            raise InputError(f"cannot read {path}: it has more than {_MOST_FILES} files")
+    files = sorted((file.relative_to(path) for file in found), key=lambda file: file.parts)
+    return [Entry(file.with_suffix("").as_posix(), str(file), partial(_read, path / file)) for file in files]
+
+
+def _read(path: Path) -> System:
+    rows: list[Row] = []
+    for number, line in enumerate(split_lines(read_text(path)), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        where = f"line {number}"
+        words = [word.strip() for word in text.split(",")]
+        width = len(rows[0][1]) if rows else len(words)
+        if width not in COLUMNS or len(words) != width:
+            expected = width if width in COLUMNS else "7 or 13"
+            raise error_at(path, where, f"a row must have {expected} numbers between commas, got {len(words)}")
+        rows.append((number, [parse_number(word, path, where) for word in words]))
+    return system_of_rows(path, rows, f"line {rows[-1][0]}" if rows else "")
+
+
+def write_table(path: Path, systems: list[System]) -> list[str]:
+    """Write one system as a CSV file; return notices. Raises `InputError` for several."""
+    if len(systems) != 1:
+        raise InputError(
+            f"cannot save {path}: a .csv file holds one system, got {len(systems)}; a path without suffix is a folder"
+        )
+    path.write_text("".join(f"{','.join(row)}\n" for row in rows_of_system(systems[0])), encoding="ascii")
+    return [] if systems[0].color is None else ["colors are left out: a .csv file has none"]
+
+
+def write_folder(path: Path, systems: list[System]) -> list[str]:
+    """Write each system as a CSV file in a folder, by its name; return notices. Raises `InputError`."""
+    names = {}
+    for system in systems:
+        parts = PurePosixPath(system.name).parts
+        if not parts or parts[0] == "/" or ".." in parts or any(c in system.name for c in '\0\\:*?"<>|'):
+            raise InputError(f"cannot save {path}: the name of a system must be one of a file, got {system.name!r}")
+        names["/".join(parts)] = system
+    if len(names) != len(systems):
+        raise InputError(f"cannot save {path}: the names of systems must be those of different files")
+    notices: list[str] = []
+    for name, system in names.items():
+        file = path / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as temporary:
+            notices += write_table(temporary, [system])
+    return list(dict.fromkeys(notices))

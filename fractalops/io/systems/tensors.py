@@ -1,0 +1,78 @@
+"""Systems as safetensors: this form of plain tensors, and the forms of what was learned, whose modules add readers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from fractalops.errors import InputError
+from fractalops.io.files import parsing
+from fractalops.io.systems.documents import FORM
+from fractalops.io.systems.entries import Entry, build_system
+from fractalops.io.tensor_files import read_tensors, write_tensors
+from fractalops.systems import System
+
+Tensors = dict[str, Tensor]
+FormReader = Callable[[Path, Tensors, dict[str, str]], list[System]]
+
+_LEARNED: dict[str, FormReader] = {}
+_PARTS = ("matrix", "offset", "probabilities", "color")
+
+
+def systems_of_form(form: str) -> Callable[[FormReader], FormReader]:
+    """Return a decorator of a function that reads the systems of safetensors files of a form."""
+
+    def add(read: FormReader) -> FormReader:
+        _LEARNED[form] = read
+        return read
+
+    return add
+
+
+def open_tensors(path: Path) -> list[Entry]:
+    """Return the systems of a safetensors file: of this form, by name, or learned ones. Raises `InputError`."""
+    tensors, metadata = read_tensors(path, FORM, *_LEARNED)
+    if (read := _LEARNED.get(metadata["format"])) is not None:
+        return [Entry("", "", partial(_checked, path, system)) for system in read(path, tensors, metadata)]
+    with parsing(path):
+        names = json.loads(metadata["names"])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError("names must be a list of names")
+        expected = {f"{number}.{part}" for number in range(len(names)) for part in _PARTS}
+        if not tensors.keys() <= expected:
+            raise ValueError(f"its tensors must be those of {len(names)} systems")
+        return [
+            Entry(name, f"system {number}", partial(_read, path, f"system {number}", _parts(tensors, number)))
+            for number, name in enumerate(names)
+        ]
+
+
+def _parts(tensors: Tensors, number: int) -> Tensors:
+    """The tensors of a system. Raises `KeyError` where one is missing; a color may be."""
+    return {part: tensors[name] for part in _PARTS if (name := f"{number}.{part}") in tensors or part != "color"}
+
+
+def _read(path: Path, where: str, parts: Tensors) -> System:
+    if not all(part.is_floating_point() for part in parts.values()):
+        raise InputError(f"cannot read {path}: {where}: its tensors must have a floating-point dtype")
+    return build_system(path, where, **parts)
+
+
+def _checked(path: Path, system: System) -> System:
+    return build_system(path, "", system.matrix, system.offset, system.probabilities, system.color)
+
+
+def write_systems_tensors(path: Path, systems: list[System]) -> list[str]:
+    """Write a safetensors file, in the systems' own dtypes."""
+    tensors = {
+        f"{number}.{part}": values
+        for number, system in enumerate(systems)
+        for part in _PARTS
+        if (values := getattr(system, part)) is not None
+    }
+    write_tensors(path, tensors, {"format": FORM, "names": json.dumps([system.name for system in systems])})
+    return []
