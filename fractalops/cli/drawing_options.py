@@ -10,19 +10,22 @@ from typing import TypeVar
 from torch import Tensor
 
 from fractalops.cli.options import LARGEST_SIDE, check_output, integer
+from fractalops.cli.sources import Source
 from fractalops.drawing.canvas import LARGEST_ZOOM, Zoom, check_zoom
 from fractalops.drawing.high_resolution import Picture, default_points, proportional_size
 from fractalops.drawing.palettes import PALETTES, read_palette
 from fractalops.errors import InputError
-from fractalops.fitting import FitResult
 from fractalops.io.animations import check_animation, save_animation
 from fractalops.io.progress import progress_bar
+from fractalops.rendering import Blend
+from fractalops.systems import System
 
 T = TypeVar("T")
 
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with degrees of opacity
 _WEBP_SIDE = 16383  # pixels
 _ANIMATION_SIDE = 512  # pixels
+_MARGIN = 0.04  # of a picture, left empty on each side of a system that was not learned
 _FRAMES = 60
 _FPS = 20
 _REST_MILLISECONDS = 1500
@@ -81,14 +84,6 @@ def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
     tones.add_argument("--transparent", action="store_true", help="make what is dark transparent (PNG and WebP)")
 
 
-def load_one_system(path: Path, what: str) -> FitResult:
-    """Read a file of one system, for `what` is made of one. Raises `InputError`."""
-    result = FitResult.load(path)
-    if len(result) != 1:
-        raise InputError(f"cannot use {path}: {what} is made of one system, and the file holds {len(result)}")
-    return result
-
-
 def check_look(arguments: argparse.Namespace, output: Path) -> None:
     """Raise `InputError` where the format of `output` can't hold the picture that is asked for."""
     suffix = output.suffix.lower()
@@ -98,10 +93,31 @@ def check_look(arguments: argparse.Namespace, output: Path) -> None:
         raise InputError(f"cannot save {output}: WebP has at most {_WEBP_SIDE} pixels a side, got {arguments.size}")
 
 
-def picture_of(arguments: argparse.Namespace, result: FitResult, side: int, zoom: Zoom | None = None) -> Picture:
-    """Return the picture of learned systems that the options ask for. Raises `InputError`."""
-    if arguments.palette is not None and result.config.color:
+def picture_of(
+    arguments: argparse.Namespace, source: Source, system: System, side: int, zoom: Zoom | None = None
+) -> Picture:
+    """Return the picture that the options ask for of one of the systems of a file. Raises `InputError`.
+
+    What was learned is drawn as it was learned. Others fill the picture in their own proportions, but for a margin, and
+    where they have colors, these are means.
+    """
+    if arguments.palette is not None and system.color is not None and system.color.shape[1] > 1:
         raise InputError("--palette is for gray systems, and this one has colors of its own")
+    result = source.learned
+    if result is None:
+        size = (arguments.size or side,) * 2
+        blend: Blend = "add" if system.color is None else "mean"
+        return Picture(
+            size=size,
+            points=arguments.points or default_points(size, blend),
+            viewport="fit",
+            margin=_MARGIN,
+            zoom=zoom,
+            gamma=arguments.gamma,
+            palette=arguments.palette,
+            transparent=arguments.transparent,
+            blend=blend,
+        )
     size = proportional_size(result.size, arguments.size or side)
     return Picture(
         size=size,
@@ -119,9 +135,10 @@ def picture_of(arguments: argparse.Namespace, result: FitResult, side: int, zoom
     )
 
 
-def channels_of(picture: Picture, channels: int | None) -> int:
-    """How many channels a picture of systems with so many channels has."""
-    return (3 if picture.palette is not None else channels or 1) + picture.transparent
+def channels_of(picture: Picture, system: System) -> int:
+    """How many channels the picture of a system has."""
+    channels = 1 if system.color is None or system.dimensions == 3 else system.color.shape[1]
+    return (3 if picture.palette is not None else channels) + picture.transparent
 
 
 def add_animation_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:

@@ -92,6 +92,14 @@ def add_picture_options(parser: argparse.ArgumentParser, default_output: str) ->
     add_seed(parser, default=0)
 
 
+def default_output(path: Path, suffix: str) -> Path:
+    """Return the path of what is made of a file or folder: beside it, by its name."""
+    if not path.is_dir():
+        return path.with_suffix(suffix)
+    folder = path.resolve() if path.name in ("", "..") else path
+    return folder.with_name(f"{folder.name}{suffix}")
+
+
 def check_backend() -> None:
     """Raise `InputError` or `BackendError` when FRACTALOPS_BACKEND asks for what can't be had here."""
     for op in backends.OPS:

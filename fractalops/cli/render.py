@@ -1,11 +1,12 @@
-"""`fractalops render`: a high-resolution picture of a learned system, or an animation of it."""
+"""`fractalops render`: a high-resolution picture of a system, or an animation of it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,30 +16,38 @@ from fractalops.cli.drawing_options import (
     channels_of,
     check_look,
     check_movable,
-    load_one_system,
     picture_of,
     read_zoom,
     save_frames,
 )
-from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture
+from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, default_output
+from fractalops.cli.sources import FILES, Source, add_choice, drawable, in_the_plane, load_source
 from fractalops.drawing.canvas import Zoom
 from fractalops.drawing.high_resolution import Picture, draw_bands
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
+from fractalops.drawing.palettes import apply_palette
+from fractalops.drawing.point_clouds import draw_view
 from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
-from fractalops.fitting import FitResult
 from fractalops.io.images import Page, save_picture
 from fractalops.io.progress import progress_bar
+from fractalops.sampling import sample_attractor
+from fractalops.systems import System
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _SIDE = 1024  # pixels
+_LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
 _FLIGHT = 1000.0  # how many times larger the last picture of a flight is
 _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
 
 def add_parser(commands: Commands) -> None:
-    parser = commands.add_parser("render", help="draw a learned system at any size and depth, or animate it")
-    parser.add_argument("system", type=Path, metavar="SYSTEM.safetensors", help="what `fractalops fit` saved")
-    add_picture_options(parser, "SYSTEM.png beside the system, or SYSTEM.gif")
+    parser = commands.add_parser("render", help="draw a system at any size and depth, or animate it")
+    parser.add_argument("file", type=Path, metavar="FILE", help=FILES)
+    add_choice(parser, "--system")
+    add_picture_options(parser, "FILE.png beside the file, or FILE.gif")
     add_drawing_options(parser, f"{_SIDE}, or 512 of an animation")
     parser.add_argument(
         "--zoom",
@@ -58,42 +67,64 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_backend()
     animated = arguments.animate is not None
-    if arguments.system.is_dir():
-        raise InputError(f"cannot read {arguments.system}: it is a folder")
-    output = arguments.output or arguments.system.with_suffix(".gif" if animated else ".png")
+    output = arguments.output or default_output(arguments.file, ".gif" if animated else ".png")
     if animated:
         check_movable(arguments, output)
-        _animate(arguments, load_one_system(arguments.system, "an animation"), output)
+        _animate(arguments, drawable(load_source(arguments.file, arguments.system)), output)
     else:
         for name in ("frames", "fps"):
             if getattr(arguments, name) is not None:
                 raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        _draw(arguments, FitResult.load(arguments.system), output)
+        _draw(arguments, drawable(load_source(arguments.file, arguments.system)), output)
     print(f"{'animation' if animated else 'picture'}: {output}")
     return 0
 
 
-def _draw(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
+def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
     """Draw a picture of each system, several on one sheet, in the memory of the bytes that are saved."""
-    picture = picture_of(arguments, result, _SIDE, arguments.zoom)
-    several = len(result) > 1
-    layout = lay_out(len(result), picture.size, gap=4 if several else 0)
-    page = Page(layout.size, channels_of(picture, result.system.channels), SEPARATOR)
+    systems = list(source.systems.values())
+    for option in ("zoom", "transparent"):
+        if getattr(arguments, option) and any(system.dimensions == 3 for system in systems):
+            raise InputError(f"--{option} is for systems in the plane, and {source.path} has one in space")
+    side = _SIDE if source.learned is not None else min(_SIDE, _LARGEST_SHEET // lay_out(len(systems), (1, 1)).columns)
+    pictures = [picture_of(arguments, source, system, side, arguments.zoom) for system in systems]
+    layout = lay_out(len(systems), pictures[0].size, gap=4 if len(systems) > 1 else 0)
+    channels = max(map(channels_of, pictures, systems))
+    page = Page(layout.size, channels, SEPARATOR)
     generator = torch.Generator().manual_seed(arguments.seed)
     with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
-        for number in range(len(result)):
+        for number, (system, picture) in enumerate(zip(systems, pictures, strict=True)):
             top, left = layout.corner(number)
-            for band in draw_bands(result.system.system(number), picture, generator, bar):
-                page.put(band, top, left)
+            for band in _bands(system, picture, generator, bar):
+                page.put(_widened(band, channels), top, left)
                 top += band.shape[1]
     save_picture(page.picture, output)
 
 
-def _animate(arguments: argparse.Namespace, result: FitResult, output: Path) -> None:
-    maps = result.system.system(0)
-    picture: Picture = picture_of(arguments, result, arguments.side, arguments.zoom)
+def _bands(system: System, picture: Picture, generator: torch.Generator, bar: tqdm[Any]) -> Iterator[torch.Tensor]:
+    """Yield the picture of a system in bands of rows (C, h, W); of one in space, a view from the front and above."""
+    if system.dimensions == 2:
+        yield from draw_bands(system, picture, generator, bar)
+        return
+    sample = sample_attractor(
+        system.matrix[None], system.offset[None], system.probabilities[None], picture.points, generator=generator
+    )
+    image = draw_view(sample.points.flatten(0, 2), picture.size[0], gamma=picture.gamma)  # (H, W)
+    yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
+
+
+def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:
+    """Return a band (C, h, W) of a gray picture in the channels of a sheet that has colors, too."""
+    if len(band) == channels:
+        return band
+    return torch.cat((band[:1].expand(3, -1, -1), band[1:]))
+
+
+def _animate(arguments: argparse.Namespace, source: Source, output: Path) -> None:
+    maps = in_the_plane(source, source.the_only("an animation", "--system"), "an animation")
+    picture: Picture = picture_of(arguments, source, maps, arguments.side, arguments.zoom)
     if arguments.animate == "zoom" and picture.zoom is None:
         picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))
     frames: Iterable[torch.Tensor] = _FRAMES[arguments.animate](maps, picture, arguments.frames, arguments.seed)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _GAMMA = 0.4  # of gray: a hundredth of the full density still shows as 0.16
-_INTENSITY = 300 / 32**2  # of the published settings
+DEFAULT_INTENSITY = 300 / 32**2  # of the published settings
 _LEAST_POINTS = 1_000_000
 _CANVAS_VALUES = 2**26  # held at once, 256 MiB; drawing on them takes twice as much for a while
 _BAND_VALUES = 2**20  # of a band that is made a picture of
@@ -62,7 +62,7 @@ class Picture:
     viewport: Viewport
     margin: float = 0.0
     zoom: Zoom | None = None
-    intensity: float = _INTENSITY
+    intensity: float = DEFAULT_INTENSITY
     gamma: float | None = None
     """The power that brightness is raised to: below 1 it lifts dark parts. None is 0.4 for sums in gray, else 1."""
     palette: Tensor | None = None  # (L, 3)
@@ -131,7 +131,7 @@ def draw_high_resolution(
     margin: float = 0.0,
     zoom: tuple[float, float, float] | None = None,
     generator: torch.Generator | None = None,
-    intensity: float = _INTENSITY,
+    intensity: float = DEFAULT_INTENSITY,
     learned: tuple[int, int] | None = None,
 ) -> Tensor:
     """Draw each system of `system`: images (S, H, W) in [0, 1], without gradients.

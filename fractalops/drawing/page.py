@@ -11,32 +11,45 @@ from typing import Any
 import torch
 
 from fractalops._checks import check_size
+from fractalops.drawing.canvas import generator_for
+from fractalops.drawing.high_resolution import DEFAULT_INTENSITY
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
-from fractalops.rendering import place
+from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport, place
 from fractalops.sampling import sample_attractor
+from fractalops.systems import System
 
 FORM = "fractalops.page.1"
 _PARTS = Path(__file__).with_name("web")
 _SCRIPTS = ("geometry.js", "picture.js", "frames.js", "page.js", "input.js")  # each takes names of those before it
 _POINTS = 100_000  # by which a viewport that follows the points is found
+_SIDE = 512  # pixels of the picture of a system that was not learned
+_MARGIN = 0.04  # of that picture, left empty on each side
 
 
-def write_page(system: IFS, path: str | Path, *, size: tuple[int, int], intensity: float) -> None:
+def write_page(
+    system: IFS | System,
+    path: str | Path,
+    *,
+    size: tuple[int, int] = (_SIDE, _SIDE),
+    intensity: float = DEFAULT_INTENSITY,
+) -> None:
     """Write a page that draws a system, to look around in and to change by hand.
 
     The page holds the system's parameters as JSON, in `<script type="application/json" id="system">`: those that
     `page_parameters` returns. The file's name without its suffix is the page's title.
 
     Args:
-        system: one system, `system.systems == 1`.
+        system: one system: of an `IFS`, `system.systems == 1`, as that draws it, or plain tensors in the plane, which
+            fill the picture but for a margin; their colors are means.
         path: of the file to write.
         size: (height, width) of the images for which the system was learned: the picture's proportions.
         intensity: of those images, as for `draw_high_resolution`; it says nothing in gray.
 
     Raises:
-        ValueError: for more than one system, colors of two channels or more than three, and a size below 1.
+        ValueError: for more than one system, or one in space, for colors of two channels or more than three, and for a
+            size below 1.
         InputError: for a system with parameters that are NaN or infinite.
         FileNotFoundError: when the folder of `path` does not exist; OSError: when the file can't be written.
     """
@@ -47,7 +60,9 @@ def write_page(system: IFS, path: str | Path, *, size: tuple[int, int], intensit
 
 
 @torch.no_grad()
-def page_parameters(system: IFS, *, size: tuple[int, int], intensity: float) -> dict[str, Any]:
+def page_parameters(
+    system: IFS | System, *, size: tuple[int, int] = (_SIDE, _SIDE), intensity: float = DEFAULT_INTENSITY
+) -> dict[str, Any]:
     """Return what a page holds of one system of N maps, as JSON has it.
 
     - "matrix" (N, 2, 2), "offset" (N, 2), "probabilities" (N): the maps and how often each is drawn.
@@ -59,25 +74,35 @@ def page_parameters(system: IFS, *, size: tuple[int, int], intensity: float) -> 
 
     Numbers are not rounded. Raises as `write_page`.
     """
-    if system.systems != 1 or system.channels not in (None, 1, 3):
-        raise ValueError(f"write_page: system must be one, of one or three channels, got {system}")
     size = check_size("write_page", size)
-    matrix, offset = system.maps()  # (1, N, 2, 2), (1, N, 2)
-    probabilities = system.probabilities()  # (1, N)
-    colors = system.colors()  # (1, N, C)
-    if not all(bool(each.isfinite().all()) for each in (matrix, offset, probabilities, colors) if each is not None):
+    if isinstance(system, IFS):
+        if system.systems != 1:
+            raise ValueError(f"write_page: system must be one, got {system}")
+        maps, margin = system.system(0), 0.0
+        viewport: Viewport = system.viewport
+        blend: Blend = system.blend
+        background, background_weight = system.background, system.background_weight
+    else:
+        maps, viewport, margin = system, "fit", _MARGIN
+        blend = "add" if system.color is None else "mean"
+        background, background_weight = 0.0, DEFAULT_BACKGROUND_WEIGHT
+    channels = 1 if maps.color is None else maps.color.shape[1]
+    if maps.dimensions != 2 or channels not in (1, 3):
+        raise ValueError(f"write_page: system must be in the plane and of one or three channels, got {system}")
+    parts = (maps.matrix, maps.offset, maps.probabilities, maps.color)
+    if not all(bool(each.isfinite().all()) for each in parts if each is not None):
         raise InputError("cannot draw the system: some of its parameters are NaN or infinite")
     return {
         "format": FORM,
         "size": list(size),
-        "viewport": _viewport(system, size),
-        "matrix": matrix[0].tolist(),
-        "offset": offset[0].tolist(),
-        "probabilities": probabilities[0].tolist(),
-        "color": None if colors is None else colors[0].tolist(),
-        "blend": system.blend,
-        "background": [system.background] * (system.channels or 1),
-        "background_weight": system.background_weight,
+        "viewport": _viewport(maps, viewport, size, margin),
+        "matrix": maps.matrix.tolist(),
+        "offset": maps.offset.tolist(),
+        "probabilities": maps.probabilities.tolist(),
+        "color": None if maps.color is None else maps.color.tolist(),
+        "blend": blend,
+        "background": [background] * channels,
+        "background_weight": background_weight,
         "intensity": intensity,
     }
 
@@ -101,15 +126,17 @@ def _read(name: str) -> str:
     return (_PARTS / name).read_text(encoding="utf-8").rstrip()
 
 
-def _viewport(system: IFS, size: tuple[int, int]) -> list[float]:
+def _viewport(maps: System, viewport: Viewport, size: tuple[int, int], margin: float) -> list[float]:
     """Return what the picture shows of the plane: (x_min, y_min, x_max, y_max)."""
-    if not isinstance(system.viewport, str):
-        return [float(bound) for bound in system.viewport]
-    generator = torch.Generator(system.offset.device).manual_seed(0)
-    sample = sample_attractor(*system.maps(), system.probabilities(), _POINTS, generator=generator)
-    placement = place(system.viewport, sample.points.flatten(1, 2), size)
+    if not isinstance(viewport, str):
+        return [float(bound) for bound in viewport]
+    generator = generator_for(maps, 0)
+    sample = sample_attractor(
+        maps.matrix[None], maps.offset[None], maps.probabilities[None], _POINTS, generator=generator
+    )
+    placement = place(viewport, sample.points.flatten(1, 2), size, margin)
     corners = torch.tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]]).to(placement.target)  # (1, 2, 2), in pixels
     bounds = placement.origin + (corners - placement.target) / placement.scale  # (1, 2, 2)
     if not bool(bounds.isfinite().all()):  # all points on one line, or on their way to infinity
-        raise InputError(f"cannot draw the system: its points give the viewport {system.viewport} no size")
+        raise InputError(f"cannot draw the system: its points give the viewport {viewport} no size")
     return bounds.flatten().tolist()

@@ -42,9 +42,19 @@ def turntable(
     return [contact_sheet(tiles[number::frames], columns=len(clouds)) for number in range(frames)]
 
 
+def draw_view(cloud: Tensor, side: int, *, gamma: float | None = None) -> Tensor:
+    """Return one view (side, side) in [0, 1] of a cloud (P, 3), with a power of its brightness of its own."""
+    return _tiles([cloud], side, AZIMUTHS[:1], ELEVATION, 1.0, gamma or _GAMMA)[0]
+
+
 @torch.no_grad()
 def _tiles(
-    clouds: Sequence[Tensor], side: int, azimuths: Sequence[float], elevation: float, bandwidth: float
+    clouds: Sequence[Tensor],
+    side: int,
+    azimuths: Sequence[float],
+    elevation: float,
+    bandwidth: float,
+    gamma: float = _GAMMA,
 ) -> Tensor:
     """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
     center, radius = frame_of(clouds[0])
@@ -58,4 +68,4 @@ def _tiles(
         for azimuth in azimuths
     ]
     density = torch.stack(densities)  # (clouds * azimuths, side, side)
-    return tone_map(density, _LEAST * float(density.amax()), _GAMMA)
+    return tone_map(density, _LEAST * float(density.amax()), gamma)

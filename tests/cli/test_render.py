@@ -145,7 +145,7 @@ REFUSALS = {
     "render gray.safetensors --animate orbit --frames 0": "argument --frames: must be at least 1, got 0",
     "render gray.safetensors --animate orbit --fps 61": "argument --fps: must be at most 60, got 61",
     "render raw.safetensors --animate zoom": "deep zoom: the maps must contract, got a norm of 1.25 for map 1",
-    "morph gray.safetensors": "the following arguments are required: B.safetensors",
+    "morph gray.safetensors": "the following arguments are required: B",
     "morph gray.safetensors nothing.safetensors": "cannot read nothing.safetensors: ",
     "morph gray.safetensors two.safetensors": "cannot use two.safetensors: a morph is made of one system, and the file",
     "morph color.safetensors gray.safetensors": "cannot use gray.safetensors: systems must blend alike, got ",

@@ -44,9 +44,10 @@ def test_view_takes_one_of_several_systems(tmp_path: Path, capsys: pytest.Captur
     saved = save(system, 3)
     page = tmp_path / "three.html"
     line = refusal(capsys, "view", system)
-    assert line == f"cannot use {system}: it holds 3 systems, choose one with --number, from 0 on"
-    line = refusal(capsys, "view", system, "--number", 3)
-    assert line == f"cannot use {system}: it holds 3 systems, --number must be below that, got 3"
+    one = "a page is made of one system, and the file holds 3; choose one with --system"
+    assert line == f"cannot use {system}: {one}"
+    line = refusal(capsys, "view", system, "--system", 3)
+    assert line == f"cannot use {system}: it holds no system '3', but 0, 1, 2"
     assert not page.exists()
     assert run("view", system, "--number", 2) == 0
     assert torch.equal(offset(page), saved[2])

@@ -25,9 +25,10 @@ _PARTS = ("probabilities", "color")
 
 def refuse_pickle(path: Path) -> list[Entry]:
     """Raise `InputError`, with what converts fractal-pretraining's pickles."""
+    check_file(path)
     lines = (
-        f"import pickle, numpy; data = pickle.load(open({path.name!r}, 'rb')); "
-        f"numpy.savez({path.with_suffix('.npz').name!r}, "
+        f"import pickle, numpy; data = pickle.load(open({str(path)!r}, 'rb')); "
+        f"numpy.savez({str(path.with_suffix('.npz'))!r}, "
         "**{str(i): each['system'] for i, each in enumerate(data['params'])})"
     )
     raise InputError(f"cannot read {path}: a pickle runs code as it is opened; if you trust it, convert it by: {lines}")

@@ -1,0 +1,119 @@
+"""The systems of a file as the commands take them: learned ones as they were learned, others as they are."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fractalops.errors import InputError
+from fractalops.fitting import FitResult
+from fractalops.fitting.result import FORM
+from fractalops.io.systems import open_systems
+from fractalops.io.systems.tensors import known_forms
+from fractalops.io.tensor_files import read_tensors
+from fractalops.sampling import sample_attractor
+from fractalops.systems import System
+
+FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, or what `fractalops fit` saved"
+
+_TRIED = 20  # sequences by which systems are told whose points run away
+_STEPS = 1000
+_FAR = 1e12  # times as far as the maps translate
+_SHOWN = 8  # names in an error
+
+
+@dataclass(frozen=True)
+class Source:
+    """The chosen systems of a file, by name."""
+
+    path: Path
+    systems: dict[str, System]
+    learned: FitResult | None = None
+    """How they were learned, where `fit` learned them: the results of these systems alone."""
+
+    def the_only(self, what: str, option: str) -> System:
+        """Return the system of a file of one. Raises `InputError` for several: `what` is made of one."""
+        if len(self.systems) != 1:
+            held = f"the file holds {len(self.systems)}; choose one with {option}"
+            raise InputError(f"cannot use {self.path}: {what} is made of one system, and {held}")
+        return next(iter(self.systems.values()))
+
+
+def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several systems in the file") -> None:
+    """The option that chooses one system of a file; `flags` are its names."""
+    parser.add_argument(*flags, metavar="NAME", help=f"which of {of}, by its name or its number from 0 on")
+
+
+def load_source(path: Path, name: str | None = None) -> Source:
+    """Read the systems of a file, or the one of a name or number. Raises `InputError`."""
+    if path.suffix.lower() == ".safetensors" and not path.is_dir():
+        tensors, metadata = read_tensors(path, *known_forms())
+        if metadata["format"] == FORM:
+            return _learned(path, FitResult.from_file(path, tensors, metadata), name)
+    readers = open_systems(path)
+    if name is not None:
+        name = _choose(path, list(readers), name)
+        readers = {name: readers[name]}
+    return Source(path, {each: replace(read(), name=each) for each, read in readers.items()})
+
+
+def _learned(path: Path, result: FitResult, name: str | None) -> Source:
+    names = [path.stem] if len(result) == 1 else [str(number) for number in range(len(result))]
+    if name is not None:
+        number = names.index(_choose(path, names, name))
+        names, result = [names[number]], result[number]
+    systems = [replace(result.system.system(number), name=each) for number, each in enumerate(names)]
+    return Source(path, dict(zip(names, systems, strict=True)), result)
+
+
+def _choose(path: Path, names: list[str], name: str) -> str:
+    """Return the name of a system, by its name or number."""
+    if name in names:
+        return name
+    if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(names):
+        return names[int(name)]
+    held = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    raise InputError(f"cannot use {path}: it holds no system {name!r}, but {held}")
+
+
+def drawable(source: Source) -> Source:
+    """Return systems as they are drawn, with probabilities that add up to 1; learned ones as they are.
+
+    Raises `InputError` for a system whose points run away, or whose colors can't be shown.
+    """
+    if source.learned is not None:
+        return source
+    systems = {}
+    for name, system in source.systems.items():
+        if system.color is not None and system.color.shape[1] not in (1, 3):
+            held = f"{system.color.shape[1]} channels of color"
+            raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
+        systems[name] = replace(system, probabilities=system.probabilities / system.probabilities.sum())
+        if _runs_away(systems[name]):
+            raise InputError(
+                f"cannot draw {name!r} of {source.path}: its points run away, as its maps don't contract on average"
+            )
+    return replace(source, systems=systems)
+
+
+def _runs_away(system: System) -> bool:
+    matrix, offset, probabilities = system.matrix.double(), system.offset.double(), system.probabilities.double()
+    if bool((torch.linalg.matrix_norm(matrix, 2) < 1).all()):
+        return False
+    generator = torch.Generator(offset.device).manual_seed(0)
+    points = sample_attractor(
+        matrix[None], offset[None], probabilities[None], _TRIED * _STEPS, sequences=_TRIED, generator=generator
+    ).points
+    return not bool((points.abs().amax() <= _FAR * offset.abs().amax().clamp(min=1)).item())
+
+
+def in_the_plane(source: Source, system: System, what: str) -> System:
+    """Return a system of the plane. Raises `InputError` for one in space."""
+    if system.dimensions != 2:
+        raise InputError(
+            f"cannot use {source.path}: {what} is made of a system in the plane, and {system.name!r} is in space"
+        )
+    return system
