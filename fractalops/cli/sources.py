@@ -22,6 +22,7 @@ FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, 
 _TRIED = 20  # sequences by which systems are told whose points run away
 _STEPS = 1000
 _FAR = 1e12  # times as far as the maps translate
+_LARGEST = 1e100  # of whose squares there are no infinite ones
 _SHOWN = 8  # names in an error
 
 
@@ -91,6 +92,8 @@ def drawable(source: Source) -> Source:
         if system.color is not None and system.color.shape[1] not in (1, 3):
             held = f"{system.color.shape[1]} channels of color"
             raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
+        if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
+            raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")
         systems[name] = replace(system, probabilities=system.probabilities / system.probabilities.sum())
         if _runs_away(systems[name]):
             raise InputError(

@@ -98,7 +98,9 @@ def _determinants(matrix: torch.Tensor) -> np.ndarray:
     """|det A| (N,) of matrices (N, D, D), scaled to add up to 1."""
     if not bool(matrix.isfinite().all()):
         return np.ones(len(matrix))  # the system is refused
-    size: np.ndarray = np.abs(np.linalg.det(matrix.double().numpy()))
+    values = matrix.double().numpy()
+    values = values / max(np.abs(values).max(), np.finfo(np.float64).tiny)  # no product of these overflows
+    size: np.ndarray = np.abs(np.linalg.det(values))
     return size / size.sum() if size.sum() > 0 else size
 
 

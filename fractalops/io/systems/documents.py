@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fractalops.errors import InputError
 from fractalops.io.files import one_line
 from fractalops.io.systems.entries import Entry, build_system, error_at, read_text
@@ -62,7 +64,7 @@ def _read(path: Path, where: str, fields: dict[str, Any]) -> System:
             _check_numbers(path, f"{where}.{name}", value, rank)
             parts[name] = value
     try:
-        return build_system(path, where, **parts)
+        return build_system(path, where, **{name: np.array(value, dtype=np.float64) for name, value in parts.items()})
     except (ValueError, OverflowError) as error:  # lists of different lengths, whole numbers without end
         if isinstance(error, InputError):
             raise

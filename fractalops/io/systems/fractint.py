@@ -122,14 +122,14 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
     """Write an .ifs file; return notices."""
     notices = []
     parts = []
-    names: set[str] = set()
+    taken = {system.name for system in systems}
     for system in systems:
         name = _NOT_IN_NAMES.sub("_", system.name).encode("utf-8", "replace").decode()
         if name.lower() == "comment":
             name = f"{name}_"
-        name = name if name not in names else free_name(name, names | {other.name for other in systems})
-        names.add(name)
         if name != system.name:
+            name = name if name not in taken else free_name(name, taken)
+            taken.add(name)
             notices.append(f"the system {system.name!r} is called {name!r} there")
         if system.color is not None:
             notices.append("colors are left out: an .ifs file has none")

@@ -102,7 +102,7 @@ def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
     distinct, which = np.unique(colors, axis=0, return_inverse=True)  # (K, 3), (N,)
     which = which.reshape(-1)
     if len(distinct) > _COLORS:
-        image = Image.fromarray(distinct[None]).quantize(_COLORS)
+        image = Image.fromarray(distinct[None]).quantize(_COLORS, kmeans=1)
         table = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
         distinct, again = np.unique(table[np.asarray(image)[0]], axis=0, return_inverse=True)
         which = again.reshape(-1)[which]
