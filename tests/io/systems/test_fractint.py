@@ -69,7 +69,7 @@ HALF = ".5 0 0 .5 0 0 .5\n"
         ("a {\n.5 0 0 .5 0 0\n.5 0 0 .5 0 0 .5 .5\n}", "line 2: a row must have 7 numbers (a b c d e f p), got 6"),
         (
             "a {\n0 0 0 0 .18 0 0 0 0 0 0 0 1\n}",
-            "line 2: a row must have 7 numbers (a b c d e f p), got 13; a system in",
+            "line 2: a row must have 7 numbers (a b c d e f p), got 13; a ",
         ),
         ("a (3d) {\n" + HALF + "}", "line 2: a row must have 13 numbers (a to l and p), got 7"),
         ("a {\n" + HALF + ".5 0 0 .5 0 0 -.5\n}", "line 3: a probability must not be negative, got -0.5"),

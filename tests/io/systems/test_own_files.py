@@ -41,7 +41,7 @@ SYSTEM = '{"name": "pair", "matrix": [[[1]]], "offset": [[0]], "probabilities": 
         (
             '"offset"',
             '"shift"',
-            "systems[0]: its fields must be name, matrix, offset, probabilities, color, got 'name'",
+            "systems[0]: its fields must be name, matrix, offset, probabilities, color, got",
         ),
         ('"pair"', "3", "systems[0]: name must be text, got 3"),
         ("[1, 3]", "[1, -3]", "systems[0]: probabilities must be finite, non-negative and not all zero"),

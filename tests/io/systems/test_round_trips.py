@@ -111,7 +111,7 @@ def test_what_is_not_written(systems: Any, error: type[Exception], reason: str, 
 
 
 def test_an_unknown_suffix_and_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot save .*a.txt: unknown suffix '.txt', use one of .ifs, .flame"):
+    with pytest.raises(InputError, match=r"cannot save .*a\.txt: unknown suffix '\.txt', use one of \.ifs, \.flame"):
         write_systems(tmp_path / "a.txt", random_system())
     with pytest.raises(FileNotFoundError):
         write_systems(tmp_path / "nowhere" / "a.ifs", random_system())
@@ -191,7 +191,7 @@ def test_the_fern_in_space_stands_upright(tmp_path: Path) -> None:
     ).points.flatten(0, 2)
     plane, depth = project(points, 0.0, 0.0)
     height, leaning = -plane[:, 0], -depth  # upwards, and towards the viewer
-    assert 0 <= height.min()
+    assert height.min() >= 0
     assert height.max() > 5
     # y is upwards, and z, towards the viewer, is negative where y is large.
     assert torch.corrcoef(torch.stack((height, leaning)))[0, 1] < -0.5

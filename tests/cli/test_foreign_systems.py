@@ -1,0 +1,169 @@
+"""The commands on systems that were not learned here: `render`, `view`, `morph` and `convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from fractalops import FitConfig, fit
+from fractalops.io import read_systems, write_systems
+from fractalops.systems import System
+from tests.drawing.test_page import parameters_of
+from tests.support.command_line import refusal, run
+from tests.support.system_files import CSV, FLAME, IFS, JSON, assert_equal, random_system, write
+
+SMALL = ["--size", 48, "--points", 3000]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    write(folder, "a.ifs", IFS + "bad {\n 1 2 3\n}\n")
+    write(folder, "good.ifs", IFS)
+    write(folder, "two.flame", FLAME)
+    write(folder, "pair.json", JSON)
+    for name in ("b/1.csv", "a.csv"):
+        write(folder / "classes", name, CSV)
+    write_systems(folder / "gray.npz", random_system(3, channels=1))
+    write_systems(folder / "odd.npz", random_system(3, channels=2))
+    half = torch.eye(2)[None] / 2
+    write_systems(folder / "away.json", System(4 * half.expand(2, 2, 2), torch.eye(2), torch.ones(2)))
+    write_systems(
+        folder / "large.json", System(half.double(), torch.full((1, 2), 1e200, dtype=torch.float64), torch.ones(1))
+    )
+    write_systems(folder / "point.json", System(half, torch.ones(1, 2), torch.ones(1)))
+    config = FitConfig(maps=3, points=20, sequences=2, steps=1, color=True)
+    fit(torch.eye(8).expand(2, 3, 8, 8), config).save(folder / "learned.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "mode", "size"),
+    [
+        ("a.ifs --system fern", "L", (48, 48)),
+        ("a.ifs --system 2", "L", (48, 48)),  # in space
+        ("a.ifs --system 2 --palette fire --gamma 0.7", "RGB", (48, 48)),
+        ("a.ifs --system fern --transparent --palette ice", "RGBA", (48, 48)),
+        ("a.ifs --system fern --zoom 0.5,0.5,1.5", "L", (48, 48)),
+        ("good.ifs", "L", (2 * 48 + 12, 2 * 48 + 12)),
+        ("two.flame", "RGB", (2 * 48 + 12, 48 + 8)),  # one with colors and one without
+        ("two.flame --transparent", "RGBA", (2 * 48 + 12, 48 + 8)),
+        ("gray.npz", "L", (48, 48)),
+        ("classes", "L", (2 * 48 + 12, 48 + 8)),
+        ("classes --system b/1", "L", (48, 48)),
+        ("pair.json", "RGB", (48, 48)),
+        ("learned.safetensors --system 1", "RGB", (48, 48)),
+        ("point.json", "L", (48, 48)),
+    ],
+)
+def test_pictures(
+    command: str, mode: str, size: tuple[int, int], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert run("render", *command.split(), *SMALL, "-o", tmp_path / "a.png") == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == mode
+        assert picture.size == size
+        brightness = picture.convert("L").getextrema()
+        assert isinstance(brightness, tuple)
+        assert brightness[1] > 80  # type: ignore[operator]
+
+
+def test_a_page(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "a.html"
+    assert run("view", folder / "two.flame", "--system", "a fern", "-o", page) == 0
+    parameters = parameters_of(page.read_text(encoding="utf-8"))
+    system = read_systems(folder / "two.flame")["a fern"]
+    assert parameters["matrix"] == system.matrix.tolist()
+    assert parameters["color"] == system.color.tolist()  # type: ignore[union-attr]
+    assert parameters["blend"] == "mean"
+    assert sum(parameters["probabilities"]) == pytest.approx(1)
+    x_min, y_min, x_max, y_max = parameters["viewport"]
+    assert x_max - x_min == pytest.approx(y_max - y_min)
+    fixed = torch.linalg.solve(torch.eye(2).double() - system.matrix, system.offset)  # (N, 2)
+    assert ((fixed > torch.tensor([x_min, y_min])) & (fixed < torch.tensor([x_max, y_max]))).all()
+
+
+@pytest.mark.parametrize("kind", ["zoom", "build", "orbit"])
+def test_animations(kind: str, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.gif"
+    arguments = ["--system", "fern", "--animate", kind, "--frames", 3]
+    assert run("render", folder / "a.ifs", *SMALL, *arguments, "-o", output) == 0
+    with Image.open(output) as animation:
+        assert animation.size == (48, 48)
+
+
+def test_a_morph_of_two_systems_of_a_file(folder: Path, tmp_path: Path) -> None:
+    path = folder / "a.ifs"
+    arguments = ["--first", "fern", "--last", "Halves", "--frames", 3, "-o", tmp_path / "a.gif"]
+    assert run("morph", path, path, *SMALL, *arguments) == 0
+    with Image.open(tmp_path / "a.gif") as animation:
+        assert animation.size == (48, 48)
+
+
+@pytest.mark.parametrize("target", ["b.ifs", "b.flame", "b.csv", "b.npz", "b.json", "b.safetensors", "b"])
+def test_conversions(target: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / target
+    assert run("convert", folder / "a.ifs", output, "--system", "fern") == 0
+    assert capsys.readouterr().out == f"1 system: {output}\n"
+    (system,) = read_systems(output).values()
+    assert_equal(system, read_systems(folder / "good.ifs")["fern"])
+    line = refusal(capsys, "convert", folder / "a.ifs", output, "--system", "fern")
+    assert line.startswith(f"cannot write {output}: it ")
+    assert "--overwrite" in line
+    assert run("convert", folder / "a.ifs", output, "--system", "fern", "--overwrite") == 0
+
+
+def test_a_learned_system_becomes_a_flame(folder: Path, tmp_path: Path) -> None:
+    assert run("convert", folder / "learned.safetensors", tmp_path / "a.flame") == 0
+    assert list(read_systems(tmp_path / "a.flame")) == ["0", "1"]
+
+
+REFUSALS = {
+    "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but fern, Halves, stem",
+    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but fern, Halves, stem",
+    "render good.ifs --zoom 0.5,0.5,2": "--zoom is for systems in the plane, and good.ifs has one in space",
+    "render good.ifs --transparent": "--transparent is for systems in the plane, and good.ifs has one in space",
+    "render good.ifs --animate orbit": "cannot use good.ifs: an animation is made of one system, and the file holds 3; "
+    "choose one with --system",
+    "render good.ifs --system stem --animate orbit": "cannot use good.ifs: an animation is made of a system in the "
+    "plane, and 'stem' is in space",
+    "render two.flame --palette fire": "--palette is for gray systems, and this one has colors of its own",
+    "render odd.npz": "cannot draw 'odd' of odd.npz: it has 2 channels of color, neither 1 nor 3",
+    "render away.json": "cannot draw 'away' of away.json: its points run away, as its maps don't contract on average",
+    "render large.json": "cannot draw 'large' of large.json: it has numbers above 1e+100",
+    "render nothing.ifs": "cannot read nothing.ifs: no such file or directory",
+    "render nothing.txt": "cannot read nothing.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
+    ".json, .safetensors",
+    "view good.ifs": "cannot use good.ifs: a page is made of one system, and the file holds 3; choose one with "
+    "--system",
+    "view good.ifs --system stem": "cannot use good.ifs: a page is made of a system in the plane, and 'stem' is in "
+    "space",
+    "view away.json": "cannot draw 'away' of away.json: its points run away, as its maps don't contract on average",
+    "view point.json": "cannot draw the system: its points give the viewport fit no size",
+    "morph good.ifs good.ifs": "cannot use good.ifs: a morph is made of one system, and the file holds 3; choose one "
+    "with --first",
+    "morph pair.json good.ifs --last fern": "cannot use good.ifs: systems must blend alike, got mean, 3 channels of "
+    "color and add, no channels of color",
+    "convert good.ifs a.txt": "cannot save a.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
+    ".json, .safetensors",
+    "convert good.ifs a.csv": "cannot save a.csv: a .csv file holds one system, got 3; a path without suffix is "
+    "a folder",
+    "convert good.ifs no/a.json": "cannot write no/a.json: no such folder: no",
+    "convert good.ifs pair.json": "cannot write pair.json: it exists already (--overwrite replaces it)",
+    "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+}
+
+
+@pytest.mark.parametrize("command", REFUSALS)
+def test_one_line_says_what_is_wrong(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert refusal(capsys, *command.split()) == REFUSALS[command]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
