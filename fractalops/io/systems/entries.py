@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,13 @@ from fractalops.io.files import check_file, one_line, reading
 from fractalops.io.notices import log_notices
 from fractalops.systems import System
 
-MOST_TEXT = 2**25
+MOST_TEXT = 2**24
 """Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
 
-MOST_MAPS = 2**15  # in a system: what the index of a chain can hold
+_LONGEST_LINE = 2**20  # characters
+_MOST_NOTICES = 8  # of names that come twice
+
+_MOST_MAPS = 2**15  # in a system: what the index of a chain can hold
 
 
 class Entry(NamedTuple):
@@ -64,9 +67,16 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def split_lines(text: str) -> list[str]:
-    """Return the lines of a text, whichever system wrote it. (`str.splitlines` also splits at rarer characters.)"""
-    return re.split(r"\r\n|\n|\r", text)
+def split_lines(path: Path, text: str) -> list[str]:
+    """Return the lines of a text, whichever system wrote it. (`str.splitlines` also splits at rarer characters.)
+
+    Raises `InputError` for one of more than a million characters.
+    """
+    lines = re.split(r"\r\n|\n|\r", text)
+    for number, line in enumerate(lines, 1):
+        if len(line) > _LONGEST_LINE:
+            raise error_at(path, f"line {number}", f"it has more than {_LONGEST_LINE} characters")
+    return lines
 
 
 def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) -> dict[str, Callable[[], System]]:
@@ -79,25 +89,40 @@ def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) 
         raise InputError(f"cannot read {path}: it holds no system")
     named: dict[str, Callable[[], System]] = {}
     taken = {entry.name for entry in entries}
+    tried: dict[str, int] = {}
+    notices = []
     for number, entry in enumerate(entries):
         name = entry.name or (str(number) if len(entries) > 1 else path.stem or "0")
         if name in named:
             if strict:
                 raise error_at(path, entry.where, f"the name {name!r} is taken by a system before it")
-            name = free_name(name, taken | named.keys())
+            name = free_name(name, taken, tried)
             notice = f"the name {entry.name!r} is taken by a system before it: this one is read as {name!r}"
-            log_notices(path, [": ".join(filter(None, [entry.where, notice]))])
+            notices.append(": ".join(filter(None, [entry.where, notice])))
+        taken.add(name)
         named[name] = entry.read
+    if len(notices) > _MOST_NOTICES:
+        notices[_MOST_NOTICES:] = [f"{len(notices) - _MOST_NOTICES} more names come twice"]
+    log_notices(path, notices)
     return named
 
 
-def free_name(name: str, taken: Iterable[str]) -> str:
-    """Return a name like `name` that is not taken: with "-2", "-3" ... at its end."""
-    taken = set(taken)
-    number = 2
+def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
+    """Return a name like `name` that is not taken: with "-2", "-3" ... at its end.
+
+    `tried` keeps the last number of each name from call to call.
+    """
+    number = tried.get(name, 1) + 1
     while f"{name}-{number}" in taken:
         number += 1
+    tried[name] = number
     return f"{name}-{number}"
+
+
+def check_count(path: Path, where: str, maps: int) -> None:
+    """Raise `InputError` for a system of more maps than an index can number."""
+    if maps > _MOST_MAPS:
+        raise error_at(path, where, f"a system must have at most {_MOST_MAPS} maps, got more")
 
 
 def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities: Any, color: Any = None) -> System:
@@ -106,8 +131,7 @@ def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities
     for name, values in parts.items():
         if values is not None and not np.isfinite(np.asarray(values)).all():
             raise error_at(path, where, f"the numbers of {name} must be finite")
-    if len(offset) > MOST_MAPS:
-        raise error_at(path, where, f"a system must have at most {MOST_MAPS} maps, got {len(offset)}")
+    check_count(path, where, len(offset))
     try:
         system = System(matrix, offset, probabilities, color)
     except (ValueError, TypeError) as error:

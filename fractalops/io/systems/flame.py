@@ -20,7 +20,7 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.axes import Y_DOWN
-from fractalops.io.systems.entries import MOST_MAPS, Entry, build_system, error_at, read_bytes
+from fractalops.io.systems.entries import Entry, build_system, check_count, error_at, read_bytes
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
 from fractalops.rendering import bounding_box
@@ -95,9 +95,8 @@ class _Parser:
         self._depth += 1
         flame, line = self._flame, self._expat.CurrentLineNumber
         if self._depth == 1 and tag == "xform":
-            if len(flame.transforms) == MOST_MAPS:
-                raise error_at(self._path, self._where, f"a flame must have at most {MOST_MAPS} transforms")
             flame.transforms.append((line, attributes))
+            check_count(self._path, self._where, len(flame.transforms))
         elif self._depth == 1 and tag in ("finalxform", "symmetry"):
             flame.refused = flame.refused or (line, f"a {'final transform' if tag == 'finalxform' else tag}")
         elif self._depth == 2 and tag == "motion":

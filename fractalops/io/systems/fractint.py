@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, error_at, free_name, read_text, split_lines
+from fractalops.io.systems.entries import Entry, check_count, error_at, free_name, read_text, split_lines
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
@@ -43,7 +43,7 @@ def _blocks(path: Path, text: str) -> list[_Block]:
     blocks = []
     block: _Block | None = None
     head, head_line = "", 0  # what stands before the next brace
-    for number, line in enumerate(split_lines(text.partition("\x1a")[0]), 1):
+    for number, line in enumerate(split_lines(path, text.partition("\x1a")[0]), 1):
         rest = line.partition(";")[0]
         while rest.strip():
             if block is None:
@@ -106,6 +106,7 @@ def _read(path: Path, block: _Block) -> System:
         if len(pending) >= width:
             rows += [(begin, pending[first : first + width]) for first in range(0, len(pending), width)]
             pending = []
+            check_count(path, where, len(rows))
     if pending:
         raise _wrong_width(path, begin, width, len(pending))
     if rows and rows[0][0] == block.line:
@@ -123,12 +124,13 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
     notices = []
     parts = []
     taken = {system.name for system in systems}
+    tried: dict[str, int] = {}
     for system in systems:
         name = _NOT_IN_NAMES.sub("_", system.name).encode("utf-8", "replace").decode()
         if name.lower() == "comment":
             name = f"{name}_"
         if name != system.name:
-            name = name if name not in taken else free_name(name, taken)
+            name = name if name not in taken else free_name(name, taken, tried)
             taken.add(name)
             notices.append(f"the system {system.name!r} is called {name!r} there")
         if system.color is not None:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path
-from fractalops.io.systems.entries import Entry, error_at, read_text, split_lines
+from fractalops.io.systems.entries import Entry, check_count, error_at, read_text, split_lines
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
@@ -33,7 +33,7 @@ def open_folder(path: Path) -> list[Entry]:
 
 def _read(path: Path) -> System:
     rows: list[Row] = []
-    for number, line in enumerate(split_lines(read_text(path)), 1):
+    for number, line in enumerate(split_lines(path, read_text(path)), 1):
         text = line.partition("#")[0].strip()
         if not text:
             continue
@@ -44,6 +44,7 @@ def _read(path: Path) -> System:
             expected = width if width in COLUMNS else "7 or 13"
             raise error_at(path, where, f"a row must have {expected} numbers between commas, got {len(words)}")
         rows.append((number, [parse_number(word, path, where) for word in words]))
+        check_count(path, where, len(rows))
     return system_of_rows(path, rows, f"line {rows[-1][0]}" if rows else "")
 
 

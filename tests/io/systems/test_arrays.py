@@ -75,7 +75,7 @@ def test_maps_without_size_are_drawn_equally_often(tmp_path: Path) -> None:
         (np.full((1, 2, 3), "0.5"), "it must have numbers, got <U3"),
         (np.ones((1, 2, 3), dtype=complex), "it must have numbers, got complex128"),
         (np.array([[[None] * 3] * 2]), "the file is damaged (Object arrays cannot be loaded when allow_pickle=False)"),
-        (np.full((2**15 + 1, 2, 3), 0.5), "a system must have at most 32768 maps, got 32769"),
+        (np.full((2**15 + 1, 2, 3), 0.5), "a system must have at most 32768 maps, got more"),
     ],
 )
 def test_what_is_refused(array: np.ndarray, reason: str, tmp_path: Path) -> None:
