@@ -19,7 +19,7 @@ import numpy as np
 
 from fractalops.errors import InputError
 from fractalops.io.files import one_line
-from fractalops.io.systems.entries import Entry, build_system, error_at, read_text
+from fractalops.io.systems.entries import Entry, build_system, check_systems, error_at, read_text
 from fractalops.systems import System
 
 FORM = "fractalops.systems.1"
@@ -37,6 +37,7 @@ def open_document(path: Path) -> list[Entry]:
         raise InputError(f"cannot read {path}: it is not JSON ({one_line(error)})") from None
     if not isinstance(content, dict) or content.get("format") != FORM or not isinstance(content.get("systems"), list):
         raise InputError(f'cannot read {path}: it must be an object with "format": "{FORM}" and a list of "systems"')
+    check_systems(path, len(content["systems"]))
     return [_entry(path, f"systems[{number}]", fields) for number, fields in enumerate(content["systems"])]
 
 

@@ -17,6 +17,9 @@ from fractalops.systems import System
 MOST_TEXT = 2**24
 """Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
 
+MOST_SYSTEMS = 2**16
+"""Systems in such a file."""
+
 _LONGEST_LINE = 2**20  # characters
 _MOST_NOTICES = 8  # of names that come twice
 
@@ -117,6 +120,12 @@ def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
         number += 1
     tried[name] = number
     return f"{name}-{number}"
+
+
+def check_systems(path: Path, systems: int) -> None:
+    """Raise `InputError` for a text file of too many systems."""
+    if systems > MOST_SYSTEMS:
+        raise InputError(f"cannot read {path}: it holds more than {MOST_SYSTEMS} systems")
 
 
 def check_count(path: Path, where: str, maps: int) -> None:

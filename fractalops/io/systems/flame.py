@@ -20,7 +20,7 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.axes import Y_DOWN
-from fractalops.io.systems.entries import Entry, build_system, check_count, error_at, read_bytes
+from fractalops.io.systems.entries import Entry, build_system, check_count, check_systems, error_at, read_bytes
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
 from fractalops.rendering import bounding_box
@@ -113,6 +113,7 @@ class _Parser:
             return
         if self._depth == 0:
             self._flames.append(self._flame)
+            check_systems(self._path, len(self._flames))
             self._flame = None
             return
         if self._depth == 1:

@@ -12,7 +12,7 @@ from fractalops.io.files import atomic_path
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.arrays import open_archive, open_array, refuse_pickle, write_archive, write_array
 from fractalops.io.systems.documents import open_document, write_document
-from fractalops.io.systems.entries import MOST_TEXT, Entry, build_system, name_entries
+from fractalops.io.systems.entries import MOST_SYSTEMS, MOST_TEXT, Entry, build_system, name_entries
 from fractalops.io.systems.flame import open_flames, write_flames
 from fractalops.io.systems.fractint import open_fractint, write_fractint
 from fractalops.io.systems.tables import open_folder, open_table, write_folder, write_table
@@ -117,10 +117,10 @@ def write_systems(path: str | Path, systems: Systems) -> None:
     else:
         with atomic_path(path) as temporary:
             notices = _in_words(path, temporary, named)
-            if path.suffix.lower() in _TEXT and temporary.stat().st_size > MOST_TEXT:
-                raise InputError(
-                    f"cannot save {path}: it would have more than {MOST_TEXT // 2**20} MiB; use .npz or .safetensors"
-                )
+            is_text = path.suffix.lower() in _TEXT
+            if is_text and (temporary.stat().st_size > MOST_TEXT or len(named) > MOST_SYSTEMS):
+                most = f"{MOST_TEXT // 2**20} MiB or {MOST_SYSTEMS} systems"
+                raise InputError(f"cannot save {path}: it would have more than {most}; use .npz or .safetensors")
     log_notices(path, notices)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, check_count, error_at, free_name, read_text, split_lines
+from fractalops.io.systems.entries import Entry, check_count, check_systems, error_at, free_name, read_text, split_lines
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
@@ -61,6 +61,7 @@ def _blocks(path: Path, text: str) -> list[_Block]:
             block.lines.append((number, part))
             if brace:
                 blocks.append(block)
+                check_systems(path, len(blocks))
                 block = None
     if block is not None:
         raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} does not close")

@@ -139,3 +139,29 @@ def test_every_beginning_of_a_file_is_read_or_refused(suffix: str, tmp_path: Pat
         path.write_bytes(content[:length])
         if check(path):
             assert suffix in (".ifs", ".csv")  # whose systems before the end are whole
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.ifs", b"a {" + b"0 " * 2**20 + b"}", "line 1: it has more than 1048576 characters"),
+        ("a.ifs", b"a {\n" + b"0 0 0 0 0 0 0\n" * (2**15 + 1) + b"}", "at most 32768 maps, got more"),
+        ("a.csv", b"0,0,0,0,0,0,0\n" * (2**15 + 1), "line 32769: a system must have at most 32768 maps, got more"),
+        ("a.flame", b"<flame>" + b"<xform/>" * (2**15 + 1), "at most 32768 maps, got more"),
+        ("a.ifs", b"a{}" * (2**16 + 1), "it holds more than 65536 systems"),
+        ("a.flame", b"<a>" + b"<flame/>" * (2**16 + 1), "it holds more than 65536 systems"),
+        ("a.json", b" " * 2**24 + b"1", "it has more than 16 MiB"),
+    ],
+)
+def test_files_that_are_too_large(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        read_systems(tmp_path / name)
+
+
+def test_many_systems_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "a.ifs").write_bytes(b"a {\n1 0 0 1 0 0 1}\n" * 1000)
+    with collect_notices() as notices:
+        systems = read_systems(tmp_path / "a.ifs")
+    assert list(systems)[::999] == ["a", "a-1000"]
+    assert notices[str(tmp_path / "a.ifs")][-1] == "991 more names come twice"
