@@ -125,7 +125,7 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
     names = {system.name for system in systems}
     for system in systems:
         owner, _, part = system.name.rpartition(".")
-        if (part in _PARTS and owner in names) or system.name in ("file", "args", "kwds"):
+        if (part in _PARTS and owner in names) or system.name in ("file", "allow_pickle") or "\0" in system.name:
             raise InputError(f"cannot save {path}: a system of a .npz file can't be called {system.name!r}")
         arrays[system.name] = _maps(system)
         arrays[f"{system.name}.probabilities"] = system.probabilities.numpy()

@@ -116,7 +116,7 @@ def write_systems(path: str | Path, systems: Systems) -> None:
         notices = write_folder(path, named)
     else:
         with atomic_path(path) as temporary:
-            notices = _in_words(path, temporary, named)
+            notices = _write_file(path, temporary, named)
             is_text = path.suffix.lower() in _TEXT
             if is_text and (temporary.stat().st_size > MOST_TEXT or len(named) > MOST_SYSTEMS):
                 most = f"{MOST_TEXT // 2**20} MiB or {MOST_SYSTEMS} systems"
@@ -130,12 +130,14 @@ def check_suffix(path: Path) -> None:
         raise InputError(f"cannot save {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
 
 
-def _in_words(path: Path, temporary: Path, systems: list[System]) -> list[str]:
+def _write_file(path: Path, temporary: Path, systems: list[System]) -> list[str]:
     """Write a file; its errors name the path that it will have."""
     try:
         return _WRITERS[path.suffix.lower()](temporary, systems)
     except InputError as error:
         raise InputError(str(error).replace(str(temporary), str(path))) from None
+    except UnicodeEncodeError as error:
+        raise InputError(f"cannot save {path}: the name of a system must be text, got {error.object!r}") from None
 
 
 def _name_systems(path: Path, systems: Systems) -> list[System]:

@@ -18,7 +18,7 @@ from fractalops.systems import System
 
 _IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,']+")
-_NOT_IN_NAMES = re.compile(r"[\s{}();,']+")
+_NOT_IN_NAMES = re.compile(r"[\s{}();,'\x00-\x1f\x7f\ufeff]+")
 _MOST_MAPS = 64  # that Fractint reads of a system
 _LETTERS = {7: "a b c d e f p", 13: "a to l and p"}
 

@@ -63,11 +63,10 @@ def write_folder(path: Path, systems: list[System]) -> list[str]:
     names = {}
     for system in systems:
         parts = PurePosixPath(system.name).parts
-        if not parts or parts[0] == "/" or ".." in parts or any(c in system.name for c in '\0\\:*?"<>|'):
+        plain = system.name.isprintable() and not any(c in system.name for c in '\\:*?"<>|')
+        if not plain or ".." in parts or parts[:1] == ("/",) or "/".join(parts) != system.name:
             raise InputError(f"cannot save {path}: the name of a system must be one of a file, got {system.name!r}")
-        names["/".join(parts)] = system
-    if len(names) != len(systems):
-        raise InputError(f"cannot save {path}: the names of systems must be those of different files")
+        names[system.name] = system
     notices: list[str] = []
     for name, system in names.items():
         file = path / f"{name}.csv"

@@ -68,6 +68,49 @@ def test_awkward_numbers(suffix: str, tmp_path: Path) -> None:
     assert_equal(read_systems(tmp_path / f"a{suffix}")["a"], system)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b",
+        "a\x1ab",
+        "\ufeffa",
+        "a\0b",
+        "comment",
+        "x/y",
+        "./a",
+        "a//b",
+        "a.npy",
+        "allow_pickle",
+        "'",
+        "<&>",
+        "\n",
+        "\udc80",
+        "(3D)",
+    ],
+)
+def test_awkward_names(name: str, suffix: str, tmp_path: Path) -> None:
+    """They are kept, or changed where the format asks for it, or refused."""
+    systems = [random_system(2, name=name, seed=0), random_system(3, name="zz", seed=1)]
+    path = tmp_path / f"a{suffix}"
+    refused = ""
+    with collect_notices() as notices:
+        try:
+            write_systems(path, systems)
+        except InputError as error:
+            refused = str(error)
+    if refused:
+        assert refused.startswith(f"cannot save {path}: ")
+        assert suffix in ("", ".npz")
+        assert list(tmp_path.rglob("*.*")) == []
+        return
+    read = read_systems(path)
+    assert (list(read) == [name, "zz"]) == (notices == {})
+    assert notices == {} or suffix in (".ifs", ".flame")
+    for system, expected in zip(read.values(), systems, strict=True):
+        assert_equal(system, expected)
+
+
 def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     one, other = random_system(seed=1), random_system(seed=2, name="b")
