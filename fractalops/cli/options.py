@@ -97,7 +97,7 @@ def default_output(path: Path, suffix: str) -> Path:
     if not path.is_dir():
         return path.with_suffix(suffix)
     folder = path.resolve() if path.name in ("", "..") else path
-    return folder.with_name(f"{folder.name}{suffix}")
+    return folder.parent / f"{folder.name}{suffix}"
 
 
 def check_backend() -> None:

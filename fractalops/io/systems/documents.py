@@ -66,9 +66,9 @@ def _read(path: Path, where: str, fields: dict[str, Any]) -> System:
             parts[name] = value
     try:
         return build_system(path, where, **{name: np.array(value, dtype=np.float64) for name, value in parts.items()})
+    except InputError:
+        raise
     except (ValueError, OverflowError) as error:  # lists of different lengths, whole numbers without end
-        if isinstance(error, InputError):
-            raise
         raise error_at(path, where, f"its numbers make no arrays ({one_line(error)})") from None
 
 

@@ -74,9 +74,9 @@ class _Parser:
         except expat.ExpatError as error:
             where = f"line {error.lineno}"
             raise error_at(self._path, where, f"it is not well-formed XML ({expat.ErrorString(error.code)})") from None
+        except InputError:
+            raise
         except (ValueError, LookupError) as error:  # an unknown encoding
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"cannot read {self._path}: it is not well-formed XML ({error})") from None
         return self._flames
 

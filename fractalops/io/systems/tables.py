@@ -12,7 +12,7 @@ from fractalops.io.systems.entries import Entry, check_count, error_at, read_tex
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
-_MOST_FILES = 2**20
+_MOST_FILES = 2**17  # of any kind in a folder, lest a wrong one is searched for minutes
 
 
 def open_table(path: Path) -> list[Entry]:
@@ -23,9 +23,11 @@ def open_table(path: Path) -> list[Entry]:
 def open_folder(path: Path) -> list[Entry]:
     """Return the systems of the CSV files in a folder and in its subfolders, named by their paths, in their order."""
     found: list[Path] = []
-    for folder, _, names in os.walk(path):
+    seen = 0
+    for folder, folders, names in os.walk(path):
         found += (Path(folder) / name for name in names if name.lower().endswith(".csv"))
-        if len(found) > _MOST_FILES:
+        seen += len(folders) + len(names)
+        if seen > _MOST_FILES:
             raise InputError(f"cannot read {path}: it has more than {_MOST_FILES} files")
     files = sorted((file.relative_to(path) for file in found), key=lambda file: file.parts)
     return [Entry(file.with_suffix("").as_posix(), str(file), partial(_read, path / file)) for file in files]

@@ -91,3 +91,10 @@ def test_what_is_wrong_is_said_with_its_line(text: str, reason: str, tmp_path: P
 def test_remarks_empty_lines_and_spaces(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "# a remark\r\n\r\n .5, 0 ,0,.5,0,0,1 # one map\r\n")
     assert torch.equal(read_systems(path)["a"].matrix, torch.eye(2).double()[None] / 2)
+
+
+def test_a_folder_of_very_many_files_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a/b/c.csv", CSV)
+    monkeypatch.setattr("fractalops.io.systems.tables._MOST_FILES", 2)
+    with pytest.raises(InputError, match="it has more than 2 files"):
+        read_systems(tmp_path)
