@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fractalops._checks import Count
+from fractalops._checks import AUTO, Count
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,
@@ -27,6 +27,7 @@ from fractalops.fitting.result import restore_system
 NAME = "recipe"
 SUMMARY = "the default settings of fit against the published ones, part by part"
 _PAPER, _DEFAULT, _LONG = "paper", "default", "20 maps, the paper's work"
+_DENSE = "points by what is shown"
 _DRAWN = 10  # sequences that are drawn at a time
 
 
@@ -67,8 +68,9 @@ def variants(settings: RecipeSettings) -> dict[str, FitConfig]:
         "20 maps": default(maps=20),
         _LONG: default(maps=20, **long),
         _DEFAULT: default(),
+        _DENSE: default(points=AUTO, sequences=AUTO),
     }
-    return {name: found[name] for name in (_PAPER, _LONG, _DEFAULT)} if settings.held_out else found
+    return {name: found[name] for name in (_PAPER, _LONG, _DEFAULT, _DENSE)} if settings.held_out else found
 
 
 def run(
