@@ -12,8 +12,9 @@ const LOOKED_AT = 50000; // pixels by which the white is found
 
 class Picture {
   /** `home` is the whole picture's { width, height }; `mostWords` limits what is worked out before the first point. */
-  constructor({ blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
+  constructor({ size, blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
     Object.assign(this, { blend, intensity, backgroundWeight, channels, home, mostWords });
+    this.learned = Math.max(...size); // pixels for a unit of the plane
     this.stride = channels === 0 ? 1 : channels + 1; // numbers a pixel: the count, then the sum of the colors
     this.level = null; // the brightness of the densest parts, once the whole picture is known
     this.resize(1, 1);
@@ -200,20 +201,122 @@ class Picture {
     let exposure = (Math.PI * this.intensity * share) / kernelSum;
     if (this.whole && this.landed > 2 * width * height) this.level = exposure * white;
     if (!this.whole && this.level !== null) exposure = this.level / white;
-    const mean = this.blend === "mean";
-    const weight = mean ? (this.backgroundWeight * kernelSum) / share : 0;
-    const scale = mean ? 1 : exposure;
+    if (this.blend === "mean") {
+      this.paintMean((this.backgroundWeight * kernelSum) / share, kernelSum);
+      return;
+    }
     for (let y = 0, to = 0; y < height; y++) {
       let from = ((y + 1) * row + 1) * stride;
       for (let x = 0; x < width; x++, from += stride, to += 4) {
-        const over = mean ? 1 / (soft[from] + weight || 1) : scale;
         for (let channel = 0; channel < 3; channel++) {
-          data[to + channel] = 255 * (soft[from + 1 + channel] + weight * background[channel]) * over; // rounds and clamps
+          data[to + channel] = 255 * soft[from + 1 + channel] * exposure; // rounds and clamps
         }
         data[to + 3] = 255;
       }
     }
   }
+
+  /** Mean colors, over a layer of the size for which they were learned, or over the background, which weighs `weight`. */
+  paintMean(weight, kernelSum) {
+    const { soft, width, height, row, stride } = this;
+    const { background } = this.system;
+    const { data } = this.image;
+    const under = this.layUnder(weight, kernelSum);
+    const below = new Float32Array(stride * width); // of a row of pixels: opacity, and the colors times it
+    for (let y = 0, to = 0; y < height; y++) {
+      under?.row(y, below);
+      let from = ((y + 1) * row + 1) * stride;
+      for (let x = 0, at = 0; x < width; x++, from += stride, to += 4, at += stride) {
+        const over = 1 / (soft[from] + weight || 1);
+        const clear = weight * (1 - below[at]);
+        for (let channel = 0; channel < 3; channel++) {
+          const dark = weight * below[at + 1 + channel] + clear * background[channel];
+          data[to + channel] = 255 * (soft[from + 1 + channel] + dark) * over; // rounds and clamps
+        }
+        data[to + 3] = 255;
+      }
+    }
+  }
+
+  /**
+   * Return the same points on pixels of the learned size, which leave no seams between maps, as { row(y, values) }, or
+   * null where the picture is no larger than that. It is as `_draw_under` of `fractalops.drawing` draws it.
+   */
+  layUnder(weight, kernelSum) {
+    const { sums, width, height, row, stride, view } = this;
+    const cell = view.scale / this.learned; // pixels along a side of one that was learned
+    if (!(cell > 1)) return null;
+    const [across, down] = [cellsAlong(view.u, view.scale, width, cell), cellsAlong(view.v, view.scale, height, cell)];
+    const line = across.count * stride;
+    const [counts, spare] = [0, 1].map(() => new Float32Array(down.count * line));
+    for (let y = 0; y < height; y++) {
+      const to = down.of[y] * line;
+      for (let x = 0, from = ((y + 1) * row + 1) * stride; x < width; x++) {
+        const at = to + across.of[x] * stride;
+        for (let channel = 0; channel < stride; channel++) counts[at + channel] += sums[from++];
+      }
+    }
+    // Of means of the cells' pixels, as those on the edge are cut off.
+    for (let y = 0, at = 0; y < down.count; y++) {
+      for (let x = 0; x < across.count; x++) {
+        const pixels = across.pixels[x] * down.pixels[y];
+        for (let channel = 0; channel < stride; channel++, at++) counts[at] *= kernelSum / pixels;
+      }
+    }
+    blur(counts, spare, across.count, down.count, stride);
+    for (let at = 0; at < counts.length; at += stride) {
+      const total = counts[at];
+      const opacity = Math.min(Math.max((2 * total) / (total + weight) - 0.5, 0), 1) || 0;
+      counts[at] = opacity;
+      for (let channel = 1; channel < stride; channel++) counts[at + channel] *= total > 0 ? opacity / total : 0;
+    }
+    const blended = new Float32Array(line);
+    return {
+      row(y, values) {
+        const [above, part] = [down.before[y] * line, down.part[y]];
+        const beneath = Math.min(above + line, counts.length - line);
+        for (let i = 0; i < line; i++) blended[i] = counts[above + i] + part * (counts[beneath + i] - counts[above + i]);
+        for (let x = 0, to = 0; x < width; x++) {
+          const left = across.before[x] * stride;
+          const right = Math.min(left + stride, line - stride);
+          for (let channel = 0; channel < stride; channel++) {
+            const value = blended[left + channel];
+            values[to++] = value + across.part[x] * (blended[right + channel] - value);
+          }
+        }
+      },
+    };
+  }
+}
+
+/**
+ * Return how pixels along a side lie in cells of `cell` pixels, which lie on the plane: `of` each pixel its cell, `pixels`
+ * of each cell, and between the middles of which cells a pixel is, as the one `before` and the `part` of the way to the next.
+ */
+function cellsAlong(middle, scale, length, cell) {
+  const first = (middle * scale - length / 2 + 0.5) / cell; // the middle of the first pixel, in cells
+  const places = Float64Array.from({ length }, (_, i) => first - Math.floor(first) + i / cell);
+  const of = Int32Array.from(places, Math.floor);
+  const count = of[length - 1] + 1;
+  const pixels = new Float64Array(count);
+  for (const each of of) pixels[each]++;
+  const before = of.map((_, i) => Math.min(Math.max(Math.floor(places[i] - 0.5), 0), count - 1));
+  const part = places.map((place, i) => Math.min(Math.max(place - 0.5 - before[i], 0), 1));
+  return { of, count, pixels, before, part };
+}
+
+/** Blur cells of `stride` numbers in place, which keeps their sum but at the edges, where it keeps their level. */
+function blur(values, spare, columns, rows, stride) {
+  const line = columns * stride;
+  const middle = 1 / (1 + 2 * FALLOFF);
+  const pass = (from, to, step, first, last) => {
+    for (let i = 0; i < from.length; i++) {
+      const [before, after] = [first(i) ? i : i - step, last(i) ? i : i + step];
+      to[i] = middle * (from[i] + FALLOFF * (from[before] + from[after]));
+    }
+  };
+  pass(values, spare, stride, (i) => i % line < stride, (i) => i % line >= line - stride);
+  pass(spare, values, line, (i) => i < line, (i) => i >= (rows - 1) * line);
 }
 
 /** Return a color of channels in [0, 1] as the pixels of an image hold it. */
