@@ -82,7 +82,7 @@ def run(
     targets = {name: images[part] for name, images in both.items()}  # each (S, H, W)
     configs = variants(settings)
     learned = learn_all(configs, targets, output, device=device, progress=progress)
-    shown = [name for name in (_PAPER, _LONG, _DEFAULT) if name in configs]
+    shown = [name for name in (_PAPER, _LONG, _DEFAULT, _DENSE) if name in configs]
     draw_reconstructions(output, targets, learned, dict.fromkeys(targets, shown))
     rows = [row(one, targets[one.data], learned[_PAPER, one.data]) for one in learned.values()]
     findings = [
