@@ -74,6 +74,7 @@ def _draw(system: System, side: int, points: int, generator: torch.Generator) ->
     if system.dimensions == 2:
         picture = Picture(size=(side, side), points=points, viewport="fit", margin=_MARGIN)
         return draw(maps, picture, generator)[0]
-    parts = (part[None] for part in (maps.matrix, maps.offset, maps.probabilities))
-    cloud = sample_attractor(*parts, _IN_SPACE * points, generator=generator).points.flatten(0, 2)  # (P, 3)
-    return draw_solid(cloud, side)
+    sample = sample_attractor(
+        maps.matrix[None], maps.offset[None], maps.probabilities[None], _IN_SPACE * points, generator=generator
+    )
+    return draw_solid(sample.points.flatten(0, 2), side)
