@@ -21,7 +21,7 @@ from fractalops.sampling import LONGEST_BALANCED, number_dtype
 
 # It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
 # alters the bits of results.
-LOOP_VERSION = 2
+LOOP_VERSION = 3
 
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
