@@ -71,6 +71,12 @@ def test_float32_stays_float32() -> None:
     assert IFS.from_maps(*maps, dtype=torch.float64).offset.dtype == torch.float64
 
 
+def test_kinds_of_numbers_may_differ() -> None:
+    given = IFS.from_maps(torch.eye(2)[None] / 2, [[1, 2]], [3])
+    assert given.offset.tolist() == [[[1.0, 2.0]]]
+    assert given.offset.dtype == torch.float64
+
+
 def test_without_probabilities_they_follow_the_determinants() -> None:
     given = IFS.from_maps(MATRIX, OFFSET)
     expected = determinant_probabilities(torch.as_tensor(MATRIX)[None])

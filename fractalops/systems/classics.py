@@ -227,7 +227,7 @@ _ALL = (
     ),
     _shrunk(
         "tetrahedron",
-        "B. B. Mandelbrot 1982, The Fractal Geometry of Nature: Sierpinski's gasket in space",
+        "B. B. Mandelbrot 1982, The Fractal Geometry of Nature, plate 143",
         1 / 2,
         [[0, 1, 0], *([math.sqrt(8) / 3 * x, -1 / 3, math.sqrt(8) / 3 * y] for x, y in _polygon(3))],
     ),

@@ -32,12 +32,22 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
     for number, each in enumerate(matrices):
         own_color = None if color is None else parts[-1][number]
         own_probabilities = torch.ones(len(each)) if probabilities is None else parts[1][number]
-        system = System(each, parts[0][number], own_probabilities, own_color)
+        system = System(*_of_one_dtype(each, parts[0][number]), own_probabilities, own_color)
         if probabilities is None and system.dimensions == 2:
             shares = determinant_probabilities(system.matrix.double()[None])[0]  # (N,)
             system = System(system.matrix, system.offset, shares, system.color)
         systems.append(system)
     return systems
+
+
+def _of_one_dtype(matrix: Arrays, offset: Arrays) -> list[Tensor]:
+    """Return both as floating-point tensors, of the larger dtype where they differ."""
+    parts = [
+        part.detach() if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part)) for part in (matrix, offset)
+    ]
+    parts = [part if part.is_floating_point() else part.double() for part in parts]
+    dtype = torch.promote_types(parts[0].dtype, parts[1].dtype)
+    return [part.to(dtype) for part in parts]
 
 
 def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
