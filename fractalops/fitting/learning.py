@@ -6,12 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import or_default
+from fractalops._checks import is_auto, or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, start_parameters
 from fractalops.fitting.native_steps import NativeSteps, check_native
@@ -330,8 +330,9 @@ def fit(
             float32. Where they lie, it runs.
         config: the settings, resolved for the targets' size and the mean number of pixels that they show; None takes
             the defaults.
-        start: the systems to learn from, one for each target, with the parameters that `config` learns; None starts as
-            `config.initialization` says.
+        start: the systems to learn from, one for each target, with the parameters that `config` learns, or given ones
+            (`IFS.from_maps`), which are converted, see `given_parameters`. Where `config.maps` is "auto", it is their
+            number of maps. None starts as `config.initialization` says.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in color (S, K, 3, H, W) and
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
@@ -356,6 +357,11 @@ def fit(
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
+    if start is not None:
+        if not isinstance(start, IFS):
+            raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
+        if is_auto(config.maps):
+            config = replace(config, maps=start.maps_per_system)
     config = settings_for(images, config)
     with torch.inference_mode(False):  # the copies become parameters
         state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
