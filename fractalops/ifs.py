@@ -293,13 +293,12 @@ class IFS(nn.Module):
 
     @torch.no_grad()
     def system(self, number: int = 0) -> System:
-        """Return system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
+        """Return a copy of system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
         number = check_item("IFS.system", number, self.systems)
-        matrix, offset = self.maps()  # (S, N, 2, 2), (S, N, 2)
+        parts = (*self.maps(), self.probabilities())  # (S, N, 2, 2), (S, N, 2), (S, N)
+        matrix, offset, probabilities = (part[number].clone() for part in parts)
         colors = self.colors()  # (S, N, C)
-        return System(
-            matrix[number], offset[number], self.probabilities()[number], None if colors is None else colors[number]
-        )
+        return System(matrix, offset, probabilities, None if colors is None else colors[number].clone())
 
     def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""

@@ -150,7 +150,7 @@ def test_the_default_viewport_shows_the_whole_attractor() -> None:
         ((MATRIX, OFFSET[:3]), r"matrix must have shape \(3, 2, 2\), got \(4, 2, 2\)"),
         (([MATRIX, MATRIX], [OFFSET]), "all arguments must be of 2 systems as matrix, got 1"),
         ((MATRIX * math.nan, OFFSET), "matrix of the system must be finite"),
-        ((MATRIX, OFFSET, None, COLOR + 0.5), r"color of the system must lie in \[0, 1\]"),
+        ((MATRIX, OFFSET, None, COLOR + 0.5), r"color must lie in \[0, 1\], got values from 0.5 to 1.5"),
         ((np.eye(3)[None], np.zeros((1, 3))), r"matrix of the system must have shape \(N, 2, 2\), got \(1, 3, 3\)"),
         (([], []), "matrix must be a tensor, an array or a sequence of them, got list"),
     ],

@@ -72,10 +72,17 @@ def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig
     return 0
 
 
+class _Printer(logging.Handler):
+    """Prints records as `print` does: a closed pipe is an error of the program, not one to be logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage())
+
+
 @contextmanager
 def _shown_log() -> Iterator[None]:
     """Print what the run logs of its settings within the block."""
-    logger, handler = logging.getLogger(runs.__name__), logging.StreamHandler(sys.stdout)
+    logger, handler = logging.getLogger(runs.__name__), _Printer()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

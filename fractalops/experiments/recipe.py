@@ -45,7 +45,7 @@ PRESETS = {"small": RecipeSettings(images=12, steps=200, sequences=20), "paper":
 
 
 def variants(settings: RecipeSettings) -> dict[str, FitConfig]:
-    """Return the compared configurations by name; the defaults take a fifth of the published work."""
+    """Return the compared configurations by name; the defaults take a fifth of the published work, or what they say."""
     sizes: dict[str, Any] = {name: getattr(settings, name) for name in ("points", "maps", "batch_size", "seed")}
     sizes |= {"sequences": max(1, settings.sequences // 10), "steps": 2 * settings.steps}
     long = {"steps": 10 * settings.steps}

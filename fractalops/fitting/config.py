@@ -41,9 +41,9 @@ C = TypeVar("C", bound="DataclassInstance")
 class FitConfig:
     """The settings of `fit`.
 
-    Those that are "auto" follow the size of the targets: `resolve` replaces them by the values of `automatic_settings`.
-    For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper` has, with less work:
-    see docs/recipe.md for the study that they come from.
+    Those that are "auto" follow the size of the targets and what they show: `resolve` replaces them by the values of
+    `automatic_settings`. For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper`
+    has, with less work: see docs/recipe.md for the study that they come from.
 
     Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
     """
@@ -202,7 +202,7 @@ class FitConfig:
 
 
 _SMALL = 32 * 32  # pixels: up to here the defaults are those of docs/recipe.md
-_SEQUENCES = (5, 3, 2)  # of 300, 600 and 900 points: about the same work
+_SEQUENCES = (5, 3, 2)  # of 300, 600 and 900 points: at most a fifth more points in all
 _SPLIT_UNTIL = 0.6  # the fraction of the steps after which no map is split
 
 
@@ -222,7 +222,7 @@ def automatic_settings(config: FitConfig, pixels: int, shown: int = 0) -> dict[s
 
     splits = not is_auto(config.split_every) and config.split_every > 0
     blend = chosen("blend", "add" if small and not splits else "mean")
-    # Sums of fewer than one point for a shown pixel leave holes; docs/recipe.md has what more of them gain.
+    # Sums of fewer than one point for a shown pixel leave holes; docs/recipe-verified.md has what more of them gain.
     dense = 1
     if small and blend == "add" and is_auto(config.points):
         dense = min(max(1, math.ceil(shown / 300)), len(_SEQUENCES))

@@ -298,8 +298,8 @@ def shown_pixels(targets: Tensor, config: FitConfig) -> Tensor:
 
 def settings_for(targets: Tensor, config: FitConfig) -> FitConfig:
     """Return settings, with values for those that are "auto", for targets (S, H, W) or (S, 3, H, W) of one call."""
-    shown = shown_pixels(targets, config).double().mean()
-    return config.resolve(targets.shape[-2:], math.ceil(shown))
+    total = int(shown_pixels(targets, config).sum())
+    return config.resolve(targets.shape[-2:], math.ceil(total / len(targets)))
 
 
 def uncovered(target: Tensor, config: FitConfig) -> str:
@@ -307,8 +307,10 @@ def uncovered(target: Tensor, config: FitConfig) -> str:
 
     A bump covers about `pi bandwidth` pixels.
     """
-    shown = int(shown_pixels(target[None], config))
     covered = int(config.points * math.pi * config.bandwidth)
+    if 2 * covered >= target.shape[-2] * target.shape[-1]:
+        return ""
+    shown = int(shown_pixels(target[None], config))
     if 2 * covered >= shown:
         return ""
     return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
@@ -343,8 +345,9 @@ def fit(
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the resolved configuration; on its neighbors only where steps are tensor operations,
-        through the rounding of sums.
+        place in the call and the resolved configuration. Its neighbors matter where steps are tensor operations,
+        through the rounding of sums, and through `points` if it is "auto", which follows the mean of what all targets
+        show. (`fit_dataset` resolves it for each image.)
 
         Ctrl-C ends the learning and returns the result so far, with `result.interrupted`: it ends with the last image
         that was begun, so that it may hold fewer systems than there are targets. A caller's loop goes on unless it

@@ -55,6 +55,9 @@ def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor
         raise InputError(str(error)) from error
 
 
+_TOLD = 5  # sizes and settings in the summary, the most frequent ones
+
+
 def describe_settings(size: Sequence[int], config: FitConfig) -> str:
     """Return what resolved settings are for targets of (height, width) pixels, on a line."""
     return (
@@ -102,10 +105,13 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
         raise InputError(f"cannot use {len(bad)} of {len(targets)} images{advice}: {listed}")
     if not batches:
         raise InputError(f"cannot use {targets.identity}: it holds no images")
-    summary = [f"{count} of {line}" for line, count in kinds.items()]
+    summary = [f"{count} of {line}" for line, count in kinds.most_common(_TOLD)]
+    if len(kinds) > _TOLD:
+        told = sum(count for _, count in kinds.most_common(_TOLD))
+        summary.append(f"{sum(kinds.values()) - told} of {len(kinds) - _TOLD} other sizes or settings")
     if notices:
         name, notice = next(iter(notices.items()))
-        others = f"; so do {len(notices) - 1} others" if len(notices) > 1 else ""
+        others = f" (as for {len(notices) - 1} other images)" if len(notices) > 1 else ""
         summary.append(f"{name}: {notice}{others}")
     return Plan(
         [batch for batch, _ in batches], [settings for _, settings in batches], bad, pictures.hexdigest(), summary

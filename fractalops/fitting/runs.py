@@ -111,9 +111,6 @@ def fit_dataset(
     manifest = describe_run(config, images.identity, ranks.device)
     folder.check(manifest, overwrite=overwrite)
     plan = make_plan(images, config, skip_bad=skip_bad, progress=progress)
-    if ranks.rank == 0:
-        for line in plan.summary:
-            _logger.info("%s", line)
     manifest |= {"images": plan.images, "bad_images": len(plan.bad), "pictures": plan.pictures}
     key = run_key(manifest)
     begun = False
@@ -124,6 +121,8 @@ def fit_dataset(
                     held.enter_context(folder.lock())
                     bad = [(index, images.name(index), reason) for index, reason in plan.bad.items()]
                     folder.begin_run(manifest, bad, overwrite=overwrite)
+                    for line in plan.summary:
+                        _logger.info("%s", line)
                     left = folder.left(key, plan.batches)
                     if left:
                         folder.drop_tables()  # they tell that a run is finished

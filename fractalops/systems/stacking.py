@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fractalops._checks import check_dtype
 from fractalops.sampling import determinant_probabilities
-from fractalops.systems.system import System
+from fractalops.systems.system import System, to_tensor
 
 # Tensors, arrays, or nested sequences of numbers, tensors or arrays.
 Arrays: TypeAlias = Any
@@ -32,7 +32,8 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
     for number, each in enumerate(matrices):
         own_color = None if color is None else parts[-1][number]
         own_probabilities = torch.ones(len(each)) if probabilities is None else parts[1][number]
-        system = System(*_of_one_dtype(each, parts[0][number]), own_probabilities, own_color)
+        own_matrix, own_offset = _of_one_dtype(each, parts[0][number])
+        system = System(own_matrix, own_offset, own_probabilities, own_color)
         if probabilities is None and system.dimensions == 2:
             shares = determinant_probabilities(system.matrix.double()[None])[0]  # (N,)
             system = System(system.matrix, system.offset, shares, system.color)
@@ -40,14 +41,11 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
     return systems
 
 
-def _of_one_dtype(matrix: Arrays, offset: Arrays) -> list[Tensor]:
+def _of_one_dtype(matrix: Arrays, offset: Arrays) -> tuple[Tensor, Tensor]:
     """Return both as floating-point tensors, of the larger dtype where they differ."""
-    parts = [
-        part.detach() if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part)) for part in (matrix, offset)
-    ]
-    parts = [part if part.is_floating_point() else part.double() for part in parts]
-    dtype = torch.promote_types(parts[0].dtype, parts[1].dtype)
-    return [part.to(dtype) for part in parts]
+    first, second = to_tensor("IFS.from_maps", "matrix", matrix), to_tensor("IFS.from_maps", "offset", offset)
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return first.to(dtype), second.to(dtype)
 
 
 def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
@@ -93,8 +91,8 @@ def stack_systems(
         unless the systems have none.
 
     Raises:
-        ValueError: for no system, one in space, maps that are not finite, and colors outside [0, 1] or that not all
-            systems have alike.
+        ValueError: for no system, one in space, numbers that are not finite, and colors that not all systems have
+            alike.
     """
     if len(systems) == 0:
         raise ValueError("IFS.from_systems: systems must be at least one, got none")
@@ -107,11 +105,9 @@ def stack_systems(
         if system.dimensions != 2:
             shape = tuple(system.matrix.shape)
             raise ValueError(f"IFS.from_systems: matrix {where} must have shape (N, 2, 2), got {shape}")
-        for name in ("matrix", "offset"):
+        for name in ("matrix", "offset") + (() if system.color is None else ("color",)):
             if not bool(getattr(system, name).isfinite().all()):
                 raise ValueError(f"IFS.from_systems: {name} {where} must be finite")
-        if system.color is not None and not bool(((system.color >= 0) & (system.color <= 1)).all()):
-            raise ValueError(f"IFS.from_systems: color {where} must lie in [0, 1]")
     if dtype is None:
         double = any(system.matrix.dtype == torch.float64 for system in systems)
         dtype = torch.float64 if double else torch.float32

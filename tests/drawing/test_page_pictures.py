@@ -101,12 +101,15 @@ def test_gaps_between_tiles_narrower_than_a_learned_pixel_are_filled(
     white, blue = [[1.0, 1.0, 1.0]] * 4, [0.0, 0.0, 1.0]
     parameters |= {"color": white, "blend": "mean", "background": blue, "background_weight": 0.03}
     (tmp_path / "a.html").write_text(page_text(parameters, "a"), encoding="utf-8")
-    found = blocks(visit(tmp_path / "a.html"))
+    page = visit(tmp_path / "a.html")
+    found = blocks(page)
     middle = found[12, 15]  # the block in the middle, across which gaps lie
     assert middle[2] > 0.99
     assert (middle[0] > 0.97) == filled
     assert (middle[0] < 0.8) == (not filled)
     assert found[12, 1] == pytest.approx(numpy.array(blue), abs=0.01)  # outside
+    # The background where nothing is, and in gaps that are large on the screen.
+    assert zoom_by_keys(page, 12)[12, 15] == pytest.approx(numpy.array(blue), abs=0.01)
 
 
 @pytest.mark.parametrize(("doublings", "colors"), [(10, None), (20, COLORS), (38, None), (38, COLORS)])

@@ -8,6 +8,8 @@ const POPULATION = 600000; // points that are drawn through one sample of words
 const GAMMA = 0.4; // both as in `fractalops.drawing`: a hundredth of the full density still shows as 0.16,
 const WHITE = 0.95; // and the densest twentieth of the lit pixels is white
 const TONES = 1024;
+const LEAST_CELL = 1.5; // pixels for one that was learned, below which the points' bumps leave no seams
+const [FILLED_ZOOM, OPEN_ZOOM] = [4, 32]; // up to which seams are filled, and from which on they are open
 const LOOKED_AT = 50000; // pixels by which the white is found
 
 class Picture {
@@ -30,8 +32,9 @@ class Picture {
   }
 
   /**
-   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale }: the middle of the window,
-   * and pixels for a unit of the plane. `whole` says whether that is the system as it came, all of it.
+   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale, zoom }: the middle of the
+   * window, pixels for a unit of the plane, and how much larger than the whole. `whole` says whether that is the system
+   * as it came, all of it.
    */
   restart(system, view, whole) {
     const { maps, probabilities, colors } = system;
@@ -218,21 +221,25 @@ class Picture {
 
   /** Mean colors, over a layer of the size for which they were learned, or over the background, which weighs `weight`. */
   paintMean(weight, kernelSum) {
-    const { soft, width, height, row, stride } = this;
+    const { soft, width, height, row } = this; // of four numbers a pixel: the count, red, green and blue
     const { background } = this.system;
+    if (this.landed === 0) {
+      new Uint32Array(this.image.data.buffer).fill(pack(background));
+      return;
+    }
+    const [red, green, blue] = background;
     const { data } = this.image;
     const under = this.layUnder(weight, kernelSum);
-    const below = new Float32Array(stride * width); // of a row of pixels: opacity, and the colors times it
+    const below = new Float32Array(4 * width); // of a row of pixels: opacity, and the colors times it
     for (let y = 0, to = 0; y < height; y++) {
-      under?.row(y, below);
-      let from = ((y + 1) * row + 1) * stride;
-      for (let x = 0, at = 0; x < width; x++, from += stride, to += 4, at += stride) {
-        const over = 1 / (soft[from] + weight || 1);
+      if (under !== null) under.row(y, below);
+      let from = ((y + 1) * row + 1) * 4;
+      for (let x = 0, at = 0; x < width; x++, from += 4, to += 4, at += 4) {
+        const over = 255 / (soft[from] + weight || 1);
         const clear = weight * (1 - below[at]);
-        for (let channel = 0; channel < 3; channel++) {
-          const dark = weight * below[at + 1 + channel] + clear * background[channel];
-          data[to + channel] = 255 * (soft[from + 1 + channel] + dark) * over; // rounds and clamps
-        }
+        data[to] = (soft[from + 1] + weight * below[at + 1] + clear * red) * over; // rounds and clamps
+        data[to + 1] = (soft[from + 2] + weight * below[at + 2] + clear * green) * over;
+        data[to + 2] = (soft[from + 3] + weight * below[at + 3] + clear * blue) * over;
         data[to + 3] = 255;
       }
     }
@@ -240,33 +247,40 @@ class Picture {
 
   /**
    * Return the same points on pixels of the learned size, which leave no seams between maps, as { row(y, values) }, or
-   * null where the picture is no larger than that. It is as `_draw_under` of `fractalops.drawing` draws it.
+   * null where no seam shows, or where the view is so close that they are a part of the fractal to be seen. It is much
+   * as `_draw_under` of `fractalops.drawing` draws it, but for the edge of the window, where it knows the points inside.
    */
   layUnder(weight, kernelSum) {
     const { sums, width, height, row, stride, view } = this;
     const cell = view.scale / this.learned; // pixels along a side of one that was learned
-    if (!(cell > 1)) return null;
+    const visible = 1 - Math.log(Math.max(view.zoom / FILLED_ZOOM, 1)) / Math.log(OPEN_ZOOM / FILLED_ZOOM);
+    if (!(cell > LEAST_CELL && visible > 0)) return null;
     const [across, down] = [cellsAlong(view.u, view.scale, width, cell), cellsAlong(view.v, view.scale, height, cell)];
     const line = across.count * stride;
-    const [counts, spare] = [0, 1].map(() => new Float32Array(down.count * line));
+    const length = down.count * line;
+    if (!(this.cells?.[0].length >= length)) this.cells = [0, 1].map(() => new Float32Array(length));
+    const [counts, spare] = this.cells.map((each) => each.subarray(0, length).fill(0));
     for (let y = 0; y < height; y++) {
       const to = down.of[y] * line;
-      for (let x = 0, from = ((y + 1) * row + 1) * stride; x < width; x++) {
-        const at = to + across.of[x] * stride;
-        for (let channel = 0; channel < stride; channel++) counts[at + channel] += sums[from++];
+      for (let x = 0, from = ((y + 1) * row + 1) * 4; x < width; x++, from += 4) {
+        const at = to + across.of[x] * 4;
+        counts[at] += sums[from];
+        counts[at + 1] += sums[from + 1];
+        counts[at + 2] += sums[from + 2];
+        counts[at + 3] += sums[from + 3];
       }
     }
     // Of means of the cells' pixels, as those on the edge are cut off.
     for (let y = 0, at = 0; y < down.count; y++) {
       for (let x = 0; x < across.count; x++) {
-        const pixels = across.pixels[x] * down.pixels[y];
-        for (let channel = 0; channel < stride; channel++, at++) counts[at] *= kernelSum / pixels;
+        const factor = kernelSum / (across.pixels[x] * down.pixels[y]);
+        for (let channel = 0; channel < stride; channel++, at++) counts[at] *= factor;
       }
     }
-    blur(counts, spare, across.count, down.count, stride);
-    for (let at = 0; at < counts.length; at += stride) {
+    blur(counts, spare, line, stride);
+    for (let at = 0; at < length; at += stride) {
       const total = counts[at];
-      const opacity = Math.min(Math.max((2 * total) / (total + weight) - 0.5, 0), 1) || 0;
+      const opacity = visible * Math.min(Math.max((2 * total) / (total + weight) - 0.5, 0), 1) || 0;
       counts[at] = opacity;
       for (let channel = 1; channel < stride; channel++) counts[at + channel] *= total > 0 ? opacity / total : 0;
     }
@@ -274,15 +288,16 @@ class Picture {
     return {
       row(y, values) {
         const [above, part] = [down.before[y] * line, down.part[y]];
-        const beneath = Math.min(above + line, counts.length - line);
+        const beneath = Math.min(above + line, length - line);
         for (let i = 0; i < line; i++) blended[i] = counts[above + i] + part * (counts[beneath + i] - counts[above + i]);
-        for (let x = 0, to = 0; x < width; x++) {
-          const left = across.before[x] * stride;
-          const right = Math.min(left + stride, line - stride);
-          for (let channel = 0; channel < stride; channel++) {
-            const value = blended[left + channel];
-            values[to++] = value + across.part[x] * (blended[right + channel] - value);
-          }
+        for (let x = 0, to = 0; x < width; x++, to += 4) {
+          const left = across.before[x] * 4;
+          const right = left + 4 < line ? left + 4 : left;
+          const share = across.part[x];
+          values[to] = blended[left] + share * (blended[right] - blended[left]);
+          values[to + 1] = blended[left + 1] + share * (blended[right + 1] - blended[left + 1]);
+          values[to + 2] = blended[left + 2] + share * (blended[right + 2] - blended[left + 2]);
+          values[to + 3] = blended[left + 3] + share * (blended[right + 3] - blended[left + 3]);
         }
       },
     };
@@ -300,23 +315,27 @@ function cellsAlong(middle, scale, length, cell) {
   const count = of[length - 1] + 1;
   const pixels = new Float64Array(count);
   for (const each of of) pixels[each]++;
-  const before = of.map((_, i) => Math.min(Math.max(Math.floor(places[i] - 0.5), 0), count - 1));
+  const before = Int32Array.from(places, (place) => Math.min(Math.max(Math.floor(place - 0.5), 0), count - 1));
   const part = places.map((place, i) => Math.min(Math.max(place - 0.5 - before[i], 0), 1));
   return { of, count, pixels, before, part };
 }
 
-/** Blur cells of `stride` numbers in place, which keeps their sum but at the edges, where it keeps their level. */
-function blur(values, spare, columns, rows, stride) {
-  const line = columns * stride;
+/** Blur rows of `line` numbers, `stride` for each cell, in place; cells on the edges have themselves as neighbors. */
+function blur(values, spare, line, stride) {
   const middle = 1 / (1 + 2 * FALLOFF);
-  const pass = (from, to, step, first, last) => {
-    for (let i = 0; i < from.length; i++) {
-      const [before, after] = [first(i) ? i : i - step, last(i) ? i : i + step];
-      to[i] = middle * (from[i] + FALLOFF * (from[before] + from[after]));
+  for (let begin = 0; begin < values.length; begin += line) {
+    const end = begin + line;
+    for (let i = begin; i < end; i++) {
+      const [before, after] = [i - stride < begin ? i : i - stride, i + stride >= end ? i : i + stride];
+      spare[i] = middle * (values[i] + FALLOFF * (values[before] + values[after]));
     }
-  };
-  pass(values, spare, stride, (i) => i % line < stride, (i) => i % line >= line - stride);
-  pass(spare, values, line, (i) => i < line, (i) => i >= (rows - 1) * line);
+  }
+  for (let begin = 0; begin < values.length; begin += line) {
+    const [up, down] = [begin === 0 ? 0 : line, begin + line >= values.length ? 0 : line];
+    for (let i = begin; i < begin + line; i++) {
+      values[i] = middle * (spare[i] + FALLOFF * (spare[i - up] + spare[i + down]));
+    }
+  }
 }
 
 /** Return a color of channels in [0, 1] as the pixels of an image hold it. */
