@@ -26,19 +26,21 @@ from fractalops.drawing.canvas import Zoom
 from fractalops.drawing.high_resolution import Picture, draw_bands
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
 from fractalops.drawing.palettes import apply_palette
-from fractalops.drawing.point_clouds import draw_view
+from fractalops.drawing.point_clouds import draw_solid
 from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
 from fractalops.io.images import Page, save_picture
 from fractalops.io.progress import progress_bar
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.statistics import describe
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 _SIDE = 1024  # pixels
 _LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
+_IN_SPACE = 8  # times as many points, most of which are hidden
 _FLIGHT = 1000.0  # how many times larger the last picture of a flight is
 _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
@@ -55,6 +57,7 @@ def add_parser(commands: Commands) -> None:
         metavar="X,Y,FACTOR",
         help="draw a part FACTOR times larger, up to 1e11: X and Y of its middle go from 0 to 1, from the top left",
     )
+    parser.add_argument("--stats", action="store_true", help="also print what can be said about the system in numbers")
     animation = add_animation_options(parser)
     animation.add_argument(
         "--animate",
@@ -69,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     animated = arguments.animate is not None
     output = arguments.output or default_output(arguments.file, ".gif" if animated else ".png")
     if animated:
+        if arguments.stats:
+            raise InputError("--stats is for pictures, not for animations")
         check_movable(arguments, output)
         _animate(arguments, drawable(load_source(arguments.file, arguments.system)), output)
     else:
@@ -77,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        _draw(arguments, drawable(load_source(arguments.file, arguments.system)), output)
+        source = drawable(load_source(arguments.file, arguments.system))
+        _draw(arguments, source, output)
+        if arguments.stats:
+            print("\n\n".join(map(describe, source.systems.values())))
     print(f"{'animation' if animated else 'picture'}: {output}")
     return 0
 
@@ -109,9 +117,13 @@ def _bands(system: System, picture: Picture, generator: torch.Generator, bar: tq
         yield from draw_bands(system, picture, generator, bar)
         return
     sample = sample_attractor(
-        system.matrix[None], system.offset[None], system.probabilities[None], picture.points, generator=generator
+        system.matrix.float()[None],
+        system.offset.float()[None],
+        system.probabilities[None],
+        _IN_SPACE * picture.points,
+        generator=generator,
     )
-    image = draw_view(sample.points.flatten(0, 2), picture.size[0], gamma=picture.gamma)  # (H, W)
+    image = draw_solid(sample.points.flatten(0, 2), picture.size[0]) ** (picture.gamma or 1.0)  # (H, W)
     yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 

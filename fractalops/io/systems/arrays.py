@@ -16,9 +16,9 @@ import torch
 from fractalops.errors import InputError
 from fractalops.io.files import MOST_BYTES, check_file, reading
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.axes import AS_THEY_STAND
 from fractalops.io.systems.entries import Entry, build_system, error_at
 from fractalops.systems import System
+from fractalops.systems.axes import AS_THEY_STAND
 
 _PARTS = ("probabilities", "color")
 

@@ -142,9 +142,6 @@ def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities
             raise error_at(path, where, f"the numbers of {name} must be finite")
     check_count(path, where, len(offset))
     try:
-        system = System(matrix, offset, probabilities, color)
+        return System(matrix, offset, probabilities, color)
     except (ValueError, TypeError) as error:
         raise error_at(path, where, one_line(error).removeprefix("System: ")) from error
-    if system.color is not None and bool(((system.color < 0) | (system.color > 1)).sum()):
-        raise error_at(path, where, "colors must be in [0, 1]")
-    return system

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.axes import Y_DOWN
 from fractalops.io.systems.entries import Entry, build_system, check_count, check_systems, error_at, read_bytes
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
 from fractalops.rendering import bounding_box
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.axes import Y_DOWN
 
 _IDENTITY = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 _NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # on a still picture

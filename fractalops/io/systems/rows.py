@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.axes import Y_UP
 from fractalops.io.systems.entries import build_system, error_at
 from fractalops.systems import System
+from fractalops.systems.axes import Y_UP
 
 COLUMNS = {7: 2, 13: 3}
 """The number of dimensions, by the numbers in a row."""

@@ -88,7 +88,7 @@ def test_what_is_refused(array: np.ndarray, reason: str, tmp_path: Path) -> None
 
 def test_what_archives_are_refused(tmp_path: Path) -> None:
     for arrays, reason in (
-        ({"a": MAPS[0], "a.color": np.full((4, 3), 2.0)}, "array 'a': colors must be in \\[0, 1\\]"),
+        ({"a": MAPS[0], "a.color": np.full((4, 3), 2.0)}, "array 'a': color must lie in \\[0, 1\\]"),
         ({"a": MAPS[0], "a.probabilities": np.ones(3)}, r"array 'a': probabilities must have shape \(4,\), got \(3,\)"),
         ({"a": MAPS[0], "a.probabilities": -np.ones(4)}, "array 'a': probabilities must be finite, non-negative"),
         ({"a": MAPS, "a.probabilities": np.ones(4)}, "array 'a': an array of several systems has no probabilities"),

@@ -53,7 +53,7 @@ SYSTEM = '{"name": "pair", "matrix": [[[1]]], "offset": [[0]], "probabilities": 
         ("[1, 2]", "[1]", "systems[0]: its numbers make no arrays (setting an array element with a sequence"),
         ("[1, 2]", '[1, "2"]', "systems[0].offset[1][1]: it must be a number, got '2'"),
         ("[1, 2]", "[]", "systems[0].offset[1]: it must be a list with something in it, got []"),
-        ("[1, 0, 0]", "[1, 0, 2]", "systems[0]: colors must be in [0, 1]"),
+        ("[1, 0, 0]", "[1, 0, 2]", "systems[0]: color must lie in [0, 1]"),
         ("]}]}", "]}, " + SYSTEM + "]}", "systems[1]: the name 'pair' is taken by a system before it"),
     ],
 )

@@ -140,11 +140,6 @@ def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
             InputError,
             "cannot save .*a.json: the system 'a': the numbers of matrix must be finite",
         ),
-        (
-            System(torch.zeros(1, 2, 2), torch.zeros(1, 2), torch.ones(1), torch.full((1, 3), 2.0)),
-            InputError,
-            r"cannot save .*a.json: the system 'a': colors must be in \[0, 1\]",
-        ),
     ],
 )
 def test_what_is_not_written(systems: Any, error: type[Exception], reason: str, tmp_path: Path) -> None:

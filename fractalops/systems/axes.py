@@ -21,13 +21,13 @@ class Axes(NamedTuple):
     sign: tuple[int, ...]
 
     def read(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps (N, D, D) and (N, D) in this package's axes, from those of a file."""
+        """Return maps (..., D, D) and (..., D) in this package's axes, from those of a file."""
         order, sign = list(self.order), offset.new_tensor(self.sign)  # (D,)
-        turned = matrix[:, order][:, :, order] * sign[:, None] * sign
-        return turned + 0.0, offset[:, order] * sign + 0.0  # adding 0 makes 0 of -0
+        turned = matrix[..., order, :][..., order] * (sign[:, None] * sign)
+        return turned + 0, offset[..., order] * sign + 0  # adding 0 makes 0 of -0
 
     def write(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps (N, D, D) and (N, D) in the axes of a file."""
+        """Return maps (..., D, D) and (..., D) in the axes of a file."""
         order = sorted(range(len(self.order)), key=self.order.__getitem__)
         return Axes(tuple(order), tuple(self.sign[i] for i in order)).read(matrix, offset)
 
@@ -40,3 +40,25 @@ Y_UP = {2: Axes((1, 0), (-1, 1)), 3: Axes((2, 0, 1), (1, 1, 1))}
 
 Y_DOWN = {2: Axes((1, 0), (1, 1))}
 """x to the right and y down: flam3."""
+
+
+def from_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps of axes that point to the right and upwards, in the package's axes; exactly.
+
+    In the plane the package's x axis goes along the rows of a picture, downwards, and its y axis to the right: (x, y)
+    becomes (-y, x). In space `project` looks from the end of the first axis and sees the second to the right and the
+    third upwards: (x, y, z), with z towards the viewer, becomes (z, x, y).
+
+    Args:
+        matrix: (..., D, D), D = 2 or 3.
+        offset: (..., D).
+
+    Returns:
+        Both, of the same shapes.
+    """
+    return Y_UP[offset.shape[-1]].read(matrix, offset)
+
+
+def to_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps in axes that point to the right and upwards: the inverse of `from_right_and_up`."""
+    return Y_UP[offset.shape[-1]].write(matrix, offset)
