@@ -135,7 +135,7 @@ def _viewport(maps: System, viewport: Viewport, size: tuple[int, int], margin: f
         maps.matrix[None], maps.offset[None], maps.probabilities[None], _POINTS, generator=generator
     )
     placement = place(viewport, sample.points.flatten(1, 2), size, margin)
-    corners = torch.tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]]).to(placement.target)  # (1, 2, 2), in pixels
+    corners = placement.target.new_tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]])  # (1, 2, 2), in pixels
     bounds = placement.origin + (corners - placement.target) / placement.scale  # (1, 2, 2)
     if not bool(bounds.isfinite().all()):  # all points on one line, or on their way to infinity
         raise InputError(f"cannot draw the system: its points give the viewport {viewport} no size")
