@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from fractalops._checks import check_choice, check_integer, check_item, check_number, check_size
+from fractalops.data.rules.own import OwnRules
+from fractalops.data.rules.settings import Rules, Settings
 from fractalops.ifs import IFS
-from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.rendering import fit_to_frame
-from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
+from fractalops.systems import System
 
 Rendering = Literal["binary", "patch", "gray", "color"]
 Background = Literal["black", "random"]
 RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
 _DTYPES = (torch.float32, torch.uint8)
-_SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
-_MARGIN = 0.05  # of the image, on each side
-_TRIES = 200  # random systems for one that is dense enough, on average
-_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
-_CELLS = 4  # of a random background, on each side
 
 
 class FractalDataset(Dataset[tuple[Tensor, int]]):
@@ -60,6 +51,9 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             learned for; None are numbers, "0000" and so on.
 
     Attributes:
+        systems: the systems of the classes (S), before an instance changes them.
+        matrix, offset, probabilities: the same in one tensor each, (S, N, 2, 2), (S, N, 2) and (S, N); those of fewer
+            maps than others have maps of probability 0 at the end.
         classes: the names (S).
         class_to_idx: the number of each name's class, as data sets of torchvision have it.
 
@@ -70,7 +64,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
     def __init__(
         self,
-        systems: int | IFS = 1000,
+        systems: int | IFS | Sequence[System] = 1000,
         instances: int = 1000,
         size: int | tuple[int, int] = 224,
         *,
@@ -94,18 +88,13 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         height, width = check_size("FractalDataset", size)
-        self.instances, self.size, self.rendering, self.points = instances, (height, width), rendering, points
-        self.perturbation, self.background, self.dtype, self.seed = perturbation, background, dtype, seed
-        if isinstance(systems, IFS):
-            given = *systems.maps(), systems.probabilities()  # (S, N, 2, 2), (S, N, 2), (S, N)
-            self.matrix, self.offset, self.probabilities = (
-                tensor.detach().to(torch.float32, copy=True) for tensor in given
-            )
-            self._check_given()
-        else:
+        if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
-            self.matrix, self.offset = dense_systems(systems, maps, density, seed)
-            self.probabilities = determinant_probabilities(self.matrix)
+        self.instances, self.size, self.rendering, self.dtype = instances, (height, width), rendering, dtype
+        settings = Settings(instances, self.size, rendering, points, maps, perturbation, background, density, seed)
+        self._rules: Rules = OwnRules(systems, settings)
+        self.matrix, self.offset, self.probabilities = self._rules.stack
+        self.systems = self._rules.stack.systems()
 
         self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
@@ -118,7 +107,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
     @property
     def num_classes(self) -> int:
         """S, the number of systems."""
-        return len(self.matrix)
+        return len(self.systems)
 
     def __len__(self) -> int:
         return self.num_classes * self.instances
@@ -129,114 +118,10 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Many items at once, which a `DataLoader` asks for."""
         items = [check_item("FractalDataset", item, len(self)) for item in items]
-        classes = [item // self.instances for item in items]
-        images: list[Tensor] = []  # each (C, H, W)
-        together = max(1, _POINTS_AT_ONCE // self.points)
-        for first in range(0, len(items), together):
-            part = slice(first, first + together)
-            generators = [generator_of(self.seed, "item", item) for item in items[part]]
-            images += self._draw(torch.tensor(classes[part]), generators)
-        return list(zip(images, classes, strict=True))
+        images = self._rules.draw(items)  # each (C, H, W)
+        return [(self._converted(image), item // self.instances) for image, item in zip(images, items, strict=True)]
 
-    def _check_given(self) -> None:
-        if self.matrix.device.type != "cpu":
-            raise ValueError(f"FractalDataset: systems must lie on the CPU, got {self.matrix.device}")
-        finite = self.matrix.isfinite().all(dim=(1, 2, 3)) & self.offset.isfinite().all(dim=(1, 2))  # (S,)
-        if not finite.all():
-            first = int(finite.logical_not().nonzero()[0])
-            raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
-
-    def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) of classes (B,)."""
-        matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
-        matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        clouds = sample_attractor(
-            matrix, offset, self.probabilities[classes], self.points, sequences=_SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        pixels = fitted(clouds, self.size)  # (B, T, 2)
-        if self.rendering in ("binary", "patch"):
-            patch = None
-            if self.rendering == "patch":
-                patch = torch.cat([random_patches(1, generator=generator) for generator in generators])  # (B, 3, 3)
-            images = rasterize_points(pixels, self.size, patch=patch)[:, None].float()  # (B, 1, H, W)
-        else:
-            density = rasterize_points(pixels, self.size, mode="density")  # (B, H, W)
-            images = torch.log1p(density.float())[:, None]  # (B, 1, H, W)
-            images /= images.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
-        if self.rendering == "color":
-            hue = torch.stack([_random_color(generator) for generator in generators])  # (B, 3)
-            images = images * hue[:, :, None, None]  # (B, 3, H, W)
-        if self.background == "random":
-            images = self._with_background(images, generators)
-        return images if self.dtype == torch.float32 else images.mul(255).round().byte()
-
-    def _with_background(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
-        cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
-        field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
-        return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
-
-
-def generator_of(seed: int, what: str, number: int) -> torch.Generator:
-    """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
-    digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-
-
-def _random_color(generator: torch.Generator) -> Tensor:
-    """A bright color (3,) of random hue."""
-    hue, saturation = torch.rand(2, generator=generator).tolist()
-    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
-
-
-def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
-    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
-    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
-    return pixels.view(len(clouds), -1, 2)
-
-
-def perturbed(
-    matrix: Tensor, offset: Tensor, amount: float, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Systems (B, N, 2, 2) and (B, N, 2) turned, shrunk and moved somewhat; contractions stay contractions."""
-    if amount == 0:
-        return matrix, offset
-    maps = offset.shape[1]
-    normal = torch.stack([torch.randn(maps, 3, generator=generator) for generator in generators])  # (B, N, 3)
-    shrunk = torch.stack([torch.rand(maps, generator=generator) for generator in generators])  # (B, N)
-    angle = amount * normal[..., 0]  # (B, N)
-    cosine, sine = angle.cos(), angle.sin()
-    turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
-    size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
-    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * normal[..., 1:]
-
-
-def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Random systems, matrix (S, N, 2, 2) and offset (S, N, 2), that light a share of the pixels of a small image.
-
-    Raises `ValueError` where less than one in 200 does, or hardly more.
-    """
-    size, points = (64, 64), 10_000
-    kept: list[tuple[Tensor, Tensor]] = []
-    tried, batch = 0, 64
-    generator = generator_of(seed, "systems", maps)
-    while len(kept) < count:
-        if tried >= _TRIES * min(count, len(kept) + _LUCK):
-            raise ValueError(
-                f"FractalDataset: density must be reached by random systems, got {density}, "
-                f"which {len(kept)} of {tried} do"
-            )
-        system = IFS(batch, maps, generator=generator)
-        matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
-        generators = [generator] * batch
-        probabilities = determinant_probabilities(matrix)  # (B, N)
-        clouds = sample_attractor(
-            matrix, offset, probabilities, points, sequences=_SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
-        kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
-        tried += batch
-    return torch.stack([m for m, _ in kept[:count]]), torch.stack([o for _, o in kept[:count]])
+    def _converted(self, image: Tensor) -> Tensor:
+        if image.dtype == self.dtype:
+            return image
+        return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255

@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, fitted, perturbed
+from fractalops.data.classes import dense_systems, fitted
+from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.rules.own import perturbed
 from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
 
