@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
 from fractalops._checks import check_choice, check_integer, check_item, check_number, check_size
@@ -135,7 +134,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         for first in range(0, len(items), together):
             part = slice(first, first + together)
             generators = [generator_of(self.seed, "item", item) for item in items[part]]
-            images += self._draw(torch.tensor(classes[part]), generators)
+            images += self._draw(torch.tensor(classes[part], device="cpu"), generators)
         return list(zip(images, classes, strict=True))
 
     def _check_given(self) -> None:
@@ -172,8 +171,8 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
     def _with_background(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
-        cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
-        field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
+        cells = torch.stack([_uniform(generator, images.shape[1], _CELLS, _CELLS) for generator in generators])
+        field = _stretched(cells, self.size)  # (B, C, H, W)
         return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
 
 
@@ -185,8 +184,31 @@ def generator_of(seed: int, what: str, number: int) -> torch.Generator:
 
 def _random_color(generator: torch.Generator) -> Tensor:
     """A bright color (3,) of random hue."""
-    hue, saturation = torch.rand(2, generator=generator).tolist()
-    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
+    hue, saturation = _uniform(generator, 2).tolist()
+    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0), dtype=torch.float32, device="cpu")
+
+
+def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def _normal(generator: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def _stretched(cells: Tensor, size: tuple[int, int]) -> Tensor:
+    """Interpolate cells (B, C, h, w), h and w above 1, linearly to (B, C, H, W), whose corners are those of the cells.
+
+    An axis after the other: the bits of `torch.nn.functional.interpolate` depend on the number of threads.
+    """
+    for axis, side in ((2, size[0]), (3, size[1])):
+        last = cells.shape[axis] - 1
+        place = torch.arange(side, dtype=cells.dtype, device=cells.device) * (last / max(side - 1, 1))  # (side,)
+        below = place.long().clamp(max=last - 1)
+        part = (place - below).view(-1, *[1] * (3 - axis))  # (side, 1) or (side,)
+        low, high = cells.index_select(axis, below), cells.index_select(axis, below + 1)
+        cells = low + (high - low) * part
+    return cells
 
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
@@ -205,8 +227,8 @@ def perturbed(
     if amount == 0:
         return matrix, offset
     maps = offset.shape[1]
-    normal = torch.stack([torch.randn(maps, 3, generator=generator) for generator in generators])  # (B, N, 3)
-    shrunk = torch.stack([torch.rand(maps, generator=generator) for generator in generators])  # (B, N)
+    normal = torch.stack([_normal(generator, maps, 3) for generator in generators])  # (B, N, 3)
+    shrunk = torch.stack([_uniform(generator, maps) for generator in generators])  # (B, N)
     angle = amount * normal[..., 0]  # (B, N)
     cosine, sine = angle.cos(), angle.sin()
     turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
