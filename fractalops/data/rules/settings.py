@@ -1,0 +1,39 @@
+"""What all rules for drawing images of fractals take, and what they are to a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from fractalops.data.classes import Stack
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `FractalDataset` that its rules read."""
+
+    instances: int
+    size: tuple[int, int]
+    rendering: str
+    points: int
+    maps: int
+    perturbation: float
+    background: str
+    density: float
+    seed: int
+
+
+class Rules(Protocol):
+    """Classes, and how their images are drawn."""
+
+    stack: Stack
+    """The systems of the classes, as they are before an instance changes them."""
+
+    def draw(self, items: Sequence[int]) -> list[Tensor]:
+        """Return an image (C, H, W) for each item: float32 in [0, 1], or uint8.
+
+        An item's number is its class's times `instances` plus its instance's.
+        """
