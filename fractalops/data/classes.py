@@ -24,6 +24,11 @@ class Stack(NamedTuple):
     offset: Tensor  # (S, N, 2)
     probabilities: Tensor  # (S, N)
 
+    def pick(self, numbers: Sequence[int]) -> Stack:
+        """Return the systems of these numbers, in that order."""
+        chosen = torch.tensor(numbers, dtype=torch.int64, device=self.matrix.device)
+        return Stack(*(part[chosen] for part in self))
+
     def systems(self) -> list[System]:
         """Return each system by itself, without the maps of probability 0 at its end."""
         maps = [int(row.nonzero()[-1]) + 1 for row in self.probabilities]

@@ -185,9 +185,8 @@ def _moments(pixels: Tensor, group: Tensor, otherwise: Tensor) -> tuple[Tensor, 
     shift = pixels - mean[group]  # (P, 2)
     none = shift.new_zeros(len(mean), 2, 2)
     # A pixel is not a point: it has a variance of 1/12 along each axis.
-    return mean, _means(shift[:, :, None] * shift[:, None], group, none) + torch.eye(
-        2, dtype=torch.float32, device="cpu"
-    ) / 12
+    own = torch.eye(2, dtype=torch.float32, device="cpu") / 12
+    return mean, _means(shift[:, :, None] * shift[:, None], group, none) + own
 
 
 def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Generator]) -> Tensor:

@@ -123,9 +123,8 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDat
     Raises `InputError` for a file that is missing, damaged or of another run.
     """
     last = max(image for batch in plan.batches for image in batch)
-    place = torch.full(
-        (last + 1, 2), -1, dtype=torch.int64, device="cpu"
-    )  # of each image: its batch, and its place there; -1 for one left out
+    # Of each image: its batch, and its place there; -1 for one left out.
+    place = torch.full((last + 1, 2), -1, dtype=torch.int64, device="cpu")
     numbers = torch.full((last + 1, 4), torch.nan, dtype=torch.float64, device="cpu")  # both errors, steps, seconds
     learned = sorted(image for batch in plan.batches for image in batch)
     shown = {learned[i * len(learned) // _SHOWN] for i in range(_SHOWN)}

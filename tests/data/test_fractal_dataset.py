@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import re
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
@@ -24,11 +22,6 @@ SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500
 
 def dataset(**changes: Any) -> FractalDataset:
     return FractalDataset(**(SMALL | changes))
-
-
-def collated(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
-    batches = list(loader)
-    return torch.cat([images for images, _ in batches]), torch.cat([classes for _, classes in batches])
 
 
 @pytest.mark.parametrize("background", ["black", "random"])
@@ -60,15 +53,6 @@ def test_an_item_depends_on_its_number_alone(rendering: str, points: int) -> Non
         assert label == same
     again = dataset(rendering=rendering, points=points, background="random", density=0.0)
     assert_same_bits(again[-1][0], alone[-1][0])
-
-
-@pytest.mark.parametrize("context", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
-def test_workers_change_nothing(context: str) -> None:
-    data = dataset()
-    images, classes = collated(DataLoader(data, 4))
-    worked, same = collated(DataLoader(data, 4, num_workers=2, multiprocessing_context=context))
-    assert_same_bits(worked, images)
-    assert torch.equal(same, classes)
 
 
 def test_instances_differ_and_seeds_differ() -> None:
@@ -168,8 +152,7 @@ def test_every_picture_of_the_default_size_is_as_dense_as_asked() -> None:
 def test_items_are_transformed() -> None:
     plain = dataset()
     data = dataset(transform=torch.Tensor.sum, target_transform=str)
-    image, label = plain[7]
-    assert data[7] == (image.sum(), "1")
+    assert data[7] == (plain[7][0].sum(), "1")
     assert data.targets == plain.targets == [0] * 5 + [1] * 5 + [2] * 5 == [label for _, label in plain]
     worked = list(DataLoader(data, 4, num_workers=1, collate_fn=list))
     assert [label for batch in worked for _, label in batch] == [str(target) for target in data.targets]

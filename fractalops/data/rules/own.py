@@ -45,21 +45,19 @@ class OwnRules:
         for first in range(0, len(items), self._together):
             part = items[first : first + self._together]
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
-            classes = torch.tensor([item // self._settings.instances for item in part], device="cpu")  # (B,)
-            images += self._draw(classes, generators)
+            classes = [item // self._settings.instances for item in part]
+            images += self._draw(self.stack.pick(classes), generators)
         return images
 
-    def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) of classes (B,)."""
+    def _draw(self, systems: Stack, generators: list[torch.Generator]) -> Tensor:
+        """Draw images (B, C, H, W) of instances of B systems."""
         size, rendering = self._settings.size, self._settings.rendering
-        systems = Stack(*(part[classes] for part in self.stack))  # of (B, N, 2, 2), (B, N, 2), (B, N)
         pixels = self._place_instances(systems, generators)  # (B, T, 2)
         for _ in range(_REDRAWN):
-            sparse = self._sparse(pixels).nonzero()[:, 0]  # (R,)
-            if len(sparse) == 0:
+            sparse = self._sparse(pixels)
+            if not sparse:
                 break
-            again = Stack(*(part[sparse] for part in systems))
-            pixels[sparse] = self._place_instances(again, [generators[number] for number in sparse.tolist()])
+            pixels[sparse] = self._place_instances(systems.pick(sparse), [generators[number] for number in sparse])
         if rendering in ("binary", "patch"):
             patch = None
             if rendering == "patch":
@@ -84,11 +82,12 @@ class OwnRules:
         ).points  # (B, K, L, 2)
         return fitted(clouds, self._settings.size)
 
-    def _sparse(self, pixels: Tensor) -> Tensor:
-        """Return which images of points (B, T, 2) light less than the density (B,)."""
+    def _sparse(self, pixels: Tensor) -> list[int]:
+        """Return the numbers of the images, of points (B, T, 2), that light less than the density."""
         if self._least == 0:
-            return torch.zeros(len(pixels), dtype=torch.bool, device=pixels.device)
-        return rasterize_points(pixels, self._settings.size).flatten(1).sum(1) < self._least
+            return []
+        lit = rasterize_points(pixels, self._settings.size).flatten(1).sum(1)  # (B,)
+        return (lit < self._least).nonzero()[:, 0].tolist()
 
     def _random_systems(self, count: int) -> Stack:
         """Draw systems of which several instances are dense.
@@ -99,24 +98,25 @@ class OwnRules:
         maps, seed = self._settings.maps, self._settings.seed
         if points < self._least:
             raise ValueError(
-                f"FractalDataset: density must be at most {points / (height * width):.3g}, the share of {height} x {width} "
-                f"pixels that {points} points can light, got {density}"
+                f"FractalDataset: density must be at most {points / (height * width):.3g}, the share of "
+                f"{height} x {width} pixels that {points} points can light, got {density}"
             )
         generator = generator_of(seed, "systems", maps)
-        kept: list[Stack] = []  # each of (N, 2, 2), (N, 2), (N,)
-        tried = 0
-        while len(kept) < count:
-            if tried >= _TRIES * min(count, len(kept) + _LUCK):
+        kept: list[Stack] = []
+        tried = found = 0
+        while found < count:
+            if tried >= _TRIES * min(count, found + _LUCK):
                 raise ValueError(
                     f"FractalDataset: density must be reached by random systems, got {density}, "
-                    f"which {len(kept)} of {tried} do"
+                    f"which {found} of {tried} do"
                 )
             matrix, offset = (part.detach() for part in IFS(_CANDIDATES, maps, generator=generator).maps())
             systems = Stack(matrix, offset, determinant_probabilities(matrix))
             dense = self._dense(systems, [generator_of(seed, "density", tried + i) for i in range(_CANDIDATES)])
-            kept += [Stack(*(part[number] for part in systems)) for number in dense]
+            kept.append(systems.pick(dense))
+            found += len(dense)
             tried += _CANDIDATES
-        return Stack(*(torch.stack(parts) for parts in zip(*kept[:count], strict=True)))
+        return Stack(*(torch.cat(parts)[:count] for parts in zip(*kept, strict=True)))
 
     def _dense(self, systems: Stack, generators: Sequence[torch.Generator]) -> list[int]:
         """Return the numbers of those systems of which several instances are dense."""
@@ -125,9 +125,9 @@ class OwnRules:
             parts = [dense[first : first + self._together] for first in range(0, len(dense), self._together)]
             dense = []
             for numbers in parts:
-                some = Stack(*(torch.stack([part[number] for number in numbers]) for part in systems))
-                sparse = self._sparse(self._place_instances(some, [generators[number] for number in numbers]))
-                dense += [number for number, out in zip(numbers, sparse.tolist(), strict=True) if not out]
+                some = self._place_instances(systems.pick(numbers), [generators[number] for number in numbers])
+                sparse = self._sparse(some)
+                dense += [number for place, number in enumerate(numbers) if place not in sparse]
         return dense
 
 
