@@ -35,7 +35,7 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
     device = generator.device if generator is not None else torch.device("cpu")
 
     def draw(number: int) -> Tensor:
-        return torch.rand(number, size, size, generator=generator, device=device) < 0.5
+        return torch.rand(number, size, size, generator=generator, dtype=torch.float32, device=device) < 0.5
 
     patches = draw(count)
     while len(empty := (~patches.any(2).any(1)).nonzero()[:, 0]):

@@ -9,17 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fractalops.data.generators import generator_of
 from fractalops.ifs import IFS
-from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import fit_to_frame
-from fractalops.sampling import determinant_probabilities, sample_attractor
 from fractalops.systems import System
 
 SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _MARGIN = 0.05  # of the image, on each side
-_TRIES = 200  # random systems for one that is dense enough, on average
-_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
 
 
 class Stack(NamedTuple):
@@ -28,6 +23,11 @@ class Stack(NamedTuple):
     matrix: Tensor  # (S, N, 2, 2)
     offset: Tensor  # (S, N, 2)
     probabilities: Tensor  # (S, N)
+
+    def pick(self, numbers: Sequence[int]) -> Stack:
+        """Return the systems of these numbers, in that order."""
+        chosen = torch.tensor(numbers, dtype=torch.int64, device=self.matrix.device)
+        return Stack(*(part[chosen] for part in self))
 
     def systems(self) -> list[System]:
         """Return each system by itself, without the maps of probability 0 at its end."""
@@ -77,31 +77,3 @@ def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
     pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
     return pixels.view(len(clouds), -1, 2)
-
-
-def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Random systems, matrix (S, N, 2, 2) and offset (S, N, 2), that light a share of the pixels of a small image.
-
-    Raises `ValueError` where less than one in 200 does, or hardly more.
-    """
-    size, points = (64, 64), 10_000
-    kept: list[tuple[Tensor, Tensor]] = []
-    tried, batch = 0, 64
-    generator = generator_of(seed, "systems", maps)
-    while len(kept) < count:
-        if tried >= _TRIES * min(count, len(kept) + _LUCK):
-            raise ValueError(
-                f"FractalDataset: density must be reached by random systems, got {density}, "
-                f"which {len(kept)} of {tried} do"
-            )
-        system = IFS(batch, maps, generator=generator)
-        matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
-        generators = [generator] * batch
-        probabilities = determinant_probabilities(matrix)  # (B, N)
-        clouds = sample_attractor(
-            matrix, offset, probabilities, points, sequences=SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
-        kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
-        tried += batch
-    return torch.stack([m for m, _ in kept[:count]]), torch.stack([o for _, o in kept[:count]])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
 _DTYPES = (torch.float32, torch.uint8)
 
 
-class FractalDataset(Dataset[tuple[Tensor, int]]):
+class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
     As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
@@ -43,12 +43,17 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
             a normal number, matrices shrink by up to that part, offsets move by that part of their size.
         background: "black", or "random": a smooth random field, of colors for "color".
-        density: the least share of pixels that a random system must light, in [0, 1): FractalDB's filling rate.
+        density: the least share of pixels that the points of an image light, before patches and background, in [0, 1):
+            FractalDB's filling rate. Random systems whose instances light less are left out, and so are such instances
+            of the others. Given systems are taken as they are.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
         names: of the classes, one for each, all different, such as those of the pictures that given systems were
             learned for; None are numbers, "0000" and so on.
+        transform: a function that takes an image (C, H, W) and returns what an item holds instead, as data sets of
+            torchvision have it.
+        target_transform: the same for the number of a class.
 
     Attributes:
         systems: the systems of the classes (S), before an instance changes them.
@@ -59,7 +64,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
-            finite, and where hardly any random system reaches the density.
+            finite, for a density that so many points can't reach at that size, and where hardly any random system does.
     """
 
     def __init__(
@@ -77,6 +82,8 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         names: Sequence[str] | None = None,
+        transform: Callable[[Tensor], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
     ) -> None:
         for name, value in (("instances", instances), ("points", points), ("maps", maps)):
             check_integer("FractalDataset", name, value, 1)
@@ -92,6 +99,7 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
             check_integer("FractalDataset", "systems", systems, 1)
         self.instances, self.size, self.rendering, self.dtype = instances, (height, width), rendering, dtype
         settings = Settings(instances, self.size, rendering, points, maps, perturbation, background, density, seed)
+        self.transform, self.target_transform = transform, target_transform
         self._rules: Rules = OwnRules(systems, settings)
         self.matrix, self.offset, self.probabilities = self._rules.stack
         self.systems = self._rules.stack.systems()
@@ -109,17 +117,42 @@ class FractalDataset(Dataset[tuple[Tensor, int]]):
         """S, the number of systems."""
         return len(self.systems)
 
+    @property
+    def targets(self) -> list[int]:
+        """The number of each item's class, before `target_transform`."""
+        return [item // self.instances for item in range(len(self))]
+
+    def __repr__(self) -> str:
+        channels = 3 if self.rendering == "color" else 1
+        lines = [
+            "Dataset FractalDataset",
+            f"    Number of datapoints: {len(self)}",
+            f"    Classes: {self.num_classes} of {self.instances} instances",
+            f"    Images: {self.rendering}, {(channels, *self.size)}, {self.dtype}",
+        ]
+        for name, function in (("Transform", self.transform), ("Target transform", self.target_transform)):
+            if function is not None:
+                lines.append(f"    {name}: {function!r}")
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return self.num_classes * self.instances
 
-    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+    def __getitem__(self, item: int) -> tuple[Any, Any]:
         return self.__getitems__([item])[0]
 
-    def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
         """Many items at once, which a `DataLoader` asks for."""
         items = [check_item("FractalDataset", item, len(self)) for item in items]
         images = self._rules.draw(items)  # each (C, H, W)
-        return [(self._converted(image), item // self.instances) for image, item in zip(images, items, strict=True)]
+        return [self._transformed(self._converted(image), item) for image, item in zip(images, items, strict=True)]
+
+    def _transformed(self, image: Tensor, item: int) -> tuple[Any, Any]:
+        label = item // self.instances
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
 
     def _converted(self, image: Tensor) -> Tensor:
         if image.dtype == self.dtype:

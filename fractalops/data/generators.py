@@ -5,9 +5,20 @@ from __future__ import annotations
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:
     """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
     digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw numbers in [0, 1) (float32), whatever the default dtype and device."""
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device=generator.device)
+
+
+def normal(generator: torch.Generator, *shape: int) -> Tensor:
+    """Draw standard normal numbers (float32), whatever the default dtype and device."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device=generator.device)

@@ -108,7 +108,7 @@ def _viewport(system: IFS, size: tuple[int, int]) -> list[float]:
     generator = torch.Generator(system.offset.device).manual_seed(0)
     sample = sample_attractor(*system.maps(), system.probabilities(), _POINTS, generator=generator)
     placement = place(system.viewport, sample.points.flatten(1, 2), size)
-    corners = torch.tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]]).to(placement.target)  # (1, 2, 2), in pixels
+    corners = placement.target.new_tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]])  # (1, 2, 2), in pixels
     bounds = placement.origin + (corners - placement.target) / placement.scale  # (1, 2, 2)
     if not bool(bounds.isfinite().all()):  # all points on one line, or on their way to infinity
         raise InputError(f"cannot draw the system: its points give the viewport {system.viewport} no size")

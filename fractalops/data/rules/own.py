@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from fractalops.data.classes import SEQUENCES, Stack, dense_systems, fitted, stacked
-from fractalops.data.generators import generator_of
+from fractalops.data.classes import SEQUENCES, Stack, fitted, stacked
+from fractalops.data.generators import generator_of, normal, uniform
 from fractalops.data.rules.settings import Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
@@ -18,6 +18,11 @@ from fractalops.sampling import determinant_probabilities, random_patches, sampl
 from fractalops.systems import System
 
 _POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
+_TRIES = 200  # random systems for one that is dense enough, on average
+_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
+_CANDIDATES = 64  # random systems that are drawn together
+_TRIALS = 4  # instances by which a random system is judged
+_REDRAWN = 100  # times at most, an instance that is less dense than it must be
 _CELLS = 4  # of a random background, on each side
 
 
@@ -26,31 +31,33 @@ class OwnRules:
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
+        self._together = max(1, _POINTS_AT_ONCE // settings.points)  # images that are drawn together
+        self._least = 0.0  # pixels that an image must light
         if isinstance(systems, int):
-            matrix, offset = dense_systems(systems, settings.maps, settings.density, settings.seed)
-            self.stack = Stack(matrix, offset, determinant_probabilities(matrix))
+            self._least = settings.density * math.prod(settings.size)
+            self.stack = self._random_systems(systems)
         else:
             self.stack = stacked(systems, torch.float32)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W), float32 in [0, 1]."""
         images: list[Tensor] = []
-        together = max(1, _POINTS_AT_ONCE // self._settings.points)
-        for first in range(0, len(items), together):
-            part = items[first : first + together]
+        for first in range(0, len(items), self._together):
+            part = items[first : first + self._together]
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
-            images += self._draw(torch.tensor([item // self._settings.instances for item in part]), generators)
+            classes = [item // self._settings.instances for item in part]
+            images += self._draw(self.stack.pick(classes), generators)
         return images
 
-    def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) of classes (B,)."""
+    def _draw(self, systems: Stack, generators: list[torch.Generator]) -> Tensor:
+        """Draw images (B, C, H, W) of instances of B systems."""
         size, rendering = self._settings.size, self._settings.rendering
-        matrix, offset, probabilities = (part[classes] for part in self.stack)  # (B, N, 2, 2), (B, N, 2), (B, N)
-        matrix, offset = perturbed(matrix, offset, self._settings.perturbation, generators)
-        clouds = sample_attractor(
-            matrix, offset, probabilities, self._settings.points, sequences=SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        pixels = fitted(clouds, size)  # (B, T, 2)
+        pixels = self._place_instances(systems, generators)  # (B, T, 2)
+        for _ in range(_REDRAWN):
+            sparse = self._sparse(pixels)
+            if not sparse:
+                break
+            pixels[sparse] = self._place_instances(systems.pick(sparse), [generators[number] for number in sparse])
         if rendering in ("binary", "patch"):
             patch = None
             if rendering == "patch":
@@ -67,18 +74,89 @@ class OwnRules:
             images = _with_background(images, generators)
         return images
 
+    def _place_instances(self, systems: Stack, generators: Sequence[torch.Generator]) -> Tensor:
+        """Return the points (B, T, 2), in pixels, of a new instance of each of B systems."""
+        matrix, offset = perturbed(systems.matrix, systems.offset, self._settings.perturbation, generators)
+        clouds = sample_attractor(
+            matrix, offset, systems.probabilities, self._settings.points, sequences=SEQUENCES, generator=generators
+        ).points  # (B, K, L, 2)
+        return fitted(clouds, self._settings.size)
+
+    def _sparse(self, pixels: Tensor) -> list[int]:
+        """Return the numbers of the images, of points (B, T, 2), that light less than the density."""
+        if self._least == 0:
+            return []
+        lit = rasterize_points(pixels, self._settings.size).flatten(1).sum(1)  # (B,)
+        return (lit < self._least).nonzero()[:, 0].tolist()
+
+    def _random_systems(self, count: int) -> Stack:
+        """Draw systems of which several instances are dense.
+
+        Raises `ValueError` where less than one in 200 is, or hardly more.
+        """
+        density, points, (height, width) = self._settings.density, self._settings.points, self._settings.size
+        maps, seed = self._settings.maps, self._settings.seed
+        if points < self._least:
+            raise ValueError(
+                f"FractalDataset: density must be at most {points / (height * width):.3g}, the share of "
+                f"{height} x {width} pixels that {points} points can light, got {density}"
+            )
+        generator = generator_of(seed, "systems", maps)
+        kept: list[Stack] = []
+        tried = found = 0
+        while found < count:
+            if tried >= _TRIES * min(count, found + _LUCK):
+                raise ValueError(
+                    f"FractalDataset: density must be reached by random systems, got {density}, "
+                    f"which {found} of {tried} do"
+                )
+            matrix, offset = (part.detach() for part in IFS(_CANDIDATES, maps, generator=generator).maps())
+            systems = Stack(matrix, offset, determinant_probabilities(matrix))
+            dense = self._dense(systems, [generator_of(seed, "density", tried + i) for i in range(_CANDIDATES)])
+            kept.append(systems.pick(dense))
+            found += len(dense)
+            tried += _CANDIDATES
+        return Stack(*(torch.cat(parts)[:count] for parts in zip(*kept, strict=True)))
+
+    def _dense(self, systems: Stack, generators: Sequence[torch.Generator]) -> list[int]:
+        """Return the numbers of those systems of which several instances are dense."""
+        dense = list(range(len(systems.matrix)))
+        for _ in range(_TRIALS if self._least > 0 else 0):
+            parts = [dense[first : first + self._together] for first in range(0, len(dense), self._together)]
+            dense = []
+            for numbers in parts:
+                some = self._place_instances(systems.pick(numbers), [generators[number] for number in numbers])
+                sparse = self._sparse(some)
+                dense += [number for place, number in enumerate(numbers) if place not in sparse]
+        return dense
+
 
 def _with_background(images: Tensor, generators: list[torch.Generator]) -> Tensor:
     """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
-    cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
-    field = interpolate(torch.stack(cells), images.shape[2:], mode="bilinear", align_corners=True)  # (B, C, H, W)
+    cells = torch.stack([uniform(generator, images.shape[1], _CELLS, _CELLS) for generator in generators])
+    field = _stretched(cells, images.shape[2:])  # (B, C, H, W)
     return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
 
 
 def _random_color(generator: torch.Generator) -> Tensor:
     """A bright color (3,) of random hue."""
-    hue, saturation = torch.rand(2, generator=generator).tolist()
-    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
+    hue, saturation = uniform(generator, 2).tolist()
+    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0), dtype=torch.float32, device="cpu")
+
+
+def _stretched(cells: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate cells (B, C, h, w), h and w above 1, linearly to (B, C, H, W), whose corners are those of the cells.
+
+    An axis after the other: the bits of `torch.nn.functional.interpolate` depend on the number of threads.
+    """
+    for axis, side in zip((2, 3), size, strict=True):
+        last = cells.shape[axis] - 1
+        place = torch.arange(side, dtype=cells.dtype, device=cells.device) * (last / max(side - 1, 1))  # (side,)
+        below = place.long().clamp(max=last - 1)
+        part = (place - below).view(-1, *[1] * (3 - axis))  # (side, 1) or (side,)
+        low, high = cells.index_select(axis, below), cells.index_select(axis, below + 1)
+        cells = low + (high - low) * part
+    return cells
 
 
 def perturbed(
@@ -88,10 +166,10 @@ def perturbed(
     if amount == 0:
         return matrix, offset
     maps = offset.shape[1]
-    normal = torch.stack([torch.randn(maps, 3, generator=generator) for generator in generators])  # (B, N, 3)
-    shrunk = torch.stack([torch.rand(maps, generator=generator) for generator in generators])  # (B, N)
-    angle = amount * normal[..., 0]  # (B, N)
+    moved = torch.stack([normal(generator, maps, 3) for generator in generators])  # (B, N, 3)
+    shrunk = torch.stack([uniform(generator, maps) for generator in generators])  # (B, N)
+    angle = amount * moved[..., 0]  # (B, N)
     cosine, sine = angle.cos(), angle.sin()
     turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
     size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
-    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * normal[..., 1:]
+    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * moved[..., 1:]
