@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fractalops._checks import check_choice, check_integer, check_item, check_number, check_size
+from fractalops._checks import check_choice, check_integer, check_item, check_number, check_range, check_size
 from fractalops.data.rules.own import OwnRules
 from fractalops.data.rules.settings import Rules, Settings
 from fractalops.ifs import IFS
@@ -39,7 +39,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             every image, as in FractalDB; "gray", pixels by the number of their points; "color", that with a random
             hue.
         points: of an image, rounded up to a multiple of 32 where there are more.
-        maps: of a random system.
+        maps: of a random system, a number or the least and the largest.
         perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
             a normal number, matrices shrink by up to that part, offsets move by that part of their size.
         background: "black", or "random": a smooth random field, of colors for "color".
@@ -75,7 +75,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         *,
         rendering: Rendering = "binary",
         points: int = 100_000,
-        maps: int = 4,
+        maps: int | tuple[int, int] = 4,
         perturbation: float = 0.05,
         background: Background = "black",
         density: float = 0.2,
@@ -85,7 +85,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         transform: Callable[[Tensor], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
     ) -> None:
-        for name, value in (("instances", instances), ("points", points), ("maps", maps)):
+        for name, value in (("instances", instances), ("points", points)):
             check_integer("FractalDataset", name, value, 1)
         check_integer("FractalDataset", "seed", seed, 0)
         check_choice("FractalDataset", "rendering", rendering, RENDERINGS)
@@ -95,10 +95,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         height, width = check_size("FractalDataset", size)
+        bounds = check_range("FractalDataset", "maps", maps)
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
         self.instances, self.size, self.rendering, self.dtype = instances, (height, width), rendering, dtype
-        settings = Settings(instances, self.size, rendering, points, maps, perturbation, background, density, seed)
+        settings = Settings(instances, self.size, rendering, points, bounds, perturbation, background, density, seed)
         self.transform, self.target_transform = transform, target_transform
         self._rules: Rules = OwnRules(systems, settings)
         self.matrix, self.offset, self.probabilities = self._rules.stack

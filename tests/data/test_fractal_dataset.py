@@ -190,7 +190,7 @@ def test_representation() -> None:
             ValueError,
             "density must be at most 0.195, the share of 16 x 16 pixels that 50 points can light, got 0.2",
         ),
-        ({"maps": 2.0}, TypeError, "maps must be an int, got float"),
+        ({"maps": 2.0}, TypeError, "maps must be an int or a pair of them, got 2.0"),
         ({"dtype": torch.int32}, TypeError, "dtype must be torch.float32 or torch.uint8, got torch.int32"),
     ],
     ids=str,

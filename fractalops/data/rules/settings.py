@@ -19,7 +19,7 @@ class Settings:
     size: tuple[int, int]
     rendering: str
     points: int
-    maps: int
+    maps: tuple[int, int]
     perturbation: float
     background: str
     density: float
