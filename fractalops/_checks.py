@@ -50,6 +50,17 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
         raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
 
 
+def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
+    """Return the least and the largest of a number of at least 1, or of such a pair. Raise for anything else."""
+    bounds = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(bounds) != 2 or not all(isinstance(bound, int) and not isinstance(bound, bool) for bound in bounds):
+        raise TypeError(f"{function}: {argument} must be an int or a pair of them, got {value!r}")
+    check_integer(function, argument, bounds[0], 1)
+    if bounds[1] < bounds[0]:
+        raise ValueError(f"{function}: {argument} must be the least and the largest number, got {value!r}")
+    return bounds[0], bounds[1]
+
+
 def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
     """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
     if optional and value is None:

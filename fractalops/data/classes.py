@@ -18,11 +18,27 @@ _MARGIN = 0.05  # of the image, on each side
 
 
 class Stack(NamedTuple):
-    """Systems of the plane in one tensor each; those of fewer maps have maps of probability 0 at the end."""
+    """Systems in one tensor each; those of fewer maps have maps of probability 0 at the end."""
 
-    matrix: Tensor  # (S, N, 2, 2)
-    offset: Tensor  # (S, N, 2)
+    matrix: Tensor  # (S, N, D, D)
+    offset: Tensor  # (S, N, D)
     probabilities: Tensor  # (S, N)
+
+    @classmethod
+    def of(cls, systems: Sequence[System]) -> Stack:
+        """Return systems of the same dimensions in float64."""
+        return cls(
+            *(
+                pad_sequence([getattr(system, name).double() for system in systems], batch_first=True)
+                for name in cls._fields
+            )
+        )
+
+    @classmethod
+    def zeros(cls, systems: int, maps: int) -> Stack:
+        """Return systems of the plane whose numbers are all 0, in float32."""
+        zero = torch.zeros(systems, maps, 7, dtype=torch.float32, device="cpu")
+        return cls(zero[..., :4].unflatten(-1, (2, 2)), zero[..., 4:6], zero[..., 6])
 
     def pick(self, numbers: Sequence[int]) -> Stack:
         """Return the systems of these numbers, in that order."""
@@ -35,17 +51,24 @@ class Stack(NamedTuple):
         return [System(*(part[number, :count] for part in self)) for number, count in enumerate(maps)]
 
 
-def stacked(systems: IFS | Sequence[System], dtype: torch.dtype) -> Stack:
+def stacked(systems: IFS | Sequence[System], dtype: torch.dtype, dimensions: int = 2) -> Stack:
     """Return the systems of an `IFS`, or several, on the CPU and in one dtype, with memory of their own.
 
     Raises:
-        ValueError: for systems that are none, of space, not on the CPU, or not finite.
+        ValueError: for systems that are none, of other dimensions, not on the CPU, or not finite.
         TypeError: for another type.
     """
-    if isinstance(systems, IFS):
-        stack = Stack(*systems.maps(), systems.probabilities())
-    else:
-        stack = Stack(*(_padded(systems, name) for name in Stack._fields))
+    if not isinstance(systems, IFS):
+        if not isinstance(systems, Sequence) or not all(isinstance(system, System) for system in systems):
+            kind = type(systems).__name__
+            raise TypeError(f"FractalDataset: systems must be a number, an IFS or a sequence of System, got {kind}")
+        if not systems:
+            raise ValueError("FractalDataset: systems must not be empty")
+    others = {2} if isinstance(systems, IFS) else {system.dimensions for system in systems}
+    if others != {dimensions}:
+        shown = " and ".join(map(str, sorted(others)))
+        raise ValueError(f"FractalDataset: systems must have {dimensions} dimensions, got some of {shown}")
+    stack = Stack(*systems.maps(), systems.probabilities()) if isinstance(systems, IFS) else Stack.of(systems)
     if stack.matrix.device.type != "cpu":
         raise ValueError(f"FractalDataset: systems must lie on the CPU, got {stack.matrix.device}")
     stack = Stack(*(tensor.detach().to(dtype, copy=True) for tensor in stack))
@@ -54,20 +77,6 @@ def stacked(systems: IFS | Sequence[System], dtype: torch.dtype) -> Stack:
         first = int(finite.logical_not().nonzero()[0])
         raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
     return stack
-
-
-def _padded(systems: Sequence[System], name: str) -> Tensor:
-    """Return one of the parts of all systems (S, N, ...), with zeros behind those of fewer maps."""
-    if not isinstance(systems, Sequence) or not all(isinstance(system, System) for system in systems):
-        raise TypeError(
-            f"FractalDataset: systems must be a number, an IFS or a sequence of System, got {type(systems).__name__}"
-        )
-    if not systems:
-        raise ValueError("FractalDataset: systems must not be empty")
-    for number, system in enumerate(systems):
-        if system.dimensions != 2:
-            raise ValueError(f"FractalDataset: systems must be of the plane, got one of space, system {number}")
-    return pad_sequence([getattr(system, name).double() for system in systems], batch_first=True)
 
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ from fractalops.ifs import IFS
 from fractalops.systems import System
 
 RuleName = Literal["own", "fractaldb", "fractal-pretraining", "one-parameter"]
-Rendering = Literal["binary", "patch", "gray", "color", "patch_gray", "patch_color", "point_gray", "point_color"]
+Rendering = Literal["binary", "patch", "gray", "color"]
+PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
 Background = Literal["black", "random"]
 RULES = {
     "own": OwnRules,
@@ -52,7 +53,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
       scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
       behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences, a
-      patch that is never empty, fair flips instead of transposition, and a plasma on a torus. Images are not equal to
+      patch that is never empty, no hue's rounding to a byte, and a plasma on a torus. Images are not equal to
       published ones.
     - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
       and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
@@ -76,9 +77,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
             turned by it, in radians, times a normal number, matrices shrink by up to that part, offsets move by that
             part of their size. Of FractalDB (0.4): factors are 1 +- it and 1 +- twice it, as in the published weights.
-            Of 1p-frac (0.1): the largest change of a factor, Delta. Of fractal-pretraining (1): the part of the
-            published change.
-        background: "black", or "random": a smooth random field, of colors for "color"; not with FractalDB and 1p-frac.
+            Of 1p-frac (0.1): the largest change of a factor, Delta. Of fractal-pretraining (0.2): the one map's
+            factor lies between 1 less that and 1 plus half of it.
+        background: "black", or "random": a smooth random field, of colors for "color". None is random for
+            fractal-pretraining and black elsewhere; FractalDB and 1p-frac have no other one.
         density: the least share of pixels that the points of an image light, in [0, 1). Of our own rules (None: 0.2),
             before patches and background: random systems whose instances light less are left out, and so are such
             instances of the others. Of FractalDB (0.2), the filling rate of the search; of 1p-frac (0.05), what a
@@ -112,11 +114,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         size: int | tuple[int, int] = 224,
         *,
         rules: RuleName = "own",
-        rendering: Rendering | None = None,
+        rendering: Rendering | PublishedRendering | None = None,
         points: int | None = None,
         maps: int | tuple[int, int] | None = None,
         perturbation: float | None = None,
-        background: Background = "black",
+        background: Background | None = None,
         density: float | None = None,
         base: System | None = None,
         dtype: torch.dtype = torch.float32,
@@ -127,15 +129,21 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     ) -> None:
         check_choice("FractalDataset", "rules", rules, tuple(RULES))
         kind = RULES[rules]
-        given = {"rendering": rendering, "points": points, "perturbation": perturbation, "density": density}
+        given = {
+            "rendering": rendering,
+            "points": points,
+            "perturbation": perturbation,
+            "background": background,
+            "density": density,
+        }
         chosen = {name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()}
         if instances is not None:
             check_integer("FractalDataset", "instances", instances, 1)
         check_integer("FractalDataset", "points", chosen["points"], 1)
         check_integer("FractalDataset", "seed", seed, 0)
         check_choice("FractalDataset", "rendering", chosen["rendering"], kind.renderings)
-        check_choice("FractalDataset", "background", background, get_args(Background))
-        check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, most=1)
+        check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
+        check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
         check_number("FractalDataset", "density", chosen["density"], least=0, below=1)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
@@ -153,7 +161,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             dtype,
         )
         self.transform, self.target_transform = transform, target_transform
-        settings = Settings(instances, self.size, maps=bounds, background=background, seed=seed, base=base, **chosen)
+        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, **chosen)
         self._rules: Rules = kind(systems, settings)
         self.instances = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack

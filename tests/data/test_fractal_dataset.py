@@ -161,7 +161,7 @@ def test_items_are_transformed() -> None:
 def test_representation() -> None:
     assert repr(dataset(rendering="color", size=(3, 5))) == (
         "Dataset FractalDataset\n    Number of datapoints: 15\n    Classes: 3 of 5 instances\n"
-        "    Images: color, (3, 3, 5), torch.float32"
+        "    Images: own, color, (3, 3, 5), torch.float32"
     )
     shown = repr(dataset(transform=torch.nn.Identity(), target_transform=str))
     assert shown.endswith("\n    Transform: Identity()\n    Target transform: <class 'str'>")
@@ -190,7 +190,7 @@ def test_representation() -> None:
             ValueError,
             "density must be at most 0.195, the share of 16 x 16 pixels that 50 points can light, got 0.2",
         ),
-        ({"maps": 2.0}, TypeError, "maps must be an int, got float"),
+        ({"maps": 2.0}, TypeError, "maps must be an int or a pair of them, got 2.0"),
         ({"dtype": torch.int32}, TypeError, "dtype must be torch.float32 or torch.uint8, got torch.int32"),
     ],
     ids=str,

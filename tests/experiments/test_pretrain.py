@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
+from fractalops.data.class_search import search_classes
 from fractalops.experiments import pretrain
 from fractalops.io.tensor_files import read_tensors
 from tests.support.learning import disc
@@ -95,7 +98,7 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
         assert torch.equal(kept["matrix"], learned.system().maps()[0][:classes])
     FitResult.load(shard).select(1).save(shard)  # other systems in the same place
     (run_folder / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its shards; "):
+    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", run_folder, settings)
     with pytest.raises(InputError, match=r"^cannot read nothing: No such file"):
         experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
@@ -109,3 +112,67 @@ def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:
     experiments.run("pretrain", tmp_path / "new", other)
     assert shards(tmp_path / "run") == shards(tmp_path / "new")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+FOLDERS = dataclasses.replace(SHARDS, layout="folders", maps=(2, 5))
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / "images").rglob("*.png"))}
+
+
+def test_folders_hold_every_image_once_and_go_on(tmp_path: Path) -> None:
+    outcome = experiments.run("pretrain", tmp_path, FOLDERS)
+    assert (outcome.rows[0]["folders"], outcome.rows[0]["drawn now"]) == (3, 12)
+    whole = images(tmp_path)
+    assert list(whole) == [f"images/{label:05}/{label:05}_{number:04}.png" for label in range(3) for number in range(4)]
+    data = FractalDataset(3, 4, 8, rendering="patch", points=200, maps=(2, 5), density=0.0, dtype=torch.uint8)
+    assert sorted({len(system) for system in data.systems}) == [3, 4]
+    for item, path in enumerate(whole):
+        with Image.open(tmp_path / path) as picture:
+            assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
+    (tmp_path / "metrics.json").unlink()  # as if it had been killed while it wrote the last picture
+    last = tmp_path / list(whole)[-1]
+    last.rename(last.with_name(f".{last.stem}.abcd1234.png"))
+    assert experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, workers=1)).rows[0]["drawn now"] == 1
+    assert images(tmp_path) == whole
+
+
+def test_folders_of_a_run_that_is_overwritten_are_gone(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path, FOLDERS)
+    experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, classes=2), overwrite=True)
+    assert [path.name for path in sorted((tmp_path / "images").iterdir())] == ["00000", "00001"]
+    assert len(images(tmp_path)) == 8
+
+
+def test_classes_may_be_searched_by_their_filling_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(FOLDERS, search="filling-rate", density=0.05, maps=3)
+    calls = []
+
+    def search(*arguments: object, **options: object) -> object:
+        calls.append(options)
+        return search_classes(*arguments, **options, size=32, points=1000)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pretrain, "search_classes", search)
+    experiments.run("pretrain", tmp_path, settings)
+    whole = images(tmp_path)
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / next(iter(whole))).unlink()
+    experiments.run("pretrain", tmp_path, settings)  # takes what was found
+    assert images(tmp_path) == whole
+    assert calls == [{"rate": 0.05, "maps": 3, "seed": 0, "progress": False}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maps": (3, 2)}, "maps must be the least and the largest number, got (3, 2)"),
+        ({"maps": 0}, "maps must be at least 1, got 0"),
+        ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
+        ({"layout": "tar"}, "layout must be one of shards, folders, got 'tar'"),
+    ],
+    ids=str,
+)
+def test_errors_of_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^PretrainSettings: {re.escape(message)}"):
+        pretrain.PretrainSettings(**changes)

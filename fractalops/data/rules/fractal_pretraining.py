@@ -17,7 +17,6 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
 
-_FACTORS = (0.8, 1.1)  # of the one map that an instance changes
 _TRIES = 4  # instances, until no map expands
 _SHIFT = 0.2  # of the window, in parts of the attractor's extent
 _ZOOM = (0.5, 2.0)  # of the window, along each axis
@@ -28,7 +27,10 @@ class FractalPretrainingRules:
     """One map scaled, a window that is moved and zoomed, one patch an image, flips, hues, a background and a blur."""
 
     renderings = ("color", "gray")
-    defaults = Defaults(rendering="color", points=100_000, perturbation=1.0, density=0.0, maps=(2, 7))
+    backgrounds = ("black", "random")
+    defaults = Defaults(
+        rendering="color", points=100_000, perturbation=0.2, density=0.0, maps=(2, 7), background="random"
+    )
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
@@ -51,9 +53,11 @@ class FractalPretrainingRules:
         points = _in_window(cloud, size, generator)
         patch = random_patches(1, generator=generator)  # (1, 3, 3)
         image = rasterize_points(points, size, mode="density" if in_color else "binary", patch=patch).float()
-        for axes in ((1,), (2,)):
+        if size[0] == size[1] and _chance(generator):
+            image = image.mT
+        for axis in (1, 2):
             if _chance(generator):
-                image = image.flip(axes)
+                image = image.flip(axis)
         if not in_color:
             return self._finished(image * (127 / 255), generator)
         hue = image[0] / image.amax().clamp(min=1) + uniform(generator, 1)  # (H, W)
@@ -67,12 +71,11 @@ class FractalPretrainingRules:
     def _jittered(self, system: Stack, generator: torch.Generator) -> Stack:
         """Return a system of which one map is scaled, or itself where that expands in all tries."""
         maps = int((system.probabilities[0] > 0).sum())
-        low, high = _FACTORS
+        least = 1 - self._settings.perturbation
         for _ in range(_TRIES if self._settings.perturbation > 0 else 0):
             chosen = int(uniform(generator, 1) * maps)
-            wanted = low + (high - low) * float(uniform(generator, 1))
             factors = torch.ones_like(system.probabilities)  # (1, N)
-            factors[0, chosen] = 1 + self._settings.perturbation * (wanted - 1)
+            factors[0, chosen] = least + 1.5 * (1 - least) * float(uniform(generator, 1))
             matrix = system.matrix * factors[..., None, None]
             if bool((torch.linalg.matrix_norm(matrix, 2) <= 1).all()):
                 probabilities = determinant_probabilities(matrix) * (system.probabilities > 0)

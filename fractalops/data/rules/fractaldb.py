@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fractalops.data.class_search import search_classes
 from fractalops.data.classes import Stack, stacked
 from fractalops.data.generators import seed_of
 from fractalops.data.rules.settings import Defaults, Settings
@@ -34,12 +35,11 @@ class FractalDBRules:
     """
 
     renderings = RENDERINGS
+    backgrounds = ("black",)
     defaults = Defaults(rendering="patch_gray", points=200_000, perturbation=0.4, density=0.2, maps=(2, 7))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         if isinstance(systems, int):
-            from fractalops.data.class_search import search_classes
-
             systems = search_classes(systems, rate=settings.density, maps=settings.maps, seed=settings.seed)
         self.stack = with_sum_of_one(stacked(systems, torch.float64))
         self._settings = settings

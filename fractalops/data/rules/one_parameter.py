@@ -28,6 +28,7 @@ class OneParameterRules:
     """
 
     renderings = RENDERINGS
+    backgrounds = ("black",)
     defaults = Defaults(rendering="patch_gray", points=100_000, perturbation=0.1, density=0.05, maps=(2, 2))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:

@@ -30,6 +30,7 @@ class OwnRules:
     """New sequences and changed parameters for every instance; images keep the proportions of their attractor."""
 
     renderings = ("binary", "patch", "gray", "color")
+    backgrounds = ("black", "random")
     defaults = Defaults(rendering="binary", points=100_000, perturbation=0.05, density=0.2, maps=(4, 4))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
@@ -99,13 +100,13 @@ class OwnRules:
         Raises `ValueError` where less than one in 200 is, or hardly more.
         """
         density, points, (height, width) = self._settings.density, self._settings.points, self._settings.size
-        maps, seed = self._settings.maps[0], self._settings.seed
+        seed = self._settings.seed
         if points < self._least:
             raise ValueError(
                 f"FractalDataset: density must be at most {points / (height * width):.3g}, the share of "
                 f"{height} x {width} pixels that {points} points can light, got {density}"
             )
-        generator = generator_of(seed, "systems", maps)
+        generator = generator_of(seed, "systems", self._settings.maps[0])
         kept: list[Stack] = []
         tried = found = 0
         while found < count:
@@ -114,8 +115,7 @@ class OwnRules:
                     f"FractalDataset: density must be reached by random systems, got {density}, "
                     f"which {found} of {tried} do"
                 )
-            matrix, offset = (part.detach() for part in IFS(_CANDIDATES, maps, generator=generator).maps())
-            systems = Stack(matrix, offset, determinant_probabilities(matrix))
+            systems = _candidates(self._settings.maps, generator)
             dense = self._dense(systems, [generator_of(seed, "density", tried + i) for i in range(_CANDIDATES)])
             kept.append(systems.pick(dense))
             found += len(dense)
@@ -133,6 +133,18 @@ class OwnRules:
                 sparse = self._sparse(some)
                 dense += [number for place, number in enumerate(numbers) if place not in sparse]
         return dense
+
+
+def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
+    """Draw random contractive systems, the number of maps of each uniform between the least and the largest."""
+    counts = torch.randint(maps[0], maps[1] + 1, (_CANDIDATES,), generator=generator, device="cpu")
+    systems = Stack.zeros(_CANDIDATES, maps[1])
+    for count in counts.unique().tolist():
+        own = counts == count
+        matrix, offset = (part.detach() for part in IFS(int(own.sum()), count, generator=generator).maps())
+        for part, drawn in zip(systems, (matrix, offset, determinant_probabilities(matrix)), strict=True):
+            part[own, :count] = drawn
+    return systems
 
 
 def _with_background(images: Tensor, generators: list[torch.Generator]) -> Tensor:

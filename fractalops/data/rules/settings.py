@@ -37,6 +37,7 @@ class Defaults:
     perturbation: float
     density: float
     maps: tuple[int, int]
+    background: str = "black"
 
 
 class Rules(Protocol):
