@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -90,13 +91,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             hand over.
         seed: of everything that is drawn.
         names: of the classes, one for each, all different, such as those of the pictures that given systems were
-            learned for; None are numbers, "0000" and so on.
+            learned for; None are those of the given `System`s where all have different ones, and otherwise numbers,
+            "0000" and so on.
         transform: a function that takes an image (C, H, W) and returns what an item holds instead, as data sets of
             torchvision have it.
         target_transform: the same for the number of a class.
 
     Attributes:
-        systems: the systems of the classes (S), before an instance changes them.
+        systems: the systems of the classes (S), with their names, before an instance changes them.
         matrix, offset, probabilities: the same in one tensor each, (S, N, 2, 2), (S, N, 2) and (S, N); those of fewer
             maps than others have maps of probability 0 at the end.
         classes: the names (S).
@@ -165,20 +167,21 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         self._rules: Rules = kind(systems, settings)
         self.instances = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack
-        self.systems = self._rules.stack.systems()
-
-        self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
+        self.classes = list(_given_names(systems) if names is None else names)
+        self.classes = self.classes or [f"{number:04}" for number in range(self.num_classes)]
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
             raise ValueError(
                 f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
                 f"different ones of {len(self.classes)}"
             )
+        unnamed = self._rules.stack.systems()
+        self.systems = [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
 
     @property
     def num_classes(self) -> int:
         """S, the number of systems."""
-        return len(self.systems)
+        return len(self.matrix)
 
     @property
     def targets(self) -> list[int]:
@@ -221,3 +224,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         if image.dtype == self.dtype:
             return image
         return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255
+
+
+def _given_names(systems: int | IFS | Sequence[System]) -> list[str]:
+    """Return the names of given systems, or none where some have none or the same."""
+    names = [system.name for system in systems] if isinstance(systems, Sequence) else []
+    return names if all(names) and len(set(names)) == len(names) else []

@@ -16,7 +16,7 @@ from fractalops.data.generators import seed_of
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.draw_masks import draw_masks
-from fractalops.ops.rasterize_orbit import COLORS, rasterize_orbit
+from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, rasterize_orbit
 from fractalops.systems import System
 
 RENDERINGS = ("patch_gray", "patch_color", "point_gray", "point_color")
@@ -39,6 +39,7 @@ class FractalDBRules:
     defaults = Defaults(rendering="patch_gray", points=200_000, perturbation=0.4, density=0.2, maps=(2, 7))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
+        check_published(settings)
         if isinstance(systems, int):
             systems = search_classes(systems, rate=settings.density, maps=settings.maps, seed=settings.seed)
         self.stack = with_sum_of_one(stacked(systems, torch.float64))
@@ -67,6 +68,16 @@ class FractalDBRules:
         systems = self.stack.pick([number // pictures for number in numbers])
         rows = [number % pictures // copies for number in numbers]
         return draw_pictures(multiplied(systems, self._factors[rows][:, None]), numbers, self._settings)
+
+
+def check_published(settings: Settings) -> None:
+    """Raise `ValueError` for a size or a number of points that the generator can't draw."""
+    if min(settings.size) <= 2 * PADDING or max(settings.size) > LARGEST_SIDE:
+        raise ValueError(
+            f"FractalDataset: size must lie in [{2 * PADDING + 1}, {LARGEST_SIDE}] by these rules, got {settings.size}"
+        )
+    if not 2 <= settings.points <= MOST_POINTS:
+        raise ValueError(f"FractalDataset: points must lie in [2, {MOST_POINTS}] by these rules, got {settings.points}")
 
 
 def published_factors(step: float) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fractalops.data.classes import Stack, stacked
 from fractalops.data.generators import generator_of
-from fractalops.data.rules.fractaldb import RENDERINGS, draw_pictures, multiplied, with_sum_of_one
+from fractalops.data.rules.fractaldb import RENDERINGS, check_published, draw_pictures, multiplied, with_sum_of_one
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.svd_matrix import svd_matrix
@@ -32,6 +32,7 @@ class OneParameterRules:
     defaults = Defaults(rendering="patch_gray", points=100_000, perturbation=0.1, density=0.05, maps=(2, 2))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
+        check_published(settings)
         self._settings = settings
         self.instances = settings.instances or 1
         if isinstance(systems, int):
