@@ -106,7 +106,7 @@ def system_of(case: Case, rules: str) -> System:
     parameters = 0.9 * np.random.default_rng(11).uniform(-1, 1, (case.maps, 6))
     matrix = torch.from_numpy(parameters[:, :4].copy()).view(-1, 2, 2)
     weights = torch.linalg.det(matrix).abs()
-    return System(matrix, parameters[:, 4:], weights / weights.sum())
+    return System(matrix, torch.from_numpy(parameters[:, 4:].copy()), weights / weights.sum())
 
 
 def dataset(case: Case, rules: str) -> fractalops.FractalDataset:
