@@ -12,10 +12,12 @@ from torch.utils.data import Dataset
 from fractalops._checks import check_choice, check_integer, check_item, check_number, check_range, check_size
 from fractalops.data.rules.own import OwnRules
 from fractalops.data.rules.settings import Rules, Settings
+from fractalops.data.rules.space import SpaceRules
 from fractalops.ifs import IFS
 from fractalops.systems import System
 
 Rendering = Literal["binary", "patch", "gray", "color"]
+SpaceRendering = Literal["points", "views"]
 Background = Literal["black", "random"]
 RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
 _DTYPES = (torch.float32, torch.uint8)
@@ -25,10 +27,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
     As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
-    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "color", and the number of
-    its class. An item depends on the arguments and its number alone, whichever worker draws
-    it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
-    one call of the ops.
+    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "color", or a cloud of
+    points (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker
+    draws it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn
+    in one call of the ops.
 
     Args:
         systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
@@ -37,8 +39,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         size: of an image, its side or (height, width) in pixels.
         rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
             every image, as in FractalDB; "gray", pixels by the number of their points; "color", that with a random
-            hue.
-        points: of an image, rounded up to a multiple of 32 where there are more.
+            hue. In space, see `dimensions`: "points", the cloud itself, of which all coordinates span 2 and the mean is
+            0; "views", the logarithm of the points as bumps, seen from a random direction, the nearer the brighter
+            (`render_points`). None is "binary", or "points".
+        points: of a cloud, and of an image, there rounded up to a multiple of 32 where there are more.
         maps: of a random system, a number or the least and the largest.
         perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
             a normal number, matrices shrink by up to that part, offsets move by that part of their size.
@@ -46,6 +50,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         density: the least share of pixels that the points of an image light, before patches and background, in [0, 1):
             FractalDB's filling rate. Random systems whose instances light less are left out, and so are such instances
             of the others. Given systems are taken as they are.
+        variance: the same in space: above which the variance of a cloud along each axis lies, as that of PC-FractalDB's
+            classes does.
+        dimensions: 2, or 3 for systems in space. Random ones are then PC-FractalDB's (`search_space_classes`; Yamada et
+            al. 2022, "Point Cloud Pre-training with Natural 3D Structures"), whose instances are mixed with a fifth of
+            another class's points; these here have changed parameters.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
@@ -73,12 +82,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         instances: int = 1000,
         size: int | tuple[int, int] = 224,
         *,
-        rendering: Rendering = "binary",
+        rendering: Rendering | SpaceRendering | None = None,
         points: int = 100_000,
         maps: int | tuple[int, int] = 4,
         perturbation: float = 0.05,
         background: Background = "black",
         density: float = 0.2,
+        variance: float = 0.05,
+        dimensions: Literal[2, 3] = 2,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         names: Sequence[str] | None = None,
@@ -88,20 +99,36 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         for name, value in (("instances", instances), ("points", points)):
             check_integer("FractalDataset", name, value, 1)
         check_integer("FractalDataset", "seed", seed, 0)
-        check_choice("FractalDataset", "rendering", rendering, RENDERINGS)
+        if dimensions not in (2, 3):
+            raise ValueError(f"FractalDataset: dimensions must be 2 or 3, got {dimensions!r}")
+        choices = RENDERINGS if dimensions == 2 else get_args(SpaceRendering)
+        rendering = choices[0] if rendering is None else rendering
+        check_choice("FractalDataset", "rendering", rendering, choices)
         check_choice("FractalDataset", "background", background, get_args(Background))
         check_number("FractalDataset", "perturbation", perturbation, least=0, below=1)
         check_number("FractalDataset", "density", density, least=0, below=1)
+        check_number("FractalDataset", "variance", variance, least=0, below=1)
+        if dimensions == 3 and background != "black":
+            raise ValueError(f"FractalDataset: background must be 'black' in space, got {background!r}")
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
+        if dtype != torch.float32 and rendering == "points":
+            raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
         height, width = check_size("FractalDataset", size)
         bounds = check_range("FractalDataset", "maps", maps)
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
-        self.instances, self.size, self.rendering, self.dtype = instances, (height, width), rendering, dtype
-        settings = Settings(instances, self.size, rendering, points, bounds, perturbation, background, density, seed)
+        self.instances, self.points, self.size = instances, points, (height, width)
+        self.rendering, self.dtype = rendering, dtype
+        settings = Settings(
+            instances, self.size, rendering, points, bounds, perturbation, background, density, variance, seed
+        )
         self.transform, self.target_transform = transform, target_transform
-        self._rules: Rules = OwnRules(systems, settings)
+        self._rules: Rules
+        if dimensions == 3:
+            self._rules = SpaceRules(systems, settings)
+        else:
+            self._rules = OwnRules(systems, settings)
         self.matrix, self.offset, self.probabilities = self._rules.stack
         self.systems = self._rules.stack.systems()
 
@@ -124,12 +151,12 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return [item // self.instances for item in range(len(self))]
 
     def __repr__(self) -> str:
-        channels = 3 if self.rendering == "color" else 1
+        shape = (3 if self.rendering == "color" else 1, *self.size) if self.rendering != "points" else (self.points, 3)
         lines = [
             "Dataset FractalDataset",
             f"    Number of datapoints: {len(self)}",
             f"    Classes: {self.num_classes} of {self.instances} instances",
-            f"    Images: {self.rendering}, {(channels, *self.size)}, {self.dtype}",
+            f"    Items: {self.rendering}, {shape}, {self.dtype}",
         ]
         for name, function in (("Transform", self.transform), ("Target transform", self.target_transform)):
             if function is not None:
