@@ -3,70 +3,115 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fractalops._checks import check_choice, check_integer, check_item, check_number, check_range, check_size
+from fractalops.data.rules.fractal_pretraining import FractalPretrainingRules
+from fractalops.data.rules.fractaldb import FractalDBRules
+from fractalops.data.rules.one_parameter import OneParameterRules
 from fractalops.data.rules.own import OwnRules
 from fractalops.data.rules.settings import Rules, Settings
 from fractalops.data.rules.space import SpaceRules
 from fractalops.ifs import IFS
 from fractalops.systems import System
 
+RuleName = Literal["own", "fractaldb", "fractal-pretraining", "one-parameter"]
 Rendering = Literal["binary", "patch", "gray", "color"]
+PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
 SpaceRendering = Literal["points", "views"]
 Background = Literal["black", "random"]
-RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
+RULES = {
+    "own": OwnRules,
+    "fractaldb": FractalDBRules,
+    "fractal-pretraining": FractalPretrainingRules,
+    "one-parameter": OneParameterRules,
+}
+RENDERINGS = OwnRules.renderings
 _DTYPES = (torch.float32, torch.uint8)
 
 
 class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
-    As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
-    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "color", or a cloud of
-    points (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker
-    draws it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn
-    in one call of the ops.
+    For pre-training, as in FractalDB and its successors. Item `i` is instance `i % instances` of class
+    `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, or a cloud of points
+    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws it, in whatever order:
+    `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in one call of the ops.
+
+    The rules say what an instance is and how it is drawn:
+
+    - "own": 32 sequences side by side from the fixed point of the first map on, new ones for every instance, whose
+      parameters are changed at random; images keep the proportions of their attractor. It differs from FractalDB in
+      all of that; one patch an image, added up, is fractal-pretraining's rule.
+    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): what the published generator draws,
+      equal to the pixel. The same random numbers for every image (`numpy.random.RandomState(100)`), from the origin on,
+      each axis stretched, 6 pixels of padding. Instances are 25 rows of factors of one parameter of all maps, times
+      patches, a new one for every point, pasted over what is there, times 4 flips, in that order; 1000 a class, and 100
+      without patches. The published patches are not seeded; here those of each picture have a seed. Maps may expand.
+    - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
+      scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
+      behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences, a
+      patch that is never empty, no hue's rounding to a byte, and a plasma on a torus. Images are not equal to
+      published ones.
+    - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
+      and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
+      are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.
+
+    With dimensions=3 fractals are in space, by rules like our own: random systems are PC-FractalDB's (Yamada et al.
+    2022, "Point Cloud Pre-training with Natural 3D Structures"; `search_space_classes`). Its instances are mixed with a
+    fifth of another class's points; these here have changed parameters.
 
     Args:
         systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
-            not used, or how many random ones to draw (Anderson and Farrell 2022).
-        instances: of each class.
-        size: of an image, its side or (height, width) in pixels.
-        rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
-            every image, as in FractalDB; "gray", pixels by the number of their points; "color", that with a random
-            hue. In space, see `dimensions`: "points", the cloud itself, of which all coordinates span 2 and the mean is
-            0; "views", the logarithm of the points as bumps, seen from a random direction, the nearer the brighter
-            (`render_points`). None is "binary", or "points".
-        points: of a cloud, and of an image, there rounded up to a multiple of 32 where there are more.
-        maps: of a random system, a number or the least and the largest.
-        perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
-            a normal number, matrices shrink by up to that part, offsets move by that part of their size.
-        background: "black", or "random": a smooth random field, of colors for "color".
-        density: the least share of pixels that the points of an image light, before patches and background, in [0, 1):
-            FractalDB's filling rate. Random systems whose instances light less are left out, and so are such instances
-            of the others. Given systems are taken as they are.
-        variance: the same in space: above which the variance of a cloud along each axis lies, as that of PC-FractalDB's
-            classes does.
-        dimensions: 2, or 3 for systems in space. Random ones are then PC-FractalDB's (`search_space_classes`; Yamada et
-            al. 2022, "Point Cloud Pre-training with Natural 3D Structures"), whose instances are mixed with a fifth of
-            another class's points; these here have changed parameters.
+            not used; several `System`; or how many random ones to draw: contractive ones by Anderson and Farrell's
+            method ("own", "fractal-pretraining"), FractalDB's (`search_classes`), or perturbed ones ("one-parameter").
+        instances: of each class; None is 1000, 100 for FractalDB's points, and 1 for "one-parameter".
+        size: of an image, its side or (height, width) in pixels; FractalDB has 362, 1p-frac 512.
+        rules: see above.
+        rendering: of our own rules "binary" (the default), each point on its nearest pixel; "patch", a random 3 x 3
+            patch on each, another one for every image; "gray", pixels by the number of their points; "color", that with
+            a random hue. Of FractalDB and 1p-frac, "patch_gray" (the default), "patch_color", "point_gray" and
+            "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray".
+            In space, "points" (the default), the cloud itself, whose coordinates span 2 and whose mean is 0; "views",
+            the logarithm of its points as bumps, seen from a random direction, the nearer the brighter
+            (`render_points`).
+        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own rules and fractal-pretraining
+            round them up to a multiple of 32 where there are more.
+        maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
+            2 to 7 elsewhere.
+        perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
+            turned by it, in radians, times a normal number, matrices shrink by up to that part, offsets move by that
+            part of their size. Of FractalDB (0.4): factors are 1 +- it and 1 +- twice it, as in the published weights.
+            Of 1p-frac (0.1): the largest change of a factor, Delta. Of fractal-pretraining (0.2): the one map's
+            factor lies between 1 less that and 1 plus half of it.
+        background: "black", or "random": a smooth random field, of colors for "color". None is random for
+            fractal-pretraining and black elsewhere; FractalDB and 1p-frac have no other one.
+        density: the least share of pixels that the points of an image light, in [0, 1). Of our own rules (None: 0.2),
+            before patches and background: random systems whose instances light less are left out, and so are such
+            instances of the others. Of FractalDB (0.2), the filling rate of the search; of 1p-frac (0.05), what a
+            perturbed system's first picture must pass. Given systems are taken as they are.
+        dimensions: 2 for the plane, 3 for space.
+        variance: in space, what the density is in the plane (None: 0.05): above which the variance of a random system's
+            cloud lies along each axis.
+        base: the one system of 1p-frac; None draws it.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
         names: of the classes, one for each, all different, such as those of the pictures that given systems were
-            learned for; None are numbers, "0000" and so on.
+            learned for; None are those of the given `System`s where all have different ones, and otherwise numbers,
+            "0000" and so on.
         transform: a function that takes an image (C, H, W) and returns what an item holds instead, as data sets of
             torchvision have it.
         target_transform: the same for the number of a class.
 
     Attributes:
-        systems: the systems of the classes (S), before an instance changes them.
-        matrix, offset, probabilities: the same in one tensor each, (S, N, 2, 2), (S, N, 2) and (S, N); those of fewer
+        systems: the systems of the classes (S), with their names, before an instance changes them.
+        matrix, offset, probabilities: the same in one tensor each, (S, N, D, D), (S, N, D) and (S, N); those of fewer
             maps than others have maps of probability 0 at the end.
         classes: the names (S).
         class_to_idx: the number of each name's class, as data sets of torchvision have it.
@@ -79,71 +124,90 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     def __init__(
         self,
         systems: int | IFS | Sequence[System] = 1000,
-        instances: int = 1000,
+        instances: int | None = None,
         size: int | tuple[int, int] = 224,
         *,
-        rendering: Rendering | SpaceRendering | None = None,
-        points: int = 100_000,
-        maps: int | tuple[int, int] = 4,
-        perturbation: float = 0.05,
-        background: Background = "black",
-        density: float = 0.2,
-        variance: float = 0.05,
+        rules: RuleName = "own",
         dimensions: Literal[2, 3] = 2,
+        rendering: Rendering | PublishedRendering | SpaceRendering | None = None,
+        points: int | None = None,
+        maps: int | tuple[int, int] | None = None,
+        perturbation: float | None = None,
+        background: Background | None = None,
+        density: float | None = None,
+        variance: float | None = None,
+        base: System | None = None,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         names: Sequence[str] | None = None,
         transform: Callable[[Tensor], Any] | None = None,
         target_transform: Callable[[int], Any] | None = None,
     ) -> None:
-        for name, value in (("instances", instances), ("points", points)):
-            check_integer("FractalDataset", name, value, 1)
-        check_integer("FractalDataset", "seed", seed, 0)
+        check_choice("FractalDataset", "rules", rules, tuple(RULES))
         if dimensions not in (2, 3):
             raise ValueError(f"FractalDataset: dimensions must be 2 or 3, got {dimensions!r}")
-        choices = RENDERINGS if dimensions == 2 else get_args(SpaceRendering)
-        rendering = choices[0] if rendering is None else rendering
-        check_choice("FractalDataset", "rendering", rendering, choices)
-        check_choice("FractalDataset", "background", background, get_args(Background))
-        check_number("FractalDataset", "perturbation", perturbation, least=0, below=1)
-        check_number("FractalDataset", "density", density, least=0, below=1)
+        if dimensions == 3 and rules != "own":
+            raise ValueError(f"FractalDataset: rules must be 'own' in space, got {rules!r}")
+        other, value = ("variance", variance) if dimensions == 2 else ("density", density)
+        if value is not None:
+            raise ValueError(f"FractalDataset: {other} must be left out in {dimensions} dimensions, got {value!r}")
+        kind = SpaceRules if dimensions == 3 else RULES[rules]
+        given = {
+            "rendering": rendering,
+            "points": points,
+            "perturbation": perturbation,
+            "background": background,
+            "density": density,
+        }
+        chosen = {name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()}
+        if instances is not None:
+            check_integer("FractalDataset", "instances", instances, 1)
+        check_integer("FractalDataset", "points", chosen["points"], 1)
+        check_integer("FractalDataset", "seed", seed, 0)
+        check_choice("FractalDataset", "rendering", chosen["rendering"], kind.renderings)
+        check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
+        check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
+        check_number("FractalDataset", "density", chosen["density"], least=0, below=1)
+        variance = SpaceRules.least_variance if variance is None else variance
         check_number("FractalDataset", "variance", variance, least=0, below=1)
-        if dimensions == 3 and background != "black":
-            raise ValueError(f"FractalDataset: background must be 'black' in space, got {background!r}")
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
-        if dtype != torch.float32 and rendering == "points":
+        if dtype != torch.float32 and chosen["rendering"] == "points":
             raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
-        height, width = check_size("FractalDataset", size)
-        bounds = check_range("FractalDataset", "maps", maps)
+        bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
-        self.instances, self.points, self.size = instances, points, (height, width)
-        self.rendering, self.dtype = rendering, dtype
-        settings = Settings(
-            instances, self.size, rendering, points, bounds, perturbation, background, density, variance, seed
+        if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
+            raise ValueError(
+                "FractalDataset: base must be left out, unless rules is 'one-parameter' and systems a number"
+            )
+        self.size, self.rendering, self.rules, self.dtype = (
+            check_size("FractalDataset", size),
+            chosen["rendering"],
+            rules,
+            dtype,
         )
+        self.points = chosen["points"]
         self.transform, self.target_transform = transform, target_transform
-        self._rules: Rules
-        if dimensions == 3:
-            self._rules = SpaceRules(systems, settings)
-        else:
-            self._rules = OwnRules(systems, settings)
+        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
+        self._rules: Rules = kind(systems, settings)
+        self.instances = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack
-        self.systems = self._rules.stack.systems()
-
-        self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
+        self.classes = list(_given_names(systems) if names is None else names)
+        self.classes = self.classes or [f"{number:04}" for number in range(self.num_classes)]
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
             raise ValueError(
                 f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
                 f"different ones of {len(self.classes)}"
             )
+        unnamed = self._rules.stack.systems()
+        self.systems = [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
 
     @property
     def num_classes(self) -> int:
         """S, the number of systems."""
-        return len(self.systems)
+        return len(self.matrix)
 
     @property
     def targets(self) -> list[int]:
@@ -151,12 +215,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return [item // self.instances for item in range(len(self))]
 
     def __repr__(self) -> str:
-        shape = (3 if self.rendering == "color" else 1, *self.size) if self.rendering != "points" else (self.points, 3)
+        shape = (3 if self.rendering.endswith("color") else 1, *self.size)
+        if self.rendering == "points":
+            shape = (self.points, 3)
         lines = [
             "Dataset FractalDataset",
             f"    Number of datapoints: {len(self)}",
             f"    Classes: {self.num_classes} of {self.instances} instances",
-            f"    Items: {self.rendering}, {shape}, {self.dtype}",
+            f"    Items: {self.rules}, {self.rendering}, {shape}, {self.dtype}",
         ]
         for name, function in (("Transform", self.transform), ("Target transform", self.target_transform)):
             if function is not None:
@@ -186,3 +252,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         if image.dtype == self.dtype:
             return image
         return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255
+
+
+def _given_names(systems: int | IFS | Sequence[System]) -> list[str]:
+    """Return the names of given systems, or none where some have none or the same."""
+    names = [system.name for system in systems] if isinstance(systems, Sequence) else []
+    return names if all(names) and len(set(names)) == len(names) else []

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 
+def seed_of(seed: int, what: str, number: int) -> int:
+    """Return a seed of its own, in [0, 2^64), for each number."""
+    digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:
     """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
-    digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    return torch.Generator().manual_seed(seed_of(seed, what, number))
 
 
 def uniform(generator: torch.Generator, *shape: int) -> Tensor:

@@ -23,7 +23,7 @@ def rasterize_orbit(
 ) -> Tensor:
     """Levels (B, H, W), uint8, of matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N), uniform (B, T - 1), all
     float64, and mask (B, T), int16, or None: see `fractalops.ops.rasterize_orbit`."""
-    images = torch.zeros(len(matrix), height, width, dtype=torch.uint8)
+    images = torch.zeros(len(matrix), height, width, dtype=torch.uint8, device="cpu")
     for number, image in enumerate(images):
         xs, ys = _orbit(matrix[number].tolist(), offset[number].tolist(), probabilities[number], uniform[number])
         columns, rows = _pixels(xs, width, padding), _pixels(ys, height, padding)
@@ -33,7 +33,9 @@ def rasterize_orbit(
             if masks is None:
                 image[row, column] = level
             else:
-                bits = torch.tensor([masks[t] >> bit & 1 for bit in range(8, -1, -1)], dtype=torch.uint8).view(3, 3)
+                bits = torch.tensor(
+                    [masks[t] >> bit & 1 for bit in range(8, -1, -1)], dtype=torch.uint8, device="cpu"
+                ).view(3, 3)
                 below = image[row + 1 : row + 4, column + 1 : column + 4]
                 below.copy_(level * bits[: below.shape[0], : below.shape[1]])
     return images.flip(1).to(matrix.device)
@@ -67,7 +69,7 @@ def _orbit(
 
 def _pixels(values: list[float], side: int, padding: int) -> list[int]:
     """The pixel of each coordinate; 0 for what is not a number once it is stretched."""
-    coordinate = torch.tensor(values, dtype=torch.float64)  # (T,)
+    coordinate = torch.tensor(values, dtype=torch.float64, device="cpu")  # (T,)
     if len(values) == 0:
         return []
     coordinate = coordinate - min(coordinate.min().item(), 0.0)

@@ -69,7 +69,7 @@ def test_items_are_clouds(points: int) -> None:
         torch.testing.assert_close(cloud.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
         assert 1 < cloud.max() - cloud.min() < 4
         assert label in range(3)
-    assert repr(data).endswith(f"Items: points, ({points}, 3), torch.float32")
+    assert repr(data).endswith(f"Items: own, points, ({points}, 3), torch.float32")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.uint8], ids=str)
@@ -137,8 +137,11 @@ def test_instances_are_turned_and_shrunk() -> None:
     [
         ({"dimensions": 4}, ValueError, "dimensions must be 2 or 3, got 4"),
         ({"rendering": "patch"}, ValueError, "rendering must be one of points, views, got 'patch'"),
-        ({"background": "random"}, ValueError, "background must be 'black' in space, got 'random'"),
+        ({"background": "random"}, ValueError, "background must be one of black, got 'random'"),
         ({"dtype": torch.uint8}, TypeError, "dtype must be torch.float32 for points, got torch.uint8"),
+        ({"rules": "fractaldb"}, ValueError, "rules must be 'own' in space, got 'fractaldb'"),
+        ({"density": 0.2}, ValueError, "density must be left out in 3 dimensions, got 0.2"),
+        ({"dimensions": 2, "variance": 0.1}, ValueError, "variance must be left out in 2 dimensions, got 0.1"),
         ({"variance": 1.0}, ValueError, "variance must lie in [0, 1), got 1.0"),
         ({"dimensions": 2}, ValueError, "systems must have 2 dimensions, got some of 3"),
         ({"systems": IFS(2, 3, generator=seeded(0))}, ValueError, "systems must have 3 dimensions, got some of 2"),

@@ -52,7 +52,8 @@ def pixels(values: np.ndarray, side: int, padding: int) -> np.ndarray:
     """Return the rows or columns (T,) of coordinates (T,), stretched over the image."""
     if values.min() < 0:
         values = values - values.min()
-    stretched = values / (values.max() - values.min()) * float(side - 2 * padding) + float(padding)
+    with np.errstate(invalid="ignore"):
+        stretched = values / (values.max() - values.min()) * float(side - 2 * padding) + float(padding)
     return np.where(np.isnan(stretched), 0, stretched).astype(np.uint16)
 
 

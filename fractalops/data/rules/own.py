@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fractalops.data.classes import SEQUENCES, Stack, fitted, stacked
 from fractalops.data.generators import generator_of, normal, uniform
-from fractalops.data.rules.settings import Settings
+from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
@@ -29,8 +29,13 @@ _CELLS = 4  # of a random background, on each side
 class OwnRules:
     """New sequences and changed parameters for every instance; images keep the proportions of their attractor."""
 
+    renderings = ("binary", "patch", "gray", "color")
+    backgrounds = ("black", "random")
+    defaults = Defaults(rendering="binary", points=100_000, perturbation=0.05, density=0.2, maps=(4, 4))
+
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
+        self.instances = settings.instances or 1000
         self._together = max(1, POINTS_AT_ONCE // settings.points)  # images that are drawn together
         self._least = 0.0  # pixels that an image must light
         if isinstance(systems, int):
@@ -45,7 +50,7 @@ class OwnRules:
         for first in range(0, len(items), self._together):
             part = items[first : first + self._together]
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
-            classes = [item // self._settings.instances for item in part]
+            classes = [item // self.instances for item in part]
             images += self._draw(self.stack.pick(classes), generators)
         return images
 

@@ -9,13 +9,14 @@ from typing import Protocol
 from torch import Tensor
 
 from fractalops.data.classes import Stack
+from fractalops.systems import System
 
 
 @dataclass(frozen=True)
 class Settings:
     """The arguments of `FractalDataset` that its rules read."""
 
-    instances: int
+    instances: int | None
     size: tuple[int, int]
     rendering: str
     points: int
@@ -23,13 +24,28 @@ class Settings:
     perturbation: float
     background: str
     density: float
-    variance: float
     seed: int
+    base: System | None = None
+    variance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What rules take for the arguments of `FractalDataset` that are None."""
+
+    rendering: str
+    points: int
+    perturbation: float
+    density: float
+    maps: tuple[int, int]
+    background: str = "black"
 
 
 class Rules(Protocol):
     """Classes, and how their images are drawn."""
 
+    instances: int
+    """Of each class."""
     stack: Stack
     """The systems of the classes, as they are before an instance changes them."""
 

@@ -12,7 +12,7 @@ from fractalops.data.class_search import axis_variances, normalized, search_spac
 from fractalops.data.classes import SEQUENCES, Stack, stacked
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.own import POINTS_AT_ONCE, draw_until_good, perturbed
-from fractalops.data.rules.settings import Settings
+from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.rendering import render_points
 from fractalops.sampling import sample_attractor
@@ -22,8 +22,14 @@ from fractalops.systems import System
 class SpaceRules:
     """New sequences and changed parameters for every instance, scaled as PC-FractalDB does; views from anywhere."""
 
+    renderings = ("points", "views")
+    backgrounds = ("black",)
+    least_variance = 0.05
+    defaults = Defaults(rendering="points", points=10_000, perturbation=0.05, density=0.0, maps=(2, 7))
+
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
+        self.instances = settings.instances or 1000
         self._least: float | None = None  # the variance along each axis that an instance must have
         if isinstance(systems, int):
             self._least = settings.variance
@@ -37,7 +43,7 @@ class SpaceRules:
         for first in range(0, len(items), together):
             part = items[first : first + together]
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
-            systems = self.stack.pick([item // self._settings.instances for item in part])
+            systems = self.stack.pick([item // self.instances for item in part])
             clouds = draw_until_good(self._draw_instances, self._flat, systems, generators)  # (B, T, 3)
             if self._settings.rendering == "views":
                 drawn += [self._view(cloud, own) for cloud, own in zip(clouds, generators, strict=True)]
