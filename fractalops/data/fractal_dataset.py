@@ -40,8 +40,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     For pre-training, as in FractalDB and its successors. Item `i` is instance `i % instances` of class
     `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, or a cloud of points
-    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws it, in whatever order:
-    `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in one call of the ops.
+    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
+    it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
+    one call of the ops.
 
     The rules say what an instance is and how it is drawn:
 
@@ -80,8 +81,8 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             In space, "points" (the default), the cloud itself, whose coordinates span 2 and whose mean is 0; "views",
             the logarithm of its points as bumps, seen from a random direction, the nearer the brighter
             (`render_points`).
-        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own rules and fractal-pretraining
-            round them up to a multiple of 32 where there are more.
+        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own
+            rules and fractal-pretraining round them up to a multiple of 32 where there are more.
         maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
             2 to 7 elsewhere.
         perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
@@ -151,7 +152,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         other, value = ("variance", variance) if dimensions == 2 else ("density", density)
         if value is not None:
             raise ValueError(f"FractalDataset: {other} must be left out in {dimensions} dimensions, got {value!r}")
-        kind = SpaceRules if dimensions == 3 else RULES[rules]
+        kind: Any = SpaceRules if dimensions == 3 else RULES[rules]
         given = {
             "rendering": rendering,
             "points": points,
@@ -159,7 +160,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             "background": background,
             "density": density,
         }
-        chosen = {name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()}
+        chosen: dict[str, Any] = {
+            name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()
+        }
         if instances is not None:
             check_integer("FractalDataset", "instances", instances, 1)
         check_integer("FractalDataset", "points", chosen["points"], 1)
@@ -191,7 +194,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         self.transform, self.target_transform = transform, target_transform
         settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
         self._rules: Rules = kind(systems, settings)
-        self.instances = self._rules.instances
+        self.instances: int = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack
         self.classes = list(_given_names(systems) if names is None else names)
         self.classes = self.classes or [f"{number:04}" for number in range(self.num_classes)]
@@ -215,9 +218,8 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return [item // self.instances for item in range(len(self))]
 
     def __repr__(self) -> str:
-        shape = (3 if self.rendering.endswith("color") else 1, *self.size)
-        if self.rendering == "points":
-            shape = (self.points, 3)
+        channels = 3 if self.rendering.endswith("color") else 1
+        shape = (self.points, 3) if self.rendering == "points" else (channels, *self.size)
         lines = [
             "Dataset FractalDataset",
             f"    Number of datapoints: {len(self)}",
