@@ -88,7 +88,7 @@ class PretrainSettings:
 
 
 PRESETS = {
-    "small": PretrainSettings(classes=50, instances=40, size=64, points=20_000, shard=500),
+    "small": PretrainSettings(classes=50, instances=100, size=64, points=20_000, shard=500),
     "paper": PretrainSettings(),
 }
 
