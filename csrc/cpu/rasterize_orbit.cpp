@@ -17,6 +17,8 @@
 namespace fractalops::cpu {
 namespace {
 
+constexpr int64_t side_by_side = 2;  // chains, each of which waits for its own latency
+
 void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, const Tensor& probabilities,
           const Tensor& uniform, const std::optional<Tensor>& mask, Tensor& levels) {
   const int64_t maps = offset.size(1);
@@ -27,21 +29,35 @@ void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, c
   uint8_t* out = mutable_data<uint8_t>(levels);
   constexpr double point_time = 8;  // nanoseconds
   split_tasks(levels.size(0), point_time * static_cast<double>(image.points), [&](int64_t begin, int64_t end) {
-    std::vector<OrbitMap> table(maps);
-    std::vector<double> bounds(maps);
-    const auto orbit = std::make_unique_for_overwrite<Pair[]>(image.points);
+    std::vector<OrbitMap> table(side_by_side * maps);
+    std::vector<double> bounds(side_by_side * maps);
+    const auto points = std::make_unique_for_overwrite<Pair[]>(std::min(side_by_side, end - begin) * image.points);
     const auto canvas = std::make_unique_for_overwrite<uint32_t[]>(image.canvas());
-    for (int64_t b = begin; b < end; ++b) {
+    Orbit orbits[side_by_side];
+    const auto prepare = [&](int64_t b, int64_t k) {
       double total = 0;
       for (int64_t n = 0; n < maps; ++n) {
         const double* row = matrices + (b * maps + n) * 4;
         const double* shift = offsets + (b * maps + n) * 2;
-        table[n] = OrbitMap{Pair{row[0], row[2]}, Pair{row[1], row[3]}, Pair{shift[0], shift[1]}};
-        bounds[n] = total += weights[b * maps + n];
+        table[k * maps + n] = OrbitMap{Pair{row[0], row[2]}, Pair{row[1], row[3]}, Pair{shift[0], shift[1]}};
+        bounds[k * maps + n] = total += weights[b * maps + n];
       }
-      FRACTALOPS_SELECT(rasterize_orbit)
-      (image, table.data(), bounds.data(), maps, numbers + b * uniform_step,
-       masks ? masks + b * image.points : nullptr, orbit.get(), canvas.get(), out + b * image.height * image.width);
+      orbits[k] = Orbit{table.data() + k * maps,
+                        bounds.data() + k * maps,
+                        numbers + b * uniform_step,
+                        masks ? masks + b * image.points : nullptr,
+                        points.get() + k * image.points,
+                        out + b * image.height * image.width,
+                        Pair{},
+                        Pair{}};
+    };
+    for (int64_t b = begin; b < end; b += side_by_side) {
+      const int64_t count = std::min(side_by_side, end - b);
+      for (int64_t k = 0; k < count; ++k) prepare(b + k, k);
+      if (count == 1)
+        FRACTALOPS_SELECT(rasterize_orbits<1>)(image, orbits, maps, canvas.get());
+      else
+        FRACTALOPS_SELECT(rasterize_orbits<side_by_side>)(image, orbits, maps, canvas.get());
     }
   });
 }

@@ -26,4 +26,15 @@ struct OrbitImage {
   int64_t canvas() const { return (height + margin) * stride(); }
 };
 
+// An orbit on its way from its maps to its image.
+struct Orbit {
+  const OrbitMap* table;  // (N)
+  const double* bounds;   // (N), the sums of the maps' probabilities
+  const double* uniform;  // (T - 1)
+  const int16_t* mask;    // (T), or null where points are drawn
+  Pair* points;           // (T)
+  uint8_t* out;           // (H, W)
+  Pair low, high;         // of the points
+};
+
 }  // namespace fractalops::cpu

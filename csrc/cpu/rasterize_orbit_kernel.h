@@ -16,56 +16,79 @@ FRACTALOPS_INLINE void choose_maps(const double* bounds /* (N) */, int64_t maps,
     for (int64_t t = 0; t < count; ++t) map[t] += uniform[t] > bounds[n];
 }
 
-// An orbit from the origin, which is its first point. A number above all bounds leaves the point where it is.
-inline void run_orbit(const OrbitMap* table /* (N) */, const double* bounds /* (N) */, int64_t maps,
-                      const double* uniform /* (T - 1) */, int64_t points, Pair* orbit /* (T) */) {
+// Orbits from the origin, which is their first point. A number above all bounds leaves the point where it is.
+template <int count>
+void run_orbits(Orbit* orbits /* (count) */, int64_t maps, int64_t points) {
   constexpr int64_t run = 256;
-  int32_t map[run];
-  Pair point = {};
-  orbit[0] = point;
+  int32_t map[count][run];
+  Pair point[count] = {}, low[count] = {}, high[count] = {};
+  for (int k = 0; k < count; ++k) orbits[k].points[0] = point[k];
   for (int64_t begin = 1; begin < points; begin += run) {
-    const int64_t count = points - begin < run ? points - begin : run;
-    choose_maps(bounds, maps, uniform + begin - 1, count, map);
-    for (int64_t t = 0; t < count; ++t) {
-      if (__builtin_expect(map[t] < maps, true)) {
-        const OrbitMap& chosen = table[map[t]];
-        point = Pair{point[0], point[0]} * chosen.first + Pair{point[1], point[1]} * chosen.second + chosen.offset;
+    const int64_t length = points - begin < run ? points - begin : run;
+    for (int k = 0; k < count; ++k) choose_maps(orbits[k].bounds, maps, orbits[k].uniform + begin - 1, length, map[k]);
+    for (int64_t t = 0; t < length; ++t)
+      for (int k = 0; k < count; ++k) {
+        if (__builtin_expect(map[k][t] < maps, true)) {
+          const OrbitMap& chosen = orbits[k].table[map[k][t]];
+          const Pair x = {point[k][0], point[k][0]}, y = {point[k][1], point[k][1]};
+          point[k] = x * chosen.first + y * chosen.second + chosen.offset;
+        }
+        low[k] = point[k] < low[k] ? point[k] : low[k];  // a NaN is left out
+        high[k] = point[k] > high[k] ? point[k] : high[k];
+        orbits[k].points[begin + t] = point[k];
       }
-      orbit[begin + t] = point;
-    }
+  }
+  for (int k = 0; k < count; ++k) {
+    orbits[k].low = low[k];
+    orbits[k].high = high[k];
   }
 }
 
-// How many of an orbit's points are drawn: of one that ends in NaN those up to 100 before the first.
-inline int64_t count_drawn(const Pair* orbit /* (T) */, int64_t points) {
+// How many of an orbit's points are drawn: of one that ends in NaN those up to 100 before the first, whose range is then
+// another one.
+inline int64_t count_drawn(Orbit& orbit, int64_t points) {
   const auto first_nan = [&](int axis) {
     int64_t first = points;  // behind a NaN all coordinates are NaN
-    while (first > 0 && orbit[first - 1][axis] != orbit[first - 1][axis]) --first;
+    while (first > 0 && orbit.points[first - 1][axis] != orbit.points[first - 1][axis]) --first;
     return first;
   };
-  const int64_t first = first_nan(0) < points ? first_nan(0) : first_nan(1);
+  const int64_t of_x = first_nan(0), first = of_x < points ? of_x : first_nan(1);
   if (first == points) return points;
-  return first > 100 ? first - 100 : 0;
+  const int64_t drawn = first > 100 ? first - 100 : 0;
+  orbit.low = orbit.high = Pair{};
+  for (int64_t t = 0; t < drawn; ++t) {
+    orbit.low = orbit.points[t] < orbit.low ? orbit.points[t] : orbit.low;
+    orbit.high = orbit.points[t] > orbit.high ? orbit.points[t] : orbit.high;
+  }
+  return drawn;
 }
 
-// The pixel of each coordinate, as `numpy.uint16` truncates it: 0 for NaN.
-FRACTALOPS_INLINE void place(const Pair* orbit /* (count) */, int64_t count, Pair low, Pair range, Pair span,
+// The pixels of two points at a time, as `numpy.uint16` truncates them: 0 for NaN.
+FRACTALOPS_INLINE void place(const Pair* points /* (count) */, int64_t count, Pair low, Pair range, Pair span,
                              double padding, int32_t* pixel /* (count, 2) */) {
-  for (int64_t t = 0; t < count; ++t) {
-    const Pair stretched = (orbit[t] - low) / range * span + padding;
-    pixel[2 * t] = static_cast<int32_t>(stretched[0] > 0 ? stretched[0] : 0);
-    pixel[2 * t + 1] = static_cast<int32_t>(stretched[1] > 0 ? stretched[1] : 0);
+  typedef double Two __attribute__((vector_size(32)));
+  typedef int32_t TwoPixels __attribute__((vector_size(16)));
+  const auto twice = [](Pair pair) FRACTALOPS_LAMBDA { return Two{pair[0], pair[1], pair[0], pair[1]}; };
+  const Two lows = twice(low), ranges = twice(range), spans = twice(span);
+  const auto place_two = [&](Two two) FRACTALOPS_LAMBDA {
+    const Two stretched = (two - lows) / ranges * spans + padding;
+    return __builtin_convertvector(stretched > 0 ? stretched : Two{}, TwoPixels);
+  };
+  for (int64_t t = 0; t + 1 < count; t += 2) {
+    Two two;
+    __builtin_memcpy(&two, points + t, sizeof(two));
+    const TwoPixels pixels = place_two(two);
+    __builtin_memcpy(pixel + 2 * t, &pixels, sizeof(pixels));
+  }
+  if (count % 2) {
+    const TwoPixels pixels = place_two(twice(points[count - 1]));
+    __builtin_memcpy(pixel + 2 * (count - 1), &pixels, sizeof(pixels) / 2);
   }
 }
 
 // Leaves on the canvas the key of the last point of each place: its number, from 1, and below it its mask.
-inline void mark_points(const OrbitImage& image, const Pair* orbit, int64_t count, const int16_t* mask /* or null */,
+inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t count,
                         uint32_t* canvas /* canvas() */) {
-  Pair low = {}, high = {};  // of the origin
-  for (int64_t t = 0; t < count; ++t) {
-    low = orbit[t] < low ? orbit[t] : low;
-    high = orbit[t] > high ? orbit[t] : high;
-  }
   const double padding = static_cast<double>(image.padding);
   const Pair span = {static_cast<double>(image.width - 2 * image.padding),
                      static_cast<double>(image.height - 2 * image.padding)};
@@ -74,11 +97,11 @@ inline void mark_points(const OrbitImage& image, const Pair* orbit, int64_t coun
   int32_t pixel[2 * run];
   for (int64_t begin = 0; begin < count; begin += run) {
     const int64_t length = count - begin < run ? count - begin : run;
-    place(orbit + begin, length, low, high - low, span, padding, pixel);
+    place(orbit.points + begin, length, orbit.low, orbit.high - orbit.low, span, padding, pixel);
     for (int64_t t = 0; t < length; ++t) {
       const uint32_t number = static_cast<uint32_t>(begin + t + 1) << OrbitImage::mask_bits;
       corner[pixel[2 * t + 1] * image.stride() + pixel[2 * t]] =
-          number | (mask ? static_cast<uint32_t>(mask[begin + t]) : 1u);
+          number | (orbit.mask ? static_cast<uint32_t>(orbit.mask[begin + t]) : 1u);
     }
   }
 }
@@ -115,13 +138,15 @@ inline void draw_patches(const OrbitImage& image, const uint32_t* canvas, uint8_
   }
 }
 
-inline void rasterize_orbit(const OrbitImage& image, const OrbitMap* table /* (N) */, const double* bounds /* (N) */,
-                            int64_t maps, const double* uniform /* (T - 1) */, const int16_t* mask /* (T) or null */,
-                            Pair* orbit /* (T) */, uint32_t* canvas /* canvas() */, uint8_t* out /* (H, W) */) {
-  run_orbit(table, bounds, maps, uniform, image.points, orbit);
-  __builtin_memset(canvas, 0, sizeof(uint32_t) * static_cast<size_t>(image.canvas()));
-  mark_points(image, orbit, count_drawn(orbit, image.points), mask, canvas);
-  mask ? draw_patches(image, canvas, out) : draw_points(image, canvas, out);
+template <int count>
+void rasterize_orbits(const OrbitImage& image, Orbit* orbits /* (count) */, int64_t maps,
+                      uint32_t* canvas /* canvas() */) {
+  run_orbits<count>(orbits, maps, image.points);
+  for (int k = 0; k < count; ++k) {
+    __builtin_memset(canvas, 0, sizeof(uint32_t) * static_cast<size_t>(image.canvas()));
+    mark_points(image, orbits[k], count_drawn(orbits[k], image.points), canvas);
+    orbits[k].mask ? draw_patches(image, canvas, orbits[k].out) : draw_points(image, canvas, orbits[k].out);
+  }
 }
 
 }  // namespace fractalops::cpu::FRACTALOPS_ISA
