@@ -69,6 +69,23 @@ def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, 
     assert shards(tmp_path) == whole
 
 
+@pytest.mark.slow
+def test_pictures_of_the_default_size_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
+    settings = pretrain.PretrainSettings(
+        classes=2, instances=10, rendering="color", background="random", points=40_000, shard=10
+    )
+    written, threads = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for workers in (0, 3):
+            folder = tmp_path / str(workers)
+            experiments.run("pretrain", folder, dataclasses.replace(settings, workers=workers))
+            written.append(shards(folder))
+    finally:
+        torch.set_num_threads(threads)
+    assert written[0] == written[1]
+
+
 def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
     settings = dataclasses.replace(SHARDS, rendering="color", background="random")
     experiments.run("pretrain", tmp_path, settings)
