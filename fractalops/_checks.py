@@ -186,15 +186,24 @@ def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], None]]:
         part, optional = parts[0], parts[1:] == (type(None),)
         if len(parts) > 1 and not optional:
             continue
+        check: Callable[[str, str, object], None]
         if part is bool:
-            checks[name] = check_bool
+            check = check_bool
         elif get_origin(part) is Literal:
-            checks[name] = partial(check_choice, choices=get_args(part))
+            check = partial(check_choice, choices=get_args(part))
         elif get_origin(part) is Annotated:
             number, bounds = get_args(part)
             least = partial(check_integer, least=bounds.least)
-            checks[name] = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+            check = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+        else:
+            continue
+        checks[name] = partial(_check_unless_none, check) if optional else check
     return checks
+
+
+def _check_unless_none(check: Callable[[str, str, object], None], function: str, argument: str, value: object) -> None:
+    if value is not None:
+        check(function, argument, value)
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:

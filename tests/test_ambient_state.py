@@ -13,6 +13,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import FitConfig, FractalDataset, PointConfig
+from fractalops.data.class_search import search_classes
 from fractalops.data.fractal_dataset import RENDERINGS
 from tests.support.cases import seeded
 from tests.support.learning import disc
@@ -68,6 +69,11 @@ def _pictures(rendering: str, background: str) -> list[Tensor]:
     return [data.matrix, data.offset, *(image for image, _ in data.__getitems__(range(6)))]
 
 
+def _clouds(rendering: Any) -> list[Tensor]:
+    data = FractalDataset(2, 2, 9, rendering=rendering, dimensions=3, points=300)
+    return [data.matrix, data.offset, *(item for item, _ in data.__getitems__(range(4)))]
+
+
 def _point_result() -> list[Tensor]:
     result = fractalops.fit_points(CLOUD, PointConfig(maps=3, points=100, steps=2))
     return [result.matrix, result.offset, result.losses, result.sample(50, generator=seeded(7))]
@@ -94,6 +100,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "fit with a loss": lambda: fractalops.fit(TARGET, FitConfig(**CONFIG), loss=_loss).losses,
     "fit of tiles": lambda: _learned(initialization="tiles", noise=0.1).losses,
     "fit_points": _point_result,
+    "FractalDataset of points": lambda: _clouds("points"),
+    "FractalDataset of views": lambda: _clouds("views"),
+    "search_classes": lambda: [system.matrix for system in search_classes(2, rate=0.1, size=64, points=2000)],
     **{
         f"FractalDataset {rendering} {background}": lambda r=rendering, b=background: _pictures(r, b)
         for rendering in RENDERINGS

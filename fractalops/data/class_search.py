@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -22,8 +23,9 @@ _PADDING = 6  # pixels beside the picture's attractor, of 512
 _TOGETHER = 64  # candidates that are drawn together
 _TRIES = 2000  # candidates for one that is taken, on average
 _LUCK = 3  # such classes by which the average may lag behind: the first may be long in coming
-_COARSER = 4  # a first look has that part of the side, and so many points a pixel as the picture
+_COARSER = 4  # a first look has that part of the side, and as many points a pixel as the picture
 _TOLERANCE = 0.95  # of the rate, in the first look
+_SPREAD_TOLERANCE = 0.7  # of the variance, in the first look in space
 _POINTS_AT_ONCE = 2**19  # so that they stay in the cache
 
 # What says which of some candidates are taken (S,), from their systems and generators.
@@ -74,28 +76,83 @@ def search_classes(
             f"{points} points can light, got {rate}"
         )
     coarse, few = max(1, size // _COARSER), math.ceil(points / _COARSER**2)
-
-    def fills(systems: Stack, generators: Sequence[torch.Generator]) -> Tensor:
-        filling = filling_rates(systems, few, coarse, generators)  # (S,)
-        near = (filling >= _TOLERANCE * rate).nonzero()[:, 0].tolist()
-        taken = torch.zeros_like(filling, dtype=torch.bool)
-        together = max(1, _POINTS_AT_ONCE // points)
-        for first in range(0, len(near), together):
-            part = near[first : first + together]
-            own = [generators[number] for number in part]
-            taken[part] = filling_rates(systems.pick(part), points, size, own) >= rate
-        return taken
-
     return search(
         "search_classes",
-        fills,
+        lambda systems, generators: filling_rates(systems, few, coarse, generators) >= _TOLERANCE * rate,
+        lambda systems, generators: filling_rates(systems, points, size, generators) >= rate,
         count,
+        points=points,
         maps=maps,
         dimensions=2,
         seed=seed,
         progress=progress,
         wanted=f"rate must be reached by random systems, got {rate}",
     )
+
+
+def search_space_classes(
+    count: int = 1000,
+    *,
+    variance: float = 0.05,
+    maps: int | tuple[int, int] = (2, 7),
+    points: int = 10_000,
+    seed: int = 0,
+    progress: bool = False,
+) -> list[System]:
+    """Search for random systems in space that extend along each axis, the classes of PC-FractalDB.
+
+    As in the published search (Yamada et al. 2022, "Point Cloud Pre-training with Natural 3D Structures",
+    `category_search.py`): parameters as in `search_classes`, and a system is taken whose points, `normalized`, have a
+    variance above `variance` along each axis. The random numbers are not the published ones.
+
+    Args:
+        count: how many systems to find.
+        variance: above which that of each axis must lie, in [0, 1).
+        maps: of a system, a number or the least and the largest.
+        points: of a system, from the origin on.
+        seed: of everything that is drawn; the first of many systems are those of fewer.
+        progress: show a progress bar.
+
+    Returns:
+        Systems of float64, named "00000" and so on, with probabilities of sum 1.
+
+    Raises:
+        ValueError, TypeError: for an argument out of its range or of another type, and where hardly any system does.
+    """
+    check_integer("search_space_classes", "points", points, 1)
+    check_number("search_space_classes", "variance", variance, least=0, below=1)
+
+    def least_variances(systems: Stack, points: int, generators: Sequence[torch.Generator]) -> Tensor:
+        return axis_variances(normalized(run_chains(systems, points, generators))).amin(1)  # (S,)
+
+    few = math.ceil(points / _COARSER**2)
+    return search(
+        "search_space_classes",
+        lambda systems, generators: least_variances(systems, few, generators) > _SPREAD_TOLERANCE * variance,
+        lambda systems, generators: least_variances(systems, points, generators) > variance,
+        count,
+        points=points,
+        maps=maps,
+        dimensions=3,
+        seed=seed,
+        progress=progress,
+        wanted=f"variance must be reached by random systems, got {variance}",
+    )
+
+
+def normalized(clouds: Tensor) -> Tensor:
+    """Scale clouds (S, T, D) as PC-FractalDB does: all coordinates span 2, one scale for all axes, and their mean is 0.
+
+    A cloud with a point that is not finite becomes NaN.
+    """
+    low, high = clouds.amin((1, 2), keepdim=True), clouds.amax((1, 2), keepdim=True)  # (S, 1, 1)
+    scaled = (clouds - low) * torch.where(high > low, 2 / (high - low), 0)
+    return scaled - scaled.mean(1, keepdim=True)
+
+
+def axis_variances(clouds: Tensor) -> Tensor:
+    """Return the variance (S, D) of clouds (S, T, D) of mean 0 along each axis."""
+    return clouds.square().mean(1)
 
 
 def filling_rates(systems: Stack, points: int, size: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -122,23 +179,26 @@ def run_chains(systems: Stack, points: int, generators: Sequence[torch.Generator
 
 def search(
     function: str,
+    first_look: Judge,
     judge: Judge,
     count: int,
     *,
+    points: int,
     maps: int | tuple[int, int],
     dimensions: int,
     seed: int,
     progress: bool,
     wanted: str,
 ) -> list[System]:
-    """Draw systems of uniform parameters in [-1, 1] until `judge` has taken `count` of them.
+    """Draw systems of uniform parameters in [-1, 1] until `judge`, which draws `points`, has taken `count` of them.
 
-    Raises `ValueError`, on behalf of `function`, with what is `wanted` where less than one in 2000 is taken, or hardly
-    more.
+    It sees those that a cheaper first look has not left out. Raises `ValueError`, on behalf of `function`, with what is
+    `wanted` where less than one in 2000 is taken, or hardly more.
     """
     check_integer(function, "count", count, 1)
     check_integer(function, "seed", seed, 0)
     bounds = check_range(function, "maps", maps)
+    together = max(1, _POINTS_AT_ONCE // points)
     found: list[System] = []
     tried = 0
     with progress_bar(count, "class", "search", shown=progress) as bar:
@@ -148,15 +208,19 @@ def search(
             numbers = range(tried, tried + _TOGETHER)
             generators = [generator_of(seed, f"class in {dimensions} dimensions", number) for number in numbers]
             candidates = [_candidate(generator, bounds, dimensions) for generator in generators]
-            taken = judge(Stack.of(candidates), generators)  # (S,)
-            new = [candidates[number] for number in taken.nonzero()[:, 0].tolist()][: count - len(found)]
-            found += [
-                System(system.matrix, system.offset, system.probabilities, name=f"{number:05}")
-                for number, system in enumerate(new, len(found))
-            ]
+            near = _numbers(first_look(Stack.of(candidates), generators))
+            for part in (near[first : first + together] for first in range(0, len(near), together)):
+                some, own = [candidates[number] for number in part], [generators[number] for number in part]
+                found += [some[place] for place in _numbers(judge(Stack.of(some), own))]
             tried += _TOGETHER
-            bar.update(len(new))
-    return found
+            bar.update(min(len(found), count) - bar.n)
+    return [dataclasses.replace(system, name=f"{number:05}") for number, system in enumerate(found[:count])]
+
+
+def _numbers(chosen: Tensor) -> list[int]:
+    """Return the places where a tensor (S,) is true."""
+    numbers: list[int] = chosen.nonzero()[:, 0].tolist()
+    return numbers
 
 
 def _candidate(generator: torch.Generator, maps: tuple[int, int], dimensions: int) -> System:

@@ -48,7 +48,10 @@ class Stack(NamedTuple):
     def systems(self) -> list[System]:
         """Return each system by itself, without the maps of probability 0 at its end."""
         maps = [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
-        return [System(*(part[number, :count] for part in self)) for number, count in enumerate(maps)]
+        return [
+            System(self.matrix[number, :count], self.offset[number, :count], self.probabilities[number, :count])
+            for number, count in enumerate(maps)
+        ]
 
 
 def stacked(systems: IFS | Sequence[System], dtype: torch.dtype, dimensions: int = 2) -> Stack:

@@ -16,12 +16,14 @@ from fractalops.data.rules.fractaldb import FractalDBRules
 from fractalops.data.rules.one_parameter import OneParameterRules
 from fractalops.data.rules.own import OwnRules
 from fractalops.data.rules.settings import Rules, Settings
+from fractalops.data.rules.space import SpaceRules
 from fractalops.ifs import IFS
 from fractalops.systems import System
 
 RuleName = Literal["own", "fractaldb", "fractal-pretraining", "one-parameter"]
 Rendering = Literal["binary", "patch", "gray", "color"]
 PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
+SpaceRendering = Literal["points", "views"]
 Background = Literal["black", "random"]
 RULES = {
     "own": OwnRules,
@@ -37,9 +39,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
     For pre-training, as in FractalDB and its successors. Item `i` is instance `i % instances` of class
-    `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, and the number of its
-    class. An item depends on the arguments and its number alone, whichever worker draws it, in whatever order:
-    `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in one call of the ops.
+    `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, or a cloud of points
+    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
+    it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
+    one call of the ops.
 
     The rules say what an instance is and how it is drawn:
 
@@ -60,6 +63,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
       and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
       are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.
 
+    With dimensions=3 fractals are in space, by rules like our own: random systems are PC-FractalDB's (Yamada et al.
+    2022, "Point Cloud Pre-training with Natural 3D Structures"; `search_space_classes`). Its instances are mixed with a
+    fifth of another class's points; these here have changed parameters.
+
     Args:
         systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
             not used; several `System`; or how many random ones to draw: contractive ones by Anderson and Farrell's
@@ -71,8 +78,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             patch on each, another one for every image; "gray", pixels by the number of their points; "color", that with
             a random hue. Of FractalDB and 1p-frac, "patch_gray" (the default), "patch_color", "point_gray" and
             "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray".
-        points: of an image; None is 200,000 for FractalDB and 100,000 elsewhere. Our own rules and fractal-pretraining
-            round them up to a multiple of 32 where there are more.
+            In space, "points" (the default), the cloud itself, whose coordinates span 2 and whose mean is 0; "views",
+            the logarithm of its points as bumps, seen from a random direction, the nearer the brighter
+            (`render_points`).
+        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own
+            rules and fractal-pretraining round them up to a multiple of 32 where there are more.
         maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
             2 to 7 elsewhere.
         perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
@@ -86,6 +96,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             before patches and background: random systems whose instances light less are left out, and so are such
             instances of the others. Of FractalDB (0.2), the filling rate of the search; of 1p-frac (0.05), what a
             perturbed system's first picture must pass. Given systems are taken as they are.
+        dimensions: 2 for the plane, 3 for space.
+        variance: in space, what the density is in the plane (None: 0.05): above which the variance of a random system's
+            cloud lies along each axis.
         base: the one system of 1p-frac; None draws it.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
@@ -99,7 +112,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     Attributes:
         systems: the systems of the classes (S), with their names, before an instance changes them.
-        matrix, offset, probabilities: the same in one tensor each, (S, N, 2, 2), (S, N, 2) and (S, N); those of fewer
+        matrix, offset, probabilities: the same in one tensor each, (S, N, D, D), (S, N, D) and (S, N); those of fewer
             maps than others have maps of probability 0 at the end.
         classes: the names (S).
         class_to_idx: the number of each name's class, as data sets of torchvision have it.
@@ -116,12 +129,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         size: int | tuple[int, int] = 224,
         *,
         rules: RuleName = "own",
-        rendering: Rendering | PublishedRendering | None = None,
+        dimensions: Literal[2, 3] = 2,
+        rendering: Rendering | PublishedRendering | SpaceRendering | None = None,
         points: int | None = None,
         maps: int | tuple[int, int] | None = None,
         perturbation: float | None = None,
         background: Background | None = None,
         density: float | None = None,
+        variance: float | None = None,
         base: System | None = None,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
@@ -130,7 +145,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         target_transform: Callable[[int], Any] | None = None,
     ) -> None:
         check_choice("FractalDataset", "rules", rules, tuple(RULES))
-        kind = RULES[rules]
+        if dimensions not in (2, 3):
+            raise ValueError(f"FractalDataset: dimensions must be 2 or 3, got {dimensions!r}")
+        if dimensions == 3 and rules != "own":
+            raise ValueError(f"FractalDataset: rules must be 'own' in space, got {rules!r}")
+        other, value = ("variance", variance) if dimensions == 2 else ("density", density)
+        if value is not None:
+            raise ValueError(f"FractalDataset: {other} must be left out in {dimensions} dimensions, got {value!r}")
+        kind: Any = SpaceRules if dimensions == 3 else RULES[rules]
         given = {
             "rendering": rendering,
             "points": points,
@@ -138,7 +160,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             "background": background,
             "density": density,
         }
-        chosen = {name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()}
+        chosen: dict[str, Any] = {
+            name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()
+        }
         if instances is not None:
             check_integer("FractalDataset", "instances", instances, 1)
         check_integer("FractalDataset", "points", chosen["points"], 1)
@@ -147,8 +171,12 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
         check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
         check_number("FractalDataset", "density", chosen["density"], least=0, below=1)
+        variance = SpaceRules.least_variance if variance is None else variance
+        check_number("FractalDataset", "variance", variance, least=0, below=1)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
+        if dtype != torch.float32 and chosen["rendering"] == "points":
+            raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
         bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
@@ -162,10 +190,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             rules,
             dtype,
         )
+        self.points = chosen["points"]
         self.transform, self.target_transform = transform, target_transform
-        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, **chosen)
+        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
         self._rules: Rules = kind(systems, settings)
-        self.instances = self._rules.instances
+        self.instances: int = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack
         self.classes = list(_given_names(systems) if names is None else names)
         self.classes = self.classes or [f"{number:04}" for number in range(self.num_classes)]
@@ -190,11 +219,12 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     def __repr__(self) -> str:
         channels = 3 if self.rendering.endswith("color") else 1
+        shape = (self.points, 3) if self.rendering == "points" else (channels, *self.size)
         lines = [
             "Dataset FractalDataset",
             f"    Number of datapoints: {len(self)}",
             f"    Classes: {self.num_classes} of {self.instances} instances",
-            f"    Images: {self.rules}, {self.rendering}, {(channels, *self.size)}, {self.dtype}",
+            f"    Items: {self.rules}, {self.rendering}, {shape}, {self.dtype}",
         ]
         for name, function in (("Transform", self.transform), ("Target transform", self.target_transform)):
             if function is not None:

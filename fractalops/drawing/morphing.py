@@ -145,9 +145,9 @@ def match(cost: Tensor) -> Tensor:
             owner[last] = owner[before[last]]
             last = before[last]
     taken = numpy.flatnonzero(owner[:columns] >= 0)
-    matched = numpy.full(rows, -1)
-    matched[owner[taken]] = taken
-    return torch.from_numpy(matched)
+    columns_of = numpy.full(rows, -1)
+    columns_of[owner[taken]] = taken
+    return torch.from_numpy(columns_of)
 
 
 def _mean(maps: System) -> Tensor:

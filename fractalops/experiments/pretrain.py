@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from fractalops._checks import Bounds, Count, Natural, check_fields, check_range
 from fractalops.data.class_search import search_classes
 from fractalops.data.classes import Stack
-from fractalops.data.fractal_dataset import Background, FractalDataset, Rendering
+from fractalops.data.fractal_dataset import Background, FractalDataset, PublishedRendering, Rendering, RuleName
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.folder import ExperimentFolder
@@ -40,7 +40,7 @@ SUMMARY = "a labeled data set of fractals, as shards of pictures or as a folder 
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
 
-Search = Literal["contractive", "filling-rate"]
+Search = Literal["own", "filling-rate"]
 Layout = Literal["shards", "folders"]
 
 _Share = Annotated[float, Bounds(least=0, below=1)]
@@ -54,18 +54,21 @@ class PretrainSettings:
     """A file that `fit` saved or a folder of `fit_dataset`, whose systems are the classes; empty: random ones."""
     classes: Count = 1000
     """How many random systems; learned ones are all taken."""
-    instances: Count = 1000
+    instances: Count | None = None
+    """Of each class; like the settings below, None is what `FractalDataset` takes for the rules."""
     size: Count = 224
     """Pixels of an image's side."""
-    rendering: Rendering = "patch"
-    points: Count = 100_000
-    maps: Count | tuple[int, int] = 4
+    rules: RuleName = "own"
+    rendering: Rendering | PublishedRendering | None = None
+    """None is "patch" for our own rules."""
+    points: Count | None = None
+    maps: Count | tuple[int, int] | None = None
     """Of a random system, a number or the least and the largest: FractalDB has 2 to 7."""
-    search: Search = "contractive"
-    """Random systems of contractions, or FractalDB's, found by their filling rate (`search_classes`)."""
-    perturbation: _Share = 0.05
-    background: Background = "black"
-    density: _Share = 0.2
+    search: Search = "own"
+    """Random systems of the rules' own kind, or FractalDB's, found by their filling rate (`search_classes`)."""
+    perturbation: _Share | None = None
+    background: Background | None = None
+    density: _Share | None = None
     """The least share of pixels that an image lights, or the filling rate of the search."""
     layout: Layout = "shards"
     """Tar files as WebDataset reads them, or a folder of pictures for each class, as FractalDB and torchvision's
@@ -78,13 +81,14 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_range("PretrainSettings", "maps", self.maps)
-        if self.systems and self.search != "contractive":
+        if self.maps is not None:
+            check_range("PretrainSettings", "maps", self.maps)
+        if self.systems and self.search == "filling-rate":
             raise ValueError(f"PretrainSettings: search must be left out where systems are given, got {self.search!r}")
 
 
 PRESETS = {
-    "small": PretrainSettings(classes=50, instances=40, size=64, points=20_000, shard=500),
+    "small": PretrainSettings(classes=50, instances=100, size=64, points=20_000, shard=500),
     "paper": PretrainSettings(),
 }
 
@@ -100,7 +104,7 @@ def run(
     """
     dataset = _dataset(settings, output, progress)
     _keep_systems(dataset, output)
-    shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
+    shown = [number * dataset.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
     save_image(contact_sheet(firsts / 255), output.file("classes.png"))
     write = _write_shards if settings.layout == "shards" else _write_folders
@@ -111,7 +115,7 @@ def run(
         "images": len(dataset),
         "classes": dataset.num_classes,
         "size": settings.size,
-        "rendering": settings.rendering,
+        "rendering": dataset.rendering,
         settings.layout: files,
         "drawn now": drawn,
         "images a second": drawn / seconds if drawn else float("nan"),
@@ -124,13 +128,14 @@ def _dataset(settings: PretrainSettings, output: ExperimentFolder, progress: boo
         systems: int | IFS | list[System] = settings.classes
         if settings.systems:
             systems = _learned(Path(settings.systems))
-        elif settings.search == "filling-rate":
+        elif settings.search == "filling-rate" or settings.rules == "fractaldb":
             systems = _searched(settings, output, progress)
         return FractalDataset(
             systems,
             settings.instances,
             settings.size,
-            rendering=settings.rendering,
+            rules=settings.rules,
+            rendering="patch" if settings.rendering is None and settings.rules == "own" else settings.rendering,
             points=settings.points,
             maps=settings.maps,
             perturbation=settings.perturbation,
@@ -149,9 +154,9 @@ def _searched(settings: PretrainSettings, output: ExperimentFolder, progress: bo
     if kept is not None:
         with parsing(output.path):
             return Stack(**kept[0]).systems()
-    return search_classes(
-        settings.classes, rate=settings.density, maps=settings.maps, seed=settings.seed, progress=progress
-    )
+    given = {"rate": settings.density, "maps": settings.maps}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return search_classes(settings.classes, seed=settings.seed, progress=progress, **chosen)
 
 
 def _learned(path: Path) -> IFS:
@@ -202,17 +207,17 @@ def _write_folders(
         with suppress(OSError):
             other.rmdir()
     there = {name for folder in folders for name in os.listdir(folder)}
-    left = [item for item in range(len(dataset)) if _picture_name(item, settings) not in there]
+    left = [item for item in range(len(dataset)) if _picture_name(item, dataset) not in there]
     with progress_bar(len(left), "image", NAME, shown=progress) as bar:
         for item, (png, label) in zip(left, _files(dataset, left, settings), strict=True):
-            with atomic_path(folders[label] / _picture_name(item, settings)) as temporary:
+            with atomic_path(folders[label] / _picture_name(item, dataset)) as temporary:
                 temporary.write_bytes(png)
             bar.update()
     return len(folders), len(left)
 
 
-def _picture_name(item: int, settings: PretrainSettings) -> str:
-    label, instance = divmod(item, settings.instances)
+def _picture_name(item: int, dataset: FractalDataset) -> str:
+    label, instance = divmod(item, dataset.instances)
     return f"{label:05}_{instance:04}.png"
 
 

@@ -161,7 +161,7 @@ def test_items_are_transformed() -> None:
 def test_representation() -> None:
     assert repr(dataset(rendering="color", size=(3, 5))) == (
         "Dataset FractalDataset\n    Number of datapoints: 15\n    Classes: 3 of 5 instances\n"
-        "    Images: own, color, (3, 3, 5), torch.float32"
+        "    Items: own, color, (3, 3, 5), torch.float32"
     )
     shown = repr(dataset(transform=torch.nn.Identity(), target_transform=str))
     assert shown.endswith("\n    Transform: Identity()\n    Target transform: <class 'str'>")

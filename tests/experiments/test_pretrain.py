@@ -16,7 +16,9 @@ from PIL import Image
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
 from fractalops.data.class_search import search_classes
 from fractalops.experiments import pretrain
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.io.tensor_files import read_tensors
+from fractalops.systems import System
 from tests.support.learning import disc
 
 SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
@@ -65,6 +67,23 @@ def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, 
     assert experiments.run("pretrain", tmp_path, SHARDS).rows[0]["drawn now"] == 5
     assert (tmp_path / "shards" / "00000.tar").stat().st_mtime_ns == before
     assert shards(tmp_path) == whole
+
+
+@pytest.mark.slow
+def test_pictures_of_the_default_size_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
+    settings = pretrain.PretrainSettings(
+        classes=2, instances=10, rendering="color", background="random", points=40_000, shard=10
+    )
+    written, threads = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for workers in (0, 3):
+            folder = tmp_path / str(workers)
+            experiments.run("pretrain", folder, dataclasses.replace(settings, workers=workers))
+            written.append(shards(folder))
+    finally:
+        torch.set_num_threads(threads)
+    assert written[0] == written[1]
 
 
 def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
@@ -163,12 +182,31 @@ def test_classes_may_be_searched_by_their_filling_rate(tmp_path: Path, monkeypat
     assert calls == [{"rate": 0.05, "maps": 3, "seed": 0, "progress": False}]
 
 
+def test_pictures_may_be_drawn_by_fractaldbs_rules(tmp_path: Path) -> None:
+    system = System([[[0.5, 0.0], [0.0, 0.5]]] * 3, [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], [1.0, 1.0, 1.0])
+    data = FractalDataset([system], 100, 16, rules="fractaldb", points=300, dtype=torch.uint8)
+    settings = pretrain.PretrainSettings(
+        classes=1, instances=100, size=16, rules="fractaldb", points=300, layout="folders"
+    )
+    output = ExperimentFolder(tmp_path, "pretrain", settings, {})
+    output.open()
+    output.save_state({"matrix": data.matrix, "offset": data.offset, "probabilities": data.probabilities}, {})
+    outcome = pretrain.run(settings, output, data=None, device="cpu", progress=False)
+    assert (outcome.rows[0]["rendering"], outcome.rows[0]["drawn now"]) == ("patch_gray", 100)
+    for item, path in enumerate(images(tmp_path)):
+        with Image.open(tmp_path / path) as picture:
+            assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"maps": (3, 2)}, "maps must be the least and the largest number, got (3, 2)"),
         ({"maps": 0}, "maps must be at least 1, got 0"),
         ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
+        ({"instances": 0}, "instances must be at least 1, got 0"),
+        ({"background": "white"}, "background must be one of black, random, got 'white'"),
+        ({"density": 1.0}, "density must lie in [0, 1) or be None, got 1.0"),
         ({"layout": "tar"}, "layout must be one of shards, folders, got 'tar'"),
     ],
     ids=str,

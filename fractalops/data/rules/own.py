@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
 
-_POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
+POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _TRIES = 200  # random systems for one that is dense enough, on average
 _LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
 _CANDIDATES = 64  # random systems that are drawn together
@@ -36,7 +36,7 @@ class OwnRules:
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
         self.instances = settings.instances or 1000
-        self._together = max(1, _POINTS_AT_ONCE // settings.points)  # images that are drawn together
+        self._together = max(1, POINTS_AT_ONCE // settings.points)  # images that are drawn together
         self._least = 0.0  # pixels that an image must light
         if isinstance(systems, int):
             self._least = settings.density * math.prod(settings.size)
@@ -57,12 +57,7 @@ class OwnRules:
     def _draw(self, systems: Stack, generators: list[torch.Generator]) -> Tensor:
         """Draw images (B, C, H, W) of instances of B systems."""
         size, rendering = self._settings.size, self._settings.rendering
-        pixels = self._place_instances(systems, generators)  # (B, T, 2)
-        for _ in range(_REDRAWN):
-            sparse = self._sparse(pixels)
-            if not sparse:
-                break
-            pixels[sparse] = self._place_instances(systems.pick(sparse), [generators[number] for number in sparse])
+        pixels = draw_until_good(self._place_instances, self._sparse, systems, generators)  # (B, T, 2)
         if rendering in ("binary", "patch"):
             patch = None
             if rendering == "patch":
@@ -138,6 +133,22 @@ class OwnRules:
         return dense
 
 
+def draw_until_good(
+    draw: Callable[[Stack, Sequence[torch.Generator]], Tensor],
+    find_bad: Callable[[Tensor], list[int]],
+    systems: Stack,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """Return what `draw` makes of B systems (B, ...), drawing anew those in which `find_bad` finds a fault."""
+    drawn = draw(systems, generators)
+    for _ in range(_REDRAWN):
+        bad = find_bad(drawn)
+        if not bad:
+            break
+        drawn[bad] = draw(systems.pick(bad), [generators[number] for number in bad])
+    return drawn
+
+
 def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
     """Draw random contractive systems, the number of maps of each uniform between the least and the largest."""
     counts = torch.randint(maps[0], maps[1] + 1, (_CANDIDATES,), generator=generator, device="cpu")
@@ -181,14 +192,29 @@ def _stretched(cells: Tensor, size: Sequence[int]) -> Tensor:
 def perturbed(
     matrix: Tensor, offset: Tensor, amount: float, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, Tensor]:
-    """Systems (B, N, 2, 2) and (B, N, 2) turned, shrunk and moved somewhat; contractions stay contractions."""
+    """Systems (B, N, D, D) and (B, N, D) turned, shrunk and moved somewhat; contractions stay contractions."""
     if amount == 0:
         return matrix, offset
-    maps = offset.shape[1]
-    moved = torch.stack([normal(generator, maps, 3) for generator in generators])  # (B, N, 3)
+    maps, dimensions = offset.shape[1:]
+    axes = dimensions * (dimensions - 1) // 2  # of rotation
+    moved = torch.stack([normal(generator, maps, axes + dimensions) for generator in generators])  # (B, N, axes + D)
     shrunk = torch.stack([uniform(generator, maps) for generator in generators])  # (B, N)
-    angle = amount * moved[..., 0]  # (B, N)
-    cosine, sine = angle.cos(), angle.sin()
-    turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
+    turn = _rotations(amount * moved[..., :axes])  # (B, N, D, D)
     size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
-    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * moved[..., 1:]
+    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * moved[..., axes:]
+
+
+def _rotations(angles: Tensor) -> Tensor:
+    """Return rotations of the plane (..., 2, 2) by angles (..., 1), or of space (..., 3, 3) about axes (..., 3).
+
+    Those of space turn by 2 atan(|axis| / 2), nearly the axis's length (Cayley).
+    """
+    if angles.shape[-1] == 1:
+        cosine, sine = angles[..., 0].cos(), angles[..., 0].sin()
+        plane: Tensor = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))
+        return plane
+    x, y, z = (angles / 2).unbind(-1)
+    skew = torch.stack([0 * x, -z, y, z, 0 * x, -x, -y, x, 0 * x], -1).unflatten(-1, (3, 3))
+    factor = 2 / (1 + x * x + y * y + z * z)  # (...)
+    rotations: Tensor = factor[..., None, None] * (skew + skew @ skew)
+    return rotations + torch.eye(3, dtype=angles.dtype, device=angles.device)

@@ -26,6 +26,7 @@ class Settings:
     density: float
     seed: int
     base: System | None = None
+    variance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Rules(Protocol):
     """The systems of the classes, as they are before an instance changes them."""
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return an image (C, H, W) for each item: float32 in [0, 1], or uint8.
+        """Return an image (C, H, W) for each item: float32 in [0, 1], or uint8; or a cloud of points (T, 3), float32.
 
         An item's number is its class's times `instances` plus its instance's.
         """
