@@ -48,7 +48,7 @@ class OwnRules:
             self.stack = stacked(systems, torch.float32)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return images (C, H, W), float32 in [0, 1]."""
+        """Return images (C, H, W): float32 in [0, 1], or uint8 where all are black and white."""
         images: list[Tensor] = []
         for first in range(0, len(items), self._together):
             part = items[first : first + self._together]
@@ -65,7 +65,10 @@ class OwnRules:
             patch = None
             if rendering == "patch":
                 patch = torch.cat([random_patches(1, generator=generator) for generator in generators])  # (B, 3, 3)
-            images = rasterize_points(pixels, size, patch=patch)[:, None].float()  # (B, 1, H, W)
+            images = rasterize_points(pixels, size, patch=patch)[:, None]  # (B, 1, H, W)
+            if self._settings.background == "black":
+                return images.mul_(255)
+            images = images.float()
         else:
             density = rasterize_points(pixels, size, mode="density")  # (B, H, W)
             images = torch.log1p(density.float())[:, None]  # (B, 1, H, W)
