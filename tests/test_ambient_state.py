@@ -15,6 +15,8 @@ import fractalops
 from fractalops import FitConfig, FractalDataset, PointConfig
 from fractalops.data.class_search import search_classes
 from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.targets import TensorTargets
+from fractalops.drawing.morphing import Morph
 from tests.support.cases import seeded
 from tests.support.learning import disc
 from tests.support.tolerances import assert_same_bits
@@ -95,6 +97,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "IFS matrix": lambda: _module(parametrization="matrix", channels=3, probabilities="learned", sampling="balanced"),
     "FractalEmbedding": lambda: list(fractalops.FractalEmbedding(3, generator=seeded(10)).parameters()),
     "fit": lambda: [(result := _learned()).best_image, result.losses, *result.system.parameters(), result.draw(16)],
+    "zoom": lambda: _learned().draw(16, zoom=(0.5, 0.5, 4)),
+    "morph": lambda: _morphed(),
+    "targets": lambda: TensorTargets(torch.stack([TARGET, TARGET.mT]))[1],
     "fit in color": lambda: _learned(TARGET.expand(3, -1, -1), color=True, blend="mean").losses,
     "fit published": lambda: fractalops.fit(TARGET, FitConfig.paper(maps=3, points=30, sequences=2, steps=3)).losses,
     "fit with a loss": lambda: fractalops.fit(TARGET, FitConfig(**CONFIG), loss=_loss).losses,
@@ -113,6 +118,12 @@ CALLS: dict[str, Callable[[], Any]] = {
 
 def _loss(images: Tensor, target: Tensor) -> Tensor:
     return (images - target).abs().mean()
+
+
+def _morphed() -> list[Tensor]:
+    first, last = (fractalops.IFS(1, maps, generator=seeded(maps)).system() for maps in (2, 4))
+    system = Morph(first, last).at(0.3)
+    return [system.matrix, system.offset, system.probabilities]
 
 
 def _on_reference(call: Callable[[], Tensor]) -> Tensor:
@@ -137,13 +148,18 @@ def test_default_dtype_and_device_change_no_bit(name: str, ambient: Callable[[],
 def test_files_are_read_alike(tmp_path: Path, ambient: Callable[[], None]) -> None:
     learned = _learned()
     points = fractalops.fit_points(CLOUD, PointConfig(maps=2, points=50, steps=1))
+    drawn = learned.draw(9)
+    learned.save_page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_bytes()
     ambient()
     for result, kind in ((learned, fractalops.FitResult), (points, fractalops.PointFitResult)):
         result.save(tmp_path / "result.safetensors")
         loaded = kind.load(tmp_path / "result.safetensors")
         assert_same_bits(loaded.losses, result.losses)
         if isinstance(loaded, fractalops.FitResult):
-            assert_same_bits(loaded.draw(9), learned.draw(9))
+            assert_same_bits(loaded.draw(9), drawn)
+            loaded.save_page(tmp_path / "page.html")
+            assert (tmp_path / "page.html").read_bytes() == page
     run = fractalops.fit_dataset(TARGET[None], tmp_path / "run", FitConfig(**CONFIG))
     assert_same_bits(run.system().offset, learned.system.offset)
     assert run.minimum_mse.dtype == torch.float32

@@ -21,7 +21,10 @@ POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they st
 _TRIES = 200  # random systems for one that is dense enough, on average
 _LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
 _CANDIDATES = 64  # random systems that are drawn together
-_TRIALS = 4  # instances by which a random system is judged
+_COARSER = 4  # first looks at a random system have that part of the sides, and as many points a pixel as the images
+_SMALLEST = 32  # pixels of a side in first looks, where images are not smaller
+_MARGIN = 0.2  # of the density, by which first looks ask for more
+_LOOKS = 4  # instances by which a random system is judged so, before one of the images' own size
 _REDRAWN = 100  # times at most, an instance that is less dense than it must be
 _CELLS = 4  # of a random background, on each side
 
@@ -37,9 +40,9 @@ class OwnRules:
         self._settings = settings
         self.instances = settings.instances or 1000
         self._together = max(1, POINTS_AT_ONCE // settings.points)  # images that are drawn together
-        self._least = 0.0  # pixels that an image must light
+        self._density = 0.0  # the share of pixels that an image must light
         if isinstance(systems, int):
-            self._least = settings.density * math.prod(settings.size)
+            self._density = settings.density
             self.stack = self._random_systems(systems)
         else:
             self.stack = stacked(systems, torch.float32)
@@ -77,20 +80,33 @@ class OwnRules:
             images = _with_background(images, generators)
         return images
 
-    def _place_instances(self, systems: Stack, generators: Sequence[torch.Generator]) -> Tensor:
-        """Return the points (B, T, 2), in pixels, of a new instance of each of B systems."""
+    def _place_instances(
+        self, systems: Stack, generators: Sequence[torch.Generator], size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Return the points (B, T, 2), in pixels, of a new instance of each of B systems.
+
+        A picture of another size than the images' has as many points a pixel.
+        """
+        size = size or self._settings.size
+        points = math.ceil(self._settings.points * math.prod(size) / math.prod(self._settings.size))
         matrix, offset = perturbed(systems.matrix, systems.offset, self._settings.perturbation, generators)
         clouds = sample_attractor(
-            matrix, offset, systems.probabilities, self._settings.points, sequences=SEQUENCES, generator=generators
+            matrix, offset, systems.probabilities, points, sequences=SEQUENCES, generator=generators
         ).points  # (B, K, L, 2)
-        return fitted(clouds, self._settings.size)
+        return fitted(clouds, size)
 
-    def _sparse(self, pixels: Tensor) -> list[int]:
-        """Return the numbers of the images, of points (B, T, 2), that light less than the density."""
-        if self._least == 0:
+    def _sparse(self, pixels: Tensor, size: tuple[int, int] | None = None) -> list[int]:
+        """Return the numbers of the pictures, of points (B, T, 2), that light less than the density."""
+        if self._density == 0:
             return []
-        lit = rasterize_points(pixels, self._settings.size).flatten(1).sum(1)  # (B,)
-        return (lit < self._least).nonzero()[:, 0].tolist()
+        least = self._density
+        if size is None:
+            size = self._settings.size
+        else:  # of fewer pixels, of which the same fractal lights a larger share
+            least *= 1 + _MARGIN * (1 - self._density)
+        lit = rasterize_points(pixels, size).flatten(1).sum(1)  # (B,)
+        sparse: list[int] = (lit < least * math.prod(size)).nonzero()[:, 0].tolist()
+        return sparse
 
     def _random_systems(self, count: int) -> Stack:
         """Draw systems of which several instances are dense.
@@ -99,7 +115,7 @@ class OwnRules:
         """
         density, points, (height, width) = self._settings.density, self._settings.points, self._settings.size
         seed = self._settings.seed
-        if points < self._least:
+        if points < density * height * width:
             raise ValueError(
                 f"FractalDataset: density must be at most {points / (height * width):.3g}, the share of "
                 f"{height} x {width} pixels that {points} points can light, got {density}"
@@ -122,13 +138,17 @@ class OwnRules:
 
     def _dense(self, systems: Stack, generators: Sequence[torch.Generator]) -> list[int]:
         """Return the numbers of those systems of which several instances are dense."""
+        size = self._settings.size
+        height, width = (min(side, max(_SMALLEST, side // _COARSER)) for side in size)
+        coarse = height, width
         dense = list(range(len(systems.matrix)))
-        for _ in range(_TRIALS if self._least > 0 else 0):
-            parts = [dense[first : first + self._together] for first in range(0, len(dense), self._together)]
+        for look in (*_LOOKS * (coarse,), None) if self._density > 0 else ():
+            together = self._together if look is None else self._together * math.prod(size) // math.prod(look)
+            parts = [dense[first : first + together] for first in range(0, len(dense), together)]
             dense = []
             for numbers in parts:
-                some = self._place_instances(systems.pick(numbers), [generators[number] for number in numbers])
-                sparse = self._sparse(some)
+                own = [generators[number] for number in numbers]
+                sparse = self._sparse(self._place_instances(systems.pick(numbers), own, look), look)
                 dense += [number for place, number in enumerate(numbers) if place not in sparse]
         return dense
 
