@@ -11,6 +11,7 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import project, render, render_points
 from fractalops.sampling import random_patches
+from fractalops.systems import box_dimension
 
 __all__ = [
     "IFS",
@@ -26,6 +27,7 @@ __all__ = [
     "PointFitResult",
     "RankError",
     "affine_chain",
+    "box_dimension",
     "fit",
     "fit_dataset",
     "fit_points",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import EllipsisType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,22 @@ from fractalops.rendering import (
     check_blend,
     render,
 )
-from fractalops.sampling import Generators, determinant_weights, draw_sequences, draw_uniform, join_index, one_each
+from fractalops.sampling import (
+    Generators,
+    chain_start,
+    determinant_weights,
+    draw_sequences,
+    draw_uniform,
+    join_index,
+    one_each,
+)
 from fractalops.systems import SINGULAR_MARGIN, System, device_for, random_systems
+from fractalops.systems.stacking import Arrays, read_maps, stack_systems
 
 Parametrization = Literal["svd", "matrix"]
 Probabilities = Literal["determinant", "learned"]
 Sampling = Literal["independent", "balanced"]
+ColorValues = Literal["sigmoid", "clamp"]
 
 
 class IFS(nn.Module):
@@ -56,13 +67,16 @@ class IFS(nn.Module):
       themselves; the paper's text). Latent signs start uniform in [-1, 1] as in the published approach:
       optimizers like Adam move all of them at the same pace, so that equal magnitudes would let every
       reflection flip in the same few steps.
-    - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison.
-    - `channels=C`, with either: `color` (S, N, C), the logits of each map's color, which start at zero: a color of
-      one half. None is a system without colors. (A sigmoid, whichever `singular_values`: a clamp whose gradient
-      stops outside learned far worse, and colors without bounds somewhat worse.)
+    - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison, and for maps that don't
+      contract.
+    - `channels=C`, with either: `color` (S, N, C), each map's color, which starts at one half. `color_values` is
+      "sigmoid" (`color` holds logits) or "clamp" (the values themselves, also 0 and 1; its gradient stops outside, with
+      which systems learn far worse). None is a system without colors.
     - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
       starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
-      How `logit` gets a gradient from images is told at `forward`.
+      How `logit` gets a gradient from images is told at `forward`. "given" holds them as they are in a buffer,
+      `probability` (S, N), float64 and of sum 1, without a floor: a map of probability 0 is never drawn. They start
+      equal; `from_maps` sets them.
     - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
       which a few hundred points leave fewer holes. No parameter depends on it.
 
@@ -81,6 +95,7 @@ class IFS(nn.Module):
     offset: nn.Parameter
     color: nn.Parameter | None
     logit: nn.Parameter | None
+    probability: Tensor | None
 
     def __init__(
         self,
@@ -89,10 +104,11 @@ class IFS(nn.Module):
         *,
         parametrization: Parametrization = "svd",
         singular_values: SingularValues = "sigmoid",
-        probabilities: Probabilities = "determinant",
+        probabilities: Probabilities | Literal["given"] = "determinant",
         sampling: Sampling = "independent",
         probability_floor: float = 1e-3,
         channels: int | None = None,
+        color_values: ColorValues = "sigmoid",
         viewport: Viewport = DEFAULT_VIEWPORT,
         bandwidth: float = DEFAULT_BANDWIDTH,
         cutoff: float | None = DEFAULT_CUTOFF,
@@ -111,15 +127,17 @@ class IFS(nn.Module):
         check_dtype("IFS", dtype)
         check_number("IFS", "probability_floor", probability_floor, least=0, below=1)
         for name, value, choices in (
-            ("parametrization", parametrization, Parametrization),
-            ("singular_values", singular_values, SingularValues),
-            ("probabilities", probabilities, Probabilities),
-            ("sampling", sampling, Sampling),
+            ("parametrization", parametrization, get_args(Parametrization)),
+            ("singular_values", singular_values, get_args(SingularValues)),
+            ("probabilities", probabilities, (*get_args(Probabilities), "given")),
+            ("sampling", sampling, get_args(Sampling)),
+            ("color_values", color_values, get_args(ColorValues)),
         ):
-            check_choice("IFS", name, value, get_args(choices))
+            check_choice("IFS", name, value, choices)
         self.parametrization = parametrization
         self.singular_values = singular_values
-        self.probability_floor = float(probability_floor)
+        self.color_values = color_values
+        self.probability_floor = 0.0 if probabilities == "given" else float(probability_floor)
         self.sampling = sampling
         check_viewport("IFS", viewport)
         check_number("IFS", "bandwidth", bandwidth, above=0)
@@ -144,7 +162,60 @@ class IFS(nn.Module):
         self.offset = parameter(2)
         self.register_parameter("color", None if channels is None else parameter(channels))
         self.register_parameter("logit", parameter() if probabilities == "learned" else None)
+        given = torch.empty(systems, maps, device=device, dtype=torch.float64) if probabilities == "given" else None
+        self.register_buffer("probability", given)
         self.reset_parameters(generator)
+
+    @classmethod
+    def from_maps(
+        cls,
+        matrix: Arrays,
+        offset: Arrays,
+        probabilities: Arrays | None = None,
+        color: Arrays | None = None,
+        *,
+        viewport: Viewport = "fit",
+        **settings: Any,
+    ) -> IFS:
+        """Return given systems: maps, probabilities and colors are held exactly as they are.
+
+        Maps need not contract: isometries and maps of determinant 0 are held, too. Arguments are tensors, arrays or
+        nested sequences: of one system, of S systems with another dimension in front, or a sequence of systems with
+        different numbers of maps. Shorter ones are filled up with copies of their most probable map, which have
+        probability 0. The dtype is float64 where any of the maps is, as Python's numbers are, else float32.
+
+        Args:
+            matrix: (N, 2, 2), the maps' linear parts.
+            offset: (N, 2), their translations.
+            probabilities: (N,), scaled to sum 1. None takes `determinant_probabilities`, as `IFS` does by default.
+            color: (N, C), in [0, 1]. None is a system without colors.
+            viewport: as in `render`; "fit" shows the whole attractor, wherever it lies.
+            settings: other arguments of `IFS`: how the systems draw, `device` and `dtype`.
+
+        Raises:
+            ValueError, TypeError: for a wrong shape, dtype or number.
+        """
+        return cls.from_systems(read_maps(matrix, offset, probabilities, color), viewport=viewport, **settings)
+
+    @classmethod
+    def from_systems(cls, systems: Sequence[System], *, viewport: Viewport = "fit", **settings: Any) -> IFS:
+        """Return given systems, as `from_maps` does.
+
+        Raises `ValueError` for none, one in space, numbers that are not finite and unlike colors.
+        """
+        state = stack_systems(systems, settings.pop("device", None), settings.pop("dtype", None))
+        module = cls(
+            *state["offset"].shape[:2],
+            parametrization="matrix",
+            probabilities="given",
+            channels=state["color"].shape[2] if "color" in state else None,
+            color_values="clamp",
+            viewport=viewport,
+            device="meta",
+            **settings,
+        )
+        module.load_state_dict(state, assign=True)
+        return module
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generators = None) -> None:
@@ -167,9 +238,12 @@ class IFS(nn.Module):
             magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
             self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
         self.offset.copy_(drawn.offset)
-        for logits in (self.color, self.logit):
-            if logits is not None:
-                logits.zero_()
+        if self.color is not None:
+            self.color.fill_(0.0 if self.color_values == "sigmoid" else 0.5)
+        if self.logit is not None:
+            self.logit.zero_()
+        if self.probability is not None:
+            self.probability.fill_(1 / self.maps_per_system)
 
     @property
     def systems(self) -> int:
@@ -193,7 +267,9 @@ class IFS(nn.Module):
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
             f"singular_values={self.singular_values!r}, probability_floor={self.probability_floor:g}"
             + ("" if self.color is None else f", channels={self.channels}")
+            + ("" if self.color_values == "sigmoid" else ", color_values='clamp'")
             + ("" if self.logit is None else ", probabilities='learned'")
+            + ("" if self.probability is None else ", probabilities='given'")
             + ("" if self.sampling == "independent" else ", sampling='balanced'")
             + ("" if self.viewport == DEFAULT_VIEWPORT else f", viewport={self.viewport!r}")
             + ("" if self.bandwidth == DEFAULT_BANDWIDTH else f", bandwidth={self.bandwidth:g}")
@@ -209,19 +285,20 @@ class IFS(nn.Module):
         return run_svd_matrix(self.svd, self.singular_values), self.offset
 
     def colors(self) -> Tensor | None:
-        """The maps' colors (S, N, C) in (0, 1), differentiable; None without colors."""
+        """The maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
+        if self.color is not None and self.color_values == "clamp":
+            return self.color.clamp(0, 1)
         # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
         return None if self.color is None else self.color.double().sigmoid().to(self.color.dtype)
 
     @torch.no_grad()
     def system(self, number: int = 0) -> System:
-        """Return system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
+        """Return a copy of system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
         number = check_item("IFS.system", number, self.systems)
-        matrix, offset = self.maps()  # (S, N, 2, 2), (S, N, 2)
+        parts = (*self.maps(), self.probabilities())  # (S, N, 2, 2), (S, N, 2), (S, N)
+        matrix, offset, probabilities = (part[number].clone() for part in parts)
         colors = self.colors()  # (S, N, C)
-        return System(
-            matrix[number], offset[number], self.probabilities()[number], None if colors is None else colors[number]
-        )
+        return System(matrix, offset, probabilities, None if colors is None else colors[number].clone())
 
     def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
@@ -231,7 +308,9 @@ class IFS(nn.Module):
         return (logarithm - logarithm.detach()).exp()
 
     def _weights(self) -> Tensor:
-        """What the maps' probabilities are proportional to (S, N), detached: learned, or `|det A|`."""
+        """What the maps' probabilities are proportional to (S, N), detached: given, learned, or `|det A|`."""
+        if self.probability is not None:
+            return self.probability
         if self.logit is not None:
             return self.logit.detach().softmax(-1)
         if self.parametrization == "matrix":
@@ -241,6 +320,8 @@ class IFS(nn.Module):
 
     def probabilities(self) -> Tensor:
         """The detached probabilities (S, N) of the maps, at least about `probability_floor`, in rows of sum 1."""
+        if self.probability is not None:
+            return self.probability
         return raise_to_floor(self._weights(), self.probability_floor)
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
@@ -250,10 +331,16 @@ class IFS(nn.Module):
         )
 
     def start(self) -> Tensor:
-        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`)."""
-        if self.parametrization == "matrix":
-            return run_fixed_point(self.matrix[:, 0], self.offset[:, 0])
-        return run_fixed_point(run_svd_matrix(self.svd.detach()[:, 0], self.singular_values), self.offset[:, 0])
+        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`).
+
+        With given probabilities it is that of the first map that is drawn and contracts (see `chain_start`).
+        """
+        return self._start(*self.maps())
+
+    def _start(self, matrix: Tensor, offset: Tensor) -> Tensor:
+        if self.probability is None:
+            return run_fixed_point(matrix[:, 0], offset[:, 0])
+        return chain_start(matrix, offset, self.probability)
 
     def concatenated(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All systems as one (the paper's trick, section 4.2): what one call of the chain takes.
@@ -276,8 +363,8 @@ class IFS(nn.Module):
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`concatenated` for an index (S, K, T) that is known to be right."""
         matrix, offset = self.maps()
-        start = run_fixed_point(matrix[:, 0], offset[:, 0])  # (S, 2)
-        start = start[:, None].expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
+        start = self._start(matrix, offset)[:, None]  # (S, 1, 2)
+        start = start.expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
         return matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, self.maps_per_system), start
 
     @torch.no_grad()

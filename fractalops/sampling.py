@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floating, check_integer, check_number, check_tensor, shape_error
+from fractalops._checks import can_read, check_floating, check_integer, check_number, check_tensor, shape_error
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.draw_balanced_index import run_draw_balanced_index
 from fractalops.ops.draw_index import run_draw_index
@@ -18,6 +18,14 @@ from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
+
+# Longer sequences are drawn independently even if they are to be balanced. Balancing bounds how often one map follows
+# itself: the points behind long runs, as at the tip of a fern, are too few however long the sequence, whereas the holes
+# that chance leaves shrink.
+LONGEST_BALANCED = 2**16
+
+# A map contracts whose spectral radius is below this: that of a rounded isometry is not.
+_CONTRACTING = 1 - 1e-6
 
 
 def random_patches(count: int, size: int = 3, generator: torch.Generator | None = None) -> Tensor:
@@ -50,9 +58,10 @@ def sample_index(
 
     Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
     more evenly than chance does: after each run of maps each map follows as often as its probability says, to within
-    about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N; short
-    sequences favor maps of small probability somewhat (`draw_balanced_index`). Sequences are independent of each
-    other either way.
+    about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N or T >
+    65536; short sequences favor maps of small probability somewhat (`draw_balanced_index`). Many repetitions of one map
+    are rarer than by chance: a map that hardly contracts gets fewer points at its far end. Sequences are independent of
+    each other either way.
 
     uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
     probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one after
@@ -83,7 +92,7 @@ def draw_sequences(
     each = one_each("sample_index", generator, systems)
     shape = (systems, sequences, points)
     uniform = draw_uniform(shape, each, dtype=number_dtype(maps), device=weight.device)  # (S, K, T)
-    if balanced:
+    if balanced and points <= LONGEST_BALANCED:
         return run_draw_balanced_index(weight, uniform, floor)
     return run_draw_index(weight, uniform.flatten(1), floor).view(uniform.shape)
 
@@ -129,8 +138,8 @@ def sample_attractor(
 ) -> AttractorSample:
     """Draw points of the attractors of iterated function systems (the chaos game, Barnsley 1988).
 
-    Each sequence starts at the fixed point of map 0. Its first points are left out: all sequences of a system begin
-    alike, and where map 0 has no fixed point, beside the attractor.
+    Each sequence starts where `chain_start` says. Its first points are left out: all sequences of a system begin alike,
+    and where no map contracts, beside the attractor.
 
     Args:
         matrix: (S, N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
@@ -161,11 +170,7 @@ def sample_attractor(
     sequences = min(sequences, points)
     length = math.ceil(points / sequences) + burn_in
     index = sample_index(probabilities, sequences, length, generator)  # (S, K, T)
-    if dimensions == 2:
-        start = run_fixed_point(matrix[:, 0], offset[:, 0])  # (S, D)
-    else:
-        identity = torch.eye(dimensions, dtype=matrix.dtype, device=matrix.device)
-        start = torch.linalg.solve(identity - matrix[:, 0], offset[:, 0])  # (S, D)
+    start = chain_start(matrix, offset, probabilities)  # (S, D)
     start = start[:, None].expand(systems, sequences, dimensions).reshape(-1, dimensions)  # (S * K, D)
     chain = run_affine_chain(matrix.flatten(0, 1), offset.flatten(0, 1), join_index(index, maps), start)
     chain = chain.view(systems, sequences, length, dimensions)  # (S, K, T, D)
@@ -217,10 +222,63 @@ def draw_uniform(
     return torch.cat(drawn, along) if len(drawn) > 1 else drawn[0]
 
 
-def mean_point(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
-    """Return the mean (2,) of the points of an attractor: the point that its maps leave where it is on average.
+@torch.no_grad()
+def chain_start(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
+    """Return where chains of systems start (S, D): the fixed point of the first map that is drawn and contracts.
 
-    Of maps (N, 2, 2) and (N, 2), drawn by `probabilities` (N,) of sum 1; finite in any case, see `fixed_point`.
+    It lies on the attractor. A map is drawn whose probability is above 0, and contracts if its spectral radius is below
+    1. A system without such a map starts at its `mean_point`.
+
+    Args:
+        matrix: (S, N, D, D), D = 2 or 3.
+        offset: (S, N, D).
+        probabilities: (S, N), of any sums.
+
+    Returns:
+        A finite point of each system.
     """
-    mean_matrix = torch.tensordot(probabilities, matrix, 1)  # (2, 2)
-    return run_fixed_point(mean_matrix[None], (probabilities @ offset)[None])[0]
+    if can_read(matrix) and bool(_leads_to_attractor(matrix[:, 0], probabilities[:, 0]).all()):
+        return _fixed_points(matrix[:, 0], offset[:, 0])
+    leads = _leads_to_attractor(matrix, probabilities)  # (S, N)
+    chosen = leads.int().argmax(1)  # (S,), the first
+    system = torch.arange(len(matrix), device=matrix.device)  # (S,)
+    start = _fixed_points(matrix[system, chosen], offset[system, chosen])  # (S, D)
+    shares = (probabilities / probabilities.sum(1, keepdim=True)).to(matrix.dtype)  # (S, N)
+    return torch.where(leads.any(1, keepdim=True), start, mean_point(matrix, offset, shares))
+
+
+def spectral_radius(matrix: Tensor) -> Tensor:
+    """Return the largest absolute values (...) of the eigenvalues of matrices (..., D, D), D = 2 or 3, in float64."""
+    matrix = matrix.detach().double()
+    if matrix.shape[-1] == 3:
+        values: Tensor = torch.linalg.eigvals(matrix.nan_to_num(math.inf).clamp(-1e300, 1e300))  # (..., 3)
+        return values.abs().amax(-1)
+    a00, a01, a10, a11 = matrix.flatten(-2).unbind(-1)  # each (...)
+    middle, half = (a00 + a11) / 2, (a00 - a11) / 2
+    square = half * half + a01 * a10  # of half the distance of the eigenvalues, negative where they are complex
+    return torch.where(square < 0, (middle * middle - square).sqrt(), middle.abs() + square.clamp(min=0).sqrt())
+
+
+def _leads_to_attractor(matrix: Tensor, probabilities: Tensor) -> Tensor:
+    """Return of maps (..., D, D) drawn with probabilities (...) whether they are drawn and contract (...)."""
+    return (probabilities > 0) & (spectral_radius(matrix) < _CONTRACTING)
+
+
+def _fixed_points(matrix: Tensor, offset: Tensor) -> Tensor:
+    """Return the fixed points (..., D) of maps (..., D, D) and (..., D), finite in any case, see `fixed_point`."""
+    if offset.shape[-1] == 2:
+        return run_fixed_point(matrix, offset)
+    identity = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
+    solution: Tensor = torch.linalg.solve_ex(identity - matrix, offset).result  # (..., 3)
+    finite = solution.isfinite().all(-1, keepdim=True)  # (..., 1)
+    return torch.where(finite, solution, offset.nan_to_num(0, 0, 0))
+
+
+def mean_point(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the mean (..., D) of the points of attractors: the point that the maps leave where it is on average.
+
+    Of maps (..., N, D, D) and (..., N, D), drawn by `probabilities` (..., N) of sum 1; finite in any case, see
+    `fixed_point`.
+    """
+    mean_matrix = (probabilities[..., None, None] * matrix).sum(-3)  # (..., D, D)
+    return _fixed_points(mean_matrix, (probabilities[..., None] * offset).sum(-2))

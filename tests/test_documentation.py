@@ -50,7 +50,7 @@ def test_the_blocks_of_the_readme_run() -> None:
     lit = max_pool2d(picture, 16)[0] > 0.1  # (64, 64), where the picture has any point
     assert (lit == (target > 0.1)).float().mean() > 0.9
     # The loop over points and the one call for a whole batch draw the same.
-    assert len(others) == 5
+    assert len(others) == 6
     torch.testing.assert_close(others[-1]["images"][0], others[-1]["image"], rtol=1e-3, atol=1e-4)
 
 

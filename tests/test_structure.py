@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import fractalops
@@ -103,3 +104,10 @@ def test_every_module_has_a_level() -> None:
 
 def test_a_module_bears_no_name_of_a_public_function_beside_it() -> None:
     assert [name for name in modules() if "." not in name and name in fractalops.__all__] == []
+
+
+def test_every_package_is_installed() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r'"(.+?)"', text.split("\npackages = [")[1].split("]")[0])
+    folders = [name for name, path in modules().items() if path.stem == "__init__" and name != "__init__"]
+    assert sorted(listed) == sorted(["fractalops", *(f"fractalops.{name}" for name in folders)])

@@ -6,12 +6,14 @@ import itertools
 import math
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
+from fractalops import IFS
 from fractalops.ops.svd_matrix import SingularValues, svd_matrix
-from fractalops.systems import random_systems, svd_parameters
+from fractalops.systems import System, random_systems, svd_parameters
 from tests.support.cases import seeded
 
 
@@ -135,3 +137,52 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
 def test_errors_name_the_argument(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+MAPS = {"matrix": torch.eye(2).expand(3, 2, 2), "offset": torch.zeros(3, 2), "probabilities": torch.ones(3)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"offset": torch.zeros(3, 4)}, r"offset must have shape \(N, 2\) or \(N, 3\) with N >= 1, got \(3, 4\)"),
+        ({"offset": torch.zeros(0, 2)}, r"offset must have shape .+, got \(0, 2\)"),
+        ({"matrix": torch.zeros(3, 3, 3)}, r"matrix must have shape \(3, 2, 2\), got \(3, 3, 3\)"),
+        ({"matrix": torch.zeros(3, 2, 2).double()}, "offset must have the dtype of matrix"),
+        ({"matrix": [[1.0, 2.0], [3.0]]}, "matrix must be a tensor or an array of numbers, got "),
+        ({"probabilities": [1, -1, 1]}, "probabilities must be finite, non-negative and not all zero, got "),
+        ({"probabilities": [1.0, math.nan, 1.0]}, "probabilities must be finite"),
+        ({"probabilities": [0, 0, 0]}, "probabilities must be finite, non-negative and not all zero"),
+        ({"probabilities": [1, 1]}, r"probabilities must have shape \(3,\), got \(2,\)"),
+        ({"color": "red"}, "color must be a tensor or an array of numbers, got 'red'"),
+        ({"color": torch.zeros(2, 3)}, r"color must have shape \(3, C\) with C >= 1, got \(2, 3\)"),
+        ({"color": [[0.5], [1.5], [0.0]]}, r"color must lie in \[0, 1\], got values from 0 to 1.5"),
+        ({"color": torch.zeros(3, 1, device="meta")}, "color must be on the device of matrix"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_system_refuses_what_is_none(changes: dict[str, Any], error: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^System: {error}"):
+        System(**(MAPS | changes))
+
+
+def test_a_system_takes_numbers_of_all_kinds() -> None:
+    system = System(numpy.eye(2)[None], [(1, 2)], [1], [[0, 1, 1]], "one")
+    for part in (system.matrix, system.offset, system.probabilities, system.color):
+        assert part is not None
+        assert part.dtype == torch.float64
+    assert (len(system), system.dimensions, system.name) == (1, 2, "one")
+    mixed = System(**MAPS, color=[[0, 1, 1]] * 3)
+    assert mixed.color is not None
+    assert mixed.color.dtype == torch.float32
+
+
+def test_an_exported_system_is_a_copy() -> None:
+    module = IFS(2, 3, parametrization="matrix", channels=1)
+    system = module.system(1)
+    expected = module.matrix[1].detach().clone()
+    with torch.no_grad():
+        module.matrix.zero_()
+    assert torch.equal(system.matrix, expected)
+    with pytest.raises(IndexError, match=r"^IFS.system"):
+        module.system(2)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from fractalops.backends import installed_version
-from fractalops.cli import bench, experiment, fit, fit_points, info, morph, random, render, view
+from fractalops.cli import bench, experiment, fit, fit_points, info, morph, random, render, systems, view
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError
 from fractalops.fitting.ranks import is_leader
@@ -43,7 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
     parser = Parser(prog="fractalops", description="Learn iterated function systems for images, and draw them.")
     parser.add_argument("--version", action="version", version=f"fractalops {installed_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for command in (fit, fit_points, render, view, morph, random, experiment, bench, info):
+    for command in (fit, fit_points, render, view, morph, random, systems, experiment, bench, info):
         command.add_parser(commands)
     arguments = parser.parse_args(argv)
     if arguments.command is None:

@@ -99,7 +99,7 @@ def add_parser(commands: Commands) -> None:
         ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
         ("steps", 1, None, "optimization steps"),
     ):
-        both = f"by the image's size, paper: {getattr(published, name)}"
+        both = f"by the image, paper: {getattr(published, name)}"
         learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=f"{what} (default: {both})")
     learning.add_argument(
         "--objective",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from fractalops.cli.options import integer, number
 from fractalops.data.targets import TargetDataset
 from fractalops.errors import InputError
-from fractalops.fitting import FitConfig, FitRun, fit_dataset
+from fractalops.fitting import FitConfig, FitRun, fit_dataset, runs
 from fractalops.fitting.ranks import is_leader
 from fractalops.fitting.run_table import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
@@ -47,17 +50,18 @@ def check_unused(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    learned = fit_dataset(
-        targets,
-        arguments.output,
-        config,
-        skip_bad=arguments.skip_bad,
-        overwrite=arguments.overwrite,
-        progress=not arguments.quiet,
-        checkpoint_every=arguments.checkpoint_every,
-        table=arguments.table,
-        device=arguments.device,
-    )
+    with nullcontext() if arguments.quiet else _shown_log():
+        learned = fit_dataset(
+            targets,
+            arguments.output,
+            config,
+            skip_bad=arguments.skip_bad,
+            overwrite=arguments.overwrite,
+            progress=not arguments.quiet,
+            checkpoint_every=arguments.checkpoint_every,
+            table=arguments.table,
+            device=arguments.device,
+        )
     if learned.signal is not None:
         if is_leader():  # an interruption reaches all ranks
             kept = f"what was learned so far is in {learned.folder}"
@@ -66,6 +70,27 @@ def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig
     if not arguments.quiet and is_leader():
         _show(learned)
     return 0
+
+
+class _Printer(logging.Handler):
+    """Prints records as `print` does: a closed pipe is an error of the program, not one to be logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage())
+
+
+@contextmanager
+def _shown_log() -> Iterator[None]:
+    """Print what the run logs of its settings within the block."""
+    logger, handler = logging.getLogger(runs.__name__), _Printer()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _show(learned: FitRun) -> None:

@@ -20,7 +20,7 @@ from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.learning import fit_images, uncovered
-from fractalops.fitting.run_plan import make_plan, read_target
+from fractalops.fitting.run_plan import describe_settings, make_plan, read_target
 from fractalops.io.animations import save_animation
 from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
@@ -61,9 +61,8 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
     drawn: set[int] = set()
     interrupted = False
     try:
-        for batch in plan.batches:
+        for batch, settings in zip(plan.batches, plan.settings, strict=True):
             targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
-            settings = config.resolve(targets.shape[-2:])
             if not arguments.quiet:
                 _show_settings([jobs[index] for index in batch], targets, settings)
             result = fit_images(targets, batch, settings, progress=not arguments.quiet)
@@ -178,11 +177,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
 
 def _show_settings(jobs: Sequence[Job], targets: Tensor, config: FitConfig) -> None:
     """Print what images (S, ...) are learned with, and where their points can't cover them."""
-    height, width = targets.shape[-2:]
-    print(
-        f"{width} x {height} pixels: {config.maps} maps, {config.steps} steps of {config.sequences} x {config.points} "
-        f"points, blend {config.blend}"
-    )
+    print(describe_settings(targets.shape[-2:], config))
     for job, target in zip(jobs, targets, strict=True):
         if notice := uncovered(target, config):
             print(f"{job.image}: {notice}")

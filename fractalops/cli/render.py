@@ -29,6 +29,7 @@ from fractalops.errors import InputError
 from fractalops.fitting import FitResult
 from fractalops.io.images import Page, save_picture
 from fractalops.io.progress import progress_bar
+from fractalops.systems.statistics import describe
 
 _SIDE = 1024  # pixels
 _FLIGHT = 1000.0  # how many times larger the last picture of a flight is
@@ -46,6 +47,7 @@ def add_parser(commands: Commands) -> None:
         metavar="X,Y,FACTOR",
         help="draw a part FACTOR times larger, up to 1e11: X and Y of its middle go from 0 to 1, from the top left",
     )
+    parser.add_argument("--stats", action="store_true", help="also print what can be said about the system in numbers")
     animation = add_animation_options(parser)
     animation.add_argument(
         "--animate",
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"cannot read {arguments.system}: it is a folder")
     output = arguments.output or arguments.system.with_suffix(".gif" if animated else ".png")
     if animated:
+        if arguments.stats:
+            raise InputError("--stats is for pictures, not for animations")
         check_movable(arguments, output)
         _animate(arguments, load_one_system(arguments.system, "an animation"), output)
     else:
@@ -70,7 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
                 raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        _draw(arguments, FitResult.load(arguments.system), output)
+        result = FitResult.load(arguments.system)
+        _draw(arguments, result, output)
+        if arguments.stats:
+            print("\n\n".join(describe(result.system.system(number)) for number in range(len(result))))
     print(f"{'animation' if animated else 'picture'}: {output}")
     return 0
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_number
+from fractalops._checks import check_number, shape_error
 from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
 from fractalops.ops.rbf_rasterize import rbf_rasterize
@@ -69,7 +69,8 @@ class Scene:
     They are not kept: the generator goes back to where it was at first, and draws them again. So a picture of any size
     and number of points takes the memory of one canvas. Afterwards the generator stands behind the points.
 
-    Raises `InputError` where a zoom shows no point of the attractor or can't be drawn.
+    Raises `InputError` where a zoom shows no point of the attractor or can't be drawn, `ValueError` for a system in
+    space.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Scene:
         zoom: Zoom | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
+        if maps.dimensions != 2:
+            raise shape_error("Scene", "matrix", "(N, 2, 2)", maps.matrix)
         self._maps = maps
         self._size = size
         self._points = points

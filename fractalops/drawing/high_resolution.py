@@ -36,6 +36,8 @@ _LEAST_POINTS = 1_000_000
 _CANVAS_VALUES = 2**26  # held at once, 256 MiB; drawing on them takes twice as much for a while
 _BAND_VALUES = 2**20  # of a band that is made a picture of
 _SMALL_SIDE = 256  # of the picture by which a zoomed one is exposed
+# Zooms up to which seams between mean colors are filled, and from which on they are open; web/picture.js has them, too.
+_FILLED_ZOOM, _OPEN_ZOOM = 4, 32
 
 
 def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -238,13 +240,16 @@ def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) 
 def _draw_under(maps: System, picture: Picture) -> Tensor | None:
     """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
     learned = picture.learned
-    if picture.blend == "add" or learned is None or max(picture.size) * picture.window.factor <= max(learned):
+    factor = picture.window.factor
+    # It fills seams narrower than a learned pixel. Far enough in, they are a part of the fractal to be seen.
+    visible = 1 - math.log(max(factor, _FILLED_ZOOM) / _FILLED_ZOOM) / math.log(_OPEN_ZOOM / _FILLED_ZOOM)
+    if picture.blend == "add" or learned is None or max(picture.size) * factor <= max(learned) or visible <= 0:
         return None
     small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
     scene = small.scene(maps, generator_for(maps, 0))
     layer = scene.canvas(0, learned[0]) * _exposure(maps, small, scene, 0.0)  # (C + 1, h, w)
     # It has no soft edges, which would show as a halo around what is drawn above it.
-    opacity = (2 * layer[-1:] / (layer[-1:] + 1) - 0.5).clamp(0, 1)  # (1, h, w)
+    opacity = (2 * layer[-1:] / (layer[-1:] + 1) - 0.5).clamp(0, 1) * visible  # (1, h, w)
     return torch.cat((layer[:-1] / layer[-1:] * opacity, opacity)).nan_to_num(0)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.drawing.tones import tone_map
-from fractalops.rendering import Frame, frame_of, render_points
+from fractalops.rendering import Frame, frame_of, project, render_points
 
 AZIMUTHS = (20.0, 80.0, 140.0)  # of the three views of a comparison, in degrees
 ELEVATION = 15.0
 _GAMMA = 0.5  # lifts single points against dense parts
+_FINER = 2  # pixels of a surface in a pixel of its picture, along each axis
 _LEAST = 1e-2  # of the highest density: less is not lit
 
 
@@ -31,6 +34,31 @@ def draw_point_clouds(
     clouds' numbers of points. Returns (H, W) in [0, 1].
     """
     return contact_sheet(_tiles(clouds, side, azimuths, elevation, bandwidth), columns=len(azimuths))
+
+
+@torch.no_grad()
+def draw_solid(cloud: Tensor, side: int, *, azimuth: float = 35.0, elevation: float = 25.0) -> Tensor:
+    """Draw the points of a cloud (P, 3) that the viewer sees, as a surface in the light: (side, side) in [0, 1].
+
+    What lies behind other points is hidden. The surface is lit by its slope, and less where it is farther away.
+    """
+    center, radius = frame_of(cloud)
+    fine = _FINER * side
+    plane, depth = project(cloud - center, azimuth, elevation)  # (P, 2), (P,)
+    pixels = ((plane / (1.05 * radius) + 1) / 2 * fine).long()  # (P, 2)
+    inside = ((pixels >= 0) & (pixels < fine)).all(1)  # (P,)
+    place = (pixels[:, 0] * fine + pixels[:, 1])[inside]
+    nearness = cloud.new_full((fine * fine,), -math.inf)
+    nearness.scatter_reduce_(0, place, -depth[inside] / radius, "amax")
+    surface = max_pool2d(nearness.view(1, 1, fine, fine), 3, 1, 1)[0, 0]  # closes the gaps between the points
+    known = surface.isfinite()
+    surface = torch.where(known, surface, -1.0)  # (F, F), from -1 to 1
+    smooth = avg_pool2d(pad(surface[None, None], (2, 2, 2, 2), mode="replicate"), 5, 1)[0, 0]
+    rows, columns = (part * fine / 2 for part in torch.gradient(smooth))  # towards the viewer, per unit of the plane
+    # Of the normal (rows, columns, -1) and the light, which comes from above and the left.
+    light = (0.5 * rows + 0.35 * columns + 0.8) / (rows.square() + columns.square() + 1).sqrt()
+    shade = torch.where(known, 0.2 + 0.8 * light.clamp(0, 1) * (0.75 + 0.25 * surface), 0.0)
+    return avg_pool2d(shade[None, None], _FINER)[0, 0].clamp(0, 1)
 
 
 def turntable(

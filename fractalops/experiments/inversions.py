@@ -20,6 +20,7 @@ from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Row, less
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
+from fractalops.fitting.learning import settings_for
 from fractalops.fitting.result import FORM
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
@@ -148,7 +149,7 @@ def learn_variant(
     `origin` is what the start was made of, where it may have other last bits when it is made again. Raises `InputError`
     where that was learned from another start, by other settings or for other targets.
     """
-    config = config.resolve(images.shape[-2:])
+    config = settings_for(images, config)
     path = output.file("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
     if origin is None:
         origin = {} if start is None else start.state_dict()

@@ -41,9 +41,9 @@ C = TypeVar("C", bound="DataclassInstance")
 class FitConfig:
     """The settings of `fit`.
 
-    Those that are "auto" follow the size of the targets: `resolve` replaces them by the values of `automatic_settings`.
-    For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper` has, with less work:
-    see docs/recipe.md for the study that they come from.
+    Those that are "auto" follow the size of the targets and what they show: `resolve` replaces them by the values of
+    `automatic_settings`. For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper`
+    has, with less work: see docs/recipe.md for the study that they come from.
 
     Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
     """
@@ -171,9 +171,12 @@ class FitConfig:
         """What a pixel without points shows: `background` for the blend "mean", 0 for "add"."""
         return self.background if self.blend == "mean" else 0.0
 
-    def resolve(self, size: Sequence[int]) -> FitConfig:
-        """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels."""
-        chosen = automatic_settings(self, size[0] * size[1])
+    def resolve(self, size: Sequence[int], shown: int = 0) -> FitConfig:
+        """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels.
+
+        `shown` is how many of them differ from the background.
+        """
+        chosen = automatic_settings(self, size[0] * size[1], shown)
         changes = {name: value for name, value in chosen.items() if is_auto(getattr(self, name))}
         return dataclasses.replace(self, **changes) if changes else self
 
@@ -199,16 +202,17 @@ class FitConfig:
 
 
 _SMALL = 32 * 32  # pixels: up to here the defaults are those of docs/recipe.md
+_SEQUENCES = (5, 3, 2)  # of 300, 600 and 900 points: at most a fifth more points in all
 _SPLIT_UNTIL = 0.6  # the fraction of the steps after which no map is split
 
 
-def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
-    """Return the settings that "auto" stands for, for targets of so many pixels.
+def automatic_settings(config: FitConfig, pixels: int, shown: int = 0) -> dict[str, Any]:
+    """Return the settings that "auto" stands for, for targets of so many pixels, of which `shown` are not background.
 
-    Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 5 sequences of 300
-    points, 2000 steps, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels
-    (fine: 8 x 8), one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start
-    of tiles. They do not depend on what the target shows, so that all targets of a call have the same.
+    Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 2000 steps of 5
+    sequences of 300 points, or of 3 of 600 where more than 300 pixels are shown, or of 2 of 900 where more than 600
+    are, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels (fine: 8 x 8),
+    one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start of tiles.
     """
     small, fine = pixels <= _SMALL, config.detail == "fine"
 
@@ -216,12 +220,16 @@ def automatic_settings(config: FitConfig, pixels: int) -> dict[str, Any]:
         given = getattr(config, name)
         return value if is_auto(given) else given
 
-    maps = chosen("maps", 10 if small else max(10, round(pixels / (8 * 8 if fine else 16 * 16))))
-    sequences = chosen("sequences", 5 if small else 1)
-    points = chosen("points", 300 if small else math.ceil(pixels * (1.5 if fine else 0.75) / sequences))
-    steps = chosen("steps", 2000 if small or fine else 800)
     splits = not is_auto(config.split_every) and config.split_every > 0
     blend = chosen("blend", "add" if small and not splits else "mean")
+    # Sums of fewer than one point for a shown pixel leave holes; docs/recipe-verified.md has what more of them gain.
+    dense = 1
+    if small and blend == "add" and is_auto(config.points):
+        dense = min(max(1, math.ceil(shown / 300)), len(_SEQUENCES))
+    maps = chosen("maps", 10 if small else max(10, round(pixels / (8 * 8 if fine else 16 * 16))))
+    sequences = chosen("sequences", _SEQUENCES[dense - 1] if small else 1)
+    points = chosen("points", 300 * dense if small else math.ceil(pixels * (1.5 if fine else 0.75) / sequences))
+    steps = chosen("steps", 2000 if small or fine else 800)
     return {
         "maps": maps,
         "sequences": sequences,

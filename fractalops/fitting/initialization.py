@@ -10,14 +10,12 @@ from torch.nn.functional import avg_pool2d
 
 from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
 from fractalops.fitting.copies import covariance_power
+from fractalops.fitting.given_start import COLOR_MARGIN, given_parameters
 from fractalops.ifs import IFS, Parametrization
 from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import run_svd_matrix
 from fractalops.sampling import draw_uniform
 from fractalops.systems import svd_parameters
-
-# First colors are brought into [margin, 1 - margin] before the inverse sigmoid, whose gradient dies towards 0 and 1.
-_COLOR_MARGIN = 0.02
 
 # Ten maps that tile a picture have singular values of 0.3; the logits are spread, so that no two maps learn alike.
 _SINGULAR_LOGIT = -0.85
@@ -55,10 +53,15 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
 def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
     """The state of a system that learning is to start from, for targets (S, ...): copies where those lie.
 
-    Raises `TypeError` for anything but an `IFS`, `ValueError` for other parameters than the configuration learns.
+    Given systems (`IFS.from_maps`) are converted, see `given_parameters`. Raises `ValueError` for other parameters than
+    the configuration learns.
     """
-    if not isinstance(start, IFS):
-        raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
+    if start.probability is not None:
+        state = given_parameters(start, (targets.shape[-2], targets.shape[-1]), len(targets), config)
+        if config.channels is not None and "color" not in state:
+            color = _first_colors(targets, config.maps) if config.color else torch.zeros(len(targets), config.maps, 1)
+            state["color"] = color
+        return {name: tensor.to(targets.device, torch.float32) for name, tensor in state.items()}
     expected = make_system(config, len(targets))
     shapes = [{name: tuple(t.shape) for name, t in system.state_dict().items()} for system in (expected, start)]
     if shapes[0] != shapes[1] or expected.singular_values != start.singular_values:
@@ -138,7 +141,7 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
         if system.color is not None:
             values = image[:, inside > 0].mT  # (P, C)
             color = _means(values, nearest, values.mean(0).expand(maps, -1))  # (N, C)
-            system.color[number] = color.logit(eps=_COLOR_MARGIN).to(system.color)
+            system.color[number] = color.logit(eps=COLOR_MARGIN).to(system.color)
 
 
 def _covered(images: Tensor, background: float) -> Tensor:
@@ -230,4 +233,4 @@ def _first_colors(targets: Tensor, maps: int) -> Tensor:
     intensity = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
     total = intensity.sum(dim=(2, 3)).clamp(min=torch.finfo(intensity.dtype).tiny)  # (S, 1)
     mean = (targets * intensity).sum(dim=(2, 3)) / total  # (S, 3)
-    return mean.logit(eps=_COLOR_MARGIN)[:, None].repeat(1, maps, 1)
+    return mean.logit(eps=COLOR_MARGIN)[:, None].repeat(1, maps, 1)

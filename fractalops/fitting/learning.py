@@ -6,12 +6,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from fractalops._checks import or_default
+from fractalops._checks import is_auto, or_default
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.initialization import first_parameters, start_parameters
 from fractalops.fitting.native_steps import NativeSteps, check_native
@@ -292,13 +292,27 @@ def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
     return targets if targets.dim() > dims else targets[None]
 
 
+def shown_pixels(targets: Tensor, config: FitConfig) -> Tensor:
+    """Return how many pixels of targets (S, H, W) or (S, 3, H, W) differ from the background by over a tenth: (S,)."""
+    away = (targets - config.empty).abs()
+    return (away.reshape(len(away), -1, *away.shape[-2:]).amax(1) > 0.1).sum((1, 2))
+
+
+def settings_for(targets: Tensor, config: FitConfig) -> FitConfig:
+    """Return settings, with values for those that are "auto", for targets (S, H, W) or (S, 3, H, W) of one call."""
+    total = int(shown_pixels(targets, config).sum())
+    return config.resolve(targets.shape[-2:], math.ceil(total / len(targets)))
+
+
 def uncovered(target: Tensor, config: FitConfig) -> str:
     """Return a notice where the points of a sequence can't cover what a target (H, W) or (3, H, W) shows, or nothing.
 
-    A bump covers about `pi bandwidth` pixels; a pixel is shown that differs from the background by more than a tenth.
+    A bump covers about `pi bandwidth` pixels.
     """
-    shown = int(((target - config.empty).abs().reshape(-1, *target.shape[-2:]).amax(0) > 0.1).sum())
     covered = int(config.points * math.pi * config.bandwidth)
+    if 2 * covered >= target.shape[-2] * target.shape[-1]:
+        return ""
+    shown = int(shown_pixels(target[None], config))
     if 2 * covered >= shown:
         return ""
     return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
@@ -318,9 +332,11 @@ def fit(
     Args:
         targets: (H, W) or (S, H, W), in color (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
             float32. Where they lie, it runs.
-        config: the settings, resolved for the targets' size; None takes the defaults.
-        start: the systems to learn from, one for each target, with the parameters that `config` learns; None starts as
-            `config.initialization` says.
+        config: the settings, resolved for the targets' size and the mean number of pixels that they show; None takes
+            the defaults.
+        start: the systems to learn from, one for each target, with the parameters that `config` learns, or given ones
+            (`IFS.from_maps`), which are converted, see `given_parameters`. Where `config.maps` is "auto", it is their
+            number of maps. None starts as `config.initialization` says.
         loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in color (S, K, 3, H, W) and
             (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
             of them. None is the mean squared error of the pixels.
@@ -331,8 +347,9 @@ def fit(
 
     Returns:
         The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the configuration; on its neighbors only where steps are tensor operations, through the
-        rounding of sums.
+        place in the call and the resolved configuration. Its neighbors matter where steps are tensor operations,
+        through the rounding of sums, and through `points` if it is "auto", which follows the mean of what all targets
+        show. (`fit_dataset` resolves it for each image.)
 
         Ctrl-C ends the learning and returns the result so far, with `result.interrupted`: it ends with the last image
         that was begun, so that it may hold fewer systems than there are targets. A caller's loop goes on unless it
@@ -345,7 +362,12 @@ def fit(
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
-    config = config.resolve(images.shape[-2:])
+    if start is not None:
+        if not isinstance(start, IFS):
+            raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
+        if is_auto(config.maps):
+            config = replace(config, maps=start.maps_per_system)
+    config = settings_for(images, config)
     with torch.inference_mode(False):  # the copies become parameters
         state = None if start is None else start_parameters(start, images, config)  # each (S, ...)
     return fit_images(
@@ -365,7 +387,7 @@ def fit_images(
 ) -> FitResult:
     """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
 
-    `config` is resolved for their size.
+    `config` is resolved for them.
 
     `state` has the parameters (S, ...) to start from.
     """

@@ -17,11 +17,11 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
-from fractalops.sampling import number_dtype
+from fractalops.sampling import LONGEST_BALANCED, number_dtype
 
 # It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
 # alters the bits of results.
-LOOP_VERSION = 2
+LOOP_VERSION = 3
 
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
@@ -91,7 +91,7 @@ class NativeSteps:
             config.parametrization == "svd",
             config.singular_values == "clamp",
             config.probabilities == "learned",
-            config.sampling == "balanced",
+            config.sampling == "balanced" and config.points <= LONGEST_BALANCED,
             config.clamp,
         )
 

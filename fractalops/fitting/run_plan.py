@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.learning import check_targets
+from fractalops.fitting.learning import check_targets, settings_for, uncovered
 from fractalops.io.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -19,16 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run, by the numbers of their images: all of one shape, in the order of the targets.
-
-    They depend on the targets and on `FitConfig.batch_size` alone.
+    """The batches of a run, by the numbers of their images: all of one shape and one configuration, in the order of the
+    targets.
     """
 
     batches: list[tuple[int, ...]]
+    settings: list[FitConfig]
+    """The resolved configuration of each batch."""
     bad: dict[int, str]
     """Images that can't be used, and why."""
     pictures: str
     """SHA-256 of all targets."""
+    summary: list[str]
+    """A line for each size and configuration, and for images that their points can't cover."""
 
     @property
     def images(self) -> int:
@@ -49,16 +55,29 @@ def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor
         raise InputError(str(error)) from error
 
 
+_TOLD = 5  # sizes and settings in the summary, the most frequent ones
+
+
+def describe_settings(size: Sequence[int], config: FitConfig) -> str:
+    """Return what resolved settings are for targets of (height, width) pixels, on a line."""
+    return (
+        f"{size[1]} x {size[0]} pixels: {config.maps} maps, {config.steps} steps of {config.sequences} x "
+        f"{config.points} points, blend {config.blend}"
+    )
+
+
 def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:
     """Read every image of `targets` once, one at a time.
 
     Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed. None
     is False where the caller has no such choice.
     """
-    batches: list[tuple[int, ...]] = []
-    waiting: dict[tuple[int, ...], list[int]] = {}  # by shape: images whose batch is not full yet
+    batches: list[tuple[tuple[int, ...], FitConfig]] = []
+    waiting: dict[tuple[torch.Size, FitConfig], list[int]] = {}  # images whose batch is not full yet
     bad: dict[int, str] = {}
     pictures = hashlib.sha256()
+    kinds: Counter[str] = Counter()
+    notices: dict[str, str] = {}  # by name
     images = range(len(targets))
     for image in progress_bar(len(images), "image", "read", shown=progress, iterable=images, leave=False):
         try:
@@ -68,12 +87,16 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
             pictures.update(b"bad\n")
             continue
         pictures.update(f"{tuple(target.shape)}\n".encode() + target.cpu().contiguous().numpy().tobytes())
-        batch = waiting.setdefault(tuple(target.shape), [])
+        settings = settings_for(target[None], config)
+        kinds[describe_settings(target.shape[-2:], settings)] += 1
+        if notice := uncovered(target, settings):
+            notices[targets.name(image)] = notice
+        batch = waiting.setdefault((target.shape, settings), [])
         batch.append(image)
-        if len(batch) == config.resolve(target.shape[-2:]).batch_size:
-            batches.append(tuple(batch))
+        if len(batch) == settings.batch_size:
+            batches.append((tuple(batch), settings))
             batch.clear()
-    batches += [tuple(batch) for batch in waiting.values() if batch]
+    batches += [(tuple(batch), settings) for (_, settings), batch in waiting.items() if batch]
     if bad and (not batches or not skip_bad):
         if len(targets) == 1:
             raise InputError(bad[0])
@@ -82,4 +105,14 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
         raise InputError(f"cannot use {len(bad)} of {len(targets)} images{advice}: {listed}")
     if not batches:
         raise InputError(f"cannot use {targets.identity}: it holds no images")
-    return Plan(batches, bad, pictures.hexdigest())
+    summary = [f"{count} of {line}" for line, count in kinds.most_common(_TOLD)]
+    if len(kinds) > _TOLD:
+        told = sum(count for _, count in kinds.most_common(_TOLD))
+        summary.append(f"{sum(kinds.values()) - told} of {len(kinds) - _TOLD} other sizes or settings")
+    if notices:
+        name, notice = next(iter(notices.items()))
+        others = f" (as for {len(notices) - 1} other images)" if len(notices) > 1 else ""
+        summary.append(f"{name}: {notice}{others}")
+    return Plan(
+        [batch for batch, _ in batches], [settings for _, settings in batches], bad, pictures.hexdigest(), summary
+    )

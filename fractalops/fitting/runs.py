@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -31,6 +32,8 @@ from fractalops.io.run_folder import run_key
 
 if TYPE_CHECKING:
     from fractalops.data.targets import Indexed, TargetDataset
+
+_logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
 
@@ -63,12 +66,14 @@ def fit_dataset(
     others finish. What is learned for an image depends on the image, its number there and the configuration; on others
     only where steps are tensor operations, through the rounding of sums.
 
+    The log (`fractalops.fitting.runs`, level INFO) tells the settings of each size of images.
+
     Args:
         targets: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
             [0, 1]; or what `TensorTargets.from_iterable` draws pictures from, as a generator, which must end, or a
             torch data set; these are held in memory.
         output: the folder, made if need be; all processes must see the same one.
-        config: the settings, resolved for each image's size; None takes the defaults. `config.batch_size` images of
+        config: the settings, resolved for each image; None takes the defaults. `config.batch_size` images of
             one shape are learned and held in memory at a time.
         skip_bad: leave out images that can't be used, and list them in bad.csv.
         overwrite: discard the run that `output` holds, and start anew.
@@ -116,6 +121,8 @@ def fit_dataset(
                     held.enter_context(folder.lock())
                     bad = [(index, images.name(index), reason) for index, reason in plan.bad.items()]
                     folder.begin_run(manifest, bad, overwrite=overwrite)
+                    for line in plan.summary:
+                        _logger.info("%s", line)
                     left = folder.left(key, plan.batches)
                     if left:
                         folder.drop_tables()  # they tell that a run is finished
@@ -199,7 +206,7 @@ class _Engine:
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
             targets = torch.stack([read_target(self.images, image, self.config) for image in images])
-            config = self.config.resolve(targets.shape[-2:])
+            config = self.plan.settings[number]
             targets = targets.to(self.device, copy=True)  # (S, H, W) or (S, 3, H, W)
             began = saved = time.perf_counter()
             checkpoint = self.folder.read_checkpoint(number, self.key)

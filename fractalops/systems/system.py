@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_floating, shape_error
+from fractalops._checks import check_device, check_floating, shape_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class System:
     tensors: of float64 unless they have a floating-point dtype, which is one for `matrix` and `offset`.
 
     Raises:
-        ValueError, TypeError: for a wrong shape or dtype, and for probabilities that are negative, not finite or all
-            zero.
+        ValueError, TypeError: for a wrong shape, dtype or device, for colors outside [0, 1], and for probabilities that
+            are negative, not finite or all zero. Maps may be NaN or infinite.
     """
 
     matrix: Tensor
@@ -31,15 +31,17 @@ class System:
     probabilities: Tensor
     """(N,): how often each map is drawn, at least 0; they need not add up to 1."""
     color: Tensor | None = None
-    """(N, C): the maps' colors in [0, 1], of one channel (gray), of red, green and blue, or of any others. None is a
-    system without colors."""
+    """(N, C), of the dtype of `offset`: the maps' colors in [0, 1], of one channel (gray), of three (red, green, blue)
+    or of others. None is a system without colors."""
     name: str = ""
 
     def __post_init__(self) -> None:
         names = ("matrix", "offset", "probabilities") + (() if self.color is None else ("color",))
         for name in names:
-            object.__setattr__(self, name, _to_tensor(getattr(self, name)))
+            object.__setattr__(self, name, to_tensor("System", name, getattr(self, name)))
         check_floating("System", matrix=self.matrix, offset=self.offset)
+        for name in names[2:]:
+            check_device("System", name, getattr(self, name), "matrix", self.matrix)
         offset, color = self.offset, self.color
         if offset.dim() != 2 or len(offset) < 1 or offset.shape[1] not in (2, 3):
             raise shape_error("System", "offset", "(N, 2) or (N, 3) with N >= 1", offset)
@@ -50,6 +52,11 @@ class System:
             raise shape_error("System", "probabilities", f"({maps},)", self.probabilities)
         if color is not None and (color.dim() != 2 or len(color) != maps or color.shape[1] == 0):
             raise shape_error("System", "color", f"({maps}, C) with C >= 1", color)
+        if color is not None:
+            if bool(((color < 0) | (color > 1)).any()):
+                low, high = (float(bound) for bound in color.aminmax())
+                raise ValueError(f"System: color must lie in [0, 1], got values from {low:g} to {high:g}")
+            object.__setattr__(self, "color", color.to(offset.dtype))
         probabilities = self.probabilities
         if not bool(((probabilities >= 0) & probabilities.isfinite()).all() & (probabilities > 0).any()):
             shown = probabilities[:8].tolist()
@@ -65,9 +72,19 @@ class System:
         return len(self.offset)
 
 
-def _to_tensor(value: Any) -> Tensor:
-    """Return a tensor as it is, and numbers as one on the CPU, without gradients."""
+def to_tensor(function: str, argument: str, value: Any) -> Tensor:
+    """Return numbers as a floating-point tensor without gradients, on the CPU unless they are one elsewhere.
+
+    Whole numbers become float64. Raises `TypeError` for what is no array of numbers.
+    """
     if isinstance(value, Tensor):
-        return value.detach()
-    tensor = torch.as_tensor(np.asarray(value), device="cpu")  # of Python's numbers: float64 or int64
+        tensor = value.detach()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(None)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{function}: {argument} must be a tensor or an array of numbers, got {value!r:.80}")
+        tensor = torch.as_tensor(array, device="cpu")
     return tensor if tensor.is_floating_point() else tensor.double()

@@ -43,6 +43,19 @@ def test_a_closed_pipe_ends_silently(argv: list[str]) -> None:
         assert done.returncode == 141 or argv == ["--help"]  # argparse doesn't mind
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_a_closed_pipe_ends_a_run_over_a_data_set(tmp_path: Path) -> None:
+    draw(tmp_path / "pictures" / "1.png")
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = ["fit", tmp_path / "pictures", "-o", tmp_path / "out", "--steps", "1", "--device", "cpu"]
+    command = [sys.executable, "-m", "fractalops", *map(str, argv)]
+    done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+
+
 def test_arguments_are_told_as_options() -> None:
     for text, expected in (
         ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fractalops import FitConfig, FitRun, RankError
 from fractalops.fitting.native_steps import NativeSteps
+from fractalops.fitting.run_plan import describe_settings
 from tests.support.command_line import QUICK, draw, refusal, run
 from tests.support.runs import contents
 
@@ -45,6 +46,7 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr()
     errors = learned.minimum_mse
     assert printed.out == (
+        f"3 of {describe_settings(learned[0].size, config)}\n"
         f"3 images learned, minimum MSE: mean {errors.mean():.4f}, median {errors.median():.4f}; "
         f"{tmp_path / 'out'} has index.csv and contact.png\n"
     )

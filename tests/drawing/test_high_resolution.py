@@ -222,6 +222,21 @@ def test_gaps_show_the_picture_of_the_learned_size() -> None:
     assert (parts - filled[:128, :128]).abs().mean() < 0.05
 
 
+@pytest.mark.parametrize(("factor", "filled"), [(4.0, 1.0), (11.3, 0.5), (32.0, 0.0), (1000.0, 0.0)])
+def test_gaps_open_as_they_are_zoomed_into(factor: float, filled: float) -> None:
+    system = mean_system(color=False)
+    with torch.no_grad():
+        system.matrix.mul_(0.96)
+    x = 0.5 + 4 / (256 * factor)  # the middle of the cross lies half a window to the left
+    shown = [
+        draw_high_resolution(system, (64, 64), points=100_000, learned=learned, zoom=(0.5, x, factor))[0]
+        for learned in (None, (32, 32))
+    ]
+    gap = shown[0] < 0.05  # where no points are
+    assert gap.any()
+    assert float(shown[1][gap].mean()) == pytest.approx(0.9 * filled, abs=0.15)
+
+
 def test_what_is_no_background_of_a_mean_is_opaque() -> None:
     picture = Picture(size=(64, 64), points=200_000, viewport=(-1.0, -1.0, 1.0, 1.0), transparent=True, blend="mean")
     image = draw(mean_system().system(0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)

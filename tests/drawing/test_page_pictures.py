@@ -92,6 +92,26 @@ def test_blended_by_the_mean_each_part_has_the_color_of_its_map(tmp_path: Path, 
     assert found[22, 25] == pytest.approx(numpy.full(3, 0.5), abs=0.005)
 
 
+@pytest.mark.parametrize(("size", "filled"), [(32, True), (376, False)])
+def test_gaps_between_tiles_narrower_than_a_learned_pixel_are_filled(
+    size: int, filled: bool, tmp_path: Path, visit: Callable[..., Any]
+) -> None:
+    corners = [(0.49, 0.0, x, y) for x in (-0.51, 0.51) for y in (-0.51, 0.51)]  # a gap of 1 % of the side
+    parameters = page_parameters(similarities(*corners), size=(size, size), intensity=INTENSITY)
+    white, blue = [[1.0, 1.0, 1.0]] * 4, [0.0, 0.0, 1.0]
+    parameters |= {"color": white, "blend": "mean", "background": blue, "background_weight": 0.03}
+    (tmp_path / "a.html").write_text(page_text(parameters, "a"), encoding="utf-8")
+    page = visit(tmp_path / "a.html")
+    found = blocks(page)
+    middle = found[12, 15]  # the block in the middle, across which gaps lie
+    assert middle[2] > 0.99
+    assert (middle[0] > 0.97) == filled
+    assert (middle[0] < 0.8) == (not filled)
+    assert found[12, 1] == pytest.approx(numpy.array(blue), abs=0.01)  # outside
+    # The background where nothing is, and in gaps that are large on the screen.
+    assert zoom_by_keys(page, 12)[12, 15] == pytest.approx(numpy.array(blue), abs=0.01)
+
+
 @pytest.mark.parametrize(("doublings", "colors"), [(10, None), (20, COLORS), (38, None), (38, COLORS)])
 def test_a_deep_zoom_shows_what_the_system_has_there(
     doublings: int, colors: torch.Tensor | None, tmp_path: Path, visit: Callable[..., Any]

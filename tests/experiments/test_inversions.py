@@ -70,7 +70,7 @@ def test_recipe_compares_the_defaults_part_by_part(tmp_path: Path, held_out: boo
     settings = recipe.RecipeSettings(**TINY, data=("mnist",), held_out=held_out)
     outcome = experiments.run("recipe", tmp_path / "run", settings, data=tmp_path / "data")
     rows = {row["variant"]: row for row in outcome.rows}
-    assert len(rows) == (3 if held_out else 14)
+    assert len(rows) == (4 if held_out else 15)
     assert rows["paper"]["to paper"] == 1
     assert rows["default"]["sequences"] == 2 * rows["paper"]["sequences"] / TINY["sequences"]
     assert rows["default"]["mean, independent sequences"] >= 0

@@ -16,6 +16,7 @@ import fractalops
 from fractalops import FitConfig, FitResult, InputError
 from fractalops._checks import is_auto
 from fractalops.fitting.config import automatic_settings
+from fractalops.fitting.learning import settings_for, shown_pixels
 from fractalops.fitting.result import parse_config
 from tests.support.learning import assert_same_result, disc
 from tests.support.runs import Pictures, contents, interrupt, run
@@ -48,6 +49,71 @@ def test_small_targets_have_the_former_defaults(size: tuple[int, int], detail: A
     config = FitConfig(detail=detail, color=color).resolve(size)
     assert {name: getattr(config, name) for name in AUTOMATIC} == FORMER
     assert config == FitConfig(detail=detail, color=color, **FORMER)
+
+
+@pytest.mark.parametrize(
+    ("shown", "sequences", "points"),
+    [(0, 5, 300), (1, 5, 300), (300, 5, 300), (301, 3, 600), (600, 3, 600), (601, 2, 900), (1024, 2, 900)],
+)
+def test_small_targets_have_points_for_what_they_show(shown: int, sequences: int, points: int) -> None:
+    size = (32, 32)
+    assert FitConfig().resolve(size, shown) == FitConfig(sequences=sequences, points=points).resolve(size)
+    assert FitConfig(sequences=7).resolve(size, shown).points == points
+    for given in ({"points": 123}, {"blend": "mean"}, {"split_every": 7}):
+        assert FitConfig(**given).resolve(size, shown) == FitConfig(**given).resolve(size)
+    assert FitConfig.paper().resolve(size, shown) == FitConfig.paper()
+    assert FitConfig().resolve((33, 32), shown) == FitConfig().resolve((33, 32))
+
+
+@pytest.mark.parametrize("channels", [(), (3,)], ids=["gray", "color"])
+def test_what_targets_show_is_counted_over_all_channels(channels: tuple[int, ...]) -> None:
+    targets = torch.zeros(2, *channels, 5, 3)
+    targets[0, ..., 0, 0] = 0.05
+    targets[1].view(-1, 5, 3)[-1, :4, 1] = 0.2
+    color = bool(channels)
+    assert shown_pixels(targets, FitConfig(color=color)).tolist() == [0, 4]
+    lighter = FitConfig(color=color, blend="mean", background=0.2)
+    assert shown_pixels(targets, lighter).tolist() == [15, 15 if color else 11]
+
+
+def test_the_targets_of_a_call_share_settings_and_those_of_a_run_do_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = torch.zeros(3, 30, 20)
+    images[0, :10] = 1  # 200 pixels
+    images[1:, :25] = 1  # 500
+    quick: dict[str, Any] = {"maps": 2, "steps": 1, "evaluation_sequences": 1}
+    assert settings_for(images, FitConfig(**quick)) == FitConfig(**quick, points=600, sequences=3).resolve((30, 20))
+    assert fractalops.fit(images, FitConfig(**quick)).config.points == 600
+    with caplog.at_level("INFO", "fractalops.fitting.runs"):
+        learned = run(tmp_path / "run", Pictures(list(images)), FitConfig(**quick))
+    assert [learned[image].config.points for image in range(3)] == [300, 600, 600]
+    assert [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"] == [
+        "2 of 20 x 30 pixels: 2 maps, 1 steps of 3 x 600 points, blend add",
+        "1 of 20 x 30 pixels: 2 maps, 1 steps of 5 x 300 points, blend add",
+    ]
+
+
+def test_a_run_over_many_sizes_tells_the_most_frequent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = FitConfig(maps=2, steps=0, evaluation_sequences=1)
+    images = [torch.zeros(4, width) for width in (3, 3, *range(4, 12))]
+    with caplog.at_level("INFO", "fractalops.fitting.runs"):
+        run(tmp_path / "run", Pictures(images), config)
+    lines = [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"]
+    assert lines[0].startswith("2 of 3 x 4 pixels: ")
+    assert len(lines) == 6
+    assert lines[-1] == "4 of 4 other sizes or settings"
+
+
+@pytest.mark.parametrize(("images", "others"), [(1, ""), (3, " (as for 2 other images)")])
+def test_a_run_names_images_that_its_points_can_not_cover(
+    images: int, others: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = FitConfig(maps=2, steps=0, points=20, evaluation_sequences=1)
+    with caplog.at_level("INFO", "fractalops.fitting.runs"):
+        run(tmp_path / "run", Pictures([torch.ones(16, 16)] * images), config)
+    notice = "20 points cover at most 62 of the 256 pixels that it shows; take more points"
+    assert caplog.records[-1].getMessage().endswith(f": {notice}{others}")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ def test_learned_probabilities_start_equal_and_draw_the_maps() -> None:
 
 
 def test_an_unknown_kind_of_probabilities_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^IFS: probabilities must be one of determinant, learned, got 'uniform'$"):
+    expected = "IFS: probabilities must be one of determinant, learned, given, got 'uniform'"
+    with pytest.raises(ValueError, match=f"^{expected}$"):
         IFS(probabilities="uniform")
 
 

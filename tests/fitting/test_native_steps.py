@@ -15,6 +15,7 @@ import fractalops
 from fractalops import FitConfig, backends, ifs
 from fractalops.fitting import learning
 from fractalops.fitting.native_steps import NativeSteps, check_native, describe_loop
+from fractalops.sampling import LONGEST_BALANCED
 from tests.support.learning import bar, disc, images_of, mean_square, quick, tiny
 
 # Losses of 50 steps from the same start with the same draws, relative: sums of 1000 points and 256 pixels in float32.
@@ -325,3 +326,15 @@ def test_quality_is_that_of_tensor_operations(monkeypatch: pytest.MonkeyPatch) -
     spread = actual.std(0).square()  # (20,), the variance of a seed
     error = (spread * (1 / 6 + 1 / 3)).sum().sqrt() / 20  # of the difference of the means
     assert abs(actual.mean() - expected.mean()) < 3 * error
+
+
+@pytest.mark.parametrize("plugged_in", [False, True])
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_longest_sequences_are_drawn_independently(plugged_in: bool, excess: int) -> None:
+    losses = []
+    for sampling in ("balanced", "independent"):
+        config = tiny(
+            points=LONGEST_BALANCED + excess, sequences=1, steps=1, sampling=sampling, initialization="random"
+        )
+        losses.append(fractalops.fit(disc(), config, loss=mean_square if plugged_in else None).losses)
+    assert torch.equal(*losses) == bool(excess)

@@ -84,14 +84,16 @@ function tick() {
   if (stale) begin(draft);
   stale = false;
   picture.work(SLICE);
+  let busy = !picture.finished;
   if (picture === draft && (draft.finished || draft.landed >= DRAFT_POINTS * draft.width * draft.height)) {
     paint();
     begin(fine);
+    busy = true; // also where it has no points: it is larger than the draft
   } else if (picture.finished || (picture.drawn >= NEXT_IMAGE * developed && (picture === draft || fine.presentable))) {
     paint();
   }
-  canvas.setAttribute("aria-busy", String(!picture.finished));
-  if (!picture.finished) schedule();
+  canvas.setAttribute("aria-busy", String(busy));
+  if (busy) schedule();
   else if (saving) {
     saving = false;
     canvas.toBlob((blob) => download(blob, `${document.title}.png`));
@@ -101,7 +103,7 @@ function tick() {
 function begin(which) {
   const whole = view.zoom === 1 && view.u === start.u && view.v === start.v && system.maps === initial.maps;
   picture = which;
-  picture.restart(system, { u: view.u, v: view.v, scale: (scaleNow() * picture.width) / stage.clientWidth }, whole);
+  picture.restart(system, { ...view, scale: (scaleNow() * picture.width) / stage.clientWidth }, whole);
   developed = 0;
 }
 

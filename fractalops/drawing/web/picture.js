@@ -8,12 +8,15 @@ const POPULATION = 600000; // points that are drawn through one sample of words
 const GAMMA = 0.4; // both as in `fractalops.drawing`: a hundredth of the full density still shows as 0.16,
 const WHITE = 0.95; // and the densest twentieth of the lit pixels is white
 const TONES = 1024;
+const LEAST_CELL = 1.5; // pixels for one that was learned, below which the points' bumps leave no seams
+const [FILLED_ZOOM, OPEN_ZOOM] = [4, 32]; // up to which seams are filled, and from which on they are open
 const LOOKED_AT = 50000; // pixels by which the white is found
 
 class Picture {
   /** `home` is the whole picture's { width, height }; `mostWords` limits what is worked out before the first point. */
-  constructor({ blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
+  constructor({ size, blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
     Object.assign(this, { blend, intensity, backgroundWeight, channels, home, mostWords });
+    this.learned = Math.max(...size); // pixels for a unit of the plane
     this.stride = channels === 0 ? 1 : channels + 1; // numbers a pixel: the count, then the sum of the colors
     this.level = null; // the brightness of the densest parts, once the whole picture is known
     this.resize(1, 1);
@@ -29,8 +32,9 @@ class Picture {
   }
 
   /**
-   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale }: the middle of the window,
-   * and pixels for a unit of the plane. `whole` says whether that is the system as it came, all of it.
+   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale, zoom }: the middle of the
+   * window, pixels for a unit of the plane, and how much larger than the whole. `whole` says whether that is the system
+   * as it came, all of it.
    */
   restart(system, view, whole) {
     const { maps, probabilities, colors } = system;
@@ -200,18 +204,136 @@ class Picture {
     let exposure = (Math.PI * this.intensity * share) / kernelSum;
     if (this.whole && this.landed > 2 * width * height) this.level = exposure * white;
     if (!this.whole && this.level !== null) exposure = this.level / white;
-    const mean = this.blend === "mean";
-    const weight = mean ? (this.backgroundWeight * kernelSum) / share : 0;
-    const scale = mean ? 1 : exposure;
+    if (this.blend === "mean") {
+      this.paintMean((this.backgroundWeight * kernelSum) / share, kernelSum);
+      return;
+    }
     for (let y = 0, to = 0; y < height; y++) {
       let from = ((y + 1) * row + 1) * stride;
       for (let x = 0; x < width; x++, from += stride, to += 4) {
-        const over = mean ? 1 / (soft[from] + weight || 1) : scale;
         for (let channel = 0; channel < 3; channel++) {
-          data[to + channel] = 255 * (soft[from + 1 + channel] + weight * background[channel]) * over; // rounds and clamps
+          data[to + channel] = 255 * soft[from + 1 + channel] * exposure; // rounds and clamps
         }
         data[to + 3] = 255;
       }
+    }
+  }
+
+  /** Mean colors, over a layer of the size for which they were learned, or over the background, which weighs `weight`. */
+  paintMean(weight, kernelSum) {
+    const { soft, width, height, row } = this; // of four numbers a pixel: the count, red, green and blue
+    const { background } = this.system;
+    if (this.landed === 0) {
+      new Uint32Array(this.image.data.buffer).fill(pack(background));
+      return;
+    }
+    const [red, green, blue] = background;
+    const { data } = this.image;
+    const under = this.layUnder(weight, kernelSum);
+    const below = new Float32Array(4 * width); // of a row of pixels: opacity, and the colors times it
+    for (let y = 0, to = 0; y < height; y++) {
+      if (under !== null) under.row(y, below);
+      let from = ((y + 1) * row + 1) * 4;
+      for (let x = 0, at = 0; x < width; x++, from += 4, to += 4, at += 4) {
+        const over = 255 / (soft[from] + weight || 1);
+        const clear = weight * (1 - below[at]);
+        data[to] = (soft[from + 1] + weight * below[at + 1] + clear * red) * over; // rounds and clamps
+        data[to + 1] = (soft[from + 2] + weight * below[at + 2] + clear * green) * over;
+        data[to + 2] = (soft[from + 3] + weight * below[at + 3] + clear * blue) * over;
+        data[to + 3] = 255;
+      }
+    }
+  }
+
+  /**
+   * Return the same points on pixels of the learned size, which leave no seams between maps, as { row(y, values) }, or
+   * null where no seam shows, or where the view is so close that they are a part of the fractal to be seen. It is much
+   * as `_draw_under` of `fractalops.drawing` draws it, but for the edge of the window, where it knows the points inside.
+   */
+  layUnder(weight, kernelSum) {
+    const { sums, width, height, row, stride, view } = this;
+    const cell = view.scale / this.learned; // pixels along a side of one that was learned
+    const visible = 1 - Math.log(Math.max(view.zoom / FILLED_ZOOM, 1)) / Math.log(OPEN_ZOOM / FILLED_ZOOM);
+    if (!(cell > LEAST_CELL && visible > 0)) return null;
+    const [across, down] = [cellsAlong(view.u, view.scale, width, cell), cellsAlong(view.v, view.scale, height, cell)];
+    const line = across.count * stride;
+    const length = down.count * line;
+    if (!(this.cells?.[0].length >= length)) this.cells = [0, 1].map(() => new Float32Array(length));
+    const [counts, spare] = this.cells.map((each) => each.subarray(0, length).fill(0));
+    for (let y = 0; y < height; y++) {
+      const to = down.of[y] * line;
+      for (let x = 0, from = ((y + 1) * row + 1) * 4; x < width; x++, from += 4) {
+        const at = to + across.of[x] * 4;
+        counts[at] += sums[from];
+        counts[at + 1] += sums[from + 1];
+        counts[at + 2] += sums[from + 2];
+        counts[at + 3] += sums[from + 3];
+      }
+    }
+    // Of means of the cells' pixels, as those on the edge are cut off.
+    for (let y = 0, at = 0; y < down.count; y++) {
+      for (let x = 0; x < across.count; x++) {
+        const factor = kernelSum / (across.pixels[x] * down.pixels[y]);
+        for (let channel = 0; channel < stride; channel++, at++) counts[at] *= factor;
+      }
+    }
+    blur(counts, spare, line, stride);
+    for (let at = 0; at < length; at += stride) {
+      const total = counts[at];
+      const opacity = visible * Math.min(Math.max((2 * total) / (total + weight) - 0.5, 0), 1) || 0;
+      counts[at] = opacity;
+      for (let channel = 1; channel < stride; channel++) counts[at + channel] *= total > 0 ? opacity / total : 0;
+    }
+    const blended = new Float32Array(line);
+    return {
+      row(y, values) {
+        const [above, part] = [down.before[y] * line, down.part[y]];
+        const beneath = Math.min(above + line, length - line);
+        for (let i = 0; i < line; i++) blended[i] = counts[above + i] + part * (counts[beneath + i] - counts[above + i]);
+        for (let x = 0, to = 0; x < width; x++, to += 4) {
+          const left = across.before[x] * 4;
+          const right = left + 4 < line ? left + 4 : left;
+          const share = across.part[x];
+          values[to] = blended[left] + share * (blended[right] - blended[left]);
+          values[to + 1] = blended[left + 1] + share * (blended[right + 1] - blended[left + 1]);
+          values[to + 2] = blended[left + 2] + share * (blended[right + 2] - blended[left + 2]);
+          values[to + 3] = blended[left + 3] + share * (blended[right + 3] - blended[left + 3]);
+        }
+      },
+    };
+  }
+}
+
+/**
+ * Return how pixels along a side lie in cells of `cell` pixels, which lie on the plane: `of` each pixel its cell, `pixels`
+ * of each cell, and between the middles of which cells a pixel is, as the one `before` and the `part` of the way to the next.
+ */
+function cellsAlong(middle, scale, length, cell) {
+  const first = (middle * scale - length / 2 + 0.5) / cell; // the middle of the first pixel, in cells
+  const places = Float64Array.from({ length }, (_, i) => first - Math.floor(first) + i / cell);
+  const of = Int32Array.from(places, Math.floor);
+  const count = of[length - 1] + 1;
+  const pixels = new Float64Array(count);
+  for (const each of of) pixels[each]++;
+  const before = Int32Array.from(places, (place) => Math.min(Math.max(Math.floor(place - 0.5), 0), count - 1));
+  const part = places.map((place, i) => Math.min(Math.max(place - 0.5 - before[i], 0), 1));
+  return { of, count, pixels, before, part };
+}
+
+/** Blur rows of `line` numbers, `stride` for each cell, in place; cells on the edges have themselves as neighbors. */
+function blur(values, spare, line, stride) {
+  const middle = 1 / (1 + 2 * FALLOFF);
+  for (let begin = 0; begin < values.length; begin += line) {
+    const end = begin + line;
+    for (let i = begin; i < end; i++) {
+      const [before, after] = [i - stride < begin ? i : i - stride, i + stride >= end ? i : i + stride];
+      spare[i] = middle * (values[i] + FALLOFF * (values[before] + values[after]));
+    }
+  }
+  for (let begin = 0; begin < values.length; begin += line) {
+    const [up, down] = [begin === 0 ? 0 : line, begin + line >= values.length ? 0 : line];
+    for (let i = begin; i < begin + line; i++) {
+      values[i] = middle * (spare[i] + FALLOFF * (spare[i - up] + spare[i + down]));
     }
   }
 }

@@ -1,0 +1,80 @@
+"""`fractalops systems`: the classic systems, as a list and in pictures."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from torch import Tensor
+
+from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
+from fractalops.drawing.high_resolution import Picture, draw
+from fractalops.drawing.point_clouds import draw_solid
+from fractalops.drawing.sheets import captioned_sheet
+from fractalops.io.images import save_image
+from fractalops.sampling import sample_attractor
+from fractalops.systems import CLASSICS, Classic, System
+
+_SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
+_IN_SPACE = 8  # times as many points, most of which are hidden
+_MARGIN = 0.05  # of a picture, left empty on each side
+
+
+def add_parser(commands: Commands) -> None:
+    parser = commands.add_parser("systems", help="list the classic systems, as Barnsley's fern, or draw them")
+    parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help="which ones (default: all of them)")
+    parser.add_argument(
+        "--size",
+        type=integer(1, LARGEST_SIDE),
+        help=f"the side of a picture in pixels (default: {_SIDE} of one, {_TILE} of each on a sheet)",
+    )
+    parser.add_argument("--points", type=integer(1), help="how many points in each (default: 8 a pixel)")
+    add_picture_options(parser, "none is drawn; several are on one sheet")
+    parser.set_defaults(run=run)
+
+
+def _name(text: str) -> str:
+    if text not in CLASSICS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(CLASSICS)}, got {text!r}")
+    return text
+
+
+def run(arguments: argparse.Namespace) -> int:
+    chosen = [CLASSICS[name] for name in arguments.names or CLASSICS]
+    if arguments.output is None:
+        print(_listed(chosen))
+        return 0
+    check_backend()
+    check_picture(arguments.output, arguments.overwrite)
+    side = arguments.size or (_SIDE if len(chosen) == 1 else _TILE)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    images = [_draw(each.system, side, arguments.points or 8 * side * side, generator) for each in chosen]
+    sheet = images[0] if len(chosen) == 1 else captioned_sheet(torch.stack(images), [each.name for each in chosen])
+    save_image(sheet, arguments.output)
+    print(f"{len(chosen)} classic system{'s' if len(chosen) > 1 else ''}: {arguments.output}")
+    return 0
+
+
+def _listed(chosen: list[Classic]) -> str:
+    """Return a table of systems."""
+    rows = [("name", "maps", "space", "dimension", "source")]
+    for each in chosen:
+        maps, space = each.offset.shape
+        dimension = "" if each.dimension is None else f"{each.dimension:.4f}"
+        rows.append((each.name, str(maps), f"{space}-D", dimension, each.source))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Tensor:
+    """Draw a system upright: (side, side)."""
+    maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
+    if system.dimensions == 2:
+        picture = Picture(size=(side, side), points=points, viewport="fit", margin=_MARGIN)
+        return draw(maps, picture, generator)[0]
+    sample = sample_attractor(
+        maps.matrix[None], maps.offset[None], maps.probabilities[None], _IN_SPACE * points, generator=generator
+    )
+    return draw_solid(sample.points.flatten(0, 2), side)

@@ -1,0 +1,243 @@
+"""Classic systems by name, with their sources.
+
+They are written down in the usual axes, x to the right and y upwards (in space: z towards the viewer), and turned to
+the package's own by `from_right_and_up`, so that pictures show them upright.
+"""
+
+from __future__ import annotations
+
+import cmath
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fractalops.systems.dimension import similarity_dimension
+from fractalops.systems.system import System
+
+_GOLDEN = (1 + math.sqrt(5)) / 2
+
+_Rows = Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Classic:
+    """A classic system, and where it comes from."""
+
+    name: str
+    source: str
+    """Author, year and work. Where it is a curve or a set, the maps are those under which it is the attractor."""
+    matrix: Tensor
+    """(N, D, D), float64: the maps' linear parts, in the axes of the source."""
+    offset: Tensor
+    """(N, D), float64."""
+    probabilities: Tensor
+    """(N,), float64, of sum 1."""
+    open_set: bool
+    """Whether the maps are similarities that fulfill the open set condition, so that the attractor's dimension is the
+    similarity dimension (Hutchinson 1981)."""
+
+    @property
+    def system(self) -> System:
+        """The system in the package's axes."""
+        return System(*from_right_and_up(self.matrix, self.offset), self.probabilities, name=self.name)
+
+    @property
+    def dimension(self) -> float | None:
+        """The fractal dimension of the attractor; None where it isn't known from the maps."""
+        return similarity_dimension(self.system) if self.open_set else None
+
+
+def classic(name: str) -> System:
+    """Return a classic system by its name in `CLASSICS`, float64. Raises `ValueError` for an unknown name."""
+    if name not in CLASSICS:
+        raise ValueError(f"classic: name must be one of {', '.join(CLASSICS)}, got {name!r}")
+    return CLASSICS[name].system
+
+
+def from_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps of axes that point to the right and upwards, in the package's axes; exactly.
+
+    In the plane the package's x axis goes along the rows of a picture, downwards, and its y axis to the right: (x, y)
+    becomes (-y, x). In space `project` looks from the end of the first axis and sees the second to the right and the
+    third upwards: (x, y, z), with z towards the viewer, becomes (z, x, y).
+
+    Args:
+        matrix: (..., D, D), D = 2 or 3.
+        offset: (..., D).
+
+    Returns:
+        Both, of the same shapes.
+    """
+    order = [1, 0] if offset.shape[-1] == 2 else [2, 0, 1]
+    sign = offset.new_tensor([-1.0, 1.0] if offset.shape[-1] == 2 else [1.0, 1.0, 1.0])  # (D,)
+    turned = matrix[..., order, :][..., order] * (sign[:, None] * sign)
+    # Adding 0 turns -0.0 into 0.0.
+    return turned + 0, offset[..., order] * sign + 0
+
+
+def to_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Return maps in axes that point to the right and upwards: the inverse of `from_right_and_up`."""
+    order = [1, 0] if offset.shape[-1] == 2 else [1, 2, 0]
+    sign = offset.new_tensor([1.0, -1.0] if offset.shape[-1] == 2 else [1.0, 1.0, 1.0])  # (D,)
+    turned = matrix[..., order, :][..., order] * (sign[:, None] * sign)
+    return turned + 0, offset[..., order] * sign + 0
+
+
+def _table(name: str, source: str, rows: _Rows) -> Classic:
+    """Maps by their coefficients, row by row: the matrix, the translation and the probability."""
+    values = torch.tensor(rows, dtype=torch.float64)  # (N, D D + D + 1)
+    size = 2 if values.shape[1] == 7 else 3
+    matrix, offset, probabilities = values.split([size * size, size, 1], 1)
+    shares = probabilities[:, 0] / probabilities.sum()  # (N,)
+    return Classic(name, source, matrix.unflatten(1, (size, size)), offset, shares, open_set=False)
+
+
+def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) -> Classic:
+    """Similarities `z -> a z + b` of complex numbers, each drawn as often as the share of the attractor in its image.
+
+    That is `|a|^d`, with the similarity dimension d.
+    """
+    a, b = (torch.tensor(part, dtype=torch.complex128) for part in zip(*maps, strict=True))  # (N,), (N,)
+    matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
+    return _similarities(name, source, matrix, torch.view_as_real(b))
+
+
+def _similarities(name: str, source: str, matrix: Tensor, offset: Tensor) -> Classic:
+    ratio = matrix[:, 0].norm(dim=1)  # (N,)
+    dimension = similarity_dimension(System(matrix, offset, torch.ones(len(matrix))))
+    assert dimension is not None
+    shares = ratio**dimension  # (N,)
+    return Classic(name, source, matrix, offset, shares / shares.sum(), open_set=True)
+
+
+def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
+    """Maps that shrink to points (N, D)."""
+    fixed = torch.tensor(points, dtype=torch.float64)  # (N, D)
+    matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64).repeat(len(fixed), 1, 1)
+    return _similarities(name, source, matrix, (1 - ratio) * fixed)
+
+
+def _polygon(sides: int) -> list[list[float]]:
+    """The corners of a regular polygon, the first at the top."""
+    angles = [math.pi / 2 + 2 * math.pi * number / sides for number in range(sides)]
+    return [[math.cos(angle), math.sin(angle)] for angle in angles]
+
+
+def _turn(degrees: float) -> complex:
+    return cmath.rect(1, math.radians(degrees))
+
+
+def _golden_dragon() -> list[tuple[complex, complex]]:
+    ratio = _GOLDEN ** (-1 / _GOLDEN)
+    first = math.acos((1 + ratio**2 - ratio**4) / (2 * ratio))
+    second = math.pi - math.acos((1 + ratio**4 - ratio**2) / (2 * ratio**2))
+    return [(cmath.rect(ratio, first), 0), (cmath.rect(ratio**2, second), 1)]
+
+
+# Where the axes of a source point elsewhere, the maps are turned such that pictures show what is known.
+_ALL = (
+    _table(
+        "fern",
+        "M. F. Barnsley 1988, Fractals Everywhere, table III.3",
+        [
+            [0, 0, 0, 0.16, 0, 0, 0.01],
+            [0.85, 0.04, -0.04, 0.85, 0, 1.6, 0.85],
+            [0.2, -0.26, 0.23, 0.22, 0, 1.6, 0.07],
+            [-0.15, 0.28, 0.26, 0.24, 0, 0.44, 0.07],
+        ],
+    ),
+    _shrunk(
+        "triangle",
+        "W. Sierpinski 1915, Sur une courbe dont tout point est un point de ramification",
+        1 / 2,
+        _polygon(3),
+    ),
+    _shrunk(
+        "carpet",
+        "W. Sierpinski 1916, Sur une courbe cantorienne",
+        1 / 3,
+        [[x / 2, y / 2] for x, y in itertools.product(range(3), repeat=2) if (x, y) != (1, 1)],
+    ),
+    _spirals(
+        "dragon",
+        "J. E. Heighway 1966, in C. Davis and D. E. Knuth 1970, Number representations and dragon curves",
+        [((1 + 1j) / 2, 0), ((-1 + 1j) / 2, 1)],
+    ),
+    _spirals(
+        "levy",
+        "P. Levy 1938, Les courbes planes ou gauches et les surfaces composees de parties semblables au tout",
+        [((1 + 1j) / 2, 0), ((1 - 1j) / 2, (1 + 1j) / 2)],
+    ),
+    _spirals(
+        "koch",
+        "H. von Koch 1904, Sur une courbe continue sans tangente",
+        [(1 / 3, 0), (_turn(60) / 3, 1 / 3), (_turn(-60) / 3, 1 / 3 + _turn(60) / 3), (1 / 3, 2 / 3)],
+    ),
+    _spirals(
+        "snowflake",
+        "H. von Koch 1904; its seven parts: A. Burns 1994, Fractal tilings",
+        [(_turn(30) / math.sqrt(3), 0), *((1 / 3, 2 / 3 * complex(*corner)) for corner in _polygon(6))],
+    ),
+    _table(
+        "maple-leaf",
+        "P. Bourke, Iterated function systems (paulbourke.net/fractals/ifs)",
+        [
+            [0.14, 0.01, 0, 0.51, -0.08, -1.31, 0.10],
+            [0.43, 0.52, -0.45, 0.50, 1.49, -0.75, 0.35],
+            [0.45, -0.49, 0.47, 0.47, -1.62, -0.74, 0.35],
+            [0.49, 0, 0, 0.51, 0.02, 1.62, 0.20],
+        ],
+    ),
+    _table(
+        "tree",
+        "Stone Soup Group, Fractint, fractint.ifs: tree",
+        [
+            [0, 0, 0, 0.5, 0, 0, 0.05],
+            [0.42, -0.42, 0.42, 0.42, 0, 0.2, 0.4],
+            [0.42, 0.42, -0.42, 0.42, 0, 0.2, 0.4],
+            [0.1, 0, 0, 0.1, 0, 0.2, 0.15],
+        ],
+    ),
+    _shrunk(
+        "pentagon",
+        "L. Riddle, Classic Iterated Function Systems: Sierpinski pentagon",
+        2 - _GOLDEN,
+        _polygon(5),
+    ),
+    _spirals("golden-dragon", "L. Riddle, Classic Iterated Function Systems: golden dragon", _golden_dragon()),
+    # The book has 0.9 for the first ratio, which is 0.8986 here.
+    _spirals(
+        "golden-spiral",
+        "The Chaos Game (chaosgame.drwhy.ai), 4.5, with the golden ratio a quarter turn",
+        [(_GOLDEN ** (-20 / 90) * _turn(20), 0), (0.1 * _turn(20), 1)],
+    ),
+    _table(
+        "fern-3d",
+        "Stone Soup Group, Fractint, fractint.ifs: 3dfern",
+        [
+            [0, 0, 0, 0, 0.18, 0, 0, 0, 0, 0, 0, 0, 0.01],
+            [0.85, 0, 0, 0, 0.85, 0.1, 0, -0.1, 0.85, 0, 1.6, 0, 0.85],
+            [0.2, -0.2, 0, 0.2, 0.2, 0, 0, 0, 0.3, 0, 0.8, 0, 0.07],
+            [-0.2, 0.2, 0, 0.2, 0.2, 0, 0, 0, 0.3, 0, 0.8, 0, 0.07],
+        ],
+    ),
+    _shrunk(
+        "tetrahedron",
+        "B. B. Mandelbrot 1982, The Fractal Geometry of Nature, plate 143",
+        1 / 2,
+        [[0, 1, 0], *([math.sqrt(8) / 3 * x, -1 / 3, math.sqrt(8) / 3 * y] for x, y in _polygon(3))],
+    ),
+    _shrunk(
+        "menger",
+        "K. Menger 1926, Allgemeine Raeume und Cartesische Raeume",
+        1 / 3,
+        [[c / 2 for c in cell] for cell in itertools.product(range(3), repeat=3) if cell.count(1) < 2],
+    ),
+)
+
+CLASSICS: dict[str, Classic] = {each.name: each for each in _ALL}
+"""The classics by name."""

@@ -1,0 +1,128 @@
+"""Systems of different numbers of maps as tensors of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fractalops._checks import check_dtype
+from fractalops.sampling import determinant_probabilities
+from fractalops.systems.system import System, to_tensor
+
+# Tensors, arrays, or nested sequences of numbers, tensors or arrays.
+Arrays: TypeAlias = Any
+
+
+def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, color: Arrays | None) -> list[System]:
+    """Return the systems of arrays, as `IFS.from_maps` takes them. Raises `ValueError` or `TypeError`."""
+    matrices = _split("matrix", matrix, 3)
+    parts = [_split("offset", offset, 2)]
+    if probabilities is not None:
+        parts.append(_split("probabilities", probabilities, 1))
+    if color is not None:
+        parts.append(_split("color", color, 2))
+    if any(len(part) != len(matrices) for part in parts):
+        counts = ", ".join(str(len(part)) for part in parts)
+        raise ValueError(f"IFS.from_maps: all arguments must be of {len(matrices)} systems as matrix, got {counts}")
+    systems = []
+    for number, each in enumerate(matrices):
+        own_color = None if color is None else parts[-1][number]
+        own_probabilities = torch.ones(len(each)) if probabilities is None else parts[1][number]
+        own_matrix, own_offset = _of_one_dtype(each, parts[0][number])
+        system = System(own_matrix, own_offset, own_probabilities, own_color)
+        if probabilities is None and system.dimensions == 2:
+            shares = determinant_probabilities(system.matrix.double()[None])[0]  # (N,)
+            system = System(system.matrix, system.offset, shares, system.color)
+        systems.append(system)
+    return systems
+
+
+def _of_one_dtype(matrix: Arrays, offset: Arrays) -> tuple[Tensor, Tensor]:
+    """Return both as floating-point tensors, of the larger dtype where they differ."""
+    first, second = to_tensor("IFS.from_maps", "matrix", matrix), to_tensor("IFS.from_maps", "offset", offset)
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    return first.to(dtype), second.to(dtype)
+
+
+def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
+    """Return arrays of so many dimensions, one for each system."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        if value.ndim == dimensions:
+            return [value]
+        if value.ndim == dimensions + 1:
+            return list(value)
+        shape = tuple(value.shape)
+        raise ValueError(f"IFS.from_maps: {argument} must have {dimensions} dimensions or one more, got shape {shape}")
+    if not isinstance(value, Sequence) or len(value) == 0:
+        kind = type(value).__name__
+        raise TypeError(f"IFS.from_maps: {argument} must be a tensor, an array or a sequence of them, got {kind}")
+    if _depth(value) == dimensions:  # one system
+        tensors = isinstance(value[0], Tensor)
+        return [torch.stack(list(value)) if tensors else np.asarray(value)]
+    return list(value)
+
+
+def _depth(value: Any) -> int:
+    """Return how many dimensions an array, a number or a nested sequence has, by its first items."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return value.ndim
+    return 1 + _depth(value[0]) if isinstance(value, Sequence) and len(value) > 0 else 0
+
+
+def stack_systems(
+    systems: Sequence[System], device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """Return the systems of the plane as tensors of one shape, new ones: the state of an `IFS` that holds them.
+
+    Shorter systems are filled up with copies of their most probable map, which have probability 0: were one of them
+    drawn, it would lead to points of the attractor all the same.
+
+    Args:
+        systems: S systems of at most N maps.
+        device: of the tensors; None takes that of the first system.
+        dtype: None is float64 where any of the systems is, else float32.
+
+    Returns:
+        `matrix` (S, N, 2, 2), `offset` (S, N, 2), `probability` (S, N), float64 in rows of sum 1, and `color` (S, N, C)
+        unless the systems have none.
+
+    Raises:
+        ValueError: for no system, one in space, numbers that are not finite, and colors that not all systems have
+            alike.
+    """
+    if len(systems) == 0:
+        raise ValueError("IFS.from_systems: systems must be at least one, got none")
+    channels = {None if system.color is None else system.color.shape[1] for system in systems}
+    if len(channels) > 1:
+        shown = ", ".join(sorted(str(count) for count in channels))
+        raise ValueError(f"IFS.from_systems: systems must have colors of one number of channels, got {shown}")
+    for number, system in enumerate(systems):
+        where = f"of system {number}" if len(systems) > 1 else "of the system"
+        if system.dimensions != 2:
+            shape = tuple(system.matrix.shape)
+            raise ValueError(f"IFS.from_systems: matrix {where} must have shape (N, 2, 2), got {shape}")
+        for name in ("matrix", "offset") + (() if system.color is None else ("color",)):
+            if not bool(getattr(system, name).isfinite().all()):
+                raise ValueError(f"IFS.from_systems: {name} {where} must be finite")
+    if dtype is None:
+        double = any(system.matrix.dtype == torch.float64 for system in systems)
+        dtype = torch.float64 if double else torch.float32
+    check_dtype("IFS.from_systems", dtype)
+    device = systems[0].offset.device if device is None else torch.device(device)
+    maps = max(len(system) for system in systems)
+    rows: dict[str, list[Tensor]] = {"matrix": [], "offset": [], "probability": [], "color": []}
+    for system in systems:
+        shares = system.probabilities.double()  # (N,)
+        likeliest = int(shares.argmax())
+        chosen = [*range(len(system)), *[likeliest] * (maps - len(system))]
+        rows["matrix"].append(system.matrix[chosen].to(device, dtype))
+        rows["offset"].append(system.offset[chosen].to(device, dtype))
+        filled = torch.cat((shares / shares.sum(), shares.new_zeros(maps - len(system))))  # (N,)
+        rows["probability"].append(filled.to(device))
+        if system.color is not None:
+            rows["color"].append(system.color[chosen].to(device, dtype))
+    return {name: torch.stack(parts) for name, parts in rows.items() if parts}

@@ -1,0 +1,65 @@
+"""What can be said about a system in numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fractalops.sampling import sample_attractor, sample_index, spectral_radius
+from fractalops.systems.dimension import box_dimension, similarity_dimension
+from fractalops.systems.system import System
+
+_POINTS = 200_000
+_DIVERGES = "none, the points diverge"
+_CHAINS, _STEPS, _SETTLING = 1000, 120, 20  # of the Lyapunov exponent
+
+
+@torch.no_grad()
+def describe(system: System, seed: int = 0) -> str:
+    """Return lines about a system: its maps, bounding box, contraction and dimensions; estimates draw with a seed."""
+    generator = torch.Generator(system.offset.device).manual_seed(seed)
+    matrix, offset, probabilities = (
+        part.double() for part in (system.matrix, system.offset, system.probabilities / system.probabilities.sum())
+    )
+    drawn = probabilities > 0  # (N,)
+    points = sample_attractor(
+        matrix[None], offset[None], probabilities[None], _POINTS, generator=generator
+    ).points.flatten(0, 2)  # (P, D)
+    bounded = bool(points.isfinite().all())
+    norms = torch.linalg.matrix_norm(matrix[drawn], 2)  # (N',)
+    radii = spectral_radius(matrix[drawn])  # (N',)
+    exponent = lyapunov_exponent(system, generator)
+    similarity = similarity_dimension(system)
+    low, high = points.amin(0).tolist(), points.amax(0).tolist()
+    box = " x ".join(f"[{least:.6g}, {most:.6g}]" for least, most in zip(low, high, strict=True))
+    rows = [
+        ("maps", f"{len(system)} in {system.dimensions} dimensions, {int((~drawn).sum())} of probability 0"),
+        ("probabilities", f"{float(probabilities[drawn].min()):.4g} to {float(probabilities.max()):.4g}"),
+        ("bounding box", box if bounded else _DIVERGES),
+        ("norms", f"{float(norms.min()):.4g} to {float(norms.max()):.4g}, {int((norms >= 1).sum())} of 1 or more"),
+        ("spectral radii", f"{float(radii.min()):.4g} to {float(radii.max()):.4g}"),
+        ("Lyapunov exponent", f"{exponent:.4g} ({'contracts' if exponent < 0 else 'does not contract'} on average)"),
+        ("box dimension", f"{box_dimension(points):.2f}" if bounded else _DIVERGES),
+    ]
+    if similarity is not None:
+        rows.append(("similarity dimension", f"{similarity:.4f} (that of the attractor if its parts do not overlap)"))
+    return "\n".join(f"{name + ':':<22}{value}" for name, value in rows)
+
+
+@torch.no_grad()
+def lyapunov_exponent(system: System, generator: torch.Generator | None = None) -> float:
+    """Return an estimate of the largest Lyapunov exponent: the mean logarithm by which a step stretches a vector.
+
+    Where it is negative, the chains forget where they started (Elton 1987), also where single maps don't contract.
+    """
+    matrix = system.matrix.double()  # (N, D, D)
+    index = sample_index(system.probabilities[None].double(), _CHAINS, _STEPS, generator)[0].long()  # (K, T)
+    vector: Tensor = matrix.new_ones(_CHAINS, system.dimensions) / system.dimensions**0.5  # (K, D)
+    total = 0.0
+    for step in range(_STEPS):
+        vector = (matrix[index[:, step]] @ vector[..., None])[..., 0]  # (K, D)
+        length = vector.norm(dim=1, keepdim=True)  # (K, 1)
+        vector = torch.where(length > 0, vector / length, 0.0)  # a vector that is lost stays 0
+        if step >= _SETTLING:
+            total += float(length.log().mean())
+    return total / (_STEPS - _SETTLING)
