@@ -10,7 +10,7 @@ from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.reference import rasterize_orbit as reference
 
-COLORS = 128
+COLORS = reference.COLORS  # points take turns
 MOST_POINTS = 2**23 - 1
 LARGEST_SIDE = 2**16 - 1  # the generator keeps a coordinate in 16 bits
 

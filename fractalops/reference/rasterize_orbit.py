@@ -44,7 +44,7 @@ def rasterize_orbit(
 def _orbit(
     matrix: list[list[list[float]]], offset: list[list[float]], probabilities: Tensor, uniform: Tensor
 ) -> tuple[list[float], list[float]]:
-    """The coordinates of the origin's orbit, up to 100 before the first NaN, by one of which all after it are NaN."""
+    """The coordinates of the origin's orbit, up to 100 before the first NaN, behind which all are NaN."""
     total, bounds = 0.0, []
     for probability in probabilities.tolist():
         total += probability
