@@ -61,6 +61,13 @@ def _module(**changes: Any) -> list[Tensor]:
     return [*system.parameters(), system(8, sequences=2, points=20, generator=seeded(6))]
 
 
+def _given() -> list[Tensor]:
+    system = fractalops.IFS.from_maps([MATRIX.tolist(), MATRIX[:2].tolist()], [OFFSET.tolist(), OFFSET[:2].tolist()])
+    learned = fractalops.fit(TARGET, FitConfig(**CONFIG), start=fractalops.IFS.from_maps(MATRIX, OFFSET))
+    drawn = system(8, points=20, generator=seeded(6))
+    return [*system.parameters(), *system.buffers(), drawn, learned.losses]
+
+
 def _gradients() -> list[Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in (MATRIX, OFFSET)]
     return list(torch.autograd.grad(fractalops.render(*leaves, INDEX, 8).square().sum(), leaves))
@@ -95,6 +102,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "random_patches": lambda: fractalops.random_patches(9, 5, seeded(9)),
     "IFS": _module,
     "IFS matrix": lambda: _module(parametrization="matrix", channels=3, probabilities="learned", sampling="balanced"),
+    "IFS.from_maps": lambda: _given(),
+    "box_dimension": lambda: torch.tensor(
+        fractalops.box_dimension(CLOUD.repeat(4, 1)), dtype=torch.float64, device="cpu"
+    ),
     "FractalEmbedding": lambda: list(fractalops.FractalEmbedding(3, generator=seeded(10)).parameters()),
     "fit": lambda: [(result := _learned()).best_image, result.losses, *result.system.parameters(), result.draw(16)],
     "zoom": lambda: _learned().draw(16, zoom=(0.5, 0.5, 4)),
