@@ -44,17 +44,16 @@ void run_orbits(Orbit* orbits /* (count) */, int64_t maps, int64_t points) {
   }
 }
 
-// How many of an orbit's points are drawn: of one that ends in NaN those up to 100 before the first, whose range is then
-// another one.
+// How many of an orbit's points are drawn: where a coordinate ends in NaN, those up to 100 before the first, whose range
+// is then another one.
 inline int64_t count_drawn(Orbit& orbit, int64_t points) {
-  const auto first_nan = [&](int axis) {
-    int64_t first = points;  // behind a NaN all coordinates are NaN
+  int64_t drawn = points;
+  for (int axis = 0; axis < 2; ++axis) {
+    int64_t first = drawn;  // behind a NaN all coordinates are NaN
     while (first > 0 && orbit.points[first - 1][axis] != orbit.points[first - 1][axis]) --first;
-    return first;
-  };
-  const int64_t of_x = first_nan(0), first = of_x < points ? of_x : first_nan(1);
-  if (first == points) return points;
-  const int64_t drawn = first > 100 ? first - 100 : 0;
+    if (first < drawn) drawn = first > 100 ? first - 100 : 0;
+  }
+  if (drawn == points) return points;
   orbit.low = orbit.high = Pair{};
   for (int64_t t = 0; t < drawn; ++t) {
     orbit.low = orbit.points[t] < orbit.low ? orbit.points[t] : orbit.low;

@@ -48,7 +48,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     - "own": 32 sequences side by side from the fixed point of the first map on, new ones for every instance, whose
       parameters are changed at random; images keep the proportions of their attractor. It differs from FractalDB in
-      all of that; one patch an image, added up, is fractal-pretraining's rule.
+      all of that, and in its patches: one an image, all of whose points are added up, is fractal-pretraining's rule.
     - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): what the published generator draws,
       equal to the pixel. The same random numbers for every image (`numpy.random.RandomState(100)`), from the origin on,
       each axis stretched, 6 pixels of padding. Instances are 25 rows of factors of one parameter of all maps, times
@@ -56,9 +56,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
       without patches. The published patches are not seeded; here those of each picture have a seed. Maps may expand.
     - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
       scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
-      behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences, a
-      patch that is never empty, no hue's rounding to a byte, and a plasma on a torus. Images are not equal to
-      published ones.
+      behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences,
+      probabilities of at least 0.001, a patch that is never empty, hues that are not rounded to bytes, a plasma on a
+      torus, and a blur that repeats the edges. Images are not equal to published ones.
     - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
       and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
       are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.

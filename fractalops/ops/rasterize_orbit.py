@@ -90,5 +90,6 @@ def rasterize_orbit(
         raise ValueError(f"rasterize_orbit: size must lie in [{2 * padding + 1}, 2^16), got {(height, width)}")
     native = choose("rasterize_orbit", matrix.device, backend) == "native"
     run = _native if native else reference.rasterize_orbit
-    levels: Tensor = run(*(tensor.detach() for tensor in tensors.values()), mask, height, width, padding)
+    detached = (matrix.detach(), offset.detach(), probabilities.detach(), uniform.detach())
+    levels: Tensor = run(*detached, mask, height, width, padding)  # (B, H, W)
     return levels

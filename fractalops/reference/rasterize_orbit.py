@@ -60,10 +60,9 @@ def _orbit(
         xs.append(x)
         ys.append(y)
     for values in (xs, ys):
-        if math.isnan(values[-1]):
+        if values and math.isnan(values[-1]):
             first = next(t for t, value in enumerate(values) if math.isnan(value))
             del xs[max(first - _LEFT_OUT, 0) :], ys[max(first - _LEFT_OUT, 0) :]
-            break
     return xs, ys
 
 

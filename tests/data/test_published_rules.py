@@ -152,7 +152,7 @@ def test_fractal_pretraining_scales_one_map_and_stays_contractive() -> None:
     assert 2 <= min(map(len, data.systems)) <= max(map(len, data.systems)) <= 7
     gray = FractalDataset(4, 8, 24, rules="fractal-pretraining", rendering="gray", points=2000)[3][0]
     assert gray.shape == (1, 24, 24)
-    assert 0 < gray.max() <= 127 / 255
+    assert 0 < gray.max() <= 127 / 255 + 1e-6  # blurred
 
 
 def test_hues_are_those_of_the_color_wheel() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
 from fractalops.data.classes import SEQUENCES, Stack, stacked
 from fractalops.data.generators import generator_of, uniform
@@ -89,9 +89,10 @@ class FractalPretrainingRules:
         low, high = _BLUR
         deviation = low + (high - low) * float(uniform(generator, 1))
         side = math.exp(-0.5 / deviation**2)
-        row = torch.tensor([side, 1.0, side], dtype=torch.float32, device="cpu") / (1 + 2 * side)  # (3,)
-        padded = pad(image[:, None], (1, 1, 1, 1), mode="replicate")  # (C, 1, H + 2, W + 2)
-        return conv2d(conv2d(padded, row.view(1, 1, 3, 1)), row.view(1, 1, 1, 3))[:, 0]
+        middle, side = 1 / (1 + 2 * side), side / (1 + 2 * side)
+        padded = pad(image[None], (1, 1, 1, 1), mode="replicate")[0]  # (C, H + 2, W + 2)
+        across = middle * padded[..., 1:-1] + side * (padded[..., :-2] + padded[..., 2:])  # (C, H + 2, W)
+        return (middle * across[:, 1:-1] + side * (across[:, :-2] + across[:, 2:])).clamp_(max=1)
 
 
 def _random_system(settings: Settings, number: int) -> System:
