@@ -14,7 +14,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FractalDataset, PointConfig
 from fractalops.data.class_search import search_classes
-from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.fractal_dataset import RENDERINGS, RULES
 from fractalops.data.targets import TensorTargets
 from fractalops.drawing.morphing import Morph
 from tests.support.cases import seeded
@@ -78,6 +78,12 @@ def _pictures(rendering: str, background: str) -> list[Tensor]:
     return [data.matrix, data.offset, *(image for image, _ in data.__getitems__(range(6)))]
 
 
+def _published(rules: Any, rendering: Any) -> list[Tensor]:
+    classes = search_classes(2, rate=0.05, size=64, points=2000)
+    data = FractalDataset(classes, None, 17, rules=rules, rendering=rendering, points=300)
+    return [image for image, _ in data.__getitems__([0, len(data) - 1])]
+
+
 def _clouds(rendering: Any) -> list[Tensor]:
     data = FractalDataset(2, 2, 9, rendering=rendering, dimensions=3, points=300)
     return [data.matrix, data.offset, *(item for item, _ in data.__getitems__(range(4)))]
@@ -119,6 +125,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "FractalDataset of points": lambda: _clouds("points"),
     "FractalDataset of views": lambda: _clouds("views"),
     "search_classes": lambda: [system.matrix for system in search_classes(2, rate=0.1, size=64, points=2000)],
+    **{
+        f"FractalDataset {rules} {rendering}": lambda r=rules, d=rendering: _published(r, d)
+        for rules, kind in RULES.items()
+        if rules != "own"
+        for rendering in kind.renderings
+    },
     **{
         f"FractalDataset {rendering} {background}": lambda r=rendering, b=background: _pictures(r, b)
         for rendering in RENDERINGS
