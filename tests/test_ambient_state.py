@@ -14,7 +14,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FractalDataset, PointConfig
 from fractalops.data.class_search import search_classes
-from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.fractal_dataset import RENDERINGS, RULES
 from fractalops.data.targets import TensorTargets
 from fractalops.drawing.morphing import Morph
 from tests.support.cases import seeded
@@ -61,6 +61,13 @@ def _module(**changes: Any) -> list[Tensor]:
     return [*system.parameters(), system(8, sequences=2, points=20, generator=seeded(6))]
 
 
+def _given() -> list[Tensor]:
+    system = fractalops.IFS.from_maps([MATRIX.tolist(), MATRIX[:2].tolist()], [OFFSET.tolist(), OFFSET[:2].tolist()])
+    learned = fractalops.fit(TARGET, FitConfig(**CONFIG), start=fractalops.IFS.from_maps(MATRIX, OFFSET))
+    drawn = system(8, points=20, generator=seeded(6))
+    return [*system.parameters(), *system.buffers(), drawn, learned.losses]
+
+
 def _gradients() -> list[Tensor]:
     leaves = [tensor.clone().requires_grad_() for tensor in (MATRIX, OFFSET)]
     return list(torch.autograd.grad(fractalops.render(*leaves, INDEX, 8).square().sum(), leaves))
@@ -69,6 +76,12 @@ def _gradients() -> list[Tensor]:
 def _pictures(rendering: str, background: str) -> list[Tensor]:
     data = FractalDataset(3, 2, (17, 23), rendering=rendering, background=background, points=500)  # type: ignore[arg-type]
     return [data.matrix, data.offset, *(image for image, _ in data.__getitems__(range(6)))]
+
+
+def _published(rules: Any, rendering: Any) -> list[Tensor]:
+    classes = search_classes(2, rate=0.05, size=64, points=2000)
+    data = FractalDataset(classes, None, 17, rules=rules, rendering=rendering, points=300)
+    return [image for image, _ in data.__getitems__([0, len(data) - 1])]
 
 
 def _clouds(rendering: Any) -> list[Tensor]:
@@ -95,6 +108,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "random_patches": lambda: fractalops.random_patches(9, 5, seeded(9)),
     "IFS": _module,
     "IFS matrix": lambda: _module(parametrization="matrix", channels=3, probabilities="learned", sampling="balanced"),
+    "IFS.from_maps": lambda: _given(),
+    "box_dimension": lambda: torch.tensor(
+        fractalops.box_dimension(CLOUD.repeat(4, 1)), dtype=torch.float64, device="cpu"
+    ),
     "FractalEmbedding": lambda: list(fractalops.FractalEmbedding(3, generator=seeded(10)).parameters()),
     "fit": lambda: [(result := _learned()).best_image, result.losses, *result.system.parameters(), result.draw(16)],
     "zoom": lambda: _learned().draw(16, zoom=(0.5, 0.5, 4)),
@@ -108,6 +125,12 @@ CALLS: dict[str, Callable[[], Any]] = {
     "FractalDataset of points": lambda: _clouds("points"),
     "FractalDataset of views": lambda: _clouds("views"),
     "search_classes": lambda: [system.matrix for system in search_classes(2, rate=0.1, size=64, points=2000)],
+    **{
+        f"FractalDataset {rules} {rendering}": lambda r=rules, d=rendering: _published(r, d)
+        for rules, kind in RULES.items()
+        if rules != "own"
+        for rendering in kind.renderings
+    },
     **{
         f"FractalDataset {rendering} {background}": lambda r=rendering, b=background: _pictures(r, b)
         for rendering in RENDERINGS

@@ -59,7 +59,9 @@ def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
     if start.probability is not None:
         state = given_parameters(start, (targets.shape[-2], targets.shape[-1]), len(targets), config)
         if config.channels is not None and "color" not in state:
-            color = _first_colors(targets, config.maps) if config.color else torch.zeros(len(targets), config.maps, 1)
+            color = (
+                _first_colors(targets, config.maps) if config.color else targets.new_zeros(len(targets), config.maps, 1)
+            )
             state["color"] = color
         return {name: tensor.to(targets.device, torch.float32) for name, tensor in state.items()}
     expected = make_system(config, len(targets))

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import FractalDataset
-from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.class_search import search_classes
+from fractalops.data.fractal_dataset import RENDERINGS, RULES
+from fractalops.systems import System
 from tests.support.tolerances import assert_same_bits
 
 Items = list[tuple[Tensor, int]]
@@ -52,6 +54,24 @@ def test_threads_change_no_bit(rendering: Any, background: Any) -> None:
     expected = data.__getitems__([0, 3])
     torch.set_num_threads(2)
     assert_same(data.__getitems__([0, 3]), expected)
+
+
+@pytest.fixture(scope="module")
+def classes() -> list[System]:
+    return search_classes(2, rate=0.05, size=64, points=2000)
+
+
+@pytest.mark.parametrize(
+    ("rules", "rendering"),
+    [(rules, rendering) for rules, kind in RULES.items() if rules != "own" for rendering in kind.renderings],
+)
+def test_threads_change_no_bit_by_published_rules(classes: list[System], rules: Any, rendering: Any) -> None:
+    data = FractalDataset(classes, None, (160, 161), rules=rules, rendering=rendering, points=10_000)
+    items = [0, len(data) - 1]
+    torch.set_num_threads(1)
+    expected = data.__getitems__(items)
+    torch.set_num_threads(2)
+    assert_same(data.__getitems__(items), expected)
 
 
 @pytest.mark.slow
