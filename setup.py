@@ -39,6 +39,7 @@ CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu
 LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the stable ABI of torch 2.11
 HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
 CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectorizer and change no result
+OF_SOURCE = {"csrc/cpu/rasterize_orbit.cpp": "-ffp-contract=off"}  # whose arithmetic is that of a published program
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
 OLDEST_CUDA = 12
 TOOLKIT = Path("/usr/local/cuda")
@@ -205,7 +206,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
     include, libraries = (ninja_command([f"{torch / name}"]) for name in ("include", "lib"))
     lines = [
         "rule compile",
-        f"  command = {command} {LANGUAGE} -isystem {include} -MMD -MF $out.d -c $in -o $out",
+        f"  command = {command} {LANGUAGE} $flags -isystem {include} -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
@@ -217,6 +218,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
     for source in SOURCES[name]:
         objects.append(ninja_path(folder / Path(source).with_suffix(".o").name))
         lines.append(f"build {objects[-1]}: compile {ninja_path(ROOT.resolve() / source)}")
+        lines.append(f"  flags = {OF_SOURCE.get(source, '')}")
     lines.append(f"build {ninja_path(output)}: link {' '.join(objects)}")
     return "\n".join(lines) + "\n"
 

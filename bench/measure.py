@@ -9,7 +9,7 @@ import torch
 
 import fractalops
 
-from . import agreement, subjects
+from . import agreement, pretraining, subjects
 from .machine import Environment, free_bytes
 from .rows import Row
 from .suites import BESIDE, BOTH, Contest
@@ -109,7 +109,7 @@ def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
         points=case.points,
         maps=case.maps,
         side=0 if chain else case.side,
-        radius=0 if chain or op == "rasterize_points" else case.radius,
+        radius=0 if chain or op in ("rasterize_points", "pretrain") else case.radius,
         images=_images(contest) if op == "fit" else 0 if chain else case.sequences,
         dtype="float32",
         device=clock.device,
@@ -129,7 +129,7 @@ def _images(contest: Contest) -> int:
 def _left_out(contest: Contest, backend: str, device: str, copies: int) -> str:
     """Return why a backend is not asked; empty where it is."""
     op, case = contest.op, contest.case
-    if backend in ("numba", "finufft") and device != "cpu":
+    if (op == "pretrain" or backend in ("numba", "finufft")) and device != "cpu":
         return "left out: it runs on the CPU"
     if op not in subjects.OPS:
         return ""
@@ -146,6 +146,8 @@ def _problem(contest: Contest, backend: str, device: str) -> str:
         return agreement.counting_problem(backend, case, contest.direction, device)
     if op == "spreading":
         return agreement.spreading_problem(backend, case)
+    if op == "pretrain":
+        return pretraining.problem(case, backend, contest.direction)
     if op in ("step", "fit"):
         return agreement.step_problem("native" if backend == "one thread" else backend, case, device)
     return agreement.problem(op, backend, case, device)
@@ -159,6 +161,8 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
         return subjects.steps(case, backend, device)
     if op == "spreading":
         return subjects.spreading(case, backend)
+    if op == "pretrain":
+        return pretraining.drawing(case, backend, contest.direction)
     if op == "fit":
         return subjects.fitting(case, backend, contest.direction, device)
     return subjects.subject(op, backend, case, seed).to(device).call(contest.direction)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rows import Row, find
-from .suites import BACKWARD, BESIDE, BOTH, COUNTED, FORWARD, LEARNED
+from .suites import BACKWARD, BESIDE, BOTH, COUNTED, FORWARD, LEARNED, PRETRAINED
 from .timing import Spread
 
 MEGABYTE = 10**6
@@ -53,6 +53,8 @@ TARGETS = (
     Target("fit", LEARNED + BESIDE, "paper", SLOWER, at_most=1.3, against="one thread"),
     Target("fit", "100 images", "paper", "s", at_most=100),
     Target("fit", "100 images, default settings", "paper", "s", at_most=15),
+    *(Target("pretrain", each, "FractalDB", FASTER, at_least=50, against="python") for each in PRETRAINED),
+    *(Target("pretrain", each, "FractalDB", FASTER, at_least=2, against="numba") for each in PRETRAINED),
     *(Target("rasterize_points", each, "pre-training", FASTER, at_least=1.5, against="numba") for each in COUNTED),
 )
 

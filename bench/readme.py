@@ -14,7 +14,7 @@ from fractalops.io.files import atomic_path
 
 from .instructions import CASES, Counted, read_record
 from .rows import Figures, Row, find
-from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER
+from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER, PRETRAINED
 from .table import number, shape_text
 
 ROOT = Path(__file__).parent.parent
@@ -70,6 +70,7 @@ def section(figures: Figures) -> str:
         _grid(measured),
         _learning(measured),
         _counting(measured),
+        _pretraining(measured),
         _spreading(measured),
         "Nothing has been measured on a GPU yet.",
         "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
@@ -128,6 +129,17 @@ def _counting(rows: Sequence[Row]) -> str:
             lines.append([drawn, *rates, *map(_ratio, others)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
     return _table(head, [[*line, "", ""][: len(head)] for line in lines])
+
+
+def _pretraining(rows: Sequence[Row]) -> str:
+    lines = []
+    for rules in PRETRAINED:
+        for row in find(rows, op="pretrain", direction=rules, backend="native"):
+            others = [find(rows, op="pretrain", direction=rules, backend=each)[0] for each in ("numba", "python")]
+            rates = [number(each.images_per_second or 0) for each in (row, *others)]
+            lines.append([f'`rules="{rules}"`', *rates, *map(_ratio, others)])
+    head = ["`FractalDataset`, 200,000 points on 362 x 362, patches, images a second, 1 thread", "fractalops"]
+    return _table([*head, "a loop by numba", "in Python", "", ""], lines)
 
 
 def _spreading(rows: Sequence[Row]) -> str:

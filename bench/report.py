@@ -25,6 +25,9 @@ OPS = {
     "rbf_rasterize": "Images of the points, each drawn as a Gaussian bump.",
     "render": "Both together: maps in, images out.",
     "rasterize_points": "Images of the points, each counted on its nearest pixel; there are no gradients.",
+    "pretrain": "One image for pre-training, a patch on every point, as `FractalDataset` draws it by FractalDB's rules "
+    "to the pixel, and by its own. By FractalDB's a point needs the one before: it takes at least the latency of a "
+    "product and two sums.",
     "spreading": "One image of points all over it, against the spreader of a nonuniform FFT, which does the same work.",
     "step": "One optimization step of fit, and for scale what the two ops in it take by themselves.",
     "fit": "Fractals learned for images, from the first step to the last, by the published settings and the defaults.",
@@ -38,6 +41,7 @@ BACKENDS = {
     "dense": "tensor operations only: a loop over the points, and the exponential of every point's distance from every "
     "pixel",
     "numba": "a plain loop over the points, compiled by numba",
+    "python": "the same loop in Python, as published generators have it",
     "finufft": "the spreader of FINUFFT: bumps 7 pixels wide on a periodic complex image, sorting included",
     "one thread": "the kernels of this package on one thread",
     "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimization step",

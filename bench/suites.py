@@ -16,6 +16,8 @@ CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
 """What `rasterize_points` draws, in place of a direction."""
+PRETRAINED = ("fractaldb", "own")
+"""The rules of `FractalDataset`, in place of a direction."""
 LEARNED = "1 image, default settings"
 BESIDE = ", beside busy processes"
 """Ends a direction of `fit`: as many processes as threads compute at the same time."""
@@ -73,6 +75,7 @@ class Case:
 
 PAPER = Case("paper", sequences=50, points=300, maps=10, side=32)
 PRETRAINING = Case("pre-training", sequences=1, points=100_000, maps=4, side=256)
+FRACTALDB = Case("FractalDB", sequences=1, points=200_000, maps=5, side=362)
 HIGH_RESOLUTION = Case("high resolution", sequences=1, points=10**6, maps=10, side=1024)
 LARGE_BATCH = Case("large batch", sequences=10**5, points=300, maps=10, side=32)
 LONG_CHAIN = Case("long chain", sequences=1, points=10**7, maps=10, side=1024)
@@ -136,6 +139,13 @@ def _counting() -> list[Contest]:
     return [Contest(op, op, each, case, ("native", "numba"), "least") for each in COUNTED]
 
 
+def _pretraining() -> list[Contest]:
+    """Against loops over points, one image a call."""
+    return [
+        Contest("pretrain", "pretrain", each, FRACTALDB, ("native", "numba", "python"), "least") for each in PRETRAINED
+    ]
+
+
 def _fit() -> list[Contest]:
     """By the published settings, and by the defaults: by themselves, and against one thread beside other work."""
     return [
@@ -161,11 +171,12 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "rbf_rasterize": lambda: _op("rbf_rasterize"),
     "render": lambda: _op("render", (FORWARD, BOTH)),
     "rasterize_points": _counting,
+    "pretrain": _pretraining,
     "step": lambda: [Contest("step", "step", "optimization step", PAPER, ("native", "reference", "ops alone"))],
     "spreading": lambda: [Contest("spreading", "spreading", FORWARD, SPREADING, ("native", "finufft"))],
     "fit": _fit,
     "fit_many": _fit_many,
     "scaling": _scaling,
 }
-SLOW = ("fit_many",)
+SLOW = ("fit_many", "pretrain")
 """Left out unless named."""

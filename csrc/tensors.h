@@ -20,6 +20,7 @@ template <typename T>
 constexpr ScalarType scalar_type_of = std::is_same_v<T, float>     ? ScalarType::Float
                                       : std::is_same_v<T, double>  ? ScalarType::Double
                                       : std::is_same_v<T, uint8_t> ? ScalarType::Byte
+                                      : std::is_same_v<T, int16_t> ? ScalarType::Short
                                       : std::is_same_v<T, int32_t> ? ScalarType::Int
                                                                    : ScalarType::Long;
 

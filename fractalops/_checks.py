@@ -50,6 +50,17 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
         raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
 
 
+def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
+    """Return the least and the largest of a number of at least 1, or of such a pair. Raise for anything else."""
+    bounds = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(bounds) != 2 or not all(isinstance(bound, int) and not isinstance(bound, bool) for bound in bounds):
+        raise TypeError(f"{function}: {argument} must be an int or a pair of them, got {value!r}")
+    check_integer(function, argument, bounds[0], 1)
+    if bounds[1] < bounds[0]:
+        raise ValueError(f"{function}: {argument} must be the least and the largest number, got {value!r}")
+    return bounds[0], bounds[1]
+
+
 def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
     """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
     if optional and value is None:
@@ -175,15 +186,24 @@ def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], None]]:
         part, optional = parts[0], parts[1:] == (type(None),)
         if len(parts) > 1 and not optional:
             continue
+        check: Callable[[str, str, object], None]
         if part is bool:
-            checks[name] = check_bool
+            check = check_bool
         elif get_origin(part) is Literal:
-            checks[name] = partial(check_choice, choices=get_args(part))
+            check = partial(check_choice, choices=get_args(part))
         elif get_origin(part) is Annotated:
             number, bounds = get_args(part)
             least = partial(check_integer, least=bounds.least)
-            checks[name] = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+            check = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+        else:
+            continue
+        checks[name] = partial(_check_unless_none, check) if optional else check
     return checks
+
+
+def _check_unless_none(check: Callable[[str, str, object], None], function: str, argument: str, value: object) -> None:
+    if value is not None:
+        check(function, argument, value)
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:

@@ -72,7 +72,8 @@ def words_in_window(
     Raises:
         InputError: unless all maps contract.
     """
-    maps = Words(matrix.double(), offset.double(), probabilities.double(), torch.arange(len(matrix)).to(matrix.device))
+    numbers = torch.arange(len(matrix), device=matrix.device)  # (N,)
+    maps = Words(matrix.double(), offset.double(), probabilities.double(), numbers)
     disc = bounding_disc(maps)
     side = (high - low).amin()
     kept, active = [], _near(_empty_word(maps), disc, low, high)
@@ -141,7 +142,7 @@ def _image(words: Words, point: Tensor) -> Tensor:
 
 
 def _empty_word(maps: Words) -> Words:
-    matrix = torch.eye(2).to(maps.matrix)[None]
+    matrix = torch.eye(2, dtype=maps.matrix.dtype, device=maps.matrix.device)[None]
     return Words(matrix, maps.offset.new_zeros(1, 2), maps.probability.new_ones(1), maps.last.new_full((1,), -1))
 
 

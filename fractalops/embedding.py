@@ -18,7 +18,7 @@ class FractalEmbedding(nn.Module):
 
     Parameters: `matrix_columns` (4, N), the paper's W_A, whose column n is `A[n]` row by row, and
     `offset_columns` (2, N), the paper's W_b, whose column n is `b[n]`. They start as a random system
-    (`random_systems`), float32 or float64, on `device`, else on the generator's device or the CPU. Raises
+    (`random_systems`), float32 or float64, on `device`, else on the generator's, else on torch's default. Raises
     `ValueError` and `TypeError`.
     """
 

@@ -86,8 +86,8 @@ class IFS(nn.Module):
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. `generator` is one for all systems, or a sequence of S, one a system. Without a `device` the parameters lie
-    on the generator's, or on the CPU; random numbers are drawn on the generator's device or the CPU, so that a seed
-    gives the same systems on every device. Raises `ValueError` and `TypeError`.
+    on the generator's, or on torch's default device; random numbers are drawn on the generator's or the CPU, so that a
+    seed gives the same systems on every device. Raises `ValueError` and `TypeError`.
     """
 
     svd: nn.Parameter

@@ -94,6 +94,19 @@ OPS = {
         kernels={"cpu": "cpp"},
         minor=True,
     ),
+    "draw_masks": Op(
+        schemas=("draw_masks(Tensor seed, int count) -> Tensor",),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
+    "rasterize_orbit": Op(
+        schemas=(
+            "rasterize_orbit(Tensor matrix, Tensor offset, Tensor probabilities, Tensor uniform, Tensor? mask,"
+            " int height, int width, int padding) -> Tensor",
+        ),
+        kernels={"cpu": "cpp"},
+        minor=True,
+    ),
 }
 SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
 

@@ -31,8 +31,8 @@ _CONTRACTING = 1 - 1e-6
 def random_patches(count: int, size: int = 3, generator: torch.Generator | None = None) -> Tensor:
     """Draw masks (count, size, size) for `rasterize_points`, each uniform among those that are not empty.
 
-    With 3 x 3 pixels, 511 masks, these are the patches of fractal pre-training's data sets (Kataoka et
-    al. 2020, "Pre-training without Natural Images").
+    With 3 x 3 pixels, 511 masks, these are the patches of fractal pre-training's data sets: one for every point
+    (Kataoka et al. 2020, "Pre-training without Natural Images"), or one for an image (Anderson and Farrell 2022).
     Returns a bool tensor on the CPU, or on the generator's device. Raises `ValueError` for a `count` below 0, or a
     `size` that is even or outside [1, 15], and `TypeError` for other types.
     """
@@ -43,7 +43,7 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
     device = generator.device if generator is not None else torch.device("cpu")
 
     def draw(number: int) -> Tensor:
-        return torch.rand(number, size, size, generator=generator, device=device) < 0.5
+        return torch.rand(number, size, size, generator=generator, dtype=torch.float32, device=device) < 0.5
 
     patches = draw(count)
     while len(empty := (~patches.any(2).any(1)).nonzero()[:, 0]):

@@ -97,3 +97,21 @@ def test_shapes_are_drawn_and_learned(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "20 maps: mean of the minimum MSE" in capsys.readouterr().out
     picture = read_image(tmp_path / "shapes.png", PictureOptions(size=1004))
     assert picture.shape == (804, 1004)
+
+
+def test_a_network_is_trained_on_fractals(capsys: pytest.CaptureFixture[str]) -> None:
+    script = import_module("pretrain")
+    reports = [script.main(workers, classes=3, instances=20, size=16, epochs=2) for workers in (0, 1)]
+    for report in reports:
+        assert (report.images, len(report.losses)) == (120, 4)
+        assert 0 < report.waiting < report.seconds
+    torch.testing.assert_close(torch.tensor(reports[0].losses), torch.tensor(reports[1].losses), atol=1e-5, rtol=1e-4)
+    shown = capsys.readouterr().out
+    assert shown.count("images a second with 1 workers; the network waits for data") == 1
+
+
+@pytest.mark.slow
+def test_fractals_can_be_told_apart() -> None:
+    script = import_module("pretrain")
+    report = script.main(0, classes=10, instances=50, size=32, epochs=5)
+    assert report.accuracy > 0.5  # by chance 0.1

@@ -97,8 +97,10 @@ for device in "cpu", "cuda":
     reason = "can't be loaded" if damaged else "was not built"
     used = set(backends.OPS) - {
         "clamped_squared_error",
+        "draw_masks",
         "k_means",
         "learn_steps",
+        "rasterize_orbit",
         "rasterize_points",
     }  # three are fit's
     assert sorted(warned.split()) == sorted(used)

@@ -2,241 +2,261 @@
 
 from __future__ import annotations
 
-import colorsys
-import hashlib
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
 
-from fractalops._checks import check_choice, check_integer, check_item, check_number, check_size
+from fractalops._checks import check_choice, check_integer, check_item, check_number, check_range, check_size
+from fractalops.data.rules.fractal_pretraining import FractalPretrainingRules
+from fractalops.data.rules.fractaldb import FractalDBRules
+from fractalops.data.rules.one_parameter import OneParameterRules
+from fractalops.data.rules.own import OwnRules
+from fractalops.data.rules.settings import Rules, Settings
+from fractalops.data.rules.space import SpaceRules
 from fractalops.ifs import IFS
-from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.rendering import fit_to_frame
-from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
+from fractalops.systems import System
 
+RuleName = Literal["own", "fractaldb", "fractal-pretraining", "one-parameter"]
 Rendering = Literal["binary", "patch", "gray", "color"]
+PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
+SpaceRendering = Literal["points", "views"]
 Background = Literal["black", "random"]
-RENDERINGS: tuple[Rendering, ...] = get_args(Rendering)
+RULES = {
+    "own": OwnRules,
+    "fractaldb": FractalDBRules,
+    "fractal-pretraining": FractalPretrainingRules,
+    "one-parameter": OneParameterRules,
+}
+RENDERINGS = OwnRules.renderings
 _DTYPES = (torch.float32, torch.uint8)
-_SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
-_POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
-_MARGIN = 0.05  # of the image, on each side
-_TRIES = 200  # random systems for one that is dense enough, on average
-_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
-_CELLS = 4  # of a random background, on each side
 
 
-class FractalDataset(Dataset[tuple[Tensor, int]]):
+class FractalDataset(Dataset[tuple[Any, Any]]):
     """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
 
-    As in FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images") and its successors. Item `i` is
-    instance `i % instances` of class `i // instances`: an image (C, H, W), C = 1, or 3 for "color", and the number of
-    its class. An item depends on the arguments and its number alone, whichever worker draws
+    For pre-training, as in FractalDB and its successors. Item `i` is instance `i % instances` of class
+    `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, or a cloud of points
+    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
     it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
     one call of the ops.
 
+    The rules say what an instance is and how it is drawn:
+
+    - "own": 32 sequences side by side from the fixed point of the first map on, new ones for every instance, whose
+      parameters are changed at random; images keep the proportions of their attractor. It differs from FractalDB in
+      all of that, and in its patches: one an image, all of whose points are added up, is fractal-pretraining's rule.
+    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): what the published generator draws,
+      equal to the pixel. The same random numbers for every image (`numpy.random.RandomState(100)`), from the origin on,
+      each axis stretched, 6 pixels of padding. Instances are 25 rows of factors of one parameter of all maps, times
+      patches, a new one for every point, pasted over what is there, times 4 flips, in that order; 1000 a class, and 100
+      without patches. The published patches are not seeded; here those of each picture have a seed. Maps may expand.
+    - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
+      scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
+      behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences,
+      probabilities of at least 0.001, a patch that is never empty, hues that are not rounded to bytes, a plasma on a
+      torus, and a blur that repeats the edges. Images are not equal to published ones.
+    - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
+      and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
+      are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.
+
+    With dimensions=3 fractals are in space, by rules like our own: random systems are PC-FractalDB's (Yamada et al.
+    2022, "Point Cloud Pre-training with Natural 3D Structures"; `search_space_classes`). Its instances are mixed with a
+    fifth of another class's points; these here have changed parameters.
+
     Args:
         systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
-            not used, or how many random ones to draw (Anderson and Farrell 2022).
-        instances: of each class.
-        size: of an image, its side or (height, width) in pixels.
-        rendering: "binary", each point on its nearest pixel; "patch", a random 3 x 3 patch on each, another one for
-            every image, as in FractalDB; "gray", pixels by the number of their points; "color", that with a random
-            hue.
-        points: of an image, rounded up to a multiple of 32 where there are more.
-        maps: of a random system.
-        perturbation: how far an instance's parameters are from its class's: angles are turned by it, in radians, times
-            a normal number, matrices shrink by up to that part, offsets move by that part of their size.
-        background: "black", or "random": a smooth random field, of colors for "color".
-        density: the least share of pixels that a random system must light, in [0, 1): FractalDB's filling rate.
+            not used; several `System`; or how many random ones to draw: contractive ones by Anderson and Farrell's
+            method ("own", "fractal-pretraining"), FractalDB's (`search_classes`), or perturbed ones ("one-parameter").
+        instances: of each class; None is 1000, 100 for FractalDB's points, and 1 for "one-parameter".
+        size: of an image, its side or (height, width) in pixels; FractalDB has 362, 1p-frac 512.
+        rules: see above.
+        rendering: of our own rules "binary" (the default), each point on its nearest pixel; "patch", a random 3 x 3
+            patch on each, another one for every image; "gray", pixels by the number of their points; "color", that with
+            a random hue. Of FractalDB and 1p-frac, "patch_gray" (the default), "patch_color", "point_gray" and
+            "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray".
+            In space, "points" (the default), the cloud itself, whose coordinates span 2 and whose mean is 0; "views",
+            the logarithm of its points as bumps, seen from a random direction, the nearer the brighter
+            (`render_points`).
+        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own
+            rules and fractal-pretraining round them up to a multiple of 32 where there are more.
+        maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
+            2 to 7 elsewhere.
+        perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
+            turned by it, in radians, times a normal number, matrices shrink by up to that part, offsets move by that
+            part of their size. Of FractalDB (0.4): factors are 1 +- it and 1 +- twice it, as in the published weights.
+            Of 1p-frac (0.1): the largest change of a factor, Delta. Of fractal-pretraining (0.2): the one map's
+            factor lies between 1 less that and 1 plus half of it.
+        background: "black", or "random": a smooth random field, of colors for "color". None is random for
+            fractal-pretraining and black elsewhere; FractalDB and 1p-frac have no other one.
+        density: the least share of pixels that the points of an image light, in [0, 1). Of our own rules (None: 0.2),
+            before patches and background: random systems whose instances light less are left out, and so are such
+            instances of the others. Of FractalDB (0.2), the filling rate of the search; of 1p-frac (0.05), what a
+            perturbed system's first picture must pass. Given systems are taken as they are.
+        dimensions: 2 for the plane, 3 for space.
+        variance: in space, what the density is in the plane (None: 0.05): above which the variance of a random system's
+            cloud lies along each axis.
+        base: the one system of 1p-frac; None draws it.
         dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
             hand over.
         seed: of everything that is drawn.
         names: of the classes, one for each, all different, such as those of the pictures that given systems were
-            learned for; None are numbers, "0000" and so on.
+            learned for; None are those of the given `System`s where all have different ones, and otherwise numbers,
+            "0000" and so on.
+        transform: a function that takes an image (C, H, W) and returns what an item holds instead, as data sets of
+            torchvision have it.
+        target_transform: the same for the number of a class.
 
     Attributes:
+        systems: the systems of the classes (S), with their names, before an instance changes them.
+        matrix, offset, probabilities: the same in one tensor each, (S, N, D, D), (S, N, D) and (S, N); those of fewer
+            maps than others have maps of probability 0 at the end.
         classes: the names (S).
         class_to_idx: the number of each name's class, as data sets of torchvision have it.
 
     Raises:
         ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
-            finite, and where hardly any random system reaches the density.
+            finite, for a density that so many points can't reach at that size, and where hardly any random system does.
     """
 
     def __init__(
         self,
-        systems: int | IFS = 1000,
-        instances: int = 1000,
+        systems: int | IFS | Sequence[System] = 1000,
+        instances: int | None = None,
         size: int | tuple[int, int] = 224,
         *,
-        rendering: Rendering = "binary",
-        points: int = 100_000,
-        maps: int = 4,
-        perturbation: float = 0.05,
-        background: Background = "black",
-        density: float = 0.2,
+        rules: RuleName = "own",
+        dimensions: Literal[2, 3] = 2,
+        rendering: Rendering | PublishedRendering | SpaceRendering | None = None,
+        points: int | None = None,
+        maps: int | tuple[int, int] | None = None,
+        perturbation: float | None = None,
+        background: Background | None = None,
+        density: float | None = None,
+        variance: float | None = None,
+        base: System | None = None,
         dtype: torch.dtype = torch.float32,
         seed: int = 0,
         names: Sequence[str] | None = None,
+        transform: Callable[[Tensor], Any] | None = None,
+        target_transform: Callable[[int], Any] | None = None,
     ) -> None:
-        for name, value in (("instances", instances), ("points", points), ("maps", maps)):
-            check_integer("FractalDataset", name, value, 1)
+        check_choice("FractalDataset", "rules", rules, tuple(RULES))
+        if dimensions not in (2, 3):
+            raise ValueError(f"FractalDataset: dimensions must be 2 or 3, got {dimensions!r}")
+        if dimensions == 3 and rules != "own":
+            raise ValueError(f"FractalDataset: rules must be 'own' in space, got {rules!r}")
+        other, value = ("variance", variance) if dimensions == 2 else ("density", density)
+        if value is not None:
+            raise ValueError(f"FractalDataset: {other} must be left out in {dimensions} dimensions, got {value!r}")
+        kind: Any = SpaceRules if dimensions == 3 else RULES[rules]
+        given = {
+            "rendering": rendering,
+            "points": points,
+            "perturbation": perturbation,
+            "background": background,
+            "density": density,
+        }
+        chosen: dict[str, Any] = {
+            name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()
+        }
+        if instances is not None:
+            check_integer("FractalDataset", "instances", instances, 1)
+        check_integer("FractalDataset", "points", chosen["points"], 1)
         check_integer("FractalDataset", "seed", seed, 0)
-        check_choice("FractalDataset", "rendering", rendering, RENDERINGS)
-        check_choice("FractalDataset", "background", background, get_args(Background))
-        check_number("FractalDataset", "perturbation", perturbation, least=0, below=1)
-        check_number("FractalDataset", "density", density, least=0, below=1)
+        check_choice("FractalDataset", "rendering", chosen["rendering"], kind.renderings)
+        check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
+        check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
+        check_number("FractalDataset", "density", chosen["density"], least=0, below=1)
+        variance = SpaceRules.least_variance if variance is None else variance
+        check_number("FractalDataset", "variance", variance, least=0, below=1)
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
-        height, width = check_size("FractalDataset", size)
-        self.instances, self.size, self.rendering, self.points = instances, (height, width), rendering, points
-        self.perturbation, self.background, self.dtype, self.seed = perturbation, background, dtype, seed
-        if isinstance(systems, IFS):
-            given = *systems.maps(), systems.probabilities()  # (S, N, 2, 2), (S, N, 2), (S, N)
-            self.matrix, self.offset, self.probabilities = (
-                tensor.detach().to(torch.float32, copy=True) for tensor in given
-            )
-            self._check_given()
-        else:
+        if dtype != torch.float32 and chosen["rendering"] == "points":
+            raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
+        bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
+        if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
-            self.matrix, self.offset = dense_systems(systems, maps, density, seed)
-            self.probabilities = determinant_probabilities(self.matrix)
-
-        self.classes = [f"{number:04}" for number in range(self.num_classes)] if names is None else list(names)
+        if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
+            raise ValueError(
+                "FractalDataset: base must be left out, unless rules is 'one-parameter' and systems a number"
+            )
+        self.size, self.rendering, self.rules, self.dtype = (
+            check_size("FractalDataset", size),
+            chosen["rendering"],
+            rules,
+            dtype,
+        )
+        self.points = chosen["points"]
+        self.transform, self.target_transform = transform, target_transform
+        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
+        self._rules: Rules = kind(systems, settings)
+        self.instances: int = self._rules.instances
+        self.matrix, self.offset, self.probabilities = self._rules.stack
+        self.classes = list(_given_names(systems) if names is None else names)
+        self.classes = self.classes or [f"{number:04}" for number in range(self.num_classes)]
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
             raise ValueError(
                 f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
                 f"different ones of {len(self.classes)}"
             )
+        unnamed = self._rules.stack.systems()
+        self.systems = [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
 
     @property
     def num_classes(self) -> int:
         """S, the number of systems."""
         return len(self.matrix)
 
+    @property
+    def targets(self) -> list[int]:
+        """The number of each item's class, before `target_transform`."""
+        return [item // self.instances for item in range(len(self))]
+
+    def __repr__(self) -> str:
+        channels = 3 if self.rendering.endswith("color") else 1
+        shape = (self.points, 3) if self.rendering == "points" else (channels, *self.size)
+        lines = [
+            "Dataset FractalDataset",
+            f"    Number of datapoints: {len(self)}",
+            f"    Classes: {self.num_classes} of {self.instances} instances",
+            f"    Items: {self.rules}, {self.rendering}, {shape}, {self.dtype}",
+        ]
+        for name, function in (("Transform", self.transform), ("Target transform", self.target_transform)):
+            if function is not None:
+                lines.append(f"    {name}: {function!r}")
+        return "\n".join(lines)
+
     def __len__(self) -> int:
         return self.num_classes * self.instances
 
-    def __getitem__(self, item: int) -> tuple[Tensor, int]:
+    def __getitem__(self, item: int) -> tuple[Any, Any]:
         return self.__getitems__([item])[0]
 
-    def __getitems__(self, items: Sequence[int]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
         """Many items at once, which a `DataLoader` asks for."""
         items = [check_item("FractalDataset", item, len(self)) for item in items]
-        classes = [item // self.instances for item in items]
-        images: list[Tensor] = []  # each (C, H, W)
-        together = max(1, _POINTS_AT_ONCE // self.points)
-        for first in range(0, len(items), together):
-            part = slice(first, first + together)
-            generators = [generator_of(self.seed, "item", item) for item in items[part]]
-            images += self._draw(torch.tensor(classes[part]), generators)
-        return list(zip(images, classes, strict=True))
+        images = self._rules.draw(items)  # each (C, H, W)
+        return [self._transformed(self._converted(image), item) for image, item in zip(images, items, strict=True)]
 
-    def _check_given(self) -> None:
-        if self.matrix.device.type != "cpu":
-            raise ValueError(f"FractalDataset: systems must lie on the CPU, got {self.matrix.device}")
-        finite = self.matrix.isfinite().all(dim=(1, 2, 3)) & self.offset.isfinite().all(dim=(1, 2))  # (S,)
-        if not finite.all():
-            first = int(finite.logical_not().nonzero()[0])
-            raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
+    def _transformed(self, image: Tensor, item: int) -> tuple[Any, Any]:
+        label = item // self.instances
+        return (
+            image if self.transform is None else self.transform(image),
+            label if self.target_transform is None else self.target_transform(label),
+        )
 
-    def _draw(self, classes: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) of classes (B,)."""
-        matrix, offset = self.matrix[classes], self.offset[classes]  # (B, N, 2, 2), (B, N, 2)
-        matrix, offset = perturbed(matrix, offset, self.perturbation, generators)
-        clouds = sample_attractor(
-            matrix, offset, self.probabilities[classes], self.points, sequences=_SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        pixels = fitted(clouds, self.size)  # (B, T, 2)
-        if self.rendering in ("binary", "patch"):
-            patch = None
-            if self.rendering == "patch":
-                patch = torch.cat([random_patches(1, generator=generator) for generator in generators])  # (B, 3, 3)
-            images = rasterize_points(pixels, self.size, patch=patch)[:, None].float()  # (B, 1, H, W)
-        else:
-            density = rasterize_points(pixels, self.size, mode="density")  # (B, H, W)
-            images = torch.log1p(density.float())[:, None]  # (B, 1, H, W)
-            images /= images.amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-6)
-        if self.rendering == "color":
-            hue = torch.stack([_random_color(generator) for generator in generators])  # (B, 3)
-            images = images * hue[:, :, None, None]  # (B, 3, H, W)
-        if self.background == "random":
-            images = self._with_background(images, generators)
-        return images if self.dtype == torch.float32 else images.mul(255).round().byte()
-
-    def _with_background(self, images: Tensor, generators: list[torch.Generator]) -> Tensor:
-        """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
-        cells = [torch.rand(images.shape[1], _CELLS, _CELLS, generator=generator) for generator in generators]
-        field = interpolate(torch.stack(cells), self.size, mode="bilinear", align_corners=True)  # (B, C, H, W)
-        return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
+    def _converted(self, image: Tensor) -> Tensor:
+        if image.dtype == self.dtype:
+            return image
+        return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255
 
 
-def generator_of(seed: int, what: str, number: int) -> torch.Generator:
-    """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
-    digest = hashlib.blake2b(f"{seed} {what} {number}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-
-
-def _random_color(generator: torch.Generator) -> Tensor:
-    """A bright color (3,) of random hue."""
-    hue, saturation = torch.rand(2, generator=generator).tolist()
-    return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0))
-
-
-def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
-    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
-    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
-    return pixels.view(len(clouds), -1, 2)
-
-
-def perturbed(
-    matrix: Tensor, offset: Tensor, amount: float, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Systems (B, N, 2, 2) and (B, N, 2) turned, shrunk and moved somewhat; contractions stay contractions."""
-    if amount == 0:
-        return matrix, offset
-    maps = offset.shape[1]
-    normal = torch.stack([torch.randn(maps, 3, generator=generator) for generator in generators])  # (B, N, 3)
-    shrunk = torch.stack([torch.rand(maps, generator=generator) for generator in generators])  # (B, N)
-    angle = amount * normal[..., 0]  # (B, N)
-    cosine, sine = angle.cos(), angle.sin()
-    turn = torch.stack([cosine, -sine, sine, cosine], -1).unflatten(-1, (2, 2))  # (B, N, 2, 2)
-    size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
-    return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * normal[..., 1:]
-
-
-def dense_systems(count: int, maps: int, density: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Random systems, matrix (S, N, 2, 2) and offset (S, N, 2), that light a share of the pixels of a small image.
-
-    Raises `ValueError` where less than one in 200 does, or hardly more.
-    """
-    size, points = (64, 64), 10_000
-    kept: list[tuple[Tensor, Tensor]] = []
-    tried, batch = 0, 64
-    generator = generator_of(seed, "systems", maps)
-    while len(kept) < count:
-        if tried >= _TRIES * min(count, len(kept) + _LUCK):
-            raise ValueError(
-                f"FractalDataset: density must be reached by random systems, got {density}, "
-                f"which {len(kept)} of {tried} do"
-            )
-        system = IFS(batch, maps, generator=generator)
-        matrix, offset = (tensor.detach() for tensor in system.maps())  # (B, N, 2, 2), (B, N, 2)
-        generators = [generator] * batch
-        probabilities = determinant_probabilities(matrix)  # (B, N)
-        clouds = sample_attractor(
-            matrix, offset, probabilities, points, sequences=_SEQUENCES, generator=generators
-        ).points  # (B, K, L, 2)
-        lit = rasterize_points(fitted(clouds, size), size).float().mean(dim=(1, 2))  # (B,)
-        kept += [(matrix[i], offset[i]) for i in range(batch) if lit[i] >= density]
-        tried += batch
-    return torch.stack([m for m, _ in kept[:count]]), torch.stack([o for _, o in kept[:count]])
+def _given_names(systems: int | IFS | Sequence[System]) -> list[str]:
+    """Return the names of given systems, or none where some have none or the same."""
+    names = [system.name for system in systems] if isinstance(systems, Sequence) else []
+    return names if all(names) and len(set(names)) == len(names) else []

@@ -91,7 +91,7 @@ class Scene:
         self._points = points
         self._words: Words | None = None
         if generator is None:
-            generator = generator_for(maps, int(torch.randint(2**62, ())))
+            generator = generator_for(maps, int(torch.randint(2**62, (), device="cpu")))
         self._generator = generator
         self._state = generator.get_state()
         first = maps.offset.new_zeros(1, 1, 2)

@@ -258,7 +258,8 @@ def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor
     places = []  # of rows and of columns, each from -1 to 1 over the whole picture
     column, row, factor = picture.window
     for side, middle, pixels in zip(picture.size, (row, column), ((begin, end), (0, picture.size[1])), strict=True):
-        whole = (torch.arange(*pixels, dtype=torch.float64) - (side - 1) / 2) / factor + middle * side - 0.5
+        whole = torch.arange(*pixels, dtype=torch.float64, device="cpu") - (side - 1) / 2
+        whole = whole / factor + middle * side - 0.5
         places.append((2 * whole / max(side - 1, 1) - 1).to(under))
     grid = torch.stack(torch.meshgrid(*places, indexing="ij"), -1).flip(-1)  # (h, W, 2): column and row
     part: Tensor = grid_sample(under[None], grid[None], padding_mode="border", align_corners=True)

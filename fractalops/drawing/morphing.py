@@ -55,7 +55,7 @@ class Morph:
         self._ends = tuple(_mean(maps) for maps in (first, last))
         a, b = (_factors(maps, center) for maps, center in zip((first, last), self._ends, strict=True))
         to_b = match(torch.cdist(a.middle, b.middle))  # (N,), -1 for none
-        alone = torch.ones(len(b.p), dtype=torch.bool)
+        alone = torch.ones(len(b.p), dtype=torch.bool, device="cpu")
         alone[to_b[to_b >= 0]] = False
         found = to_b >= 0
         self._first = _joined(a.pick(found), a.pick(~found), _nothing(b.pick(alone)))
@@ -103,8 +103,8 @@ def frame_viewport(
     viewport: tuple[float, float, float, float], size: tuple[int, int], frame: tuple[int, int]
 ) -> Tensor:
     """The viewport (4,) of a picture of the size `frame` that holds one of another size, as large as it can be."""
-    corners = torch.tensor(viewport, dtype=torch.float64).view(2, 2)
-    larger = torch.tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)]).double()
+    corners = torch.tensor(viewport, dtype=torch.float64, device="cpu").view(2, 2)
+    larger = corners.new_tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)])
     larger = torch.where(larger > 0, larger / larger.amin().clamp(min=1e-9), 1)
     middle = corners.mean(0)
     return (middle + (corners - middle) * larger).flatten()
@@ -117,8 +117,8 @@ def match(cost: Tensor) -> Tensor:
     """
     if cost.shape[0] > cost.shape[1]:
         rows_of = match(cost.t())  # (M,)
-        matched = torch.full((len(cost),), -1)
-        matched[rows_of] = torch.arange(len(rows_of))
+        matched = rows_of.new_full((len(cost),), -1)
+        matched[rows_of] = torch.arange(len(rows_of), device="cpu")
         return matched
     costs = cost.numpy()
     rows, columns = costs.shape
@@ -145,9 +145,9 @@ def match(cost: Tensor) -> Tensor:
             owner[last] = owner[before[last]]
             last = before[last]
     taken = numpy.flatnonzero(owner[:columns] >= 0)
-    matched = torch.full((rows,), -1)
-    matched[owner[taken]] = torch.from_numpy(taken)
-    return matched
+    columns_of = numpy.full(rows, -1)
+    columns_of[owner[taken]] = taken
+    return torch.from_numpy(columns_of)
 
 
 def _mean(maps: System) -> Tensor:

@@ -55,7 +55,7 @@ def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
     """
     center = mean_point(maps.matrix, maps.offset, maps.probabilities)  # (2,)
     middle = maps.matrix @ center + maps.offset  # (N, 2)
-    way = 1.0 - 2.0 * (torch.arange(len(maps.offset)) % 2)  # (N,)
+    way = 1.0 - 2.0 * (torch.arange(len(maps.offset), device=center.device) % 2)  # (N,)
     whole = replace(picture, zoom=None).scene(maps, generator_for(maps, seed))
     picture = replace(picture, viewport=whole.viewport)  # of the system that stands still
     for number in range(frames):

@@ -32,8 +32,9 @@ def read_palette(text: str) -> Tensor:
     if len(found) < 2 or None in found:
         names = ", ".join(PALETTES)
         raise InputError(f"palette must be one of {names} or colors as #112233,#ffcc00, got {text!r}")
-    anchors = torch.tensor([list(bytes.fromhex(match[1])) for match in found if match is not None]) / 255  # (K, 3)
-    position = torch.linspace(0, len(anchors) - 1, _LEVELS)
+    levels = [list(bytes.fromhex(match[1])) for match in found if match is not None]
+    anchors = torch.tensor(levels, dtype=torch.float32, device="cpu") / 255  # (K, 3)
+    position = torch.linspace(0, len(anchors) - 1, _LEVELS, dtype=torch.float32, device="cpu")
     below = position.long().clamp(max=len(anchors) - 2)
     return anchors[below].lerp(anchors[below + 1], (position - below)[:, None])
 

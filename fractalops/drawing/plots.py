@@ -84,7 +84,7 @@ def running_mean(losses: Tensor) -> Tensor:
     """The mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
     window = max(1, len(losses) // 50)
     total = torch.cat((losses.new_zeros(1), losses.cumsum(0)))  # (P + 1,)
-    end = torch.arange(1, len(losses) + 1)
+    end = torch.arange(1, len(losses) + 1, device=losses.device)
     begin = (end - window).clamp(min=0)
     return (total[end] - total[begin]) / (end - begin)
 

@@ -17,7 +17,7 @@ class Levels:
 
     def __init__(self, least: float) -> None:
         self._least = least
-        self._counts = torch.zeros(2 ** (31 - _DROPPED_BITS), dtype=torch.int64)
+        self._counts = torch.zeros(2 ** (31 - _DROPPED_BITS), dtype=torch.int64, device="cpu")
 
     def add(self, density: Tensor) -> None:
         """Count densities of any shape, those of at most `least` left out."""
@@ -33,7 +33,7 @@ class Levels:
         if counts[-1] == 0:
             return 0.0
         code = int(torch.searchsorted(counts, math.ceil(_WHITE * int(counts[-1]))))
-        return float(torch.tensor(code << _DROPPED_BITS, dtype=torch.int32).view(torch.float32))
+        return float(torch.tensor(code << _DROPPED_BITS, dtype=torch.int32, device="cpu").view(torch.float32))
 
 
 def tone_map(density: Tensor, least: float, gamma: float) -> Tensor:

@@ -31,6 +31,7 @@ _RESULTS = (
     "state.safetensors",
     "learned/*/*.safetensors",
     "shards/[0-9]*.tar",
+    "images/[0-9]*/[0-9]*.png",
     "tensorboard/events.*",
 )
 
@@ -45,7 +46,7 @@ class ExperimentFolder(RunFolder):
     table.md           the same in Markdown
     state.safetensors  where a run that can be resumed is
     learned/           what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
-    shards/            files of pictures, of an experiment that makes some
+    shards/, images/   files of pictures, of an experiment that makes some
     tensorboard/       the same scalars, where the package tensorboard is installed
     """
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from fractalops._checks import Bounds, Count, Several
-from fractalops.data.fractal_dataset import generator_of
+from fractalops.data.generators import generator_of
 from fractalops.errors import MissingExtra
 from fractalops.experiments import states
 from fractalops.experiments.folder import ExperimentFolder

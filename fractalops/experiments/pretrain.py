@@ -1,23 +1,27 @@
-"""Image shards of fractals for pre-training elsewhere, from `FractalDataset`."""
+"""Pictures of fractals for pre-training elsewhere, from `FractalDataset`."""
 
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from fractalops._checks import Bounds, Count, Natural, check_fields
-from fractalops.data.fractal_dataset import Background, FractalDataset, Rendering
+from fractalops._checks import Bounds, Count, Natural, check_fields, check_range
+from fractalops.data.class_search import search_classes
+from fractalops.data.classes import Stack
+from fractalops.data.fractal_dataset import Background, FractalDataset, PublishedRendering, Rendering, RuleName
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.folder import ExperimentFolder
@@ -25,15 +29,19 @@ from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.settings import INCIDENTAL
 from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, parsing
 from fractalops.io.images import save_image
 from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
+from fractalops.systems import System
 
 NAME = "pretrain"
-SUMMARY = "a labeled data set of fractals, as shards of pictures"
+SUMMARY = "a labeled data set of fractals, as shards of pictures or as a folder for each class"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
+
+Search = Literal["own", "filling-rate"]
+Layout = Literal["shards", "folders"]
 
 _Share = Annotated[float, Bounds(least=0, below=1)]
 
@@ -46,27 +54,41 @@ class PretrainSettings:
     """A file that `fit` saved or a folder of `fit_dataset`, whose systems are the classes; empty: random ones."""
     classes: Count = 1000
     """How many random systems; learned ones are all taken."""
-    instances: Count = 1000
+    instances: Count | None = None
+    """Of each class; like the settings below, None is what `FractalDataset` takes for the rules."""
     size: Count = 224
     """Pixels of an image's side."""
-    rendering: Rendering = "patch"
-    points: Count = 100_000
-    maps: Count = 4
-    perturbation: _Share = 0.05
-    background: Background = "black"
-    density: _Share = 0.2
+    rules: RuleName = "own"
+    rendering: Rendering | PublishedRendering | None = None
+    """None is "patch" for our own rules."""
+    points: Count | None = None
+    maps: Count | tuple[int, int] | None = None
+    """Of a random system, a number or the least and the largest: FractalDB has 2 to 7."""
+    search: Search = "own"
+    """Random systems of the rules' own kind, or FractalDB's, found by their filling rate (`search_classes`)."""
+    perturbation: _Share | None = None
+    background: Background | None = None
+    density: _Share | None = None
+    """The least share of pixels that an image lights, or the filling rate of the search."""
+    layout: Layout = "shards"
+    """Tar files as WebDataset reads them, or a folder of pictures for each class, as FractalDB and torchvision's
+    `ImageFolder` have them."""
     shard: Count = 1000
-    """Images of a file."""
+    """Images of a shard."""
     workers: Natural = field(default=0, metadata=INCIDENTAL)
     """Processes that draw beside this one."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.maps is not None:
+            check_range("PretrainSettings", "maps", self.maps)
+        if self.systems and self.search == "filling-rate":
+            raise ValueError(f"PretrainSettings: search must be left out where systems are given, got {self.search!r}")
 
 
 PRESETS = {
-    "small": PretrainSettings(classes=50, instances=40, size=64, points=20_000, shard=500),
+    "small": PretrainSettings(classes=50, instances=100, size=64, points=20_000, shard=500),
     "paper": PretrainSettings(),
 }
 
@@ -74,51 +96,46 @@ PRESETS = {
 def run(
     settings: PretrainSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Write shards/00000.tar and so on, in the layout of WebDataset: 000000017.png, and 000000017.cls with its class.
+    """Write the pictures of the data set, and those of the first classes on a sheet.
 
+    As shards/00000.tar and so on, in the layout of WebDataset: 000000017.png, and 000000017.cls with its class; or as
+    images/00003/00003_0017.png, of class 3 and its instance 17.
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
-    dataset = _dataset(settings)
+    dataset = _dataset(settings, output, progress)
     _keep_systems(dataset, output)
-    shown = [number * settings.instances for number in range(min(dataset.num_classes, _SHOWN))]
+    shown = [number * dataset.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
     save_image(contact_sheet(firsts / 255), output.file("classes.png"))
-    folder = output.file("shards")
-    folder.mkdir(exist_ok=True)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(settings.seed))  # classes mixed
-    shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
-    missing = [(number, path, items) for number, path, items in shards if not path.exists()]
-    left = [item for _, _, items in missing for item in items.tolist()]
+    write = _write_shards if settings.layout == "shards" else _write_folders
     began = time.perf_counter()
-    with progress_bar(len(left), "image", NAME, shown=progress) as bar:
-        # One loader for all shards, which draws ahead while one is written; its workers also make the pictures' files.
-        loader = DataLoader(Subset(dataset, left), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
-        files = chain.from_iterable(loader)
-        for number, path, items in missing:
-            with atomic_path(path) as temporary:
-                _write(temporary, islice(files, len(items)), first=number * settings.shard)
-            bar.update(len(items))
+    files, drawn = write(dataset, settings, output, progress)
     seconds = time.perf_counter() - began
     row: Row = {
         "images": len(dataset),
         "classes": dataset.num_classes,
         "size": settings.size,
-        "rendering": settings.rendering,
-        "shards": len(shards),
-        "drawn now": len(left),
-        "images a second": len(left) / seconds if left else float("nan"),
+        "rendering": dataset.rendering,
+        settings.layout: files,
+        "drawn now": drawn,
+        "images a second": drawn / seconds if drawn else float("nan"),
     }
     return Outcome([row])
 
 
-def _dataset(settings: PretrainSettings) -> FractalDataset:
-    systems = _learned(Path(settings.systems)) if settings.systems else settings.classes
+def _dataset(settings: PretrainSettings, output: ExperimentFolder, progress: bool) -> FractalDataset:
     try:
+        systems: int | IFS | list[System] = settings.classes
+        if settings.systems:
+            systems = _learned(Path(settings.systems))
+        elif settings.search == "filling-rate" or settings.rules == "fractaldb":
+            systems = _searched(settings, output, progress)
         return FractalDataset(
             systems,
             settings.instances,
             settings.size,
-            rendering=settings.rendering,
+            rules=settings.rules,
+            rendering="patch" if settings.rendering is None and settings.rules == "own" else settings.rendering,
             points=settings.points,
             maps=settings.maps,
             perturbation=settings.perturbation,
@@ -129,6 +146,17 @@ def _dataset(settings: PretrainSettings) -> FractalDataset:
         )
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _searched(settings: PretrainSettings, output: ExperimentFolder, progress: bool) -> list[System]:
+    """Search for the classes, or return those that an earlier run has found."""
+    kept = output.load_state()
+    if kept is not None:
+        with parsing(output.path):
+            return Stack(**kept[0]).systems()
+    given = {"rate": settings.density, "maps": settings.maps}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return search_classes(settings.classes, seed=settings.seed, progress=progress, **chosen)
 
 
 def _learned(path: Path) -> IFS:
@@ -142,7 +170,61 @@ def _keep_systems(dataset: FractalDataset, output: ExperimentFolder) -> None:
     if kept is None:
         output.save_state(systems, {})
     elif any(not torch.equal(kept[0][name], tensor) for name, tensor in systems.items()):
-        raise InputError(f"cannot go on in {output.path}: the systems differ from those of its shards; {OTHER_FOLDER}")
+        raise InputError(
+            f"cannot go on in {output.path}: the systems differ from those of its pictures; {OTHER_FOLDER}"
+        )
+
+
+def _write_shards(
+    dataset: FractalDataset, settings: PretrainSettings, output: ExperimentFolder, progress: bool
+) -> tuple[int, int]:
+    """Write the shards that are missing; return how many there are, and how many images were drawn now."""
+    folder = output.file("shards")
+    folder.mkdir(exist_ok=True)
+    generator = torch.Generator().manual_seed(settings.seed)
+    order = torch.randperm(len(dataset), generator=generator, device="cpu")  # classes mixed
+    shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
+    missing = [(number, path, items) for number, path, items in shards if not path.exists()]
+    left = [item for _, _, items in missing for item in items.tolist()]
+    with progress_bar(len(left), "image", NAME, shown=progress) as bar:
+        files = _files(dataset, left, settings)
+        for number, path, items in missing:
+            with atomic_path(path) as temporary:
+                _write(temporary, islice(files, len(items)), first=number * settings.shard)
+            bar.update(len(items))
+    return len(shards), len(left)
+
+
+def _write_folders(
+    dataset: FractalDataset, settings: PretrainSettings, output: ExperimentFolder, progress: bool
+) -> tuple[int, int]:
+    """Write the pictures that are missing; return how many folders there are, and how many images were drawn now."""
+    images = output.file("images")
+    folders = [images / f"{number:05}" for number in range(dataset.num_classes)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for other in set(images.iterdir()) - set(folders):  # of a run that was overwritten: a class without a picture
+        with suppress(OSError):
+            other.rmdir()
+    there = {name for folder in folders for name in os.listdir(folder)}
+    left = [item for item in range(len(dataset)) if _picture_name(item, dataset) not in there]
+    with progress_bar(len(left), "image", NAME, shown=progress) as bar:
+        for item, (png, label) in zip(left, _files(dataset, left, settings), strict=True):
+            with atomic_path(folders[label] / _picture_name(item, dataset)) as temporary:
+                temporary.write_bytes(png)
+            bar.update()
+    return len(folders), len(left)
+
+
+def _picture_name(item: int, dataset: FractalDataset) -> str:
+    label, instance = divmod(item, dataset.instances)
+    return f"{label:05}_{instance:04}.png"
+
+
+def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings) -> Iterator[tuple[bytes, int]]:
+    """Yield the contents of PNG files and their classes: one loader draws ahead while files are written."""
+    loader = DataLoader(Subset(dataset, items), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
+    return chain.from_iterable(loader)
 
 
 def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:

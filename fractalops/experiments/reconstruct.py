@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from fractalops.data.fractal_dataset import generator_of
+from fractalops.data.generators import generator_of
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.inversions import (
     InversionSettings,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fractalops.data.fractal_dataset import generator_of
+from fractalops.data.generators import generator_of
 from fractalops.data.targets import open_targets
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.fractals import THRESHOLD, random_fractals

@@ -47,8 +47,8 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
 
     taken = []
     owner = torch.zeros(len(covered), dtype=torch.int64, device=device)
-    least = torch.full((len(covered),), torch.inf, device=device)  # of each point of the cloud, to the copies taken
-    taken_to_cloud = torch.zeros((), device=device)
+    least = covered.new_full((len(covered),), torch.inf)  # of each point of the cloud, to the copies taken
+    taken_to_cloud = covered.new_zeros(())
     for number in range(maps):
         share = (to_copy < least).float().mean(1)  # (C,): what each would be nearest to
         there = (1 - share) * taken_to_cloud + share * to_cloud  # (C,)
@@ -58,7 +58,7 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
         least = torch.minimum(to_copy[best], least)
         taken_to_cloud = there[best]
     chosen = torch.stack(taken)
-    shares = torch.bincount(owner, minlength=maps) / len(covered)
+    shares = torch.bincount(owner, minlength=maps).to(covered) / len(covered)
     shares = shares.clamp(min=_LEAST_SHARE)
     return matrix[chosen], offset[chosen], shares / shares.sum()
 
@@ -69,7 +69,7 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
     def normal() -> Tensor:
         shape = (_CANDIDATES // 2, dimensions, dimensions)
-        return torch.randn(shape, generator=generator, device=copied.device)
+        return torch.randn(shape, generator=generator, dtype=copied.dtype, device=copied.device)
 
     def pick(points: Tensor) -> Tensor:
         chosen = torch.randint(len(points), (_CANDIDATES,), generator=generator, device=copied.device)
@@ -77,7 +77,8 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
     skew = _TURN * normal()
     turned = torch.cat((torch.matrix_exp(skew - skew.mT), torch.linalg.qr(normal()).Q))  # (C, D, D)
-    size = _SMALLEST + (_LARGEST - _SMALLEST) * torch.rand(_CANDIDATES, 1, 1, generator=generator, device=copied.device)
+    uniform = torch.rand(_CANDIDATES, 1, 1, generator=generator, dtype=copied.dtype, device=copied.device)
+    size = _SMALLEST + (_LARGEST - _SMALLEST) * uniform  # (C, 1, 1)
     matrix = size * turned
     return matrix, pick(covered) - (matrix @ pick(copied)[..., None])[..., 0]
 
@@ -86,7 +87,7 @@ def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tenso
     """Maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighborhood, of any size."""
     count, device = len(covered), covered.device
     middle = torch.randint(count, (_PATCHES,), generator=generator, device=device)
-    fraction = torch.rand(_PATCHES, 1, generator=generator, device=device)
+    fraction = torch.rand(_PATCHES, 1, generator=generator, dtype=covered.dtype, device=device)
     size = _SMALLEST_PATCH * (max(count / 2, _SMALLEST_PATCH) / _SMALLEST_PATCH) ** fraction  # (C, 1) points
     rank = torch.cdist(covered[middle], covered).argsort(1).argsort(1)  # (C, R)
     weight = (rank < size).float()  # (C, R)

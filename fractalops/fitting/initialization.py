@@ -59,7 +59,9 @@ def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
     if start.probability is not None:
         state = given_parameters(start, (targets.shape[-2], targets.shape[-1]), len(targets), config)
         if config.channels is not None and "color" not in state:
-            color = _first_colors(targets, config.maps) if config.color else torch.zeros(len(targets), config.maps, 1)
+            color = (
+                _first_colors(targets, config.maps) if config.color else targets.new_zeros(len(targets), config.maps, 1)
+            )
             state["color"] = color
         return {name: tensor.to(targets.device, torch.float32) for name, tensor in state.items()}
     expected = make_system(config, len(targets))
@@ -117,7 +119,7 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     maps = system.maps_per_system
     places = _sample(detail, max(_SAMPLES, _SAMPLES_A_MAP * maps), generators)  # (S, M, 2)
     centers = k_means(places, _choose_centers(places, maps, generators), _ROUNDS)  # (S, N, 2)
-    rows, columns = (torch.arange(side, dtype=torch.float64) for side in size)
+    rows, columns = (torch.arange(side, dtype=torch.float64, device="cpu") for side in size)
     grid = torch.cartesian_prod(rows, columns).view(*size, 2)  # (H, W, 2)
     corners = _to_plane(grid.new_tensor([[[0.0, 0.0], [1.0, 1.0]]]), size, config)[0]  # (2, 2), a pixel apart
     scale = torch.where(corners[1] > corners[0], corners[1] - corners[0], 1.0)  # (2,)
@@ -188,7 +190,8 @@ def _moments(pixels: Tensor, group: Tensor, otherwise: Tensor) -> tuple[Tensor, 
     shift = pixels - mean[group]  # (P, 2)
     none = shift.new_zeros(len(mean), 2, 2)
     # A pixel is not a point: it has a variance of 1/12 along each axis.
-    return mean, _means(shift[:, :, None] * shift[:, None], group, none) + torch.eye(2) / 12
+    own = torch.eye(2, dtype=torch.float32, device="cpu") / 12
+    return mean, _means(shift[:, :, None] * shift[:, None], group, none) + own
 
 
 def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -196,7 +199,7 @@ def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Genera
     device, count = generators[0].device, places.shape[1]
     uniform = draw_uniform(places.shape[:2], generators, dtype=torch.float32, device=device)  # (S, M)
     chosen = uniform.topk(min(maps, count), largest=False).indices.cpu()  # (S, min(N, M))
-    chosen = chosen[:, torch.arange(maps) % count]  # (S, N)
+    chosen = chosen[:, torch.arange(maps, device="cpu") % count]  # (S, N)
     return places.take_along_dim(chosen[..., None], dim=1)
 
 
@@ -211,7 +214,7 @@ def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generato
     weight = intensity.flatten(1).double()  # (S, H W)
     sums = torch.where(weight.any(dim=1, keepdim=True), weight, 1.0).cumsum(1)  # (S, H W)
     # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
-    expected = (torch.arange(samples) + uniform[:, 0]) / samples * sums[:, -1:]  # (S, M)
+    expected = (torch.arange(samples, device="cpu") + uniform[:, 0]) / samples * sums[:, -1:]  # (S, M)
     pixel = torch.searchsorted(sums, expected, right=True).clamp(max=sums.shape[1] - 1)  # (S, M)
     corner = torch.stack((pixel // width, pixel % width), -1)  # (S, M, 2)
     return corner + uniform[:, 1:].mT - 0.5

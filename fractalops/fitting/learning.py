@@ -146,7 +146,9 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
     target = batch.system.svd if config.parametrization == "svd" else batch.system.matrix  # (S, N, ...)
     with torch.no_grad():
         for system, generator in zip(target, batch.generators, strict=True):
-            system += config.noise * torch.randn(system.shape, generator=generator, device=system.device)
+            system += config.noise * torch.randn(
+                system.shape, generator=generator, dtype=torch.float32, device=system.device
+            )
 
 
 # Seconds that a call of the native loop takes at most: the clock, the progress and interruptions are looked at in

@@ -102,7 +102,7 @@ class NativeSteps:
         """
         config = self._config
         shape = (len(self._generators), steps, config.sequences, config.points)
-        uniform = torch.empty(shape, dtype=number_dtype(config.maps))
+        uniform = torch.empty(shape, dtype=number_dtype(config.maps), device="cpu")
 
         def fill(generator: torch.Generator, own: Tensor) -> None:
             torch.rand(own.shape, generator=generator, dtype=own.dtype, device="cpu", out=own)
@@ -123,7 +123,7 @@ class NativeSteps:
             second,
             uniform,
             self._index,
-            torch.tensor(rates, dtype=torch.float64),
+            torch.tensor(rates, dtype=torch.float64, device="cpu"),
             taken,
             *self._settings,
         )

@@ -38,8 +38,8 @@ class Optimizer:
         self._padding = parameters[0].new_zeros(len(parameters[0]), -sum(self._widths) % _VECTOR)
         self._rates: Tensor | None = None  # (P,) multiples of the learning rate; None where all are 1
         if any(rate != 1 for rate in rates):
-            widths = torch.tensor([*self._widths, self._padding.shape[1]])
-            self._rates = torch.tensor([*rates, 1.0]).repeat_interleave(widths).to(parameters[0])
+            parts = zip((*rates, 1.0), (*self._widths, self._padding.shape[1]), strict=True)
+            self._rates = parameters[0].new_tensor([rate for rate, width in parts for _ in range(width)])
         names = ("mean", "square") if momentum is None else ("momentum",)
         like = self._join([parameter.detach() for parameter in parameters])
         self.state = {name: [torch.zeros_like(like)] for name in names}

@@ -83,8 +83,8 @@ class _Learning:
         where images don't overlap, and not for maps that are flat, as a stem's is in space.
         """
         _, owner = nearest(points, target_points)  # (P,)
-        found = torch.bincount(index[owner].long(), minlength=len(self.shares)) / len(owner)
-        self.shares = self.shares.lerp(found.to(self.shares), _SHARES_PACE)
+        found = torch.bincount(index[owner].long(), minlength=len(self.shares)).to(self.shares) / len(owner)  # (N,)
+        self.shares = self.shares.lerp(found, _SHARES_PACE)
 
     @torch.no_grad()
     def system(self) -> tuple[Tensor, Tensor, Tensor]:

@@ -88,7 +88,7 @@ class FitRun:
     @property
     def minimum_mse(self) -> Tensor:
         """The images' least errors (S,), float32."""
-        return torch.tensor([row.minimum_mse for row in self.rows], dtype=torch.float32)
+        return torch.tensor([row.minimum_mse for row in self.rows], dtype=torch.float32, device="cpu")
 
     def results(self) -> Iterator[FitResult]:
         """What was learned, batch by batch, one in memory at a time. Raises `InputError` for a damaged file."""
@@ -123,8 +123,9 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDat
     Raises `InputError` for a file that is missing, damaged or of another run.
     """
     last = max(image for batch in plan.batches for image in batch)
-    place = torch.full((last + 1, 2), -1)  # of each image: its batch, and its place there; -1 for one left out
-    numbers = torch.full((last + 1, 4), torch.nan, dtype=torch.float64)  # both errors, steps, seconds
+    # Of each image: its batch, and its place there; -1 for one left out.
+    place = torch.full((last + 1, 2), -1, dtype=torch.int64, device="cpu")
+    numbers = torch.full((last + 1, 4), torch.nan, dtype=torch.float64, device="cpu")  # both errors, steps, seconds
     learned = sorted(image for batch in plan.batches for image in batch)
     shown = {learned[i * len(learned) // _SHOWN] for i in range(_SHOWN)}
     pairs: dict[int, tuple[Tensor, Tensor]] = {}  # target and learned image, each (H, W) or (3, H, W)
@@ -132,9 +133,9 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDat
         result = folder.read_shard(batch, key, len(images))
         seconds = folder.read_seconds(batch) / len(images)
         for i, image in enumerate(images):
-            place[image] = torch.tensor([batch, i])
+            place[image] = place.new_tensor([batch, i])
             errors = result.minimum_mse[i].item(), result.mean_mse[i].item()
-            numbers[image] = torch.tensor([*errors, result.steps[i], seconds], dtype=torch.float64)
+            numbers[image] = numbers.new_tensor([*errors, result.steps[i], seconds])
             if image in shown:
                 pairs[image] = read_target(targets, image, result.config), result.best_image[i].clone()
     _write_contact_sheet(folder.contact, [pairs[image] for image in sorted(pairs)])
@@ -161,7 +162,7 @@ def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None
     factor = enlargement(height, width, _SIDE)
     tiles = []
     for pair in pairs:
-        tile = torch.zeros(2, *pair[0].shape[:-2], height, width)  # those of other shapes stand in black
+        tile = pair[0].new_zeros(2, *pair[0].shape[:-2], height, width)  # those of other shapes stand in black
         tile[..., : pair[0].shape[-2], : pair[0].shape[-1]] = torch.stack(pair)
         tiles.append(contact_sheet(enlarge(tile, factor), columns=2, gap=1))
     save_image(contact_sheet(torch.stack(tiles), columns=max(1, round(math.sqrt(len(tiles) / 2)))), path)

@@ -70,7 +70,7 @@ class StepGraph:
     def __init__(self, step: Step, generators: list[torch.Generator], device: torch.device, recorder: Recorder) -> None:
         self._step = step
         self._generators = generators
-        self._rate = torch.zeros((), device=device)
+        self._rate = torch.zeros((), dtype=torch.float32, device=device)
         self._recorder = recorder
         self._runs = 0
         self._replay: Callable[[], Tensor] | None = None

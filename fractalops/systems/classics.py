@@ -61,7 +61,7 @@ def classic(name: str) -> System:
 
 def _table(name: str, source: str, rows: _Rows) -> Classic:
     """Maps by their coefficients, row by row: the matrix, the translation and the probability."""
-    values = torch.tensor(rows, dtype=torch.float64)  # (N, D D + D + 1)
+    values = torch.tensor(rows, dtype=torch.float64, device="cpu")  # (N, D D + D + 1)
     size = 2 if values.shape[1] == 7 else 3
     matrix, offset, probabilities = values.split([size * size, size, 1], 1)
     shares = probabilities[:, 0] / probabilities.sum()  # (N,)
@@ -73,14 +73,14 @@ def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) ->
 
     That is `|a|^d`, with the similarity dimension d.
     """
-    a, b = (torch.tensor(part, dtype=torch.complex128) for part in zip(*maps, strict=True))  # (N,), (N,)
+    a, b = (torch.tensor(part, dtype=torch.complex128, device="cpu") for part in zip(*maps, strict=True))  # (N,), (N,)
     matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
     return _similarities(name, source, matrix, torch.view_as_real(b))
 
 
 def _similarities(name: str, source: str, matrix: Tensor, offset: Tensor) -> Classic:
     ratio = matrix[:, 0].norm(dim=1)  # (N,)
-    dimension = similarity_dimension(System(matrix, offset, torch.ones(len(matrix))))
+    dimension = similarity_dimension(System(matrix, offset, torch.ones_like(ratio)))
     assert dimension is not None
     shares = ratio**dimension  # (N,)
     return Classic(name, source, matrix, offset, shares / shares.sum(), open_set=True)
@@ -88,8 +88,8 @@ def _similarities(name: str, source: str, matrix: Tensor, offset: Tensor) -> Cla
 
 def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
     """Maps that shrink to points (N, D)."""
-    fixed = torch.tensor(points, dtype=torch.float64)  # (N, D)
-    matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64).repeat(len(fixed), 1, 1)
+    fixed = torch.tensor(points, dtype=torch.float64, device="cpu")  # (N, D)
+    matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64, device="cpu").repeat(len(fixed), 1, 1)
     return _similarities(name, source, matrix, (1 - ratio) * fixed)
 
 

@@ -31,10 +31,10 @@ class RandomSystems(NamedTuple):
 
 
 def device_for(device: torch.device | str | None, generator: torch.Generator | None) -> torch.device:
-    """Return the device of what is drawn: `device`, else the generator's, else the CPU."""
+    """Return the device of new parameters: `device`, else the generator's, else torch's default device."""
     if device is not None:
         return torch.device(device)
-    return torch.device("cpu") if generator is None else generator.device
+    return torch.get_default_device() if generator is None else generator.device
 
 
 def random_systems(
@@ -64,7 +64,8 @@ def random_systems(
     check_dtype("random_systems", dtype)
     check_number("random_systems", "sigma_factor", sigma_factor, least=0, most=3 * maps, optional=True)
 
-    device = device_for(None, one_each("random_systems", generator, systems)[0])
+    first = one_each("random_systems", generator, systems)[0]
+    device = torch.device("cpu") if first is None else first.device  # whatever torch's default device
 
     def uniform(*shape: int, along: int = 0) -> Tensor:
         return draw_uniform(shape, generator, along=along, dtype=torch.float64, device=device)

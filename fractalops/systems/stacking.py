@@ -31,8 +31,8 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
     systems = []
     for number, each in enumerate(matrices):
         own_color = None if color is None else parts[-1][number]
-        own_probabilities = torch.ones(len(each)) if probabilities is None else parts[1][number]
         own_matrix, own_offset = _of_one_dtype(each, parts[0][number])
+        own_probabilities = own_matrix.new_ones(len(own_matrix)) if probabilities is None else parts[1][number]
         system = System(own_matrix, own_offset, own_probabilities, own_color)
         if probabilities is None and system.dimensions == 2:
             shares = determinant_probabilities(system.matrix.double()[None])[0]  # (N,)

@@ -22,7 +22,7 @@ def test_promises_are_judged_by_the_median() -> None:
         "dense": ("1 thread", "kept"),
         "separable": ("1 thread", "NOT kept"),
         "compiled": ("1 thread", "not measured"),
-        **dict.fromkeys(("", "ops alone", "numba", "finufft", "one thread"), ("", "not measured")),
+        **dict.fromkeys(("", "ops alone", "numba", "python", "finufft", "one thread"), ("", "not measured")),
     }
     assert [each.target for each in promises([])] == list(TARGETS)
 

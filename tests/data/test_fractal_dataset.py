@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import re
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
-from fractalops.data.fractal_dataset import RENDERINGS, dense_systems, fitted, perturbed
+from fractalops.data.classes import fitted
+from fractalops.data.fractal_dataset import RENDERINGS
+from fractalops.data.rules.own import perturbed
 from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
 
@@ -22,11 +22,6 @@ SMALL: dict[str, Any] = {"systems": 3, "instances": 5, "size": 16, "points": 500
 
 def dataset(**changes: Any) -> FractalDataset:
     return FractalDataset(**(SMALL | changes))
-
-
-def collated(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
-    batches = list(loader)
-    return torch.cat([images for images, _ in batches]), torch.cat([classes for _, classes in batches])
 
 
 @pytest.mark.parametrize("background", ["black", "random"])
@@ -50,23 +45,14 @@ def test_items_are_images_and_classes(rendering: str, channels: int, background:
 @pytest.mark.parametrize("rendering", ["patch", "color"])
 @pytest.mark.parametrize("points", [1, 63, 5000])
 def test_an_item_depends_on_its_number_alone(rendering: str, points: int) -> None:
-    data = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    data = dataset(rendering=rendering, points=points, background="random", density=0.0)
     alone = [data[item] for item in range(len(data))]
     together = data.__getitems__(list(reversed(range(len(data)))))[::-1]
     for (one, label), (other, same) in zip(alone, together, strict=True):
         assert_same_bits(one, other)
         assert label == same
-    again = dataset(rendering=rendering, points=points, background="random", density=0.1)
+    again = dataset(rendering=rendering, points=points, background="random", density=0.0)
     assert_same_bits(again[-1][0], alone[-1][0])
-
-
-@pytest.mark.parametrize("context", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
-def test_workers_change_nothing(context: str) -> None:
-    data = dataset()
-    images, classes = collated(DataLoader(data, 4))
-    worked, same = collated(DataLoader(data, 4, num_workers=2, multiprocessing_context=context))
-    assert_same_bits(worked, images)
-    assert torch.equal(same, classes)
 
 
 def test_instances_differ_and_seeds_differ() -> None:
@@ -77,7 +63,7 @@ def test_instances_differ_and_seeds_differ() -> None:
 
 
 def test_without_perturbation_the_systems_stay() -> None:
-    matrix, offset = dense_systems(2, 3, 0.1, seed=0)
+    matrix, offset, _ = dataset(systems=2, maps=3)._rules.stack
     generators = [seeded(s) for s in range(2)]
     same = perturbed(matrix, offset, 0.0, generators)
     assert_same_bits(same[0], matrix)
@@ -147,13 +133,38 @@ def test_given_systems_must_be_finite(value: float) -> None:
         FractalDataset(system, 2, 16)
 
 
-def test_random_systems_are_as_dense_as_asked() -> None:
-    dense, loose = (
-        dataset(systems=20, instances=1, size=64, points=10_000, density=density, perturbation=0.0)
-        for density in (0.3, 0.0)
+@pytest.mark.parametrize("perturbation", [0.0, 0.05])
+@pytest.mark.parametrize("size", [64, (100, 63)], ids=str)
+def test_every_picture_is_as_dense_as_asked(perturbation: float, size: Any) -> None:
+    changes = {"systems": 10, "instances": 4, "size": size, "points": 10_000, "perturbation": perturbation}
+    dense, loose = (dataset(density=density, **changes) for density in (0.3, 0.0))
+    shares = [[data[item][0].mean() for item in range(len(data))] for data in (dense, loose)]
+    assert min(shares[0]) >= 0.3
+    assert min(shares[1]) < 0.2
+
+
+@pytest.mark.slow
+def test_every_picture_of_the_default_size_is_as_dense_as_asked() -> None:
+    data = FractalDataset(20, 10)
+    assert min(image.mean() for image, _ in data.__getitems__(range(200))) >= 0.2
+
+
+def test_items_are_transformed() -> None:
+    plain = dataset()
+    data = dataset(transform=torch.Tensor.sum, target_transform=str)
+    assert data[7] == (plain[7][0].sum(), "1")
+    assert data.targets == plain.targets == [0] * 5 + [1] * 5 + [2] * 5 == [label for _, label in plain]
+    worked = list(DataLoader(data, 4, num_workers=1, collate_fn=list))
+    assert [label for batch in worked for _, label in batch] == [str(target) for target in data.targets]
+
+
+def test_representation() -> None:
+    assert repr(dataset(rendering="color", size=(3, 5))) == (
+        "Dataset FractalDataset\n    Number of datapoints: 15\n    Classes: 3 of 5 instances\n"
+        "    Items: own, color, (3, 3, 5), torch.float32"
     )
-    assert min(dense[item][0].mean() for item in range(20)) > 0.27  # other sequences than those they were chosen by
-    assert min(loose[item][0].mean() for item in range(20)) < 0.2
+    shown = repr(dataset(transform=torch.nn.Identity(), target_transform=str))
+    assert shown.endswith("\n    Transform: Identity()\n    Target transform: <class 'str'>")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +185,12 @@ def test_random_systems_are_as_dense_as_asked() -> None:
             ValueError,
             "density must be reached by random systems, got 0.99, which 0 of 2048 do",
         ),
-        ({"maps": 2.0}, TypeError, "maps must be an int, got float"),
+        (
+            {"points": 50, "density": 0.2},
+            ValueError,
+            "density must be at most 0.195, the share of 16 x 16 pixels that 50 points can light, got 0.2",
+        ),
+        ({"maps": 2.0}, TypeError, "maps must be an int or a pair of them, got 2.0"),
         ({"dtype": torch.int32}, TypeError, "dtype must be torch.float32 or torch.uint8, got torch.int32"),
     ],
     ids=str,

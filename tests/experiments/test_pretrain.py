@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -12,8 +14,11 @@ import torch
 from PIL import Image
 
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
+from fractalops.data.class_search import search_classes
 from fractalops.experiments import pretrain
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.io.tensor_files import read_tensors
+from fractalops.systems import System
 from tests.support.learning import disc
 
 SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
@@ -64,6 +69,23 @@ def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, 
     assert shards(tmp_path) == whole
 
 
+@pytest.mark.slow
+def test_pictures_of_the_default_size_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
+    settings = pretrain.PretrainSettings(
+        classes=2, instances=10, rendering="color", background="random", points=40_000, shard=10
+    )
+    written, threads = [], torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for workers in (0, 3):
+            folder = tmp_path / str(workers)
+            experiments.run("pretrain", folder, dataclasses.replace(settings, workers=workers))
+            written.append(shards(folder))
+    finally:
+        torch.set_num_threads(threads)
+    assert written[0] == written[1]
+
+
 def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
     settings = dataclasses.replace(SHARDS, rendering="color", background="random")
     experiments.run("pretrain", tmp_path, settings)
@@ -95,7 +117,7 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
         assert torch.equal(kept["matrix"], learned.system().maps()[0][:classes])
     FitResult.load(shard).select(1).save(shard)  # other systems in the same place
     (run_folder / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its shards; "):
+    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", run_folder, settings)
     with pytest.raises(InputError, match=r"^cannot read nothing: No such file"):
         experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
@@ -109,3 +131,86 @@ def test_overwriting_keeps_no_shard_of_the_run_before(tmp_path: Path) -> None:
     experiments.run("pretrain", tmp_path / "new", other)
     assert shards(tmp_path / "run") == shards(tmp_path / "new")
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+FOLDERS = dataclasses.replace(SHARDS, layout="folders", maps=(2, 5))
+
+
+def images(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted((folder / "images").rglob("*.png"))}
+
+
+def test_folders_hold_every_image_once_and_go_on(tmp_path: Path) -> None:
+    outcome = experiments.run("pretrain", tmp_path, FOLDERS)
+    assert (outcome.rows[0]["folders"], outcome.rows[0]["drawn now"]) == (3, 12)
+    whole = images(tmp_path)
+    assert list(whole) == [f"images/{label:05}/{label:05}_{number:04}.png" for label in range(3) for number in range(4)]
+    data = FractalDataset(3, 4, 8, rendering="patch", points=200, maps=(2, 5), density=0.0, dtype=torch.uint8)
+    assert sorted({len(system) for system in data.systems}) == [3, 4]
+    for item, path in enumerate(whole):
+        with Image.open(tmp_path / path) as picture:
+            assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
+    (tmp_path / "metrics.json").unlink()  # as if it had been killed while it wrote the last picture
+    last = tmp_path / list(whole)[-1]
+    last.rename(last.with_name(f".{last.stem}.abcd1234.png"))
+    assert experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, workers=1)).rows[0]["drawn now"] == 1
+    assert images(tmp_path) == whole
+
+
+def test_folders_of_a_run_that_is_overwritten_are_gone(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path, FOLDERS)
+    experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, classes=2), overwrite=True)
+    assert [path.name for path in sorted((tmp_path / "images").iterdir())] == ["00000", "00001"]
+    assert len(images(tmp_path)) == 8
+
+
+def test_classes_may_be_searched_by_their_filling_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(FOLDERS, search="filling-rate", density=0.05, maps=3)
+    calls = []
+
+    def search(*arguments: object, **options: object) -> object:
+        calls.append(options)
+        return search_classes(*arguments, **options, size=32, points=1000)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pretrain, "search_classes", search)
+    experiments.run("pretrain", tmp_path, settings)
+    whole = images(tmp_path)
+    (tmp_path / "metrics.json").unlink()
+    (tmp_path / next(iter(whole))).unlink()
+    experiments.run("pretrain", tmp_path, settings)  # takes what was found
+    assert images(tmp_path) == whole
+    assert calls == [{"rate": 0.05, "maps": 3, "seed": 0, "progress": False}]
+
+
+def test_pictures_may_be_drawn_by_fractaldbs_rules(tmp_path: Path) -> None:
+    system = System([[[0.5, 0.0], [0.0, 0.5]]] * 3, [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], [1.0, 1.0, 1.0])
+    data = FractalDataset([system], 100, 16, rules="fractaldb", points=300, dtype=torch.uint8)
+    settings = pretrain.PretrainSettings(
+        classes=1, instances=100, size=16, rules="fractaldb", points=300, layout="folders"
+    )
+    output = ExperimentFolder(tmp_path, "pretrain", settings, {})
+    output.open()
+    output.save_state({"matrix": data.matrix, "offset": data.offset, "probabilities": data.probabilities}, {})
+    outcome = pretrain.run(settings, output, data=None, device="cpu", progress=False)
+    assert (outcome.rows[0]["rendering"], outcome.rows[0]["drawn now"]) == ("patch_gray", 100)
+    for item, path in enumerate(images(tmp_path)):
+        with Image.open(tmp_path / path) as picture:
+            assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"maps": (3, 2)}, "maps must be the least and the largest number, got (3, 2)"),
+        ({"maps": 0}, "maps must be at least 1, got 0"),
+        ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
+        ({"instances": 0}, "instances must be at least 1, got 0"),
+        ({"background": "white"}, "background must be one of black, random, got 'white'"),
+        ({"density": 1.0}, "density must lie in [0, 1) or be None, got 1.0"),
+        ({"layout": "tar"}, "layout must be one of shards, folders, got 'tar'"),
+    ],
+    ids=str,
+)
+def test_errors_of_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"^PretrainSettings: {re.escape(message)}"):
+        pretrain.PretrainSettings(**changes)

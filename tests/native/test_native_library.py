@@ -21,7 +21,7 @@ SANITIZERS = {
     "thread": ["-fsanitize=thread"],
 }
 # Each with what takes the compiler and the program less time together.
-OPTIMIZATION = {"kernels": "-O0", "learner": "-O0", "strips": "-O1"}
+OPTIMIZATION = {"kernels": "-O0", "learner": "-O0", "orbits": "-O1", "strips": "-O1"}
 FLAGS = ["-std=c++20", "-g1", "-Wno-psabi", "-pthread", "-DFRACTALOPS_BASELINE_ONLY"]
 AVX2 = ["-mavx2", "-mfma"]
 # What compiles all of a program as one of the library's copies of a kernel is. Vectors of 64 bytes, as in its third,
@@ -126,12 +126,14 @@ def can_run_avx2() -> bool:
 SANITIZED = [
     ("kernels", "address", "avx2"),
     ("learner", "address", "avx2"),
+    ("orbits", "address", "avx2"),
     *(
         pytest.param(*each, marks=pytest.mark.slow)
         for each in (
             ("kernels", "address", "baseline"),
             ("kernels", "address", "64 bytes"),
             ("learner", "address", "64 bytes"),
+            ("orbits", "address", "baseline"),
             ("learner", "thread", "avx2"),
             ("strips", "address", "avx2"),
             ("strips", "thread", "avx2"),

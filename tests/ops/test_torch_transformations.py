@@ -83,6 +83,11 @@ ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
         )
     ],
     "k_means": [(rand(3, 20, 2), rand(3, 4, 2), 3)],
+    "draw_masks": [(torch.arange(3), 20)],
+    "rasterize_orbit": [
+        (rand(3, 4, 2, 2), rand(3, 4, 2), rand(3, 4), rand(3, 9), mask, 20, 30, 6)
+        for mask in (None, torch.ones(3, 10, dtype=torch.int16))
+    ],
 }
 RAW = [pytest.param(name, each, id=f"{name}-{i}") for name, calls in ARGUMENTS.items() for i, each in enumerate(calls)]
 # learn_steps changes its rows in place, of which `vmap` would hand it copies.

@@ -1,0 +1,28 @@
+// Masks of 3 x 3 pixels as Python's `random.randrange(1, 512)` draws them.
+//
+// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+#include "mersenne_twister.h"
+
+namespace fractalops::cpu::FRACTALOPS_ISA {
+
+// randrange(1, 512) is 1 plus the first of the numbers of 9 bits, the highest of each word, that is below 511.
+inline void draw_masks(uint64_t seed, int64_t count, int16_t* mask /* (count) */) {
+  constexpr int64_t size = MersenneTwister::size;
+  MersenneTwister generator(seed);
+  uint32_t words[size];
+  int16_t kept[size];
+  for (int64_t drawn = 0; drawn < count;) {
+    generator.draw(words);
+    int64_t length = 0;
+    for (int64_t i = 0; i < size; ++i) {
+      const uint32_t number = words[i] >> 23;
+      kept[length] = static_cast<int16_t>(number + 1);
+      length += number < 511;
+    }
+    length = length < count - drawn ? length : count - drawn;
+    __builtin_memcpy(mask + drawn, kept, sizeof(int16_t) * static_cast<size_t>(length));
+    drawn += length;
+  }
+}
+
+}  // namespace fractalops::cpu::FRACTALOPS_ISA

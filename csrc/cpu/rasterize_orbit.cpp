@@ -1,0 +1,96 @@
+// rasterize_orbit on the CPU: its registration and how work is split. The drawing is in rasterize_orbit_kernel.h; shapes
+// are checked in fractalops/ops/rasterize_orbit.py. Compiled without contraction (setup.py).
+#include "rasterize_orbit.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "../tensors.h"
+#include "split_tasks.h"
+
+#define FRACTALOPS_NARROW_KERNEL
+#define FRACTALOPS_KERNEL "rasterize_orbit_kernel.h"
+#include "foreach_instruction_set.h"
+
+namespace fractalops::cpu {
+namespace {
+
+constexpr int64_t side_by_side = 2;  // chains, each of which waits for its own latency
+
+void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, const Tensor& probabilities,
+          const Tensor& uniform, const std::optional<Tensor>& mask, Tensor& levels) {
+  const int64_t maps = offset.size(1);
+  const double *matrices = data<double>(matrix), *offsets = data<double>(offset);
+  const double *weights = data<double>(probabilities), *numbers = data<double>(uniform);
+  const int64_t uniform_step = uniform.stride(0);  // 0 where all images have the same numbers
+  const int16_t* masks = mask ? data<int16_t>(*mask) : nullptr;
+  uint8_t* out = mutable_data<uint8_t>(levels);
+  constexpr double point_time = 8;  // nanoseconds
+  split_tasks(levels.size(0), point_time * static_cast<double>(image.points), [&](int64_t begin, int64_t end) {
+    std::vector<OrbitMap> table(side_by_side * maps);
+    std::vector<double> bounds(side_by_side * maps);
+    const auto points = std::make_unique_for_overwrite<Pair[]>(std::min(side_by_side, end - begin) * image.points);
+    const auto canvas = std::make_unique_for_overwrite<uint32_t[]>(image.canvas());
+    Orbit orbits[side_by_side];
+    const auto prepare = [&](int64_t b, int64_t k) {
+      double total = 0;
+      for (int64_t n = 0; n < maps; ++n) {
+        const double* row = matrices + (b * maps + n) * 4;
+        const double* shift = offsets + (b * maps + n) * 2;
+        table[k * maps + n] = OrbitMap{Pair{row[0], row[2]}, Pair{row[1], row[3]}, Pair{shift[0], shift[1]}};
+        bounds[k * maps + n] = total += weights[b * maps + n];
+      }
+      orbits[k] = Orbit{table.data() + k * maps,
+                        bounds.data() + k * maps,
+                        numbers + b * uniform_step,
+                        masks ? masks + b * image.points : nullptr,
+                        points.get() + k * image.points,
+                        out + b * image.height * image.width,
+                        Pair{},
+                        Pair{}};
+    };
+    for (int64_t b = begin; b < end; b += side_by_side) {
+      const int64_t count = std::min(side_by_side, end - b);
+      for (int64_t k = 0; k < count; ++k) prepare(b + k, k);
+      if (count == 1)
+        FRACTALOPS_SELECT(rasterize_orbits<1>)(image, orbits, maps, canvas.get());
+      else
+        FRACTALOPS_SELECT(rasterize_orbits<side_by_side>)(image, orbits, maps, canvas.get());
+    }
+  });
+}
+
+Tensor rasterize_orbit(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& probabilities_in,
+                       const Tensor& uniform_in, const std::optional<Tensor>& mask_in, int64_t height, int64_t width,
+                       int64_t padding) {
+  const Tensor matrix = torch::stable::contiguous(matrix_in);                // (B, N, 2, 2)
+  const Tensor offset = torch::stable::contiguous(offset_in);                // (B, N, 2)
+  const Tensor probabilities = torch::stable::contiguous(probabilities_in);  // (B, N)
+  check_shape("rasterize_orbit", "uniform", uniform_in, {uniform_in.size(0), uniform_in.size(1)});
+  // (B, T - 1): rows that are one and the same in memory need no copies
+  const Tensor uniform = uniform_in.stride(1) == 1 ? uniform_in : torch::stable::contiguous(uniform_in);
+  const std::optional<Tensor> mask = contiguous(mask_in);  // (B, T)
+  const int64_t images = offset.size(0), maps = offset.size(1);
+  const OrbitImage image{uniform.size(1) + 1, height, width, padding};
+  check_shape("rasterize_orbit", "matrix", matrix, {images, maps, 2, 2});
+  check_shape("rasterize_orbit", "offset", offset, {images, maps, 2});
+  check_shape("rasterize_orbit", "probabilities", probabilities, {images, maps});
+  check_shape("rasterize_orbit", "uniform", uniform, {images, image.points - 1});
+  if (mask) check_shape("rasterize_orbit", "mask", *mask, {images, image.points});
+  STD_TORCH_CHECK(maps >= 1, "rasterize_orbit: offset must have at least one map");
+  STD_TORCH_CHECK(image.points <= OrbitImage::most_points, "rasterize_orbit: points must be at most ",
+                  OrbitImage::most_points, " an image, got ", image.points);
+  STD_TORCH_CHECK(padding >= 1 && 2 * padding < std::min(height, width) && std::max(height, width) < 1 << 16,
+                  "rasterize_orbit: size must be above twice the padding, which is at least 1, and below 2^16");
+  Tensor levels = torch::stable::new_empty(matrix, {images, height, width}, ScalarType::Byte);
+  draw(image, matrix, offset, probabilities, uniform, mask, levels);
+  return levels;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("rasterize_orbit", TORCH_BOX(&rasterize_orbit)); }
+
+}  // namespace fractalops::cpu

@@ -1,0 +1,149 @@
+"""The rules of FractalDB (Kataoka et al. 2020, "Pre-training without Natural Images"), as published."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fractalops.data.class_search import search_classes
+from fractalops.data.classes import Stack, stacked
+from fractalops.data.generators import seed_of
+from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.ifs import IFS
+from fractalops.ops.draw_masks import draw_masks
+from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, rasterize_orbit
+from fractalops.systems import System
+
+RENDERINGS = ("patch_gray", "patch_color", "point_gray", "point_color")
+PADDING = 6  # pixels on each side
+FLIPS = 4  # as it is, upside down, mirrored, both
+_STREAM = 100  # the seed of every image's random numbers
+_GRAY = 127
+_PICTURES_AT_ONCE = 8
+_EXACT = 1e-9  # how far from 1 a published class's probabilities may add up
+
+
+class FractalDBRules:
+    """Instances by factors of one parameter of all maps, patches drawn anew, and flips, in the published order.
+
+    Instance i of a class is flip `i % 4` of a picture; pictures go by the factors' rows first, then by their patches.
+    """
+
+    renderings = RENDERINGS
+    backgrounds = ("black",)
+    defaults = Defaults(rendering="patch_gray", points=200_000, perturbation=0.4, density=0.2, maps=(2, 7))
+
+    def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
+        check_published(settings)
+        if isinstance(systems, int):
+            systems = search_classes(systems, rate=settings.density, maps=settings.maps, seed=settings.seed)
+        self.stack = with_sum_of_one(stacked(systems, torch.float64))
+        self._settings = settings
+        self._factors = published_factors(settings.perturbation)  # (R, 6)
+        of_patches = settings.rendering.startswith("patch")
+        least = len(self._factors) * FLIPS
+        self.instances = settings.instances or (10 * least if of_patches else least)
+        if self.instances % least or not (of_patches or self.instances == least):
+            wanted = f"a multiple of {least}" if of_patches else f"{least} without patches, which differ"
+            raise ValueError(f"FractalDataset: instances must be {wanted}, got {self.instances}")
+
+    def draw(self, items: Sequence[int]) -> list[Tensor]:
+        """Return images (C, H, W), uint8. A picture is drawn once for those of its flips that are asked for."""
+        numbers = sorted({item // FLIPS for item in items})
+        pictures: dict[int, Tensor] = {}
+        for first in range(0, len(numbers), _PICTURES_AT_ONCE):
+            part = numbers[first : first + _PICTURES_AT_ONCE]
+            pictures.update(zip(part, self._draw_pictures(part), strict=True))
+        return [flipped(pictures[item // FLIPS], item % FLIPS) for item in items]
+
+    def _draw_pictures(self, numbers: Sequence[int]) -> Tensor:
+        """Draw pictures (B, C, H, W) by their numbers in the whole data set."""
+        pictures = self.instances // FLIPS  # of a class
+        copies = pictures // len(self._factors)  # of a row of factors, with patches of their own
+        systems = self.stack.pick([number // pictures for number in numbers])
+        rows = [number % pictures // copies for number in numbers]
+        return draw_pictures(multiplied(systems, self._factors[rows][:, None]), numbers, self._settings)
+
+
+def check_published(settings: Settings) -> None:
+    """Raise `ValueError` for a size or a number of points that the generator can't draw."""
+    if min(settings.size) <= 2 * PADDING or max(settings.size) > LARGEST_SIDE:
+        raise ValueError(
+            f"FractalDataset: size must lie in [{2 * PADDING + 1}, {LARGEST_SIDE}] by these rules, got {settings.size}"
+        )
+    if not 2 <= settings.points <= MOST_POINTS:
+        raise ValueError(f"FractalDataset: points must lie in [2, {MOST_POINTS}] by these rules, got {settings.points}")
+
+
+def published_factors(step: float) -> Tensor:
+    """Return the factors (25, 6) of a to f of `x' = a x + b y + e`, `y' = c x + d y + f`, float64.
+
+    They are the rows of the published files weights_0.1.csv, weights_0.4.csv and so on, named by `step`: one parameter
+    is multiplied by 1 - 2 step, 1 - step, 1 + step or 1 + 2 step, at least 0.01; the third row changes none.
+    """
+    levels = [max(round(1 + count * step, 9), 0.01) for count in (-2, -1, 1, 2)]
+    rows = [[level if other == place else 1.0 for other in range(6)] for place in range(6) for level in levels]
+    rows.insert(2, [1.0] * 6)
+    return torch.tensor(rows, dtype=torch.float64, device="cpu")
+
+
+def multiplied(systems: Stack, factors: Tensor) -> Stack:
+    """Return systems whose maps' a to f are multiplied by `factors` (S, 1, 6) or (S, N, 6)."""
+    matrix = systems.matrix * factors[..., :4].unflatten(-1, (2, 2))
+    return Stack(matrix, systems.offset * factors[..., 4:], systems.probabilities)
+
+
+def with_sum_of_one(systems: Stack) -> Stack:
+    """Return systems of probabilities that add up to 1, unchanged where they do but for rounding."""
+    total = systems.probabilities.sum(1, keepdim=True)  # (S, 1)
+    scaled = torch.where((total - 1).abs() <= _EXACT, systems.probabilities, systems.probabilities / total)
+    return systems._replace(probabilities=scaled)
+
+
+def draw_pictures(systems: Stack, numbers: Sequence[int], settings: Settings) -> Tensor:
+    """Draw pictures (B, C, H, W), uint8, of B systems; their patches by the numbers of the pictures.
+
+    Right before a picture's patches, Python's generator is seeded with `picture_seed`.
+    """
+    shape, _, paint = settings.rendering.partition("_")
+    mask = None
+    if shape == "patch":
+        seeds = [picture_seed(settings.seed, number) for number in numbers]
+        mask = draw_masks(torch.tensor(seeds, dtype=torch.int64, device="cpu"), settings.points)  # (B, T)
+    uniform = published_uniform(settings.points).expand(len(numbers), -1)  # (B, T - 1)
+    levels = rasterize_orbit(*systems, uniform, settings.size, padding=PADDING, mask=mask)  # (B, H, W)
+    if paint == "gray":
+        return levels.clamp(max=1).mul_(_GRAY)[:, None]
+    return published_palette()[levels.long()].movedim(-1, 1)
+
+
+def picture_seed(seed: int, number: int) -> int:
+    """Return what `random.seed` takes right before the patches of a picture are drawn, in [0, 2^63)."""
+    return seed_of(seed, "patches", number) >> 1
+
+
+def flipped(picture: Tensor, flip: int) -> Tensor:
+    """Return a picture (C, H, W) upside down (1), mirrored (2), or both (3)."""
+    return picture.flip([(), (1,), (2,), (1, 2)][flip])
+
+
+@lru_cache(maxsize=2)
+def published_uniform(points: int) -> Tensor:
+    """Return the numbers (T - 1,) in [0, 1), float64, by which every image's maps are chosen."""
+    return torch.from_numpy(np.random.RandomState(_STREAM).random_sample(points))[:-1]
+
+
+@lru_cache(maxsize=1)
+def published_palette() -> Tensor:
+    """Return the colors (129, 3), uint8, of points by their number modulo 128, behind black.
+
+    Hues go around the circle, at a saturation and value of 0.75, with blue before green and red.
+    """
+    colors = [colorsys.hsv_to_rgb(number / COLORS, 0.75, 0.75)[::-1] for number in range(COLORS)]
+    levels = [[int(255 * part) for part in color] for color in colors]
+    return torch.tensor([[0, 0, 0], *levels], dtype=torch.uint8, device="cpu")

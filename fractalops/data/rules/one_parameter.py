@@ -1,0 +1,90 @@
+"""The rules of 1p-frac (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fractalops.data.classes import Stack, stacked
+from fractalops.data.generators import generator_of
+from fractalops.data.rules.fractaldb import RENDERINGS, check_published, draw_pictures, multiplied, with_sum_of_one
+from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.ifs import IFS
+from fractalops.ops.svd_matrix import svd_matrix
+from fractalops.sampling import determinant_weights
+from fractalops.systems import System, random_systems
+
+_PICTURES_AT_ONCE = 8
+_TRIES = 100  # perturbations of a class, until its picture is dense enough
+_SIGMA = (3.4, 3.6)  # between which the sum of the singular values, the second ones twice, lies
+
+
+class OneParameterRules:
+    """Classes that are one system, whose parameters are multiplied by factors near 1, and one picture of each.
+
+    Pictures are drawn as FractalDB's are; further instances have patches of their own. Given systems are the classes.
+    """
+
+    renderings = RENDERINGS
+    backgrounds = ("black",)
+    defaults = Defaults(rendering="patch_gray", points=100_000, perturbation=0.1, density=0.05, maps=(2, 2))
+
+    def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
+        check_published(settings)
+        self._settings = settings
+        self.instances = settings.instances or 1
+        if isinstance(systems, int):
+            self.stack = self._perturbed(stacked([settings.base or _base(settings)], torch.float64), systems)
+        else:
+            self.stack = with_sum_of_one(stacked(systems, torch.float64))
+
+    def draw(self, items: Sequence[int]) -> list[Tensor]:
+        """Return images (C, H, W), uint8."""
+        images: list[Tensor] = []
+        for first in range(0, len(items), _PICTURES_AT_ONCE):
+            part = items[first : first + _PICTURES_AT_ONCE]
+            images += draw_pictures(self.stack.pick([item // self.instances for item in part]), part, self._settings)
+        return images
+
+    def _perturbed(self, base: Stack, count: int) -> Stack:
+        """Return systems around one, whose pictures light more than `density` of the pixels.
+
+        Probabilities stay those of the one. Raises `ValueError` where 100 perturbations of a class don't reach it.
+        """
+        base = with_sum_of_one(base)
+        found: list[Stack] = []
+        for number in range(count):
+            generator = generator_of(self._settings.seed, "perturbation", number)
+            for _ in range(_TRIES):
+                shape = (1, base.offset.shape[1], 6)
+                drawn = torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu")  # (1, N, 6)
+                system = multiplied(base, 1 + self._settings.perturbation * (2 * drawn - 1))
+                if self._settings.density == 0 or self._filling(system, number) > self._settings.density:
+                    found.append(system)
+                    break
+            else:
+                raise ValueError(
+                    f"FractalDataset: density must be reached by a perturbed system, got {self._settings.density}, "
+                    f"which {_TRIES} perturbations of class {number} don't"
+                )
+        return Stack(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def _filling(self, system: Stack, number: int) -> float:
+        """Return the share of pixels that the first picture of a class lights."""
+        picture = draw_pictures(system, [number * self.instances], self._settings)  # (1, C, H, W)
+        return float((picture > 1).double().mean())
+
+
+def _base(settings: Settings) -> System:
+    """Draw the one system: contractive, by Anderson and Farrell's method (2022)."""
+    generator = generator_of(settings.seed, "base", 0)
+    low, high = _SIGMA
+    sigma = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64, device="cpu"))
+    drawn = random_systems(1, settings.maps[0], sigma_factor=sigma, generator=generator, dtype=torch.float64)
+    angles = torch.stack((drawn.theta, drawn.phi), -1)  # (1, N, 2)
+    svd = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (1, N, 6)
+    matrix = svd_matrix(svd, singular_values="clamp")[0]  # (N, 2, 2)
+    weights = determinant_weights(matrix)  # (N,)
+    return System(matrix, drawn.offset[0], weights / weights.sum())
