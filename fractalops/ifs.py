@@ -181,8 +181,8 @@ class IFS(nn.Module):
 
         Maps need not contract: isometries and maps of determinant 0 are held, too. Arguments are tensors, arrays or
         nested sequences: of one system, of S systems with another dimension in front, or a sequence of systems with
-        different numbers of maps. Shorter ones are filled up with copies of their most probable map, which have
-        probability 0. The dtype is float64 where any of the maps is, as Python's numbers are, else float32.
+        different numbers of maps. Shorter ones are filled up with maps of probability 0. The dtype is float64 where
+        any of the maps is, as Python's numbers are, else float32.
 
         Args:
             matrix: (N, 2, 2), the maps' linear parts.

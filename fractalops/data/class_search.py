@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_integer, check_number, check_range
-from fractalops.data.classes import Stack
 from fractalops.data.generators import generator_of
 from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import run_affine_chain
@@ -18,6 +17,7 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import bounding_box
 from fractalops.sampling import draw_sequences, join_index
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 _PADDING = 6  # pixels beside the picture's attractor, of 512
 _TOGETHER = 64  # candidates that are drawn together

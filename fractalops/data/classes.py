@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from fractalops.ifs import IFS
 from fractalops.rendering import fit_to_frame
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _MARGIN = 0.05  # of the image, on each side
-
-
-class Stack(NamedTuple):
-    """Systems in one tensor each; those of fewer maps have maps of probability 0 at the end."""
-
-    matrix: Tensor  # (S, N, D, D)
-    offset: Tensor  # (S, N, D)
-    probabilities: Tensor  # (S, N)
-
-    @classmethod
-    def of(cls, systems: Sequence[System]) -> Stack:
-        """Return systems of the same dimensions in float64."""
-        return cls(
-            *(
-                pad_sequence([getattr(system, name).double() for system in systems], batch_first=True)
-                for name in cls._fields
-            )
-        )
-
-    @classmethod
-    def zeros(cls, systems: int, maps: int) -> Stack:
-        """Return systems of the plane whose numbers are all 0, in float32."""
-        zero = torch.zeros(systems, maps, 7, dtype=torch.float32, device="cpu")
-        return cls(zero[..., :4].unflatten(-1, (2, 2)), zero[..., 4:6], zero[..., 6])
-
-    def pick(self, numbers: Sequence[int]) -> Stack:
-        """Return the systems of these numbers, in that order."""
-        chosen = torch.tensor(numbers, dtype=torch.int64, device=self.matrix.device)
-        return Stack(*(part[chosen] for part in self))
-
-    def systems(self) -> list[System]:
-        """Return each system by itself, without the maps of probability 0 at its end."""
-        maps = [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
-        return [
-            System(self.matrix[number, :count], self.offset[number, :count], self.probabilities[number, :count])
-            for number, count in enumerate(maps)
-        ]
 
 
 def stacked(systems: IFS | Sequence[System], dtype: torch.dtype, dimensions: int = 2) -> Stack:

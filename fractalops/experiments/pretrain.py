@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, Subset
 
 from fractalops._checks import Bounds, Count, Natural, check_fields, check_range
 from fractalops.data.class_search import search_classes
-from fractalops.data.classes import Stack
 from fractalops.data.fractal_dataset import Background, FractalDataset, PublishedRendering, Rendering, RuleName
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
@@ -34,6 +33,7 @@ from fractalops.io.images import save_image
 from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures or as a folder for each class"

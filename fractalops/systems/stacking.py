@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fractalops._checks import check_dtype
 from fractalops.sampling import determinant_probabilities
@@ -15,6 +16,43 @@ from fractalops.systems.system import System, to_tensor
 
 # Tensors, arrays, or nested sequences of numbers, tensors or arrays.
 Arrays: TypeAlias = Any
+
+
+class Stack(NamedTuple):
+    """Systems in one tensor each; those of fewer maps have maps of probability 0 at the end."""
+
+    matrix: Tensor  # (S, N, D, D)
+    offset: Tensor  # (S, N, D)
+    probabilities: Tensor  # (S, N)
+
+    @classmethod
+    def of(cls, systems: Sequence[System]) -> Stack:
+        """Return systems of the same dimensions in float64."""
+        return cls(
+            *(
+                pad_sequence([getattr(system, name).double() for system in systems], batch_first=True)
+                for name in cls._fields
+            )
+        )
+
+    @classmethod
+    def zeros(cls, systems: int, maps: int) -> Stack:
+        """Return systems of the plane whose numbers are all 0, in float32."""
+        zero = torch.zeros(systems, maps, 7, dtype=torch.float32, device="cpu")
+        return cls(zero[..., :4].unflatten(-1, (2, 2)), zero[..., 4:6], zero[..., 6])
+
+    def pick(self, numbers: Sequence[int]) -> Stack:
+        """Return the systems of these numbers, in that order."""
+        chosen = torch.tensor(numbers, dtype=torch.int64, device=self.matrix.device)
+        return Stack(*(part[chosen] for part in self))
+
+    def systems(self) -> list[System]:
+        """Return each system by itself, without the maps of probability 0 at its end."""
+        maps = [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
+        return [
+            System(self.matrix[number, :count], self.offset[number, :count], self.probabilities[number, :count])
+            for number, count in enumerate(maps)
+        ]
 
 
 def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, color: Arrays | None) -> list[System]:
@@ -78,9 +116,6 @@ def stack_systems(
 ) -> dict[str, Tensor]:
     """Return the systems of the plane as tensors of one shape, new ones: the state of an `IFS` that holds them.
 
-    Shorter systems are filled up with copies of their most probable map, which have probability 0: were one of them
-    drawn, it would lead to points of the attractor all the same.
-
     Args:
         systems: S systems of at most N maps.
         device: of the tensors; None takes that of the first system.
@@ -113,16 +148,10 @@ def stack_systems(
         dtype = torch.float64 if double else torch.float32
     check_dtype("IFS.from_systems", dtype)
     device = systems[0].offset.device if device is None else torch.device(device)
-    maps = max(len(system) for system in systems)
-    rows: dict[str, list[Tensor]] = {"matrix": [], "offset": [], "probability": [], "color": []}
-    for system in systems:
-        shares = system.probabilities.double()  # (N,)
-        likeliest = int(shares.argmax())
-        chosen = [*range(len(system)), *[likeliest] * (maps - len(system))]
-        rows["matrix"].append(system.matrix[chosen].to(device, dtype))
-        rows["offset"].append(system.offset[chosen].to(device, dtype))
-        filled = torch.cat((shares / shares.sum(), shares.new_zeros(maps - len(system))))  # (N,)
-        rows["probability"].append(filled.to(device))
-        if system.color is not None:
-            rows["color"].append(system.color[chosen].to(device, dtype))
-    return {name: torch.stack(parts) for name, parts in rows.items() if parts}
+    stack = Stack.of(systems)
+    shares = stack.probabilities / stack.probabilities.sum(1, keepdim=True)
+    state = {"matrix": stack.matrix.to(device, dtype), "offset": stack.offset.to(device, dtype)}
+    colors = [system.color.to(device, dtype) for system in systems if system.color is not None]  # each (N, C)
+    if colors:
+        state["color"] = pad_sequence(colors, batch_first=True)
+    return state | {"probability": shares.to(device)}

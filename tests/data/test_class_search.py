@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from fractalops.data.class_search import filling_rates, run_chains, search_classes
-from fractalops.data.classes import Stack
 from fractalops.data.generators import generator_of
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 from tests.support.tolerances import assert_same_bits
 
 SMALL: dict[str, Any] = {"rate": 0.1, "size": 64, "points": 2000}

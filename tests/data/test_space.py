@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
 from fractalops.data.class_search import normalized, run_chains, search_space_classes
-from fractalops.data.classes import Stack
 from fractalops.data.generators import generator_of
 from fractalops.data.rules.own import perturbed
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
 

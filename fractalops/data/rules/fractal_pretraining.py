@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fractalops.data.classes import SEQUENCES, Stack, stacked
+from fractalops.data.classes import SEQUENCES, stacked
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 _TRIES = 4  # instances, until no map expands
 _SHIFT = 0.2  # of the window, in parts of the attractor's extent

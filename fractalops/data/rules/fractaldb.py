@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from fractalops.data.class_search import search_classes
-from fractalops.data.classes import Stack, stacked
+from fractalops.data.classes import stacked
 from fractalops.data.generators import seed_of
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.draw_masks import draw_masks
 from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, rasterize_orbit
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 RENDERINGS = ("patch_gray", "patch_color", "point_gray", "point_color")
 PADDING = 6  # pixels on each side

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fractalops.data.classes import Stack, stacked
+from fractalops.data.classes import stacked
 from fractalops.data.generators import generator_of
 from fractalops.data.rules.fractaldb import RENDERINGS, check_published, draw_pictures, multiplied, with_sum_of_one
 from fractalops.data.rules.settings import Defaults, Settings
@@ -15,6 +15,7 @@ from fractalops.ifs import IFS
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.sampling import determinant_weights
 from fractalops.systems import System, random_systems
+from fractalops.systems.stacking import Stack
 
 _PICTURES_AT_ONCE = 8
 _TRIES = 100  # perturbations of a class, until its picture is dense enough

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fractalops.data.classes import SEQUENCES, Stack, fitted, stacked
+from fractalops.data.classes import SEQUENCES, fitted, stacked
 from fractalops.data.generators import generator_of, normal, uniform
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
 _TRIES = 200  # random systems for one that is dense enough, on average

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from fractalops.data.classes import Stack
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 
 @dataclass(frozen=True)

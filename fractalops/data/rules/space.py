@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractalops.data.class_search import axis_variances, normalized, search_space_classes
-from fractalops.data.classes import SEQUENCES, Stack, stacked
+from fractalops.data.classes import SEQUENCES, stacked
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.own import POINTS_AT_ONCE, draw_until_good, perturbed
 from fractalops.data.rules.settings import Defaults, Settings
@@ -17,6 +17,7 @@ from fractalops.ifs import IFS
 from fractalops.rendering import render_points
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.stacking import Stack
 
 
 class SpaceRules:

@@ -97,7 +97,8 @@ def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
     more than 256 colors they share some. Without colors the palette is white.
     """
     if color is None:
-        return torch.full((_COLORS, 3), 255, device="cpu"), torch.zeros(maps, device="cpu")
+        white = torch.full((_COLORS, 3), 255, dtype=torch.int64, device="cpu")
+        return white, torch.zeros(maps, dtype=torch.float64, device="cpu")
     colors = (color.double().clamp(0, 1) * 255).round().expand(-1, 3).numpy().astype(np.uint8)  # (N, 3)
     distinct, which = np.unique(colors, axis=0, return_inverse=True)  # (K, 3), (N,)
     which = which.reshape(-1)
