@@ -1,5 +1,5 @@
-// MT19937 (Matsumoto and Nishimura 1998) as Python's `random` seeds it. No torch in here, so that the sanitizers can run
-// it alone. Included by kernels, once for each instruction set; so no include guard.
+// MT19937 (Matsumoto and Nishimura 1998) as Python's `random` seeds it. No torch in here, so that the sanitizers can
+// run it alone. Included by kernels, once for each instruction set; so no include guard.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 

@@ -1,5 +1,5 @@
-// rasterize_orbit on the CPU: its registration and how work is split. The drawing is in rasterize_orbit_kernel.h; shapes
-// are checked in fractalops/ops/rasterize_orbit.py. Compiled without contraction (setup.py).
+// rasterize_orbit on the CPU: its registration and how work is split. The drawing is in rasterize_orbit_kernel.h;
+// shapes are checked in fractalops/ops/rasterize_orbit.py. Compiled without contraction (setup.py).
 #include "rasterize_orbit.h"
 
 #include <algorithm>
@@ -82,7 +82,7 @@ Tensor rasterize_orbit(const Tensor& matrix_in, const Tensor& offset_in, const T
   STD_TORCH_CHECK(maps >= 1, "rasterize_orbit: offset must have at least one map");
   STD_TORCH_CHECK(image.points <= OrbitImage::most_points, "rasterize_orbit: points must be at most ",
                   OrbitImage::most_points, " an image, got ", image.points);
-  STD_TORCH_CHECK(padding >= 1 && 2 * padding < std::min(height, width) && std::max(height, width) < 1 << 16,
+  STD_TORCH_CHECK(padding >= 1 && padding <= (std::min(height, width) - 1) / 2 && std::max(height, width) < 1 << 16,
                   "rasterize_orbit: size must be above twice the padding, which is at least 1, and below 2^16");
   Tensor levels = torch::stable::new_empty(matrix, {images, height, width}, ScalarType::Byte);
   draw(image, matrix, offset, probabilities, uniform, mask, levels);

@@ -44,8 +44,8 @@ void run_orbits(Orbit* orbits /* (count) */, int64_t maps, int64_t points) {
   }
 }
 
-// How many of an orbit's points are drawn: where a coordinate ends in NaN, those up to 100 before the first, whose range
-// is then another one.
+// How many of an orbit's points are drawn: where a coordinate ends in NaN, those up to 100 before the first, whose
+// range is then another one.
 inline int64_t count_drawn(Orbit& orbit, int64_t points) {
   int64_t drawn = points;
   for (int axis = 0; axis < 2; ++axis) {
@@ -86,8 +86,7 @@ FRACTALOPS_INLINE void place(const Pair* points /* (count) */, int64_t count, Pa
 }
 
 // Leaves on the canvas the key of the last point of each place: its number, from 1, and below it its mask.
-inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t count,
-                        uint32_t* canvas /* canvas() */) {
+inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t count, uint32_t* canvas /* canvas() */) {
   const double padding = static_cast<double>(image.padding);
   const Pair span = {static_cast<double>(image.width - 2 * image.padding),
                      static_cast<double>(image.height - 2 * image.padding)};
@@ -100,7 +99,7 @@ inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t cou
     for (int64_t t = 0; t < length; ++t) {
       const uint32_t number = static_cast<uint32_t>(begin + t + 1) << OrbitImage::mask_bits;
       corner[pixel[2 * t + 1] * image.stride() + pixel[2 * t]] =
-          number | (orbit.mask ? static_cast<uint32_t>(orbit.mask[begin + t]) : 1u);
+          number | (orbit.mask ? static_cast<uint32_t>(orbit.mask[begin + t]) & 511u : 1u);
     }
   }
 }

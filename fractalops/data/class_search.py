@@ -17,6 +17,7 @@ from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.rendering import bounding_box
 from fractalops.sampling import draw_sequences, join_index
 from fractalops.systems import System
+from fractalops.systems.axes import from_right_and_up
 from fractalops.systems.stacking import Stack
 
 _PADDING = 6  # pixels beside the picture's attractor, of 512
@@ -141,9 +142,10 @@ def search_space_classes(
 
 
 def normalized(clouds: Tensor) -> Tensor:
-    """Scale clouds (S, T, D) as PC-FractalDB does: all coordinates span 2, one scale for all axes, and their mean is 0.
+    """Scale clouds (S, T, D) as PC-FractalDB does.
 
-    A cloud with a point that is not finite becomes NaN.
+    All coordinates together are scaled to a span of 2; then the mean of each axis is taken off. A cloud with a point
+    that is not finite becomes NaN.
     """
     low, high = clouds.amin((1, 2), keepdim=True), clouds.amax((1, 2), keepdim=True)  # (S, 1, 1)
     scaled = (clouds - low) * torch.where(high > low, 2 / (high - low), 0)
@@ -214,7 +216,13 @@ def search(
                 found += [some[place] for place in _numbers(judge(Stack.of(some), own))]
             tried += _TOGETHER
             bar.update(min(len(found), count) - bar.n)
-    return [dataclasses.replace(system, name=f"{number:05}") for number, system in enumerate(found[:count])]
+    return [_named(system, f"{number:05}") for number, system in enumerate(found[:count])]
+
+
+def _named(system: System, name: str) -> System:
+    """Return a system of the published axes in the package's own, with a name."""
+    matrix, offset = from_right_and_up(system.matrix, system.offset)
+    return dataclasses.replace(system, matrix=matrix, offset=offset, name=name)
 
 
 def _numbers(chosen: Tensor) -> list[int]:
@@ -224,7 +232,7 @@ def _numbers(chosen: Tensor) -> list[int]:
 
 
 def _candidate(generator: torch.Generator, maps: tuple[int, int], dimensions: int) -> System:
-    """Draw a system of uniform parameters, its probabilities by the determinants."""
+    """Draw a system of uniform parameters, in published axes, its probabilities by the determinants."""
     count = int(torch.randint(maps[0], maps[1] + 1, (), generator=generator, device="cpu"))
     shape = (count, dimensions, dimensions + 1)
     drawn = 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu") - 1  # (N, D, D + 1)

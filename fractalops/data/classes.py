@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from fractalops.data.generators import generator_of
 from fractalops.ifs import IFS
 from fractalops.rendering import fit_to_frame
+from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
 
 SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _MARGIN = 0.05  # of the image, on each side
+_LONG = 3000  # points of a chain by which it is judged
+_FAR = 1e15
 
 
 def stacked(systems: IFS | Sequence[System], dtype: torch.dtype, dimensions: int = 2) -> Stack:
@@ -42,6 +47,17 @@ def stacked(systems: IFS | Sequence[System], dtype: torch.dtype, dimensions: int
         first = int(finite.logical_not().nonzero()[0])
         raise ValueError(f"FractalDataset: systems must be finite, got NaN or infinity in system {first}")
     return stack
+
+
+def warn_of_exploding(systems: Stack) -> None:
+    """Warn, once for all, of systems whose points run away: items of theirs show nothing."""
+    generator = generator_of(0, "exploding", 0)
+    clouds = sample_attractor(*systems, _LONG, sequences=1, generator=generator).points  # (S, 1, T, D)
+    gone = ~(clouds.abs() < _FAR).all(dim=(1, 2, 3))  # (S,)
+    if gone.any():
+        first = int(gone.nonzero()[0])
+        which = f"the points of {int(gone.sum())} of {len(gone)} systems run away, of system {first} first"
+        warnings.warn(f"FractalDataset: {which}; their items show nothing", UserWarning, stacklevel=4)
 
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -53,12 +54,14 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
       equal to the pixel. The same random numbers for every image (`numpy.random.RandomState(100)`), from the origin on,
       each axis stretched, 6 pixels of padding. Instances are 25 rows of factors of one parameter of all maps, times
       patches, a new one for every point, pasted over what is there, times 4 flips, in that order; 1000 a class, and 100
-      without patches. The published patches are not seeded; here those of each picture have a seed. Maps may expand.
+      without patches. Factors are of the parameters a to f of the published files. The published patches are not
+      seeded; here those of each picture have a seed. Maps may expand.
     - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
       scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
       behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences,
       probabilities of at least 0.001, a patch that is never empty, hues that are not rounded to bytes, a plasma on a
-      torus, and a blur that repeats the edges. Images are not equal to published ones.
+      torus, and a blur that repeats the edges. Images are not equal to published ones. A map that expands keeps its
+      class's instances from being scaled.
     - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
       and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
       are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.
@@ -69,18 +72,19 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     Args:
         systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
-            not used; several `System`; or how many random ones to draw: contractive ones by Anderson and Farrell's
-            method ("own", "fractal-pretraining"), FractalDB's (`search_classes`), or perturbed ones ("one-parameter").
+            not used; several `System`, also by name, as `fractalops.io.read_systems` returns them; or how many random
+            ones to draw: contractive ones by Anderson and Farrell's method ("own", "fractal-pretraining"), FractalDB's
+            (`search_classes`), or perturbed ones ("one-parameter").
         instances: of each class; None is 1000, 100 for FractalDB's points, and 1 for "one-parameter".
         size: of an image, its side or (height, width) in pixels; FractalDB has 362, 1p-frac 512.
         rules: see above.
         rendering: of our own rules "binary" (the default), each point on its nearest pixel; "patch", a random 3 x 3
             patch on each, another one for every image; "gray", pixels by the number of their points; "color", that with
             a random hue. Of FractalDB and 1p-frac, "patch_gray" (the default), "patch_color", "point_gray" and
-            "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray".
-            In space, "points" (the default), the cloud itself, whose coordinates span 2 and whose mean is 0; "views",
-            the logarithm of its points as bumps, seen from a random direction, the nearer the brighter
-            (`render_points`).
+            "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray". In
+            space, "points" (the default), the cloud itself in PC-FractalDB's axes, scaled such that all coordinates
+            span 2, then moved such that the mean of each is 0; "views", the logarithm of its points as bumps, seen from
+            a random direction, the nearer the brighter (`render_points`).
         points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own
             rules and fractal-pretraining round them up to a multiple of 32 where there are more.
         maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
@@ -93,9 +97,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         background: "black", or "random": a smooth random field, of colors for "color". None is random for
             fractal-pretraining and black elsewhere; FractalDB and 1p-frac have no other one.
         density: the least share of pixels that the points of an image light, in [0, 1). Of our own rules (None: 0.2),
-            before patches and background: random systems whose instances light less are left out, and so are such
-            instances of the others. Of FractalDB (0.2), the filling rate of the search; of 1p-frac (0.05), what a
-            perturbed system's first picture must pass. Given systems are taken as they are.
+            before patches and background: random systems whose instances light less are left out, and such instances of
+            the others are drawn anew, up to 100 times. Of FractalDB (0.2), the filling rate of the search; of 1p-frac
+            (0.05), what a perturbed system's first picture must pass. Fractal-pretraining has none. Given systems are
+            taken as they are; a warning tells of those whose points run away, but for FractalDB's and 1p-frac's rules.
         dimensions: 2 for the plane, 3 for space.
         variance: in space, what the density is in the plane (None: 0.05): above which the variance of a random system's
             cloud lies along each axis.
@@ -124,7 +129,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     def __init__(
         self,
-        systems: int | IFS | Sequence[System] = 1000,
+        systems: int | IFS | Sequence[System] | Mapping[str, System] = 1000,
         instances: int | None = None,
         size: int | tuple[int, int] = 224,
         *,
@@ -178,6 +183,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         if dtype != torch.float32 and chosen["rendering"] == "points":
             raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
         bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
+        if isinstance(systems, Mapping):
+            systems = list(systems.values())
+        if density is not None and rules == "fractal-pretraining":
+            raise ValueError(f"FractalDataset: density must be left out by these rules, got {density!r}")
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
         if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
@@ -193,7 +202,8 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         self.points = chosen["points"]
         self.transform, self.target_transform = transform, target_transform
         settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
-        self._rules: Rules = kind(systems, settings)
+        with torch.autocast("cpu", enabled=False):
+            self._rules: Rules = kind(systems, settings)
         self.instances: int = self._rules.instances
         self.matrix, self.offset, self.probabilities = self._rules.stack
         self.classes = list(_given_names(systems) if names is None else names)
@@ -212,7 +222,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         """S, the number of systems."""
         return len(self.matrix)
 
-    @property
+    @cached_property
     def targets(self) -> list[int]:
         """The number of each item's class, before `target_transform`."""
         return [item // self.instances for item in range(len(self))]
@@ -240,7 +250,8 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
         """Many items at once, which a `DataLoader` asks for."""
         items = [check_item("FractalDataset", item, len(self)) for item in items]
-        images = self._rules.draw(items)  # each (C, H, W)
+        with torch.autocast("cpu", enabled=False):
+            images = self._rules.draw(items)  # each (C, H, W)
         return [self._transformed(self._converted(image), item) for image, item in zip(images, items, strict=True)]
 
     def _transformed(self, image: Tensor, item: int) -> tuple[Any, Any]:
@@ -252,7 +263,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     def _converted(self, image: Tensor) -> Tensor:
         if image.dtype == self.dtype:
-            return image
+            return image.clone()  # an item that is kept must not keep its whole batch
         return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255
 
 

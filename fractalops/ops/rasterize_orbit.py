@@ -47,12 +47,12 @@ def rasterize_orbit(
     Args:
         matrix: (B, N, 2, 2), the maps' linear parts, x before y; float64.
         offset: (B, N, 2), their translations; float64.
-        probabilities: (B, N), float64.
+        probabilities: (B, N), float64, not negative and not NaN.
         uniform: (B, T - 1) in [0, 1), float64, 2 <= T < 2^23. Where the rows are one in memory (`Tensor.expand`), they
             are not copied.
         size: the image's side, or (height, width), above 2 `padding` and below 2^16 pixels.
         padding: pixels on each side that no point is on, at least 1.
-        mask: (B, T), int16, as `draw_masks` draws them; None draws points.
+        mask: (B, T), int16, as `draw_masks` draws them, of which the lowest 9 bits count; None draws points.
         backend: `"native"` or `"reference"`; None chooses by device.
 
     Returns:

@@ -28,8 +28,16 @@ class Axes(NamedTuple):
 
     def write(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
         """Return maps (..., D, D) and (..., D) in the axes of a file."""
+        return self._inverse().read(matrix, offset)
+
+    def write_points(self, points: Tensor) -> Tensor:
+        """Return points (..., D) in the axes of a file."""
+        order, sign = self._inverse()
+        return points[..., list(order)] * points.new_tensor(sign)
+
+    def _inverse(self) -> Axes:
         order = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return Axes(tuple(order), tuple(self.sign[i] for i in order)).read(matrix, offset)
+        return Axes(tuple(order), tuple(self.sign[i] for i in order))
 
 
 AS_THEY_STAND = {2: Axes((0, 1), (1, 1)), 3: Axes((0, 1, 2), (1, 1, 1))}

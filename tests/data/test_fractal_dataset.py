@@ -14,6 +14,7 @@ from fractalops import IFS, FractalDataset
 from fractalops.data.classes import fitted
 from fractalops.data.fractal_dataset import RENDERINGS
 from fractalops.data.rules.own import perturbed
+from fractalops.systems import System
 from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
 
@@ -63,15 +64,40 @@ def test_instances_differ_and_seeds_differ() -> None:
 
 
 def test_without_perturbation_the_systems_stay() -> None:
-    matrix, offset, _ = dataset(systems=2, maps=3)._rules.stack
+    stack = dataset(systems=2, maps=3)._rules.stack
+    matrix, offset, _ = stack
     generators = [seeded(s) for s in range(2)]
-    same = perturbed(matrix, offset, 0.0, generators)
+    same = perturbed(stack, 0.0, generators)
     assert_same_bits(same[0], matrix)
-    moved, shifted = perturbed(matrix, offset, 0.3, generators)
+    moved, shifted = perturbed(stack, 0.3, generators)
     largest = torch.linalg.matrix_norm(matrix, 2)
     assert (torch.linalg.matrix_norm(moved, 2) <= largest * (1 + 1e-6)).all()
     assert (moved != matrix).any(dim=(1, 2, 3)).all()
     assert (shifted != offset).any(dim=(1, 2)).all()
+
+
+@pytest.mark.parametrize("others", [2, 5, 20])
+def test_an_instance_does_not_depend_on_how_many_maps_other_classes_have(others: int) -> None:
+    one, other = (IFS(1, maps, generator=seeded(maps)).system() for maps in (2, others))
+    alone, beside = (FractalDataset(systems, 3, 32, points=2000) for systems in ([one], [one, other]))
+    for item in range(3):
+        assert_same_bits(beside[item][0], alone[item][0])
+
+
+def test_items_do_not_depend_on_autocast_and_keep_no_batch() -> None:
+    data = dataset(rendering="gray")
+    plain = data.__getitems__([0, 1])[1][0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_same_bits(dataset(rendering="gray")[1][0], plain)
+    assert plain.untyped_storage().nbytes() == plain.nbytes
+
+
+@pytest.mark.parametrize("rules", ["own", "fractal-pretraining"])
+def test_systems_whose_points_run_away_are_told(rules: Any) -> None:
+    systems = [System([[[scale, 0.0], [0.0, 0.5]]] * 2, [[0.0, 0.0], [1.0, 1.0]], [0.5, 0.5]) for scale in (0.5, 1.5)]
+    with pytest.warns(UserWarning, match=r"^FractalDataset: the points of 1 of 2 systems run away, of system 1 first"):
+        FractalDataset(systems, 1, 32, rules=rules)
+    FractalDataset({"one": systems[0]}, 1, 32, rules=rules)
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1)], ids=str)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch.utils.data import DataLoader
 from fractalops import IFS, FractalDataset
 from fractalops.data.rules.fractal_pretraining import hsv_to_rgb, plasma
 from fractalops.data.rules.fractaldb import RENDERINGS, picture_seed, published_factors
+from fractalops.io import read_systems, write_systems
 from fractalops.systems import System
 from tests.support.cases import seeded
 from tests.support.published_fractaldb import Map, draw
@@ -25,7 +28,7 @@ SIZE = (40, 33)
 
 
 def classes(count: int = 2) -> tuple[list[list[Map]], list[System]]:
-    """Draw classes of different numbers of maps by FractalDB's rule, as rows of its CSV and as systems."""
+    """Draw classes of different numbers of maps by FractalDB's rule, as rows of its CSV and as systems read from it."""
     generator = random.Random(3)
     tables = []
     for number in range(count):
@@ -34,9 +37,17 @@ def classes(count: int = 2) -> tuple[list[list[Map]], list[System]]:
         tables.append([(*row, weight / sum(weights)) for row, weight in zip(rows, weights, strict=True)])
     systems = []
     for number, table in enumerate(tables):
-        array = np.array(table)
-        systems.append(System(array[:, :4].reshape(-1, 2, 2), array[:, 4:6], array[:, 6], name=f"{number:05}"))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{number:05}.csv"
+            np.savetxt(path, table, delimiter=",")
+            systems += read_systems(path).values()
     return tables, systems
+
+
+def rows_of(system: System, path: Path) -> list[Map]:
+    """Write a system as FractalDB's CSV, and return its rows."""
+    write_systems(path, system)
+    return [tuple(row) for row in np.loadtxt(path, delimiter=",", ndmin=2).tolist()]  # type: ignore[misc]
 
 
 def dataset(rules: Any, **changes: Any) -> FractalDataset:
@@ -68,6 +79,23 @@ def test_fractaldb_is_equal_to_the_published_pictures(rendering: Any, instance: 
         wanted = wanted.transpose(2, 0, 1) if rendering.endswith("color") else wanted[None, ..., 0]
         assert np.array_equal(image.numpy(), wanted)
         assert label == number
+
+
+def test_searched_classes_are_those_that_their_files_show(tmp_path: Path) -> None:
+    data = FractalDataset(2, 100, SIZE, rules="fractaldb", rendering="point_gray", points=700, density=0.1)
+    for number, system in enumerate(data.systems):
+        rows = rows_of(system, tmp_path / f"{number}.csv")
+        image, _ = data[100 * number + 8]  # of the row of factors that changes nothing
+        wanted = draw(rows, "point_gray", points=700, size=SIZE, weight=[1.0] * 6, flip=0, seed=0)
+        assert np.array_equal((image * 255).round().byte().numpy(), wanted[None, ..., 0])
+
+
+def test_drawn_systems_of_one_parameter_are_those_that_their_files_show(tmp_path: Path) -> None:
+    data = FractalDataset(3, None, SIZE, rules="one-parameter", rendering="point_gray", points=700, dtype=torch.uint8)
+    for number, system in enumerate(data.systems):
+        rows = rows_of(system, tmp_path / f"{number}.csv")
+        wanted = draw(rows, "point_gray", points=700, size=SIZE, weight=[1.0] * 6, flip=0, seed=0)
+        assert np.array_equal(data[number][0].numpy(), wanted[None, ..., 0])
 
 
 def test_factors_are_those_of_the_published_files() -> None:

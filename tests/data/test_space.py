@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -15,6 +16,7 @@ from fractalops import IFS, FractalDataset
 from fractalops.data.class_search import normalized, run_chains, search_space_classes
 from fractalops.data.generators import generator_of
 from fractalops.data.rules.own import perturbed
+from fractalops.io import read_systems
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
 from tests.support.cases import seeded
@@ -120,9 +122,23 @@ def test_views_are_from_everywhere() -> None:
     assert abs(height.mean() - math.pi / 4) < 0.05
 
 
+def test_points_are_in_the_axes_of_the_published_files(tmp_path: Path) -> None:
+    """Of rows a to i (the matrix), j, k, l (the offset) and p: wide along x, flat along z."""
+    rows = [[0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, x, 0.5 * (x > 0) * y, 0.1 * y, 0.25] for x in (-1, 1) for y in (-1, 1)]
+    (tmp_path / "00000.csv").write_text("\n".join(",".join(map(str, row)) for row in rows), encoding="utf-8")
+    systems = read_systems(tmp_path / "00000.csv")
+    cloud = FractalDataset(systems, 1, 24, dimensions=3, points=5000, perturbation=0)[0][0]  # (T, 3)
+    table = torch.tensor(rows, dtype=torch.float64)
+    raw = System(table[:, :9].view(-1, 3, 3), table[:, 9:12], table[:, 12])
+    expected = normalized(run_chains(Stack.of([raw]), 5000, [seeded(0)]))[0]
+    torch.testing.assert_close(cloud.double().std(0), expected.std(0), rtol=0.05, atol=0)
+    assert cloud[:, 0].std() > 1.5 * cloud[:, 1].std() > 1.5 * cloud[:, 2].std()
+
+
 def test_instances_are_turned_and_shrunk() -> None:
     matrix, offset = torch.eye(3).expand(2, 4, 3, 3), torch.ones(2, 4, 3)
-    moved, shifted = perturbed(matrix, offset, 0.2, [seeded(0), seeded(1)])
+    stack = Stack(matrix, offset, torch.full((2, 4), 0.25))
+    moved, shifted = perturbed(stack, 0.2, [seeded(0), seeded(1)])
     values = torch.linalg.svdvals(moved)  # a rotation times one number each
     torch.testing.assert_close(values[..., 0], values[..., 2])
     assert values.min() > 0.8

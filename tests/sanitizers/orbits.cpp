@@ -1,6 +1,6 @@
 // FractalDB's orbits and masks without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has
-// exactly the size that the op gives it, and each image is compared with patches pasted one after the other. Exits with 1,
-// and says where, when one differs.
+// exactly the size that the op gives it, and each image is compared with patches pasted one after the other. Exits with
+// 1, and says where, when one differs.
 #include <cstdint>
 #include <vector>
 
@@ -27,7 +27,11 @@ struct Example {
   std::vector<uint8_t> out;
 
   Example(const OrbitImage& image, int64_t maps, double largest, uint64_t seed)
-      : table(maps), bounds(maps), numbers(image.points - 1), mask(image.points), points(image.points),
+      : table(maps),
+        bounds(maps),
+        numbers(image.points - 1),
+        mask(image.points),
+        points(image.points),
         out(image.height * image.width) {
     const auto pair = [&] { return Pair{uniform(-largest, largest), uniform(-largest, largest)}; };
     for (int64_t n = 0; n < maps; ++n) {
@@ -40,8 +44,8 @@ struct Example {
   }
 
   Orbit orbit(bool patches) {
-    return Orbit{table.data(), bounds.data(), numbers.data(), patches ? mask.data() : nullptr,
-                 points.data(), out.data(),   Pair{},         Pair{}};
+    return Orbit{table.data(),  bounds.data(), numbers.data(), patches ? mask.data() : nullptr,
+                 points.data(), out.data(),    Pair{},         Pair{}};
   }
 
   // What is drawn one point after the other.

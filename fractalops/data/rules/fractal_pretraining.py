@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fractalops.data.classes import SEQUENCES, stacked
+from fractalops.data.classes import SEQUENCES, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
@@ -39,6 +39,7 @@ class FractalPretrainingRules:
         if isinstance(systems, int):
             systems = [_random_system(settings, number) for number in range(systems)]
         self.stack = stacked(systems, torch.float32)
+        warn_of_exploding(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W), float32 in [0, 1]."""

@@ -18,6 +18,7 @@ from fractalops.ifs import IFS
 from fractalops.ops.draw_masks import draw_masks
 from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, rasterize_orbit
 from fractalops.systems import System
+from fractalops.systems.axes import to_right_and_up
 from fractalops.systems.stacking import Stack
 
 RENDERINGS = ("patch_gray", "patch_color", "point_gray", "point_color")
@@ -44,6 +45,7 @@ class FractalDBRules:
         if isinstance(systems, int):
             systems = search_classes(systems, rate=settings.density, maps=settings.maps, seed=settings.seed)
         self.stack = with_sum_of_one(stacked(systems, torch.float64))
+        self._published = in_published_axes(self.stack)
         self._settings = settings
         self._factors = published_factors(settings.perturbation)  # (R, 6)
         of_patches = settings.rendering.startswith("patch")
@@ -66,7 +68,7 @@ class FractalDBRules:
         """Draw pictures (B, C, H, W) by their numbers in the whole data set."""
         pictures = self.instances // FLIPS  # of a class
         copies = pictures // len(self._factors)  # of a row of factors, with patches of their own
-        systems = self.stack.pick([number // pictures for number in numbers])
+        systems = self._published.pick([number // pictures for number in numbers])
         rows = [number % pictures // copies for number in numbers]
         return draw_pictures(multiplied(systems, self._factors[rows][:, None]), numbers, self._settings)
 
@@ -93,8 +95,13 @@ def published_factors(step: float) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
 
+def in_published_axes(systems: Stack) -> Stack:
+    """Return systems in the axes of FractalDB's files, x to the right and y up, of which the rules speak; exactly."""
+    return Stack(*to_right_and_up(systems.matrix, systems.offset), systems.probabilities)
+
+
 def multiplied(systems: Stack, factors: Tensor) -> Stack:
-    """Return systems whose maps' a to f are multiplied by `factors` (S, 1, 6) or (S, N, 6)."""
+    """Return systems in published axes, with a to f of their maps multiplied by `factors` (S, 1, 6) or (S, N, 6)."""
     matrix = systems.matrix * factors[..., :4].unflatten(-1, (2, 2))
     return Stack(matrix, systems.offset * factors[..., 4:], systems.probabilities)
 
@@ -107,7 +114,7 @@ def with_sum_of_one(systems: Stack) -> Stack:
 
 
 def draw_pictures(systems: Stack, numbers: Sequence[int], settings: Settings) -> Tensor:
-    """Draw pictures (B, C, H, W), uint8, of B systems; their patches by the numbers of the pictures.
+    """Draw pictures (B, C, H, W), uint8, of B systems in published axes; their patches by the numbers of the pictures.
 
     Right before a picture's patches, Python's generator is seeded with `picture_seed`.
     """

@@ -9,12 +9,20 @@ from torch import Tensor
 
 from fractalops.data.classes import stacked
 from fractalops.data.generators import generator_of
-from fractalops.data.rules.fractaldb import RENDERINGS, check_published, draw_pictures, multiplied, with_sum_of_one
+from fractalops.data.rules.fractaldb import (
+    RENDERINGS,
+    check_published,
+    draw_pictures,
+    in_published_axes,
+    multiplied,
+    with_sum_of_one,
+)
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.sampling import determinant_weights
 from fractalops.systems import System, random_systems
+from fractalops.systems.axes import from_right_and_up
 from fractalops.systems.stacking import Stack
 
 _PICTURES_AT_ONCE = 8
@@ -37,20 +45,25 @@ class OneParameterRules:
         self._settings = settings
         self.instances = settings.instances or 1
         if isinstance(systems, int):
-            self.stack = self._perturbed(stacked([settings.base or _base(settings)], torch.float64), systems)
+            base = stacked([settings.base or _base(settings)], torch.float64)
+            self._published = self._perturbed(in_published_axes(base), systems)
+            turned = from_right_and_up(self._published.matrix, self._published.offset)
+            self.stack = Stack(*turned, self._published.probabilities)
         else:
             self.stack = with_sum_of_one(stacked(systems, torch.float64))
+            self._published = in_published_axes(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W), uint8."""
         images: list[Tensor] = []
         for first in range(0, len(items), _PICTURES_AT_ONCE):
             part = items[first : first + _PICTURES_AT_ONCE]
-            images += draw_pictures(self.stack.pick([item // self.instances for item in part]), part, self._settings)
+            systems = self._published.pick([item // self.instances for item in part])
+            images += draw_pictures(systems, part, self._settings)
         return images
 
     def _perturbed(self, base: Stack, count: int) -> Stack:
-        """Return systems around one, whose pictures light more than `density` of the pixels.
+        """Return systems around one, in published axes, whose pictures light more than `density` of the pixels.
 
         Probabilities stay those of the one. Raises `ValueError` where 100 perturbations of a class don't reach it.
         """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fractalops.data.classes import SEQUENCES, fitted, stacked
+from fractalops.data.classes import SEQUENCES, fitted, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, normal, uniform
 from fractalops.data.rules.settings import Defaults, Settings
 from fractalops.ifs import IFS
@@ -47,6 +47,7 @@ class OwnRules:
             self.stack = self._random_systems(systems)
         else:
             self.stack = stacked(systems, torch.float32)
+            warn_of_exploding(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W): float32 in [0, 1], or uint8 where all are black and white."""
@@ -90,7 +91,7 @@ class OwnRules:
         """
         size = size or self._settings.size
         points = math.ceil(self._settings.points * math.prod(size) / math.prod(self._settings.size))
-        matrix, offset = perturbed(systems.matrix, systems.offset, self._settings.perturbation, generators)
+        matrix, offset = perturbed(systems, self._settings.perturbation, generators)
         clouds = sample_attractor(
             matrix, offset, systems.probabilities, points, sequences=SEQUENCES, generator=generators
         ).points  # (B, K, L, 2)
@@ -210,18 +211,25 @@ def _stretched(cells: Tensor, size: Sequence[int]) -> Tensor:
     return cells
 
 
-def perturbed(
-    matrix: Tensor, offset: Tensor, amount: float, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, Tensor]:
-    """Systems (B, N, D, D) and (B, N, D) turned, shrunk and moved somewhat; contractions stay contractions."""
+def perturbed(systems: Stack, amount: float, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
+    """Return the maps (B, N, D, D) and (B, N, D) of systems turned, shrunk and moved somewhat.
+
+    Contractions stay contractions. What is drawn for a system does not depend on how many maps others have.
+    """
+    matrix, offset, probabilities = systems
     if amount == 0:
         return matrix, offset
-    maps, dimensions = offset.shape[1:]
+    dimensions = offset.shape[2]
     axes = dimensions * (dimensions - 1) // 2  # of rotation
-    moved = torch.stack([normal(generator, maps, axes + dimensions) for generator in generators])  # (B, N, axes + D)
-    shrunk = torch.stack([uniform(generator, maps) for generator in generators])  # (B, N)
+    drawn_maps = probabilities > 0  # (B, N)
+    moved, shrunk = offset.new_zeros(*drawn_maps.shape, axes + dimensions), torch.zeros_like(probabilities)
+    for number, generator in enumerate(generators):
+        maps = int(drawn_maps[number].nonzero()[-1]) + 1  # without those that only fill up the stack
+        moved[number, :maps] = normal(generator, maps, axes + dimensions)
+        shrunk[number, :maps] = uniform(generator, maps)
     turn = _rotations(amount * moved[..., :axes])  # (B, N, D, D)
-    size = offset.square().mean(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1)
+    squares = (offset.square().mean(2) * drawn_maps).sum(1) / drawn_maps.sum(1)  # (B,)
+    size = squares.sqrt().view(-1, 1, 1)  # (B, 1, 1)
     return turn @ matrix * (1 - amount * shrunk)[..., None, None], offset + amount * size * moved[..., axes:]
 
 

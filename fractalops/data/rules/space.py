@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractalops.data.class_search import axis_variances, normalized, search_space_classes
-from fractalops.data.classes import SEQUENCES, stacked
+from fractalops.data.classes import SEQUENCES, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.own import POINTS_AT_ONCE, draw_until_good, perturbed
 from fractalops.data.rules.settings import Defaults, Settings
@@ -17,6 +17,7 @@ from fractalops.ifs import IFS
 from fractalops.rendering import render_points
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.axes import Y_UP
 from fractalops.systems.stacking import Stack
 
 
@@ -36,9 +37,10 @@ class SpaceRules:
             self._least = settings.variance
             systems = search_space_classes(systems, variance=settings.variance, maps=settings.maps, seed=settings.seed)
         self.stack = stacked(systems, torch.float32, dimensions=3)
+        warn_of_exploding(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return clouds of points (T, 3), or views (1, H, W) in [0, 1] of them; float32."""
+        """Return clouds of points (T, 3), in PC-FractalDB's axes, or views (1, H, W) in [0, 1] of them; float32."""
         drawn: list[Tensor] = []
         together = max(1, POINTS_AT_ONCE // self._settings.points)
         for first in range(0, len(items), together):
@@ -49,12 +51,12 @@ class SpaceRules:
             if self._settings.rendering == "views":
                 drawn += [self._view(cloud, own) for cloud, own in zip(clouds, generators, strict=True)]
             else:
-                drawn += clouds
+                drawn += Y_UP[3].write_points(clouds)
         return drawn
 
     def _draw_instances(self, systems: Stack, generators: Sequence[torch.Generator]) -> Tensor:
         """Return the points (B, T, 3), in [-2, 2], of a new instance of each of B systems."""
-        matrix, offset = perturbed(systems.matrix, systems.offset, self._settings.perturbation, generators)
+        matrix, offset = perturbed(systems, self._settings.perturbation, generators)
         points = self._settings.points
         clouds = sample_attractor(
             matrix, offset, systems.probabilities, points, sequences=SEQUENCES, generator=generators
