@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
+# What a run is finished only with: metrics.json says how many such files there were.
+_NUMBER = 5 * "[0-9]" + "*"  # of a shard or a class
+_MADE = ("systems.safetensors", f"shards/{_NUMBER}.tar", f"images/{_NUMBER}/{_NUMBER}_[0-9]*.png")
 # What a run leaves that a later one with other settings would go on with, or show as its own.
 _RESULTS = (
     "metrics.json",
@@ -30,8 +33,7 @@ _RESULTS = (
     "table.md",
     "state.safetensors",
     "learned/*/*.safetensors",
-    "shards/[0-9]*.tar",
-    "images/[0-9]*/[0-9]*.png",
+    *_MADE,
     "tensorboard/events.*",
 )
 
@@ -39,15 +41,16 @@ _RESULTS = (
 class ExperimentFolder(RunFolder):
     """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
 
-    config.json        the experiment, its settings, the data, the device and the versions
-    metrics.csv        step, name and value of each scalar that was logged
-    metrics.json       table, findings and notes, once it is done
-    table.csv          the table by itself
-    table.md           the same in Markdown
-    state.safetensors  where a run that can be resumed is
-    learned/           what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
-    shards/, images/   files of pictures, of an experiment that makes some
-    tensorboard/       the same scalars, where the package tensorboard is installed
+    config.json          the experiment, its settings, the data, the device and the versions
+    metrics.csv          step, name and value of each scalar that was logged
+    metrics.json         table, findings and notes, once it is done
+    table.csv            the table by itself
+    table.md             the same in Markdown
+    state.safetensors    where a run that can be resumed is
+    learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
+    systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
+    shards/, images/     these files
+    tensorboard/         the same scalars, where the package tensorboard is installed
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
@@ -122,18 +125,20 @@ class ExperimentFolder(RunFolder):
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
         with atomic_path(self.path / "table.md") as temporary:
             temporary.write_text(f"{outcome.table()}\n", encoding="utf-8")
-        write_json(self.path / "metrics.json", dataclasses.asdict(outcome))
+        write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self._found(_MADE))})
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def finished(self) -> Outcome | None:
-        """The outcome, where the run is done; a cell that was not finite is NaN."""
+        """The outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
         path = self.path / "metrics.json"
         if not path.exists():
             return None
         found = read_json(path)
         with parsing(path):
+            if len(self._found(_MADE)) < found.get("files", 0):
+                return None
             findings = [Finding(**finding) for finding in found["findings"]]
             rows = [{name: math.nan if cell is None else cell for name, cell in row.items()} for row in found["rows"]]
             return Outcome(rows, findings, found["notes"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from fractalops._checks import Bounds, Count, Natural, check_fields, check_range
+from fractalops._checks import Bounds, Count, Natural, check_count, check_fields, check_range
 from fractalops.data.class_search import search_classes
 from fractalops.data.fractal_dataset import Background, FractalDataset, PublishedRendering, Rendering, RuleName
 from fractalops.drawing.sheets import contact_sheet
@@ -28,10 +29,11 @@ from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.settings import INCIDENTAL
 from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
-from fractalops.io.files import atomic_path, parsing
+from fractalops.io.files import atomic_path
 from fractalops.io.images import save_image
 from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
+from fractalops.io.systems import read_systems, write_systems
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
 
@@ -39,6 +41,8 @@ NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures or as a folder for each class"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
+_FEW = 100  # instances
+_SYSTEMS = "systems.safetensors"
 
 Search = Literal["own", "filling-rate"]
 Layout = Literal["shards", "folders"]
@@ -51,11 +55,13 @@ class PretrainSettings:
     """Of the data set, see `FractalDataset`, and of its files."""
 
     systems: str = ""
-    """A file that `fit` saved or a folder of `fit_dataset`, whose systems are the classes; empty: random ones."""
+    """The file or folder whose systems are the classes, by their names: what `read_systems` reads, as FractalDB's CSV
+    files or what `fit` saved, or a folder of `fit_dataset`. Empty: random ones."""
     classes: Count = 1000
-    """How many random systems; learned ones are all taken."""
-    instances: Count | None = None
-    """Of each class; like the settings below, None is what `FractalDataset` takes for the rules."""
+    """How many random systems; given ones are all taken."""
+    instances: Count | Literal["few"] | None = None
+    """Of each class; like the settings below, None is what `FractalDataset` takes for the rules. "few" is that, but 100
+    at most."""
     size: Count = 224
     """Pixels of an image's side."""
     rules: RuleName = "own"
@@ -81,14 +87,21 @@ class PretrainSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.instances != "few":
+            check_count("PretrainSettings", "instances", self.instances, optional=True)
         if self.maps is not None:
             check_range("PretrainSettings", "maps", self.maps)
         if self.systems and self.search == "filling-rate":
             raise ValueError(f"PretrainSettings: search must be left out where systems are given, got {self.search!r}")
+        if self.rules == "one-parameter" and self.search == "filling-rate":
+            raise ValueError(
+                "PretrainSettings: search must be left out where rules is 'one-parameter', whose classes are one "
+                f"system perturbed, got {self.search!r}"
+            )
 
 
 PRESETS = {
-    "small": PretrainSettings(classes=50, instances=100, size=64, points=20_000, shard=500),
+    "small": PretrainSettings(classes=50, instances="few", size=64, points=20_000, shard=500),
     "paper": PretrainSettings(),
 }
 
@@ -99,11 +112,12 @@ def run(
     """Write the pictures of the data set, and those of the first classes on a sheet.
 
     As shards/00000.tar and so on, in the layout of WebDataset: 000000017.png, and 000000017.cls with its class; or as
-    images/00003/00003_0017.png, of class 3 and its instance 17.
+    images/00003/00003_0017.png, of class 3 and its instance 17. systems.safetensors has the systems of the classes.
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
     dataset = _dataset(settings, output, progress)
     _keep_systems(dataset, output)
+    _remove_empty_folders(output)
     shown = [number * dataset.instances for number in range(min(dataset.num_classes, _SHOWN))]
     firsts = torch.stack([image for image, _ in dataset.__getitems__(shown)]).squeeze(1)
     save_image(contact_sheet(firsts / 255), output.file("classes.png"))
@@ -127,12 +141,12 @@ def _dataset(settings: PretrainSettings, output: ExperimentFolder, progress: boo
     try:
         systems: int | IFS | list[System] = settings.classes
         if settings.systems:
-            systems = _learned(Path(settings.systems))
+            systems = _given(Path(settings.systems))
         elif settings.search == "filling-rate" or settings.rules == "fractaldb":
             systems = _searched(settings, output, progress)
         return FractalDataset(
             systems,
-            settings.instances,
+            _instances(settings),
             settings.size,
             rules=settings.rules,
             rendering="patch" if settings.rendering is None and settings.rules == "own" else settings.rendering,
@@ -148,31 +162,51 @@ def _dataset(settings: PretrainSettings, output: ExperimentFolder, progress: boo
         raise InputError(str(error)) from error
 
 
+def _instances(settings: PretrainSettings) -> int | None:
+    if settings.instances != "few":
+        return settings.instances
+    return None if settings.rules == "one-parameter" else _FEW  # which has 1, the others 100 or more
+
+
 def _searched(settings: PretrainSettings, output: ExperimentFolder, progress: bool) -> list[System]:
     """Search for the classes, or return those that an earlier run has found."""
-    kept = output.load_state()
-    if kept is not None:
-        with parsing(output.path):
-            return Stack(**kept[0]).systems()
+    if (kept := output.file(_SYSTEMS)).exists():
+        return list(read_systems(kept).values())
     given = {"rate": settings.density, "maps": settings.maps}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return search_classes(settings.classes, seed=settings.seed, progress=progress, **chosen)
 
 
-def _learned(path: Path) -> IFS:
-    return FitRun.load(path).system() if path.is_dir() else FitResult.load(path).system
+def _given(path: Path) -> IFS | list[System]:
+    """Return the systems of a run of `fit_dataset`, or of a file or folder. Raises `InputError`."""
+    if (path / "run.json").is_file():
+        return FitRun.load(path).system()
+    if path.suffix == "" and not path.is_dir():  # `FitResult.save` asks for no suffix
+        return FitResult.load(path).system
+    return list(read_systems(path).values())
 
 
 def _keep_systems(dataset: FractalDataset, output: ExperimentFolder) -> None:
     """Keep the classes' systems beside their pictures. Raises `InputError` where others are there."""
-    systems = {"matrix": dataset.matrix, "offset": dataset.offset, "probabilities": dataset.probabilities}
-    kept = output.load_state()
-    if kept is None:
-        output.save_state(systems, {})
-    elif any(not torch.equal(kept[0][name], tensor) for name, tensor in systems.items()):
+    path = output.file(_SYSTEMS)
+    if not path.exists():
+        write_systems(path, dataset.systems)
+        return
+    kept = read_systems(path)
+    equal = all(map(torch.equal, Stack.of(list(kept.values())), Stack.of(dataset.systems)))
+    if not equal or list(kept) != dataset.classes:
         raise InputError(
             f"cannot go on in {output.path}: the systems differ from those of its pictures; {OTHER_FOLDER}"
         )
+
+
+def _remove_empty_folders(output: ExperimentFolder) -> None:
+    """Remove what a run that was overwritten has left: the folders of its pictures, where they are empty."""
+    images = output.file("images")
+    of_classes = [path for path in images.glob("*") if re.fullmatch("[0-9]{5,}", path.name)]
+    for folder in (*of_classes, images, output.file("shards")):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _write_shards(
@@ -199,26 +233,30 @@ def _write_folders(
     dataset: FractalDataset, settings: PretrainSettings, output: ExperimentFolder, progress: bool
 ) -> tuple[int, int]:
     """Write the pictures that are missing; return how many folders there are, and how many images were drawn now."""
-    images = output.file("images")
-    folders = [images / f"{number:05}" for number in range(dataset.num_classes)]
+    labels = _labels(dataset)
+    folders = [output.file("images") / label for label in labels]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    for other in set(images.iterdir()) - set(folders):  # of a run that was overwritten: a class without a picture
-        with suppress(OSError):
-            other.rmdir()
     there = {name for folder in folders for name in os.listdir(folder)}
-    left = [item for item in range(len(dataset)) if _picture_name(item, dataset) not in there]
+    left = [item for item in range(len(dataset)) if _picture_name(item, dataset.instances, labels) not in there]
     with progress_bar(len(left), "image", NAME, shown=progress) as bar:
         for item, (png, label) in zip(left, _files(dataset, left, settings), strict=True):
-            with atomic_path(folders[label] / _picture_name(item, dataset)) as temporary:
+            with atomic_path(folders[label] / _picture_name(item, dataset.instances, labels)) as temporary:
                 temporary.write_bytes(png)
             bar.update()
     return len(folders), len(left)
 
 
-def _picture_name(item: int, dataset: FractalDataset) -> str:
-    label, instance = divmod(item, dataset.instances)
-    return f"{label:05}_{instance:04}.png"
+def _picture_name(item: int, instances: int, labels: list[str]) -> str:
+    label, instance = divmod(item, instances)
+    return f"{labels[label]}_{instance:04}.png"
+
+
+def _labels(dataset: FractalDataset) -> list[str]:
+    """Return what folders of classes are called: by their names where all are such as FractalDB's, or their numbers."""
+    if all(re.fullmatch("[0-9]{5}", name) for name in dataset.classes):
+        return dataset.classes
+    return [f"{number:05}" for number in range(dataset.num_classes)]
 
 
 def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings) -> Iterator[tuple[bytes, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from PIL import Image
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
 from fractalops.data.class_search import search_classes
 from fractalops.experiments import pretrain
-from fractalops.experiments.folder import ExperimentFolder
-from fractalops.io.tensor_files import read_tensors
+from fractalops.io.systems import read_systems, write_systems
 from fractalops.systems import System
+from tests.support.command_line import run as command
 from tests.support.learning import disc
 
 SHARDS = pretrain.PretrainSettings(classes=3, instances=4, size=8, points=200, shard=5, density=0.0)
@@ -113,8 +114,8 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
         settings = dataclasses.replace(SHARDS, systems=str(systems))
         outcome = experiments.run("pretrain", run_folder, settings)
         assert (outcome.rows[0]["classes"], outcome.rows[0]["images"]) == (classes, classes * 4)
-        kept = read_tensors(run_folder / "state.safetensors", "fractalops.experiment-state.1")[0]
-        assert torch.equal(kept["matrix"], learned.system().maps()[0][:classes])
+        kept = read_systems(run_folder / "systems.safetensors").values()
+        assert torch.equal(torch.stack([system.matrix for system in kept]), learned.system().maps()[0][:classes])
     FitResult.load(shard).select(1).save(shard)  # other systems in the same place
     (run_folder / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
@@ -185,17 +186,140 @@ def test_classes_may_be_searched_by_their_filling_rate(tmp_path: Path, monkeypat
 def test_pictures_may_be_drawn_by_fractaldbs_rules(tmp_path: Path) -> None:
     system = System([[[0.5, 0.0], [0.0, 0.5]]] * 3, [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], [1.0, 1.0, 1.0])
     data = FractalDataset([system], 100, 16, rules="fractaldb", points=300, dtype=torch.uint8)
+    write_systems(tmp_path / "one.csv", system)
     settings = pretrain.PretrainSettings(
-        classes=1, instances=100, size=16, rules="fractaldb", points=300, layout="folders"
+        systems=str(tmp_path / "one.csv"), instances=100, size=16, rules="fractaldb", points=300, layout="folders"
     )
-    output = ExperimentFolder(tmp_path, "pretrain", settings, {})
-    output.open()
-    output.save_state({"matrix": data.matrix, "offset": data.offset, "probabilities": data.probabilities}, {})
-    outcome = pretrain.run(settings, output, data=None, device="cpu", progress=False)
+    outcome = experiments.run("pretrain", tmp_path / "run", settings)
     assert (outcome.rows[0]["rendering"], outcome.rows[0]["drawn now"]) == ("patch_gray", 100)
-    for item, path in enumerate(images(tmp_path)):
-        with Image.open(tmp_path / path) as picture:
+    for item, path in enumerate(images(tmp_path / "run")):
+        with Image.open(tmp_path / "run" / path) as picture:
             assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
+
+
+def random_systems(*names: str) -> list[System]:
+    """Return contractive systems of 2, 3, ... maps, whose numbers need float64."""
+    random = numpy.random.default_rng(0)
+    return [
+        System(
+            random.uniform(-0.5, 0.5, (maps, 2, 2)),
+            random.uniform(-1, 1, (maps, 2)),
+            numpy.full(maps, 1 / maps),
+            name=name,
+        )
+        for maps, name in enumerate(names, 2)
+    ]
+
+
+def equal(one: System, other: System) -> bool:
+    return one.name == other.name and all(
+        torch.equal(getattr(one, part), getattr(other, part)) for part in ("matrix", "offset", "probabilities")
+    )
+
+
+@pytest.mark.parametrize("file", ["classes", "classes.json", "classes.npz", "classes.ifs", "classes.safetensors"])
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [(("00003", "00017"), ["00003", "00017"]), (("fern", "00017"), ["00000", "00001"])],
+    ids=["of FractalDB", "others"],
+)
+def test_classes_may_be_systems_of_any_file(
+    tmp_path: Path, file: str, names: tuple[str, ...], folders: list[str]
+) -> None:
+    given = sorted(random_systems(*names), key=lambda system: system.name)
+    write_systems(tmp_path / file, given)
+    if file == "classes.npz":  # which holds the maps alone: other probabilities
+        given = list(read_systems(tmp_path / file).values())
+    settings = pretrain.PretrainSettings(
+        systems=str(tmp_path / file), rules="one-parameter", size=16, points=100, layout="folders"
+    )
+    outcome = experiments.run("pretrain", tmp_path / "run", settings)
+    assert (outcome.rows[0]["classes"], outcome.rows[0]["images"]) == (2, 2)
+    assert list(images(tmp_path / "run")) == [f"images/{name}/{name}_0000.png" for name in folders]
+    kept = list(read_systems(tmp_path / "run" / "systems.safetensors").values())
+    assert {system.matrix.dtype for system in kept} == {torch.float64}
+    assert [equal(*pair) for pair in zip(given, kept, strict=True)] == [True, True]
+
+
+def test_systems_under_another_name_are_others(tmp_path: Path) -> None:
+    write_systems(tmp_path / "classes.json", random_systems("00003"))
+    settings = pretrain.PretrainSettings(
+        systems=str(tmp_path / "classes.json"), rules="one-parameter", size=16, points=100, layout="folders"
+    )
+    experiments.run("pretrain", tmp_path / "run", settings)
+    (tmp_path / "run" / "metrics.json").unlink()
+    write_systems(tmp_path / "classes.json", random_systems("00004"))
+    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
+        experiments.run("pretrain", tmp_path / "run", settings)
+
+
+@pytest.mark.parametrize("content", ["", "0.5,0,0,0.5,0,0\n", "0.5,0,0,0.5,0,0,2\n"], ids=["empty", "six", "sum"])
+def test_a_file_that_is_wrong_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "one.csv").write_text(content)
+    settings = dataclasses.replace(SHARDS, systems=str(tmp_path / "one.csv"))
+    with pytest.raises(InputError, match=r"^cannot read .*one\.csv: ") as raised:
+        experiments.run("pretrain", tmp_path / "run", settings)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("rules", ["own", "fractal-pretraining", "one-parameter"])
+def test_random_systems_are_kept_and_are_the_same_classes_again(tmp_path: Path, rules: Any) -> None:
+    settings = pretrain.PretrainSettings(
+        classes=3, instances=2, rules=rules, size=16, points=500, density=0.0, layout="folders"
+    )
+    experiments.run("pretrain", tmp_path / "run", settings)
+    kept = tmp_path / "run" / "systems.safetensors"
+    assert len(read_systems(kept)) == 3
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+    assert command("render", kept, "--system", "0001", "-o", tmp_path / "one.png", "--size", "32") == 0
+    assert command("convert", kept, tmp_path / "kept.json") == 0
+    for number, file in enumerate((kept, tmp_path / "kept.json")):
+        again = tmp_path / str(number)
+        experiments.run("pretrain", again, dataclasses.replace(settings, systems=str(file)))
+        assert images(again) == images(tmp_path / "run")
+
+
+def test_the_small_preset_has_the_instances_of_the_rules(tmp_path: Path) -> None:
+    small = dataclasses.replace(experiments.preset("pretrain", "small"), classes=2, size=16, points=200, density=0.0)
+    for number, (changes, expected) in enumerate(
+        [({}, 200), ({"rules": "one-parameter"}, 2), ({"rules": "one-parameter", "instances": 3}, 6)]
+    ):
+        outcome = experiments.run("pretrain", tmp_path / str(number), dataclasses.replace(small, **changes))
+        assert outcome.rows[0]["images"] == expected
+
+
+def test_folders_and_files_of_others_stay(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path, FOLDERS)
+    (tmp_path / "images" / "mine").mkdir()
+    (tmp_path / "images" / "2024").mkdir()
+    (tmp_path / "images" / "00001" / "1.png").write_bytes(b"mine")
+    experiments.run("pretrain", tmp_path, SHARDS, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["00001", "2024", "mine"]
+    assert list(images(tmp_path)) == ["images/00001/1.png"]
+    experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, classes=1), overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["00000", "00001", "2024", "mine"]
+    assert not (tmp_path / "shards").exists()
+
+
+def test_overwriting_folders_by_shards_leaves_no_folder(tmp_path: Path) -> None:
+    experiments.run("pretrain", tmp_path, FOLDERS)
+    experiments.run("pretrain", tmp_path, SHARDS, overwrite=True)
+    assert not (tmp_path / "images").exists()
+
+
+def test_pictures_that_a_finished_run_has_lost_are_drawn_again(tmp_path: Path, whole: dict[str, bytes]) -> None:
+    experiments.run("pretrain", tmp_path / "shards", SHARDS)
+    experiments.run("pretrain", tmp_path / "folders", FOLDERS)
+    pictures = images(tmp_path / "folders")
+    (tmp_path / "shards" / "shards" / "00002.tar").unlink()
+    (tmp_path / "folders" / list(pictures)[5]).unlink()
+    shutil.rmtree(tmp_path / "folders" / "images" / "00002")
+    assert experiments.run("pretrain", tmp_path / "shards", SHARDS).rows[0]["drawn now"] == 2
+    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5
+    assert shards(tmp_path / "shards") == whole
+    assert images(tmp_path / "folders") == pictures
+    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5  # is whole again: kept
 
 
 @pytest.mark.parametrize(
@@ -204,6 +328,10 @@ def test_pictures_may_be_drawn_by_fractaldbs_rules(tmp_path: Path) -> None:
         ({"maps": (3, 2)}, "maps must be the least and the largest number, got (3, 2)"),
         ({"maps": 0}, "maps must be at least 1, got 0"),
         ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
+        (
+            {"rules": "one-parameter", "search": "filling-rate"},
+            "search must be left out where rules is 'one-parameter', whose classes are one system perturbed, got",
+        ),
         ({"instances": 0}, "instances must be at least 1, got 0"),
         ({"background": "white"}, "background must be one of black, random, got 'white'"),
         ({"density": 1.0}, "density must lie in [0, 1) or be None, got 1.0"),
