@@ -265,8 +265,9 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(tmp_path: Path, content: st
 
 @pytest.mark.parametrize("rules", ["own", "fractal-pretraining", "one-parameter"])
 def test_random_systems_are_kept_and_are_the_same_classes_again(tmp_path: Path, rules: Any) -> None:
+    density = None if rules == "fractal-pretraining" else 0.0
     settings = pretrain.PretrainSettings(
-        classes=3, instances=2, rules=rules, size=16, points=500, density=0.0, layout="folders"
+        classes=3, instances=2, rules=rules, size=16, points=500, density=density, layout="folders"
     )
     experiments.run("pretrain", tmp_path / "run", settings)
     kept = tmp_path / "run" / "systems.safetensors"
