@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments import states
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.lenet import lenet, probe, train_classifier
-from fractalops.experiments.outcome import Finding, Outcome, Row
+from fractalops.experiments.outcome import Finding, Outcome, Row, differs, mean_and_error
 from fractalops.experiments.targets import FOLDERS, find_files, missing, read_split
 from fractalops.fitting.config import LEARNING_VIEWPORT
 from fractalops.fitting.learning import clip_gradients
@@ -196,25 +195,20 @@ def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
 
 def compared(step: int, learned: list[float], random: list[float]) -> Row:
     """A row of the table; the accuracies are in pairs, each of the same first weights."""
-    differences = [one - other for one, other in zip(learned, random, strict=True)]
+    difference, error = mean_and_error([one - other for one, other in zip(learned, random, strict=True)])
     return {
         "step": step,
         "learned": statistics.fmean(learned),
         "random": statistics.fmean(random),
-        "difference": statistics.fmean(differences),
-        "standard error": statistics.stdev(differences) / math.sqrt(len(differences)),
+        "difference": difference,
+        "standard error": error,
     }
 
 
 def beyond_chance(row: Row) -> Finding:
     """Whether learned fractals beat random ones by more than what differs between one pre-training and the next."""
-    difference, error = float(row["difference"]), float(row["standard error"])
-    return Finding(
-        "learned fractals beat random ones by the linear probe",
-        difference > 2 * error,
-        f"{row['learned']:.4f} against {row['random']:.4f}; the difference, {difference:.4f}, must be above twice its "
-        f"standard error between pre-trainings, {error:.4f}",
-    )
+    numbers = (float(row[name]) for name in ("learned", "random", "difference", "standard error"))
+    return differs("learned fractals beat random ones by the linear probe", *numbers)
 
 
 def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool) -> Outcome:

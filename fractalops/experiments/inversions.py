@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fractalops.drawing.plots import Line, plot, running_mean
 from fractalops.drawing.sheets import labeled_rows
 from fractalops.errors import InputError, MissingExtra
 from fractalops.experiments.folder import ExperimentFolder
-from fractalops.experiments.outcome import Finding, Row, less
+from fractalops.experiments.outcome import Finding, Row, less, wins
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
 from fractalops.fitting.learning import settings_for
@@ -90,16 +91,26 @@ class Learned:
 
     @property
     def mean(self) -> float:
-        """Of the minimum MSE; infinite where a system exploded, whose dark image would flatter it."""
-        return math.inf if self.exploded else float(self.result.minimum_mse.mean())
+        """Of the errors."""
+        return statistics.fmean(self.errors)
 
     @property
-    def exploded(self) -> int:
-        """How many systems have parameters or a loss that is not finite."""
+    def errors(self) -> list[float]:
+        """The minimum MSE of each image; infinite where a system exploded, whose dark image would flatter it."""
+        return self.result.minimum_mse.masked_fill(self.explosions, math.inf).tolist()
+
+    @property
+    def explosions(self) -> Tensor:
+        """Which systems have parameters or a loss that is not finite, (S,)."""
         bad = ~self.result.losses.isfinite().all(dim=0)  # (S,)
         for parameter in self.result.system.parameters():
             bad |= ~parameter.detach().isfinite().flatten(1).all(dim=1)
-        return int(bad.sum())
+        return bad
+
+    @property
+    def exploded(self) -> int:
+        """How many systems exploded."""
+        return int(self.explosions.sum())
 
     def row(self) -> Row:
         errors = self.result.minimum_mse
@@ -116,20 +127,15 @@ class Learned:
 
 
 def beats(claim: str, better: Learned, worse: Learned) -> Finding:
-    """The finding that one variant has the smaller mean error, with the difference of the images, pair by pair."""
-    found = less(claim, better.mean, worse.mean)
-    if exploded := better.exploded or worse.exploded:
-        return replace(found, detail=f"{found.detail}, where {exploded} exploded")
-    if len(better.result.minimum_mse) < 2:
-        return found
-    difference = paired_difference(worse.result.minimum_mse, better.result.minimum_mse)
-    return replace(found, detail=f"{found.detail}, a difference of {difference}")
+    """Return the finding that one variant has the smaller mean error, judged by the images, pair by pair."""
+    return less(claim, better.errors, worse.errors)
 
 
-def paired_difference(before: Tensor, after: Tensor) -> str:
-    """By how much errors (S,) fall, image by image, and the standard error of that."""
-    gain = (before - after).cpu()  # (S,)
-    return f"{float(gain.mean()):.4f} +- {float(gain.std()) / math.sqrt(len(gain)):.4f}"
+def explodes(claim: str, more: Learned, fewer: Learned) -> Finding:
+    """Return the finding that of one variant more systems explode, judged by the images on which they differ."""
+    one, other = more.explosions, fewer.explosions  # (S,)
+    detail = f"{more.exploded} of {len(one)} exploded against {fewer.exploded}"
+    return wins(claim, int((one & ~other).sum()), int((other & ~one).sum()), detail)
 
 
 def learn_variant(

@@ -1,26 +1,33 @@
-"""What an experiment finds: a table, and which of the paper's statements its numbers bear out."""
+"""What an experiment finds: a table, and which statements its numbers show."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 Cell = str | float | int
 Row = dict[str, Cell]
+Verdict = Literal["holds", "does not hold", "not shown at this size"]
+
+_ERRORS = 2.0  # standard errors of a difference that chance is not taken to exceed
+_CHANCE = math.erfc(_ERRORS / math.sqrt(2))  # 0.0455, how often a normal variable does, in either direction
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement of the paper, judged by the measured numbers."""
+    """A statement, judged by the measured numbers."""
 
     claim: str
-    holds: bool
+    verdict: Verdict
+    """Of a comparison "holds" and "does not hold" are beyond two standard errors, in either direction."""
     detail: str
     """The numbers that it was judged by."""
 
     def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'does not hold at this size'}: {self.claim} ({self.detail})"
+        return f"{self.verdict}: {self.claim} ({self.detail})"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,80 @@ def _shown(cell: Cell) -> str:
     return str(cell)
 
 
-def less(claim: str, smaller: float, larger: float) -> Finding:
-    """The finding that one number is smaller than another; one that is not finite decides nothing in its favor."""
-    return Finding(claim, smaller < larger, f"{smaller:.4g} against {larger:.4g}")
+def less(claim: str, lower: Sequence[float], higher: Sequence[float]) -> Finding:
+    """Return the finding that the mean of `lower` is less than that of `higher`, whose numbers (S,) are pairs.
+
+    It is judged by the differences of the pairs, and where one is not finite by their signs.
+    """
+    return _paired(claim, lower, higher, [other - one for one, other in zip(lower, higher, strict=True)])
+
+
+def more(claim: str, higher: Sequence[float], lower: Sequence[float]) -> Finding:
+    """Return the finding that the mean of `higher` is more than that of `lower`; see `less`."""
+    return _paired(claim, higher, lower, [one - other for one, other in zip(higher, lower, strict=True)])
+
+
+def reaches(claim: str, value: float, *, least: float = -math.inf, most: float = math.inf) -> Finding:
+    """Return the finding that a number lies within bounds. It is measured once, so that its error is not known."""
+    return Finding(claim, "holds" if least <= value <= most else "does not hold", f"{value:.4g}, measured once")
+
+
+def differs(claim: str, one: float, other: float, gain: float, error: float) -> Finding:
+    """Return the finding that `gain`, the mean difference of pairs, is positive.
+
+    Args:
+        claim: the statement.
+        one: the mean that is claimed to be better.
+        other: the mean that it is compared with.
+        gain: by how much it is better.
+        error: the standard error of `gain`; NaN where there is one pair, which shows nothing.
+    """
+    detail = f"{one:.4g} against {other:.4g}"
+    if math.isnan(error):
+        return Finding(claim, "not shown at this size", f"{detail}, a single pair")
+    return Finding(
+        claim, _verdict(gain, abs(gain) > _ERRORS * error), f"{detail}, a difference of {gain:.4f} +- {error:.4f}"
+    )
+
+
+def wins(claim: str, won: int, lost: int, detail: str) -> Finding:
+    """Return the finding that more pairs are won than lost, by the exact sign test.
+
+    Of pairs that are either 0 or 1 on each side it is McNemar's exact test.
+
+    Args:
+        claim: the statement.
+        won: pairs that speak for it.
+        lost: pairs that speak against it; those that do neither don't count.
+        detail: what was counted.
+    """
+    probability = sign_test(won, lost)
+    found = f"{detail}: {won} pairs for it and {lost} against it, probability by chance {probability:.2g}"
+    return Finding(claim, _verdict(won - lost, probability < _CHANCE), found)
+
+
+def sign_test(won: int, lost: int) -> float:
+    """Return how often fair coins come out at least as uneven, in either direction."""
+    pairs = won + lost
+    tail = sum(math.comb(pairs, heads) for heads in range(max(won, lost), pairs + 1))
+    return min(1.0, 2 * tail / 2**pairs)
+
+
+def mean_and_error(numbers: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of numbers (S,) and its standard error, NaN for a single one."""
+    error = statistics.stdev(numbers) / math.sqrt(len(numbers)) if len(numbers) > 1 else math.nan
+    return statistics.fmean(numbers), error
+
+
+def _paired(claim: str, ones: Sequence[float], others: Sequence[float], gains: Sequence[float]) -> Finding:
+    one, other = statistics.fmean(ones), statistics.fmean(others)
+    if all(map(math.isfinite, gains)):
+        return differs(claim, one, other, *mean_and_error(gains))
+    detail = f"{one:.4g} against {other:.4g}"
+    return wins(claim, sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains), detail)
+
+
+def _verdict(gain: float, beyond_chance: bool) -> Verdict:
+    if not beyond_chance:
+        return "not shown at this size"
+    return "holds" if gain > 0 else "does not hold"

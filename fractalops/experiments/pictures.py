@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fractalops.drawing.sheets import SEPARATOR, contact_sheet
 from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.free_bumps import bumps_for, learn_bumps
 from fractalops.experiments.inversions import Learned, learn_variant
-from fractalops.experiments.outcome import Cell, Finding, Outcome, Row
+from fractalops.experiments.outcome import Finding, Outcome, Row, more, reaches
 from fractalops.experiments.picture_measures import has_ssim, intersection_over_union, psnr, ssim
 from fractalops.experiments.picture_targets import (
     GLYPHS,
@@ -131,6 +132,7 @@ def run(
     study = _Study(settings, output, device, progress)
     for target in targets(settings):
         study.learn(target)
+    study.compare()
     save_image(contact_sheet(torch.stack(study.tiles), columns=_COLUMNS), output.file("pictures.png"))
     notes = [] if has_ssim() else ["SSIM is left out: scikit-image is not installed"]
     return Outcome(study.rows, study.findings, notes)
@@ -144,6 +146,7 @@ class _Study:
         self.rows: list[Row] = []
         self.findings: list[Finding] = []
         self.tiles: list[Tensor] = []  # each (3, 128, 128)
+        self._pairs: dict[str, dict[str, list[tuple[Row, Row]]]] = {}  # by claim and target: of the better, the other
         self._blended = False  # whether a photograph was learned by both blends
 
     def learn(self, target: Target) -> None:
@@ -158,11 +161,25 @@ class _Study:
             self._blended = self._blended or target.large is None
             config = replace(target.config, blend="add", split_every=0)
             added = self._row(target, self._fit(target, config))
-            self._compare(f"{target.name}: the blend mean beats add", row, added)
-        bumps = self._bumps(target)
-        self._compare(
-            f"{target.name}, {target.config.maps} maps: they beat free bumps of as many parameters", row, bumps
-        )
+            self._pair("the blend mean beats add", target, row, added)
+        self._pair("maps beat free bumps of as many parameters", target, row, self._bumps(target))
+
+    def compare(self) -> None:
+        """Judge the comparisons by the pictures, those of one target as one.
+
+        They are compared by PSNR: an MSE has the noise of points, which bumps don't.
+        """
+        for claim, targets in self._pairs.items():
+            better, worse = (
+                [statistics.fmean(float(pair[side]["PSNR"]) for pair in pairs) for pairs in targets.values()]
+                for side in (0, 1)
+            )
+            self.findings.append(more(claim, better, worse))
+
+    def _pair(self, claim: str, target: Target, row: Row, other: Row) -> None:
+        kind = "shapes" if target.large is not None else "photographs"
+        claims = self._pairs.setdefault(f"{kind}: {claim}, by the mean PSNR in dB", {})
+        claims.setdefault(target.name, []).append((row, other))
 
     def _fit(self, target: Target, config: FitConfig) -> Learned:
         variant = f"{config.maps} maps, {config.blend}"
@@ -253,22 +270,18 @@ class _Study:
         """Compare a row with the goals of its target."""
         if target.name == _GLYPHS:
             for column, most in zip(("MSE", "worst MSE"), _GLYPH_GOALS, strict=True):
-                self._reach(f"{target.name}: {column} of at most {most}", row[column], most=most)
+                self.findings.append(
+                    reaches(f"{target.name}: {column} of at most {most}", float(row[column]), most=most)
+                )
         elif target.name in _SHAPE_GOALS:
             most, least = _SHAPE_GOALS[target.name]
-            self._reach(f"{target.name}: MSE of at most {most}", row["MSE"], most=most)
-            self._reach(f"{target.name}: IoU of at least {least}", row["IoU"], least=least)
+            self.findings += [
+                reaches(f"{target.name}: MSE of at most {most}", float(row["MSE"]), most=most),
+                reaches(f"{target.name}: IoU of at least {least}", float(row["IoU"]), least=least),
+            ]
         elif decibels := _PHOTOGRAPH_GOALS.get((target.name, target.config.maps)):
             claim = f"{target.name}, {target.config.maps} maps: PSNR of at least {decibels:g} dB"
-            self._reach(claim, row["PSNR"], least=decibels)
-
-    def _reach(self, claim: str, value: Cell, *, least: float = -math.inf, most: float = math.inf) -> None:
-        self.findings.append(Finding(claim, least <= float(value) <= most, f"{value:.4g}"))
-
-    def _compare(self, claim: str, row: Row, other: Row) -> None:
-        """Compare by PSNR: an MSE has the noise of points, which bumps don't."""
-        better, worse = float(row["PSNR"]), float(other["PSNR"])
-        self.findings.append(Finding(claim, better > worse, f"{better:.4g} dB against {worse:.4g} dB"))
+            self.findings.append(reaches(claim, float(row["PSNR"]), least=decibels))
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 
 from fractalops import InputError, experiments
 from fractalops.drawing.sheets import contact_sheet, enlarge, labeled_rows
-from fractalops.experiments.outcome import Outcome, less
+from fractalops.experiments.outcome import Outcome, reaches
 from fractalops.io.files import locked_folder
 from tests.support.command_line import run
 from tests.support.experiment_data import SETTINGS, open_folder
@@ -26,14 +26,6 @@ def test_a_table_has_columns_and_empty_cells() -> None:
         "| a    | 0.01235 |",
         "| long |         |",
     ]
-
-
-@pytest.mark.parametrize(("a", "b", "holds"), [(1, 2, True), (2, 1, False), (1, 1, False), (math.inf, math.inf, False)])
-def test_findings_are_judged_by_numbers(a: float, b: float, holds: bool) -> None:
-    finding = less("a beats b", a, b)
-    assert finding.holds is holds
-    assert str(finding).startswith("holds: " if holds else "does not hold at this size: ")
-    assert not less("", math.nan, 1.0).holds
 
 
 def test_rows_stand_beside_their_names() -> None:
@@ -104,7 +96,7 @@ def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> N
 
 def test_numbers_that_are_not_finite_are_null_and_read_back(tmp_path: Path) -> None:
     output = open_folder(tmp_path / "run")
-    outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [less("", math.nan, 1.0)], ["note"])
+    outcome = Outcome([{"name": "a", "error": math.nan, "rate": math.inf}], [reaches("", math.nan)], ["note"])
     output.finish(outcome)
 
     def refuse(constant: str) -> None:

@@ -15,8 +15,7 @@ from PIL import Image
 from fractalops import IFS, FitConfig, FitResult, InputError, experiments, fit
 from fractalops.experiments import inverse_encoder, optimizers, recipe, reconstruct, transformations
 from fractalops.experiments.fractals import random_fractals
-from fractalops.experiments.inversions import Learned, beats, learn_variant
-from fractalops.experiments.outcome import less
+from fractalops.experiments.inversions import Learned, beats, explodes, learn_variant
 from fractalops.experiments.targets import read_targets
 from tests.support.command_line import run
 from tests.support.experiment_data import SETTINGS, TINY, TINY_OPTIONS, open_folder, write_mnist
@@ -37,7 +36,7 @@ def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.Capture
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert len(metrics["rows"]) == 2 * 12
     assert {row["data"] for row in metrics["rows"]} == {"fractaldb", "mnist"}
-    assert len(metrics["findings"]) == 2 * 6
+    assert len(metrics["findings"]) == 2 * 7
     assert len(list((tmp_path / "out" / "learned").glob("*/*.safetensors"))) == 2 * 12
     for picture in ("reconstructions.png", "loss-mnist.png", "loss-fractaldb.png"):
         with Image.open(tmp_path / "out" / picture) as image:
@@ -146,46 +145,58 @@ def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
     assert not torch.equal(read_targets("fractaldb", None, 1, size=32, points=300, seed=0).images, of_the_seed)
 
 
-def explode(learned: Learned) -> None:
-    """Make the second system one that exploded."""
+def learned_with(errors: list[float], exploded: int = 0) -> Learned:
+    """One variant with these errors, whose first systems exploded."""
+    config = FitConfig(maps=2, points=9, sequences=1, steps=1)
+    learned = Learned("", "", fit(disc(8).expand(len(errors), -1, -1), config))
+    learned.result.minimum_mse = torch.tensor(errors)
     with torch.no_grad():
-        learned.result.system.offset[1, 0, 0] = math.nan
+        learned.result.system.offset[:exploded, 0, 0] = math.nan
+    return learned
 
 
-@pytest.mark.parametrize("exploded", [False, True])
-def test_raw_matrices_explode_only_where_some_did(exploded: bool) -> None:
-    learned = {
-        (variant, "mnist"): Learned(variant, "mnist", fit(disc(8).expand(2, -1, -1), config))
-        for variant, config in reconstruct.variants(SETTINGS).items()
-    }
-    if exploded:
-        explode(learned["raw matrices from [-1, 1], noise", "mnist"])
-    (finding,) = [one for one in reconstruct._findings("mnist", learned) if "explode" in one.claim]
-    assert finding.holds is exploded
-    assert finding.detail == (
-        f"0 of 2 exploded; of raw matrices from [-1, 1] {int(exploded)} (0 without noise), of those from "
-        "contractions 0 (0 without noise)"
-    )
+@pytest.mark.parametrize(
+    ("lower", "verdict", "detail"),
+    [
+        # The differences from 0.3, 0.2, 0.5 are 0.2, 0.0, 0.3 with a standard error of 0.0882, or 0.1, 0.1, 0.2 with
+        # one of 0.0333.
+        ([0.1, 0.2, 0.2], "not shown at this size", "0.1667 against 0.3333, a difference of 0.1667 +- 0.0882"),
+        ([0.2, 0.1, 0.3], "holds", "0.2 against 0.3333, a difference of 0.1333 +- 0.0333"),
+        ([0.4, 0.3, 0.7], "does not hold", "0.4667 against 0.3333, a difference of -0.1333 +- 0.0333"),
+    ],
+)
+def test_variants_are_compared_image_by_image(lower: list[float], verdict: str, detail: str) -> None:
+    finding = beats("it is better", learned_with(lower), learned_with([0.3, 0.2, 0.5]))
+    assert str(finding) == f"{verdict}: it is better ({detail})"
 
 
-def test_findings_tell_how_sure_they_are() -> None:
-    one, other = (
-        Learned("", "", fit(disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=1)))
-        for _ in range(2)
-    )
-    one.result.minimum_mse = torch.tensor([0.1, 0.2, 0.3])
-    other.result.minimum_mse = torch.tensor([0.2, 0.2, 0.5])
-    assert (one.exploded, one.mean) == (0, pytest.approx(0.2))
+@pytest.mark.parametrize(("exploded", "chance", "verdict"), [(1, "1", "not shown at this size"), (6, "0.031", "holds")])
+def test_systems_that_exploded_lose_their_pair(exploded: int, chance: str, verdict: str) -> None:
+    one, other = learned_with([0.1] * 12), learned_with([0.1] * 12, exploded)
+    assert (one.exploded, one.mean) == (0, pytest.approx(0.1))
+    assert (other.exploded, other.mean) == (exploded, math.inf)
+    counted = f"{exploded} pairs for it and 0 against it, probability by chance {chance}"
     finding = beats("it is better", one, other)
-    assert finding.holds
-    assert finding.detail == "0.2 against 0.3, a difference of 0.1000 +- 0.0577"
-    assert not beats("it is better", other, one).holds
-    explode(other)
-    assert (other.exploded, other.mean) == (1, math.inf)
-    assert not less("", other.mean, 1.0).holds
-    assert beats("it is better", one, other).detail == "0.2 against inf, where 1 exploded"
-    single = Learned("", "", one.result.select(0))
-    assert beats("it is better", single, single).detail == "0.1 against 0.1"
+    assert str(finding) == f"{verdict}: it is better (0.1 against inf: {counted})"
+    finding = explodes("it explodes", other, one)
+    assert str(finding) == f"{verdict}: it explodes ({exploded} of 12 exploded against 0: {counted})"
+    assert beats("", other, one).verdict == explodes("", one, other).verdict.replace("holds", "does not hold")
+    # Where both exploded there is nothing to tell them apart.
+    assert beats("", other, other).detail == "inf against inf: 0 pairs for it and 0 against it, probability by chance 1"
+
+
+@pytest.mark.parametrize(
+    ("exploded", "verdict"), [(0, "not shown at this size"), (5, "not shown at this size"), (6, "holds")]
+)
+def test_reconstruct_counts_explosions_of_each_start(exploded: int, verdict: str) -> None:
+    learned = {(variant, "mnist"): learned_with([0.1] * 7) for variant in reconstruct.variants(SETTINGS)}
+    learned["raw matrices from [-1, 1], noise", "mnist"] = learned_with([0.1] * 7, exploded)
+    uniform, contracting = (one for one in reconstruct._findings("mnist", learned) if "explode" in one.detail)
+    assert uniform.claim == "mnist: raw matrices from [-1, 1] explode more often than the SVD parametrization"
+    assert uniform.verdict == verdict
+    assert uniform.detail.startswith(f"{exploded} of 7 exploded against 0: ")
+    assert contracting.verdict == "not shown at this size"
+    assert contracting.detail.startswith("0 of 7 exploded against 0: ")
 
 
 def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(

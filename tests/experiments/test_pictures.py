@@ -154,7 +154,14 @@ def test_the_table_has_both_blends_and_bumps(tmp_path: Path) -> None:
         assert [row["learned as"] for row in csv.DictReader(table)] == ways
     assert (tmp_path / "run" / "table.md").read_text().splitlines() == outcome.table().splitlines()
     claims = [finding.claim for finding in outcome.findings]
-    assert claims[:2] == ["ring: MSE of at most 0.006", "ring: IoU of at least 0.93"]
+    assert claims == [
+        "ring: MSE of at most 0.006",
+        "ring: IoU of at least 0.93",
+        "shapes: the blend mean beats add, by the mean PSNR in dB",
+        "shapes: maps beat free bumps of as many parameters, by the mean PSNR in dB",
+    ]
+    assert all(finding.detail.endswith(", measured once") for finding in outcome.findings[:2])
+    assert all(finding.verdict == "not shown at this size" for finding in outcome.findings[2:])  # of one picture
     (tmp_path / "run" / "metrics.json").unlink()
     again = experiments.run("pictures", tmp_path / "run", TINY)  # from learned/
     assert str(again.rows) == str(outcome.rows)  # NaN, too
