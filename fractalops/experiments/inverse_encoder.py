@@ -95,11 +95,11 @@ def run(
     findings: list[Finding] = []
     for name in targets:
         of = {variant: learned[variant, name] for variant in VARIANTS}
-        start = f"{name}: {settings.fit_steps} steps from the encoder beat as many"
+        claim = f"{name}: {settings.fit_steps} steps from the encoder beat as many from"
         findings += [
             beats(f"{name}: learning by gradient beats the encoder", of[LEARNED], of[ALONE]),
-            beats(f"{start} from random systems", of[FROM_IT], of[FROM_RANDOM]),
-            beats(f"{start} from what it predicts for another image", of[FROM_IT], of[FROM_OTHER]),
+            beats(f"{claim} random systems", of[FROM_IT], of[FROM_RANDOM]),
+            beats(f"{claim} what it predicts for another image", of[FROM_IT], of[FROM_OTHER]),
         ]
     return Outcome([one.row() for one in learned.values()], findings, notes)
 

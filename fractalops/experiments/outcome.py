@@ -105,7 +105,7 @@ def wins(claim: str, won: int, lost: int, detail: str) -> Finding:
         detail: what was counted.
     """
     probability = sign_test(won, lost)
-    found = f"{detail}: {won} pairs for it and {lost} against it, probability by chance {probability:.2g}"
+    found = f"{detail}: {won} for it, {lost} against it, probability by chance {probability:.2g}"
     return Finding(claim, _verdict(won - lost, probability < _CHANCE), found)
 
 
@@ -113,7 +113,7 @@ def sign_test(won: int, lost: int) -> float:
     """Return how often fair coins come out at least as uneven, in either direction."""
     pairs = won + lost
     tail = sum(math.comb(pairs, heads) for heads in range(max(won, lost), pairs + 1))
-    return min(1.0, 2 * tail / 2**pairs)
+    return min(1.0, 2 * tail / (1 << pairs))
 
 
 def mean_and_error(numbers: Sequence[float]) -> tuple[float, float]:

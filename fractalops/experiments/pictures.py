@@ -146,7 +146,8 @@ class _Study:
         self.rows: list[Row] = []
         self.findings: list[Finding] = []
         self.tiles: list[Tensor] = []  # each (3, 128, 128)
-        self._pairs: dict[str, dict[str, list[tuple[Row, Row]]]] = {}  # by claim and target: of the better, the other
+        # By kind and claim, then by target: the rows of what is claimed to be better, and of what it is compared with.
+        self._pairs: dict[tuple[str, str], dict[str, list[tuple[Row, Row]]]] = {}
         self._blended = False  # whether a photograph was learned by both blends
 
     def learn(self, target: Target) -> None:
@@ -169,17 +170,16 @@ class _Study:
 
         They are compared by PSNR: an MSE has the noise of points, which bumps don't.
         """
-        for claim, targets in self._pairs.items():
+        for (kind, claim), targets in self._pairs.items():
             better, worse = (
                 [statistics.fmean(float(pair[side]["PSNR"]) for pair in pairs) for pairs in targets.values()]
                 for side in (0, 1)
             )
-            self.findings.append(more(claim, better, worse))
+            self.findings.append(more(f"{kind}, {len(targets)} in all: {claim}, by the mean PSNR in dB", better, worse))
 
     def _pair(self, claim: str, target: Target, row: Row, other: Row) -> None:
         kind = "shapes" if target.large is not None else "photographs"
-        claims = self._pairs.setdefault(f"{kind}: {claim}, by the mean PSNR in dB", {})
-        claims.setdefault(target.name, []).append((row, other))
+        self._pairs.setdefault((kind, claim), {}).setdefault(target.name, []).append((row, other))
 
     def _fit(self, target: Target, config: FitConfig) -> Learned:
         variant = f"{config.maps} maps, {config.blend}"

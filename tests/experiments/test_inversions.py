@@ -175,14 +175,14 @@ def test_systems_that_exploded_lose_their_pair(exploded: int, chance: str, verdi
     one, other = learned_with([0.1] * 12), learned_with([0.1] * 12, exploded)
     assert (one.exploded, one.mean) == (0, pytest.approx(0.1))
     assert (other.exploded, other.mean) == (exploded, math.inf)
-    counted = f"{exploded} pairs for it and 0 against it, probability by chance {chance}"
+    counted = f"{exploded} for it, 0 against it, probability by chance {chance}"
     finding = beats("it is better", one, other)
     assert str(finding) == f"{verdict}: it is better (0.1 against inf: {counted})"
     finding = explodes("it explodes", other, one)
     assert str(finding) == f"{verdict}: it explodes ({exploded} of 12 exploded against 0: {counted})"
     assert beats("", other, one).verdict == explodes("", one, other).verdict.replace("holds", "does not hold")
     # Where both exploded there is nothing to tell them apart.
-    assert beats("", other, other).detail == "inf against inf: 0 pairs for it and 0 against it, probability by chance 1"
+    assert beats("", other, other).detail == "inf against inf: 0 for it, 0 against it, probability by chance 1"
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
 from fractalops.experiments.outcome import Finding, differs, less, mean_and_error, more, reaches, sign_test, wins
 
 NOT_SHOWN = "not shown at this size"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +92,7 @@ def test_counts_are_judged_as_strictly(won: int, lost: int, verdict: str) -> Non
 def test_pairs_that_are_not_finite_are_judged_by_their_signs() -> None:
     finite = [0.5] * 6
     found = less("", finite, [math.inf] + [1.0] * 5)
-    assert found == Finding(
-        "", "holds", "0.5 against inf: 6 pairs for it and 0 against it, probability by chance 0.031"
-    )
+    assert found == Finding("", "holds", "0.5 against inf: 6 for it, 0 against it, probability by chance 0.031")
     # A large mean difference of one pair does not count more than its sign; ties don't count.
     assert less("", finite, [math.inf] + [0.5] * 5).verdict == NOT_SHOWN
     assert less("", [math.inf] * 2, [math.inf] * 2).verdict == NOT_SHOWN
@@ -110,3 +111,20 @@ def test_pairs_that_are_not_finite_are_judged_by_their_signs() -> None:
 )
 def test_goals_are_reached_or_not(value: float, least: float, most: float, verdict: str) -> None:
     assert reaches("", value, least=least, most=most) == Finding("", verdict, f"{value:.4g}, measured once")
+
+
+@pytest.mark.parametrize(("page", "differences", "counts"), [("experiments.md", 27, 6), ("pictures.md", 3, 0)])
+def test_recorded_findings_say_what_their_numbers_show(page: str, differences: int, counts: int) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(r"^- (.*?): .* against .*, a difference of (\S+) \+- (\S+)\)$", text, re.MULTILINE)
+    assert len(found) == differences
+    for verdict, gain, error in found:
+        assert verdict == differs("", 1, 2, float(gain), float(error)).verdict
+    found = re.findall(
+        r"^- (.*?): .*: (\d+) for it, (\d+) against it, probability by chance (\S+)\)$", text, re.MULTILINE
+    )
+    assert len(found) == counts
+    for verdict, won, lost, probability in found:
+        assert verdict == wins("", int(won), int(lost), "").verdict
+        assert float(probability) == pytest.approx(sign_test(int(won), int(lost)), rel=0.02)
+    assert "does not hold at this size" not in text
