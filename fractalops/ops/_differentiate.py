@@ -17,21 +17,26 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_map
 
+from fractalops.reference.without_autocast import without_autocast
+
 Gradients = tuple[Tensor | None, ...]
 
 
-def _save(ctx: Any, values: Sequence[Any]) -> None:
-    """Keep tensors, None and numbers for backward and `jvp`."""
+def _save(ctx: Any, values: Sequence[Any], output: Tensor | None = None) -> None:
+    """Keep the output, tensors, None and numbers for backward and `jvp`."""
     tensors = [each if isinstance(each, Tensor) else None for each in values]
-    ctx.save_for_backward(*tensors)
-    ctx.save_for_forward(*tensors)
+    ctx.save_for_backward(output, *tensors)
+    if forward_ad._current_level >= 0:
+        # Not the output itself: it holds the context, which would hold it.
+        ctx.save_for_forward(None if output is None else output.detach(), *tensors)
     ctx.others = tuple(None if isinstance(each, Tensor) else each for each in values)
 
 
 def _saved(ctx: Any) -> list[Any]:
-    """Return what `_save` kept."""
-    pairs = zip(ctx.saved_tensors, ctx.others, strict=True)
-    return [other if tensor is None else tensor for tensor, other in pairs]
+    """Return what `_save` kept, the output first."""
+    output, *tensors = ctx.saved_tensors
+    pairs = zip(tensors, ctx.others, strict=True)
+    return [output, *(other if tensor is None else tensor for tensor, other in pairs)]
 
 
 def _replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Tensor]) -> list[Any]:
@@ -89,7 +94,7 @@ def differentiate(
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            _save(ctx, (output if keeps_output else None, *inputs))
+            _save(ctx, inputs, output if keeps_output else None)
 
         @staticmethod
         @once_differentiable
@@ -116,14 +121,15 @@ def differentiate(
 
             @staticmethod
             def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-                grad, *inputs = _saved(ctx)
+                _, grad, *inputs = _saved(ctx)
                 pull, tensors = gradient_formula(wanted, inputs)
-                grad_grad, *found = torch.func.vjp(pull, grad, *tensors)[1](cotangents)
+                with without_autocast(grad.device.type):
+                    grad_grad, *found = torch.func.vjp(pull, grad, *tensors)[1](cotangents)
                 return grad_grad, None, *_replaced([None] * len(inputs), present(inputs), found)
 
             @staticmethod
             def jvp(ctx: Any, grad_tangent: Tensor | None, _: Any, *tangents: Any) -> Any:
-                grad, *inputs = _saved(ctx)
+                _, grad, *inputs = _saved(ctx)
                 pull, tensors = gradient_formula(wanted, inputs)
                 return _push(pull, [grad, *tensors], [grad_tangent, *(tangents[place] for place in present(inputs))])
 
@@ -165,7 +171,7 @@ def _push(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Seq
     nested = sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
     if nested:
         primals = [forward_ad.unpack_dual(each).primal for each in primals]
-    with forward_ad._set_fwd_grad_enabled(nested):
+    with forward_ad._set_fwd_grad_enabled(nested), without_autocast(primals[0].device.type):
         value, pull = torch.func.vjp(function, *primals)
         _, push = torch.func.vjp(pull, tree_map(torch.zeros_like, value))
         (tangent,) = push(tuple(moved))
@@ -180,11 +186,30 @@ def _apply(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> 
     17 us of a core where `apply` takes 61, with gradients 25 where it takes 72 (torch 2.13, a shared virtual machine).
     """
     if torch.compiler.is_compiling():
-        if forward_ad._current_level >= 0:  # the compiled code is guarded on it
-            raise RuntimeError("forward mode can't be compiled: torch.compile without fullgraph=True runs it eagerly")
-        # Dynamo drops the backward of a graph's inputs inside `torch.func.grad`, but not that of their views.
-        return function.apply(*(each.view_as(each) if isinstance(each, Tensor) else each for each in inputs))
+        return _apply_traced(function, inputs)
     if torch._C._are_functorch_transforms_active():
         return function.apply(*inputs)
     inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
     return super(torch.autograd.Function, function).apply(*inputs)  # type: ignore[misc]
+
+
+def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
+    """Call `function.apply` where Dynamo traces it. It raises where the code would be wrong; Dynamo then gives up."""
+    levels = _gradient_levels()
+    if forward_ad._current_level >= 0 or levels > 1:  # the code is guarded on both
+        raise RuntimeError(
+            "neither forward mode nor second derivatives can be compiled: without fullgraph=True they run eagerly"
+        )
+    if levels == 1:
+        # Dynamo drops the backward of a graph's inputs inside `torch.func.grad`, but not that of their views.
+        inputs = tuple(each.view_as(each) if isinstance(each, Tensor) else each for each in inputs)
+    return function.apply(*inputs)
+
+
+def _gradient_levels() -> int:
+    """Return how many `torch.func.grad` run, one within another. A compiler calls it instead of tracing it."""
+    levels = pyfunctorch.retrieve_all_functorch_interpreters()
+    return sum(level.key() == torch._C._functorch.TransformType.Grad for level in levels)
+
+
+_gradient_levels._dynamo_marked_constant = True  # type: ignore[attr-defined]
