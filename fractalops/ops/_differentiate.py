@@ -47,11 +47,17 @@ def _replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Ten
     return replaced
 
 
+def _of_some(
+    function: Callable[..., Any], places: Sequence[int], values: Sequence[Any]
+) -> tuple[Callable[..., Any], list[Tensor]]:
+    """Return `function(*values)` as a function of the values at `places` alone, and those values."""
+    return lambda *others: function(*_replaced(values, places, others)), [values[place] for place in places]
+
+
 def differentiate(
     run: Callable[..., Tensor],
     gradients: Callable[..., Gradients],
     formula: Callable[..., Tensor],
-    differentiable: tuple[int, ...],
     keeps_output: bool = False,
 ) -> Callable[..., Tensor]:
     """Return `run` as a function that autograd differentiates.
@@ -64,26 +70,8 @@ def differentiate(
         gradients: takes which inputs need a gradient, the output's gradient, the output (None unless `keeps_output`)
             and the inputs; returns a gradient, or None, for each input.
         formula: takes what `run` takes; the op in tensor operations that autograd and `torch.func` differentiate.
-        differentiable: the places of the inputs that have a gradient.
         keeps_output: whether `gradients` reads the output.
     """
-
-    def present(inputs: Sequence[Any]) -> list[int]:
-        return [place for place in differentiable if inputs[place] is not None]
-
-    def chosen(places: Sequence[int], inputs: Sequence[Any]) -> tuple[Callable[..., Tensor], list[Tensor]]:
-        """Return the formula as a function of the inputs at `places` alone, and those inputs."""
-        return lambda *tensors: formula(*_replaced(inputs, places, tensors)), [inputs[place] for place in places]
-
-    def gradient_formula(wanted: Sequence[int], inputs: Sequence[Any]) -> tuple[Callable[..., Any], list[Tensor]]:
-        """Return the gradients at the places `wanted` as a function of the output's gradient and of all inputs."""
-        places = present(inputs)
-
-        def pull(grad: Tensor, *tensors: Tensor) -> Any:
-            function, primals = chosen(wanted, _replaced(inputs, places, tensors))
-            return torch.func.vjp(function, *primals)[1](grad)
-
-        return pull, [inputs[place] for place in places]
 
     class Traced(torch.autograd.Function):
         """What Dynamo can trace: a Function without `jvp`, differentiated once."""
@@ -103,6 +91,12 @@ def differentiate(
 
     @functools.cache
     def backward_of(wanted: tuple[int, ...]) -> type[torch.autograd.Function]:
+        def gradient(grad: Tensor, output: None, *inputs: Any) -> tuple[Tensor, ...]:
+            """Return the formula's gradient of the inputs at the places `wanted`."""
+            function, tensors = _of_some(formula, wanted, inputs)
+            found: tuple[Tensor, ...] = torch.func.vjp(function, *tensors)[1](grad)
+            return found
+
         class Backward(torch.autograd.Function):
             """`gradients`, of the inputs at the places `wanted` alone: takes grad, the output and the inputs."""
 
@@ -117,21 +111,21 @@ def differentiate(
             @staticmethod
             def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
                 grad, _, *others = inputs
-                _save(ctx, (grad, *others))
+                _save(ctx, (grad, None, *others))
 
             @staticmethod
             def backward(ctx: Any, *cotangents: Tensor) -> tuple[Any, ...]:
-                _, grad, *inputs = _saved(ctx)
-                pull, tensors = gradient_formula(wanted, inputs)
-                with without_autocast(grad.device.type):
-                    grad_grad, *found = torch.func.vjp(pull, grad, *tensors)[1](cotangents)
-                return grad_grad, None, *_replaced([None] * len(inputs), present(inputs), found)
+                _, *values = _saved(ctx)
+                places = [place for place, needed in enumerate(ctx.needs_input_grad) if needed and place != 1]
+                function, tensors = _of_some(gradient, places, values)
+                with without_autocast(tensors[0].device.type):
+                    _, pull = torch.func.vjp(function, *tensors)
+                    return tuple(_replaced([None] * len(values), places, pull(cotangents)))
 
             @staticmethod
-            def jvp(ctx: Any, grad_tangent: Tensor | None, _: Any, *tangents: Any) -> Any:
-                _, grad, *inputs = _saved(ctx)
-                pull, tensors = gradient_formula(wanted, inputs)
-                return _push(pull, [grad, *tensors], [grad_tangent, *(tangents[place] for place in present(inputs))])
+            def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+                _, *values = _saved(ctx)
+                return _push(gradient, values, [tangents[0], None, *tangents[2:]])
 
         return Backward
 
@@ -141,16 +135,14 @@ def differentiate(
             output, *inputs = _saved(ctx)
             if not torch.is_grad_enabled():
                 return gradients(ctx.needs_input_grad, grad, output, *inputs)
-            wanted = tuple(place for place in present(inputs) if ctx.needs_input_grad[place])
+            wanted = tuple(place for place, needed in enumerate(ctx.needs_input_grad) if needed)
             found = _apply(backward_of(wanted), (grad, output, *inputs))
             return tuple(_replaced([None] * len(inputs), wanted, found))
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
             _, *inputs = _saved(ctx)
-            places = present(inputs)
-            function, primals = chosen(places, inputs)
-            return _push(function, primals, [tangents[place] for place in places])
+            return _push(formula, inputs, tangents)
 
     def apply(*inputs: Any) -> Tensor:
         output: Tensor = _apply(Traced if torch.compiler.is_compiling() else Native, inputs)
@@ -159,22 +151,22 @@ def differentiate(
     return apply
 
 
-def _push(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Any:
-    """Return the tangent of `function` at `primals`; a tangent of None is zero.
+def _push(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Any:
+    """Return the tangent of `function` at `inputs`; a tangent of None is zero.
 
     Taken as the gradient of a gradient, which is linear in the output's: `torch.func.jvp` can't be nested in the
     forward mode of `torch.autograd.forward_ad`.
     """
-    moved = [torch.zeros_like(one) if other is None else other for one, other in zip(primals, tangents, strict=True)]
+    places = [place for place, tangent in enumerate(tangents) if tangent is not None]
+    function, primals = _of_some(function, places, inputs)
     # Forward mode is off here, as the tangents of this level are passed. That of levels below must go on.
-    levels = pyfunctorch.retrieve_all_functorch_interpreters()
-    nested = sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+    nested = _levels("Jvp") > 1
     if nested:
         primals = [forward_ad.unpack_dual(each).primal for each in primals]
     with forward_ad._set_fwd_grad_enabled(nested), without_autocast(primals[0].device.type):
         value, pull = torch.func.vjp(function, *primals)
         _, push = torch.func.vjp(pull, tree_map(torch.zeros_like, value))
-        (tangent,) = push(tuple(moved))
+        (tangent,) = push(tuple(tangents[place] for place in places))
     return tangent
 
 
@@ -195,7 +187,7 @@ def _apply(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> 
 
 def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
     """Call `function.apply` where Dynamo traces it. It raises where the code would be wrong; Dynamo then gives up."""
-    levels = _gradient_levels()
+    levels = _levels("Grad")
     if forward_ad._current_level >= 0 or levels > 1:  # the code is guarded on both
         raise RuntimeError(
             "neither forward mode nor second derivatives can be compiled: without fullgraph=True they run eagerly"
@@ -206,10 +198,13 @@ def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ..
     return function.apply(*inputs)
 
 
-def _gradient_levels() -> int:
-    """Return how many `torch.func.grad` run, one within another. A compiler calls it instead of tracing it."""
+def _levels(kind: str) -> int:
+    """Return how many of one of torch.func's transformations run, one within another.
+
+    A compiler calls it instead of tracing it.
+    """
     levels = pyfunctorch.retrieve_all_functorch_interpreters()
-    return sum(level.key() == torch._C._functorch.TransformType.Grad for level in levels)
+    return sum(level.key().name == kind for level in levels)
 
 
-_gradient_levels._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_levels._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -16,7 +16,6 @@ _native = differentiate(
     lambda images, targets: _forward(images, targets),
     lambda needed, grad, error, images, targets: (_backward(grad, images, targets), None),
     reference.clamped_squared_error,
-    differentiable=(0,),
 )
 
 

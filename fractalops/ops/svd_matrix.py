@@ -21,7 +21,6 @@ _native = differentiate(
     lambda svd, clamped: _forward(svd, clamped),
     lambda needed, grad, matrix, svd, clamped: (_backward(grad, svd, clamped), None),
     reference.svd_matrix,
-    differentiable=(0,),
 )
 
 
