@@ -119,7 +119,7 @@ def differentiate(
                 places = [place for place, needed in enumerate(ctx.needs_input_grad) if needed and place != 1]
                 function, tensors = _of_some(gradient, places, values)
                 with without_autocast(tensors[0].device.type):
-                    _, pull = torch.func.vjp(function, *tensors)
+                    _, pull = torch.func.vjp(function, *tensors)  # type: ignore[misc]
                     return tuple(_replaced([None] * len(values), places, pull(cotangents)))
 
             @staticmethod
@@ -145,7 +145,7 @@ def differentiate(
             return _push(formula, inputs, tangents)
 
     def apply(*inputs: Any) -> Tensor:
-        output: Tensor = _apply(Traced if torch.compiler.is_compiling() else Native, inputs)
+        output: Tensor = _apply(Native, inputs, Traced)
         return output
 
     return apply
@@ -164,21 +164,25 @@ def _push(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequenc
     if nested:
         primals = [forward_ad.unpack_dual(each).primal for each in primals]
     with forward_ad._set_fwd_grad_enabled(nested), without_autocast(primals[0].device.type):
-        value, pull = torch.func.vjp(function, *primals)
-        _, push = torch.func.vjp(pull, tree_map(torch.zeros_like, value))
+        value, pull = torch.func.vjp(function, *primals)  # type: ignore[misc]
+        _, push = torch.func.vjp(pull, tree_map(torch.zeros_like, value))  # type: ignore[misc]
         (tangent,) = push(tuple(tangents[place] for place in places))
     return tangent
 
 
-def _apply(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
-    """Call `function.apply`, without what it spends on default arguments.
+def _apply(
+    function: type[torch.autograd.Function],
+    inputs: tuple[Any, ...],
+    traced: type[torch.autograd.Function] | None = None,
+) -> Any:
+    """Call `function.apply`, without what it spends on default arguments, or that of `traced` where Dynamo traces it.
 
     `apply` of a Function with `setup_context` asks `inspect` for the signature and binds the arguments on every call.
     Where nothing traces or transforms, what follows is the rest of it. For a chain of one point (10 maps) it takes
     17 us of a core where `apply` takes 61, with gradients 25 where it takes 72 (torch 2.13, a shared virtual machine).
     """
     if torch.compiler.is_compiling():
-        return _apply_traced(function, inputs)
+        return _apply_traced(traced or function, inputs)
     if torch._C._are_functorch_transforms_active():
         return function.apply(*inputs)
     inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
@@ -186,7 +190,7 @@ def _apply(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> 
 
 
 def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
-    """Call `function.apply` where Dynamo traces it. It raises where the code would be wrong; Dynamo then gives up."""
+    """Call `function.apply`. It raises where compiled code would be wrong, and Dynamo then leaves the frame alone."""
     levels = _levels("Grad")
     if forward_ad._current_level >= 0 or levels > 1:  # the code is guarded on both
         raise RuntimeError(
