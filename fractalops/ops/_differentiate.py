@@ -160,14 +160,24 @@ def _push(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequenc
     places = [place for place, tangent in enumerate(tangents) if tangent is not None]
     function, primals = _of_some(function, places, inputs)
     # Forward mode is off here, as the tangents of this level are passed. That of levels below must go on.
-    nested = _levels("Jvp") > 1
+    levels = _levels("Jvp")
+    nested = len(levels) > 1
     if nested:
-        primals = [forward_ad.unpack_dual(each).primal for each in primals]
+        primals = [_without_tangent(each, levels[-1]) for each in primals]
     with forward_ad._set_fwd_grad_enabled(nested), without_autocast(primals[0].device.type):
         value, pull = torch.func.vjp(function, *primals)  # type: ignore[misc]
         _, push = torch.func.vjp(pull, tree_map(torch.zeros_like, value))  # type: ignore[misc]
         (tangent,) = push(tuple(tangents[place] for place in places))
     return tangent
+
+
+def _without_tangent(tensor: Tensor, level: int) -> Tensor:
+    """Return the primal value of one level of forward mode. `forward_ad.unpack_dual` can't be vmapped."""
+    functorch = torch._C._functorch
+    if functorch.is_batchedtensor(tensor):
+        value = _without_tangent(functorch.get_unwrapped(tensor), level)
+        return functorch._add_batch_dim(value, functorch.maybe_get_bdim(tensor), functorch.maybe_get_level(tensor))
+    return functorch._unwrap_for_grad(tensor, level)
 
 
 def _apply(
@@ -191,7 +201,7 @@ def _apply(
 
 def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
     """Call `function.apply`. It raises where compiled code would be wrong, and Dynamo then leaves the frame alone."""
-    levels = _levels("Grad")
+    levels = len(_levels("Grad"))
     if forward_ad._current_level >= 0 or levels > 1:  # the code is guarded on both
         raise RuntimeError(
             "neither forward mode nor second derivatives can be compiled: without fullgraph=True they run eagerly"
@@ -202,13 +212,13 @@ def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ..
     return function.apply(*inputs)
 
 
-def _levels(kind: str) -> int:
-    """Return how many of one of torch.func's transformations run, one within another.
+def _levels(kind: str) -> tuple[int, ...]:
+    """Return the levels of those of torch.func's transformations that run, of one kind, the innermost last.
 
     A compiler calls it instead of tracing it.
     """
-    levels = pyfunctorch.retrieve_all_functorch_interpreters()
-    return sum(level.key().name == kind for level in levels)
+    running = pyfunctorch.retrieve_all_functorch_interpreters()
+    return tuple(each.level() for each in running if each.key().name == kind)
 
 
 _levels._dynamo_marked_constant = True  # type: ignore[attr-defined]
