@@ -300,6 +300,8 @@ def can_read(tensor: Tensor, debug: bool = False) -> bool:
     """
     if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debug)):
         return False
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:  # make_fx, linearize
+        return False
     if type(tensor) not in (Tensor, torch.nn.Parameter):  # a fake tensor has no values
         return False
     while torch._C._functorch.is_gradtrackingtensor(tensor):

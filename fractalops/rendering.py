@@ -95,6 +95,7 @@ def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
             low, high = low.amin(dim=1), high.amax(dim=1)
         return low, high
 
+    points = points.detach()  # for forward mode, which `no_grad` doesn't stop
     low, high = reduced(points, points)
     if can_read(low) and bool((low.isfinite() & high.isfinite()).all()):  # NaN reaches both
         return low, high

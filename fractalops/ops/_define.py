@@ -1,4 +1,4 @@
-"""How an op of the table becomes one of PyTorch's: registered, traced without values, vmapped and gradients.
+"""How an op of the table becomes one of PyTorch's: registered, traced without values and vmapped.
 
 The native kernels are in the libraries and, for some on GPUs, in kernels/. Without either the package imports and
 traces.
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from fractalops._checks import check_precision
 from fractalops.backends import Backend, choose
@@ -87,55 +86,3 @@ def takes_native(op: str, argument: str, tensor: Tensor, backend: Backend | None
     if native:
         check_precision(op, argument, tensor, " (or backend='reference')")
     return native
-
-
-def differentiate(
-    run: Callable[..., Tensor],
-    gradients: Callable[..., tuple[Any, ...]],
-    save: Callable[..., tuple[Any, ...]] = lambda inputs, output: inputs,
-) -> Callable[..., Tensor]:
-    """Return `run` as a function that autograd differentiates, once.
-
-    Args:
-        run: calls the raw op; it names its parameters, which Dynamo counts.
-        gradients: takes which inputs need a gradient, the output's gradient and what was saved; returns a gradient, or
-            None, for each input.
-        save: takes the inputs and the output; returns what backward needs: tensors, None and numbers.
-    """
-
-    class Native(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        forward = staticmethod(run)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            saved = save(inputs, output)
-            ctx.save_for_backward(*(each if isinstance(each, Tensor) else None for each in saved))
-            ctx.numbers = tuple(None if isinstance(each, Tensor) else each for each in saved)
-
-        @staticmethod
-        @once_differentiable
-        def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-            pairs = zip(ctx.saved_tensors, ctx.numbers, strict=True)
-            saved = [number if tensor is None else tensor for tensor, number in pairs]
-            return gradients(ctx.needs_input_grad, grad, *saved)
-
-    def apply(*inputs: Any) -> Tensor:
-        output: Tensor = _apply(Native, inputs)
-        return output
-
-    return apply
-
-
-def _apply(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
-    """Call `function.apply`, without what it spends on default arguments.
-
-    `apply` of a Function with `setup_context` asks `inspect` for the signature and binds the arguments on every call.
-    Where nothing traces or transforms, what follows is the rest of it. For a chain of one point (10 maps) it takes
-    17 us of a core where `apply` takes 61, with gradients 25 where it takes 72 (torch 2.13, a shared virtual machine).
-    """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-        return function.apply(*inputs)
-    inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)
-    return super(torch.autograd.Function, function).apply(*inputs)  # type: ignore[misc]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from fractalops._checks import check_device, check_floating, check_index, check_index_range, check_tensor, shape_error
 from fractalops.backends import Backend, debugging
-from fractalops.ops._define import define, differentiate, takes_native
+from fractalops.ops._define import define, takes_native
+from fractalops.ops._differentiate import Gradients, differentiate
 from fractalops.reference import affine_chain as reference
 
 
@@ -42,17 +44,34 @@ def _run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor
     return output
 
 
-def _save(inputs: tuple[Tensor, ...], points: Tensor) -> tuple[Tensor, ...]:
-    matrix, _, index, start = inputs
-    return matrix, index, start, points
-
-
-def _gradients(needed: tuple[bool, ...], grad: Tensor, *saved: Tensor) -> tuple[Tensor | None, ...]:
-    grad_matrix, grad_offset, grad_start = _backward(grad, *saved)
+def _gradients(
+    needed: tuple[bool, ...], grad: Tensor, points: Tensor, matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor
+) -> Gradients:
+    grad_matrix, grad_offset, grad_start = _backward(grad, matrix, index, start, points)
     return grad_matrix, grad_offset, None, grad_start
 
 
-_native = differentiate(_run, _gradients, _save)
+def _formula(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
+    """The chain in few tensor operations, in float64: after k rounds each point holds the last 2^k maps' part of it."""
+    index = index.long()  # (B, T)
+    if index.is_cuda:  # as the kernel does
+        index = index.clamp(0, len(matrix) - 1)
+    # Unlike indexing, `embedding` can be vmapped in every derivative, and is deterministic on a GPU.
+    maps = embedding(index, matrix.double().flatten(1)).unflatten(-1, matrix.shape[1:])  # (B, T, D, D)
+    first = (maps[:, 0] * start.double()[:, None]).sum(-1)  # (B, D)
+    points = embedding(index, offset.double())  # (B, T, D)
+    points = torch.cat((points[:, :1] + first[:, None], points[:, 1:]), dim=1)
+    products = maps[:, 1:]  # (B, T - 2^k, D, D), the products of 2^k maps
+    reach = 1
+    while reach < index.shape[1]:
+        moved = (products * points[:, :-reach, None]).sum(-1)  # (B, T - 2^k, D)
+        points = torch.cat((points[:, :reach], points[:, reach:] + moved), dim=1)
+        products = (products[:, reach:, :, :, None] * products[:, :-reach, None]).sum(-2)
+        reach *= 2
+    return points.to(matrix.dtype)
+
+
+_native = differentiate(_run, _gradients, _formula, keeps_output=True)
 
 
 def check_chain(
@@ -119,8 +138,9 @@ def affine_chain(
         backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
 
     Returns:
-        points (B, T, D), differentiable in matrix, offset and start. The native backend sums the maps' gradients in
-        double; on a GPU up to 4096 points in the dtype first.
+        points (B, T, D), differentiable in matrix, offset and start, any number of times and in forward mode. The
+        native backend sums the maps' gradients in double; on a GPU up to 4096 points in the dtype first. Its other
+        derivatives are of log2(T) tensor operations in float64, each of which keeps B T (D^2 + D) numbers.
 
     Raises:
         ValueError: for a wrong shape, device or backend.

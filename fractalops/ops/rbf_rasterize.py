@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fractalops._checks import can_read, check_cutoff, check_floating, check_size, check_tensor, shape_error
 from fractalops.backends import Backend, debugging
-from fractalops.ops._define import define, differentiate, takes_native
+from fractalops.ops._define import define, takes_native
+from fractalops.ops._differentiate import Gradients, differentiate
 from fractalops.reference import rbf_rasterize as reference
 
 
@@ -30,6 +32,8 @@ def _fake_gradients(
     )
 
 
+_TABLE_VALUES = 2**20  # of the reference's tables at once, for derivatives other than the first: 8 MiB in float64
+
 _forward = define("rbf_rasterize_fwd", _fake_image)
 _backward = define("rbf_rasterize_bwd", _fake_gradients)
 
@@ -39,15 +43,17 @@ def _run(points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, 
     return output
 
 
-def _save(inputs: tuple[Any, ...], image: Tensor) -> tuple[Any, ...]:
-    """Nothing of the image's size."""
-    points, weight, bandwidth, _, _, cutoff = inputs
-    return points, weight, bandwidth, cutoff
-
-
 def _gradients(
-    needed: tuple[bool, ...], grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float
-) -> tuple[Tensor | None, ...]:
+    needed: tuple[bool, ...],
+    grad: Tensor,
+    image: None,
+    points: Tensor,
+    weight: Tensor | None,
+    bandwidth: Tensor,
+    height: int,
+    width: int,
+    cutoff: float,
+) -> Gradients:
     needs_bandwidth = needed[2]
     grad_points, grad_weight, grad_bandwidth = _backward(grad, points, weight, bandwidth, cutoff, needs_bandwidth)
     if weight is None:
@@ -55,7 +61,24 @@ def _gradients(
     return grad_points, grad_weight, grad_bandwidth if needs_bandwidth else None, None, None, None
 
 
-_native = differentiate(_run, _gradients, _save)
+def _formula(
+    points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
+) -> Tensor:
+    """The reference; of many points the sum of drawings of a part each, whose tables don't exist at once."""
+    images, count = points.shape[:2]
+    channels = 1 if weight is None else weight.shape[2]
+    part = max(1, _TABLE_VALUES // max(1, images * (channels * height + width)))
+    if count <= part:
+        return reference.rbf_rasterize(points, weight, bandwidth, height, width, cutoff)
+    weights = [None] * (-(-count // part)) if weight is None else weight.split(part, dim=1)
+    drawings = (
+        _native(some, own, bandwidth, height, width, cutoff)
+        for some, own in zip(points.split(part, dim=1), weights, strict=True)
+    )
+    return functools.reduce(torch.add, drawings)
+
+
+_native = differentiate(_run, _gradients, _formula)
 
 
 class Bumps(NamedTuple):
@@ -141,7 +164,9 @@ def rbf_rasterize(
         backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
 
     Returns:
-        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in points, weight and bandwidth.
+        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in points, weight and bandwidth,
+        any number of times and in forward mode. The native backend's derivatives other than the first are the
+        reference's, which visits every pixel for every point, in parts of about 2^20 numbers.
 
     Raises:
         ValueError: for a wrong shape, device, range or backend.

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fractalops._checks import check_choice, check_floating, check_tensor, shape_error
 from fractalops.backends import Backend
-from fractalops.ops._define import define, differentiate, takes_native
+from fractalops.ops._define import define, takes_native
+from fractalops.ops._differentiate import differentiate
 from fractalops.reference import svd_matrix as reference
 
 SingularValues = Literal["sigmoid", "clamp"]
@@ -18,7 +19,8 @@ _forward = define("svd_matrix_fwd", lambda svd, clamped: svd.new_empty(svd.shape
 _backward = define("svd_matrix_bwd", lambda grad, svd, clamped: svd.new_empty(svd.shape))
 _native = differentiate(
     lambda svd, clamped: _forward(svd, clamped),
-    lambda needed, grad, svd, clamped: (_backward(grad, svd, clamped), None),
+    lambda needed, grad, matrix, svd, clamped: (_backward(grad, svd, clamped), None),
+    reference.svd_matrix,
 )
 
 

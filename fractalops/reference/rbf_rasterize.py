@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+from fractalops.reference.without_autocast import without_autocast
 
 
 def rbf_rasterize(
@@ -26,17 +27,11 @@ def rbf_rasterize(
     points = torch.where(finite, points, 0)
     rows = _table(points[..., 0], height, bandwidth, cutoff, finite)  # (B, T, H)
     columns = _table(points[..., 1], width, bandwidth, cutoff, finite)  # (B, T, W)
-    with _without_autocast(points.device.type):
+    with without_autocast(points.device.type):
         if weight is None:
             return torch.einsum("bth,btw->bhw", rows, columns)[:, None]
         weighted = torch.where(finite, weight, 0)[..., None] * rows[:, :, None]  # (B, T, C, H)
         return torch.einsum("btch,btw->bchw", weighted, columns)
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    """Autocast would round the products to 8 bits; tensors without values ("meta") know none."""
-    known = torch.amp.is_autocast_available(device)
-    return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def _table(
