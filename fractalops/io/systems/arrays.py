@@ -128,9 +128,9 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
         if (part in _PARTS and owner in names) or system.name in ("file", "allow_pickle") or "\0" in system.name:
             raise InputError(f"cannot save {path}: a system of a .npz file can't be called {system.name!r}")
         arrays[system.name] = _maps(system)
-        arrays[f"{system.name}.probabilities"] = system.probabilities.numpy()
+        arrays[f"{system.name}.probabilities"] = _array(system.probabilities)
         if system.color is not None:
-            arrays[f"{system.name}.color"] = system.color.numpy()
+            arrays[f"{system.name}.color"] = _array(system.color)
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return []
 
@@ -138,7 +138,13 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
 def _maps(system: System) -> np.ndarray:
     """The maps (N, D, D + 1) of a system."""
     matrix, offset = AS_THEY_STAND[system.dimensions].write(system.matrix, system.offset)
-    return torch.cat((matrix, offset[..., None]), -1).numpy()
+    return _array(torch.cat((matrix, offset[..., None]), -1))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array, in float32 at least: NumPy has no bfloat16, and the reader takes no float16."""
+    array: np.ndarray = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
+    return array
 
 
 def _proportional(system: System) -> bool:

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fractalops.errors import InputError
 from fractalops.io.files import check_file, one_line, reading
 from fractalops.io.notices import log_notices
 from fractalops.systems import System
+from fractalops.systems.system import to_tensor
 
 MOST_TEXT = 2**24
 """Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
@@ -137,11 +136,13 @@ def check_count(path: Path, where: str, maps: int) -> None:
 def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities: Any, color: Any = None) -> System:
     """Return a system of arrays. Raises `InputError` where they make none, and for what files don't hold."""
     parts = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "color": color}
-    for name, values in parts.items():
-        if values is not None and not np.isfinite(np.asarray(values)).all():
-            raise error_at(path, where, f"the numbers of {name} must be finite")
     check_count(path, where, len(offset))
     try:
+        for name, values in parts.items():
+            if values is not None and not bool(to_tensor("System", name, values).isfinite().all()):
+                raise error_at(path, where, f"the numbers of {name} must be finite")
         return System(matrix, offset, probabilities, color)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise error_at(path, where, one_line(error).removeprefix("System: ")) from error
