@@ -202,6 +202,13 @@ def test_probabilities_that_add_up_to_less_than_1() -> None:
     assert int(given.sample(1, 100_000, generator=seeded(0)).max()) == 2
 
 
+def test_probabilities_whose_sum_overflows() -> None:
+    probabilities = np.array([[1e308, 1e308, 0], [1e308, 5e307, 1e308], [1, 3, 0], [5e-324, 5e-324, 5e-324]])
+    given = IFS.from_maps(np.tile(np.eye(2) / 2, (4, 3, 1, 1)), np.zeros((4, 3, 2)), probabilities)
+    expected = torch.tensor([[1 / 2, 1 / 2, 0], [2 / 5, 1 / 5, 2 / 5], [1 / 4, 3 / 4, 0], [1 / 3, 1 / 3, 1 / 3]])
+    torch.testing.assert_close(given.probabilities(), expected.double(), rtol=1e-7, atol=0)
+
+
 def test_an_isometry_stays_put() -> None:
     """Drawn more often than the map that contracts: no point leaves the disc that both maps keep to."""
     matrix = torch.stack((turn(77), 0.5 * turn(-20))).float()

@@ -16,6 +16,7 @@ from fractalops.io.systems.tensors import known_forms
 from fractalops.io.tensor_files import read_tensors
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.system import shares_of
 
 FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, or what `fractalops fit` saved"
 
@@ -94,7 +95,13 @@ def drawable(source: Source) -> Source:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
         if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")
-        systems[name] = replace(system, probabilities=system.probabilities / system.probabilities.sum())
+        dtype = torch.promote_types(system.matrix.dtype, torch.float32)  # half precision is too little for points
+        systems[name] = replace(
+            system,
+            matrix=system.matrix.to(dtype),
+            offset=system.offset.to(dtype),
+            probabilities=shares_of(system.probabilities),
+        )
         if _runs_away(systems[name]):
             raise InputError(
                 f"cannot draw {name!r} of {source.path}: its points run away, as its maps don't contract on average"

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fractalops._checks import check_dtype
 from fractalops.sampling import determinant_probabilities
-from fractalops.systems.system import System, to_tensor
+from fractalops.systems.system import System, shares_of, to_tensor
 
 # Tensors, arrays, or nested sequences of numbers, tensors or arrays.
 Arrays: TypeAlias = Any
@@ -149,9 +149,8 @@ def stack_systems(
     check_dtype("IFS.from_systems", dtype)
     device = systems[0].offset.device if device is None else torch.device(device)
     stack = Stack.of(systems)
-    shares = stack.probabilities / stack.probabilities.sum(1, keepdim=True)
     state = {"matrix": stack.matrix.to(device, dtype), "offset": stack.offset.to(device, dtype)}
     colors = [system.color.to(device, dtype) for system in systems if system.color is not None]  # each (N, C)
     if colors:
         state["color"] = pad_sequence(colors, batch_first=True)
-    return state | {"probability": shares.to(device)}
+    return state | {"probability": shares_of(stack.probabilities).to(device)}

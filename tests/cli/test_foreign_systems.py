@@ -35,6 +35,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "large.json", System(half.double(), torch.full((1, 2), 1e200, dtype=torch.float64), torch.ones(1))
     )
     write_systems(folder / "point.json", System(half, torch.ones(1, 2), torch.ones(1)))
+    matrix = half.double().expand(2, 2, 2)
+    huge = torch.tensor([1e308, 1e308], dtype=torch.float64)
+    write_systems(folder / "huge.json", System(matrix, torch.eye(2).double(), huge))
+    write_systems(folder / "half.safetensors", random_system(3, dtype=torch.bfloat16, channels=3))
     config = FitConfig(maps=3, points=20, sequences=2, steps=1, color=True)
     fit(torch.eye(8).expand(2, 3, 8, 8), config).save(folder / "learned.safetensors")
     return folder
@@ -57,6 +61,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pair.json", "RGB", (48, 48)),
         ("learned.safetensors --system 1", "RGB", (48, 48)),
         ("point.json", "L", (48, 48)),
+        ("huge.json --stats", "L", (48, 48)),
+        ("half.safetensors --stats", "RGB", (48, 48)),
     ],
 )
 def test_pictures(
@@ -85,6 +91,17 @@ def test_a_page(folder: Path, tmp_path: Path) -> None:
     assert x_max - x_min == pytest.approx(y_max - y_min)
     fixed = torch.linalg.solve(torch.eye(2).double() - system.matrix, system.offset)  # (N, 2)
     assert ((fixed > torch.tensor([x_min, y_min])) & (fixed < torch.tensor([x_max, y_max]))).all()
+
+
+def test_probabilities_whose_sum_overflows(folder: Path, tmp_path: Path) -> None:
+    assert run("view", folder / "huge.json", "-o", tmp_path / "a.html") == 0
+    assert parameters_of((tmp_path / "a.html").read_text(encoding="utf-8"))["probabilities"] == [0.5, 0.5]
+    arguments = ["--frames", 2, "-o", tmp_path / "a.gif"]
+    assert run("morph", folder / "huge.json", folder / "huge.json", *SMALL, *arguments) == 0
+    for name in ("a.ifs", "a.flame"):
+        assert run("convert", folder / "huge.json", tmp_path / name) == 0
+    assert read_systems(tmp_path / "a.ifs")["huge"].probabilities.tolist() == [0.5, 0.5]
+    assert read_systems(tmp_path / "a.flame")["huge"].probabilities.tolist() == [1e308, 1e308]
 
 
 @pytest.mark.parametrize("kind", ["zoom", "build", "orbit"])

@@ -19,6 +19,7 @@ from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import Entry, build_system, error_at
 from fractalops.systems import System
 from fractalops.systems.axes import AS_THEY_STAND
+from fractalops.systems.system import shares_of
 
 _PARTS = ("probabilities", "color")
 
@@ -150,5 +151,4 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 def _proportional(system: System) -> bool:
     """Whether maps are drawn in proportion to their determinants."""
     read = _determinants(system.matrix)
-    probabilities = system.probabilities.double().numpy()
-    return bool(np.allclose(probabilities / probabilities.sum(), read, rtol=1e-6, atol=0))
+    return bool(np.allclose(shares_of(system.probabilities).numpy(), read, rtol=1e-6, atol=0))

@@ -26,6 +26,7 @@ from fractalops.rendering import bounding_box
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.axes import Y_DOWN
+from fractalops.systems.system import shares_of
 
 _IDENTITY = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 _NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # on a still picture
@@ -244,7 +245,7 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
         palette, place = index_colors(system.color, len(system))  # (256, 3), (N,)
         if system.color is not None and not bool((palette[(place * 256).long()] == system.color * 255).all()):
             notices.append("colors are rounded: a flame has 256 of 8 bits a channel")
-        center, scale = _camera(matrix, offset, system.probabilities.double())
+        center, scale = _camera(matrix, offset, shares_of(system.probabilities))
         flame = ElementTree.SubElement(
             root,
             "flame",

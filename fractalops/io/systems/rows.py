@@ -17,6 +17,7 @@ from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import build_system, error_at
 from fractalops.systems import System
 from fractalops.systems.axes import Y_UP
+from fractalops.systems.system import shares_of
 
 COLUMNS = {7: 2, 13: 3}
 """The number of dimensions, by the numbers in a row."""
@@ -71,8 +72,7 @@ def rows_of_system(system: System) -> list[list[str]]:
     """
     matrix, offset = Y_UP[system.dimensions].write(system.matrix.double(), system.offset.double())
     probabilities = system.probabilities.double()
-    total = probabilities.sum()
-    if abs(float(total) - 1) > _ROUNDING:
-        probabilities = probabilities / total
+    if abs(float(probabilities.sum()) - 1) > _ROUNDING:
+        probabilities = shares_of(probabilities)
     table = torch.cat((matrix.flatten(1), offset, probabilities[:, None]), 1)  # (N, 7) or (N, 13)
     return [[repr(value) for value in row] for row in table.tolist()]
