@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from fractalops import FitConfig, fit
 from fractalops.io import read_systems, write_systems
+from fractalops.io.notices import collect_notices
 from fractalops.systems import System
 from tests.drawing.test_page import parameters_of
 from tests.support.command_line import refusal, run
@@ -91,6 +93,20 @@ def test_a_page(folder: Path, tmp_path: Path) -> None:
     assert x_max - x_min == pytest.approx(y_max - y_min)
     fixed = torch.linalg.solve(torch.eye(2).double() - system.matrix, system.offset)  # (N, 2)
     assert ((fixed > torch.tensor([x_min, y_min])) & (fixed < torch.tensor([x_max, y_max]))).all()
+
+
+def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = random_system(3, dimensions=3, channels=3)
+    write_systems(tmp_path / "a.npz", replace(system, offset=1e45 * system.offset))
+    with collect_notices() as notices:
+        assert run("render", tmp_path / "a.npz", *SMALL) == 0
+    assert notices == {str(tmp_path / "a.npz"): ["colors of systems in space are left out: they are drawn in gray"]}
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "L"
+        assert picture.getextrema()[1] > 80  # type: ignore[operator]
+    assert refusal(capsys, "render", tmp_path / "a.npz", "--size", 8193, "--overwrite") == (
+        "a picture of a system in space must have at most 8192 pixels a side, got 8193"
+    )
 
 
 def test_probabilities_whose_sum_overflows(folder: Path, tmp_path: Path) -> None:
