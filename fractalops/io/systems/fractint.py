@@ -42,19 +42,20 @@ def open_fractint(path: Path) -> list[Entry]:
 def _blocks(path: Path, text: str) -> list[_Block]:
     blocks = []
     block: _Block | None = None
-    head, head_line = "", 0  # what stands before the next brace
+    head: list[str] = []  # what stands before the next brace, line by line
+    head_line = 0
     for number, line in enumerate(split_lines(path, text.partition("\x1a")[0]), 1):
         rest = line.partition(";")[0]
         while rest.strip():
             if block is None:
                 part, brace, rest = rest.partition("{")
-                if not head.strip():
+                if not head:
                     head_line = number
-                head = f"{head} {part}"
+                head.append(part)
                 if not brace:
                     break
-                block = _begin(path, head, head_line)
-                head = ""
+                block = _begin(path, " ".join(head), head_line)
+                head = []
             part, brace, rest = rest.partition("}")
             if "{" in part and block.name.lower() != "comment":
                 raise error_at(path, f"line {number}", f"a brace opens before that of {block.name!r} closes")
@@ -65,8 +66,8 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 block = None
     if block is not None:
         raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} does not close")
-    if head.strip():
-        raise error_at(path, f"line {head_line}", f"{_shown(head)} stands outside of the braces of a system")
+    if head:
+        raise error_at(path, f"line {head_line}", f"{_shown(' '.join(head))} stands outside of the braces of a system")
     return blocks
 
 

@@ -170,6 +170,16 @@ def test_numbers_of_very_many_digits_are_refused_at_once(number: str, tmp_path: 
     assert time.perf_counter() - begin < 0.5
 
 
+@pytest.mark.parametrize("end", ["", "{\n1 0 0 1 0 0 1}\n"])
+def test_very_many_lines_outside_of_braces_are_refused_at_once(end: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.ifs"
+    path.write_text("1 2 3\n" * 200_000 + end)
+    begin = time.perf_counter()
+    with pytest.raises(InputError, match=r"line 1: .*'1 2 3 1 2 3 "):
+        read_systems(path)
+    assert time.perf_counter() - begin < 2
+
+
 def test_many_systems_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "a.ifs").write_bytes(b"a {\n1 0 0 1 0 0 1}\n" * 1000)
     with collect_notices() as notices:
