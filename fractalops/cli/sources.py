@@ -16,13 +16,17 @@ from fractalops.io.systems.tensors import known_forms
 from fractalops.io.tensor_files import read_tensors
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.statistics import lyapunov_exponent
 from fractalops.systems.system import shares_of
 
 FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, or what `fractalops fit` saved"
 
-_TRIED = 20  # sequences by which systems are told whose points run away
-_STEPS = 1000
-_FAR = 1e12  # times as far as the maps translate
+# Of the chains by which systems are told whose points run away:
+_TRIED = 200
+_STEPS = 8000
+_CLEAR = 0.01  # Lyapunov exponents farther from 0 are known by their estimates
+_GROWTH = 1.25  # of the distances in the second half of the steps; a random walk has 1.5
+_STILL = 1e-6  # of the extent, and less than which nothing moves
 _LARGEST = 1e100  # of whose squares there are no infinite ones
 _SHOWN = 8  # names in an error
 
@@ -114,10 +118,21 @@ def _runs_away(system: System) -> bool:
     if bool((torch.linalg.matrix_norm(matrix, 2) < 1).all()):
         return False
     generator = torch.Generator(offset.device).manual_seed(0)
+    exponent = lyapunov_exponent(system, generator)
+    if abs(exponent) > _CLEAR:
+        return exponent > 0
     points = sample_attractor(
-        matrix[None], offset[None], probabilities[None], _TRIED * _STEPS, sequences=_TRIED, generator=generator
-    ).points
-    return not bool((points.abs().amax() <= _FAR * offset.abs().amax().clamp(min=1)).item())
+        matrix[None],
+        offset[None],
+        probabilities[None],
+        _TRIED * _STEPS,
+        sequences=_TRIED,
+        burn_in=0,
+        generator=generator,
+    ).points[0]  # (K, T, D)
+    away = (points - points[:, :1]).abs().amax(2)  # (K, T)
+    before, after = (part[:, part.shape[1] // 2 :].median() for part in away.chunk(2, 1))  # each ()
+    return not bool(after <= _GROWTH * before + _STILL * points.abs().amax())
 
 
 def in_the_plane(source: Source, system: System, what: str) -> System:

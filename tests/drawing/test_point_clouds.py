@@ -10,7 +10,7 @@ from fractalops.drawing import point_clouds
 from fractalops.drawing.point_clouds import draw_point_clouds, draw_solid, turntable
 from fractalops.errors import InputError
 from fractalops.rendering import project
-from fractalops.sampling import AttractorSample
+from fractalops.sampling import AttractorSample, sample_attractor
 from fractalops.systems import CLASSICS, System
 from tests.support.cases import seeded
 
@@ -47,11 +47,10 @@ def box(*sides: float, shift: float = 0.0) -> System:
 
 def test_the_memory_of_a_solid_does_not_grow_with_its_points(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    sample = point_clouds.sample_attractor
 
     def counted(matrix: Tensor, offset: Tensor, shares: Tensor, points: int, **options: object) -> AttractorSample:
         drawn.append(points)
-        return sample(matrix, offset, shares, points, **options)  # type: ignore[arg-type]
+        return sample_attractor(matrix, offset, shares, points, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(point_clouds, "sample_attractor", counted)
     assert point_clouds._POINTS_AT_ONCE == 2**20
