@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import Entry, check_count, check_systems, error_at, free_name, read_text, split_lines
-from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
+from fractalops.io.systems.rows import COLUMNS, TOLERANCE, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
 _IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
@@ -95,6 +95,8 @@ def _read(path: Path, block: _Block) -> System:
     begin = 0  # the line of that row
     for number, text in lines:
         where = f"line {number}"
+        if not in_space and _IN_SPACE.search(text):
+            raise error_at(path, where, "(3D) must stand in the line of the brace")
         values = [parse_number(word, path, where) for word in _SEPARATORS.split(text) if word]
         if not values:
             continue
@@ -113,7 +115,24 @@ def _read(path: Path, block: _Block) -> System:
         raise _wrong_width(path, begin, width, len(pending))
     if rows and rows[0][0] == block.line:
         log_notices(path, [f"line {block.line}: the numbers beside the name are read, which Fractint leaves out"])
-    return system_of_rows(path, rows, f"line {block.line}", f"the probabilities of {block.name!r}")
+    return system_of_rows(
+        path, _without_negative(path, rows), f"line {block.line}", f"the probabilities of {block.name!r}"
+    )
+
+
+def _without_negative(path: Path, rows: list[Row]) -> list[Row]:
+    """Return rows with probability 0 where it is negative and the others add up to 1: files that Fractint reads."""
+    if abs(sum(max(numbers[-1], 0.0) for _, numbers in rows) - 1) > TOLERANCE:
+        return rows
+    negative = [(line, numbers[-1]) for line, numbers in rows if numbers[-1] < 0]
+    log_notices(
+        path,
+        [
+            f"line {line}: the probability {value:g} is taken as 0, as the others add up to 1"
+            for line, value in negative
+        ],
+    )
+    return [(line, [*numbers[:-1], max(numbers[-1], 0.0)]) for line, numbers in rows]
 
 
 def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:

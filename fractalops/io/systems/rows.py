@@ -24,7 +24,7 @@ COLUMNS = {7: 2, 13: 3}
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # in time linear in the text's length
 _ROUNDING = 1.0001e-3  # how far the sum of probabilities of three digits is from 1
-_TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
+TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
 
 Row = tuple[int, list[float]]  # the number of a line, and the numbers of a map
 
@@ -53,7 +53,7 @@ def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the pro
         raise error_at(path, where, "a system must have a map at least")
     table = np.array([numbers for _, numbers in rows])  # (N, 7) or (N, 13)
     total = float(table[:, -1].sum())
-    if abs(total - 1) > _TOLERANCE:
+    if abs(total - 1) > TOLERANCE:
         raise error_at(path, where, f"{what} must add up to 1, got {total:g}")
     if abs(total - 1) > _ROUNDING:
         log_notices(path, [f"{where}: {what} add up to {total:g}, not to 1: they are taken in proportion"])
