@@ -53,8 +53,8 @@ def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several 
     parser.add_argument(*flags, metavar="NAME", help=f"which of {of}, by its name or its number from 0 on")
 
 
-def load_source(path: Path, name: str | None = None) -> Source:
-    """Read the systems of a file, or the one of a name or number. Raises `InputError`."""
+def load_source(path: Path, name: str | None = None, option: str = "--system") -> Source:
+    """Read the systems of a file, or the one of a name or number, chosen by `option`. Raises `InputError`."""
     if path.suffix.lower() == ".safetensors" and not path.is_dir():
         tensors, metadata = read_tensors(path, *known_forms())
         if metadata["format"] == FORM:
@@ -63,7 +63,12 @@ def load_source(path: Path, name: str | None = None) -> Source:
     if name is not None:
         name = _choose(path, list(readers), name)
         readers = {name: readers[name]}
-    return Source(path, {each: replace(read(), name=each) for each, read in readers.items()})
+    try:
+        return Source(path, {each: replace(read(), name=each) for each, read in readers.items()})
+    except InputError as error:
+        if len(readers) == 1:
+            raise
+        raise InputError(f"{error} ({option} takes another of its systems)") from error
 
 
 def _learned(path: Path, result: FitResult, name: str | None) -> Source:
@@ -81,7 +86,7 @@ def _choose(path: Path, names: list[str], name: str) -> str:
         return name
     if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(names):
         return names[int(name)]
-    held = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    held = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     raise InputError(f"cannot use {path}: it holds no system {name!r}, but {held}")
 
 

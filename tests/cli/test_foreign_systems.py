@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_systems(
         folder / "large.json", System(half.double(), torch.full((1, 2), 1e200, dtype=torch.float64), torch.ones(1))
     )
+    write_systems(folder / "escape.json", random_system(2, name="\x1b[31mred"))
     write_systems(folder / "point.json", System(half, torch.ones(1, 2), torch.ones(1)))
     matrix = half.double().expand(2, 2, 2)
     huge = torch.tensor([1e308, 1e308], dtype=torch.float64)
@@ -156,9 +157,10 @@ def test_a_learned_system_becomes_a_flame(folder: Path, tmp_path: Path) -> None:
 
 
 REFUSALS = {
-    "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
-    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but fern, Halves, stem",
-    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but fern, Halves, stem",
+    "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--system takes another of its systems)",
+    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but 'fern', 'Halves', 'stem'",
+    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but 'fern', 'Halves', 'stem'",
     "render good.ifs --zoom 0.5,0.5,2": "--zoom is for systems in the plane, and good.ifs has one in space",
     "render good.ifs --transparent": "--transparent is for systems in the plane, and good.ifs has one in space",
     "render good.ifs --animate orbit": "cannot use good.ifs: an animation is made of one system, and the file holds 3; "
@@ -172,6 +174,10 @@ REFUSALS = {
     "render nothing.ifs": "cannot read nothing.ifs: no such file or directory",
     "render nothing.txt": "cannot read nothing.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
     ".json, .safetensors",
+    "morph a.ifs good.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--first takes another of its systems)",
+    "render a.ifs --system bad": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+    "render escape.json --system leaf": "cannot use escape.json: it holds no system 'leaf', but '\\x1b[31mred'",
     "view good.ifs": "cannot use good.ifs: a page is made of one system, and the file holds 3; choose one with "
     "--system",
     "view good.ifs --system stem": "cannot use good.ifs: a page is made of a system in the plane, and 'stem' is in "
@@ -188,7 +194,8 @@ REFUSALS = {
     "a folder",
     "convert good.ifs no/a.json": "cannot write no/a.json: no such folder: no",
     "convert good.ifs pair.json": "cannot write pair.json: it exists already (--overwrite replaces it)",
-    "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+    "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--system takes another of its systems)",
 }
 
 
