@@ -153,13 +153,26 @@ def test_the_default_viewport_shows_the_whole_attractor() -> None:
         ((MATRIX * math.nan, OFFSET), "matrix of the system must be finite"),
         ((MATRIX, OFFSET, None, COLOR + 0.5), r"color must lie in \[0, 1\], got values from 0.5 to 1.5"),
         ((np.eye(3)[None], np.zeros((1, 3))), r"matrix of the system must have shape \(N, 2, 2\), got \(1, 3, 3\)"),
+        (([[[1, 0], [0]]], [[0, 0]]), r"matrix must have rows of one length, got \[\[\[1, 0\], \[0\]\]\]"),
+        ((MATRIX, [[0, 0], [0, 0, 0]]), "offset must have rows of one length"),
+        (([torch.eye(2), torch.eye(3)], [[0, 0], [0, 0]]), "matrix must have rows of one length"),
+        (([MATRIX], [OFFSET], [[[1.0], [2.0, 3.0]]]), "probabilities must "),
         (([], []), "matrix must be a tensor, an array or a sequence of them, got list"),
     ],
     ids=lambda value: str(value)[-30:],
 )
 def test_what_cannot_be_given(arguments: tuple[Any, ...], message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=rf"^(IFS\.from_maps|IFS\.from_systems|System): {message}"):
+    with pytest.raises((ValueError, TypeError), match=rf"^IFS\.from_maps: {message}"):
         IFS.from_maps(*arguments)
+
+
+@pytest.mark.parametrize("name", ["parametrization", "channels", "color_values", "systems", "maps"])
+def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^IFS\.from_maps: {name} must be left out, as it follows from the systems"):
+        fern(**{name: None})
+    if name != "systems":  # an argument of that function
+        with pytest.raises(TypeError, match=rf"^IFS\.from_systems: {name} must be left out"):
+            IFS.from_systems([colorless()], **{name: None})
 
 
 def test_systems_of_unlike_colors_are_refused() -> None:
