@@ -170,9 +170,10 @@ def test_what_cannot_be_given(arguments: tuple[Any, ...], message: str) -> None:
 def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match=rf"^IFS\.from_maps: {name} must be left out, as it follows from the systems"):
         fern(**{name: None})
+    settings: dict[str, Any] = {name: None}
     if name != "systems":  # an argument of that function
         with pytest.raises(TypeError, match=rf"^IFS\.from_systems: {name} must be left out"):
-            IFS.from_systems([colorless()], **{name: None})
+            IFS.from_systems([colorless()], **settings)
 
 
 def test_systems_of_unlike_colors_are_refused() -> None:

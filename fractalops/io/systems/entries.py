@@ -121,6 +121,24 @@ def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
     return f"{name}-{number}"
 
 
+def held_names(systems: Sequence[System], change: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """Return the names of systems as a format holds them, each of which is unique, and notices of what changed.
+
+    `change` makes a name that the format can hold.
+    """
+    taken = {system.name for system in systems}
+    tried: dict[str, int] = {}
+    names, notices = [], []
+    for system in systems:
+        name = change(system.name)
+        if name != system.name:
+            name = name if name not in taken else free_name(name, taken, tried)
+            taken.add(name)
+            notices.append(f"the system {system.name!r} is called {name!r} there")
+        names.append(name)
+    return names, notices
+
+
 def check_systems(path: Path, systems: int) -> None:
     """Raise `InputError` for a text file of too many systems."""
     if systems > MOST_SYSTEMS:

@@ -12,7 +12,15 @@ from functools import partial
 from pathlib import Path
 
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, check_count, check_systems, error_at, free_name, read_text, split_lines
+from fractalops.io.systems.entries import (
+    Entry,
+    check_count,
+    check_systems,
+    error_at,
+    held_names,
+    read_text,
+    split_lines,
+)
 from fractalops.io.systems.rows import COLUMNS, TOLERANCE, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
@@ -142,18 +150,9 @@ def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:
 
 def write_fractint(path: Path, systems: list[System]) -> list[str]:
     """Write an .ifs file; return notices."""
-    notices = []
+    names, notices = held_names(systems, _plain)
     parts = []
-    taken = {system.name for system in systems}
-    tried: dict[str, int] = {}
-    for system in systems:
-        name = _NOT_IN_NAMES.sub("_", system.name).encode("utf-8", "replace").decode()
-        if name.lower() == "comment":
-            name = f"{name}_"
-        if name != system.name:
-            name = name if name not in taken else free_name(name, taken, tried)
-            taken.add(name)
-            notices.append(f"the system {system.name!r} is called {name!r} there")
+    for name, system in zip(names, systems, strict=True):
         if system.color is not None:
             notices.append("colors are left out: an .ifs file has none")
         if len(system) > _MOST_MAPS:
@@ -162,3 +161,9 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
         parts.append(f"{name} {{{' (3D)' if system.dimensions == 3 else ''}\n{rows}\n}}\n")
     path.write_text("\n".join(parts), encoding="utf-8")
     return list(dict.fromkeys(notices))
+
+
+def _plain(name: str) -> str:
+    """Return a name of one word that is not that of a comment."""
+    name = _NOT_IN_NAMES.sub("_", name).encode("utf-8", "replace").decode()
+    return f"{name}_" if name.lower() == "comment" else name
