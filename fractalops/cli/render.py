@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _SIDE = 1024  # pixels
 _LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
+_POINTS_A_PIXEL = 16  # at most, of a picture on a sheet
 _FLIGHT = 1000.0  # how many times larger the last picture of a flight is
 _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
@@ -97,6 +99,9 @@ def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
             raise InputError(f"--{option} is for systems in the plane, and {source.path} has one in space")
     side = _SIDE if source.learned is not None else min(_SIDE, _LARGEST_SHEET // lay_out(len(systems), (1, 1)).columns)
     pictures = [picture_of(arguments, source, system, side, arguments.zoom) for system in systems]
+    if len(systems) > 1 and arguments.points is None and source.learned is None:
+        most = _POINTS_A_PIXEL * math.prod(pictures[0].size)  # a picture of a few pixels needs no million points
+        pictures = [replace(picture, points=min(picture.points, most)) for picture in pictures]
     layout = lay_out(len(systems), pictures[0].size, gap=4 if len(systems) > 1 else 0)
     channels = max(map(channels_of, pictures, systems))
     if any(system.dimensions == 3 and system.color is not None for system in systems):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from fractalops import FitConfig, fit
+from fractalops.drawing.high_resolution import Picture
 from fractalops.io import read_systems, write_systems
 from fractalops.io.notices import collect_notices
 from fractalops.systems import System
@@ -94,6 +96,27 @@ def test_a_page(folder: Path, tmp_path: Path) -> None:
     assert x_max - x_min == pytest.approx(y_max - y_min)
     fixed = torch.linalg.solve(torch.eye(2).double() - system.matrix, system.offset)  # (N, 2)
     assert ((fixed > torch.tensor([x_min, y_min])) & (fixed < torch.tensor([x_max, y_max]))).all()
+
+
+def test_small_pictures_on_a_sheet_take_fewer_points(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def bands(system: System, picture: Picture, *_: object) -> Iterator[torch.Tensor]:
+        drawn.append(picture.points)
+        yield torch.zeros(1, *picture.size)
+
+    monkeypatch.setattr("fractalops.cli.render.draw_bands", bands)
+    for options, points in (
+        (["--size", 10], 2 * [1600]),
+        (["--size", 300], 2 * [1_000_000]),
+        (["--size", 10, "--points", 7], 2 * [7]),
+        (["--size", 10, "--system", "a"], [1_000_000]),
+    ):
+        assert run("render", folder / "classes", *options, "-o", tmp_path / "a.png", "--overwrite") == 0
+        assert drawn == points
+        drawn.clear()
 
 
 def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

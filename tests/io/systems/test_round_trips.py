@@ -127,7 +127,7 @@ def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
         (IFS(1, 3), ["a"]),
         (IFS(3, 2), ["0", "1", "2"]),
     ):
-        write_systems(path, systems)  # type: ignore[arg-type]
+        write_systems(path, systems)
         assert list(read_systems(path)) == names
 
 
