@@ -195,7 +195,8 @@ class IFS(nn.Module):
         Raises:
             ValueError, TypeError: for a wrong shape, dtype or number.
         """
-        return cls.from_systems(read_maps(matrix, offset, probabilities, color), viewport=viewport, **settings)
+        given = read_maps(matrix, offset, probabilities, color)
+        return cls._given("IFS.from_maps", given, {"viewport": viewport, **settings})
 
     @classmethod
     def from_systems(cls, systems: Sequence[System], *, viewport: Viewport = "fit", **settings: Any) -> IFS:
@@ -203,14 +204,18 @@ class IFS(nn.Module):
 
         Raises `ValueError` for none, one in space, numbers that are not finite and unlike colors.
         """
-        state = stack_systems(systems, settings.pop("device", None), settings.pop("dtype", None))
+        return cls._given("IFS.from_systems", systems, {"viewport": viewport, **settings})
+
+    @classmethod
+    def _given(cls, owner: str, systems: Sequence[System], settings: dict[str, Any]) -> IFS:
+        """Return given systems; errors begin with `owner`."""
+        state = stack_systems(owner, systems, settings)
         module = cls(
             *state["offset"].shape[:2],
             parametrization="matrix",
             probabilities="given",
             channels=state["color"].shape[2] if "color" in state else None,
             color_values="clamp",
-            viewport=viewport,
             device="meta",
             **settings,
         )

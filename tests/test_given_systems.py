@@ -153,13 +153,27 @@ def test_the_default_viewport_shows_the_whole_attractor() -> None:
         ((MATRIX * math.nan, OFFSET), "matrix of the system must be finite"),
         ((MATRIX, OFFSET, None, COLOR + 0.5), r"color must lie in \[0, 1\], got values from 0.5 to 1.5"),
         ((np.eye(3)[None], np.zeros((1, 3))), r"matrix of the system must have shape \(N, 2, 2\), got \(1, 3, 3\)"),
+        (([[[1, 0], [0]]], [[0, 0]]), r"matrix must have rows of one length, got \[\[\[1, 0\], \[0\]\]\]"),
+        ((MATRIX, [[0, 0], [0, 0, 0]]), "offset must have rows of one length"),
+        (([torch.eye(2), torch.eye(3)], [[0, 0], [0, 0]]), "matrix must have rows of one length"),
+        (([MATRIX], [OFFSET], [[[1.0], [2.0, 3.0]]]), "probabilities must "),
         (([], []), "matrix must be a tensor, an array or a sequence of them, got list"),
     ],
     ids=lambda value: str(value)[-30:],
 )
 def test_what_cannot_be_given(arguments: tuple[Any, ...], message: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=rf"^(IFS\.from_maps|IFS\.from_systems|System): {message}"):
+    with pytest.raises((ValueError, TypeError), match=rf"^IFS\.from_maps: {message}"):
         IFS.from_maps(*arguments)
+
+
+@pytest.mark.parametrize("name", ["parametrization", "channels", "color_values", "systems", "maps"])
+def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^IFS\.from_maps: {name} must be left out, as it follows from the systems"):
+        fern(**{name: None})
+    settings: dict[str, Any] = {name: None}
+    if name != "systems":  # an argument of that function
+        with pytest.raises(TypeError, match=rf"^IFS\.from_systems: {name} must be left out"):
+            IFS.from_systems([colorless()], **settings)
 
 
 def test_systems_of_unlike_colors_are_refused() -> None:
@@ -200,6 +214,13 @@ def test_probabilities_that_add_up_to_less_than_1() -> None:
     given = IFS.from_maps(torch.eye(2).expand(3, 2, 2) / 2, torch.eye(3)[:, :2], probabilities)
     assert float(given.probabilities().sum()) == pytest.approx(1, abs=1e-15)
     assert int(given.sample(1, 100_000, generator=seeded(0)).max()) == 2
+
+
+def test_probabilities_whose_sum_overflows() -> None:
+    probabilities = np.array([[1e308, 1e308, 0], [1e308, 5e307, 1e308], [1, 3, 0], [5e-324, 5e-324, 5e-324]])
+    given = IFS.from_maps(np.tile(np.eye(2) / 2, (4, 3, 1, 1)), np.zeros((4, 3, 2)), probabilities)
+    expected = torch.tensor([[1 / 2, 1 / 2, 0], [2 / 5, 1 / 5, 2 / 5], [1 / 4, 3 / 4, 0], [1 / 3, 1 / 3, 1 / 3]])
+    torch.testing.assert_close(given.probabilities(), expected.double(), rtol=1e-7, atol=0)
 
 
 def test_an_isometry_stays_put() -> None:

@@ -36,8 +36,11 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("morph.gif")
     check_movable(arguments, output)
     sources = [
-        drawable(load_source(path, name))
-        for path, name in ((arguments.a, arguments.first), (arguments.b, arguments.last))
+        drawable(load_source(path, name, option))
+        for path, name, option in (
+            (arguments.a, arguments.first, "--first"),
+            (arguments.b, arguments.last, "--last"),
+        )
     ]
     first, last = (
         in_the_plane(source, source.the_only("a morph", option), "a morph")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,8 @@ from fractalops.drawing.point_clouds import draw_solid
 from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
 from fractalops.io.images import Page, save_picture
+from fractalops.io.notices import log_notices
 from fractalops.io.progress import progress_bar
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.statistics import describe
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 _SIDE = 1024  # pixels
 _LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
-_IN_SPACE = 8  # times as many points, most of which are hidden
+_POINTS_A_PIXEL = 16  # at most, of a picture on a sheet
 _FLIGHT = 1000.0  # how many times larger the last picture of a flight is
 _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
@@ -98,8 +99,13 @@ def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
             raise InputError(f"--{option} is for systems in the plane, and {source.path} has one in space")
     side = _SIDE if source.learned is not None else min(_SIDE, _LARGEST_SHEET // lay_out(len(systems), (1, 1)).columns)
     pictures = [picture_of(arguments, source, system, side, arguments.zoom) for system in systems]
+    if len(systems) > 1 and arguments.points is None and source.learned is None:
+        most = _POINTS_A_PIXEL * math.prod(pictures[0].size)  # a picture of a few pixels needs no million points
+        pictures = [replace(picture, points=min(picture.points, most)) for picture in pictures]
     layout = lay_out(len(systems), pictures[0].size, gap=4 if len(systems) > 1 else 0)
     channels = max(map(channels_of, pictures, systems))
+    if any(system.dimensions == 3 and system.color is not None for system in systems):
+        log_notices(source.path, ["colors of systems in space are left out: they are drawn in gray"])
     page = Page(layout.size, channels, SEPARATOR)
     generator = torch.Generator().manual_seed(arguments.seed)
     with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
@@ -116,15 +122,11 @@ def _bands(system: System, picture: Picture, generator: torch.Generator, bar: tq
     if system.dimensions == 2:
         yield from draw_bands(system, picture, generator, bar)
         return
-    sample = sample_attractor(
-        system.matrix.float()[None],
-        system.offset.float()[None],
-        system.probabilities[None],
-        _IN_SPACE * picture.points,
-        generator=generator,
-    )
-    image = draw_solid(sample.points.flatten(0, 2), picture.size[0]) ** (picture.gamma or 1.0)  # (H, W)
-    yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
+    for rows in draw_solid(
+        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
+    ):
+        image = rows ** (picture.gamma or 1.0)  # (h, W)
+        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:

@@ -16,12 +16,17 @@ from fractalops.io.systems.tensors import known_forms
 from fractalops.io.tensor_files import read_tensors
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
+from fractalops.systems.statistics import lyapunov_exponent
+from fractalops.systems.system import shares_of
 
 FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, or what `fractalops fit` saved"
 
-_TRIED = 20  # sequences by which systems are told whose points run away
-_STEPS = 1000
-_FAR = 1e12  # times as far as the maps translate
+# Of the chains by which systems are told whose points run away:
+_TRIED = 200
+_STEPS = 8000
+_CLEAR = 0.01  # Lyapunov exponents farther from 0 are known by their estimates
+_GROWTH = 1.25  # of the distances in the second half of the steps; a random walk has 1.5
+_STILL = 1e-6  # of the extent, and less than which nothing moves
 _LARGEST = 1e100  # of whose squares there are no infinite ones
 _SHOWN = 8  # names in an error
 
@@ -48,8 +53,8 @@ def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several 
     parser.add_argument(*flags, metavar="NAME", help=f"which of {of}, by its name or its number from 0 on")
 
 
-def load_source(path: Path, name: str | None = None) -> Source:
-    """Read the systems of a file, or the one of a name or number. Raises `InputError`."""
+def load_source(path: Path, name: str | None = None, option: str = "--system") -> Source:
+    """Read the systems of a file, or the one of a name or number, chosen by `option`. Raises `InputError`."""
     if path.suffix.lower() == ".safetensors" and not path.is_dir():
         tensors, metadata = read_tensors(path, *known_forms())
         if metadata["format"] == FORM:
@@ -58,7 +63,12 @@ def load_source(path: Path, name: str | None = None) -> Source:
     if name is not None:
         name = _choose(path, list(readers), name)
         readers = {name: readers[name]}
-    return Source(path, {each: replace(read(), name=each) for each, read in readers.items()})
+    try:
+        return Source(path, {each: replace(read(), name=each) for each, read in readers.items()})
+    except InputError as error:
+        if len(readers) == 1:
+            raise
+        raise InputError(f"{error} ({option} takes another of its systems)") from error
 
 
 def _learned(path: Path, result: FitResult, name: str | None) -> Source:
@@ -76,7 +86,7 @@ def _choose(path: Path, names: list[str], name: str) -> str:
         return name
     if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(names):
         return names[int(name)]
-    held = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    held = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     raise InputError(f"cannot use {path}: it holds no system {name!r}, but {held}")
 
 
@@ -94,7 +104,13 @@ def drawable(source: Source) -> Source:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
         if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")
-        systems[name] = replace(system, probabilities=system.probabilities / system.probabilities.sum())
+        dtype = torch.promote_types(system.matrix.dtype, torch.float32)  # half precision is too little for points
+        systems[name] = replace(
+            system,
+            matrix=system.matrix.to(dtype),
+            offset=system.offset.to(dtype),
+            probabilities=shares_of(system.probabilities),
+        )
         if _runs_away(systems[name]):
             raise InputError(
                 f"cannot draw {name!r} of {source.path}: its points run away, as its maps don't contract on average"
@@ -107,10 +123,21 @@ def _runs_away(system: System) -> bool:
     if bool((torch.linalg.matrix_norm(matrix, 2) < 1).all()):
         return False
     generator = torch.Generator(offset.device).manual_seed(0)
+    exponent = lyapunov_exponent(system, generator)
+    if abs(exponent) > _CLEAR:
+        return exponent > 0
     points = sample_attractor(
-        matrix[None], offset[None], probabilities[None], _TRIED * _STEPS, sequences=_TRIED, generator=generator
-    ).points
-    return not bool((points.abs().amax() <= _FAR * offset.abs().amax().clamp(min=1)).item())
+        matrix[None],
+        offset[None],
+        probabilities[None],
+        _TRIED * _STEPS,
+        sequences=_TRIED,
+        burn_in=0,
+        generator=generator,
+    ).points[0]  # (K, T, D)
+    away = (points - points[:, :1]).abs().amax(2)  # (K, T)
+    before, after = (part[:, part.shape[1] // 2 :].median() for part in away.chunk(2, 1))  # each ()
+    return not bool(after <= _GROWTH * before + _STILL * points.abs().amax())
 
 
 def in_the_plane(source: Source, system: System, what: str) -> System:

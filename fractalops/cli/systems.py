@@ -12,11 +12,9 @@ from fractalops.drawing.high_resolution import Picture, draw
 from fractalops.drawing.point_clouds import draw_solid
 from fractalops.drawing.sheets import captioned_sheet
 from fractalops.io.images import save_image
-from fractalops.sampling import sample_attractor
 from fractalops.systems import CLASSICS, Classic, System
 
 _SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
-_IN_SPACE = 8  # times as many points, most of which are hidden
 _MARGIN = 0.05  # of a picture, left empty on each side
 
 
@@ -70,11 +68,8 @@ def _listed(chosen: list[Classic]) -> str:
 
 def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Tensor:
     """Draw a system upright: (side, side)."""
-    maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
     if system.dimensions == 2:
+        maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
         picture = Picture(size=(side, side), points=points, viewport="fit", margin=_MARGIN)
         return draw(maps, picture, generator)[0]
-    sample = sample_attractor(
-        maps.matrix[None], maps.offset[None], maps.probabilities[None], _IN_SPACE * points, generator=generator
-    )
-    return draw_solid(sample.points.flatten(0, 2), side)
+    return torch.cat(list(draw_solid(system, side, points, margin=_MARGIN, generator=generator)))

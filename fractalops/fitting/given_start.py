@@ -65,10 +65,10 @@ def given_parameters(start: IFS, size: tuple[int, int], targets: int, config: Fi
     colors = start.colors()  # (S, N, C)
     if colors is not None:
         if start.channels != config.channels:
-            raise ValueError(
-                f"fit: start must have colors of {config.channels or 'no'} channels, which config learns, got "
-                f"{start.channels}"
-            )
+            wanted = f"colors of the {config.channels} channels that config learns"
+            if config.channels is None:
+                wanted = "no colors, as config learns none"
+            raise ValueError(f"fit: start must have {wanted}, got {start.channels} channels")
         state["color"] = colors.double().logit(eps=COLOR_MARGIN)
     return state
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fractalops._checks import check_dtype
 from fractalops.sampling import determinant_probabilities
-from fractalops.systems.system import System, to_tensor
+from fractalops.systems.system import System, shares_of, to_tensor
 
 # Tensors, arrays, or nested sequences of numbers, tensors or arrays.
 Arrays: TypeAlias = Any
@@ -71,7 +71,10 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
         own_color = None if color is None else parts[-1][number]
         own_matrix, own_offset = _of_one_dtype(each, parts[0][number])
         own_probabilities = own_matrix.new_ones(len(own_matrix)) if probabilities is None else parts[1][number]
-        system = System(own_matrix, own_offset, own_probabilities, own_color)
+        try:
+            system = System(own_matrix, own_offset, own_probabilities, own_color)
+        except (ValueError, TypeError) as error:
+            raise type(error)(str(error).replace("System: ", "IFS.from_maps: ", 1)) from None
         if probabilities is None and system.dimensions == 2:
             shares = determinant_probabilities(system.matrix.double()[None])[0]  # (N,)
             system = System(system.matrix, system.offset, shares, system.color)
@@ -99,8 +102,10 @@ def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
         kind = type(value).__name__
         raise TypeError(f"IFS.from_maps: {argument} must be a tensor, an array or a sequence of them, got {kind}")
     if _depth(value) == dimensions:  # one system
-        tensors = isinstance(value[0], Tensor)
-        return [torch.stack(list(value)) if tensors else np.asarray(value)]
+        try:
+            return [torch.stack(list(value)) if isinstance(value[0], Tensor) else np.asarray(value)]
+        except (ValueError, TypeError, RuntimeError):
+            raise ValueError(f"IFS.from_maps: {argument} must have rows of one length, got {value!r:.80}") from None
     return list(value)
 
 
@@ -111,15 +116,14 @@ def _depth(value: Any) -> int:
     return 1 + _depth(value[0]) if isinstance(value, Sequence) and len(value) > 0 else 0
 
 
-def stack_systems(
-    systems: Sequence[System], device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> dict[str, Tensor]:
+def stack_systems(owner: str, systems: Sequence[System], settings: dict[str, Any]) -> dict[str, Tensor]:
     """Return the systems of the plane as tensors of one shape, new ones: the state of an `IFS` that holds them.
 
     Args:
+        owner: the function that errors begin with.
         systems: S systems of at most N maps.
-        device: of the tensors; None takes that of the first system.
-        dtype: None is float64 where any of the systems is, else float32.
+        settings: of the `IFS`. Its `device` is taken out of it, None is that of the first system, and its `dtype`, None
+            is float64 where any of the systems is, else float32.
 
     Returns:
         `matrix` (S, N, 2, 2), `offset` (S, N, 2), `probability` (S, N), float64 in rows of sum 1, and `color` (S, N, C)
@@ -127,31 +131,34 @@ def stack_systems(
 
     Raises:
         ValueError: for no system, one in space, numbers that are not finite, and colors that not all systems have
-            alike.
+            alike; TypeError: for settings that the systems give.
     """
+    for name in ("systems", "maps", "parametrization", "probabilities", "channels", "color_values"):
+        if name in settings:
+            raise TypeError(f"{owner}: {name} must be left out, as it follows from the systems")
+    device, dtype = settings.pop("device", None), settings.pop("dtype", None)
     if len(systems) == 0:
-        raise ValueError("IFS.from_systems: systems must be at least one, got none")
+        raise ValueError(f"{owner}: systems must be at least one, got none")
     channels = {None if system.color is None else system.color.shape[1] for system in systems}
     if len(channels) > 1:
         shown = ", ".join(sorted(str(count) for count in channels))
-        raise ValueError(f"IFS.from_systems: systems must have colors of one number of channels, got {shown}")
+        raise ValueError(f"{owner}: systems must have colors of one number of channels, got {shown}")
     for number, system in enumerate(systems):
         where = f"of system {number}" if len(systems) > 1 else "of the system"
         if system.dimensions != 2:
             shape = tuple(system.matrix.shape)
-            raise ValueError(f"IFS.from_systems: matrix {where} must have shape (N, 2, 2), got {shape}")
+            raise ValueError(f"{owner}: matrix {where} must have shape (N, 2, 2), got {shape}")
         for name in ("matrix", "offset") + (() if system.color is None else ("color",)):
             if not bool(getattr(system, name).isfinite().all()):
-                raise ValueError(f"IFS.from_systems: {name} {where} must be finite")
+                raise ValueError(f"{owner}: {name} {where} must be finite")
     if dtype is None:
         double = any(system.matrix.dtype == torch.float64 for system in systems)
         dtype = torch.float64 if double else torch.float32
-    check_dtype("IFS.from_systems", dtype)
+    check_dtype(owner, dtype)
     device = systems[0].offset.device if device is None else torch.device(device)
     stack = Stack.of(systems)
-    shares = stack.probabilities / stack.probabilities.sum(1, keepdim=True)
     state = {"matrix": stack.matrix.to(device, dtype), "offset": stack.offset.to(device, dtype)}
     colors = [system.color.to(device, dtype) for system in systems if system.color is not None]  # each (N, C)
     if colors:
         state["color"] = pad_sequence(colors, batch_first=True)
-    return state | {"probability": shares.to(device)}
+    return state | {"probability": shares_of(stack.probabilities).to(device)}

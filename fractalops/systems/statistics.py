@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fractalops.sampling import sample_attractor, sample_index, spectral_radius
 from fractalops.systems.dimension import box_dimension, similarity_dimension
-from fractalops.systems.system import System
+from fractalops.systems.system import System, shares_of
 
 _POINTS = 200_000
 _DIVERGES = "none, the points diverge"
@@ -18,9 +18,7 @@ _CHAINS, _STEPS, _SETTLING = 1000, 120, 20  # of the Lyapunov exponent
 def describe(system: System, seed: int = 0) -> str:
     """Return lines about a system: its maps, bounding box, contraction and dimensions; estimates draw with a seed."""
     generator = torch.Generator(system.offset.device).manual_seed(seed)
-    matrix, offset, probabilities = (
-        part.double() for part in (system.matrix, system.offset, system.probabilities / system.probabilities.sum())
-    )
+    matrix, offset, probabilities = system.matrix.double(), system.offset.double(), shares_of(system.probabilities)
     drawn = probabilities > 0  # (N,)
     points = sample_attractor(
         matrix[None], offset[None], probabilities[None], _POINTS, generator=generator
@@ -53,7 +51,7 @@ def lyapunov_exponent(system: System, generator: torch.Generator | None = None) 
     Where it is negative, the chains forget where they started (Elton 1987), also where single maps don't contract.
     """
     matrix = system.matrix.double()  # (N, D, D)
-    index = sample_index(system.probabilities[None].double(), _CHAINS, _STEPS, generator)[0].long()  # (K, T)
+    index = sample_index(shares_of(system.probabilities)[None], _CHAINS, _STEPS, generator)[0].long()  # (K, T)
     vector: Tensor = matrix.new_ones(_CHAINS, system.dimensions) / system.dimensions**0.5  # (K, D)
     total = 0.0
     for step in range(_STEPS):

@@ -72,6 +72,17 @@ class System:
         return len(self.offset)
 
 
+def shares_of(probabilities: Tensor) -> Tensor:
+    """Return probabilities (..., N) of any positive sums in float64, scaled to add up to 1, also huge ones."""
+    values = probabilities.double()
+    total = values.sum(-1, keepdim=True)  # (..., 1)
+    if not bool(total.isfinite().all()):
+        scaled = values / values.amax(-1, keepdim=True)  # whose sum does not overflow
+        values = torch.where(total.isfinite(), values, scaled)
+        total = values.sum(-1, keepdim=True)
+    return values / total
+
+
 def to_tensor(function: str, argument: str, value: Any) -> Tensor:
     """Return numbers as a floating-point tensor without gradients, on the CPU unless they are one elsewhere.
 

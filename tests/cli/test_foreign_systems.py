@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 from PIL import Image
 
 from fractalops import FitConfig, fit
+from fractalops.drawing.high_resolution import Picture
 from fractalops.io import read_systems, write_systems
+from fractalops.io.notices import collect_notices
 from fractalops.systems import System
 from tests.drawing.test_page import parameters_of
 from tests.support.command_line import refusal, run
@@ -34,7 +38,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_systems(
         folder / "large.json", System(half.double(), torch.full((1, 2), 1e200, dtype=torch.float64), torch.ones(1))
     )
+    write_systems(folder / "escape.json", random_system(2, name="\x1b[31mred"))
     write_systems(folder / "point.json", System(half, torch.ones(1, 2), torch.ones(1)))
+    matrix = half.double().expand(2, 2, 2)
+    huge = torch.tensor([1e308, 1e308], dtype=torch.float64)
+    write_systems(folder / "huge.json", System(matrix, torch.eye(2).double(), huge))
+    write_systems(folder / "half.safetensors", random_system(3, dtype=torch.bfloat16, channels=3))
     config = FitConfig(maps=3, points=20, sequences=2, steps=1, color=True)
     fit(torch.eye(8).expand(2, 3, 8, 8), config).save(folder / "learned.safetensors")
     return folder
@@ -57,6 +66,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("pair.json", "RGB", (48, 48)),
         ("learned.safetensors --system 1", "RGB", (48, 48)),
         ("point.json", "L", (48, 48)),
+        ("huge.json --stats", "L", (48, 48)),
+        ("half.safetensors --stats", "RGB", (48, 48)),
     ],
 )
 def test_pictures(
@@ -85,6 +96,52 @@ def test_a_page(folder: Path, tmp_path: Path) -> None:
     assert x_max - x_min == pytest.approx(y_max - y_min)
     fixed = torch.linalg.solve(torch.eye(2).double() - system.matrix, system.offset)  # (N, 2)
     assert ((fixed > torch.tensor([x_min, y_min])) & (fixed < torch.tensor([x_max, y_max]))).all()
+
+
+def test_small_pictures_on_a_sheet_take_fewer_points(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def bands(system: System, picture: Picture, *_: object) -> Iterator[torch.Tensor]:
+        drawn.append(picture.points)
+        yield torch.zeros(1, *picture.size)
+
+    monkeypatch.setattr("fractalops.cli.render.draw_bands", bands)
+    for options, points in (
+        (["--size", 10], 2 * [1600]),
+        (["--size", 300], 2 * [1_000_000]),
+        (["--size", 10, "--points", 7], 2 * [7]),
+        (["--size", 10, "--system", "a"], [1_000_000]),
+    ):
+        assert run("render", folder / "classes", *options, "-o", tmp_path / "a.png", "--overwrite") == 0
+        assert drawn == points
+        drawn.clear()
+
+
+def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    system = random_system(3, dimensions=3, channels=3)
+    write_systems(tmp_path / "a.npz", replace(system, offset=1e45 * system.offset))
+    with collect_notices() as notices:
+        assert run("render", tmp_path / "a.npz", *SMALL) == 0
+    assert notices == {str(tmp_path / "a.npz"): ["colors of systems in space are left out: they are drawn in gray"]}
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "L"
+        assert picture.getextrema()[1] > 80  # type: ignore[operator]
+    assert refusal(capsys, "render", tmp_path / "a.npz", "--size", 8193, "--overwrite") == (
+        "a picture of a system in space must have at most 8192 pixels a side, got 8193"
+    )
+
+
+def test_probabilities_whose_sum_overflows(folder: Path, tmp_path: Path) -> None:
+    assert run("view", folder / "huge.json", "-o", tmp_path / "a.html") == 0
+    assert parameters_of((tmp_path / "a.html").read_text(encoding="utf-8"))["probabilities"] == [0.5, 0.5]
+    arguments = ["--frames", 2, "-o", tmp_path / "a.gif"]
+    assert run("morph", folder / "huge.json", folder / "huge.json", *SMALL, *arguments) == 0
+    for name in ("a.ifs", "a.flame"):
+        assert run("convert", folder / "huge.json", tmp_path / name) == 0
+    assert read_systems(tmp_path / "a.ifs")["huge"].probabilities.tolist() == [0.5, 0.5]
+    assert read_systems(tmp_path / "a.flame")["huge"].probabilities.tolist() == [1e308, 1e308]
 
 
 @pytest.mark.parametrize("kind", ["zoom", "build", "orbit"])
@@ -123,9 +180,10 @@ def test_a_learned_system_becomes_a_flame(folder: Path, tmp_path: Path) -> None:
 
 
 REFUSALS = {
-    "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
-    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but fern, Halves, stem",
-    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but fern, Halves, stem",
+    "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--system takes another of its systems)",
+    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but 'fern', 'Halves', 'stem'",
+    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but 'fern', 'Halves', 'stem'",
     "render good.ifs --zoom 0.5,0.5,2": "--zoom is for systems in the plane, and good.ifs has one in space",
     "render good.ifs --transparent": "--transparent is for systems in the plane, and good.ifs has one in space",
     "render good.ifs --animate orbit": "cannot use good.ifs: an animation is made of one system, and the file holds 3; "
@@ -139,6 +197,10 @@ REFUSALS = {
     "render nothing.ifs": "cannot read nothing.ifs: no such file or directory",
     "render nothing.txt": "cannot read nothing.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
     ".json, .safetensors",
+    "morph a.ifs good.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--first takes another of its systems)",
+    "render a.ifs --system bad": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+    "render escape.json --system leaf": "cannot use escape.json: it holds no system 'leaf', but '\\x1b[31mred'",
     "view good.ifs": "cannot use good.ifs: a page is made of one system, and the file holds 3; choose one with "
     "--system",
     "view good.ifs --system stem": "cannot use good.ifs: a page is made of a system in the plane, and 'stem' is in "
@@ -155,7 +217,8 @@ REFUSALS = {
     "a folder",
     "convert good.ifs no/a.json": "cannot write no/a.json: no such folder: no",
     "convert good.ifs pair.json": "cannot write pair.json: it exists already (--overwrite replaces it)",
-    "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
+    "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
+    "(--system takes another of its systems)",
 }
 
 

@@ -47,7 +47,7 @@ def test_view_takes_one_of_several_systems(tmp_path: Path, capsys: pytest.Captur
     one = "a page is made of one system, and the file holds 3; choose one with --system"
     assert line == f"cannot use {system}: {one}"
     line = refusal(capsys, "view", system, "--system", 3)
-    assert line == f"cannot use {system}: it holds no system '3', but 0, 1, 2"
+    assert line == f"cannot use {system}: it holds no system '3', but '0', '1', '2'"
     assert not page.exists()
     assert run("view", system, "--number", 2) == 0
     assert torch.equal(offset(page), saved[2])

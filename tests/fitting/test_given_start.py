@@ -85,7 +85,7 @@ def test_colors_of_the_start(channels: int | None, with_colors: bool) -> None:
     given = IFS.from_maps(MATRIX, OFFSET, PROBABILITIES, color)
     picture = target(3 if channels == 3 else None)
     if channels is None and with_colors:
-        with pytest.raises(ValueError, match="fit: start must have colors of no channels, which config learns, got 3"):
+        with pytest.raises(ValueError, match="fit: start must have no colors, as config learns none, got 3 channels"):
             fit(picture, settings, start=given)
         return
     learned = fit(picture, settings, start=given).system.colors()

@@ -86,9 +86,10 @@ def random_system(
 ) -> System:
     """A system of contractions with numbers of all digits; colors of 8 bits."""
     generator = torch.Generator().manual_seed(seed)
+    precise = torch.promote_types(dtype, torch.float32)
 
     def normal(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator, dtype=dtype)
+        return torch.randn(*shape, generator=generator, dtype=precise)
 
     weight = normal(maps).exp()
     color = None
@@ -96,7 +97,8 @@ def random_system(
         color = torch.randint(256, (maps, channels), generator=generator).to(dtype) / 255
     matrix = normal(maps, dimensions, dimensions)
     matrix = matrix / torch.linalg.matrix_norm(matrix, 2)[:, None, None] * 0.7
-    return System(matrix, normal(maps, dimensions), weight / weight.sum(), color, name)
+    parts = matrix, normal(maps, dimensions), weight / weight.sum()
+    return System(*(part.to(dtype) for part in parts), color, name)
 
 
 def assert_equal(actual: System, expected: System) -> None:

@@ -19,6 +19,7 @@ from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import Entry, build_system, error_at
 from fractalops.systems import System
 from fractalops.systems.axes import AS_THEY_STAND
+from fractalops.systems.system import shares_of
 
 _PARTS = ("probabilities", "color")
 
@@ -68,41 +69,51 @@ def _entries(path: Path, name: str, array: np.ndarray, parts: dict[str, np.ndarr
     for part in (array, *parts.values()):
         if part.dtype.kind not in "fiu":
             raise error_at(path, where, f"it must have numbers, got {part.dtype}")
-    if array.ndim == 3:
-        return [Entry(name, where, partial(_read, path, where, array, parts))]
-    if parts:
+    several = array.ndim == 4
+    if several and parts:
         raise error_at(path, where, f"an array of several systems has no {' nor '.join(parts)} of its own")
+    values = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    maps = torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
+    maps = maps if several else maps[None]  # (S, N, D, D + 1)
+    matrix, offset = AS_THEY_STAND[maps.shape[2]].read(maps[..., :-1], maps[..., -1])
+    probabilities = _determinants(matrix) if "probabilities" not in parts else parts["probabilities"][None]  # (S, N)
+    names = [name]
+    if several:
+        names = [f"{name}/{number}" if name else str(number) for number in range(len(maps))]
     return [
-        Entry(f"{name}/{number}" if name else str(number), where, partial(_read, path, where, each, {}))
-        for number, each in enumerate(array)
+        Entry(each, where, partial(_read, path, where, matrix[number], offset[number], probabilities[number], parts))
+        for number, each in enumerate(names)
     ]
 
 
-def _read(path: Path, where: str, array: np.ndarray, parts: dict[str, np.ndarray]) -> System:
-    values = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    maps = torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))  # (N, D, D + 1)
-    dimensions = maps.shape[1]
-    matrix, offset = AS_THEY_STAND[dimensions].read(maps[..., :-1], maps[..., -1])
-    probabilities = parts.get("probabilities")
-    if probabilities is None:
-        probabilities = _determinants(matrix)
-        if not probabilities.any():
-            log_notices(
-                path, [": ".join(filter(None, [where, "all determinants are 0: maps are drawn equally often"]))]
-            )
-            probabilities = np.ones(len(matrix))
-    return build_system(path, where, matrix, offset, probabilities, parts.get("color"))
+def _read(
+    path: Path,
+    where: str,
+    matrix: torch.Tensor,
+    offset: torch.Tensor,
+    probabilities: np.ndarray,
+    parts: dict[str, np.ndarray],
+) -> System:
+    matrix, offset, color = matrix.clone(), offset.clone(), parts.get("color")  # the file's array is not kept
+    if "probabilities" in parts or probabilities.any():
+        return build_system(path, where, matrix, offset, probabilities.copy(), color)
+    system = build_system(path, where, matrix, offset, np.ones(len(matrix)), color)
+    notice = "all determinants are 0: maps are drawn equally often"
+    log_notices(path, [": ".join(filter(None, [where, notice]))])
+    return system
 
 
 def _determinants(matrix: torch.Tensor) -> np.ndarray:
-    """|det A| (N,) of matrices (N, D, D), scaled to add up to 1."""
-    if not bool(matrix.isfinite().all()):
-        return np.ones(len(matrix))  # the system is refused
+    """|det A| (..., N) of matrices (..., N, D, D), scaled to add up to 1; all 0 where they are not finite."""
     values = matrix.double().numpy()
-    values = values / max(np.abs(values).max(), np.finfo(np.float64).tiny)  # no product of these overflows
+    values = np.where(np.isfinite(values).all((-3, -2, -1), keepdims=True), values, 0.0)
+    largest = np.abs(values).max((-3, -2, -1), keepdims=True)
+    values = values / np.maximum(largest, np.finfo(np.float64).tiny)  # no product of these overflows
     with np.errstate(all="ignore"):  # LAPACK warns of determinants that are all but 0
         size: np.ndarray = np.nan_to_num(np.abs(np.linalg.det(values)))
-    return size / size.sum() if size.sum() > 0 else size
+    total = size.sum(-1, keepdims=True)
+    np.divide(size, total, where=total > 0, out=size)
+    return size
 
 
 def write_array(path: Path, systems: list[System]) -> list[str]:
@@ -128,9 +139,9 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
         if (part in _PARTS and owner in names) or system.name in ("file", "allow_pickle") or "\0" in system.name:
             raise InputError(f"cannot save {path}: a system of a .npz file can't be called {system.name!r}")
         arrays[system.name] = _maps(system)
-        arrays[f"{system.name}.probabilities"] = system.probabilities.numpy()
+        arrays[f"{system.name}.probabilities"] = _array(system.probabilities)
         if system.color is not None:
-            arrays[f"{system.name}.color"] = system.color.numpy()
+            arrays[f"{system.name}.color"] = _array(system.color)
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return []
 
@@ -138,11 +149,16 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
 def _maps(system: System) -> np.ndarray:
     """The maps (N, D, D + 1) of a system."""
     matrix, offset = AS_THEY_STAND[system.dimensions].write(system.matrix, system.offset)
-    return torch.cat((matrix, offset[..., None]), -1).numpy()
+    return _array(torch.cat((matrix, offset[..., None]), -1))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array, in float32 at least: NumPy has no bfloat16, and the reader takes no float16."""
+    array: np.ndarray = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
+    return array
 
 
 def _proportional(system: System) -> bool:
     """Whether maps are drawn in proportion to their determinants."""
     read = _determinants(system.matrix)
-    probabilities = system.probabilities.double().numpy()
-    return bool(np.allclose(probabilities / probabilities.sum(), read, rtol=1e-6, atol=0))
+    return bool(np.allclose(shares_of(system.probabilities).numpy(), read, rtol=1e-6, atol=0))

@@ -7,12 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fractalops.errors import InputError
 from fractalops.io.files import check_file, one_line, reading
 from fractalops.io.notices import log_notices
 from fractalops.systems import System
+from fractalops.systems.system import to_tensor
 
 MOST_TEXT = 2**24
 """Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
@@ -122,6 +121,24 @@ def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
     return f"{name}-{number}"
 
 
+def held_names(systems: Sequence[System], change: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """Return the names of systems as a format holds them, each of which is unique, and notices of what changed.
+
+    `change` makes a name that the format can hold.
+    """
+    taken = {system.name for system in systems}
+    tried: dict[str, int] = {}
+    names, notices = [], []
+    for system in systems:
+        name = change(system.name)
+        if name != system.name:
+            name = name if name not in taken else free_name(name, taken, tried)
+            taken.add(name)
+            notices.append(f"the system {system.name!r} is called {name!r} there")
+        names.append(name)
+    return names, notices
+
+
 def check_systems(path: Path, systems: int) -> None:
     """Raise `InputError` for a text file of too many systems."""
     if systems > MOST_SYSTEMS:
@@ -137,11 +154,13 @@ def check_count(path: Path, where: str, maps: int) -> None:
 def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities: Any, color: Any = None) -> System:
     """Return a system of arrays. Raises `InputError` where they make none, and for what files don't hold."""
     parts = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "color": color}
-    for name, values in parts.items():
-        if values is not None and not np.isfinite(np.asarray(values)).all():
-            raise error_at(path, where, f"the numbers of {name} must be finite")
     check_count(path, where, len(offset))
     try:
+        for name, values in parts.items():
+            if values is not None and not bool(to_tensor("System", name, values).isfinite().all()):
+                raise error_at(path, where, f"the numbers of {name} must be finite")
         return System(matrix, offset, probabilities, color)
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         raise error_at(path, where, one_line(error).removeprefix("System: ")) from error

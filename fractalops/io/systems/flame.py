@@ -19,13 +19,22 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, build_system, check_count, check_systems, error_at, read_bytes
+from fractalops.io.systems.entries import (
+    Entry,
+    build_system,
+    check_count,
+    check_systems,
+    error_at,
+    held_names,
+    read_bytes,
+)
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
 from fractalops.rendering import bounding_box
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.axes import Y_DOWN
+from fractalops.systems.system import shares_of
 
 _IDENTITY = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 _NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # on a still picture
@@ -231,9 +240,9 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
 
     Raises `InputError` for systems in space, and for colors other than gray or red, green and blue.
     """
-    notices = []
+    names, notices = held_names(systems, _plain)
     root = ElementTree.Element("flames", name="fractalops")
-    for number, system in enumerate(systems):
+    for number, (name, system) in enumerate(zip(names, systems, strict=True)):
         channels = None if system.color is None else system.color.shape[1]
         if system.dimensions != 2 or channels not in (None, 1, 3):
             raise InputError(
@@ -244,11 +253,11 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
         palette, place = index_colors(system.color, len(system))  # (256, 3), (N,)
         if system.color is not None and not bool((palette[(place * 256).long()] == system.color * 255).all()):
             notices.append("colors are rounded: a flame has 256 of 8 bits a channel")
-        center, scale = _camera(matrix, offset, system.probabilities.double())
+        center, scale = _camera(matrix, offset, shares_of(system.probabilities))
         flame = ElementTree.SubElement(
             root,
             "flame",
-            name=_plain(system.name),
+            name=name,
             time=str(number),
             size=f"{_SIDE} {_SIDE}",
             center=_joined(center),
@@ -275,8 +284,6 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
                 opacity="1",
             )
         ElementTree.SubElement(flame, "palette", count="256", format="RGB").text = palette_text(palette)
-        if _plain(system.name) != system.name:
-            notices.append(f"the system {system.name!r} is called {_plain(system.name)!r} there")
     ElementTree.indent(root)
     path.write_text(ElementTree.tostring(root, encoding="unicode") + "\n", encoding="utf-8")
     return list(dict.fromkeys(notices))

@@ -90,9 +90,18 @@ def open_systems(path: str | Path) -> dict[str, Callable[[], System]]:
 def write_systems(path: str | Path, systems: Systems) -> None:
     """Write iterated function systems to a file, or, to a path without suffix, as CSV files in a folder.
 
-    What is written is read back equal by `read_systems`, with numbers of text in float64. Where a format holds less,
-    as an .ifs file does of colors and a flame of their bits, a warning of the logger "fractalops.io" says so. An
-    interruption leaves no broken file.
+    What is written is read back equal by `read_systems`, with numbers of text in float64, but for this:
+
+    - .ifs and .csv files scale probabilities that don't add up to 1, and have no colors.
+    - Flames have colors of 8 bits in a palette of 256. Gray ones are read as red, green and blue, and where all are
+      white as none.
+    - .npy files have neither probabilities, which follow from the determinants, nor colors.
+    - .npy and .csv files have no names.
+    - .npz files hold half precision as float32.
+    - .ifs files and flames change names that they can't hold.
+
+    A warning of the logger "fractalops.io" says where colors or their bits are lost, where other probabilities follow
+    from the determinants, and which names are changed. An interruption leaves no broken file.
 
     Args:
         path: of the file, whose suffix names the format as in `read_systems`, or of a folder.

@@ -12,8 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, check_count, check_systems, error_at, free_name, read_text, split_lines
-from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
+from fractalops.io.systems.entries import (
+    Entry,
+    check_count,
+    check_systems,
+    error_at,
+    held_names,
+    read_text,
+    split_lines,
+)
+from fractalops.io.systems.rows import COLUMNS, TOLERANCE, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
 _IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
@@ -42,19 +50,20 @@ def open_fractint(path: Path) -> list[Entry]:
 def _blocks(path: Path, text: str) -> list[_Block]:
     blocks = []
     block: _Block | None = None
-    head, head_line = "", 0  # what stands before the next brace
+    head: list[str] = []  # what stands before the next brace, line by line
+    head_line = 0
     for number, line in enumerate(split_lines(path, text.partition("\x1a")[0]), 1):
         rest = line.partition(";")[0]
         while rest.strip():
             if block is None:
                 part, brace, rest = rest.partition("{")
-                if not head.strip():
+                if not head:
                     head_line = number
-                head = f"{head} {part}"
+                head.append(part)
                 if not brace:
                     break
-                block = _begin(path, head, head_line)
-                head = ""
+                block = _begin(path, " ".join(head), head_line)
+                head = []
             part, brace, rest = rest.partition("}")
             if "{" in part and block.name.lower() != "comment":
                 raise error_at(path, f"line {number}", f"a brace opens before that of {block.name!r} closes")
@@ -65,8 +74,8 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 block = None
     if block is not None:
         raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} does not close")
-    if head.strip():
-        raise error_at(path, f"line {head_line}", f"{_shown(head)} stands outside of the braces of a system")
+    if head:
+        raise error_at(path, f"line {head_line}", f"{_shown(' '.join(head))} stands outside of the braces of a system")
     return blocks
 
 
@@ -94,6 +103,8 @@ def _read(path: Path, block: _Block) -> System:
     begin = 0  # the line of that row
     for number, text in lines:
         where = f"line {number}"
+        if not in_space and _IN_SPACE.search(text):
+            raise error_at(path, where, "(3D) must stand in the line of the brace")
         values = [parse_number(word, path, where) for word in _SEPARATORS.split(text) if word]
         if not values:
             continue
@@ -112,7 +123,24 @@ def _read(path: Path, block: _Block) -> System:
         raise _wrong_width(path, begin, width, len(pending))
     if rows and rows[0][0] == block.line:
         log_notices(path, [f"line {block.line}: the numbers beside the name are read, which Fractint leaves out"])
-    return system_of_rows(path, rows, f"line {block.line}", f"the probabilities of {block.name!r}")
+    return system_of_rows(
+        path, _without_negative(path, rows), f"line {block.line}", f"the probabilities of {block.name!r}"
+    )
+
+
+def _without_negative(path: Path, rows: list[Row]) -> list[Row]:
+    """Return rows with probability 0 where it is negative and the others add up to 1: files that Fractint reads."""
+    if abs(sum(max(numbers[-1], 0.0) for _, numbers in rows) - 1) > TOLERANCE:
+        return rows
+    negative = [(line, numbers[-1]) for line, numbers in rows if numbers[-1] < 0]
+    log_notices(
+        path,
+        [
+            f"line {line}: the probability {value:g} is taken as 0, as the others add up to 1"
+            for line, value in negative
+        ],
+    )
+    return [(line, [*numbers[:-1], max(numbers[-1], 0.0)]) for line, numbers in rows]
 
 
 def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:
@@ -122,18 +150,9 @@ def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:
 
 def write_fractint(path: Path, systems: list[System]) -> list[str]:
     """Write an .ifs file; return notices."""
-    notices = []
+    names, notices = held_names(systems, _plain)
     parts = []
-    taken = {system.name for system in systems}
-    tried: dict[str, int] = {}
-    for system in systems:
-        name = _NOT_IN_NAMES.sub("_", system.name).encode("utf-8", "replace").decode()
-        if name.lower() == "comment":
-            name = f"{name}_"
-        if name != system.name:
-            name = name if name not in taken else free_name(name, taken, tried)
-            taken.add(name)
-            notices.append(f"the system {system.name!r} is called {name!r} there")
+    for name, system in zip(names, systems, strict=True):
         if system.color is not None:
             notices.append("colors are left out: an .ifs file has none")
         if len(system) > _MOST_MAPS:
@@ -142,3 +161,9 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
         parts.append(f"{name} {{{' (3D)' if system.dimensions == 3 else ''}\n{rows}\n}}\n")
     path.write_text("\n".join(parts), encoding="utf-8")
     return list(dict.fromkeys(notices))
+
+
+def _plain(name: str) -> str:
+    """Return a name of one word that is not that of a comment."""
+    name = _NOT_IN_NAMES.sub("_", name).encode("utf-8", "replace").decode()
+    return f"{name}_" if name.lower() == "comment" else name

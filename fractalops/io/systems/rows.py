@@ -17,25 +17,26 @@ from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import build_system, error_at
 from fractalops.systems import System
 from fractalops.systems.axes import Y_UP
+from fractalops.systems.system import shares_of
 
 COLUMNS = {7: 2, 13: 3}
 """The number of dimensions, by the numbers in a row."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # in time linear in the text's length
 _ROUNDING = 1.0001e-3  # how far the sum of probabilities of three digits is from 1
-_TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
+TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
 
 Row = tuple[int, list[float]]  # the number of a line, and the numbers of a map
 
 
 def parse_number(text: str, path: Path, where: str) -> float:
     """Return a finite number. Raises `InputError`, also for what only Python takes for one, as "1_0" and "nan"."""
+    shown = text if len(text) <= 40 else f"{text[:40]}..."
     if _NUMBER.fullmatch(text) is None:
-        shown = text if len(text) <= 40 else f"{text[:40]}..."
         raise error_at(path, where, f"{shown!r} is not a number")
     value = float(text)
     if not math.isfinite(value):
-        raise error_at(path, where, f"{text} is too large a number")
+        raise error_at(path, where, f"{shown} is too large a number")
     return value
 
 
@@ -52,7 +53,7 @@ def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the pro
         raise error_at(path, where, "a system must have a map at least")
     table = np.array([numbers for _, numbers in rows])  # (N, 7) or (N, 13)
     total = float(table[:, -1].sum())
-    if abs(total - 1) > _TOLERANCE:
+    if abs(total - 1) > TOLERANCE:
         raise error_at(path, where, f"{what} must add up to 1, got {total:g}")
     if abs(total - 1) > _ROUNDING:
         log_notices(path, [f"{where}: {what} add up to {total:g}, not to 1: they are taken in proportion"])
@@ -71,8 +72,7 @@ def rows_of_system(system: System) -> list[list[str]]:
     """
     matrix, offset = Y_UP[system.dimensions].write(system.matrix.double(), system.offset.double())
     probabilities = system.probabilities.double()
-    total = probabilities.sum()
-    if abs(float(total) - 1) > _ROUNDING:
-        probabilities = probabilities / total
+    if abs(float(probabilities.sum()) - 1) > _ROUNDING:
+        probabilities = shares_of(probabilities)
     table = torch.cat((matrix.flatten(1), offset, probabilities[:, None]), 1)  # (N, 7) or (N, 13)
     return [[repr(value) for value in row] for row in table.tolist()]

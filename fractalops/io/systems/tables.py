@@ -13,6 +13,7 @@ from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_syste
 from fractalops.systems import System
 
 _MOST_FILES = 2**17  # of any kind in a folder, lest a wrong one is searched for minutes
+_LONGEST_NAME = 240  # bytes: a file's name has 255, with the suffix and what is added to it until it is written
 
 
 def open_table(path: Path) -> list[Entry]:
@@ -68,6 +69,8 @@ def write_folder(path: Path, systems: list[System]) -> list[str]:
         plain = system.name.isprintable() and not any(c in system.name for c in '\\:*?"<>|')
         if not plain or ".." in parts or parts[:1] == ("/",) or "/".join(parts) != system.name:
             raise InputError(f"cannot save {path}: the name of a system must be one of a file, got {system.name!r}")
+        if any(len(part.encode()) > _LONGEST_NAME for part in parts):
+            raise InputError(f"cannot save {path}: the name of a system has more than {_LONGEST_NAME} bytes")
         names[system.name] = system
     notices: list[str] = []
     for name, system in names.items():

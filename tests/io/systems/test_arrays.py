@@ -13,6 +13,7 @@ import torch
 from fractalops.errors import InputError
 from fractalops.io import read_systems, write_systems
 from fractalops.io.notices import collect_notices
+from fractalops.io.systems import open_systems
 from tests.support.system_files import array_bytes, assert_equal, random_system, write
 
 MAPS = np.random.default_rng(0).uniform(-0.6, 0.6, (3, 4, 2, 3))  # (S, N, 2, 3)
@@ -55,6 +56,40 @@ def test_archives_hold_several_arrays_by_name(tmp_path: Path) -> None:
     assert systems["a"].color is not None
     assert systems["a"].color.tolist() == [[1, 1, 1]] * 4
     assert systems["space"].dimensions == 3
+
+
+def test_the_systems_of_one_array_are_those_of_its_parts(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(5, 3, 2, 3))
+    array[1] *= 1e-170  # whose determinants vanish in float64
+    array[2, 0, :, :2] = 0
+    array[3, :, 0, :2] = 0
+    array[4] *= 1e170
+    np.save(tmp_path / "a.npy", array)
+    with collect_notices() as notices:
+        systems = read_systems(tmp_path / "a.npy")
+    assert notices == {str(tmp_path / "a.npy"): ["all determinants are 0: maps are drawn equally often"]}
+    for number, system in systems.items():
+        maps = array[int(number)]
+        np.testing.assert_array_equal(system.matrix, maps[..., :2])
+        np.testing.assert_array_equal(system.offset, maps[..., 2])
+        scaled = maps[..., :2] / np.abs(maps[..., :2]).max().clip(1e-300)
+        size = np.abs(scaled[:, 0, 0] * scaled[:, 1, 1] - scaled[:, 0, 1] * scaled[:, 1, 0])
+        expected = size / size.sum() if size.any() else np.ones(3)
+        np.testing.assert_allclose(system.probabilities, expected, rtol=1e-12)
+    write_systems(tmp_path / "a.safetensors", systems)
+    for number, system in read_systems(tmp_path / "a.safetensors").items():
+        assert_equal(system, systems[number])
+
+
+def test_one_wrong_system_of_an_array_does_not_spoil_the_others(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(3, 2, 2, 3))
+    array[1, 0, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", array)
+    readers = open_systems(tmp_path / "a.npy")
+    for number in ("0", "2"):
+        assert float(readers[number]().probabilities.sum()) == pytest.approx(1)
+    with collect_notices(), pytest.raises(InputError, match="the numbers of matrix must be finite"):
+        readers["1"]()
 
 
 def test_maps_without_size_are_drawn_equally_often(tmp_path: Path) -> None:

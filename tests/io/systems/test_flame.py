@@ -220,6 +220,31 @@ def test_colors_of_learned_systems(tmp_path: Path) -> None:
         assert (system.color - expected.color).abs().max() <= 0.5 / 255 + 1e-7
 
 
+def test_names_that_flames_can_not_hold_stay_unique(tmp_path: Path) -> None:
+    path = tmp_path / "a.flame"
+    names = ["a\nb", "a_b", "a\tb"]
+    systems = [random_system(2, name=name, seed=number) for number, name in enumerate(names)]
+    with collect_notices() as notices:
+        write_systems(path, systems)
+    assert len(notices[str(path)]) == 2
+    with collect_notices() as notices:
+        read = read_systems(path)
+    assert notices == {}
+    assert list(read) == ["a_b-2", "a_b", "a_b-3"]
+    for system, expected in zip(read.values(), systems, strict=True):
+        assert_equal(system, expected)
+
+
+def test_gray_and_white_flames(tmp_path: Path) -> None:
+    gray = random_system(3, channels=1)
+    white = replace(gray, color=torch.ones(3, 1))
+    write_systems(tmp_path / "a.flame", {"gray": gray, "white": white})
+    read = read_systems(tmp_path / "a.flame")
+    assert gray.color is not None
+    assert_equal(read["gray"], replace(gray, color=gray.color.expand(3, 3)))
+    assert read["white"].color is None
+
+
 def test_what_flames_can_not_hold(tmp_path: Path) -> None:
     path = tmp_path / "a.flame"
     with pytest.raises(InputError, match=r"cannot save .*a.flame: a flame is in the plane, .* got 3 dimensions"):

@@ -76,6 +76,8 @@ HALF = ".5 0 0 .5 0 0 .5\n"
         ("a {\n" + HALF + "}", "line 1: the probabilities of 'a' must add up to 1, got 0.5"),
         ("\na {\n" + HALF * 3 + "}", "line 2: the probabilities of 'a' must add up to 1, got 1.5"),
         ("a {\n.5 0 0 .5 0 0 0\n}", "line 1: the probabilities of 'a' must add up to 1, got 0"),
+        ("a {\n(3D)\n0 0 0 0 .18 0 0 0 0 0 0 0 1\n}", "line 2: (3D) must stand in the line of the brace"),
+        ("a {\n" + HALF * 2 + ".5 0 0 .5 0 0 1\n.5 0 0 .5 0 0 -1\n}", "line 5: a probability must not be negative"),
         ("a {\n.5 0 0 .5 0 nan 1\n}", "line 2: 'nan' is not a number"),
         ("a {\n.5 0 0 .5 0 inf 1\n}", "line 2: 'inf' is not a number"),
         ("a {\n.5 0 0 .5 0 1_0 1\n}", "line 2: '1_0' is not a number"),
@@ -101,6 +103,13 @@ def test_probabilities_that_nearly_add_up(last: str, notice: str | None, tmp_pat
         assert read_systems(path)["a"].probabilities.tolist() == [0.5, float(last)]
     assert len(notices) == (notice is not None)
     assert notice is None or (notice in notices[str(path)][0] and notices[str(path)][0].startswith("line 1: "))
+
+
+def test_a_negative_probability_is_0_where_the_others_add_up(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.ifs", "a {\n" + HALF + ".5 0 0 .5 1 0 -0.1428571\n" + HALF + "}")
+    with collect_notices() as notices:
+        assert read_systems(path)["a"].probabilities.tolist() == [0.5, 0, 0.5]
+    assert notices[str(path)] == ["line 3: the probability -0.142857 is taken as 0, as the others add up to 1"]
 
 
 def test_a_name_that_comes_twice_is_changed(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ COLORED = (".flame", ".npz", ".json", ".safetensors")
 
 
 @pytest.mark.parametrize(("suffix", "dimensions"), [(each, 2) for each in SUFFIXES] + [(each, 3) for each in IN_SPACE])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("channels", [None, 3])
 def test_what_is_written_is_read_back(
     suffix: str, dimensions: int, dtype: torch.dtype, channels: int | None, tmp_path: Path
@@ -45,9 +45,13 @@ def test_what_is_written_is_read_back(
         system = read[name]
         assert system.name == name
         if suffix in (".npz", ".safetensors"):
-            assert system.matrix.dtype == system.offset.dtype == dtype
+            held = dtype if suffix == ".safetensors" else torch.promote_types(dtype, torch.float32)
+            assert system.matrix.dtype == system.offset.dtype == held
         if suffix not in COLORED:
             expected = replace(expected, color=None)
+        total = expected.probabilities.double().sum()
+        if suffix in (".ifs", "") and abs(total - 1) > 1.001e-3:  # in half precision: the formats ask for a sum of 1
+            expected = replace(expected, probabilities=expected.probabilities.double() / total)
         if suffix == ".flame" and system.color is not None:
             system = replace(system, color=system.color.to(dtype))  # a flame has whole numbers of 255ths
         assert_equal(system, expected)
@@ -123,7 +127,7 @@ def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
         (IFS(1, 3), ["a"]),
         (IFS(3, 2), ["0", "1", "2"]),
     ):
-        write_systems(path, systems)  # type: ignore[arg-type]
+        write_systems(path, systems)
         assert list(read_systems(path)) == names
 
 

@@ -56,6 +56,16 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
     assert list(tmp_path.rglob("*.csv")) == []
 
 
+@pytest.mark.parametrize("letter", ["a", "ü"])
+def test_names_that_are_too_long_for_a_file_are_refused(letter: str, tmp_path: Path) -> None:
+    longest = letter * (240 // len(letter.encode()))
+    write_systems(tmp_path / "long", random_system(name=f"{longest}/{longest}"))
+    assert list(read_systems(tmp_path / "long")) == [f"{longest}/{longest}"]
+    with pytest.raises(InputError, match="the name of a system has more than 240 bytes"):
+        write_systems(tmp_path / "longer", random_system(name=f"x/{longest}a"))
+    assert not (tmp_path / "longer").exists()
+
+
 def test_a_file_holds_one_system(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot save .*a.csv: a .csv file holds one system, got 2"):
         write_systems(tmp_path / "a.csv", [random_system(), random_system()])
