@@ -21,10 +21,11 @@ from fractalops.io.tensor_files import read_sealed, write_sealed
 
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
+_NUMBERS = [digits * "[0-9]" for digits in (5, 6, 7, 8)]  # of batches
 _FOLDERS = {"systems": ".safetensors", "checkpoints": ".safetensors", "seconds": ".txt"}
 _RESULTS = (
     *(f"index.{kind}" for kind in KINDS),
-    *(f"{name}/[0-9]*{suffix}" for name, suffix in _FOLDERS.items()),
+    *(f"{name}/{number}{suffix}" for name, suffix in _FOLDERS.items() for number in _NUMBERS),
     "contact.png",
     "bad.csv",
 )
@@ -58,7 +59,8 @@ class DatasetFolder(RunFolder):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, _RESULTS, manifest="run.json", locks=("checkpoints/.[0-9]*.lock",))
+        locks = [f"checkpoints/.{number}.lock" for number in _NUMBERS]
+        super().__init__(path, _RESULTS, manifest="run.json", locks=locks)
         self.contact = self.path / "contact.png"
 
     def table(self, kind: TableKind) -> Path:

@@ -17,15 +17,16 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
     Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    # Not by `save_file`, which goes through a temporary file with a name that may be anybody's.
+    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
     with atomic_path(path) as temporary:
         try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # a full disk, for instance
-            raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
-        _sort_metadata(temporary)
+            with temporary.open("wb") as file:
+                file.writelines(_sort_metadata(content))
+        except OSError as error:  # a full disk, for instance
+            raise OSError(f"cannot write to {Path(path).parent}: {error.strerror or error}") from error
 
 
 def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -80,12 +81,10 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _sort_metadata(path: Path) -> None:
-    """Bring the metadata into one order: safetensors writes it in another one each time."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        file.seek(8)
-        file.write(text.ljust(size))
+def _sort_metadata(content: bytes) -> list[bytes | memoryview]:
+    """Bring the metadata of a file into one order: safetensors writes it in another one each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return [content[:8], text.ljust(size), memoryview(content)[8 + size :]]
