@@ -19,7 +19,7 @@ from fractalops.io.run_folder import Manifest, RunFolder
 
 SYSTEM_NAME = "system.safetensors"
 REPORT_NAME = "fit.json"
-_MANIFEST: Manifest = {"format": "fractalops.fit.1"}
+_MANIFEST: Manifest = {"format": "fractalops.fit-report.1"}
 
 
 def result_folder(path: Path, names: Sequence[str]) -> RunFolder:

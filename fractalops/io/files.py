@@ -142,7 +142,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it must hold an object, got {type(content).__name__}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last for JSON that is nested too deeply
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
     return content
 
@@ -156,8 +156,10 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
     """Write a CSV file at once."""
     with atomic_path(path) as temporary, open_table(temporary, "w") as file:
         table = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)
-        table.writerows(rows)
+        for row in rows:  # a carriage return ends a line, too, but is quoted by no writer whose lines end otherwise
+            (quoted if any("\r" in str(cell) for cell in row) else table).writerow(row)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, one_line, parsing
+
+_CHECKSUM = "sha256"  # in the metadata of what `write_sealed` writes
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -32,7 +34,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file whose "format" is one of `forms`; no code is executed.
 
-    Raises `InputError` for a missing, foreign or broken file.
+    Raises `InputError` for a missing, foreign or broken file, also for one of `write_sealed` whose checksum is wrong.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -42,17 +44,22 @@ def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict
             # Copied: safetensors maps the file, which may change or end while the tensors are in use.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"cannot read {path}: {one_line(error)}") from error
     if metadata.get("format") not in forms:
         actual = metadata.get("format", "a safetensors file without one")
         raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
+    if (expected := metadata.get(_CHECKSUM)) is not None:
+        with parsing(path):  # dtypes that numpy lacks have no digest
+            digest = _digest(metadata, tensors)
+        if expected != digest:
+            raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
     return tensors, metadata
 
 
 def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:
     """Write a file whose metadata tell what it belongs to, by `seal`, and whether a bit has changed since."""
     metadata = metadata | seal
-    write_tensors(path, tensors, metadata | {"sha256": _digest(metadata, tensors)})
+    write_tensors(path, tensors, metadata | {_CHECKSUM: _digest(metadata, tensors)})
 
 
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -61,13 +68,13 @@ def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, 
     for name, expected in seal.items():
         if metadata.get(name) != expected:
             raise InputError(f"cannot read {path}: it is of another {name}")
-    if metadata.get("sha256") != _digest(metadata, tensors):
-        raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
+    if _CHECKSUM not in metadata:
+        raise InputError(f"cannot read {path}: it is damaged: it has no checksum")
     return tensors, metadata
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    others = {name: text for name, text in metadata.items() if name != "sha256"}
+    others = {name: text for name, text in metadata.items() if name != _CHECKSUM}
     return hashlib.sha256((json.dumps(others, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
 
 
