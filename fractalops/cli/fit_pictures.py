@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from fractalops.cli.options import INTERRUPTED, in_options
-from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write_report
+from fractalops.cli.outputs import (
+    REPORT_NAME,
+    SYSTEM_NAME,
+    check_folder,
+    claimed_folders,
+    result_folder,
+    save_system,
+    write_losses,
+    write_report,
+)
 from fractalops.data.targets import PictureFiles
 from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
@@ -26,7 +35,7 @@ from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.run_folder import RunFolder
 
-OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.png", "learning.gif", "fit.json")
+OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.png", "learning.gif", REPORT_NAME)
 FRAMES = 40  # of the animation
 
 _DRAWING_SIDE = 1024  # pixels
@@ -45,9 +54,9 @@ class Job:
 def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig) -> int:
     """Check everything, then learn the pictures batch by batch, and save each batch as it is done."""
     names = [pictures.name(index) for index in range(len(pictures))]
-    folders = [RunFolder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
+    folders = [result_folder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
     for folder in folders:
-        folder.check(overwrite=arguments.overwrite)
+        check_folder(folder, overwrite=arguments.overwrite)
     with collect_notices() as collected:
         plan = make_plan(pictures, config, skip_bad=None, progress=False)
     jobs = [
@@ -65,12 +74,14 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
             targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
             if not arguments.quiet:
                 _show_settings([jobs[index] for index in batch], targets, settings)
-            result = fit_images(targets, batch, settings, progress=not arguments.quiet)
-            interrupted = result.interrupted
-            # After an interruption the result may end before the batch does.
-            own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}
-            learned |= own
-            _save(jobs, own, dict(zip(batch, targets, strict=True)), drawn, animation=not arguments.no_animation)
+            # A batch at a time: there may be more pictures than files that may be open.
+            with claimed_folders([jobs[index].folder for index in batch], overwrite=arguments.overwrite):
+                result = fit_images(targets, batch, settings, progress=not arguments.quiet)
+                interrupted = result.interrupted
+                # After an interruption the result may end before the batch does.
+                own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}
+                learned |= own
+                _save(jobs, own, dict(zip(batch, targets, strict=True)), drawn, animation=not arguments.no_animation)
             if interrupted:
                 break
     finally:
@@ -128,7 +139,7 @@ def _save_systems(learned: dict[RunFolder, FitResult]) -> None:
     failure: BaseException | None = None
     for folder, result in learned.items():
         try:
-            save_system(folder, result)
+            save_system(folder, OUTPUT_NAMES, result)
         except (OSError, KeyboardInterrupt) as error:
             failure = failure or error
     if failure is not None:
@@ -154,7 +165,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
         "mean_mse": float(result.mean_mse[0]),
         "steps": result.steps[0],
     }
-    write_report(folder, report, result, job.notices)
+    write_report(job.folder, report, result, job.notices)
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fractalops.cli.options import INTERRUPTED, Commands, add_output, add_seed, check_backend, integer
-from fractalops.cli.outputs import SYSTEM_NAME, save_system, write_losses, write_report
+from fractalops.cli.outputs import (
+    REPORT_NAME,
+    SYSTEM_NAME,
+    check_folder,
+    claimed_folders,
+    result_folder,
+    save_system,
+    write_losses,
+    write_report,
+)
 from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
@@ -28,7 +38,7 @@ OUTPUT_NAMES = (
     "turntable.gif",
     "loss.csv",
     "loss.png",
-    "fit.json",
+    REPORT_NAME,
 )
 
 _SIDE = 256  # pixels of a view
@@ -71,8 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check everything, learn, save what was learned, then draw it."""
     check_backend()
     config = configure(PointConfig, PointConfig, arguments, _SETTINGS)
-    output = RunFolder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
-    output.check(overwrite=arguments.overwrite)
+    output = result_folder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
+    check_folder(output, overwrite=arguments.overwrite)
     with collect_notices() as collected:
         target = read_point_cloud(arguments.cloud)  # (P, D)
     notices = collected.get(str(arguments.cloud), [])
@@ -80,9 +90,27 @@ def run(arguments: argparse.Namespace) -> int:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")
 
-    result = fit_points(target, config, progress=not arguments.quiet)
-    save_system(output, result)
-    folder = output.path
+    with claimed_folders([output], overwrite=arguments.overwrite):
+        result = fit_points(target, config, progress=not arguments.quiet)
+        _save(output, arguments, target, result, notices)
+    if not arguments.quiet:
+        print(
+            f"{arguments.cloud}: {len(target)} points, Chamfer distance {result.chamfer:.4f} of the diameter "
+            f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {output.path}"
+        )
+    if result.interrupted:
+        saved = f"{output.path} has what was learned in {len(result.losses)} of {config.steps} steps"
+        print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _save(
+    output: RunFolder, arguments: argparse.Namespace, target: Tensor, result: PointFitResult, notices: Sequence[str]
+) -> None:
+    """Write everything that the folder gets. `target` is (P, D)."""
+    save_system(output, OUTPUT_NAMES, result)
+    _draw(output.path, arguments.cloud.name, target, result, animation=not arguments.no_animation)
     figures = {
         "cloud": str(arguments.cloud),
         "points": len(target),
@@ -93,18 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         "halves_chamfer": result.halves_chamfer,
         "steps": len(result.losses),
     }
-    write_report(folder, figures, result, notices)
-    _draw(folder, arguments.cloud.name, target, result, animation=not arguments.no_animation)
-    if not arguments.quiet:
-        print(
-            f"{arguments.cloud}: {len(target)} points, Chamfer distance {result.chamfer:.4f} of the diameter "
-            f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {folder}"
-        )
-    if result.interrupted:
-        saved = f"{folder} has what was learned in {len(result.losses)} of {config.steps} steps"
-        print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    write_report(output, figures, result, notices)
 
 
 def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, animation: bool) -> None:

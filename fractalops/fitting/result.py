@@ -197,6 +197,8 @@ class FitResult:
     def _parse(cls, metadata: dict[str, str], tensors: dict[str, Tensor]) -> FitResult:
         config = parse_config(json.loads(metadata["config"]))
         height, width = _whole_numbers(metadata, "size")
+        if min(height, width) < 1:
+            raise ValueError(f"size must be that of a picture, got {[height, width]}")
         steps = _whole_numbers(metadata, "steps")
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
         parameters = with_prefix(tensors, "system.")

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePath
 
 import torch
 from torch import Tensor
 
 from fractalops import backends
-from fractalops.errors import InputError
+from fractalops.errors import InputError, MissingExtra
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.result import FORM, FitResult
-from fractalops.fitting.run_table import KINDS, TableKind
-from fractalops.io.files import atomic_path, write_table
-from fractalops.io.run_folder import Manifest, RunFolder, as_read
+from fractalops.fitting.run_table import KINDS, TableKind, TableRow, read_rows
+from fractalops.io.files import atomic_path, parsing, write_table
+from fractalops.io.run_folder import Manifest, RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_sealed
 
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
+_NUMBERS = [digits * "[0-9]" for digits in (5, 6, 7, 8)]  # of batches
 _FOLDERS = {"systems": ".safetensors", "checkpoints": ".safetensors", "seconds": ".txt"}
 _RESULTS = (
     *(f"index.{kind}" for kind in KINDS),
-    *(f"{name}/[0-9]*{suffix}" for name, suffix in _FOLDERS.items()),
+    *(f"{name}/{number}{suffix}" for name, suffix in _FOLDERS.items() for number in _NUMBERS),
     "contact.png",
     "bad.csv",
 )
@@ -58,7 +62,8 @@ class DatasetFolder(RunFolder):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, _RESULTS, manifest="run.json", locks=("checkpoints/.[0-9]*.lock",))
+        locks = [f"checkpoints/.{number}.lock" for number in _NUMBERS]
+        super().__init__(path, _RESULTS, manifest="run.json", locks=locks)
         self.contact = self.path / "contact.png"
 
     def table(self, kind: TableKind) -> Path:
@@ -68,6 +73,50 @@ class DatasetFolder(RunFolder):
     def written_table(self) -> Path | None:
         """Return the table that there is, if any."""
         return next((path for path in map(self.table, KINDS) if path.exists()), None)
+
+    def read_table(self, path: Path) -> list[TableRow]:
+        """Return the rows of a table of this run, one for each image, each with a place of its own.
+
+        Raises `InputError` for a damaged table, `MissingExtra` for one in Parquet without pyarrow.
+        """
+        images = self.read_run().get("images")
+        rows = read_rows(path)
+        if len(rows) != images:
+            raise InputError(f"cannot read {path}: it must have a row for each of {images} images, got {len(rows)}")
+        if any(one.index >= next_one.index for one, next_one in pairwise(rows)):
+            raise InputError(f"cannot read {path}: its images must be in order, each once")
+        places: dict[str, set[int]] = {}
+        for row in rows:
+            with parsing(path):
+                self.batch_of(row)
+            places.setdefault(row.shard, set()).add(row.place)
+        sizes = Counter(row.shard for row in rows)
+        for shard, found in places.items():
+            if found != set(range(sizes[shard])):
+                raise InputError(f"cannot read {path}: its places in {shard} must be 0 to {sizes[shard] - 1}")
+        return rows
+
+    def batch_of(self, row: TableRow) -> int:
+        """Return the number of a row's batch. Raises `ValueError` for anything but a file of this run."""
+        number = PurePath(row.shard).stem
+        if not re.fullmatch("[0-9]{5,8}", number) or row.shard != self.relative(self.shard(int(number))):
+            raise ValueError(f"shard must be systems/NUMBER.safetensors, got {row.shard!r}")
+        return int(number)
+
+    def relative(self, path: Path) -> str:
+        """Return the name of a file within the folder, as tables have it."""
+        return path.relative_to(self.path).as_posix()
+
+    def drop_damaged_tables(self) -> None:
+        """Remove the tables that can't be read: they are written anew."""
+        for path in map(self.table, KINDS):
+            try:
+                if path.exists():
+                    self.read_table(path)
+            except InputError:
+                path.unlink()
+            except MissingExtra:
+                pass  # of Parquet, which can't be written here, either
 
     def drop_tables(self, but: TableKind | None = None) -> None:
         """Remove the tables, except for that of one kind."""
@@ -142,6 +191,12 @@ class DatasetFolder(RunFolder):
         if result.system.systems != images:
             raise InputError(f"cannot use {path}: it must hold {images} systems, got {result.system.systems}")
         return result
+
+    def key(self) -> str:
+        """Return the key of the run in this folder, by its manifest. Raises `InputError`."""
+        manifest = self.read_run()
+        with parsing(self.path / "run.json"):
+            return run_key(manifest)
 
     def read_seconds(self, batch: int) -> float:
         """How long a batch took; NaN where that was lost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from fractalops.errors import InputError
 from fractalops.fitting.result import FitResult, restore_system
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.fitting.run_plan import Plan, read_target
-from fractalops.fitting.run_table import TableKind, TableRow, read_rows, write_rows
+from fractalops.fitting.run_table import TableKind, TableRow, write_rows
 from fractalops.ifs import IFS
 
 if TYPE_CHECKING:
@@ -83,7 +84,21 @@ class FitRun:
 
         Raises `InputError` for a damaged table or an unfinished run, `MissingExtra` for one in Parquet without pyarrow.
         """
-        return read_rows(self.table)
+        return DatasetFolder(self.folder).read_table(self.table)
+
+    @cached_property
+    def _sizes(self) -> Counter[str]:
+        """How many images each file of a batch has."""
+        return Counter(row.shard for row in self.rows)
+
+    @cached_property
+    def _key(self) -> str:
+        return DatasetFolder(self.folder).key()
+
+    def _read(self, row: TableRow) -> FitResult:
+        """What was learned of a row's batch. Raises `InputError` for a file that is damaged or of another run."""
+        files = DatasetFolder(self.folder)
+        return files.read_shard(files.batch_of(row), self._key, self._sizes[row.shard])
 
     @property
     def minimum_mse(self) -> Tensor:
@@ -92,8 +107,8 @@ class FitRun:
 
     def results(self) -> Iterator[FitResult]:
         """What was learned, batch by batch, one in memory at a time. Raises `InputError` for a damaged file."""
-        for name in dict.fromkeys(row.shard for row in self.rows):
-            yield FitResult.load(self.folder / name)
+        for row in {row.shard: row for row in self.rows}.values():
+            yield self._read(row)
 
     def system(self) -> IFS:
         """The S learned systems as one module, in the order of the rows.
@@ -114,7 +129,7 @@ class FitRun:
 
     def result(self, row: TableRow) -> FitResult:
         """What was learned for one image. Raises `InputError` for a damaged file."""
-        return FitResult.load(self.folder / row.shard).select(row.place)
+        return self._read(row).select(row.place)
 
 
 def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDataset, kind: TableKind) -> None:
@@ -144,7 +159,7 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDat
         for image in learned:
             batch, i = place[image].tolist()
             minimum, mean, steps, seconds = numbers[image].tolist()
-            shard = folder.shard(batch).relative_to(folder.path).as_posix()
+            shard = folder.relative(folder.shard(batch))
             minimum, mean = float(f"{minimum:.9g}"), float(f"{mean:.9g}")  # it tells all float32 numbers apart
             name, label = targets.name(image), targets.label(image)
             yield TableRow(image, name, label, shard, i, minimum, mean, int(steps), round(seconds, 3))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fractalops._checks import check_choice
-from fractalops.errors import InputError, MissingExtra
-from fractalops.io.files import atomic_path, open_table, write_table
+from fractalops.errors import MissingExtra
+from fractalops.io.files import atomic_path, open_table, reading, write_table
 
 TableKind = Literal["csv", "parquet"]
 KINDS: tuple[TableKind, ...] = ("csv", "parquet")
@@ -57,18 +57,28 @@ def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
 def read_rows(path: Path) -> list[TableRow]:
     """The rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
-    try:
+    with reading(path, "it is damaged"):
         if parquet is not None:
             # As bytes from here: by a path, pyarrow would take folders apart whose names look like keys and values.
             with path.open("rb") as binary:
                 return [_parse_row(row) for row in parquet.read_table(binary).to_pylist()]
         with open_table(path, "r") as file:
-            return [_parse_row(row) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+            lines = _whole_lines(file)
+            return [_parse_row(row) for row in csv.DictReader(lines, strict=True)]
+
+
+def _whole_lines(file: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a table. Raises `ValueError` where the last one was cut short: a number in it may be, too."""
+    for line in file:
+        if not line.endswith(("\n", "\r")):  # names may hold either
+            raise ValueError("its last line has no end")
+        yield line
 
 
 def _parse_row(row: dict[str, Any]) -> TableRow:
+    names = [field.name for field in fields(TableRow)]
+    if sorted(row, key=str) != sorted(names) or None in row.values():
+        raise ValueError(f"a row must have {', '.join(names)}")
     return TableRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(TableRow)})
 
 

@@ -21,9 +21,13 @@ from fractalops.errors import InputError
 LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
 
+TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
+"""With which the name of a file begins while `atomic_path` writes it, as a glob pattern; the name itself follows."""
+
 MOST_BYTES = 2**30
 """How much memory a file that is read may take when it is unpacked or decoded."""
 
+_LONG_NAME = 200  # bytes; file systems take names of 255
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 
 
@@ -31,12 +35,15 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems wi
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
 
+    Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it.
+
     Raises `FileNotFoundError` when the folder of `path` does not exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"atomic_path: the folder of path must exist, got {path}")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    own = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else path.suffix
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fractalops-", suffix=f"-{own}")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -66,16 +73,23 @@ def check_writable(folder: Path) -> None:
 def locked_folder(path: Path) -> Iterator[None]:
     """Make a folder, and keep other runs out of it through the file `LOCK` in it.
 
-    Raises `InputError` where another run is under way, and for a file.
+    What is made here is removed again if nothing was written to it. Raises `InputError` where another run is under way,
+    and for a file.
     """
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"cannot write to {path}: it is not a folder") from None
-    with claimed(path / LOCK) as ours:
-        if not ours:
-            raise InputError(f"cannot write to {path}: another run is writing to it")
-        yield
+    try:
+        with claimed(path / LOCK) as ours:
+            if not ours:
+                raise InputError(f"cannot write to {path}: another run is writing to it")
+            yield
+    finally:
+        with suppress(OSError):  # there are files in it
+            for folder in made:
+                folder.rmdir()
 
 
 @contextmanager
@@ -128,7 +142,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it must hold an object, got {type(content).__name__}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last for JSON that is nested too deeply
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
     return content
 
@@ -142,8 +156,10 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
     """Write a CSV file at once."""
     with atomic_path(path) as temporary, open_table(temporary, "w") as file:
         table = csv.writer(file, lineterminator="\n")
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)
-        table.writerows(rows)
+        for row in rows:  # a carriage return ends a line, too, but is quoted by no writer whose lines end otherwise
+            (quoted if any("\r" in str(cell) for cell in row) else table).writerow(row)
 
 
 @contextmanager

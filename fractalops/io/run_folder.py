@@ -12,31 +12,32 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fractalops.errors import InputError
-from fractalops.io.files import LOCK, check_writable, claimed, locked_folder, read_json, write_json
+from fractalops.io.files import LOCK, TEMPORARY, check_writable, claimed, locked_folder, read_json, write_json
 
 Manifest = dict[str, Any]
 
+_TAKE_ANOTHER = "take another folder"
 OTHER_FOLDER = "take another folder, or overwrite=True to start anew"
 RANK_FILE = ".fractalops-rank-{rank}-{name}"
 """What ranks say to each other, see `Ranks.meet`; `name` has 16 hexadecimal digits."""
 
-_OURS = "fractalops."  # with which the formats of all manifests begin
 _RANK_FILES = RANK_FILE.format(rank="[0-9]*", name=16 * "[0-9a-f]")
-_RANDOM = 8 * "?"  # what `atomic_path` puts into the name of a file that is being written
-_TENSORS = ".tmp" + 6 * "[0-9A-Za-z]"  # what safetensors calls a file before it has a name
 
 
 class RunFolder:
     """A folder into which one run writes. Each of its files is whole or not there at all.
 
+    Ours is what its manifest proves to be: without one, or with one that can't be read, nothing is ever removed.
+
     Args:
         path: need not exist yet.
         results: glob patterns, relative to `path`, of what the run writes; overwriting removes these files, in this
-            order. What tells that a run is finished comes first.
-        manifest: the name of the JSON file that says what the run is, by which a later call goes on with it. None for
-            a run that is done in one go: its folder must be empty, or is overwritten.
+            order. What tells that a run is finished comes first. Where the manifest has an entry "files", they are
+            only those of these names.
+        manifest: the name of the JSON file that says what the run is, "format" first of all.
         others: patterns of what the run writes as well, and overwriting leaves.
         locks: patterns of the lock files that processes hold while they work on a part of the run.
+        resumes: whether a later call goes on with the run; one that is done in one go is overwritten or left alone.
     """
 
     def __init__(
@@ -44,19 +45,20 @@ class RunFolder:
         path: str | Path,
         results: Sequence[str],
         *,
-        manifest: str | None = None,
+        manifest: str,
         others: Sequence[str] = (),
         locks: Sequence[str] = (),
+        resumes: bool = True,
     ) -> None:
         self.path = Path(path)
         self._patterns, self._others, self._locks = tuple(results), tuple(others), tuple(locks)
-        self._manifest = None if manifest is None else self.path / manifest
+        self._manifest, self._resumes = self.path / manifest, resumes
 
     def lock(self) -> AbstractContextManager[None]:
         """Make the folder and keep other runs out of it, see `locked_folder`."""
         return locked_folder(self.path)
 
-    def check(self, manifest: Manifest | None = None, *, overwrite: bool = False) -> None:
+    def check(self, manifest: Manifest, *, overwrite: bool = False) -> None:
         """Raise `InputError` unless the folder can take this run, or go on with it.
 
         Only the entries of `manifest` are compared. A folder with files of others alone is never overwritten.
@@ -65,43 +67,39 @@ class RunFolder:
         if not self.path.exists():
             return
         names = os.listdir(self.path)
-        foreign = set(names) - set(self._unnamed(names))
         # Another process may be making the folder: its manifest comes first, so that it is there if anything else is.
-        if foreign and self._manifest is not None and self._manifest.exists():
-            self._check_ours()
-            if overwrite:
-                return
-            form = (manifest or {}).get("format")
-            if different := differences(self.read_manifest(form), manifest or {}):
-                raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")
+        if not set(names) - set(self._unnamed(names)):
             return
-        ours = self._manifest is None and self.results()
-        if foreign and not (ours and overwrite):
-            advice = OTHER_FOLDER if ours else "take another folder"
-            raise InputError(f"cannot write to {self.path}: there are files already; {advice}")
+        if not self._manifest.exists():
+            raise InputError(f"cannot write to {self.path}: there are files already; {_TAKE_ANOTHER}")
+        self._check_ours(manifest["format"])
+        if overwrite:
+            if foreign := set(self._found(self._patterns)) - set(self.results()):
+                name = min(foreign).relative_to(self.path)
+                raise InputError(f"cannot write to {self.path}: its {name} is not of a run; {_TAKE_ANOTHER}")
+        elif not self._resumes:
+            raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
+        elif different := differences(self.read_manifest(manifest["format"]), manifest):
+            raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")
 
-    def _check_ours(self) -> None:
-        """Raise `InputError` for a manifest that is a file of somebody else; one that is damaged may be ours."""
-        path = self._manifest_path()
+    def _check_ours(self, form: str) -> None:
+        """Raise `InputError` unless the manifest is of this format, in any version."""
         try:
-            form = str(read_json(path).get("format"))
-        except InputError:
-            return
-        if not form.startswith(_OURS):
-            raise InputError(f"cannot write to {self.path}: its {path.name} is of something else; take another folder")
-
-    def read_manifest(self, form: str | None) -> Manifest:
-        """Return what the manifest says. Raises `InputError` unless it is there and of this format."""
-        path = self._manifest_path()
-        try:
-            content = read_json(path)
+            found = str(read_json(self._manifest).get("format"))
         except InputError as error:
-            raise InputError(f"{error}; {OTHER_FOLDER}") from error
+            raise InputError(f"{error}; {_TAKE_ANOTHER}") from error
+        if found.rpartition(".")[0] != form.rpartition(".")[0]:
+            name = self._manifest.name
+            raise InputError(f"cannot write to {self.path}: its {name} is of something else; {_TAKE_ANOTHER}")
+
+    def read_manifest(self, form: str) -> Manifest:
+        """Return what the manifest says. Raises `InputError` unless it is there and of this format."""
+        content = read_json(self._manifest)
         if (actual := content.get("format")) != form:
-            raise InputError(f"cannot read {path}: its format must be {form}, got {actual}; {OTHER_FOLDER}")
+            raise InputError(f"cannot read {self._manifest}: its format must be {form}, got {actual}; {OTHER_FOLDER}")
         return content
 
-    def begin(self, manifest: Manifest | None = None, *, overwrite: bool = False) -> None:
+    def begin(self, manifest: Manifest, *, overwrite: bool = False) -> None:
         """Make the folder ready for this run, or for going on with it: remove what writes that were cut short left.
 
         Raises `InputError` as `check` does.
@@ -115,56 +113,57 @@ class RunFolder:
         for path in self._found([_RANK_FILES, f"{_RANK_FILES}.new"]):
             path.unlink(missing_ok=True)
         self.remove_leftovers()
-        for path in self.results() if overwrite else []:
-            path.unlink()
-        # The manifest comes first, and never goes: wherever this is cut short, the folder is one that a run can take.
-        if self._manifest is not None and (overwrite or not self._manifest.exists()):
-            write_json(self._manifest, manifest or {})
+        if overwrite or not self._manifest.exists():
+            self.renew(manifest)
+
+    def renew(self, manifest: Manifest) -> None:
+        """Remove the results of an earlier run, and write the manifest.
+
+        It comes before any result, and never goes: wherever this is cut short, the folder is one that a run can take.
+        """
+        for path in self.results():
+            path.unlink(missing_ok=True)
+        write_json(self._manifest, manifest)
 
     def remove_leftovers(self) -> None:
         """Remove what writes that were cut short have left. Nobody may be writing."""
-        patterns = [PurePath(pattern) for pattern in (*self._patterns, *self._others)]
-        hidden = [_hidden(pattern) for pattern in patterns]
-        hidden += [pattern.with_name(_TENSORS) for pattern in patterns if pattern.suffix == ".safetensors"]
-        manifest = [] if self._manifest is None else [_hidden(PurePath(self._manifest.name))]
-        # A folder without a manifest is not a run's yet.
-        begun = self._manifest is None or self._manifest.exists()
-        for path in self._found(map(str, dict.fromkeys([*manifest, *(hidden if begun else [])]))):
+        for path in self._found(self._temporary()):
             path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Remove a folder again in which there is nothing but the manifest, so that another run can take it."""
-        path = self._manifest_path()
-        if {file.name for file in self.path.iterdir()} <= {path.name, LOCK}:
-            path.unlink(missing_ok=True)
+        if {file.name for file in self.path.iterdir()} <= {self._manifest.name, LOCK}:
+            self._manifest.unlink(missing_ok=True)
             with suppress(OSError):  # Windows removes no file that is open
                 (self.path / LOCK).unlink(missing_ok=True)
                 self.path.rmdir()
 
     def results(self) -> list[Path]:
-        """Return the files that the run has written, but for its manifest."""
-        return self._found(self._patterns)
+        """Return the files that the run has written, but for its manifest; none where there is no manifest."""
+        if not self._manifest.exists():
+            return []
+        found = self._found(self._patterns)
+        content = read_json(self._manifest)
+        if "files" not in content:
+            return found
+        named = content["files"] if isinstance(content["files"], list) else []
+        return [path for path in found if path.relative_to(self.path).as_posix() in named]
 
     def _found(self, patterns: Iterable[str]) -> list[Path]:
         """Return the files of these patterns, in their order."""
         found = (path for pattern in patterns for path in self.path.glob(pattern))
         return [path for path in dict.fromkeys(found) if path.is_file()]
 
-    def _manifest_path(self) -> Path:
-        assert self._manifest is not None
-        return self._manifest
+    def _temporary(self) -> list[str]:
+        """Return patterns of what `atomic_path` has left of the run's files, also within itself."""
+        patterns = [PurePath(pattern) for pattern in (self._manifest.name, *self._patterns, *self._others)]
+        prefixes = (TEMPORARY, TEMPORARY + TEMPORARY)
+        return [pattern.with_name(prefix + pattern.name).as_posix() for pattern in patterns for prefix in prefixes]
 
     def _unnamed(self, names: Sequence[str]) -> list[str]:
-        """Return what counts as no file: the lock, what ranks say to each other, and a manifest that was cut short."""
-        patterns = [LOCK, _RANK_FILES, f"{_RANK_FILES}.new"]
-        if self._manifest is not None:
-            patterns.append(str(_hidden(PurePath(self._manifest.name))))
+        """Return what counts as no file: the lock, what ranks say to each other, and files that were cut short."""
+        patterns = [LOCK, _RANK_FILES, f"{_RANK_FILES}.new", *self._temporary()]
         return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
-
-
-def _hidden(pattern: PurePath) -> PurePath:
-    """Return the pattern of the files that `atomic_path` has left of files of a pattern."""
-    return pattern.with_name(f".{pattern.stem}.{_RANDOM}{pattern.suffix}")
 
 
 def as_read(manifest: Manifest) -> Manifest:

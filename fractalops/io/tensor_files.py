@@ -9,7 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, one_line, parsing
+
+_CHECKSUM = "sha256"  # in the metadata of what `write_sealed` writes
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -17,21 +19,22 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
     Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    # Not by `save_file`, which goes through a temporary file with a name that may be anybody's.
+    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
     with atomic_path(path) as temporary:
         try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # a full disk, for instance
-            raise OSError(f"cannot write to {Path(path).parent}: {error}") from error
-        _sort_metadata(temporary)
+            with temporary.open("wb") as file:
+                file.writelines(_sort_metadata(content))
+        except OSError as error:  # a full disk, for instance
+            raise OSError(f"cannot write to {Path(path).parent}: {error.strerror or error}") from error
 
 
 def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of a file whose "format" is one of `forms`; no code is executed.
 
-    Raises `InputError` for a missing, foreign or broken file.
+    Raises `InputError` for a missing, foreign or broken file, also for one of `write_sealed` whose checksum is wrong.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -41,17 +44,22 @@ def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict
             # Copied: safetensors maps the file, which may change or end while the tensors are in use.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"cannot read {path}: {one_line(error)}") from error
     if metadata.get("format") not in forms:
         actual = metadata.get("format", "a safetensors file without one")
         raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
+    if (expected := metadata.get(_CHECKSUM)) is not None:
+        with parsing(path):  # dtypes that numpy lacks have no digest
+            digest = _digest(metadata, tensors)
+        if expected != digest:
+            raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
     return tensors, metadata
 
 
 def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:
     """Write a file whose metadata tell what it belongs to, by `seal`, and whether a bit has changed since."""
     metadata = metadata | seal
-    write_tensors(path, tensors, metadata | {"sha256": _digest(metadata, tensors)})
+    write_tensors(path, tensors, metadata | {_CHECKSUM: _digest(metadata, tensors)})
 
 
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -60,13 +68,13 @@ def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, 
     for name, expected in seal.items():
         if metadata.get(name) != expected:
             raise InputError(f"cannot read {path}: it is of another {name}")
-    if metadata.get("sha256") != _digest(metadata, tensors):
-        raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
+    if _CHECKSUM not in metadata:
+        raise InputError(f"cannot read {path}: it is damaged: it has no checksum")
     return tensors, metadata
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    others = {name: text for name, text in metadata.items() if name != "sha256"}
+    others = {name: text for name, text in metadata.items() if name != _CHECKSUM}
     return hashlib.sha256((json.dumps(others, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
 
 
@@ -80,12 +88,10 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _sort_metadata(path: Path) -> None:
-    """Bring the metadata into one order: safetensors writes it in another one each time."""
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        file.seek(8)
-        file.write(text.ljust(size))
+def _sort_metadata(content: bytes) -> list[bytes | memoryview]:
+    """Bring the metadata of a file into one order: safetensors writes it in another one each time."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return [content[:8], text.ljust(size), memoryview(content)[8 + size :]]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import numpy
@@ -17,6 +18,7 @@ from PIL import Image
 
 from fractalops.cli.fit_pictures import OUTPUT_NAMES
 from fractalops.fitting import FitResult, learning
+from fractalops.fitting.learning import fit_images
 from tests.support.command_line import ENVIRONMENT, QUICK, draw, files, forbid_learning, refusal, run
 from tests.support.learning import Interruption, at_call
 from tests.support.requirements import need_matplotlib
@@ -149,6 +151,59 @@ def test_overwriting_needs_the_option_and_removes_what_is_outdated(
     assert "learning.gif" not in files(output / "disc")
 
 
+def test_files_of_the_user_are_never_overwritten(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out" / "disc"
+    folder.mkdir(parents=True)
+    fit = ("fit", image, "-o", tmp_path / "out", "--quiet", "--overwrite", "--no-animation", *QUICK)
+    for name in ("loss.csv", "fit.json", ".loss.my-notes.csv"):
+        (folder / name).write_text('{"mine": 1}')
+        with monkeypatch.context() as patched:
+            forbid_learning(patched)
+            line = refusal(capsys, *fit)
+        assert line.startswith("cannot write to ")
+        assert line.endswith("; take another folder")
+        assert files(folder) == {name}
+        assert (folder / name).read_text() == '{"mine": 1}'
+        (folder / name).unlink()
+
+    assert run(*fit) == 0
+    assert set(json.loads((folder / "fit.json").read_text())["files"]) == files(folder)
+    (folder / "learning.gif").write_text("mine")  # which the run has not written
+    assert "its learning.gif is not of a run" in refusal(capsys, *fit)
+    assert (folder / "learning.gif").read_text() == "mine"
+
+
+def test_two_runs_at_once_never_mix_their_files(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ("fit", image, "-o", tmp_path / "out", "--quiet", "--overwrite", *QUICK)
+    other = ("fit", draw(tmp_path / "second.png"), *fit[2:])
+    learn = fit_images
+
+    def learn_beside_others(*arguments: Any, **options: Any) -> FitResult:
+        monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn)
+        line = refusal(capsys, *fit)
+        assert line == f"cannot write to {tmp_path / 'out' / 'disc'}: another run is writing to it"
+        assert run(*other) == 0  # another picture
+        return learn(*arguments, **options)
+
+    monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn_beside_others)
+    assert run(*fit) == 0
+    assert files(tmp_path / "out" / "disc") >= {"system.safetensors", "fit.json"}
+    assert files(tmp_path / "out" / "second") == files(tmp_path / "out" / "disc")
+
+
+def test_what_a_killed_write_has_left_blocks_no_run(image: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "disc"
+    folder.mkdir(parents=True)
+    (folder / ".fractalops-abcd1234-.fractalops-efgh5678-system.safetensors").write_text("half")
+    (folder / ".fractalops-abcd1234-fit.json").write_text("half")
+    assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
+    assert not [name for name in files(folder) if name.startswith(".")]
+
+
 def test_a_full_disk_is_one_line(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +239,7 @@ def test_everything_learned_is_saved_before_the_pictures(
     assert set(OUTPUT_NAMES) - {"loss.png"} <= files(output / "disc")
     for name in ("second", "third"):
         assert FitResult.load(output / name / "system.safetensors").steps == [3]
-        assert "fit.json" not in files(output / name)
+        assert "steps" not in json.loads((output / name / "fit.json").read_text())
     captured = capsys.readouterr()
     assert f"pictures are missing in {output / 'second'}, {output / 'third'}\n" in captured.err
     assert captured.err.splitlines()[-1].startswith("fractalops fit: ")
@@ -198,8 +253,8 @@ def test_a_folder_that_fails_keeps_no_other_system_from_being_saved(
 ) -> None:
     monkeypatch.setattr(FitResult, "save", at_call(1, FitResult.save, error))
     assert run("fit", image, draw(tmp_path / "second.png"), "-o", tmp_path / "out", "--quiet", *QUICK) == code
-    assert files(tmp_path / "out" / "disc") == set()
-    assert files(tmp_path / "out" / "second") == {"system.safetensors"}
+    assert not (tmp_path / "out" / "disc").exists()
+    assert files(tmp_path / "out" / "second") == {"system.safetensors", "fit.json"}
 
 
 def test_interrupted_overwriting_never_mixes_two_runs(
@@ -212,13 +267,13 @@ def test_interrupted_overwriting_never_mixes_two_runs(
     before = {name: (folder / name).read_bytes() for name in files(folder)}
     interrupt = Mock(side_effect=KeyboardInterrupt)
     with monkeypatch.context() as patched:
-        patched.setattr("safetensors.torch.save_file", interrupt)
+        patched.setattr("safetensors.torch.save", interrupt)
         assert run(*again) == 130
     assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
 
     monkeypatch.setattr("fractalops.cli.fit_pictures.comparison", interrupt)
     assert run(*again, "--seed", 5) == 130
-    assert files(folder) == {"system.safetensors", "mine.txt"}
+    assert files(folder) == {"system.safetensors", "fit.json", "mine.txt"}
     assert FitResult.load(folder / "system.safetensors").config.seed == 5
 
 

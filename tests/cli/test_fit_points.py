@@ -12,6 +12,7 @@ from PIL import Image
 
 from fractalops.cli.fit_points import OUTPUT_NAMES
 from fractalops.fitting import PointFitResult
+from fractalops.io.files import locked_folder
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from tests.support.command_line import files, forbid_learning, refusal, run
 from tests.support.learning import Interruption
@@ -88,6 +89,20 @@ def test_results_are_not_overwritten_without_the_option(
     assert run(*command, "--overwrite", "--no-animation") == 0
     assert files(tmp_path / "out" / "ball") >= {"mine.txt", "fit.json"}
     assert "turntable.gif" not in files(tmp_path / "out" / "ball")
+
+
+def test_a_folder_that_another_run_writes_to_or_of_something_else_is_refused(
+    cloud: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forbid_learning(monkeypatch)
+    folder = tmp_path / "out" / "ball"
+    command = ["fit-points", cloud, "-o", tmp_path / "out", "--quiet", "--overwrite", *QUICK]
+    with locked_folder(folder):
+        assert refusal(capsys, *command) == f"cannot write to {folder}: another run is writing to it"
+    folder.mkdir(parents=True)
+    (folder / "views.png").write_text("mine")
+    assert refusal(capsys, *command) == f"cannot write to {folder}: there are files already; take another folder"
+    assert (folder / "views.png").read_text() == "mine"
 
 
 def test_ctrl_c_saves_what_was_learned(

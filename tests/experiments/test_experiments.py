@@ -63,15 +63,15 @@ def test_scalars_and_state_are_read_back(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
-    left = [tmp_path / ".config.abcd1234.json"]
+    left = [tmp_path / ".fractalops-abcd1234-config.json"]
     left[0].write_text("half")
     open_folder(tmp_path)
-    left += [tmp_path / name for name in (".reconstructions.abcd1234.png", ".tmpAbC123", "shards/.00001.abcd1234.tar")]
-    left += [tmp_path / "learned" / "mnist" / name for name in (".best.abcd1234.safetensors", ".tmpAbC123")]
+    folders = {"": "reconstructions.png", "shards": "00001.tar", "learned/mnist": "best.safetensors"}
+    left += [tmp_path / folder / f".fractalops-abcd1234-{name}" for folder, name in folders.items()]
     for path in left[1:]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    mine = [tmp_path / name for name in (".notes", ".mine.png", ".tmp-notes", "learned/mnist/best.safetensors")]
+    mine = [tmp_path / name for name in (".notes", ".mine.png", ".tmpAbC123", "learned/mnist/best.safetensors")]
     for path in mine:
         path.write_bytes(b"mine")
     (tmp_path / ".tmp").mkdir()

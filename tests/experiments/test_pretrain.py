@@ -153,7 +153,7 @@ def test_folders_hold_every_image_once_and_go_on(tmp_path: Path) -> None:
             assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
     (tmp_path / "metrics.json").unlink()  # as if it had been killed while it wrote the last picture
     last = tmp_path / list(whole)[-1]
-    last.rename(last.with_name(f".{last.stem}.abcd1234.png"))
+    last.rename(last.with_name(f".fractalops-abcd1234-{last.name}"))
     assert experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, workers=1)).rows[0]["drawn now"] == 1
     assert images(tmp_path) == whole
 

@@ -162,18 +162,18 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
 
 def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str, bytes]) -> None:
     names = (
-        "systems/.00000.abcd1234.safetensors",
-        "systems/.tmpAbC123",
-        "checkpoints/.00002.abcd1234.safetensors",
-        ".run.abcd1234.json",
-        ".index.abcd1234.csv",
+        "systems/.fractalops-abcd1234-00000.safetensors",
+        "checkpoints/.fractalops-abcd1234-00002.safetensors",
+        ".fractalops-abcd1234-run.json",
+        ".fractalops-abcd1234-index.csv",
     )
+    mine = dict.fromkeys((".index.my-notes.csv", "systems/.00000.mine2026.safetensors", "systems/.tmpAbC123"), b"half")
     run(tmp_path / "run")
     (tmp_path / "run" / SYSTEM).unlink()
-    for name in (*names, ".mine.csv"):
+    for name in (*names, *mine):
         (tmp_path / "run" / name).write_text("half")
     run(tmp_path / "run")
-    assert contents(tmp_path / "run") == whole | {".mine.csv": b"half"}
+    assert contents(tmp_path / "run") == whole | mine
 
 
 def learned_so_far(folder: Path) -> dict[Path, int]:

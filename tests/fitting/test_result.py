@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -185,6 +185,9 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "a broken number in the size": lambda path: rewritten(path, {"size": "[8.0, 6]"}),
     "a size of three numbers": lambda path: rewritten(path, {"size": "[8, 6, 1]"}),
     "a true size": lambda path: rewritten(path, {"size": "[true, 6]"}),
+    "no pixels": lambda path: rewritten(path, {"size": "[0, 0]"}, tensors={"best_image": torch.ones(2, 0, 0)}),
+    "no columns": lambda path: rewritten(path, {"size": "[8, 0]"}, tensors={"best_image": torch.ones(2, 8, 0)}),
+    "a config of many levels": lambda path: rewritten(path, {"config": "[" * 100_000}),
     "no steps": lambda path: rewritten(path, {"steps": None}),
     "steps of fewer images": lambda path: rewritten(path, {"steps": "[10]"}),
     "steps in words": lambda path: rewritten(path, {"steps": '["10", "10"]'}),
@@ -289,11 +292,11 @@ def test_a_save_that_fails_half_way_keeps_the_old_file(
 ) -> None:
     before = saved.read_bytes()
 
-    def half(tensors: object, path: Path, metadata: object) -> None:
-        Path(path).write_bytes(before[: len(before) // 2])
+    def half(content: bytes) -> Iterator[bytes]:
+        yield content[: len(content) // 2]
         raise error
 
-    monkeypatch.setattr("safetensors.torch.save_file", half)
+    monkeypatch.setattr("fractalops.io.tensor_files._sort_metadata", half)
     for name in (saved, saved.parent / "new.safetensors"):
         with pytest.raises(type(error)):
             result.save(name)
@@ -302,9 +305,9 @@ def test_a_save_that_fails_half_way_keeps_the_old_file(
 
 
 def test_a_full_disk_is_an_os_error(result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail = Mock(side_effect=safetensors.SafetensorError("I/O error: No space left on device (os error 28)"))
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: I/O error: No space left"):
+    full = Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr("fractalops.io.tensor_files._sort_metadata", full)
+    with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: No space left on device$"):
         result.save(saved)
 
 

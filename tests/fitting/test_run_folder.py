@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 import torch
 
 import fractalops
-from fractalops import InputError, backends
+from fractalops import FitResult, FitRun, InputError, backends, experiments
+from fractalops.experiments.pretrain import PretrainSettings
 from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.run_folder import DatasetFolder
 from fractalops.io.files import locked_folder
+from fractalops.io.systems import read_systems
 from tests.support.command_line import draw
 from tests.support.learning import Interruption
 from tests.support.runs import SYSTEM, Pictures, Stop, contents, interrupt, pictures, run, small
@@ -80,6 +83,43 @@ def test_a_batch_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch:
     folder.shard(0).write_bytes(folder.shard(1).read_bytes())
     with pytest.raises(InputError, match=r"00000.safetensors: it is of another batch; "):
         run(tmp_path / "run")
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "an image": lambda folder: FitRun.load(folder)[0],
+    "the results": lambda folder: list(FitRun.load(folder).results()),
+    "the systems": lambda folder: FitRun.load(folder).system(),
+    "the file": lambda folder: FitResult.load(folder / SYSTEM),
+    "the file's systems": lambda folder: read_systems(folder / SYSTEM),
+    "pictures of them": lambda folder: experiments.run(
+        "pretrain", folder / "pictures", PretrainSettings(systems=str(folder), instances=1, size=8)
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS, ids=str)
+def test_a_flipped_bit_in_a_finished_run_is_noticed_wherever_it_is_read(reader: str, tmp_path: Path) -> None:
+    run(tmp_path)
+    flip(tmp_path / SYSTEM)
+    with pytest.raises(InputError, match=rf"^cannot read {tmp_path / SYSTEM}: it is damaged: its checksum is wrong"):
+        READERS[reader](tmp_path)
+
+
+def test_a_file_of_another_run_is_noticed_when_a_finished_run_is_read(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    run(tmp_path / "other", config=small(seed=3))
+    shutil.copy(tmp_path / "other" / SYSTEM, tmp_path / "run" / SYSTEM)
+    with pytest.raises(InputError, match=r"00000.safetensors: it is of another run; "):
+        _ = FitRun.load(tmp_path / "run")[0]
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 100_000, "[" * 100_000, '{"format": "fractalops.run.1"}'])
+def test_a_damaged_manifest_of_a_finished_run_is_one_line(text: str, tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"^cannot read .*: .+$") as caught:
+        _ = FitRun.load(tmp_path)[0]
+    assert "\n" not in str(caught.value)
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {

@@ -18,6 +18,10 @@ def folder(path: Path) -> RunFolder:
     return RunFolder(path, results, manifest="run.json", others=("*.png",), locks=("parts/*.lock",))
 
 
+def result(path: Path) -> RunFolder:
+    return RunFolder(path, ("system.safetensors", "loss.csv"), manifest="run.json", resumes=False)
+
+
 def test_a_run_begins_and_goes_on(tmp_path: Path) -> None:
     run = folder(tmp_path / "a" / "run")
     run.check(MANIFEST)
@@ -37,15 +41,24 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     results = {"done.json", "parts/00001.safetensors"}
     cut_short = {
-        ".done.abcd1234.json",
-        ".view.abcd1234.png",
-        ".run.abcd1234.json",
-        "parts/.1.abcd1234.safetensors",
-        "parts/.tmpAbC123",
+        ".fractalops-abcd1234-done.json",
+        ".fractalops-abcd1234-view.png",
+        ".fractalops-abcd1234-run.json",
+        "parts/.fractalops-abcd1234-1.safetensors",
+        "parts/.fractalops-abcd1234-.fractalops-efgh_678-1.safetensors",
         "parts/1.lock",
         ".fractalops-rank-1-0123456789abcdef",
     }
-    mine = {"mine.txt", ".mine.json", "view.png", "parts/mine.safetensors", "parts/.tmp-mine"}
+    mine = {
+        "mine.txt",
+        ".mine.json",
+        ".done.my-notes.json",
+        ".fractalops-notes.json",
+        "view.png",
+        "parts/mine.safetensors",
+        "parts/.1.mine2026.safetensors",
+        "parts/.tmpAbC123",
+    }
     for name in results | cut_short | mine:
         (tmp_path / name).touch()
     left = lambda: {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
@@ -70,7 +83,7 @@ def test_a_run_of_which_a_part_is_being_made_is_not_begun_anew(overwrite: bool, 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_others_is_refused(overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    for run in (folder(tmp_path), RunFolder(tmp_path, ("system.safetensors",))):
+    for run in (folder(tmp_path), result(tmp_path)):
         with pytest.raises(InputError, match=r"^cannot write to .*: there are files already; take another folder$"):
             run.check(MANIFEST, overwrite=overwrite)
     (tmp_path / "run.json").write_text('{"scripts": {}}')
@@ -78,16 +91,26 @@ def test_a_folder_of_others_is_refused(overwrite: bool, tmp_path: Path) -> None:
         folder(tmp_path).check(MANIFEST, overwrite=overwrite)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "fractalops.run.0"}'])
-def test_a_manifest_that_can_not_be_used_is_overwritten_where_wanted(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "fractalops.experiment.1"}'])
+def test_a_manifest_that_proves_nothing_is_never_overwritten(text: str, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(text)
+    (tmp_path / "done.json").write_text("mine")
+    for run in (folder(tmp_path), result(tmp_path)):
+        with pytest.raises(InputError, match=r"^cannot (read|write to) .*run.json.*; take another folder$"):
+            run.begin(MANIFEST, overwrite=True)
+    assert (tmp_path / "run.json").read_text() == text
+    assert (tmp_path / "done.json").read_text() == "mine"
+
+
+def test_a_manifest_of_an_earlier_version_is_overwritten_where_wanted(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"format": "fractalops.run.0"}')
     with pytest.raises(InputError, match=r"^cannot read .*run.json: .*; take another folder, or overwrite=True"):
         folder(tmp_path).check(MANIFEST)
     folder(tmp_path).begin(MANIFEST, overwrite=True)
     folder(tmp_path).begin(MANIFEST)
 
 
-@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".view.abcd1234.png"])
+@pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".view.abcd1234.png", ".run.mine2026.json"])
 def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"there are files already"):
@@ -104,21 +127,32 @@ def test_another_python_goes_on_and_another_torch_does_not(tmp_path: Path) -> No
 
 
 def test_what_counts_as_no_file(tmp_path: Path) -> None:
-    for name in (LOCK, ".fractalops-rank-1-0123456789abcdef", ".run.abcd1234.json"):
+    for name in (LOCK, ".fractalops-rank-1-0123456789abcdef", ".fractalops-abcd1234-run.json"):
         (tmp_path / name).touch()
     folder(tmp_path).begin(MANIFEST)
     assert {path.name for path in tmp_path.iterdir()} == {LOCK, "run.json"}
 
 
-def test_a_run_without_a_manifest_wants_an_empty_folder_or_overwrites_its_own(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path, ("system.safetensors", "loss.csv"))
-    run.check()
-    (tmp_path / "loss.csv").touch()
-    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
-        run.check()
+def test_a_run_in_one_go_wants_an_empty_folder_or_overwrites_what_its_manifest_names(tmp_path: Path) -> None:
+    run = result(tmp_path)
+    run.begin(MANIFEST | {"files": ["system.safetensors", "../other.csv", 3]})
+    (tmp_path / "system.safetensors").touch()
     (tmp_path / "mine.txt").touch()
-    run.check(overwrite=True)
-    assert run.results() == [tmp_path / "loss.csv"]
+    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
+        run.check(MANIFEST)
+    run.check(MANIFEST, overwrite=True)
+    assert run.results() == [tmp_path / "system.safetensors"]
+    (tmp_path / "loss.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"^cannot write to .*: its loss.csv is not of a run; take another folder$"):
+        run.begin(MANIFEST, overwrite=True)
+    assert (tmp_path / "loss.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("files", [{}, "system.safetensors", None])
+def test_a_list_of_files_that_is_none_names_nothing(files: object, tmp_path: Path) -> None:
+    result(tmp_path).begin(MANIFEST | {"files": files})
+    (tmp_path / "system.safetensors").touch()
+    assert result(tmp_path).results() == []
 
 
 def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
-from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
+from fractalops import InputError
+from fractalops.io.tensor_files import checksum, read_sealed, read_tensors, write_sealed, write_tensors
 from tests.support.tolerances import assert_same_bits
 
 
@@ -36,6 +38,23 @@ def test_the_same_content_is_the_same_bytes_and_comes_back(tmp_path: Path) -> No
     assert set(read) == set(tensors)
     for name, tensor in read.items():
         assert_same_bits(tensor, tensors[name])
+
+
+def test_a_sealed_file_is_checked_by_whoever_reads_it(tmp_path: Path) -> None:
+    tensors, metadata = content()
+    path = tmp_path / "sealed"
+    write_sealed(path, tensors, metadata, {"run": "a"})
+    assert set(read_tensors(path, "test.1")[0]) == set(tensors)
+    write_tensors(path, tensors, read_tensors(path, "test.1")[1] | {"one": "changed"})
+    for read in (read_tensors, lambda path, form: read_sealed(path, form, {"run": "a"})):
+        with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: its checksum is wrong$"):
+            read(path, "test.1")
+    write_tensors(path, tensors, metadata | {"run": "a"})
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: it has no checksum$"):
+        read_sealed(path, "test.1", {"run": "a"})
+    write_tensors(path, {"half": torch.ones(2, dtype=torch.bfloat16)}, metadata | {"sha256": "0"})
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged \(TypeError: .+\)$"):
+        read_tensors(path, "test.1")
 
 
 def test_the_checksum_sees_every_change() -> None:
