@@ -10,7 +10,7 @@ import torch
 
 from fractalops.ops.draw_balanced_index import draw_balanced_index
 from fractalops.reference.draw_balanced_index import context_lengths
-from fractalops.sampling import sample_index
+from fractalops.sampling import LONGEST_BALANCED, sample_index
 from tests.support.cases import BalancedCase
 from tests.support.tolerances import assert_same_bits
 
@@ -40,9 +40,9 @@ def test_context_lengths(maps: int, points: int, longest: int) -> None:
 
 
 def test_what_follows_a_context_is_as_often_as_expected() -> None:
-    """Independent draws would leave runs of three maps, of which 3000 are expected, some 55 from it."""
+    """Independent draws would leave runs of three maps, of which 2000 are expected, some 44 from it."""
     weights = torch.tensor([[0.5, 0.3, 0.2, 0.0]], dtype=torch.float64)
-    index = sample_index(weights, 1, 100_000, seeded(1), balanced=True)[0, 0].long()
+    index = sample_index(weights, 1, LONGEST_BALANCED, seeded(1), balanced=True)[0, 0].long()
     assert set(index.tolist()) == {0, 1, 2}
     for length in (1, 2, 3):  # of contexts; up to 9 are heeded
         runs = index.unfold(0, length + 1, 1)  # (T - length, length + 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from fractalops.errors import InputError
@@ -103,6 +102,8 @@ def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
     distinct, which = np.unique(colors, axis=0, return_inverse=True)  # (K, 3), (N,)
     which = which.reshape(-1)
     if len(distinct) > _COLORS:
+        from PIL import Image  # here: it takes longer than the rest of the package
+
         image = Image.fromarray(distinct[None]).quantize(_COLORS, kmeans=1)
         table = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
         distinct, again = np.unique(table[np.asarray(image)[0]], axis=0, return_inverse=True)
