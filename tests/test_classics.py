@@ -58,7 +58,7 @@ def test_classics_are_systems_that_contract(name: str) -> None:
     assert system.matrix.dtype == torch.float64
     assert float(system.probabilities.sum()) == pytest.approx(1, abs=1e-12)
     assert bool((spectral_radius(system.matrix) < 1).all())
-    for turned, own in zip(to_right_and_up(system.matrix, system.offset), (entry.matrix, entry.offset), strict=True):
+    for turned, own in zip(to_right_and_up(system.matrix, system.offset), entry.maps[:2], strict=True):
         assert torch.equal(turned, own)  # turned exactly
     assert set(CLASSICS) >= set(DIMENSIONS)
 
@@ -74,9 +74,9 @@ def test_dimensions_of_classics(name: str) -> None:
 
 def test_the_table_of_the_fern_is_that_of_the_book() -> None:
     entry = CLASSICS["fern"]
-    assert entry.matrix.flatten(1).tolist()[2] == [0.2, -0.26, 0.23, 0.22]
-    assert entry.offset.tolist() == [[0, 0], [0, 1.6], [0, 1.6], [0, 0.44]]
-    torch.testing.assert_close(entry.probabilities, torch.tensor([0.01, 0.85, 0.07, 0.07]).double())
+    assert entry.maps[0].flatten(1).tolist()[2] == [0.2, -0.26, 0.23, 0.22]
+    assert entry.maps[1].tolist() == [[0, 0], [0, 1.6], [0, 1.6], [0, 0.44]]
+    torch.testing.assert_close(entry.maps[2], torch.tensor([0.01, 0.85, 0.07, 0.07]).double())
     assert entry.dimension is None
 
 
@@ -90,9 +90,7 @@ def test_plants_stand_upright(name: str) -> None:
     """x goes along rows, downwards: the stem, whose map is thin, is at the bottom, and the top is what is in y."""
     system, entry = classic(name), CLASSICS[name]
     points = points_of(system, 20_000)
-    original = sample_attractor(
-        entry.matrix[None], entry.offset[None], entry.probabilities[None], 20_000, generator=seeded(0)
-    ).points.flatten(0, 2)
+    original = sample_attractor(*(part[None] for part in entry.maps), 20_000, generator=seeded(0)).points.flatten(0, 2)
     torch.testing.assert_close(points, torch.stack((-original[:, 1], original[:, 0]), 1))
     if name != "maple-leaf":  # the stem is short there
         lowest = points[:, 0] > points[:, 0].amax() - 0.02
@@ -102,9 +100,7 @@ def test_plants_stand_upright(name: str) -> None:
 def test_the_fern_in_space_stands_upright() -> None:
     entry, system = CLASSICS["fern-3d"], classic("fern-3d")
     seen = project(points_of(system, 5000), 0, 0).plane  # rows grow downwards
-    original = sample_attractor(
-        entry.matrix[None], entry.offset[None], entry.probabilities[None], 5000, generator=seeded(0)
-    ).points.flatten(0, 2)
+    original = sample_attractor(*(part[None] for part in entry.maps), 5000, generator=seeded(0)).points.flatten(0, 2)
     torch.testing.assert_close(seen, torch.stack((-original[:, 1], original[:, 0]), 1))
 
 

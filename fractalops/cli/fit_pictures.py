@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,26 +15,17 @@ import torch
 from torch import Tensor
 
 from fractalops.cli.options import INTERRUPTED, in_options
-from fractalops.cli.outputs import (
-    REPORT_NAME,
-    SYSTEM_NAME,
-    check_folder,
-    claimed_folders,
-    result_folder,
-    save_system,
-    write_losses,
-    write_report,
-)
+from fractalops.cli.outputs import REPORT_NAME, SYSTEM_NAME, ResultFolder
 from fractalops.data.targets import PictureFiles
 from fractalops.drawing.sheets import comparison
 from fractalops.errors import MissingExtra
 from fractalops.fitting import FitConfig, FitResult
-from fractalops.fitting.learning import fit_images, uncovered
+from fractalops.fitting.learning import fit_images
 from fractalops.fitting.run_plan import describe_settings, make_plan, read_target
+from fractalops.fitting.targets import uncovered
 from fractalops.io.animations import save_animation
 from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
-from fractalops.io.run_folder import RunFolder
 
 OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.png", "learning.gif", REPORT_NAME)
 FRAMES = 40  # of the animation
@@ -47,16 +39,16 @@ class Job:
     """One picture to learn, and the folder that its results go to."""
 
     image: str
-    folder: RunFolder
+    folder: ResultFolder
     notices: tuple[str, ...]
 
 
 def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig) -> int:
     """Check everything, then learn the pictures batch by batch, and save each batch as it is done."""
     names = [pictures.name(index) for index in range(len(pictures))]
-    folders = [result_folder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
+    folders = [ResultFolder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
     for folder in folders:
-        check_folder(folder, overwrite=arguments.overwrite)
+        folder.check_free(overwrite=arguments.overwrite)
     with collect_notices() as collected:
         plan = make_plan(pictures, config, skip_bad=None, progress=False)
     jobs = [
@@ -75,7 +67,9 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
             if not arguments.quiet:
                 _show_settings([jobs[index] for index in batch], targets, settings)
             # A batch at a time: there may be more pictures than files that may be open.
-            with claimed_folders([jobs[index].folder for index in batch], overwrite=arguments.overwrite):
+            with ExitStack() as held:
+                for index in batch:
+                    held.enter_context(jobs[index].folder.claimed(overwrite=arguments.overwrite))
                 result = fit_images(targets, batch, settings, progress=not arguments.quiet)
                 interrupted = result.interrupted
                 # After an interruption the result may end before the batch does.
@@ -134,12 +128,12 @@ def _save(
         raise
 
 
-def _save_systems(learned: dict[RunFolder, FitResult]) -> None:
+def _save_systems(learned: dict[ResultFolder, FitResult]) -> None:
     """Save every system, even where a folder before it fails or Ctrl-C comes; the first error is raised at the end."""
     failure: BaseException | None = None
     for folder, result in learned.items():
         try:
-            save_system(folder, OUTPUT_NAMES, result)
+            folder.save_system(result)
         except (OSError, KeyboardInterrupt) as error:
             failure = failure or error
     if failure is not None:
@@ -153,7 +147,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
     image = result.draw(result.size)[0] if result.config.blend == "mean" else result.best_image[0]
     save_image(comparison(target, image), folder / "comparison.png")
     save_image(result.draw(_DRAWING_SIDE)[0], folder / "fractal.png")
-    write_losses(folder, result.losses[:, 0], title=Path(job.image).name)
+    job.folder.write_losses(result.losses[:, 0], title=Path(job.image).name)
     if animation and result.snapshots:
         save_animation(_learning_frames(target, result), folder / "learning.gif")
     height, width = result.size
@@ -165,7 +159,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
         "mean_mse": float(result.mean_mse[0]),
         "steps": result.steps[0],
     }
-    write_report(job.folder, report, result, job.notices)
+    job.folder.write_report(report, result, job.notices)
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:

@@ -11,16 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops.cli.options import INTERRUPTED, Commands, add_output, add_seed, check_backend, integer
-from fractalops.cli.outputs import (
-    REPORT_NAME,
-    SYSTEM_NAME,
-    check_folder,
-    claimed_folders,
-    result_folder,
-    save_system,
-    write_losses,
-    write_report,
-)
+from fractalops.cli.outputs import REPORT_NAME, SYSTEM_NAME, ResultFolder
 from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
@@ -28,7 +19,6 @@ from fractalops.io.animations import save_animation
 from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
-from fractalops.io.run_folder import RunFolder
 
 OUTPUT_NAMES = (
     SYSTEM_NAME,
@@ -81,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check everything, learn, save what was learned, then draw it."""
     check_backend()
     config = configure(PointConfig, PointConfig, arguments, _SETTINGS)
-    output = result_folder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
-    check_folder(output, overwrite=arguments.overwrite)
+    output = ResultFolder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
+    output.check_free(overwrite=arguments.overwrite)
     with collect_notices() as collected:
         target = read_point_cloud(arguments.cloud)  # (P, D)
     notices = collected.get(str(arguments.cloud), [])
@@ -90,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         for notice in notices:
             print(f"{arguments.cloud}: {notice}")
 
-    with claimed_folders([output], overwrite=arguments.overwrite):
+    with output.claimed(overwrite=arguments.overwrite):
         result = fit_points(target, config, progress=not arguments.quiet)
         _save(output, arguments, target, result, notices)
     if not arguments.quiet:
@@ -106,11 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _save(
-    output: RunFolder, arguments: argparse.Namespace, target: Tensor, result: PointFitResult, notices: Sequence[str]
+    output: ResultFolder, arguments: argparse.Namespace, target: Tensor, result: PointFitResult, notices: Sequence[str]
 ) -> None:
     """Write everything that the folder gets. `target` is (P, D)."""
-    save_system(output, OUTPUT_NAMES, result)
-    _draw(output.path, arguments.cloud.name, target, result, animation=not arguments.no_animation)
+    output.save_system(result)
+    _draw(output.path, target, result, animation=not arguments.no_animation)
+    output.write_losses(result.losses, title=arguments.cloud.name)
     figures = {
         "cloud": str(arguments.cloud),
         "points": len(target),
@@ -121,10 +112,10 @@ def _save(
         "halves_chamfer": result.halves_chamfer,
         "steps": len(result.losses),
     }
-    write_report(output, figures, result, notices)
+    output.write_report(figures, result, notices)
 
 
-def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
+def _draw(folder: Path, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
     generator = torch.Generator().manual_seed(result.config.seed)
     learned = result.sample(len(target), generator=generator)  # (P, D)
     save_point_cloud(learned, folder / "learned.ply")
@@ -133,7 +124,6 @@ def _draw(folder: Path, title: str, target: Tensor, result: PointFitResult, *, a
     save_image(draw_point_clouds(clouds, side=_SIDE), folder / "views.png")
     many = result.sample(_DRAWING_POINTS, generator=generator)
     save_image(draw_point_clouds([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
-    write_losses(folder, result.losses, title=title)
     if animation:
         frames = turntable(clouds, frames=_FRAMES, side=_SIDE)
         save_animation(frames, folder / "turntable.gif", last_milliseconds=120)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,59 +22,50 @@ REPORT_NAME = "fit.json"
 _MANIFEST: Manifest = {"format": "fractalops.fit-report.1"}
 
 
-def result_folder(path: Path, names: Sequence[str]) -> RunFolder:
-    """Return the folder of one result, whose files have these names; `REPORT_NAME` lists those that there are."""
-    return RunFolder(path, [name for name in names if name != REPORT_NAME], manifest=REPORT_NAME, resumes=False)
+class ResultFolder(RunFolder):
+    """The folder of one result, in which `REPORT_NAME` lists the files. `names` are those that it may get."""
 
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(path, [name for name in names if name != REPORT_NAME], manifest=REPORT_NAME, resumes=False)
+        self._names = list(names)
 
-@contextmanager
-def claimed_folders(folders: Iterable[RunFolder], *, overwrite: bool) -> Iterator[None]:
-    """Keep other runs out of folders within the block, and leave none that is empty.
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise `InputError` unless a result can be written to the folder."""
+        self.check(_MANIFEST, overwrite=overwrite)
 
-    Raises `InputError` for one that is in use, or that can't be written to.
-    """
-    with ExitStack() as held:
-        for folder in folders:
-            held.enter_context(folder.lock())
-            folder.check(_MANIFEST, overwrite=overwrite)
-            folder.remove_leftovers()
-        yield
+    @contextmanager
+    def claimed(self, *, overwrite: bool) -> Iterator[None]:
+        """Keep other runs out within the block. Raises `InputError` as `check_free`, and where one is under way."""
+        with self.lock():
+            self.check_free(overwrite=overwrite)
+            self.remove_leftovers()
+            yield
 
+    def save_system(self, result: FitResult | PointFitResult) -> None:
+        """Write what was learned; it takes milliseconds.
 
-def check_folder(folder: RunFolder, *, overwrite: bool) -> None:
-    """Raise `InputError` unless results can be written to the folder."""
-    folder.check(_MANIFEST, overwrite=overwrite)
+        What an earlier run wrote beside its system goes with it, so that the folder never mixes two runs.
+        """
+        with atomic_path(self.path / SYSTEM_NAME) as temporary:
+            result.save(temporary)
+            self.renew(_MANIFEST | {"files": self._names})
 
+    def write_losses(self, losses: Tensor, *, title: str) -> None:
+        """Write the losses (steps,) as loss.csv, and as loss.png where matplotlib is installed."""
+        loss_table(losses, self.path / "loss.csv")
+        with suppress(MissingExtra):  # the command has said so before the learning began
+            loss_curve(losses, self.path / "loss.png", title=title)
 
-def save_system(folder: RunFolder, names: Sequence[str], result: FitResult | PointFitResult) -> None:
-    """Write what was learned to a folder; it takes milliseconds. `names` are those of all files that may follow.
-
-    What an earlier run wrote there beside its system goes with it, so that the folder never mixes two runs.
-    """
-    with atomic_path(folder.path / SYSTEM_NAME) as temporary:
-        result.save(temporary)
-        folder.renew(_MANIFEST | {"files": list(names)})
-
-
-def write_losses(folder: Path, losses: Tensor, *, title: str) -> None:
-    """Write the losses (steps,) as loss.csv, and as loss.png where matplotlib is installed."""
-    loss_table(losses, folder / "loss.csv")
-    with suppress(MissingExtra):  # the command has said so before the learning began
-        loss_curve(losses, folder / "loss.png", title=title)
-
-
-def write_report(
-    folder: RunFolder, figures: dict[str, Any], result: FitResult | PointFitResult, notices: Sequence[str]
-) -> None:
-    """Write fit.json, after all else: the figures, how they came about, what made them, and the files of the folder."""
-    report = {
-        **_MANIFEST,
-        **figures,
-        "interrupted": result.interrupted,
-        "seconds": round(result.seconds, 3),
-        "notices": list(notices),
-        "config": asdict(result.config),
-        "versions": versions(),
-        "files": [REPORT_NAME, *(path.name for path in folder.results())],
-    }
-    write_json(folder.path / REPORT_NAME, report)
+    def write_report(self, figures: dict[str, Any], result: FitResult | PointFitResult, notices: Sequence[str]) -> None:
+        """Write fit.json, after all else: the figures, how they came about, what made them, and the files there are."""
+        report = {
+            **_MANIFEST,
+            **figures,
+            "interrupted": result.interrupted,
+            "seconds": round(result.seconds, 3),
+            "notices": list(notices),
+            "config": asdict(result.config),
+            "versions": versions(),
+            "files": [REPORT_NAME, *(path.name for path in self.results())],
+        }
+        write_json(self.path / REPORT_NAME, report)

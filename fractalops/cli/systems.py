@@ -57,7 +57,7 @@ def _listed(chosen: list[Classic]) -> str:
     """Return a table of systems."""
     rows = [("name", "maps", "space", "dimension", "source")]
     for each in chosen:
-        maps, space = each.offset.shape
+        maps, space = each.maps[1].shape
         dimension = "" if each.dimension is None else f"{each.dimension:.4f}"
         rows.append((each.name, str(maps), f"{space}-D", dimension, each.source))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

@@ -21,8 +21,8 @@ from fractalops.experiments.folder import ExperimentFolder
 from fractalops.experiments.outcome import Finding, Row, less, wins
 from fractalops.experiments.targets import DATA, available, missing, read_targets
 from fractalops.fitting import FitConfig, FitResult, fit
-from fractalops.fitting.learning import settings_for
 from fractalops.fitting.result import FORM
+from fractalops.fitting.targets import settings_for
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
 from fractalops.io.run_folder import OTHER_FOLDER

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.fitting.config import FitConfig
-from fractalops.fitting.learning import check_targets, settings_for, uncovered
+from fractalops.fitting.targets import check_targets, settings_for, uncovered
 from fractalops.io.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import cmath
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from fractalops.systems.system import System
 _GOLDEN = (1 + math.sqrt(5)) / 2
 
 _Rows = Sequence[Sequence[float]]
+_Maps = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +33,22 @@ class Classic:
     name: str
     source: str
     """Author, year and work. Where it is a curve or a set, the maps are those under which it is the attractor."""
-    matrix: Tensor
-    """(N, D, D), float64: the maps' linear parts, in the axes of the source."""
-    offset: Tensor
-    """(N, D), float64."""
-    probabilities: Tensor
-    """(N,), float64, of sum 1."""
+    build: Callable[[], _Maps]
+    """Makes the maps, which takes longer than importing them may."""
     open_set: bool
     """Whether the maps are similarities that fulfill the open set condition, so that the attractor's dimension is the
     similarity dimension (Hutchinson 1981)."""
 
+    @cached_property
+    def maps(self) -> _Maps:
+        """Matrix (N, D, D), offset (N, D) and probabilities (N,) of sum 1, in the axes of the source; float64."""
+        return self.build()
+
     @property
     def system(self) -> System:
         """The system in the package's axes."""
-        return System(*from_right_and_up(self.matrix, self.offset), self.probabilities, name=self.name)
+        matrix, offset, probabilities = self.maps
+        return System(*from_right_and_up(matrix, offset), probabilities, name=self.name)
 
     @property
     def dimension(self) -> float | None:
@@ -61,36 +65,48 @@ def classic(name: str) -> System:
 
 def _table(name: str, source: str, rows: _Rows) -> Classic:
     """Maps by their coefficients, row by row: the matrix, the translation and the probability."""
-    values = torch.tensor(rows, dtype=torch.float64, device="cpu")  # (N, D D + D + 1)
-    size = 2 if values.shape[1] == 7 else 3
-    matrix, offset, probabilities = values.split([size * size, size, 1], 1)
-    shares = probabilities[:, 0] / probabilities.sum()  # (N,)
-    return Classic(name, source, matrix.unflatten(1, (size, size)), offset, shares, open_set=False)
+
+    def build() -> _Maps:
+        values = torch.tensor(rows, dtype=torch.float64, device="cpu")  # (N, D D + D + 1)
+        size = 2 if values.shape[1] == 7 else 3
+        matrix, offset, probabilities = values.split([size * size, size, 1], 1)
+        return matrix.unflatten(1, (size, size)), offset, probabilities[:, 0] / probabilities.sum()
+
+    return Classic(name, source, build, open_set=False)
 
 
 def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) -> Classic:
-    """Similarities `z -> a z + b` of complex numbers, each drawn as often as the share of the attractor in its image.
+    """Similarities `z -> a z + b` of complex numbers."""
 
-    That is `|a|^d`, with the similarity dimension d.
-    """
-    a, b = (torch.tensor(part, dtype=torch.complex128, device="cpu") for part in zip(*maps, strict=True))  # (N,), (N,)
-    matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
-    return _similarities(name, source, matrix, torch.view_as_real(b))
+    def build() -> _Maps:
+        a, b = (torch.tensor(part, dtype=torch.complex128, device="cpu") for part in zip(*maps, strict=True))  # (N,)
+        matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
+        return _similarities(matrix, torch.view_as_real(b))
 
-
-def _similarities(name: str, source: str, matrix: Tensor, offset: Tensor) -> Classic:
-    ratio = matrix[:, 0].norm(dim=1)  # (N,)
-    dimension = similarity_dimension(System(matrix, offset, torch.ones_like(ratio)))
-    assert dimension is not None
-    shares = ratio**dimension  # (N,)
-    return Classic(name, source, matrix, offset, shares / shares.sum(), open_set=True)
+    return Classic(name, source, build, open_set=True)
 
 
 def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
     """Maps that shrink to points (N, D)."""
-    fixed = torch.tensor(points, dtype=torch.float64, device="cpu")  # (N, D)
-    matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64, device="cpu").repeat(len(fixed), 1, 1)
-    return _similarities(name, source, matrix, (1 - ratio) * fixed)
+
+    def build() -> _Maps:
+        fixed = torch.tensor(points, dtype=torch.float64, device="cpu")  # (N, D)
+        matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64, device="cpu").repeat(len(fixed), 1, 1)
+        return _similarities(matrix, (1 - ratio) * fixed)
+
+    return Classic(name, source, build, open_set=True)
+
+
+def _similarities(matrix: Tensor, offset: Tensor) -> _Maps:
+    """Return similarities, each drawn as often as the share of the attractor in its image.
+
+    That is `r^d`, with the ratio r of the map and the similarity dimension d.
+    """
+    ratio = matrix[:, 0].norm(dim=1)  # (N,)
+    dimension = similarity_dimension(System(matrix, offset, torch.ones_like(ratio)))
+    assert dimension is not None
+    shares = ratio**dimension  # (N,)
+    return matrix, offset, shares / shares.sum()
 
 
 def _polygon(sides: int) -> list[list[float]]:

@@ -16,8 +16,8 @@ import fractalops
 from fractalops import FitConfig, FitResult, InputError
 from fractalops._checks import is_auto
 from fractalops.fitting.config import automatic_settings
-from fractalops.fitting.learning import settings_for, shown_pixels
 from fractalops.fitting.result import parse_config
+from fractalops.fitting.targets import settings_for, shown_pixels
 from tests.support.learning import assert_same_result, disc
 from tests.support.runs import Pictures, contents, interrupt, run
 
