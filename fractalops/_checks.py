@@ -50,11 +50,17 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
         raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
 
 
+def _pair(function: str, argument: str, value: object, kind: str) -> tuple[int, int]:
+    """Return an int twice, or a pair of ints as it is. Raise `TypeError` for anything else than `kind` or a pair."""
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2 or not all(isinstance(each, int) and not isinstance(each, bool) for each in pair):
+        raise TypeError(f"{function}: {argument} must be {kind} or a pair of them, got {value!r}")
+    return pair
+
+
 def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
     """Return the least and the largest of a number of at least 1, or of such a pair. Raise for anything else."""
-    bounds = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(bounds) != 2 or not all(isinstance(bound, int) and not isinstance(bound, bool) for bound in bounds):
-        raise TypeError(f"{function}: {argument} must be an int or a pair of them, got {value!r}")
+    bounds = _pair(function, argument, value, "an int")
     check_integer(function, argument, bounds[0], 1)
     if bounds[1] < bounds[0]:
         raise ValueError(f"{function}: {argument} must be the least and the largest number, got {value!r}")
@@ -208,12 +214,10 @@ def _check_unless_none(check: Callable[[str, str, object], None], function: str,
 
 def check_size(function: str, size: object) -> tuple[int, int]:
     """Return (height, width) of `size`; raise unless it is a whole number from 1 to 2^22 - 1 or a pair of them."""
-    sides = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
-    if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-        raise TypeError(f"{function}: size must be a whole number or a pair of them, got {size!r}")
+    sides = _pair(function, "size", size, "a whole number")
     if not all(1 <= side <= LARGEST_SIZE for side in sides):
         raise ValueError(f"{function}: size must lie in [1, {LARGEST_SIZE}], got {size!r}")
-    return sides[0], sides[1]
+    return sides
 
 
 def check_viewport(function: str, viewport: object) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitConfig, FractalDataset, PointConfig
 from fractalops.data.class_search import search_classes
-from fractalops.data.fractal_dataset import RENDERINGS, RULES
+from fractalops.data.fractal_dataset import RULES
 from fractalops.data.targets import TensorTargets
 from fractalops.drawing.morphing import Morph
 from tests.support.cases import seeded
@@ -133,7 +133,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     },
     **{
         f"FractalDataset {rendering} {background}": lambda r=rendering, b=background: _pictures(r, b)
-        for rendering in RENDERINGS
+        for rendering in RULES["own"].renderings
         for background in ("black", "random")
     },
 }

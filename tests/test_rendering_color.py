@@ -13,7 +13,7 @@ from torch import Tensor
 import fractalops
 from fractalops.reference.affine_chain import affine_chain as reference_chain
 from fractalops.reference.rbf_rasterize import rbf_rasterize as reference_rasterizer
-from tests.support.cases import ChainCase, seeded, value_and_gradients
+from tests.support.cases import ChainCase, exact, seeded, value_and_gradients
 from tests.support.requirements import skip_or_fail
 from tests.support.tolerances import (
     TOLERANCES,
@@ -101,8 +101,7 @@ def test_values_and_gradients_are_those_of_the_formula(case: ColorCase, dtype: t
     inputs = case.inputs(dtype)
     actual, gradients = value_and_gradients(renderer(case, backend), inputs)
     assert actual.shape == (case.batch, case.channels, *case.height_width)
-    exact = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-    expected, expected_gradients = value_and_gradients(by_hand(case), exact)
+    expected, expected_gradients = value_and_gradients(by_hand(case), exact(inputs))
     first = 0 if dtype == torch.float64 else 3  # the gradients of the maps carry the rounding of whole chains
     # As for images without colors: folding a viewport adds the rounding of a few more products.
     for one, other in zip([actual, *gradients[first:]], [expected, *expected_gradients[first:]], strict=True):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 import fractalops
 from fractalops.reference.affine_chain import affine_chain as reference_chain
-from tests.support.cases import seeded, value_and_gradients
+from tests.support.cases import exact, seeded, value_and_gradients
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches
 from tests.test_rendering_color import CASES, SMALL, VIEWPORT, ColorCase
 
@@ -84,8 +84,7 @@ def test_values_and_gradients_are_those_of_the_formula(
     actual, gradients = value_and_gradients(renderer(case, kind), inputs)
     channels = () if kind in ("white", "weight") else (case.channels,)
     assert actual.shape == (case.batch, *channels, *case.height_width)
-    exact = [tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs]
-    expected, expected_gradients = value_and_gradients(by_hand(case, kind, **BACKGROUND), exact)
+    expected, expected_gradients = value_and_gradients(by_hand(case, kind, **BACKGROUND), exact(inputs))
     assert_matches(actual, expected, 3 * TOLERANCES[dtype])
     if kind != "white":
         assert_matches(gradients[4], expected_gradients[4], 3 * TOLERANCES[dtype])

@@ -93,13 +93,14 @@ inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t cou
   uint32_t* corner = canvas + OrbitImage::margin * image.stride() + OrbitImage::margin;
   constexpr int64_t run = 256;
   int32_t pixel[2 * run];
+  constexpr uint32_t all = (1u << OrbitImage::mask_bits) - 1;
   for (int64_t begin = 0; begin < count; begin += run) {
     const int64_t length = count - begin < run ? count - begin : run;
     place(orbit.points + begin, length, orbit.low, orbit.high - orbit.low, span, padding, pixel);
     for (int64_t t = 0; t < length; ++t) {
       const uint32_t number = static_cast<uint32_t>(begin + t + 1) << OrbitImage::mask_bits;
       corner[pixel[2 * t + 1] * image.stride() + pixel[2 * t]] =
-          number | (orbit.mask ? static_cast<uint32_t>(orbit.mask[begin + t]) & 511u : 1u);
+          number | (orbit.mask ? static_cast<uint32_t>(orbit.mask[begin + t]) & all : 1u);
     }
   }
 }
@@ -128,7 +129,7 @@ inline void draw_patches(const OrbitImage& image, const uint32_t* canvas, uint8_
       for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) {
           const uint32_t key = keys[column - (i + 1) * image.stride() - (j + 1)];
-          const uint32_t candidate = (key >> 9 << 1) | (key >> (8 - 3 * i - j) & 1u);
+          const uint32_t candidate = (key >> OrbitImage::mask_bits << 1) | (key >> (8 - 3 * i - j) & 1u);
           last = candidate > last ? candidate : last;
         }
       levels[column] = level_of(last >> 1, last & 1);

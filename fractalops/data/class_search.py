@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_integer, check_number, check_range
+from fractalops.data.classes import parts, places_of
 from fractalops.data.generators import generator_of
 from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.rendering import bounding_box
+from fractalops.rendering import Placement, bounding_box
 from fractalops.sampling import draw_sequences, join_index
 from fractalops.systems import System
 from fractalops.systems.axes import from_right_and_up
@@ -165,9 +166,9 @@ def filling_rates(systems: Stack, points: int, size: int, generators: Sequence[t
     chains = run_chains(systems, points, generators)  # (S, T, 2)
     low, high = bounding_box(chains)  # (S, 2), (S, 2)
     padding = size * _PADDING / 512
-    # By whole chains, along which origin and scale repeat: along pairs of numbers torch is several times slower.
-    origin, scale = (part.repeat(1, points) for part in (low, (size - 2 * padding) / (high - low)))  # (S, 2 T)
-    pixels = (chains.flatten(1) - origin).mul_(scale).add_(padding).floor_().view(chains.shape)  # (S, T, 2)
+    placement = Placement(low, (size - 2 * padding) / (high - low), torch.full_like(low, padding))  # (S, 2)
+    placement = Placement(*(part[:, None, None] for part in placement))  # (S, 1, 1, 2)
+    pixels = placement.place_sequences(chains[:, None]).floor_()  # (S, T, 2)
     return rasterize_points(pixels, size).flatten(1).sum(1).double() / size**2
 
 
@@ -210,10 +211,10 @@ def search(
             numbers = range(tried, tried + _TOGETHER)
             generators = [generator_of(seed, f"class in {dimensions} dimensions", number) for number in numbers]
             candidates = [_candidate(generator, bounds, dimensions) for generator in generators]
-            near = _numbers(first_look(Stack.of(candidates), generators))
-            for part in (near[first : first + together] for first in range(0, len(near), together)):
+            near = places_of(first_look(Stack.of(candidates), generators))
+            for part in parts(near, together):
                 some, own = [candidates[number] for number in part], [generators[number] for number in part]
-                found += [some[place] for place in _numbers(judge(Stack.of(some), own))]
+                found += [some[place] for place in places_of(judge(Stack.of(some), own))]
             tried += _TOGETHER
             bar.update(min(len(found), count) - bar.n)
     return [_named(system, f"{number:05}") for number, system in enumerate(found[:count])]
@@ -223,12 +224,6 @@ def _named(system: System, name: str) -> System:
     """Return a system of the published axes in the package's own, with a name."""
     matrix, offset = from_right_and_up(system.matrix, system.offset)
     return dataclasses.replace(system, matrix=matrix, offset=offset, name=name)
-
-
-def _numbers(chosen: Tensor) -> list[int]:
-    """Return the places where a tensor (S,) is true."""
-    numbers: list[int] = chosen.nonzero()[:, 0].tolist()
-    return numbers
 
 
 def _candidate(generator: torch.Generator, maps: tuple[int, int], dimensions: int) -> System:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from fractalops.rendering import fit_to_frame
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
+
+T = TypeVar("T")
 
 SEQUENCES = 32  # side by side for an image: many short chains are faster than a long one
 _MARGIN = 0.05  # of the image, on each side
@@ -62,8 +65,15 @@ def warn_of_exploding(systems: Stack) -> None:
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
     """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
-    placement = fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN)  # of (B, 1, 1, 2)
-    # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
-    origin, target = (part.flatten(1).repeat(1, clouds.shape[2])[:, None] for part in placement[::2])  # (B, 1, 2 L)
-    pixels = (clouds.flatten(2) - origin).mul_(placement.scale[..., 0]).add_(target)  # (B, K, 2 L)
-    return pixels.view(len(clouds), -1, 2)
+    return fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN).place_sequences(clouds)
+
+
+def places_of(chosen: Tensor) -> list[int]:
+    """Return the places where a tensor (S,) is true."""
+    places: list[int] = chosen.nonzero()[:, 0].tolist()
+    return places
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield items in their order, at most `size` at a time."""
+    return (items[first : first + size] for first in range(0, len(items), size))

@@ -16,23 +16,25 @@ from fractalops.data.rules.fractal_pretraining import FractalPretrainingRules
 from fractalops.data.rules.fractaldb import FractalDBRules
 from fractalops.data.rules.one_parameter import OneParameterRules
 from fractalops.data.rules.own import OwnRules
-from fractalops.data.rules.settings import Rules, Settings
+from fractalops.data.rules.settings import (
+    Background,
+    PublishedRendering,
+    Rendering,
+    Rules,
+    Settings,
+    SpaceRendering,
+)
 from fractalops.data.rules.space import SpaceRules
 from fractalops.ifs import IFS
 from fractalops.systems import System
 
 RuleName = Literal["own", "fractaldb", "fractal-pretraining", "one-parameter"]
-Rendering = Literal["binary", "patch", "gray", "color"]
-PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
-SpaceRendering = Literal["points", "views"]
-Background = Literal["black", "random"]
 RULES = {
     "own": OwnRules,
     "fractaldb": FractalDBRules,
     "fractal-pretraining": FractalPretrainingRules,
     "one-parameter": OneParameterRules,
 }
-RENDERINGS = OwnRules.renderings
 _DTYPES = (torch.float32, torch.uint8)
 
 
@@ -116,7 +118,6 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         target_transform: the same for the number of a class.
 
     Attributes:
-        systems: the systems of the classes (S), with their names, before an instance changes them.
         matrix, offset, probabilities: the same in one tensor each, (S, N, D, D), (S, N, D) and (S, N); those of fewer
             maps than others have maps of probability 0 at the end.
         classes: the names (S).
@@ -154,9 +155,6 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             raise ValueError(f"FractalDataset: dimensions must be 2 or 3, got {dimensions!r}")
         if dimensions == 3 and rules != "own":
             raise ValueError(f"FractalDataset: rules must be 'own' in space, got {rules!r}")
-        other, value = ("variance", variance) if dimensions == 2 else ("density", density)
-        if value is not None:
-            raise ValueError(f"FractalDataset: {other} must be left out in {dimensions} dimensions, got {value!r}")
         kind: Any = SpaceRules if dimensions == 3 else RULES[rules]
         given = {
             "rendering": rendering,
@@ -164,6 +162,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             "perturbation": perturbation,
             "background": background,
             "density": density,
+            "variance": variance,
         }
         chosen: dict[str, Any] = {
             name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()
@@ -175,9 +174,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         check_choice("FractalDataset", "rendering", chosen["rendering"], kind.renderings)
         check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
         check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
-        check_number("FractalDataset", "density", chosen["density"], least=0, below=1)
-        variance = SpaceRules.least_variance if variance is None else variance
-        check_number("FractalDataset", "variance", variance, least=0, below=1)
+        for name in ("density", "variance"):
+            if getattr(kind.defaults, name) is not None:
+                check_number("FractalDataset", name, chosen[name], least=0, below=1)
+            elif chosen.pop(name) is not None:
+                raise ValueError(f"FractalDataset: {name} must be left out by these rules, got {given[name]!r}")
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         if dtype != torch.float32 and chosen["rendering"] == "points":
@@ -185,8 +186,6 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
         if isinstance(systems, Mapping):
             systems = list(systems.values())
-        if density is not None and rules == "fractal-pretraining":
-            raise ValueError(f"FractalDataset: density must be left out by these rules, got {density!r}")
         if not isinstance(systems, IFS | Sequence):
             check_integer("FractalDataset", "systems", systems, 1)
         if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
@@ -201,7 +200,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         )
         self.points = chosen["points"]
         self.transform, self.target_transform = transform, target_transform
-        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, variance=variance, **chosen)
+        settings = Settings(instances, self.size, maps=bounds, seed=seed, base=base, **chosen)
         with torch.autocast("cpu", enabled=False):
             self._rules: Rules = kind(systems, settings)
         self.instances: int = self._rules.instances
@@ -214,8 +213,12 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
                 f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
                 f"different ones of {len(self.classes)}"
             )
+
+    @cached_property
+    def systems(self) -> list[System]:
+        """The systems of the classes (S), with their names, before an instance changes them."""
         unnamed = self._rules.stack.systems()
-        self.systems = [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
+        return [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
 
     @property
     def num_classes(self) -> int:

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Subset
 
 from fractalops._checks import Bounds, Count, Natural, check_count, check_fields, check_range
 from fractalops.data.class_search import search_classes
-from fractalops.data.fractal_dataset import Background, FractalDataset, PublishedRendering, Rendering, RuleName
+from fractalops.data.fractal_dataset import FractalDataset, RuleName
+from fractalops.data.rules.settings import Background, PublishedRendering, Rendering
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.errors import InputError
 from fractalops.experiments.folder import ExperimentFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_integer, check_tensor, shape_error
+from fractalops._checks import can_read, check_integer, check_tensor, shape_error
 from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.reference import draw_masks as reference
@@ -27,7 +27,7 @@ def draw_masks(seed: Tensor, count: int, *, backend: Backend | None = None) -> T
         raise TypeError(f"draw_masks: seed must be int64, got {seed.dtype}")
     if seed.dim() != 1:
         raise shape_error("draw_masks", "seed", "(B,)", seed)
-    if seed.device.type == "cpu" and bool((seed < 0).any()):
+    if can_read(seed) and bool((seed < 0).any()):
         raise ValueError(f"draw_masks: seed must be at least 0, got {int(seed.min())}")
     check_integer("draw_masks", "count", count, 1)
     native = choose("draw_masks", seed.device, backend) == "native"

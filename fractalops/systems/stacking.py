@@ -36,6 +36,11 @@ class Stack(NamedTuple):
         )
 
     @classmethod
+    def joined(cls, stacks: Sequence[Stack]) -> Stack:
+        """Return the systems of several stacks, of one number of maps, in one."""
+        return cls(*(torch.cat(parts) for parts in zip(*stacks, strict=True)))
+
+    @classmethod
     def zeros(cls, systems: int, maps: int) -> Stack:
         """Return systems of the plane whose numbers are all 0, in float32."""
         zero = torch.zeros(systems, maps, 7, dtype=torch.float32, device="cpu")
@@ -47,12 +52,17 @@ class Stack(NamedTuple):
         return Stack(*(part[chosen] for part in self))
 
     def systems(self) -> list[System]:
-        """Return each system by itself, without the maps of probability 0 at its end."""
-        maps = [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
-        return [
-            System(self.matrix[number, :count], self.offset[number, :count], self.probabilities[number, :count])
-            for number, count in enumerate(maps)
-        ]
+        """Return a copy of each system by itself, without the maps of probability 0 at its end."""
+        # Views would be pickled with the whole stack, each of them.
+        systems = []
+        for number, count in enumerate(self.counts()):
+            matrix, offset, probabilities = (part[number, :count].clone() for part in self)
+            systems.append(System(matrix, offset, probabilities))
+        return systems
+
+    def counts(self) -> list[int]:
+        """Return how many maps each system has, without those of probability 0 at its end."""
+        return [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
 
 
 def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, color: Arrays | None) -> list[System]:

@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from fractalops import IFS, FractalDataset
 from fractalops.data.classes import fitted
-from fractalops.data.fractal_dataset import RENDERINGS
-from fractalops.data.rules.own import perturbed
+from fractalops.data.rules.own import OwnRules, perturbed
 from fractalops.systems import System
 from tests.support.cases import seeded
 from tests.support.tolerances import assert_same_bits
@@ -108,7 +107,7 @@ def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> N
     assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
 
 
-@pytest.mark.parametrize("rendering", RENDERINGS)
+@pytest.mark.parametrize("rendering", OwnRules.renderings)
 def test_bytes_are_the_values_rounded(rendering: str) -> None:
     values, label = dataset(rendering=rendering, background="random")[3]
     levels, same = dataset(rendering=rendering, background="random", dtype=torch.uint8)[3]

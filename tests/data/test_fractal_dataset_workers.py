@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+import pickle
 from typing import Any
 
 import pytest
@@ -11,20 +11,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fractalops import FractalDataset
+from fractalops import IFS, FractalDataset
 from fractalops.data.class_search import search_classes
-from fractalops.data.fractal_dataset import RENDERINGS, RULES
+from fractalops.data.fractal_dataset import RULES
 from fractalops.systems import System
 from tests.support.tolerances import assert_same_bits
 
 Items = list[tuple[Tensor, int]]
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("restored_threads")
 
 
 def small(**changes: Any) -> FractalDataset:
@@ -47,7 +43,7 @@ def assert_same(items: Items, expected: Items) -> None:
 
 
 @pytest.mark.parametrize("background", ["black", "random"])
-@pytest.mark.parametrize("rendering", RENDERINGS)
+@pytest.mark.parametrize("rendering", RULES["own"].renderings)
 def test_threads_change_no_bit(rendering: Any, background: Any) -> None:
     data = FractalDataset(2, 2, (224, 225), rendering=rendering, background=background, points=20_000, density=0)
     torch.set_num_threads(1)
@@ -77,7 +73,7 @@ def test_threads_change_no_bit_by_published_rules(classes: list[System], rules: 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("background", ["black", "random"])
-@pytest.mark.parametrize("rendering", RENDERINGS)
+@pytest.mark.parametrize("rendering", RULES["own"].renderings)
 @pytest.mark.parametrize(("size", "dtype"), [((300, 301), torch.float32), (224, torch.uint8)], ids=str)
 def test_threads_change_neither_classes_nor_pictures(
     rendering: Any, background: Any, size: Any, dtype: torch.dtype, threads: int
@@ -90,7 +86,7 @@ def test_threads_change_neither_classes_nor_pictures(
     assert_same(drawn[1], drawn[0])
 
 
-@pytest.mark.parametrize("rendering", RENDERINGS)
+@pytest.mark.parametrize("rendering", RULES["own"].renderings)
 def test_forked_workers_change_no_bit(rendering: Any) -> None:
     data = small(rendering=rendering)
     assert_same(loaded(data, num_workers=2), loaded(data, num_workers=0))
@@ -126,3 +122,9 @@ def test_workers_change_no_bit(context: str, workers: int, persistent: bool, def
         worker_init_fn=defaults,
     )
     assert_same(worked, loaded(data, num_workers=0))
+
+
+def test_a_pickle_holds_each_system_once() -> None:
+    data = FractalDataset(IFS(300, 4, generator=torch.Generator().manual_seed(0)), 1, 16, points=100)
+    assert len(data.systems) == 300
+    assert len(pickle.dumps(data)) < 10 * data.matrix.nbytes + 1000 * 300  # not the whole stack for each

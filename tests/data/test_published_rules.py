@@ -20,7 +20,7 @@ from fractalops.data.rules.fractaldb import RENDERINGS, picture_seed, published_
 from fractalops.io import read_systems, write_systems
 from fractalops.systems import System
 from tests.support.cases import seeded
-from tests.support.published_fractaldb import Map, draw
+from tests.support.published_fractaldb import Map, draw, random_class
 from tests.support.tolerances import assert_same_bits
 
 RULES = ["fractaldb", "fractal-pretraining", "one-parameter"]
@@ -30,11 +30,7 @@ SIZE = (40, 33)
 def classes(count: int = 2) -> tuple[list[list[Map]], list[System]]:
     """Draw classes of different numbers of maps by FractalDB's rule, as rows of its CSV and as systems read from it."""
     generator = random.Random(3)
-    tables = []
-    for number in range(count):
-        rows = [[generator.uniform(-1, 1) for _ in range(6)] for _ in range(number + 2)]
-        weights = [abs(a * d - b * c) for a, b, c, d, _, _ in rows]
-        tables.append([(*row, weight / sum(weights)) for row, weight in zip(rows, weights, strict=True)])
+    tables = [random_class(generator, number + 2) for number in range(count)]
     systems = []
     for number, table in enumerate(tables):
         with tempfile.TemporaryDirectory() as folder:

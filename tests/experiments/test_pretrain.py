@@ -71,19 +71,17 @@ def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("restored_threads")
 def test_pictures_of_the_default_size_are_the_same_bytes_whatever_draws_them(tmp_path: Path) -> None:
     settings = pretrain.PretrainSettings(
         classes=2, instances=10, rendering="color", background="random", points=40_000, shard=10
     )
-    written, threads = [], torch.get_num_threads()
+    written = []
     torch.set_num_threads(2)
-    try:
-        for workers in (0, 3):
-            folder = tmp_path / str(workers)
-            experiments.run("pretrain", folder, dataclasses.replace(settings, workers=workers))
-            written.append(shards(folder))
-    finally:
-        torch.set_num_threads(threads)
+    for workers in (0, 3):
+        folder = tmp_path / str(workers)
+        experiments.run("pretrain", folder, dataclasses.replace(settings, workers=workers))
+        written.append(shards(folder))
     assert written[0] == written[1]
 
 

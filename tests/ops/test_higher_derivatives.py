@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 import fractalops
 from tests.support.case_tables import CHAIN, DIFFERENTIABLE, RASTER
-from tests.support.cases import Case, ChainCase, ErrorCase, MatrixCase, RasterCase, seeded
+from tests.support.cases import Case, ChainCase, ErrorCase, MatrixCase, RasterCase, exact, seeded
 from tests.support.tolerances import (
     TOLERANCES,
     assert_all_match,
@@ -62,9 +62,7 @@ def of_floating(case: Case, function: Function, inputs: Any) -> tuple[Function, 
 
 def smooth(case: Case, backend: str) -> tuple[Function, tuple[Tensor, ...]]:
     """A function that finite differences can differentiate, and where."""
-    inputs = list(case.inputs())
-    if isinstance(case, RasterCase):  # the window jumps where a coordinate is half-way between pixels
-        inputs[0] = inputs[0].floor() + 0.6 + 0.8 * inputs[0].frac().abs()
+    inputs = list(case.smooth_inputs() if isinstance(case, RasterCase) else case.inputs())
     if isinstance(case, ErrorCase):  # the error has edges at 0 and 1
         inputs[0] = torch.where(inputs[0].frac() == 0, 0.4, inputs[0])
     if isinstance(case, MatrixCase):
@@ -151,8 +149,7 @@ def test_a_penalty_on_the_gradient_of_what_is_linear_in_the_result(
         return list(torch.autograd.grad(loss, leaves))
 
     inputs = case.inputs(dtype)
-    exact = [each.double() if each is not None and each.is_floating_point() else each for each in inputs]
-    expected = penalty(case.reference, exact)
+    expected = penalty(case.reference, exact(inputs))
     assert all(each.any() for each in expected)
     for actual, wanted in zip(penalty(case.on(backend), inputs), expected, strict=True):
         assert actual.dtype == dtype
@@ -205,9 +202,7 @@ def test_third_derivatives_are_those_of_the_reference(case: Case, name: str, nat
 )
 def test_jvp_is_that_of_the_reference(case: Case, dtype: torch.dtype, native: str) -> None:
     alone, tensors = of_floating(case, case.on(native), case.inputs(dtype))
-    inputs = case.inputs(dtype)
-    exact = [each.double() if each is not None and each.is_floating_point() else each for each in inputs]
-    reference, doubles = of_floating(case, case.reference, exact)
+    reference, doubles = of_floating(case, case.reference, exact(case.inputs(dtype)))
     moved = tangents(tensors)
     expected = jvp(reference, doubles, tuple(each.double() for each in moved))
     value, tangent = jvp(alone, tensors, moved)

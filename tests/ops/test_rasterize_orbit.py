@@ -14,6 +14,7 @@ from torch import Tensor
 from fractalops.data.rules.fractaldb import published_palette, published_uniform
 from fractalops.ops.draw_masks import draw_masks
 from fractalops.ops.rasterize_orbit import rasterize_orbit
+from tests.support import published_fractaldb
 from tests.support.published_fractaldb import Map, color_of, draw
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
@@ -22,11 +23,9 @@ SHAPES = [(2, (13, 13)), (3, (63, 20)), (63, (20, 63)), (300, (14, 300)), (1000,
 
 
 def random_class(seed: int, largest: float = 1.0) -> list[Map]:
-    """Draw a class as FractalDB does: parameters uniform in [-1, 1], times `largest`; 2 to 7 maps."""
+    """Draw a class of 2 to 7 maps."""
     generator = random.Random(seed)
-    rows = [[generator.uniform(-largest, largest) for _ in range(6)] for _ in range(generator.randrange(2, 8))]
-    weights = [abs(a * d - b * c) for a, b, c, d, _, _ in rows]
-    return [(*row, weight / sum(weights)) for row, weight in zip(rows, weights, strict=True)]
+    return published_fractaldb.random_class(generator, generator.randrange(2, 8), largest)
 
 
 def inputs(classes: list[list[Map]], points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -54,6 +54,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def exact(inputs: Inputs) -> list[Tensor | None]:
+    """Return inputs with those of a floating-point type in float64."""
+    return [each.double() if each is not None and each.is_floating_point() else each for each in inputs]
+
+
 @dataclass(frozen=True)
 class Case:
     """One call of an op."""
@@ -95,8 +100,7 @@ class Case:
 
     def expected(self, inputs: Inputs, upstream: Tensor | None = None) -> Result:
         """The value and the gradients of the reference in float64."""
-        exact = [t.double() if t is not None and t.is_floating_point() else t for t in inputs]
-        return value_and_gradients(self.reference, exact, upstream, self.differentiable)
+        return value_and_gradients(self.reference, exact(inputs), upstream, self.differentiable)
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,11 @@ class RasterCase(Case):
             weight = torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
         factor = 1 + 0.2 * torch.rand(self.batch, generator=generator, dtype=torch.float64)
         return points.to(device, dtype), weight, (self.bandwidth * factor).to(device, dtype)
+
+    def smooth_inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Inputs for finite differences: the window jumps half-way between pixels, from which points stay 0.1 away."""
+        points, weight, bandwidth = self.inputs()
+        return points.floor() + 0.6 + 0.8 * points.frac().abs(), weight, bandwidth
 
     def run(self, points: Tensor, weight: Tensor | None, bandwidth: Tensor, *, backend: str | None) -> Tensor:
         options = {"bandwidth": bandwidth, "weight": weight, "cutoff": self.cutoff}

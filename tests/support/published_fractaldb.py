@@ -19,6 +19,13 @@ Map = tuple[float, float, float, float, float, float, float]
 DrawType = Literal["point_gray", "point_color", "patch_gray", "patch_color"]
 
 
+def random_class(generator: random.Random, maps: int, largest: float = 1.0) -> list[Map]:
+    """Draw a class as FractalDB's search does: parameters uniform in [-1, 1], times `largest`."""
+    rows = [[generator.uniform(-largest, largest) for _ in range(6)] for _ in range(maps)]
+    weights = [abs(a * d - b * c) for a, b, c, d, _, _ in rows]
+    return [(*row, weight / sum(weights)) for row, weight in zip(rows, weights, strict=True)]  # type: ignore[misc]
+
+
 def orbit(maps: Sequence[Map], weight: Sequence[float], points: int) -> tuple[list[float], list[float]]:
     """Return the coordinates of the points, the origin first, every map's a to f times `weight` (6)."""
     uniform = np.random.RandomState(100).random_sample(points)

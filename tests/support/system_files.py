@@ -6,9 +6,22 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from fractalops import InputError
+from fractalops.io import read_systems
 from fractalops.systems import System
+
+
+def assert_refused(path: Path, reason: str, *, whole: bool = False) -> None:
+    """Assert that a file is not read, with an error of one line: the reason, or one that begins with it."""
+    with pytest.raises(InputError) as caught:
+        read_systems(path)
+    message, expected = str(caught.value), f"cannot read {path}: {reason}"
+    assert "\n" not in message
+    assert message == expected if whole else message.startswith(expected)
+
 
 FERN_ROWS = (
     (0.0, 0.0, 0.0, 0.16, 0.0, 0.0, 0.01),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from torch.nn.functional import pad
 
 from fractalops.data.classes import SEQUENCES, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, uniform
-from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.data.rules.settings import Background, Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
+from fractalops.rendering import Placement, bounding_box
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
@@ -28,10 +30,8 @@ class FractalPretrainingRules:
     """One map scaled, a window that is moved and zoomed, one patch an image, flips, hues, a background and a blur."""
 
     renderings = ("color", "gray")
-    backgrounds = ("black", "random")
-    defaults = Defaults(
-        rendering="color", points=100_000, perturbation=0.2, density=0.0, maps=(2, 7), background="random"
-    )
+    backgrounds = get_args(Background)
+    defaults = Defaults(rendering="color", points=100_000, perturbation=0.2, maps=(2, 7), background="random")
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
@@ -49,10 +49,10 @@ class FractalPretrainingRules:
         generator = generator_of(self._settings.seed, "item", item)
         size, in_color = self._settings.size, self._settings.rendering == "color"
         system = self._jittered(self.stack.pick([item // self.instances]), generator)
-        cloud = sample_attractor(
+        clouds = sample_attractor(
             *system, self._settings.points, sequences=SEQUENCES, generator=[generator]
-        ).points.flatten(1, 2)  # (1, T, 2)
-        points = _in_window(cloud, size, generator)
+        ).points  # (1, K, L, 2)
+        points = _in_window(clouds, size, generator)  # (1, T, 2)
         patch = random_patches(1, generator=generator)  # (1, 3, 3)
         image = rasterize_points(points, size, mode="density" if in_color else "binary", patch=patch).float()
         if size[0] == size[1] and _chance(generator):
@@ -111,15 +111,15 @@ def _chance(generator: torch.Generator) -> bool:
     return bool(uniform(generator, 1) < 0.5)
 
 
-def _in_window(cloud: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return a cloud (1, T, 2) in pixels of a window, each axis stretched, moved and zoomed by itself."""
-    low, high = cloud.amin(1, keepdim=True), cloud.amax(1, keepdim=True)  # (1, 1, 2)
+def _in_window(clouds: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return clouds (1, K, L, 2) in pixels (1, T, 2) of a window, each axis stretched, moved and zoomed by itself."""
+    low, high = bounding_box(clouds)  # (1, 2)
     extent = (high - low).clamp(min=1e-6)
     center = (high + low) / 2 + extent * _SHIFT * (2 * uniform(generator, 2) - 1)
     smallest, largest = _ZOOM
     window = extent * (smallest + (largest - smallest) * uniform(generator, 2))
     pixels = torch.tensor(size, dtype=torch.float32, device="cpu") - 1  # (2,)
-    return ((cloud - center) / window + 0.5).mul_(pixels).floor_()
+    return Placement(center, pixels / window, pixels / 2).place_sequences(clouds).floor_()
 
 
 def _colored_field(size: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fractalops.data.class_search import search_classes
-from fractalops.data.classes import stacked
+from fractalops.data.classes import parts, stacked
 from fractalops.data.generators import seed_of
-from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.data.rules.settings import Defaults, PublishedRendering, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.draw_masks import draw_masks
 from fractalops.ops.rasterize_orbit import COLORS, LARGEST_SIDE, MOST_POINTS, rasterize_orbit
@@ -21,12 +22,12 @@ from fractalops.systems import System
 from fractalops.systems.axes import to_right_and_up
 from fractalops.systems.stacking import Stack
 
-RENDERINGS = ("patch_gray", "patch_color", "point_gray", "point_color")
+RENDERINGS = get_args(PublishedRendering)
 PADDING = 6  # pixels on each side
 FLIPS = 4  # as it is, upside down, mirrored, both
 _STREAM = 100  # the seed of every image's random numbers
 _GRAY = 127
-_PICTURES_AT_ONCE = 8
+_AT_ONCE = 8  # pictures that are drawn together
 _EXACT = 1e-9  # how far from 1 a published class's probabilities may add up
 
 
@@ -58,10 +59,7 @@ class FractalDBRules:
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W), uint8. A picture is drawn once for those of its flips that are asked for."""
         numbers = sorted({item // FLIPS for item in items})
-        pictures: dict[int, Tensor] = {}
-        for first in range(0, len(numbers), _PICTURES_AT_ONCE):
-            part = numbers[first : first + _PICTURES_AT_ONCE]
-            pictures.update(zip(part, self._draw_pictures(part), strict=True))
+        pictures = dict(zip(numbers, self._draw_pictures(numbers), strict=True))
         return [flipped(pictures[item // FLIPS], item % FLIPS) for item in items]
 
     def _draw_pictures(self, numbers: Sequence[int]) -> Tensor:
@@ -118,6 +116,12 @@ def draw_pictures(systems: Stack, numbers: Sequence[int], settings: Settings) ->
 
     Right before a picture's patches, Python's generator is seeded with `picture_seed`.
     """
+    places = range(len(numbers))
+    drawn = (_draw_some(systems.pick(part), [numbers[i] for i in part], settings) for part in parts(places, _AT_ONCE))
+    return torch.cat(list(drawn))
+
+
+def _draw_some(systems: Stack, numbers: Sequence[int], settings: Settings) -> Tensor:
     shape, _, paint = settings.rendering.partition("_")
     mask = None
     if shape == "patch":

@@ -25,7 +25,6 @@ from fractalops.systems import System, random_systems
 from fractalops.systems.axes import from_right_and_up
 from fractalops.systems.stacking import Stack
 
-_PICTURES_AT_ONCE = 8
 _TRIES = 100  # perturbations of a class, until its picture is dense enough
 _SIGMA = (3.4, 3.6)  # between which the sum of the singular values, the second ones twice, lies
 
@@ -45,7 +44,7 @@ class OneParameterRules:
         self._settings = settings
         self.instances = settings.instances or 1
         if isinstance(systems, int):
-            base = stacked([settings.base or _base(settings)], torch.float64)
+            base = with_sum_of_one(stacked([settings.base or _base(settings)], torch.float64))
             self._published = self._perturbed(in_published_axes(base), systems)
             turned = from_right_and_up(self._published.matrix, self._published.offset)
             self.stack = Stack(*turned, self._published.probabilities)
@@ -55,19 +54,14 @@ class OneParameterRules:
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W), uint8."""
-        images: list[Tensor] = []
-        for first in range(0, len(items), _PICTURES_AT_ONCE):
-            part = items[first : first + _PICTURES_AT_ONCE]
-            systems = self._published.pick([item // self.instances for item in part])
-            images += draw_pictures(systems, part, self._settings)
-        return images
+        systems = self._published.pick([item // self.instances for item in items])
+        return list(draw_pictures(systems, items, self._settings))
 
     def _perturbed(self, base: Stack, count: int) -> Stack:
         """Return systems around one, in published axes, whose pictures light more than `density` of the pixels.
 
         Probabilities stay those of the one. Raises `ValueError` where 100 perturbations of a class don't reach it.
         """
-        base = with_sum_of_one(base)
         found: list[Stack] = []
         for number in range(count):
             generator = generator_of(self._settings.seed, "perturbation", number)
@@ -83,7 +77,7 @@ class OneParameterRules:
                     f"FractalDataset: density must be reached by a perturbed system, got {self._settings.density}, "
                     f"which {_TRIES} perturbations of class {number} don't"
                 )
-        return Stack(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        return Stack.joined(found)
 
     def _filling(self, system: Stack, number: int) -> float:
         """Return the share of pixels that the first picture of a class lights."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import colorsys
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from fractalops.data.classes import SEQUENCES, fitted, stacked, warn_of_exploding
+from fractalops.data.classes import SEQUENCES, fitted, parts, places_of, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, normal, uniform
-from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.data.rules.settings import Background, Defaults, Rendering, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
@@ -33,8 +34,8 @@ _CELLS = 4  # of a random background, on each side
 class OwnRules:
     """New sequences and changed parameters for every instance; images keep the proportions of their attractor."""
 
-    renderings = ("binary", "patch", "gray", "color")
-    backgrounds = ("black", "random")
+    renderings = get_args(Rendering)
+    backgrounds = get_args(Background)
     defaults = Defaults(rendering="binary", points=100_000, perturbation=0.05, density=0.2, maps=(4, 4))
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
@@ -52,8 +53,7 @@ class OwnRules:
     def draw(self, items: Sequence[int]) -> list[Tensor]:
         """Return images (C, H, W): float32 in [0, 1], or uint8 where all are black and white."""
         images: list[Tensor] = []
-        for first in range(0, len(items), self._together):
-            part = items[first : first + self._together]
+        for part in parts(items, self._together):
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
             classes = [item // self.instances for item in part]
             images += self._draw(self.stack.pick(classes), generators)
@@ -107,8 +107,7 @@ class OwnRules:
         else:  # of fewer pixels, of which the same fractal lights a larger share
             least *= 1 + _MARGIN * (1 - self._density)
         lit = rasterize_points(pixels, size).flatten(1).sum(1)  # (B,)
-        sparse: list[int] = (lit < least * math.prod(size)).nonzero()[:, 0].tolist()
-        return sparse
+        return places_of(lit < least * math.prod(size))
 
     def _random_systems(self, count: int) -> Stack:
         """Draw systems of which several instances are dense.
@@ -136,19 +135,18 @@ class OwnRules:
             kept.append(systems.pick(dense))
             found += len(dense)
             tried += _CANDIDATES
-        return Stack(*(torch.cat(parts)[:count] for parts in zip(*kept, strict=True)))
+        return Stack.joined(kept).pick(range(count))
 
     def _dense(self, systems: Stack, generators: Sequence[torch.Generator]) -> list[int]:
         """Return the numbers of those systems of which several instances are dense."""
         size = self._settings.size
-        height, width = (min(side, max(_SMALLEST, side // _COARSER)) for side in size)
-        coarse = height, width
+        height, width = size
+        coarse = min(height, max(_SMALLEST, height // _COARSER)), min(width, max(_SMALLEST, width // _COARSER))
         dense = list(range(len(systems.matrix)))
         for look in (*_LOOKS * (coarse,), None) if self._density > 0 else ():
             together = self._together if look is None else self._together * math.prod(size) // math.prod(look)
-            parts = [dense[first : first + together] for first in range(0, len(dense), together)]
-            dense = []
-            for numbers in parts:
+            near, dense = dense, []
+            for numbers in parts(near, together):
                 own = [generators[number] for number in numbers]
                 sparse = self._sparse(self._place_instances(systems.pick(numbers), own, look), look)
                 dense += [number for place, number in enumerate(numbers) if place not in sparse]
@@ -223,8 +221,7 @@ def perturbed(systems: Stack, amount: float, generators: Sequence[torch.Generato
     axes = dimensions * (dimensions - 1) // 2  # of rotation
     drawn_maps = probabilities > 0  # (B, N)
     moved, shrunk = offset.new_zeros(*drawn_maps.shape, axes + dimensions), torch.zeros_like(probabilities)
-    for number, generator in enumerate(generators):
-        maps = int(drawn_maps[number].nonzero()[-1]) + 1  # without those that only fill up the stack
+    for number, (maps, generator) in enumerate(zip(systems.counts(), generators, strict=True)):
         moved[number, :maps] = normal(generator, maps, axes + dimensions)
         shrunk[number, :maps] = uniform(generator, maps)
     turn = _rotations(amount * moved[..., :axes])  # (B, N, D, D)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
+
+Rendering = Literal["binary", "patch", "gray", "color"]
+PublishedRendering = Literal["patch_gray", "patch_color", "point_gray", "point_color"]
+SpaceRendering = Literal["points", "views"]
+Background = Literal["black", "random"]
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,23 @@ class Settings:
     maps: tuple[int, int]
     perturbation: float
     background: str
-    density: float
     seed: int
     base: System | None = None
+    density: float = 0.0
     variance: float = 0.0
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What rules take for the arguments of `FractalDataset` that are None."""
+    """What rules take for the arguments of `FractalDataset` that are None; None is for those that they do not have."""
 
     rendering: str
     points: int
     perturbation: float
-    density: float
     maps: tuple[int, int]
     background: str = "black"
+    density: float | None = None
+    variance: float | None = None
 
 
 class Rules(Protocol):

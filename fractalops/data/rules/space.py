@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from fractalops.data.class_search import axis_variances, normalized, search_space_classes
-from fractalops.data.classes import SEQUENCES, stacked, warn_of_exploding
+from fractalops.data.classes import SEQUENCES, parts, places_of, stacked, warn_of_exploding
 from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.own import POINTS_AT_ONCE, draw_until_good, perturbed
-from fractalops.data.rules.settings import Defaults, Settings
+from fractalops.data.rules.settings import Defaults, Settings, SpaceRendering
 from fractalops.ifs import IFS
 from fractalops.rendering import render_points
 from fractalops.sampling import sample_attractor
@@ -24,10 +25,9 @@ from fractalops.systems.stacking import Stack
 class SpaceRules:
     """New sequences and changed parameters for every instance, scaled as PC-FractalDB does; views from anywhere."""
 
-    renderings = ("points", "views")
+    renderings = get_args(SpaceRendering)
     backgrounds = ("black",)
-    least_variance = 0.05
-    defaults = Defaults(rendering="points", points=10_000, perturbation=0.05, density=0.0, maps=(2, 7))
+    defaults = Defaults(rendering="points", points=10_000, perturbation=0.05, maps=(2, 7), variance=0.05)
 
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
@@ -43,8 +43,7 @@ class SpaceRules:
         """Return clouds of points (T, 3), in PC-FractalDB's axes, or views (1, H, W) in [0, 1] of them; float32."""
         drawn: list[Tensor] = []
         together = max(1, POINTS_AT_ONCE // self._settings.points)
-        for first in range(0, len(items), together):
-            part = items[first : first + together]
+        for part in parts(items, together):
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
             systems = self.stack.pick([item // self.instances for item in part])
             clouds = draw_until_good(self._draw_instances, self._flat, systems, generators)  # (B, T, 3)
@@ -67,7 +66,7 @@ class SpaceRules:
         """Return the numbers of the clouds (B, T, 3) that are too flat along an axis."""
         if self._least is None:
             return []
-        return (~(axis_variances(clouds) > self._least).all(1)).nonzero()[:, 0].tolist()
+        return places_of(~(axis_variances(clouds) > self._least).all(1))
 
     def _view(self, cloud: Tensor, generator: torch.Generator) -> Tensor:
         """Draw a cloud (T, 3) as seen from a direction that is uniform on the sphere: (1, H, W)."""
