@@ -101,7 +101,7 @@ def picture_of(
     What was learned is drawn as it was learned. Others fill the picture in their own proportions, but for a margin, and
     where they have colors, these are means.
     """
-    if arguments.palette is not None and system.color is not None and system.color.shape[1] > 1:
+    if arguments.palette is not None and (system.channels or 1) > 1:
         raise InputError("--palette is for gray systems, and this one has colors of its own")
     result = source.learned
     if result is None:
@@ -137,7 +137,7 @@ def picture_of(
 
 def channels_of(picture: Picture, system: System) -> int:
     """How many channels the picture of a system has."""
-    channels = 1 if system.color is None or system.dimensions == 3 else system.color.shape[1]
+    channels = 1 if system.dimensions == 3 else system.channels or 1
     return (3 if picture.palette is not None else channels) + picture.transparent
 
 

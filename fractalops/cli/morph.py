@@ -59,4 +59,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _channels(system: System) -> str:
-    return f"{'no' if system.color is None else system.color.shape[1]} channels of color"
+    return f"{system.channels or 'no'} channels of color"

@@ -76,8 +76,8 @@ def _learned(path: Path, result: FitResult, name: str | None) -> Source:
     if name is not None:
         number = names.index(_choose(path, names, name))
         names, result = [names[number]], result[number]
-    systems = [replace(result.system.system(number), name=each) for number, each in enumerate(names)]
-    return Source(path, dict(zip(names, systems, strict=True)), result)
+    systems = zip(names, result.system.each_system(), strict=True)
+    return Source(path, {each: replace(system, name=each) for each, system in systems}, result)
 
 
 def _choose(path: Path, names: list[str], name: str) -> str:
@@ -99,8 +99,8 @@ def drawable(source: Source) -> Source:
         return source
     systems = {}
     for name, system in source.systems.items():
-        if system.color is not None and system.color.shape[1] not in (1, 3):
-            held = f"{system.color.shape[1]} channels of color"
+        if system.channels not in (None, 1, 3):
+            held = f"{system.channels} channels of color"
             raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
         if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")

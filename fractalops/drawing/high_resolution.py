@@ -177,7 +177,7 @@ def draw_high_resolution(
         background=system.background,
         background_weight=system.background_weight,
     )
-    images = torch.stack([draw(system.system(s), picture, generator) for s in range(system.systems)])  # (S, C, H, W)
+    images = torch.stack([draw(each, picture, generator) for each in system.each_system()])  # (S, C, H, W)
     return images[:, 0] if system.channels is None else images
 
 

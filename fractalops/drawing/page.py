@@ -17,7 +17,6 @@ from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport, place
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 
 FORM = "fractalops.page.1"
@@ -86,7 +85,7 @@ def page_parameters(
         maps, viewport, margin = system, "fit", _MARGIN
         blend = "add" if system.color is None else "mean"
         background, background_weight = 0.0, DEFAULT_BACKGROUND_WEIGHT
-    channels = 1 if maps.color is None else maps.color.shape[1]
+    channels = maps.channels or 1
     if maps.dimensions != 2 or channels not in (1, 3):
         raise ValueError(f"write_page: system must be in the plane and of one or three channels, got {system}")
     parts = (maps.matrix, maps.offset, maps.probabilities, maps.color)
@@ -130,11 +129,8 @@ def _viewport(maps: System, viewport: Viewport, size: tuple[int, int], margin: f
     """Return what the picture shows of the plane: (x_min, y_min, x_max, y_max)."""
     if not isinstance(viewport, str):
         return [float(bound) for bound in viewport]
-    generator = generator_for(maps, 0)
-    sample = sample_attractor(
-        maps.matrix[None], maps.offset[None], maps.probabilities[None], _POINTS, generator=generator
-    )
-    placement = place(viewport, sample.points.flatten(1, 2), size, margin)
+    points = maps.points(_POINTS, generator=generator_for(maps, 0))[None]  # (1, P, 2)
+    placement = place(viewport, points, size, margin)
     corners = placement.target.new_tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]])  # (1, 2, 2), in pixels
     bounds = placement.origin + (corners - placement.target) / placement.scale  # (1, 2, 2)
     if not bool(bounds.isfinite().all()):  # all points on one line, or on their way to infinity
