@@ -22,7 +22,7 @@ from fractalops.cli.drawing_options import (
     save_frames,
 )
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, default_output
-from fractalops.cli.sources import FILES, Source, add_choice, drawable, in_the_plane, load_source
+from fractalops.cli.sources import FILES, Source, add_choice, load_drawable
 from fractalops.drawing.canvas import Zoom
 from fractalops.drawing.high_resolution import Picture, draw_bands
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
@@ -76,14 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.stats:
             raise InputError("--stats is for pictures, not for animations")
         check_movable(arguments, output)
-        _animate(arguments, drawable(load_source(arguments.file, arguments.system)), output)
+        _animate(arguments, load_drawable(arguments.file, arguments.system), output)
     else:
         for name in ("frames", "fps"):
             if getattr(arguments, name) is not None:
                 raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        source = drawable(load_source(arguments.file, arguments.system))
+        source = load_drawable(arguments.file, arguments.system)
         _draw(arguments, source, output)
         if arguments.stats:
             print("\n\n".join(map(describe, source.systems.values())))
@@ -137,7 +137,7 @@ def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _animate(arguments: argparse.Namespace, source: Source, output: Path) -> None:
-    maps = in_the_plane(source, source.the_only("an animation", "--system"), "an animation")
+    maps = source.the_only("an animation", "--system")
     picture: Picture = picture_of(arguments, source, maps, arguments.side, arguments.zoom)
     if arguments.animate == "zoom" and picture.zoom is None:
         picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))
