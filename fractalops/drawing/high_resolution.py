@@ -22,6 +22,7 @@ from fractalops.drawing.canvas import (
     whole_rows,
 )
 from fractalops.drawing.palettes import apply_palette
+from fractalops.drawing.point_clouds import draw_solid
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport
@@ -30,6 +31,8 @@ from fractalops.systems import System
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+MARGIN = 0.04
+"""The share of a picture that is left empty on each side of a system that was not learned."""
 _GAMMA = 0.4  # of gray: a hundredth of the full density still shows as 0.16
 DEFAULT_INTENSITY = 300 / 32**2  # of the published settings
 _LEAST_POINTS = 1_000_000
@@ -77,6 +80,21 @@ class Picture:
     blend: Blend = "add"
     background: float = 0.0
     background_weight: float = DEFAULT_BACKGROUND_WEIGHT
+
+    @classmethod
+    def of(cls, system: IFS | System, size: tuple[int, int], points: int | None = None, **look: Any) -> Picture:
+        """Return a picture of `default_points` unless told otherwise, of other fields in `look`.
+
+        Those of an `IFS` are drawn as they draw themselves. A plain system fills the picture in its own proportions,
+        but for a margin, and where it has colors, these are means.
+        """
+        own: dict[str, Any]
+        if isinstance(system, IFS):
+            own = {name: getattr(system, name) for name in ("viewport", "blend", "background", "background_weight")}
+        else:
+            own = {"viewport": "fit", "margin": MARGIN, "blend": "add" if system.color is None else "mean"}
+        own |= look
+        return cls(size=size, points=default_points(size, own["blend"]) if points is None else points, **own)
 
     @property
     def window(self) -> Zoom:
@@ -160,22 +178,20 @@ def draw_high_resolution(
         ValueError: when `points` or a side of `size` is below 1, or a zoom is out of range.
         InputError: for a zoom that shows no point of an attractor, or of a system whose maps don't all contract.
     """
-    height, width = check_size("draw_high_resolution", size)
-    points = default_points((height, width), system.blend) if points is None else points
-    check_integer("draw_high_resolution", "points", points, 1)
+    size = check_size("draw_high_resolution", size)
+    if points is not None:
+        check_integer("draw_high_resolution", "points", points, 1)
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
-    picture = Picture(
-        size=(height, width),
-        points=points,
+    picture = Picture.of(
+        system,
+        size,
+        points,
         viewport=viewport,
         margin=margin,
         zoom=None if zoom is None else check_zoom("draw_high_resolution", zoom),
         intensity=intensity,
         learned=learned,
-        blend=system.blend,
-        background=system.background,
-        background_weight=system.background_weight,
     )
     images = torch.stack([draw(each, picture, generator) for each in system.each_system()])  # (S, C, H, W)
     return images[:, 0] if system.channels is None else images
@@ -226,6 +242,23 @@ def draw_bands(
             below = None if under is None else _part_under(under, picture, begin + first, begin + last)
             yield picture.develop(canvas[:, first:last], exposure, below)
         canvas = None
+
+
+def draw_rows(
+    system: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
+) -> Iterator[Tensor]:
+    """Yield the picture of a system in bands of rows (C, h, W), see `draw_bands`.
+
+    One in space is drawn in gray, in a square as wide as the picture is high, from the front and above.
+    """
+    if system.dimensions == 2:
+        yield from draw_bands(system, picture, generator, bar)
+        return
+    for rows in draw_solid(
+        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
+    ):
+        image = rows ** (picture.gamma or 1.0)  # (h, W)
+        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
