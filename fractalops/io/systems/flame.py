@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+from fractalops.io.files import reading
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import (
     Entry,
@@ -77,15 +78,13 @@ class _Parser:
         self._depth = 0  # of elements within the flame
 
     def parse(self, content: bytes) -> list[_Flame]:
-        try:
-            self._expat.Parse(content, True)
-        except expat.ExpatError as error:
-            where = f"line {error.lineno}"
-            raise error_at(self._path, where, f"it is not well-formed XML ({expat.ErrorString(error.code)})") from None
-        except InputError:
-            raise
-        except (ValueError, LookupError) as error:  # an unknown encoding
-            raise InputError(f"cannot read {self._path}: it is not well-formed XML ({error})") from None
+        reason = "it is not well-formed XML"
+        with reading(self._path, reason):  # for an unknown encoding
+            try:
+                self._expat.Parse(content, True)
+            except expat.ExpatError as error:
+                where = f"line {error.lineno}"
+                raise error_at(self._path, where, f"{reason} ({expat.ErrorString(error.code)})") from None
         return self._flames
 
     @property
