@@ -22,8 +22,9 @@ from fractalops.cli.drawing_options import (
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, default_output
 from fractalops.cli.sources import FILES, Source, add_choice, load_drawable
 from fractalops.drawing.canvas import Zoom
-from fractalops.drawing.high_resolution import Picture, draw_rows
+from fractalops.drawing.high_resolution import Picture
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
+from fractalops.drawing.point_clouds import draw_rows
 from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
 from fractalops.io.images import Page, save_picture

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.drawing.high_resolution import Picture, draw_rows
+from fractalops.drawing.high_resolution import Picture
+from fractalops.drawing.point_clouds import draw_rows
 from fractalops.drawing.sheets import captioned_sheet
 from fractalops.io.images import save_image
 from fractalops.systems import CLASSICS, Classic, System

@@ -22,7 +22,6 @@ from fractalops.drawing.canvas import (
     whole_rows,
 )
 from fractalops.drawing.palettes import apply_palette
-from fractalops.drawing.point_clouds import draw_solid
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport
@@ -242,23 +241,6 @@ def draw_bands(
             below = None if under is None else _part_under(under, picture, begin + first, begin + last)
             yield picture.develop(canvas[:, first:last], exposure, below)
         canvas = None
-
-
-def draw_rows(
-    system: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
-) -> Iterator[Tensor]:
-    """Yield the picture of a system in bands of rows (C, h, W), see `draw_bands`.
-
-    One in space is drawn in gray, in a square as wide as the picture is high, from the front and above.
-    """
-    if system.dimensions == 2:
-        yield from draw_bands(system, picture, generator, bar)
-        return
-    for rows in draw_solid(
-        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
-    ):
-        image = rows ** (picture.gamma or 1.0)  # (h, W)
-        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:

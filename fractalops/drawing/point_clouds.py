@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from fractalops.drawing.canvas import whole_rows
+from fractalops.drawing.high_resolution import Picture, draw_bands
+from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.drawing.tones import tone_map
 from fractalops.errors import InputError
@@ -99,6 +101,23 @@ def draw_solid(
         if bar is not None:
             bar.update(count)
     yield from _shade(nearness.view(fine, fine), depth)
+
+
+def draw_rows(
+    system: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
+) -> Iterator[Tensor]:
+    """Yield the picture of a system in bands of rows (C, h, W), see `draw_bands`.
+
+    One in space is drawn in gray, in a square as wide as the picture is high, from the front and above.
+    """
+    if system.dimensions == 2:
+        yield from draw_bands(system, picture, generator, bar)
+        return
+    for rows in draw_solid(
+        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
+    ):
+        image = rows ** (picture.gamma or 1.0)  # (h, W)
+        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def _in_pixels(
