@@ -36,6 +36,7 @@ from fractalops.rendering import (
     Viewport,
     blend_mean,
     check_blend,
+    point_values,
     render,
 )
 from fractalops.sampling import (
@@ -49,6 +50,7 @@ from fractalops.sampling import (
 )
 from fractalops.systems import SINGULAR_MARGIN, System, device_for, random_systems
 from fractalops.systems.stacking import Arrays, read_maps, stack_systems
+from fractalops.systems.system import split_systems
 
 Parametrization = Literal["svd", "matrix"]
 Probabilities = Literal["determinant", "learned"]
@@ -300,10 +302,12 @@ class IFS(nn.Module):
     def system(self, number: int = 0) -> System:
         """Return a copy of system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
         number = check_item("IFS.system", number, self.systems)
-        parts = (*self.maps(), self.probabilities())  # (S, N, 2, 2), (S, N, 2), (S, N)
-        matrix, offset, probabilities = (part[number].clone() for part in parts)
-        colors = self.colors()  # (S, N, C)
-        return System(matrix, offset, probabilities, None if colors is None else colors[number].clone())
+        return split_systems(*self.maps(), self.probabilities(), self.colors(), [number])[0]
+
+    @torch.no_grad()
+    def each_system(self) -> list[System]:
+        """Return copies of all S systems, as `system` does of one."""
+        return split_systems(*self.maps(), self.probabilities(), self.colors(), range(self.systems))
 
     def _unit_weights(self) -> Tensor | None:
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
@@ -414,8 +418,8 @@ class IFS(nn.Module):
             matrix, offset, joined, start = self.concatenated(index)
         viewport = self.viewport if viewport is None else viewport
         bandwidth = self.bandwidth if bandwidth is None else bandwidth
-        values = self._values(weights)  # (S, N, C)
         mean = self.blend == "mean"
+        values = point_values(self.colors(), weights, self.offset[..., :1], mean)  # (S, N, C)
         images = render(
             matrix,
             offset,
@@ -435,16 +439,3 @@ class IFS(nn.Module):
         if self.color is None and images.dim() == 4:
             images = images[:, 0]
         return images.view(*index.shape[:2], *images.shape[1:])
-
-    def _values(self, weights: Tensor | None) -> Tensor | None:
-        """Return what a point of each map adds to its pixels (S, N, C), times `weights` (S, N); None is one everywhere.
-
-        With the blend "mean" the last channel is the weight itself.
-        """
-        colors = self.colors()  # (S, N, C)
-        if self.blend == "add" and colors is None:
-            return None if weights is None else weights[..., None]
-        one = torch.ones_like(self.offset[..., :1])  # (S, N, 1)
-        parts = [one if colors is None else colors] + ([one] if self.blend == "mean" else [])
-        values = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
-        return values if weights is None else values * weights[..., None]

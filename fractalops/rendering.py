@@ -181,6 +181,19 @@ def blend_mean(
     return (sums[..., :-1, :, :] + weight * background) / (sums[..., -1:, :, :] + weight)
 
 
+def point_values(colors: Tensor | None, weights: Tensor | None, like: Tensor, mean: bool) -> Tensor | None:
+    """Return what a point of each map adds to its pixels (S, N, C), times `weights` (S, N); None is one everywhere.
+
+    For `mean` colors the last channel is the weight itself. `like` (S, N, 1) has the dtype and device of ones.
+    """
+    if not mean and colors is None:
+        return None if weights is None else weights[..., None]
+    one = torch.ones_like(like)  # (S, N, 1)
+    parts = [one if colors is None else colors] + ([one] if mean else [])
+    values = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+    return values if weights is None else values * weights[..., None]
+
+
 def render(
     matrix: Tensor,
     offset: Tensor,

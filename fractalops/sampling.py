@@ -92,9 +92,14 @@ def draw_sequences(
     each = one_each("sample_index", generator, systems)
     shape = (systems, sequences, points)
     uniform = draw_uniform(shape, each, dtype=number_dtype(maps), device=weight.device)  # (S, K, T)
-    if balanced and points <= LONGEST_BALANCED:
+    if draws_evenly(balanced, points):
         return run_draw_balanced_index(weight, uniform, floor)
     return run_draw_index(weight, uniform.flatten(1), floor).view(uniform.shape)
+
+
+def draws_evenly(balanced: bool, points: int) -> bool:
+    """Return whether sequences of so many points are balanced where they are asked to be."""
+    return balanced and points <= LONGEST_BALANCED
 
 
 def number_dtype(maps: int) -> torch.dtype:

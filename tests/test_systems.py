@@ -13,8 +13,10 @@ from torch import Tensor
 
 from fractalops import IFS
 from fractalops.ops.svd_matrix import SingularValues, svd_matrix
+from fractalops.sampling import sample_attractor
 from fractalops.systems import System, random_systems, svd_parameters
 from tests.support.cases import seeded
+from tests.support.tolerances import assert_same_bits
 
 
 @pytest.mark.parametrize(
@@ -186,3 +188,31 @@ def test_an_exported_system_is_a_copy() -> None:
     assert torch.equal(system.matrix, expected)
     with pytest.raises(IndexError, match=r"^IFS.system"):
         module.system(2)
+
+
+@pytest.mark.parametrize("channels", [None, 3])
+def test_each_system_is_the_system_of_its_number(channels: int | None) -> None:
+    module = IFS(3, 4, channels=channels, generator=seeded(0))
+    each = module.each_system()
+    assert len(each) == 3
+    for number, system in enumerate(each):
+        expected = module.system(number)
+        for name in ("matrix", "offset", "probabilities") + (() if channels is None else ("color",)):
+            assert_same_bits(getattr(system, name), getattr(expected, name))
+        assert system.channels == channels
+    each[0].offset.fill_(7)  # a copy
+    assert not bool((module.offset == 7).any())
+
+
+@pytest.mark.parametrize("points", [1, 3, 1001, 2000])
+def test_a_system_draws_as_many_points_as_asked(points: int) -> None:
+    system = IFS(1, 3, generator=seeded(0)).system()
+    drawn, maps = system.sample(points, burn_in=5, generator=seeded(1))
+    expected = sample_attractor(
+        system.matrix[None], system.offset[None], system.probabilities[None], points, burn_in=5, generator=seeded(1)
+    )
+    assert drawn.shape == (points, 2)
+    assert maps.shape == (points,)
+    assert_same_bits(drawn, expected.points.reshape(-1, 2)[:points])
+    assert_same_bits(maps, expected.maps.reshape(-1)[:points])
+    assert_same_bits(system.points(points, burn_in=5, generator=seeded(1)), drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,12 +13,11 @@ from torch import Tensor
 from fractalops.cli.options import LARGEST_SIDE, check_output, integer
 from fractalops.cli.sources import Source
 from fractalops.drawing.canvas import LARGEST_ZOOM, Zoom, check_zoom
-from fractalops.drawing.high_resolution import Picture, default_points, proportional_size
+from fractalops.drawing.high_resolution import Picture, proportional_size
 from fractalops.drawing.palettes import PALETTES, read_palette
 from fractalops.errors import InputError
 from fractalops.io.animations import check_animation, save_animation
 from fractalops.io.progress import progress_bar
-from fractalops.rendering import Blend
 from fractalops.systems import System
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ T = TypeVar("T")
 TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with degrees of opacity
 _WEBP_SIDE = 16383  # pixels
 _ANIMATION_SIDE = 512  # pixels
-_MARGIN = 0.04  # of a picture, left empty on each side of a system that was not learned
 _FRAMES = 60
 _FPS = 20
 _REST_MILLISECONDS = 1500
@@ -94,50 +93,35 @@ def check_look(arguments: argparse.Namespace, output: Path) -> None:
 
 
 def picture_of(
-    arguments: argparse.Namespace, source: Source, system: System, side: int, zoom: Zoom | None = None
+    arguments: argparse.Namespace,
+    source: Source,
+    system: System,
+    side: int,
+    zoom: Zoom | None = None,
+    *,
+    most: int | None = None,
 ) -> Picture:
     """Return the picture that the options ask for of one of the systems of a file. Raises `InputError`.
 
-    What was learned is drawn as it was learned. Others fill the picture in their own proportions, but for a margin, and
-    where they have colors, these are means.
+    What was learned is drawn as it was learned, others as `Picture.of` draws them. By default these have at most `most`
+    points a pixel: a picture of a few pixels needs no million.
     """
-    if arguments.palette is not None and system.color is not None and system.color.shape[1] > 1:
+    if arguments.palette is not None and (system.channels or 1) > 1:
         raise InputError("--palette is for gray systems, and this one has colors of its own")
-    result = source.learned
-    if result is None:
-        size = (arguments.size or side,) * 2
-        blend: Blend = "add" if system.color is None else "mean"
-        return Picture(
-            size=size,
-            points=arguments.points or default_points(size, blend),
-            viewport="fit",
-            margin=_MARGIN,
-            zoom=zoom,
-            gamma=arguments.gamma,
-            palette=arguments.palette,
-            transparent=arguments.transparent,
-            blend=blend,
-        )
-    size = proportional_size(result.size, arguments.size or side)
-    return Picture(
-        size=size,
-        points=arguments.points or default_points(size, result.system.blend),
-        viewport=result.system.viewport,
-        zoom=zoom,
-        intensity=result.intensity,
-        gamma=arguments.gamma,
-        palette=arguments.palette,
-        transparent=arguments.transparent,
-        learned=result.size,
-        blend=result.system.blend,
-        background=result.system.background,
-        background_weight=result.system.background_weight,
-    )
+    look = {name: getattr(arguments, name) for name in ("gamma", "palette", "transparent")} | {"zoom": zoom}
+    longest = arguments.size or side
+    if (result := source.learned) is not None:
+        look |= {"intensity": result.intensity, "learned": result.size}
+        return Picture.of(result.system, proportional_size(result.size, longest), arguments.points, **look)
+    picture = Picture.of(system, (longest, longest), arguments.points, **look)
+    if arguments.points is not None or most is None:
+        return picture
+    return replace(picture, points=min(picture.points, most * longest**2))
 
 
 def channels_of(picture: Picture, system: System) -> int:
     """How many channels the picture of a system has."""
-    channels = 1 if system.color is None or system.dimensions == 3 else system.color.shape[1]
+    channels = 1 if system.dimensions == 3 else system.channels or 1
     return (3 if picture.palette is not None else channels) + picture.transparent
 
 

@@ -6,8 +6,7 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 from fractalops.cli.options import integer, number
 from fractalops.data.targets import TargetDataset
@@ -16,6 +15,7 @@ from fractalops.fitting import FitConfig, FitRun, fit_dataset, runs
 from fractalops.fitting.ranks import is_leader
 from fractalops.fitting.run_table import KINDS
 from fractalops.fitting.runs import CHECKPOINT_EVERY
+from fractalops.io.notices import records_sent
 
 _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": None, "table": "csv", "device": None}
 
@@ -50,7 +50,8 @@ def check_unused(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig) -> int:
     """Learn the data set, or go on with it, and say how good it became and where everything is."""
-    with nullcontext() if arguments.quiet else _shown_log():
+    # What the run logs of its settings is printed.
+    with nullcontext() if arguments.quiet else records_sent(logging.getLogger(runs.__name__), _Printer()):
         learned = fit_dataset(
             targets,
             arguments.output,
@@ -77,20 +78,6 @@ class _Printer(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage())
-
-
-@contextmanager
-def _shown_log() -> Iterator[None]:
-    """Print what the run logs of its settings within the block."""
-    logger, handler = logging.getLogger(runs.__name__), _Printer()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
 
 
 def _show(learned: FitRun) -> None:

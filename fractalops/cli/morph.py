@@ -13,7 +13,8 @@ from fractalops.cli.drawing_options import (
     save_frames,
 )
 from fractalops.cli.options import Commands, add_picture_options, check_backend
-from fractalops.cli.sources import FILES, add_choice, drawable, in_the_plane, load_source
+from fractalops.cli.sources import FILES, add_choice, load_drawable
+from fractalops.drawing.high_resolution import Picture
 from fractalops.drawing.morphing import morph_frames
 from fractalops.errors import InputError
 from fractalops.systems import System
@@ -35,22 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     check_backend()
     output = arguments.output or Path("morph.gif")
     check_movable(arguments, output)
-    sources = [
-        drawable(load_source(path, name, option))
-        for path, name, option in (
-            (arguments.a, arguments.first, "--first"),
-            (arguments.b, arguments.last, "--last"),
-        )
+    first, start = _read(arguments, arguments.a, arguments.first, "--first")
+    last, end = _read(arguments, arguments.b, arguments.last, "--last")
+    kinds = [
+        f"{picture.blend}, {system.channels or 'no'} channels of color"
+        for system, picture in ((first, start), (last, end))
     ]
-    first, last = (
-        in_the_plane(source, source.the_only("a morph", option), "a morph")
-        for source, option in zip(sources, ("--first", "--last"), strict=True)
-    )
-    start, end = (
-        picture_of(arguments, source, system, arguments.side)
-        for source, system in zip(sources, (first, last), strict=True)
-    )
-    kinds = [f"{picture.blend}, {_channels(system)}" for picture, system in ((start, first), (end, last))]
     if kinds[0] != kinds[1]:
         raise InputError(f"cannot use {arguments.b}: systems must blend alike, got {kinds[0]} and {kinds[1]}")
     save_frames(morph_frames(first, last, start, end, arguments.frames, arguments.seed), output, arguments, loops=True)
@@ -58,5 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _channels(system: System) -> str:
-    return f"{'no' if system.color is None else system.color.shape[1]} channels of color"
+def _read(arguments: argparse.Namespace, path: Path, name: str | None, option: str) -> tuple[System, Picture]:
+    """Return the system of a file, by the name that `option` gives, and how it is drawn. Raises `InputError`."""
+    source = load_drawable(path, name, option)
+    system = source.the_only("a morph", option)
+    return system, picture_of(arguments, source, system, arguments.side)

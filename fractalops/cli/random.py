@@ -8,12 +8,10 @@ from pathlib import Path
 import torch
 
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.drawing.high_resolution import draw_high_resolution
+from fractalops.drawing.high_resolution import MARGIN, draw_high_resolution
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
-
-_MARGIN = 0.04  # of a picture, left empty on each side
 
 
 def add_parser(commands: Commands) -> None:
@@ -41,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         (arguments.size, arguments.size),
         points=arguments.points,
         viewport="fit",
-        margin=_MARGIN,
+        margin=MARGIN,
         generator=generator,
     )  # (S, H, W)
     save_image(contact_sheet(images), output)

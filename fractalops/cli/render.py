@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,22 +20,17 @@ from fractalops.cli.drawing_options import (
     save_frames,
 )
 from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, default_output
-from fractalops.cli.sources import FILES, Source, add_choice, drawable, in_the_plane, load_source
+from fractalops.cli.sources import FILES, Source, add_choice, load_drawable
 from fractalops.drawing.canvas import Zoom
-from fractalops.drawing.high_resolution import Picture, draw_bands
+from fractalops.drawing.high_resolution import Picture
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
-from fractalops.drawing.palettes import apply_palette
-from fractalops.drawing.point_clouds import draw_solid
+from fractalops.drawing.point_clouds import draw_rows
 from fractalops.drawing.sheets import SEPARATOR, lay_out
 from fractalops.errors import InputError
 from fractalops.io.images import Page, save_picture
 from fractalops.io.notices import log_notices
 from fractalops.io.progress import progress_bar
-from fractalops.systems import System
 from fractalops.systems.statistics import describe
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 _SIDE = 1024  # pixels
 _LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
@@ -76,14 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.stats:
             raise InputError("--stats is for pictures, not for animations")
         check_movable(arguments, output)
-        _animate(arguments, drawable(load_source(arguments.file, arguments.system)), output)
+        _animate(arguments, load_drawable(arguments.file, arguments.system), output)
     else:
         for name in ("frames", "fps"):
             if getattr(arguments, name) is not None:
                 raise InputError(f"--{name} is for animations: --animate says of which kind")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
-        source = drawable(load_source(arguments.file, arguments.system))
+        source = load_drawable(arguments.file, arguments.system)
         _draw(arguments, source, output)
         if arguments.stats:
             print("\n\n".join(map(describe, source.systems.values())))
@@ -98,10 +91,8 @@ def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
         if getattr(arguments, option) and any(system.dimensions == 3 for system in systems):
             raise InputError(f"--{option} is for systems in the plane, and {source.path} has one in space")
     side = _SIDE if source.learned is not None else min(_SIDE, _LARGEST_SHEET // lay_out(len(systems), (1, 1)).columns)
-    pictures = [picture_of(arguments, source, system, side, arguments.zoom) for system in systems]
-    if len(systems) > 1 and arguments.points is None and source.learned is None:
-        most = _POINTS_A_PIXEL * math.prod(pictures[0].size)  # a picture of a few pixels needs no million points
-        pictures = [replace(picture, points=min(picture.points, most)) for picture in pictures]
+    most = _POINTS_A_PIXEL if len(systems) > 1 else None
+    pictures = [picture_of(arguments, source, system, side, arguments.zoom, most=most) for system in systems]
     layout = lay_out(len(systems), pictures[0].size, gap=4 if len(systems) > 1 else 0)
     channels = max(map(channels_of, pictures, systems))
     if any(system.dimensions == 3 and system.color is not None for system in systems):
@@ -111,22 +102,10 @@ def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
     with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
         for number, (system, picture) in enumerate(zip(systems, pictures, strict=True)):
             top, left = layout.corner(number)
-            for band in _bands(system, picture, generator, bar):
+            for band in draw_rows(system, picture, generator, bar):
                 page.put(_widened(band, channels), top, left)
                 top += band.shape[1]
     save_picture(page.picture, output)
-
-
-def _bands(system: System, picture: Picture, generator: torch.Generator, bar: tqdm[Any]) -> Iterator[torch.Tensor]:
-    """Yield the picture of a system in bands of rows (C, h, W); of one in space, a view from the front and above."""
-    if system.dimensions == 2:
-        yield from draw_bands(system, picture, generator, bar)
-        return
-    for rows in draw_solid(
-        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
-    ):
-        image = rows ** (picture.gamma or 1.0)  # (h, W)
-        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:
@@ -137,7 +116,7 @@ def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def _animate(arguments: argparse.Namespace, source: Source, output: Path) -> None:
-    maps = in_the_plane(source, source.the_only("an animation", "--system"), "an animation")
+    maps = source.the_only("an animation", "--system")
     picture: Picture = picture_of(arguments, source, maps, arguments.side, arguments.zoom)
     if arguments.animate == "zoom" and picture.zoom is None:
         picture = replace(picture, zoom=Zoom(*interesting_point(maps, picture), _FLIGHT))

@@ -12,8 +12,7 @@ from fractalops.errors import InputError
 from fractalops.fitting import FitResult
 from fractalops.fitting.result import FORM
 from fractalops.io.systems import open_systems
-from fractalops.io.systems.tensors import known_forms
-from fractalops.io.tensor_files import read_tensors
+from fractalops.io.tensor_files import read_form
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.statistics import lyapunov_exponent
@@ -41,11 +40,19 @@ class Source:
     """How they were learned, where `fit` learned them: the results of these systems alone."""
 
     def the_only(self, what: str, option: str) -> System:
-        """Return the system of a file of one. Raises `InputError` for several: `what` is made of one."""
+        """Return the system of a file of one, in the plane: `what` is made of it.
+
+        Raises `InputError` for several, among which `option` chooses, and for one in space.
+        """
         if len(self.systems) != 1:
             held = f"the file holds {len(self.systems)}; choose one with {option}"
             raise InputError(f"cannot use {self.path}: {what} is made of one system, and {held}")
-        return next(iter(self.systems.values()))
+        system = next(iter(self.systems.values()))
+        if system.dimensions != 2:
+            raise InputError(
+                f"cannot use {self.path}: {what} is made of a system in the plane, and {system.name!r} is in space"
+            )
+        return system
 
 
 def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several systems in the file") -> None:
@@ -55,10 +62,8 @@ def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several 
 
 def load_source(path: Path, name: str | None = None, option: str = "--system") -> Source:
     """Read the systems of a file, or the one of a name or number, chosen by `option`. Raises `InputError`."""
-    if path.suffix.lower() == ".safetensors" and not path.is_dir():
-        tensors, metadata = read_tensors(path, *known_forms())
-        if metadata["format"] == FORM:
-            return _learned(path, FitResult.from_file(path, tensors, metadata), name)
+    if path.suffix.lower() == ".safetensors" and not path.is_dir() and read_form(path) == FORM:
+        return _learned(path, FitResult.load(path), name)
     readers = open_systems(path)
     if name is not None:
         name = _choose(path, list(readers), name)
@@ -71,13 +76,18 @@ def load_source(path: Path, name: str | None = None, option: str = "--system") -
         raise InputError(f"{error} ({option} takes another of its systems)") from error
 
 
+def load_drawable(path: Path, name: str | None = None, option: str = "--system") -> Source:
+    """Read the systems of a file as `load_source` does, and return them as they are drawn, see `drawable`."""
+    return drawable(load_source(path, name, option))
+
+
 def _learned(path: Path, result: FitResult, name: str | None) -> Source:
     names = [path.stem] if len(result) == 1 else [str(number) for number in range(len(result))]
     if name is not None:
         number = names.index(_choose(path, names, name))
         names, result = [names[number]], result[number]
-    systems = [replace(result.system.system(number), name=each) for number, each in enumerate(names)]
-    return Source(path, dict(zip(names, systems, strict=True)), result)
+    systems = zip(names, result.system.each_system(), strict=True)
+    return Source(path, {each: replace(system, name=each) for each, system in systems}, result)
 
 
 def _choose(path: Path, names: list[str], name: str) -> str:
@@ -99,8 +109,8 @@ def drawable(source: Source) -> Source:
         return source
     systems = {}
     for name, system in source.systems.items():
-        if system.color is not None and system.color.shape[1] not in (1, 3):
-            held = f"{system.color.shape[1]} channels of color"
+        if system.channels not in (None, 1, 3):
+            held = f"{system.channels} channels of color"
             raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
         if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
             raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")
@@ -138,12 +148,3 @@ def _runs_away(system: System) -> bool:
     away = (points - points[:, :1]).abs().amax(2)  # (K, T)
     before, after = (part[:, part.shape[1] // 2 :].median() for part in away.chunk(2, 1))  # each ()
     return not bool(after <= _GROWTH * before + _STILL * points.abs().amax())
-
-
-def in_the_plane(source: Source, system: System, what: str) -> System:
-    """Return a system of the plane. Raises `InputError` for one in space."""
-    if system.dimensions != 2:
-        raise InputError(
-            f"cannot use {source.path}: {what} is made of a system in the plane, and {system.name!r} is in space"
-        )
-    return system

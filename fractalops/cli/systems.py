@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
-from fractalops.drawing.high_resolution import Picture, draw
-from fractalops.drawing.point_clouds import draw_solid
+from fractalops.drawing.high_resolution import Picture
+from fractalops.drawing.point_clouds import draw_rows
 from fractalops.drawing.sheets import captioned_sheet
 from fractalops.io.images import save_image
 from fractalops.systems import CLASSICS, Classic, System
 
 _SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
-_MARGIN = 0.05  # of a picture, left empty on each side
 
 
 def add_parser(commands: Commands) -> None:
@@ -68,8 +67,5 @@ def _listed(chosen: list[Classic]) -> str:
 
 def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Tensor:
     """Draw a system upright: (side, side)."""
-    if system.dimensions == 2:
-        maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
-        picture = Picture(size=(side, side), points=points, viewport="fit", margin=_MARGIN)
-        return draw(maps, picture, generator)[0]
-    return torch.cat(list(draw_solid(system, side, points, margin=_MARGIN, generator=generator)))
+    maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
+    return torch.cat(list(draw_rows(maps, Picture.of(maps, (side, side), points), generator)), 1)[0]

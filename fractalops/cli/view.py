@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fractalops.cli.options import Commands, check_output, default_output
-from fractalops.cli.sources import FILES, add_choice, drawable, in_the_plane, load_source
+from fractalops.cli.sources import FILES, add_choice, load_drawable
 from fractalops.drawing.page import write_page
 from fractalops.errors import InputError
 
@@ -27,8 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot save {output}: unknown suffix {output.suffix!r}, use .html")
     check_output(output, arguments.overwrite)
-    source = drawable(load_source(arguments.file, arguments.system))
-    system = in_the_plane(source, source.the_only("a page", "--system"), "a page")
+    source = load_drawable(arguments.file, arguments.system)
+    system = source.the_only("a page", "--system")
     if source.learned is not None:
         source.learned.save_page(output)
     else:

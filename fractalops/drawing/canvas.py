@@ -14,7 +14,6 @@ from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
 from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.rendering import Placement, Viewport, place
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class Scene:
         self._state = generator.get_state()
         first = maps.offset.new_zeros(1, 1, 2)
         if isinstance(viewport, str):
-            first = self._attractor(min(_POINTS_AT_ONCE, points))[0][None]  # (1, P, 2)
+            first = maps.points(min(_POINTS_AT_ONCE, points), generator=generator)[None]  # (1, P, 2)
             generator.set_state(self._state)
         self._placement = place(viewport, first, size, margin)
         if zoom is not None:
@@ -127,7 +126,7 @@ class Scene:
     @property
     def channels(self) -> int:
         """C, the number of channels of a canvas."""
-        return 1 if self._maps.color is None else self._maps.color.shape[1]
+        return self._maps.channels or 1
 
     def canvas(self, begin: int, end: int, bar: tqdm[Any] | None = None) -> Tensor:
         """Draw rows from `begin` to before `end`: (C, end - begin, W), how many points fall on each pixel.
@@ -179,20 +178,12 @@ class Scene:
             yield self._some(min(_POINTS_AT_ONCE, self._points - begin))
 
     def _some(self, count: int) -> tuple[Tensor, Tensor]:
-        cloud, maps = self._attractor(count)
+        cloud, maps = self._maps.sample(count, generator=self._generator)
         if self._words is None:
             origin, scale, target = (part.flatten()[:2] for part in self._placement)
             return cloud.sub_(origin).mul_(scale).add_(target), maps  # in place: there are many
         pixels, last = through_words(self._words, cloud, self._generator)
         return pixels, torch.where(last < 0, maps, last)
-
-    def _attractor(self, count: int) -> tuple[Tensor, Tensor]:
-        """Points (P, 2) of the attractor, in the plane, and the maps (P,) that led to them."""
-        maps = self._maps
-        sample = sample_attractor(
-            maps.matrix[None], maps.offset[None], maps.probabilities[None], count, generator=self._generator
-        )
-        return sample.points.flatten(0, 2)[:count], sample.maps.flatten()[:count]
 
     def _find_words(self) -> Words:
         """The words of the window, which take points to pixels."""
@@ -218,8 +209,8 @@ class Scene:
             if bool(((pixels > -0.5) & (pixels < last + 0.5)).all(1).any()):
                 return
         maps = self._maps
-        matrix, offset, probabilities = (part.double()[None] for part in (maps.matrix, maps.offset, maps.probabilities))
-        points = sample_attractor(matrix, offset, probabilities, _TRIED, generator=self._generator).points.flatten(0, 2)
+        double = System(maps.matrix.double(), maps.offset.double(), maps.probabilities.double())
+        points = double.points(_TRIED, generator=self._generator)  # (P, 2)
         away = self._placement(points) - last / 2  # (P, 2), in pixels
         row, column = away[away.square().sum(1).argmin()].tolist()
         x, y = zoom.x + column / (width * zoom.factor), zoom.y + row / (height * zoom.factor)

@@ -30,6 +30,8 @@ from fractalops.systems import System
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+MARGIN = 0.04
+"""The share of a picture that is left empty on each side of a system that was not learned."""
 _GAMMA = 0.4  # of gray: a hundredth of the full density still shows as 0.16
 DEFAULT_INTENSITY = 300 / 32**2  # of the published settings
 _LEAST_POINTS = 1_000_000
@@ -77,6 +79,21 @@ class Picture:
     blend: Blend = "add"
     background: float = 0.0
     background_weight: float = DEFAULT_BACKGROUND_WEIGHT
+
+    @classmethod
+    def of(cls, system: IFS | System, size: tuple[int, int], points: int | None = None, **look: Any) -> Picture:
+        """Return a picture of `default_points` unless told otherwise, of other fields in `look`.
+
+        Those of an `IFS` are drawn as they draw themselves. A plain system fills the picture in its own proportions,
+        but for a margin, and where it has colors, these are means.
+        """
+        own: dict[str, Any]
+        if isinstance(system, IFS):
+            own = {name: getattr(system, name) for name in ("viewport", "blend", "background", "background_weight")}
+        else:
+            own = {"viewport": "fit", "margin": MARGIN, "blend": "add" if system.color is None else "mean"}
+        own |= look
+        return cls(size=size, points=default_points(size, own["blend"]) if points is None else points, **own)
 
     @property
     def window(self) -> Zoom:
@@ -160,24 +177,22 @@ def draw_high_resolution(
         ValueError: when `points` or a side of `size` is below 1, or a zoom is out of range.
         InputError: for a zoom that shows no point of an attractor, or of a system whose maps don't all contract.
     """
-    height, width = check_size("draw_high_resolution", size)
-    points = default_points((height, width), system.blend) if points is None else points
-    check_integer("draw_high_resolution", "points", points, 1)
+    size = check_size("draw_high_resolution", size)
+    if points is not None:
+        check_integer("draw_high_resolution", "points", points, 1)
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
-    picture = Picture(
-        size=(height, width),
-        points=points,
+    picture = Picture.of(
+        system,
+        size,
+        points,
         viewport=viewport,
         margin=margin,
         zoom=None if zoom is None else check_zoom("draw_high_resolution", zoom),
         intensity=intensity,
         learned=learned,
-        blend=system.blend,
-        background=system.background,
-        background_weight=system.background_weight,
     )
-    images = torch.stack([draw(system.system(s), picture, generator) for s in range(system.systems)])  # (S, C, H, W)
+    images = torch.stack([draw(each, picture, generator) for each in system.each_system()])  # (S, C, H, W)
     return images[:, 0] if system.channels is None else images
 
 

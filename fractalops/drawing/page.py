@@ -12,12 +12,11 @@ import torch
 
 from fractalops._checks import check_size
 from fractalops.drawing.canvas import generator_for
-from fractalops.drawing.high_resolution import DEFAULT_INTENSITY
+from fractalops.drawing.high_resolution import DEFAULT_INTENSITY, Picture
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.files import atomic_path
-from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport, place
-from fractalops.sampling import sample_attractor
+from fractalops.rendering import place
 from fractalops.systems import System
 
 FORM = "fractalops.page.1"
@@ -25,7 +24,6 @@ _PARTS = Path(__file__).with_name("web")
 _SCRIPTS = ("geometry.js", "picture.js", "frames.js", "page.js", "input.js")  # each takes names of those before it
 _POINTS = 100_000  # by which a viewport that follows the points is found
 _SIDE = 512  # pixels of the picture of a system that was not learned
-_MARGIN = 0.04  # of that picture, left empty on each side
 
 
 def write_page(
@@ -75,18 +73,11 @@ def page_parameters(
     Numbers are not rounded. Raises as `write_page`.
     """
     size = check_size("write_page", size)
-    if isinstance(system, IFS):
-        if system.systems != 1:
-            raise ValueError(f"write_page: system must be one, got {system}")
-        maps, margin = system.system(0), 0.0
-        viewport: Viewport = system.viewport
-        blend: Blend = system.blend
-        background, background_weight = system.background, system.background_weight
-    else:
-        maps, viewport, margin = system, "fit", _MARGIN
-        blend = "add" if system.color is None else "mean"
-        background, background_weight = 0.0, DEFAULT_BACKGROUND_WEIGHT
-    channels = 1 if maps.color is None else maps.color.shape[1]
+    if isinstance(system, IFS) and system.systems != 1:
+        raise ValueError(f"write_page: system must be one, got {system}")
+    maps = system.system(0) if isinstance(system, IFS) else system
+    picture = Picture.of(system, size, intensity=intensity)
+    channels = maps.channels or 1
     if maps.dimensions != 2 or channels not in (1, 3):
         raise ValueError(f"write_page: system must be in the plane and of one or three channels, got {system}")
     parts = (maps.matrix, maps.offset, maps.probabilities, maps.color)
@@ -95,15 +86,15 @@ def page_parameters(
     return {
         "format": FORM,
         "size": list(size),
-        "viewport": _viewport(maps, viewport, size, margin),
+        "viewport": _viewport(maps, picture),
         "matrix": maps.matrix.tolist(),
         "offset": maps.offset.tolist(),
         "probabilities": maps.probabilities.tolist(),
         "color": None if maps.color is None else maps.color.tolist(),
-        "blend": blend,
-        "background": [background] * channels,
-        "background_weight": background_weight,
-        "intensity": intensity,
+        "blend": picture.blend,
+        "background": [picture.background] * channels,
+        "background_weight": picture.background_weight,
+        "intensity": picture.intensity,
     }
 
 
@@ -126,15 +117,13 @@ def _read(name: str) -> str:
     return (_PARTS / name).read_text(encoding="utf-8").rstrip()
 
 
-def _viewport(maps: System, viewport: Viewport, size: tuple[int, int], margin: float) -> list[float]:
+def _viewport(maps: System, picture: Picture) -> list[float]:
     """Return what the picture shows of the plane: (x_min, y_min, x_max, y_max)."""
+    viewport, size = picture.viewport, picture.size
     if not isinstance(viewport, str):
         return [float(bound) for bound in viewport]
-    generator = generator_for(maps, 0)
-    sample = sample_attractor(
-        maps.matrix[None], maps.offset[None], maps.probabilities[None], _POINTS, generator=generator
-    )
-    placement = place(viewport, sample.points.flatten(1, 2), size, margin)
+    points = maps.points(_POINTS, generator=generator_for(maps, 0))[None]  # (1, P, 2)
+    placement = place(viewport, points, size, picture.margin)
     corners = placement.target.new_tensor([[[0.0, 0.0], [size[0] - 1, size[1] - 1]]])  # (1, 2, 2), in pixels
     bounds = placement.origin + (corners - placement.target) / placement.scale  # (1, 2, 2)
     if not bool(bounds.isfinite().all()):  # all points on one line, or on their way to infinity

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, max_pool2d, pad
 
 from fractalops.drawing.canvas import whole_rows
+from fractalops.drawing.high_resolution import Picture, draw_bands
+from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.drawing.tones import tone_map
 from fractalops.errors import InputError
 from fractalops.rendering import Frame, bounding_box, frame_of, project, render_points
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.system import shares_of
 
@@ -93,13 +94,30 @@ def draw_solid(
     maps, depth = _in_pixels(system, fine, margin, min(points, _POINTS_AT_ONCE), azimuth, elevation, generator)
     for begin in range(0, points, _POINTS_AT_ONCE):
         count = min(_POINTS_AT_ONCE, points - begin)
-        row, column, away = _sample(maps, count, generator).unbind(1)  # each (P,)
+        row, column, away = maps.points(count, generator=generator).unbind(1)  # each (P,)
         inside = (row >= 0) & (row < fine) & (column >= 0) & (column < fine)  # (P,)
         place = (row.long() * fine + column.long())[inside]
         nearness.scatter_reduce_(0, place, -away[inside].float(), "amax")
         if bar is not None:
             bar.update(count)
     yield from _shade(nearness.view(fine, fine), depth)
+
+
+def draw_rows(
+    system: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
+) -> Iterator[Tensor]:
+    """Yield the picture of a system in bands of rows (C, h, W), see `draw_bands`.
+
+    One in space is drawn in gray, in a square as wide as the picture is high, from the front and above.
+    """
+    if system.dimensions == 2:
+        yield from draw_bands(system, picture, generator, bar)
+        return
+    for rows in draw_solid(
+        system, picture.size[0], picture.points, margin=picture.margin, generator=generator, bar=bar
+    ):
+        image = rows ** (picture.gamma or 1.0)  # (h, W)
+        yield image[None] if picture.palette is None else apply_palette(picture.palette, image)
 
 
 def _in_pixels(
@@ -120,21 +138,13 @@ def _in_pixels(
     plane, depth = project(identity, azimuth, elevation)  # (3, 2), (3,)
     axes = torch.cat((plane, depth[:, None]), 1)  # (3, 3), orthogonal
     turned = System(axes.mT @ matrix @ axes, offset @ axes, shares_of(system.probabilities))
-    low, high = (bound[0] for bound in bounding_box(_sample(turned, points, generator)[None]))  # (3,), (3,)
+    low, high = (bound[0] for bound in bounding_box(turned.points(points, generator=generator)[None]))  # (3,), (3,)
     middle, half = (low + high) / 2, (high - low) / 2
     extent = half[:2].amax()
     scale = (0.5 - margin) * side / torch.where(extent > 0, extent, 1)  # pixels in a unit
     picture = middle.new_tensor([side / 2, side / 2, 0])
     moved = (turned.matrix @ middle + turned.offset - middle) * scale + picture - turned.matrix @ picture  # (N, 3)
     return replace(turned, offset=moved), max(1.0, float(half[2] * scale))
-
-
-def _sample(system: System, points: int, generator: torch.Generator | None) -> Tensor:
-    """Return points (P, D) of a system."""
-    sample = sample_attractor(
-        system.matrix[None], system.offset[None], system.probabilities[None], points, generator=generator
-    )
-    return sample.points.flatten(0, 2)[:points]
 
 
 def _shade(nearness: Tensor, farthest: float) -> Iterator[Tensor]:

@@ -17,7 +17,7 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
-from fractalops.sampling import LONGEST_BALANCED, number_dtype
+from fractalops.sampling import draws_evenly, number_dtype
 
 # It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
 # alters the bits of results.
@@ -91,7 +91,7 @@ class NativeSteps:
             config.parametrization == "svd",
             config.singular_values == "clamp",
             config.probabilities == "learned",
-            config.sampling == "balanced" and config.points <= LONGEST_BALANCED,
+            draws_evenly(config.sampling == "balanced", config.points),
             config.clamp,
         )
 

@@ -18,13 +18,12 @@ from fractalops.fitting.schedules import cosine_schedule
 from fractalops.io.files import parsing
 from fractalops.io.systems.tensors import systems_of_form
 from fractalops.io.tensor_files import read_tensors, write_tensors
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 
 PointLoss = Literal["kernel", "chamfer"]
 
 _FORMAT = "fractalops.points.1"
-_BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
+BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,11 @@ class PointFitResult:
     def sample(self, points: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `points` points (points, D) of the attractor. Raises `ValueError` for less than 1."""
         check_integer("PointFitResult.sample", "points", points, 1)
-        return draw_points(self.matrix, self.offset, self.probabilities, points, generator)
+        return self._system().points(points, burn_in=BURN_IN, generator=generator)
+
+    def _system(self) -> System:
+        """Return the learned system as plain tensors, which are shared."""
+        return System(self.matrix, self.offset, self.probabilities)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, the configuration in its metadata; an interruption leaves no broken file.
@@ -154,23 +157,8 @@ class PointFitResult:
 
 @systems_of_form(_FORMAT)
 def _read_systems(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[System]:
-    result = PointFitResult.from_file(path, tensors, metadata)
-    return [System(result.matrix, result.offset, result.probabilities)]
+    return [PointFitResult.from_file(path, tensors, metadata)._system()]
 
 
 _TENSORS = ("matrix", "offset", "probabilities", "losses")
 _MEASURES = ("chamfer", "start_chamfer", "halves_chamfer", "diameter", "seconds")
-
-
-def draw_points(
-    matrix: Tensor,  # (N, D, D)
-    offset: Tensor,  # (N, D)
-    probabilities: Tensor,  # (N,)
-    points: int,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """Return points (points, D) of the attractor of one system."""
-    drawn = sample_attractor(
-        matrix[None], offset[None], probabilities[None], points, burn_in=_BURN_IN, generator=generator
-    ).points  # (1, K, L, D)
-    return drawn[0].flatten(0, 1)[:points]

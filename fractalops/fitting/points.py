@@ -14,11 +14,12 @@ from fractalops.fitting.contractions import contraction, contraction_parameters
 from fractalops.fitting.copies import first_copies
 from fractalops.fitting.distances import chamfer_distance, kernel_distance, mean_kernel, nearest
 from fractalops.fitting.optimizers import make_optimizer
-from fractalops.fitting.point_result import PointConfig, PointFitResult, draw_points
+from fractalops.fitting.point_result import BURN_IN, PointConfig, PointFitResult
 from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.sampling import sample_index
+from fractalops.systems import System
 
 _FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
 _SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
@@ -87,9 +88,9 @@ class _Learning:
         self.shares = self.shares.lerp(found, _SHARES_PACE)
 
     @torch.no_grad()
-    def system(self) -> tuple[Tensor, Tensor, Tensor]:
-        """matrix (N, D, D), offset (N, D), in units of the cloud, and probabilities (N,)."""
-        return contraction(self.parameters[0]), self.parameters[1].detach().clone(), self.probabilities()
+    def system(self) -> System:
+        """Return the present system, in units of the cloud."""
+        return System(contraction(self.parameters[0]), self.parameters[1].detach().clone(), self.probabilities())
 
 
 class _Evaluation:
@@ -108,10 +109,10 @@ class _Evaluation:
     def _distance(self, points: Tensor) -> float:
         return float(chamfer_distance(points, self.part)) / self.diameter
 
-    def __call__(self, system: tuple[Tensor, Tensor, Tensor]) -> float:
+    def __call__(self, system: System) -> float:
         # The same random numbers each time: what differs are the systems.
         generator = torch.Generator(device=self.part.device).manual_seed(self.config.seed % 2**63)
-        return self._distance(draw_points(*system, len(self.part), generator))
+        return self._distance(system.points(len(self.part), burn_in=BURN_IN, generator=generator))
 
 
 def _check_target(target: Tensor) -> Tensor:
@@ -172,17 +173,17 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
 def _result(
     learning: _Learning, evaluate: _Evaluation, start: float, began: float, interrupted: bool
 ) -> PointFitResult:
-    matrix, offset, probabilities = learning.system()
+    system = learning.system()
     center = learning.center
     # In the target's units: v = c + r u makes b' = r b + c - A c of b.
-    moved = learning.radius * offset.double() + center - matrix.double() @ center
+    moved = learning.radius * system.offset.double() + center - system.matrix.double() @ center
     return PointFitResult(
-        matrix=matrix,
+        matrix=system.matrix,
         offset=moved.float(),
-        probabilities=probabilities,
+        probabilities=system.probabilities,
         config=learning.config,
         losses=learning.losses[: learning.done].clone(),
-        chamfer=evaluate((matrix, offset, probabilities)),
+        chamfer=evaluate(system),
         start_chamfer=start,
         halves_chamfer=evaluate.halves_chamfer,
         diameter=evaluate.diameter * learning.radius,

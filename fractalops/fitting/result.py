@@ -239,8 +239,7 @@ class FitResult:
 
 @systems_of_form(FORM)
 def _read_systems(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[System]:
-    system = FitResult.from_file(path, tensors, metadata).system
-    return [system.system(number) for number in range(system.systems)]
+    return FitResult.from_file(path, tensors, metadata).system.each_system()
 
 
 def parse_config(settings: object) -> FitConfig:

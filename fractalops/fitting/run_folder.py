@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path, PurePath
@@ -85,22 +84,21 @@ class DatasetFolder(RunFolder):
             raise InputError(f"cannot read {path}: it must have a row for each of {images} images, got {len(rows)}")
         if any(one.index >= next_one.index for one, next_one in pairwise(rows)):
             raise InputError(f"cannot read {path}: its images must be in order, each once")
-        places: dict[str, set[int]] = {}
+        places: dict[str, list[int]] = {}
         for row in rows:
-            with parsing(path):
-                self.batch_of(row)
-            places.setdefault(row.shard, set()).add(row.place)
-        sizes = Counter(row.shard for row in rows)
+            places.setdefault(row.shard, []).append(row.place)
         for shard, found in places.items():
-            if found != set(range(sizes[shard])):
-                raise InputError(f"cannot read {path}: its places in {shard} must be 0 to {sizes[shard] - 1}")
+            with parsing(path):
+                self.batch_of(shard)
+            if sorted(found) != list(range(len(found))):
+                raise InputError(f"cannot read {path}: its places in {shard} must be 0 to {len(found) - 1}")
         return rows
 
-    def batch_of(self, row: TableRow) -> int:
-        """Return the number of a row's batch. Raises `ValueError` for anything but a file of this run."""
-        number = PurePath(row.shard).stem
-        if not re.fullmatch("[0-9]{5,8}", number) or row.shard != self.relative(self.shard(int(number))):
-            raise ValueError(f"shard must be systems/NUMBER.safetensors, got {row.shard!r}")
+    def batch_of(self, shard: str) -> int:
+        """Return the number of a batch, by its file. Raises `ValueError` for anything but a file of this run."""
+        number = PurePath(shard).stem
+        if not re.fullmatch("[0-9]{5,8}", number) or shard != self.relative(self.shard(int(number))):
+            raise ValueError(f"shard must be systems/NUMBER.safetensors, got {shard!r}")
         return int(number)
 
     def relative(self, path: Path) -> str:

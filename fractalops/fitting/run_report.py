@@ -40,6 +40,10 @@ class FitRun:
     signal: int | None = None
     """The signal that interrupted it: SIGINT for Ctrl-C, or SIGTERM; None for a finished run."""
 
+    @cached_property
+    def _files(self) -> DatasetFolder:
+        return DatasetFolder(self.folder)
+
     @property
     def interrupted(self) -> bool:
         """Whether it was interrupted: what was learned is in the folder, and the same call goes on with it."""
@@ -55,7 +59,7 @@ class FitRun:
         return self.result(self.rows[check_item("FitRun", index, len(self))])
 
     def __repr__(self) -> str:
-        if DatasetFolder(self.folder).written_table() is None:
+        if self._files.written_table() is None:
             state = "interrupted" if self.interrupted else "not finished"
         else:
             state = f"{len(self)} images, minimum MSE {self.minimum_mse.mean():.4f}"
@@ -64,17 +68,16 @@ class FitRun:
     @classmethod
     def load(cls, folder: str | Path) -> FitRun:
         """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
-        DatasetFolder(folder).read_run()
         found = cls(Path(folder))
+        found._files.read_run()
         _ = found.table
         return found
 
     @property
     def table(self) -> Path:
         """The file of the table: index.csv or index.parquet. Raises `InputError` for a run that is not finished."""
-        files = DatasetFolder(self.folder)
-        if (path := files.written_table()) is None:
-            path = files.table("csv")
+        if (path := self._files.written_table()) is None:
+            path = self._files.table("csv")
             raise InputError(f"cannot read {path}: the run is not finished; the same call goes on with it")
         return path
 
@@ -84,7 +87,7 @@ class FitRun:
 
         Raises `InputError` for a damaged table or an unfinished run, `MissingExtra` for one in Parquet without pyarrow.
         """
-        return DatasetFolder(self.folder).read_table(self.table)
+        return self._files.read_table(self.table)
 
     @cached_property
     def _sizes(self) -> Counter[str]:
@@ -93,12 +96,11 @@ class FitRun:
 
     @cached_property
     def _key(self) -> str:
-        return DatasetFolder(self.folder).key()
+        return self._files.key()
 
     def _read(self, row: TableRow) -> FitResult:
         """What was learned of a row's batch. Raises `InputError` for a file that is damaged or of another run."""
-        files = DatasetFolder(self.folder)
-        return files.read_shard(files.batch_of(row), self._key, self._sizes[row.shard])
+        return self._files.read_shard(self._files.batch_of(row.shard), self._key, self._sizes[row.shard])
 
     @property
     def minimum_mse(self) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from fractalops._checks import check_choice
 from fractalops.errors import MissingExtra
@@ -16,7 +16,6 @@ from fractalops.io.files import atomic_path, open_table, reading, write_table
 TableKind = Literal["csv", "parquet"]
 KINDS: tuple[TableKind, ...] = ("csv", "parquet")
 
-_TYPES: dict[str, type] = {"int": int, "float": float, "str": str}
 _ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
 
 
@@ -39,6 +38,9 @@ class TableRow:
     """Its share of the time that the batch took; NaN where that was lost."""
 
 
+_FIELDS: dict[str, type] = get_type_hints(TableRow)
+
+
 def check_table_kind(function: str, kind: str) -> None:
     """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
     check_choice(function, "table", kind, KINDS)
@@ -51,7 +53,7 @@ def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
     if path.suffix == ".parquet":
         _write_parquet(path, rows)
     else:
-        write_table(path, [field.name for field in fields(TableRow)], map(astuple, rows))
+        write_table(path, list(_FIELDS), map(astuple, rows))
 
 
 def read_rows(path: Path) -> list[TableRow]:
@@ -76,18 +78,17 @@ def _whole_lines(file: Iterable[str]) -> Iterator[str]:
 
 
 def _parse_row(row: dict[str, Any]) -> TableRow:
-    names = [field.name for field in fields(TableRow)]
-    if sorted(row, key=str) != sorted(names) or None in row.values():
-        raise ValueError(f"a row must have {', '.join(names)}")
-    return TableRow(**{field.name: _TYPES[str(field.type)](row[field.name]) for field in fields(TableRow)})
+    if row.keys() != _FIELDS.keys() or None in row.values():
+        raise ValueError(f"a row must have {', '.join(_FIELDS)}")
+    return TableRow(**{name: kind(row[name]) for name, kind in _FIELDS.items()})
 
 
 def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     import pyarrow
 
     parquet = _import_parquet("fit_dataset")
-    types = {"int": pyarrow.int64(), "float": pyarrow.float64(), "str": pyarrow.string()}
-    schema = pyarrow.schema([(field.name, types[str(field.type)]) for field in fields(TableRow)])
+    types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
+    schema = pyarrow.schema([(name, types[kind]) for name, kind in _FIELDS.items()])
     left: Iterator[TableRow] = iter(rows)
     with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:

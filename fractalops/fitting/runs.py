@@ -126,7 +126,8 @@ def fit_dataset(
                     left = folder.left(key, plan.batches)
                     if left:
                         folder.drop_tables()  # they tell that a run is finished
-                    folder.drop_damaged_tables()
+                    else:
+                        folder.drop_damaged_tables()
                 except Exception as error:
                     ranks.meet(folder.path, failure=str(error))
                     raise

@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -35,13 +36,17 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems wi
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
 
-    Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it.
+    Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
+    that is a temporary one already is yielded as it is, so that writers can be nested.
 
     Raises `FileNotFoundError` when the folder of `path` does not exist.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"atomic_path: the folder of path must exist, got {path}")
+    if fnmatchcase(path.name, f"{TEMPORARY}*"):
+        yield path
+        return
     own = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else path.suffix
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fractalops-", suffix=f"-{own}")
     os.close(handle)

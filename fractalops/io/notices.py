@@ -28,15 +28,21 @@ def collect_notices() -> Iterator[dict[str, list[str]]]:
     Handlers that a program has set for these records get them as well.
     """
     collected: dict[str, list[str]] = {}
-    handler = _Collector(collected)
-    level = _logger.level
-    _logger.addHandler(handler)
-    _logger.setLevel(logging.INFO)
-    try:
+    with records_sent(_logger, _Collector(collected)):
         yield collected
+
+
+@contextmanager
+def records_sent(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    """Send the records of a logger, from the level INFO on, to one more handler within the block."""
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
     finally:
-        _logger.setLevel(level)
-        _logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 class _Collector(logging.Handler):

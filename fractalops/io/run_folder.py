@@ -155,10 +155,9 @@ class RunFolder:
         return [path for path in dict.fromkeys(found) if path.is_file()]
 
     def _temporary(self) -> list[str]:
-        """Return patterns of what `atomic_path` has left of the run's files, also within itself."""
+        """Return patterns of what `atomic_path` has left of the run's files."""
         patterns = [PurePath(pattern) for pattern in (self._manifest.name, *self._patterns, *self._others)]
-        prefixes = (TEMPORARY, TEMPORARY + TEMPORARY)
-        return [pattern.with_name(prefix + pattern.name).as_posix() for pattern in patterns for prefix in prefixes]
+        return [pattern.with_name(TEMPORARY + pattern.name).as_posix() for pattern in patterns]
 
     def _unnamed(self, names: Sequence[str]) -> list[str]:
         """Return what counts as no file: the lock, what ranks say to each other, and files that were cut short."""

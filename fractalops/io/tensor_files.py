@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -36,15 +39,10 @@ def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict
 
     Raises `InputError` for a missing, foreign or broken file, also for one of `write_sealed` whose checksum is wrong.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            # Copied: safetensors maps the file, which may change or end while the tensors are in use.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {one_line(error)}") from error
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        # Copied: safetensors maps the file, which may change or end while the tensors are in use.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if metadata.get("format") not in forms:
         actual = metadata.get("format", "a safetensors file without one")
         raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
@@ -54,6 +52,27 @@ def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict
         if expected != digest:
             raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
     return tensors, metadata
+
+
+def read_form(path: str | Path) -> str | None:
+    """Return the "format" of a file, without reading its tensors; None where it names none.
+
+    Raises `InputError` for a missing or broken file.
+    """
+    with _opened(path) as file:
+        return (file.metadata() or {}).get("format")
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """Open a file. Raises `InputError` for one that is missing or broken."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:

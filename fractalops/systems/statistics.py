@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fractalops.sampling import sample_attractor, sample_index, spectral_radius
+from fractalops.sampling import sample_index, spectral_radius
 from fractalops.systems.dimension import box_dimension, similarity_dimension
 from fractalops.systems.system import System, shares_of
 
@@ -20,9 +20,7 @@ def describe(system: System, seed: int = 0) -> str:
     generator = torch.Generator(system.offset.device).manual_seed(seed)
     matrix, offset, probabilities = system.matrix.double(), system.offset.double(), shares_of(system.probabilities)
     drawn = probabilities > 0  # (N,)
-    points = sample_attractor(
-        matrix[None], offset[None], probabilities[None], _POINTS, generator=generator
-    ).points.flatten(0, 2)  # (P, D)
+    points = System(matrix, offset, probabilities).points(_POINTS, generator=generator)  # (P, D)
     bounded = bool(points.isfinite().all())
     norms = torch.linalg.matrix_norm(matrix[drawn], 2)  # (N',)
     radii = spectral_radius(matrix[drawn])  # (N',)

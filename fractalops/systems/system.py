@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_device, check_floating, shape_error
+from fractalops.sampling import sample_attractor
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,42 @@ class System:
         """D: 2 in the plane, 3 in space."""
         return self.offset.shape[1]
 
+    @property
+    def channels(self) -> int | None:
+        """C, the number of channels of the maps' colors; None without colors."""
+        return None if self.color is None else self.color.shape[1]
+
     def __len__(self) -> int:
         """N, the number of maps."""
         return len(self.offset)
+
+    def sample(
+        self, points: int, *, burn_in: int = 20, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw points (points, D) of the attractor, and the maps (points,) that led to them; see `sample_attractor`."""
+        sample = sample_attractor(
+            self.matrix[None], self.offset[None], self.probabilities[None], points, burn_in=burn_in, generator=generator
+        )  # (1, K, L, D), (1, K, L)
+        return sample.points.flatten(0, 2)[:points], sample.maps.flatten()[:points]
+
+    def points(self, points: int, *, burn_in: int = 20, generator: torch.Generator | None = None) -> Tensor:
+        """Draw points (points, D) of the attractor, as `sample`."""
+        return self.sample(points, burn_in=burn_in, generator=generator)[0]
+
+
+def split_systems(
+    matrix: Tensor, offset: Tensor, probabilities: Tensor, color: Tensor | None, numbers: Iterable[int]
+) -> list[System]:
+    """Return copies of some of S systems: (S, N, D, D), (S, N, D), (S, N), and (S, N, C) or None."""
+    return [
+        System(
+            matrix[number].clone(),
+            offset[number].clone(),
+            probabilities[number].clone(),
+            None if color is None else color[number].clone(),
+        )
+        for number in numbers
+    ]
 
 
 def shares_of(probabilities: Tensor) -> Tensor:

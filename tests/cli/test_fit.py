@@ -198,7 +198,7 @@ def test_two_runs_at_once_never_mix_their_files(
 def test_what_a_killed_write_has_left_blocks_no_run(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "out" / "disc"
     folder.mkdir(parents=True)
-    (folder / ".fractalops-abcd1234-.fractalops-efgh5678-system.safetensors").write_text("half")
+    (folder / ".fractalops-efgh_678-system.safetensors").write_text("half")
     (folder / ".fractalops-abcd1234-fit.json").write_text("half")
     assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 0
     assert not [name for name in files(folder) if name.startswith(".")]

@@ -107,7 +107,7 @@ def test_small_pictures_on_a_sheet_take_fewer_points(
         drawn.append(picture.points)
         yield torch.zeros(1, *picture.size)
 
-    monkeypatch.setattr("fractalops.cli.render.draw_bands", bands)
+    monkeypatch.setattr("fractalops.cli.render.draw_rows", bands)
     for options, points in (
         (["--size", 10], 2 * [1600]),
         (["--size", 300], 2 * [1_000_000]),

@@ -52,7 +52,7 @@ def test_the_memory_of_a_solid_does_not_grow_with_its_points(monkeypatch: pytest
         drawn.append(points)
         return sample_attractor(matrix, offset, shares, points, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(point_clouds, "sample_attractor", counted)
+    monkeypatch.setattr("fractalops.systems.system.sample_attractor", counted)
     assert point_clouds._POINTS_AT_ONCE == 2**20
     monkeypatch.setattr(point_clouds, "_POINTS_AT_ONCE", 1000)
     solid(CLASSICS["menger"].system, points=1001)

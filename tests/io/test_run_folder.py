@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fractalops import InputError
-from fractalops.io.files import LOCK, claimed
+from fractalops.io.files import LOCK, atomic_path, claimed
 from fractalops.io.run_folder import RunFolder, differences
 
 MANIFEST = {"format": "fractalops.run.1", "maps": 3}
@@ -45,7 +45,7 @@ def test_only_its_own_files_are_removed(tmp_path: Path) -> None:
         ".fractalops-abcd1234-view.png",
         ".fractalops-abcd1234-run.json",
         "parts/.fractalops-abcd1234-1.safetensors",
-        "parts/.fractalops-abcd1234-.fractalops-efgh_678-1.safetensors",
+        "parts/.fractalops-efgh_678-2.safetensors",
         "parts/1.lock",
         ".fractalops-rank-1-0123456789abcdef",
     }
@@ -172,3 +172,15 @@ def test_what_differs_is_named() -> None:
     new = {"config": {"maps": 4, "seed": 0}, "versions": {"python": "3.11", "torch": "2.12"}}
     assert differences(old, new) == 'config.maps was 3, is 4; versions.torch was "2.11", is "2.12"'
     assert differences(old, {name: value for name, value in old.items() if name != "more"}) == ""
+
+
+@pytest.mark.parametrize("name", ["a.txt", 240 * "a" + ".txt"])
+def test_nested_writes_share_one_temporary_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with atomic_path(path) as outer, atomic_path(outer) as inner:
+        assert inner == outer
+        assert len(list(tmp_path.iterdir())) == 1
+        inner.write_text("whole")
+        assert not path.exists()
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert path.read_text() == "whole"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from fractalops import InputError
-from fractalops.io.tensor_files import checksum, read_sealed, read_tensors, write_sealed, write_tensors
+from fractalops.io.tensor_files import checksum, read_form, read_sealed, read_tensors, write_sealed, write_tensors
 from tests.support.tolerances import assert_same_bits
 
 
@@ -71,3 +72,18 @@ def test_the_checksum_sees_every_change() -> None:
     ]
     assert len({checksum(each) for each in changed}) == len(changed)
     assert checksum(dict(reversed(tensors.items()))) == checksum(tensors)
+
+
+def test_the_form_is_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"a": torch.zeros(3)}, {"format": "x.1"})
+    assert read_form(path) == "x.1"
+    with path.open("r+b") as file:  # within the only tensor, which is not looked at
+        file.seek(-1, 2)
+        file.write(b"\xff")
+    assert read_form(path) == "x.1"
+    save_file({"a": torch.zeros(3)}, path)
+    assert read_form(path) is None
+    path.write_bytes(b"no header")
+    with pytest.raises(InputError, match="cannot read"):
+        read_form(path)

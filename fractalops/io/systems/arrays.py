@@ -16,7 +16,7 @@ import torch
 from fractalops.errors import InputError
 from fractalops.io.files import MOST_BYTES, check_file, reading
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, build_system, error_at
+from fractalops.io.systems.entries import Entry, build_system, error_at, told
 from fractalops.systems import System
 from fractalops.systems.axes import AS_THEY_STAND
 from fractalops.systems.system import shares_of
@@ -99,7 +99,7 @@ def _read(
         return build_system(path, where, matrix, offset, probabilities.copy(), color)
     system = build_system(path, where, matrix, offset, np.ones(len(matrix)), color)
     notice = "all determinants are 0: maps are drawn equally often"
-    log_notices(path, [": ".join(filter(None, [where, notice]))])
+    log_notices(path, [told(where, notice)])
     return system
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fractalops.errors import InputError
-from fractalops.io.files import one_line
+from fractalops.io.files import reading
 from fractalops.io.systems.entries import Entry, build_system, check_systems, error_at, read_text
 from fractalops.systems import System
 
@@ -29,12 +29,9 @@ _FIELDS = {"name", *_RANKS}
 
 def open_document(path: Path) -> list[Entry]:
     """Return the systems of a JSON file. Raises `InputError` for other content."""
-    try:
-        content = json.loads(read_text(path), parse_constant=_refuse_constant)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot read {path}: it is not JSON ({one_line(error)})") from None
+    text = read_text(path)
+    with reading(path, "it is not JSON"):
+        content = json.loads(text, parse_constant=_refuse_constant)
     if not isinstance(content, dict) or content.get("format") != FORM or not isinstance(content.get("systems"), list):
         raise InputError(f'cannot read {path}: it must be an object with "format": "{FORM}" and a list of "systems"')
     check_systems(path, len(content["systems"]))
@@ -64,12 +61,9 @@ def _read(path: Path, where: str, fields: dict[str, Any]) -> System:
         if not (name == "color" and value is None):
             _check_numbers(path, f"{where}.{name}", value, rank)
             parts[name] = value
-    try:
-        return build_system(path, where, **{name: np.array(value, dtype=np.float64) for name, value in parts.items()})
-    except InputError:
-        raise
-    except (ValueError, OverflowError) as error:  # lists of different lengths, whole numbers without end
-        raise error_at(path, where, f"its numbers make no arrays ({one_line(error)})") from None
+    with reading(path, f"{where}: its numbers make no arrays"):  # lists of unlike lengths, numbers without end
+        arrays = {name: np.array(value, dtype=np.float64) for name, value in parts.items()}
+    return build_system(path, where, **arrays)
 
 
 def _check_numbers(path: Path, where: str, value: Any, rank: int) -> None:

@@ -38,7 +38,12 @@ class Entry(NamedTuple):
 
 def error_at(path: Path, where: str, reason: str) -> InputError:
     """Return the error that a file can't be read, for what is wrong at some place in it."""
-    return InputError(": ".join(filter(None, [f"cannot read {path}", where, reason])))
+    return InputError(told(f"cannot read {path}", where, reason))
+
+
+def told(*parts: str) -> str:
+    """Return the parts of a message but for empty ones, with colons between them."""
+    return ": ".join(filter(None, parts))
 
 
 def read_text(path: Path) -> str:
@@ -100,7 +105,7 @@ def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) 
                 raise error_at(path, entry.where, f"the name {name!r} is taken by a system before it")
             name = free_name(name, taken, tried)
             notice = f"the name {entry.name!r} is taken by a system before it: this one is read as {name!r}"
-            notices.append(": ".join(filter(None, [entry.where, notice])))
+            notices.append(told(entry.where, notice))
         taken.add(name)
         named[name] = entry.read
     if len(notices) > _MOST_NOTICES:

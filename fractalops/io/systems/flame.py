@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
+from fractalops.io.files import reading
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import (
     Entry,
@@ -31,7 +32,6 @@ from fractalops.io.systems.entries import (
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
 from fractalops.rendering import bounding_box
-from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.axes import Y_DOWN
 from fractalops.systems.system import shares_of
@@ -78,15 +78,13 @@ class _Parser:
         self._depth = 0  # of elements within the flame
 
     def parse(self, content: bytes) -> list[_Flame]:
-        try:
-            self._expat.Parse(content, True)
-        except expat.ExpatError as error:
-            where = f"line {error.lineno}"
-            raise error_at(self._path, where, f"it is not well-formed XML ({expat.ErrorString(error.code)})") from None
-        except InputError:
-            raise
-        except (ValueError, LookupError) as error:  # an unknown encoding
-            raise InputError(f"cannot read {self._path}: it is not well-formed XML ({error})") from None
+        reason = "it is not well-formed XML"
+        with reading(self._path, reason):  # for an unknown encoding
+            try:
+                self._expat.Parse(content, True)
+            except expat.ExpatError as error:
+                where = f"line {error.lineno}"
+                raise error_at(self._path, where, f"{reason} ({expat.ErrorString(error.code)})") from None
         return self._flames
 
     @property
@@ -243,17 +241,16 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
     names, notices = held_names(systems, _plain)
     root = ElementTree.Element("flames", name="fractalops")
     for number, (name, system) in enumerate(zip(names, systems, strict=True)):
-        channels = None if system.color is None else system.color.shape[1]
-        if system.dimensions != 2 or channels not in (None, 1, 3):
+        if system.dimensions != 2 or system.channels not in (None, 1, 3):
             raise InputError(
                 f"cannot save {path}: a flame is in the plane, without colors or with 1 or 3 channels, got "
-                f"{system.dimensions} dimensions and {channels or 'no'} channels of {system.name!r}"
+                f"{system.dimensions} dimensions and {system.channels or 'no'} channels of {system.name!r}"
             )
         matrix, offset = Y_DOWN[2].write(system.matrix.double(), system.offset.double())
         palette, place = index_colors(system.color, len(system))  # (256, 3), (N,)
         if system.color is not None and not bool((palette[(place * 256).long()] == system.color * 255).all()):
             notices.append("colors are rounded: a flame has 256 of 8 bits a channel")
-        center, scale = _camera(matrix, offset, shares_of(system.probabilities))
+        center, scale = _camera(System(matrix, offset, shares_of(system.probabilities)))
         flame = ElementTree.SubElement(
             root,
             "flame",
@@ -289,12 +286,10 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
     return list(dict.fromkeys(notices))
 
 
-def _camera(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> tuple[list[float], float]:
+def _camera(system: System) -> tuple[list[float], float]:
     """Return the middle of a system's points and how many pixels a unit has in a picture of them all."""
-    points = sample_attractor(
-        matrix[None], offset[None], probabilities[None], _POINTS, generator=torch.Generator("cpu").manual_seed(0)
-    ).points.flatten(1, 2)  # (1, P, 2)
-    low, high = (bound[0] for bound in bounding_box(points))  # (2,), (2,)
+    points = system.points(_POINTS, generator=torch.Generator("cpu").manual_seed(0))  # (P, 2)
+    low, high = (bound[0] for bound in bounding_box(points[None]))  # (2,), (2,)
     extent = float((high - low).amax())
     if not 0 < extent < float("inf"):
         return [0.0, 0.0], _SIDE / 4

@@ -152,7 +152,7 @@ def _write_file(path: Path, temporary: Path, systems: list[System]) -> list[str]
 def _name_systems(path: Path, systems: Systems) -> list[System]:
     """Return systems with unique names, on the CPU."""
     if isinstance(systems, IFS):
-        systems = [systems.system(number) for number in range(systems.systems)]
+        systems = systems.each_system()
     elif isinstance(systems, System):
         systems = [systems]
     elif isinstance(systems, Mapping):

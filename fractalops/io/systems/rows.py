@@ -15,8 +15,7 @@ import torch
 
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import build_system, error_at
-from fractalops.systems import System
-from fractalops.systems.axes import Y_UP
+from fractalops.systems import System, from_right_and_up, to_right_and_up
 from fractalops.systems.system import shares_of
 
 COLUMNS = {7: 2, 13: 3}
@@ -58,7 +57,7 @@ def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the pro
     if abs(total - 1) > _ROUNDING:
         log_notices(path, [f"{where}: {what} add up to {total:g}, not to 1: they are taken in proportion"])
     dimensions = COLUMNS[table.shape[1]]
-    matrix, offset = Y_UP[dimensions].read(
+    matrix, offset = from_right_and_up(
         torch.from_numpy(table[:, : dimensions**2].reshape(-1, dimensions, dimensions)),
         torch.from_numpy(table[:, dimensions**2 : -1].copy()),
     )
@@ -70,7 +69,7 @@ def rows_of_system(system: System) -> list[list[str]]:
 
     Probabilities that don't add up to 1 are scaled, as the format asks for it.
     """
-    matrix, offset = Y_UP[system.dimensions].write(system.matrix.double(), system.offset.double())
+    matrix, offset = to_right_and_up(system.matrix.double(), system.offset.double())
     probabilities = system.probabilities.double()
     if abs(float(probabilities.sum()) - 1) > _ROUNDING:
         probabilities = shares_of(probabilities)

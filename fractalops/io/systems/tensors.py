@@ -33,14 +33,9 @@ def systems_of_form(form: str) -> Callable[[FormReader], FormReader]:
     return add
 
 
-def known_forms() -> tuple[str, ...]:
-    """Return the forms of safetensors files that hold systems."""
-    return FORM, *_LEARNED
-
-
 def open_tensors(path: Path) -> list[Entry]:
     """Return the systems of a safetensors file: of this form, by name, or learned ones. Raises `InputError`."""
-    tensors, metadata = read_tensors(path, *known_forms())
+    tensors, metadata = read_tensors(path, FORM, *_LEARNED)
     if (read := _LEARNED.get(metadata["format"])) is not None:
         return [Entry("", "", partial(_checked, path, system)) for system in read(path, tensors, metadata)]
     with parsing(path):
