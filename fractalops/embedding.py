@@ -10,6 +10,7 @@ from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.svd_matrix import run_svd_matrix
+from fractalops.reference.without_autocast import in_float32, widen
 from fractalops.systems import device_for, random_systems
 
 
@@ -18,8 +19,9 @@ class FractalEmbedding(nn.Module):
 
     Parameters: `matrix_columns` (4, N), the paper's W_A, whose column n is `A[n]` row by row, and
     `offset_columns` (2, N), the paper's W_b, whose column n is `b[n]`. They start as a random system
-    (`random_systems`), float32 or float64, on `device`, else on the generator's, else on torch's default. Raises
-    `ValueError` and `TypeError`.
+    (`random_systems`), float32 or float64, on `device`, else on the generator's, else on torch's default. After
+    `half()` or `bfloat16()` the parameters are kept so, all is computed in float32, and points have the parameters'
+    dtype. Raises `ValueError` and `TypeError`.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class FractalEmbedding(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw a new random system."""
         columns = self.offset_columns
-        drawn = random_systems(1, columns.shape[1], generator=generator, dtype=columns.dtype)
+        drawn = random_systems(1, columns.shape[1], generator=generator, dtype=widen(columns).dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
         matrix = run_svd_matrix(torch.cat(factors, -1), "clamp")[0]  # (N, 2, 2)
         self.matrix_columns.copy_(matrix.flatten(1).t())
@@ -73,9 +75,10 @@ class FractalEmbedding(nn.Module):
         return f"maps={self.offset_columns.shape[1]}"
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """`matrix` (N, 2, 2) and `offset` (N, 2), differentiable."""
-        return self.matrix_columns.t().reshape(-1, 2, 2), self.offset_columns.t().contiguous()
+        """`matrix` (N, 2, 2) and `offset` (N, 2), differentiable; float32 of parameters of half precision."""
+        return widen(self.matrix_columns).t().reshape(-1, 2, 2), widen(self.offset_columns).t().contiguous()
 
+    @in_float32
     def step(self, index: Tensor, points: Tensor) -> Tensor:
         """One call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
 
@@ -84,18 +87,19 @@ class FractalEmbedding(nn.Module):
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise TypeError(f"FractalEmbedding.step: index must be an integer tensor, got {index.dtype}")
-        check_floating("FractalEmbedding.step", offset_columns=self.offset_columns, points=points)
+        (matrix, offset), points = self.maps(), widen(points)
+        check_floating("FractalEmbedding.step", offset_columns=offset, points=points)
         if index.dim() != 1 or points.shape != (len(index), 2):
             raise ValueError(
                 "FractalEmbedding.step: index and points must have shapes (B,) and (B, 2), "
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
-        matrix, offset = self.maps()
         check_index_range("FractalEmbedding.step", index, len(matrix), debugging())
         chosen = index.long()  # a uint8 tensor would be taken for a mask
-        return (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
+        moved = (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
+        return moved.to(self.offset_columns.dtype)
 
     def forward(self, index: Tensor, start: Tensor) -> Tensor:
         """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
-        matrix, offset = self.maps()
-        return affine_chain(matrix, offset, index, start)
+        check_tensor("FractalEmbedding", start=start)
+        return affine_chain(*self.maps(), index, widen(start)).to(self.offset_columns.dtype)

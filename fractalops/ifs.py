@@ -27,6 +27,7 @@ from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
 from fractalops.reference.probabilities import raise_to_floor
+from fractalops.reference.without_autocast import in_float32, widen
 from fractalops.rendering import (
     DEFAULT_BACKGROUND_WEIGHT,
     DEFAULT_BANDWIDTH,
@@ -85,6 +86,9 @@ class IFS(nn.Module):
     `viewport`, `bandwidth`, `cutoff`, `blend`, `background` and `background_weight` are those of `fractalops.render`
     with which `forward` draws; the first three unless told otherwise. They are settings, not parameters: copies and
     pickles keep them, `state_dict` does not.
+
+    After `half()` or `bfloat16()` parameters and given probabilities are kept so, all is computed in float32, and
+    images have the parameters' dtype. To learn, prefer float32 parameters under `torch.autocast`.
 
     `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
     float64. `generator` is one for all systems, or a sequence of S, one a system. Without a `device` the parameters lie
@@ -232,7 +236,7 @@ class IFS(nn.Module):
         """
         if self.offset.is_meta:
             return
-        drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=self.offset.dtype)
+        drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=widen(self.offset).dtype)
         angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
         if self.parametrization == "matrix":
             exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
@@ -286,17 +290,18 @@ class IFS(nn.Module):
         )
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable."""
+        """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable; float32 of parameters of half precision."""
         if self.parametrization == "matrix":
-            return self.matrix, self.offset
-        return run_svd_matrix(self.svd, self.singular_values), self.offset
+            return widen(self.matrix), widen(self.offset)
+        return run_svd_matrix(widen(self.svd), self.singular_values), widen(self.offset)
 
     def colors(self) -> Tensor | None:
         """The maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
-        if self.color is not None and self.color_values == "clamp":
-            return self.color.clamp(0, 1)
+        if self.color is None:
+            return None
+        color = widen(self.color)
         # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
-        return None if self.color is None else self.color.double().sigmoid().to(self.color.dtype)
+        return color.clamp(0, 1) if self.color_values == "clamp" else color.double().sigmoid().to(color.dtype)
 
     @torch.no_grad()
     def system(self, number: int = 0) -> System:
@@ -313,7 +318,7 @@ class IFS(nn.Module):
         """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
         if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
             return None
-        logarithm = self.logit.log_softmax(-1)  # (S, N)
+        logarithm = widen(self.logit).log_softmax(-1)  # (S, N)
         return (logarithm - logarithm.detach()).exp()
 
     def _weights(self) -> Tensor:
@@ -321,10 +326,10 @@ class IFS(nn.Module):
         if self.probability is not None:
             return self.probability
         if self.logit is not None:
-            return self.logit.detach().softmax(-1)
+            return widen(self.logit.detach()).softmax(-1)
         if self.parametrization == "matrix":
-            return determinant_weights(self.matrix)
-        values = self.svd.detach()[..., 2:4]  # (S, N, 2)
+            return determinant_weights(widen(self.matrix))
+        values = widen(self.svd.detach())[..., 2:4]  # (S, N, 2)
         return (values.double().sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
 
     def probabilities(self) -> Tensor:
@@ -384,6 +389,7 @@ class IFS(nn.Module):
         """
         return run_affine_chain(*self.concatenated(index)).view(*index.shape, 2)
 
+    @in_float32
     def forward(
         self,
         size: int | tuple[int, int],
@@ -419,7 +425,7 @@ class IFS(nn.Module):
         viewport = self.viewport if viewport is None else viewport
         bandwidth = self.bandwidth if bandwidth is None else bandwidth
         mean = self.blend == "mean"
-        values = point_values(self.colors(), weights, self.offset[..., :1], mean)  # (S, N, C)
+        values = point_values(self.colors(), weights, widen(self.offset)[..., :1], mean)  # (S, N, C)
         images = render(
             matrix,
             offset,
@@ -438,4 +444,4 @@ class IFS(nn.Module):
             images = images.clamp(0, 1) if clamp else images
         if self.color is None and images.dim() == 4:
             images = images[:, 0]
-        return images.view(*index.shape[:2], *images.shape[1:])
+        return images.view(*index.shape[:2], *images.shape[1:]).to(self.offset.dtype)

@@ -22,6 +22,7 @@ from fractalops._checks import (
 from fractalops.ops.affine_chain import check_chain, run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
+from fractalops.reference.without_autocast import in_float32
 
 # (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
 Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
@@ -157,6 +158,7 @@ def _color_points(color: Tensor, index: Tensor) -> Tensor:
     return rows.t().reshape(*index.shape, color.shape[1]).to(color.dtype)
 
 
+@in_float32
 def blend_mean(
     sums: Tensor, points: int, bandwidth: float | Tensor, background: float, background_weight: float
 ) -> Tensor:
@@ -194,6 +196,7 @@ def point_values(colors: Tensor | None, weights: Tensor | None, like: Tensor, me
     return values if weights is None else values * weights[..., None]
 
 
+@in_float32
 def render(
     matrix: Tensor,
     offset: Tensor,
@@ -212,6 +215,8 @@ def render(
     cutoff: float | None = DEFAULT_CUTOFF,
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
+
+    Under autocast, tensors in half precision become float32, as in all functions of this package that draw.
 
     Args:
         matrix: (N, 2, 2), the maps' linear parts; float32 or float64.
@@ -300,6 +305,7 @@ class Frame(NamedTuple):
     radius: Tensor  # ()
 
 
+@in_float32
 def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
     """Look at points in space from a direction, without perspective.
 
@@ -348,6 +354,7 @@ def frame_of(points: Tensor) -> Frame:
     return Frame(center, torch.where(radius > 0, radius, 1))
 
 
+@in_float32
 def render_points(
     points: Tensor,
     size: int | tuple[int, int],

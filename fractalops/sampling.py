@@ -16,6 +16,7 @@ from fractalops.ops.draw_index import run_draw_index
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rasterize_points import LARGEST_PATCH
 from fractalops.reference.probabilities import raise_to_floor
+from fractalops.reference.without_autocast import in_float32
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
@@ -51,6 +52,7 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
     return patches
 
 
+@in_float32
 def sample_index(
     probabilities: Tensor, sequences: int, points: int, generator: Generators = None, *, balanced: bool = False
 ) -> Tensor:
@@ -131,6 +133,7 @@ class AttractorSample(NamedTuple):
 
 
 @torch.no_grad()
+@in_float32
 def sample_attractor(
     matrix: Tensor,
     offset: Tensor,
@@ -188,6 +191,7 @@ def determinant_weights(matrix: Tensor) -> Tensor:
     return (a00 * a11 - a01 * a10).abs()
 
 
+@in_float32
 def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
     """Detached probabilities (S, N) proportional to `|det A|` of `matrix` (S, N, 2, 2) (paper section 3).
 

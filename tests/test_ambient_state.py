@@ -27,6 +27,7 @@ AMBIENT: dict[str, Callable[[], None]] = {
     "float64": lambda: torch.set_default_dtype(torch.float64),
     "meta": lambda: torch.set_default_device("meta"),
     "both": lambda: (torch.set_default_dtype(torch.float64), torch.set_default_device("meta"))[0],
+    "autocast": lambda: torch.set_autocast_enabled("cpu", True),
 }
 
 
@@ -41,6 +42,7 @@ def ambient(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
     yield AMBIENT[request.param]
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
+    torch.set_autocast_enabled("cpu", False)
 
 
 TARGET = disc(16)  # (16, 16)

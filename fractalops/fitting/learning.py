@@ -22,6 +22,7 @@ from fractalops.fitting.targets import check_targets, settings_for
 from fractalops.ifs import IFS
 from fractalops.io.progress import progress_bar
 from fractalops.ops.clamped_squared_error import clamped_squared_error
+from fractalops.reference.without_autocast import in_float32
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -273,6 +274,7 @@ def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, i
     )
 
 
+@in_float32
 def fit(
     targets: Tensor,
     config: FitConfig | None = None,
@@ -330,6 +332,7 @@ def fit(
     )
 
 
+@in_float32
 def fit_images(
     images: Tensor,
     numbers: Sequence[int],

@@ -18,6 +18,7 @@ from fractalops.fitting.point_result import BURN_IN, PointConfig, PointFitResult
 from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.reference.probabilities import raise_to_floor
+from fractalops.reference.without_autocast import in_float32
 from fractalops.sampling import sample_index
 from fractalops.systems import System
 
@@ -126,6 +127,7 @@ def _check_target(target: Tensor) -> Tensor:
     return target.detach().clone()
 
 
+@in_float32
 def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
     """Learn an iterated function system in space, or in the plane, whose points match a cloud.
 

@@ -84,5 +84,5 @@ def takes_native(op: str, argument: str, tensor: Tensor, backend: Backend | None
     """
     native = choose(op, tensor.device, backend) == "native"
     if native:
-        check_precision(op, argument, tensor, " (or backend='reference')")
+        check_precision(op, argument, tensor, " (or be under autocast, or backend='reference')")
     return native

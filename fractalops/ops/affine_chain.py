@@ -11,6 +11,7 @@ from fractalops.backends import Backend, debugging
 from fractalops.ops._define import define, takes_native
 from fractalops.ops._differentiate import Gradients, differentiate
 from fractalops.reference import affine_chain as reference
+from fractalops.reference.without_autocast import in_float32
 
 
 def _shift_index(index: Tensor, maps: int) -> Tensor:
@@ -118,6 +119,7 @@ def run_affine_chain(
     return run(matrix, offset, index, start)
 
 
+@in_float32
 def affine_chain(
     matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: Backend | None = None
 ) -> Tensor:
@@ -128,6 +130,8 @@ def affine_chain(
     The CPU checks the index as it reads it. On a GPU the native backend takes an index out of range for the nearest
     one in range; the environment variable `FRACTALOPS_DEBUG=1`, read when the package is imported, makes it an error
     there too, for which every call waits for the device.
+
+    Under autocast, tensors in half precision become float32.
 
     Args:
         matrix: (N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.

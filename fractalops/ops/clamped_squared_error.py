@@ -9,6 +9,7 @@ from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.ops._differentiate import differentiate
 from fractalops.reference import clamped_squared_error as reference
+from fractalops.reference.without_autocast import in_float32
 
 _forward = define("clamped_squared_error_fwd", lambda images, targets: images.new_empty(images.shape[0]))
 _backward = define("clamped_squared_error_bwd", lambda grad, images, targets: images.new_empty(images.shape))
@@ -19,6 +20,7 @@ _native = differentiate(
 )
 
 
+@in_float32
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: Backend | None = None) -> Tensor:
     """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 

@@ -8,6 +8,7 @@ from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.ops.draw_index import check_drawing, fake_index
 from fractalops.reference import draw_balanced_index as reference
+from fractalops.reference.without_autocast import in_float32
 
 _native = define("draw_balanced_index", fake_index)
 
@@ -20,6 +21,7 @@ def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backe
     return index
 
 
+@in_float32
 def draw_balanced_index(
     weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None
 ) -> Tensor:

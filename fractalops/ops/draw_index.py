@@ -9,6 +9,7 @@ from fractalops._checks import check_floating, check_precision
 from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.reference import draw_index as reference
+from fractalops.reference.without_autocast import in_float32
 
 
 def fake_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
@@ -40,6 +41,7 @@ def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backe
     return index
 
 
+@in_float32
 def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None) -> Tensor:
     """The map that each number stands for, in [0, N).
 

@@ -9,6 +9,7 @@ from fractalops._checks import check_floating, check_tensor, shape_error
 from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.reference import fixed_point as reference
+from fractalops.reference.without_autocast import in_float32
 
 _native = define("fixed_point", lambda matrix, offset: offset.new_empty(offset.shape))
 
@@ -22,6 +23,7 @@ def run_fixed_point(matrix: Tensor, offset: Tensor, backend: Backend | None = No
     return point.view(offset.shape)
 
 
+@in_float32
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: Backend | None = None) -> Tensor:
     """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
 

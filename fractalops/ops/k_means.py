@@ -8,10 +8,12 @@ from fractalops._checks import check_floating, check_integer, check_tensor, shap
 from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.reference import k_means as reference
+from fractalops.reference.without_autocast import in_float32
 
 _native = define("k_means", lambda places, centers, rounds: centers.new_empty(centers.shape))
 
 
+@in_float32
 def k_means(places: Tensor, centers: Tensor, rounds: int, *, backend: Backend | None = None) -> Tensor:
     """The centers (S, N, 2) to which `rounds` of Lloyd's algorithm (1982) move `centers` (S, N, 2).
 

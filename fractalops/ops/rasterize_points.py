@@ -11,6 +11,7 @@ from fractalops._checks import check_choice, check_device, check_floating, check
 from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.reference import rasterize_points as reference
+from fractalops.reference.without_autocast import in_float32
 
 Mode = Literal["binary", "density"]
 LARGEST_PATCH = 15
@@ -41,6 +42,7 @@ def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
     return patch.to(torch.uint8).expand(images, *patch.shape[-2:])
 
 
+@in_float32
 def rasterize_points(
     points: Tensor,
     size: int | tuple[int, int],
@@ -53,6 +55,7 @@ def rasterize_points(
 
     A coordinate half-way between two pixels goes to the even one. With a patch, a point stamps all pixels that the
     patch marks, its center on the point's pixel; of a point beside the image, what of its patch lies in the image.
+    Under autocast, points in half precision become float32.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, 1 <= T < 2^31; float32 or float64. Points that

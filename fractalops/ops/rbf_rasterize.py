@@ -13,6 +13,7 @@ from fractalops.backends import Backend, debugging
 from fractalops.ops._define import define, takes_native
 from fractalops.ops._differentiate import Gradients, differentiate
 from fractalops.reference import rbf_rasterize as reference
+from fractalops.reference.without_autocast import in_float32
 
 
 def _fake_image(
@@ -139,6 +140,7 @@ def run_rbf_rasterize(points: Tensor, size: tuple[int, int], bumps: Bumps, backe
     return run(points, bumps.weight, bumps.bandwidth, *size, bumps.cutoff)
 
 
+@in_float32
 def rbf_rasterize(
     points: Tensor,
     size: int | tuple[int, int],
@@ -152,7 +154,8 @@ def rbf_rasterize(
 
     `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
     `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, rows and columns of the rounded point: a bump is below
-    `cutoff` on any pixel that is left out. Forward and backward leave out the same pixels.
+    `cutoff` on any pixel that is left out. Forward and backward leave out the same pixels. Under autocast, tensors in
+    half precision become float32.
 
     Args:
         points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,

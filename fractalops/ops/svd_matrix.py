@@ -12,6 +12,7 @@ from fractalops.backends import Backend
 from fractalops.ops._define import define, takes_native
 from fractalops.ops._differentiate import differentiate
 from fractalops.reference import svd_matrix as reference
+from fractalops.reference.without_autocast import in_float32
 
 SingularValues = Literal["sigmoid", "clamp"]
 
@@ -34,6 +35,7 @@ def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: Backen
     return matrix.view(*svd.shape[:-1], 2, 2)
 
 
+@in_float32
 def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: Backend | None = None) -> Tensor:
     """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
 

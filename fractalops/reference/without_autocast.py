@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
     """Return a context without autocast, which would round products to 8 bits; "meta" tensors know none."""
     known = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if known else nullcontext()
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Return float32 of a tensor in float16 or bfloat16, and any other as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def in_float32(function: Callable[P, T]) -> Callable[P, T]:
+    """Run `function` in float32 where its tensors are under autocast.
+
+    As of torch's own functions that autocast runs in float32, tensors in float16 and bfloat16 are converted, float64
+    stays, and a gradient has the dtype of what was passed.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        if not torch._C._is_any_autocast_enabled():
+            return function(*arguments, **options)
+        values = (*arguments, *options.values())
+        device = next((value.device.type for value in values if isinstance(value, Tensor)), "meta")
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+            return function(*arguments, **options)
+        with torch.autocast(device, enabled=False):
+            return function(*map(_widened, arguments), **{name: _widened(value) for name, value in options.items()})
+
+    return call
+
+
+def _widened(argument: Any) -> Any:
+    return widen(argument) if isinstance(argument, Tensor) else argument
