@@ -9,7 +9,11 @@ class MissingExtra(ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
     def __init__(self, function: str, package: str, extra: str) -> None:
-        super().__init__(f"{function}: needs {package}; install it with: pip install 'fractalops[{extra}]'")
+        super().__init__(function, package, extra)  # with which copies are made, as by a worker of a `DataLoader`
+
+    def __str__(self) -> str:
+        function, package, extra = self.args
+        return f"{function}: needs {package}; install it with: pip install 'fractalops[{extra}]'"
 
 
 class BackendError(RuntimeError):

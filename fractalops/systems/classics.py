@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class Classic:
     source: str
     """Author, year and work. Where it is a curve or a set, the maps are those under which it is the attractor."""
     build: Callable[[], _Maps]
-    """Makes the maps, which takes longer than importing them may."""
+    """Makes the maps, which takes longer than importing them may; it can be pickled."""
     open_set: bool
     """Whether the maps are similarities that fulfill the open set condition, so that the attractor's dimension is the
     similarity dimension (Hutchinson 1981)."""
@@ -65,36 +65,36 @@ def classic(name: str) -> System:
 
 def _table(name: str, source: str, rows: _Rows) -> Classic:
     """Maps by their coefficients, row by row: the matrix, the translation and the probability."""
+    return Classic(name, source, partial(_read_rows, rows), open_set=False)
 
-    def build() -> _Maps:
-        values = torch.tensor(rows, dtype=torch.float64, device="cpu")  # (N, D D + D + 1)
-        size = 2 if values.shape[1] == 7 else 3
-        matrix, offset, probabilities = values.split([size * size, size, 1], 1)
-        return matrix.unflatten(1, (size, size)), offset, probabilities[:, 0] / probabilities.sum()
 
-    return Classic(name, source, build, open_set=False)
+def _read_rows(rows: _Rows) -> _Maps:
+    values = torch.tensor(rows, dtype=torch.float64, device="cpu")  # (N, D D + D + 1)
+    size = 2 if values.shape[1] == 7 else 3
+    matrix, offset, probabilities = values.split([size * size, size, 1], 1)
+    return matrix.unflatten(1, (size, size)), offset, probabilities[:, 0] / probabilities.sum()
 
 
 def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) -> Classic:
     """Similarities `z -> a z + b` of complex numbers."""
+    return Classic(name, source, partial(_read_complex, maps), open_set=True)
 
-    def build() -> _Maps:
-        a, b = (torch.tensor(part, dtype=torch.complex128, device="cpu") for part in zip(*maps, strict=True))  # (N,)
-        matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
-        return _similarities(matrix, torch.view_as_real(b))
 
-    return Classic(name, source, build, open_set=True)
+def _read_complex(maps: Sequence[tuple[complex, complex]]) -> _Maps:
+    a, b = (torch.tensor(part, dtype=torch.complex128, device="cpu") for part in zip(*maps, strict=True))  # (N,)
+    matrix = torch.stack((a.real, -a.imag, a.imag, a.real), 1).view(-1, 2, 2)  # (N, 2, 2)
+    return _similarities(matrix, torch.view_as_real(b))
 
 
 def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
     """Maps that shrink to points (N, D)."""
+    return Classic(name, source, partial(_shrink, ratio, points), open_set=True)
 
-    def build() -> _Maps:
-        fixed = torch.tensor(points, dtype=torch.float64, device="cpu")  # (N, D)
-        matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64, device="cpu").repeat(len(fixed), 1, 1)
-        return _similarities(matrix, (1 - ratio) * fixed)
 
-    return Classic(name, source, build, open_set=True)
+def _shrink(ratio: float, points: _Rows) -> _Maps:
+    fixed = torch.tensor(points, dtype=torch.float64, device="cpu")  # (N, D)
+    matrix = ratio * torch.eye(fixed.shape[1], dtype=torch.float64, device="cpu").repeat(len(fixed), 1, 1)
+    return _similarities(matrix, (1 - ratio) * fixed)
 
 
 def _similarities(matrix: Tensor, offset: Tensor) -> _Maps:
