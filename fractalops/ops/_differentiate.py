@@ -133,7 +133,8 @@ def differentiate(
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Gradients:
             output, *inputs = _saved(ctx)
-            if not torch.is_grad_enabled():
+            # Forward mode goes on where gradients are turned off.
+            if not torch.is_grad_enabled() and forward_ad._current_level < 0:
                 return gradients(ctx.needs_input_grad, grad, output, *inputs)
             wanted = tuple(place for place, needed in enumerate(ctx.needs_input_grad) if needed)
             found = _apply(backward_of(wanted), (grad, output, *inputs))
