@@ -95,8 +95,8 @@ class Placement(NamedTuple):
 def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the least and the largest coordinates (B, D) of clouds of points (B, ..., D), detached.
 
-    Points with a coordinate that is NaN or infinite are left out. Those of a cloud without any other are infinity and
-    minus infinity.
+    Points with a coordinate that is NaN, infinite or beyond a quarter of the dtype's range, in which sides are finite,
+    are left out. The coordinates of a cloud without any other are infinity and minus infinity.
     """
 
     def reduced(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,10 +107,11 @@ def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
 
     points = points.detach()  # for forward mode, which `no_grad` doesn't stop
     low, high = reduced(points, points)
-    if can_read(low) and bool((low.isfinite() & high.isfinite()).all()):  # NaN reaches both
+    limit = torch.finfo(points.dtype).max / 4
+    if can_read(low) and bool(((low >= -limit) & (high <= limit)).all()):  # NaN reaches both
         return low, high
-    finite = points.isfinite().all(dim=-1, keepdim=True)  # (B, ..., 1)
-    return reduced(torch.where(finite, points, math.inf), torch.where(finite, points, -math.inf))
+    within = (points.abs() <= limit).all(dim=-1, keepdim=True)  # (B, ..., 1)
+    return reduced(torch.where(within, points, math.inf), torch.where(within, points, -math.inf))
 
 
 @torch.no_grad()
@@ -350,7 +351,8 @@ def frame_of(points: Tensor) -> Frame:
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
     low, high = bounding_box(flat[None])  # (1, D), (1, D)
     center = ((low + high) / 2)[0]  # (D,)
-    radius = torch.linalg.vector_norm(flat - center, dim=-1).amax()
+    # In double, as squares of 1e20 leave float32's range.
+    radius = torch.linalg.vector_norm(flat - center, dim=-1, dtype=torch.float64).to(points.dtype).amax()
     return Frame(center, torch.where(radius > 0, radius, 1))
 
 
