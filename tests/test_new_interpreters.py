@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import fractalops
 from fractalops import backends
@@ -110,6 +111,37 @@ for device in "cpu", "cuda":
             f"OSError affine_chain: backend 'native' can't run: the native {device} library {reason}"
         )
         assert "pip install" in refusal
+
+
+class _Drawing(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.system = fractalops.IFS(2, 3, channels=3, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, index: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.system(9, index=index), fractalops.rbf_rasterize(points, 9)
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.slow
+def test_an_exported_program_needs_the_package_where_it_is_loaded(tmp_path: Path) -> None:
+    """Without it torch names the op that is missing and what to do."""
+    inputs = torch.randint(3, (2, 2, 20)), 9 * torch.rand(2, 20, 2)
+    torch.export.save(torch.export.export(_Drawing(), inputs), tmp_path / "drawing.pt2")
+    torch.save((inputs, _Drawing()(*inputs)), tmp_path / "expected.pt")
+    done = python(f"""
+import torch
+try:
+    torch.export.load({str(tmp_path / "drawing.pt2")!r})
+except RuntimeError:
+    import fractalops
+program = torch.export.load({str(tmp_path / "drawing.pt2")!r}).module()
+inputs, expected = torch.load({str(tmp_path / "expected.pt")!r})
+print(fractalops.__name__, all(torch.equal(*each) for each in zip(program(*inputs), expected, strict=True)))
+""")
+    assert done.stdout == "fractalops True\n", done.stderr
+    assert "failed to resolve torch.ops.fractalops." in done.stderr
+    assert "Please import the custom op" in done.stderr
 
 
 def test_import_pulls_in_nothing_heavy_and_says_nothing() -> None:
