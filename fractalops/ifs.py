@@ -423,7 +423,7 @@ class IFS(nn.Module):
         else:
             matrix, offset, joined, start = self.concatenated(index)
         viewport = self.viewport if viewport is None else viewport
-        bandwidth = self.bandwidth if bandwidth is None else bandwidth
+        bandwidth = self.bandwidth if bandwidth is None else widen(bandwidth)
         mean = self.blend == "mean"
         values = point_values(self.colors(), weights, widen(self.offset)[..., :1], mean)  # (S, N, C)
         images = render(

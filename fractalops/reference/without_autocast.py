@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
     return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
-def widen(tensor: Tensor) -> Tensor:
-    """Return float32 of a tensor in float16 or bfloat16, and any other as it is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+def widen(value: T) -> T:
+    """Return float32 of a tensor in float16 or bfloat16, and anything else as it is."""
+    half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if half else value  # type: ignore[attr-defined]
 
 
 def in_float32(function: Callable[P, T]) -> Callable[P, T]:
@@ -41,10 +42,7 @@ def in_float32(function: Callable[P, T]) -> Callable[P, T]:
         if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
             return function(*arguments, **options)
         with torch.autocast(device, enabled=False):
-            return function(*map(_widened, arguments), **{name: _widened(value) for name, value in options.items()})
+            widened = {name: widen(value) for name, value in options.items()}
+            return function(*map(widen, arguments), **widened)  # type: ignore[arg-type]
 
     return call
-
-
-def _widened(argument: Any) -> Any:
-    return widen(argument) if isinstance(argument, Tensor) else argument

@@ -297,6 +297,9 @@ def test_a_system_keeps_half_precision_and_computes_in_float32(name: str, half: 
         )
     index = system.sample(2, 9, generator=seeded(2))
     assert_same_bits(system.points(index), wide.points(index))
+    bandwidth = torch.tensor(1.5)
+    wider = system(9, index=index, bandwidth=bandwidth.to(half))
+    assert_same_bits(wider, wide(9, index=index, bandwidth=bandwidth).to(half))
     assert_same_bits(system.system(1).matrix, wide.system(1).matrix)
     system.reset_parameters(seeded(0))
     assert_all_same_bits(
