@@ -16,6 +16,7 @@ from fractalops.rendering import project
 from fractalops.sampling import determinant_probabilities, sample_attractor, sample_index
 from tests.support.case_tables import CHAIN, DIFFERENTIABLE, SMALL
 from tests.support.cases import Case, ChainCase, seeded, value_and_gradients
+from tests.support.requirements import need_gpu
 from tests.support.tolerances import assert_all_same_bits, assert_same_bits
 
 HALF = [torch.bfloat16, torch.float16]
@@ -133,6 +134,18 @@ def test_a_gpu_has_an_autocast_of_its_own(monkeypatch: pytest.MonkeyPatch, nativ
                     chain(other)
             finally:
                 torch.set_autocast_enabled(enabled, False)
+
+
+@pytest.mark.gpu
+@halves
+@pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
+def test_on_a_gpu(case: Case, half: torch.dtype) -> None:
+    need_gpu()
+    inputs = [each.cuda() for each in case.inputs(half)]
+    value, gradients = value_and_gradients(case.on(None), widened(inputs), differentiable=case.differentiable)
+    with torch.autocast("cuda", dtype=half):
+        inside = value_and_gradients(case.on(None), inputs, differentiable=case.differentiable)
+    assert_all_same_bits(inside, (value, [each.to(half) for each in gradients]))
 
 
 # Drawings
