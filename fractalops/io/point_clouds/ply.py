@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import mmap
 import re
+import struct
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -81,10 +84,10 @@ def read_ply(path: Path) -> Cloud:
         file.seek(header.end)
         if header.text and not vertex.has_lists:
             points = _read_lines(path, file, header)
-        elif any(each.has_lists for each in header.elements[: header.vertex + 1]):
+        elif vertex.has_lists:
             points = _read_lists(path, file, header, size)
         else:
-            points = _read_rows(path, file, header, size)
+            points = _read_rows(path, file, header)
     return Cloud(points, [])
 
 
@@ -125,16 +128,10 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
 
 
 def _encode(lines: list[str], counts: list[int]) -> bytes:
-    """Return a header whose elements have other counts; without those that have none."""
-    left, written = list(counts), []
-    for line in lines:
-        if line.startswith("element "):
-            if not left:
-                break
-            line = f"{line.rpartition(' ')[0]} {left.pop(0)}"
-        if line != "end_header":
-            written.append(line)
-    return "".join(f"{line}\n" for line in [*written, "end_header"]).encode("ascii", errors="replace")
+    """Return a header whose elements have these counts."""
+    left = iter(counts)
+    lines = [re.sub(r"^(element \S+) \d+$", lambda found: f"{found[1]} {next(left)}", line) for line in lines]
+    return "".join(f"{line}\n" for line in lines).encode("ascii", errors="replace")
 
 
 def _read_lines(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
@@ -156,32 +153,70 @@ def _read_lines(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
     return points.points()
 
 
-def _read_rows(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy.ndarray:
-    """Return points (P, 3) of a binary file without lists before them."""
+def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
+    """Return points (P, 3) of a binary file whose vertices have no lists."""
     vertex = header.elements[header.vertex]
     dtype = vertex.element.dtype(header.order)
-    if not any(each.has_lists for each in header.elements) and size - header.least >= dtype.itemsize:
-        raise InputError(f"cannot read {path}: its header promises {header.least} bytes, got {size}")
-    file.seek(sum(e.dtype().itemsize * count for e, count in header.elements[: header.vertex]), io.SEEK_CUR)
+    begin = end = header.end
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for each in header.elements:
+            begin = end if each is vertex else begin
+            end = _end_of(content, end, each, header.order)
+        size = len(content)
+    # A few bytes behind the last number are no point.
+    if not end <= size < end + dtype.itemsize:
+        promised, got = end - header.end, size - header.end
+        raise InputError(f"cannot read {path}: its header promises {promised} bytes, got {got}")
+    file.seek(begin)
     points = numpy.empty((vertex.rows, 3))
-    for begin in range(0, vertex.rows, _AT_ONCE):
-        rows = numpy.fromfile(file, dtype, min(_AT_ONCE, vertex.rows - begin))
+    for first in range(0, vertex.rows, _AT_ONCE):
+        rows = numpy.fromfile(file, dtype, min(_AT_ONCE, vertex.rows - first))
         for axis, name in enumerate(_AXES):
-            points[begin : begin + len(rows), axis] = rows[name]
+            points[first : first + len(rows), axis] = rows[name]
     return points
 
 
+def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> int:
+    """Return where an element that begins at a place of a binary file ends. Raises where a list's length can't be."""
+    if not element.has_lists:
+        return place + element.element.dtype().itemsize * element.rows
+    parts = [
+        (
+            struct.Struct(order + numpy.dtype(each.len_dtype).char) if _is_list(each) else None,
+            numpy.dtype(each.val_dtype),
+        )
+        for each in element.element.properties
+    ]
+    sizes = [(length, dtype.itemsize) for length, dtype in parts]
+    count: float
+    for _ in range(element.rows):
+        for length, size in sizes:
+            if length is not None:
+                (count,) = length.unpack_from(content, place)
+                if count < 0:
+                    raise ValueError(f"a list of {count} numbers")
+                place += length.size + int(count) * size
+            else:
+                place += size
+    return place
+
+
 def _read_lists(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy.ndarray:
-    """Return points (P, 3) of a file with lists in them or before them, by plyfile."""
+    """Return points (P, 3) of a file whose vertices have lists, by plyfile."""
     from plyfile import PlyData
 
-    counts = [count for _, count in header.elements[: header.vertex + 1]]
+    counts = [count for _, count in header.elements]
     if size + _ROW_BYTES * sum(counts) > MOST_BYTES:
-        raise InputError(f"cannot read {path}: lists before or in its vertices take more than {MOST_BYTES} bytes")
+        raise InputError(f"cannot read {path}: with lists in its vertices it takes more than {MOST_BYTES} bytes")
     lines, body = header.lines, file.read()
     if header.text:
         # Numbers of a text keep their digits, whatever type the header says.
         lines = [re.sub(r"^property (?!list )\S+", "property double", line) for line in lines]
-        body = b"".join(line for line in io.BytesIO(body.replace(b"\r", b"\n")) if line.strip())
-    vertices = PlyData.read(io.BytesIO(_encode(lines, counts) + body), mmap=False)["vertex"]
+        rows = [line for line in _BREAK.split(body) if line.strip()]
+        if len(rows) != sum(counts):
+            raise InputError(f"cannot read {path}: its header promises {sum(counts)} rows, got {len(rows)}")
+        body = b"\n".join(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty lists
+        vertices = PlyData.read(io.BytesIO(_encode(lines, counts) + body), mmap=False)["vertex"]
     return numpy.stack([vertices[axis].astype(numpy.float64) for axis in _AXES], 1)
