@@ -179,7 +179,7 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
 def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> int:
     """Return where an element that begins at a place of a binary file ends. Raises where a list's length can't be."""
     if not element.has_lists:
-        return place + element.element.dtype().itemsize * element.rows
+        return place + int(element.element.dtype().itemsize) * element.rows
     parts = [
         (
             struct.Struct(order + numpy.dtype(each.len_dtype).char) if _is_list(each) else None,
@@ -188,7 +188,6 @@ def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> in
         for each in element.element.properties
     ]
     sizes = [(length, dtype.itemsize) for length, dtype in parts]
-    count: float
     for _ in range(element.rows):
         for length, size in sizes:
             if length is not None:

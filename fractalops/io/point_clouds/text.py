@@ -148,15 +148,16 @@ class _Text:
     def _without_commas(self, number: int, text: str, lines: list[str]) -> str:
         """Return text in which decimal commas are points; commas between numbers stay."""
         if not self.comma:
-            place, line = next((place, line) for place, line in enumerate(lines) if "," in line)
+            place = _first(",", lines)
+            line = lines[place]
             self.comma = _meaning(line)
             self.certain = self.certain or _LOOSE.search(line) is not None
             if not self.comma:
                 raise self._unclear(number + place, line)
         if self.comma == ".":
             if self.dotted:
-                place, line = next((place, line) for place, line in enumerate(lines) if "." in line or "," in line)
-                raise self._unclear(number + place, line)
+                place = max(_first(sign, lines) for sign in ".,")
+                raise self._unclear(number + place, lines[place])
             return text.replace(",", ".")
         if _GAP.search(text) is not None:  # a line without commas may have them
             for place, line in enumerate(lines):
@@ -207,6 +208,11 @@ def _names(line: str) -> list[str]:
     """Return the names of columns, in small letters."""
     separator = next((each for each in ";,\t" if each in line), None)
     return [name.strip(" \t\"'").lower() for name in line.strip().split(separator)]
+
+
+def _first(sign: str, lines: list[str]) -> int:
+    """Return the place of the first line that has a sign, 0 where none has."""
+    return next((place for place, line in enumerate(lines) if sign in line), 0)
 
 
 def _meaning(line: str) -> str:
