@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import numpy
 import pytest
 
 from fractalops.errors import InputError
@@ -137,6 +138,7 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
         ("1,5 2 3\n1.234 5 6\n", f"line 2 must be a point of {UNCLEAR}"),
         ("1.5 2 3\n1,5 2 3\n", f"line 2 must be a point of {UNCLEAR}"),
         ("1, 2, 3\n1,5 2\n", f"line 2 must be a point of {UNCLEAR}"),
+        ("1, 2, 3, 4\n1,5;2,5\n", f"line 2 must be a point of {UNCLEAR}"),
         ("1 2 3 4 5 6\n1,5 2,5 3,5\n", "line 2 must be a point of 6 numbers, got '1,5 2,5 3,5'"),
         ("1 2 3,4,5\n", "line 1 must be a point of 3 numbers, got '1 2 3,4,5'"),
         ("\x00 2 3\n", "it is not a text file"),
@@ -182,3 +184,18 @@ def test_a_large_text_takes_the_memory_of_its_points(xyz: Path, monkeypatch: pyt
     finally:
         tracemalloc.stop()
     assert peak < 2 * 24 * rows + 2**20
+
+
+@pytest.mark.parametrize("separator", [" ", "   ", "\t", ",", ", ", " , ", ";", "; "])
+@pytest.mark.parametrize("sign", [".", ","])
+@pytest.mark.parametrize("digits", [0, 1, 3])
+@pytest.mark.parametrize("columns", [2, 3, 4, 6])
+def test_a_dialect_is_read_right_or_refused(separator: str, sign: str, digits: int, columns: int, xyz: Path) -> None:
+    rows = numpy.random.default_rng(columns).uniform(0, 9000, (20, columns)).round(digits).tolist()
+    xyz.write_text("".join(separator.join(f"{v:.{digits}f}" for v in row).replace(".", sign) + "\n" for row in rows))
+    clear = "," not in separator or (sign == "." and digits) or (not digits and (columns < 4 or separator != ","))
+    if clear:
+        assert read_point_cloud(xyz).tolist() == [row[:3] for row in rows]
+    else:
+        with pytest.raises(InputError):
+            read_point_cloud(xyz)

@@ -141,13 +141,14 @@ def _read_lines(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
     end, total = begin + vertex.rows, sum(count for _, count in header.elements)
     axes = [vertex.names.index(axis) for axis in _AXES]
     points, rows = PointList(path), 0
-    for number, lines in lines_of(path, io.TextIOWrapper(file, "ascii", errors="replace"), header.end_line):
-        full = [place for place, line in enumerate(lines) if line.strip()]
-        first, last = max(begin - rows, 0), min(end - rows, len(full))
-        if first < last:
-            part = slice(full[first], full[last - 1] + 1)
-            points.add(parse_rows(path, number + part.start, lines[part], len(vertex.names))[:, axes])
-        rows += len(full)
+    with io.TextIOWrapper(file, "ascii", errors="replace") as text:
+        for number, lines in lines_of(path, text, header.end_line):
+            full = [place for place, line in enumerate(lines) if line.strip()]
+            first, last = max(begin - rows, 0), min(end - rows, len(full))
+            if first < last:
+                part = slice(full[first], full[last - 1] + 1)
+                points.add(parse_rows(path, number + part.start, lines[part], len(vertex.names))[:, axes])
+            rows += len(full)
     if rows != total:
         raise InputError(f"cannot read {path}: its header promises {total} rows, got {rows}")
     return points.points()

@@ -61,10 +61,7 @@ def parse_rows(
     """
     if not any(map(str.strip, lines)):
         return numpy.empty((0, columns or 0))
-    try:
-        rows = numpy.loadtxt(lines, comments=None, ndmin=2)
-    except ValueError:
-        rows = None
+    rows = _parse(lines)
     if rows is not None and rows.shape[1] == (columns or rows.shape[1]):
         return rows
     for place, line in enumerate(lines):
@@ -73,6 +70,14 @@ def parse_rows(
         if fields and not (len(fields) == columns and all(map(_NUMBER.fullmatch, fields))):
             raise _error(path, number + place, (shown or lines)[place], f"{columns} numbers")
     raise InputError(f"cannot read {path}: lines {number} to {number + len(lines) - 1} are not all numbers")
+
+
+def _parse(lines: Sequence[str], separator: str | None = None) -> numpy.ndarray | None:
+    """Return the numbers of lines, of which one at least isn't empty; None where they are not numbers, as many each."""
+    try:
+        return numpy.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
+    except ValueError:
+        return None
 
 
 def _error(path: Path, number: int, line: str, expected: str) -> InputError:
@@ -118,13 +123,11 @@ class _Text:
         self.dotted = self.dotted or "." in text
         if "," in text or self.comma == ".":
             text = self._without_commas(number, text, bare)
-        if ";" in text or "," in text or "\t" in text:
-            text = _LAST.sub("", text)
-            if (empty := _EMPTY.search(text)) is not None:
-                place = text.count("\n", 0, empty.start())
-                raise _error(self.path, number + place, bare[place], "numbers without a gap")
-            text = text.replace(";", " ").replace(",", " ")
-        rows = parse_rows(self.path, number, text.split("\n"), self.columns or None, bare)
+        separator = next((sign for sign in ";,\t" if sign in text), None)
+        rows = _parse(text.split("\n"), separator)  # most texts have one separator, in the same way on each line
+        if rows is None or rows.shape[1] != (self.columns or rows.shape[1]):
+            text = self._spaced(number, text, bare)
+            rows = parse_rows(self.path, number, text.split("\n"), self.columns or None, bare)
         if not self.columns:
             self._choose(number, rows.shape[1], bare)
         self.certain = self.certain or "e" in text.lower() or bool((rows[:, 1::2] < 0).any())
@@ -133,10 +136,12 @@ class _Text:
     def _begin(self, number: int, lines: list[str]) -> int:
         """Return how many lines come before the points: comments, a line of names, the number of points."""
         for place, line in enumerate(lines):
+            if not line.strip():
+                continue
             bare = _COMMENT.sub("", line).strip()
             fields = _SEPARATOR.split(bare.strip(";,"))
             if not bare:
-                self.names = self.names if self.named or not line.strip() else _names(line.strip().lstrip("#/"))
+                self.names = self.names if self.named else _names(line.strip().lstrip("#/"))
             elif len(fields) == 1 and fields[0].isdecimal() and self.promised is None:
                 self.promised = int(fields[0]), number + place
             elif not self.named and not any(map(_NUMBER.fullmatch, fields)):
@@ -159,11 +164,18 @@ class _Text:
                 place = max(_first(sign, lines) for sign in ".,")
                 raise self._unclear(number + place, lines[place])
             return text.replace(",", ".")
-        if _GAP.search(text) is not None:  # a line without commas may have them
-            for place, line in enumerate(lines):
-                if "," in line and _GAP.search(line) is not None:
-                    raise self._unclear(number + place, line)
         return text
+
+    def _spaced(self, number: int, text: str, lines: list[str]) -> str:
+        """Return text with spaces for separators. A line without commas may have them beside ones with commas."""
+        for place, line in enumerate(lines) if self.comma == " " else ():
+            if "," in line and (";" in line or _GAP.search(line) is not None):
+                raise self._unclear(number + place, line)
+        text = _LAST.sub("", text)
+        if (empty := _EMPTY.search(text)) is not None:
+            place = text.count("\n", 0, empty.start())
+            raise _error(self.path, number + place, lines[place], "numbers without a gap")
+        return text.replace(";", " ").replace(",", " ")
 
     def _unclear(self, number: int, line: str) -> InputError:
         return _error(self.path, number, line, "numbers whose commas have one meaning (as in 1.5; 2.5; 3.5)")
