@@ -162,14 +162,12 @@ def test_what_is_not_so_is_refused_in_one_line(content: str | bytes, reason: str
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("elements", [[vertices("double")], [CAMERA, vertices("double")], [vertices("double"), CAMERA]])
+@pytest.mark.parametrize("elements", [["v"], ["c", "v"], ["v", "c"], ["v", "f"], ["f", "v", "c"]])
 @pytest.mark.parametrize("list_first", [False, True])
 @pytest.mark.parametrize("form", FORMS)
-def test_files_that_are_cut_off(form: str, list_first: bool, elements: list[Element], path: Path) -> None:
-    elements = [
-        vertices("double", list_first=True) if list_first and len(each[1][0]) > 1 else each for each in elements
-    ]
-    content = ply(form, *elements)
+def test_files_that_are_cut_off(form: str, list_first: bool, elements: list[str], path: Path) -> None:
+    known = {"c": CAMERA, "v": vertices("double", list_first=list_first), "f": FACE}
+    content = ply(form, *(known[each] for each in elements))
     whole = len(content.rstrip(b"\n")) if form == "ascii" else len(content)
     last = content.rindex(b" ") + 1 if form == "ascii" else whole - 1  # a number without its last digits is one
     last = content.rindex(b"\n", 0, whole) if content.rindex(b"\n", 0, whole) > last else last
