@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LONGEST_HEADER = 2**20  # bytes
 _AT_ONCE = 2**16  # rows
 _ROW_BYTES = 512  # that plyfile takes for a row with lists, as measured
+_SHOWN = 60  # characters of a word in a message
 _AXES = ["x", "y", "z"]
 
 _START = re.compile(rb"ply[ \t]*(\r\n|\n|\r)")
@@ -109,7 +110,8 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
             continue
         if words[0] == "element" and len(words) == 3:
             if re.fullmatch(r"\d{1,18}", words[2], re.ASCII) is None:
-                raise InputError(f"cannot read {path}: element {words[1]} must have a number of rows, got {words[2]}")
+                name, got = (word[:_SHOWN] for word in words[1:])
+                raise InputError(f"cannot read {path}: element {name!r} must have a number of rows, got {got!r}")
             counts.append(int(words[2]))
         lines.append(" ".join(words))
     # Without rows: what the header promises is compared with the file before anything is read.

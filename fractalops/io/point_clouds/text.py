@@ -156,7 +156,7 @@ class _Text:
             place = _first(",", lines)
             line = lines[place]
             self.comma = _meaning(line)
-            self.certain = self.certain or _LOOSE.search(line) is not None
+            self.certain = self.certain or _LOOSE.search(line.strip().rstrip(",")) is not None
             if not self.comma:
                 raise self._unclear(number + place, line)
         if self.comma == ".":
@@ -196,7 +196,7 @@ class _Text:
         elif self.named and columns > 3:
             raise InputError(
                 f"cannot read {self.path}: line {self.named} must name {columns} columns, x, y and z among them, "
-                f"got {', '.join(self.names)[:_SHOWN]}"
+                f"got {', '.join(self.names)[:_SHOWN]!r}"
             )
         if self.chosen == [0, 1, 2]:
             self.notices = first_three(columns)
