@@ -14,11 +14,14 @@ from fractalops.cli.options import INTERRUPTED, Commands, add_output, add_seed, 
 from fractalops.cli.outputs import REPORT_NAME, SYSTEM_NAME, ResultFolder
 from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
+from fractalops.errors import InputError
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
+from fractalops.fitting.points import why_degenerate
 from fractalops.io.animations import save_animation
 from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
+from fractalops.io.point_clouds.formats import READABLE
 
 OUTPUT_NAMES = (
     SYSTEM_NAME,
@@ -48,7 +51,10 @@ def add_parser(commands: Commands) -> None:
         description="Learn affine maps in space whose points are those of a cloud.",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("cloud", type=Path, metavar="CLOUD", help="points in a .npy, .npz, .ply (ascii) or .xyz file")
+    parser.add_argument("cloud", type=Path, metavar="CLOUD", help=f"points in a file: {', '.join(READABLE)}")
+    parser.add_argument(
+        "--drop-bad", action="store_true", help="leave out points that are not finite, instead of refusing the file"
+    )
     add_output(parser, "gets a folder with the cloud's name", "turntable.gif")
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
@@ -74,7 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     output = ResultFolder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
     output.check_free(overwrite=arguments.overwrite)
     with collect_notices() as collected:
-        target = read_point_cloud(arguments.cloud)  # (P, D)
+        target = read_point_cloud(arguments.cloud, drop_bad=arguments.drop_bad)  # (P, D), float64
+    if (reason := why_degenerate(target)) is not None:
+        raise InputError(f"cannot use {arguments.cloud}: its points {reason}")
     notices = collected.get(str(arguments.cloud), [])
     if not arguments.quiet:
         for notice in notices:

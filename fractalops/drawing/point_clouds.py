@@ -179,8 +179,10 @@ def _tiles(
     clouds: Sequence[Tensor], side: int, azimuths: Sequence[float], elevation: float, bandwidth: float
 ) -> Tensor:
     """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
-    center, radius = frame_of(clouds[0])
-    frame = Frame(center, 1.05 * radius)
+    center, radius = frame_of(clouds[0].double())
+    # Moved to the center in float64 and drawn in float32: far from the origin, that has few digits left.
+    frame = Frame(torch.zeros_like(center).float(), 1.05 * radius.float())
+    clouds = [(cloud - center).float() for cloud in clouds]
     densities = [
         render_points(
             cloud[None], side, azimuth=azimuth, elevation=elevation, frame=frame, bandwidth=bandwidth, clamp=False

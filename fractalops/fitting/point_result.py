@@ -69,9 +69,11 @@ class PointFitResult:
     """
 
     matrix: Tensor  # (N, D, D)
-    """The maps' linear parts, their largest singular values below 1."""
+    """The maps' linear parts, their largest singular values below 1; float64 for a target of float64, else float32."""
     offset: Tensor  # (N, D)
-    """Their translations, in the target's units."""
+    """Their translations, in the target's units and of the dtype of `matrix`. In float64 they, and the points of
+    `sample`, have the digits of projected coordinates (eastings, northings).
+    """
     probabilities: Tensor  # (N,)
     """How often each map is drawn."""
     config: PointConfig
@@ -82,9 +84,7 @@ class PointFitResult:
     start_chamfer: float
     """The same before the first step."""
     halves_chamfer: float
-    """The same of the other half of the target, of as many points: about the best that a system can reach. NaN for a
-    target of one point.
-    """
+    """The same of the other half of the target, of as many points: about the best that a system can reach."""
     diameter: float
     """The diagonal of the target's bounding box."""
     seconds: float
@@ -150,8 +150,10 @@ class PointFitResult:
                 "losses": (len(tensors["losses"]),),
             }
             actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            if actual != expected or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-                raise ValueError(f"shapes are {actual}, not {expected} in float32")
+            kinds = {name: tensor.dtype for name, tensor in tensors.items()}
+            exact = dict.fromkeys(("matrix", "offset"), torch.float64)
+            if actual != expected or kinds not in (single := dict.fromkeys(kinds, torch.float32), single | exact):
+                raise ValueError(f"shapes are {actual}, not {expected} in float32, or float64 for the maps")
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 

@@ -25,17 +25,24 @@ from fractalops.systems import System
 _FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
 _SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
 _SHARES_PACE = 0.2  # how much a look changes the probabilities
+_LARGEST = 1e30  # coordinate: squares of distances stay finite
+_FLAT = 1e-4  # of their extent: points that lie less beside a line lie on it, as rounded in a text
+_ROUNDING = 4  # times the dtype's precision: what points that were computed are off
 _MOST_SPREAD = 5000  # points of the target whose mean kernel is taken
 
 
 class _Learning:
-    """A run: the cloud in units in which its mean is 0 and its root mean square radius 1, the maps, the losses."""
+    """A run: the cloud in units in which its mean is 0 and its root mean square radius 1, the maps, the losses.
+
+    These units are float32, whatever the target's dtype: around its center a cloud has few digits, also one of
+    eastings and northings.
+    """
 
     def __init__(self, target: Tensor, config: PointConfig) -> None:
+        self.dtype = torch.float64 if target.dtype == torch.float64 else torch.float32  # of what is learned
         exact = target.double()
         self.center = exact.mean(0)  # (D,)
-        radius = float((exact - self.center).square().sum(1).mean().sqrt())
-        self.radius = radius if radius > 0 else 1.0
+        self.radius = float((exact - self.center).square().sum(1).mean().sqrt())
         self.cloud = ((exact - self.center) / self.radius).float()  # (P, D)
         self.config = config
         self.generator = torch.Generator(device=target.device).manual_seed(config.seed % 2**63)
@@ -101,11 +108,10 @@ class _Evaluation:
         cloud, self.config = learning.cloud, learning.config
         generator = torch.Generator(device=cloud.device).manual_seed(learning.config.seed % 2**63)
         order = torch.randperm(len(cloud), generator=generator, device=cloud.device)
-        count = min(max(len(cloud) // 2, 1), self.config.evaluation_points)
+        count = min(len(cloud) // 2, self.config.evaluation_points)
         self.part, other = cloud[order[:count]], cloud[order[count : 2 * count]]  # (Q, D)
-        # A cloud whose points coincide has no diameter: its distances stay in its units.
-        self.diameter = float(torch.linalg.vector_norm(cloud.amax(0) - cloud.amin(0))) or 1.0
-        self.halves_chamfer = self._distance(other) if len(other) else math.nan
+        self.diameter = float(torch.linalg.vector_norm(cloud.amax(0) - cloud.amin(0)))
+        self.halves_chamfer = self._distance(other)
 
     def _distance(self, points: Tensor) -> float:
         return float(chamfer_distance(points, self.part)) / self.diameter
@@ -124,7 +130,31 @@ def _check_target(target: Tensor) -> Tensor:
     broken = int((~target.isfinite()).any(1).sum())
     if broken:
         raise ValueError(f"fit_points: target must be finite, got {broken} points with NaN or infinite coordinates")
+    if (reason := why_degenerate(target)) is not None:
+        raise ValueError(f"fit_points: target {reason}")
     return target.detach().clone()
+
+
+def why_degenerate(points: Tensor) -> str | None:
+    """Return why finite points (P, D) can't be learned, as "must ..., got ..."; None where they can.
+
+    Learning is of points that span a plane or space. Those of a line, or of one place, don't, up to their rounding.
+    """
+    largest = float(points.abs().amax())
+    if largest > _LARGEST:
+        return f"must lie within {_LARGEST:g} of the origin, got {largest:g}"
+    exact = points.detach().double()
+    apart = exact - exact.mean(0)  # (P, D)
+    extent = float(apart.abs().amax())
+    rounding = max(_ROUNDING * torch.finfo(points.dtype).eps * largest, 1 / _LARGEST)
+    got = f"{len(points)} points that coincide" if len(points) > 1 else "one point"
+    if extent > rounding:
+        apart /= extent  # far from 1, squares would vanish or overflow
+        squares = torch.linalg.eigvalsh(apart.T @ apart / len(points))  # (D,), ascending; the last is along the line
+        if extent * float(squares[-2].clamp(min=0).sqrt()) > max(_FLAT * extent, rounding):
+            return None
+        got = f"{len(points)} points on a line"
+    return f"must span a plane or space, got {got}"
 
 
 @in_float32
@@ -135,16 +165,19 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
     Adam on a distance between points of the chain and of the cloud. The paper names systems in space as future work.
 
     Args:
-        target: (P, 3) or (P, 2), P >= 1, finite; floating-point. Where it lies, it runs.
+        target: (P, 3) or (P, 2), finite, not all on one line; floating-point. Where it lies, it runs. It is centered in
+            float64 and learned in float32.
         config: the settings; None takes the default ones.
         progress: show a progress bar.
 
     Returns:
-        The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed.
+        The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed. The
+        maps are float64 for a target of float64, as `read_point_cloud` returns it, else float32.
         Ctrl-C ends the learning and returns the result so far, with `result.interrupted`.
 
     Raises:
-        ValueError, TypeError: for a target or a configuration of the wrong shape, type or range.
+        ValueError, TypeError: for a target or a configuration of the wrong shape, type or range, and for a target whose
+            points lie on a line or coincide.
         KeyboardInterrupt: on Ctrl-C before the first step, and on a second one.
     """
     config = or_default("fit_points", "config", config, PointConfig)
@@ -178,10 +211,11 @@ def _result(
     system = learning.system()
     center = learning.center
     # In the target's units: v = c + r u makes b' = r b + c - A c of b.
-    moved = learning.radius * system.offset.double() + center - system.matrix.double() @ center
+    matrix = system.matrix.double()  # (N, D, D)
+    moved = learning.radius * system.offset.double() + center - matrix @ center  # (N, D)
     return PointFitResult(
-        matrix=system.matrix,
-        offset=moved.float(),
+        matrix=matrix.to(learning.dtype),
+        offset=moved.to(learning.dtype),
         probabilities=system.probabilities,
         config=learning.config,
         losses=learning.losses[: learning.done].clone(),

@@ -17,7 +17,7 @@ from typing import Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
 
-from fractalops.errors import InputError
+from fractalops.errors import InputError, MissingExtra
 
 LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
@@ -175,7 +175,7 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
     """
     try:
         yield
-    except InputError:
+    except (InputError, MissingExtra):
         raise
     except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
         if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...

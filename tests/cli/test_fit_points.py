@@ -64,15 +64,60 @@ def test_everything_is_written(loss: str, cloud: Path, tmp_path: Path, capsys: p
     assert str(folder) in printed
 
 
-def test_two_dimensions_one_point_and_notices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_dimensions_and_notices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numpy.save(tmp_path / "flat.npy", numpy.random.default_rng(0).normal(size=(30, 2)))
     assert run("fit-points", tmp_path / "flat.npy", "-o", tmp_path, "--quiet", "--no-animation", *QUICK) == 0
     assert capsys.readouterr() == ("", "")
     assert "turntable.gif" not in files(tmp_path / "flat")
-    (tmp_path / "one.xyz").write_text("1 2 3 4\n")
-    assert run("fit-points", tmp_path / "one.xyz", "-o", tmp_path, *QUICK) == 0
-    assert f"{tmp_path / 'one.xyz'}: 4 columns: the first three are used\n" in capsys.readouterr().out
-    assert json.loads((tmp_path / "one" / "fit.json").read_text())["halves_chamfer"] is None
+    (tmp_path / "three.xyz").write_text("1 2 3 4\n5 6 8 9\n1 0 1 0\n")
+    assert run("fit-points", tmp_path / "three.xyz", "-o", tmp_path, *QUICK) == 0
+    assert f"{tmp_path / 'three.xyz'}: 4 columns: the first three are used\n" in capsys.readouterr().out
+
+
+def test_projected_coordinates_keep_their_digits(tmp_path: Path) -> None:
+    points = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    center = torch.tensor([388_104.0, 3_949_004.0, 305.0], dtype=torch.float64)
+    learned = []
+    for name, cloud in (("near", points), ("far", points + center)):
+        save_point_cloud(cloud, tmp_path / f"{name}.xyz")
+        assert run("fit-points", tmp_path / f"{name}.xyz", "-o", tmp_path, "--quiet", *QUICK) == 0
+        learned.append(read_point_cloud(tmp_path / name / "learned.ply"))
+    torch.testing.assert_close(learned[1] - center, learned[0], rtol=0, atol=1e-5)
+    for name in ("views.png", "fractal.png"):
+        near, far = (numpy.asarray(Image.open(tmp_path / folder / name), dtype=float) for folder in ("near", "far"))
+        assert abs(near - far).max() <= 2
+
+
+def test_points_that_are_not_finite_are_dropped_only_if_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "holes.xyz").write_text("1 2 3\nnan nan nan\n5 6 8\n1 0 1\n")
+    command = ["fit-points", tmp_path / "holes.xyz", "-o", tmp_path, *QUICK]
+    found = "1 with NaN or infinite coordinates (of 4: number 2)"
+    assert refusal(capsys, *command) == f"cannot use {tmp_path / 'holes.xyz'}: points must be finite, got {found}"
+    assert run(*command, "--drop-bad") == 0
+    assert f"{tmp_path / 'holes.xyz'}: points are left out: {found}\n" in capsys.readouterr().out
+    report = json.loads((tmp_path / "holes" / "fit.json").read_text())
+    assert (report["points"], report["notices"]) == (3, [f"points are left out: {found}"])
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("1 2 3\n", "one point"),
+        ("1 2 3\n" * 9, "9 points that coincide"),
+        ("1 2 3\n4 5 6\n7 8 9\n", "3 points on a line"),
+    ],
+)
+def test_degenerate_clouds_are_refused_at_once(
+    text: str, got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forbid_learning(monkeypatch)
+    path = tmp_path / "cloud.xyz"
+    path.write_text(text)
+    reason = f"its points must span a plane or space, got {got}"
+    assert refusal(capsys, "fit-points", path, "-o", tmp_path) == f"cannot use {path}: {reason}"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_results_are_not_overwritten_without_the_option(

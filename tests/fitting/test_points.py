@@ -17,6 +17,7 @@ import fractalops
 from fractalops import InputError, PointConfig, PointFitResult, fit_points
 from fractalops.fitting.contractions import LARGEST_SINGULAR_VALUE, contraction, contraction_parameters
 from fractalops.fitting.distances import chamfer_distance
+from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
 from fractalops.io.tensor_files import read_tensors
 from tests.support.learning import Interruption
 from tests.support.tolerances import assert_same_bits
@@ -125,25 +126,92 @@ def test_the_target_may_lie_anywhere_in_any_units() -> None:
     assert moved.chamfer == pytest.approx(first.chamfer, rel=1e-2)
 
 
+EASTING = torch.tensor([388_104.0, 3_949_004.0, 305.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("cloud", [sierpinski(300).double(), spiral(300).double()], ids=["tetrahedron", "spiral"])
+def test_projected_coordinates_keep_their_digits(cloud: Tensor, tmp_path: Path) -> None:
+    """float32 has a quarter of a meter of them. Moved by their center, the same is learned, to about 1e-6."""
+    center = EASTING[: cloud.shape[1]]
+    near, far = fit_points(cloud, TINY), fit_points(cloud + center, TINY)
+    assert far.matrix.dtype == far.offset.dtype == torch.float64
+    torch.testing.assert_close(far.matrix, near.matrix, rtol=0, atol=1e-5)
+    assert far.diameter == pytest.approx(near.diameter, rel=1e-6)
+    far.save(tmp_path / "system.safetensors")
+    loaded = PointFitResult.load(tmp_path / "system.safetensors")
+    assert_same_result(loaded, far)
+    points, moved = (each.sample(500, generator=torch.Generator().manual_seed(0)) for each in (near, loaded))
+    torch.testing.assert_close(moved - center, points, rtol=0, atol=1e-4)
+    save_point_cloud(moved, tmp_path / "learned.ply")
+    assert_same_bits(read_point_cloud(tmp_path / "learned.ply")[:, : cloud.shape[1]], moved)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "learned"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+    ],
+)
+def test_the_maps_have_the_precision_of_the_target(dtype: torch.dtype, learned: torch.dtype) -> None:
+    result = fit_points(sierpinski(100).to(dtype), TINY)
+    assert result.matrix.dtype == result.offset.dtype == result.sample(5).dtype == learned
+    assert result.probabilities.dtype == result.losses.dtype == torch.float32
+
+
 @pytest.mark.parametrize("loss", ["kernel", "chamfer"])
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("points", [1, 2, 3, 63])
-@pytest.mark.parametrize("coincident", [False, True])
-def test_odd_clouds(points: int, dimensions: int, coincident: bool, loss: str) -> None:
+@pytest.mark.parametrize("points", [3, 4, 63])
+def test_odd_clouds(points: int, dimensions: int, loss: str) -> None:
     cloud = torch.randn(points, dimensions, generator=torch.Generator().manual_seed(0))
-    if coincident:
-        cloud = cloud[:1].expand(points, dimensions)
-    result = fit_points(cloud.double(), replace(TINY, maps=5, loss=loss))
-    assert result.matrix.isfinite().all()
-    assert result.losses.isfinite().all()
-    assert result.sample(7).shape == (7, dimensions)
-    assert math.isnan(result.halves_chamfer) == (points == 1)
-    assert math.isfinite(result.chamfer)
-    assert math.isfinite(result.start_chamfer)
+    assert_learned(cloud, loss)
+    assert_learned(torch.cat((cloud[:1].expand(points, dimensions), cloud)), loss)
+
+
+def test_a_plane_in_space_is_learned() -> None:
+    cloud = torch.randn(63, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cloud[:, 2] = cloud[:, 0] - 2 * cloud[:, 1]
+    for points in (cloud, cloud + EASTING, 1e-20 * cloud, 1e29 * cloud / cloud.abs().max()):
+        assert_learned(points, "chamfer")
+
+
+def assert_learned(cloud: Tensor, loss: str) -> None:
+    result = fit_points(cloud, replace(TINY, maps=5, loss=loss))
+    for name in ("matrix", "offset", "losses"):
+        assert getattr(result, name).isfinite().all()
+    assert result.sample(7).shape == (7, cloud.shape[1])
+    for name in ("chamfer", "start_chamfer", "halves_chamfer"):
+        assert math.isfinite(getattr(result, name))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("center", [0, 1])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_degenerate_clouds_are_refused_at_once(
+    dimensions: int, center: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fractalops.fitting.points._Learning", None)
+    generator = torch.Generator().manual_seed(0)
+    start, along = 100 * torch.randn(2, dimensions, generator=generator, dtype=torch.float64)  # each (D,)
+    line = start + torch.rand(40, 1, generator=generator, dtype=torch.float64) * along  # (P, D)
+    for points, got in (
+        (line[:1], "one point"),
+        (line[:1].expand(40, dimensions), "40 points that coincide"),
+        (torch.zeros(9, dimensions), "9 points that coincide"),
+        (line[:2], "2 points on a line"),
+        (line, "40 points on a line"),
+        (line.round(decimals=3), "40 points on a line"),
+        (1e6 * line, "40 points on a line"),
+        (torch.cat((line[:1].expand(40, dimensions), line[1:2])), "41 points on a line"),
+    ):
+        with pytest.raises(ValueError, match=rf"^fit_points: target must span a plane or space, got {got}$"):
+            fit_points((points + center * EASTING[:dimensions]).to(dtype), PointConfig())
 
 
 def test_more_maps_than_points_no_steps_and_one_map() -> None:
-    assert fit_points(torch.rand(2, 3), replace(TINY, maps=9)).matrix.shape == (9, 3, 3)
+    assert fit_points(torch.rand(3, 3), replace(TINY, maps=9)).matrix.shape == (9, 3, 3)
     untouched = fit_points(sierpinski(100), replace(TINY, steps=0))
     assert untouched.losses.shape == (0,)
     assert untouched.chamfer == pytest.approx(untouched.start_chamfer, rel=0.2)
@@ -173,9 +241,6 @@ def test_a_file_gives_the_same_result(tmp_path: Path) -> None:
     assert_same_result(loaded, result)
     assert loaded.config == TINY
     assert loaded.seconds == result.seconds
-    alone = fit_points(torch.ones(1, 3), TINY)
-    alone.save(tmp_path / "system.safetensors")
-    assert math.isnan(PointFitResult.load(tmp_path / "system.safetensors").halves_chamfer)
     assert os.listdir(tmp_path) == ["system.safetensors"]
 
 
@@ -189,7 +254,12 @@ def test_files_that_are_not_one(tmp_path: Path) -> None:
             PointFitResult.load(path)
         assert "\n" not in str(caught.value)
 
-    for broken in ({"matrix": torch.ones(2, 3, 3)}, {"offset": torch.ones(3)}, {"losses": torch.ones(4).double()}):
+    for broken in (
+        {"matrix": torch.ones(2, 3, 3)},
+        {"offset": torch.ones(3)},
+        {"losses": torch.ones(4).double()},
+        {"offset": tensors["offset"].double()},
+    ):
         save_file(tensors | broken, path, metadata)
         refused("it is damaged")
     for damage in ({"config": "{}"}, {"measures": "{}"}, {"interrupted": "{"}):
@@ -213,6 +283,7 @@ def test_files_that_are_not_one(tmp_path: Path) -> None:
         (torch.ones(4, 4), ValueError, "fit_points: target must have shape"),
         (torch.tensor([[0, math.nan, 0], [0, 0, 0]]), ValueError, "fit_points: target must be finite, got 1 points"),
         (torch.tensor([[0, math.inf], [0, 0]]), ValueError, "fit_points: target must be finite, got 1 points"),
+        (2e30 * torch.eye(3), ValueError, r"fit_points: target must lie within 1e\+30 of the origin, got 2e\+30"),
     ],
 )
 def test_targets_that_can_not_be_learned(target: Any, error: type[Exception], message: str) -> None:
@@ -233,6 +304,6 @@ def test_settings_out_of_range(setting: dict[str, Any], error: type[Exception], 
     with pytest.raises(error, match=message):
         PointConfig(**setting)
     with pytest.raises(TypeError, match="fit_points: config must be a PointConfig, got dict"):
-        fit_points(torch.ones(1, 3), setting)  # type: ignore[arg-type]
+        fit_points(torch.eye(3), setting)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"PointFitResult\.sample: points must be at least 1, got 0"):
-        fit_points(torch.ones(1, 3), TINY).sample(0)
+        fit_points(torch.eye(3), TINY).sample(0)

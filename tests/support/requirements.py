@@ -15,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 VARIABLE = "FRACTALOPS_TEST_REQUIRE"
-NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "nvcc", "chromium", "gpu")
+NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "laspy", "nvcc", "chromium", "gpu")
 
 
 def required() -> list[str]:
@@ -61,6 +61,11 @@ def find_binutil(name: str) -> str:
 def need_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         skip_or_fail("matplotlib", "matplotlib is not installed")
+
+
+def need_laspy() -> None:
+    if find_spec("laspy") is None or find_spec("lazrs") is None:
+        skip_or_fail("laspy", "laspy or lazrs is not installed")
 
 
 def setup_functions() -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Points in .las and .laz files, by laspy."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from fractalops.errors import InputError, MissingExtra
+from fractalops.io.files import MOST_BYTES, one_line
+from fractalops.io.point_clouds.table import Cloud, check_memory
+
+_AT_ONCE = 2**20  # points
+_RECORDS = slice(100, 104)  # bytes: how many records of variable length come before the points
+_RECORD_BYTES = 54  # at least
+
+
+def read_las(path: Path) -> Cloud:
+    """Return the points of a file in its own units. Raises `MissingExtra` without laspy, or lazrs for a .laz file."""
+    try:
+        import laspy
+    except ImportError as error:
+        raise MissingExtra("read_point_cloud", "laspy", "las") from error
+    size = path.stat().st_size
+    with path.open("rb") as start:
+        records = int.from_bytes(start.read(_RECORDS.stop)[_RECORDS], "little")
+    if records * _RECORD_BYTES > size:  # laspy would read them beyond the end
+        raise InputError(f"cannot read {path}: its header promises {records} records, more than it has bytes for")
+    with _panics(path), laspy.open(path, read_evlrs=False) as file:
+        count = file.header.point_count
+        packed = file.header.are_points_compressed
+        check_memory(path, count)
+        if packed:
+            _check_chunks(path, file.header, size)
+        elif count * file.header.point_format.size > size - file.header.offset_to_point_data:
+            raise InputError(f"cannot read {path}: its header promises {count} points, more than it has bytes for")
+        points, done = numpy.empty((count, 3)), 0
+        for part in file.chunk_iterator(_AT_ONCE):
+            rows = points[done : done + len(part)]
+            for axis, values in enumerate((part.x, part.y, part.z)):
+                rows[:, axis] = values  # scaled and moved in float64
+            done += len(part)
+    if done != count:
+        raise InputError(f"cannot read {path}: its header promises {count} points, got {done}")
+    return Cloud(points, [])
+
+
+def _check_chunks(path: Path, header: Any, size: int) -> None:
+    """Raise `InputError` for a .laz file whose chunks don't fit in it: lazrs ends the process where memory ends.
+
+    Raises `MissingExtra` without lazrs.
+    """
+    try:
+        import lazrs
+    except ImportError as error:
+        raise MissingExtra("read_point_cloud", "lazrs", "las") from error
+    (record,) = header.vlrs.get("LasZipVlr")
+    packing = lazrs.LazVlr(record.record_data)
+    item, chunk = packing.item_size(), 0 if packing.uses_variable_size_chunks() else packing.chunk_size()
+    with path.open("rb") as file:
+        file.seek(header.offset_to_point_data)
+        (table,) = struct.unpack("<q", file.read(8))
+        if table < 0:  # its place is at the end of the file
+            file.seek(-8, os.SEEK_END)
+            (table,) = struct.unpack("<q", file.read(8))
+        file.seek(table)
+        _, chunks = struct.unpack("<II", file.read(8))
+    # A chunk begins with a point that is not packed.
+    if item != header.point_format.size or max(chunk, 1) * item > MOST_BYTES or chunks * item > size:
+        raise InputError(f"cannot read {path}: the file is damaged ({chunks} chunks of {chunk} points)")
+
+
+@contextmanager
+def _panics(path: Path) -> Iterator[None]:
+    """Raise `InputError` where lazrs, which is written in Rust, panics: that is no `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"cannot read {path}: the file is damaged ({one_line(error)})") from None

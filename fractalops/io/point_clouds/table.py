@@ -1,0 +1,57 @@
+"""What the readers of point clouds share: their result, its columns and the memory that it may take."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+
+from fractalops.errors import InputError
+from fractalops.io.files import MOST_BYTES
+
+
+class Cloud(NamedTuple):
+    """The points of a file, also those that are not finite."""
+
+    points: numpy.ndarray
+    """(P, 3) or (P, 2), float64."""
+    notices: list[str]
+    """What was left out."""
+
+
+class PointList:
+    """Points that are read some at a time. They take the memory of one array, within `MOST_BYTES`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._values = array("d")
+        self._columns = 3
+
+    def add(self, points: numpy.ndarray) -> None:
+        """Append points (P, D) of float64."""
+        self._columns = points.shape[1]
+        self._values.frombytes(numpy.ascontiguousarray(points, numpy.float64).tobytes())
+        check_memory(self._path, len(self))
+
+    def __len__(self) -> int:
+        return len(self._values) // self._columns
+
+    def points(self) -> numpy.ndarray:
+        """Return all points (P, D), which share the list's memory."""
+        return numpy.frombuffer(self._values, numpy.float64).reshape(-1, self._columns)
+
+
+def check_memory(path: Path, points: int) -> None:
+    """Raise `InputError` for more points than `MOST_BYTES` hold."""
+    if 3 * 8 * points > MOST_BYTES:
+        raise InputError(
+            f"cannot read {path}: it must hold at most {MOST_BYTES // (3 * 8)} points, which take {MOST_BYTES} bytes, "
+            f"got {points} or more"
+        )
+
+
+def first_three(columns: int) -> list[str]:
+    """Return the notice of columns that are left out, where there are more than three."""
+    return [f"{columns} columns: the first three are used"] if columns > 3 else []
