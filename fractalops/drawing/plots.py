@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import MissingExtra
-from fractalops.io.files import atomic_path, write_table
+from fractalops.io.files import as_text, atomic_path, write_table
 
 
 def loss_table(losses: Tensor, path: str | Path) -> None:
@@ -55,7 +55,8 @@ def plot(
     axes = figure.subplots()
     for line in lines:
         axes.plot(line.x, line.y, color=line.color, linewidth=line.width, linestyle=line.style, label=line.label)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(as_text(title), parse_math=False)  # it may be the name of a file, with dollar signs
     axes.grid(alpha=0.3)
     axes.legend()
     if log:

@@ -15,7 +15,7 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
 from fractalops.io.files import atomic_path, parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
-from fractalops.io.tensor_files import read_sealed, write_sealed
+from fractalops.io.tensor_files import read_sealed, write_tensors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -50,7 +50,7 @@ class ExperimentFolder(RunFolder):
     learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
     shards/, images/     these files
-    tensorboard/         the same scalars, where the package tensorboard is installed
+    tensorboard/         the same scalars, where the package tensorboard is installed, and the folder's name is UTF-8
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
@@ -85,9 +85,10 @@ class ExperimentFolder(RunFolder):
         if self._writer is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
+
+                self._writer = SummaryWriter(str(self.path / "tensorboard"))
+            except (ImportError, UnicodeEncodeError):
                 return None
-            self._writer = SummaryWriter(str(self.path / "tensorboard"))
         return self._writer
 
     def write_scalars(self) -> None:
@@ -101,8 +102,8 @@ class ExperimentFolder(RunFolder):
     def save_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Keep tensors and plain values for `load_state`, together with the scalars so far."""
         state = json.dumps({"values": values, "scalars": self._scalars})
-        metadata = {"format": _STATE_FORM, "state": state}
-        write_sealed(self.path / "state.safetensors", tensors, metadata, {"run": run_key(self.manifest)})
+        metadata = {"format": _STATE_FORM, "state": state, "run": run_key(self.manifest)}
+        write_tensors(self.path / "state.safetensors", tensors, metadata)
         self.write_scalars()
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

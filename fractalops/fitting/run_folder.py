@@ -19,7 +19,7 @@ from fractalops.fitting.result import FORM, FitResult
 from fractalops.fitting.run_table import KINDS, TableKind, TableRow, read_rows
 from fractalops.io.files import atomic_path, parsing, write_table
 from fractalops.io.run_folder import Manifest, RunFolder, as_read, run_key
-from fractalops.io.tensor_files import read_sealed, write_sealed
+from fractalops.io.tensor_files import read_sealed, write_tensors
 
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
@@ -178,8 +178,7 @@ class DatasetFolder(RunFolder):
         """Keep what was learned of a batch, and drop its checkpoint. The times of two runs differ: they lie apart."""
         with atomic_path(self.seconds(batch)) as temporary:
             temporary.write_text(f"{seconds:.3f}\n", encoding="utf-8")
-        tensors = result.tensors()
-        write_sealed(self.shard(batch), tensors, result.metadata(), _seal(key, batch))
+        write_tensors(self.shard(batch), result.tensors(), result.metadata() | _seal(key, batch))
         self.checkpoint(batch).unlink(missing_ok=True)
 
     def read_shard(self, batch: int, key: str, images: int) -> FitResult:
@@ -206,7 +205,7 @@ class DatasetFolder(RunFolder):
     def write_checkpoint(self, batch: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
         """Keep the state of a batch under way, `seconds` of learning after its start."""
         metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)}
-        write_sealed(self.checkpoint(batch), state, metadata, _seal(key, batch))
+        write_tensors(self.checkpoint(batch), state, metadata | _seal(key, batch))
 
     def read_checkpoint(self, batch: int, key: str) -> tuple[dict[str, Tensor], float] | None:
         """The state of a batch and its seconds; None where there is none.

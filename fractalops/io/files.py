@@ -190,6 +190,26 @@ def check_file(path: Path) -> None:
             raise InputError(f"cannot read {path}: it is not a file")
 
 
+def as_text(name: str) -> str:
+    """Return the name of a file as text: each of its bytes that is no UTF-8 is a replacement character, U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+@contextmanager
+def text_path(path: str | Path) -> Iterator[str]:
+    """Yield a path of a file for libraries that take UTF-8 alone: where its name is none, that of its open descriptor.
+
+    Raises `OSError` where such a file can't be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
+
+
 @contextmanager
 def parsing(path: str | Path) -> Iterator[None]:
     """Turn what is raised for content of a file that is not as it must be into an `InputError` of one line."""
