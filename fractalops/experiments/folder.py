@@ -32,16 +32,17 @@ _RESULTS = (
     "table.csv",
     "table.md",
     "state.safetensors",
-    "learned/*/*.safetensors",
     *_MADE,
-    "tensorboard/events.*",
 )
+_EVENTS = "tensorboard/events.*"
+_LISTED = ("learned/*/*.safetensors", _EVENTS)
 
 
 class ExperimentFolder(RunFolder):
     """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
 
-    config.json          the experiment, its settings, the data, the device and the versions
+    config.json          the experiment, its settings, the data, the device, the versions, and what is in learned/ and
+                         tensorboard/
     metrics.csv          step, name and value of each scalar that was logged
     metrics.json         table, findings and notes, once it is done
     table.csv            the table by itself
@@ -54,7 +55,7 @@ class ExperimentFolder(RunFolder):
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
-        super().__init__(path, _RESULTS, manifest="config.json", others=("*.png",))
+        super().__init__(path, _RESULTS, manifest="config.json", listed=_LISTED, others=("*.png",))
         self.experiment = experiment
         manifest = {"format": _FORM, "experiment": experiment, "settings": described(settings), **extra}
         self.manifest = as_read({**manifest, "versions": versions()})
@@ -72,6 +73,14 @@ class ExperimentFolder(RunFolder):
         """Return the path of a file in the folder."""
         return self.path / name
 
+    def learned(self, data: str, variant: str) -> Path:
+        """Return the path of what a variant learns of a data set, which is to be written unless it is there."""
+        path = self.path / "learned" / data / f"{variant}.safetensors"
+        if not path.exists():
+            self.add_files([path])
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     # Scalars
 
     def log(self, step: int, **scalars: float) -> None:
@@ -83,12 +92,14 @@ class ExperimentFolder(RunFolder):
 
     def _open_writer(self) -> SummaryWriter | None:
         if self._writer is None:
+            before = set(self._found([_EVENTS]))
             try:
                 from torch.utils.tensorboard import SummaryWriter
 
                 self._writer = SummaryWriter(str(self.path / "tensorboard"))
             except (ImportError, UnicodeEncodeError):
                 return None
+            self.add_files(set(self._found([_EVENTS])) - before)
         return self._writer
 
     def write_scalars(self) -> None:

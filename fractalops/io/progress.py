@@ -32,18 +32,17 @@ def _kinds() -> tuple[type[tqdm[Any]], type[tqdm[Any]], type[tqdm[Any]]]:
             self._written_at = time.monotonic()
             super().__init__(*arguments, **options)
 
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
             if time.monotonic() - self._written_at >= LINE_EVERY:
                 self._write_line()
-            return True
 
         def close(self) -> None:
             if self.disable:
                 return
-            if self.leave and self.last_print_t >= self.start_t + self.delay:
+            if self.leave and self.last_print_t >= self.start_t + (self.delay or 0):
                 self._write_line()
             self.disable = True
-            self._decr_instances(self)
+            self._decr_instances(self)  # type: ignore[attr-defined]
 
         def _write_line(self) -> None:
             self._written_at = time.monotonic()

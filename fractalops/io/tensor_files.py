@@ -99,7 +99,7 @@ def checksum(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.view(-1).view(torch.uint8).numpy()))  # NumPy lacks some of torch's dtypes
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)  # NumPy lacks some of torch's dtypes
     return digest.hexdigest()
 
 

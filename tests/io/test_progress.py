@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 
 import pytest
 from tqdm import tqdm
 
-from fractalops.io import progress
 from fractalops.io.progress import progress_bar
 
 
@@ -43,7 +43,7 @@ def test_a_terminal_and_a_notebook_have_a_bar(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_log_has_a_line_every_30_seconds_and_a_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     log = io.StringIO()
     with progress_bar(100, "step", "fit", shown=True, file=log, mininterval=0) as bar:
         for step in range(100):
