@@ -44,7 +44,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
     that is a temporary one already is yielded as it is, so that writers can be nested.
 
-    Raises `FileNotFoundError` when the folder of `path` does not exist.
+    Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` of `path` when it can't be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -63,6 +63,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
+    except OSError as error:  # a full disk, for instance
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -50,10 +53,13 @@ def read_picture(path: Path, options: PictureOptions) -> tuple[Tensor, list[str]
 
 def check_savable(path: str | Path) -> None:
     """Raise `InputError` when the suffix of `path` names no format that a picture can be saved in."""
-    suffix = Path(path).suffix.lower()
-    format_name = Image.registered_extensions().get(suffix)  # loads the plugins that fill Image.SAVE
-    if format_name is None or format_name not in Image.SAVE:
-        raise InputError(f"cannot save {path}: unknown suffix {suffix!r}, use for instance .png")
+    if format_of(path) not in Image.SAVE:
+        raise InputError(f"cannot save {path}: unknown suffix {Path(path).suffix.lower()!r}, use for instance .png")
+
+
+def format_of(path: str | Path) -> str:
+    """Return Pillow's name of the format that the suffix of `path` names; "" where it names none."""
+    return Image.registered_extensions().get(Path(path).suffix.lower(), "")  # loads the plugins that fill Image.SAVE
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
@@ -74,9 +80,23 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
     Raises `InputError` when no format has that suffix or can hold the picture.
     """
     check_savable(path)
-    with atomic_path(path) as temporary:
+    with saving(path) as file:
+        picture.save(file, format_of(path))
+
+
+class PlainFile(io.BufferedRandom):
+    """A file whose descriptor isn't told: Pillow would write to it by itself, and not notice that a disk is full."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+@contextmanager
+def saving(path: str | Path) -> Iterator[PlainFile]:
+    """Yield the file that Pillow writes a picture to. Raises `InputError` when the format can't hold the picture."""
+    with atomic_path(path) as temporary, PlainFile(io.FileIO(temporary, "w+")) as file:
         try:
-            picture.save(temporary)
+            yield file
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the format's fault

@@ -17,6 +17,7 @@ from fractalops.io.files import (
     LOCK,
     TEMPORARY,
     another_run,
+    atomic_path,
     check_writable,
     claimed,
     locked_folder,
@@ -132,9 +133,10 @@ class RunFolder:
 
         It comes before any result, and never goes: wherever this is cut short, the folder is one that a run can take.
         """
-        for path in self.results():
-            path.unlink(missing_ok=True)
-        write_json(self._manifest, manifest)
+        with atomic_path(self._manifest) as temporary:
+            write_json(temporary, manifest)  # first: on a full disk nothing is removed
+            for path in self.results():
+                path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove what writes that were cut short have left. Nobody may be writing."""
