@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,15 @@ def plot(
 
     The suffix of `path` names the format. Raises `MissingExtra`, in the name of `function`, without matplotlib.
     """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # without a home it warns of where it keeps its fonts
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra(function, "matplotlib", "plot") from error
+    finally:
+        logger.setLevel(level)
 
     # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -69,6 +70,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class PlainFile(io.BufferedRandom):
+    """A new file whose descriptor isn't told: Pillow and NumPy write to one by themselves, and notice no full disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w+"))
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
 
 def check_writable(folder: Path) -> None:

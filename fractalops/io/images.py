@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from fractalops._checks import or_default
 from fractalops.errors import InputError
 from fractalops.io.decoding import open_picture
-from fractalops.io.files import atomic_path, one_line
+from fractalops.io.files import PlainFile, atomic_path, one_line
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
 from fractalops.io.preparing import prepare
@@ -84,17 +83,10 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
         picture.save(file, format_of(path))
 
 
-class PlainFile(io.BufferedRandom):
-    """A file whose descriptor isn't told: Pillow would write to it by itself, and not notice that a disk is full."""
-
-    def fileno(self) -> int:
-        raise io.UnsupportedOperation("fileno")
-
-
 @contextmanager
 def saving(path: str | Path) -> Iterator[PlainFile]:
     """Yield the file that Pillow writes a picture to. Raises `InputError` when the format can't hold the picture."""
-    with atomic_path(path) as temporary, PlainFile(io.FileIO(temporary, "w+")) as file:
+    with atomic_path(path) as temporary, PlainFile(temporary) as file:
         try:
             yield file
         except (OSError, ValueError) as error:

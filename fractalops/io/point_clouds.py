@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path, reading
+from fractalops.io.files import PlainFile, atomic_path, reading
 from fractalops.io.notices import log_notices
 
 READABLE = (".npy", ".npz", ".ply", ".xyz")
@@ -63,7 +63,8 @@ def save_point_cloud(points: Tensor, path: str | Path) -> None:
     values = points.detach().cpu().float().numpy()  # (P, D)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":
-            numpy.save(temporary, values)
+            with PlainFile(temporary) as file:
+                numpy.save(file, values)
             return
         header = ""
         if path.suffix.lower() == ".ply":
