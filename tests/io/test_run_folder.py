@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -171,6 +172,17 @@ def test_what_the_manifest_does_not_name_is_kept_by_a_run_that_goes_on(tmp_path:
     run.begin(MANIFEST | {"maps": 4}, overwrite=True)
     assert [path.name for path in (tmp_path / "learned" / "a").iterdir()] == ["mine.safetensors"]
     assert run.results() == []
+
+
+def test_on_a_full_disk_overwriting_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(tmp_path)
+    run.begin(MANIFEST)
+    (tmp_path / "done.json").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'run.json'}'$"):
+        run.begin(MANIFEST | {"maps": 4}, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:
