@@ -26,7 +26,8 @@ class ResultFolder(RunFolder):
     """The folder of one result, in which `REPORT_NAME` lists the files. `names` are those that it may get."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        super().__init__(path, [name for name in names if name != REPORT_NAME], manifest=REPORT_NAME, resumes=False)
+        listed = [name for name in names if name != REPORT_NAME]
+        super().__init__(path, (), manifest=REPORT_NAME, listed=listed, resumes=False)
         self._names = list(names)
 
     def check_free(self, *, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ import torch
 from fractalops.errors import InputError
 from fractalops.fitting import FitResult
 from fractalops.fitting.result import FORM
+from fractalops.io.files import as_text
 from fractalops.io.systems import open_systems
 from fractalops.io.tensor_files import read_form
 from fractalops.sampling import sample_attractor
@@ -82,7 +83,7 @@ def load_drawable(path: Path, name: str | None = None, option: str = "--system")
 
 
 def _learned(path: Path, result: FitResult, name: str | None) -> Source:
-    names = [path.stem] if len(result) == 1 else [str(number) for number in range(len(result))]
+    names = [as_text(path.stem)] if len(result) == 1 else [str(number) for number in range(len(result))]
     if name is not None:
         number = names.index(_choose(path, names, name))
         names, result = [names[number]], result[number]

@@ -15,7 +15,7 @@ from fractalops.drawing.canvas import generator_for
 from fractalops.drawing.high_resolution import DEFAULT_INTENSITY, Picture
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
-from fractalops.io.files import atomic_path
+from fractalops.io.files import as_text, atomic_path
 from fractalops.rendering import place
 from fractalops.systems import System
 
@@ -52,7 +52,7 @@ def write_page(
         FileNotFoundError: when the folder of `path` does not exist; OSError: when the file can't be written.
     """
     parameters = page_parameters(system, size=size, intensity=intensity)
-    text = page_text(parameters, Path(path).stem)
+    text = page_text(parameters, as_text(Path(path).stem))
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

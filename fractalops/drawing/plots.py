@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import MissingExtra
-from fractalops.io.files import atomic_path, write_table
+from fractalops.io.files import as_text, atomic_path, write_table
 
 
 def loss_table(losses: Tensor, path: str | Path) -> None:
@@ -45,17 +46,23 @@ def plot(
 
     The suffix of `path` names the format. Raises `MissingExtra`, in the name of `function`, without matplotlib.
     """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # without a home it warns of where it keeps its fonts
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra(function, "matplotlib", "plot") from error
+    finally:
+        logger.setLevel(level)
 
     # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
     axes = figure.subplots()
     for line in lines:
         axes.plot(line.x, line.y, color=line.color, linewidth=line.width, linestyle=line.style, label=line.label)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set_title(as_text(title), parse_math=False)  # it may be the name of a file, with dollar signs
     axes.grid(alpha=0.3)
     axes.legend()
     if log:

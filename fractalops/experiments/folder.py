@@ -15,7 +15,7 @@ from fractalops.experiments.outcome import Finding, Outcome
 from fractalops.experiments.settings import described
 from fractalops.io.files import atomic_path, parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
-from fractalops.io.tensor_files import read_sealed, write_sealed
+from fractalops.io.tensor_files import read_sealed, write_tensors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -32,16 +32,17 @@ _RESULTS = (
     "table.csv",
     "table.md",
     "state.safetensors",
-    "learned/*/*.safetensors",
     *_MADE,
-    "tensorboard/events.*",
 )
+_EVENTS = "tensorboard/events.*"
+_LISTED = ("learned/*/*.safetensors", _EVENTS)
 
 
 class ExperimentFolder(RunFolder):
     """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
 
-    config.json          the experiment, its settings, the data, the device and the versions
+    config.json          the experiment, its settings, the data, the device, the versions, and what is in learned/ and
+                         tensorboard/
     metrics.csv          step, name and value of each scalar that was logged
     metrics.json         table, findings and notes, once it is done
     table.csv            the table by itself
@@ -50,11 +51,11 @@ class ExperimentFolder(RunFolder):
     learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
     shards/, images/     these files
-    tensorboard/         the same scalars, where the package tensorboard is installed
+    tensorboard/         the same scalars, where the package tensorboard is installed, and the folder's name is UTF-8
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
-        super().__init__(path, _RESULTS, manifest="config.json", others=("*.png",))
+        super().__init__(path, _RESULTS, manifest="config.json", listed=_LISTED, others=("*.png",))
         self.experiment = experiment
         manifest = {"format": _FORM, "experiment": experiment, "settings": described(settings), **extra}
         self.manifest = as_read({**manifest, "versions": versions()})
@@ -72,6 +73,14 @@ class ExperimentFolder(RunFolder):
         """Return the path of a file in the folder."""
         return self.path / name
 
+    def learned(self, data: str, variant: str) -> Path:
+        """Return the path of what a variant learns of a data set, which is to be written unless it is there."""
+        path = self.path / "learned" / data / f"{variant}.safetensors"
+        if not path.exists():
+            self.add_files([path])
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     # Scalars
 
     def log(self, step: int, **scalars: float) -> None:
@@ -83,11 +92,14 @@ class ExperimentFolder(RunFolder):
 
     def _open_writer(self) -> SummaryWriter | None:
         if self._writer is None:
+            before = set(self._found([_EVENTS]))
             try:
                 from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
+
+                self._writer = SummaryWriter(str(self.path / "tensorboard"))
+            except (ImportError, UnicodeEncodeError):
                 return None
-            self._writer = SummaryWriter(str(self.path / "tensorboard"))
+            self.add_files(set(self._found([_EVENTS])) - before)
         return self._writer
 
     def write_scalars(self) -> None:
@@ -101,8 +113,8 @@ class ExperimentFolder(RunFolder):
     def save_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         """Keep tensors and plain values for `load_state`, together with the scalars so far."""
         state = json.dumps({"values": values, "scalars": self._scalars})
-        metadata = {"format": _STATE_FORM, "state": state}
-        write_sealed(self.path / "state.safetensors", tensors, metadata, {"run": run_key(self.manifest)})
+        metadata = {"format": _STATE_FORM, "state": state, "run": run_key(self.manifest)}
+        write_tensors(self.path / "state.safetensors", tensors, metadata)
         self.write_scalars()
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

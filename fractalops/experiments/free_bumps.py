@@ -137,7 +137,6 @@ def learn_bumps(target: Tensor, config: FitConfig, path: Path, *, progress: bool
             bar.update()
     tensors = {name: getattr(bumps, name).detach() for name in ("center", "shape", "color")}
     seconds = time.process_time() - began
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_tensors(path, tensors, {"format": _FORM, "learned_from": key, "seconds": repr(seconds)})
     return FreeBumps(tensors["center"], tensors["shape"], tensors["color"], config, seconds)
 

@@ -156,7 +156,7 @@ def learn_variant(
     where that was learned from another start, by other settings or for other targets.
     """
     config = settings_for(images, config)
-    path = output.file("learned") / data / f"{re.sub(r'[^a-z0-9.+]+', '-', variant.lower()).strip('-')}.safetensors"
+    path = output.learned(data, re.sub(r"[^a-z0-9.+]+", "-", variant.lower()).strip("-"))
     if origin is None:
         origin = {} if start is None else start.state_dict()
     learned_from = checksum({"targets": images, **origin})
@@ -174,7 +174,6 @@ def learn_variant(
     if result.interrupted:
         raise KeyboardInterrupt
     seconds = time.process_time() - began
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = result.metadata() | {_LEARNED_FROM: learned_from, _CPU_SECONDS: repr(seconds)}
     write_tensors(path, result.tensors(), metadata)
     return Learned(variant, data, result, seconds)

@@ -215,7 +215,7 @@ class _Study:
     def _bumps(self, target: Target) -> Row:
         """Learn a picture as free bumps, and keep the row."""
         config = replace(target.config, maps=bumps_for(target.config.maps, target.config.channels or 0))
-        path = self._output.file("learned") / target.name / f"{config.maps}-bumps.safetensors"
+        path = self._output.learned(target.name, f"{config.maps}-bumps")
         bumps = learn_bumps(target.images[0], config, path, progress=self._progress)
         goal = target.images[0]  # (H, W) or (3, H, W)
         image = bumps.draw(target.size).reshape(goal.shape)

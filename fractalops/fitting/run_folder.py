@@ -17,9 +17,9 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.result import FORM, FitResult
 from fractalops.fitting.run_table import KINDS, TableKind, TableRow, read_rows
-from fractalops.io.files import atomic_path, parsing, write_table
+from fractalops.io.files import atomic_path, parsing, read_json, write_table
 from fractalops.io.run_folder import Manifest, RunFolder, as_read, run_key
-from fractalops.io.tensor_files import read_sealed, write_sealed
+from fractalops.io.tensor_files import read_sealed, write_tensors
 
 _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
@@ -65,6 +65,13 @@ class DatasetFolder(RunFolder):
         super().__init__(path, _RESULTS, manifest="run.json", locks=locks)
         self.contact = self.path / "contact.png"
 
+    def results(self) -> list[Path]:
+        """Return the files that the run has written: of no batch that it has not, which has at least an image."""
+        found = super().results()
+        images = read_json(self._manifest).get("images") if found else None
+        batches = images if isinstance(images, int) else 0
+        return [path for path in found if not path.stem.isdigit() or int(path.stem) < batches]
+
     def table(self, kind: TableKind) -> Path:
         """Return the path of the table of this kind; one tells that the run is finished."""
         return self.path / f"index.{kind}"
@@ -100,10 +107,6 @@ class DatasetFolder(RunFolder):
         if not re.fullmatch("[0-9]{5,8}", number) or shard != self.relative(self.shard(int(number))):
             raise ValueError(f"shard must be systems/NUMBER.safetensors, got {shard!r}")
         return int(number)
-
-    def relative(self, path: Path) -> str:
-        """Return the name of a file within the folder, as tables have it."""
-        return path.relative_to(self.path).as_posix()
 
     def drop_damaged_tables(self) -> None:
         """Remove the tables that can't be read: they are written anew."""
@@ -178,8 +181,7 @@ class DatasetFolder(RunFolder):
         """Keep what was learned of a batch, and drop its checkpoint. The times of two runs differ: they lie apart."""
         with atomic_path(self.seconds(batch)) as temporary:
             temporary.write_text(f"{seconds:.3f}\n", encoding="utf-8")
-        tensors = result.tensors()
-        write_sealed(self.shard(batch), tensors, result.metadata(), _seal(key, batch))
+        write_tensors(self.shard(batch), result.tensors(), result.metadata() | _seal(key, batch))
         self.checkpoint(batch).unlink(missing_ok=True)
 
     def read_shard(self, batch: int, key: str, images: int) -> FitResult:
@@ -206,7 +208,7 @@ class DatasetFolder(RunFolder):
     def write_checkpoint(self, batch: int, key: str, state: dict[str, Tensor], seconds: float) -> None:
         """Keep the state of a batch under way, `seconds` of learning after its start."""
         metadata = {"format": _CHECKPOINT_FORM, "seconds": repr(seconds)}
-        write_sealed(self.checkpoint(batch), state, metadata, _seal(key, batch))
+        write_tensors(self.checkpoint(batch), state, metadata | _seal(key, batch))
 
     def read_checkpoint(self, batch: int, key: str) -> tuple[dict[str, Tensor], float] | None:
         """The state of a batch and its seconds; None where there is none.

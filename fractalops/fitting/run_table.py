@@ -61,7 +61,7 @@ def read_rows(path: Path) -> list[TableRow]:
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
     with reading(path, "it is damaged"):
         if parquet is not None:
-            # As bytes from here: by a path, pyarrow would take folders apart whose names look like keys and values.
+            # As bytes from here: pyarrow takes apart paths that look like keys and values, and takes UTF-8 alone.
             with path.open("rb") as binary:
                 return [_parse_row(row) for row in parquet.read_table(binary).to_pylist()]
         with open_table(path, "r") as file:
@@ -90,7 +90,8 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in _FIELDS.items()])
     left: Iterator[TableRow] = iter(rows)
-    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    # As bytes, see `read_rows`.
+    with atomic_path(path) as temporary, temporary.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
         while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 

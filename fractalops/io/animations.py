@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path, one_line
-from fractalops.io.images import to_picture
+from fractalops.io.files import atomic_path
+from fractalops.io.images import format_of, saving, to_picture
 
 _SUFFIXES = (".gif", ".webp", ".mp4")
 
@@ -58,13 +58,8 @@ def save_animation(
     if last_milliseconds is not None:
         others = list(pictures)
         duration = [round(frame_milliseconds)] * len(others) + [round(last_milliseconds)]
-    with atomic_path(path) as temporary:
-        try:
-            first.save(temporary, save_all=True, append_images=others, duration=duration, loop=0)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise InputError(f"cannot save {path}: {one_line(error)}") from error
+    with saving(path) as file:
+        first.save(file, format_of(path), save_all=True, append_images=others, duration=duration, loop=0)
 
 
 def _save_video(pictures: Iterable[Image.Image], path: str | Path, fps: float, rest: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import math
 import os
@@ -12,15 +13,20 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from fractalops.errors import InputError, MissingExtra
+from fractalops.io.notices import log_notices
 
 LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
+
+HELD = ".held"
+"""At the end of the name of the file that stands for a lock where the file system has none, see `claimed`."""
 
 TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
 """With which the name of a file begins while `atomic_path` writes it, as a glob pattern; the name itself follows."""
@@ -39,7 +45,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
     that is a temporary one already is yielded as it is, so that writers can be nested.
 
-    Raises `FileNotFoundError` when the folder of `path` does not exist.
+    Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` of `path` when it can't be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -58,8 +64,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
+    except OSError as error:  # a full disk, for instance
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class PlainFile(io.BufferedRandom):
+    """A new file whose descriptor isn't told: Pillow and NumPy write to one by themselves, and notice no full disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w+"))
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
 
 
 def check_writable(folder: Path) -> None:
@@ -79,17 +99,15 @@ def locked_folder(path: Path) -> Iterator[None]:
     """Make a folder, and keep other runs out of it through the file `LOCK` in it.
 
     What is made here is removed again if nothing was written to it. Raises `InputError` where another run is under way,
-    and for a file.
+    for a file, and for a folder that can't be written to.
     """
+    check_writable(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"cannot write to {path}: it is not a folder") from None
+    path.mkdir(parents=True, exist_ok=True)
     try:
         with claimed(path / LOCK) as ours:
             if not ours:
-                raise InputError(f"cannot write to {path}: another run is writing to it")
+                raise another_run(path, path / LOCK)
             yield
     finally:
         with suppress(OSError):  # there are files in it
@@ -97,33 +115,54 @@ def locked_folder(path: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def another_run(folder: Path, lock: Path) -> InputError:
+    """Return the error for a folder in which somebody else holds a lock."""
+    held = lock.with_name(f"{lock.name}{HELD}")
+    otherwise = f", or was killed: then remove {held}" if held.exists() else ""
+    return InputError(f"cannot write to {folder}: another run is writing to it{otherwise}")
+
+
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
     """Yield whether a lock file could be had at once; if so it is held within the block, and removed after it.
 
-    The lock of a killed process is void. A file system without locks counts as one where nobody else is: nothing
-    worse happens than work done twice. Raises `InputError` for a lock that can't be opened.
+    The lock of a killed process is void. On a file system without locks a second file, `HELD` at the end of its name,
+    says by being there that the lock is held, which is logged as a notice: there a killed process may leave it behind.
+    Raises `InputError` for a lock that can't be opened.
     """
-    lock = FileLock(path)
-    ours = True
+    lock: BaseFileLock = FileLock(path)
+    if (ours := _acquire(lock)) is None:
+        _say_without_locks(path.parent)
+        lock = SoftFileLock(f"{path}{HELD}")
+        ours = bool(_acquire(lock))
+    try:
+        yield ours
+    finally:
+        if ours:
+            with suppress(OSError):  # Windows removes no file that is open
+                path.unlink()
+            lock.release()
+
+
+def _acquire(lock: BaseFileLock) -> bool | None:
+    """Return whether a lock could be had at once, None on a file system without such locks. Raises `InputError`."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        ours = False
+        return False
     except NotImplementedError:
-        pass
+        return None
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise InputError(f"cannot write to {path.parent}: {path.name} can't be locked ({error.strerror})") from None
-    if not lock.is_locked:
-        yield ours
-        return
-    try:
-        yield True
-    finally:
-        with suppress(OSError):  # Windows removes no file that is open
-            path.unlink()
-        lock.release()
+        if error.errno in _NO_LOCKS:
+            return None
+        path = Path(lock.lock_file)
+        raise InputError(f"cannot write to {path.parent}: {path.name} can't be locked ({error.strerror})") from None
+    return True
+
+
+@cache
+def _say_without_locks(folder: Path) -> None:
+    log_notices(folder, [f"the file system has no locks: a run that is killed may leave a file *{HELD} to be removed"])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -188,6 +227,26 @@ def check_file(path: Path) -> None:
     with reading(path):
         if not stat.S_ISREG(path.stat().st_mode):
             raise InputError(f"cannot read {path}: it is not a file")
+
+
+def as_text(name: str) -> str:
+    """Return the name of a file as text: each of its bytes that is no UTF-8 is a replacement character, U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+@contextmanager
+def text_path(path: str | Path) -> Iterator[str]:
+    """Yield a path of a file for libraries that take UTF-8 alone: where its name is none, that of its open descriptor.
+
+    Raises `OSError` where such a file can't be opened.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with open(path, "rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from fractalops._checks import or_default
 from fractalops.errors import InputError
 from fractalops.io.decoding import open_picture
-from fractalops.io.files import atomic_path, one_line
+from fractalops.io.files import PlainFile, atomic_path, one_line
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
 from fractalops.io.preparing import prepare
@@ -50,10 +52,13 @@ def read_picture(path: Path, options: PictureOptions) -> tuple[Tensor, list[str]
 
 def check_savable(path: str | Path) -> None:
     """Raise `InputError` when the suffix of `path` names no format that a picture can be saved in."""
-    suffix = Path(path).suffix.lower()
-    format_name = Image.registered_extensions().get(suffix)  # loads the plugins that fill Image.SAVE
-    if format_name is None or format_name not in Image.SAVE:
-        raise InputError(f"cannot save {path}: unknown suffix {suffix!r}, use for instance .png")
+    if format_of(path) not in Image.SAVE:
+        raise InputError(f"cannot save {path}: unknown suffix {Path(path).suffix.lower()!r}, use for instance .png")
+
+
+def format_of(path: str | Path) -> str:
+    """Return Pillow's name of the format that the suffix of `path` names; "" where it names none."""
+    return Image.registered_extensions().get(Path(path).suffix.lower(), "")  # loads the plugins that fill Image.SAVE
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
@@ -74,9 +79,16 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
     Raises `InputError` when no format has that suffix or can hold the picture.
     """
     check_savable(path)
-    with atomic_path(path) as temporary:
+    with saving(path) as file:
+        picture.save(file, format_of(path))
+
+
+@contextmanager
+def saving(path: str | Path) -> Iterator[PlainFile]:
+    """Yield the file that Pillow writes a picture to. Raises `InputError` when the format can't hold the picture."""
+    with atomic_path(path) as temporary, PlainFile(temporary) as file:
         try:
-            picture.save(temporary)
+            yield file
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # a full disk is not the format's fault

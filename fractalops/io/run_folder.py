@@ -12,7 +12,18 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from fractalops.errors import InputError
-from fractalops.io.files import LOCK, TEMPORARY, check_writable, claimed, locked_folder, read_json, write_json
+from fractalops.io.files import (
+    HELD,
+    LOCK,
+    TEMPORARY,
+    another_run,
+    atomic_path,
+    check_writable,
+    claimed,
+    locked_folder,
+    read_json,
+    write_json,
+)
 
 Manifest = dict[str, Any]
 
@@ -32,8 +43,8 @@ class RunFolder:
     Args:
         path: need not exist yet.
         results: glob patterns, relative to `path`, of what the run writes; overwriting removes these files, in this
-            order. What tells that a run is finished comes first. Where the manifest has an entry "files", they are
-            only those of these names.
+            order. What tells that a run is finished comes first.
+        listed: patterns of what it writes, too; overwriting then removes those that the manifest names under "files".
         manifest: the name of the JSON file that says what the run is, "format" first of all.
         others: patterns of what the run writes as well, and overwriting leaves.
         locks: patterns of the lock files that processes hold while they work on a part of the run.
@@ -46,12 +57,13 @@ class RunFolder:
         results: Sequence[str],
         *,
         manifest: str,
+        listed: Sequence[str] = (),
         others: Sequence[str] = (),
         locks: Sequence[str] = (),
         resumes: bool = True,
     ) -> None:
         self.path = Path(path)
-        self._patterns, self._others, self._locks = tuple(results), tuple(others), tuple(locks)
+        self._patterns, self._listed, self._others, self._locks = map(tuple, (results, listed, others, locks))
         self._manifest, self._resumes = self.path / manifest, resumes
 
     def lock(self) -> AbstractContextManager[None]:
@@ -73,13 +85,13 @@ class RunFolder:
         if not self._manifest.exists():
             raise InputError(f"cannot write to {self.path}: there are files already; {_TAKE_ANOTHER}")
         self._check_ours(manifest["format"])
-        if overwrite:
-            if foreign := set(self._found(self._patterns)) - set(self.results()):
+        if not self._resumes:
+            if not overwrite:
+                raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
+            if foreign := set(self._found(self._listed)) - set(self.results()):
                 name = min(foreign).relative_to(self.path)
                 raise InputError(f"cannot write to {self.path}: its {name} is not of a run; {_TAKE_ANOTHER}")
-        elif not self._resumes:
-            raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
-        elif different := differences(self.read_manifest(manifest["format"]), manifest):
+        elif not overwrite and (different := differences(self.read_manifest(manifest["format"]), manifest)):
             raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")
 
     def _check_ours(self, form: str) -> None:
@@ -109,7 +121,7 @@ class RunFolder:
         for lock in self._found(self._locks):
             with claimed(lock) as ours:  # which removes it
                 if not ours:
-                    raise InputError(f"cannot write to {self.path}: another run is writing to it")
+                    raise another_run(self.path, lock)
         for path in self._found([_RANK_FILES, f"{_RANK_FILES}.new"]):
             path.unlink(missing_ok=True)
         self.remove_leftovers()
@@ -121,9 +133,10 @@ class RunFolder:
 
         It comes before any result, and never goes: wherever this is cut short, the folder is one that a run can take.
         """
-        for path in self.results():
-            path.unlink(missing_ok=True)
-        write_json(self._manifest, manifest)
+        with atomic_path(self._manifest) as temporary:
+            write_json(temporary, manifest)  # first: on a full disk nothing is removed
+            for path in self.results():
+                path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove what writes that were cut short have left. Nobody may be writing."""
@@ -132,7 +145,7 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Remove a folder again in which there is nothing but the manifest, so that another run can take it."""
-        if {file.name for file in self.path.iterdir()} <= {self._manifest.name, LOCK}:
+        if {file.name for file in self.path.iterdir()} <= {self._manifest.name, LOCK, f"{LOCK}{HELD}"}:
             self._manifest.unlink(missing_ok=True)
             with suppress(OSError):  # Windows removes no file that is open
                 (self.path / LOCK).unlink(missing_ok=True)
@@ -142,12 +155,24 @@ class RunFolder:
         """Return the files that the run has written, but for its manifest; none where there is no manifest."""
         if not self._manifest.exists():
             return []
-        found = self._found(self._patterns)
+        named = self._named(read_json(self._manifest))
+        return self._found(self._patterns) + [
+            path for path in self._found(self._listed) if self.relative(path) in named
+        ]
+
+    def add_files(self, paths: Iterable[Path]) -> None:
+        """Name files in the manifest; those to be written are named before."""
         content = read_json(self._manifest)
-        if "files" not in content:
-            return found
-        named = content["files"] if isinstance(content["files"], list) else []
-        return [path for path in found if path.relative_to(self.path).as_posix() in named]
+        write_json(self._manifest, content | {"files": sorted(self._named(content).union(map(self.relative, paths)))})
+
+    def relative(self, path: Path) -> str:
+        """Return the name of a file within the folder, as manifests and tables have it."""
+        return path.relative_to(self.path).as_posix()
+
+    @staticmethod
+    def _named(manifest: Manifest) -> set[str]:
+        files = manifest.get("files")
+        return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
 
     def _found(self, patterns: Iterable[str]) -> list[Path]:
         """Return the files of these patterns, in their order."""
@@ -156,12 +181,14 @@ class RunFolder:
 
     def _temporary(self) -> list[str]:
         """Return patterns of what `atomic_path` has left of the run's files."""
-        patterns = [PurePath(pattern) for pattern in (self._manifest.name, *self._patterns, *self._others)]
+        patterns = [
+            PurePath(pattern) for pattern in (self._manifest.name, *self._patterns, *self._listed, *self._others)
+        ]
         return [pattern.with_name(TEMPORARY + pattern.name).as_posix() for pattern in patterns]
 
     def _unnamed(self, names: Sequence[str]) -> list[str]:
         """Return what counts as no file: the lock, what ranks say to each other, and files that were cut short."""
-        patterns = [LOCK, _RANK_FILES, f"{_RANK_FILES}.new", *self._temporary()]
+        patterns = [LOCK, f"{LOCK}{HELD}", _RANK_FILES, f"{_RANK_FILES}.new", *self._temporary()]
         return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 

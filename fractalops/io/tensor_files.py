@@ -1,56 +1,59 @@
-"""Safetensors files with a name for their form: written at once or not at all, the same bytes for the same content."""
+"""Safetensors files with a name for their form and a checksum: the same bytes for the same content, or none at all."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path, one_line, parsing
+from fractalops.io.files import atomic_path, check_file, reading, text_path
 
-_CHECKSUM = "sha256"  # in the metadata of what `write_sealed` writes
+_CHECKSUM = "sha256"  # in the metadata of a file
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and metadata, of which "format" names the form; an interruption leaves no broken file.
+    """Write tensors and metadata, of which "format" names the form, and a checksum of both.
+
+    An interruption leaves no broken file.
 
     Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
     """
     from safetensors.torch import save
 
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not by `save_file`, which goes through a temporary file with a name that may be anybody's.
-    content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
-    with atomic_path(path) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                file.writelines(_sort_metadata(content))
-        except OSError as error:  # a full disk, for instance
-            raise OSError(f"cannot write to {Path(path).parent}: {error.strerror or error}") from error
+    content = save(tensors, metadata | {_CHECKSUM: _digest(metadata, tensors)})
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.writelines(_sort_metadata(content))
 
 
-def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file whose "format" is one of `forms`; no code is executed.
+def read_tensors(
+    path: str | Path, *forms: str, exchanged: Collection[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors and the metadata of a file whose "format" is one of `forms`; no code is executed.
 
-    Raises `InputError` for a missing, foreign or broken file, also for one of `write_sealed` whose checksum is wrong.
+    A file of a form in `exchanged`, which other programs write, too, may have no checksum. Raises `InputError` for a
+    missing, foreign or broken file, and where the checksum is missing or wrong.
     """
     with _opened(path) as file:
-        metadata = file.metadata() or {}
+        metadata: dict[str, str] = file.metadata() or {}
         # Copied: safetensors maps the file, which may change or end while the tensors are in use.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    if metadata.get("format") not in forms:
-        actual = metadata.get("format", "a safetensors file without one")
-        raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
-    if (expected := metadata.get(_CHECKSUM)) is not None:
-        with parsing(path):  # dtypes that numpy lacks have no digest
-            digest = _digest(metadata, tensors)
-        if expected != digest:
-            raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
+    form = metadata.get("format", "a safetensors file without one")
+    if form not in forms:
+        raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {form}")
+    expected = metadata.pop(_CHECKSUM, None)
+    if expected is None and form not in exchanged:
+        raise InputError(f"cannot read {path}: it is damaged: it has no checksum")
+    if expected is not None and expected != _digest(metadata, tensors):
+        raise InputError(f"cannot read {path}: it is damaged: its checksum is wrong")
     return tensors, metadata
 
 
@@ -66,44 +69,33 @@ def read_form(path: str | Path) -> str | None:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """Open a file. Raises `InputError` for one that is missing or broken."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            yield file
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read {path}: {one_line(error)}") from error
-
-
-def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:
-    """Write a file whose metadata tell what it belongs to, by `seal`, and whether a bit has changed since."""
-    metadata = metadata | seal
-    write_tensors(path, tensors, metadata | {_CHECKSUM: _digest(metadata, tensors)})
+    check_file(Path(path))
+    with reading(path), text_path(path) as name, safe_open(name, framework="pt") as file:
+        yield file
 
 
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return what `write_sealed` wrote. Raises `InputError` for a file that is damaged, or of another seal."""
+    """Return the content of a file whose metadata tell by `seal` what it belongs to. Raises `InputError` otherwise."""
     tensors, metadata = read_tensors(path, form)
     for name, expected in seal.items():
         if metadata.get(name) != expected:
             raise InputError(f"cannot read {path}: it is of another {name}")
-    if _CHECKSUM not in metadata:
-        raise InputError(f"cannot read {path}: it is damaged: it has no checksum")
     return tensors, metadata
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    others = {name: text for name, text in metadata.items() if name != _CHECKSUM}
-    return hashlib.sha256((json.dumps(others, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
+    return hashlib.sha256((json.dumps(metadata, sort_keys=True) + checksum(tensors)).encode()).hexdigest()
 
 
 def checksum(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of tensors with their names, shapes and dtypes."""
+    """Return the SHA-256 of tensors with their names, shapes and dtypes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)  # NumPy lacks some of torch's dtypes
     return digest.hexdigest()
 
 

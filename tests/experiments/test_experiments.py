@@ -80,6 +80,22 @@ def test_what_a_kill_left_of_a_write_goes(tmp_path: Path) -> None:
     assert all(path.exists() for path in mine)
 
 
+def test_overwriting_removes_what_the_run_has_written_and_nothing_else(tmp_path: Path) -> None:
+    output = open_folder(tmp_path)
+    own = output.learned("mnist", "best")
+    own.write_bytes(b"own")
+    output.log(1, loss=0.5)  # in TensorBoard, too, where it is installed
+    events = set(tmp_path.glob("tensorboard/*"))
+    mine = [tmp_path / "learned/mnist/mine.safetensors", tmp_path / "tensorboard/events.mine"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    assert open_folder(tmp_path).learned("mnist", "mine") == mine[0]  # which then is refused by whoever reads it
+    open_folder(tmp_path, dataclasses.replace(SETTINGS, seed=1), overwrite=True)
+    assert not any(path.exists() for path in (own, *events))
+    assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
+
+
 def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> None:
     """More on this is in tests/io/test_run_folder.py and test_locks.py."""
     with locked_folder(tmp_path), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):

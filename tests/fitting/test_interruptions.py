@@ -16,9 +16,8 @@ from torch import Tensor
 
 import fractalops
 from fractalops import InputError
-from fractalops.fitting import learning
+from fractalops.fitting import learning, run_folder
 from fractalops.fitting.native_steps import NativeSteps
-from fractalops.io import tensor_files
 from tests.support.learning import Interruption, assert_same_result, at_call, finish, tiny
 from tests.support.runs import SYSTEM, Stop, contents, interrupt, long, pictures, run, start
 from tests.support.tolerances import assert_same_bits
@@ -77,8 +76,8 @@ MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
     "evaluating": (learning, "_evaluate", False, [1, 3]),
     "evaluated": (learning, "_evaluate", True, [2]),
     "making folders": (Path, "mkdir", False, [1, 2, 3, 4]),
-    "writing a file": (tensor_files, "write_tensors", False, [1, 5, 11, 12, 33]),
-    "a file is written": (tensor_files, "write_tensors", True, [1, 5, 11, 12, 33]),
+    "writing a file": (run_folder, "write_tensors", False, [1, 5, 11, 12, 33]),
+    "a file is written": (run_folder, "write_tensors", True, [1, 5, 11, 12, 33]),
     "putting a file in its place": (os, "replace", False, [1, 2, 12, 13, 14, 37, 38, 39]),
     "a file is in its place": (os, "replace", True, [1, 2, 12, 13, 14, 37, 38, 39]),
 }

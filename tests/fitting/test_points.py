@@ -18,7 +18,7 @@ from fractalops import InputError, PointConfig, PointFitResult, fit_points
 from fractalops.fitting.contractions import LARGEST_SINGULAR_VALUE, contraction, contraction_parameters
 from fractalops.fitting.distances import chamfer_distance
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
-from fractalops.io.tensor_files import read_tensors
+from fractalops.io.tensor_files import read_tensors, write_tensors
 from tests.support.learning import Interruption
 from tests.support.tolerances import assert_same_bits
 
@@ -260,11 +260,13 @@ def test_files_that_are_not_one(tmp_path: Path) -> None:
         {"losses": torch.ones(4).double()},
         {"offset": tensors["offset"].double()},
     ):
-        save_file(tensors | broken, path, metadata)
+        write_tensors(path, tensors | broken, metadata)
         refused("it is damaged")
     for damage in ({"config": "{}"}, {"measures": "{}"}, {"interrupted": "{"}):
-        save_file(tensors, path, metadata | damage)
+        write_tensors(path, tensors, metadata | damage)
         refused("it is damaged")
+    save_file(tensors, path, metadata)
+    refused("it is damaged: it has no checksum")
     save_file({"a": torch.ones(1)}, path)
     refused("its format must be fractalops.points.1, got a safetensors file without")
     path.write_bytes(b"no")

@@ -19,6 +19,7 @@ from torch import Tensor
 import fractalops
 from fractalops import FitResult, InputError
 from fractalops.drawing.high_resolution import draw_high_resolution
+from fractalops.io.tensor_files import read_tensors, write_tensors
 from tests.support.learning import assert_same_result, at_call, bar, mean_square, tiny
 
 
@@ -109,8 +110,7 @@ def test_an_interrupted_result_comes_back_too(tmp_path: Path) -> None:
 def test_the_file_is_plain_safetensors_with_the_permissions_of_any_other(saved: Path) -> None:
     (saved.parent / "other").write_text("")
     assert saved.stat().st_mode == (saved.parent / "other").stat().st_mode
-    with safetensors.safe_open(saved, framework="pt") as file:
-        metadata = file.metadata()
+    metadata = metadata_of(saved)
     assert metadata["format"] == "fractalops.fit.1"
     assert json.loads(metadata["config"])["maps"] == 3
     assert load_file(saved)["system.offset"].shape == (2, 3, 2)
@@ -134,16 +134,23 @@ def rewritten(
     tensors: dict[str, Tensor | None] | None = None,
     settings: dict[str, object] | None = None,
 ) -> None:
-    """The file of a result with some of its metadata, tensors and settings replaced, or left out where None."""
+    """The file of a result with some of its metadata, tensors and settings replaced, or left out where None.
+
+    Its checksum is right.
+    """
 
     def replaced(old: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (old | (changes or {})).items() if value is not None}
 
-    with safetensors.safe_open(path, framework="pt") as file:
-        old: dict[str, str] = file.metadata()
+    content, old = read_tensors(path, "fractalops.fit.1")
     if settings is not None:
         metadata = {"config": json.dumps(replaced(json.loads(old["config"]), settings))}
-    save_file(replaced(load_file(path), tensors), path, replaced(old, metadata))
+    write_tensors(path, replaced(content, tensors), replaced(old, metadata))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
 
 
 def become_folder(path: Path) -> None:
@@ -168,6 +175,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "foreign safetensors": lambda path: save_file({"a": torch.ones(3)}, path),
     "foreign metadata": lambda path: save_file({"a": torch.ones(3)}, path, {"format": "pt"}),
     "another version": lambda path: rewritten(path, {"format": "fractalops.fit.2"}),
+    "a changed loss": lambda path: save_file(load_file(path) | {"losses": torch.ones(10, 2)}, path, metadata_of(path)),
     "no config": lambda path: rewritten(path, {"config": None}),
     "damaged config": lambda path: rewritten(path, {"config": '{"maps": 3,'}),
     "a list as config": lambda path: rewritten(path, {"config": "[1, 2]"}),
@@ -233,7 +241,8 @@ BROKEN_IN_COLOR: dict[str, dict[str, Any]] = {
 
 
 REASONS = {
-    "missing": "No such file or directory",
+    "a changed loss": "it is damaged: its checksum is wrong$",
+    "missing": "no such file or directory$",
     "foreign safetensors": "its format must be fractalops.fit.1, got ",
     "another version": "its format must be fractalops.fit.1, got fractalops.fit.2$",
 }
@@ -307,7 +316,7 @@ def test_a_save_that_fails_half_way_keeps_the_old_file(
 def test_a_full_disk_is_an_os_error(result: FitResult, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr("fractalops.io.tensor_files._sort_metadata", full)
-    with pytest.raises(OSError, match=rf"^cannot write to {saved.parent}: No space left on device$"):
+    with pytest.raises(OSError, match=rf"No space left on device: '{saved}'$"):
         result.save(saved)
 
 

@@ -190,9 +190,11 @@ def test_overwriting_starts_anew_and_keeps_other_files(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(tmp_path, monkeypatch, source=pictures(9, bad=[1]), config=small(seed=7), skip_bad=True)
-    (tmp_path / "systems" / "mine.txt").write_text("kept")
+    mine = {"systems/mine.txt": b"kept", "systems/00009.safetensors": b"kept"}  # the run has 9 images
+    for name, content in mine.items():
+        (tmp_path / name).write_bytes(content)
     run(tmp_path, overwrite=True)
-    assert contents(tmp_path) == whole | {"systems/mine.txt": b"kept"}
+    assert contents(tmp_path) == whole | mine
 
 
 def test_two_runs_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:

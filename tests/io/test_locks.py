@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from fractalops import InputError
-from fractalops.io.files import LOCK, locked_folder
+from fractalops.io.files import HELD, LOCK, claimed, locked_folder
+from fractalops.io.notices import collect_notices
+from fractalops.io.run_folder import RunFolder
 from tests.support.requirements import ROOT
 
 
@@ -26,7 +29,10 @@ def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())  # nothing was written
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(InputError, match=r"^cannot write to .*: it is not a folder$"), locked_folder(place):
+        with (
+            pytest.raises(InputError, match=r"^cannot write to .*: (it|.*/file) is not a folder$"),
+            locked_folder(place),
+        ):
             pass
 
 
@@ -45,15 +51,31 @@ def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
         os.waitpid(child, 0)
 
 
-def test_without_locks_a_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing worse than work done twice comes of it."""
+@pytest.mark.parametrize("failure", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()], ids=str)
+def test_without_locks_a_file_stands_for_one_and_a_notice_says_so(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(lock: FileLock, *arguments: object, **options: object) -> None:
+        Path(lock.lock_file).touch()
+        raise failure
 
-    def fail(*arguments: object, **options: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("filelock.BaseFileLock.acquire", fail)
-    with locked_folder(tmp_path / "run"):
-        (tmp_path / "run" / "file").touch()
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    folder = tmp_path / "run"
+    run = RunFolder(folder, ("parts/*",), manifest="run.json", locks=("parts/*.lock",))
+    with collect_notices() as notices, run.lock():
+        run.begin({"format": "run.1"})
+        held = folder / f"{LOCK}{HELD}"
+        for _ in range(2):
+            with (
+                pytest.raises(InputError, match=rf"another run is writing to it, or was killed: then remove {held}$"),
+                run.lock(),
+            ):
+                pass
+        with claimed(folder / "one.lock") as ours, claimed(folder / "one.lock") as again:
+            assert (ours, again) == (True, False)
+        run.abandon()
+    assert notices[str(folder)][0].startswith("the file system has no locks: ")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_lock_of_a_killed_process_is_void(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,7 +20,7 @@ def folder(path: Path) -> RunFolder:
 
 
 def result(path: Path) -> RunFolder:
-    return RunFolder(path, ("system.safetensors", "loss.csv"), manifest="run.json", resumes=False)
+    return RunFolder(path, (), listed=("system.safetensors", "loss.csv"), manifest="run.json", resumes=False)
 
 
 def test_a_run_begins_and_goes_on(tmp_path: Path) -> None:
@@ -153,6 +154,35 @@ def test_a_list_of_files_that_is_none_names_nothing(files: object, tmp_path: Pat
     result(tmp_path).begin(MANIFEST | {"files": files})
     (tmp_path / "system.safetensors").touch()
     assert result(tmp_path).results() == []
+
+
+def test_what_the_manifest_does_not_name_is_kept_by_a_run_that_goes_on(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, ("done.json",), listed=("learned/*/*.safetensors",), manifest="run.json")
+    run.begin(MANIFEST)
+    for name in ("learned/a/1.safetensors", "learned/a/2.safetensors", "learned/a/mine.safetensors"):
+        if not name.endswith("mine.safetensors"):
+            run.add_files([tmp_path / name])
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    run.begin(MANIFEST)
+    assert [path.name for path in run.results()] == ["1.safetensors", "2.safetensors"]
+    assert run.read_manifest("fractalops.run.1") == MANIFEST | {
+        "files": ["learned/a/1.safetensors", "learned/a/2.safetensors"]
+    }
+    run.begin(MANIFEST | {"maps": 4}, overwrite=True)
+    assert [path.name for path in (tmp_path / "learned" / "a").iterdir()] == ["mine.safetensors"]
+    assert run.results() == []
+
+
+def test_on_a_full_disk_overwriting_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = folder(tmp_path)
+    run.begin(MANIFEST)
+    (tmp_path / "done.json").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'run.json'}'$"):
+        run.begin(MANIFEST | {"maps": 4}, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_run_of_which_nothing_came_leaves_no_folder(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fractalops import InputError
-from fractalops.io.tensor_files import checksum, read_form, read_sealed, read_tensors, write_sealed, write_tensors
+from fractalops.io.tensor_files import checksum, read_form, read_sealed, read_tensors, write_tensors
 from tests.support.tolerances import assert_same_bits
 
 
@@ -41,21 +41,36 @@ def test_the_same_content_is_the_same_bytes_and_comes_back(tmp_path: Path) -> No
         assert_same_bits(tensor, tensors[name])
 
 
-def test_a_sealed_file_is_checked_by_whoever_reads_it(tmp_path: Path) -> None:
+def test_every_changed_byte_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    tensors = {"losses": torch.rand(3), "half": torch.ones(2, dtype=torch.bfloat16), "on": torch.tensor(True)}
+    write_tensors(path, tensors, {"format": "test.1", "config": '{"é": 1}'})
+    whole = path.read_bytes()
+    read_tensors(path, "test.1")
+    for place, byte in enumerate(whole):
+        path.write_bytes(whole[:place] + bytes([byte ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=rf"^cannot read {path}: .+$"):
+            read_tensors(path, "test.1")
+
+
+def test_what_makes_a_file_one_of_a_run(tmp_path: Path) -> None:
     tensors, metadata = content()
-    path = tmp_path / "sealed"
-    write_sealed(path, tensors, metadata, {"run": "a"})
-    assert set(read_tensors(path, "test.1")[0]) == set(tensors)
-    write_tensors(path, tensors, read_tensors(path, "test.1")[1] | {"one": "changed"})
-    for read in (read_tensors, lambda path, form: read_sealed(path, form, {"run": "a"})):
-        with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: its checksum is wrong$"):
-            read(path, "test.1")
+    path = tmp_path / "file"
     write_tensors(path, tensors, metadata | {"run": "a"})
+    assert read_sealed(path, "test.1", {"run": "a"})[1] == metadata | {"run": "a"}
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is of another run$"):
+        read_sealed(path, "test.1", {"run": "b"})
+
+
+def test_only_a_form_that_others_write_may_have_no_checksum(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    save_file({"a": torch.zeros(3)}, path, {"format": "test.1"})
     with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: it has no checksum$"):
-        read_sealed(path, "test.1", {"run": "a"})
-    write_tensors(path, {"half": torch.ones(2, dtype=torch.bfloat16)}, metadata | {"sha256": "0"})
-    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged \(TypeError: .+\)$"):
-        read_tensors(path, "test.1")
+        read_tensors(path, "test.1", "test.2", exchanged=["test.2"])
+    assert read_tensors(path, "test.1", exchanged=["test.1"])[1] == {"format": "test.1"}
+    save_file({"a": torch.zeros(3)}, path, {"format": "test.1", "sha256": "0"})
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it is damaged: its checksum is wrong$"):
+        read_tensors(path, "test.1", exchanged=["test.1"])
 
 
 def test_the_checksum_sees_every_change() -> None:

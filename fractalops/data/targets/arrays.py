@@ -10,7 +10,7 @@ import numpy
 
 from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES, reading
+from fractalops.io.files import MOST_BYTES, reading, text_path
 
 _UNREADABLE = "it is damaged, or not made of plain numbers"
 _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")
@@ -69,9 +69,9 @@ def _load(archive: Any, key: str, path: Path) -> numpy.ndarray:
 def _open_safetensors(path: Path) -> _Opened:
     from safetensors import safe_open
 
-    with reading(path):
+    with reading(path), text_path(path) as name:
         # Not closed: it is mapped into memory for as long as images are read.
-        file: Any = safe_open(str(path), framework="pt")
+        file: Any = safe_open(name, framework="pt")
         key = _key_of_images(file.keys(), path)
         images = file.get_slice(key)
         labels = file.get_tensor("labels").numpy() if "labels" in file.keys() else None  # noqa: SIM118

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path, check_file, reading
+from fractalops.io.files import PlainFile, atomic_path, check_file, reading
 from fractalops.io.notices import log_notices
 from fractalops.io.point_clouds.arrays import read_archive, read_array
 from fractalops.io.point_clouds.las import read_las
@@ -91,7 +91,8 @@ def save_point_cloud(points: Tensor, path: str | Path) -> None:
     values = points.detach().cpu().to(torch.float64 if exact else torch.float32).numpy()  # (P, D)
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".npy":
-            numpy.save(temporary, values)
+            with PlainFile(temporary) as file:
+                numpy.save(file, values)
             return
         header = ""
         if path.suffix.lower() == ".ply":

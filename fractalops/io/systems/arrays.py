@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES, check_file, reading
+from fractalops.io.files import MOST_BYTES, PlainFile, check_file, reading
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.entries import Entry, build_system, error_at, told
 from fractalops.systems import System
@@ -121,7 +121,8 @@ def write_array(path: Path, systems: list[System]) -> list[str]:
     arrays = [_maps(system) for system in systems]
     if len({array.shape for array in arrays}) != 1:
         raise InputError(f"cannot save {path}: the systems of a .npy file must have one number of maps; use .npz")
-    np.save(path, arrays[0] if len(arrays) == 1 else np.stack(arrays), allow_pickle=False)
+    with PlainFile(path) as file:
+        np.save(file, arrays[0] if len(arrays) == 1 else np.stack(arrays), allow_pickle=False)
     notices = []
     if not all(_proportional(system) for system in systems):
         notices.append("probabilities are left out: in a .npy file they follow from the determinants; .npz holds them")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fractalops.errors import InputError
-from fractalops.io.files import check_file, one_line, reading
+from fractalops.io.files import as_text, check_file, one_line, reading
 from fractalops.io.notices import log_notices
 from fractalops.systems import System
 from fractalops.systems.system import to_tensor
@@ -99,7 +99,7 @@ def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) 
     tried: dict[str, int] = {}
     notices = []
     for number, entry in enumerate(entries):
-        name = entry.name or (str(number) if len(entries) > 1 else path.stem or "0")
+        name = entry.name or (str(number) if len(entries) > 1 else as_text(path.stem) or "0")
         if name in named:
             if strict:
                 raise error_at(path, entry.where, f"the name {name!r} is taken by a system before it")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
-from fractalops.io.files import atomic_path
+from fractalops.io.files import as_text, atomic_path
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.arrays import open_archive, open_array, refuse_pickle, write_archive, write_array
 from fractalops.io.systems.documents import open_document, write_document
@@ -163,7 +163,7 @@ def _name_systems(path: Path, systems: Systems) -> list[System]:
         )
     if not systems:
         raise ValueError("write_systems: systems must hold a system at least, got none")
-    alone = path.stem or "0"
+    alone = as_text(path.stem) or "0"
     named = [
         replace(
             system,

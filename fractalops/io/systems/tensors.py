@@ -35,7 +35,7 @@ def systems_of_form(form: str) -> Callable[[FormReader], FormReader]:
 
 def open_tensors(path: Path) -> list[Entry]:
     """Return the systems of a safetensors file: of this form, by name, or learned ones. Raises `InputError`."""
-    tensors, metadata = read_tensors(path, FORM, *_LEARNED)
+    tensors, metadata = read_tensors(path, FORM, *_LEARNED, exchanged=[FORM])
     if (read := _LEARNED.get(metadata["format"])) is not None:
         return [Entry("", "", partial(_checked, path, system)) for system in read(path, tensors, metadata)]
     with parsing(path):

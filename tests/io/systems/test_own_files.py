@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fractalops import FitConfig, PointConfig, fit, fit_points
 from fractalops.errors import InputError
@@ -80,6 +81,20 @@ def test_what_tensors_are_refused(tensors: dict[str, torch.Tensor], names: str, 
     path = tmp_path / "a.safetensors"
     write_tensors(path, PAIR | tensors, {"format": "fractalops.systems.1", "names": names})
     with pytest.raises(InputError, match=reason):
+        read_systems(path)
+
+
+def test_a_checksum_is_checked_and_may_be_missing(tmp_path: Path) -> None:
+    """Other programs write this form, too, but none of what was learned."""
+    path = tmp_path / "a.safetensors"
+    metadata = {"format": "fractalops.systems.1", "names": '["a"]'}
+    save_file(PAIR, path, metadata)
+    assert list(read_systems(path)) == ["a"]
+    save_file(PAIR, path, metadata | {"sha256": "0"})
+    with pytest.raises(InputError, match=r"it is damaged: its checksum is wrong$"):
+        read_systems(path)
+    save_file(PAIR, path, {"format": "fractalops.fit.1"})
+    with pytest.raises(InputError, match=r"it is damaged: it has no checksum$"):
         read_systems(path)
 
 
