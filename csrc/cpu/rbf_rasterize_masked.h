@@ -114,10 +114,23 @@ FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T
   }
 }
 
+// Counts a point before it is drawn, in the cell of the points that reach the same rows of the image.
+template <typename T>
+FRACTALOPS_INLINE void count_point(const Raster<T>& raster, T center, T* canvas /* canvas() */, PartialSums<T>& sums) {
+  const T last_row = static_cast<T>(raster.height - 1);
+  const auto first = static_cast<int64_t>(std::clamp(center - raster.radius, T(0), last_row));
+  const auto last = static_cast<int64_t>(std::clamp(center + raster.radius, T(0), last_row));
+  int32_t& left = sums.left()[first + last];
+  if (--left > 0) return;
+  left = PartialSums<T>::most;
+  move_pixels(raster, first - raster.band_begin, last + 1 - raster.band_begin, 0, raster.width, canvas, sums);
+}
+
 // Adds the points of one image to a canvas.
 template <typename T, int Count>
 void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
-                 int64_t length, T* __restrict canvas /* canvas() */, T* __restrict tables /* (rows, lanes) */) {
+                 int64_t length, T* __restrict canvas /* canvas() */, T* __restrict tables /* (rows, lanes) */,
+                 PartialSums<T>* sums /* or null */) {
   constexpr int lanes = Lanes<T>::count;
   const Windows<T> windows(raster);
   const int64_t plane = raster.plane(), channels = raster.channels, vectors = raster.vectors;
@@ -132,6 +145,7 @@ void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
       fill_row_tables<T, 1>(windows, x, row_center, first_row, tables);
       const int members = reached.count - group < lanes ? reached.count - group : lanes;
       for (int lane = 0; lane < members; ++lane) {
+        if (sums) count_point(raster, row_center[lane], canvas, *sums);
         const int64_t column = windows.first_column(column_center[lane]);
         T* corner = canvas + (static_cast<int64_t>(first_row[lane]) - first_band_row) * windows.stride + column;
         for (int64_t pass = 0; pass < vectors; pass += Count) {
