@@ -30,13 +30,13 @@ class PartialSums {
     pages_ = (raster.stride >> page_bits) + 1;
     moved_ = false;
     total_.resize(raster.channels * raster.band() * raster.width);
-    left_.assign(1 + (raster.padded ? raster.canvas_rows * pages_ : 2 * raster.height), most);
+    left_.assign(raster.padded ? raster.canvas_rows * pages_ : 2 * raster.height, most);
     return this;
   }
 
   int64_t pages() const { return pages_; }
-  // Of each cell, how many points are left to it; at -1, for points that reach nothing.
-  int32_t* left() { return left_.data() + 1; }
+  // Of each cell, how many points are left to it.
+  int32_t* left() { return left_.data(); }
   // What was moved to the total, (C, band, W); null before anything was.
   const double* moved() const { return moved_ ? total_.data() : nullptr; }
   // The total to move to, (C, band, W).
@@ -50,7 +50,7 @@ class PartialSums {
   int64_t pages_ = 0;
   bool moved_ = false;
   std::vector<double> total_;  // (C, band, W)
-  std::vector<int32_t> left_;  // (1 + cells)
+  std::vector<int32_t> left_;  // (cells)
 };
 
 // A row of the band's pixels, of all layers and what was moved from there.

@@ -90,34 +90,16 @@ struct Window {
   }
 };
 
-// Counts the points of a group by their cells. Those before which their cell is to be moved get a 1 in `reaches`.
+// Moves the pixels that the windows of a point's cell reach, with the last point before the next move.
 template <typename T>
-FRACTALOPS_INLINE void count_group(const Integers<T>& first_row, const Integers<T>& first_column,
-                                   const Integers<T>& reaches, const Group<T>& group, PartialSums<T>& sums) {
-  using Integer = typename Lanes<T>::Integer;
-  const Integers<T> page = first_column >> PartialSums<T>::page_bits;
-  T* cells = group.columns;  // free where nothing is kept
-  store_integers<T>((first_row * static_cast<Integer>(sums.pages()) + page) | ~reaches, cells);
-  // Else the compiler takes each out of the vector, by more instructions.
-  asm("" : "+r"(cells));
-  int32_t* left = sums.left();
-#pragma GCC unroll 16
-  for (int lane = 0; lane < Lanes<T>::count; ++lane)
-    if (--left[integer_at(cells + lane)] == 0) [[unlikely]] {
-      const Integer full = static_cast<Integer>(integer_at(group.reaches + lane)) & 1;
-      __builtin_memcpy(group.reaches + lane, &full, sizeof(full));
-    }
-}
-
-// Moves the pixels that the windows of a point's cell reach. Points of its group are counted already.
-template <typename T>
-__attribute__((noinline)) void move_cell(const Raster<T>& raster, int64_t place, T* canvas /* canvas() */,
-                                         PartialSums<T>& sums) {
+__attribute__((noinline)) void move_cell(const Raster<T>& raster, int64_t place, int32_t& left,
+                                         T* canvas /* canvas() */, PartialSums<T>& sums) {
+  left = PartialSums<T>::most;
   constexpr int64_t page_columns = 1 << PartialSums<T>::page_bits;
-  const int64_t row = place / raster.stride, page = place % raster.stride / page_columns;
-  sums.left()[row * sums.pages() + page] += PartialSums<T>::most;
-  const int64_t top = row - raster.top, left = page * page_columns - raster.left;
-  move_pixels(raster, top, top + raster.rows, left, left + page_columns + raster.rows - 1, canvas, sums);
+  const int64_t first_row = place / raster.stride - raster.top;
+  const int64_t first_column = place % raster.stride / page_columns * page_columns - raster.left;
+  move_pixels(raster, first_row, first_row + raster.rows, first_column, first_column + page_columns + raster.rows - 1,
+              canvas, sums);
 }
 
 // Where the windows of a group lie, and their tables over rows; returns whether any reaches a pixel.
@@ -155,8 +137,10 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   store_integers<T>(shift & reaches, group.shift);
   store_integers<T>((first_row * static_cast<Integer>(raster.stride) + first_column - shift) & reaches, group.place);
   if (!any<T>(reaches)) return false;
-  if constexpr (sizeof(T) == 4)
-    if (sums) count_group<T>(first_row, first_column, reaches, group, *sums);
+  if (sums) {  // then nothing is kept, and there is room for the cells
+    const Integers<T> page = first_column >> PartialSums<T>::page_bits;
+    store_integers<T>(first_row * static_cast<Integer>(sums->pages()) + page, group.columns);
+  }
 
   T* center = group.rows + window.radius * lanes;
   if (window.degree == 0) {
@@ -192,16 +176,17 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
   const T one = 1;
   const T* w = weight ? weight : &one;  // (C) of a point
   const int64_t next_weight = weight ? channels : 0;
+  int32_t* left = sums ? sums->left() : nullptr;  // (cells) or null
   for (int64_t t = 0; t < length; t += lanes) {
     const Group<T> group(2 * window.radius + 1, kept ? kept + t / lanes * size : scratch);
     const int64_t members = length - t < lanes ? length - t : lanes;
     if (!place_group<T>(raster, window, points + 2 * t, members, group, sums)) continue;
     for (int64_t lane = 0; lane < members; ++lane) {
-      if (const int64_t reaches = integer_at(group.reaches + lane); reaches >= 0) [[unlikely]] {
-        if (reaches == 0) continue;
-        move_cell(raster, integer_at(group.place + lane), canvas, *sums);
-      }
+      if (integer_at(group.reaches + lane) == 0) continue;
       const int64_t place = integer_at(group.place + lane), shift = integer_at(group.shift + lane);
+      if (left)
+        if (int32_t& own = left[integer_at(group.columns + lane)]; --own == 0) [[unlikely]]
+          move_cell(raster, place, own, canvas, *sums);
       T* corner = canvas + place;
       if constexpr (FRACTALOPS_VECTOR_BYTES > 32) corner += (place & (lanes - 1)) * between_layers;  // else one layer
       for (int64_t first = 0; first < window.vectors; first += Count) {
