@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../csrc/cpu/affine_chain.h"
+#include "../csrc/cpu/partial_sums.h"
 #include "../csrc/cpu/raster.h"
 
 #define FRACTALOPS_NARROW_KERNEL
@@ -107,11 +108,13 @@ double run_rbf_rasterize(const Shape& shape, bool is_backward) {
   if (!is_backward) {
     counted([&] {
       float* drawn = canvas.data()->values;
+      PartialSums<float> memory_of_sums;
       for (int64_t b = 0; b < shape.sequences; ++b) {
+        PartialSums<float>* sums = memory_of_sums.prepare(raster, length);
         std::memset(drawn, 0, sizeof(float) * raster.canvas());
         FRACTALOPS_SELECT(rbf_rasterize_forward<float>)(raster, points.data() + b * length * 2, nullptr, length, drawn,
-                                                        scratch.data()->values, nullptr);
-        copy_from_canvas(raster, drawn, image.data() + b * pixels);
+                                                        scratch.data()->values, nullptr, sums);
+        copy_from_canvas(raster, drawn, sums ? sums->moved() : nullptr, image.data() + b * pixels);
       }
     });
     return total(image);

@@ -27,7 +27,7 @@ import torch
 import triton
 import triton.language as tl
 from fractalops.kernels.launch import launch
-from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, Gather, Plan, plan_forward
+from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
 from fractalops.kernels.rounding import round_to_even
 from torch import Tensor
 
@@ -122,9 +122,15 @@ def rbf_rasterize_fwd_kernel(
     COLUMNS: tl.constexpr,
     POINTS: tl.constexpr,
     CELL: tl.constexpr,
+    RUN: tl.constexpr,
+    SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A program owns a tile of one image, for CHANNELS channels and one share of the points."""
+    """A program owns a tile of one image, for CHANNELS channels and one share of the points.
+
+    Where the points are more than a run, the tile holds the sums of one run, and `total` those of the runs before: in
+    one, the error would grow with the points.
+    """
     program = tl.program_id(0).to(tl.int64)
     tile_columns, tile_rows = tl.cdiv(width, COLUMNS), tl.cdiv(height, ROWS)
     channel_groups = tl.cdiv(channels, CHANNELS)
@@ -145,6 +151,8 @@ def rbf_rasterize_fwd_kernel(
     points += b * length * 2
     weight += b * length * channels
     tile = tl.zeros((CHANNELS * ROWS, COLUMNS), dtype)
+    if SPLITS:
+        total = tl.zeros((CHANNELS * ROWS, COLUMNS), tl.float64)
     if BINNED:
         cell_rows, cell_columns = tl.cdiv(height, CELL), tl.cdiv(width, CELL)
         # A window wider than the image is cut to it before it becomes a whole number.
@@ -161,15 +169,23 @@ def rbf_rasterize_fwd_kernel(
                     tile, points, weight, entry < end, number, channel, channels, row, column, bottom.to(dtype),
                     right.to(dtype), radius, inverse, WEIGHTED, SKIPS, PRECISION,
                 )  # fmt: skip
+                if SPLITS and ((place - begin) % RUN == RUN - POINTS or place >= end - POINTS):
+                    total += tile
+                    tile = tl.zeros_like(tile)
     else:
         blocks = tl.cdiv(tl.cdiv(length, POINTS), shares)
-        end = tl.minimum((share + 1) * blocks * POINTS, length)
-        for place in range(share * blocks * POINTS, end, POINTS):
+        begin, end = share * blocks * POINTS, tl.minimum((share + 1) * blocks * POINTS, length)
+        for place in range(begin, end, POINTS):
             number = place + tl.arange(0, POINTS)
             tile = _add_points(
                 tile, points, weight, number < end, number, channel, channels, row, column, bottom.to(dtype),
                 right.to(dtype), radius, inverse, WEIGHTED, SKIPS, PRECISION,
             )  # fmt: skip
+            if SPLITS and ((place - begin) % RUN == RUN - POINTS or place >= end - POINTS):
+                total += tile
+                tile = tl.zeros_like(tile)
+    if SPLITS:
+        tile = total.to(dtype)
 
     line = tl.arange(0, CHANNELS * ROWS)
     c, i = first_channel + line // ROWS, top + line % ROWS  # (CHANNELS * ROWS,)
@@ -351,9 +367,10 @@ def rbf_rasterize_fwd(
         points, points if weight is None else weight, bandwidth, order, starts, image, _reach(cutoff),
         images, length, channels, height, width, plan.shares,
         WEIGHTED=weight is not None, BINNED=plan.binned, SKIPS=plan.tiles > 1, CHANNELS=plan.channels,
-        ROWS=tile.rows, COLUMNS=tile.columns, POINTS=tile.points, CELL=CELL, PRECISION=tile.precision,
+        ROWS=tile.rows, COLUMNS=tile.columns, POINTS=tile.points, CELL=CELL, RUN=RUN,
+        SPLITS=length > RUN and points.dtype == torch.float32, PRECISION=tile.precision,
     )  # fmt: skip
-    return image[0] if plan.shares == 1 else image.sum(0)
+    return image[0] if plan.shares == 1 else image.sum(0, dtype=torch.float64).to(image.dtype)
 
 
 def rbf_rasterize_bwd(

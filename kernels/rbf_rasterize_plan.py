@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 CELL = 8  # pixels, of a cell's side
+RUN = 4096  # points that a tile adds up in its own type; a multiple of every tile's points
 
 
 def divide_up(number: int, divisor: int) -> int:
@@ -102,9 +103,11 @@ def forward_workspace(
 ) -> int:
     """Bytes that a forward allocates besides the image, and besides what torch's sort works in.
 
-    Shares: an image of each. Bins: 16 a point (its cell, before and after the sort, and its number) and 8 a cell.
+    Shares: an image of each, and their sum in float64. Bins: 16 a point (its cell, before and after the sort, and its
+    number) and 8 a cell.
     """
-    shares = 0 if plan.shares == 1 else plan.shares * images * channels * height * width * dtype.itemsize
+    a_pixel = 0 if plan.shares == 1 else plan.shares * dtype.itemsize + (8 if dtype == torch.float32 else 0)
+    shares = a_pixel * images * channels * height * width
     cells = images * divide_up(height, CELL) * divide_up(width, CELL)
     return shares + (images * length * 16 + (cells + 1) * 8 if plan.binned else 0)
 

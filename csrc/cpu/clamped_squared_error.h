@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "../division.h"
 #include "instruction_set.h"
 
 namespace fractalops::cpu {
@@ -19,14 +20,33 @@ struct PixelRange {
         high(clamped ? T(1) : std::numeric_limits<T>::infinity()) {}
 };
 
-// A sum of (clamp(image) - target)^2, in lanes of partial sums, so that it vectorizes in a fixed order.
+// A sum of (clamp(image) - target)^2, in lanes of partial sums, so that it vectorizes in a fixed order. A lane is moved
+// to the total before it holds so many terms that its rounding shows.
 template <typename T>
-struct SquaredErrors {
-  static constexpr int lanes = 16;
-  T sums[lanes] = {};
-
+class SquaredErrors {
+ public:
   FRACTALOPS_INLINE void add(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
                              const PixelRange<T>& range) {
+    for (int64_t begin = 0, end; begin < pixels; begin = end) {
+      if (left_ == 0) move();
+      end = pixels - begin < left_ * lanes ? pixels : begin + left_ * lanes;
+      left_ -= divide_up(end - begin, lanes);
+      add_part(image + begin, target + begin, end - begin, range);
+    }
+  }
+
+  FRACTALOPS_INLINE double total() const {
+    double total = total_;
+    for (int lane = 0; lane < lanes; ++lane) total += sums_[lane];
+    return total;
+  }
+
+ private:
+  static constexpr int lanes = 16;
+  static constexpr int64_t most = 1024;  // terms of a lane between two moves
+
+  FRACTALOPS_INLINE void add_part(const T* image /* (pixels) */, const T* target /* (pixels) */, int64_t pixels,
+                                  const PixelRange<T>& range) {
     const auto square = [&](int64_t i) {
       const T x = image[i], limited = x < range.low ? range.low : x > range.high ? range.high : x;
       const T difference = limited - target[i];
@@ -34,15 +54,19 @@ struct SquaredErrors {
     };
     int64_t i = 0;
     for (; i + lanes <= pixels; i += lanes)
-      for (int lane = 0; lane < lanes; ++lane) sums[lane] += square(i + lane);
-    for (int lane = 0; i < pixels; ++i, ++lane) sums[lane] += square(i);
+      for (int lane = 0; lane < lanes; ++lane) sums_[lane] += square(i + lane);
+    for (int lane = 0; i < pixels; ++i, ++lane) sums_[lane] += square(i);
   }
 
-  FRACTALOPS_INLINE double total() const {
-    double total = 0;
-    for (int lane = 0; lane < lanes; ++lane) total += sums[lane];
-    return total;
+  FRACTALOPS_INLINE void move() {
+    total_ = total();
+    for (int lane = 0; lane < lanes; ++lane) sums_[lane] = 0;
+    left_ = most;
   }
+
+  T sums_[lanes] = {};
+  double total_ = 0;
+  int64_t left_ = most;
 };
 
 // factor * (image - target) inside the range, borders included, and 0 outside.

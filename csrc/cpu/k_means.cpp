@@ -24,10 +24,11 @@ void move_centers(const Tensor& places, int64_t rounds, Tensor& centers) {
   const double distances = static_cast<double>(rounds) * static_cast<double>(count * clusters);
   constexpr double distance_time = 0.3;  // nanoseconds
   split_tasks(places.size(0), distance_time * distances, [&](int64_t begin, int64_t end) {
-    std::vector<T> sums(3 * clusters);  // (N, 3)
+    std::vector<T> sums(3 * clusters);         // (N, 3)
+    std::vector<double> totals(3 * clusters);  // (N, 3)
     for (int64_t s = begin; s < end; ++s) {
       FRACTALOPS_SELECT(k_means<T>)
-      (positions + s * count * 2, count, clusters, rounds, moved + s * clusters * 2, sums.data());
+      (positions + s * count * 2, count, clusters, rounds, moved + s * clusters * 2, sums.data(), totals.data());
     }
   });
 }

@@ -2,7 +2,8 @@
 // for each instruction set; so no include guard.
 //
 // A lane holds a place, with the distance and the number of the nearest center so far. A cluster adds up its places in
-// their order, so that its sum doesn't depend on the width of vectors.
+// their order, so that its sum doesn't depend on the width of vectors: in T those of a run, in double the runs, whose
+// rounding would show in T.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -10,11 +11,17 @@ namespace fractalops::cpu::FRACTALOPS_ISA {
 // A center without places stays.
 template <typename T>
 void k_means(const T* places /* (M, 2) */, int64_t count, int64_t clusters, int64_t rounds, T* centers /* (N, 2) */,
-             T* sums /* (N, 3), scratch: of the places of a cluster, and how many there are */) {
+             T* sums /* (N, 3), scratch: of the places of a cluster in a run, and how many there are */,
+             double* totals /* (N, 3), scratch: of all runs */) {
   constexpr int lanes = 128 / sizeof(T);  // enough chains of comparisons to fill their latency
+  constexpr int64_t run = 4096;
   using Number = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  const auto add_run = [&] {
+    for (int64_t i = 0; i < 3 * clusters; ++i) totals[i] += static_cast<double>(sums[i]), sums[i] = 0;
+  };
   for (int64_t round = 0; round < rounds; ++round) {
     std::fill_n(sums, 3 * clusters, T(0));
+    std::fill_n(totals, 3 * clusters, 0.0);
     for (int64_t first = 0; first < count; first += lanes) {
       const T* block = places + 2 * first;  // (filled, 2)
       const int filled = static_cast<int>(std::min<int64_t>(lanes, count - first));
@@ -32,10 +39,13 @@ void k_means(const T* places /* (M, 2) */, int64_t count, int64_t clusters, int6
         T* sum = sums + 3 * nearest[lane];
         sum[0] += x[lane], sum[1] += y[lane], sum[2] += 1;
       }
+      if ((first + lanes) % run == 0) add_run();
     }
+    add_run();
     for (int64_t n = 0; n < clusters; ++n) {
-      const T* sum = sums + 3 * n;
-      if (sum[2] > 0) centers[2 * n] = sum[0] / sum[2], centers[2 * n + 1] = sum[1] / sum[2];
+      const T x = static_cast<T>(totals[3 * n]), y = static_cast<T>(totals[3 * n + 1]);
+      const T places_of_it = static_cast<T>(totals[3 * n + 2]);
+      if (places_of_it > 0) centers[2 * n] = x / places_of_it, centers[2 * n + 1] = y / places_of_it;
     }
   }
 }

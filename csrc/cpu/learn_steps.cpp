@@ -12,6 +12,7 @@
 #include "flush_subnormals.h"
 #include "learner.h"
 #include "optimizers.h"
+#include "partial_sums.h"
 #include "raster.h"
 #include "split_tasks.h"
 #include "viewport.h"

@@ -31,10 +31,11 @@ class Learner {
   double draw_pictures(const float* target);
   void differentiate_chain();
   void differentiate_parameters(const float* row);
-  double differentiate_image(const float* target);
+  double differentiate_image(const float* target, const double* moved /* (C, H, W) or null */);
 
   using Line = Raster<float>::Line;
   static constexpr int64_t most_kept_points = 2048;
+  static_assert(most_kept_points <= PartialSums<float>::few);
   static int64_t lines(int64_t elements) { return divide_up(elements * sizeof(float), sizeof(Line)); }
 
   const LearningSettings s_;
@@ -61,7 +62,8 @@ class Learner {
   std::vector<float> grad_;                        // (P)
   std::vector<Line> canvas_, gradient_, scratch_;  // of the rasterizer: canvas(), gradient() and scratch()
   std::vector<Line> kept_;                         // kept(T), where it stays in a cache
-  std::vector<float> pixels_;                      // (W): a row of the image
+  PartialSums<float> sums_;
+  std::vector<float> pixels_;  // (W): a row of the image
 };
 
 template <typename Index, typename Number>
@@ -96,7 +98,9 @@ Learner<Index, Number>::Learner(const LearningSettings& s)
       gradient_(lines(raster_.gradient())),
       scratch_(lines(raster_.scratch())),
       kept_(s.points <= most_kept_points ? lines(raster_.kept(s.points)) : 0),
-      pixels_(s.width) {}
+      pixels_(s.width) {
+  sums_.prepare(raster_, s.points);
+}
 
 // What the maps' probabilities are proportional to; learned ones add up to 1.
 template <typename Index, typename Number>
@@ -149,7 +153,7 @@ void Learner<Index, Number>::fold_maps(const float* row) {
 
 // Fills in the gradient of the image on the canvas. Returns the sum of its squared errors.
 template <typename Index, typename Number>
-double Learner<Index, Number>::differentiate_image(const float* target) {
+double Learner<Index, Number>::differentiate_image(const float* target, const double* moved /* (C, H, W) or null */) {
   const float factor = 2.0f / static_cast<float>(s_.sequences * s_.pixels());
   const PixelRange<float> range(s_.clamped_image);
   SquaredErrors<float> errors;
@@ -157,8 +161,8 @@ double Learner<Index, Number>::differentiate_image(const float* target) {
     for (int64_t i = 0; i < s_.height; ++i, target += s_.width) {
       const int64_t place = c * raster_.plane() + raster_.origin() + i * raster_.stride;
       const float* pixels = canvas_[0].values + place;  // (W)
-      if (raster_.layers > 1) {
-        add_layers(raster_, pixels, pixels_.data());
+      if (raster_.layers > 1 || moved != nullptr) {
+        add_parts(raster_, pixels, moved ? moved + (c * s_.height + i) * s_.width : nullptr, pixels_.data());
         pixels = pixels_.data();
       }
       errors.add(pixels, target, s_.width, range);
@@ -181,8 +185,9 @@ double Learner<Index, Number>::draw_pictures(const float* target) {
       std::copy_n(color_.data() + drawn[t] * s_.channels, s_.channels, weight_.data() + t * s_.channels);
     float* kept = kept_.empty() ? nullptr : kept_[0].values;
     std::memset(canvas_.data(), 0, canvas_.size() * sizeof(Line));
-    rbf_rasterize_forward<float>(raster_, points, weight, s_.points, canvas_[0].values, scratch_[0].values, kept);
-    errors += differentiate_image(target);
+    PartialSums<float>* sums = sums_.prepare(raster_, s_.points);
+    rbf_rasterize_forward<float>(raster_, points, weight, s_.points, canvas_[0].values, scratch_[0].values, kept, sums);
+    errors += differentiate_image(target, sums ? sums->moved() : nullptr);
     rbf_rasterize_backward<float>(raster_, points, weight, gradient_[0].values, 0, s_.points, false,
                                   grad_points_.data() + 2 * k * s_.points, grad_weight, scratch_[0].values, kept);
     for (int64_t t = 0; s_.channels > 0 && t < s_.points; ++t)

@@ -193,15 +193,6 @@ FRACTALOPS_INLINE void add_layers(const Raster<T>& raster, const T* canvas /* (W
     for (int64_t j = 0; j < raster.width; ++j) row[j] += canvas[raster.in_layer(n) + j];
 }
 
-// The band's rows of the image that was drawn on a canvas.
-template <typename T>
-void copy_from_canvas(const Raster<T>& raster, const T* canvas /* canvas() */, T* image /* (C, H, W) */) {
-  for (int64_t c = 0; c < raster.channels; ++c)
-    for (int64_t i = 0; i < raster.band(); ++i)
-      add_layers(raster, canvas + c * raster.plane() + raster.origin() + i * raster.stride,
-                 image + (c * raster.height + raster.band_begin + i) * raster.width);
-}
-
 // A gradient image into the middle of a gradient whose padding is zeros already.
 template <typename T>
 void copy_to_gradient(const Raster<T>& raster, const T* image /* (C, H, W) */, T* gradient /* gradient() */) {

@@ -10,6 +10,7 @@
 #include "../tensors.h"
 #include "check_raster.h"
 #include "flush_subnormals.h"
+#include "partial_sums.h"
 #include "raster.h"
 #include "split_tasks.h"
 #include "strips.h"
@@ -56,19 +57,21 @@ class Drawing {
     return *raster_;
   }
 
-  // Draws the rows of a raster's band.
+  // Draws the rows of a raster's band, with `count` points of the `length` of the image.
   void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
-            int64_t count, T* image /* (C, H, W) */) {
+            int64_t count, int64_t length, T* image /* (C, H, W) */) {
     T* canvas = canvas_.get(raster.canvas());
+    PartialSums<T>* sums = sums_.prepare(raster, length);
     std::memset(canvas, 0, sizeof(T) * raster.canvas());
     FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, canvas, scratch_.get(raster.scratch()),
-                                                nullptr);
-    copy_from_canvas(raster, canvas, image);
+                                                nullptr, sums);
+    copy_from_canvas(raster, canvas, sums ? sums->moved() : nullptr, image);
   }
 
  private:
   std::optional<Raster<T>> raster_;
   Scratch<T> canvas_, scratch_;
+  PartialSums<T> sums_;
 };
 
 // Calls work(task) for each of some tasks, a thread each.
@@ -84,11 +87,12 @@ template <typename T>
 void draw_image(const Raster<T>& whole, double cutoff, const T* points /* (T, 2) */,
                 const T* weight /* (T, C) or null */, int64_t length, int64_t threads, T* image /* (C, H, W) */,
                 Drawing<T>& drawing) {
-  if (threads == 1 && !Strips<T>::pay_alone(whole, length)) return drawing.draw(whole, points, weight, length, image);
+  if (threads == 1 && !Strips<T>::pay_alone(whole, length))
+    return drawing.draw(whole, points, weight, length, length, image);
   Strips<T> strips(whole, length, threads);
   run_tasks(threads, [&](int64_t run) { strips.count(run, points); });
   strips.plan(threads);
-  if (strips.strips() == 1) return drawing.draw(whole, points, weight, length, image);
+  if (strips.strips() == 1) return drawing.draw(whole, points, weight, length, length, image);
   strips.allocate(weight != nullptr);
   run_tasks(threads, [&](int64_t run) { strips.sort(run, points, weight); });
   run_tasks(strips.parts(), [&](int64_t part) {
@@ -96,7 +100,8 @@ void draw_image(const Raster<T>& whole, double cutoff, const T* points /* (T, 2)
     for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s) {
       const Raster<T> strip(whole.height, whole.width, whole.channels, whole.bandwidth, cutoff, strips.row_begin(s),
                             strips.row_begin(s + 1));
-      own.draw(strip, strips.points(s), strips.weight(s), strips.point_begin(s + 1) - strips.point_begin(s), image);
+      own.draw(strip, strips.points(s), strips.weight(s), strips.point_begin(s + 1) - strips.point_begin(s), length,
+               image);
     }
   });
 }

@@ -6,7 +6,7 @@
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
 FRACTALOPS_INSTANCE template void rbf_rasterize_forward<float>(const Raster<float>&, const float*, const float*,
-                                                               int64_t, float*, float*, float*);
+                                                               int64_t, float*, float*, float*, PartialSums<float>*);
 FRACTALOPS_INSTANCE template double rbf_rasterize_backward<float>(const Raster<float>&, const float*, const float*,
                                                                   const float*, int64_t, int64_t, bool, float*, float*,
                                                                   float*, float*);

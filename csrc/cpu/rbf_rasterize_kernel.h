@@ -8,6 +8,7 @@
 //
 // Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
 #include "vectors.h"
+#include "rbf_rasterize_sums.h"
 #include "rbf_rasterize_masked.h"
 #include "rbf_rasterize_padded.h"
 
@@ -22,17 +23,18 @@ FRACTALOPS_INLINE bool has_default_window(const Raster<T>& raster) {
 }
 
 // Adds the points of one image to a canvas, which the caller clears. Without a weight there is one channel, and weights
-// are 1. Where memory is given to keep what the backward of the same points would compute again, that takes it.
+// are 1. Where memory is given to keep what the backward of the same points would compute again, that takes it. Where a
+// sum is split, nothing is kept.
 template <typename T>
 void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                            int64_t length, T* canvas /* canvas() */, T* scratch /* scratch() */,
-                           T* kept /* kept(T) or null */) {
+                           T* kept /* kept(T) or null */, PartialSums<T>* sums /* or null */) {
   if constexpr (sizeof(T) == 4)
     if (has_default_window(raster))
-      return draw_padded<T, default_vectors, true>(raster, points, weight, length, canvas, scratch, kept);
+      return draw_padded<T, default_vectors, true>(raster, points, weight, length, canvas, scratch, kept, sums);
   with_constant<pass_vectors>(raster.pass, [&]<int Count>(std::integral_constant<int, Count>) {
-    raster.padded ? draw_padded<T, Count, false>(raster, points, weight, length, canvas, scratch, kept)
-                  : draw_masked<T, Count>(raster, points, weight, length, canvas, scratch);
+    raster.padded ? draw_padded<T, Count, false>(raster, points, weight, length, canvas, scratch, kept, sums)
+                  : draw_masked<T, Count>(raster, points, weight, length, canvas, scratch, sums);
     return true;
   });
 }

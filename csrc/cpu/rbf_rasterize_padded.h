@@ -90,10 +90,23 @@ struct Window {
   }
 };
 
+// Moves the pixels that the windows of a point's cell reach, with the last point before the next move.
+template <typename T>
+__attribute__((noinline)) void move_cell(const Raster<T>& raster, int64_t place, int32_t& left,
+                                         T* canvas /* canvas() */, PartialSums<T>& sums) {
+  left = PartialSums<T>::most;
+  constexpr int64_t page_columns = 1 << PartialSums<T>::page_bits;
+  const int64_t first_row = place / raster.stride - raster.top;
+  const int64_t first_column = place % raster.stride / page_columns * page_columns - raster.left;
+  move_pixels(raster, first_row, first_row + raster.rows, first_column, first_column + page_columns + raster.rows - 1,
+              canvas, sums);
+}
+
 // Where the windows of a group lie, and their tables over rows; returns whether any reaches a pixel.
 template <typename T, int Count, bool Default>
 FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Count, Default>& window,
-                                   const T* points /* (members, 2) */, int64_t members, const Group<T>& group) {
+                                   const T* points /* (members, 2) */, int64_t members, const Group<T>& group,
+                                   PartialSums<T>* sums = nullptr) {
   constexpr int lanes = Lanes<T>::count;
   using Integer = typename Lanes<T>::Integer;
   Vector<T> x, y;
@@ -124,6 +137,10 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   store_integers<T>(shift & reaches, group.shift);
   store_integers<T>((first_row * static_cast<Integer>(raster.stride) + first_column - shift) & reaches, group.place);
   if (!any<T>(reaches)) return false;
+  if (sums) {  // then nothing is kept, and there is room for the cells
+    const Integers<T> page = first_column >> PartialSums<T>::page_bits;
+    store_integers<T>(first_row * static_cast<Integer>(sums->pages()) + page, group.columns);
+  }
 
   T* center = group.rows + window.radius * lanes;
   if (window.degree == 0) {
@@ -151,18 +168,25 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
 template <typename T, int Count, bool Default>
 void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                  int64_t length, T* __restrict canvas /* canvas() */, T* scratch /* group() */,
-                 T* kept /* kept(T) or null */) {
+                 T* kept /* kept(T) or null */, PartialSums<T>* sums /* or null */) {
   constexpr int lanes = Lanes<T>::count;
   const Window<T, Count, Default> window(raster);
   const int64_t channels = raster.channels, stride = raster.stride, plane = raster.plane();
   const int64_t between_layers = raster.layer() / raster.step - 1, size = raster.group();
+  const T one = 1;
+  const T* w = weight ? weight : &one;  // (C) of a point
+  const int64_t next_weight = weight ? channels : 0;
+  int32_t* left = sums ? sums->left() : nullptr;  // (cells) or null
   for (int64_t t = 0; t < length; t += lanes) {
     const Group<T> group(2 * window.radius + 1, kept ? kept + t / lanes * size : scratch);
     const int64_t members = length - t < lanes ? length - t : lanes;
-    if (!place_group<T>(raster, window, points + 2 * t, members, group)) continue;
+    if (!place_group<T>(raster, window, points + 2 * t, members, group, sums)) continue;
     for (int64_t lane = 0; lane < members; ++lane) {
       if (integer_at(group.reaches + lane) == 0) continue;
       const int64_t place = integer_at(group.place + lane), shift = integer_at(group.shift + lane);
+      if (left)
+        if (int32_t& own = left[integer_at(group.columns + lane)]; --own == 0) [[unlikely]]
+          move_cell(raster, place, own, canvas, *sums);
       T* corner = canvas + place;
       if constexpr (FRACTALOPS_VECTOR_BYTES > 32) corner += (place & (lanes - 1)) * between_layers;  // else one layer
       for (int64_t first = 0; first < window.vectors; first += Count) {
@@ -174,7 +198,7 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
         int64_t c = 0;
         do {
           Vector<T> scaled[Count];
-          for (int v = 0; v < Count; ++v) scaled[v] = weight ? weight[(t + lane) * channels + c] * value[v] : value[v];
+          for (int v = 0; v < Count; ++v) scaled[v] = w[(t + lane) * next_weight + c] * value[v];
           T* row = corner + c * plane + first * lanes;
           const T* x = group.rows + lane;
           repeat<Default, 2 * default_radius + 1>(2 * window.radius + 1, [&](int64_t) FRACTALOPS_LAMBDA {

@@ -72,11 +72,11 @@ def _formula(
     if count <= part:
         return reference.rbf_rasterize(points, weight, bandwidth, height, width, cutoff)
     weights = [None] * (-(-count // part)) if weight is None else weight.split(part, dim=1)
-    drawings = (
-        _native(some, own, bandwidth, height, width, cutoff)
+    drawings = (  # in float64, in which the sum of many isn't rounded more than they are
+        _native(some, own, bandwidth, height, width, cutoff).double()
         for some, own in zip(points.split(part, dim=1), weights, strict=True)
     )
-    return functools.reduce(torch.add, drawings)
+    return functools.reduce(torch.add, drawings).to(points.dtype)
 
 
 _native = differentiate(_run, _gradients, _formula)

@@ -53,8 +53,10 @@ def test_it_is_the_sum_of_the_points(dtype: torch.dtype) -> None:
     # A run of points at a time, as the reference has a table of points by rows.
     runs = points.double().split(20_000, dim=1)
     expected = sum(reference(run, None, bandwidth, 64, 48, CUTOFF)[:, 0] for run in runs)
-    # A pixel is a sum of thousands of terms, one after the other; TOLERANCES are for hundreds.
-    assert_matches(draw(points.to(dtype), (64, 48)), expected, tolerance=10 * TOLERANCES[dtype])
+    # A pixel is a sum of thousands of terms; TOLERANCES are for hundreds. In float32 it is split.
+    assert_matches(
+        draw(points.to(dtype), (64, 48)), expected, tolerance={torch.float32: 1e-6, torch.float64: 1e-13}[dtype]
+    )
 
 
 @pytest.mark.parametrize("batch", [2, 3, 5])

@@ -176,6 +176,19 @@ def test_both_routes_give_the_same_image(dtype: torch.dtype, device: str) -> Non
     assert_matches(forward(SMALL, dtype, device, "bins"), walked.double())
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_sums_are_split_into_runs(route: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A weight that swallows what is added to it in its own run swallows nothing of the next runs."""
+    monkeypatch.setattr(kernels, "RUN", 64)
+    points = torch.full((1, 600, 2), 1.0, device=device)
+    weight = torch.ones(1, 600, 1, device=device)
+    weight[:, 0], weight[:, 1:64] = 2.0**32, 0
+    case = RasterCase("runs", batch=1, points=600, size=4, channels=1)
+    plan = plan_of(case, torch.float32, route)
+    image = kernels.rbf_rasterize_fwd(points, weight, torch.ones(1, device=device), 4, 4, 1e-6, plan)
+    assert image[0, 0, 1, 1].item() == 2**32 + 512  # 536 more; float32 has multiples of 512
+
+
 # Determinism, memory, the plan
 
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "../../csrc/cpu/affine_chain.h"
+#include "../../csrc/cpu/partial_sums.h"
 #include "../../csrc/cpu/raster.h"
 #include "../../csrc/cpu/draw_balanced_index.h"
 #include "../../csrc/cpu/rasterize_points.h"
@@ -181,16 +182,22 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
                            masked);
     if (raster.band() == 0) continue;
     Aligned<T> canvas(raster.canvas(), 0), scratch(raster.scratch(), nan);
+    PartialSums<T> memory;
+    PartialSums<T>* sums = memory.prepare(raster, length);
     FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
-    (raster, points.data(), weights, length, canvas.data(), scratch.data(), nullptr);
-    copy_from_canvas(raster, canvas.data(), image.data());
+    (raster, points.data(), weights, length, canvas.data(), scratch.data(), nullptr, sums);
+    copy_from_canvas(raster, canvas.data(), sums ? sums->moved() : nullptr, image.data());
   }
   const Raster<T> whole(height, width, planes, tau, cutoff, 0, height, masked);
-  Aligned<T> canvas(whole.canvas(), 0), scratch(whole.scratch(), nan), kept(whole.kept(length), nan);
+  Aligned<T> canvas(whole.canvas(), 0), scratch(whole.scratch(), nan);
+  PartialSums<T> memory;
+  PartialSums<T>* sums = memory.prepare(whole, length);
+  Aligned<T> kept(sums ? 0 : whole.kept(length), nan);
+  T* tables = sums ? nullptr : kept.data();
   FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
-  (whole, points.data(), weights, length, canvas.data(), scratch.data(), kept.data());
+  (whole, points.data(), weights, length, canvas.data(), scratch.data(), tables, sums);
   std::vector<T> in_one(image.size(), nan);
-  copy_from_canvas(whole, canvas.data(), in_one.data());
+  copy_from_canvas(whole, canvas.data(), sums ? sums->moved() : nullptr, in_one.data());
   check(in_one == image, "image", "bands or kept tables change bits");
 
   const auto grad = uniforms<T>(planes * height * width, -1, 1);
@@ -199,12 +206,12 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   std::vector<T> grad_points(length * 2, nan), grad_weight(length * planes, nan);
   double grad_bandwidth = 0;
   const int64_t middle = length / 2;
-  const auto differentiate = [&](int64_t begin, int64_t end, bool needs_bandwidth, T* tables) {
+  const auto differentiate = [&](int64_t begin, int64_t end, bool needs_bandwidth, T* from) {
     return FRACTALOPS_SELECT(rbf_rasterize_backward<T>)(whole, points.data(), weights, padded.data(), begin, end,
                                                         needs_bandwidth, grad_points.data(), grad_weight.data(),
-                                                        scratch.data(), tables);
+                                                        scratch.data(), from);
   };
-  differentiate(0, length, false, kept.data());
+  differentiate(0, length, false, tables);
   const std::vector<T> from_kept = grad_points, weights_from_kept = grad_weight;
   for (const bool needs_bandwidth : {true, false}) {
     std::fill(grad_points.begin(), grad_points.end(), nan);
@@ -366,7 +373,8 @@ template <typename T>
 void run_means(int64_t places, int64_t clusters) {
   const std::vector<T> positions = uniforms<T>(places * 2, 0, 1), first = uniforms<T>(clusters * 2, 0, 1);
   std::vector<T> centers = first, sums(clusters * 3, std::numeric_limits<T>::quiet_NaN());
-  FRACTALOPS_SELECT(k_means<T>)(positions.data(), places, clusters, 1, centers.data(), sums.data());
+  std::vector<double> totals(clusters * 3, std::numeric_limits<double>::quiet_NaN());
+  FRACTALOPS_SELECT(k_means<T>)(positions.data(), places, clusters, 1, centers.data(), sums.data(), totals.data());
   std::vector<double> want(clusters * 2), count(clusters);
   for (int64_t m = 0; m < places; ++m) {
     int64_t nearest = 0;
@@ -403,6 +411,11 @@ void run_rasters() {
         for (double cutoff : {1e-6, 1e-2, 0.0})
           for (int64_t length : {1, 7, 63, 300})
             run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3, length == 7);
+  // Sums that are split.
+  for (int64_t channels : {0, 2}) {
+    run_raster<T>(20, 45, channels, 9000, 1.0, 1e-6, 3, false);
+    run_raster<T>(7, 9, channels, 9000, 25.0, 1e-6, 2, true);
+  }
   // The polynomials over the bandwidths that take them, and exponentials below.
   for (double bandwidth : {0.001, 0.05, 0.1, 0.3, 0.499, 0.5, 0.7, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 30.0, 100.0})
     for (double cutoff : {1e-6, 1e-12}) run_raster<T>(90, 101, 1, 200, bandwidth, cutoff, 3, false);
@@ -436,7 +449,7 @@ int main() {
   for (bool clamped : {false, true}) run_svd<float>(clamped), run_svd<double>(clamped);
   for (int64_t count : {0, 1, 9, 32, 33, 255})
     run_search<float, uint8_t>(count, 100), run_search<double, int32_t>(count, 63);
-  for (int64_t places : {0, 1, 3, 16, 63, 300})
+  for (int64_t places : {0, 1, 3, 16, 63, 300, 9000})
     for (int64_t clusters : {1, 3, 10, 63}) run_means<float>(places, clusters), run_means<double>(places, clusters);
   run_rasters<float>();
   run_rasters<double>();

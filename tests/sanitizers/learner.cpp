@@ -18,6 +18,7 @@
 #include "../../csrc/cpu/flush_subnormals.h"
 #include "../../csrc/cpu/learner.h"
 #include "../../csrc/cpu/optimizers.h"
+#include "../../csrc/cpu/partial_sums.h"
 #include "../../csrc/cpu/raster.h"
 #include "../../csrc/cpu/viewport.h"
 #include "../../csrc/svd_matrix.h"
@@ -152,6 +153,7 @@ int main() {
   run<uint8_t, float>("narrow bumps", changed([](Settings& s) { s.bandwidth = 0.1; }));
   run<uint8_t, float>("odd sizes", changed([](Settings& s) { s.height = 3, s.width = 37, s.points = 1; }));
   run<uint8_t, float>("small", changed([](Settings& s) { s.height = s.width = 2, s.maps = s.sequences = 1; }));
+  run<uint8_t, float>("many points", changed([](Settings& s) { s.points = 5000, s.sequences = 1; }));
   run<uint8_t, float>("256 maps", changed([](Settings& s) { s.maps = 256; }));
   run<int32_t, double>("300 maps", changed([](Settings& s) { s.maps = 300; }));
   return report();

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "../../csrc/cpu/partial_sums.h"
 #include "../../csrc/cpu/strips.h"
 
 #define FRACTALOPS_KERNEL "rbf_rasterize_kernel.h"
@@ -28,15 +29,18 @@ void run_tasks(int64_t tasks, const Work& work) {
   for (std::thread& thread : threads) thread.join();
 }
 
+// Draws `count` points of the `length` of the image.
 template <typename T>
-void draw(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */, int64_t length,
-          T* image /* (C, H, W) */) {
+void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
+          int64_t count, int64_t length, T* image /* (C, H, W) */) {
   using Line = typename Raster<T>::Line;
   const auto lines = [](int64_t elements) { return fractalops::divide_up(elements * sizeof(T), sizeof(Line)); };
   std::vector<Line> canvas(lines(raster.canvas())), scratch(lines(raster.scratch()));
+  PartialSums<T> memory;
+  PartialSums<T>* sums = memory.prepare(raster, length);
   FRACTALOPS_SELECT(rbf_rasterize_forward<T>)
-  (raster, points, weight, length, canvas[0].values, scratch[0].values, nullptr);
-  copy_from_canvas(raster, canvas[0].values, image);
+  (raster, points, weight, count, canvas[0].values, scratch[0].values, nullptr, sums);
+  copy_from_canvas(raster, canvas[0].values, sums ? sums->moved() : nullptr, image);
 }
 
 // Points in rows around `center`, in a part `spread` of the image's height and half as much beyond it; some are odd.
@@ -69,7 +73,7 @@ int64_t run_strips(int64_t height, int64_t width, int64_t channels, int64_t leng
   for (T& value : weight) value = static_cast<T>(uniform(-1, 1));
   const T* weights = channels > 0 ? weight.data() : nullptr;
   std::vector<T> want(planes * height * width), got(want.size(), std::numeric_limits<T>::quiet_NaN());
-  draw(whole, points.data(), weights, length, want.data());
+  draw(whole, points.data(), weights, length, length, want.data());
 
   Strips<T> strips(whole, length, threads);
   run_tasks(threads, [&](int64_t run) { strips.count(run, points.data()); });
@@ -79,7 +83,7 @@ int64_t run_strips(int64_t height, int64_t width, int64_t channels, int64_t leng
   run_tasks(strips.parts(), [&](int64_t part) {
     for (int64_t s = strips.part_begin(part); s < strips.part_begin(part + 1); ++s)
       draw(make_raster(strips.row_begin(s), strips.row_begin(s + 1)), strips.points(s), strips.weight(s),
-           strips.point_begin(s + 1) - strips.point_begin(s), got.data());
+           strips.point_begin(s + 1) - strips.point_begin(s), length, got.data());
   });
   const bool covers = strips.parts() <= threads && strips.part_begin(strips.parts()) == strips.strips() &&
                       strips.row_begin(0) == 0 && strips.row_begin(strips.strips()) == height;
@@ -102,6 +106,13 @@ void run_sizes(int64_t threads) {
   run_strips<T>(64, 64, 0, 1, 1.0, 1e-6, 0.5, 0.1, threads);
   run_strips<T>(64, 64, 0, 600, 1.0, 1e-6, 90.0, 0.1, threads);  // all out of reach
   run_strips<T>(64, 64, 3, 0, 1.0, 1e-6, 0.5, 0.5, threads);
+  // Sums that are split, of whole windows and of cut ones.
+  for (int64_t channels : {0, 2})
+    for (double spread : {0.01, 0.6}) {
+      run_strips<T>(40, 100, channels, 20'000, 1.0, 1e-6, 0.4, spread, threads);
+      run_strips<T>(20, 15, channels, 20'000, 25.0, 1e-2, 0.4, spread, threads);
+      run_strips<T>(70, 5, channels, 20'000, 1.0, 1e-6, 0.4, spread, threads);
+    }
   const int64_t strips = run_strips<T>(700, 1030, 0, 5000, 1.0, 1e-6, 0.5, 0.5, threads);
   if (strips <= threads) std::printf("%ld strips, wanted several a thread\n", long(strips)), ++failures;
 }
