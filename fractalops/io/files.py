@@ -17,7 +17,7 @@ from typing import Any, Literal, TextIO
 
 from filelock import FileLock, Timeout
 
-from fractalops.errors import InputError
+from fractalops.errors import InputError, in_message
 
 LOCK = ".fractalops.lock"
 """The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
@@ -201,5 +201,5 @@ def parsing(path: str | Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's text without line breaks, see `in_message`; its type where it has none."""
+    return in_message(" ".join(str(error).split())) or type(error).__name__
