@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, check_file
 
 from .timing import Spread
 
@@ -176,6 +176,7 @@ class Figures:
     @classmethod
     def load(cls, path: Path) -> Figures:
         """Read a file. Raises `InputError` where it is not of this form."""
+        check_file(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:

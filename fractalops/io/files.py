@@ -143,6 +143,7 @@ def _without_nan(content: Any) -> Any:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises `InputError` for a missing or damaged file, and for another value."""
+    check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -171,8 +172,11 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
 def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
     """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
 
-    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
+    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses. A
+    pipe or a device, whose end may never come, is refused before anything is read.
     """
+    if _is_endless(name):
+        raise InputError(f"cannot read {name}: it is not a file")
     try:
         yield
     except InputError:
@@ -183,11 +187,21 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
         raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
 
 
+def _is_endless(name: str | Path) -> bool:
+    """Return whether `name` is that of a pipe or a device; not for what is no path or leads nowhere."""
+    try:
+        mode = os.stat(name).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def check_file(path: Path) -> None:
     """Raise `InputError` unless `path` is a file: not a folder, nor a pipe or a device, whose end may never come."""
     with reading(path):
-        if not stat.S_ISREG(path.stat().st_mode):
+        if path.is_dir():
             raise InputError(f"cannot read {path}: it is not a file")
+        path.stat()  # the reason, where there is nothing or no permission
 
 
 @contextmanager

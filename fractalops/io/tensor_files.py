@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path, one_line, parsing
+from fractalops.io.files import atomic_path, check_file, one_line, parsing
 
 _CHECKSUM = "sha256"  # in the metadata of what `write_sealed` writes
 
@@ -68,6 +68,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
     """Open a file. Raises `InputError` for one that is missing or broken."""
     from safetensors import SafetensorError, safe_open
 
+    check_file(Path(path))
     try:
         with safe_open(str(path), framework="pt") as file:
             yield file

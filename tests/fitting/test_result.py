@@ -233,7 +233,7 @@ BROKEN_IN_COLOR: dict[str, dict[str, Any]] = {
 
 
 REASONS = {
-    "missing": "No such file or directory",
+    "missing": "no such file or directory",
     "foreign safetensors": "its format must be fractalops.fit.1, got ",
     "another version": "its format must be fractalops.fit.1, got fractalops.fit.2$",
 }
