@@ -170,7 +170,7 @@ class Figures:
         return json.dumps(head, indent=1, allow_nan=False)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
     def save(self, path: Path) -> None:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, durable=True) as temporary:
             temporary.write_text(self.text(), encoding="utf-8")
 
     @classmethod

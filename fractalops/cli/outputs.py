@@ -46,7 +46,7 @@ class ResultFolder(RunFolder):
 
         What an earlier run wrote beside its system goes with it, so that the folder never mixes two runs.
         """
-        with atomic_path(self.path / SYSTEM_NAME) as temporary:
+        with atomic_path(self.path / SYSTEM_NAME, durable=True) as temporary:
             result.save(temporary)
             self.renew(_MANIFEST | {"files": self._names})
 

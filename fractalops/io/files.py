@@ -33,8 +33,11 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems wi
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
+
+    With `durable` it is on the disk before it is renamed, and its name after that, so that not even a machine that
+    fails loses it: for what can't be made again in no time, as it takes some milliseconds.
 
     Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
     that is a temporary one already is yielded as it is, so that writers can be nested.
@@ -57,9 +60,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        if durable:
+            _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
+        if durable:
+            with suppress(OSError):  # folders can't be opened everywhere
+                _to_disk(path.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path, flags: int) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(folder: Path) -> None:
@@ -127,8 +144,8 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file at once. A number that is not finite, of which JSON has none, is null."""
-    with atomic_path(path) as temporary:
+    """Write a JSON file at once, onto the disk. A number that is not finite, of which JSON has none, is null."""
+    with atomic_path(path, durable=True) as temporary:
         text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
@@ -159,8 +176,8 @@ def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
 
 
 def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file at once."""
-    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
+    """Write a CSV file at once, onto the disk."""
+    with atomic_path(path, durable=True) as temporary, open_table(temporary, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)

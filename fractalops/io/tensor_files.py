@@ -26,7 +26,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
     # Not by `save_file`, which goes through a temporary file with a name that may be anybody's.
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=True) as temporary:
         try:
             with temporary.open("wb") as file:
                 file.writelines(_sort_metadata(content))
