@@ -32,6 +32,11 @@ _LONG_NAME = 200  # bytes; file systems take names of 255
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a file is one that `atomic_path` writes, or that a killed process has left of it."""
+    return fnmatchcase(name, f"{TEMPORARY}*")
+
+
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
@@ -47,7 +52,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"atomic_path: the folder of path must exist, got {path}")
-    if fnmatchcase(path.name, f"{TEMPORARY}*"):
+    if is_temporary(path.name):
         yield path
         return
     own = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else path.suffix

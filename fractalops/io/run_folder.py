@@ -77,7 +77,7 @@ class RunFolder:
             if foreign := set(self._found(self._patterns)) - set(self.results()):
                 name = min(foreign).relative_to(self.path)
                 raise InputError(f"cannot write to {self.path}: its {name} is not of a run; {_TAKE_ANOTHER}")
-        elif not self._resumes:
+        elif not self._resumes and self.results():  # else it was cut short before there was one
             raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
         elif different := differences(self.read_manifest(manifest["format"]), manifest):
             raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")

@@ -20,6 +20,7 @@ from fractalops import FitResult, affine_chain
 from fractalops.fitting import PointFitResult
 from fractalops.fitting.native_steps import NativeSteps
 from fractalops.interruptions import SIGNALS, Interrupted, Signals
+from fractalops.io import read_systems
 from fractalops.io.point_clouds import save_point_cloud
 from tests.support.command_line import ENVIRONMENT, QUICK, draw, refusal, run
 from tests.support.requirements import ROOT
@@ -184,3 +185,45 @@ def test_files_never_take_the_place_of_closed_streams(tmp_path: Path) -> None:
     names = [path.name for path in (tmp_path / "out" / "disc").iterdir()]
     assert "fit.json" in names
     assert not [name for name in names if name.startswith(".")]
+
+
+def kill_at_rename(number: int, *command: object) -> None:
+    """Run a command in a process of its own that ends at once, instead of the renaming of this number, from 1 on."""
+    calls = itertools.count(1)
+    rename = os.replace
+
+    def die(*paths: Any) -> None:
+        if next(calls) == number:
+            os._exit(0)
+        rename(*paths)
+
+    if (child := os.fork()) == 0:
+        try:
+            os.replace = die  # type: ignore[assignment]
+            run(*command)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_what_a_killed_command_left_of_a_picture_blocks_no_other(number: int, tmp_path: Path) -> None:
+    command = ["fit", draw(tmp_path / "disc.png"), "-o", tmp_path, "--quiet", "--no-animation", *QUICK]
+    kill_at_rename(number, *command)
+    folder = tmp_path / "disc"
+    assert any(path.name.startswith(".fractalops-") for path in folder.iterdir())
+    learned = (folder / "system.safetensors").exists()
+    assert learned == (number > 2)  # renamings 1 and 2 are of the manifest and of the system
+    assert run(*command, *(["--overwrite"] if learned else [])) == 0
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_what_a_killed_conversion_left_blocks_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.ifs").write_text("a { .5 0 0 .5 0 0 .5  .5 0 0 .5 .5 0 .5 }\nb { .5 0 0 .5 0 0 .5  .5 0 0 .5 .5 0 .5 }\n")
+    for number in (1, 2):
+        kill_at_rename(number, "convert", "a.ifs", "out", *(["--overwrite"] if number == 2 else []))
+    Path("out", "a.csv").unlink()
+    assert len(list(Path("out").iterdir())) == 2
+    assert run("convert", "a.ifs", "out") == 0
+    assert list(read_systems("out")) == ["a", "b"]
