@@ -71,6 +71,15 @@ class Signals:
             signal.signal(number, handler)
 
 
+def end_as_worker(worker: int) -> None:
+    """Have signals end this process in silence: a worker of a `DataLoader`, which is told of them by its parent, too.
+
+    Else the parent would find it killed, and print so as it ends itself.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda number, frame: os._exit(0))
+
+
 def _is_command() -> bool:
     """Whether this process is `fractalops` or `python -m fractalops`."""
     program = sys.argv[0] if sys.argv else ""
