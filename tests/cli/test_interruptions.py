@@ -19,7 +19,7 @@ import torch
 from fractalops import FitResult, affine_chain
 from fractalops.fitting import PointFitResult
 from fractalops.fitting.native_steps import NativeSteps
-from fractalops.interruptions import SIGNALS, Interrupted, Signals
+from fractalops.interruptions import SIGNALS, Interrupted, Signals, end_as_worker
 from fractalops.io import read_systems
 from fractalops.io.point_clouds import save_point_cloud
 from tests.support.command_line import ENVIRONMENT, QUICK, draw, refusal, run
@@ -131,6 +131,16 @@ def test_the_first_signals_can_be_noted_alone() -> None:
         with pytest.raises(Interrupted) as caught:
             signal.raise_signal(signal.SIGTERM)
         assert caught.value.number == signal.SIGTERM
+
+
+@each_signal
+def test_workers_end_in_silence(number: int, capfd: pytest.CaptureFixture[str]) -> None:
+    if (worker := os.fork()) == 0:
+        end_as_worker(0)
+        signal.raise_signal(number)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
