@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, check_file
 
 from .timing import Spread
 
@@ -170,12 +170,13 @@ class Figures:
         return json.dumps(head, indent=1, allow_nan=False)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
     def save(self, path: Path) -> None:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, durable=True) as temporary:
             temporary.write_text(self.text(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Figures:
         """Read a file. Raises `InputError` where it is not of this form."""
+        check_file(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:

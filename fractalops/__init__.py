@@ -1,5 +1,6 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
+import fractalops.interruptions  # noqa: F401 (before what takes long, see there)
 from fractalops.backends import list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding

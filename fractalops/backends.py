@@ -26,7 +26,9 @@ _REBUILD = (
     "pip install --force-reinstall --no-deps --no-build-isolation . "
     "(in the folder of the source, with setuptools>=77 and ninja installed)"
 )
-_SET_FUNCTIONS = ("kernel_instruction_set", "processor_instruction_sets")  # of csrc/cpu/instruction_set.cpp
+# Of csrc/cpu/instruction_set.cpp.
+_SET_FUNCTIONS = ("kernel_instruction_set", "processor_instruction_sets")
+_USED_THREADS = "kernels_used_threads"
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
@@ -71,7 +73,7 @@ class BackendState:
                 continue
             try:
                 torch.ops.load_library(library)
-                names = [SCHEMAS_SYMBOL] + [name for name in _SET_FUNCTIONS if device == "cpu"]
+                names = [SCHEMAS_SYMBOL] + [name for name in (*_SET_FUNCTIONS, _USED_THREADS) if device == "cpu"]
                 if not all(hasattr(ctypes.CDLL(str(library)), name) for name in names):
                     raise OSError("it was built from another version of the source")
             except OSError as error:
@@ -106,8 +108,30 @@ class BackendState:
                 self.import_errors[op] = error
         return self.import_errors[op]
 
+    def used_threads(self) -> bool:
+        """Return whether native ops have run on several threads of the CPU."""
+        if "cpu" in self.load_errors:
+            return False
+        function = getattr(ctypes.CDLL(str(self.libraries["cpu"])), _USED_THREADS)
+        function.restype = ctypes.c_bool
+        return bool(function())
+
 
 STATE = BackendState()
+
+
+def _do_without_threads() -> None:
+    """In a forked process: run on one thread where native ops ran on several before.
+
+    OpenMP would wait for those, which stayed behind, in every op that splits its work; torch's ops, too. `DataLoader`
+    does the same in its workers.
+    """
+    if STATE.used_threads():
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_do_without_threads)
 
 
 class use_backend:

@@ -26,6 +26,14 @@ def pytest_configure() -> None:
     check_required()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Files are not written through to the disk, which takes longer than most tests: no machine fails meanwhile."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test on each backend in turn; one that can't run fails it with the package's own error."""

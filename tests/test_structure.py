@@ -12,7 +12,7 @@ ROOT = Path(fractalops.__file__).parents[1]
 
 # From the lowest level to the highest. Modules of one level may import each other, but not in a circle.
 LEVELS = (
-    ("errors", "op_table"),
+    ("errors", "interruptions", "op_table"),
     ("_checks",),
     ("reference", "backends", "kernels"),
     ("ops",),

@@ -1,5 +1,7 @@
-// What fractalops/backends.py asks the CPU library about its kernels' copies, by plain C functions.
+// What fractalops/backends.py asks the CPU library about its kernels' copies and its threads, by plain C functions.
 #include "instruction_set.h"
+
+#include "split_tasks.h"
 
 namespace fractalops::cpu {
 namespace {
@@ -21,3 +23,6 @@ EXPORTED const char* kernel_instruction_set() {
 EXPORTED const char* processor_instruction_sets() {
   return fractalops::cpu::names_so_far[static_cast<int>(fractalops::cpu::best_instruction_set())];
 }
+
+// Whether the kernels have run on several threads.
+EXPORTED bool kernels_used_threads() { return fractalops::cpu::used_threads; }

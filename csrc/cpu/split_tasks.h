@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 
@@ -13,12 +14,17 @@ namespace fractalops::cpu {
 // are busy, where a thread waits until it is scheduled, a thousand times as many.
 inline constexpr double least_thread_time = 200e3;
 
+// Whether work was split in this process. One that is forked from it lacks the threads, for which OpenMP would wait
+// forever; see fractalops/backends.py.
+inline std::atomic<bool> used_threads = false;
+
 // Calls work(begin, end) over parts of [0, tasks). A part whose tasks, of which each takes about `task_time`
 // nanoseconds, are less than a thread's least work is not split off.
 template <typename Work>
 void split_tasks(int64_t tasks, double task_time, const Work& work) {
-  const double grain = std::ceil(least_thread_time / std::max(task_time, 1.0));
-  torch::stable::parallel_for(0, tasks, static_cast<int64_t>(grain), work);
+  const auto grain = static_cast<int64_t>(std::ceil(least_thread_time / std::max(task_time, 1.0)));
+  if (tasks > grain && torch::stable::get_num_threads() > 1) used_threads = true;
+  torch::stable::parallel_for(0, tasks, grain, work);
 }
 
 }  // namespace fractalops::cpu

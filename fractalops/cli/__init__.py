@@ -10,8 +10,10 @@ from contextlib import suppress
 from fractalops.backends import installed_version
 from fractalops.cli import bench, convert, experiment, fit, fit_points, info, morph, random, render, systems, view
 from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
-from fractalops.errors import BackendError, InputError, MissingExtra, RankError
+from fractalops.cli.streams import open_streams, visible_output
+from fractalops.errors import BackendError, InputError, MissingExtra, RankError, in_message
 from fractalops.fitting.ranks import is_leader
+from fractalops.interruptions import Signals
 
 _APART = 1  # where the processes that share a run can't begin it together
 _BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
@@ -21,22 +23,29 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ba
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 processes that don't find each other, 2 a file or option
-    that can't be used, 130 interrupted.
+    that can't be used, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 
     What needs more memory than there is counts as an option that can't be used. Where whoever reads the output has
-    closed it, as `head` does, the command ends silently with 141, as Unix tools do.
+    closed it, as `head` does, the command ends silently with 141, as Unix tools do; a stream that was closed from the
+    beginning takes what is written to it nowhere.
 
     As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
     """
+    open_streams()
+    signals = Signals()
     try:
-        try:
-            return _run(argv)
-        finally:
-            sys.stdout.flush()
+        with signals, visible_output():
+            try:
+                code = _run(argv)
+            finally:
+                sys.stdout.flush()
     except BrokenPipeError:
         with suppress(OSError, ValueError):  # else Python would complain as it flushes once more at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+    except KeyboardInterrupt:  # before a command has begun, or one more as it ends
+        code = INTERRUPTED
+    return 128 + signals.caught if code == INTERRUPTED and signals.caught is not None else code
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -72,5 +81,5 @@ def _run(argv: Sequence[str] | None) -> int:
 def _fail(command: str, message: str, code: int) -> int:
     # Ranks refuse alike what they all see, and alone what is wrong with their machine.
     rank = "" if is_leader() else f"rank {os.environ['RANK']}: "
-    print(f"fractalops {command}: {rank}{in_options(' '.join(message.split()))}", file=sys.stderr)
+    print(f"fractalops {command}: {rank}{in_message(in_options(' '.join(message.split())))}", file=sys.stderr)
     return code

@@ -8,6 +8,7 @@ from pathlib import Path
 from fractalops.cli.options import Commands, check_output
 from fractalops.cli.sources import FILES, add_choice, load_source
 from fractalops.errors import InputError
+from fractalops.io.files import is_temporary
 from fractalops.io.systems import write_systems
 from fractalops.io.systems.formats import SUFFIXES, check_suffix
 
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     check_suffix(output)
     if output.suffix == "" and output.is_dir():
-        if any(output.iterdir()) and not arguments.overwrite:
+        if not all(is_temporary(path.name) for path in output.iterdir()) and not arguments.overwrite:
             raise InputError(f"cannot write {output}: it holds files already (--overwrite adds to them)")
     else:
         check_output(output, arguments.overwrite)

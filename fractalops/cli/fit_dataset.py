@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 from fractalops.cli.options import integer, number
 from fractalops.data.targets import TargetDataset
-from fractalops.errors import InputError
+from fractalops.errors import InputError, visible
 from fractalops.fitting import FitConfig, FitRun, fit_dataset, runs
 from fractalops.fitting.ranks import is_leader
 from fractalops.fitting.run_table import KINDS
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace, targets: TargetDataset, config: FitConfig
     if learned.signal is not None:
         if is_leader():  # an interruption reaches all ranks
             kept = f"what was learned so far is in {learned.folder}"
-            print(f"fractalops fit: interrupted; {kept}: the same command goes on there", file=sys.stderr)
+            print(f"fractalops fit: interrupted; {visible(kept)}: the same command goes on there", file=sys.stderr)
         return 128 + learned.signal  # as a shell reports it: 130 for Ctrl-C
     if not arguments.quiet and is_leader():
         _show(learned)

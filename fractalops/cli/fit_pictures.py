@@ -18,7 +18,7 @@ from fractalops.cli.options import INTERRUPTED, in_options
 from fractalops.cli.outputs import REPORT_NAME, SYSTEM_NAME, ResultFolder
 from fractalops.data.targets import PictureFiles
 from fractalops.drawing.sheets import comparison
-from fractalops.errors import MissingExtra
+from fractalops.errors import MissingExtra, visible
 from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.learning import fit_images
 from fractalops.fitting.run_plan import describe_settings, make_plan, read_target
@@ -124,7 +124,9 @@ def _save(
             drawn.add(index)
     except BaseException:
         left = ", ".join(str(jobs[index].folder.path) for index in learned if index not in drawn)
-        print(f"fractalops fit: what was learned is saved, but pictures are missing in {left}", file=sys.stderr)
+        print(
+            f"fractalops fit: what was learned is saved, but pictures are missing in {visible(left)}", file=sys.stderr
+        )
         raise
 
 
@@ -216,4 +218,4 @@ def _explain_interruption(jobs: Sequence[Job], learned: dict[int, FitResult]) ->
     ]
     left = [job.image for index, job in enumerate(jobs) if index not in learned]
     missing = [f"not learned: {', '.join(left)}"] if left else []
-    print(f"fractalops fit: {'; '.join(['interrupted', *saved, *missing])}", file=sys.stderr)
+    print(f"fractalops fit: {visible('; '.join(['interrupted', *saved, *missing]))}", file=sys.stderr)

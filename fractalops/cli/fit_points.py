@@ -14,7 +14,7 @@ from fractalops.cli.options import INTERRUPTED, Commands, add_output, add_seed, 
 from fractalops.cli.outputs import REPORT_NAME, SYSTEM_NAME, ResultFolder
 from fractalops.cli.settings import add_settings, configure
 from fractalops.drawing.point_clouds import AZIMUTHS, draw_point_clouds, turntable
-from fractalops.errors import InputError
+from fractalops.errors import InputError, visible
 from fractalops.fitting import PointConfig, PointFitResult, fit_points
 from fractalops.fitting.points import why_degenerate
 from fractalops.io.animations import save_animation
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if result.interrupted:
         saved = f"{output.path} has what was learned in {len(result.losses)} of {config.steps} steps"
-        print(f"fractalops fit-points: interrupted; {saved}", file=sys.stderr)
+        print(f"fractalops fit-points: interrupted; {visible(saved)}", file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 import torch
 
 from fractalops import backends
-from fractalops.errors import InputError
+from fractalops.errors import InputError, in_message
 from fractalops.io import PictureOptions
 from fractalops.io.files import check_writable
 from fractalops.io.images import check_savable
@@ -21,7 +21,7 @@ from fractalops.io.images import check_savable
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 UNUSABLE = 2  # the exit code where a file or an option can't be used; argparse's own
-INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C
+INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C; `main` makes 143 of it after SIGTERM
 
 LARGEST_SIDE = 16384  # pixels; a picture of that size is 1 GiB of float32
 LARGEST_SEED = 2**63 - 1
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that names what is wrong in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UNUSABLE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(UNUSABLE, f"{self.prog}: {in_message(message)} (see {self.prog} --help)\n")
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:

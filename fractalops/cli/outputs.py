@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fractalops.backends import versions
 from fractalops.drawing.plots import loss_curve, loss_table
-from fractalops.errors import MissingExtra
+from fractalops.errors import MissingExtra, visible
 from fractalops.fitting import FitResult, PointFitResult
 from fractalops.io.files import atomic_path, write_json
 from fractalops.io.run_folder import Manifest, RunFolder
@@ -47,7 +47,7 @@ class ResultFolder(RunFolder):
 
         What an earlier run wrote beside its system goes with it, so that the folder never mixes two runs.
         """
-        with atomic_path(self.path / SYSTEM_NAME) as temporary:
+        with atomic_path(self.path / SYSTEM_NAME, durable=True) as temporary:
             result.save(temporary)
             self.renew(_MANIFEST | {"files": self._names})
 
@@ -55,7 +55,7 @@ class ResultFolder(RunFolder):
         """Write the losses (steps,) as loss.csv, and as loss.png where matplotlib is installed."""
         loss_table(losses, self.path / "loss.csv")
         with suppress(MissingExtra):  # the command has said so before the learning began
-            loss_curve(losses, self.path / "loss.png", title=title)
+            loss_curve(losses, self.path / "loss.png", title=visible(title))
 
     def write_report(self, figures: dict[str, Any], result: FitResult | PointFitResult, notices: Sequence[str]) -> None:
         """Write fit.json, after all else: the figures, how they came about, what made them, and the files there are."""

@@ -30,6 +30,7 @@ from fractalops.experiments.outcome import Outcome, Row
 from fractalops.experiments.settings import INCIDENTAL
 from fractalops.fitting import FitResult, FitRun
 from fractalops.ifs import IFS
+from fractalops.interruptions import end_as_worker
 from fractalops.io.files import atomic_path
 from fractalops.io.images import save_image
 from fractalops.io.progress import progress_bar
@@ -262,7 +263,13 @@ def _labels(dataset: FractalDataset) -> list[str]:
 
 def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings) -> Iterator[tuple[bytes, int]]:
     """Yield the contents of PNG files and their classes: one loader draws ahead while files are written."""
-    loader = DataLoader(Subset(dataset, items), _BATCH, num_workers=settings.workers, collate_fn=_encoded)
+    loader = DataLoader(
+        Subset(dataset, items),
+        _BATCH,
+        num_workers=settings.workers,
+        collate_fn=_encoded,
+        worker_init_fn=end_as_worker,
+    )
     return chain.from_iterable(loader)
 
 

@@ -17,7 +17,7 @@ from fractalops.fitting.config import FitConfig
 from fractalops.fitting.native_steps import LOOP_VERSION
 from fractalops.fitting.result import FORM, FitResult
 from fractalops.fitting.run_table import KINDS, TableKind, TableRow, read_rows
-from fractalops.io.files import atomic_path, parsing, read_json, write_table
+from fractalops.io.files import atomic_path, parsing, read_json, reading, write_table
 from fractalops.io.run_folder import Manifest, RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_tensors
 
@@ -201,8 +201,9 @@ class DatasetFolder(RunFolder):
     def read_seconds(self, batch: int) -> float:
         """How long a batch took; NaN where that was lost."""
         try:
-            return float(self.seconds(batch).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            with reading(path := self.seconds(batch)):
+                return float(path.read_text(encoding="utf-8"))
+        except InputError:
             return float("nan")
 
     def write_checkpoint(self, batch: int, key: str, state: dict[str, Tensor], seconds: float) -> None:

@@ -90,8 +90,11 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in _FIELDS.items()])
     left: Iterator[TableRow] = iter(rows)
-    # As bytes, see `read_rows`.
-    with atomic_path(path) as temporary, temporary.open("wb") as file, parquet.ParquetWriter(file, schema) as writer:
+    with (  # as bytes, see `read_rows`
+        atomic_path(path, durable=True) as temporary,
+        temporary.open("wb") as file,
+        parquet.ParquetWriter(file, schema) as writer,
+    ):
         while some := [_as_text(row) for row in itertools.islice(left, _ROWS_AT_ONCE)]:
             writer.write_table(pyarrow.Table.from_pylist(some, schema=schema))
 

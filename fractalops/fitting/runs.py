@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
+import math
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +23,7 @@ from fractalops.fitting.run_folder import DatasetFolder, describe_run
 from fractalops.fitting.run_plan import Plan, make_plan, read_target
 from fractalops.fitting.run_report import FitRun, write_report
 from fractalops.fitting.run_table import TableKind, check_table_kind
+from fractalops.interruptions import Signals, signal_of
 from fractalops.io import PictureOptions
 from fractalops.io.files import LOCK, claimed
 from fractalops.io.progress import progress_bar
@@ -36,14 +35,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
-
-
-class _Interrupted(KeyboardInterrupt):
-    """A signal that ends the run."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def fit_dataset(
@@ -137,7 +128,8 @@ def fit_dataset(
             ranks.meet(folder.path)
             engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
             begun = True
-            with _Signals(insist=ranks.size > 1) as signals, _Progress(folder, plan, progress) as bar:
+            # A step is finished and saved first. torchrun sends its processes one more signal after a Ctrl-C.
+            with Signals(noted=math.inf if ranks.size > 1 else 1) as signals, _Progress(folder, plan, progress) as bar:
                 engine.learn_all(left, signals, bar)
                 # The report is rank 0's, or of whoever finds that one lost.
                 while ranks.rank > 0 and not folder.table(table).exists():
@@ -145,14 +137,14 @@ def fit_dataset(
                         if tried.enter_context(claimed(folder.path / LOCK)):
                             held.enter_context(tried.pop_all())
                             break
-                    signals.wait()
+                    signals.wait(POLL)
             if not folder.table(table).exists() or (left and ranks.rank == 0):
                 folder.remove_leftovers()  # of a process that was lost meanwhile
                 write_report(folder, key, plan, images, table)
     except KeyboardInterrupt as interruption:
         if not begun:
             raise
-        return FitRun(folder.path, interruption.number if isinstance(interruption, _Interrupted) else signal.SIGINT)
+        return FitRun(folder.path, signal_of(interruption))
     return FitRun(folder.path)
 
 
@@ -189,7 +181,7 @@ class _Engine:
     device: torch.device
     checkpoint_every: float
 
-    def learn_all(self, left: Sequence[int], signals: _Signals, bar: _Progress) -> None:
+    def learn_all(self, left: Sequence[int], signals: Signals, bar: _Progress) -> None:
         """Learn those of the batches `left` that no other process learns, and at last those that one has left."""
         while left:
             busy = []
@@ -201,9 +193,9 @@ class _Engine:
                         self._learn(number, signals, bar)
                 signals.obey()
             if left := busy:
-                signals.wait()
+                signals.wait(POLL)
 
-    def _learn(self, number: int, signals: _Signals, bar: _Progress) -> None:
+    def _learn(self, number: int, signals: Signals, bar: _Progress) -> None:
         """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
@@ -232,44 +224,6 @@ class _Engine:
             # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)
-
-
-class _Signals:
-    """Within it SIGINT and SIGTERM are noted, not obeyed, so that a step is finished and saved first.
-
-    A second one ends the run at once, unless `insist`: torchrun sends its processes one more after a Ctrl-C.
-    """
-
-    def __init__(self, *, insist: bool) -> None:
-        self.caught: int | None = None
-        self._insist = insist
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note) or signal.SIG_DFL
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.caught is not None and not self._insist:
-            raise _Interrupted(number)
-        self.caught = number
-
-    def obey(self) -> None:
-        """Raise `_Interrupted` if a signal has come."""
-        if self.caught is not None:
-            raise _Interrupted(self.caught)
-
-    def wait(self) -> None:
-        """Sleep for a moment. Raises `_Interrupted` if a signal has come."""
-        time.sleep(POLL)
-        self.obey()
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 class _Progress:

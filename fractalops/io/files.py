@@ -19,7 +19,7 @@ from typing import Any, Literal, TextIO
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from fractalops.errors import InputError, MissingExtra
+from fractalops.errors import InputError, MissingExtra, in_message
 from fractalops.io.notices import log_notices
 
 LOCK = ".fractalops.lock"
@@ -38,9 +38,17 @@ _LONG_NAME = 200  # bytes; file systems take names of 255
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 
 
+def is_temporary(name: str) -> bool:
+    """Return whether a file is one that `atomic_path` writes, or that a killed process has left of it."""
+    return fnmatchcase(name, f"{TEMPORARY}*")
+
+
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
+
+    With `durable` it is on the disk before it is renamed, and its name after that, so that not even a machine that
+    fails loses it: for what can't be made again in no time, as it takes some milliseconds.
 
     Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
     that is a temporary one already is yielded as it is, so that writers can be nested.
@@ -50,7 +58,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"atomic_path: the folder of path must exist, got {path}")
-    if fnmatchcase(path.name, f"{TEMPORARY}*"):
+    if is_temporary(path.name):
         yield path
         return
     own = path.name if len(os.fsencode(path.name)) <= _LONG_NAME else path.suffix
@@ -63,7 +71,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        if durable:
+            _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
+        if durable:
+            with suppress(OSError):  # folders can't be opened everywhere
+                _to_disk(path.parent, os.O_RDONLY)
     except OSError as error:  # a full disk, for instance
         if error.errno is None or error.filename not in (None, str(temporary)):
             raise
@@ -80,6 +93,15 @@ class PlainFile(io.BufferedRandom):
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")
+
+
+def _to_disk(path: Path, flags: int) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def check_writable(folder: Path) -> None:
@@ -166,8 +188,8 @@ def _say_without_locks(folder: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file at once. A number that is not finite, of which JSON has none, is null."""
-    with atomic_path(path) as temporary:
+    """Write a JSON file at once, onto the disk. A number that is not finite, of which JSON has none, is null."""
+    with atomic_path(path, durable=True) as temporary:
         text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
@@ -182,6 +204,7 @@ def _without_nan(content: Any) -> Any:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file. Raises `InputError` for a missing or damaged file, and for another value."""
+    check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
@@ -197,8 +220,8 @@ def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
 
 
 def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file at once."""
-    with atomic_path(path) as temporary, open_table(temporary, "w") as file:
+    """Write a CSV file at once, onto the disk."""
+    with atomic_path(path, durable=True) as temporary, open_table(temporary, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)
@@ -210,8 +233,11 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
 def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
     """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
 
-    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
+    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses. A
+    pipe or a device, whose end may never come, is refused before anything is read.
     """
+    if _is_endless(name):
+        raise InputError(f"cannot read {name}: it is not a file")
     try:
         yield
     except (InputError, MissingExtra):
@@ -222,11 +248,21 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
         raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
 
 
+def _is_endless(name: str | Path) -> bool:
+    """Return whether `name` is that of a pipe or a device; not for what is no path or leads nowhere."""
+    try:
+        mode = os.stat(name).st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def check_file(path: Path) -> None:
     """Raise `InputError` unless `path` is a file: not a folder, nor a pipe or a device, whose end may never come."""
     with reading(path):
-        if not stat.S_ISREG(path.stat().st_mode):
+        if path.is_dir():
             raise InputError(f"cannot read {path}: it is not a file")
+        path.stat()  # the reason, where there is nothing or no permission
 
 
 def as_text(name: str) -> str:
@@ -260,5 +296,5 @@ def parsing(path: str | Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks; its type where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An error's text without line breaks, see `in_message`; its type where it has none."""
+    return in_message(" ".join(str(error).split())) or type(error).__name__

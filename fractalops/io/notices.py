@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fractalops.errors import in_message
+
 _logger = logging.getLogger("fractalops.io")
 
 
@@ -16,8 +18,8 @@ def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.W
     A file that is read by itself logs warnings, which Python prints to standard error unless told otherwise. A picture
     of a data set logs at the level INFO: there may be thousands of them, and each may be read many times.
     """
-    for notice in notices:
-        _logger.log(level, "%s: %s", name, notice, extra={"file": str(name), "notice": notice})
+    for notice in map(in_message, notices):
+        _logger.log(level, "%s: %s", in_message(str(name)), notice, extra={"file": str(name), "notice": notice})
 
 
 @contextmanager

@@ -86,9 +86,10 @@ class RunFolder:
             raise InputError(f"cannot write to {self.path}: there are files already; {_TAKE_ANOTHER}")
         self._check_ours(manifest["format"])
         if not self._resumes:
-            if not overwrite:
+            results = self.results()
+            if results and not overwrite:  # without any, the run was cut short before there was one
                 raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
-            if foreign := set(self._found(self._listed)) - set(self.results()):
+            if foreign := set(self._found(self._listed)) - set(results):
                 name = min(foreign).relative_to(self.path)
                 raise InputError(f"cannot write to {self.path}: its {name} is not of a run; {_TAKE_ANOTHER}")
         elif not overwrite and (different := differences(self.read_manifest(manifest["format"]), manifest)):
@@ -133,7 +134,7 @@ class RunFolder:
 
         It comes before any result, and never goes: wherever this is cut short, the folder is one that a run can take.
         """
-        with atomic_path(self._manifest) as temporary:
+        with atomic_path(self._manifest, durable=True) as temporary:
             write_json(temporary, manifest)  # first: on a full disk nothing is removed
             for path in self.results():
                 path.unlink(missing_ok=True)

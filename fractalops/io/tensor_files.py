@@ -30,7 +30,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # Not by `save_file`, which goes through a temporary file with a name that may be anybody's.
     content = save(tensors, metadata | {_CHECKSUM: _digest(metadata, tensors)})
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path, durable=True) as temporary, temporary.open("wb") as file:
         file.writelines(_sort_metadata(content))
 
 

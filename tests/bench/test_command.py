@@ -79,7 +79,7 @@ def foreign(folder: Path) -> list[str]:
 
 REFUSED: list[tuple[Callable[[Path], list[str]], str]] = [
     (lambda folder: ["nonsense"], "SUITE must be one of render, fit_many, got 'nonsense'"),
-    (lambda folder: ["--compare", str(folder / "missing.json")], "missing.json: No such file or directory"),
+    (lambda folder: ["--compare", str(folder / "missing.json")], "missing.json: no such file or directory"),
     (foreign, "it holds no figures of fractalops bench"),
     (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the cores of this process"),
     (lambda folder: ["-o", str(folder / "page.txt")], "the page must be a .html file"),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fractalops import IFS, FractalDataset
+from fractalops import IFS, FractalDataset, rbf_rasterize
+from fractalops.backends import STATE
 from fractalops.data.class_search import search_classes
 from fractalops.data.fractal_dataset import RULES
 from fractalops.systems import System
@@ -94,9 +95,11 @@ def test_forked_workers_change_no_bit(rendering: Any) -> None:
 
 def test_workers_forked_after_a_draw_by_threads_draw_the_same() -> None:
     data = small()
-    torch.set_num_threads(2)
+    torch.set_num_threads(4)
     expected = data.__getitems__(range(len(data)))
     torch.ones(2**20).sum()  # by several threads, which a forked process has not
+    rbf_rasterize(torch.rand(64, 20_000, 2), 64)
+    assert STATE.used_threads()
     assert_same(loaded(data, num_workers=1, multiprocessing_context="fork"), expected)
 
 

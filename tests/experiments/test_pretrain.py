@@ -118,7 +118,7 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
     (run_folder / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", run_folder, settings)
-    with pytest.raises(InputError, match=r"^cannot read nothing: No such file"):
+    with pytest.raises(InputError, match=r"^cannot read nothing: no such file"):
         experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
 
 

@@ -242,7 +242,7 @@ BROKEN_IN_COLOR: dict[str, dict[str, Any]] = {
 
 REASONS = {
     "a changed loss": "it is damaged: its checksum is wrong$",
-    "missing": "no such file or directory$",
+    "missing": "no such file or directory",
     "foreign safetensors": "its format must be fractalops.fit.1, got ",
     "another version": "its format must be fractalops.fit.1, got fractalops.fit.2$",
 }

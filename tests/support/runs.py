@@ -100,7 +100,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def start(
-    folder: Path, *options: str, launcher: Sequence[str] = (), every: float = 0.02, **variables: str
+    folder: Path, *options: str, launcher: Sequence[str] = (), every: float = 0.1, **variables: str
 ) -> subprocess.Popen[str]:
     """This file as a program: a run that can be killed, with the variables of a rank where they are given."""
     unset = ("RANK", "WORLD_SIZE")

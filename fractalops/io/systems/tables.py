@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from fractalops.errors import InputError
-from fractalops.io.files import atomic_path
+from fractalops.io.files import atomic_path, is_temporary
 from fractalops.io.systems.entries import Entry, check_count, error_at, read_text, split_lines
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
@@ -26,7 +26,8 @@ def open_folder(path: Path) -> list[Entry]:
     found: list[Path] = []
     seen = 0
     for folder, folders, names in os.walk(path):
-        found += (Path(folder) / name for name in names if name.lower().endswith(".csv"))
+        tables = (name for name in names if name.lower().endswith(".csv") and not is_temporary(name))
+        found += (Path(folder) / name for name in tables)
         seen += len(folders) + len(names)
         if seen > _MOST_FILES:
             raise InputError(f"cannot read {path}: it has more than {_MOST_FILES} files")

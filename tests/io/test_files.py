@@ -1,0 +1,96 @@
+"""Writing files: what can't be made again in no time is on the disk before it takes its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fractalops.fitting.run_table import TableRow, write_rows
+from fractalops.io.files import atomic_path, write_json, write_table
+from fractalops.io.images import save_image
+from fractalops.io.tensor_files import write_tensors
+from tests.support.command_line import QUICK, draw, run
+
+ROW = TableRow(0, "a.png", "", "systems/00000.safetensors", 0, 0.5, 0.5, 3, 0.1)
+
+
+@pytest.fixture
+def happened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What happens to files, in order: ("fsync", the name of what is on the disk) and ("rename", the new name)."""
+    log = []
+
+    def fsync(descriptor: int) -> None:
+        log.append(("fsync", Path(f"/proc/self/fd/{descriptor}").resolve().name))
+
+    def replace(old: Path, new: Path) -> None:
+        log.append(("rename", Path(new).name))
+        os.rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    return log
+
+
+def parquet(path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    write_rows(path, [ROW])
+
+
+LASTING: dict[str, Callable[[Path], None]] = {
+    "a.safetensors": lambda path: write_tensors(path, {"a": torch.ones(2)}, {"format": "a"}),
+    "a.json": lambda path: write_json(path, {"a": 1}),
+    "a.csv": lambda path: write_table(path, ["a"], [[1]]),
+    "index.csv": lambda path: write_rows(path, [ROW]),
+    "index.parquet": parquet,
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells which file a descriptor is")
+@pytest.mark.parametrize("name", LASTING)
+def test_a_file_is_on_the_disk_before_its_name_and_then_the_name(
+    name: str, tmp_path: Path, happened: list[tuple[str, str]]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    LASTING[name](folder / name)
+    (first, temporary), *then = happened
+    assert first == "fsync"
+    assert temporary.startswith(".fractalops-")
+    assert temporary.endswith(f"-{name}")
+    assert then == [("rename", name), ("fsync", "folder")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux tells which file a descriptor is")
+def test_what_fit_has_learned_is_on_the_disk_and_pictures_cost_no_time(
+    tmp_path: Path, happened: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fractalops.cli.fit_pictures._DRAWING_SIDE", 64)
+    picture = draw(tmp_path / "disc.png")
+    assert run("fit", picture, "-o", tmp_path, "--quiet", "--no-animation", *QUICK) == 0
+    moved = [name for what, name in happened if what == "rename"]
+    written = {name.split("-", 2)[2] for what, name in happened if what == "fsync" and name.startswith(".")}
+    assert "fractal.png" in moved
+    assert written == {"system.safetensors", "fit.json", "loss.csv"}
+
+
+def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    before = (tmp_path / "a.json").read_bytes()
+
+    def fail(descriptor: int) -> Any:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_bytes() == before
+    save_image(torch.ones(2, 2), tmp_path / "a.png")  # doesn't wait for the disk
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert (tmp_path / "a.txt").read_text() == "a"
