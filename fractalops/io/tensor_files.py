@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path, one_line, parsing
+from fractalops.io.memory import check_memory
+
+# How many times their own size the tensors of a file, and its header, take as they are read.
+_COPIES, _HEADER_COPIES = 2, 16
 
 _CHECKSUM = "sha256"  # in the metadata of what `write_sealed` writes
 
@@ -41,11 +46,12 @@ def read_tensors(path: str | Path, *forms: str) -> tuple[dict[str, Tensor], dict
     """
     with _opened(path) as file:
         metadata = file.metadata() or {}
+        if metadata.get("format") not in forms:
+            actual = metadata.get("format", "a safetensors file without one")
+            raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
+        check_memory(path, _COPIES * Path(path).stat().st_size)
         # Copied: safetensors maps the file, which may change or end while the tensors are in use.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    if metadata.get("format") not in forms:
-        actual = metadata.get("format", "a safetensors file without one")
-        raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {actual}")
     if (expected := metadata.get(_CHECKSUM)) is not None:
         with parsing(path):  # dtypes that numpy lacks have no digest
             digest = _digest(metadata, tensors)
@@ -69,10 +75,19 @@ def _opened(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_header(path)
         with safe_open(str(path), framework="pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
+
+
+def check_header(path: str | Path) -> None:
+    """Raise `InputError` for a header that takes more memory than the limit, or is longer than the file."""
+    with Path(path).open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size <= os.fstat(file.fileno()).st_size:  # else it is refused as it is opened
+            check_memory(path, _HEADER_COPIES * size, "its header")
 
 
 def write_sealed(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str], seal: dict[str, str]) -> None:
