@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 
 namespace fractalops::cpu {
 
@@ -18,7 +20,17 @@ inline constexpr double least_thread_time = 200e3;
 template <typename Work>
 void split_tasks(int64_t tasks, double task_time, const Work& work) {
   const double grain = std::ceil(least_thread_time / std::max(task_time, 1.0));
-  torch::stable::parallel_for(0, tasks, static_cast<int64_t>(grain), work);
+  std::mutex mutex;
+  std::exception_ptr error;  // of a thread: the stable ABI doesn't pass on which one
+  torch::stable::parallel_for(0, tasks, static_cast<int64_t>(grain), [&](int64_t begin, int64_t end) {
+    try {
+      work(begin, end);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace fractalops::cpu
