@@ -21,10 +21,11 @@ from fractalops.io.memory import check_memory
 from fractalops.io.picture_options import PictureOptions
 
 # Pillow decodes by content, whatever the name of a file is. Left out are formats that start a program (EPS:
-# Ghostscript), that hold files of any other format, and those that Pillow doesn't read by itself.
+# Ghostscript), that hold files of other formats (ICNS: JPEG 2000 of any size), and those that Pillow doesn't read by
+# itself.
 FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "CUR"),
-    *("ICNS", "DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
+    *("DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
 )
 """The formats that are read, in Pillow's names; one that this Pillow doesn't have is left out."""
 

@@ -184,6 +184,17 @@ def test_decoding_takes_no_more_than_a_limit(tmp_path: Path, monkeypatch: pytest
     assert read_image(path).shape == (200, 200)
 
 
+def test_pictures_in_icons_are_not_decoded(tmp_path: Path) -> None:
+    """Their size, by which JPEG 2000 takes 20 bytes a pixel, does not stand in an icon's header."""
+    file = io.BytesIO()
+    Image.new("RGBA", (300, 300)).save(file, "JPEG2000")
+    content = file.getvalue()
+    block = b"ic09" + struct.pack(">I", 8 + len(content)) + content
+    (tmp_path / "a.icns").write_bytes(b"icns" + struct.pack(">I", 8 + len(block)) + block)
+    with pytest.raises(InputError, match="it is not an image in a known format$"):
+        read_image(tmp_path / "a.icns")
+
+
 def test_a_later_frame_is_held_to_the_limit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = Image.new("L", (200, 200), 9)
     Image.new("L", (4, 4), 9).save(tmp_path / "pages.tif", save_all=True, append_images=[large])
