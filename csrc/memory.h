@@ -41,11 +41,9 @@ struct OpName {
 }
 
 // Calls an op; what it says of memory gets the op's name. Python raises it as `RuntimeError`, as it does torch's own.
-template <OpName op, auto function>
-struct Named;
-
-template <OpName op, typename Result, typename... Arguments, Result (*function)(Arguments...)>
-struct Named<op, function> {
+template <OpName op, typename Result, typename... Arguments>
+struct Named {
+  template <Result (*function)(Arguments...)>
   static Result call(Arguments... arguments) {
     try {
       return function(std::forward<Arguments>(arguments)...);
@@ -63,7 +61,11 @@ struct Named<op, function> {
   }
 };
 
+// Only for its type: nvcc finds no specialization of a class with a name as its argument.
+template <OpName op, typename Result, typename... Arguments>
+Named<op, Result, Arguments...> named(Result (*)(Arguments...));
+
 }  // namespace fractalops
 
 // What `library.impl` takes for an op that is a function of this name.
-#define FRACTALOPS_OP(op) #op, TORCH_BOX((&::fractalops::Named<#op, &op>::call))
+#define FRACTALOPS_OP(op) #op, TORCH_BOX((&decltype(::fractalops::named<#op>(&op))::template call<&op>))

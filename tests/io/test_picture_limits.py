@@ -191,7 +191,7 @@ def test_pictures_in_icons_are_not_decoded(tmp_path: Path) -> None:
     content = file.getvalue()
     block = b"ic09" + struct.pack(">I", 8 + len(content)) + content
     (tmp_path / "a.icns").write_bytes(b"icns" + struct.pack(">I", 8 + len(block)) + block)
-    with pytest.raises(InputError, match="it is not an image in a known format$"):
+    with pytest.raises(InputError, match=r"it is not an image in a known format$"):
         read_image(tmp_path / "a.icns")
 
 
