@@ -13,7 +13,7 @@ Tensor draw_by_type(const char* op, const Tensor& weight, const Tensor& uniform,
   check_shape(op, "weight", weight, {uniform.size(0), weight.size(1)});
   STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must hold maps");
   const bool small = weight.size(1) <= 256;
-  Tensor index = torch::stable::new_empty(uniform, uniform.sizes(), small ? ScalarType::Byte : ScalarType::Int);
+  Tensor index = allocate(uniform, uniform.sizes(), small ? ScalarType::Byte : ScalarType::Int);
   with_floating(op, "uniform", uniform,
                 [&](auto number) { small ? draw(number, uint8_t{}, index) : draw(number, int32_t{}, index); });
   return index;

@@ -9,7 +9,10 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <stdexcept>
 #include <type_traits>
+
+#include "memory.h"
 
 namespace fractalops {
 
@@ -36,6 +39,27 @@ T* mutable_data(Tensor& contiguous) {
   STD_TORCH_CHECK(contiguous.scalar_type() == scalar_type_of<T>, "fractalops: tensors must have matching dtypes");
   return static_cast<T*>(contiguous.mutable_data_ptr());
 }
+
+// A tensor, not cleared, of the device of another one, and of its dtype unless one is given.
+inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape,
+                       std::optional<ScalarType> type = std::nullopt) {
+  try {
+    return torch::stable::new_empty(like, shape, type);
+  } catch (const std::runtime_error&) {
+    const ScalarType scalar = type.value_or(like.scalar_type());
+    double bytes = scalar == ScalarType::Byte                                 ? 1
+                   : scalar == ScalarType::Short                              ? 2
+                   : scalar == ScalarType::Float || scalar == ScalarType::Int ? 4
+                                                                              : 8;
+    for (const int64_t size : shape) {
+      if (size < 0) throw;
+      bytes *= static_cast<double>(size);
+    }
+    throw NoMemory(bytes);
+  }
+}
+
+inline Tensor allocate_like(const Tensor& contiguous) { return allocate(contiguous, contiguous.sizes()); }
 
 inline std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;

@@ -30,7 +30,7 @@ Tensor narrow(const Tensor& index, int64_t maps) {
   const int64_t count = index.size(0) * index.size(1);
   const int64_t* from = data<int64_t>(index);
   check_inside("affine_chain", from, count, maps);
-  Tensor small = torch::stable::new_empty(index, index.sizes(), ScalarType::Int);
+  Tensor small = allocate(index, index.sizes(), ScalarType::Int);
   std::copy_n(from, count, mutable_data<int32_t>(small));
   return small;
 }
@@ -73,7 +73,7 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   check_forward(matrix, offset, whole, start);
   const Tensor index = narrow(whole, matrix.size(0));
-  Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
+  Tensor points = allocate(matrix, {index.size(0), index.size(1), matrix.size(1)});
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
     chain_forward<T, D>(describe<T, Index>(matrix, offset, index, start), mutable_data<T>(points), split);
   });
@@ -91,9 +91,9 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
   check_backward(grad, matrix, whole, start, points);
   const Tensor index = narrow(whole, matrix.size(0));
-  Tensor grad_matrix = torch::stable::empty_like(matrix);
-  Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
-  Tensor grad_start = torch::stable::empty_like(start);
+  Tensor grad_matrix = allocate_like(matrix);
+  Tensor grad_offset = allocate(matrix, {matrix.size(0), matrix.size(1)});
+  Tensor grad_start = allocate_like(start);
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
     // The adjoint doesn't read the offset.
     backward<T, D>(describe<T, Index>(matrix, matrix, index, start), grad, points, grad_matrix, grad_offset,
@@ -105,8 +105,8 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
-  library.impl("affine_chain_fwd", TORCH_BOX(&affine_chain_fwd));
-  library.impl("affine_chain_bwd", TORCH_BOX(&affine_chain_bwd));
+  library.impl(FRACTALOPS_OP(affine_chain_fwd));
+  library.impl(FRACTALOPS_OP(affine_chain_bwd));
 }
 
 }  // namespace fractalops::cpu

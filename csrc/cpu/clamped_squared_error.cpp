@@ -52,7 +52,7 @@ Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
   check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
-  Tensor errors = torch::stable::new_empty(images, {images.size(0)});
+  Tensor errors = allocate(images, {images.size(0)});
   with_floating("clamped_squared_error", "images", images, [&]<typename T>(T) { forward<T>(images, targets, errors); });
   return errors;
 }
@@ -63,7 +63,7 @@ Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in,
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
   check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
   check_shape("clamped_squared_error", "grad", grad, {images.size(0)});
-  Tensor grad_images = torch::stable::empty_like(images);  // (S, K, P)
+  Tensor grad_images = allocate_like(images);  // (S, K, P)
   with_floating("clamped_squared_error", "images", images,
                 [&]<typename T>(T) { backward<T>(grad, images, targets, grad_images); });
   return grad_images;
@@ -72,8 +72,8 @@ Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
-  library.impl("clamped_squared_error_fwd", TORCH_BOX(&clamped_squared_error_fwd));
-  library.impl("clamped_squared_error_bwd", TORCH_BOX(&clamped_squared_error_bwd));
+  library.impl(FRACTALOPS_OP(clamped_squared_error_fwd));
+  library.impl(FRACTALOPS_OP(clamped_squared_error_bwd));
 }
 
 }  // namespace fractalops::cpu

@@ -46,8 +46,6 @@ Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, do
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
-  library.impl("draw_balanced_index", TORCH_BOX(&draw_balanced_index));
-}
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(draw_balanced_index)); }
 
 }  // namespace fractalops::cpu

@@ -42,6 +42,6 @@ Tensor draw_index(const Tensor& weight_in, const Tensor& uniform_in, double floo
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("draw_index", TORCH_BOX(&draw_index)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(draw_index)); }
 
 }  // namespace fractalops::cpu

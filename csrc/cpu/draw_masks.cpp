@@ -16,7 +16,7 @@ Tensor draw_masks(const Tensor& seed_in, int64_t count) {
   const Tensor seed = torch::stable::contiguous(seed_in);  // (B)
   check_shape("draw_masks", "seed", seed, {seed.size(0)});
   STD_TORCH_CHECK(count >= 1, "draw_masks: count must be at least 1, got ", count);
-  Tensor mask = torch::stable::new_empty(seed, {seed.size(0), count}, ScalarType::Short);
+  Tensor mask = allocate(seed, {seed.size(0), count}, ScalarType::Short);
   const int64_t* seeds = data<int64_t>(seed);
   int16_t* masks = mutable_data<int16_t>(mask);
   constexpr double mask_time = 1;  // nanoseconds
@@ -29,6 +29,6 @@ Tensor draw_masks(const Tensor& seed_in, int64_t count) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("draw_masks", TORCH_BOX(&draw_masks)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(draw_masks)); }
 
 }  // namespace fractalops::cpu

@@ -11,7 +11,7 @@ Tensor fixed_point(const Tensor& matrix_in, const Tensor& offset_in) {
   const Tensor offset = torch::stable::contiguous(offset_in);  // (M, 2)
   check_shape("fixed_point", "matrix", matrix, {offset.size(0), 2, 2});
   check_shape("fixed_point", "offset", offset, {offset.size(0), 2});
-  Tensor point = torch::stable::empty_like(offset);  // (M, 2)
+  Tensor point = allocate_like(offset);  // (M, 2)
   with_floating("fixed_point", "matrix", matrix, [&]<typename T>(T) {
     const T* a = data<T>(matrix);
     const T* b = data<T>(offset);
@@ -23,6 +23,6 @@ Tensor fixed_point(const Tensor& matrix_in, const Tensor& offset_in) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("fixed_point", TORCH_BOX(&fixed_point)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(fixed_point)); }
 
 }  // namespace fractalops::cpu

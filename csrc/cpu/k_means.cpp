@@ -45,6 +45,6 @@ Tensor k_means(const Tensor& places_in, const Tensor& centers_in, int64_t rounds
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("k_means", TORCH_BOX(&k_means)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(k_means)); }
 
 }  // namespace fractalops::cpu

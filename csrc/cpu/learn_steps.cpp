@@ -124,7 +124,7 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
                                   .adam = second.has_value()};
   const Tensors tensors{targets, rows, first, second, uniform, index, rates};
   check_tensors(settings, tensors);
-  Tensor losses = torch::stable::new_empty(targets, {rates.size(0), targets.size(0)});  // (steps, S)
+  Tensor losses = allocate(targets, {rates.size(0), targets.size(0)});  // (steps, S)
   if (maps <= 256)
     learn<uint8_t, float>(settings, tensors, number, losses);
   else
@@ -134,6 +134,6 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("learn_steps", TORCH_BOX(&learn_steps)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(learn_steps)); }
 
 }  // namespace fractalops::cpu

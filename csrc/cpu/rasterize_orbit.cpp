@@ -3,10 +3,10 @@
 #include "rasterize_orbit.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <vector>
 
+#include "../memory.h"
 #include "../tensors.h"
 #include "split_tasks.h"
 
@@ -31,8 +31,8 @@ void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, c
   split_tasks(levels.size(0), point_time * static_cast<double>(image.points), [&](int64_t begin, int64_t end) {
     std::vector<OrbitMap> table(side_by_side * maps);
     std::vector<double> bounds(side_by_side * maps);
-    const auto points = std::make_unique_for_overwrite<Pair[]>(std::min(side_by_side, end - begin) * image.points);
-    const auto canvas = std::make_unique_for_overwrite<uint32_t[]>(image.canvas());
+    const auto points = scratch<Pair>(std::min(side_by_side, end - begin) * image.points);
+    const auto canvas = scratch<uint32_t>(image.canvas());
     Orbit orbits[side_by_side];
     const auto prepare = [&](int64_t b, int64_t k) {
       double total = 0;
@@ -84,13 +84,13 @@ Tensor rasterize_orbit(const Tensor& matrix_in, const Tensor& offset_in, const T
                   OrbitImage::most_points, " an image, got ", image.points);
   STD_TORCH_CHECK(padding >= 1 && padding <= (std::min(height, width) - 1) / 2 && std::max(height, width) < 1 << 16,
                   "rasterize_orbit: size must be above twice the padding, which is at least 1, and below 2^16");
-  Tensor levels = torch::stable::new_empty(matrix, {images, height, width}, ScalarType::Byte);
+  Tensor levels = allocate(matrix, {images, height, width}, ScalarType::Byte);
   draw(image, matrix, offset, probabilities, uniform, mask, levels);
   return levels;
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("rasterize_orbit", TORCH_BOX(&rasterize_orbit)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(rasterize_orbit)); }
 
 }  // namespace fractalops::cpu

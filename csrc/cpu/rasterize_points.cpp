@@ -3,8 +3,8 @@
 #include "rasterize_points.h"
 
 #include <limits>
-#include <memory>
 
+#include "../memory.h"
 #include "../tensors.h"
 #include "split_tasks.h"
 
@@ -24,7 +24,7 @@ void draw_images(const PixelGrid& grid, const Tensor& points, const Tensor& patc
   // A point takes a nanosecond, 32 pixels about as much.
   const double image_time = static_cast<double>(length + grid.rows * grid.columns / 32);
   split_tasks(image.size(0), image_time, [&](int64_t begin, int64_t end) {
-    const auto canvas = std::make_unique_for_overwrite<Count[]>(grid.canvas());
+    const auto canvas = scratch<Count>(grid.canvas());
     for (int64_t b = begin; b < end; ++b) {
       const std::vector<int64_t> taps = grid.taps(patches + b * grid.patch_height * grid.patch_width);
       FRACTALOPS_SELECT(rasterize_image<T, Counter, Count>)(grid, positions + b * length * 2, length, taps.data(),
@@ -55,8 +55,7 @@ Tensor rasterize_points(const Tensor& points_in, const Tensor& patch_in, int64_t
     STD_TORCH_CHECK(side >= 1 && side < 1 << 22, "rasterize_points: size must lie in [1, 2^22), got ", side);
   STD_TORCH_CHECK(points.size(1) <= std::numeric_limits<int32_t>::max(),
                   "rasterize_points: points must be at most 2^31 - 1 an image, got ", points.size(1));
-  Tensor image =
-      torch::stable::new_empty(points, {points.size(0), height, width}, binary ? ScalarType::Byte : ScalarType::Int);
+  Tensor image = allocate(points, {points.size(0), height, width}, binary ? ScalarType::Byte : ScalarType::Int);
   with_floating("rasterize_points", "points", points, [&]<typename T>(T) {
     binary ? draw<T, uint8_t>(points, patch, image) : draw<T, int32_t>(points, patch, image);
   });
@@ -65,6 +64,6 @@ Tensor rasterize_points(const Tensor& points_in, const Tensor& patch_in, int64_t
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl("rasterize_points", TORCH_BOX(&rasterize_points)); }
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) { library.impl(FRACTALOPS_OP(rasterize_points)); }
 
 }  // namespace fractalops::cpu

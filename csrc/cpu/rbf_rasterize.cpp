@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../memory.h"
 #include "../tensors.h"
 #include "check_raster.h"
 #include "flush_subnormals.h"
@@ -34,7 +35,7 @@ class Scratch {
  public:
   T* get(int64_t elements) {
     if (elements > elements_) {
-      memory_ = std::make_unique_for_overwrite<Line[]>(divide_up(elements * sizeof(T), sizeof(Line)));
+      memory_ = scratch<Line>(divide_up(elements * sizeof(T), sizeof(Line)));
       elements_ = elements;
     }
     return reinterpret_cast<T*>(memory_.get());
@@ -217,7 +218,7 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
   const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)
   const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
   const int64_t channels = weight ? weight->size(2) : 1;
-  Tensor image = torch::stable::new_empty(points, {points.size(0), channels, height, width});
+  Tensor image = allocate(points, {points.size(0), channels, height, width});
   with_floating("rbf_rasterize", "points", points,
                 [&]<typename T>(T) { forward<T>(points, weight, bandwidth, cutoff, image); });
   return image;
@@ -231,9 +232,9 @@ std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, cons
   const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)
   const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)
   const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
-  Tensor grad_points = torch::stable::empty_like(points);
-  Tensor grad_weight = weight ? torch::stable::empty_like(*weight) : torch::stable::new_empty(points, {0});
-  Tensor grad_bandwidth = torch::stable::new_empty(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});
+  Tensor grad_points = allocate_like(points);
+  Tensor grad_weight = weight ? allocate_like(*weight) : allocate(points, {0});
+  Tensor grad_bandwidth = allocate(bandwidth, {needs_bandwidth ? bandwidth.size(0) : 0});
   with_floating("rbf_rasterize", "points", points, [&]<typename T>(T) {
     backward<T>(grad, points, weight, bandwidth, cutoff, needs_bandwidth, grad_points, grad_weight, grad_bandwidth);
   });
@@ -243,8 +244,8 @@ std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, cons
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
-  library.impl("rbf_rasterize_fwd", TORCH_BOX(&rbf_rasterize_fwd));
-  library.impl("rbf_rasterize_bwd", TORCH_BOX(&rbf_rasterize_bwd));
+  library.impl(FRACTALOPS_OP(rbf_rasterize_fwd));
+  library.impl(FRACTALOPS_OP(rbf_rasterize_bwd));
 }
 
 }  // namespace fractalops::cpu

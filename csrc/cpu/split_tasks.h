@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <exception>
+#include <mutex>
 
 namespace fractalops::cpu {
 
@@ -24,7 +26,17 @@ template <typename Work>
 void split_tasks(int64_t tasks, double task_time, const Work& work) {
   const auto grain = static_cast<int64_t>(std::ceil(least_thread_time / std::max(task_time, 1.0)));
   if (tasks > grain && torch::stable::get_num_threads() > 1) used_threads = true;
-  torch::stable::parallel_for(0, tasks, grain, work);
+  std::mutex mutex;
+  std::exception_ptr error;  // of a thread: the stable ABI doesn't pass on which one
+  torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
+    try {
+      work(begin, end);
+    } catch (...) {
+      const std::lock_guard lock(mutex);
+      error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace fractalops::cpu

@@ -18,6 +18,7 @@
 #include <numeric>
 #include <vector>
 
+#include "../memory.h"
 #include "raster.h"
 
 namespace fractalops::cpu {
@@ -50,7 +51,7 @@ class Strips {
         length_(length),
         runs_(runs),
         reach_(reach_of(whole)),
-        counts_(std::make_unique_for_overwrite<int64_t[]>(runs * (whole.height + 2))) {
+        counts_(scratch<int64_t>(runs * (whole.height + 2))) {
     const int64_t row_bytes = divide_up(whole.canvas() * static_cast<int64_t>(sizeof(T)), whole.height);
     largest_rows_ = std::max({cache_bytes / row_bytes, 8 * reach_, int64_t(1)});
   }
@@ -98,8 +99,8 @@ class Strips {
   void allocate(bool weighted) {
     begin_.assign(strips() + 1, 0);
     for (int64_t s = 0; s < strips(); ++s) begin_[s + 1] = begin_[s] + reaching(sums_.data(), rows_[s], rows_[s + 1]);
-    points_ = std::make_unique_for_overwrite<T[]>(begin_.back() * 2);
-    if (weighted) weights_ = std::make_unique_for_overwrite<T[]>(begin_.back() * whole_.channels);
+    points_ = scratch<T>(begin_.back() * 2);
+    if (weighted) weights_ = scratch<T>(begin_.back() * whole_.channels);
     find_reached();
   }
 

@@ -13,7 +13,7 @@ constexpr double map_time = 50;  // nanoseconds
 Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
   const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
   check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
-  Tensor matrix = torch::stable::new_empty(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
+  Tensor matrix = allocate(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(matrix);
@@ -29,7 +29,7 @@ Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped)
   const Tensor svd = torch::stable::contiguous(svd_in);    // (M, 6)
   check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
   check_shape("svd_matrix", "grad", grad, {svd.size(0), 2, 2});
-  Tensor grad_svd = torch::stable::empty_like(svd);  // (M, 6)
+  Tensor grad_svd = allocate_like(svd);  // (M, 6)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* upstream = data<T>(grad);
     const T* from = data<T>(svd);
@@ -45,8 +45,8 @@ Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped)
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fractalops, CPU, library) {
-  library.impl("svd_matrix_fwd", TORCH_BOX(&svd_matrix_fwd));
-  library.impl("svd_matrix_bwd", TORCH_BOX(&svd_matrix_bwd));
+  library.impl(FRACTALOPS_OP(svd_matrix_fwd));
+  library.impl(FRACTALOPS_OP(svd_matrix_bwd));
 }
 
 }  // namespace fractalops::cpu

@@ -35,7 +35,7 @@ Form form_of(int64_t form, const Tensor& index, bool backward) {
 // A workspace of `count` elements of T, in bytes.
 template <typename T>
 Tensor workspace(const Tensor& like, int64_t count) {
-  return torch::stable::new_empty(like, {count * static_cast<int64_t>(sizeof(T))}, ScalarType::Byte);
+  return allocate(like, {count * static_cast<int64_t>(sizeof(T))}, ScalarType::Byte);
 }
 
 // Which state each chunk of the sequences begins with.
@@ -153,7 +153,7 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
   check_forward(matrix, offset, index, start);
   check_count(matrix);
   const Form form = form_of(form_in, index, false);
-  Tensor points = torch::stable::new_empty(matrix, {index.size(0), index.size(1), matrix.size(1)});
+  Tensor points = allocate(matrix, {index.size(0), index.size(1), matrix.size(1)});
   if (points.numel() == 0) return points;
   with_matrix(matrix, [&]<typename T, int D>(T, std::integral_constant<int, D>) {
     AffineChain<T> chain = describe<T>(matrix, index, start);
@@ -178,9 +178,9 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   check_backward(grad, matrix, index, start, points);
   check_count(matrix);
   const Form form = form_of(form_in, index, true);
-  Tensor grad_matrix = torch::stable::empty_like(matrix);
-  Tensor grad_offset = torch::stable::new_empty(matrix, {matrix.size(0), matrix.size(1)});
-  Tensor grad_start = torch::stable::empty_like(start);
+  Tensor grad_matrix = allocate_like(matrix);
+  Tensor grad_offset = allocate(matrix, {matrix.size(0), matrix.size(1)});
+  Tensor grad_start = allocate_like(start);
   if (points.numel() == 0) {
     for (Tensor* zeros : {&grad_matrix, &grad_offset, &grad_start}) torch::stable::zero_(*zeros);
     return {grad_matrix, grad_offset, grad_start};
@@ -200,8 +200,8 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(fractalops, CUDA, library) {
-  library.impl("affine_chain_fwd", TORCH_BOX(&affine_chain_fwd));
-  library.impl("affine_chain_bwd", TORCH_BOX(&affine_chain_bwd));
+  library.impl(FRACTALOPS_OP(affine_chain_fwd));
+  library.impl(FRACTALOPS_OP(affine_chain_bwd));
 }
 
 }  // namespace fractalops::cuda

@@ -36,8 +36,8 @@ void draw(const Launcher& launcher, const Tensor& share, const Tensor& uniform, 
     launcher.launch(draw_balanced_index_sequences<T, Index>, blocks, lanes, bytes, draws);
     return;
   }
-  blocks = std::min(blocks, most_counts_in_global / bytes);  // a sequence's are 8 MB at most
-  Tensor counts = torch::stable::new_empty(uniform, {blocks * draws.counts}, ScalarType::Int);  // (blocks, counts)
+  blocks = std::min(blocks, most_counts_in_global / bytes);                     // a sequence's are 8 MB at most
+  Tensor counts = allocate(uniform, {blocks * draws.counts}, ScalarType::Int);  // (blocks, counts)
   draws.counts_in_global = mutable_data<int32_t>(counts);
   launcher.launch(draw_balanced_index_sequences<T, Index>, blocks, lanes, 0, draws);
 }
@@ -52,7 +52,7 @@ Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, do
                   "draw_balanced_index: weight must hold at most 2^31 - 1 maps");
   return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
     if (index.numel() == 0) return;
-    Tensor share = torch::stable::new_empty(uniform, {systems, maps}, ScalarType::Int);
+    Tensor share = allocate(uniform, {systems, maps}, ScalarType::Int);
     launcher.launch(draw_balanced_index_shares, grid(systems), lanes, 0, data<double>(weight), systems,
                     static_cast<int>(maps), floor, mutable_data<int32_t>(share));
     draw<T, Index>(launcher, share, uniform, index);
@@ -61,8 +61,6 @@ Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, do
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(fractalops, CUDA, library) {
-  library.impl("draw_balanced_index", TORCH_BOX(&draw_balanced_index));
-}
+STABLE_TORCH_LIBRARY_IMPL(fractalops, CUDA, library) { library.impl(FRACTALOPS_OP(draw_balanced_index)); }
 
 }  // namespace fractalops::cuda

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 from fractalops.backends import installed_version
 from fractalops.cli import bench, convert, experiment, fit, fit_points, info, morph, random, render, systems, view
-from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, in_options
+from fractalops.cli.options import INTERRUPTED, UNUSABLE, Parser, add_memory_limit, in_options
 from fractalops.cli.streams import open_streams, visible_output
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError, in_message
 from fractalops.fitting.ranks import is_leader
 from fractalops.interruptions import Signals
+from fractalops.io.memory import limited_memory
 
+_READING = ("fit", "fit-points", "render", "view", "morph", "convert", "experiment")  # commands that read files
 _APART = 1  # where the processes that share a run can't begin it together
 _BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
 # How an allocation that failed shows in the text of torch's RuntimeError.
+_ASKED_FOR = re.compile(r"to allocate ([\d.]+ \w+)")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
@@ -54,13 +58,16 @@ def _run(argv: Sequence[str] | None) -> int:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for command in (fit, fit_points, render, view, morph, convert, random, systems, experiment, bench, info):
         command.add_parser(commands)
+    for name in _READING:
+        add_memory_limit(commands.choices[name])
     arguments = parser.parse_args(argv)
     if arguments.command is None:
         parser.print_help()
         return 0
     try:
-        code: int = arguments.run(arguments)
-        return code
+        with limited_memory(getattr(arguments, "memory_limit", None)):
+            code: int = arguments.run(arguments)
+            return code
     except (InputError, MissingExtra, BackendError) as error:
         return _fail(arguments.command, str(error), UNUSABLE)
     except RankError as error:
@@ -73,7 +80,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _NO_MEMORY):
             raise
-        return _fail(arguments.command, "there is not enough memory for what the options ask for", UNUSABLE)
+        asked = _ASKED_FOR.search(str(error))
+        size = f": {asked[1]} can't be had" if asked else ""
+        return _fail(arguments.command, f"there is not enough memory for what the options ask for{size}", UNUSABLE)
     except KeyboardInterrupt:
         return _fail(arguments.command, "interrupted", INTERRUPTED)
 

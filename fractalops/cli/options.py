@@ -16,6 +16,7 @@ from fractalops.errors import InputError, in_message
 from fractalops.io import PictureOptions
 from fractalops.io.files import check_writable
 from fractalops.io.images import check_savable
+from fractalops.io.memory import VARIABLE, parse_size
 
 # argparse has no public name for what add_subparsers returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -25,6 +26,8 @@ INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C; `main` m
 
 LARGEST_SIDE = 16384  # pixels; a picture of that size is 1 GiB of float32
 LARGEST_SEED = 2**63 - 1
+
+_MEMORY_LIMIT = "--memory-limit"
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +73,23 @@ def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default:
     parser.add_argument(
         "--seed", type=integer(0, LARGEST_SEED), default=default, help="of the random numbers (default: 0)"
     )
+
+
+def add_memory_limit(parser: argparse.ArgumentParser) -> None:
+    """The option of a command that reads files."""
+    parser.add_argument(
+        _MEMORY_LIMIT,
+        type=_size,
+        metavar="SIZE",
+        help=f"how much memory the reading of a file may take, as 4GiB (default: {VARIABLE}, or 1GiB)",
+    )
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> None:
@@ -122,6 +142,7 @@ _ARGUMENT = re.compile(
 
 def in_options(text: str) -> str:
     """Return what the library says of arguments in the words of the command line: "skip_bad=True" as "--skip-bad"."""
+    text = text.replace(f"{VARIABLE}=", f"{_MEMORY_LIMIT} ")
     return _ARGUMENT.sub(
         lambda found: " ".join(filter(None, [f"--{found[1].replace('_', '-')}", *found.groups()[1:]])), text
     )

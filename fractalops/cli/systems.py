@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -10,8 +11,8 @@ from torch import Tensor
 from fractalops.cli.options import LARGEST_SIDE, Commands, add_picture_options, check_backend, check_picture, integer
 from fractalops.drawing.high_resolution import Picture
 from fractalops.drawing.point_clouds import draw_rows
-from fractalops.drawing.sheets import captioned_sheet
-from fractalops.io.images import save_image
+from fractalops.drawing.sheets import CAPTION, SEPARATOR, caption, lay_out
+from fractalops.io.images import Page, save_picture
 from fractalops.systems import CLASSICS, Classic, System
 
 _SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
@@ -45,9 +46,18 @@ def run(arguments: argparse.Namespace) -> int:
     check_picture(arguments.output, arguments.overwrite)
     side = arguments.size or (_SIDE if len(chosen) == 1 else _TILE)
     generator = torch.Generator().manual_seed(arguments.seed)
-    images = [_draw(each.system, side, arguments.points or 8 * side * side, generator) for each in chosen]
-    sheet = images[0] if len(chosen) == 1 else captioned_sheet(torch.stack(images), [each.name for each in chosen])
-    save_image(sheet, arguments.output)
+    points = arguments.points or 8 * side * side
+    several = len(chosen) > 1
+    layout = lay_out(len(chosen), (side + CAPTION if several else side, side), gap=4 if several else 0)
+    page = Page(layout.size, channels=1, background=SEPARATOR)
+    for number, each in enumerate(chosen):
+        top, left = layout.corner(number)
+        for band in _draw(each.system, side, points, generator):
+            page.put(band, top, left)
+            top += band.shape[1]
+        if several:
+            page.put(caption(each.name, side)[None], top, left)
+    save_picture(page.picture, arguments.output)
     print(f"{len(chosen)} classic system{'s' if len(chosen) > 1 else ''}: {arguments.output}")
     return 0
 
@@ -65,7 +75,7 @@ def _listed(chosen: list[Classic]) -> str:
     )
 
 
-def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Tensor:
-    """Draw a system upright: (side, side)."""
+def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield the picture (1, side, side) of a system, upright, in bands of rows."""
     maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
-    return torch.cat(list(draw_rows(maps, Picture.of(maps, (side, side), points), generator)), 1)[0]
+    return draw_rows(maps, Picture.of(maps, (side, side), points), generator)

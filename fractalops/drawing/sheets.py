@@ -16,6 +16,7 @@ _SIDE = 64  # pixels of an image
 _GAP = 4  # pixels between images
 _FONT_SIZE = 12  # pixels
 _MARGIN = 8  # pixels around a name
+CAPTION = _FONT_SIZE + _MARGIN  # pixels, the height of a name's strip
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
@@ -93,16 +94,9 @@ def labeled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:
     return torch.cat([_names([name for name, _ in rows], len(sheet)), sheet], dim=1)
 
 
-def captioned_sheet(images: Tensor, names: Sequence[str]) -> Tensor:
-    """A contact sheet (H', W') of images (S, H, W), each with its name in white below."""
-    strips = [_caption(name, images.shape[2]) for name in names]
-    captions = torch.stack(strips).to(images)  # (S, h, W)
-    return contact_sheet(torch.cat((images, captions), 1))
-
-
-def _caption(name: str, width: int) -> Tensor:
-    """A white name in the middle of a black strip (h, W)."""
-    page = Image.new("L", (width, _FONT_SIZE + _MARGIN))
+def caption(name: str, width: int) -> Tensor:
+    """A white name in the middle of a black strip (CAPTION, W)."""
+    page = Image.new("L", (width, CAPTION))
     font = ImageFont.load_default(_FONT_SIZE)
     ImageDraw.Draw(page).text((width / 2, page.height / 2), name, fill=255, font=font, anchor="mm")
     return torch.from_numpy(numpy.array(page)).float() / 255

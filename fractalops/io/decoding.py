@@ -16,14 +16,16 @@ from PIL import Image, UnidentifiedImageError, _imaging
 from PIL.GifImagePlugin import GifImageFile
 
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES, check_file, reading
+from fractalops.io.files import check_file, reading
+from fractalops.io.memory import check_memory
 from fractalops.io.picture_options import PictureOptions
 
 # Pillow decodes by content, whatever the name of a file is. Left out are formats that start a program (EPS:
-# Ghostscript), that hold files of any other format, and those that Pillow doesn't read by itself.
+# Ghostscript), that hold files of other formats (ICNS: JPEG 2000 of any size), and those that Pillow doesn't read by
+# itself.
 FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "DIB", "AVIF", "JPEG2000", "PPM", "PSD", "ICO", "CUR"),
-    *("ICNS", "DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
+    *("DDS", "SGI", "QOI", "PCX", "DCX", "XBM", "XPM", "MSP", "SUN", "IM", "FLI", "FITS", "TGA"),
 )
 """The formats that are read, in Pillow's names; one that this Pillow doesn't have is left out."""
 
@@ -144,17 +146,16 @@ def decoding(name: str | Path) -> Iterator[None]:
 
 def _check_size(image: Image.Image, name: str | Path) -> None:
     """Raise `InputError` for a picture that by its header is too large to decode."""
-    width, height = image.size
+    check_pixels(name, *image.size, _FORMAT_BYTES.get(image.format or "", _MODE_BYTES.get(image.mode, 4)))
+
+
+def check_pixels(name: str | Path, width: int, height: int, each: int) -> None:
+    """Raise `InputError` for a picture with too long a side, or of so many bytes a pixel that exceed the limit."""
     if max(width, height) > _LONGEST_SIDE:
         raise InputError(
             f"cannot read {name}: a side must be at most {_LONGEST_SIDE} pixels, and it has {width} x {height}"
         )
-    needed = width * height * _FORMAT_BYTES.get(image.format or "", _MODE_BYTES.get(image.mode, 4))
-    if needed > MOST_BYTES:
-        raise InputError(
-            f"cannot read {name}: it has {width} x {height} pixels, whose decoding takes {needed} bytes of memory, and "
-            f"at most {MOST_BYTES} are spent"
-        )
+    check_memory(name, width * height * each, f"decoding {width} x {height} pixels")
 
 
 def _seek(image: Image.Image, frame: int) -> None:

@@ -31,9 +31,6 @@ HELD = ".held"
 TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
 """With which the name of a file begins while `atomic_path` writes it, as a glob pattern; the name itself follows."""
 
-MOST_BYTES = 2**30
-"""How much memory a file that is read may take when it is unpacked or decoded."""
-
 _LONG_NAME = 200  # bytes; file systems take names of 255
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
 

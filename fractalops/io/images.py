@@ -37,8 +37,8 @@ def read_image(path: str | Path, options: PictureOptions | None = None) -> Tenso
     A change that a user may want to know of is logged as a warning of the logger "fractalops.io".
 
     Raises `InputError` when the file can't be read as an image, when it is too large (a side above 1,000,000 pixels,
-    more than twice Pillow's `Image.MAX_IMAGE_PIXELS`, or decoding that takes more than 1 GiB), or when no pixel above 0
-    is left.
+    more than twice Pillow's `Image.MAX_IMAGE_PIXELS`, or decoding that takes more memory than FRACTALOPS_MEMORY_LIMIT,
+    without it 1 GiB), or when no pixel above 0 is left.
     """
     target, notices = read_picture(Path(path), or_default("read_image", "options", options, PictureOptions))
     log_notices(path, notices)

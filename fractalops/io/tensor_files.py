@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ from torch import Tensor
 
 from fractalops.errors import InputError
 from fractalops.io.files import atomic_path, check_file, reading, text_path
+from fractalops.io.memory import check_memory
+
+# How many times their own size the tensors of a file, and its header, take as they are read.
+_COPIES, _HEADER_COPIES = 2, 16
 
 _CHECKSUM = "sha256"  # in the metadata of a file
 
@@ -44,11 +49,12 @@ def read_tensors(
     """
     with _opened(path) as file:
         metadata: dict[str, str] = file.metadata() or {}
+        form = metadata.get("format", "a safetensors file without one")
+        if form not in forms:
+            raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {form}")
+        check_memory(path, _COPIES * Path(path).stat().st_size)
         # Copied: safetensors maps the file, which may change or end while the tensors are in use.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    form = metadata.get("format", "a safetensors file without one")
-    if form not in forms:
-        raise InputError(f"cannot read {path}: its format must be {' or '.join(forms)}, got {form}")
     expected = metadata.pop(_CHECKSUM, None)
     if expected is None and form not in exchanged:
         raise InputError(f"cannot read {path}: it is damaged: it has no checksum")
@@ -72,8 +78,18 @@ def _opened(path: str | Path) -> Iterator[Any]:
     from safetensors import safe_open
 
     check_file(Path(path))
-    with reading(path), text_path(path) as name, safe_open(name, framework="pt") as file:
-        yield file
+    with reading(path), text_path(path) as name:
+        check_header(path)
+        with safe_open(name, framework="pt") as file:
+            yield file
+
+
+def check_header(path: str | Path) -> None:
+    """Raise `InputError` for a header that takes more memory than the limit, or is longer than the file."""
+    with Path(path).open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size <= os.fstat(file.fileno()).st_size:  # else it is refused as it is opened
+            check_memory(path, _HEADER_COPIES * size, "its header")
 
 
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -137,20 +137,23 @@ def test_an_unknown_backend_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "size"),
     [
-        MemoryError(),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried ..."),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 7.45 GiB for an array with shape (1, 2)"), "7.45 GiB"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: ..."), ""),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."), "8 bytes"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ..."), "20.00 GiB"),
     ],
 )
 def test_too_little_memory_is_one_line(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fail = Mock(side_effect=error)
     monkeypatch.setattr("fractalops.cli.random.draw_high_resolution", fail)
     line = refusal(capsys, "random", "-o", tmp_path / "sheet.png")
-    assert line == "there is not enough memory for what the options ask for"
+    ending = f": {size} can't be had" if size else ""
+    assert line == f"there is not enough memory for what the options ask for{ending}"
     fail.side_effect = RuntimeError("a mistake in the program")
     with pytest.raises(RuntimeError, match="a mistake"):
         run("random", "-o", tmp_path / "sheet.png")

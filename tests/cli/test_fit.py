@@ -219,7 +219,7 @@ def test_more_than_the_memory_holds_is_one_line(
     image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refusal(capsys, "fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6)
-    assert line == "there is not enough memory for what the options ask for"
+    assert line == "there is not enough memory for what the options ask for: 400000000000000 bytes can't be had"
     assert not (tmp_path / "out").exists()
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from fractalops.data.targets import open_targets
 from fractalops.errors import InputError
+from fractalops.io.memory import VARIABLE
 from tests.support.target_files import GRAY, error_of, idx_bytes, write_arrays, write_idx, write_npy
 
 LABELS = numpy.array([3, 1, 4, 1, 5], dtype=numpy.uint8)  # (S,)
@@ -93,8 +94,13 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_bytes(content)
         assert "the file is damaged (" in error_of(path)
     path.write_bytes(whole)
-    monkeypatch.setattr("fractalops.data.targets.idx.MOST_BYTES", 1000)
-    assert "unpacked it has 1080 bytes, and at most 1000 are held in memory; unpack the file" in error_of(path)
+    monkeypatch.setenv(VARIABLE, "1000")
+    assert error_of(path) == (
+        f"cannot read {path}: unpacking it takes 1080 bytes of memory, and the limit is 1000 bytes "
+        f"({VARIABLE}=1080bytes raises it; or unpack the file)"
+    )
+    monkeypatch.setenv(VARIABLE, "1080")
+    assert len(open_targets(path)) == 5
 
 
 def test_unpacking_takes_the_memory_of_what_is_unpacked(tmp_path: Path) -> None:
@@ -178,11 +184,11 @@ def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
     path = tmp_path / "stack.npz"
     numpy.savez_compressed(path, images=numpy.ones((4, 300, 300), dtype=numpy.uint8), labels=LABELS[:4])
     assert len(open_targets(path)) == 4
-    monkeypatch.setattr("fractalops.data.targets.arrays.MOST_BYTES", 300_000)
+    monkeypatch.setenv(VARIABLE, "300KiB")
     tracemalloc.start()
     assert error_of(path) == (
-        f"cannot read {path}: unpacked images has 360128 bytes, and at most 300000 are held in memory; "
-        "save it as .npy, of which one image is read at a time"
+        f"cannot read {path}: unpacking images, labels takes 352 KiB of memory, and the limit is 300 KiB "
+        f"({VARIABLE}=352KiB raises it; or save it as .npy, of which one image is read at a time)"
     )
     assert tracemalloc.get_traced_memory()[1] < 200_000
     tracemalloc.stop()

@@ -21,6 +21,7 @@ from fractalops.data.targets.pictures import is_picture
 from fractalops.errors import InputError
 from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
+from fractalops.io.memory import VARIABLE
 from tests.support.pictures import read_with_notices, tiff_bytes
 
 
@@ -169,24 +170,37 @@ def test_too_large_pictures_are_refused_by_their_header(
 
 
 def test_decoding_takes_no_more_than_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fractalops.io.decoding.MOST_BYTES", 40_000)
+    monkeypatch.setenv(VARIABLE, "40000")
     Image.new("L", (200, 200), 9).save(tmp_path / "gray.png")
     assert read_image(tmp_path / "gray.png").shape == (200, 200)
-    for mode, suffix, needed in (("RGB", "png", 160_000), ("RGB", "webp", 640_000)):
+    for mode, suffix, needed in (("RGB", "png", "157 KiB"), ("RGB", "webp", "625 KiB")):
         path = tmp_path / f"color.{suffix}"
         Image.new(mode, (200, 200), (9, 9, 9)).save(path)
         with pytest.raises(InputError) as raised:
             read_image(path)
-        has = f"it has 200 x 200 pixels, whose decoding takes {needed} bytes of memory, and at most 40000 are spent"
-        assert str(raised.value) == f"cannot read {path}: {has}"
+        takes = f"decoding 200 x 200 pixels takes {needed} of memory, and the limit is 40 KiB"
+        assert str(raised.value) == f"cannot read {path}: {takes} ({VARIABLE}={needed.replace(' ', '')} raises it)"
+    monkeypatch.setenv(VARIABLE, "625 KiB")
+    assert read_image(path).shape == (200, 200)
+
+
+def test_pictures_in_icons_are_not_decoded(tmp_path: Path) -> None:
+    """Their size, by which JPEG 2000 takes 20 bytes a pixel, does not stand in an icon's header."""
+    file = io.BytesIO()
+    Image.new("RGBA", (300, 300)).save(file, "JPEG2000")
+    content = file.getvalue()
+    block = b"ic09" + struct.pack(">I", 8 + len(content)) + content
+    (tmp_path / "a.icns").write_bytes(b"icns" + struct.pack(">I", 8 + len(block)) + block)
+    with pytest.raises(InputError, match=r"it is not an image in a known format$"):
+        read_image(tmp_path / "a.icns")
 
 
 def test_a_later_frame_is_held_to_the_limit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = Image.new("L", (200, 200), 9)
     Image.new("L", (4, 4), 9).save(tmp_path / "pages.tif", save_all=True, append_images=[large])
-    monkeypatch.setattr("fractalops.io.decoding.MOST_BYTES", 10_000)
+    monkeypatch.setenv(VARIABLE, "10000")
     assert read_image(tmp_path / "pages.tif").shape == (4, 4)
-    with pytest.raises(InputError, match="it has 200 x 200 pixels, whose decoding takes 40000 bytes"):
+    with pytest.raises(InputError, match="decoding 200 x 200 pixels takes 40 KiB of memory"):
         read_image(tmp_path / "pages.tif", PictureOptions(frame=2))
 
 

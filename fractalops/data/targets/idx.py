@@ -14,7 +14,8 @@ import numpy
 
 from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES, reading
+from fractalops.io.files import reading
+from fractalops.io.memory import check_memory
 
 _IMAGES = re.compile(r"(?P<stem>.+)[-.]idx3-ubyte(\.gz)?")
 _UINT8 = 8
@@ -42,21 +43,20 @@ def find_idx(folder: Path) -> list[Path]:
 def open_idx(path: Path) -> Stack:
     """Open the images of an IDX file, with the labels of the file beside it (labels-idx1 for images-idx3), if any.
 
-    Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to 1 GiB. Raises
-    `InputError`.
+    Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to the limit,
+    FRACTALOPS_MEMORY_LIMIT or 1 GiB. Raises `InputError`.
     """
     images = _read_idx(path, 3)  # (S, H, W)
     named = _IMAGES.fullmatch(path.name)
-    labels: list[str] = []
+    labels: numpy.ndarray | None = None
     files = [path]
     beside = _labels_beside(path)
     if beside is not None:
-        values = _read_idx(beside, 1)  # (S,)
-        if len(values) != len(images):
+        labels = _read_idx(beside, 1)  # (S,)
+        if len(labels) != len(images):
             raise InputError(
-                f"cannot read {beside}: it has {len(values)} labels for {len(images)} images in {path.name}"
+                f"cannot read {beside}: it has {len(labels)} labels for {len(images)} images in {path.name}"
             )
-        labels = [str(value) for value in values]
         files.append(beside)
     stem = named["stem"] if named else path.name
     return Stack("IDX", stem, images.shape, images.__getitem__, labels, files)
@@ -78,11 +78,7 @@ def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
         if not packed:
             _check_size(os.fstat(file.fileno()).st_size - start, size, shape, path)
             return numpy.memmap(path, numpy.uint8, "r", start, shape)
-        if size > MOST_BYTES:
-            raise InputError(
-                f"cannot read {path}: unpacked it has {size} bytes, and at most {MOST_BYTES} are held in memory; "
-                "unpack the file"
-            )
+        check_memory(path, size, "unpacking it", otherwise="unpack the file")
         values = numpy.empty(size, numpy.uint8)
         actual = 0
         while actual < size and (read := file.readinto(values.data[actual : actual + _PART])):

@@ -12,12 +12,14 @@ import numpy
 from torch import Tensor
 
 from fractalops.data.targets.dataset import TargetDataset, describe, digest
+from fractalops.io.decoding import check_pixels
 from fractalops.io.files import reading
 from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
 from fractalops.io.preparing import check_picture_shape, prepare
 
 _SAMPLED = 2**16  # bytes at either end of a file that its digest looks at
+_VALUE_BYTES = 4  # that preparing an image takes for each of its values
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Stack:
     """What the images are named by."""
     shape: tuple[int, ...]  # (S, H, W), (S, 3, H, W) or (S, H, W, 3)
     read: Callable[[int], numpy.ndarray]  # an image's number -> its array, uint8 or floats
-    labels: list[str]  # S of them, or none
+    labels: numpy.ndarray | None  # (S,), numbers or text
     files: list[Path]
     """All that images and labels come from."""
 
@@ -43,6 +45,9 @@ class StackTargets(TargetDataset):
         self._arguments = path, open_stack, options, limit
         self._path, self._options, self._stack = path, options, open_stack(path)
         check_picture_shape(self._stack.shape[1:], path)
+        channels = 3 if len(self._stack.shape) == 4 else 1
+        height, width = sorted(self._stack.shape[1:])[-2:]
+        check_pixels(path, width, height, channels * _VALUE_BYTES)
         self._count = len(range(self._stack.shape[0])[:limit])
         contents = digest(part for file in self._stack.files for part in _sample(file))
         self.title = path.name
@@ -59,7 +64,9 @@ class StackTargets(TargetDataset):
         return f"{self._stack.stem}/{index:05d}"
 
     def _label(self, index: int) -> str:
-        return self._stack.labels[index] if self._stack.labels else ""
+        if self._stack.labels is None:
+            return ""
+        return str(self._stack.labels[index : index + 1].astype(str)[0])
 
     def _read(self, index: int) -> Tensor:
         name = f"{self._path}, image {index}"

@@ -6,7 +6,6 @@ archive has an array `NAME.probabilities` (N,) beside the array `NAME`; `NAME.co
 
 from __future__ import annotations
 
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +13,17 @@ import numpy as np
 import torch
 
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES, PlainFile, check_file, reading
+from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.files import PlainFile, check_file, reading
+from fractalops.io.memory import check_memory
 from fractalops.io.notices import log_notices
-from fractalops.io.systems.entries import Entry, build_system, error_at, told
+from fractalops.io.systems.entries import Entry, build_system, check_count, error_at, told
 from fractalops.systems import System
 from fractalops.systems.axes import AS_THEY_STAND
 from fractalops.systems.system import shares_of
 
 _PARTS = ("probabilities", "color")
+_SYSTEM_BYTES = 4096  # that a system of few maps takes besides its numbers
 
 
 def refuse_pickle(path: Path) -> list[Entry]:
@@ -39,7 +41,7 @@ def open_array(path: Path) -> list[Entry]:
     """Return the systems of a .npy file."""
     check_file(path)
     with reading(path):
-        return _entries(path, "", np.asarray(np.load(path, allow_pickle=False)), {})
+        return _entries(path, "", map_array(path), {})
 
 
 def open_archive(path: Path) -> list[Entry]:
@@ -47,10 +49,8 @@ def open_archive(path: Path) -> list[Entry]:
     check_file(path)
     entries: list[Entry] = []
     with reading(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
-                raise InputError(f"cannot read {path}: it unpacks to more than {MOST_BYTES >> 30} GiB")
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            read_headers(archive, path, *archive.files)
             arrays = {name: np.asarray(archive[name]) for name in archive}
         for name, array in arrays.items():
             owner, _, part = name.rpartition(".")
@@ -72,35 +72,28 @@ def _entries(path: Path, name: str, array: np.ndarray, parts: dict[str, np.ndarr
     several = array.ndim == 4
     if several and parts:
         raise error_at(path, where, f"an array of several systems has no {' nor '.join(parts)} of its own")
-    values = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    maps = torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
-    maps = maps if several else maps[None]  # (S, N, D, D + 1)
-    matrix, offset = AS_THEY_STAND[maps.shape[2]].read(maps[..., :-1], maps[..., -1])
-    probabilities = _determinants(matrix) if "probabilities" not in parts else parts["probabilities"][None]  # (S, N)
-    names = [name]
-    if several:
-        names = [f"{name}/{number}" if name else str(number) for number in range(len(maps))]
+    if not several:
+        return [Entry(name, where, partial(_read, path, where, array, parts))]
+    check_memory(path, _SYSTEM_BYTES * len(array) + 8 * array.size, f"holding {len(array)} systems")
     return [
-        Entry(each, where, partial(_read, path, where, matrix[number], offset[number], probabilities[number], parts))
-        for number, each in enumerate(names)
+        Entry(f"{name}/{number}" if name else str(number), where, partial(_read, path, where, maps, parts))
+        for number, maps in enumerate(array)
     ]
 
 
-def _read(
-    path: Path,
-    where: str,
-    matrix: torch.Tensor,
-    offset: torch.Tensor,
-    probabilities: np.ndarray,
-    parts: dict[str, np.ndarray],
-) -> System:
-    matrix, offset, color = matrix.clone(), offset.clone(), parts.get("color")  # the file's array is not kept
-    if "probabilities" in parts or probabilities.any():
-        return build_system(path, where, matrix, offset, probabilities.copy(), color)
-    system = build_system(path, where, matrix, offset, np.ones(len(matrix)), color)
-    notice = "all determinants are 0: maps are drawn equally often"
-    log_notices(path, [told(where, notice)])
-    return system
+def _read(path: Path, where: str, array: np.ndarray, parts: dict[str, np.ndarray]) -> System:
+    """Return the system of an array (N, D, D + 1), which is not kept."""
+    check_count(path, where, len(array))
+    dtype = array.dtype.newbyteorder("=") if array.dtype in (np.float32, np.float64) else np.float64
+    maps = torch.from_numpy(np.array(array, dtype=dtype))
+    matrix, offset = (part.clone() for part in AS_THEY_STAND[maps.shape[1]].read(maps[..., :-1], maps[..., -1]))
+    probabilities = parts.get("probabilities")  # (N,)
+    if probabilities is None:
+        probabilities = _determinants(matrix)
+        if not probabilities.any():
+            log_notices(path, [told(where, "all determinants are 0: maps are drawn equally often")])
+            probabilities = np.ones(len(matrix))
+    return build_system(path, where, matrix, offset, probabilities.copy(), parts.get("color"))
 
 
 def _determinants(matrix: torch.Tensor) -> np.ndarray:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fractalops.errors import InputError
 from fractalops.io.files import as_text, check_file, one_line, reading
+from fractalops.io.memory import check_memory, memory_limit
 from fractalops.io.notices import log_notices
 from fractalops.systems import System
 from fractalops.systems.system import to_tensor
 
-MOST_TEXT = 2**24
-"""Bytes of a text file that is read: it takes some thirty times as much memory for a while."""
-
 MOST_SYSTEMS = 2**16
 """Systems in such a file."""
 
+_TEXT_COPIES = 64  # of its own size that a text takes at most while it is read, as measured
 _LONGEST_LINE = 2**20  # characters
 _MOST_NOTICES = 8  # of names that come twice
 
@@ -65,25 +65,29 @@ def read_text(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content. Raises `InputError` for more than `MOST_TEXT`."""
+    """Return a file's content. Raises `InputError` for more than `most_text`."""
     check_file(path)
     with reading(path), path.open("rb") as file:
-        content = file.read(MOST_TEXT + 1)
-    if len(content) > MOST_TEXT:
-        raise InputError(f"cannot read {path}: it has more than {MOST_TEXT // 2**20} MiB")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        check_memory(path, _TEXT_COPIES * size, "text of its size")
+        return file.read(size)
 
 
-def split_lines(path: Path, text: str) -> list[str]:
-    """Return the lines of a text, whichever system wrote it. (`str.splitlines` also splits at rarer characters.)
+def most_text() -> int:
+    """Return how many bytes a text file may have, of the numbers in which there may be so many objects."""
+    return memory_limit() // _TEXT_COPIES
 
-    Raises `InputError` for one of more than a million characters.
+
+def split_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text with their numbers, whichever system wrote it.
+
+    (`str.splitlines` also splits at rarer characters.) Raises `InputError` for one of more than a million characters.
     """
-    lines = re.split(r"\r\n|\n|\r", text)
-    for number, line in enumerate(lines, 1):
+    for number, whole in enumerate(io.StringIO(text, newline=None), 1):
+        line = whole.removesuffix("\n")
         if len(line) > _LONGEST_LINE:
             raise error_at(path, f"line {number}", f"it has more than {_LONGEST_LINE} characters")
-    return lines
+        yield number, line
 
 
 def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) -> dict[str, Callable[[], System]]:

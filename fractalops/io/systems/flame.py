@@ -38,6 +38,7 @@ from fractalops.systems.system import shares_of
 
 _IDENTITY = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
 _NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # on a still picture
+_DEEPEST = 64  # elements in elements
 _SIDE = 1024  # pixels of the picture that a written flame asks for
 _POINTS = 20_000  # by which it is framed
 
@@ -76,6 +77,7 @@ class _Parser:
         self._flames: list[_Flame] = []
         self._flame: _Flame | None = None
         self._depth = 0  # of elements within the flame
+        self._level = 0  # and of all
 
     def parse(self, content: bytes) -> list[_Flame]:
         reason = "it is not well-formed XML"
@@ -95,6 +97,9 @@ class _Parser:
         raise error_at(self._path, self._where, "a flame has no document type (DOCTYPE, ENTITY)")
 
     def _start(self, tag: str, attributes: Attributes) -> None:
+        self._level += 1
+        if self._level > _DEEPEST:
+            raise error_at(self._path, self._where, f"its elements are nested more than {_DEEPEST} deep")
         if self._flame is None:
             if tag == "flame":
                 self._flame = _Flame(attributes, self._expat.CurrentLineNumber)
@@ -116,6 +121,7 @@ class _Parser:
             self._flame.palette.add(text)
 
     def _end(self, tag: str) -> None:
+        self._level -= 1
         if self._flame is None:
             return
         if self._depth == 0:

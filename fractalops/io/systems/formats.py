@@ -12,7 +12,7 @@ from fractalops.io.files import as_text, atomic_path
 from fractalops.io.notices import log_notices
 from fractalops.io.systems.arrays import open_archive, open_array, refuse_pickle, write_archive, write_array
 from fractalops.io.systems.documents import open_document, write_document
-from fractalops.io.systems.entries import MOST_SYSTEMS, MOST_TEXT, Entry, build_system, name_entries
+from fractalops.io.systems.entries import MOST_SYSTEMS, Entry, build_system, most_text, name_entries
 from fractalops.io.systems.flame import open_flames, write_flames
 from fractalops.io.systems.fractint import open_fractint, write_fractint
 from fractalops.io.systems.tables import open_folder, open_table, write_folder, write_table
@@ -127,8 +127,8 @@ def write_systems(path: str | Path, systems: Systems) -> None:
         with atomic_path(path) as temporary:
             notices = _write_file(path, temporary, named)
             is_text = path.suffix.lower() in _TEXT
-            if is_text and (temporary.stat().st_size > MOST_TEXT or len(named) > MOST_SYSTEMS):
-                most = f"{MOST_TEXT // 2**20} MiB or {MOST_SYSTEMS} systems"
+            if is_text and (temporary.stat().st_size > most_text() or len(named) > MOST_SYSTEMS):
+                most = f"{most_text()} bytes or {MOST_SYSTEMS} systems"
                 raise InputError(f"cannot save {path}: it would have more than {most}; use .npz or .safetensors")
     log_notices(path, notices)
 

@@ -28,6 +28,7 @@ _IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,']+")
 _NOT_IN_NAMES = re.compile(r"[\s{}();,'\x00-\x1f\x7f\ufeff]+")
 _MOST_MAPS = 64  # that Fractint reads of a system
+_LONGEST_HEAD = 8  # lines that are not empty
 _LETTERS = {7: "a b c d e f p", 13: "a to l and p"}
 
 
@@ -52,7 +53,7 @@ def _blocks(path: Path, text: str) -> list[_Block]:
     block: _Block | None = None
     head: list[str] = []  # what stands before the next brace, line by line
     head_line = 0
-    for number, line in enumerate(split_lines(path, text.partition("\x1a")[0]), 1):
+    for number, line in split_lines(path, text.partition("\x1a")[0]):
         rest = line.partition(";")[0]
         while rest.strip():
             if block is None:
@@ -60,6 +61,8 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 if not head:
                     head_line = number
                 head.append(part)
+                if len(head) == _LONGEST_HEAD:  # what is no such file is not read to its end
+                    _begin(path, " ".join(head), head_line)
                 if not brace:
                     break
                 block = _begin(path, " ".join(head), head_line)
@@ -67,7 +70,9 @@ def _blocks(path: Path, text: str) -> list[_Block]:
             part, brace, rest = rest.partition("}")
             if "{" in part and block.name.lower() != "comment":
                 raise error_at(path, f"line {number}", f"a brace opens before that of {block.name!r} closes")
-            block.lines.append((number, part))
+            if block.name.lower() != "comment":
+                block.lines.append((number, part))
+                check_count(path, f"line {number}", len(block.lines) // max(COLUMNS))  # a number a line
             if brace:
                 blocks.append(block)
                 check_systems(path, len(blocks))

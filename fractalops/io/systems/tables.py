@@ -37,7 +37,7 @@ def open_folder(path: Path) -> list[Entry]:
 
 def _read(path: Path) -> System:
     rows: list[Row] = []
-    for number, line in enumerate(split_lines(path, read_text(path)), 1):
+    for number, line in split_lines(path, read_text(path)):
         text = line.partition("#")[0].strip()
         if not text:
             continue

@@ -1,0 +1,71 @@
+// Memory that can't be had: an op says which one asked for how much.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace fractalops {
+
+struct NoMemory : std::bad_alloc {
+  double bytes;
+  explicit NoMemory(double bytes) : bytes(bytes) {}
+};
+
+// An array (count), not cleared.
+template <typename T>
+std::unique_ptr<T[]> scratch(int64_t count) {
+  try {
+    return std::make_unique_for_overwrite<T[]>(static_cast<std::size_t>(count));
+  } catch (const std::bad_alloc&) {
+    throw NoMemory(static_cast<double>(count) * sizeof(T));
+  }
+}
+
+// The name of an op as a template's argument.
+template <std::size_t length>
+struct OpName {
+  char text[length];
+  constexpr OpName(const char (&name)[length]) {
+    for (std::size_t i = 0; i < length; ++i) text[i] = name[i];
+  }
+};
+
+[[noreturn]] inline void fail_without_memory(const char* op, const std::string& what) {
+  throw std::runtime_error(std::string(op) + ": not enough memory" + what);
+}
+
+// Calls an op; what it says of memory gets the op's name. Python raises it as `RuntimeError`, as it does torch's own.
+template <OpName op, typename Result, typename... Arguments>
+struct Named {
+  template <Result (*function)(Arguments...)>
+  static Result call(Arguments... arguments) {
+    try {
+      return function(std::forward<Arguments>(arguments)...);
+    } catch (const NoMemory& error) {
+      char size[64];
+      std::snprintf(size, sizeof(size), ": tried to allocate %.0f bytes", error.bytes);
+      fail_without_memory(op.text, size);
+    } catch (const std::bad_alloc&) {
+      fail_without_memory(op.text, "");
+    } catch (const std::runtime_error& error) {
+      // The stable ABI passes on no reason; this call has no other one.
+      if (std::string(error.what()).find("\"aten::contiguous\"") == std::string::npos) throw;
+      fail_without_memory(op.text, " for a contiguous copy of an argument");
+    }
+  }
+};
+
+// Only for its type: nvcc finds no specialization of a class with a name as its argument.
+template <OpName op, typename Result, typename... Arguments>
+Named<op, Result, Arguments...> named(Result (*)(Arguments...));
+
+}  // namespace fractalops
+
+// What `library.impl` takes for an op that is a function of this name.
+#define FRACTALOPS_OP(op) #op, TORCH_BOX((&decltype(::fractalops::named<#op>(&op))::template call<&op>))
