@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES
-from fractalops.io.point_clouds.table import Cloud, check_memory, first_three
+from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.point_clouds.table import Cloud, check_points, first_three
 
 _EXACT = 2**53  # the largest whole number to which float64 has all
 
 
 def read_array(path: Path) -> Cloud:
     """Return the points of a .npy file. Only the part of it that is used gets into memory."""
-    # Mapped, a file shorter than its header says is refused before memory is taken.
-    return _cloud(path, numpy.load(path, mmap_mode="r", allow_pickle=False))
+    return _cloud(path, map_array(path))
 
 
 def read_archive(path: Path) -> Cloud:
     """Return the points of the only array in a .npz file, or of the one named "points"."""
-    with zipfile.ZipFile(path) as archive:
-        if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
-            raise InputError(f"cannot read {path}: it unpacks to more than {MOST_BYTES >> 30} GiB")
     with numpy.load(path, allow_pickle=False) as arrays:
         names = list(arrays)
         if "points" not in names and len(names) != 1:
             raise InputError(f"cannot read {path}: it must hold one array, or one named 'points', got {names}")
-        return _cloud(path, arrays["points" if "points" in names else names[0]])
+        name = "points" if "points" in names else names[0]
+        read_headers(arrays, path, name)
+        return _cloud(path, arrays[name])
 
 
 def _cloud(path: Path, values: numpy.ndarray) -> Cloud:
     if values.ndim != 2 or values.shape[1] < 2 or len(values) == 0 or values.dtype.kind not in "fiu":
         expected = "numbers of shape (P, 3) or (P, 2) with P >= 1"
         raise InputError(f"cannot use {path}: points must be {expected}, got {values.dtype} {values.shape}")
-    check_memory(path, len(values))
+    check_points(path, len(values))
     points = values[:, :3].astype(numpy.float64)
     if values.dtype.kind in "iu" and numpy.abs(points).max() > _EXACT:
         raise InputError(f"cannot use {path}: whole numbers must lie within 2^53, which float64 holds exactly")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy
 
 from fractalops.errors import InputError, MissingExtra
-from fractalops.io.files import MOST_BYTES, one_line
-from fractalops.io.point_clouds.table import Cloud, check_memory
+from fractalops.io.files import one_line
+from fractalops.io.memory import memory_limit
+from fractalops.io.point_clouds.table import Cloud, check_points
 
 _AT_ONCE = 2**20  # points
 _RECORDS = slice(100, 104)  # bytes: how many records of variable length come before the points
@@ -34,7 +35,7 @@ def read_las(path: Path) -> Cloud:
     with _panics(path), laspy.open(path, read_evlrs=False) as file:
         count = file.header.point_count
         packed = file.header.are_points_compressed
-        check_memory(path, count)
+        check_points(path, count)
         if packed:
             _check_chunks(path, file.header, size)
         elif count * file.header.point_format.size > size - file.header.offset_to_point_data:
@@ -71,7 +72,7 @@ def _check_chunks(path: Path, header: Any, size: int) -> None:
         file.seek(table)
         _, chunks = struct.unpack("<II", file.read(8))
     # A chunk begins with a point that is not packed.
-    if item != header.point_format.size or max(chunk, 1) * item > MOST_BYTES or chunks * item > size:
+    if item != header.point_format.size or max(chunk, 1) * item > memory_limit() or chunks * item > size:
         raise InputError(f"cannot read {path}: the file is damaged ({chunks} chunks of {chunk} points)")
 
 

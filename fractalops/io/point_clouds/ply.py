@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES
-from fractalops.io.point_clouds.table import Cloud, PointList, check_memory
+from fractalops.io.memory import check_memory
+from fractalops.io.point_clouds.table import Cloud, PointList, check_points
 from fractalops.io.point_clouds.text import lines_of, parse_rows
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def read_ply(path: Path) -> Cloud:
         size = path.stat().st_size - header.end
         if header.least > size:
             raise InputError(f"cannot read {path}: its header promises {header.least} bytes or more, got {size}")
-        check_memory(path, vertex.rows)
+        check_points(path, vertex.rows)
         file.seek(header.end)
         if header.text and not vertex.has_lists:
             points = _read_lines(path, file, header)
@@ -208,8 +208,7 @@ def _read_lists(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy
     from plyfile import PlyData
 
     counts = [count for _, count in header.elements]
-    if size + _ROW_BYTES * sum(counts) > MOST_BYTES:
-        raise InputError(f"cannot read {path}: with lists in its vertices it takes more than {MOST_BYTES} bytes")
+    check_memory(path, size + _ROW_BYTES * sum(counts), "with lists in its vertices it")
     lines, body = header.lines, file.read()
     if header.text:
         # Numbers of a text keep their digits, whatever type the header says.

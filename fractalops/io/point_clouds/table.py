@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy
 
-from fractalops.errors import InputError
-from fractalops.io.files import MOST_BYTES
+from fractalops.io.memory import check_memory
 
 
 class Cloud(NamedTuple):
@@ -22,7 +21,7 @@ class Cloud(NamedTuple):
 
 
 class PointList:
-    """Points that are read some at a time. They take the memory of one array, within `MOST_BYTES`."""
+    """Points that are read some at a time. They take the memory of one array, within the memory limit."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,7 +32,7 @@ class PointList:
         """Append points (P, D) of float64."""
         self._columns = points.shape[1]
         self._values.frombytes(numpy.ascontiguousarray(points, numpy.float64).tobytes())
-        check_memory(self._path, len(self))
+        check_points(self._path, len(self))
 
     def __len__(self) -> int:
         return len(self._values) // self._columns
@@ -43,13 +42,9 @@ class PointList:
         return numpy.frombuffer(self._values, numpy.float64).reshape(-1, self._columns)
 
 
-def check_memory(path: Path, points: int) -> None:
-    """Raise `InputError` for more points than `MOST_BYTES` hold."""
-    if 3 * 8 * points > MOST_BYTES:
-        raise InputError(
-            f"cannot read {path}: it must hold at most {MOST_BYTES // (3 * 8)} points, which take {MOST_BYTES} bytes, "
-            f"got {points} or more"
-        )
+def check_points(path: Path, points: int) -> None:
+    """Raise `InputError` for more points than the memory limit allows."""
+    check_memory(path, 3 * 8 * points, f"its {points} points or more")
 
 
 def first_three(columns: int) -> list[str]:
