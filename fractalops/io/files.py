@@ -9,6 +9,7 @@ import math
 import os
 import stat
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -171,10 +172,12 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
 def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
     """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
 
-    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
+    Its warnings are silenced. The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of the sizes that a damaged header gives
+            yield
     except InputError:
         raise
     except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file

@@ -47,7 +47,8 @@ def _open_npy(path: Path) -> _Opened:
 
 
 def _open_npz(path: Path) -> _Opened:
-    with reading(path, _UNREADABLE), numpy.load(path, allow_pickle=False) as archive:
+    # Opened here: numpy leaves a file open that it finds damaged.
+    with reading(path, _UNREADABLE), path.open("rb") as file, numpy.load(file, allow_pickle=False) as archive:
         images = _load(archive, _key_of_images(archive.files, path), path)
         labels = _load(archive, "labels", path) if "labels" in archive.files else None
     return images.shape, images.dtype.name, images.__getitem__, labels
@@ -62,8 +63,7 @@ def _load(archive: Any, key: str, path: Path) -> numpy.ndarray:
             f"cannot read {path}: unpacked {key} has {size} bytes, and at most {MOST_BYTES} are held in memory; "
             "save it as .npy, of which one image is read at a time"
         )
-    values: numpy.ndarray = archive[key]
-    return values
+    return numpy.asarray(archive[key])  # what begins as no .npy file is read as bytes
 
 
 def _open_safetensors(path: Path) -> _Opened:
