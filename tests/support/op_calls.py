@@ -7,7 +7,7 @@ with how much it magnifies the rounding of its factors. It is infinite or NaN wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -33,8 +33,8 @@ from tests.support.tolerances import TOLERANCES
 # The smallest normal number in units of a tolerance: what is smaller may be taken for zero.
 _FLOOR = {dtype: torch.finfo(dtype).tiny / tolerance for dtype, tolerance in TOLERANCES.items()}
 
-# Of bumps in float32 by polynomials, from a bandwidth of 0.5 on (csrc/cpu/gaussian_polynomials.h), whose error is one of
-# the largest value and not of each: in units of the tolerance, 3e-10. The worst seen is .
+# Of bumps in float32 by polynomials, from a bandwidth of 0.5 on (csrc/cpu/gaussian_polynomials.h): far from its middle
+# one is off by parts of its largest value, not of its own. In units of the tolerance, 3e-10.
 _TAIL = 1e-4
 
 
@@ -67,7 +67,10 @@ class Draw:
         """A length: as often as not a small one, of `choices` where they are given."""
         if choices:
             return self.random.choice(choices)
-        return min(most, self.random.choice((1, 1, 2, 2, 3, 3, 3, 5, 7, 8, 9, 17, 33) if self.random.random() < 0.97 else (63, 300)))
+        return min(
+            most,
+            self.random.choice((1, 1, 2, 2, 3, 3, 3, 5, 7, 8, 9, 17, 33) if self.random.random() < 0.97 else (63, 300)),
+        )
 
     def numbers(self, *shape: int, low: float | None = None, high: float = 1.0) -> Tensor:
         """Normal numbers, or uniform ones from `low` to `high`; in wild calls of any scale, with others among them."""
@@ -144,7 +147,9 @@ def _bumps(draw: Draw) -> Call:
         bandwidth = draw.random.choice((1e-37, 1e-30, 1e-6, 1e4, 1e10, 1e30, 3e38))
     bandwidth = torch.full((batch,), bandwidth, dtype=draw.dtype)
     if draw.random.random() < 0.7:
-        bandwidth = draw.laid_out((bandwidth * (0.5 + 0.5 * torch.rand(batch, generator=draw.generator))).to(draw.dtype))
+        bandwidth = draw.laid_out(
+            (bandwidth * (0.5 + 0.5 * torch.rand(batch, generator=draw.generator))).to(draw.dtype)
+        )
     bandwidth = bandwidth.clamp(min=torch.finfo(draw.dtype).tiny)
     cutoff = draw.random.choice((None, 1e-6, 1e-6, 1e-2, 0.5, 0.999, 1e-30, 1e-300))
 
@@ -154,7 +159,9 @@ def _bumps(draw: Draw) -> Call:
     def magnitudes(inputs: Inputs, upstream: Tensor) -> Result:
         return bump_magnitudes(*inputs, upstream, size, cutoff or 0.0, draw.dtype)  # type: ignore[misc, arg-type]
 
-    return Call(run, [places, weight, bandwidth], (0, 1, 2) if weight is not None else (0, 2), magnitudes, spreads=False)
+    return Call(
+        run, [places, weight, bandwidth], (0, 1, 2) if weight is not None else (0, 2), magnitudes, spreads=False
+    )
 
 
 def bump_magnitudes(
@@ -251,7 +258,9 @@ def _errors(draw: Draw) -> Call:
         assert targets is not None
         inside = images.clamp(0, 1) + targets.abs()[:, None] + _FLOOR[draw.dtype]
         count = max(1, images[:1].numel())
-        grad = (upstream.abs() * 2 / count + _FLOOR[draw.dtype]).view(-1, *[1] * (images.dim() - 1)) * inside + _FLOOR[draw.dtype]
+        grad = (upstream.abs() * 2 / count + _FLOOR[draw.dtype]).view(-1, *[1] * (images.dim() - 1)) * inside + _FLOOR[
+            draw.dtype
+        ]
         return inside.square().flatten(1).mean(1) + _FLOOR[draw.dtype], [grad]
 
     return Call(clamped_squared_error, [images, targets], (0,), magnitudes)
@@ -326,7 +335,10 @@ def _balanced_draws(draw: Draw) -> Call:
 
 def _means(draw: Draw) -> Call:
     systems, rounds = draw.count(0, 1, 2, 3), draw.count(0, 1, 3)
-    inputs = [draw.numbers(systems, draw.count(0, 1, 3, 17, 63), 2), draw.numbers(systems, draw.count(1, 2, 3, 10, 63), 2)]
+    inputs = [
+        draw.numbers(systems, draw.count(0, 1, 3, 17, 63), 2),
+        draw.numbers(systems, draw.count(1, 2, 3, 10, 63), 2),
+    ]
     defined = all(bool((each.abs() < 1e15).all()) for each in inputs)  # whose squares are finite, too
     return Call(lambda *inputs, backend: k_means(*inputs, rounds, backend=backend), inputs, defined=defined)
 
@@ -335,9 +347,7 @@ def _masks(draw: Draw) -> Call:
     edges = (0, 1, 2**31 - 1, 2**32, 2**63 - 1)
     seed = [draw.random.choice((*edges, draw.random.getrandbits(40))) for _ in range(draw.count(0, 1, 2, 9))]
     count = draw.count(1, 2, 3, 63, 300, 700)
-    return Call(
-        lambda seed, backend: draw_masks(seed, count, backend=backend), [torch.tensor(seed, dtype=torch.int64)]
-    )
+    return Call(lambda seed, backend: draw_masks(seed, count, backend=backend), [torch.tensor(seed, dtype=torch.int64)])
 
 
 def _orbits(draw: Draw) -> Call:
@@ -346,7 +356,11 @@ def _orbits(draw: Draw) -> Call:
     size, padding = (draw.count(13, 14, 20), draw.count(13, 17, 32)), draw.count(1, 2, 6)
     parts = draw.numbers(batch, maps, 2, 2), draw.numbers(batch, maps, 2)
     shares = torch.rand(batch, maps, generator=draw.generator, dtype=torch.float64)
-    inputs = [*parts, shares / shares.sum(1, keepdim=True) * draw.random.choice((1.0, 0.5)), _uniform(draw, batch, points)]
+    inputs = [
+        *parts,
+        shares / shares.sum(1, keepdim=True) * draw.random.choice((1.0, 0.5)),
+        _uniform(draw, batch, points),
+    ]
     if draw.random.random() < 0.5:
         inputs.append(draw_masks(torch.arange(batch), points + 1))
 

@@ -340,10 +340,7 @@ RESULTS: dict[str, Callable[[], Kind]] = {
     "FitResult": lambda: _result(read_result, "result.safetensors"),
     "PointFitResult": lambda: _result(read_point_result, "points.safetensors"),
     **{name: partial(_file_of_run, name) for name in ("run.json", "index.csv", "systems/00000.safetensors")},
-    **{
-        name: partial(_file_of_experiment, name)
-        for name in ("config.json", "metrics.json", "state.safetensors")
-    },
+    **{name: partial(_file_of_experiment, name) for name in ("config.json", "metrics.json", "state.safetensors")},
 }
 KINDS: dict[str, Callable[[], Kind]] = {
     **PICTURES,
