@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import pickle
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fractalops.data.targets import arrays
 from fractalops.errors import InputError
@@ -18,7 +24,8 @@ from fractalops.io import decoding, point_clouds
 from fractalops.io.notices import collect_notices
 from fractalops.io.systems import formats
 from tests.support.mutations import mutate
-from tests.support.readers import CLOUDS, KINDS, PICTURES, SYSTEMS, TARGETS
+from tests.support.picture_seeds import encode
+from tests.support.readers import CLOUDS, KINDS, PICTURES, PLY, SYSTEMS, TARGETS, archive, npy, packed_archive
 from tests.support.watching import watched
 
 SECONDS = 3.0  # of the processor that a file may take
@@ -34,7 +41,7 @@ class Reading:
     """Reads contents of files of one kind, all in the same place."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self._name, self._kind = name, KINDS[name]()
+        self.name, self._kind = name, KINDS[name]()
         if self._kind.needs:
             pytest.importorskip(
                 self._kind.needs, reason=f"{name} is read by {self._kind.needs}, which is not installed"
@@ -77,7 +84,7 @@ class Reading:
                 assert line.splitlines() == [line], line
         except Exception as error:
             reproducer = f"base64.b64decode({base64.b64encode(content)!r})"
-            raise AssertionError(f"{self._name}: {error!r}; the file: {reproducer}") from error
+            raise AssertionError(f"{self.name}: {error!r}; the file: {reproducer}") from error
         return not message
 
 
@@ -102,6 +109,55 @@ def test_many_damaged_files_are_read_or_refused(reading: Reading, request: pytes
     name = request.node.callspec.params["reading"]
     read = sum(reading.check(reading.mutated(Random(f"{name} {number}"))) for number in range(COUNT))
     assert 0 < read < COUNT
+
+
+class _Bomb:
+    """What a pickle makes by running code: a file, which must not be there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, ("open('/dev/null', 'w').write('run')",)
+
+
+_OBJECTS = npy(numpy.array([_Bomb(), _Bomb()], dtype=object))
+CODE = {
+    "a pickle": pickle.dumps(_Bomb()),
+    "a pickle in an array": _OBJECTS,
+    "pickles in an archive": archive(images=_OBJECTS, points=_OBJECTS, labels=_OBJECTS),
+    "PostScript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(touched) (w) file closefile showpage\n%%EOF\n",
+    "an entity": b'<!DOCTYPE flame [<!ENTITY a SYSTEM "file:///etc/passwd">]><flame name="&a;"/>',
+    "Python": b"__import__('os').system('touch touched')\n",
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_no_code_in_a_file_is_run(reading: Reading) -> None:
+    for content in CODE.values():
+        assert not reading.check(content)
+
+
+# Small files that say they are large, or become so when they are unpacked.
+_HUGE = numpy.lib.format.magic(1, 0) + struct.pack("<H", 86)
+_HUGE += b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 2, 3), }".ljust(85) + b"\n"
+LARGE = {
+    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 2**15, 2**15, 8, 2, 0, 0, 0),
+    "BMP": encode(Image.new("L", (3, 3)), "BMP").replace(struct.pack("<II", 3, 3), struct.pack("<II", 2**15, 2**15)),
+    "PPM": b"P6 32768 32768 255\n" + bytes(100),
+    "targets-idx3-ubyte.gz": gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2**14, 2**6, 2**6) + bytes(2**26)),
+    "targets.npy": _HUGE,
+    "targets.npz": packed_archive("images", 2**28),
+    "systems.npy": _HUGE,
+    "systems.npz": packed_archive("a", 2**28),
+    "cloud.npy": _HUGE,
+    "cloud.npz": packed_archive("points", 2**28),
+    "cloud.ply": PLY.replace(b"vertex 2", b"vertex 999999999999"),
+    **{name: struct.pack("<Q", 2**40) + b"{" for name in ("targets.safetensors", "systems.safetensors", "FitResult")},
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("reading", LARGE, indirect=True)
+def test_a_small_file_takes_little_memory(reading: Reading) -> None:
+    assert not reading.check(LARGE[reading.name])
 
 
 def test_every_suffix_that_is_read_is_in_the_table() -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from fractalops.io.files import LOCK, TEMPORARY
 from tests.support.command_line import draw
 from tests.support.experiment_data import TINY_OPTIONS
 from tests.support.system_files import random_system
+from tests.support.watching import changed
 
 _TINY = ("--maps", "3", "--points", "20", "--steps", "3")
 _FIT = (*_TINY, "--sequences", "2", "--size", "8", "--quiet")
@@ -103,13 +104,15 @@ def _context() -> Any:
     return context
 
 
-def _run(arguments: list[str], folder: str, errors: Connection, most: int | None) -> None:
+def _run(arguments: list[str], folder: str, errors: Connection, most: int | None, within: Path | None) -> None:
     os.chdir(folder)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
     os.dup2(errors.fileno(), 2)
     if most is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    if within is not None:
+        sys.addaudithook(partial(_report_changes, within))
     try:
         code = main(arguments)
     except SystemExit as leaving:
@@ -119,14 +122,35 @@ def _run(arguments: list[str], folder: str, errors: Connection, most: int | None
     os._exit(code)
 
 
+def _report_changes(within: Path, event: str, arguments: tuple[Any, ...]) -> None:
+    """Print which files are changed that are neither `within` nor in it, nor temporary ones beside it."""
+    for place in changed(event, arguments):
+        path = Path(os.path.abspath(os.fsdecode(place)))
+        beside = path.parent == within.parent and fnmatchcase(path.name, f"{TEMPORARY}*")
+        if not (path.is_relative_to(within) or beside or str(path) == os.devnull):
+            os.write(2, f"{event} {path}\n".encode())
+
+
 def run_command(
-    kind: Kind, inputs: Path, output: Path, *options: str, kill_after: float | None = None, most: int | None = None
+    kind: Kind,
+    inputs: Path,
+    output: Path,
+    *options: str,
+    kill_after: float | None = None,
+    most: int | None = None,
+    report: bool = False,
 ) -> Ending:
-    """Run a command; kill it after so many seconds, or let no file grow beyond so many bytes."""
+    """Run a command; kill it after so many seconds, or let no file grow beyond so many bytes.
+
+    With `report` what it changes besides its output counts as printed.
+    """
     place = (str(output),) if kind.arguments[0] == "convert" else ("--output", str(output))
     context = _context()
     receiver, sender = context.Pipe(duplex=False)  # of what the process prints, which fits into it
-    process = context.Process(target=_run, args=([*kind.arguments, *place, *options], str(inputs), sender, most))
+    within = output if report else None
+    process = context.Process(
+        target=_run, args=([*kind.arguments, *place, *options], str(inputs), sender, most, within)
+    )
     began = time.perf_counter()
     process.start()
     sender.close()

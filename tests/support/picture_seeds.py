@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from functools import cache
 from typing import Any
@@ -84,7 +85,9 @@ def picture_seeds() -> dict[str, list[bytes]]:
 
 def encode(image: Image.Image, name: str, options: dict[str, Any] | None = None) -> bytes:
     file = io.BytesIO()
-    image.save(file, name, **(options or {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a format that a later Pillow won't have
+        image.save(file, name, **(options or {}))
     return file.getvalue()
 
 

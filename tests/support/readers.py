@@ -203,6 +203,13 @@ def header_of(content: bytes) -> tuple[bytes, bytes]:
     return content[8 : 8 + length], content[8 + length :]
 
 
+def packed_archive(name: str, size: int) -> bytes:
+    """A .npz file of an array of zeros (1, 2, size / 16), compressed."""
+    file = io.BytesIO()
+    numpy.savez_compressed(file, **{name: numpy.zeros((1, 2, size // 16))})  # type: ignore[arg-type]
+    return file.getvalue()
+
+
 def packed(content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0)
 

@@ -13,25 +13,46 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# Events of Python's audit hooks, see the table in its documentation. `exec` is also that of a module's code: what is
-# imported lazily must have been before.
-_REFUSED = {
-    *("exec", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "socket.connect", "socket.getaddrinfo"),
+# Events of Python's audit hooks, see the table in its documentation.
+_RUNS = {
+    *("exec", "pickle.find_class", "ctypes.dlopen", "socket.connect", "socket.getaddrinfo"),
     *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.kill"),
-    *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"),
-    *("os.chdir", "os.putenv", "os.unsetenv", "tempfile.mkstemp", "tempfile.mkdtemp", "shutil.rmtree"),
+    *("os.chdir", "os.putenv", "os.unsetenv"),
+}
+# How many of the first arguments are files that are changed.
+_CHANGES = {
+    **dict.fromkeys(("os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), 1),
+    **dict.fromkeys(("tempfile.mkstemp", "tempfile.mkdtemp", "shutil.rmtree"), 1),
+    **dict.fromkeys(("os.rename", "os.link", "os.symlink"), 2),
 }
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def changed(event: str, arguments: tuple[Any, ...]) -> list[Any]:
+    """Return the files and folders that an event changes; one that is open has no name."""
+    if event == "open":
+        name, _, flags = arguments
+        places = [name] if isinstance(flags, int) and flags & _WRITES else []
+    else:
+        places = list(arguments[: _CHANGES.get(event, 0)])
+    return [place for place in places if isinstance(place, (str, bytes, os.PathLike))]
+
 
 _noted: list[str] | None = None  # while something is watched
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _noted is None:
+    if _noted is None or (event not in _RUNS and not changed(event, arguments)):
         return
-    written = event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES
-    if written or event in _REFUSED:
+    if not _is_import(event, arguments):
         _noted.append(f"{event}{arguments!r}"[:200])
+
+
+def _is_import(event: str, arguments: tuple[Any, ...]) -> bool:
+    """Return whether an event is that of a module that is imported lazily: its code is run and kept."""
+    if event == "exec":
+        return arguments[0].co_name == "<module>" and os.path.isfile(arguments[0].co_filename)
+    return event in ("open", "os.mkdir", "os.rename") and "__pycache__" in str(arguments[0])
 
 
 _audited = False
