@@ -46,6 +46,8 @@ class Reading:
             pytest.importorskip(
                 self._kind.needs, reason=f"{name} is read by {self._kind.needs}, which is not installed"
             )
+        self._kept = folder / "kept"
+        self._kept.mkdir()
         self._path = folder / (self._kind.name or f"file.{name.rpartition('.')[2].lower()}")
         for beside, content in self._kind.beside.items():
             (folder / beside).parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +77,15 @@ class Reading:
         try:
             with collect_notices() as notices, watched(SECONDS, MEMORY + _PROCESS) as noted:
                 try:
-                    self._kind.read(self._path)
+                    value = self._kind.read(self._path)
                 except InputError as error:
                     message = str(error)
             assert noted == []
             assert not message or message.startswith(_REFUSALS), message
             for line in (message or "read", *(notice for each in notices.values() for notice in each)):
                 assert line.splitlines() == [line], line
+            if not message and self._kind.keep is not None:
+                self._kind.keep(value, self._kept)
         except Exception as error:
             reproducer = f"base64.b64decode({base64.b64encode(content)!r})"
             raise AssertionError(f"{self.name}: {error!r}; the file: {reproducer}") from error

@@ -8,7 +8,7 @@ import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from fractalops.fitting import FitResult, FitRun, PointConfig, PointFitResult, f
 from fractalops.io import PictureOptions, decoding, point_clouds, read_systems, write_systems
 from fractalops.io.images import read_image
 from fractalops.io.notices import collect_notices
+from fractalops.systems import System
 from tests.support.experiment_data import SETTINGS, open_folder
 from tests.support.learning import disc, tiny
 from tests.support.picture_seeds import picture_seeds, with_sums
 from tests.support.runs import run
-from tests.support.system_files import CSV, CSV_3D, FLAME, IFS, JSON, random_system
+from tests.support.system_files import CSV, CSV_3D, FLAME, IFS, JSON, assert_equal, random_system
 from tests.support.target_files import idx_bytes
 
 Files = dict[str, bytes]
@@ -40,7 +41,7 @@ Wrap = Callable[[bytes], bytes]
 class Kind:
     """A kind of file: `read` takes the path of one and asserts that what comes out of it is right."""
 
-    read: Callable[[Path], None]
+    read: Callable[[Path], object]
     wholes: tuple[bytes, ...]
     name: str = ""
     """That the file gets, relative to a folder."""
@@ -50,6 +51,8 @@ class Kind:
     """What `wrap` makes whole files of."""
     beside: Files = field(default_factory=dict)
     """Other files in the folder, whole."""
+    keep: Callable[[Any, Path], None] | None = None
+    """Asserts that what `read` returned can be written to a folder, and is read again as it was."""
     needs: str = ""
     """The package without which it isn't read."""
 
@@ -89,7 +92,7 @@ def read_labels(path: Path) -> None:
     read_targets(path.with_name(_IMAGES))
 
 
-def read_system_file(path: Path) -> None:
+def read_system_file(path: Path) -> dict[str, System]:
     systems = read_systems(path)
     assert systems
     for name, system in systems.items():
@@ -104,6 +107,13 @@ def read_system_file(path: Path) -> None:
         assert system.color is None or system.color.shape[:1] == (maps,)
         for part in (system.matrix, system.offset, system.probabilities, system.color):
             assert part is None or part.isfinite().all()
+    return systems
+
+
+def keep_systems(systems: dict[str, System], folder: Path) -> None:
+    write_systems(folder / "copy.json", systems)
+    for name, system in read_systems(folder / "copy.json").items():
+        assert_equal(system, systems[name])
 
 
 def read_cloud(path: Path) -> None:
@@ -214,7 +224,7 @@ def packed(content: bytes) -> bytes:
     return gzip.compress(content, 1, mtime=0)
 
 
-def _safetensors(read: Callable[[Path], None], name: str, *wholes: bytes, beside: Files | None = None) -> Kind:
+def _safetensors(read: Callable[[Path], object], name: str, *wholes: bytes, beside: Files | None = None) -> Kind:
     header, data = header_of(wholes[0])
     return Kind(read, wholes, name, headed(data), (header,), beside or {})
 
@@ -278,7 +288,11 @@ def _file_of_experiment(name: str) -> Kind:
     return Kind(read_experiment, (files[name],), name, beside=files)
 
 
-def _result(read: Callable[[Path], None], name: str) -> Kind:
+def _kept(make: Callable[[], Kind]) -> Kind:
+    return replace(make(), keep=keep_systems)
+
+
+def _result(read: Callable[[Path], object], name: str) -> Kind:
     return _safetensors(read, "", _learned()[2][name])
 
 
@@ -352,7 +366,7 @@ RESULTS: dict[str, Callable[[], Kind]] = {
 KINDS: dict[str, Callable[[], Kind]] = {
     **PICTURES,
     **{f"targets{suffix}": kind for suffix, kind in TARGETS.items()},
-    **{f"systems{suffix}": kind for suffix, kind in SYSTEMS.items()},
+    **{f"systems{suffix}": partial(_kept, kind) for suffix, kind in SYSTEMS.items()},
     **{f"cloud{suffix}": kind for suffix, kind in CLOUDS.items()},
     **RESULTS,
 }
