@@ -172,8 +172,7 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
 def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
     """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
 
-    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses. The
-    decoder's warnings are silenced.
+    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses.
     """
     try:
         with warnings.catch_warnings():
