@@ -30,6 +30,7 @@ from tests.support.experiment_data import SETTINGS, open_folder
 from tests.support.learning import disc, tiny
 from tests.support.picture_seeds import picture_seeds, with_sums
 from tests.support.runs import run
+from tests.support.sealed_parts import SealedParts
 from tests.support.system_files import CSV, CSV_3D, FLAME, IFS, JSON, assert_equal, random_system
 from tests.support.target_files import idx_bytes
 
@@ -202,17 +203,6 @@ def archive(**arrays: bytes) -> bytes:
     return file.getvalue()
 
 
-def headed(data: bytes) -> Wrap:
-    """Return what makes a safetensors file of a header, with `data` behind it."""
-    return lambda header: struct.pack("<Q", len(header)) + header + data
-
-
-def header_of(content: bytes) -> tuple[bytes, bytes]:
-    """Return the header of a safetensors file, and the data behind it."""
-    (length,) = struct.unpack_from("<Q", content)
-    return content[8 : 8 + length], content[8 + length :]
-
-
 def packed_archive(name: str, size: int) -> bytes:
     """A .npz file of an array of zeros (1, 2, size / 16), compressed."""
     file = io.BytesIO()
@@ -225,8 +215,8 @@ def packed(content: bytes) -> bytes:
 
 
 def _safetensors(read: Callable[[Path], object], name: str, *wholes: bytes, beside: Files | None = None) -> Kind:
-    header, data = header_of(wholes[0])
-    return Kind(read, wholes, name, headed(data), (header,), beside or {})
+    parts = SealedParts(wholes[0])
+    return Kind(read, wholes, name, parts.joined, parts.texts(), beside or {})
 
 
 @cache
@@ -249,6 +239,13 @@ def _learned() -> tuple[Files, Files, Files]:
 def _contents(folder: Path) -> Files:
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     return {name: path.read_bytes() for name, path in found.items() if path.is_file() and "tensorboard" not in name}
+
+
+def _binary_ply(order: str) -> bytes:
+    head, _, _ = PLY.partition(b"17\n")
+    kind = {"<": b"binary_little_endian", ">": b"binary_big_endian"}[order]
+    values = (1.0, 255, 3.0, 1.0, 2.0, 0, 6.0, 4.0, 5.0, 3, 0, 1, 0)
+    return head.replace(b"ascii", kind) + struct.pack(f"{order}fBffdBffdB3i", *values)
 
 
 def _las_bytes() -> bytes:
@@ -349,7 +346,7 @@ _CLOUDS: dict[str, Callable[[], Kind]] = {
         wrap=lambda part: archive(points=part),
         inner=(npy(_POINTS),),
     ),
-    ".ply": lambda: Kind(read_cloud, (PLY,)),
+    ".ply": lambda: Kind(read_cloud, (PLY,), wrap=bytes, inner=(PLY.replace(b"\n", b"\r\n"), *map(_binary_ply, "<>"))),
     ".xyz": lambda: Kind(read_cloud, (b"# x, y, z\n1, 2, 3\n4 5 6 # here\n\n", b"1e3 -2.5 0\n4 5 6\n")),
     ".pts": lambda: Kind(read_cloud, (b"2\n1 2 3\n4 5 6\n", b"1 2 3 100 255 0 0\n4 5 6 7 8 9 10\n")),
     ".asc": lambda: Kind(read_cloud, (b"# a\n1;2;3\n4;5;6\n", b"// b\n1,5 2,5 3,5\n4 5 6\n")),
