@@ -120,6 +120,7 @@ def _chain(draw: Draw) -> Call:
         floor = _FLOOR[draw.dtype]
         sizes = [each.abs() + floor if each is not None and each.is_floating_point() else each for each in inputs]
         value, gradients = value_and_gradients(reference, sizes, upstream.abs() + floor, places)
+        gradients = [each + floor for each in gradients]
         # What has left the dtype's range once spoils what comes later, and gradients that run back along it.
         most = torch.finfo(draw.dtype).max / 1024
         left = ~(value < most).all(-1)  # (B, T)
@@ -192,8 +193,14 @@ def bump_magnitudes(
             reach = (place.round()[..., None] - pixel).abs() <= radius
         value = torch.exp(-exponent) * reach
         bump = (value * (1 + exponent.clamp(max=1e3)) + (_FLOOR[dtype] + tail) * reach) * finite[..., None]
-        near = distance.abs() * reach  # where far, what is below the range is multiplied by it
-        tables.append((bump, torch.where(value > 0, 2 * near / tau, 0.0), torch.where(value > 0, exponent / tau, 0.0)))
+        near = (distance.abs() + _FLOOR[dtype]) * reach
+        tables.append(
+            (
+                bump,
+                torch.where(value > 0, 2 * near / tau, 0.0),
+                torch.where(value > 0, (exponent + _FLOOR[dtype]) / tau, 0.0),
+            )
+        )
     (rows, rows_point, rows_tau), (columns, columns_point, columns_tau) = tables
     grad = upstream.abs() if not single else upstream.abs()[:, None]  # (B, C, H, W)
     image = torch.einsum("btc,bth,btw->bchw", size_of, rows, columns)
