@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import pickle
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +24,18 @@ from fractalops.io.notices import collect_notices
 from fractalops.io.systems import formats
 from tests.support.mutations import mutate
 from tests.support.picture_seeds import encode
-from tests.support.readers import CLOUDS, KINDS, PICTURES, PLY, SYSTEMS, TARGETS, archive, npy, packed_archive
+from tests.support.readers import (
+    CLOUDS,
+    KINDS,
+    PICTURES,
+    PLY,
+    SYSTEMS,
+    TARGETS,
+    archive,
+    npy,
+    zeros_in_archive,
+    zeros_in_gzip,
+)
 from tests.support.watching import watched
 
 SECONDS = 3.0  # of the processor that a file may take
@@ -142,26 +152,31 @@ def test_no_code_in_a_file_is_run(reading: Reading) -> None:
 # Small files that say they are large, or become so when they are unpacked.
 _HUGE = numpy.lib.format.magic(1, 0) + struct.pack("<H", 86)
 _HUGE += b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 2, 3), }".ljust(85) + b"\n"
-LARGE = {
-    "PNG": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 2**15, 2**15, 8, 2, 0, 0, 0),
-    "BMP": encode(Image.new("L", (3, 3)), "BMP").replace(struct.pack("<II", 3, 3), struct.pack("<II", 2**15, 2**15)),
-    "PPM": b"P6 32768 32768 255\n" + bytes(100),
-    "targets-idx3-ubyte.gz": gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2**14, 2**6, 2**6) + bytes(2**26)),
-    "targets.npy": _HUGE,
-    "targets.npz": packed_archive("images", 2**28),
-    "systems.npy": _HUGE,
-    "systems.npz": packed_archive("a", 2**28),
-    "cloud.npy": _HUGE,
-    "cloud.npz": packed_archive("points", 2**28),
-    "cloud.ply": PLY.replace(b"vertex 2", b"vertex 999999999999"),
-    **{name: struct.pack("<Q", 2**40) + b"{" for name in ("targets.safetensors", "systems.safetensors", "FitResult")},
+LARGE: dict[str, Callable[[], bytes]] = {
+    "PNG": lambda: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", 2**15, 2**15, 8, 2, 0, 0, 0),
+    "BMP": lambda: encode(Image.new("L", (3, 3)), "BMP").replace(
+        struct.pack("<II", 3, 3), struct.pack("<II", 2**15, 2**15)
+    ),
+    "PPM": lambda: b"P6 32768 32768 255\n" + bytes(100),
+    "targets-idx3-ubyte.gz": lambda: zeros_in_gzip(256),
+    "targets.npy": lambda: _HUGE,
+    "targets.npz": lambda: zeros_in_archive("images", 256),
+    "systems.npy": lambda: _HUGE,
+    "systems.npz": lambda: zeros_in_archive("a", 256),
+    "cloud.npy": lambda: _HUGE,
+    "cloud.npz": lambda: zeros_in_archive("points", 256),
+    "cloud.ply": lambda: PLY.replace(b"vertex 2", b"vertex 999999999999"),
+    **{
+        name: lambda: struct.pack("<Q", 2**40) + b"{"
+        for name in ("targets.safetensors", "systems.safetensors", "FitResult")
+    },
 }
 
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("reading", LARGE, indirect=True)
 def test_a_small_file_takes_little_memory(reading: Reading) -> None:
-    assert not reading.check(LARGE[reading.name])
+    assert not reading.check(LARGE[reading.name]())
 
 
 def test_every_suffix_that_is_read_is_in_the_table() -> None:

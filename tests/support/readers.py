@@ -203,10 +203,32 @@ def archive(**arrays: bytes) -> bytes:
     return file.getvalue()
 
 
-def packed_archive(name: str, size: int) -> bytes:
-    """A .npz file of an array of zeros (1, 2, size / 16), compressed."""
+_PART = bytes(2**20)
+
+
+def zeros_in_archive(name: str, mebibytes: int) -> bytes:
+    """A .npz file of an array of zeros (1, 2, ...), compressed; made in little memory."""
     file = io.BytesIO()
-    numpy.savez_compressed(file, **{name: numpy.zeros((1, 2, size // 16))})  # type: ignore[arg-type]
+    head = io.BytesIO()
+    shape = {"descr": "<f8", "fortran_order": False, "shape": (1, 2, mebibytes * 2**16)}
+    numpy.lib.format.write_array_header_1_0(head, shape)
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as stored,
+        stored.open(f"{name}.npy", "w") as array,
+    ):
+        array.write(head.getvalue())
+        for _ in range(mebibytes):
+            array.write(_PART)
+    return file.getvalue()
+
+
+def zeros_in_gzip(mebibytes: int) -> bytes:
+    """An IDX file of zeros (S, 64, 64), packed; made in little memory."""
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="w", compresslevel=1, mtime=0) as idx:
+        idx.write(struct.pack(">4B3I", 0, 0, 8, 3, mebibytes * 2**8, 64, 64))
+        for _ in range(mebibytes):
+            idx.write(_PART)
     return file.getvalue()
 
 
