@@ -198,7 +198,7 @@ def bump_magnitudes(
             (
                 bump,
                 torch.where(value > 0, 2 * near / tau, 0.0),
-                torch.where(value > 0, (exponent + _FLOOR[dtype]) / tau, 0.0),
+                torch.where(value > 0, (exponent + _FLOOR[dtype] / tau) / tau, 0.0),
             )
         )
     (rows, rows_point, rows_tau), (columns, columns_point, columns_tau) = tables
