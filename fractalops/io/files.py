@@ -10,6 +10,7 @@ import math
 import os
 import stat
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
@@ -236,7 +237,9 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
     if _is_endless(name):
         raise InputError(f"cannot read {name}: it is not a file")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy warns of the sizes that a damaged header gives
+            yield
     except (InputError, MissingExtra):
         raise
     except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file

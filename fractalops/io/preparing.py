@@ -216,7 +216,8 @@ def _wide_rows(picture: Decoded, white: float, options: PictureOptions, notices:
         notices["its color profile is not used for values of more than 8 bits"] = None
 
     def read(top: int, end: int) -> list[numpy.ndarray]:
-        values = numpy.array(image.crop((0, top, image.width, end)), dtype=numpy.float64)  # (h, W)
+        with numpy.errstate(invalid="ignore"):  # numpy warns of signaling NaN; the range is checked later
+            values = numpy.array(image.crop((0, top, image.width, end)), dtype=numpy.float64)  # (h, W)
         clear = values == key if isinstance(key, int) else numpy.zeros_like(values, dtype=bool)
         if picture.white_is_zero:
             values = white - values

@@ -63,5 +63,5 @@ def svd_matrix(svd: Tensor, clamped: bool) -> Tensor:
     waves = torch.addmm(tables.quarter_turn, flat, tables.angles).sin() * amplitudes  # (M, 4)
     latent = flat.mm(tables.latents)  # (M, 4)
     held = latent.detach()
-    sign = latent + (torch.copysign(tables.one, held) - held)  # (M, 4): its gradient is that of the latent
+    sign = torch.copysign(tables.one, held) + (latent - held)  # (M, 4): its gradient is that of the latent
     return (waves.mm(tables.entries) * sign).to(svd.dtype).view(-1, 2, 2)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+
 from fractalops.bench import command, suites
 from fractalops.bench.machine import Rates, cores
 from fractalops.bench.rows import Figures
 from fractalops.bench.suites import BOTH, Case, Contest
 from fractalops.bench.timing import CpuClock
-
 from fractalops.cli import main
 from tests.bench.rows import TINY
 from tests.support.requirements import need_matplotlib

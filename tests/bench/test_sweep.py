@@ -7,7 +7,6 @@ import re
 
 import pytest
 import torch
-from fractalops.kernels.rbf_rasterize_plan import GATHERS
 
 from bench.__main__ import TOOLS, main
 from bench.suites import Case
@@ -26,6 +25,7 @@ from bench.sweep import (
     tables,
 )
 from bench.timing import Spread
+from fractalops.kernels.rbf_rasterize_plan import GATHERS
 from tests.support.tolerances import assert_matches
 
 SMALL = Case("small", sequences=2, points=33, maps=1, side=20)

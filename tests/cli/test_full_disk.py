@@ -1,13 +1,10 @@
 """A full disk: one line says so, what was there before stays, no file is broken, and what can go on does.
 
-A limit on the size of files stands for it, as `ulimit -f` sets it, and for every command a small disk where one can be
-mounted.
+A limit on the size of files stands for it, as `ulimit -f` sets it; test_small_disks.py has disks.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +15,7 @@ import torch
 
 from fractalops import IFS
 from fractalops.io import write_systems
-from tests.support.command_line import ENVIRONMENT, QUICK, draw, run
+from tests.support.command_line import QUICK, draw, run
 from tests.support.runs import contents
 
 resource = pytest.importorskip("resource", reason="only POSIX limits the size of files")
@@ -128,27 +125,3 @@ def test_a_run_goes_on(kind: str, place: Path, capsys: pytest.CaptureFixture[str
             assert error.endswith(": File too large\n")
     assert run(*argv) == 0
     assert {name: content for name, content in contents(place / "out").items() if name not in timed} == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("size", ["4k", "16k", "32k"])
-@pytest.mark.parametrize("kind", [*RUNS, *LEARN])
-def test_a_small_disk(kind: str, size: str, place: Path) -> None:
-    """The file system really is full: what is there then is whole, and none is left that was cut short."""
-    argv = RUNS[kind] if kind in RUNS else [*LEARN[kind].split(), *(QUICK if kind == "a picture" else [])]
-    script = (
-        f'mkdir out && mount -t tmpfs -o size={size} tmpfs out || exit 99; "$@"; code=$?; '
-        "find out -name '.fractalops-*' >&2; exit $code"
-    )
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-m", "fractalops"]
-    try:
-        done = subprocess.run([*command, *argv], cwd=place, env=ENVIRONMENT, capture_output=True, text=True)
-    except FileNotFoundError:
-        pytest.skip("unshare is not installed")
-    if done.returncode in (1, 99):
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    if done.returncode:
-        assert done.returncode == 2
-        *_, last = done.stderr.splitlines()
-        assert last.endswith(": No space left on device")
-        assert "Traceback" not in done.stderr

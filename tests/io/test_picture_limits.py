@@ -22,7 +22,7 @@ from fractalops.errors import InputError
 from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
 from fractalops.io.memory import VARIABLE
-from tests.support.pictures import read_with_notices, tiff_bytes
+from tests.support.pictures import read_with_notices
 
 
 def png_bytes(width: int, height: int, bits: int = 8, kind: int = 0, content: bytes = b"") -> bytes:
@@ -241,86 +241,3 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "t10k-images-idx3-ubyte")
     with pytest.raises(InputError, match="there is no picture in it"):
         open_targets(tmp_path)
-
-
-# Damaged pictures
-
-
-def whole_pictures() -> dict[str, bytes]:
-    random = numpy.random.default_rng(1)
-    picture = Image.fromarray(random.integers(0, 256, (9, 13, 3), dtype=numpy.uint8))
-    frames = [picture.transpose(Image.Transpose.ROTATE_180)]
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    forms: dict[str, tuple[Image.Image, dict[str, Any]]] = {
-        "png": (picture, {"exif": exif}),
-        "palette.png": (picture.quantize(9), {"transparency": 3}),
-        "apng": (picture, {"save_all": True, "append_images": frames}),
-        "jpeg": (picture, {"exif": exif, "quality": 90}),
-        "progressive.jpeg": (picture.convert("CMYK"), {"progressive": True}),
-        "gif": (picture, {"save_all": True, "append_images": frames}),
-        "tiff": (picture, {"exif": exif}),
-        "lzw.tiff": (picture, {"compression": "tiff_lzw"}),
-        "deep.tiff": (
-            Image.fromarray(random.integers(0, 65536, (9, 13)).astype(numpy.uint16)),
-            {"compression": "tiff_deflate"},
-        ),
-        "webp": (picture, {"exif": exif}),
-        "bmp": (picture, {}),
-    }
-    content = {}
-    for name, (form, options) in forms.items():
-        file = io.BytesIO()
-        form.save(file, "png" if name == "apng" else name.rpartition(".")[2], **options)
-        content[name] = file.getvalue()
-    content["tiled.tiff"] = tiff_bytes((4, 4), [bytes(range(48))], (8, 8, 8), 2)
-    return content
-
-
-def damaged(content: bytes, random: numpy.random.Generator) -> bytes:
-    """Cut off, or with some bytes changed, of which many lie in the header."""
-    if random.random() < 0.2:
-        return content[: random.integers(0, len(content))]
-    changed = bytearray(content)
-    for _ in range(random.integers(1, 6)):
-        reach = len(content) if random.random() < 0.5 else min(len(content), 64)
-        changed[random.integers(0, reach)] = random.choice([0, 1, 2, 127, 128, 255, random.integers(0, 256)])
-    return bytes(changed)
-
-
-def read_damaged(folder: Path, name: str, content: bytes, number: int) -> None:
-    """Read what may be damaged: it is a target, or an `InputError` of one line."""
-    path = folder / f"damaged.{name}"
-    path.write_bytes(content)
-    options = PictureOptions(size=32, color=number % 2 == 0, frame=None if number % 3 else 2)
-    try:
-        target = read_image(path, options)
-    except InputError as error:
-        assert str(error).startswith((f"cannot read {path}: ", f"cannot use {path}: ")), str(error)  # noqa: PT017
-        assert "\n" not in str(error)  # noqa: PT017
-    else:
-        assert target.dtype == torch.float32
-        assert 0.0 <= target.min() <= target.max() <= 1.0
-        assert max(target.shape) <= 32
-
-
-@pytest.mark.parametrize("name", whole_pictures())
-def test_damaged_pictures_are_read_or_refused(
-    tmp_path: Path, name: str, recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
-) -> None:
-    whole = whole_pictures()[name]
-    random = numpy.random.default_rng(list(name.encode()))
-    for number in range(60):
-        read_damaged(tmp_path, name, damaged(whole, random), number)
-    assert list(recwarn) == []
-    printed = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(str(tmp_path))]
-    assert printed == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", whole_pictures())
-def test_many_damaged_pictures_are_read_or_refused(tmp_path: Path, name: str) -> None:
-    whole = whole_pictures()[name]
-    random = numpy.random.default_rng([1, *name.encode()])
-    for number in range(5000):
-        read_damaged(tmp_path, name, damaged(whole, random), number)

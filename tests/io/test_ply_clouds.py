@@ -198,7 +198,5 @@ def test_lists_take_bounded_memory(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(VARIABLE, "1000")
     assert read_point_cloud(path).tolist() == POINTS
     path.write_bytes(ply("binary_little_endian", FACE, vertices("float", list_first=True)))
-    with pytest.raises(
-        InputError, match=r"with lists in its vertices it takes \d+ bytes of memory, and the "
-    ):
+    with pytest.raises(InputError, match=r"with lists in its vertices it takes \d+ bytes of memory, and the "):
         read_point_cloud(path)

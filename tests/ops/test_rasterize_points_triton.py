@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fractalops.kernels import rasterize_points as kernels
 from torch import Tensor
 
+from fractalops.kernels import rasterize_points as kernels
 from tests.ops.test_rasterize_points import BAD
 from tests.support.case_tables import COUNT_CASES
 from tests.support.cases import CountCase

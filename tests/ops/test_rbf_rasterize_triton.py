@@ -12,13 +12,13 @@ import math
 
 import pytest
 import torch
-from fractalops.kernels import rbf_rasterize as kernels
-from fractalops.kernels import rbf_rasterize_plan as plans
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fractalops
+from fractalops.kernels import rbf_rasterize as kernels
+from fractalops.kernels import rbf_rasterize_plan as plans
 from tests.support.cases import RasterCase, Result
 from tests.support.requirements import open_triton_device
 from tests.support.tolerances import assert_all_match, assert_all_same_bits, assert_matches, assert_same_bits

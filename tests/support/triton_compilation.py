@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 import triton
-from fractalops.kernels import rasterize_points, rbf_rasterize
-from fractalops.kernels.launch import OPTIONS
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
+
+from fractalops.kernels import rasterize_points, rbf_rasterize
+from fractalops.kernels.launch import OPTIONS
 
 # name, images, points, size, channels (0: no weight)
 RASTERS = [

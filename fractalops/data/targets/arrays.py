@@ -52,6 +52,7 @@ def _open_npy(path: Path) -> _Opened:
 
 
 def _open_npz(path: Path) -> _Opened:
+    # Opened here: numpy leaves a file open that it finds damaged.
     with (
         reading(path, _UNREADABLE),
         path.open("rb") as file,
@@ -60,7 +61,7 @@ def _open_npz(path: Path) -> _Opened:
         keys = [_key_of_images(archive.files, path), *({"labels"} & set(archive.files))]
         shapes = read_headers(archive, path, *keys, otherwise="save it as .npy, of which one image is read at a time")
         _check_labels(path, *shapes.values())
-        images, *labels = (archive[key] for key in keys)
+        images, *labels = (numpy.asarray(archive[key]) for key in keys)  # what begins as no .npy file is read as bytes
     return images.shape, images.dtype.name, images.__getitem__, labels[0] if labels else None
 
 

@@ -1,0 +1,273 @@
+"""Every kind of command that writes, each in a process of its own that can be killed or run out of space."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import re
+import resource
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+from PIL import Image, ImageSequence
+from safetensors import safe_open
+
+from fractalops.cli import main
+from fractalops.io import write_systems
+from fractalops.io.files import LOCK, TEMPORARY
+from tests.support.command_line import draw
+from tests.support.experiment_data import TINY_OPTIONS
+from tests.support.system_files import random_system
+from tests.support.watching import changed
+
+_TINY = ("--maps", "3", "--points", "20", "--steps", "3")
+_FIT = (*_TINY, "--sequences", "2", "--size", "8", "--quiet")
+_PICTURE = ("--size", "16", "--points", "500")
+_PRETRAIN = {"classes": 3, "instances": 4, "size": 8, "points": 200, "shard": 5, "density": 0.0}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of command; it is run in the folder of the inputs, with an output that is given."""
+
+    arguments: tuple[str, ...]
+    output: str
+    """The name of what it writes: a folder where it has no suffix."""
+    goes_on: bool = False
+    """Whether the same command goes on with what was begun, to the same bytes."""
+
+
+KINDS = {
+    "fit IMAGE": Kind(("fit", "a.png", *_FIT), "fitted"),
+    "fit DIR": Kind(
+        ("fit", "pictures", *_FIT, "--set", "batch_size=1", "--checkpoint-every", "0"), "fitted", goes_on=True
+    ),
+    "fit-points": Kind(("fit-points", "cloud.npy", *_TINY, "--quiet", "--no-animation"), "fitted"),
+    "experiment": Kind(
+        ("experiment", "reconstruct", "--set", "data=fractaldb", *TINY_OPTIONS, "--quiet"), "run", goes_on=True
+    ),
+    "experiment pretrain": Kind(
+        (
+            *("experiment", "pretrain", "--quiet"),
+            *(part for name, value in _PRETRAIN.items() for part in ("--set", f"{name}={value}")),
+        ),
+        "run",
+        goes_on=True,
+    ),
+    "random": Kind(("random", "--systems", "4", "--maps", "2", *_PICTURE), "random.png"),
+    "render": Kind(("render", "a.json", *_PICTURE), "picture.png"),
+    "render --animate": Kind(("render", "a.json", "--animate", "build", "--frames", "4", *_PICTURE), "film.gif"),
+    "morph": Kind(("morph", "a.json", "b.json", "--frames", "4", *_PICTURE), "film.gif"),
+    "convert": Kind(("convert", "a.json"), "b.npz"),
+    "convert to a folder": Kind(("convert", "many.json"), "tables"),
+    "view": Kind(("view", "a.json"), "page.html"),
+}
+
+
+def write_inputs(folder: Path) -> None:
+    """Write the files that the commands read."""
+    draw(folder / "a.png")
+    for number in range(3):
+        draw(folder / "pictures" / f"{number}.png", (8 + number, 8))
+    numpy.save(folder / "cloud.npy", numpy.random.default_rng(0).random((60, 3)))
+    write_systems(folder / "a.json", random_system(3, name="a"))
+    write_systems(folder / "b.json", random_system(3, name="b", seed=1))
+    write_systems(folder / "many.json", [random_system(2, name=f"s{n}", seed=n) for n in range(20)])
+
+
+class Ending(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    """Negative for a signal."""
+    error: str
+    """What it printed to standard error."""
+    seconds: float
+
+
+@cache
+def _context() -> Any:
+    """A process that has imported everything, of which each command's process is a copy."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "matplotlib.pyplot", "fractalops.experiments.pretrain"])
+    return context
+
+
+def _run(arguments: list[str], folder: str, errors: Connection, most: int | None, within: Path | None) -> None:
+    os.chdir(folder)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+    os.dup2(errors.fileno(), 2)
+    if most is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    if within is not None:
+        sys.addaudithook(partial(_report_changes, within))
+    try:
+        code = main(arguments)
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _report_changes(within: Path, event: str, arguments: tuple[Any, ...]) -> None:
+    """Print which files are changed that are neither `within` nor in it, nor temporary ones beside it."""
+    for place in changed(event, arguments):
+        path = Path(os.path.abspath(os.fsdecode(place)))
+        beside = path.parent == within.parent and fnmatchcase(path.name, f"{TEMPORARY}*")
+        if not (path.is_relative_to(within) or beside or str(path) == os.devnull):
+            os.write(2, f"{event} {path}\n".encode())
+
+
+def run_command(
+    kind: Kind,
+    inputs: Path,
+    output: Path,
+    *options: str,
+    kill_after: float | None = None,
+    most: int | None = None,
+    report: bool = False,
+) -> Ending:
+    """Run a command; kill it after so many seconds, or let no file grow beyond so many bytes.
+
+    With `report` what it changes besides its output counts as printed.
+    """
+    place = (str(output),) if kind.arguments[0] == "convert" else ("--output", str(output))
+    context = _context()
+    receiver, sender = context.Pipe(duplex=False)  # of what the process prints, which fits into it
+    within = output if report else None
+    process = context.Process(
+        target=_run, args=([*kind.arguments, *place, *options], str(inputs), sender, most, within)
+    )
+    began = time.perf_counter()
+    process.start()
+    sender.close()
+    process.join(kill_after)
+    if kill_after is not None:
+        process.kill()
+    process.join(60)
+    seconds = time.perf_counter() - began
+    with open(receiver.fileno(), closefd=False, errors="replace") as file:
+        return Ending(process.exitcode, file.read(), seconds)
+
+
+def rerun_options(output: Path, kind: Kind) -> list[str]:
+    """Return what the same command needs to write once more where something was written, but for one that goes on."""
+    return ["--overwrite"] if output.exists() and not kind.goes_on else []
+
+
+# Whether files are whole
+
+
+def written(output: Path) -> dict[str, Path]:
+    """Return the files of a command's output, but for what writes that were cut short have left, and locks."""
+    paths = [output] if output.is_file() else sorted(output.rglob("*"))
+    left_out = (f"{TEMPORARY}*", LOCK, ".*.lock")
+    return {
+        path.relative_to(output.parent).as_posix(): path
+        for path in paths
+        if path.is_file()
+        and "tensorboard" not in path.parts
+        and not any(fnmatchcase(path.name, one) for one in left_out)
+    }
+
+
+def check_whole(path: Path) -> None:
+    """Assert that a file is whole."""
+    _CHECKS[path.suffix](path)
+
+
+def _check_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()
+    content = path.read_bytes()
+    assert content.endswith(b"IEND\xaeB`\x82" if path.suffix == ".png" else b";")
+
+
+def _check_tensors(path: Path) -> None:
+    with safe_open(path, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118
+            file.get_tensor(name)
+
+
+def _check_archive(path: Path) -> None:
+    with numpy.load(path) as arrays:
+        for name in arrays:
+            assert arrays[name].size
+
+
+def _check_tar(path: Path) -> None:
+    with tarfile.open(path) as archive:
+        assert archive.getmembers()
+    assert path.read_bytes().endswith(bytes(1024))
+
+
+def _check_table(path: Path) -> None:
+    text = path.read_text()
+    assert text.endswith("\n")
+    assert len({len(row) for row in csv.reader(text.splitlines())}) == 1
+
+
+def _check_cloud(path: Path) -> None:
+    head, _, rows = path.read_text().partition("end_header\n")
+    found = re.search(r"element vertex (\d+)", head)
+    assert found is not None
+    assert rows.endswith("\n")
+    assert rows.count("\n") == int(found[1])
+
+
+def _ends_with(end: str) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        assert path.read_text().rstrip().endswith(end)
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[Path], None]] = {
+    **dict.fromkeys((".png", ".gif"), _check_picture),
+    ".safetensors": _check_tensors,
+    ".npz": _check_archive,
+    ".tar": _check_tar,
+    ".csv": _check_table,
+    ".ply": _check_cloud,
+    ".json": lambda path: json.loads(path.read_text()),
+    ".html": _ends_with("</html>"),
+    ".md": _ends_with("|"),
+    ".txt": lambda path: float(path.read_text()),
+}
+
+
+def comparable(output: Path) -> dict[str, bytes]:
+    """Return the content of all files, but for what says how long something took."""
+    found = {}
+    for name, path in written(output).items():
+        if path.suffix in (".md", ".txt") or path.name in ("fit.json", "metrics.json", "metrics.csv", "table.csv"):
+            continue
+        content = path.read_bytes()
+        if path.name == "index.csv":
+            content = re.sub(rb",[^,\n]*\n", b"\n", content)
+        if path.suffix == ".safetensors" and path.parent.name != "systems":  # whose bytes are promised
+            content = _without_times(path)
+        found[name] = content
+    return found
+
+
+def _without_times(path: Path) -> bytes:
+    """The tensors of a file and its metadata, but for times and what is a checksum of them."""
+    with safe_open(path, framework="numpy") as file:
+        metadata = {name: text for name, text in file.metadata().items() if name in ("config", "size", "steps")}
+        tensors = b"".join(file.get_tensor(name).tobytes() for name in sorted(file.keys()))
+    return json.dumps(metadata, sort_keys=True).encode() + tensors
