@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import NamedTuple
 
 import torch
@@ -117,7 +118,7 @@ def check_bumps(
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth.tolist()}")
         bandwidths = bandwidth.expand(images)
     else:
-        if not isinstance(bandwidth, (int, float)):
+        if isinstance(bandwidth, bool) or not isinstance(bandwidth, numbers.Real):
             raise TypeError(f"{function}: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
         if not limits.tiny <= bandwidth <= limits.max:
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth!r}")
