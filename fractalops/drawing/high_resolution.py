@@ -179,7 +179,7 @@ def draw_high_resolution(
     """
     size = check_size("draw_high_resolution", size)
     if points is not None:
-        check_integer("draw_high_resolution", "points", points, 1)
+        points = check_integer("draw_high_resolution", "points", points, 1)
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
     picture = Picture.of(
