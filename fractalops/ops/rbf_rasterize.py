@@ -109,6 +109,7 @@ def check_bumps(
     limits = torch.finfo(first.dtype)
     expected = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
     if isinstance(bandwidth, Tensor):
+        check_tensor(function, bandwidth=bandwidth)
         check_floating(function, **like, bandwidth=bandwidth)
         if bandwidth.shape not in ((), (images,)):
             raise shape_error(function, "bandwidth", f"() or ({images},)", bandwidth)
