@@ -42,8 +42,10 @@ def check_item(owner: str, index: int, count: int) -> int:
 
 def _whole(value: Any) -> int | None:
     """Return a whole number, of numpy too, as Python's or as the one that a compiler traces; None for anything else."""
+    if isinstance(value, bool):
+        return None
     if isinstance(value, (int, torch.SymInt)):
-        return None if isinstance(value, bool) else value
+        return value  # type: ignore[return-value]  # a SymInt stands for an int
     return int(value) if isinstance(value, numbers.Integral) else None
 
 
@@ -239,7 +241,8 @@ def check_viewport(function: str, viewport: object) -> None:
     if not (
         isinstance(viewport, (tuple, list))
         and len(viewport) == 4
-        and all(isinstance(bound, numbers.Real) and -math.inf < bound < math.inf for bound in viewport)
+        and all(isinstance(bound, numbers.Real) for bound in viewport)
+        and all(-math.inf < bound < math.inf for bound in viewport)  # not by `isfinite`, which stops a compiler
         and viewport[0] < viewport[2]
         and viewport[1] < viewport[3]
     ):
