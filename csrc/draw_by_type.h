@@ -6,12 +6,15 @@
 
 namespace fractalops {
 
+inline void check_drawing(const char* op, const Tensor& weight, const Tensor& uniform, std::string_view shape) {
+  check_tensors(op, {{"weight", weight, "SN", only<double>("float64")}, {"uniform", uniform, shape}});
+  STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must hold maps");
+}
+
 // The indices of weight (S, N) and uniform (S, ...), both contiguous: draw(T{}, Index{}, index) fills them, T being the
 // type of the numbers.
 template <typename Draw>
 Tensor draw_by_type(const char* op, const Tensor& weight, const Tensor& uniform, const Draw& draw) {
-  check_shape(op, "weight", weight, {uniform.size(0), weight.size(1)});
-  STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must hold maps");
   const bool small = weight.size(1) <= 256;
   Tensor index = allocate(uniform, uniform.sizes(), small ? ScalarType::Byte : ScalarType::Int);
   with_floating(op, "uniform", uniform,

@@ -6,10 +6,14 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <type_traits>
 
 #include "memory.h"
@@ -27,7 +31,6 @@ constexpr ScalarType scalar_type_of = std::is_same_v<T, float>     ? ScalarType:
                                       : std::is_same_v<T, int32_t> ? ScalarType::Int
                                                                    : ScalarType::Long;
 
-// The Python functions check what their users pass; these checks are for those who call torch.ops.fractalops directly.
 template <typename T>
 const T* data(const Tensor& contiguous) {
   STD_TORCH_CHECK(contiguous.scalar_type() == scalar_type_of<T>, "fractalops: tensors must have matching dtypes");
@@ -65,11 +68,86 @@ inline std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
   return tensor ? std::optional<Tensor>(torch::stable::contiguous(*tensor)) : std::nullopt;
 }
 
-inline void check_shape(const char* op, const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape) {
-  bool equal = tensor.dim() == static_cast<int64_t>(shape.size());
-  int64_t dim = 0;
-  for (const int64_t size : shape) equal = equal && tensor.size(dim++) == size;
-  STD_TORCH_CHECK(equal, op, ": ", name, " has a shape that doesn't fit the other tensors");
+// The dtypes that an argument may have.
+struct Dtypes {
+  const char* names;
+  std::array<ScalarType, 3> types;
+  bool alike = false;  // one and the same for all such arguments of an op
+
+  bool hold(ScalarType type) const { return std::find(types.begin(), types.end(), type) != types.end(); }
+};
+
+template <typename T>
+constexpr Dtypes only(const char* name) {
+  return {name, {scalar_type_of<T>, scalar_type_of<T>, scalar_type_of<T>}};
+}
+
+inline constexpr Dtypes floating{
+    "float32 or float64", {ScalarType::Float, ScalarType::Double, ScalarType::Double}, true};
+inline constexpr Dtypes map_numbers{"uint8, int32 or int64", {ScalarType::Byte, ScalarType::Int, ScalarType::Long}};
+
+// What a tensor must be. A letter of its shape stands for a size, which is the same in all arguments, a digit for
+// itself: "ND2" is (N, D, 2).
+struct Argument {
+  Argument(const char* name, const Tensor& tensor, std::string_view shape, const Dtypes& dtypes = floating)
+      : name(name), tensor(&tensor), shape(shape), dtypes(dtypes) {}
+  Argument(const char* name, const std::optional<Tensor>& tensor, std::string_view shape,
+           const Dtypes& dtypes = floating)
+      : name(name), tensor(tensor ? &*tensor : nullptr), shape(shape), dtypes(dtypes) {}
+
+  const char* name;
+  const Tensor* tensor;  // null where an optional one isn't there
+  std::string_view shape;
+  Dtypes dtypes;
+};
+
+// The shape as text, with what its letters stand for where that is known: "(3, T)".
+inline std::string describe(std::string_view shape, const int64_t* sizes /* by letter, from '0' on */) {
+  std::string text;
+  for (const char letter : shape) {
+    const int64_t size = sizes[letter - '0'];
+    text += (text.empty() ? "" : ", ") + (size < 0 ? std::string(1, letter) : std::to_string(size));
+  }
+  return "(" + text + ")";
+}
+
+inline std::string describe(const Tensor& tensor) {
+  std::string text;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) text += (dim == 0 ? "" : ", ") + std::to_string(tensor.size(dim));
+  return "(" + text + ")";
+}
+
+// Raises unless the tensors are what they must be, and on one device. The Python functions check what their users pass;
+// this is for those who call torch.ops.fractalops directly. Called first, before sizes are read.
+inline void check_tensors(const char* op, std::initializer_list<Argument> arguments) {
+  std::array<int64_t, 'Z' - '0' + 1> sizes;  // by letter, -1 where one is open
+  sizes.fill(-1);
+  for (int64_t digit = 0; digit < 10; ++digit) sizes[digit] = digit;
+  const Argument *first = nullptr, *alike = nullptr;
+  for (const Argument& argument : arguments) {
+    if (argument.tensor == nullptr) continue;
+    const Tensor& tensor = *argument.tensor;
+    if (first == nullptr) first = &argument;
+    STD_TORCH_CHECK(tensor.get_device_index() == first->tensor->get_device_index(), op, ": ", argument.name,
+                    " must be on the device of ", first->name);
+    STD_TORCH_CHECK(argument.dtypes.hold(tensor.scalar_type()), op, ": ", argument.name, " must be ",
+                    argument.dtypes.names);
+    if (argument.dtypes.alike) {
+      if (alike == nullptr) alike = &argument;
+      STD_TORCH_CHECK(tensor.scalar_type() == alike->tensor->scalar_type(), op, ": ", argument.name,
+                      " must have the dtype of ", alike->name);
+    }
+    const auto known = sizes;
+    bool fits = tensor.dim() == static_cast<int64_t>(argument.shape.size());
+    for (size_t dim = 0; fits && dim < argument.shape.size(); ++dim) {
+      int64_t& size = sizes[argument.shape[dim] - '0'];
+      const int64_t own = tensor.size(static_cast<int64_t>(dim));
+      if (size < 0) size = own;
+      fits = size == own;
+    }
+    STD_TORCH_CHECK(fits, op, ": ", argument.name, " must have shape ", describe(argument.shape, known.data()),
+                    ", got ", describe(tensor));
+  }
 }
 
 // Calls run(float{}) or run(double{}), by the tensor's dtype; returns what it returns.

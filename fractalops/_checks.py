@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -40,22 +40,34 @@ def check_item(owner: str, index: int, count: int) -> int:
     return number % count
 
 
-def check_integer(function: str, argument: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise unless `value` is an `int` of at least `least` and at most `most`."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def _whole(value: Any) -> int | None:
+    """Return a whole number, of numpy too, as Python's or as the one that a compiler traces; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, torch.SymInt)):
+        return value  # type: ignore[return-value]  # a SymInt stands for an int
+    return int(value) if isinstance(value, numbers.Integral) else None
+
+
+def check_integer(function: str, argument: str, value: object, least: int, most: int | None = None) -> int:
+    """Return `value` as an `int`; raise unless it is a whole number of at least `least` and at most `most`."""
+    number = _whole(value)
+    if number is None:
         raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{function}: {argument} must be at most {most}, got {value}")
+    if number < least:
+        raise ValueError(f"{function}: {argument} must be at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{function}: {argument} must be at most {most}, got {number}")
+    return number
 
 
 def _pair(function: str, argument: str, value: object, kind: str) -> tuple[int, int]:
-    """Return an int twice, or a pair of ints as it is. Raise `TypeError` for anything else than `kind` or a pair."""
-    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
-    if len(pair) != 2 or not all(isinstance(each, int) and not isinstance(each, bool) for each in pair):
+    """Return an int twice, or a pair of ints. Raise `TypeError` for anything else than `kind` or a pair."""
+    first, *others = map(_whole, value if isinstance(value, (tuple, list)) and len(value) == 2 else (value,))
+    last = others[0] if others else first
+    if first is None or last is None:
         raise TypeError(f"{function}: {argument} must be {kind} or a pair of them, got {value!r}")
-    return pair
+    return first, last
 
 
 def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
@@ -64,14 +76,14 @@ def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
     check_integer(function, argument, bounds[0], 1)
     if bounds[1] < bounds[0]:
         raise ValueError(f"{function}: {argument} must be the least and the largest number, got {value!r}")
-    return bounds[0], bounds[1]
+    return bounds
 
 
 def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
     """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
     if optional and value is None:
         return
-    if not isinstance(value, int) or isinstance(value, bool):
+    if _whole(value) is None:
         raise TypeError(f"{function}: {argument} must be a whole number, got {value!r}")
     check_integer(function, argument, value, 1)
 
@@ -86,10 +98,10 @@ def check_number(
     below: float | None = None,
     most: float | None = None,
     optional: bool = False,
-) -> None:
-    """Raise unless `value` is a finite number within the bounds that are given, or None if it is `optional`."""
+) -> float | None:
+    """Return `value` as Python's number; raise unless it is finite and within the bounds, or None if `optional`."""
     if optional and value is None:
-        return
+        return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         expected = "a number or None" if optional else "a number"
         raise TypeError(f"{function}: {argument} must be {expected}, got {type(value).__name__}")
@@ -101,7 +113,7 @@ def check_number(
         and (below is None or number < below)
         and (most is None or number <= most)
     ):
-        return
+        return number if isinstance(number, (int, float)) else float(number)
     lower = f"({above}" if least is None else f"[{least}"
     upper = f"{below})" if most is None else f"{most}]"
     if above is None and least is None:
@@ -174,25 +186,28 @@ def is_auto(value: object) -> bool:
 def check_fields(settings: object) -> None:
     """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
 
-    Fields of other types are left to the caller. A field whose default is `AUTO` may have that value, too.
+    Fields of other types are left to the caller. A field whose default is `AUTO` may have that value, too. Numbers of
+    numpy become Python's, as which they are written.
     """
     kind: Any = type(settings)
     for name, check in _field_checks(kind).items():
         value = getattr(settings, name)
         if not (is_auto(value) and is_auto(getattr(kind, name, None))):
-            check(kind.__name__, name, value)
+            number = check(kind.__name__, name, value)
+            if number is not None and number is not value:
+                object.__setattr__(settings, name, number)
 
 
 @cache
-def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], None]]:
+def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], float | None]]:
     """The check of each field of a dataclass that has one."""
-    checks: dict[str, Callable[[str, str, object], None]] = {}
+    checks: dict[str, Callable[[str, str, object], float | None]] = {}
     for name, declared in get_type_hints(kind, include_extras=True).items():
         parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
         part, optional = parts[0], parts[1:] == (type(None),)
         if len(parts) > 1 and not optional:
             continue
-        check: Callable[[str, str, object], None]
+        check: Callable[[str, str, object], Any]
         if part is bool:
             check = check_bool
         elif get_origin(part) is Literal:
@@ -207,9 +222,8 @@ def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], None]]:
     return checks
 
 
-def _check_unless_none(check: Callable[[str, str, object], None], function: str, argument: str, value: object) -> None:
-    if value is not None:
-        check(function, argument, value)
+def _check_unless_none(check: Callable[[str, str, object], T], function: str, argument: str, value: object) -> T | None:
+    return None if value is None else check(function, argument, value)
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:
@@ -227,7 +241,8 @@ def check_viewport(function: str, viewport: object) -> None:
     if not (
         isinstance(viewport, (tuple, list))
         and len(viewport) == 4
-        and all(isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in viewport)
+        and all(isinstance(bound, numbers.Real) for bound in viewport)
+        and all(-math.inf < bound < math.inf for bound in viewport)  # not by `isfinite`, which stops a compiler
         and viewport[0] < viewport[2]
         and viewport[1] < viewport[3]
     ):
@@ -241,10 +256,12 @@ def check_viewport(function: str, viewport: object) -> None:
 
 
 def check_tensor(function: str, **values: object) -> None:
-    """Raise `TypeError` unless all of `values` are tensors."""
+    """Raise `TypeError` unless all of `values` are dense tensors."""
     for name, value in values.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
+        if value.layout != torch.strided:
+            raise TypeError(f"{function}: {name} must be a dense tensor, got one of layout {value.layout}")
 
 
 def check_floating(function: str, **tensors: Tensor) -> None:
@@ -278,6 +295,40 @@ def check_device(function: str, argument: str, tensor: Tensor, first_name: str, 
         raise ValueError(
             f"{function}: {argument} must be on the device of {first_name} ({first.device}), got {tensor.device}"
         )
+
+
+def check_one_device(op: str, arguments: Iterable[object]) -> None:
+    """Raise `ValueError` unless all tensors among the arguments of a raw op are on one device."""
+    devices = {argument.device for argument in arguments if isinstance(argument, Tensor)}
+    if len(devices) > 1:
+        raise ValueError(f"{op}: tensors must be on one device, got {', '.join(sorted(map(str, devices)))}")
+
+
+def check_shapes(op: str, **tensors: tuple[Tensor | None, str]) -> None:
+    """Raise `ValueError` unless tensors have shapes in which a letter stands for one size in all of them.
+
+    A digit stands for itself: "BT2" is (B, T, 2). None is left out. It does in Python what csrc/tensors.h does.
+    """
+    check_one_device(op, [tensor for tensor, _ in tensors.values()])
+    sizes: dict[str, int] = {}
+    for name, (tensor, shape) in tensors.items():
+        if tensor is None:
+            continue
+        known = [int(letter) if letter.isdigit() else sizes.get(letter) for letter in shape]
+        if tensor.dim() != len(shape) or any(k not in (None, own) for k, own in zip(known, tensor.shape, strict=True)):
+            expected = ", ".join(letter if k is None else str(k) for k, letter in zip(known, shape, strict=True))
+            raise shape_error(op, name, f"({expected})", tensor)
+        sizes.update(zip(shape, tensor.shape, strict=True))
+
+
+def check_generator(function: str, generator: object, device: torch.device | None = None) -> None:
+    """Raise unless `generator` is a `torch.Generator`, of the kind of `device` where that is given, or None."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"{function}: generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if device is not None and generator.device.type != device.type != "meta":
+        raise ValueError(f"{function}: generator must be one of {device.type}, got one of {generator.device.type}")
 
 
 def check_gpu(device: torch.device) -> None:

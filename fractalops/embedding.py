@@ -5,13 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fractalops._checks import check_dtype, check_floating, check_index_range, check_integer, check_tensor, shape_error
+from fractalops._checks import (
+    check_dtype,
+    check_floating,
+    check_generator,
+    check_index_range,
+    check_integer,
+    check_tensor,
+    shape_error,
+)
 from fractalops.backends import debugging
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
 from fractalops.ops.svd_matrix import run_svd_matrix
 from fractalops.reference.without_autocast import in_float32, widen
 from fractalops.systems import device_for, random_systems
+from fractalops.systems.stacking import Arrays
+from fractalops.systems.system import to_tensor
 
 
 class FractalEmbedding(nn.Module):
@@ -33,7 +43,8 @@ class FractalEmbedding(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        check_integer("FractalEmbedding", "maps", maps, 1)
+        maps = check_integer("FractalEmbedding", "maps", maps, 1)
+        check_generator("FractalEmbedding", generator)
         check_dtype("FractalEmbedding", dtype)
         device = device_for(device, generator)
         self.matrix_columns = nn.Parameter(torch.empty(4, maps, device=device, dtype=dtype))
@@ -51,8 +62,12 @@ class FractalEmbedding(nn.Module):
         self.offset_columns.copy_(drawn.offset[0].t())
 
     @classmethod
-    def from_maps(cls, matrix: Tensor, offset: Tensor) -> FractalEmbedding:
-        """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2). Raises `ValueError`."""
+    def from_maps(cls, matrix: Arrays, offset: Arrays) -> FractalEmbedding:
+        """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2): tensors, arrays or nested sequences.
+
+        Raises `ValueError` and `TypeError`.
+        """
+        matrix, offset = to_tensor("from_maps", "matrix", matrix), to_tensor("from_maps", "offset", offset)
         if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
             raise shape_error("from_maps", "matrix", "(N, 2, 2)", matrix)
         if offset.shape != matrix.shape[:2]:

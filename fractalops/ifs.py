@@ -126,10 +126,9 @@ class IFS(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        check_integer("IFS", "systems", systems, 1)
-        check_integer("IFS", "maps", maps, 1)
-        if channels is not None:
-            check_integer("IFS", "channels", channels, 1)
+        systems = check_integer("IFS", "systems", systems, 1)
+        maps = check_integer("IFS", "maps", maps, 1)
+        channels = None if channels is None else check_integer("IFS", "channels", channels, 1)
         check_dtype("IFS", dtype)
         check_number("IFS", "probability_floor", probability_floor, least=0, below=1)
         for name, value, choices in (

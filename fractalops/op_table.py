@@ -12,7 +12,8 @@ class Op(NamedTuple):
     """An op as the dispatcher has it, and where it has a native kernel."""
 
     schemas: tuple[str, ...]
-    """The raw op; of a differentiable one, its forward and its backward."""
+    """The raw op; of a differentiable one, its forward and its backward. Sizes are SymInt, of which one compiled graph
+    serves many."""
     kernels: dict[str, Literal["cpp", "cuda", "triton"]]
     """What the native kernel is written in, by kind of device: C++ and CUDA are compiled into the device's library from
     csrc/<device>/<op>, Triton is imported from kernels/<op>.py by the first call."""
@@ -36,15 +37,15 @@ OPS = {
     ),
     "rbf_rasterize": Op(
         schemas=(
-            "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, int height, int width, float cutoff)"
-            " -> Tensor",
+            "rbf_rasterize_fwd(Tensor points, Tensor? weight, Tensor bandwidth, SymInt height, SymInt width,"
+            " float cutoff) -> Tensor",
             "rbf_rasterize_bwd(Tensor grad, Tensor points, Tensor? weight, Tensor bandwidth, float cutoff,"
             " bool needs_bandwidth) -> (Tensor, Tensor, Tensor)",
         ),
         kernels={"cpu": "cpp", "cuda": "triton"},
     ),
     "rasterize_points": Op(
-        schemas=("rasterize_points(Tensor points, Tensor patch, int height, int width, bool binary) -> Tensor",),
+        schemas=("rasterize_points(Tensor points, Tensor patch, SymInt height, SymInt width, bool binary) -> Tensor",),
         kernels={"cpu": "cpp", "cuda": "triton"},
     ),
     "svd_matrix": Op(
@@ -95,14 +96,14 @@ OPS = {
         minor=True,
     ),
     "draw_masks": Op(
-        schemas=("draw_masks(Tensor seed, int count) -> Tensor",),
+        schemas=("draw_masks(Tensor seed, SymInt count) -> Tensor",),
         kernels={"cpu": "cpp"},
         minor=True,
     ),
     "rasterize_orbit": Op(
         schemas=(
             "rasterize_orbit(Tensor matrix, Tensor offset, Tensor probabilities, Tensor uniform, Tensor? mask,"
-            " int height, int width, int padding) -> Tensor",
+            " SymInt height, SymInt width, int padding) -> Tensor",
         ),
         kernels={"cpu": "cpp"},
         minor=True,

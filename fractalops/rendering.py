@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -32,6 +33,8 @@ Blend = Literal["add", "mean"]
 
 Angle = float | Tensor  # degrees
 
+EXPLODES = "points that are NaN or infinite are not drawn: the maps expand on average, or aren't finite"
+
 DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
 DEFAULT_CUTOFF = 1e-6
@@ -45,6 +48,11 @@ def _scale_and_shift(
     x_min, y_min, x_max, y_max = viewport
     scale = [(size[0] - 1) / (x_max - x_min), (size[1] - 1) / (y_max - y_min)]
     return scale, [-x_min * scale[0], -y_min * scale[1]]
+
+
+def _rounding(largest: Tensor) -> Tensor:
+    """How much coordinates of up to `largest` may differ by rounding alone, along a chain that stands still."""
+    return 64 * torch.finfo(largest.dtype).eps * largest
 
 
 def _constant(like: Tensor, values: list[float]) -> Tensor:
@@ -122,7 +130,7 @@ def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: boo
         points: (B, ..., 2). Those that are NaN or infinite are left out.
         size: (height, width) of the image, in pixels.
         keep_proportions: scale both axes alike, the box in the middle of the image; else each axis by itself. An axis
-            along which all points have one coordinate is put in the middle.
+            along which the points differ by no more than rounding does is put in the middle.
         margin: the share of the image that stays empty on each side, in [0, 0.5).
 
     Returns:
@@ -130,7 +138,8 @@ def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: boo
     """
     low, high = (bound.view(-1, *[1] * (points.dim() - 2), 2) for bound in bounding_box(points))  # (B, 1, 2)
     last = _constant(points, [side - 1 for side in size])  # (2,)
-    extended = high > low  # (B, 1, 2)
+    # The maps mix the axes, and so their rounding.
+    extended = high - low > _rounding(torch.maximum(-low, high).amax(-1, keepdim=True))  # (B, 1, 2)
     scale = (1 - 2 * margin) * last / (high - low)  # (B, 1, 2)
     if not keep_proportions:
         target = torch.where(extended, margin * last, last / 2)
@@ -249,6 +258,8 @@ def render(
         IndexError: for an index out of range, on the CPU.
         TypeError: for a wrong dtype or type.
         BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
+
+    Warns on the CPU, where gradients are off, of sequences that don't end in a finite point.
     """
     check_chain("render", matrix, offset, index, start, dimensions=(2,))
     sides = check_size("render", size)
@@ -270,6 +281,8 @@ def render(
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = run_affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
+    if not torch.is_grad_enabled():  # not in a training step, which it would slow down
+        _warn_of_explosion(points)
     if color is not None:
         bumps = bumps._replace(weight=_color_points(color, index))  # (B, T, C)
     if blend == "mean":
@@ -283,6 +296,12 @@ def render(
     if color is None and (weight is None or weight.dim() == 2):
         image = image.squeeze(1)
     return image.clamp(0, 1) if clamp else image
+
+
+def _warn_of_explosion(points: Tensor) -> None:
+    """Warn where chains (B, T, 2) don't end in finite points, if looking costs nothing: on the CPU, outside vmap."""
+    if can_read(points) and not bool(points[:, -1].isfinite().all()):
+        warnings.warn(f"render: {EXPLODES}", stacklevel=3)
 
 
 def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
@@ -346,14 +365,16 @@ def in_space(points: Tensor) -> Tensor:
 def frame_of(points: Tensor) -> Frame:
     """A ball around all finite points (..., D), detached: around the middle of their bounding box, not the smallest."""
     flat = points.detach().flatten(0, -2)  # (P, D)
-    flat = flat[flat.isfinite().all(-1)]
-    if len(flat) == 0:
+    if flat.shape[0] == 0:  # `len` would fix it where it is traced
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
-    low, high = bounding_box(flat[None])  # (1, D), (1, D)
-    center = ((low + high) / 2)[0]  # (D,)
+    low, high = (bound[0] for bound in bounding_box(flat[None]))  # (D,), (D,): infinite without finite points
+    center = torch.where((low <= high).all(), (low + high) / 2, 0)  # (D,)
     # In double, as squares of 1e20 leave float32's range.
-    radius = torch.linalg.vector_norm(flat - center, dim=-1, dtype=torch.float64).to(points.dtype).amax()
-    return Frame(center, torch.where(radius > 0, radius, 1))
+    distances = torch.linalg.vector_norm(flat - center, dim=-1, dtype=torch.float64).to(points.dtype)  # (P,)
+    radius = torch.where(flat.isfinite().all(-1), distances, 0).amax()
+    largest = center.abs().amax()  # (), beside which points that differ by rounding alone are one
+    known = torch.where(radius > 0, largest.clamp(min=1), 1)
+    return Frame(center, torch.where(radius > _rounding(largest), radius, known))
 
 
 @in_float32

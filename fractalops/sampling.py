@@ -9,7 +9,15 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from fractalops._checks import can_read, check_floating, check_integer, check_number, check_tensor, shape_error
+from fractalops._checks import (
+    can_read,
+    check_floating,
+    check_generator,
+    check_integer,
+    check_number,
+    check_tensor,
+    shape_error,
+)
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.draw_balanced_index import run_draw_balanced_index
 from fractalops.ops.draw_index import run_draw_index
@@ -37,8 +45,9 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
     Returns a bool tensor on the CPU, or on the generator's device. Raises `ValueError` for a `count` below 0, or a
     `size` that is even or outside [1, 15], and `TypeError` for other types.
     """
-    check_integer("random_patches", "count", count, 0)
-    check_integer("random_patches", "size", size, 1)
+    count = check_integer("random_patches", "count", count, 0)
+    size = check_integer("random_patches", "size", size, 1)
+    check_generator("random_patches", generator)
     if size % 2 == 0 or size > LARGEST_PATCH:
         raise ValueError(f"random_patches: size must be odd and at most {LARGEST_PATCH}, got {size}")
     device = generator.device if generator is not None else torch.device("cpu")
@@ -88,10 +97,10 @@ def draw_sequences(
     weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, balanced: bool = False
 ) -> Tensor:
     """`sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
-    check_integer("sample_index", "sequences", sequences, 0)
-    check_integer("sample_index", "points", points, 1)
+    sequences = check_integer("sample_index", "sequences", sequences, 0)
+    points = check_integer("sample_index", "points", points, 1)
     systems, maps = weight.shape
-    each = one_each("sample_index", generator, systems)
+    each = one_each("sample_index", generator, systems, weight.device)
     shape = (systems, sequences, points)
     uniform = draw_uniform(shape, each, dtype=number_dtype(maps), device=weight.device)  # (S, K, T)
     if draws_evenly(balanced, points):
@@ -164,8 +173,10 @@ def sample_attractor(
     Raises:
         ValueError, TypeError: for arguments of a wrong shape, range or type.
     """
-    for name, value, least in (("points", points, 1), ("sequences", sequences, 1), ("burn_in", burn_in, 0)):
+    points, sequences, burn_in = (
         check_integer("sample_attractor", name, value, least)
+        for name, value, least in (("points", points, 1), ("sequences", sequences, 1), ("burn_in", burn_in, 0))
+    )
     check_tensor("sample_attractor", matrix=matrix, offset=offset, probabilities=probabilities)
     check_floating("sample_attractor", matrix=matrix, offset=offset)
     if offset.dim() != 3 or offset.shape[2] not in (2, 3):
@@ -204,14 +215,19 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
     return raise_to_floor(determinant_weights(matrix), floor)
 
 
-def one_each(owner: str, generator: Generators, systems: int) -> Sequence[torch.Generator | None]:
-    """The generator of each system; errors begin with `owner`."""
-    if generator is None or isinstance(generator, torch.Generator):
+def one_each(
+    owner: str, generator: Generators, systems: int, device: torch.device | None = None
+) -> Sequence[torch.Generator | None]:
+    """The generator of each system, on `device` where that is given; errors begin with `owner`."""
+    if not isinstance(generator, Sequence) or isinstance(generator, str):
+        check_generator(owner, generator, device)
         return [generator] * systems
-    if not isinstance(generator, Sequence) or not all(isinstance(each, torch.Generator) for each in generator):
-        raise TypeError(f"{owner}: generator must be a torch.Generator or a sequence, got {type(generator).__name__}")
     if len(generator) != systems:
         raise ValueError(f"{owner}: generator must hold one for each of {systems} systems, got {len(generator)}")
+    for each in generator:
+        check_generator(owner, each, device)
+        if each is None:
+            raise TypeError(f"{owner}: generator must hold a torch.Generator for each system, got None")
     return generator
 
 

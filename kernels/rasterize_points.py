@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rounding import round_to_even
 from torch import Tensor
@@ -78,6 +79,7 @@ def rasterize_points_stamp_kernel(
 
 def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
     """The raw op on a GPU. Its canvas takes 4 bytes a pixel of the image and its margins."""
+    check_shapes("rasterize_points", points=(points, "BT2"), patch=(patch, "BHW"))
     points, patch = points.contiguous(), patch.contiguous()  # (B, T, 2), (B, patch height, patch width)
     images, length, _ = points.shape
     _, patch_height, patch_width = patch.shape

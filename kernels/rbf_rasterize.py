@@ -26,6 +26,7 @@ import math
 import torch
 import triton
 import triton.language as tl
+from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
 from fractalops.kernels.rounding import round_to_even
@@ -352,6 +353,7 @@ def rbf_rasterize_fwd(
     plan: Plan | None = None,
 ) -> Tensor:
     """The raw op on a GPU; `plan` is for tests and benchmarks."""
+    check_shapes("rbf_rasterize", points=(points, "BT2"), weight=(weight, "BTC"), bandwidth=(bandwidth, "B"))
     points, bandwidth = points.contiguous(), bandwidth.contiguous()  # (B, T, 2), (B,)
     weight = None if weight is None else weight.contiguous()  # (B, T, C)
     images, length, _ = points.shape
@@ -386,6 +388,14 @@ def rbf_rasterize_bwd(
 
     `gather` is for tests and benchmarks.
     """
+    grad_shape = "B1HW" if weight is None else "BCHW"
+    check_shapes(
+        "rbf_rasterize",
+        points=(points, "BT2"),
+        weight=(weight, "BTC"),
+        bandwidth=(bandwidth, "B"),
+        grad=(grad, grad_shape),
+    )
     grad, points, bandwidth = grad.contiguous(), points.contiguous(), bandwidth.contiguous()
     weight = None if weight is None else weight.contiguous()  # (B, T, C)
     images, length, _ = points.shape

@@ -67,11 +67,11 @@ void check_form(int64_t form) { STD_TORCH_CHECK(form == 0, "affine_chain: form m
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
                         const Tensor& start_in, int64_t form) {
   check_form(form);
+  check_forward(matrix_in, offset_in, index_in, start_in);
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor whole = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
-  check_forward(matrix, offset, whole, start);
   const Tensor index = narrow(whole, matrix.size(0));
   Tensor points = allocate(matrix, {index.size(0), index.size(1), matrix.size(1)});
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
@@ -84,12 +84,12 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
                                                     const Tensor& index_in, const Tensor& start_in,
                                                     const Tensor& points_in, int64_t form) {
   check_form(form);
+  check_backward(grad_in, matrix_in, index_in, start_in, points_in);
   const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor whole = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
-  check_backward(grad, matrix, whole, start, points);
   const Tensor index = narrow(whole, matrix.size(0));
   Tensor grad_matrix = allocate_like(matrix);
   Tensor grad_offset = allocate(matrix, {matrix.size(0), matrix.size(1)});

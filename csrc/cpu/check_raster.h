@@ -9,7 +9,9 @@
 namespace fractalops::cpu {
 
 inline void check_image(const char* op, int64_t channels, int64_t height, int64_t width, double cutoff) {
-  STD_TORCH_CHECK(channels >= 1 && height >= 1 && width >= 1, op, ": an image must not be empty");
+  STD_TORCH_CHECK(channels >= 1, op, ": an image must have channels");
+  for (const int64_t side : {height, width})
+    STD_TORCH_CHECK(side >= 1 && side < 1 << 22, op, ": size must lie in [1, 2^22), got ", side);
   STD_TORCH_CHECK(cutoff >= 0 && cutoff < 1, op, ": cutoff must lie in [0, 1), got ", cutoff);
 }
 

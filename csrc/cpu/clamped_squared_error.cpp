@@ -49,21 +49,21 @@ void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, T
 }
 
 Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_in) {
+  check_tensors("clamped_squared_error", {{"images", images_in, "SKP"}, {"targets", targets_in, "SP"}});
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
-  check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
   Tensor errors = allocate(images, {images.size(0)});
   with_floating("clamped_squared_error", "images", images, [&]<typename T>(T) { forward<T>(images, targets, errors); });
   return errors;
 }
 
 Tensor clamped_squared_error_bwd(const Tensor& grad_in, const Tensor& images_in, const Tensor& targets_in) {
+  check_tensors("clamped_squared_error",
+                {{"images", images_in, "SKP"}, {"targets", targets_in, "SP"}, {"grad", grad_in, "S"}});
   const Tensor grad = torch::stable::contiguous(grad_in);        // (S)
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
-  check_shape("clamped_squared_error", "images", images, {targets.size(0), images.size(1), targets.size(1)});
-  check_shape("clamped_squared_error", "grad", grad, {images.size(0)});
-  Tensor grad_images = allocate_like(images);  // (S, K, P)
+  Tensor grad_images = allocate_like(images);                    // (S, K, P)
   with_floating("clamped_squared_error", "images", images,
                 [&]<typename T>(T) { backward<T>(grad, images, targets, grad_images); });
   return grad_images;

@@ -36,9 +36,9 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
 }
 
 Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
+  check_drawing("draw_balanced_index", weight_in, uniform_in, "SKT");
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
-  STD_TORCH_CHECK(uniform.dim() == 3, "draw_balanced_index: uniform must be (S, K, T)");
   return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
     draw<T, Index>(weight, uniform, floor, index);
   });

@@ -32,9 +32,9 @@ void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& ind
 }
 
 Tensor draw_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
+  check_drawing("draw_index", weight_in, uniform_in, "SM");
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, M)
-  STD_TORCH_CHECK(uniform.dim() == 2, "draw_index: uniform must be (S, M)");
   return draw_by_type("draw_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
     draw<T, Index>(weight, uniform, floor, index);
   });

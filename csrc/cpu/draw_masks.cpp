@@ -13,8 +13,8 @@ namespace fractalops::cpu {
 namespace {
 
 Tensor draw_masks(const Tensor& seed_in, int64_t count) {
+  check_tensors("draw_masks", {{"seed", seed_in, "B", only<int64_t>("int64")}});
   const Tensor seed = torch::stable::contiguous(seed_in);  // (B)
-  check_shape("draw_masks", "seed", seed, {seed.size(0)});
   STD_TORCH_CHECK(count >= 1, "draw_masks: count must be at least 1, got ", count);
   Tensor mask = allocate(seed, {seed.size(0), count}, ScalarType::Short);
   const int64_t* seeds = data<int64_t>(seed);

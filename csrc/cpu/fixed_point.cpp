@@ -7,11 +7,10 @@ namespace fractalops::cpu {
 namespace {
 
 Tensor fixed_point(const Tensor& matrix_in, const Tensor& offset_in) {
+  check_tensors("fixed_point", {{"matrix", matrix_in, "M22"}, {"offset", offset_in, "M2"}});
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (M, 2, 2)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (M, 2)
-  check_shape("fixed_point", "matrix", matrix, {offset.size(0), 2, 2});
-  check_shape("fixed_point", "offset", offset, {offset.size(0), 2});
-  Tensor point = allocate_like(offset);  // (M, 2)
+  Tensor point = allocate_like(offset);                        // (M, 2)
   with_floating("fixed_point", "matrix", matrix, [&]<typename T>(T) {
     const T* a = data<T>(matrix);
     const T* b = data<T>(offset);

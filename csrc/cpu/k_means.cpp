@@ -34,10 +34,10 @@ void move_centers(const Tensor& places, int64_t rounds, Tensor& centers) {
 }
 
 Tensor k_means(const Tensor& places_in, const Tensor& centers_in, int64_t rounds) {
-  const Tensor places = torch::stable::contiguous(places_in);  // (S, M, 2)
-  check_shape("k_means", "places", places, {places.size(0), places.size(1), 2});
-  check_shape("k_means", "centers", centers_in, {places.size(0), centers_in.size(1), 2});
+  check_tensors("k_means", {{"places", places_in, "SM2"}, {"centers", centers_in, "SN2"}});
   STD_TORCH_CHECK(centers_in.size(1) > 0, "k_means: centers must not be empty");
+  STD_TORCH_CHECK(rounds >= 0, "k_means: rounds must be at least 0, got ", rounds);
+  const Tensor places = torch::stable::contiguous(places_in);                    // (S, M, 2)
   Tensor centers = torch::stable::clone(torch::stable::contiguous(centers_in));  // (S, N, 2)
   with_floating("k_means", "places", places, [&]<typename T>(T) { move_centers<T>(places, rounds, centers); });
   return centers;

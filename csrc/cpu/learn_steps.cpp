@@ -1,5 +1,6 @@
 // learn_steps on the CPU: its registration, and pictures as tasks. The step is in learner.h.
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include "../svd_matrix.h"
@@ -41,6 +42,8 @@ double step_time(const LearningSettings& s) {
   return static_cast<double>(s.sequences) * (2 * image_time(raster, s.points) + 20 * static_cast<double>(s.points));
 }
 
+constexpr int64_t most_maps = std::numeric_limits<int32_t>::max();
+
 struct Tensors {
   const Tensor& targets;                 // (S, C, H, W)
   Tensor& rows;                          // (S, P)
@@ -72,26 +75,25 @@ void learn(const LearningSettings& settings, const Tensors& tensors, int64_t num
   });
 }
 
-void check_tensors(const LearningSettings& s, const Tensors& tensors) {
-  const int64_t systems = tensors.targets.size(0), width = tensors.rows.size(1), count = tensors.rates.size(0);
-  check_shape("learn_steps", "targets", tensors.targets, {systems, s.image_channels(), s.height, s.width});
-  STD_TORCH_CHECK(s.maps >= 1 && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
-                  "learn_steps: settings must be positive, and sides above 1");
+void check_settings(const LearningSettings& s, const Tensors& tensors) {
+  STD_TORCH_CHECK(tensors.targets.size(1) == s.image_channels(), "learn_steps: targets must have ", s.image_channels(),
+                  " channels, got ", tensors.targets.size(1));
+  STD_TORCH_CHECK(
+      s.maps >= 1 && s.maps <= most_maps && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
+      "learn_steps: settings must be positive, maps at most 2^31 - 1, and sides above 1");
   check_image("learn_steps", s.image_channels(), s.height, s.width, s.cutoff);
   check_bandwidth("learn_steps", static_cast<float>(s.bandwidth));
   STD_TORCH_CHECK(s.low[0] < s.high[0] && s.low[1] < s.high[1], "learn_steps: the viewport must not be empty");
-  STD_TORCH_CHECK(width >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
-  check_shape("learn_steps", "rows", tensors.rows, {systems, width});
-  check_shape("learn_steps", "first", tensors.first, {systems, width});
+  STD_TORCH_CHECK(tensors.rows.size(1) >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
   STD_TORCH_CHECK(tensors.second.has_value() == s.adam, "learn_steps: second must be there for Adam, and only for it");
-  if (tensors.second) check_shape("learn_steps", "second", *tensors.second, {systems, width});
   STD_TORCH_CHECK(tensors.uniform.has_value() != tensors.index.has_value(),
                   "learn_steps: either uniform or index must be there");
-  if (tensors.uniform) check_shape("learn_steps", "uniform", *tensors.uniform, {systems, count, s.sequences, s.points});
-  if (tensors.index) check_shape("learn_steps", "index", *tensors.index, {systems, s.sequences, s.points});
+  const Tensor& drawn = tensors.uniform ? *tensors.uniform : *tensors.index;  // (..., K, T)
+  STD_TORCH_CHECK(drawn.size(drawn.dim() - 2) == s.sequences && drawn.size(drawn.dim() - 1) == s.points,
+                  "learn_steps: ", tensors.uniform ? "uniform" : "index", " must be of ", s.sequences, " sequences of ",
+                  s.points, " points");
   for (const Tensor* changed : {&tensors.rows, &tensors.first, tensors.second ? &*tensors.second : &tensors.first})
-    STD_TORCH_CHECK(changed->is_contiguous() && changed->scalar_type() == ScalarType::Float,
-                    "learn_steps: what is changed in place must be contiguous and float32");
+    STD_TORCH_CHECK(changed->is_contiguous(), "learn_steps: what is changed in place must be contiguous");
 }
 
 Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::optional<Tensor> second,
@@ -100,9 +102,16 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
                    double y_min, double x_max, double y_max, double bandwidth, double cutoff, double probability_floor,
                    double gradient_clip, double momentum, bool factors, bool clamped_values, bool learned,
                    bool balanced, bool clamped_image) {
+  const Dtypes float32 = only<float>("float32");
+  check_tensors("learn_steps", {{"targets", targets_in, "SCHW", float32},
+                                {"rows", rows, "SP", float32},
+                                {"first", first, "SP", float32},
+                                {"second", second, "SP", float32},
+                                {"rates", rates_in, "R", only<double>("float64")},
+                                {"uniform", uniform_in, "SRKT"},
+                                {"index", index_in, "SKT", map_numbers}});
   const Tensor targets = torch::stable::contiguous(targets_in), rates = torch::stable::contiguous(rates_in);
   const std::optional<Tensor> uniform = contiguous(uniform_in), index = contiguous(index_in);
-  STD_TORCH_CHECK(targets.dim() == 4, "learn_steps: targets must be (S, C, H, W)");
   const LearningSettings settings{.maps = maps,
                                   .sequences = sequences,
                                   .points = points,
@@ -123,7 +132,7 @@ Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::opt
                                   .clamped_image = clamped_image,
                                   .adam = second.has_value()};
   const Tensors tensors{targets, rows, first, second, uniform, index, rates};
-  check_tensors(settings, tensors);
+  check_settings(settings, tensors);
   Tensor losses = allocate(targets, {rates.size(0), targets.size(0)});  // (steps, S)
   if (maps <= 256)
     learn<uint8_t, float>(settings, tensors, number, losses);

@@ -65,20 +65,22 @@ void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, c
 Tensor rasterize_orbit(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& probabilities_in,
                        const Tensor& uniform_in, const std::optional<Tensor>& mask_in, int64_t height, int64_t width,
                        int64_t padding) {
+  const Dtypes float64 = only<double>("float64");
+  check_tensors("rasterize_orbit", {{"matrix", matrix_in, "BN22", float64},
+                                    {"offset", offset_in, "BN2", float64},
+                                    {"probabilities", probabilities_in, "BN", float64},
+                                    {"uniform", uniform_in, "BU", float64},
+                                    {"mask", mask_in, "BT", only<int16_t>("int16")}});
   const Tensor matrix = torch::stable::contiguous(matrix_in);                // (B, N, 2, 2)
   const Tensor offset = torch::stable::contiguous(offset_in);                // (B, N, 2)
   const Tensor probabilities = torch::stable::contiguous(probabilities_in);  // (B, N)
-  check_shape("rasterize_orbit", "uniform", uniform_in, {uniform_in.size(0), uniform_in.size(1)});
   // (B, T - 1): rows that are one and the same in memory need no copies
   const Tensor uniform = uniform_in.stride(1) == 1 ? uniform_in : torch::stable::contiguous(uniform_in);
   const std::optional<Tensor> mask = contiguous(mask_in);  // (B, T)
   const int64_t images = offset.size(0), maps = offset.size(1);
   const OrbitImage image{uniform.size(1) + 1, height, width, padding};
-  check_shape("rasterize_orbit", "matrix", matrix, {images, maps, 2, 2});
-  check_shape("rasterize_orbit", "offset", offset, {images, maps, 2});
-  check_shape("rasterize_orbit", "probabilities", probabilities, {images, maps});
-  check_shape("rasterize_orbit", "uniform", uniform, {images, image.points - 1});
-  if (mask) check_shape("rasterize_orbit", "mask", *mask, {images, image.points});
+  STD_TORCH_CHECK(!mask || mask->size(1) == image.points, "rasterize_orbit: mask must have a row of ", image.points,
+                  " for each image");
   STD_TORCH_CHECK(maps >= 1, "rasterize_orbit: offset must have at least one map");
   STD_TORCH_CHECK(image.points <= OrbitImage::most_points, "rasterize_orbit: points must be at most ",
                   OrbitImage::most_points, " an image, got ", image.points);

@@ -108,13 +108,8 @@ void draw_image(const Raster<T>& whole, double cutoff, const T* points /* (T, 2)
 }
 
 template <typename T>
-void check_inputs(const Tensor& points, const std::optional<Tensor>& weight, const Tensor& bandwidth,
-                  int64_t channels) {
-  const int64_t images = points.size(0), length = points.size(1);
-  check_shape("rbf_rasterize", "points", points, {images, length, 2});
-  check_shape("rbf_rasterize", "bandwidth", bandwidth, {images});
-  if (weight) check_shape("rbf_rasterize", "weight", *weight, {images, length, channels});
-  for (int64_t b = 0; b < images; ++b) check_bandwidth("rbf_rasterize", data<T>(bandwidth)[b]);
+void check_bandwidths(const Tensor& bandwidth) {
+  for (int64_t b = 0; b < bandwidth.size(0); ++b) check_bandwidth("rbf_rasterize", data<T>(bandwidth)[b]);
 }
 
 template <typename T>
@@ -122,8 +117,7 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
              Tensor& image) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = image.size(1), height = image.size(2), width = image.size(3);
-  check_inputs<T>(points, weight, bandwidth, channels);
-  check_image("rbf_rasterize", channels, height, width, cutoff);
+  check_bandwidths<T>(bandwidth);
   if (images == 0) return;
   const T* positions = data<T>(points);                    // (B, T, 2)
   const T* weights = weight ? data<T>(*weight) : nullptr;  // (B, T, C)
@@ -171,9 +165,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
               double cutoff, bool needs_bandwidth, Tensor& grad_points, Tensor& grad_weight, Tensor& grad_bandwidth) {
   const int64_t images = points.size(0), length = points.size(1);
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
-  check_shape("rbf_rasterize", "grad", grad, {images, channels, height, width});
-  check_inputs<T>(points, weight, bandwidth, channels);
-  check_image("rbf_rasterize", channels, height, width, cutoff);
+  check_bandwidths<T>(bandwidth);
   if (images == 0) return;
   const T* positions = data<T>(points);
   const T* weights = weight ? data<T>(*weight) : nullptr;
@@ -214,10 +206,13 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
 
 Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                          int64_t height, int64_t width, double cutoff) {
+  check_tensors("rbf_rasterize",
+                {{"points", points_in, "BT2"}, {"weight", weight_in, "BTC"}, {"bandwidth", bandwidth_in, "B"}});
+  const int64_t channels = weight_in ? weight_in->size(2) : 1;
+  check_image("rbf_rasterize", channels, height, width, cutoff);
   const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)
   const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)
   const Tensor bandwidth = torch::stable::contiguous(bandwidth_in);  // (B)
-  const int64_t channels = weight ? weight->size(2) : 1;
   Tensor image = allocate(points, {points.size(0), channels, height, width});
   with_floating("rbf_rasterize", "points", points,
                 [&]<typename T>(T) { forward<T>(points, weight, bandwidth, cutoff, image); });
@@ -228,6 +223,11 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
 std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, const Tensor& points_in,
                                                      std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                                                      double cutoff, bool needs_bandwidth) {
+  check_tensors("rbf_rasterize", {{"points", points_in, "BT2"},
+                                  {"weight", weight_in, "BTC"},
+                                  {"bandwidth", bandwidth_in, "B"},
+                                  {"grad", grad_in, weight_in ? "BCHW" : "B1HW"}});
+  check_image("rbf_rasterize", grad_in.size(1), grad_in.size(2), grad_in.size(3), cutoff);
   const Tensor grad = torch::stable::contiguous(grad_in);            // (B, C, H, W)
   const Tensor points = torch::stable::contiguous(points_in);        // (B, T, 2)
   const std::optional<Tensor> weight = contiguous(weight_in);        // (B, T, C)

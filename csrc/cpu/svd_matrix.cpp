@@ -11,9 +11,9 @@ namespace {
 constexpr double map_time = 50;  // nanoseconds
 
 Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
+  check_tensors("svd_matrix", {{"svd", svd_in, "M6"}});
   const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
-  check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
-  Tensor matrix = allocate(svd, {svd.size(0), 2, 2});  // (M, 2, 2)
+  Tensor matrix = allocate(svd, {svd.size(0), 2, 2});    // (M, 2, 2)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* from = data<T>(svd);
     T* to = mutable_data<T>(matrix);
@@ -25,11 +25,10 @@ Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
 }
 
 Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped) {
+  check_tensors("svd_matrix", {{"svd", svd_in, "M6"}, {"grad", grad_in, "M22"}});
   const Tensor grad = torch::stable::contiguous(grad_in);  // (M, 2, 2)
   const Tensor svd = torch::stable::contiguous(svd_in);    // (M, 6)
-  check_shape("svd_matrix", "svd", svd, {svd.size(0), 6});
-  check_shape("svd_matrix", "grad", grad, {svd.size(0), 2, 2});
-  Tensor grad_svd = allocate_like(svd);  // (M, 6)
+  Tensor grad_svd = allocate_like(svd);                    // (M, 6)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
     const T* upstream = data<T>(grad);
     const T* from = data<T>(svd);

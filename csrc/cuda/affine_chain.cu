@@ -145,13 +145,13 @@ void check_count(const Tensor& matrix) {
 
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
                         const Tensor& start_in, int64_t form_in) {
-  const Launcher launcher("affine_chain", {&matrix_in, &offset_in, &index_in, &start_in});
+  check_forward(matrix_in, offset_in, index_in, start_in);
+  check_count(matrix_in);
+  const Launcher launcher("affine_chain", matrix_in);
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor offset = torch::stable::contiguous(offset_in);  // (N, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
-  check_forward(matrix, offset, index, start);
-  check_count(matrix);
   const Form form = form_of(form_in, index, false);
   Tensor points = allocate(matrix, {index.size(0), index.size(1), matrix.size(1)});
   if (points.numel() == 0) return points;
@@ -169,14 +169,14 @@ Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const 
 std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const Tensor& matrix_in,
                                                     const Tensor& index_in, const Tensor& start_in,
                                                     const Tensor& points_in, int64_t form_in) {
-  const Launcher launcher("affine_chain", {&grad_in, &matrix_in, &index_in, &start_in, &points_in});
+  check_backward(grad_in, matrix_in, index_in, start_in, points_in);
+  check_count(matrix_in);
+  const Launcher launcher("affine_chain", matrix_in);
   const Tensor grad = torch::stable::contiguous(grad_in);      // (B, T, D)
   const Tensor matrix = torch::stable::contiguous(matrix_in);  // (N, D, D)
   const Tensor index = torch::stable::contiguous(index_in);    // (B, T)
   const Tensor start = torch::stable::contiguous(start_in);    // (B, D)
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, D)
-  check_backward(grad, matrix, index, start, points);
-  check_count(matrix);
   const Form form = form_of(form_in, index, true);
   Tensor grad_matrix = allocate_like(matrix);
   Tensor grad_offset = allocate(matrix, {matrix.size(0), matrix.size(1)});

@@ -43,10 +43,10 @@ void draw(const Launcher& launcher, const Tensor& share, const Tensor& uniform, 
 }
 
 Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, double floor) {
-  const Launcher launcher("draw_balanced_index", {&weight_in, &uniform_in});
+  check_drawing("draw_balanced_index", weight_in, uniform_in, "SKT");
+  const Launcher launcher("draw_balanced_index", uniform_in);
   const Tensor weight = torch::stable::contiguous(weight_in);    // (S, N)
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
-  STD_TORCH_CHECK(uniform.dim() == 3, "draw_balanced_index: uniform must be (S, K, T)");
   const int64_t systems = weight.size(0), maps = weight.size(1);
   STD_TORCH_CHECK(maps <= std::numeric_limits<int>::max(),
                   "draw_balanced_index: weight must hold at most 2^31 - 1 maps");

@@ -12,18 +12,10 @@
 
 namespace fractalops::cuda {
 
-// The device of an op's tensors, which must be on one.
-inline int32_t device_of(const char* op, std::initializer_list<const Tensor*> tensors) {
-  const int32_t device = (*tensors.begin())->get_device_index();
-  for (const Tensor* tensor : tensors)
-    STD_TORCH_CHECK(tensor->get_device_index() == device, op, ": all tensors must be on one device");
-  return device;
-}
-
-// Where an op runs. Makes the tensors' device the current one for as long as it lives.
+// Where an op runs. Makes the device of its tensors, which have been checked, the current one for as long as it lives.
 class Launcher {
  public:
-  Launcher(const char* op, std::initializer_list<const Tensor*> tensors) : Launcher(op, device_of(op, tensors)) {}
+  Launcher(const char* op, const Tensor& tensor) : Launcher(op, tensor.get_device_index()) {}
 
   // kernel<<<blocks, threads, shared_bytes>>>(arguments...)
   template <typename... Parameters>

@@ -69,8 +69,8 @@ def search_classes(
         ValueError, TypeError: for an argument out of its range or of another type, for a rate that so many points can't
             reach at that size, and where hardly any system does.
     """
-    check_integer("search_classes", "size", size, 1)
-    check_integer("search_classes", "points", points, 1)
+    size = check_integer("search_classes", "size", size, 1)
+    points = check_integer("search_classes", "points", points, 1)
     check_number("search_classes", "rate", rate, least=0, below=1)
     if rate * size**2 > points:
         raise ValueError(
@@ -121,7 +121,7 @@ def search_space_classes(
     Raises:
         ValueError, TypeError: for an argument out of its range or of another type, and where hardly any system does.
     """
-    check_integer("search_space_classes", "points", points, 1)
+    points = check_integer("search_space_classes", "points", points, 1)
     check_number("search_space_classes", "variance", variance, least=0, below=1)
 
     def least_variances(systems: Stack, points: int, generators: Sequence[torch.Generator]) -> Tensor:
@@ -198,8 +198,8 @@ def search(
     It sees those that a cheaper first look has not left out. Raises `ValueError`, on behalf of `function`, with what is
     `wanted` where less than one in 2000 is taken, or hardly more.
     """
-    check_integer(function, "count", count, 1)
-    check_integer(function, "seed", seed, 0)
+    count = check_integer(function, "count", count, 1)
+    seed = check_integer(function, "seed", seed, 0)
     bounds = check_range(function, "maps", maps)
     together = max(1, _POINTS_AT_ONCE // points)
     found: list[System] = []

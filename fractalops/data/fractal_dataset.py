@@ -168,9 +168,9 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             name: getattr(kind.defaults, name) if value is None else value for name, value in given.items()
         }
         if instances is not None:
-            check_integer("FractalDataset", "instances", instances, 1)
-        check_integer("FractalDataset", "points", chosen["points"], 1)
-        check_integer("FractalDataset", "seed", seed, 0)
+            instances = check_integer("FractalDataset", "instances", instances, 1)
+        chosen["points"] = check_integer("FractalDataset", "points", chosen["points"], 1)
+        seed = check_integer("FractalDataset", "seed", seed, 0)
         check_choice("FractalDataset", "rendering", chosen["rendering"], kind.renderings)
         check_choice("FractalDataset", "background", chosen["background"], kind.backgrounds)
         check_number("FractalDataset", "perturbation", chosen["perturbation"], least=0, below=1)
@@ -187,7 +187,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         if isinstance(systems, Mapping):
             systems = list(systems.values())
         if not isinstance(systems, IFS | Sequence):
-            check_integer("FractalDataset", "systems", systems, 1)
+            systems = check_integer("FractalDataset", "systems", systems, 1)
         if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
             raise ValueError(
                 "FractalDataset: base must be left out, unless rules is 'one-parameter' and systems a number"

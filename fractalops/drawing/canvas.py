@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from fractalops._checks import check_number, shape_error
 from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import Placement, Viewport, place
+from fractalops.rendering import EXPLODES, Placement, Viewport, place
 from fractalops.systems import System
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Scene:
             generator = generator_for(maps, int(torch.randint(2**62, (), device="cpu")))
         self._generator = generator
         self._state = generator.get_state()
+        self._checked = False
         first = maps.offset.new_zeros(1, 1, 2)
         if isinstance(viewport, str):
             first = maps.points(min(_POINTS_AT_ONCE, points), generator=generator)[None]  # (1, P, 2)
@@ -175,7 +177,20 @@ class Scene:
         """Yield all points (P, 2) in pixels, some at a time, with the maps (P,) that led to them."""
         self._generator.set_state(self._state)
         for begin in range(0, self._points, _POINTS_AT_ONCE):
-            yield self._some(min(_POINTS_AT_ONCE, self._points - begin))
+            pixels, maps = self._some(min(_POINTS_AT_ONCE, self._points - begin))
+            self._check_seen(pixels)
+            yield pixels, maps
+
+    def _check_seen(self, pixels: Tensor) -> None:
+        """Warn, once, where of the first points (P, 2) some aren't finite, or none lies in the picture."""
+        if self._checked:
+            return
+        self._checked = True
+        last = pixels.new_tensor([side - 1 for side in self._size])  # (2,)
+        if not bool(pixels.sum().isfinite()):
+            warnings.warn(f"draw: {EXPLODES}", stacklevel=2)
+        elif not bool(((pixels > -_REACH) & (pixels < last + _REACH)).all(1).any()):
+            warnings.warn("draw: the picture is empty: no point of the attractor lies in its viewport", stacklevel=2)
 
     def _some(self, count: int) -> tuple[Tensor, Tensor]:
         cloud, maps = self._maps.sample(count, generator=self._generator)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from fractalops._checks import check_integer, check_size, check_viewport
+from fractalops._checks import check_generator, check_integer, check_size, check_viewport
 from fractalops.drawing.canvas import (
     BANDWIDTH,
     CUTOFF,
@@ -178,8 +178,9 @@ def draw_high_resolution(
         InputError: for a zoom that shows no point of an attractor, or of a system whose maps don't all contract.
     """
     size = check_size("draw_high_resolution", size)
+    check_generator("draw_high_resolution", generator, system.offset.device)
     if points is not None:
-        check_integer("draw_high_resolution", "points", points, 1)
+        points = check_integer("draw_high_resolution", "points", points, 1)
     viewport = system.viewport if viewport is None else viewport
     check_viewport("draw_high_resolution", viewport)
     picture = Picture.of(

@@ -319,6 +319,8 @@ def fit(
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
     check_cuda_graph(cuda_graph, images.device)
+    if loss is not None and not callable(loss):
+        raise TypeError(f"fit: loss must be a function or None, got {type(loss).__name__}")
     if start is not None:
         if not isinstance(start, IFS):
             raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from fractalops._checks import Bounds, Count, Natural, check_fields, check_integer, check_item
+from fractalops._checks import Bounds, Count, Natural, check_fields, check_generator, check_integer, check_item
 from fractalops.backends import installed_version
 from fractalops.fitting.config import complete
 from fractalops.fitting.schedules import cosine_schedule
@@ -107,7 +107,8 @@ class PointFitResult:
 
     def sample(self, points: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `points` points (points, D) of the attractor. Raises `ValueError` for less than 1."""
-        check_integer("PointFitResult.sample", "points", points, 1)
+        points = check_integer("PointFitResult.sample", "points", points, 1)
+        check_generator("PointFitResult.sample", generator, self.offset.device)
         return self._system().points(points, burn_in=BURN_IN, generator=generator)
 
     def _system(self) -> System:

@@ -103,15 +103,14 @@ class FitResult:
         """
         height, width = check_size("FitResult.draw", size)
         if points is not None:
-            check_integer("FitResult.draw", "points", points, 1)
+            points = check_integer("FitResult.draw", "points", points, 1)
         if zoom is not None:
             zoom = check_zoom("FitResult.draw", zoom)
-        seed = self.config.seed if seed is None else seed
-        check_integer("FitResult.draw", "seed", seed, 0)
+        seed = check_integer("FitResult.draw", "seed", self.config.seed if seed is None else seed, 0)
         generator = torch.Generator(self.system.offset.device).manual_seed(seed % 2**63)
         images = draw_high_resolution(
             self.system,
-            proportional_size(self.size, height) if isinstance(size, int) else (height, width),
+            (height, width) if isinstance(size, (tuple, list)) else proportional_size(self.size, height),
             points=points,
             zoom=zoom,
             generator=generator,

@@ -6,6 +6,7 @@ import math
 
 from torch import Tensor
 
+from fractalops._checks import check_tensor
 from fractalops.fitting.config import FitConfig
 
 
@@ -14,6 +15,7 @@ def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
     if not isinstance(targets, Tensor):
         hint = "; fit_dataset takes paths, generators and data sets"
         raise TypeError(f"{owner}: targets must be a tensor, got {type(targets).__name__}{hint}")
+    check_tensor(owner, targets=targets)
     if not targets.is_floating_point():
         raise TypeError(f"{owner}: targets must be floating-point with values in [0, 1], got {targets.dtype}")
     dims = 3 if config.color else 2  # of one target

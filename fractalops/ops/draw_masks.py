@@ -29,7 +29,7 @@ def draw_masks(seed: Tensor, count: int, *, backend: Backend | None = None) -> T
         raise shape_error("draw_masks", "seed", "(B,)", seed)
     if can_read(seed) and bool((seed < 0).any()):
         raise ValueError(f"draw_masks: seed must be at least 0, got {int(seed.min())}")
-    check_integer("draw_masks", "count", count, 1)
+    count = check_integer("draw_masks", "count", count, 1)
     native = choose("draw_masks", seed.device, backend) == "native"
     masks: Tensor = (_native if native else reference.draw_masks)(seed, count)  # (B, count)
     return masks

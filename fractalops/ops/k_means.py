@@ -30,7 +30,7 @@ def k_means(places: Tensor, centers: Tensor, rounds: int, *, backend: Backend | 
         raise shape_error("k_means", "places", "(S, M, 2)", places)
     if centers.dim() != 3 or centers.shape[1] == 0 or centers.shape != (places.shape[0], centers.shape[1], 2):
         raise shape_error("k_means", "centers", f"({places.shape[0]}, N, 2) with N >= 1", centers)
-    check_integer("k_means", "rounds", rounds, 0)
+    rounds = check_integer("k_means", "rounds", rounds, 0)
     run = _native if takes_native("k_means", "places", places, backend) else reference.k_means
     moved: Tensor = run(places.detach(), centers.detach(), rounds)  # (S, N, 2)
     return moved

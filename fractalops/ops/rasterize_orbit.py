@@ -85,7 +85,7 @@ def rasterize_orbit(
         if mask.shape != (images, uniform.shape[1] + 1):
             raise shape_error("rasterize_orbit", "mask", f"{(images, uniform.shape[1] + 1)}", mask)
     height, width = check_size("rasterize_orbit", size)
-    check_integer("rasterize_orbit", "padding", padding, 1)
+    padding = check_integer("rasterize_orbit", "padding", padding, 1)
     if min(height, width) <= 2 * padding or max(height, width) > LARGEST_SIDE:
         raise ValueError(f"rasterize_orbit: size must lie in [{2 * padding + 1}, 2^16), got {(height, width)}")
     native = choose("rasterize_orbit", matrix.device, backend) == "native"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import NamedTuple
 
 import torch
@@ -109,6 +110,7 @@ def check_bumps(
     limits = torch.finfo(first.dtype)
     expected = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
     if isinstance(bandwidth, Tensor):
+        check_tensor(function, bandwidth=bandwidth)
         check_floating(function, **like, bandwidth=bandwidth)
         if bandwidth.shape not in ((), (images,)):
             raise shape_error(function, "bandwidth", f"() or ({images},)", bandwidth)
@@ -118,7 +120,7 @@ def check_bumps(
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth.tolist()}")
         bandwidths = bandwidth.expand(images)
     else:
-        if not isinstance(bandwidth, (int, float)):
+        if isinstance(bandwidth, bool) or not isinstance(bandwidth, numbers.Real):
             raise TypeError(f"{function}: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
         if not limits.tiny <= bandwidth <= limits.max:
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth!r}")

@@ -59,8 +59,8 @@ def random_systems(
     counts below 1, another number of generators and a `sigma_factor` outside [0, 3 N], `TypeError` for other
     types.
     """
-    check_integer("random_systems", "systems", systems, 1)
-    check_integer("random_systems", "maps", maps, 1)
+    systems = check_integer("random_systems", "systems", systems, 1)
+    maps = check_integer("random_systems", "maps", maps, 1)
     check_dtype("random_systems", dtype)
     check_number("random_systems", "sigma_factor", sigma_factor, least=0, most=3 * maps, optional=True)
 

@@ -108,7 +108,7 @@ def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
             return list(value)
         shape = tuple(value.shape)
         raise ValueError(f"IFS.from_maps: {argument} must have {dimensions} dimensions or one more, got shape {shape}")
-    if not isinstance(value, Sequence) or len(value) == 0:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) == 0:
         kind = type(value).__name__
         raise TypeError(f"IFS.from_maps: {argument} must be a tensor, an array or a sequence of them, got {kind}")
     if _depth(value) == dimensions:  # one system
@@ -123,7 +123,8 @@ def _depth(value: Any) -> int:
     """Return how many dimensions an array, a number or a nested sequence has, by its first items."""
     if isinstance(value, (Tensor, np.ndarray)):
         return value.ndim
-    return 1 + _depth(value[0]) if isinstance(value, Sequence) and len(value) > 0 else 0
+    nested = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return 1 + _depth(value[0]) if nested else 0
 
 
 def stack_systems(owner: str, systems: Sequence[System], settings: dict[str, Any]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fractalops._checks import check_device, check_floating, shape_error
+from fractalops._checks import check_device, check_floating, check_tensor, shape_error
 from fractalops.sampling import sample_attractor
 
 
@@ -124,6 +124,7 @@ def to_tensor(function: str, argument: str, value: Any) -> Tensor:
     Whole numbers become float64. Raises `TypeError` for what is no array of numbers.
     """
     if isinstance(value, Tensor):
+        check_tensor(function, **{argument: value})
         tensor = value.detach()
     else:
         try:

@@ -98,8 +98,14 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
     system = right_triangle()
     with torch.no_grad():
         system.get_parameter("matrix").fill_(float("nan"))
-    picture = draw_high_resolution(system, (8, 8), points=10, viewport=viewport)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="draw: points that are NaN or infinite are not drawn: the maps expand"):
+        picture = draw_high_resolution(system, (8, 8), points=10, viewport=viewport)  # type: ignore[arg-type]
     assert bool((picture == 0.0).all())
+
+
+def test_a_picture_beside_the_attractor_says_that_it_is_empty() -> None:
+    with pytest.warns(UserWarning, match="draw: the picture is empty: no point of the attractor lies in its viewport"):
+        assert not draw_high_resolution(right_triangle(), (8, 8), points=10, viewport=(7.0, 7.0, 8.0, 8.0)).any()
 
 
 def test_a_single_point_and_many_batches_of_points(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,9 @@ from tests.support.learning import (
 )
 from tests.support.tolerances import assert_same_bits
 
+# The evaluation draws without gradients, where `render` warns.
+EXPLODES = pytest.mark.filterwarnings("ignore:render. points that are NaN or infinite are not drawn")
+
 
 def test_the_loss_falls_far_below_that_of_random_systems(backend: str) -> None:
     result = fractalops.fit(targets(), quick(steps=100, points=60))
@@ -131,6 +134,7 @@ def test_the_fixed_objective_keeps_its_sequences(monkeypatch: pytest.MonkeyPatch
     assert seen[10] is None  # the evaluation is on fresh ones
 
 
+@EXPLODES
 @pytest.mark.parametrize("learning_rate", [0.05, 3.0, 1e6])
 def test_raw_matrices_may_explode_but_never_crash(learning_rate: float) -> None:
     config = quick(parametrization="matrix", learning_rate=learning_rate, gradient_clip=None, noise=3.0)
@@ -140,6 +144,7 @@ def test_raw_matrices_may_explode_but_never_crash(learning_rate: float) -> None:
     assert result.losses.isfinite().all()
 
 
+@EXPLODES
 def test_a_system_that_explodes_leaves_its_neighbors_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fractalops.fit(targets(), tiny(parametrization="matrix"))
     start = learning.Batch.start.__func__  # type: ignore[attr-defined]
