@@ -11,7 +11,7 @@ REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test test-slow check bench clean always
+.PHONY: demo test test-slow check docs bench clean always
 
 demo: $(VENV)/installed
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
@@ -30,6 +30,10 @@ check: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/* \
 		tests/cuda_emulation/* bench/*.cpp
+
+# The documentation site, build/site/index.html: without network, warnings are errors.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(VENV)/installed
 	$(BIN)/fractalops bench --overwrite
