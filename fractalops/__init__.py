@@ -1,6 +1,6 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
-from fractalops.backends import list_backends, show_backends, use_backend
+from fractalops.backends import installed_version, list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError
@@ -41,3 +41,5 @@ __all__ = [
     "show_backends",
     "use_backend",
 ]
+
+__version__ = installed_version()
