@@ -11,9 +11,10 @@ REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test test-slow check bench clean always
+.PHONY: demo test test-slow check docs wheel check-wheel bench clean always
 
 demo: $(VENV)/installed
+	@echo 'Learning a fractal for examples/leaf.png: 10 to 20 seconds on two cores.'
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
 
 test: $(VENV)/installed
@@ -31,11 +32,29 @@ check: $(VENV)/installed
 	$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/cpu/* csrc/cuda/* tests/sanitizers/* \
 		tests/cuda_emulation/* bench/*.cpp
 
+# The documentation site, build/site/index.html: without network, warnings are errors.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# A wheel for every Python from 3.10 and every torch from 2.11, in dist/: torch's own libraries stay outside.
+wheel: $(VENV)/installed
+	rm -rf build/wheel
+	FRACTALOPS_BUILD=cpu $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		--wheel-dir build/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel --quiet repair --exclude 'libtorch*' --exclude 'libc10*' \
+		--wheel-dir dist build/wheel/*.whl
+
+# The demo and the tests of the ops with that wheel, in an environment of its own without a compiler, for each of TORCH.
+TORCH ?= 2.13.0 2.14.1
+check-wheel: wheel
+	$(BIN)/python -m tests.support.check_wheel dist/*.whl $(TORCH)
+
 bench: $(VENV)/installed
 	$(BIN)/fractalops bench --overwrite
 
 # torch comes first: the build finds it there, and doesn't fetch one of its own.
 $(VENV)/installed: $(SOURCES) $(VENV)/requirements
+	@echo 'Installing into $(VENV). The first time this downloads torch and tools, and compiles the kernels: some minutes.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=--requirement %)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'

@@ -40,6 +40,12 @@ LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the sta
 HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
 CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectorizer and change no result
 OF_SOURCE = {"csrc/cpu/rasterize_orbit.cpp": "-ffp-contract=off"}  # whose arithmetic is that of a published program
+# A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so. The symbol of the
+# schemas says which version of the source a library is of. The build on macOS has not been run.
+LINK = {
+    "linux": "-shared -s -Wl,--defsym={symbol}=1 -Wl,--no-as-needed -ltorch -Wl,--as-needed",
+    "darwin": "-dynamiclib -Wl,-undefined,dynamic_lookup -Wl,-alias,_kernel_instruction_set,_{symbol} -ltorch",
+}
 ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
 OLDEST_CUDA = 12
 TOOLKIT = Path("/usr/local/cuda")
@@ -83,8 +89,8 @@ def is_cuda_build(torch: Path) -> bool:
 
 def missing_for(name: str) -> str | None:
     """Why a library can't be built here, or None."""
-    if sys.platform != "linux":
-        return f"the native libraries are built on Linux only so far, not on {sys.platform}"
+    if sys.platform not in LINK or (name == "cuda" and sys.platform != "linux"):
+        return f"the native {name.upper()} library is not built on {sys.platform}"
     if find_compiler() is None:
         return "no C++ compiler was found (set CXX, or install g++ or clang++)"
     if torch_folder() is None:
@@ -199,6 +205,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
     if compiler is None or torch is None or (name == "cuda" and nvcc is None):
         raise BuildError(f"the {name} library can't be built: {missing_for(name)}")
     link = ninja_command(compiler)
+    options = LINK[sys.platform].format(symbol=OP_TABLE["SCHEMAS_SYMBOL"])
     host_flags = [*HOST.split(), *prefix_maps(torch)]
     command, runtime = f"{ninja_command([*compiler, *host_flags])} {CPU}", ""
     if name == "cuda" and nvcc is not None:
@@ -210,9 +217,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        # A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so.
-        f"  command = {link} -shared -s $in -o $out -Wl,--defsym={OP_TABLE['SCHEMAS_SYMBOL']}=1 -L{libraries} "
-        f"-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10 {runtime}",
+        f"  command = {link} $in -o $out -L{libraries} {options} -ltorch_cpu -lc10 {runtime}",
     ]
     objects = []
     for source in SOURCES[name]:

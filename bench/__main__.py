@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 from fractalops.cli import main as command_line
 
-from . import instructions, readme, sweep, threads
+from . import documents, instructions, sweep, threads
 
 TOOLS: dict[str, Callable[[Sequence[str]], int]] = {
     "sweep": sweep.main,
     "instructions": instructions.main,
     "threads": threads.main,
-    "readme": readme.main,
+    "documents": documents.main,
 }
 
 

@@ -1,7 +1,7 @@
 """Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
 
 import fractalops.interruptions  # noqa: F401 (before what takes long, see there)
-from fractalops.backends import list_backends, show_backends, use_backend
+from fractalops.backends import installed_version, list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding
 from fractalops.errors import BackendError, InputError, MissingExtra, RankError
@@ -42,3 +42,5 @@ __all__ = [
     "show_backends",
     "use_backend",
 ]
+
+__version__ = installed_version()

@@ -1,32 +1,39 @@
-"""All Python blocks of README.md and docs/*.md run, and do what is said beside them."""
+"""All Python blocks and commands of README.md and docs/ run, and do what is said beside them."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch.nn.functional import max_pool2d
 
+from fractalops.cli import main
 from tests.support.experiment_data import write_mnist
 from tests.support.requirements import ROOT
 
-_NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+_BLOCK = re.compile(r"\n```(?P<language>python|sh)\n(?P<code>.*?)\n```", re.DOTALL)
 
 
 def run(path: Path) -> list[dict[str, Any]]:
-    """Run a page's Python blocks in order, which share their names; return these after each block.
-
-    Those marked as not run are left out.
-    """
+    """Run a page's Python blocks and its commands in order; return the names that the blocks share after each block."""
     text = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {}
     after = []
-    for match in re.finditer(r"(?P<before>[^\n]*)\n```python\n(?P<code>.*?)\n```", "\n" + text, re.DOTALL):
-        if not _NOT_RUN.fullmatch(match["before"]):
+    for match in _BLOCK.finditer("\n" + text):
+        if match["language"] == "sh":
+            for line in match["code"].splitlines():
+                program, *arguments = shlex.split(line, comments=True)
+                assert program == "fractalops"
+                assert main([*arguments, *["--quiet"] * (arguments[0] in ("fit", "fit-points"))]) == 0, line
+        else:
             above = text.count("\n", 0, match.start("code"))  # empty lines, for the line numbers of a traceback
             exec(compile("\n" * above + match["code"], str(path), "exec"), names)
             after.append(dict(names))
@@ -39,21 +46,29 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     write_mnist(tmp_path / "MNIST" / "raw", 20)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # a page adds its examples
 
 
-def test_the_blocks_of_the_readme_run() -> None:
-    first, *others = run(ROOT / "README.md")
-    # The first program draws its target, in the viewport in which it was learned: at half the size the error is ten
-    # times as large.
-    target, images, picture = first["target"], first["images"].detach(), first["picture"]
+def test_the_program_of_the_readme_runs() -> None:
+    (names,) = run(ROOT / "README.md")
+    # It draws its target, in the viewport in which it was learned: at half the size the error is ten times as large.
+    target, images, picture = names["target"], names["images"].detach(), names["picture"]
     assert (images - target).square().mean() < 0.03
     lit = max_pool2d(picture, 16)[0] > 0.1  # (64, 64), where the picture has any point
     assert (lit == (target > 0.1)).float().mean() > 0.9
-    # The loop over points and the one call for a whole batch draw the same.
-    assert len(others) == 6
-    torch.testing.assert_close(others[-1]["images"][0], others[-1]["image"], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
 def test_the_blocks_of_the_documentation_run(page: Path) -> None:
     run(page)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
+    built = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (built.returncode, built.stdout, built.stderr) == (0, "", "")
+    shown = (tmp_path / "site" / "command-line.html").read_text(encoding="utf-8")
+    assert shown.count("usage: fractalops") == 12
+    assert "fractalops.fit" in (tmp_path / "site" / "api" / "learning.html").read_text(encoding="utf-8")

@@ -1,8 +1,9 @@
-"""FRACTALOPS_TEST_REQUIRE: what a test lacks skips it, or fails it where it must be there."""
+"""FRACTALOPS_TEST_REQUIRE: what a test lacks skips it, or fails it where it must be there; versions of tools."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -36,3 +37,11 @@ def test_a_name_that_no_test_asks_for_is_refused_before_any_test_runs() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert done.stderr == f"ERROR: FRACTALOPS_TEST_REQUIRE must list some of {', '.join(NAMES)}, got cuda\n\n"
+
+
+def test_the_hooks_before_commits_have_the_versions_of_the_project() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = set(re.findall(r'"([\w-]+==[\d.]+)"', hooks))
+    assert pinned
+    assert pinned <= set(re.findall(r'"([\w-]+==[\d.]+)"', project))

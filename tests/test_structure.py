@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import fractalops
@@ -104,6 +105,10 @@ def test_every_module_has_a_level() -> None:
 
 def test_a_module_bears_no_name_of_a_public_function_beside_it() -> None:
     assert [name for name in modules() if "." not in name and name in fractalops.__all__] == []
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert fractalops.__version__ == version("fractalops")
 
 
 def test_every_package_is_installed() -> None:

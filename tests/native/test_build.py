@@ -173,7 +173,9 @@ def test_other_systems_and_a_missing_torch_are_named(
     monkeypatch.setitem(build["missing_for"].__globals__, "find_spec", lambda name: None)
     assert_refused(build, monkeypatch, "cpu", "FRACTALOPS_BUILD=cpu: torch is not installed in the build's")
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert_refused(build, monkeypatch, "cpu", "FRACTALOPS_BUILD=cpu: .* on Linux only so far, not on darwin$")
+    assert_refused(build, monkeypatch, "cuda", "FRACTALOPS_BUILD=cuda: the native CUDA library is not built on darwin$")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert_refused(build, monkeypatch, "cpu", "FRACTALOPS_BUILD=cpu: the native CPU library is not built on win32$")
     monkeypatch.delenv("FRACTALOPS_BUILD")
     assert build["chosen_libraries"]() == []
 
@@ -289,7 +291,7 @@ def test_the_cuda_library_is_compiled_by_nvcc_and_linked_with_the_static_runtime
     assert compile_command.startswith(f"{nvcc} -ccbin {compiler} --threads ")
     assert """-DUSE_CUDA -Xcompiler '"-fPIC"' -Xcompiler '"-fvisibility=hidden"' """ in compile_command
     assert " -MMD -MF $out.d " in compile_command
-    assert link_command.startswith(f"{compiler} -shared -s ")
+    assert link_command.startswith(f"{compiler} $in -o $out ")
     assert "'-L/the toolkit/lib64' '-L/the toolkit/lib' -lcudart_static -ldl -lrt -lpthread" in link_command
     assert "-Wl,--no-as-needed -ltorch -Wl,--as-needed -ltorch_cpu -lc10" in link_command
 
@@ -345,3 +347,14 @@ def test_make_finds_what_its_targets_are_made_from() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("compiler")
+def test_macos_links_as_its_linker_does(build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What can be seen without a Mac: the options are those of its linker, and none is of GNU's."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert build["missing_for"]("cpu") is None
+    (link,) = re.findall(r"command = (.+ \$in .+)", build["ninja_file"]("cpu", tmp_path / "_cpu.so", tmp_path))[1:]
+    assert "-dynamiclib -Wl,-undefined,dynamic_lookup" in link
+    assert f"-Wl,-alias,_kernel_instruction_set,_{build['OP_TABLE']['SCHEMAS_SYMBOL']} " in link
+    assert not re.search(r"-shared|--defsym|as-needed| -s ", link)

@@ -1,26 +1,28 @@
-"""`python -m bench readme`: the README's section on speed, written anew from bench/measured.json.
+"""`python -m bench documents`: write the figures of README.md and docs/ from the files that commands have written.
 
-The figures are those of one `fractalops bench` on the machine that they name.
+A part between `<!-- numbers: NAME -->` and `<!-- end -->` is written by the function of that name in `PARTS`. Figures
+of speed are from bench/measured.json, which `fractalops bench` writes, figures of quality from docs/*.csv, which
+`fractalops experiment` writes.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 from fractalops.io.files import atomic_path
 
 from .instructions import CASES, Counted, read_record
+from .quality import pictures, small_images, small_images_in_short
 from .rows import Figures, Row, find
 from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER, PRETRAINED
-from .table import number, shape_text
+from .table import markdown, number, shape_text
 
 ROOT = Path(__file__).parent.parent
 MEASURED = Path(__file__).with_name("measured.json")
-BEGIN = "<!-- By `python -m bench readme`, from bench/measured.json: begin -->"
-END = "<!-- end -->"
 BASELINES = ("dense", "separable", "compiled", "reference")
 SHOWN = (
     ("render", FORWARD),
@@ -30,34 +32,42 @@ SHOWN = (
     ("affine_chain", FORWARD),
     ("affine_chain", BACKWARD),
 )
+_PART = re.compile(r"(?P<begin><!-- numbers: (?P<name>[a-z ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite the README; with --check, return 1 where it says something else."""
-    parser = argparse.ArgumentParser(prog="python -m bench readme", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the README differs")
+    """Rewrite README.md and docs/; with --check, return 1 where one differs."""
+    parser = argparse.ArgumentParser(prog="python -m bench documents", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page differs")
     options = parser.parse_args(argv)
-    path = ROOT / "README.md"
-    before = path.read_text(encoding="utf-8")
-    after = replaced(before, section(Figures.load(MEASURED)))
-    if options.check:
-        return int(before != after)
-    with atomic_path(path) as temporary:
-        temporary.write_text(after, encoding="utf-8")
-    return 0
+    stale = 0
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        before = path.read_text(encoding="utf-8")
+        after = with_numbers(before)
+        stale += before != after
+        if before != after and not options.check:
+            with atomic_path(path) as temporary:
+                temporary.write_text(after, encoding="utf-8")
+    return int(options.check and stale > 0)
 
 
-def replaced(readme: str, text: str) -> str:
-    """Return the README with the text between the two marks."""
-    head, _, rest = readme.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not end:
-        raise ValueError(f"replaced: readme must hold the lines {BEGIN!r} and {END!r}")
-    return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"
+def with_numbers(page: str) -> str:
+    """Return a page with each of its parts written again. Raise `ValueError` for a part that `PARTS` has not."""
+
+    def written(part: re.Match[str]) -> str:
+        if part["name"] not in PARTS:
+            raise ValueError(f"with_numbers: page must have parts of {sorted(PARTS)}, got {part['name']!r}")
+        return f"{part['begin']}\n{PARTS[part['name']]()}\n\n{part['end']}"
+
+    return _PART.sub(written, page)
 
 
-def section(figures: Figures) -> str:
-    """Return the figures in Markdown."""
+def _figures() -> Figures:
+    return Figures.load(MEASURED)
+
+
+def speed(figures: Figures) -> str:
+    """Return all figures of speed in Markdown."""
     measured = [row for row in figures.rows if row.device == "cpu" and row.milliseconds]
     day = date.fromisoformat(measured[0].date)
     begin = "at most, "
@@ -79,11 +89,6 @@ def section(figures: Figures) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table, or nothing where it would have no lines."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)) if lines else ""
-
-
 def _paper(rows: Sequence[Row]) -> str:
     """Return each op at the paper's shape, against the baselines."""
     lines = []
@@ -92,7 +97,7 @@ def _paper(rows: Sequence[Row]) -> str:
             own = f"**{_time(row)}**, {number(row.nanoseconds_a_point or 0)} ns a point"
             others = [_against(rows, row, backend) for backend in BASELINES]
             lines.append([f"`{op}`, {direction}, {row.where}", own, *others])
-    return _table([shape_text(PAPER), "fractalops", *BASELINES], lines)
+    return markdown([shape_text(PAPER), "fractalops", *BASELINES], lines)
 
 
 def _grid(rows: Sequence[Row]) -> str:
@@ -105,7 +110,7 @@ def _grid(rows: Sequence[Row]) -> str:
             rate = number((row.points_per_second or 0) / 1e6)
             memory = "" if row.peak_bytes is None else f"{number(row.peak_bytes / 1e6)} MB"
             lines.append([name, f"`{op}`, {row.where}", _time(row), rate, memory, _against(rows, row, "separable")])
-    return _table(["forward and backward", "op", "time", "million points a second", "memory", "separable"], lines)
+    return markdown(["forward and backward", "op", "time", "million points a second", "memory", "separable"], lines)
 
 
 def _learning(rows: Sequence[Row]) -> str:
@@ -117,7 +122,7 @@ def _learning(rows: Sequence[Row]) -> str:
         settings = "" if "settings" in row.direction else ", published settings"
         one_thread = _against(rows, row, "one thread")
         lines.append([f"`fit` of {row.direction}{settings}, {row.where}", _time(row), "", "", one_thread])
-    return _table(["learning", "fractalops", "its ops alone", "reference", "one thread"], lines)
+    return markdown(["learning", "fractalops", "its ops alone", "reference", "one thread"], lines)
 
 
 def _counting(rows: Sequence[Row]) -> str:
@@ -128,7 +133,7 @@ def _counting(rows: Sequence[Row]) -> str:
             rates = [number(each.images_per_second or 0) for each in (row, *others)]
             lines.append([drawn, *rates, *map(_ratio, others)])
     head = ["`rasterize_points`, 100,000 points on 256 x 256, images a second, 1 thread", "fractalops", "numba", ""]
-    return _table(head, [[*line, "", ""][: len(head)] for line in lines])
+    return markdown(head, [[*line, "", ""][: len(head)] for line in lines])
 
 
 def _pretraining(rows: Sequence[Row]) -> str:
@@ -139,7 +144,7 @@ def _pretraining(rows: Sequence[Row]) -> str:
             rates = [number(each.images_per_second or 0) for each in (row, *others)]
             lines.append([f'`rules="{rules}"`', *rates, *map(_ratio, others)])
     head = ["`FractalDataset`, 200,000 points on 362 x 362, patches, images a second, 1 thread", "fractalops"]
-    return _table([*head, "a loop by numba", "in Python", "", ""], lines)
+    return markdown([*head, "a loop by numba", "in Python", "", ""], lines)
 
 
 def _spreading(rows: Sequence[Row]) -> str:
@@ -147,7 +152,7 @@ def _spreading(rows: Sequence[Row]) -> str:
         [row.where, _time(row), _against(rows, row, "finufft")]
         for row in find(rows, op="spreading", direction=FORWARD, backend="native")
     ]
-    return _table(["`rbf_rasterize`, forward, 1,000,000 points on 256 x 256", "fractalops", "finufft"], lines)
+    return markdown(["`rbf_rasterize`, forward, 1,000,000 points on 256 x 256", "fractalops", "finufft"], lines)
 
 
 def _instructions() -> str:
@@ -157,7 +162,7 @@ def _instructions() -> str:
         [shape_text(case), *(number(counts[Counted(op, way, case)] / case.all_points) for op, way in ways)]
         for case in CASES.values()
     ]
-    return _table([compiler, *(f"`{op}`, {way}" for op, way in ways)], lines)
+    return markdown([compiler, *(f"`{op}`, {way}" for op, way in ways)], lines)
 
 
 def _against(rows: Sequence[Row], row: Row, backend: str) -> str:
@@ -173,3 +178,37 @@ def _time(row: Row) -> str:
 
 def _ratio(row: Row) -> str:
     return f"{number(row.times.median)} x" if row.times else ""
+
+
+def speed_in_short(figures: Figures) -> str:
+    """Return the figures of one thread at the paper's shape, and of learning one image."""
+    rows = [row for row in figures.rows if row.device == "cpu" and row.milliseconds and row.threads == 1]
+    day = date.fromisoformat(rows[0].date)
+    lines = []
+    for op, direction in (("render", BOTH), ("affine_chain", FORWARD), ("rbf_rasterize", FORWARD)):
+        for row in find(rows, op=op, direction=direction, case=PAPER.name, backend="native"):
+            others = [_against(rows, row, backend) for backend in ("dense", "separable", "compiled")]
+            lines.append([f"`{op}`, {direction}", f"**{_time(row)}**", *others])
+    for row in find(rows, op="fit", backend="native"):
+        lines.append([f"`fit` of {row.direction}", f"**{_time(row)}**", "", "", ""])
+    machine = f"{figures.machine['processor']}, one thread, torch {rows[0].torch}, float32, {day.day} {day:%B %Y}"
+    head = [shape_text(PAPER), "fractalops", "dense", "separable", "`torch.compile`"]
+    return f"{markdown(head, lines)}\n\n*{machine}; x is how many times as long a baseline in plain PyTorch took.*"
+
+
+def rate(figures: Figures) -> str:
+    """Return how many points a second one thread draws, in a sentence."""
+    rows = find(figures.rows, op="render", direction=BOTH, case=PAPER.name, backend="native", threads=1)
+    points = number((rows[0].points_per_second or 0) / 1e6)
+    where = f"one thread of an {figures.machine['processor']}"
+    return f"On {where}, `render` draws {points} million points a second ({shape_text(PAPER)}; forward and backward)."
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "speed": lambda: speed(_figures()),
+    "speed in short": lambda: speed_in_short(_figures()),
+    "rate": lambda: rate(_figures()),
+    "quality": small_images,
+    "quality in short": small_images_in_short,
+    "pictures": pictures,
+}

@@ -1,0 +1,63 @@
+"""Try a wheel as a user has it: `python -m tests.support.check_wheel WHEEL TORCH...`.
+
+For each version of torch: a fresh environment, whose path has no compiler, gets torch and the wheel, runs the demo, and
+passes the tests of the ops. Exits with 1 where one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.support.requirements import ROOT
+
+TESTS = ("test_affine_chain.py", "test_rbf_rasterize.py", "test_rasterize_points.py", "test_every_op.py")
+
+
+def check(wheel: Path, torch: str, folder: Path) -> str:
+    """Return a line on the wheel with a version of torch. Raise `CalledProcessError` where something fails."""
+    venv.create(folder / "venv", with_pip=True)
+    python = str(folder / "venv" / "bin" / "python")
+    tools = ["pytest", "pytest-benchmark", "hypothesis", "pytest-xdist"]
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, f"torch=={torch}", str(wheel), *tools], check=True)
+    for name in ("tests", "examples"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    environment = {name: value for name, value in os.environ.items() if name not in ("CXX", "PYTHONPATH")}
+    environment["PATH"] = str(folder / "venv" / "bin")  # no compiler
+    fit = [python, "-m", "fractalops", "fit", "examples/leaf.png", "--preset", "draft", "--quiet", "-o", "fractals"]
+    subprocess.run(fit, cwd=folder, env=environment, check=True)
+    info = subprocess.run(
+        [python, "-m", "fractalops", "info"], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    if "native" not in info.stdout:
+        raise RuntimeError(f"check: wheel must bring the native library, got:\n{info.stdout}")
+    tests = [python, "-m", "pytest", "-q", "-m", "not gpu and not slow", *(f"tests/ops/{name}" for name in TESTS)]
+    done = subprocess.run(tests, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    return f"torch {torch}: demo ran, ops: {done.stdout.strip().splitlines()[-1]}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a line for each version of torch; return 1 where one fails."""
+    wheel, *versions = argv
+    failed = 0
+    for version in versions:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                print(check(Path(wheel).resolve(), version, Path(folder)), flush=True)
+            except (subprocess.CalledProcessError, RuntimeError) as error:
+                output = getattr(error, "stdout", None) or ""
+                print(f"torch {version}: {error}\n{output}", flush=True)
+                failed = 1
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
