@@ -167,7 +167,11 @@ GENERATORS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", [3, "seed", np.random.default_rng(0), torch.Generator, [3]], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    [3, "seed", np.random.default_rng(0), torch.Generator, [3]],
+    ids=["a number", "text", "NumPy's", "the class", "a list"],
+)
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_wrong_generator_is_refused_by_name(name: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match=r"^\w+(\.\w+)*: generator must .+, got \w+"):
