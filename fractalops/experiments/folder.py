@@ -32,17 +32,16 @@ _RESULTS = (
     "table.csv",
     "table.md",
     "state.safetensors",
-    *_MADE,
 )
 _EVENTS = "tensorboard/events.*"
-_LISTED = ("learned/*/*.safetensors", _EVENTS)
+_LISTED = (*_MADE, "learned/*/*.safetensors", _EVENTS)
 
 
 class ExperimentFolder(RunFolder):
     """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
 
-    config.json          the experiment, its settings, the data, the device, the versions, and what is in learned/ and
-                         tensorboard/
+    config.json          the experiment, its settings, the data, the device, the versions, and which files of those
+                         from learned/ on are the run's
     metrics.csv          step, name and value of each scalar that was logged
     metrics.json         table, findings and notes, once it is done
     table.csv            the table by itself
@@ -137,7 +136,7 @@ class ExperimentFolder(RunFolder):
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
         with atomic_path(self.path / "table.md") as temporary:
             temporary.write_text(f"{outcome.table()}\n", encoding="utf-8")
-        write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self._found(_MADE))})
+        write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self.named(_MADE))})
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -149,7 +148,7 @@ class ExperimentFolder(RunFolder):
             return None
         found = read_json(path)
         with parsing(path):
-            if len(self._found(_MADE)) < found.get("files", 0):
+            if len(self.named(_MADE)) < found.get("files", 0):
                 return None
             findings = [Finding(**finding) for finding in found["findings"]]
             rows = [{name: math.nan if cell is None else cell for name, cell in row.items()} for row in found["rows"]]
