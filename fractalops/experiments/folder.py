@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +18,6 @@ from fractalops.experiments.settings import described
 from fractalops.io.files import atomic_path, parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_tensors
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
@@ -33,8 +32,7 @@ _RESULTS = (
     "table.md",
     "state.safetensors",
 )
-_EVENTS = "tensorboard/events.*"
-_LISTED = (*_MADE, "learned/*/*.safetensors", _EVENTS)
+_LISTED = (*_MADE, "learned/*/*.safetensors", "tensorboard/events.*")
 
 
 class ExperimentFolder(RunFolder):
@@ -50,7 +48,7 @@ class ExperimentFolder(RunFolder):
     learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
     shards/, images/     these files
-    tensorboard/         the same scalars, where the package tensorboard is installed, and the folder's name is UTF-8
+    tensorboard/         the same scalars, where the package tensorboard is installed
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
@@ -59,7 +57,7 @@ class ExperimentFolder(RunFolder):
         manifest = {"format": _FORM, "experiment": experiment, "settings": described(settings), **extra}
         self.manifest = as_read({**manifest, "versions": versions()})
         self._scalars: list[tuple[int, str, float]] = []
-        self._writer: SummaryWriter | None = None
+        self._events = self.path / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
     def open(self, *, overwrite: bool = False) -> None:
         """Make the folder, or go on with the same run; `overwrite` discards an earlier one of any settings.
@@ -86,26 +84,32 @@ class ExperimentFolder(RunFolder):
         """Keep scalars of a step, and show them in TensorBoard where it is installed."""
         for name, value in scalars.items():
             self._scalars.append((step, name, float(value)))
-            if (writer := self._open_writer()) is not None:
-                writer.add_scalar(name, value, step)
+        if find_spec("tensorboard") is not None:
+            self._show(step, scalars)
 
-    def _open_writer(self) -> SummaryWriter | None:
-        if self._writer is None:
-            before = set(self._found([_EVENTS]))
-            try:
-                from torch.utils.tensorboard import SummaryWriter
+    def _show(self, step: int, scalars: dict[str, float]) -> None:
+        """Append scalars to this run's file for TensorBoard. Its own writer is a thread, which prints what fails."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-                self._writer = SummaryWriter(str(self.path / "tensorboard"))
-            except (ImportError, UnicodeEncodeError):
-                return None
-            self.add_files(set(self._found([_EVENTS])) - before)
-        return self._writer
+        now, path = time.time(), self._events
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
+        if not path.exists():
+            self.claim_files([path])
+            path.parent.mkdir(exist_ok=True)
+            events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
+        try:
+            with path.open("ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def write_scalars(self) -> None:
         """Write metrics.csv as it stands."""
         write_table(self.path / "metrics.csv", ("step", "name", "value"), self._scalars)
-        if self._writer is not None:
-            self._writer.flush()
 
     # Resuming
 
@@ -137,9 +141,6 @@ class ExperimentFolder(RunFolder):
         with atomic_path(self.path / "table.md") as temporary:
             temporary.write_text(f"{outcome.table()}\n", encoding="utf-8")
         write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self.named(_MADE))})
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
     def finished(self) -> Outcome | None:
         """The outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
