@@ -156,13 +156,11 @@ class RunFolder:
 
     def results(self) -> list[Path]:
         """Return the files that the run has written, but for its manifest; none where there is no manifest."""
-        if not self._manifest.exists():
-            return []
-        return self._found(self._patterns) + self.named(self._listed)
+        return self._found(self._patterns) + self.named(self._listed) if self._manifest.exists() else []
 
     def named(self, patterns: Iterable[str]) -> list[Path]:
         """Return the files of these patterns that the manifest names, or whose folder it names."""
-        named = self._named(read_json(self._manifest))
+        named = self._named(read_json(self._manifest)) if self._manifest.exists() else set()
         return [path for path in self._found(patterns) if named & {self.relative(path), self.relative(path.parent)}]
 
     def add_files(self, paths: Iterable[Path]) -> None:
@@ -221,7 +219,8 @@ def as_read(manifest: Manifest) -> Manifest:
 def run_key(manifest: Manifest) -> str:
     """Return what the files of a run know it by: a digest of its manifest. Another version of Python changes no bit."""
     versions = {name: version for name, version in manifest["versions"].items() if name != "python"}
-    return hashlib.sha256(json.dumps(manifest | {"versions": versions}, sort_keys=True).encode()).hexdigest()
+    known = {name: entry for name, entry in manifest.items() if name != "files"} | {"versions": versions}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def differences(actual: Manifest, expected: Manifest) -> str:
