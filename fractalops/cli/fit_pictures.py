@@ -144,14 +144,14 @@ def _save_systems(learned: dict[ResultFolder, FitResult]) -> None:
 
 def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: bool) -> None:
     """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
-    folder = job.folder.path
+    folder = job.folder
     # The noise of a step's few points is not what was learned.
     image = result.draw(result.size)[0] if result.config.blend == "mean" else result.best_image[0]
-    save_image(comparison(target, image), folder / "comparison.png")
-    save_image(result.draw(_DRAWING_SIDE)[0], folder / "fractal.png")
-    job.folder.write_losses(result.losses[:, 0], title=Path(job.image).name)
+    save_image(comparison(target, image), folder.new("comparison.png"))
+    save_image(result.draw(_DRAWING_SIDE)[0], folder.new("fractal.png"))
+    folder.write_losses(result.losses[:, 0], title=Path(job.image).name)
     if animation and result.snapshots:
-        save_animation(_learning_frames(target, result), folder / "learning.gif")
+        save_animation(_learning_frames(target, result), folder.new("learning.gif"))
     height, width = result.size
     report = {
         "image": job.image,
@@ -161,7 +161,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
         "mean_mse": float(result.mean_mse[0]),
         "steps": result.steps[0],
     }
-    job.folder.write_report(report, result, job.notices)
+    folder.write_report(report, result, job.notices)
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:

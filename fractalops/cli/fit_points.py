@@ -108,7 +108,7 @@ def _save(
 ) -> None:
     """Write everything that the folder gets. `target` is (P, D)."""
     output.save_system(result)
-    _draw(output.path, target, result, animation=not arguments.no_animation)
+    _draw(output, target, result, animation=not arguments.no_animation)
     output.write_losses(result.losses, title=arguments.cloud.name)
     figures = {
         "cloud": str(arguments.cloud),
@@ -123,15 +123,15 @@ def _save(
     output.write_report(figures, result, notices)
 
 
-def _draw(folder: Path, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
+def _draw(folder: ResultFolder, target: Tensor, result: PointFitResult, *, animation: bool) -> None:
     generator = torch.Generator().manual_seed(result.config.seed)
     learned = result.sample(len(target), generator=generator)  # (P, D)
-    save_point_cloud(learned, folder / "learned.ply")
+    save_point_cloud(learned, folder.new("learned.ply"))
     chosen = torch.randperm(len(target), generator=generator)[:_MOST_DRAWN]
     clouds = target[chosen], learned[:_MOST_DRAWN]
-    save_image(draw_point_clouds(clouds, side=_SIDE), folder / "views.png")
+    save_image(draw_point_clouds(clouds, side=_SIDE), folder.new("views.png"))
     many = result.sample(_DRAWING_POINTS, generator=generator)
-    save_image(draw_point_clouds([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder / "fractal.png")
+    save_image(draw_point_clouds([many], side=_DRAWING_SIDE, azimuths=AZIMUTHS[:1]), folder.new("fractal.png"))
     if animation:
         frames = turntable(clouds, frames=_FRAMES, side=_SIDE)
-        save_animation(frames, folder / "turntable.gif", last_milliseconds=120)
+        save_animation(frames, folder.new("turntable.gif"), last_milliseconds=120)

@@ -28,7 +28,6 @@ class ResultFolder(RunFolder):
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         listed = [name for name in names if name != REPORT_NAME]
         super().__init__(path, (), manifest=REPORT_NAME, listed=listed, resumes=False)
-        self._names = list(names)
 
     def check_free(self, *, overwrite: bool) -> None:
         """Raise `InputError` unless a result can be written to the folder."""
@@ -49,13 +48,22 @@ class ResultFolder(RunFolder):
         """
         with atomic_path(self.path / SYSTEM_NAME, durable=True) as temporary:
             result.save(temporary)
-            self.renew(_MANIFEST | {"files": self._names})
+            self.renew(_MANIFEST | {"files": [SYSTEM_NAME]})
+
+    def new(self, name: str) -> Path:
+        """Return the path of a file that is to be written, and name it in the report.
+
+        Raises `InputError` where somebody has put one there.
+        """
+        path = self.path / name
+        self.claim_files([path])
+        return path
 
     def write_losses(self, losses: Tensor, *, title: str) -> None:
         """Write the losses (steps,) as loss.csv, and as loss.png where matplotlib is installed."""
-        loss_table(losses, self.path / "loss.csv")
+        loss_table(losses, self.new("loss.csv"))
         with suppress(MissingExtra):  # the command has said so before the learning began
-            loss_curve(losses, self.path / "loss.png", title=visible(title))
+            loss_curve(losses, self.new("loss.png"), title=visible(title))
 
     def write_report(self, figures: dict[str, Any], result: FitResult | PointFitResult, notices: Sequence[str]) -> None:
         """Write fit.json, after all else: the figures, how they came about, what made them, and the files there are."""

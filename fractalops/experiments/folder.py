@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -16,9 +18,6 @@ from fractalops.experiments.settings import described
 from fractalops.io.files import atomic_path, parsing, read_json, write_json, write_table
 from fractalops.io.run_folder import RunFolder, as_read, run_key
 from fractalops.io.tensor_files import read_sealed, write_tensors
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
@@ -32,17 +31,15 @@ _RESULTS = (
     "table.csv",
     "table.md",
     "state.safetensors",
-    *_MADE,
 )
-_EVENTS = "tensorboard/events.*"
-_LISTED = ("learned/*/*.safetensors", _EVENTS)
+_LISTED = (*_MADE, "learned/*/*.safetensors", "tensorboard/events.*")
 
 
 class ExperimentFolder(RunFolder):
     """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
 
-    config.json          the experiment, its settings, the data, the device, the versions, and what is in learned/ and
-                         tensorboard/
+    config.json          the experiment, its settings, the data, the device, the versions, and which files of those
+                         from learned/ on are the run's
     metrics.csv          step, name and value of each scalar that was logged
     metrics.json         table, findings and notes, once it is done
     table.csv            the table by itself
@@ -51,7 +48,7 @@ class ExperimentFolder(RunFolder):
     learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
     systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
     shards/, images/     these files
-    tensorboard/         the same scalars, where the package tensorboard is installed, and the folder's name is UTF-8
+    tensorboard/         the same scalars, where the package tensorboard is installed
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
@@ -60,7 +57,7 @@ class ExperimentFolder(RunFolder):
         manifest = {"format": _FORM, "experiment": experiment, "settings": described(settings), **extra}
         self.manifest = as_read({**manifest, "versions": versions()})
         self._scalars: list[tuple[int, str, float]] = []
-        self._writer: SummaryWriter | None = None
+        self._events = self.path / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
     def open(self, *, overwrite: bool = False) -> None:
         """Make the folder, or go on with the same run; `overwrite` discards an earlier one of any settings.
@@ -87,26 +84,32 @@ class ExperimentFolder(RunFolder):
         """Keep scalars of a step, and show them in TensorBoard where it is installed."""
         for name, value in scalars.items():
             self._scalars.append((step, name, float(value)))
-            if (writer := self._open_writer()) is not None:
-                writer.add_scalar(name, value, step)
+        if find_spec("tensorboard") is not None:
+            self._show(step, scalars)
 
-    def _open_writer(self) -> SummaryWriter | None:
-        if self._writer is None:
-            before = set(self._found([_EVENTS]))
-            try:
-                from torch.utils.tensorboard import SummaryWriter
+    def _show(self, step: int, scalars: dict[str, float]) -> None:
+        """Append scalars to this run's file for TensorBoard. Its own writer is a thread, which prints what fails."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-                self._writer = SummaryWriter(str(self.path / "tensorboard"))
-            except (ImportError, UnicodeEncodeError):
-                return None
-            self.add_files(set(self._found([_EVENTS])) - before)
-        return self._writer
+        now, path = time.time(), self._events
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+        events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
+        if not path.exists():
+            self.claim_files([path])
+            path.parent.mkdir(exist_ok=True)
+            events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
+        try:
+            with path.open("ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def write_scalars(self) -> None:
         """Write metrics.csv as it stands."""
         write_table(self.path / "metrics.csv", ("step", "name", "value"), self._scalars)
-        if self._writer is not None:
-            self._writer.flush()
 
     # Resuming
 
@@ -137,10 +140,7 @@ class ExperimentFolder(RunFolder):
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
         with atomic_path(self.path / "table.md") as temporary:
             temporary.write_text(f"{outcome.table()}\n", encoding="utf-8")
-        write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self._found(_MADE))})
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self.named(_MADE))})
 
     def finished(self) -> Outcome | None:
         """The outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
@@ -149,7 +149,7 @@ class ExperimentFolder(RunFolder):
             return None
         found = read_json(path)
         with parsing(path):
-            if len(self._found(_MADE)) < found.get("files", 0):
+            if len(self.named(_MADE)) < found.get("files", 0):
                 return None
             findings = [Finding(**finding) for finding in found["findings"]]
             rows = [{name: math.nan if cell is None else cell for name, cell in row.items()} for row in found["rows"]]

@@ -117,6 +117,7 @@ def run(
     images/00003/00003_0017.png, of class 3 and its instance 17. systems.safetensors has the systems of the classes.
     Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
     """
+    output.claim_files([output.file(_SYSTEMS)])
     dataset = _dataset(settings, output, progress)
     _keep_systems(dataset, output)
     _remove_empty_folders(output)
@@ -220,6 +221,7 @@ def _write_shards(
     generator = torch.Generator().manual_seed(settings.seed)
     order = torch.randperm(len(dataset), generator=generator, device="cpu")  # classes mixed
     shards = [(number, folder / f"{number:05}.tar", items) for number, items in enumerate(order.split(settings.shard))]
+    output.claim_files([path for _, path, _ in shards])
     missing = [(number, path, items) for number, path, items in shards if not path.exists()]
     left = [item for _, _, items in missing for item in items.tolist()]
     with progress_bar(len(left), "image", NAME, shown=progress) as bar:
@@ -237,6 +239,7 @@ def _write_folders(
     """Write the pictures that are missing; return how many folders there are, and how many images were drawn now."""
     labels = _labels(dataset)
     folders = [output.file("images") / label for label in labels]
+    output.claim_files(folders)
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     there = {name for folder in folders for name in os.listdir(folder)}

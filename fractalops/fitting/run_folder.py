@@ -25,12 +25,9 @@ _RUN_FORM = "fractalops.run.1"
 _CHECKPOINT_FORM = "fractalops.checkpoint.1"
 _NUMBERS = [digits * "[0-9]" for digits in (5, 6, 7, 8)]  # of batches
 _FOLDERS = {"systems": ".safetensors", "checkpoints": ".safetensors", "seconds": ".txt"}
-_RESULTS = (
-    *(f"index.{kind}" for kind in KINDS),
-    *(f"{name}/{number}{suffix}" for name, suffix in _FOLDERS.items() for number in _NUMBERS),
-    "contact.png",
-    "bad.csv",
-)
+_RESULTS = [f"{name}/{number}{suffix}" for name, suffix in _FOLDERS.items() for number in _NUMBERS]
+_TABLES = [f"index.{kind}" for kind in KINDS]
+_LISTED = [*_TABLES, "contact.png", "bad.csv"]
 
 
 def describe_run(config: FitConfig, identity: str, device: torch.device) -> Manifest:
@@ -52,7 +49,7 @@ def describe_run(config: FitConfig, identity: str, device: torch.device) -> Mani
 class DatasetFolder(RunFolder):
     """The files of a run over many images; each is whole or not there at all.
 
-    run.json                       what the run is
+    run.json                       what the run is, and which of bad.csv and the report are its
     systems/00000.safetensors      what was learned of a batch of images, for `FitResult.load`
     seconds/00000.txt              how long that took
     checkpoints/00000.safetensors  a batch under way, and beside it .00000.lock while a process learns it
@@ -62,15 +59,16 @@ class DatasetFolder(RunFolder):
 
     def __init__(self, path: str | Path) -> None:
         locks = [f"checkpoints/.{number}.lock" for number in _NUMBERS]
-        super().__init__(path, _RESULTS, manifest="run.json", locks=locks)
-        self.contact = self.path / "contact.png"
+        super().__init__(path, _RESULTS, manifest="run.json", listed=_LISTED, locks=locks)
+        self.contact, self._bad = self.path / "contact.png", self.path / "bad.csv"
 
     def results(self) -> list[Path]:
         """Return the files that the run has written: of no batch that it has not, which has at least an image."""
         found = super().results()
         images = read_json(self._manifest).get("images") if found else None
         batches = images if isinstance(images, int) else 0
-        return [path for path in found if not path.stem.isdigit() or int(path.stem) < batches]
+        own = [path for path in found if not path.stem.isdigit() or int(path.stem) < batches]
+        return sorted(own, key=lambda path: path.name not in _TABLES)
 
     def table(self, kind: TableKind) -> Path:
         """Return the path of the table of this kind; one tells that the run is finished."""
@@ -78,7 +76,8 @@ class DatasetFolder(RunFolder):
 
     def written_table(self) -> Path | None:
         """Return the table that there is, if any."""
-        return next((path for path in map(self.table, KINDS) if path.exists()), None)
+        earlier = filter(Path.exists, map(self.table, KINDS))  # of versions that named none
+        return next(iter(self.named(_TABLES)), None) or next(earlier, None)
 
     def read_table(self, path: Path) -> list[TableRow]:
         """Return the rows of a table of this run, one for each image, each with a place of its own.
@@ -110,10 +109,9 @@ class DatasetFolder(RunFolder):
 
     def drop_damaged_tables(self) -> None:
         """Remove the tables that can't be read: they are written anew."""
-        for path in map(self.table, KINDS):
+        for path in self.named(_TABLES):
             try:
-                if path.exists():
-                    self.read_table(path)
+                self.read_table(path)
             except InputError:
                 path.unlink()
             except MissingExtra:
@@ -121,9 +119,9 @@ class DatasetFolder(RunFolder):
 
     def drop_tables(self, but: TableKind | None = None) -> None:
         """Remove the tables, except for that of one kind."""
-        for kind in KINDS:
-            if kind != but:
-                self.table(kind).unlink(missing_ok=True)
+        for path in self.named(_TABLES):
+            if but is None or path != self.table(but):
+                path.unlink()
 
     def shard(self, batch: int) -> Path:
         """Return the path of what was learned of a batch."""
@@ -150,13 +148,16 @@ class DatasetFolder(RunFolder):
         """Return what run.json says. Raises `InputError`."""
         return self.read_manifest(_RUN_FORM)
 
-    def begin_run(self, manifest: Manifest, bad: Sequence[tuple[int, str, str]], *, overwrite: bool = False) -> None:
+    def begin_run(
+        self, manifest: Manifest, bad: Sequence[tuple[int, str, str]], table: TableKind, *, overwrite: bool = False
+    ) -> None:
         """Make the folder ready, see `begin`. `bad` has number, name and reason of images that can't be used."""
         self.begin(manifest, overwrite=overwrite)
+        self.claim_files([self.table(table), self.contact, *([self._bad] if bad else [])])
         for folder in _FOLDERS:
             (self.path / folder).mkdir(exist_ok=True)
         if bad:
-            write_table(self.path / "bad.csv", ("image", "name", "reason"), bad)
+            write_table(self._bad, ("image", "name", "reason"), bad)
 
     def left(self, key: str, batches: Sequence[Sequence[int]]) -> list[int]:
         """Return which batches are not learned: first those under way. What is there is read, and refused if damaged.

@@ -111,7 +111,7 @@ def fit_dataset(
                 try:
                     held.enter_context(folder.lock())
                     bad = [(index, images.name(index), reason) for index, reason in plan.bad.items()]
-                    folder.begin_run(manifest, bad, overwrite=overwrite)
+                    folder.begin_run(manifest, bad, table, overwrite=overwrite)
                     for line in plan.summary:
                         _logger.info("%s", line)
                     left = folder.left(key, plan.batches)

@@ -46,7 +46,8 @@ def _kinds() -> tuple[type[tqdm[Any]], type[tqdm[Any]], type[tqdm[Any]]]:
 
         def _write_line(self) -> None:
             self._written_at = time.monotonic()
-            with suppress(OSError):  # no run ends because its log can't be written
+            # No run ends because its log can't be written, or is more than `write` alone can do.
+            with suppress(OSError, ValueError, AttributeError):
                 self.fp.write(f"{self}\n")
                 self.fp.flush()
 
@@ -63,7 +64,8 @@ def progress_bar(total: int, unit: str, description: str, *, shown: bool, **opti
     file = options.get("file", sys.stderr)  # None where it was closed
     if not shown or file is None:
         return hidden(total=total, unit=unit, desc=description, disable=True, **options)
-    if not file.isatty() and "ipykernel" not in sys.modules:  # notebooks redraw, too
+    terminal = hasattr(file, "isatty") and file.isatty()
+    if not terminal and "ipykernel" not in sys.modules:  # notebooks redraw, too
         form = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
         return lines(total=total, unit=unit, desc=description, bar_format=form, **options)
     return bars(total=total, unit=unit, desc=description, **options)

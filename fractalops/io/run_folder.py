@@ -44,7 +44,8 @@ class RunFolder:
         path: need not exist yet.
         results: glob patterns, relative to `path`, of what the run writes; overwriting removes these files, in this
             order. What tells that a run is finished comes first.
-        listed: patterns of what it writes, too; overwriting then removes those that the manifest names under "files".
+        listed: patterns of what it writes, too; overwriting then removes those that the manifest names under "files",
+            or whose folder it names there.
         manifest: the name of the JSON file that says what the run is, "format" first of all.
         others: patterns of what the run writes as well, and overwriting leaves.
         locks: patterns of the lock files that processes hold while they work on a part of the run.
@@ -87,11 +88,12 @@ class RunFolder:
         self._check_ours(manifest["format"])
         if not self._resumes:
             results = self.results()
-            if results and not overwrite:  # without any, the run was cut short before there was one
+            # One that was cut short before there was any, or its files told more of it, is begun anew.
+            told = read_json(self._manifest).keys() - {"files", *manifest}
+            if (results or told) and not overwrite:
                 raise InputError(f"cannot write to {self.path}: there are files already; {OTHER_FOLDER}")
             if foreign := set(self._found(self._listed)) - set(results):
-                name = min(foreign).relative_to(self.path)
-                raise InputError(f"cannot write to {self.path}: its {name} is not of a run; {_TAKE_ANOTHER}")
+                raise self._foreign(min(foreign))
         elif not overwrite and (different := differences(self.read_manifest(manifest["format"]), manifest)):
             raise InputError(f"cannot go on in {self.path}: {different}; {OTHER_FOLDER}")
 
@@ -154,17 +156,33 @@ class RunFolder:
 
     def results(self) -> list[Path]:
         """Return the files that the run has written, but for its manifest; none where there is no manifest."""
-        if not self._manifest.exists():
-            return []
-        named = self._named(read_json(self._manifest))
-        return self._found(self._patterns) + [
-            path for path in self._found(self._listed) if self.relative(path) in named
-        ]
+        return self._found(self._patterns) + self.named(self._listed) if self._manifest.exists() else []
+
+    def named(self, patterns: Iterable[str]) -> list[Path]:
+        """Return the files of these patterns that the manifest names, or whose folder it names."""
+        named = self._named(read_json(self._manifest)) if self._manifest.exists() else set()
+        return [path for path in self._found(patterns) if named & {self.relative(path), self.relative(path.parent)}]
 
     def add_files(self, paths: Iterable[Path]) -> None:
-        """Name files in the manifest; those to be written are named before."""
+        """Name files, or folders of them, in the manifest; those to be written are named before."""
         content = read_json(self._manifest)
         write_json(self._manifest, content | {"files": sorted(self._named(content).union(map(self.relative, paths)))})
+
+    def claim_files(self, paths: Iterable[Path]) -> None:
+        """Name files, or folders of them, that are to be written.
+
+        Raises `InputError` where one of the patterns is there already that isn't named: it is somebody's.
+        """
+        named = self._named(read_json(self._manifest))
+        new = {path for path in paths if self.relative(path) not in named}
+        if not new:
+            return
+        if foreign := [path for path in self._found(self._listed) if new & {path, path.parent}]:
+            raise self._foreign(min(foreign))
+        self.add_files(new)
+
+    def _foreign(self, path: Path) -> InputError:
+        return InputError(f"cannot write to {self.path}: its {self.relative(path)} is not of a run; {_TAKE_ANOTHER}")
 
     def relative(self, path: Path) -> str:
         """Return the name of a file within the folder, as manifests and tables have it."""
@@ -201,7 +219,8 @@ def as_read(manifest: Manifest) -> Manifest:
 def run_key(manifest: Manifest) -> str:
     """Return what the files of a run know it by: a digest of its manifest. Another version of Python changes no bit."""
     versions = {name: version for name, version in manifest["versions"].items() if name != "python"}
-    return hashlib.sha256(json.dumps(manifest | {"versions": versions}, sort_keys=True).encode()).hexdigest()
+    known = {name: entry for name, entry in manifest.items() if name != "files"} | {"versions": versions}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def differences(actual: Manifest, expected: Manifest) -> str:

@@ -314,7 +314,8 @@ def test_an_interruption_saves_what_was_learned(
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "-m", "fractalops", "fit", str(image), "-o", str(tmp_path / "out")]
+    code = "import sys; from fractalops import cli, io; io.progress.LINE_EVERY = 0; sys.exit(cli.main())"
+    command = [sys.executable, "-u", "-c", code, "fit", str(image), "-o", str(tmp_path / "out")]
     with subprocess.Popen(
         [*command, "--no-animation", "--steps", "10000000", "--points", "20", "--sequences", "2"],
         env=ENVIRONMENT,

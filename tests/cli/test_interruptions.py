@@ -228,6 +228,23 @@ def test_what_a_killed_command_left_of_a_picture_blocks_no_other(number: int, tm
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.parametrize("number", [2, 4])
+def test_files_of_the_user_beside_what_a_killed_command_left_stay(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the system was there, and before the first picture was, which the report names already."""
+    save_point_cloud(torch.rand(20, 2, generator=torch.Generator().manual_seed(0)), tmp_path / "cloud.npy")
+    command = ["fit-points", tmp_path / "cloud.npy", "-o", tmp_path, "--quiet", "--no-animation"]
+    command += ["--steps", 2, "--points", 20, "--maps", 2]
+    kill_at_rename(number, *command)
+    mine = tmp_path / "cloud" / "views.png"
+    mine.write_text("mine")
+    expected = f"cannot write to {tmp_path / 'cloud'}: its views.png is not of a run; take another folder"
+    assert refusal(capsys, *command, "--overwrite") == expected
+    assert refusal(capsys, *command).startswith(f"cannot write to {tmp_path / 'cloud'}: ")
+    assert mine.read_text() == "mine"
+
+
 def test_what_a_killed_conversion_left_blocks_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.ifs").write_text("a { .5 0 0 .5 0 0 .5  .5 0 0 .5 .5 0 .5 }\nb { .5 0 0 .5 0 0 .5  .5 0 0 .5 .5 0 .5 }\n")

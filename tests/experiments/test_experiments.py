@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -94,6 +95,22 @@ def test_overwriting_removes_what_the_run_has_written_and_nothing_else(tmp_path:
     open_folder(tmp_path, dataclasses.replace(SETTINGS, seed=1), overwrite=True)
     assert not any(path.exists() for path in (own, *events))
     assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
+
+
+def test_tensorboard_reads_the_scalars_and_a_full_disk_is_an_error_that_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    output = open_folder(tmp_path)
+    output.log(1, loss=0.5)
+    output.log(2, loss=0.25, error=1.0)
+    (path,) = tmp_path.glob("tensorboard/*")
+    found = reader.EventAccumulator(str(path.parent)).Reload()
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(1, 0.5), (2, 0.25)]
+    assert [(event.step, event.value) for event in found.Scalars("error")] == [(2, 1.0)]
+    monkeypatch.setattr(Path, "open", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'$"):
+        output.log(3, loss=0.125)
 
 
 def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> None:

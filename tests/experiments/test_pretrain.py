@@ -17,6 +17,7 @@ from PIL import Image
 from fractalops import FitConfig, FitResult, FractalDataset, InputError, experiments, fit_dataset
 from fractalops.data.class_search import search_classes
 from fractalops.experiments import pretrain
+from fractalops.experiments.folder import ExperimentFolder
 from fractalops.io.systems import read_systems, write_systems
 from fractalops.systems import System
 from tests.support.command_line import run as command
@@ -299,6 +300,21 @@ def test_folders_and_files_of_others_stay(tmp_path: Path) -> None:
     experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, classes=1), overwrite=True)
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["00000", "00001", "2024", "mine"]
     assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("systems.safetensors", SHARDS), ("shards/00001.tar", SHARDS), ("images/00001/00001_0002.png", FOLDERS)],
+)
+def test_files_of_others_that_bear_a_name_of_the_run_are_neither_kept_nor_removed(
+    name: str, settings: pretrain.PretrainSettings, tmp_path: Path
+) -> None:
+    ExperimentFolder(tmp_path, "pretrain", settings, {}).open()  # cut short then
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"^cannot write to .*: its {name} is not of a run; take another folder$"):
+        experiments.run("pretrain", tmp_path, settings, overwrite=True)
+    assert (tmp_path / name).read_bytes() == b"mine"
 
 
 def test_overwriting_folders_by_shards_leaves_no_folder(tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ MOMENTS: dict[str, tuple[Any, str, bool, list[int]]] = {
     "making folders": (Path, "mkdir", False, [1, 2, 3, 4]),
     "writing a file": (run_folder, "write_tensors", False, [1, 5, 11, 12, 33]),
     "a file is written": (run_folder, "write_tensors", True, [1, 5, 11, 12, 33]),
-    "putting a file in its place": (os, "replace", False, [1, 2, 12, 13, 14, 37, 38, 39]),
-    "a file is in its place": (os, "replace", True, [1, 2, 12, 13, 14, 37, 38, 39]),
+    "putting a file in its place": (os, "replace", False, [1, 2, 3, 13, 14, 15, 38, 39, 40]),
+    "a file is in its place": (os, "replace", True, [1, 2, 3, 13, 14, 15, 38, 39, 40]),
 }
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -204,3 +205,40 @@ def test_two_runs_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
     ):
         run(tmp_path / "run")
     run(tmp_path / "run")
+
+
+def test_reports_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the table that somebody has made of index.csv."""
+    mine = tmp_path / "index.parquet"
+    interrupt(tmp_path, monkeypatch)
+    mine.write_bytes(b"mine")
+    for overwrite in (False, False, True):
+        assert run(tmp_path, overwrite=overwrite).table.name == "index.csv"
+        assert FitRun.load(tmp_path).table.name == "index.csv"
+        assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["index.csv", "contact.png", "bad.csv"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_report_of_others_is_refused_before_anything_is_learned(
+    overwrite: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures(bad=[1])
+    monkeypatch.setattr(DatasetFolder, "claim_files", Mock(side_effect=Stop()))
+    with pytest.raises(Stop):
+        run(tmp_path, source, skip_bad=True)
+    monkeypatch.undo()
+    (tmp_path / name).write_bytes(b"mine")
+    with pytest.raises(InputError, match=f"^cannot write to .*: its {name} is not of a run; take another folder$"):
+        run(tmp_path, source, skip_bad=True, overwrite=overwrite)
+    assert (tmp_path / name).read_bytes() == b"mine"
+    assert not list(tmp_path.glob("systems/*"))
+
+
+def test_a_run_of_an_earlier_version_whose_manifest_names_no_table_is_loaded(tmp_path: Path) -> None:
+    expected = run(tmp_path).rows
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    del manifest["files"]
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    assert FitRun.load(tmp_path).rows == expected
+    assert len(FitRun.load(tmp_path)[0].losses)

@@ -73,6 +73,18 @@ def test_a_log_that_can_not_be_written_ends_no_run() -> None:
     assert bar.n == 2
 
 
+def test_a_log_need_not_have_more_than_write() -> None:
+    class Log:
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+    log = Log()
+    assert list(progress_bar(2, "step", "fit", shown=True, file=log, iterable="ab")) == ["a", "b"]
+    assert log.text.startswith("fit: 100% 2/2")
+
+
 def test_without_standard_error_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the shell's 2>&- there is none."""
     monkeypatch.setattr(sys, "stderr", None)

@@ -149,6 +149,44 @@ def test_a_run_in_one_go_wants_an_empty_folder_or_overwrites_what_its_manifest_n
     assert (tmp_path / "loss.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_in_one_go_that_was_cut_short_blocks_no_other_and_owns_no_other_file(
+    overwrite: bool, tmp_path: Path
+) -> None:
+    run = result(tmp_path)
+    run.begin(MANIFEST | {"files": ["system.safetensors"]})
+    (tmp_path / "notes.txt").touch()
+    run.check(MANIFEST, overwrite=overwrite)
+    (tmp_path / "loss.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"^cannot write to .*: its loss.csv is not of a run; take another folder$"):
+        run.check(MANIFEST, overwrite=overwrite)
+
+
+def test_a_report_without_its_files_is_overwritten_only_where_wanted(tmp_path: Path) -> None:
+    run = result(tmp_path)
+    run.begin(MANIFEST | {"files": ["system.safetensors"], "error": 0.5})
+    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
+        run.check(MANIFEST)
+    run.check(MANIFEST, overwrite=True)
+
+
+def test_files_to_be_written_are_named_unless_somebody_has_put_one_there(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path, (), listed=("loss.csv", "a.csv", "parts/*/*.png"), manifest="run.json")
+    run.begin(MANIFEST)
+    for name in ("parts/1/a.png", "parts/1/b.txt", "parts/2/a.txt", "a.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    for path in (tmp_path / "a.csv", tmp_path / "parts" / "1"):
+        with pytest.raises(InputError, match=r"^cannot write to .*: its .* is not of a run; take another folder$"):
+            run.claim_files([tmp_path / "loss.csv", path])
+    assert run.read_manifest("fractalops.run.1") == MANIFEST
+    run.claim_files([tmp_path / "loss.csv", tmp_path / "parts" / "2"])
+    (tmp_path / "parts" / "2" / "a.png").touch()
+    run.claim_files([tmp_path / "parts" / "2"])
+    assert run.read_manifest("fractalops.run.1")["files"] == ["loss.csv", "parts/2"]
+    assert run.results() == [tmp_path / "parts" / "2" / "a.png"]
+
+
 @pytest.mark.parametrize("files", [{}, "system.safetensors", None])
 def test_a_list_of_files_that_is_none_names_nothing(files: object, tmp_path: Path) -> None:
     result(tmp_path).begin(MANIFEST | {"files": files})
