@@ -26,15 +26,14 @@ from fractalops.backends import debugging
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport
 from fractalops.reference.probabilities import raise_to_floor
 from fractalops.reference.without_autocast import in_float32, widen
 from fractalops.rendering import (
     DEFAULT_BACKGROUND_WEIGHT,
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
     Blend,
-    Viewport,
     blend_mean,
     check_blend,
     point_values,

@@ -18,7 +18,7 @@ LEVELS = (
     ("reference", "backends", "kernels"),
     ("ops",),
     ("systems", "sampling", "deep_zoom"),
-    ("rendering",),
+    ("placement", "rendering"),
     ("ifs", "embedding"),
     ("io",),
     ("drawing",),

@@ -14,7 +14,8 @@ from fractalops._checks import check_number, shape_error
 from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import EXPLODES, Placement, Viewport, place
+from fractalops.placement import Placement, Viewport, place
+from fractalops.rendering import EXPLODES
 from fractalops.systems import System
 
 if TYPE_CHECKING:

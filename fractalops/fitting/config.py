@@ -14,14 +14,8 @@ from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
 from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
 from fractalops.ops.svd_matrix import SingularValues
-from fractalops.rendering import (
-    DEFAULT_BACKGROUND_WEIGHT,
-    DEFAULT_BANDWIDTH,
-    DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
-    Blend,
-    Viewport,
-)
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport
+from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, Blend
 
 LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
 
