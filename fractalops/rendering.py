@@ -182,7 +182,7 @@ def render(
 def _warn_of_explosion(points: Tensor) -> None:
     """Warn where chains (B, T, 2) don't end in finite points, if looking costs nothing: on the CPU, outside vmap."""
     if can_read(points) and not bool(points[:, -1].isfinite().all()):
-        warnings.warn(f"render: {EXPLODES}", stacklevel=3)
+        warnings.warn(f"render: {EXPLODES}", stacklevel=4)  # past `in_float32`
 
 
 def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
