@@ -13,12 +13,12 @@ from tests.test_structure import modules
 MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty")
 NAMES = {
     "os": (
-        "O_CLOEXEC O_DIRECTORY O_DSYNC O_NOCTTY O_NOFOLLOW O_NONBLOCK O_SYNC WNOHANG chown chroot confstr copy_file_range"
-        " ctermid fchdir fchmod fchown fork forkpty fstatvfs getegid geteuid getgid getgroups getloadavg getpgid getpgrp"
-        " getpriority getsid getuid getxattr killpg lchown lockf memfd_create mkfifo mknod nice openpty pathconf pipe2"
-        " posix_fadvise posix_fallocate posix_spawn pread preadv pwrite pwritev readv register_at_fork"
-        " sched_getaffinity sched_setaffinity sched_yield sendfile setpgid setsid statvfs sync sysconf tcgetpgrp ttyname"
-        " uname wait wait3 wait4 writev"
+        "O_CLOEXEC O_DIRECTORY O_DSYNC O_NOCTTY O_NOFOLLOW O_NONBLOCK O_SYNC WNOHANG chown chroot confstr"
+        " copy_file_range ctermid fchdir fchmod fchown fork forkpty fstatvfs getegid geteuid getgid getgroups"
+        " getloadavg getpgid getpgrp getpriority getsid getuid getxattr killpg lchown lockf memfd_create"
+        " mkfifo mknod nice openpty pathconf pipe2 posix_fadvise posix_fallocate posix_spawn pread preadv"
+        " pwrite pwritev readv register_at_fork sched_getaffinity sched_setaffinity sched_yield sendfile"
+        " setpgid setsid statvfs sync sysconf tcgetpgrp ttyname uname wait wait3 wait4 writev"
     ),
     "signal": (
         "SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 SIGWINCH alarm pause"
