@@ -19,7 +19,7 @@ LEVELS = (
     ("ops",),
     ("systems", "sampling", "deep_zoom"),
     ("placement", "rendering"),
-    ("ifs", "embedding"),
+    ("parameters", "ifs", "embedding"),
     ("io",),
     ("drawing",),
     ("data",),

@@ -12,8 +12,9 @@ import torch
 
 from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check_viewport, is_auto
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
-from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
+from fractalops.ifs import IFS, Sampling
 from fractalops.ops.svd_matrix import SingularValues
+from fractalops.parameters import Parametrization, Probabilities
 from fractalops.placement import DEFAULT_VIEWPORT, Viewport
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, Blend
 
