@@ -148,7 +148,7 @@ def check_bool(function: str, argument: str, value: object) -> None:
 
 def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> None:
     """Raise `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array would be compared number by number
         raise ValueError(f"{function}: {argument} must be one of {', '.join(choices)}, got {value!r}")
 
 

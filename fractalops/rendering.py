@@ -24,7 +24,7 @@ from fractalops.ops.affine_chain import check_chain, run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
 from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, fold_viewport, place, rounding
-from fractalops.reference.without_autocast import in_float32
+from fractalops.reference.without_autocast import in_float32, widen
 
 # How the bumps of points become an image: their sum, or the mean of their colors.
 Blend = Literal["add", "mean"]
@@ -301,7 +301,7 @@ def render_points(
     height, width = check_size("render_points", size)
     check_number("render_points", "fade", fade, least=0, most=1)
     bumps = check_bumps("render_points", (points.shape[0], points.shape[1]), bandwidth, None, cutoff, points=points)
-    center, radius = frame_of(points) if frame is None else frame
+    center, radius = frame_of(points) if frame is None else _check_frame(frame, points)
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
@@ -309,6 +309,19 @@ def render_points(
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
     image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
     return image.clamp(0, 1) if clamp else image
+
+
+def _check_frame(frame: object, points: Tensor) -> Frame:
+    """Return a frame that shows points (B, T, D), in float32 where it is in half precision. Raise for anything else."""
+    if not isinstance(frame, tuple) or len(frame) != 2:
+        raise TypeError(f"render_points: frame must be a Frame or None, got {type(frame).__name__}")
+    center, radius = (widen(part) for part in frame)
+    check_tensor("render_points", center=center, radius=radius)
+    check_floating("render_points", points=points, center=center, radius=radius)
+    for name, tensor, shape in (("center", center, points.shape[2:]), ("radius", radius, ())):
+        if tensor.shape != shape:
+            raise shape_error("render_points", name, f"{tuple(shape)}", tensor)
+    return Frame(center, radius)
 
 
 def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
