@@ -110,7 +110,7 @@ class IFS(MapParameters):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         check_choice("IFS", "sampling", sampling, get_args(Sampling))
-        check_viewport("IFS", viewport)
+        viewport = check_viewport("IFS", viewport)
         check_number("IFS", "bandwidth", bandwidth, above=0)
         check_cutoff("IFS", cutoff)
         check_blend("IFS", blend, background, background_weight)

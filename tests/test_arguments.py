@@ -288,3 +288,11 @@ def test_an_array_is_no_choice() -> None:
     index = torch.zeros(1, 3, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"^render: blend must be one of add, mean, got array"):
         fractalops.render(torch.eye(2)[None], torch.zeros(1, 2), index, 8, blend=np.zeros(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bound", [np.float32, np.float64, int])
+def test_a_viewport_is_kept_as_numbers_of_python(bound: Any) -> None:
+    viewport = [bound(each) for each in (-1, -1, 1, 1)]
+    kept = (IFS(viewport=viewport).viewport, FitConfig(viewport=viewport).viewport)  # type: ignore[arg-type]
+    assert kept == ((-1, -1, 1, 1), (-1, -1, 1, 1))
+    assert all(isinstance(each, (int, float)) for each in kept[0] + kept[1])

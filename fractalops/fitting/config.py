@@ -127,7 +127,7 @@ class FitConfig:
         if self.probabilities is None:
             object.__setattr__(self, "probabilities", "determinant" if self.objective == "fixed" else "learned")
         check_fields(self)
-        check_viewport("FitConfig", self.viewport)
+        object.__setattr__(self, "viewport", check_viewport("FitConfig", self.viewport))
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
         if self.blend == "add" and not is_auto(self.split_every) and self.split_every > 0:
