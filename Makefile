@@ -1,4 +1,4 @@
-# Everything on a fresh machine with Python and a C++ compiler: `make demo` learns a fractal, `make test` passes the tests.
+# Everything on a fresh machine with Python and a C++ compiler: `make demo` learns a fractal, `make test` runs the tests.
 # Both work in a virtual environment of their own, .venv, which is made when it is missing.
 
 PYTHON ?= python3

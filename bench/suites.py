@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fractalops
-from fractalops.rendering import DEFAULT_VIEWPORT, fold_viewport
+from fractalops.placement import DEFAULT_VIEWPORT, fold_viewport
 
 CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"

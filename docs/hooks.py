@@ -21,12 +21,12 @@ COMMANDS = (
     "bench",
     "info",
 )
-_HELP = re.compile(r"<!-- help: (?P<command>[a-z-]*) -->")
+_HELP = re.compile(r"<!-- help:(?: (?P<command>[a-z-]+))? -->")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace each `<!-- help: COMMAND -->` by what `fractalops COMMAND --help` prints."""
-    return _HELP.sub(lambda match: f"```text\n{help_text(match['command'])}\n```", markdown)
+    return _HELP.sub(lambda match: f"```text\n{help_text(match['command'] or '')}\n```", markdown)
 
 
 def help_text(command: str) -> str:

@@ -80,6 +80,7 @@ def zooms(system: System) -> Tensor:
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
     save_image(contact_sheet(steps(classic("maple-leaf")), columns=5), folder / "chain.png")
     save_image(contact_sheet(bandwidths(classic("fern")), columns=3), folder / "bandwidth.png")
     save_image(contact_sheet(sampling(), columns=3), folder / "sampling.png")

@@ -148,7 +148,7 @@ def check_bool(function: str, argument: str, value: object) -> None:
 
 def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> None:
     """Raise `ValueError` unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array would be compared number by number
         raise ValueError(f"{function}: {argument} must be one of {', '.join(choices)}, got {value!r}")
 
 
@@ -234,10 +234,10 @@ def check_size(function: str, size: object) -> tuple[int, int]:
     return sides
 
 
-def check_viewport(function: str, viewport: object) -> None:
-    """Raise `ValueError` unless `viewport` is "stretch", "fit" or four finite numbers that span a rectangle."""
+def check_viewport(function: str, viewport: object) -> Any:
+    """Return "stretch", "fit" or four finite numbers that span a rectangle, as Python's; raise for anything else."""
     if isinstance(viewport, str) and viewport in ("stretch", "fit"):
-        return
+        return viewport
     if not (
         isinstance(viewport, (tuple, list))
         and len(viewport) == 4
@@ -250,6 +250,7 @@ def check_viewport(function: str, viewport: object) -> None:
             f"{function}: viewport must be 'stretch', 'fit' or (x_min, y_min, x_max, y_max) with x_min < x_max and "
             f"y_min < y_max, got {viewport!r}"
         )
+    return tuple(bound if isinstance(bound, (int, float)) else float(bound) for bound in viewport)
 
 
 # Tensors

@@ -7,15 +7,13 @@ from types import EllipsisType
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fractalops._checks import (
     check_choice,
     check_cutoff,
-    check_dtype,
     check_index,
     check_index_range,
-    check_integer,
     check_item,
     check_number,
     check_tensor,
@@ -25,16 +23,15 @@ from fractalops._checks import (
 from fractalops.backends import debugging
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
-from fractalops.ops.svd_matrix import SingularValues, run_svd_matrix
-from fractalops.reference.probabilities import raise_to_floor
+from fractalops.ops.svd_matrix import SingularValues
+from fractalops.parameters import ColorValues, MapParameters, Parametrization, Probabilities
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport
 from fractalops.reference.without_autocast import in_float32, widen
 from fractalops.rendering import (
     DEFAULT_BACKGROUND_WEIGHT,
     DEFAULT_BANDWIDTH,
     DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
     Blend,
-    Viewport,
     blend_mean,
     check_blend,
     point_values,
@@ -43,23 +40,17 @@ from fractalops.rendering import (
 from fractalops.sampling import (
     Generators,
     chain_start,
-    determinant_weights,
     draw_sequences,
-    draw_uniform,
     join_index,
-    one_each,
 )
-from fractalops.systems import SINGULAR_MARGIN, System, device_for, random_systems
+from fractalops.systems import System
 from fractalops.systems.stacking import Arrays, read_maps, stack_systems
 from fractalops.systems.system import split_systems
 
-Parametrization = Literal["svd", "matrix"]
-Probabilities = Literal["determinant", "learned"]
 Sampling = Literal["independent", "balanced"]
-ColorValues = Literal["sigmoid", "clamp"]
 
 
-class IFS(nn.Module):
+class IFS(MapParameters):
     """`systems` iterated function systems of `maps` affine maps each, as learnable parameters.
 
     Starts as random systems (Anderson and Farrell 2022, `random_systems`). Parameters, with S systems and N
@@ -96,13 +87,6 @@ class IFS(nn.Module):
     seed gives the same systems on every device. Raises `ValueError` and `TypeError`.
     """
 
-    svd: nn.Parameter
-    matrix: nn.Parameter
-    offset: nn.Parameter
-    color: nn.Parameter | None
-    logit: nn.Parameter | None
-    probability: Tensor | None
-
     def __init__(
         self,
         systems: int = 1,
@@ -125,51 +109,31 @@ class IFS(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__()
-        systems = check_integer("IFS", "systems", systems, 1)
-        maps = check_integer("IFS", "maps", maps, 1)
-        channels = None if channels is None else check_integer("IFS", "channels", channels, 1)
-        check_dtype("IFS", dtype)
-        check_number("IFS", "probability_floor", probability_floor, least=0, below=1)
-        for name, value, choices in (
-            ("parametrization", parametrization, get_args(Parametrization)),
-            ("singular_values", singular_values, get_args(SingularValues)),
-            ("probabilities", probabilities, (*get_args(Probabilities), "given")),
-            ("sampling", sampling, get_args(Sampling)),
-            ("color_values", color_values, get_args(ColorValues)),
-        ):
-            check_choice("IFS", name, value, choices)
-        self.parametrization = parametrization
-        self.singular_values = singular_values
-        self.color_values = color_values
-        self.probability_floor = 0.0 if probabilities == "given" else float(probability_floor)
-        self.sampling = sampling
-        check_viewport("IFS", viewport)
+        check_choice("IFS", "sampling", sampling, get_args(Sampling))
+        viewport = check_viewport("IFS", viewport)
         check_number("IFS", "bandwidth", bandwidth, above=0)
         check_cutoff("IFS", cutoff)
         check_blend("IFS", blend, background, background_weight)
+        super().__init__(
+            systems,
+            maps,
+            parametrization=parametrization,
+            singular_values=singular_values,
+            probabilities=probabilities,
+            probability_floor=probability_floor,
+            channels=channels,
+            color_values=color_values,
+            generator=generator,
+            device=device,
+            dtype=dtype,
+        )
+        self.sampling = sampling
         self.viewport = viewport
         self.bandwidth = float(bandwidth)
         self.cutoff = cutoff
         self.blend: Blend = blend
         self.background = float(background)
         self.background_weight = float(background_weight)
-
-        device = device_for(device, one_each("IFS", generator, systems)[0])
-
-        def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(systems, maps, *shape, device=device, dtype=dtype))
-
-        if parametrization == "svd":
-            self.svd = parameter(6)
-        else:
-            self.matrix = parameter(2, 2)
-        self.offset = parameter(2)
-        self.register_parameter("color", None if channels is None else parameter(channels))
-        self.register_parameter("logit", parameter() if probabilities == "learned" else None)
-        given = torch.empty(systems, maps, device=device, dtype=torch.float64) if probabilities == "given" else None
-        self.register_buffer("probability", given)
-        self.reset_parameters(generator)
 
     @classmethod
     def from_maps(
@@ -227,49 +191,6 @@ class IFS(nn.Module):
         module.load_state_dict(state, assign=True)
         return module
 
-    @torch.no_grad()
-    def reset_parameters(self, generator: Generators = None) -> None:
-        """Draw new random systems; colors become one half and learned probabilities equal.
-
-        On the device "meta", where there are no values, nothing is drawn.
-        """
-        if self.offset.is_meta:
-            return
-        drawn = random_systems(self.systems, self.maps_per_system, generator=generator, dtype=widen(self.offset).dtype)
-        angles = torch.stack((drawn.theta, drawn.phi), -1)  # (S, N, 2)
-        if self.parametrization == "matrix":
-            exact = torch.cat((angles, drawn.singular_values, drawn.reflection), -1)  # (S, N, 6)
-            self.matrix.copy_(run_svd_matrix(exact, "clamp"))
-        else:
-            values = drawn.singular_values
-            if self.singular_values == "sigmoid":
-                values = values.logit(eps=SINGULAR_MARGIN)
-            uniform = draw_uniform(tuple(values.shape), generator, dtype=torch.float64, device=values.device)
-            magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
-            self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
-        self.offset.copy_(drawn.offset)
-        if self.color is not None:
-            self.color.fill_(0.0 if self.color_values == "sigmoid" else 0.5)
-        if self.logit is not None:
-            self.logit.zero_()
-        if self.probability is not None:
-            self.probability.fill_(1 / self.maps_per_system)
-
-    @property
-    def systems(self) -> int:
-        """S, the number of systems."""
-        return self.offset.shape[0]
-
-    @property
-    def maps_per_system(self) -> int:
-        """N, the number of maps of each system."""
-        return self.offset.shape[1]
-
-    @property
-    def channels(self) -> int | None:
-        """C, the number of channels of the maps' colors; None without colors."""
-        return None if self.color is None else self.color.shape[2]
-
     def extra_repr(self) -> str:
         """What `print` shows of the module."""
         weight = self.background_weight
@@ -288,20 +209,6 @@ class IFS(nn.Module):
             + ("" if weight == DEFAULT_BACKGROUND_WEIGHT else f", background_weight={weight:g}")
         )
 
-    def maps(self) -> tuple[Tensor, Tensor]:
-        """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable; float32 of parameters of half precision."""
-        if self.parametrization == "matrix":
-            return widen(self.matrix), widen(self.offset)
-        return run_svd_matrix(widen(self.svd), self.singular_values), widen(self.offset)
-
-    def colors(self) -> Tensor | None:
-        """The maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
-        if self.color is None:
-            return None
-        color = widen(self.color)
-        # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
-        return color.clamp(0, 1) if self.color_values == "clamp" else color.double().sigmoid().to(color.dtype)
-
     @torch.no_grad()
     def system(self, number: int = 0) -> System:
         """Return a copy of system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
@@ -312,30 +219,6 @@ class IFS(nn.Module):
     def each_system(self) -> list[System]:
         """Return copies of all S systems, as `system` does of one."""
         return split_systems(*self.maps(), self.probabilities(), self.colors(), range(self.systems))
-
-    def _unit_weights(self) -> Tensor | None:
-        """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
-        if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
-            return None
-        logarithm = widen(self.logit).log_softmax(-1)  # (S, N)
-        return (logarithm - logarithm.detach()).exp()
-
-    def _weights(self) -> Tensor:
-        """What the maps' probabilities are proportional to (S, N), detached: given, learned, or `|det A|`."""
-        if self.probability is not None:
-            return self.probability
-        if self.logit is not None:
-            return widen(self.logit.detach()).softmax(-1)
-        if self.parametrization == "matrix":
-            return determinant_weights(widen(self.matrix))
-        values = widen(self.svd.detach())[..., 2:4]  # (S, N, 2)
-        return (values.double().sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
-
-    def probabilities(self) -> Tensor:
-        """The detached probabilities (S, N) of the maps, at least about `probability_floor`, in rows of sum 1."""
-        if self.probability is not None:
-            return self.probability
-        return raise_to_floor(self._weights(), self.probability_floor)
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
         """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""

@@ -1,4 +1,4 @@
-"""Images of iterated function systems (paper, figure 1) and of points in space; where points lie in an image."""
+"""Images of iterated function systems (paper, figure 1) and of points in space."""
 
 from __future__ import annotations
 
@@ -23,10 +23,8 @@ from fractalops._checks import (
 from fractalops.ops.affine_chain import check_chain, run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
-from fractalops.reference.without_autocast import in_float32
-
-# (x_min, y_min, x_max, y_max), or each image's own bounding box: stretched over the image, or in its proportions.
-Viewport = tuple[float, float, float, float] | Literal["stretch", "fit"]
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, fold_viewport, place, rounding
+from fractalops.reference.without_autocast import in_float32, widen
 
 # How the bumps of points become an image: their sum, or the mean of their colors.
 Blend = Literal["add", "mean"]
@@ -35,126 +33,9 @@ Angle = float | Tensor  # degrees
 
 EXPLODES = "points that are NaN or infinite are not drawn: the maps expand on average, or aren't finite"
 
-DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 DEFAULT_BANDWIDTH = 1.0  # square pixels (the paper)
 DEFAULT_CUTOFF = 1e-6
 DEFAULT_BACKGROUND_WEIGHT = 0.03
-
-
-def _scale_and_shift(
-    size: tuple[int, int], viewport: tuple[float, float, float, float]
-) -> tuple[list[float], list[float]]:
-    """`s` and `o` of `u = s v + o`, which takes the viewport's corners to the centers of the corner pixels."""
-    x_min, y_min, x_max, y_max = viewport
-    scale = [(size[0] - 1) / (x_max - x_min), (size[1] - 1) / (y_max - y_min)]
-    return scale, [-x_min * scale[0], -y_min * scale[1]]
-
-
-def _rounding(largest: Tensor) -> Tensor:
-    """How much coordinates of up to `largest` may differ by rounding alone, along a chain that stands still."""
-    return 64 * torch.finfo(largest.dtype).eps * largest
-
-
-def _constant(like: Tensor, values: list[float]) -> Tensor:
-    """The values (V,), of the dtype and on the device of `like`."""
-    if like.device.type == "cpu":
-        return like.new_tensor(values)
-    # Filled in on the device: a copy from the host would wait for it, and could not be captured in a graph.
-    return torch.stack([like.new_full((), value) for value in values])
-
-
-def fold_viewport(
-    matrix: Tensor, offset: Tensor, start: Tensor, size: tuple[int, int], viewport: tuple[float, float, float, float]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same systems in pixel coordinates, so that no pass over the points is needed.
-
-    `A' = S A S^-1`, `b' = S b + o - A' o`, `u_0 = S v_0 + o`: matrix (N, 2, 2), offset (N, 2), start (..., 2) -> the
-    same shapes. Both sides of `size` must be above 1, or S has no inverse.
-    """
-    scale, shift = _scale_and_shift(size, viewport)
-    s, o = _constant(matrix, scale), _constant(matrix, shift)  # (2,), (2,)
-    if scale[0] != scale[1]:
-        matrix = matrix * (s[:, None] / s)
-    return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
-
-
-class Placement(NamedTuple):
-    """Where points lie in an image of pixels: `(points - origin) * scale + target`."""
-
-    origin: Tensor  # (..., 2), in the plane
-    scale: Tensor  # (..., 2), pixels for a unit of the plane
-    target: Tensor  # (..., 2), in pixels: where the origin lies
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """Return the points (..., 2) in pixels."""
-        return (points - self.origin) * self.scale + self.target
-
-    def place_sequences(self, points: Tensor) -> Tensor:
-        """Return points (B, K, L, 2) in pixels (B, K L, 2), by a placement of each cloud, (B, 1, 1, 2)."""
-        # By whole sequences, in which the placement repeats: along pairs of numbers torch is several times slower.
-        origin, scale, target = (
-            part.expand(len(points), 1, 1, 2).flatten(1).repeat(1, points.shape[2])[:, None] for part in self
-        )  # each (B, 1, 2 L)
-        pixels = (points.flatten(2) - origin).mul_(scale).add_(target)  # (B, K, 2 L)
-        return pixels.view(len(points), -1, 2)
-
-
-@torch.no_grad()
-def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest coordinates (B, D) of clouds of points (B, ..., D), detached.
-
-    Points with a coordinate that is NaN, infinite or beyond a quarter of the dtype's range, in which sides are finite,
-    are left out. The coordinates of a cloud without any other are infinity and minus infinity.
-    """
-
-    def reduced(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        # Dimension after dimension: along pairs of numbers torch is several times slower than along whole rows.
-        while low.dim() > 2:
-            low, high = low.amin(dim=1), high.amax(dim=1)
-        return low, high
-
-    points = points.detach()  # for forward mode, which `no_grad` doesn't stop
-    low, high = reduced(points, points)
-    limit = torch.finfo(points.dtype).max / 4
-    if can_read(low) and bool(((low >= -limit) & (high <= limit)).all()):  # NaN reaches both
-        return low, high
-    within = (points.abs() <= limit).all(dim=-1, keepdim=True)  # (B, ..., 1)
-    return reduced(torch.where(within, points, math.inf), torch.where(within, points, -math.inf))
-
-
-@torch.no_grad()
-def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: bool, margin: float = 0.0) -> Placement:
-    """Return the placement that puts the bounding box of each cloud of points into an image.
-
-    Args:
-        points: (B, ..., 2). Those that are NaN or infinite are left out.
-        size: (height, width) of the image, in pixels.
-        keep_proportions: scale both axes alike, the box in the middle of the image; else each axis by itself. An axis
-            along which the points differ by no more than rounding does is put in the middle.
-        margin: the share of the image that stays empty on each side, in [0, 0.5).
-
-    Returns:
-        The placement, without gradients, in shapes (B, ..., 2) that broadcast with the points.
-    """
-    low, high = (bound.view(-1, *[1] * (points.dim() - 2), 2) for bound in bounding_box(points))  # (B, 1, 2)
-    last = _constant(points, [side - 1 for side in size])  # (2,)
-    # The maps mix the axes, and so their rounding.
-    extended = high - low > _rounding(torch.maximum(-low, high).amax(-1, keepdim=True))  # (B, 1, 2)
-    scale = (1 - 2 * margin) * last / (high - low)  # (B, 1, 2)
-    if not keep_proportions:
-        target = torch.where(extended, margin * last, last / 2)
-        return Placement(low, torch.where(extended, scale, 0), target)
-    least = torch.where(extended, scale, math.inf).amin(dim=-1, keepdim=True)  # (B, 1, 1)
-    scale = torch.where(least.isfinite(), least, 0).expand_as(scale)
-    return Placement((low + high) / 2, scale, (last / 2).expand_as(scale))
-
-
-def place(viewport: Viewport, points: Tensor, size: tuple[int, int], margin: float = 0.0) -> Placement:
-    """Return where a viewport that has been checked puts points (B, ..., 2), by their bounding boxes if it says so."""
-    if isinstance(viewport, str):
-        return fit_to_frame(points, size, keep_proportions=viewport == "fit", margin=margin)
-    scale, shift = (_constant(points, values) for values in _scale_and_shift(size, viewport))  # (2,), (2,)
-    return Placement(torch.zeros_like(scale), scale, shift)
 
 
 def _color_points(color: Tensor, index: Tensor) -> Tensor:
@@ -301,7 +182,7 @@ def render(
 def _warn_of_explosion(points: Tensor) -> None:
     """Warn where chains (B, T, 2) don't end in finite points, if looking costs nothing: on the CPU, outside vmap."""
     if can_read(points) and not bool(points[:, -1].isfinite().all()):
-        warnings.warn(f"render: {EXPLODES}", stacklevel=3)
+        warnings.warn(f"render: {EXPLODES}", stacklevel=4)  # past `in_float32`
 
 
 def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
@@ -336,7 +217,8 @@ def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
 
     Args:
         points: (..., 3), float32 or float64; or (..., 2), which are laid into the plane of the second and third axes.
-        azimuth, elevation: in degrees; numbers, or tensors () of the points' dtype.
+        azimuth: of the viewer, in degrees; a number, or a tensor () of the points' dtype.
+        elevation: likewise.
 
     Returns:
         plane (..., 2) and depth (...), differentiable in the points and the angles.
@@ -374,7 +256,7 @@ def frame_of(points: Tensor) -> Frame:
     radius = torch.where(flat.isfinite().all(-1), distances, 0).amax()
     largest = center.abs().amax()  # (), beside which points that differ by rounding alone are one
     known = torch.where(radius > 0, largest.clamp(min=1), 1)
-    return Frame(center, torch.where(radius > _rounding(largest), radius, known))
+    return Frame(center, torch.where(radius > rounding(largest), radius, known))
 
 
 @in_float32
@@ -397,11 +279,13 @@ def render_points(
     Args:
         points: (B, T, 3) or (B, T, 2), T >= 1; float32 or float64. Those that are NaN or infinite add nothing.
         size: the images' side, or (height, width), in pixels.
-        azimuth, elevation: of the viewer, in degrees, as in `project`.
+        azimuth: of the viewer, in degrees, as in `project`.
+        elevation: likewise.
         frame: what the images show, of all clouds; None takes `frame_of(points)`, through which no gradient flows.
         fade: in [0, 1], what a point at the back loses of its brightness.
-        bandwidth, cutoff: as in `rbf_rasterize`.
+        bandwidth: as in `rbf_rasterize`.
         clamp: limit the images to [0, 1].
+        cutoff: as in `rbf_rasterize`.
 
     Returns:
         image (B, H, W), differentiable in the points, the angles and the bandwidth.
@@ -417,7 +301,7 @@ def render_points(
     height, width = check_size("render_points", size)
     check_number("render_points", "fade", fade, least=0, most=1)
     bumps = check_bumps("render_points", (points.shape[0], points.shape[1]), bandwidth, None, cutoff, points=points)
-    center, radius = frame_of(points) if frame is None else frame
+    center, radius = frame_of(points) if frame is None else _check_frame(frame, points)
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
     pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
@@ -425,6 +309,19 @@ def render_points(
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
     image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
     return image.clamp(0, 1) if clamp else image
+
+
+def _check_frame(frame: object, points: Tensor) -> Frame:
+    """Return a frame that shows points (B, T, D), in float32 where it is in half precision. Raise for anything else."""
+    if not isinstance(frame, tuple) or len(frame) != 2:
+        raise TypeError(f"render_points: frame must be a Frame or None, got {type(frame).__name__}")
+    center, radius = (widen(part) for part in frame)
+    check_tensor("render_points", center=center, radius=radius)
+    check_floating("render_points", points=points, center=center, radius=radius)
+    for name, tensor, shape in (("center", center, points.shape[2:]), ("radius", radius, ())):
+        if tensor.shape != shape:
+            raise shape_error("render_points", name, f"{tuple(shape)}", tensor)
+    return Frame(center, radius)
 
 
 def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from fractalops import IFS, FitConfig, FitResult, FractalDataset, FractalEmbeddi
 from fractalops.data.class_search import search_classes
 from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.io.picture_options import PictureOptions
+from fractalops.rendering import Frame
 from fractalops.sampling import sample_attractor, sample_index
 from fractalops.systems import System, random_systems
 from tests.support.cases import seeded
@@ -265,3 +266,37 @@ def test_every_public_name_is_tried() -> None:
     others = {"BackendError", "InputError", "MissingExtra", "RankError", "FitRun", "fit_dataset"}
     others |= {"list_backends", "show_backends", "use_backend", "FitConfig", "PointConfig"}
     assert set(fractalops.__all__) - set(said) == others
+
+
+CENTER, RADIUS = torch.zeros(3), torch.ones(())
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "message"),
+    [
+        (3, TypeError, "frame must be a Frame or None, got int"),
+        ((CENTER,), TypeError, "frame must be a Frame or None, got tuple"),
+        (Frame(CENTER, 1.0), TypeError, "radius must be a tensor, got float"),
+        (Frame(CENTER.double(), RADIUS), TypeError, "center must have the dtype of points"),
+        (Frame(CENTER[:2], RADIUS), ValueError, r"center must have shape \(3,\), got \(2,\)"),
+        (Frame(CENTER, RADIUS[None]), ValueError, r"radius must have shape \(\), got \(1,\)"),
+    ],
+    ids=str,
+)
+def test_a_wrong_frame_is_refused_by_name(frame: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^render_points: {message}"):
+        fractalops.render_points(torch.rand(1, 4, 3), 8, frame=frame)
+
+
+def test_an_array_is_no_choice() -> None:
+    index = torch.zeros(1, 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"^render: blend must be one of add, mean, got array"):
+        fractalops.render(torch.eye(2)[None], torch.zeros(1, 2), index, 8, blend=np.zeros(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bound", [np.float32, np.float64, int])
+def test_a_viewport_is_kept_as_numbers_of_python(bound: Any) -> None:
+    viewport = [bound(each) for each in (-1, -1, 1, 1)]
+    kept = (IFS(viewport=viewport).viewport, FitConfig(viewport=viewport).viewport)  # type: ignore[arg-type]
+    assert kept == ((-1, -1, 1, 1), (-1, -1, 1, 1))
+    assert all(isinstance(each, (int, float)) for each in kept[0] + kept[1])

@@ -172,7 +172,7 @@ def test_a_copy_does_as_the_original(name: str, tmp_path: Path) -> None:
     assert_all_same_bits(results(original), expected)
 
 
-def test_every_public_class_is_tried(tmp_path: Path) -> None:
+def test_every_public_class_is_tried() -> None:
     tried = {name.partition(" ")[0].partition(".")[0] for name in MADE}
     assert {each.__name__ for each in CLASSES} == tried
 

@@ -14,7 +14,8 @@ from torch import Tensor
 import fractalops
 from fractalops import IFS
 from fractalops.drawing.high_resolution import draw_high_resolution
-from fractalops.rendering import fit_to_frame, frame_of
+from fractalops.placement import fit_to_frame
+from fractalops.rendering import frame_of
 from tests.support.cases import seeded
 from tests.support.learning import disc
 

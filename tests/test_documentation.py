@@ -19,6 +19,7 @@ from tests.support.experiment_data import write_mnist
 from tests.support.requirements import ROOT
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+_LONG = ("photograph.md", "picture.md", "point-cloud.md")  # whose commands draw large pictures and animations
 _BLOCK = re.compile(r"\n```(?P<language>python|sh)\n(?P<code>.*?)\n```", re.DOTALL)
 
 
@@ -58,7 +59,14 @@ def test_the_program_of_the_readme_runs() -> None:
     assert (lit == (target > 0.1)).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=str(page.relative_to(ROOT / "docs")), marks=[pytest.mark.slow] * (page.name in _LONG))
+        for page in PAGES
+        if _BLOCK.search("\n" + page.read_text(encoding="utf-8"))
+    ],
+)
 def test_the_blocks_of_the_documentation_run(page: Path) -> None:
     run(page)
 

@@ -103,7 +103,7 @@ for device in "cpu", "cuda":
         "learn_steps",
         "rasterize_orbit",
         "rasterize_points",
-    }  # three are fit's
+    }  # of learning and of counts, which is not called here
     assert sorted(warned.split()) == sorted(used)
     for device, refusal in (("CPU", refused), ("CUDA", refused_cuda)):
         assert any(line.startswith(f"native {device} library: {status}") for line in report)

@@ -14,8 +14,8 @@ from fractalops import rendering
 from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.ifs import IFS
 from fractalops.ops.fixed_point import fixed_point
+from fractalops.placement import bounding_box, fit_to_frame, fold_viewport
 from fractalops.reference.affine_chain import affine_chain as reference_chain
-from fractalops.rendering import bounding_box, fit_to_frame, fold_viewport
 from tests.support.cases import ChainCase, seeded, value_and_gradients
 from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matches, assert_same_bits
 

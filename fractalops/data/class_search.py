@@ -15,7 +15,7 @@ from fractalops.data.generators import generator_of
 from fractalops.io.progress import progress_bar
 from fractalops.ops.affine_chain import run_affine_chain
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.rendering import Placement, bounding_box
+from fractalops.placement import Placement, bounding_box
 from fractalops.sampling import draw_sequences, join_index
 from fractalops.systems import System
 from fractalops.systems.axes import from_right_and_up

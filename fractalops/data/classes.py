@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fractalops.data.generators import generator_of
 from fractalops.ifs import IFS
-from fractalops.rendering import fit_to_frame
+from fractalops.placement import fit_to_frame
 from fractalops.sampling import sample_attractor
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack

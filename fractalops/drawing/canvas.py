@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from fractalops._checks import check_number, shape_error
+from fractalops.backends import choose
 from fractalops.deep_zoom import Words, through_words, words_in_window
 from fractalops.errors import InputError
 from fractalops.ops.rbf_rasterize import rbf_rasterize
-from fractalops.rendering import EXPLODES, Placement, Viewport, place
+from fractalops.placement import Placement, Viewport, place
+from fractalops.rendering import EXPLODES
 from fractalops.systems import System
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for th
 CUTOFF = 1e-2  # the tone map swallows what is smaller
 _REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
 _POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
+_TABLE_VALUES = 2**24  # of the reference's tables, which hold a row and a column of the picture for each point
 _TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
 LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
 
@@ -169,9 +172,12 @@ class Scene:
         if len(pixels) == 0:
             return
         colors = self._maps.color
-        weight = None if colors is None else colors.index_select(0, maps.int())[None]  # (1, P, C)
         size = end - begin, self._size[1]
-        canvas += rbf_rasterize(pixels[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
+        in_tables = choose("rbf_rasterize", pixels.device) == "reference"
+        at_once = max(1, _TABLE_VALUES // sum(size)) if in_tables else len(pixels)
+        for some, own in zip(pixels.split(at_once), maps.split(at_once), strict=True):
+            weight = None if colors is None else colors.index_select(0, own.int())[None]  # (1, P, C)
+            canvas += rbf_rasterize(some[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
 
     def _pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all points (P, 2) in pixels, some at a time, with the maps (P,) that led to them."""

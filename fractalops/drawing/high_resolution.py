@@ -24,7 +24,8 @@ from fractalops.drawing.canvas import (
 from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.tones import Levels, expose, invert_white
 from fractalops.ifs import IFS
-from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend, Viewport
+from fractalops.placement import Viewport
+from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, Blend
 from fractalops.systems import System
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from fractalops.drawing.high_resolution import DEFAULT_INTENSITY, Picture
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.files import as_text, atomic_path
-from fractalops.rendering import place
+from fractalops.placement import place
 from fractalops.systems import System
 
 FORM = "fractalops.page.1"

@@ -17,7 +17,8 @@ from fractalops.drawing.palettes import apply_palette
 from fractalops.drawing.sheets import contact_sheet
 from fractalops.drawing.tones import tone_map
 from fractalops.errors import InputError
-from fractalops.rendering import Frame, bounding_box, frame_of, project, render_points
+from fractalops.placement import bounding_box
+from fractalops.rendering import Frame, frame_of, project, render_points
 from fractalops.systems import System
 from fractalops.systems.system import shares_of
 
@@ -74,7 +75,8 @@ def draw_solid(
         side: of the picture, in pixels, at most 8192.
         points: eight times as many are drawn, most of which are hidden.
         margin: of the picture, left empty on each side.
-        azimuth, elevation: of the viewer, in degrees, as in `project`.
+        azimuth: of the viewer, in degrees, as in `project`.
+        elevation: likewise.
         generator: of the points, on the system's device.
         bar: counts points; it learns how many there are.
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fractalops.ifs import IFS
 from fractalops.ops.affine_chain import affine_chain
-from fractalops.rendering import DEFAULT_VIEWPORT, bounding_box
+from fractalops.placement import DEFAULT_VIEWPORT, bounding_box
 
 REACH = DEFAULT_VIEWPORT[2]  # of the published viewport, from its middle
 THRESHOLD = 0.2  # above which a pixel is lit (the published code)

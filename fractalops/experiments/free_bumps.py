@@ -19,7 +19,7 @@ from fractalops.fitting.result import restore_system
 from fractalops.io.progress import progress_bar
 from fractalops.io.run_folder import OTHER_FOLDER
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
-from fractalops.rendering import Viewport
+from fractalops.placement import Viewport
 
 _FORM = "fractalops.bumps.1"
 _PAIRS = 2**20  # of a pixel and a bump, that a step evaluates: of large pictures a part of the pixels, chosen anew

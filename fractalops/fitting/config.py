@@ -12,16 +12,11 @@ import torch
 
 from fractalops._checks import AUTO, Bounds, Count, Natural, check_fields, check_viewport, is_auto
 from fractalops.fitting.schedules import cosine_schedule, halving_schedule
-from fractalops.ifs import IFS, Parametrization, Probabilities, Sampling
+from fractalops.ifs import IFS, Sampling
 from fractalops.ops.svd_matrix import SingularValues
-from fractalops.rendering import (
-    DEFAULT_BACKGROUND_WEIGHT,
-    DEFAULT_BANDWIDTH,
-    DEFAULT_CUTOFF,
-    DEFAULT_VIEWPORT,
-    Blend,
-    Viewport,
-)
+from fractalops.parameters import Parametrization, Probabilities
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport
+from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, Blend
 
 LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
 
@@ -132,7 +127,7 @@ class FitConfig:
         if self.probabilities is None:
             object.__setattr__(self, "probabilities", "determinant" if self.objective == "fixed" else "learned")
         check_fields(self)
-        check_viewport("FitConfig", self.viewport)
+        object.__setattr__(self, "viewport", check_viewport("FitConfig", self.viewport))
         if self.objective == "fixed" and self.probabilities == "learned":
             raise ValueError("FitConfig: probabilities must be determinant for the objective fixed, got 'learned'")
         if self.blend == "add" and not is_auto(self.split_every) and self.split_every > 0:

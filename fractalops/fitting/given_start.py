@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fractalops.fitting.config import FitConfig
 from fractalops.ifs import IFS
-from fractalops.rendering import fit_to_frame
+from fractalops.placement import fit_to_frame
 from fractalops.sampling import determinant_probabilities, sample_attractor
 from fractalops.systems import svd_parameters
 

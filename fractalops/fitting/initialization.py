@@ -11,9 +11,10 @@ from torch.nn.functional import avg_pool2d
 from fractalops.fitting.config import LEARNING_VIEWPORT, FitConfig, make_system
 from fractalops.fitting.copies import covariance_power
 from fractalops.fitting.given_start import COLOR_MARGIN, given_parameters
-from fractalops.ifs import IFS, Parametrization
+from fractalops.ifs import IFS
 from fractalops.ops.k_means import k_means
 from fractalops.ops.svd_matrix import run_svd_matrix
+from fractalops.parameters import Parametrization
 from fractalops.sampling import draw_uniform
 from fractalops.systems import svd_parameters
 

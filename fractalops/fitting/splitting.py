@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 from fractalops.fitting.config import LEARNING_VIEWPORT
 from fractalops.fitting.optimizers import Optimizer
 from fractalops.ifs import IFS
-from fractalops.rendering import place
+from fractalops.placement import place
 from fractalops.sampling import Generators
 from fractalops.systems import svd_parameters
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
+from fractalops.backends import use_backend
 from fractalops.drawing import high_resolution
 from fractalops.drawing.canvas import Scene, Zoom, check_zoom, whole_rows
 from fractalops.drawing.high_resolution import Picture, default_points, draw, draw_bands, draw_high_resolution
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.progress import progress_bar
+from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.systems import System
 from tests.drawing.test_high_resolution import right_triangle
 from tests.support.cases import seeded
@@ -200,3 +202,22 @@ def test_a_system_of_one_map_is_a_point_at_any_depth() -> None:
     image = draw_high_resolution(system, (9, 9), viewport=(0, 0, 1, 1), zoom=(0.5, 0.5, 1e6), points=50)[0]
     assert image[4, 4] == image.max() == 1
     assert image[0].max() == 0
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("colored", [False, True], ids=["gray", "color"])
+def test_the_reference_gets_few_points_at_a_time(colored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tables hold a row and a column of the picture for each point: all points at once would take gigabytes."""
+    maps = replace(fern(), color=fern().color if colored else None)
+    expected = draw(maps, picture((40, 60), 3001), seeded(3))
+    counts = []
+
+    def counted(points: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        counts.append(points.shape[1])
+        return rbf_rasterize(points, *arguments, **options)
+
+    monkeypatch.setattr("fractalops.drawing.canvas.rbf_rasterize", counted)
+    monkeypatch.setattr("fractalops.drawing.canvas._TABLE_VALUES", 100_000)
+    with use_backend("reference"):
+        torch.testing.assert_close(draw(maps, picture((40, 60), 3001), seeded(3)), expected, rtol=0, atol=1e-4)
+    assert counts == [1000, 1000, 1000, 1]

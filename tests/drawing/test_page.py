@@ -15,7 +15,7 @@ import fractalops
 from fractalops.drawing.page import page_parameters, page_text, write_page
 from fractalops.errors import InputError
 from fractalops.ifs import IFS
-from fractalops.rendering import Viewport
+from fractalops.placement import Viewport
 from fractalops.sampling import sample_attractor
 from tests.support.cases import seeded
 

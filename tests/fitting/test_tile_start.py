@@ -18,7 +18,7 @@ import fractalops
 from fractalops import IFS, FitConfig
 from fractalops.fitting.initialization import first_parameters
 from fractalops.fitting.result import restore_system
-from fractalops.rendering import place
+from fractalops.placement import place
 from tests.support.cases import seeded
 from tests.support.learning import disc
 

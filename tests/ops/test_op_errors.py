@@ -295,9 +295,9 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
 def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
     matrix, offset, index, start = CHAIN.inputs()
     offset = offset.float() if wrong == "dtype" else offset[:-1]
-    with pytest.raises(RuntimeError, match="must have the dtype of|must have shape"):
+    with pytest.raises(RuntimeError, match=r"must have the dtype of|must have shape"):
         torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
     points, weight, bandwidth = RASTER.inputs()
     bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
-    with pytest.raises(RuntimeError, match="must have the dtype of|must have shape"):
+    with pytest.raises(RuntimeError, match=r"must have the dtype of|must have shape"):
         torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)

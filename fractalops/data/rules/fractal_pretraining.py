@@ -15,7 +15,7 @@ from fractalops.data.generators import generator_of, uniform
 from fractalops.data.rules.settings import Background, Defaults, Settings
 from fractalops.ifs import IFS
 from fractalops.ops.rasterize_points import rasterize_points
-from fractalops.rendering import Placement, bounding_box
+from fractalops.placement import Placement, bounding_box
 from fractalops.sampling import determinant_probabilities, random_patches, sample_attractor
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack

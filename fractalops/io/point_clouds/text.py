@@ -51,7 +51,8 @@ def parse_rows(
     """Return the numbers (P, columns) of lines, of which empty ones are left out.
 
     Args:
-        path, number: the file and the number of the first line, for messages.
+        path: of the file, for messages.
+        number: of the first line, for messages.
         lines: numbers separated by white space.
         columns: how many each line has; None takes those of the first.
         shown: the lines as the file has them.

@@ -31,7 +31,7 @@ from fractalops.io.systems.entries import (
 )
 from fractalops.io.systems.palettes import PaletteReader, index_colors, palette_text
 from fractalops.io.systems.rows import parse_number
-from fractalops.rendering import bounding_box
+from fractalops.placement import bounding_box
 from fractalops.systems import System
 from fractalops.systems.axes import Y_DOWN
 from fractalops.systems.system import shares_of
