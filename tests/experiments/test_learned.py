@@ -222,6 +222,7 @@ def test_starts_of_other_images_are_the_same_systems() -> None:
         assert not torch.equal(moved.state_dict()[name], tensor)
 
 
+@pytest.mark.slow
 def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed (extra: train)")
     whole = experiments.run("inverse-encoder", tmp_path / "whole", ENCODER)

@@ -184,7 +184,8 @@ def learned_so_far(folder: Path) -> dict[Path, int]:
     return found
 
 
-@pytest.mark.parametrize(("kills", "seed"), [(2, 0), pytest.param(12, 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "seed"), [(2, 0), (12, 1)])
 def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int, seed: int, tmp_path: Path) -> None:
     moments, folder = random.Random(seed), tmp_path / "killed"
     for number in range(kills):

@@ -77,7 +77,8 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return contents(folder)
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(5, marks=pytest.mark.slow)])  # 5 ranks for 3 groups
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 5])  # 5 ranks for 3 groups
 def test_any_number_of_ranks_gives_the_same_bits(processes: int, tmp_path: Path, long_run: dict[str, bytes]) -> None:
     with torchrun(tmp_path / "run", processes) as process:
         _, errors = process.communicate(timeout=PATIENCE)

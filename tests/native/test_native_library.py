@@ -124,8 +124,8 @@ def can_run_avx2() -> bool:
 
 
 SANITIZED = [
-    ("kernels", "address", "avx2"),
-    ("learner", "address", "avx2"),
+    pytest.param("kernels", "address", "avx2", marks=pytest.mark.slow),
+    pytest.param("learner", "address", "avx2", marks=pytest.mark.slow),
     ("orbits", "address", "avx2"),
     *(
         pytest.param(*each, marks=pytest.mark.slow)

@@ -21,6 +21,7 @@ SELECTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", backends.STATE.instruction_sets[:-1])
 @pytest.mark.usefixtures("native")
 def test_each_copy_passes_the_tests_of_its_ops(name: str) -> None:

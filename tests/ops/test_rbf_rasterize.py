@@ -164,6 +164,7 @@ torch.save([case.both("native", case.inputs(torch.float32)) for case in cases], 
 """
 
 
+@pytest.mark.slow
 def test_each_instruction_set_matches_the_reference(tmp_path: Path, native: str) -> None:
     results = {}
     for name in backends.STATE.instruction_sets:
