@@ -30,7 +30,7 @@ class PartialSums {
     pages_ = (raster.stride >> page_bits) + 1;
     moved_ = false;
     total_.resize(raster.channels * raster.band() * raster.width);
-    left_.assign(raster.padded ? raster.canvas_rows * pages_ : 2 * raster.height, most);
+    left_.assign((raster.padded ? raster.canvas_rows : 2 * raster.height) * pages_, most);
     return this;
   }
 
