@@ -79,6 +79,8 @@ ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]
         (ValueError, "bandwidth", {"bandwidth": -1.0}),
         (ValueError, "bandwidth", {"bandwidth": float("nan")}),
         (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
+        (ValueError, "bandwidth", {"bandwidth": 1e308}),  # its inverse is subnormal, and so would gradients be
+        (ValueError, "bandwidth", {"bandwidth": torch.full((4,), 1e308).double()}),
         (ValueError, "bandwidth", {"bandwidth": 10**400}),
         (ValueError, "bandwidth", {"bandwidth": float("inf")}),
         (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, float("nan"), 1.0, 1.0]).double()}),
@@ -295,9 +297,9 @@ def test_debug_mode_checks_the_index_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
 def test_raw_ops_refuse_what_does_not_fit(wrong: str, native: str) -> None:
     matrix, offset, index, start = CHAIN.inputs()
     offset = offset.float() if wrong == "dtype" else offset[:-1]
-    with pytest.raises(RuntimeError, match="must have the dtype of|must have shape"):
+    with pytest.raises(RuntimeError, match=r"must have the dtype of|must have shape"):
         torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start)
     points, weight, bandwidth = RASTER.inputs()
     bandwidth = bandwidth.float() if wrong == "dtype" else bandwidth[:-1]
-    with pytest.raises(RuntimeError, match="must have the dtype of|must have shape"):
+    with pytest.raises(RuntimeError, match=r"must have the dtype of|must have shape"):
         torch.ops.fractalops.rbf_rasterize_fwd(points, weight, bandwidth, 9, 6, 1e-6)
