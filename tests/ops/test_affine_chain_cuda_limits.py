@@ -234,7 +234,8 @@ def test_shapes_that_do_not_fit_are_refused(device: Device) -> None:
     for inputs, name in (
         ((matrix[:, :1], offset, index, start), "matrix"),
         ((matrix, offset[:1], index, start), "offset"),
-        ((matrix, offset, index[:1], start), "index"),
+        ((matrix, offset, index[..., None], start), "index"),
+        ((matrix, offset, index[:1], start), "start"),
         ((matrix, offset, index, start[:, :1]), "start"),
     ):
         with pytest.raises(RuntimeError, match=f"affine_chain: {name} must have shape"):
