@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import TypeAlias
 
 import torch
-from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 from torch import Tensor
+
+from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 
 from .cuda_timing import CudaClock, missing_gpu
 from .suites import CUTOFF, HIGH_RESOLUTION, PAPER, Case

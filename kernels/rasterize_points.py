@@ -10,10 +10,11 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rounding import round_to_even
-from torch import Tensor
 
 BLOCK = 1024  # points, or pixels, of a program
 WARPS = 4

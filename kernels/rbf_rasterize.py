@@ -26,11 +26,12 @@ import math
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
 from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
 from fractalops.kernels.rounding import round_to_even
-from torch import Tensor
 
 
 @triton.jit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def test_integers_of_numpy_are_whole_numbers(name: str) -> None:
     actual, expected = tensors(COUNTS[name](of_numpy)), tensors(COUNTS[name](int))
     for one, other in zip(actual, expected, strict=True):
         assert_same_bits(one, other)
+
+
+@pytest.mark.parametrize("number", [Fraction(3, 2), np.float32(1.5), np.float64(1.5)], ids=repr)
+def test_any_kind_of_real_number_is_a_bandwidth(number: Any) -> None:
+    points = torch.tensor([[[2.0, 3.5]]])
+    expected = fractalops.rbf_rasterize(points, 7, bandwidth=1.5)
+    assert_same_bits(fractalops.rbf_rasterize(points, 7, bandwidth=number), expected)
 
 
 def test_settings_of_numpy_are_saved_and_loaded(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 // What an image and its window must be: checks for those who call torch.ops.fractalops directly.
 #pragma once
 
-#include <cmath>
 #include <limits>
 
 #include "../tensors.h"
@@ -15,11 +14,13 @@ inline void check_image(const char* op, int64_t channels, int64_t height, int64_
   STD_TORCH_CHECK(cutoff >= 0 && cutoff < 1, op, ": cutoff must lie in [0, 1), got ", cutoff);
 }
 
-// A bandwidth of NaN, zero or infinity gives windows without a size; a subnormal one has no finite inverse.
+// A bandwidth of NaN, zero or infinity gives windows without a size. The inverse of a subnormal one isn't finite, that
+// of one near the end of the range is subnormal, so that gradients would be flushed to zero.
 template <typename T>
 void check_bandwidth(const char* op, T bandwidth) {
-  STD_TORCH_CHECK(bandwidth >= std::numeric_limits<T>::min() && std::isfinite(bandwidth), op,
-                  ": bandwidth must be finite and above 0, got ", bandwidth);
+  constexpr T least = std::numeric_limits<T>::min();
+  STD_TORCH_CHECK(bandwidth >= least && bandwidth <= T(1) / least, op,
+                  ": bandwidth must be finite and above 0, its inverse a normal number, got ", bandwidth);
 }
 
 }  // namespace fractalops::cpu

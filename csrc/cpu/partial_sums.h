@@ -11,8 +11,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "../memory.h"
 #include "raster.h"
 
 namespace fractalops::cpu {
@@ -29,8 +31,12 @@ class PartialSums {
     if (sizeof(T) > 4 || length <= few) return nullptr;
     pages_ = (raster.stride >> page_bits) + 1;
     moved_ = false;
-    total_.resize(raster.channels * raster.band() * raster.width);
-    left_.assign(raster.padded ? raster.canvas_rows * pages_ : 2 * raster.height, most);
+    pixels_ = raster.channels * raster.band() * raster.width;
+    if (pixels_ > room_) {
+      total_ = scratch<double>(pixels_);
+      room_ = pixels_;
+    }
+    left_.assign((raster.padded ? raster.canvas_rows : 2 * raster.height) * pages_, most);
     return this;
   }
 
@@ -38,19 +44,19 @@ class PartialSums {
   // Of each cell, how many points are left to it.
   int32_t* left() { return left_.data(); }
   // What was moved to the total, (C, band, W); null before anything was.
-  const double* moved() const { return moved_ ? total_.data() : nullptr; }
+  const double* moved() const { return moved_ ? total_.get() : nullptr; }
   // The total to move to, (C, band, W).
   double* total() {
-    if (!moved_) std::fill(total_.begin(), total_.end(), 0.0);
+    if (!moved_) std::fill_n(total_.get(), pixels_, 0.0);
     moved_ = true;
-    return total_.data();
+    return total_.get();
   }
 
  private:
-  int64_t pages_ = 0;
+  int64_t pages_ = 0, pixels_ = 0, room_ = 0;
   bool moved_ = false;
-  std::vector<double> total_;  // (C, band, W)
-  std::vector<int32_t> left_;  // (cells)
+  std::unique_ptr<double[]> total_;  // (C, band, W), not written before something is moved
+  std::vector<int32_t> left_;        // (cells)
 };
 
 // A row of the band's pixels, of all layers and what was moved from there.

@@ -114,28 +114,31 @@ FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T
   }
 }
 
-// Cells of points that reach the same rows of the image: the first row and the last one, added up.
+// Of points that reach the same rows of the image: the first row and the last one, added up.
 template <typename T>
-FRACTALOPS_INLINE void find_cells(const Raster<T>& raster, const Vector<T>& center,
-                                  typename Lanes<T>::Integer* cells /* (lanes) */) {
+FRACTALOPS_INLINE void find_row_cells(const Raster<T>& raster, const Vector<T>& center,
+                                      typename Lanes<T>::Integer* cells /* (lanes) */) {
   const Vector<T> top = {}, bottom = static_cast<T>(raster.height - 1) - top;
   const auto in_image = [&](const Vector<T>& row) FRACTALOPS_LAMBDA {
     const Vector<T> capped = row < bottom ? row : bottom;
-    return capped > top ? capped : top;
+    return to_integers<T>(capped > top ? capped : top);
   };
-  const Integers<T> found = to_integers<T>(in_image(center - raster.radius) + in_image(center + raster.radius));
+  const Integers<T> found = in_image(center - raster.radius) + in_image(center + raster.radius);
   __builtin_memcpy(cells, &found, sizeof(found));
 }
 
-// Moves the rows that the points around `center` reach, with the last point before the next move.
+// Moves the pixels that the windows of a point's cell reach, with the last point before the next move.
 template <typename T>
-__attribute__((noinline)) void move_rows(const Raster<T>& raster, T center, int32_t& left, T* canvas /* canvas() */,
-                                         PartialSums<T>& sums) {
+__attribute__((noinline)) void move_masked_cell(const Raster<T>& raster, T center, int64_t column, int32_t& left,
+                                                T* canvas /* canvas() */, PartialSums<T>& sums) {
   left = PartialSums<T>::most;
+  constexpr int64_t page_columns = 1 << PartialSums<T>::page_bits;
   const T bottom = static_cast<T>(raster.height - 1);
   const auto first = static_cast<int64_t>(std::clamp(center - raster.radius, T(0), bottom)) - raster.band_begin;
   const auto last = static_cast<int64_t>(std::clamp(center + raster.radius, T(0), bottom)) - raster.band_begin;
-  move_pixels(raster, first, last + 1, 0, raster.width, canvas, sums);
+  const int64_t first_column = column / page_columns * page_columns;
+  move_pixels(raster, first, last + 1, first_column, first_column + page_columns + raster.vectors * raster.lanes,
+              canvas, sums);
 }
 
 // Adds the points of one image to a canvas.
@@ -148,6 +151,7 @@ void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
   const int64_t plane = raster.plane(), channels = raster.channels, vectors = raster.vectors;
   const int64_t first_band_row = raster.band_begin;
   int32_t* left = sums ? sums->left() : nullptr;  // (cells) or null
+  const int64_t pages = sums ? sums->pages() : 0;
   Reached<T> reached;
   for (int64_t run = 0; run < length; run += run_points) {
     collect(raster, points, run, run + run_points < length ? run + run_points : length, reached);
@@ -157,13 +161,13 @@ void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
       const Vector<T> first_row = windows.first_rows(row_center);
       fill_row_tables<T, 1>(windows, x, row_center, first_row, tables);
       typename Lanes<T>::Integer cells[lanes];
-      if (left) find_cells<T>(raster, row_center, cells);
+      if (left) find_row_cells<T>(raster, row_center, cells);
       const int members = reached.count - group < lanes ? reached.count - group : lanes;
       for (int lane = 0; lane < members; ++lane) {
-        if (left)
-          if (int32_t& own = left[cells[lane]]; --own == 0) [[unlikely]]
-            move_rows(raster, row_center[lane], own, canvas, *sums);
         const int64_t column = windows.first_column(column_center[lane]);
+        if (left)
+          if (int32_t& own = left[cells[lane] * pages + (column >> PartialSums<T>::page_bits)]; --own == 0) [[unlikely]]
+            move_masked_cell(raster, row_center[lane], column, own, canvas, *sums);
         T* corner = canvas + (static_cast<int64_t>(first_row[lane]) - first_band_row) * windows.stride + column;
         for (int64_t pass = 0; pass < vectors; pass += Count) {
           Vector<T> value[Count], distance;

@@ -107,24 +107,24 @@ def check_bumps(
     (first,) = like.values()
     images = shape[0]
     check_cutoff(function, cutoff)
-    limits = torch.finfo(first.dtype)
-    expected = f"finite and above 0, at least {limits.tiny:.2g} in {first.dtype}"  # its inverse must be finite
+    least = torch.finfo(first.dtype).tiny
+    most = 1 / least  # so that its inverse is a normal number, too
+    expected = f"finite and above 0, from {least:.2g} to {most:.2g} in {first.dtype}"
     if isinstance(bandwidth, Tensor):
         check_tensor(function, bandwidth=bandwidth)
         check_floating(function, **like, bandwidth=bandwidth)
         if bandwidth.shape not in ((), (images,)):
             raise shape_error(function, "bandwidth", f"() or ({images},)", bandwidth)
-        if can_read(bandwidth, debugging()) and not bool(
-            ((bandwidth >= limits.tiny) & (bandwidth <= limits.max)).all()
-        ):
+        if can_read(bandwidth, debugging()) and not bool(((bandwidth >= least) & (bandwidth <= most)).all()):
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth.tolist()}")
         bandwidths = bandwidth.expand(images)
     else:
         if isinstance(bandwidth, bool) or not isinstance(bandwidth, numbers.Real):
             raise TypeError(f"{function}: bandwidth must be a number or a tensor, got {type(bandwidth).__name__}")
-        if not limits.tiny <= bandwidth <= limits.max:
+        if not least <= bandwidth <= most:
             raise ValueError(f"{function}: bandwidth must be {expected}, got {bandwidth!r}")
-        bandwidths = first.new_full((images,), bandwidth)
+        number = bandwidth if isinstance(bandwidth, (int, float)) else float(bandwidth)
+        bandwidths = first.new_full((images,), number)
     if weight is not None:
         check_tensor(function, weight=weight)
         check_floating(function, **like, weight=weight)
@@ -163,7 +163,8 @@ def rbf_rasterize(
         points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,
             infinite or out of reach add nothing and get zero gradient.
         size: the image's side, or (height, width), in pixels.
-        bandwidth: above 0, in square pixels; a number, or a tensor () or (B,) to differentiate.
+        bandwidth: above 0, in square pixels; a number, or a tensor () or (B,) to differentiate. It and its inverse must
+            be normal numbers of the dtype: from 1.2e-38 to 8.5e37 in float32.
         weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
         cutoff: in (0, 1); None draws every point on every pixel.
         backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.

@@ -234,13 +234,14 @@ def test_shapes_that_do_not_fit_are_refused(device: Device) -> None:
     for inputs, name in (
         ((matrix[:, :1], offset, index, start), "matrix"),
         ((matrix, offset[:1], index, start), "offset"),
-        ((matrix, offset, index[:1], start), "index"),
+        ((matrix, offset, index[..., None], start), "index"),
+        ((matrix, offset, index[:1], start), "start"),
         ((matrix, offset, index, start[:, :1]), "start"),
     ):
-        with pytest.raises(RuntimeError, match=f"affine_chain: {name} has a shape"):
+        with pytest.raises(RuntimeError, match=f"affine_chain: {name} must have shape"):
             device.forward(inputs, CHOSEN)
     for grad, saved, name in ((points[:, 1:], points, "grad"), (points, points[1:], "points")):
-        with pytest.raises(RuntimeError, match=f"affine_chain: {name} has a shape"):
+        with pytest.raises(RuntimeError, match=f"affine_chain: {name} must have shape"):
             device.backward(grad, (matrix, offset, index, start), saved, CHOSEN)
     with pytest.raises(RuntimeError, match="index must be uint8, int32 or int64"):
         device.forward((matrix, offset, index.short(), start), CHOSEN)

@@ -5,6 +5,8 @@ A float32 that has reached 2^24 stays there, however many ones are added to it o
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import Tensor
@@ -46,7 +48,7 @@ def test_ones_on_one_pixel_are_counted(native: str) -> None:
 
 
 # Windows that are cut and windows that aren't, pages of columns, strips, wide windows.
-SIZES = {(1, 1): 1.0, (4, 4): 1.0, (32, 32): 1.0, (40, 33): 9.0, (300, 257): 1.0, (1100, 1030): 1.0}
+SIZES = {(1, 1): 1.0, (4, 4): 1.0, (32, 32): 1.0, (40, 33): 9.0, (2, 1000): 1.0, (300, 257): 1.0, (1100, 1030): 1.0}
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -60,13 +62,13 @@ def test_equal_points(size: tuple[int, int], native: str) -> None:
 
 @pytest.mark.parametrize("size", [(4, 4), (32, 32)], ids=str)
 def test_random_points(size: tuple[int, int], native: str) -> None:
-    points = torch.rand(1, 1_000_000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(size)
+    points = torch.rand(1, 200_000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(size)
     image = fractalops.rbf_rasterize(points, size, backend=native)
     assert_matches(image, expected(points, size), tolerance=1e-6)
 
 
 def test_points_of_an_attractor(native: str) -> None:
-    points = orbit(1_000_000, 32)
+    points = orbit(200_000, 32)
     image = fractalops.rbf_rasterize(points, 32, backend=native)
     assert_matches(image, expected(points, (32, 32)), tolerance=1e-6)
 
@@ -107,6 +109,21 @@ def test_threads_split_the_same_sums(size: tuple[int, int], native: str) -> None
         torch.set_num_threads(threads)
         images.append(fractalops.rbf_rasterize(points, size, backend=native))
     assert_same_bits(*images)
+
+
+def test_what_is_moved_does_not_grow_with_the_image(native: str) -> None:
+    """Of an image with less rows than a window has: its rows are not moved whole."""
+
+    def seconds(count: int) -> float:
+        points = torch.rand(1, count, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 500_000.0])
+        times = []
+        for _ in range(3):
+            begin = time.process_time()
+            fractalops.rbf_rasterize(points, (2, 500_000), backend=native)
+            times.append(time.process_time() - begin)
+        return min(times)
+
+    assert seconds(100_000) < 8 * seconds(5000)
 
 
 @pytest.mark.slow

@@ -79,6 +79,8 @@ ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]
         (ValueError, "bandwidth", {"bandwidth": -1.0}),
         (ValueError, "bandwidth", {"bandwidth": float("nan")}),
         (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
+        (ValueError, "bandwidth", {"bandwidth": 1e308}),  # its inverse is subnormal, and so would gradients be
+        (ValueError, "bandwidth", {"bandwidth": torch.full((4,), 1e308, dtype=torch.float64)}),
         (ValueError, "bandwidth", {"bandwidth": 10**400}),
         (ValueError, "bandwidth", {"bandwidth": float("inf")}),
         (ValueError, "bandwidth", {"bandwidth": torch.tensor([1.0, float("nan"), 1.0, 1.0]).double()}),

@@ -28,6 +28,7 @@ resource.setrlimit(resource.RLIMIT_AS, (size + 2**29,) * 2)
 calls = [
     lambda: fractalops.render(matrix, offset, row, 60_000),
     lambda: fractalops.render(matrix, offset, row, 11_000),
+    lambda: fractalops.rbf_rasterize(torch.zeros(1, 5000, 2), (2, 2**22 - 1), weight=torch.ones(1, 5000, 5)),
     lambda: ops.draw_masks(torch.zeros(1, dtype=torch.int64), 10**9),
     lambda: ops.affine_chain_fwd(matrix, offset, row.expand(1, 10**9), start),
     lambda: ops.svd_matrix_fwd(torch.zeros(1, 6).expand(10**8, 6), False),
@@ -49,11 +50,12 @@ def test_native_ops_name_themselves_and_the_bytes(tmp_path: Path) -> None:
     environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    image, canvas, mask, *copies, code = done.stdout.splitlines()
+    image, canvas, sums, mask, *copies, code = done.stdout.splitlines()
     asked = "not enough memory: tried to allocate"
     assert image == f"rbf_rasterize_fwd: {asked} {4 * 60_000**2} bytes"
     assert canvas.startswith(f"rbf_rasterize_fwd: {asked} ")  # in a thread
     assert int(canvas.split()[-2]) >= 4 * 11_000**2
+    assert sums == f"rbf_rasterize_fwd: {asked} {8 * 5 * 2 * (2**22 - 1)} bytes"
     assert mask == f"draw_masks: {asked} {2 * 10**9} bytes"
     assert copies == [
         f"{op}: not enough memory for a contiguous copy of an argument" for op in ("affine_chain_fwd", "svd_matrix_fwd")

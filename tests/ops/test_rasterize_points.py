@@ -125,8 +125,8 @@ def test_the_reference_takes_half_precision(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("message", "points", "patch", "size"),
     [
-        ("points has a shape that doesn't fit", (1, 5, 3), (1, 1, 1), (9, 9)),
-        ("patch has a shape that doesn't fit", (1, 5, 2), (2, 1, 1), (9, 9)),
+        (r"points must have shape \(B, T, 2\), got \(1, 5, 3\)", (1, 5, 3), (1, 1, 1), (9, 9)),
+        (r"patch must have shape \(1, H, W\), got \(2, 1, 1\)", (1, 5, 2), (2, 1, 1), (9, 9)),
         ("patch must have odd sides up to 15, got 2", (1, 5, 2), (1, 3, 2), (9, 9)),
         ("patch must have odd sides up to 15, got 17", (1, 5, 2), (1, 17, 1), (9, 9)),
         (r"size must lie in \[1, 2\^22\), got 0", (1, 5, 2), (1, 1, 1), (9, 0)),

@@ -145,7 +145,7 @@ def _bumps(draw: Draw) -> Call:
         weight = draw.numbers(*((batch, points, channels) if channels else (batch, points)))
     bandwidth: Any = 10 ** draw.random.uniform(-1, 2)
     if draw.random.random() < 0.1:
-        bandwidth = draw.random.choice((1e-37, 1e-30, 1e-6, 1e4, 1e10, 1e30, 5e37))
+        bandwidth = draw.random.choice((1e-37, 1e-30, 1e-6, 1e4, 1e10, 1e30, 8.5e37))
     bandwidth = torch.full((batch,), bandwidth, dtype=draw.dtype)
     if draw.random.random() < 0.7:
         bandwidth = draw.laid_out(
