@@ -102,6 +102,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: archive(path, a=(header("<f4", SYSTEMS), 10 * MIB)),
         "unpacking a takes 11 MiB of memory",
     ),
+    "array.npz": (lambda path: sparse(path, header("<f4", SYSTEMS), 10 * MIB), r"\(it is no archive\)$"),
     "lying.npz": (lambda path: archive(path, a=(header("<f4", SYSTEMS), 9)), r"takes 10485744 bytes, and it has 9\)$"),
     "own.safetensors": (
         lambda path: tensors(path, 8 * MIB, OWN, a=(8 * MIB,)),
@@ -147,7 +148,7 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "labels.safetensors": (
         lambda path: tensors(path, 4 * MIB, {}, images=(2 * MIB, 1, 1), labels=(2 * MIB,)),
-        "its labels takes 16 MiB of memory",
+        "reading its labels takes 16 MiB of memory",
     ),
     "header.safetensors": HOSTILE["header.safetensors"],
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.array_files import map_array, opened_archive, read_headers
 from fractalops.io.point_clouds.table import Cloud, check_points, first_three
 
 _EXACT = 2**53  # the largest whole number to which float64 has all
@@ -20,7 +20,7 @@ def read_array(path: Path) -> Cloud:
 
 def read_archive(path: Path) -> Cloud:
     """Return the points of the only array in a .npz file, or of the one named "points"."""
-    with numpy.load(path, allow_pickle=False) as arrays:
+    with opened_archive(path) as arrays:
         names = list(arrays)
         if "points" not in names and len(names) != 1:
             raise InputError(f"cannot read {path}: it must hold one array, or one named 'points', got {names}")
