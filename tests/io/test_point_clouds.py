@@ -105,7 +105,7 @@ def test_memory_is_bounded(suffix: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv(VARIABLE, str(least))
     assert len(read_point_cloud(path)) == 7
     monkeypatch.setenv(VARIABLE, str(7 * 24 - 1))
-    what = "unpacking points" if suffix == ".npz" else "its 7 points or more"
+    what = "unpacking points" if suffix == ".npz" else "holding its 7 points or more"
     with pytest.raises(InputError, match=rf"^cannot read {path}: {what} takes \d+ bytes of memory, "):
         read_point_cloud(path)
 
