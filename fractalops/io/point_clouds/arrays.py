@@ -34,7 +34,7 @@ def _cloud(path: Path, values: numpy.ndarray) -> Cloud:
         expected = "numbers of shape (P, 3) or (P, 2) with P >= 1"
         raise InputError(f"cannot use {path}: points must be {expected}, got {values.dtype} {values.shape}")
     check_points(path, len(values))
-    points = values[:, :3].astype(numpy.float64)
+    points = numpy.require(values[:, :3], numpy.float64, ["C", "W"])  # a copy of what is mapped, or not so
     if values.dtype.kind in "iu" and numpy.abs(points).max() > _EXACT:
         raise InputError(f"cannot use {path}: whole numbers must lie within 2^53, which float64 holds exactly")
     return Cloud(points, first_three(values.shape[1]))
