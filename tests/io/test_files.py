@@ -1,4 +1,4 @@
-"""Writing files: what can't be made again in no time is on the disk before it takes its name. Reading: all is closed."""
+"""Files are closed again; what can't be made again in no time is on the disk before it takes its name."""
 
 from __future__ import annotations
 
