@@ -37,7 +37,7 @@ def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(InputError) as raised:
         memory_limit()
-    assert str(raised.value) == f"{VARIABLE} must be a size as 300MiB or 4GiB, got {text!r}"
+    assert str(raised.value) == f"{VARIABLE} must be a size such as 300MiB or 4GiB, got {text!r}"
 
 
 @pytest.mark.parametrize("needed", [2**30 + 1, 2**31, 10 * 2**30, 2**34 + 1, 3 * 2**40 + 5])
@@ -210,4 +210,4 @@ def test_the_option_raises_the_limit(tmp_path: Path, capsys: pytest.CaptureFixtu
     enough = message.partition("(--memory-limit ")[2].removesuffix(" raises it)")
     assert takes in message
     assert run(*convert, enough) == 0
-    assert "must be a size as 300MiB or 4GiB, got 'x'" in refusal(capsys, *convert, "x")
+    assert "must be a size such as 300MiB or 4GiB, got 'x'" in refusal(capsys, *convert, "x")
