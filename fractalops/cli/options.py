@@ -81,7 +81,7 @@ def add_memory_limit(parser: argparse.ArgumentParser) -> None:
         _MEMORY_LIMIT,
         type=_size,
         metavar="SIZE",
-        help=f"how much memory the reading of a file may take, as 4GiB (default: {VARIABLE}, or 1GiB)",
+        help=f"how much memory the reading of a file may take, such as 4GiB (default: {VARIABLE}, or 1GiB)",
     )
 
 

@@ -140,10 +140,11 @@ def why_degenerate(points: Tensor) -> str | None:
 
     Learning is of points that span a plane or space. Those of a line, or of one place, don't, up to their rounding.
     """
+    points = points.detach()
     largest = float(points.abs().amax())
     if largest > _LARGEST:
         return f"must lie within {_LARGEST:g} of the origin, got {largest:g}"
-    exact = points.detach().double()
+    exact = points.double()
     apart = exact - exact.mean(0)  # (P, D)
     extent = float(apart.abs().amax())
     rounding = max(_ROUNDING * torch.finfo(points.dtype).eps * largest, 1 / _LARGEST)

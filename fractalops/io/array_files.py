@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +40,17 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], numpy.dtyp
     if expected > actual:
         raise ValueError(f"its shape {shape} of {dtype} takes {expected} bytes, and it has {actual}")
     return shape, dtype
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[Any]:
+    """Open a .npz file as NumPy does. Raises `ValueError` or `zipfile.BadZipFile` for one that is no archive."""
+    with path.open("rb") as file:  # NumPy leaves a file open that it finds damaged
+        if file.read(2) != b"PK":  # NumPy would load whatever array there is
+            raise ValueError("it is no archive")
+        file.seek(0)
+        with numpy.load(file, allow_pickle=False) as archive:
+            yield archive
 
 
 def read_headers(archive: Any, path: Path, *keys: str, otherwise: str = "") -> dict[str, tuple[int, ...]]:

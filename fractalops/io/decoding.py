@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -139,9 +138,10 @@ def decoding(name: str | Path) -> Iterator[None]:
             what = "the file is empty" if Path(name).stat().st_size == 0 else "it is not an image in a known format"
             raise InputError(f"cannot read {name}: {what}") from error
         except Image.DecompressionBombError as error:
-            found = re.search(r"\d+", str(error))
-            pixels = f": {found[0]}" if found else ""
-            raise InputError(f"cannot read {name}: it has too many pixels{pixels}") from None
+            sizes = str(error).partition(",")[0]  # what follows is of attacks
+            raise InputError(
+                f"cannot read {name}: it has too many pixels for Pillow ({sizes}; PIL.Image.MAX_IMAGE_PIXELS raises it)"
+            ) from None
 
 
 def _check_size(image: Image.Image, name: str | Path) -> None:

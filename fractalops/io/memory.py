@@ -20,7 +20,7 @@ def parse_size(text: str) -> int:
     """Return the bytes of a size: "300MiB", "4GiB", or bytes. Raises `ValueError`."""
     found = _SIZE.fullmatch(text)
     if found is None or int(found[1]) == 0:
-        raise ValueError(f"must be a size as 300MiB or 4GiB, got {text!r}")
+        raise ValueError(f"must be a size such as 300MiB or 4GiB, got {text!r}")
     return int(found[1]) << 10 * _UNITS.index(found[2] or "bytes")
 
 

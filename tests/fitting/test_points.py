@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,20 @@ def test_odd_clouds(points: int, dimensions: int, loss: str) -> None:
     cloud = torch.randn(points, dimensions, generator=torch.Generator().manual_seed(0))
     assert_learned(cloud, loss)
     assert_learned(torch.cat((cloud[:1].expand(points, dimensions), cloud)), loss)
+
+
+def test_a_target_that_requires_grad_is_taken_without_a_warning() -> None:
+    target = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+    config = PointConfig(maps=2, steps=1, points=20)
+    expected = fit_points(target, config)
+    torch.set_warn_always(True)  # else torch says it once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = fit_points(target.clone().requires_grad_(), config)
+    finally:
+        torch.set_warn_always(False)
+    assert torch.equal(result.matrix, expected.matrix)
 
 
 def test_a_plane_in_space_is_learned() -> None:

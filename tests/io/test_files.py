@@ -1,18 +1,25 @@
-"""Writing files: what can't be made again in no time is on the disk before it takes its name."""
+"""Files are closed again; what can't be made again in no time is on the disk before it takes its name."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
+from fractalops.data.targets import open_targets
+from fractalops.errors import InputError
 from fractalops.fitting.run_table import TableRow, write_rows
+from fractalops.io import read_systems
 from fractalops.io.files import atomic_path, write_json, write_table
 from fractalops.io.images import save_image
+from fractalops.io.point_clouds import read_point_cloud
 from fractalops.io.tensor_files import write_tensors
 from tests.support.command_line import QUICK, draw, run
 
@@ -94,3 +101,15 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     with atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("a")
     assert (tmp_path / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("read", [open_targets, read_point_cloud, read_systems], ids=lambda read: read.__name__)
+def test_a_damaged_archive_is_closed(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    numpy.savez(path, numpy.ones((2, 2, 3)))
+    path.write_bytes(path.read_bytes()[:-30])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        with suppress(InputError):
+            read(path)
+    assert [warning for warning in warned if str(path) in str(warning.message)] == []

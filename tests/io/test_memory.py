@@ -37,7 +37,7 @@ def test_what_is_no_size(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(InputError) as raised:
         memory_limit()
-    assert str(raised.value) == f"{VARIABLE} must be a size as 300MiB or 4GiB, got {text!r}"
+    assert str(raised.value) == f"{VARIABLE} must be a size such as 300MiB or 4GiB, got {text!r}"
 
 
 @pytest.mark.parametrize("needed", [2**30 + 1, 2**31, 10 * 2**30, 2**34 + 1, 3 * 2**40 + 5])
@@ -102,6 +102,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: archive(path, a=(header("<f4", SYSTEMS), 10 * MIB)),
         "unpacking a takes 11 MiB of memory",
     ),
+    "array.npz": (lambda path: sparse(path, header("<f4", SYSTEMS), 10 * MIB), r"\(it is no archive\)$"),
     "lying.npz": (lambda path: archive(path, a=(header("<f4", SYSTEMS), 9)), r"takes 10485744 bytes, and it has 9\)$"),
     "own.safetensors": (
         lambda path: tensors(path, 8 * MIB, OWN, a=(8 * MIB,)),
@@ -147,7 +148,7 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "labels.safetensors": (
         lambda path: tensors(path, 4 * MIB, {}, images=(2 * MIB, 1, 1), labels=(2 * MIB,)),
-        "its labels takes 16 MiB of memory",
+        "reading its labels takes 16 MiB of memory",
     ),
     "header.safetensors": HOSTILE["header.safetensors"],
 }
@@ -209,4 +210,4 @@ def test_the_option_raises_the_limit(tmp_path: Path, capsys: pytest.CaptureFixtu
     enough = message.partition("(--memory-limit ")[2].removesuffix(" raises it)")
     assert takes in message
     assert run(*convert, enough) == 0
-    assert "must be a size as 300MiB or 4GiB, got 'x'" in refusal(capsys, *convert, "x")
+    assert "must be a size such as 300MiB or 4GiB, got 'x'" in refusal(capsys, *convert, "x")

@@ -193,6 +193,25 @@ def test_a_binary_file_of_fewer_or_more_rows_than_promised(head: str, form: str,
     assert read_point_cloud(path).tolist() == POINTS
 
 
+@pytest.mark.parametrize("list_first", [False, True])
+def test_a_line_break_before_the_first_number_of_a_binary_file_is_refused(list_first: bool, path: Path) -> None:
+    content = ply("binary_little_endian", vertices("float", list_first=list_first))
+    for behind in (b"", b"\n", b"\r\n"):
+        path.write_bytes(content + behind)
+        assert read_point_cloud(path).tolist() == POINTS
+    for behind in (b"\0", b"\n\n", b"end"):
+        path.write_bytes(content + behind)
+        with pytest.raises(InputError, match=r"its header promises \d+ bytes, got \d+$"):
+            read_point_cloud(path)
+    for first in (b"\n", b"\r\n"):
+        # Numbers that end with a line break, too.
+        for last in (b"", b"\n"):
+            head, _, rows = content.partition(b"end_header\n")
+            path.write_bytes(head + b"end_header\n" + first + rows[: len(rows) - len(last)] + last)
+            with pytest.raises(InputError, match=r"^cannot read "):
+                read_point_cloud(path)
+
+
 def test_lists_take_bounded_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(ply("binary_little_endian", FACE, vertices("float")))
     monkeypatch.setenv(VARIABLE, "1000")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy
@@ -105,9 +106,23 @@ def test_memory_is_bounded(suffix: str, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv(VARIABLE, str(least))
     assert len(read_point_cloud(path)) == 7
     monkeypatch.setenv(VARIABLE, str(7 * 24 - 1))
-    what = "unpacking points" if suffix == ".npz" else "its 7 points or more"
+    what = "unpacking points" if suffix == ".npz" else "holding its 7 points or more"
     with pytest.raises(InputError, match=rf"^cannot read {path}: {what} takes \d+ bytes of memory, "):
         read_point_cloud(path)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_large_array_takes_the_memory_of_its_points(suffix: str, tmp_path: Path) -> None:
+    values = numpy.random.default_rng(0).random((50_000, 3))
+    path = tmp_path / f"cloud{suffix}"
+    numpy.save(path, values) if suffix == ".npy" else numpy.savez(path, points=values)
+    tracemalloc.start()
+    try:
+        points = read_point_cloud(path)
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * values.nbytes
+    finally:
+        tracemalloc.stop()
+    assert numpy.array_equal(points.numpy(), values)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".ply", ".xyz", ".las"])

@@ -14,7 +14,7 @@ from fractalops.io.point_clouds import read_point_cloud
 
 TWO = [[1.5, 2.5, -3.5], [4, 5, 6]]
 FOUR_COLUMNS = ["4 columns: the first three are used"]
-UNCLEAR = "numbers whose commas have one meaning"
+UNCLEAR = "numbers whose commas all separate or are all decimal"
 
 
 @pytest.fixture(params=[".xyz", ".pts", ".asc", ".txt"])
@@ -130,6 +130,9 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
         ("1,50,2,50,3,50,7\n", "commas between whole numbers may be decimal"),
         ("# a cloud of mine\n1,2,3,4\n", "commas between whole numbers may be decimal"),
         ("1,5, 2,5, 3,5\n", f"line 1 must be a point of {UNCLEAR}"),
+        ("1, 5; 2, 5; 3, 5\n", f"line 1 must be a point of {UNCLEAR}"),
+        ("1,5;2,5\n1, 5\n", f"line 2 must be a point of {UNCLEAR}"),
+        ("1,5 2,5 3,5\n1, 2, 3\n", f"line 2 must be a point of {UNCLEAR}"),
         ("1 2 3\n1, 2 3\n", f"line 2 must be a point of {UNCLEAR}"),
         ("388,104.05 3,949,004.08 305.1\n", f"line 1 must be a point of {UNCLEAR}"),
         ("388,104.05, 394.0\n", f"line 1 must be a point of {UNCLEAR}"),

@@ -11,7 +11,7 @@ import numpy
 
 from fractalops.data.targets.stack import Stack
 from fractalops.errors import InputError
-from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.array_files import map_array, opened_archive, read_headers
 from fractalops.io.files import reading, text_path
 from fractalops.io.memory import check_memory
 from fractalops.io.tensor_files import check_header
@@ -52,16 +52,11 @@ def _open_npy(path: Path) -> _Opened:
 
 
 def _open_npz(path: Path) -> _Opened:
-    # Opened here: numpy leaves a file open that it finds damaged.
-    with (
-        reading(path, _UNREADABLE),
-        path.open("rb") as file,
-        numpy.load(file, allow_pickle=False) as archive,
-    ):
+    with reading(path, _UNREADABLE), opened_archive(path) as archive:
         keys = [_key_of_images(archive.files, path), *({"labels"} & set(archive.files))]
         shapes = read_headers(archive, path, *keys, otherwise="save it as .npy, of which one image is read at a time")
         _check_labels(path, *shapes.values())
-        images, *labels = (numpy.asarray(archive[key]) for key in keys)  # what begins as no .npy file is read as bytes
+        images, *labels = (archive[key] for key in keys)
     return images.shape, images.dtype.name, images.__getitem__, labels[0] if labels else None
 
 
@@ -77,7 +72,7 @@ def _open_safetensors(path: Path) -> _Opened:
         labels = None
         if "labels" in file.keys():  # noqa: SIM118
             _check_labels(path, images.get_shape(), held := file.get_slice("labels").get_shape())
-            check_memory(path, _LABEL_BYTES * math.prod(held), "its labels")
+            check_memory(path, _LABEL_BYTES * math.prod(held), "reading its labels")
             labels = file.get_tensor("labels").numpy()
         shape, dtype = tuple(images.get_shape()), images.get_dtype()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 
 from fractalops.errors import InputError
-from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.array_files import map_array, opened_archive, read_headers
 from fractalops.io.point_clouds.table import Cloud, check_points, first_three
 
 _EXACT = 2**53  # the largest whole number to which float64 has all
@@ -20,7 +20,7 @@ def read_array(path: Path) -> Cloud:
 
 def read_archive(path: Path) -> Cloud:
     """Return the points of the only array in a .npz file, or of the one named "points"."""
-    with numpy.load(path, allow_pickle=False) as arrays:
+    with opened_archive(path) as arrays:
         names = list(arrays)
         if "points" not in names and len(names) != 1:
             raise InputError(f"cannot read {path}: it must hold one array, or one named 'points', got {names}")
@@ -34,7 +34,7 @@ def _cloud(path: Path, values: numpy.ndarray) -> Cloud:
         expected = "numbers of shape (P, 3) or (P, 2) with P >= 1"
         raise InputError(f"cannot use {path}: points must be {expected}, got {values.dtype} {values.shape}")
     check_points(path, len(values))
-    points = values[:, :3].astype(numpy.float64)
+    points = numpy.require(values[:, :3], numpy.float64, ["C", "W"])  # a copy of what is mapped, or not so
     if values.dtype.kind in "iu" and numpy.abs(points).max() > _EXACT:
         raise InputError(f"cannot use {path}: whole numbers must lie within 2^53, which float64 holds exactly")
     return Cloud(points, first_three(values.shape[1]))

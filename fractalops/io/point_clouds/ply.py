@@ -166,10 +166,9 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
             begin = end if each is vertex else begin
             end = _end_of(content, end, each, header.order)
         size = len(content)
-    # A few bytes behind the last number are no point.
-    if not end <= size < end + dtype.itemsize:
-        promised, got = end - header.end, size - header.end
-        raise InputError(f"cannot read {path}: its header promises {promised} bytes, got {got}")
+        if end > size or not _is_ending(content[end : end + 3], content[header.end : header.end + 1]):
+            promised, got = end - header.end, size - header.end
+            raise InputError(f"cannot read {path}: its header promises {promised} bytes, got {got}")
     file.seek(begin)
     points = numpy.empty((vertex.rows, 3))
     for first in range(0, vertex.rows, _AT_ONCE):
@@ -177,6 +176,14 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
         for axis, name in enumerate(_AXES):
             points[first : first + len(rows), axis] = rows[name]
     return points
+
+
+def _is_ending(rest: bytes, first: bytes) -> bool:
+    """Return whether the bytes behind the last number of a binary file are none or a line break.
+
+    One before the first number, which moves all numbers by a byte, must not be taken for it.
+    """
+    return rest == b"" or (rest in (b"\n", b"\r\n", b"\r") and first not in (b"\n", b"\r"))
 
 
 def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> int:
@@ -219,5 +226,8 @@ def _read_lists(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy
         body = b"\n".join(rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty lists
-        vertices = PlyData.read(io.BytesIO(_encode(lines, counts) + body), mmap=False)["vertex"]
+        content = io.BytesIO(_encode(lines, counts) + body)
+        vertices = PlyData.read(content, mmap=False)["vertex"]
+    if not header.text and not _is_ending(rest := content.read(), body[:1]):
+        raise InputError(f"cannot read {path}: its header promises {size - len(rest)} bytes, got {size}")
     return numpy.stack([vertices[axis].astype(numpy.float64) for axis in _AXES], 1)

@@ -44,7 +44,7 @@ class PointList:
 
 def check_points(path: Path, points: int) -> None:
     """Raise `InputError` for more points than the memory limit allows."""
-    check_memory(path, 3 * 8 * points, f"its {points} points or more")
+    check_memory(path, 3 * 8 * points, f"holding its {points} points or more")
 
 
 def first_three(columns: int) -> list[str]:

@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re
 _COMMENT = re.compile(r"(?:#|//).*")
 _SEPARATOR = re.compile(r"[\s;,]+")
 _GAP = re.compile(r"[^\s,][ \t]+[^\s,]")  # white space between two numbers, without a comma
-_LOOSE = re.compile(r",\s|\s,")
+_LOOSE = re.compile(r",[^\S\n]|[^\S\n],")  # of which none is decimal
 _TIGHT = re.compile(r"[^\s,],[^\s,]")
 _EMPTY = re.compile(r"^[ \t]*[;,]|[;,][ \t]*[;,]|(?<=[^\s])\t *\t(?=[^\s])", re.MULTILINE)
 _LAST = re.compile(r"[;,][ \t]*$", re.MULTILINE)  # a separator that nothing follows
@@ -164,6 +164,9 @@ class _Text:
             if self.dotted:
                 place = max(_first(sign, lines) for sign in ".,")
                 raise self._unclear(number + place, lines[place])
+            if (loose := _LOOSE.search(text)) is not None:
+                place = text.count("\n", 0, loose.start())
+                raise self._unclear(number + place, lines[place])
             return text.replace(",", ".")
         return text
 
@@ -179,7 +182,8 @@ class _Text:
         return text.replace(";", " ").replace(",", " ")
 
     def _unclear(self, number: int, line: str) -> InputError:
-        return _error(self.path, number, line, "numbers whose commas have one meaning (as in 1.5; 2.5; 3.5)")
+        expected = "numbers whose commas all separate or are all decimal (as in 1.5, 2.5, 3.5 or 1,5; 2,5; 3,5)"
+        return _error(self.path, number, line, expected)
 
     def _choose(self, number: int, columns: int, lines: list[str]) -> None:
         """Decide which columns are the coordinates."""
@@ -211,8 +215,8 @@ class _Text:
             raise InputError(f"cannot read {self.path}: line {number} promises {count} points, got {len(self.points)}")
         if self.comma == " " and self.columns > 3 and not (self.certain or self.dotted):
             raise InputError(
-                f"cannot read {self.path}: commas between whole numbers may be decimal; put spaces behind them, "
-                "or a line of names before the points"
+                f"cannot read {self.path}: commas between whole numbers may be decimal (1,5 for 1.5); if they "
+                "separate, put a space behind each, or a line of names before the points"
             )
         return Cloud(self.points.points(), self.notices)
 

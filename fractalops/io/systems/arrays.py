@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fractalops.errors import InputError
-from fractalops.io.array_files import map_array, read_headers
+from fractalops.io.array_files import map_array, opened_archive, read_headers
 from fractalops.io.files import PlainFile, check_file, reading
 from fractalops.io.memory import check_memory
 from fractalops.io.notices import log_notices
@@ -49,9 +49,9 @@ def open_archive(path: Path) -> list[Entry]:
     check_file(path)
     entries: list[Entry] = []
     with reading(path):
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with opened_archive(path) as archive:
             read_headers(archive, path, *archive.files)
-            arrays = {name: np.asarray(archive[name]) for name in archive}
+            arrays = dict(archive)
         for name, array in arrays.items():
             owner, _, part = name.rpartition(".")
             if part in _PARTS and owner in arrays:

@@ -92,20 +92,20 @@ def test_files_that_are_too_large(name: str, content: bytes, reason: str, tmp_pa
 def test_numbers_of_very_many_digits_are_refused_at_once(number: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(f"0,0,0,0,0,0,{number}x\n")
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError, match=r"line 1: '[1.e]{40}\.\.\.' is not a number"):
         read_systems(path)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 0.5
 
 
 @pytest.mark.parametrize("end", ["", "{\n1 0 0 1 0 0 1}\n"])
 def test_very_many_lines_outside_of_braces_are_refused_at_once(end: str, tmp_path: Path) -> None:
     path = tmp_path / "a.ifs"
     path.write_text("1 2 3\n" * 200_000 + end)
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(InputError, match=r"line 1: .*'1 2 3 1 2 3 "):
         read_systems(path)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_many_systems_of_one_name(tmp_path: Path) -> None:
