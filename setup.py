@@ -56,11 +56,11 @@ NVCC_MISSING = (
 
 
 class BuildError(SystemExit):
-    """What was asked for can't be built: ends the build with a message, which says why and what mends it."""
+    """End the build with a message that says why something can't be built, and how to fix it."""
 
 
 def find_compiler() -> list[str] | None:
-    """The C++ compiler's command: $CXX, or the first of c++, g++ and clang++ on the path."""
+    """Return the C++ compiler's command: $CXX, or the first of c++, g++ and clang++ on the path."""
     named = shlex.split(os.environ.get("CXX", ""))
     if named:
         return named if shutil.which(named[0]) else None
@@ -69,7 +69,7 @@ def find_compiler() -> list[str] | None:
 
 
 def find_nvcc() -> str | None:
-    """nvcc of $CUDA_HOME or $CUDA_PATH, or the first on the path, in the usual folder and among pip's packages."""
+    """Return nvcc of $CUDA_HOME or $CUDA_PATH, or the first on the path, in the usual folder, or of pip's packages."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     packages = [f"{folder}/nvidia/cu13/bin" for folder in sys.path]
     folders = [f"{home}/bin"] if home else [os.environ.get("PATH", ""), f"{TOOLKIT}/bin", *packages]
@@ -77,18 +77,18 @@ def find_nvcc() -> str | None:
 
 
 def torch_folder() -> Path | None:
-    """Where torch is installed, found without importing it."""
+    """Return the folder where torch is installed, without importing it."""
     spec = find_spec("torch")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def is_cuda_build(torch: Path) -> bool:
-    """Whether the torch in this folder is a CUDA build, read without importing it."""
+    """Return whether the torch in this folder is a CUDA build, read without importing it."""
     return re.search(r"^cuda\b.*= *['\"]", (torch / "version.py").read_text(), re.MULTILINE) is not None
 
 
 def missing_for(name: str) -> str | None:
-    """Why a library can't be built here, or None."""
+    """Return why a library can't be built here, or None."""
     if sys.platform not in LINK or (name == "cuda" and sys.platform != "linux"):
         return f"the native {name.upper()} library is not built on {sys.platform}"
     if find_compiler() is None:
@@ -99,7 +99,7 @@ def missing_for(name: str) -> str | None:
 
 
 def missing_nvcc() -> str | None:
-    """Why no CUDA source can be compiled here, or None."""
+    """Return why no CUDA source can be compiled here, or None."""
     nvcc = find_nvcc()
     if nvcc is None:
         return NVCC_MISSING
@@ -114,7 +114,7 @@ def missing_nvcc() -> str | None:
 
 
 def chosen_libraries() -> list[str]:
-    """The native libraries to build, by FRACTALOPS_BUILD."""
+    """Return the native libraries to build, by FRACTALOPS_BUILD."""
     choice = os.environ.get("FRACTALOPS_BUILD", "")
     if choice not in CHOICES:
         raise BuildError(f"FRACTALOPS_BUILD must be one of cpu, cuda, all, none, got {choice!r}")
@@ -134,7 +134,7 @@ def chosen_libraries() -> list[str]:
 
 
 def ask_nvcc(nvcc: str, *options: str) -> str:
-    """What nvcc prints when it is asked about itself."""
+    """Return what nvcc prints about itself."""
     try:
         done = subprocess.run([nvcc, *options], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -143,7 +143,7 @@ def ask_nvcc(nvcc: str, *options: str) -> str:
 
 
 def toolkit_folder(nvcc: str) -> str:
-    """The CUDA toolkit that an nvcc belongs to; nvcc itself may be a wrapper script that stands elsewhere."""
+    """Return the CUDA toolkit that an nvcc belongs to; nvcc itself may be a wrapper script that stands elsewhere."""
     found = re.search(r"^#\$ TOP=(.+)$", ask_nvcc(nvcc, "--dryrun", "any.cu"), re.MULTILINE)
     if found is None:
         raise BuildError(f"{nvcc} doesn't say where its toolkit is; set CUDA_HOME to the folder of the CUDA toolkit")
@@ -151,7 +151,7 @@ def toolkit_folder(nvcc: str) -> str:
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """nvcc's options for the architectures of TORCH_CUDA_ARCH_LIST, or for those of ours that this nvcc knows."""
+    """Return nvcc's options for the architectures of TORCH_CUDA_ARCH_LIST, or for the default ones that it knows."""
     listed = re.findall(r"^sm_(\d+)(\d)$", ask_nvcc(nvcc, "--list-gpu-code"), re.MULTILINE)
     known = [f"{major}.{minor}" for major, minor in sorted(listed, key=lambda each: int("".join(each)))]
     known = [each for each in known if float(each) >= 7.5]
@@ -172,22 +172,22 @@ def architecture_flags(nvcc: str) -> list[str]:
 
 
 def ninja_path(path: Path) -> str:
-    """A path as a build line of ninja has it."""
+    """Return a path as a build line of ninja has it."""
     return re.sub(r"([$: ])", r"$\1", str(path))
 
 
 def ninja_command(words: list[str]) -> str:
-    """Words of a shell command as a rule of ninja has them."""
+    """Return words of a shell command as a rule of ninja has them."""
     return shlex.join(words).replace("$", "$$")
 
 
 def prefix_maps(torch: Path) -> list[str]:
-    """Options that leave no folder of this machine in the libraries: their errors name the source that raised them."""
+    """Return options that keep the folders of this machine out of the libraries."""
     return [f"-ffile-prefix-map={ROOT.resolve()}=.", f"-ffile-prefix-map={torch}=torch"]
 
 
 def nvcc_commands(nvcc: str, compiler: list[str], host_flags: list[str]) -> tuple[str, str]:
-    """What compiles a CUDA source, and what the linker is told to add to the library."""
+    """Return the command that compiles a CUDA source, and the linker's options for the library."""
     toolkit = toolkit_folder(nvcc)
     host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc takes a program here, not a command
     threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # compiles for so many architectures at a time
@@ -200,7 +200,7 @@ def nvcc_commands(nvcc: str, compiler: list[str], host_flags: list[str]) -> tupl
 
 
 def ninja_file(name: str, output: Path, folder: Path) -> str:
-    """The text of the build file of one library."""
+    """Return the text of the build file of one library."""
     compiler, torch, nvcc = find_compiler(), torch_folder(), find_nvcc()
     if compiler is None or torch is None or (name == "cuda" and nvcc is None):
         raise BuildError(f"the {name} library can't be built: {missing_for(name)}")

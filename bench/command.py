@@ -25,7 +25,7 @@ WRONG = 1
 
 
 def listed() -> str:
-    """The suites and how many contests each has."""
+    """Return the suites and how many contests each has."""
     slow = dict.fromkeys(SLOW, "slow: only if named")
     lines = [(name, f"contests: {len(make())}", slow.get(name, "")) for name, make in SUITES.items()]
     return "\n".join(table.aligned(lines))
@@ -65,7 +65,7 @@ def run(
 
 
 def choose(suites: Sequence[str], quick: bool) -> list[Contest]:
-    """The contests of these suites, or of all but the slow ones. Raises `InputError` for an unknown name."""
+    """Return the contests of these suites, or of all but the slow ones. Raises `InputError` for an unknown name."""
     for name in suites:
         if name not in SUITES:
             raise InputError(f"SUITE must be one of {', '.join(SUITES)}, got {name!r}")
@@ -75,7 +75,7 @@ def choose(suites: Sequence[str], quick: bool) -> list[Contest]:
 
 
 def choose_clocks(device: str, threads: Sequence[int] | None) -> tuple[list[Clock], list[Rates]]:
-    """Of the CPU for each number of threads; beside a GPU, of the CPU with all of them."""
+    """Return clocks of the CPU for each number of threads; beside a GPU, one of the CPU with all threads."""
     missing = "" if device == "cpu" else missing_gpu()
     if device == "cuda" and missing:
         raise InputError(f"--device cuda can't be measured: {missing}")

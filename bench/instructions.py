@@ -36,7 +36,7 @@ TUNABLES = "glibc.cpu.hwcaps=-ERMS"
 
 
 class Counted(NamedTuple):
-    """What is counted, in the order of `count`."""
+    """A counted case, in the order of `count`."""
 
     op: str
     direction: str

@@ -1,4 +1,4 @@
-"""What the figures were measured on, and the most that it can do."""
+"""The machine of the figures, and its limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AVX2_OPERATIONS = 16  # of a fused multiply-add on eight floats
 
 @dataclass(frozen=True)
 class Environment:
-    """What every row says of where it comes from."""
+    """The origin of a row."""
 
     processor: str
     gpu: str

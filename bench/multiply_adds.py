@@ -19,7 +19,7 @@ def multiply_adds_kernel(  # type: ignore[no-untyped-def]  # of Triton's types
     rounds,
     BLOCK: tl.constexpr,
 ):
-    """A program owns BLOCK elements; each is the sum of eight chains x -> factor x + term."""
+    """Store in each element the sum of eight chains x -> factor x + term; a program owns BLOCK elements."""
     element = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     # No two alike, or the compiler would run one for all.
     a = element.to(tl.float32) * 0.001

@@ -1,4 +1,4 @@
-"""What the package promises, and whether the figures of a run keep it."""
+"""Promises of the package, and whether the figures of a run keep them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Target:
 
     @property
     def meaning(self) -> str:
-        """What is bounded, for a reader."""
+        """The bounded quantity, as text."""
         return f"{self.unit} {self.against}".rstrip()
 
     def met_by(self, value: float) -> bool:

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks found: one page that needs nothing beside it, and a summary for the terminal."""
+"""The results of a benchmark run as one self-contained page, and as a summary for the terminal."""
 
 from __future__ import annotations
 

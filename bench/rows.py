@@ -1,4 +1,4 @@
-"""What a run found: a row for each measurement, which says what, where, when and by which versions; and what moved."""
+"""The results of a run: a row for each measurement, with its origin and versions; and comparisons of two runs."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device can do at most, measured on the spot: a roofline."""
+    """The measured limits of a device: its roofline."""
 
     device: str
     threads: int
@@ -140,7 +140,7 @@ DEFAULTS = [next(field.default for field in fields(Row) if field.name == name) f
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run of the benchmarks found."""
+    """The results of one benchmark run."""
 
     rows: tuple[Row, ...]
     rates: tuple[Rates, ...]

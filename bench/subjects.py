@@ -1,4 +1,4 @@
-"""What is timed: an op on the inputs of a case, as one backend runs it."""
+"""The subjects of timing: an op on the inputs of a case, run by one backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured, declared once: shapes, and on them contests between backends, which are timed in turn."""
+"""The shapes and contests that are measured. The backends of a contest are timed in turn."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fractalops.placement import DEFAULT_VIEWPORT, fold_viewport
 CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
-"""What `rasterize_points` draws, in place of a direction."""
+"""The modes of `rasterize_points`, in place of a direction."""
 PRETRAINED = ("fractaldb", "own")
 """The rules of `FractalDataset`, in place of a direction."""
 LEARNED = "1 image, default settings"
 BESIDE = ", beside busy processes"
 """Ends a direction of `fit`: as many processes as threads compute at the same time."""
 BACKENDS = ("native", "reference", "compiled", "separable", "dense")
-"""Of each op."""
+"""The backends of each op."""
 EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
 """Those that take no compiler, which needs up to a minute for a function."""
 
@@ -52,11 +52,11 @@ class Case:
         return max(math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)) - 0.5), 0)
 
     def cut(self, sequences: int, points: int) -> Case:
-        """The same with no more than so many sequences, and points in each."""
+        """Return the same with no more than so many sequences, and points in each."""
         return replace(self, sequences=min(self.sequences, sequences), points=min(self.points, points))
 
     def inputs(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """matrix (N, 2, 2), offset (N, 2) and start (B, 2), float32, in pixels; index (B, T), uint8 or int32.
+        """Return matrix (N, 2, 2), offset (N, 2) and start (B, 2), float32, in pixels; index (B, T), uint8 or int32.
 
         What the chain gets in a step of `fit`, with the published viewport.
         """
@@ -69,7 +69,7 @@ class Case:
         return matrix, offset, index, start
 
     def cloud(self, seed: int = 0) -> Tensor:
-        """The points (B, T, 2) of the chain, for the rasterizer alone."""
+        """Return the points (B, T, 2) of the chain, for the rasterizer alone."""
         return fractalops.affine_chain(*self.inputs(seed), backend="native")
 
 
@@ -93,7 +93,7 @@ SWEEPS = {
 
 
 def sweep(variable: str) -> list[Case]:
-    """The cases of SWEEPS[variable], by ascending size."""
+    """Return the cases of SWEEPS[variable], by ascending size."""
     _, values = SWEEPS[variable]
     if variable == "radius":
         # Just below the bandwidth at which the window would grow by a pixel; wide windows need an image to lie in.
@@ -114,7 +114,7 @@ class Contest:
     threads: str = "each"  # of the numbers that are measured: "each", or only the "least" or the "most" of them
 
     def counts(self, threads: Sequence[int]) -> Sequence[int]:
-        """With which of the numbers of threads it is run."""
+        """Return the numbers of threads with which it is run."""
         ordered = sorted(threads)
         return {"each": ordered, "least": ordered[:1], "most": ordered[-1:]}[self.threads]
 
@@ -123,7 +123,7 @@ class Contest:
 
 
 def _op(op: str, directions: tuple[str, ...] = (FORWARD, BACKWARD, BOTH)) -> list[Contest]:
-    """Over the grid."""
+    """Return the contests over the grid."""
     cases = [case for case in GRID if case != LONG_CHAIN or op == "affine_chain"]
     # What was compiled can't run a backward by itself again.
     compiled = (PAPER, BOTH) if op != "affine_chain" else None
@@ -140,14 +140,14 @@ def _counting() -> list[Contest]:
 
 
 def _pretraining() -> list[Contest]:
-    """Against loops over points, one image a call."""
+    """Return the contests against loops over points, one image a call."""
     return [
         Contest("pretrain", "pretrain", each, FRACTALDB, ("native", "numba", "python"), "least") for each in PRETRAINED
     ]
 
 
 def _fit() -> list[Contest]:
-    """By the published settings, and by the defaults: by themselves, and against one thread beside other work."""
+    """Return contests of `fit` by the published settings and by the defaults, alone and beside other work."""
     return [
         Contest("fit", "fit", "1 image", PAPER, ("native",), "most"),
         Contest("fit", "fit", LEARNED, PAPER, ("native",)),
@@ -161,7 +161,7 @@ def _fit_many() -> list[Contest]:
 
 
 def _scaling() -> list[Contest]:
-    """The whole of a render, differentiated, as one size grows."""
+    """Return the contests of a whole render, differentiated, as one size grows."""
     cases = [case for variable in SWEEPS for case in sweep(variable)]
     return [Contest("scaling", "render", BOTH, case, EAGER, "least") for case in cases]
 

@@ -1,4 +1,4 @@
-"""How the rasterizer's forward of one large image splits over 1 to 32 threads, by counting.
+"""Counts of how the rasterizer's forward of one large image is divided among 1 to 32 threads.
 
 `python -m bench threads` prints, for clouds of a million points, the slowest thread's instructions beside the mean, and
 how many times as many one thread takes. Instructions are those of the kernel, and of counting, planning and sorting by

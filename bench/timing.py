@@ -58,13 +58,13 @@ class Clock(AbstractContextManager[object], Protocol):
     copies: int  # of a call, each on inputs of its own, that `time` is best given
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """The call as it is to be timed: on a GPU, if asked, as a CUDA graph."""
+        """Return the call as it is to be timed: on a GPU, if asked, as a CUDA graph."""
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Seconds of one call of each name, round by round, the names in turn."""
+        """Return seconds of one call of each name, round by round, the names in turn."""
 
     def peak_bytes(self, call: Call) -> int | None:
-        """By how much a call raises the memory in use, at its highest; None where that can't be told."""
+        """Return by how much a call raises the peak of memory; None where that is not known."""
 
 
 class CpuClock:
@@ -107,7 +107,7 @@ class CpuClock:
 def interleaved(
     functions: Mapping[str, Call], rounds: int, seconds: float = 0.1, most: float = 20.0
 ) -> dict[str, list[float]]:
-    """Seconds of one call of each function in each round; a round's is the median of `seconds` worth of calls.
+    """Return the seconds of one call of each function in each round, the median of `seconds` worth of calls.
 
     Where all rounds would take more than `most` seconds there are fewer of them: three at least, or one where even a
     single one takes so long.
@@ -142,7 +142,7 @@ def proc_bytes(file: str, field: str) -> int:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch, and with it the native ops, on `count` threads."""
+    """Run torch, and with it the native ops, on `count` threads within the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -153,7 +153,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many processes that compute all the time, on the cores of this one."""
+    """Run `count` processes that compute all the time, on the cores of this one, within the block."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield processes
@@ -181,7 +181,7 @@ def pinned_cores(count: int) -> Iterator[str]:
 
 
 def _affinity() -> dict[int, set[int]]:
-    """The cores of each thread; none elsewhere than on Linux."""
+    """Return the cores of each thread; none elsewhere than on Linux."""
     found: dict[int, set[int]] = {}
     with suppress(OSError, AttributeError):
         for thread in map(int, os.listdir("/proc/self/task")):

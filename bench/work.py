@@ -1,4 +1,4 @@
-"""What a call must do at least, whoever does it, by its shapes; and how what was measured grows beside that.
+"""The least work of a call, by its shapes, and how measurements grow in comparison.
 
 Bytes: each array of the call's inputs and results once. Operations: float32, those of the windowed, separable formula,
 a multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no
@@ -39,7 +39,7 @@ def work(op: str, direction: str, case: Case) -> Work:
 
 
 def _chain(direction: str, case: Case) -> Work:
-    """v_t = A v_(t-1) + b; h_t = g_t + A^T h_(t+1), dA += h_t v_(t-1)^T, db += h_t."""
+    """Count v_t = A v_(t-1) + b; h_t = g_t + A^T h_(t+1), dA += h_t v_(t-1)^T, db += h_t."""
     index = 1 if case.maps <= 256 else 4
     step = 4 * MULTIPLY_ADD  # a product of a 2 x 2 matrix and a vector, and an addition
     if direction == FORWARD:
@@ -49,7 +49,7 @@ def _chain(direction: str, case: Case) -> Work:
 
 
 def _rasterize(direction: str, case: Case) -> Work:
-    """Two tables of exponentials and their product over the window; backward, two such products."""
+    """Return two tables of exponentials and their product over the window; backward, two such products."""
     window = min(2 * case.radius + 1, case.side)
     tables = 2 * window * 5  # a difference, its square, times -1 / tau, exp, and a comparison
     image = FLOAT * case.sequences * case.side**2
@@ -92,7 +92,7 @@ def loop_steps(op: str, backend: str, case: Case) -> int:
 
 @dataclass(frozen=True)
 class Growth:
-    """How a native render, differentiated, grows with one size of a sweep: p of `figure = c size^p`."""
+    """The growth of a native, differentiated render with one size of a sweep: p of `figure = c size^p`."""
 
     variable: str  # of cases.SWEEPS
     where: str

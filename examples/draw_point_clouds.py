@@ -20,7 +20,7 @@ POINTS = 6000
 
 
 def rotation(axis: int, degrees: float) -> Tensor:
-    """The matrix (3, 3) that turns space around one of its axes."""
+    """Return the matrix (3, 3) that turns space around one of its axes."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix = torch.eye(3)
@@ -30,7 +30,7 @@ def rotation(axis: int, degrees: float) -> Tensor:
 
 
 def fern(points: int = POINTS, seed: int = 0) -> Tensor:
-    """Points (P, 3) of a fern like Barnsley's, which arches from the third axis, upwards, to the first, and twists."""
+    """Return points (P, 3) of a fern like Barnsley's, which arches from the third axis to the first, and twists."""
     stem = torch.diag(torch.tensor([0.01, 0.01, 0.17]))
     frond = 0.85 * rotation(1, 5.0) @ rotation(2, 4.0)
     # Leaves to both sides, along the second axis, which hang a little and are thinner than the frond is.
@@ -45,7 +45,7 @@ def fern(points: int = POINTS, seed: int = 0) -> Tensor:
 
 
 def tree(points: int = POINTS, seed: int = 0) -> Tensor:
-    """Points (P, 3) of a tree: a trunk that divides in three, five times, and leaves around the last tips.
+    """Return points (P, 3) of a tree: a trunk that divides in three, five times, and leaves around the last tips.
 
     No two branches have the same angles and lengths: it is not the attractor of a system of few maps.
     """
@@ -57,7 +57,7 @@ def tree(points: int = POINTS, seed: int = 0) -> Tensor:
     feet, sticks, widths, tips = [], [], [], []
 
     def branch(foot: Tensor, frame: Tensor, length: float, depth: int) -> None:
-        """A branch along the third column of `frame` (3, 3), and those that grow out of its end."""
+        """Draw a branch along the third column of `frame` (3, 3), and those that grow out of its end."""
         stick = length * frame[:, 2]
         feet.append(foot)
         sticks.append(stick)
@@ -83,7 +83,7 @@ def tree(points: int = POINTS, seed: int = 0) -> Tensor:
 
 
 def _on_sphere(count: int, generator: torch.Generator) -> Tensor:
-    """Unit vectors (count, 3), uniform."""
+    """Return unit vectors (count, 3), uniform."""
     return torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
 
 

@@ -43,7 +43,7 @@ SHOE: Outline = [(0.06, 0.4), (0.2, 0.36), (0.34, 0.5), (0.6, 0.42), (0.92, 0.62
 
 
 def shapes() -> Tensor:
-    """The targets (20, 32, 32), values in [0, 1]."""
+    """Return the targets (20, 32, 32), values in [0, 1]."""
     canvas = SIZE * SUPERSAMPLING
     font = ImageFont.load_default(0.9 * canvas)
     outlines = [half + [(1 - x, y) for x, y in reversed(half)] for half in GARMENTS.values()] + [BOOT, SHOE]

@@ -31,20 +31,20 @@ def disc(draw: ImageDraw.ImageDraw, center: Point, radius: float) -> None:
 
 
 def stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float) -> None:
-    """A curve with round ends and joints."""
+    """Draw a curve with round ends and joints."""
     draw.line(scaled(points), fill=255, width=round(width * CANVAS), joint="curve")
     for point in points:
         disc(draw, point, width / 2)
 
 
 def leaf(draw: ImageDraw.ImageDraw) -> None:
-    """A maple leaf: its right half, from the tip to the stem, and the mirror image."""
+    """Draw a maple leaf: its right half, from the tip to the stem, and the mirror image."""
     left = [(1.0 - x, y) for x, y in reversed(LEAF)]
     draw.polygon(scaled(LEAF + left), fill=255)
 
 
 def tree(draw: ImageDraw.ImageDraw) -> None:
-    """A trunk whose branches divide in two, six times."""
+    """Draw a trunk whose branches divide in two, six times."""
 
     def branch(foot: Point, angle: float, length: float, depth: int) -> None:
         head = (foot[0] + length * math.sin(angle), foot[1] - length * math.cos(angle))
@@ -57,7 +57,7 @@ def tree(draw: ImageDraw.ImageDraw) -> None:
 
 
 def galaxy(draw: ImageDraw.ImageDraw) -> None:
-    """Two logarithmic spiral arms that thin out, around a core."""
+    """Draw two logarithmic spiral arms that thin out, around a core."""
     stars = random.Random(0)
     disc(draw, (0.5, 0.5), 0.085)
     for arm in range(2):
@@ -70,7 +70,7 @@ def galaxy(draw: ImageDraw.ImageDraw) -> None:
 
 
 def digit(draw: ImageDraw.ImageDraw) -> None:
-    """A handwritten 3: two bows, drawn slightly slanted with a broad pen."""
+    """Draw a handwritten 3: two bows, slightly slanted, with a broad pen."""
 
     def bow(center: Point, width: float, height: float, begin: float, end: float) -> list[Point]:
         angles = [math.radians(begin + (end - begin) * step / 40) for step in range(41)]
@@ -86,14 +86,14 @@ TARGETS = {paint.__name__: paint for paint in (leaf, tree, galaxy, digit)}
 
 
 def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
-    """White on black."""
+    """Draw a shape white on black."""
     canvas = Image.new("L", (CANVAS, CANVAS), 0)
     paint(ImageDraw.Draw(canvas))
     return canvas.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def autumn() -> Image.Image:
-    """The leaf in colors, from green in the middle over yellow to red at the tips."""
+    """Draw the leaf in colors, from green in the middle over yellow to red at the tips."""
     distance = Image.radial_gradient("L").resize((SIZE, SIZE))
     colors = ImageOps.colorize(
         distance, black="limegreen", mid="gold", white="crimson", blackpoint=20, midpoint=80, whitepoint=145

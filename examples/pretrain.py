@@ -23,7 +23,7 @@ CLASSES, INSTANCES, BATCH, EPOCHS = 20, 100, 50, 5
 
 
 class Report(NamedTuple):
-    """What a training run came to."""
+    """The results of a training run."""
 
     losses: list[float]  # one a batch
     accuracy: float  # of the last epoch, each batch before the network learned from it

@@ -26,7 +26,7 @@ Render = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def render_by_hand(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Before: a Python loop over the points, and the distance of every point to every pixel."""
+    """Draw by a Python loop over the points and the distance of every point to every pixel: the version before."""
     pixel = torch.arange(SIZE, dtype=matrix.dtype)  # (H,)
     grid = torch.stack(torch.meshgrid(pixel, pixel, indexing="ij"), dim=-1)  # (H, W, 2)
     images = []
@@ -42,12 +42,12 @@ def render_by_hand(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor)
 
 
 def render_by_fractalops(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """After: one call, for all sequences at once."""
+    """Draw all sequences in one call: the version after the change."""
     return fractalops.render(matrix, offset, index, SIZE, start=start)  # (B, H, W)
 
 
 def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], float]:
-    """The training loop, which knows nothing of how the images are made: its losses and its seconds."""
+    """Run the training loop with any renderer; return its losses and its seconds."""
     generator = torch.Generator().manual_seed(0)
     matrix = (0.5 * torch.randn(MAPS, 2, 2, generator=generator)).requires_grad_()  # (N, 2, 2)
     offset = torch.randn(MAPS, 2, generator=generator).requires_grad_()  # (N, 2)

@@ -200,7 +200,7 @@ def check_fields(settings: object) -> None:
 
 @cache
 def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], float | None]]:
-    """The check of each field of a dataclass that has one."""
+    """Return the check of each field of a dataclass that has one."""
     checks: dict[str, Callable[[str, str, object], float | None]] = {}
     for name, declared in get_type_hints(kind, include_extras=True).items():
         parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)

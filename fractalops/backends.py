@@ -33,7 +33,7 @@ _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
 class BackendStatus(NamedTuple):
-    """Which backend an op takes on a kind of device, and why it is not the native one (empty when it is)."""
+    """The backend of an op on a kind of device, and why it is not the native one (empty when it is)."""
 
     op: str
     device: str
@@ -50,7 +50,7 @@ class _Scope(threading.local):
 
 
 class BackendState:
-    """What the choice of a backend depends on: the environment and the native libraries, as this process found them."""
+    """The state on which the choice of a backend depends: the environment and the native libraries of this process."""
 
     def __init__(self) -> None:
         self.forced = os.environ.get("FRACTALOPS_BACKEND") or None
@@ -121,7 +121,7 @@ STATE = BackendState()
 
 
 def _do_without_threads() -> None:
-    """In a forked process: run on one thread where native ops ran on several before.
+    """Run on one thread in a forked process, where native ops ran on several before.
 
     OpenMP would wait for those, which stayed behind, in every op that splits its work; torch's ops, too. `DataLoader`
     does the same in its workers.

@@ -34,7 +34,7 @@ class Words(NamedTuple):
     last: Tensor  # (W,), int64: the map that is applied last; -1 of the empty word
 
     def pick(self, chosen: Tensor) -> Words:
-        """The chosen words."""
+        """Return the chosen words."""
         return Words(*(part[chosen] for part in self))
 
 
@@ -130,14 +130,14 @@ def bounding_disc(maps: Words) -> Disc:
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
-    """The singular values (W, 2) of matrices (W, 2, 2), the larger first."""
+    """Return the singular values (W, 2) of matrices (W, 2, 2), the larger first."""
     a00, a01, a10, a11 = matrix.flatten(1).unbind(1)
     p, q = torch.hypot(a00 + a11, a10 - a01) / 2, torch.hypot(a00 - a11, a10 + a01) / 2
     return torch.stack((p + q, (p - q).abs()), 1)
 
 
 def _image(words: Words, point: Tensor) -> Tensor:
-    """The images (W, 2) of one point (2,)."""
+    """Return the images (W, 2) of one point (2,)."""
     return words.matrix @ point + words.offset
 
 
@@ -151,7 +151,7 @@ def _joined(words: list[Words]) -> Words:
 
 
 def _children(words: Words, maps: Words) -> Words:
-    """All words (W * N) that apply one more map, before the others."""
+    """Return all words (W * N) that apply one more map, before the others."""
     matrix = words.matrix[:, None] @ maps.matrix  # (W, N, 2, 2)
     offset = (words.matrix[:, None] @ maps.offset[..., None])[..., 0] + words.offset[:, None]  # (W, N, 2)
     probability = words.probability[:, None] * maps.probability  # (W, N)
@@ -160,7 +160,7 @@ def _children(words: Words, maps: Words) -> Words:
 
 
 def _near(words: Words, disc: Disc, low: Tensor, high: Tensor) -> Words:
-    """The words whose ellipses meet the window, or nearly do, and that are drawn at all."""
+    """Return the words whose ellipses meet the window, or nearly do, and that are drawn at all."""
     middle, half = (low + high) / 2, (high - low) / 2  # (2,), (2,)
     # Whether their bounding boxes meet is found faster than whether they meet along the ellipses' own axes.
     distance = (_image(words, disc.center) - middle).abs()  # (W, 2)
@@ -175,7 +175,7 @@ def _near(words: Words, disc: Disc, low: Tensor, high: Tensor) -> Words:
 
 
 def _thinned(words: Words, importance: Tensor, most: int, generator: torch.Generator | None) -> Words:
-    """At most so many words, drawn by their importance (W,), with the probabilities of all that they stand for."""
+    """Return at most `most` words, drawn by their importance (W,), with the probabilities of all that they replace."""
     if len(words.last) <= most:
         return words
     share = importance / importance.sum() * most  # (W,), how often each is drawn on average
@@ -185,7 +185,7 @@ def _thinned(words: Words, importance: Tensor, most: int, generator: torch.Gener
 
 
 def _even_counts(probability: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """How often each of W outcomes comes in `number` draws that are spread evenly: (W,), int64, of that sum."""
+    """Return how often each of W outcomes occurs in `number` evenly spread draws: (W,), int64, of that sum."""
     edges = probability.cumsum(0)  # (W,)
     edges = edges / edges[-1] * number
     device = probability.device if generator is None else generator.device

@@ -63,7 +63,7 @@ class FractalEmbedding(nn.Module):
 
     @classmethod
     def from_maps(cls, matrix: Arrays, offset: Arrays) -> FractalEmbedding:
-        """A layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2): tensors, arrays or nested sequences.
+        """Return a layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2), tensors, arrays or lists.
 
         Raises `ValueError` and `TypeError`.
         """
@@ -81,21 +81,21 @@ class FractalEmbedding(nn.Module):
 
     @classmethod
     def from_ifs(cls, ifs: IFS) -> FractalEmbedding:
-        """A layer with the maps of all systems, without colors: S * N columns, system s from column s N on."""
+        """Return a layer with the maps of all systems, without colors: S * N columns, system s from column s N on."""
         matrix, offset = ifs.maps()
         return cls.from_maps(matrix.flatten(0, 1), offset.flatten(0, 1))
 
     def extra_repr(self) -> str:
-        """What `print` shows of the module."""
+        """Return the text that `print` shows of the module."""
         return f"maps={self.offset_columns.shape[1]}"
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """`matrix` (N, 2, 2) and `offset` (N, 2), differentiable; float32 of parameters of half precision."""
+        """Return `matrix` (N, 2, 2) and `offset` (N, 2), differentiable; float32 of parameters of half precision."""
         return widen(self.matrix_columns).t().reshape(-1, 2, 2), widen(self.offset_columns).t().contiguous()
 
     @in_float32
     def step(self, index: Tensor, points: Tensor) -> Tensor:
-        """One call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
+        """Return one call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
 
         Returns (B, 2). Raises `ValueError`, `TypeError` and, on the CPU, `IndexError`.
         """
@@ -115,6 +115,6 @@ class FractalEmbedding(nn.Module):
         return moved.to(self.offset_columns.dtype)
 
     def forward(self, index: Tensor, start: Tensor) -> Tensor:
-        """T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
+        """Return T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
         check_tensor("FractalEmbedding", start=start)
         return affine_chain(*self.maps(), index, widen(start)).to(self.offset_columns.dtype)

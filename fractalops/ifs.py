@@ -192,7 +192,7 @@ class IFS(MapParameters):
         return module
 
     def extra_repr(self) -> str:
-        """What `print` shows of the module."""
+        """Return the text that `print` shows of the module."""
         weight = self.background_weight
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
@@ -227,7 +227,7 @@ class IFS(MapParameters):
         )
 
     def start(self) -> Tensor:
-        """The detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`).
+        """Return the detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`).
 
         With given probabilities it is that of the first map that is drawn and contracts (see `chain_start`).
         """
@@ -239,7 +239,7 @@ class IFS(MapParameters):
         return chain_start(matrix, offset, self.probability)
 
     def concatenated(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """All systems as one (the paper's trick, section 4.2): what one call of the chain takes.
+        """Return all systems as one (the paper's trick, section 4.2): what one call of the chain takes.
 
         Returns `matrix` (S * N, 2, 2), `offset` (S * N, 2), `index` (S * K, T), in which system s is shifted
         by s N, uint8 when S * N <= 256, else int32, and `start` (S * K, 2), as `start()`.
@@ -257,7 +257,7 @@ class IFS(MapParameters):
         return self._join(index)
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """`concatenated` for an index (S, K, T) that is known to be right."""
+        """Return `concatenated` for an index (S, K, T) that is known to be right."""
         matrix, offset = self.maps()
         start = self._start(matrix, offset)[:, None]  # (S, 1, 2)
         start = start.expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)

@@ -81,7 +81,7 @@ def end_as_worker(worker: int) -> None:
 
 
 def _is_command() -> bool:
-    """Whether this process is `fractalops` or `python -m fractalops`."""
+    """Return whether this process is `fractalops` or `python -m fractalops`."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # until Python has found the module
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == __package__

@@ -15,7 +15,7 @@ class Op(NamedTuple):
     """The raw op; of a differentiable one, its forward and its backward. Sizes are SymInt, of which one compiled graph
     serves many."""
     kernels: dict[str, Literal["cpp", "cuda", "triton"]]
-    """What the native kernel is written in, by kind of device: C++ and CUDA are compiled into the device's library from
+    """The language of the native kernel by kind of device: C++ and CUDA are compiled into the device's library from
     csrc/<device>/<op>, Triton is imported from kernels/<op>.py by the first call."""
     minor: bool = False
     """It is small beside the others: where it has no kernel, the reference stands in without a warning."""

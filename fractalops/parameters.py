@@ -122,13 +122,13 @@ class MapParameters(nn.Module):
         return None if self.color is None else self.color.shape[2]
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """`matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable; float32 of parameters of half precision."""
+        """Return `matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable; float32 for half precision."""
         if self.parametrization == "matrix":
             return widen(self.matrix), widen(self.offset)
         return run_svd_matrix(widen(self.svd), self.singular_values), widen(self.offset)
 
     def colors(self) -> Tensor | None:
-        """The maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
+        """Return the maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
         if self.color is None:
             return None
         color = widen(self.color)
@@ -136,14 +136,14 @@ class MapParameters(nn.Module):
         return color.clamp(0, 1) if self.color_values == "clamp" else color.double().sigmoid().to(color.dtype)
 
     def _unit_weights(self) -> Tensor | None:
-        """Ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
+        """Return ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
         if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
             return None
         logarithm = widen(self.logit).log_softmax(-1)  # (S, N)
         return (logarithm - logarithm.detach()).exp()
 
     def _weights(self) -> Tensor:
-        """What the maps' probabilities are proportional to (S, N), detached: given, learned, or `|det A|`."""
+        """Return the weights of the maps' probabilities (S, N), detached: given, learned, or `|det A|`."""
         if self.probability is not None:
             return self.probability
         if self.logit is not None:
@@ -154,7 +154,7 @@ class MapParameters(nn.Module):
         return (values.double().sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
 
     def probabilities(self) -> Tensor:
-        """The detached probabilities (S, N) of the maps, at least about `probability_floor`, in rows of sum 1."""
+        """Return the maps' detached probabilities (S, N), at least about `probability_floor`, in rows of sum 1."""
         if self.probability is not None:
             return self.probability
         return raise_to_floor(self._weights(), self.probability_floor)

@@ -19,19 +19,19 @@ DEFAULT_VIEWPORT = (-5.0, -5.0, 5.0, 5.0)  # of the published code
 def _scale_and_shift(
     size: tuple[int, int], viewport: tuple[float, float, float, float]
 ) -> tuple[list[float], list[float]]:
-    """`s` and `o` of `u = s v + o`, which takes the viewport's corners to the centers of the corner pixels."""
+    """Return `s` and `o` of `u = s v + o`, which takes the viewport's corners to the centers of the corner pixels."""
     x_min, y_min, x_max, y_max = viewport
     scale = [(size[0] - 1) / (x_max - x_min), (size[1] - 1) / (y_max - y_min)]
     return scale, [-x_min * scale[0], -y_min * scale[1]]
 
 
 def rounding(largest: Tensor) -> Tensor:
-    """How much coordinates of up to `largest` may differ by rounding alone, along a chain that stands still."""
+    """Return by how much coordinates of up to `largest` may differ by rounding, along a chain at rest."""
     return 64 * torch.finfo(largest.dtype).eps * largest
 
 
 def _constant(like: Tensor, values: list[float]) -> Tensor:
-    """The values (V,), of the dtype and on the device of `like`."""
+    """Return the values (V,), of the dtype and on the device of `like`."""
     if like.device.type == "cpu":
         return like.new_tensor(values)
     # Filled in on the device: a copy from the host would wait for it, and could not be captured in a graph.
@@ -41,7 +41,7 @@ def _constant(like: Tensor, values: list[float]) -> Tensor:
 def fold_viewport(
     matrix: Tensor, offset: Tensor, start: Tensor, size: tuple[int, int], viewport: tuple[float, float, float, float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same systems in pixel coordinates, so that no pass over the points is needed.
+    """Return the same systems in pixel coordinates, so that no pass over the points is needed.
 
     `A' = S A S^-1`, `b' = S b + o - A' o`, `u_0 = S v_0 + o`: matrix (N, 2, 2), offset (N, 2), start (..., 2) -> the
     same shapes. Both sides of `size` must be above 1, or S has no inverse.
@@ -54,7 +54,7 @@ def fold_viewport(
 
 
 class Placement(NamedTuple):
-    """Where points lie in an image of pixels: `(points - origin) * scale + target`."""
+    """The map from points to pixels: `(points - origin) * scale + target`."""
 
     origin: Tensor  # (..., 2), in the plane
     scale: Tensor  # (..., 2), pixels for a unit of the plane

@@ -39,7 +39,7 @@ DEFAULT_BACKGROUND_WEIGHT = 0.03
 
 
 def _color_points(color: Tensor, index: Tensor) -> Tensor:
-    """The color of each point's map: color (N, C), index (B, T) -> (B, T, C). Its gradient is deterministic."""
+    """Return the color of each point's map: color (N, C), index (B, T) -> (B, T, C). Its gradient is deterministic."""
     chosen = index.long()  # a uint8 tensor would be taken for a mask
     if chosen.device.type != "cpu":
         # The gradient is sorted by map, where that of gather would use atomics. Like the chain, never past the table.
@@ -200,7 +200,7 @@ class Projection(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What part of space a picture shows: a ball, whose shadow touches the picture's nearer sides."""
+    """The part of space that a picture shows: a ball, whose projection touches the picture's nearer sides."""
 
     center: Tensor  # (D,)
     radius: Tensor  # ()
@@ -240,12 +240,12 @@ def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
 
 
 def in_space(points: Tensor) -> Tensor:
-    """Points (..., 3) as they are; (..., 2) in the plane that faces the viewer at azimuth and elevation 0."""
+    """Return points (..., 3) as they are; (..., 2) in the plane that faces the viewer at azimuth and elevation 0."""
     return points if points.shape[-1] == 3 else pad(points, (1, 0))
 
 
 def frame_of(points: Tensor) -> Frame:
-    """A ball around all finite points (..., D), detached: around the middle of their bounding box, not the smallest."""
+    """Return a ball around all finite points (..., D), detached, centered in their bounding box."""
     flat = points.detach().flatten(0, -2)  # (P, D)
     if flat.shape[0] == 0:  # `len` would fix it where it is traced
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))

@@ -96,7 +96,7 @@ def sample_index(
 def draw_sequences(
     weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, balanced: bool = False
 ) -> Tensor:
-    """`sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
+    """Return `sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
     sequences = check_integer("sample_index", "sequences", sequences, 0)
     points = check_integer("sample_index", "points", points, 1)
     systems, maps = weight.shape
@@ -122,7 +122,7 @@ def number_dtype(maps: int) -> torch.dtype:
 
 
 def join_index(index: Tensor, maps: int) -> Tensor:
-    """Indices (S, K, T) in [0, N) as those (S * K, T) of all systems' maps, one system's after another's (section 4.2).
+    """Return indices (S, K, T) in [0, N) as indices (S * K, T) into the maps of all systems (section 4.2).
 
     uint8 when S * N <= 256, else int32.
     """
@@ -197,14 +197,14 @@ def sample_attractor(
 
 
 def determinant_weights(matrix: Tensor) -> Tensor:
-    """Detached `|det A|` (..., N) of `matrix` (..., N, 2, 2)."""
+    """Return detached `|det A|` (..., N) of `matrix` (..., N, 2, 2)."""
     a00, a01, a10, a11 = matrix.detach().flatten(-2).unbind(-1)  # each (..., N)
     return (a00 * a11 - a01 * a10).abs()
 
 
 @in_float32
 def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
-    """Detached probabilities (S, N) proportional to `|det A|` of `matrix` (S, N, 2, 2) (paper section 3).
+    """Return detached probabilities (S, N) proportional to `|det A|` of `matrix` (S, N, 2, 2) (paper section 3).
 
     A map gets at least about `floor`, so that one that flattens the plane is still drawn; the rows are then scaled to
     sum 1. A system whose determinants are all zero, or not all finite, gets equal probabilities. Raises `ValueError`.
@@ -218,7 +218,7 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
 def one_each(
     owner: str, generator: Generators, systems: int, device: torch.device | None = None
 ) -> Sequence[torch.Generator | None]:
-    """The generator of each system, on `device` where that is given; errors begin with `owner`."""
+    """Return the generator of each system, on `device` where that is given; errors begin with `owner`."""
     if not isinstance(generator, Sequence) or isinstance(generator, str):
         check_generator(owner, generator, device)
         return [generator] * systems
@@ -239,7 +239,7 @@ def draw_uniform(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Uniform numbers in [0, 1): of one generator, or of one for each item along a dimension."""
+    """Return uniform numbers in [0, 1): of one generator, or of one for each item along a dimension."""
     if generator is None or isinstance(generator, torch.Generator):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     one = (*shape[:along], 1, *shape[along + 1 :])

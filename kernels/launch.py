@@ -1,4 +1,4 @@
-"""How the package's Triton kernels are launched."""
+"""Launching the package's Triton kernels."""
 
 from __future__ import annotations
 

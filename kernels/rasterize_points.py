@@ -31,7 +31,7 @@ def rasterize_points_count_kernel(
     left,
     POINTS: tl.constexpr,
 ):
-    """A program owns POINTS points of one image."""
+    """Return a program owns POINTS points of one image."""
     program = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(length, POINTS)
     b = program // blocks
@@ -57,7 +57,7 @@ def rasterize_points_stamp_kernel(
     BINARY: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """A program owns PIXELS pixels of one image, in the order in which they lie in memory."""
+    """Return a program owns PIXELS pixels of one image, in the order in which they lie in memory."""
     program = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(tl.cast(height, tl.int64) * width, PIXELS)
     b = program // blocks
@@ -79,7 +79,7 @@ def rasterize_points_stamp_kernel(
 
 
 def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
-    """The raw op on a GPU. Its canvas takes 4 bytes a pixel of the image and its margins."""
+    """Return the raw op on a GPU. Its canvas takes 4 bytes a pixel of the image and its margins."""
     check_shapes("rasterize_points", points=(points, "BT2"), patch=(patch, "BHW"))
     points, patch = points.contiguous(), patch.contiguous()  # (B, T, 2), (B, patch height, patch width)
     images, length, _ = points.shape

@@ -36,7 +36,7 @@ from fractalops.kernels.rounding import round_to_even
 
 @triton.jit
 def _radius(bandwidth, reach):
-    """ceil(sqrt(-tau ln(cutoff)) - 1/2) in pixels, at least 0; reach, -ln(cutoff), is infinite without a cutoff.
+    """Return ceil(sqrt(-tau ln(cutoff)) - 1/2) in pixels, at least 0; reach, -ln(cutoff), is infinite without a cutoff.
 
     In float64, as on the CPU.
     """
@@ -45,7 +45,7 @@ def _radius(bandwidth, reach):
 
 @triton.jit
 def _load_points(points, inside, number, radius, top, bottom, left, right):
-    """Positions (K,), their centers, and which are finite and reach the pixels [top, bottom] x [left, right]."""
+    """Return positions (K,), their centers, and which are finite and reach the pixels [top, bottom] x [left, right]."""
     x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
     y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
     row, column = round_to_even(x), round_to_even(y)
@@ -57,7 +57,7 @@ def _load_points(points, inside, number, radius, top, bottom, left, right):
 
 @triton.jit
 def _gaussian(position, center, pixel, radius, inverse):
-    """exp(-(position - pixel)^2 / tau) within the window, else 0; and position - pixel."""
+    """Return exp(-(position - pixel)^2 / tau) within the window, else 0; and position - pixel."""
     distance = position - pixel
     value = tl.exp(-(distance * distance) * inverse)
     return tl.where(tl.abs(pixel - center) <= radius, value, 0.0), distance
@@ -82,7 +82,7 @@ def _add_points(
     SKIPS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A tile after one block of points."""
+    """Return a tile after one block of points."""
     ROWS: tl.constexpr = row.shape[0]
     CHANNELS: tl.constexpr = channel.shape[0]
     POINTS: tl.constexpr = number.shape[0]
@@ -128,7 +128,7 @@ def rbf_rasterize_fwd_kernel(
     SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """A program owns a tile of one image, for CHANNELS channels and one share of the points.
+    """Return a program owns a tile of one image, for CHANNELS channels and one share of the points.
 
     Where the points are more than a run, the tile holds the sums of one run, and `total` those of the runs before: in
     one, the error would grow with the points.
@@ -210,7 +210,7 @@ def rbf_rasterize_cells_kernel(
     POINTS: tl.constexpr,
     CELL: tl.constexpr,
 ):
-    """A program owns a block of points, whichever images they are of. A center off the image is in the nearest cell."""
+    """Find the cell of each point; a program owns a block of points. A center off the image is in the nearest cell."""
     point = tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS)
     inside = point < count
     b = point // length
@@ -242,7 +242,7 @@ def rbf_rasterize_bwd_kernel(
     POINTS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """A program owns POINTS points of one image: their gradients, and their part of the bandwidth's.
+    """Return a program owns POINTS points of one image: their gradients, and their part of the bandwidth's.
 
     With d = x - i: dx = -2 / tau sum w d X Y g, dy alike, dw = sum X Y g, dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g.
     """
@@ -315,17 +315,17 @@ def rbf_rasterize_bwd_kernel(
 
 
 def _capability(tensor: Tensor) -> tuple[int, int]:
-    """The GPU's; that of a first card with tensor cores for the interpreter."""
+    """Return the GPU's; that of a first card with tensor cores for the interpreter."""
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (8, 0)
 
 
 def _reach(cutoff: float) -> float:
-    """-ln(cutoff)."""
+    """Return -ln(cutoff)."""
     return -math.log(cutoff) if cutoff > 0 else math.inf
 
 
 def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
-    """The points of all images, (B, T, 2), by cell: their numbers, (B * T,), and where each cell begins among them.
+    """Return the points (B, T, 2) sorted by cell: their numbers (B * T,), and where each cell begins.
 
     No size depends on where the points lie.
     """
@@ -353,7 +353,7 @@ def rbf_rasterize_fwd(
     cutoff: float,
     plan: Plan | None = None,
 ) -> Tensor:
-    """The raw op on a GPU; `plan` is for tests and benchmarks."""
+    """Run the raw op on a GPU; `plan` is for tests and benchmarks."""
     check_shapes("rbf_rasterize", points=(points, "BT2"), weight=(weight, "BTC"), bandwidth=(bandwidth, "B"))
     points, bandwidth = points.contiguous(), bandwidth.contiguous()  # (B, T, 2), (B,)
     weight = None if weight is None else weight.contiguous()  # (B, T, C)
@@ -385,7 +385,7 @@ def rbf_rasterize_bwd(
     needs_bandwidth: bool,
     gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed).
+    """Return the raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed).
 
     `gather` is for tests and benchmarks.
     """

@@ -1,4 +1,4 @@
-"""How the RBF rasterizer's Triton kernels are run: block sizes, the route, and the memory that they work in.
+"""Plans of the RBF rasterizer's Triton kernels: block sizes, the route, and their memory.
 
 From the shapes and the architecture alone: nothing is tried at run time, which would break determinism and CUDA graphs.
 `bench/` has the sweep that these tables are to be made from on a GPU; nobody has run it yet.
@@ -15,12 +15,12 @@ RUN = 4096  # points that a tile adds up in its own type; a multiple of every ti
 
 
 def divide_up(number: int, divisor: int) -> int:
-    """The quotient, rounded up."""
+    """Return the quotient, rounded up."""
     return -(-number // divisor)
 
 
 def power_of_2(number: int) -> int:
-    """The least power of 2 that is not below `number`."""
+    """Return the least power of 2 that is not below `number`."""
     return 1 << (number - 1).bit_length()
 
 
@@ -55,7 +55,7 @@ TENSOR_CORES = ((8, 0), (9, 0))
 
 
 def choose_tile(dtype: torch.dtype, capability: tuple[int, int], images: int, height: int, width: int) -> Tile:
-    """From a table, by type, architecture and the number of tiles."""
+    """Return the tile from a table, by type, architecture and the number of tiles."""
     if dtype == torch.float64:
         return Tile(16, 16, 16, 4, "ieee")
     precision = "tf32x3" if capability in TENSOR_CORES else "ieee"
@@ -66,7 +66,7 @@ def choose_tile(dtype: torch.dtype, capability: tuple[int, int], images: int, he
 
 @dataclass(frozen=True)
 class Plan:
-    """How a forward is run."""
+    """The plan of a forward."""
 
     tile: Tile
     channels: int  # of a program
@@ -78,7 +78,7 @@ class Plan:
 def plan_forward(
     dtype: torch.dtype, capability: tuple[int, int], images: int, length: int, channels: int, height: int, width: int
 ) -> Plan:
-    """The route, by what each is estimated to take.
+    """Return the route, by what each is estimated to take.
 
     Walk: a tile looks at each block of its image's points, and multiplies unless none reaches it. In no particular
     order, 32 points whose windows touch 1.6 tiles each reach about 50 tiles at most: 50 products a block, or as many
@@ -101,7 +101,7 @@ def plan_forward(
 def forward_workspace(
     plan: Plan, dtype: torch.dtype, images: int, length: int, channels: int, height: int, width: int
 ) -> int:
-    """Bytes that a forward allocates besides the image, and besides what torch's sort works in.
+    """Return bytes that a forward allocates besides the image, and besides what torch's sort works in.
 
     Shares: an image of each, and their sum in float64. Bins: 16 a point (its cell, before and after the sort, and its
     number) and 8 a cell.
@@ -113,5 +113,5 @@ def forward_workspace(
 
 
 def backward_workspace(dtype: torch.dtype, images: int, length: int) -> int:
-    """Bytes that a backward allocates besides the gradients: a float64 of each program, for the bandwidth's."""
+    """Return bytes that a backward allocates besides the gradients: a float64 of each program, for the bandwidth's."""
     return images * divide_up(length, GATHERS[dtype].points) * 8

@@ -1,4 +1,4 @@
-"""How `fractalops render` and `fractalops morph` draw: options, and the pictures that they ask for."""
+"""Drawing options of `fractalops render` and `fractalops morph`, and the pictures that they describe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REST_MILLISECONDS = 1500
 
 
 def converter(convert: Callable[[str], T], expected: str) -> Callable[[str], T]:
-    """A converter for argparse: `convert`, whose `ValueError` or `TypeError` says what is `expected`."""
+    """Return a converter for argparse: `convert`, whose `ValueError` or `TypeError` says what is `expected`."""
 
     def checked(text: str) -> T:
         try:
@@ -59,7 +59,7 @@ read_zoom = converter(
 
 
 def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
-    """The options of the size, the points and the tones of a picture, whose longest side is `side` by default."""
+    """Add the options of size, points and tones of a picture, whose longest side is `side` by default."""
     parser.add_argument(
         "--size", type=integer(1, LARGEST_SIDE), help=f"the picture's longest side in pixels (default: {side})"
     )
@@ -120,13 +120,13 @@ def picture_of(
 
 
 def channels_of(picture: Picture, system: System) -> int:
-    """How many channels the picture of a system has."""
+    """Return the number of channels of a system's picture."""
     channels = 1 if system.dimensions == 3 else system.channels or 1
     return (3 if picture.palette is not None else channels) + picture.transparent
 
 
 def add_animation_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The options of an animation."""
+    """Return the options of an animation."""
     group = parser.add_argument_group("animation", "written as .gif, .webp, or .mp4 where ffmpeg is installed")
     group.add_argument("--frames", type=integer(1, 10_000), help=f"how many pictures it has (default: {_FRAMES})")
     group.add_argument("--fps", type=integer(1, 60), help=f"pictures a second (default: {_FPS})")

@@ -21,7 +21,7 @@ _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": N
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that data sets alone have."""
+    """Add the options that only data sets have."""
     group = parser.add_argument_group(
         "data sets", "A run that was interrupted goes on when the same command is given again; torchrun shares it out."
     )

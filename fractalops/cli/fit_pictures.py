@@ -165,7 +165,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
-    """One frame a snapshot: the target beside what the system drew at that step."""
+    """Return one frame a snapshot: the target beside what the system drew at that step."""
     system, config = copy.deepcopy(result.system), result.config
     frames = []
     with torch.no_grad():

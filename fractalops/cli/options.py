@@ -1,4 +1,4 @@
-"""What the commands share: a parser whose errors are one line, checked numbers, output files."""
+"""Shared parts of the commands: a parser whose errors are one line, checked numbers, output files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """A converter for argparse that takes whole numbers from `minimum` to `maximum`."""
+    """Return a converter for argparse that takes whole numbers from `minimum` to `maximum`."""
 
     def convert(text: str) -> int:
         try:
@@ -55,7 +55,7 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
 
 
 def number(below: float, expected: str) -> Callable[[str], float]:
-    """A converter for argparse that takes numbers from 0 to less than `below`, which `expected` says in its error."""
+    """Return a converter for argparse of numbers in [0, `below`); its error says `expected`."""
 
     def convert(text: str) -> float:
         try:
@@ -76,7 +76,7 @@ def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default:
 
 
 def add_memory_limit(parser: argparse.ArgumentParser) -> None:
-    """The option of a command that reads files."""
+    """Add the option of a command that reads files."""
     parser.add_argument(
         _MEMORY_LIMIT,
         type=_size,
@@ -93,7 +93,7 @@ def _size(text: str) -> int:
 
 
 def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> None:
-    """The options of a command that writes a folder with an animation."""
+    """Add the options of a command that writes a folder with an animation."""
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=Path, metavar="DIR", default=Path("fractals"), help=f"{what} (default: %(default)s)"
@@ -104,7 +104,7 @@ def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> No
 
 
 def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
-    """The options of a command that writes one picture."""
+    """Add the options of a command that writes one picture."""
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help=f"the picture to write (default: {default_output})"
     )
@@ -130,7 +130,7 @@ def check_backend() -> None:
 
 
 def picture_options(arguments: argparse.Namespace, color: bool) -> PictureOptions:
-    """The options of how pictures become targets, each named as its field."""
+    """Return the options of how pictures become targets, each named as its field."""
     names = {field.name for field in dataclasses.fields(PictureOptions)} - {"color"}
     return PictureOptions(**{name: getattr(arguments, name) for name in names}, color=color)
 

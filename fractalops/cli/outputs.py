@@ -1,4 +1,4 @@
-"""What `fractalops fit` and `fit-points` write alike: the system, the losses and a report."""
+"""The common output of `fractalops fit` and `fit-points`: the system, the losses and a report."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Source:
     path: Path
     systems: dict[str, System]
     learned: FitResult | None = None
-    """How they were learned, where `fit` learned them: the results of these systems alone."""
+    """The results of `fit` for these systems, if it learned them."""
 
     def the_only(self, what: str, option: str) -> System:
         """Return the system of a file of one, in the plane: `what` is made of it.
@@ -57,7 +57,7 @@ class Source:
 
 
 def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several systems in the file") -> None:
-    """The option that chooses one system of a file; `flags` are its names."""
+    """Add the option that chooses one system of a file; `flags` are its names."""
     parser.add_argument(*flags, metavar="NAME", help=f"which of {of}, by its name or its number from 0 on")
 
 

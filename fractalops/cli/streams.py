@@ -20,7 +20,7 @@ def open_streams() -> None:
 
 @contextmanager
 def visible_output() -> Iterator[None]:
-    """Escape what names of files and systems may hold in all that is printed within the block, see `visible`."""
+    """Yield escape what names of files and systems may hold in all that is printed within the block, see `visible`."""
     with redirect_stdout(cast(TextIO, _Visible(sys.stdout))):
         yield
 

@@ -64,7 +64,7 @@ def warn_of_exploding(systems: Stack) -> None:
 
 
 def fitted(clouds: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clouds (B, K, L, 2) as pixels (B, K L, 2), each one's bounding box amid the image, in its true proportions."""
+    """Return clouds (B, K, L, 2) in pixels (B, K L, 2), each centered in the image, in its true proportions."""
     return fit_to_frame(clouds, size, keep_proportions=True, margin=_MARGIN).place_sequences(clouds)
 
 

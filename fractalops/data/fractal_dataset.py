@@ -251,7 +251,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
-        """Many items at once, which a `DataLoader` asks for."""
+        """Return many items at once, which a `DataLoader` asks for."""
         items = [check_item("FractalDataset", item, len(self)) for item in items]
         with torch.autocast("cpu", enabled=False):
             images = self._rules.draw(items)  # each (C, H, W)

@@ -15,7 +15,7 @@ def seed_of(seed: int, what: str, number: int) -> int:
 
 
 def generator_of(seed: int, what: str, number: int) -> torch.Generator:
-    """A generator of its own for each number: neighboring seeds of torch's generator draw alike."""
+    """Return a generator of its own for each number: neighboring seeds of torch's generator draw alike."""
     return torch.Generator().manual_seed(seed_of(seed, what, number))
 
 

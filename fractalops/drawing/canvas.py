@@ -39,7 +39,7 @@ class Zoom(NamedTuple):
     y: float
     """The row in the middle, from 0 at the top to 1 at the bottom."""
     factor: float
-    """How many times larger everything is, at least 1."""
+    """The magnification, at least 1."""
 
     def placement(self, whole: Placement, size: tuple[int, int]) -> Placement:
         """Return where points lie in the zoomed picture of `size`, from where they lie in the whole one; in float64."""
@@ -207,7 +207,7 @@ class Scene:
         return pixels, torch.where(last < 0, maps, last)
 
     def _find_words(self) -> Words:
-        """The words of the window, which take points to pixels."""
+        """Return the words of the window, which take points to pixels."""
         origin, scale, target = self._placement
         if not bool(((scale > 0) & scale.isfinite()).all()):
             raise InputError(

@@ -44,7 +44,7 @@ _FILLED_ZOOM, _OPEN_ZOOM = 4, 32
 
 
 def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """A picture of the proportions of `size` (height, width) whose longest side is `longest` pixels."""
+    """Return a picture of the proportions of `size` (height, width) whose longest side is `longest` pixels."""
     height, width = size
     factor = longest / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
@@ -60,7 +60,7 @@ def default_points(size: tuple[int, int], blend: Blend) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """How a system is drawn. `draw_high_resolution` tells of what it shares with it."""
+    """The settings of a drawing. `draw_high_resolution` describes those of the same name."""
 
     size: tuple[int, int]
     points: int
@@ -304,5 +304,5 @@ def _exposure(maps: System, picture: Picture, scene: Scene, white: float) -> flo
 
 
 def _brightest(canvas: Tensor) -> Tensor:
-    """The largest channel (h, W) of a canvas (C, h, W)."""
+    """Return the largest channel (h, W) of a canvas (C, h, W)."""
     return canvas[0] if len(canvas) == 1 else canvas.amax(0)

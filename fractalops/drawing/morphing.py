@@ -34,7 +34,7 @@ class _Factors(NamedTuple):
     colors: Tensor  # (N, C), C = 0 in gray
 
     def pick(self, chosen: Tensor) -> _Factors:
-        """The chosen maps."""
+        """Return the chosen maps."""
         return _Factors(*(part[chosen] for part in self))
 
 
@@ -102,7 +102,7 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
 def frame_viewport(
     viewport: tuple[float, float, float, float], size: tuple[int, int], frame: tuple[int, int]
 ) -> Tensor:
-    """The viewport (4,) of a picture of the size `frame` that holds one of another size, as large as it can be."""
+    """Return the viewport (4,) of a picture of the size `frame` that holds one of another size at its largest."""
     corners = torch.tensor(viewport, dtype=torch.float64, device="cpu").view(2, 2)
     larger = corners.new_tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)])
     larger = torch.where(larger > 0, larger / larger.amin().clamp(min=1e-9), 1)
@@ -171,7 +171,7 @@ def _factors(maps: System, center: Tensor) -> _Factors:
 
 
 def _nothing(factors: _Factors) -> _Factors:
-    """The same maps without size, which are never drawn."""
+    """Return the same maps without size, which are never drawn."""
     return factors._replace(p=0 * factors.p, q=0 * factors.q, probabilities=0 * factors.probabilities)
 
 
@@ -180,5 +180,5 @@ def _joined(*factors: _Factors) -> _Factors:
 
 
 def _turned(start: Tensor, end: Tensor, time: float) -> Tensor:
-    """An angle between two, the short way around."""
+    """Return an angle between two, the short way around."""
     return start + time * torch.remainder(end - start + math.pi, 2 * math.pi) - time * math.pi

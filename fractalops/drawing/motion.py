@@ -30,7 +30,7 @@ def zoom_frames(maps: System, picture: Picture, frames: int, seed: int) -> Itera
 
 
 def _passed(center: float, last: float, factor: float) -> float:
-    """The middle of the part that a flight to the part around `center`, `last` times as large, shows at `factor`."""
+    """Return the middle of the part that a zoom to `center` by `last` shows at `factor`."""
     if last == 1:
         return center
     still = (center - 0.5 / last) / (1 - 1 / last)  # the one coordinate that stays where it is

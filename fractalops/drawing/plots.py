@@ -22,7 +22,7 @@ def loss_table(losses: Tensor, path: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """What a plot shows of one thing: y against x, as long as each other."""
+    """A curve of a plot: y against x, of equal length."""
 
     label: str
     x: Sequence[float]
@@ -88,7 +88,7 @@ def loss_curve(losses: Tensor, path: str | Path, *, title: str = "") -> None:
 
 
 def running_mean(losses: Tensor) -> Tensor:
-    """The mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
+    """Return the mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
     window = max(1, len(losses) // 50)
     total = torch.cat((losses.new_zeros(1), losses.cumsum(0)))  # (P + 1,)
     end = torch.arange(1, len(losses) + 1, device=losses.device)

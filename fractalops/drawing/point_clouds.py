@@ -45,7 +45,7 @@ def draw_point_clouds(
     elevation: float = ELEVATION,
     bandwidth: float = 1.0,
 ) -> Tensor:
-    """A picture of clouds, each (P, 3) or (P, 2): one row a cloud, one column an azimuth (degrees); no gradients.
+    """Return a picture of clouds (P, 3) or (P, 2): a row for each cloud, a column for each azimuth in degrees.
 
     All tiles, of `side` pixels, show the same part of space, that of the first cloud, and are lit alike, whatever the
     clouds' numbers of points. Returns (H, W) in [0, 1].
@@ -180,7 +180,7 @@ def turntable(
 def _tiles(
     clouds: Sequence[Tensor], side: int, azimuths: Sequence[float], elevation: float, bandwidth: float
 ) -> Tensor:
-    """Pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
+    """Return pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
     center, radius = frame_of(clouds[0].double())
     # Moved to the center in float64 and drawn in float32: far from the origin, that has few digits left.
     frame = Frame(torch.zeros_like(center).float(), 1.05 * radius.float())

@@ -20,17 +20,17 @@ CAPTION = _FONT_SIZE + _MARGIN  # pixels, the height of a name's strip
 
 
 def enlarge(image: Tensor, factor: int) -> Tensor:
-    """Every pixel of images (..., H, W) as a square of factor x factor: (..., factor * H, factor * W)."""
+    """Return every pixel of images (..., H, W) as a square of factor x factor: (..., factor * H, factor * W)."""
     return image.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
 
 
 def enlargement(height: int, width: int, longest: int) -> int:
-    """The largest whole factor, at least 1, that keeps the longest side within `longest` pixels."""
+    """Return the largest whole factor, at least 1, that keeps the longest side within `longest` pixels."""
     return max(1, longest // max(height, width))
 
 
 class SheetLayout(NamedTuple):
-    """Where images of one size lie on a sheet: row by row, in a frame."""
+    """The layout of images of one size on a sheet: row by row, in a frame."""
 
     height: int  # of an image, in pixels
     width: int
@@ -44,7 +44,7 @@ class SheetLayout(NamedTuple):
         return self.rows * (self.height + self.gap) + self.gap, self.columns * (self.width + self.gap) + self.gap
 
     def corner(self, position: int) -> tuple[int, int]:
-        """(top, left) of an image, counted from 0."""
+        """Return (top, left) of an image, counted from 0."""
         row, column = divmod(position, self.columns)
         return self.gap + row * (self.height + self.gap), self.gap + column * (self.width + self.gap)
 
@@ -56,7 +56,7 @@ def lay_out(count: int, size: tuple[int, int], *, columns: int | None = None, ga
 
 
 def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = _GAP) -> Tensor:
-    """Images (S, H, W) or (S, 3, H, W) as the tiles of one picture, row by row, in a dark gray frame `gap` pixels wide.
+    """Return images (S, H, W) or (S, 3, H, W) as tiles of one picture, row by row, in a gray frame of `gap` pixels.
 
     Without `columns` the sheet is about square. Returns (rows * (H + gap) + gap, columns * (W + gap) + gap), after the
     three channels of images in color.
@@ -75,7 +75,7 @@ def contact_sheet(images: Tensor, *, columns: int | None = None, gap: int = _GAP
 
 
 def comparison(target: Tensor, reconstruction: Tensor, *, longest: int = 384) -> Tensor:
-    """The target (H, W) or (3, H, W) on the left, its reconstruction on the right, both enlarged."""
+    """Return the target (H, W) or (3, H, W) on the left, its reconstruction on the right, both enlarged."""
     if target.shape != reconstruction.shape:
         raise ValueError(
             f"comparison: reconstruction must have the target's shape {tuple(target.shape)}, "
@@ -86,7 +86,7 @@ def comparison(target: Tensor, reconstruction: Tensor, *, longest: int = 384) ->
 
 
 def labeled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:
-    """A picture (H', W') of rows, each a name and images (K, H, W); K is that of the shortest row."""
+    """Return a picture (H', W') of rows, each a name and images (K, H, W); K is that of the shortest row."""
     columns = min(len(images) for _, images in rows)
     side = rows[0][1].shape[-1]
     tiles = torch.cat([images[:columns].cpu() for _, images in rows])  # (rows * columns, H, W)
@@ -95,7 +95,7 @@ def labeled_rows(rows: Sequence[tuple[str, Tensor]]) -> Tensor:
 
 
 def caption(name: str, width: int) -> Tensor:
-    """A white name in the middle of a black strip (CAPTION, W)."""
+    """Return a white name in the middle of a black strip (CAPTION, W)."""
     page = Image.new("L", (width, CAPTION))
     font = ImageFont.load_default(_FONT_SIZE)
     ImageDraw.Draw(page).text((width / 2, page.height / 2), name, fill=255, font=font, anchor="mm")
@@ -103,7 +103,7 @@ def caption(name: str, width: int) -> Tensor:
 
 
 def _names(names: Sequence[str], height: int) -> Tensor:
-    """White names, evenly spread from above, on black: (height, W)."""
+    """Return white names, evenly spread from above, on black: (height, W)."""
     font = ImageFont.load_default(_FONT_SIZE)
     width = max(round(font.getlength(name)) for name in names) + 2 * _MARGIN
     page = Image.new("L", (width, height))

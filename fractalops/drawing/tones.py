@@ -13,7 +13,7 @@ _VALUES_AT_ONCE = 2**22
 
 
 class Levels:
-    """How many densities there are of each size, by which white is found for a picture that comes in bands."""
+    """A histogram of densities, which gives the white point of a picture that is drawn in bands."""
 
     def __init__(self, least: float) -> None:
         self._least = least

@@ -27,7 +27,7 @@ __all__ = ["EXPERIMENTS", "Experiment", "ExperimentFolder", "Finding", "Outcome"
 
 
 class Experiment(Protocol):
-    """What a module of an experiment has."""
+    """The interface of an experiment's module."""
 
     NAME: str
     SUMMARY: str
@@ -99,13 +99,13 @@ def run(
 
 
 def _data_sets(settings: Any) -> list[str]:
-    """Those of torchvision's that an experiment of these settings reads."""
+    """Return the data sets of torchvision that an experiment with these settings reads."""
     expected = getattr(settings, "data", ())
     return [name for name in FOLDERS if name in ((expected,) if isinstance(expected, str) else expected)]
 
 
 def preset(name: str, size: str) -> Any:
-    """The settings of an experiment, "small" or "paper". Raises `InputError` for another name of either."""
+    """Return the settings of an experiment, "small" or "paper". Raises `InputError` for another name of either."""
     presets = _named(name).PRESETS
     if size not in presets:
         raise InputError(f"{name} has no preset {size}, but {', '.join(presets)}")

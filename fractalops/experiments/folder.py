@@ -121,7 +121,7 @@ class ExperimentFolder(RunFolder):
         self.write_scalars()
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `save_state` kept last; None where nothing was. Raises `InputError` for a damaged file."""
+        """Return the state that `save_state` saved last, or None. Raise `InputError` for a damaged file."""
         path = self.path / "state.safetensors"
         if not path.exists():
             return None
@@ -143,7 +143,7 @@ class ExperimentFolder(RunFolder):
         write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self.named(_MADE))})
 
     def finished(self) -> Outcome | None:
-        """The outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
+        """Return the outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
         path = self.path / "metrics.json"
         if not path.exists():
             return None

@@ -21,7 +21,7 @@ _TOGETHER = 100  # systems that are drawn in one call
 def random_fractals(
     count: int, maps: int, size: int, points: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Binary images (S, H, W) of random systems, and their maps: matrix (S, N, 2, 2) and offset (S, N, 2).
+    """Return binary images (S, H, W) of random systems, and their maps: matrix (S, N, 2, 2) and offset (S, N, 2).
 
     Systems by Anderson and Farrell 2022, of two maps or more, with as many maps and points as are learned (paper
     section 5.1), moved and scaled into the picture, drawn as `fit` draws, and binarized. Those that light too few

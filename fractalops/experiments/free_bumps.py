@@ -39,7 +39,7 @@ class FreeBumps:
     color: Tensor  # (1, K, C): logits
     config: FitConfig
     seconds: float = math.nan
-    """Of CPU, for learning."""
+    """Seconds of CPU for learning."""
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -47,7 +47,7 @@ class FreeBumps:
 
     @property
     def count(self) -> int:
-        """How many numbers describe the bumps."""
+        """The number of parameters of the bumps."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     def colors_at(self, places: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class GanSettings:
     maps: Count = 10
     points: Count = 300
     steps: Count = 20_000
-    """Of the generator."""
+    """Steps of the generator."""
     batch: Several = 100
     """Real images of a discriminator's step; the generator draws one image of each fractal."""
     discriminator_every: Count = 1
@@ -59,7 +59,7 @@ class GanSettings:
     drawn: Count = 500
     """Images of a fractal, for pre-training."""
     epochs: Count = 10
-    """Of pre-training."""
+    """Epochs of pre-training."""
     probe_epochs: Count = 100
     repeats: Several = 3
     """Networks that are pre-trained for a judgment, each from other weights and on other images."""
@@ -88,7 +88,7 @@ class Real:
 
 
 def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
-    """The data set's images. Raises `InputError` where its files, or their labels, are missing."""
+    """Return the data set's images. Raises `InputError` where its files, or their labels, are missing."""
     files = find_files(settings.data, folder)
     if not files:
         raise missing(settings.data, folder)
@@ -137,12 +137,12 @@ class Learning:
         self.step = 0
 
     def draw(self, system: IFS, images: int = 1) -> Tensor:
-        """Images (S * K, 1, 32, 32), K of each fractal."""
+        """Return images (S * K, 1, 32, 32), K of each fractal."""
         drawn: Tensor = system(_SIZE, sequences=images, points=self.settings.points, generator=self.generator)
         return drawn.flatten(0, 1)[:, None]
 
     def advance(self, real: Tensor) -> tuple[float, float]:
-        """A step of the fractals, and of the discriminator where it is its turn; their non-saturating losses."""
+        """Return a step of the fractals, and of the discriminator where it is its turn; their non-saturating losses."""
         judged = self.discriminator(self.draw(self.system))
         loss = softplus(-judged).mean()
         self.optimizer.zero_grad()
@@ -164,7 +164,7 @@ class Learning:
         return float(loss.detach()), float(opposing.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the next steps depend on, by name."""
+        """Return everything that the next steps depend on, by name."""
         return states.state_of(self._parts) | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
@@ -175,7 +175,7 @@ class Learning:
 
 
 def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
-    """Pre-train LeNets to tell the fractals apart; the linear probe's accuracy on the real images for each of them.
+    """Pre-train LeNets to classify the fractals; return the accuracy of a linear probe on real images for each.
 
     Without a system they are judged as they start, taught by no fractal.
     """
@@ -194,7 +194,7 @@ def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
 
 
 def compared(step: int, learned: list[float], random: list[float]) -> Row:
-    """A row of the table; the accuracies are in pairs, each of the same first weights."""
+    """Return a row of the table; the accuracies are in pairs, each of the same first weights."""
     difference, error = mean_and_error([one - other for one, other in zip(learned, random, strict=True)])
     return {
         "step": step,
@@ -206,7 +206,7 @@ def compared(step: int, learned: list[float], random: list[float]) -> Row:
 
 
 def beyond_chance(row: Row) -> Finding:
-    """Whether learned fractals beat random ones by more than what differs between one pre-training and the next."""
+    """Return whether learned fractals beat random ones by more than two pre-trainings differ."""
     numbers = (float(row[name]) for name in ("learned", "random", "difference", "standard error"))
     return differs("learned fractals beat random ones by the linear probe", *numbers)
 
@@ -247,7 +247,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
 
 
 def _judged(learning: Learning, real: Real, output: ExperimentFolder) -> Row:
-    """A row of the table. Both sides draw from the same state of the generator, to which the learning goes back."""
+    """Return a row of the table. Both sides draw from the same state of the generator, which is restored."""
     state = learning.generator.get_state()
     with torch.no_grad():
         sheet = learning.draw(learning.system)[:_SHOWN, 0].cpu()
@@ -263,7 +263,7 @@ def _judged(learning: Learning, real: Real, output: ExperimentFolder) -> Row:
 
 
 def _draw_curve(path: Path, rows: list[Row], untrained: float, data: str) -> None:
-    """Figure 5. Raises `MissingExtra` without matplotlib."""
+    """Draw Figure 5. Raise `MissingExtra` without matplotlib."""
     steps = [float(row["step"]) for row in rows]
     lines = [
         Line("learned fractals", steps, [float(row["learned"]) for row in rows], "tab:red"),

@@ -105,7 +105,7 @@ def run(
 
 
 def of_the_next_image(systems: IFS) -> IFS:
-    """The same systems, each handed to the image before: a start of the same kind that has not seen its target."""
+    """Return the same systems, each moved to the previous image: a start of the same kind for another target."""
     moved = copy.deepcopy(systems)
     moved.load_state_dict({name: tensor.roll(-1, dims=0) for name, tensor in systems.state_dict().items()})
     return moved
@@ -115,7 +115,7 @@ def of_the_next_image(systems: IFS) -> IFS:
 
 
 def random_examples(settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
-    """Images (S, 1, H, W) of random systems, and their parameters (S, 6 N), maps by their largest singular value."""
+    """Return images (S, 1, H, W) of random systems and their parameters (S, 6 N), sorted by singular value."""
     images, matrix, offset = random_fractals(
         settings.fractals, settings.maps, settings.size, settings.points, generator_of(settings.seed, "examples", 0)
     )
@@ -123,7 +123,7 @@ def random_examples(settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
 
 
 def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
-    """Parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), the map of the largest singular value first.
+    """Return parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), by falling largest singular value.
 
     Offsets in units of the picture's reach, so that they don't outweigh the matrices.
     """
@@ -133,7 +133,7 @@ def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def to_system(labels: Tensor, maps: int) -> IFS:
-    """The systems of parameters (S, 6 N), their singular values kept below 1."""
+    """Return the systems of parameters (S, 6 N), their singular values kept below 1."""
     parameters = labels.detach().unflatten(1, (maps, _PARAMETERS))  # (S, N, 6)
     left, values, right = torch.linalg.svd(parameters[..., :4].unflatten(2, (2, 2)).cpu().double())
     # R(theta) has determinant 1: where `left` has -1, its second column is turned, and so is the row that it meets.
@@ -156,7 +156,7 @@ def to_system(labels: Tensor, maps: int) -> IFS:
 
 
 def _resnet18(outputs: int, seed: int) -> nn.Module:
-    """Images (B, 1, H, W) -> (B, outputs), a ResNet-18 (He et al. 2016) by Hugging Face's transformers."""
+    """Return images (B, 1, H, W) -> (B, outputs), a ResNet-18 (He et al. 2016) by Hugging Face's transformers."""
     try:
         from transformers import ResNetConfig, ResNetForImageClassification
     except ImportError as error:
@@ -208,6 +208,6 @@ def train(
 
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor, maps: int) -> IFS:
-    """The systems that the encoder sees in images (S, H, W)."""
+    """Return the systems that the encoder sees in images (S, H, W)."""
     network.eval()
     return to_system(torch.cat([network(part[:, None]).logits for part in images.split(256)]), maps)

@@ -1,4 +1,4 @@
-"""What the studies of image inversion share: variants of the published settings on the same targets and seeds."""
+"""Shared parts of the studies of image inversion: variants of the published settings on the same targets and seeds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CPU_SECONDS = "cpu_seconds"  # and how long the processor worked
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """Of a study of image inversion: the published settings but for these."""
+    """Settings of a study of image inversion: the published ones except for these."""
 
     data: tuple[str, ...] = DATA
     """Data sets; those whose files are not there are left out, and named."""
@@ -56,7 +56,7 @@ class InversionSettings:
         check_fields(self)
 
     def config(self, **changes: Any) -> FitConfig:
-        """The published settings with the sizes of this study, and changes."""
+        """Return the published settings with the sizes of this study, and changes."""
         sizes: dict[str, Any] = {
             "steps": self.steps, "sequences": self.sequences, "points": self.points, "maps": self.maps,
             "batch_size": self.batch_size, "seed": self.seed,
@@ -65,7 +65,7 @@ class InversionSettings:
 
 
 def load_data(settings: InversionSettings, folder: Path | None) -> tuple[dict[str, Tensor], list[str]]:
-    """Targets (S, H, W) of each data set that can be had, and notes on those that can't.
+    """Return targets (S, H, W) of each data set that can be had, and notes on those that can't.
 
     Raises `InputError` where none can.
     """
@@ -87,11 +87,11 @@ class Learned:
     data: str
     result: FitResult
     cpu_seconds: float = math.nan
-    """Of the processor, for learning; those of all threads together."""
+    """Seconds of CPU for learning, of all threads together."""
 
     @property
     def mean(self) -> float:
-        """Of the errors."""
+        """The mean error."""
         return statistics.fmean(self.errors)
 
     @property
@@ -101,7 +101,7 @@ class Learned:
 
     @property
     def explosions(self) -> Tensor:
-        """Which systems have parameters or a loss that is not finite, (S,)."""
+        """Whether each system has a parameter or a loss that is not finite, (S,)."""
         bad = ~self.result.losses.isfinite().all(dim=0)  # (S,)
         for parameter in self.result.system.parameters():
             bad |= ~parameter.detach().isfinite().flatten(1).all(dim=1)
@@ -109,7 +109,7 @@ class Learned:
 
     @property
     def exploded(self) -> int:
-        """How many systems exploded."""
+        """The number of systems that exploded."""
         return int(self.explosions.sum())
 
     def row(self) -> Row:
@@ -225,7 +225,7 @@ def draw_reconstructions(
 def draw_losses(
     output: ExperimentFolder, learned: Mapping[tuple[str, str], Learned], variants: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """The paper's Figure 3: the running means of some variants' losses, a plot for each data set.
+    """Return the paper's Figure 3: the running means of some variants' losses, a plot for each data set.
 
     Returns what a reader must know: nothing, or that matplotlib is missing.
     """

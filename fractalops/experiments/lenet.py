@@ -11,7 +11,7 @@ _BATCH = 128
 
 
 def lenet(outputs: int, seed: int) -> nn.Sequential:
-    """Images (B, 1, 32, 32) -> (B, outputs). Its weights depend on the seed alone."""
+    """Return images (B, 1, 32, 32) -> (B, outputs). Its weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -37,7 +37,7 @@ def train_classifier(network: nn.Module, images: Tensor, labels: Tensor, epochs:
 
 @torch.no_grad()
 def features_of(network: nn.Sequential, images: Tensor) -> Tensor:
-    """What the last layer but one makes of images (S, 1, 32, 32): (S, FEATURES)."""
+    """Return the features (S, FEATURES) of images (S, 1, 32, 32), of the last layer but one."""
     return torch.cat([network[:-1](part) for part in images.split(1024)])
 
 
@@ -48,7 +48,7 @@ def probe(
     epochs: int,
     seed: int,
 ) -> float:
-    """The accuracy on `test` of a linear classifier on frozen features, learned on `train` by SGD with momentum."""
+    """Return the accuracy on `test` of a linear classifier on frozen features, learned on `train` by SGD."""
     features, held_out = features_of(network, train[0]), features_of(network, test[0])
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3  # each (FEATURES,)
     features, held_out = (features - mean) / deviation, (held_out - mean) / deviation

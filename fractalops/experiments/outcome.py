@@ -1,4 +1,4 @@
-"""What an experiment finds: a table, and which statements its numbers show."""
+"""The outcome of an experiment: a table, and the statements that its numbers show."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Finding:
 
     claim: str
     verdict: Verdict
-    """Of a comparison "holds" and "does not hold" are beyond two standard errors, in either direction."""
+    """The verdict. A comparison "holds" or "does not hold" beyond two standard errors, in either direction."""
     detail: str
     """The numbers that it was judged by."""
 
@@ -37,10 +37,10 @@ class Outcome:
     rows: Sequence[Row]
     findings: Sequence[Finding] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
-    """What a reader must know beside the numbers."""
+    """Notes for a reader of the numbers."""
 
     def table(self) -> str:
-        """The rows in Markdown, with columns of equal width; NaN is an empty cell."""
+        """Return the rows in Markdown, with columns of equal width; NaN is an empty cell."""
         lines = [list(self.rows[0]), *([_shown(cell) for cell in row.values()] for row in self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         lines.insert(1, ["-" * width for width in widths])

@@ -1,4 +1,4 @@
-"""How near one picture is to another: PSNR, SSIM and intersection over union."""
+"""Measures of how similar two pictures are: PSNR, SSIM and intersection over union."""
 
 from __future__ import annotations
 

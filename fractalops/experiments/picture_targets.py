@@ -32,7 +32,7 @@ def _leaf(draw: ImageDraw.ImageDraw, side: int) -> None:
 
 
 def _star(draw: ImageDraw.ImageDraw, side: int) -> None:
-    """Five points."""
+    """Return a star of five points."""
     steps = torch.arange(10)
     radius = torch.where(steps % 2 == 0, 0.45, 0.18)  # (10,)
     angle = steps * torch.pi / 5  # (10,)
@@ -50,7 +50,7 @@ def _ring(draw: ImageDraw.ImageDraw, side: int) -> None:
 
 
 def _cross(draw: ImageDraw.ImageDraw, side: int) -> None:
-    """Two bars of the same length, not a square number of pixels wide."""
+    """Return two bars of the same length, not a square number of pixels wide."""
     for box in ((0.38, 0.1, 0.62, 0.9), (0.1, 0.38, 0.9, 0.62)):
         draw.rectangle([coordinate * side for coordinate in box], fill=255)
 

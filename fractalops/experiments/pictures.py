@@ -52,7 +52,7 @@ class PicturesSettings:
 
     shapes: tuple[str, ...] = SHAPES
     glyphs: Natural = 20
-    """How many glyphs are learned."""
+    """The number of glyphs to learn."""
     photographs: tuple[str, ...] = tuple(PHOTOGRAPHS)
     maps: tuple[int, ...] = ()
     """Numbers of maps of each photograph; those of `PHOTOGRAPHS` where there are none."""
@@ -81,7 +81,7 @@ class PicturesSettings:
             raise ValueError(f"PicturesSettings: maps must be 1 or more, got {self.maps}")
 
     def config(self, **changes: Any) -> FitConfig:
-        """The settings of `fit`, with changes."""
+        """Return the settings of `fit`, with changes."""
         common: dict[str, Any] = {"blend": "mean", "steps": self.steps, "seed": self.seed}
         return FitConfig(**(common | changes))
 
@@ -139,7 +139,7 @@ def run(
 
 
 class _Study:
-    """What is found, target by target."""
+    """The results, target by target."""
 
     def __init__(self, settings: PicturesSettings, output: ExperimentFolder, device: str, progress: bool) -> None:
         self._settings, self._output, self._device, self._progress = settings, output, device, progress

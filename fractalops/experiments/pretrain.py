@@ -54,15 +54,15 @@ _Share = Annotated[float, Bounds(least=0, below=1)]
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Of the data set, see `FractalDataset`, and of its files."""
+    """Settings of the data set, see `FractalDataset`, and of its files."""
 
     systems: str = ""
     """The file or folder whose systems are the classes, by their names: what `read_systems` reads, as FractalDB's CSV
     files or what `fit` saved, or a folder of `fit_dataset`. Empty: random ones."""
     classes: Count = 1000
-    """How many random systems; given ones are all taken."""
+    """The number of random systems; given ones are all taken."""
     instances: Count | Literal["few"] | None = None
-    """Of each class; like the settings below, None is what `FractalDataset` takes for the rules. "few" is that, but 100
+    """Instances of each class; None, as below, is what `FractalDataset` takes for the rules. "few" is that, but 100
     at most."""
     size: Count = 224
     """Pixels of an image's side."""
@@ -71,7 +71,7 @@ class PretrainSettings:
     """None is "patch" for our own rules."""
     points: Count | None = None
     maps: Count | tuple[int, int] | None = None
-    """Of a random system, a number or the least and the largest: FractalDB has 2 to 7."""
+    """Maps of a random system, a number or the least and the largest: FractalDB has 2 to 7."""
     search: Search = "own"
     """Random systems of the rules' own kind, or FractalDB's, found by their filling rate (`search_classes`)."""
     perturbation: _Share | None = None
@@ -277,7 +277,7 @@ def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings
 
 
 def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:
-    """Images (C, H, W), uint8, as the contents of PNG files, each with its class."""
+    """Return images (C, H, W), uint8, as the contents of PNG files, each with its class."""
     files = []
     for image, label in pairs:
         picture = Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
@@ -288,7 +288,7 @@ def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:
 
 
 def _write(path: Path, files: Iterable[tuple[bytes, int]], first: int) -> None:
-    """A tar file of pictures and classes: the same bytes for the same images."""
+    """Write a tar file of pictures and classes: the same bytes for the same images."""
     with tarfile.open(path, "w") as archive:
         for number, (png, label) in enumerate(files, first):
             for suffix, content in (("png", png), ("cls", str(label).encode())):

@@ -55,7 +55,7 @@ def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
 
 
 def uniform_start(settings: ReconstructSettings) -> IFS:
-    """Systems whose parameters are all uniform in [-1, 1], as FractalDB draws them (Kataoka et al. 2020).
+    """Return systems whose parameters are all uniform in [-1, 1], as FractalDB draws them (Kataoka et al. 2020).
 
     Their matrices need not be contractions, as those of the other variants are at the start.
     """

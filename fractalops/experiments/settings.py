@@ -10,6 +10,6 @@ INCIDENTAL = {"incidental": True}
 
 
 def described(settings: Any) -> dict[str, Any]:
-    """The settings that results depend on, by name."""
+    """Return the settings that results depend on, by name."""
     values = dataclasses.asdict(settings)
     return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.metadata != INCIDENTAL}

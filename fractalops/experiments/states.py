@@ -1,4 +1,4 @@
-"""What modules and optimizers of torch keep, as tensors by name, so that it fits into a file of tensors."""
+"""The states of torch's modules and optimizers as tensors by name, for a file of tensors."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Targets:
 
 
 def find_files(name: str, folder: Path | None) -> dict[str, Path]:
-    """Which splits of a data set, "test" and "train", lie in a folder, and where.
+    """Return the splits of a data set, "test" and "train", that are in a folder, and their paths.
 
     Looks for torchvision's layout (MNIST/raw/t10k-images-idx3-ubyte, also .gz), for a folder of the name (mnist/), and
     in the folder itself where that has the name of the data set.
@@ -54,7 +54,7 @@ def find_files(name: str, folder: Path | None) -> dict[str, Path]:
 
 
 def available(folder: Path | None) -> list[str]:
-    """The names of `DATA` that can be had: random fractals always, data sets where their files are in the folder."""
+    """Return the available names of `DATA`: random fractals, and data sets whose files are in the folder."""
     return ["fractaldb", *(name for name in FOLDERS if find_files(name, folder))]
 
 
@@ -80,7 +80,7 @@ def download_missing(names: Sequence[str], folder: Path | None) -> None:
 
 
 def missing(name: str, folder: Path | None) -> InputError:
-    """The error that names the files which a data set wants."""
+    """Return the error that names the files which a data set wants."""
     where = "no folder was given (data=None)" if folder is None else f"{folder} has none of its files"
     raw = f"{FOLDERS[name]}/raw"
     return InputError(
@@ -90,7 +90,7 @@ def missing(name: str, folder: Path | None) -> InputError:
 
 
 def read_targets(name: str, folder: Path | None, count: int, *, size: int, points: int, seed: int) -> Targets:
-    """`count` binary images of a data set, drawn by the seed from its test images, or random fractals of `points`.
+    """Return `count` binary images of a data set, drawn by the seed, or of random fractals of `points`.
 
     Raises `InputError` for files that are missing or damaged, and where there are fewer images.
     """
@@ -112,7 +112,7 @@ def read_targets(name: str, folder: Path | None, count: int, *, size: int, point
 def read_split(
     path: Path, most: int, *, size: int, generator: torch.Generator, threshold: float | None = None
 ) -> Targets:
-    """Images of a file, drawn at random, at most so many; those above a threshold become 1, others 0."""
+    """Return images of a file, drawn at random, at most so many; those above a threshold become 1, others 0."""
     source = open_targets(path, PictureOptions(fit_to=size, threshold=threshold))
     chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
     return Targets(torch.stack([source[i] for i in chosen]), [source.label(i) for i in chosen])

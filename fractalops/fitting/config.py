@@ -1,4 +1,4 @@
-"""What a run of `fit` is: everything that its result depends on, except for the targets."""
+"""The settings of `fit`: everything that its result depends on, except for the targets."""
 
 from __future__ import annotations
 
@@ -52,22 +52,22 @@ class FitConfig:
     steps: Natural = AUTO
     """Optimization steps."""
     detail: Detail = "standard"
-    """How much work the settings that are "auto" stand for, above 32 x 32 pixels: "standard", about 10 seconds for 256
+    """The work of settings that are "auto", above 32 x 32 pixels: "standard", about 10 seconds for 256
     x 256 pixels on two cores, or "fine", with four times the maps, minutes for 512 x 512."""
     blend: Blend = AUTO
-    """How points become an image, see `render`: "add", or "mean", for which every map learns a color, also in gray."""
+    """Blending of points, see `render`: "add", or "mean", for which every map learns a color, also in gray."""
     background: Annotated[float, Bounds(least=0, most=1)] = 0.0
-    """Of the blend "mean": what a pixel without points shows."""
+    """The value of a pixel without points, for the blend "mean"."""
     background_weight: Annotated[float, Bounds(above=0)] = DEFAULT_BACKGROUND_WEIGHT
-    """Of the blend "mean", see `render`."""
-    bandwidth: Annotated[float, Bounds(above=0)] = DEFAULT_BANDWIDTH
-    """Of the Gaussian bumps, in square pixels (tau)."""
+    """The weight of the background for the blend "mean", see `render`."""
+    bandwidth: Annotated[float, Bounds(least=2.0**-126, most=2.0**126)] = DEFAULT_BANDWIDTH  # of float32
+    """The bandwidth of the Gaussian bumps, in square pixels (tau)."""
     cutoff: Annotated[float, Bounds(above=0, below=1)] | None = DEFAULT_CUTOFF
     """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
     """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
     viewport: Viewport = LEARNING_VIEWPORT
-    """What the image shows of the plane: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
+    """The part of the plane that the image shows: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
     objective: Objective = "expectation"
     """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
     9).
@@ -75,17 +75,17 @@ class FitConfig:
     optimizer: OptimizerName = "adam"
     """"adam" or "sgd"."""
     learning_rate: Annotated[float, Bounds(above=0)] = AUTO
-    """Of the first step; `schedule` lowers it."""
+    """The learning rate of the first step; `schedule` lowers it."""
     offset_rate: Annotated[float, Bounds(above=0)] = AUTO
     """The learning rate of the offsets, as a multiple of that of the other parameters."""
     split_every: Natural = AUTO
     """Steps from one time that maps of little use become halves of those with the largest error to the next, see
     `split_maps`; 0 never does. For the blend "mean"."""
     schedule: Schedule = "cosine"
-    """How the learning rate falls: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
+    """Schedule of the learning rate: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
     published code)."""
     momentum: Annotated[float, Bounds(least=0, most=1)] = 0.9
-    """Of "sgd"."""
+    """The momentum of "sgd"."""
     gradient_clip: Annotated[float, Bounds(above=0)] | None = 1.0
     """The largest norm of a system's gradient; None doesn't limit it."""
     noise: Annotated[float, Bounds(least=0)] = 0.0
@@ -97,7 +97,7 @@ class FitConfig:
     parametrization: Parametrization = "svd"
     """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
     singular_values: SingularValues = "sigmoid"
-    """How singular values are kept in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
+    """The map that keeps singular values in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
     initialization: Initialization = AUTO
     """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "tiles": maps that tile the
     target, smaller where it has details, see `tile_start`; "random": random systems, whatever the target is (the
@@ -107,7 +107,7 @@ class FitConfig:
     "learned" for the objective "expectation" and "determinant" for "fixed", whose sequences are drawn once and have
     nothing to learn them from."""
     sampling: Sampling = AUTO
-    """How sequences are drawn, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
+    """Sampling of sequences, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
     section 3); see `IFS`."""
     evaluation_sequences: Count = AUTO
     """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
@@ -115,7 +115,7 @@ class FitConfig:
     """Whether the targets have three channels and every map learns a color: from the target's mean color on, or from
     that of its tile."""
     snapshots: Natural = 0
-    """How many times the parameters are kept along the way, evenly spread, the first and the last step included."""
+    """The number of snapshots of the parameters, evenly spread, including the first and the last step."""
     batch_size: Count = AUTO
     """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
     number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are
@@ -135,7 +135,7 @@ class FitConfig:
 
     @classmethod
     def paper(cls, **changes: Any) -> FitConfig:
-        """The settings of the published code; `changes` override some."""
+        """Return the settings of the published code; `changes` override some."""
         published: dict[str, Any] = {
             "maps": 10,
             "points": 300,
@@ -158,12 +158,12 @@ class FitConfig:
 
     @property
     def channels(self) -> int | None:
-        """Of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean" and None for "add"."""
+        """Channels of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean", None for "add"."""
         return 3 if self.color else 1 if self.blend == "mean" else None
 
     @property
     def empty(self) -> float:
-        """What a pixel without points shows: `background` for the blend "mean", 0 for "add"."""
+        """The value of a pixel without points: `background` for the blend "mean", 0 for "add"."""
         return self.background if self.blend == "mean" else 0.0
 
     def resolve(self, size: Sequence[int], shown: int = 0) -> FitConfig:
@@ -176,20 +176,20 @@ class FitConfig:
         return dataclasses.replace(self, **changes) if changes else self
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step`, by the schedule, of resolved settings."""
+        """Return the learning rate of `step`, by the schedule, of resolved settings."""
         schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
         return schedule(self.learning_rate, step, self.steps)
 
     def splits_at(self, step: int) -> bool:
-        """Whether maps are split after `step`."""
+        """Return whether maps are split after `step`."""
         return bool(self.split_every) and (step + 1) % self.split_every == 0 and step < _SPLIT_UNTIL * self.steps
 
     def adds_noise_at(self, step: int) -> bool:
-        """Whether noise is added after `step`."""
+        """Return whether noise is added after `step`."""
         return self.noise > 0 and step % self.noise_every == 0 and step < self.noise_until * self.steps
 
     def snapshot_steps(self) -> list[int]:
-        """The numbers of steps after which the parameters are kept, ascending."""
+        """Return the numbers of steps after which the parameters are kept, ascending."""
         count = min(self.snapshots, self.steps + 1)
         if count < 2:
             return [self.steps] * count

@@ -10,7 +10,7 @@ LARGEST_SINGULAR_VALUE = 0.99
 
 
 def contraction(parameters: Tensor) -> Tensor:
-    """Contractive matrices `A = M L^-T` with `L L^T = I + M^T M` (Cholesky), times 0.99: (..., D, D) -> (..., D, D).
+    """Return contractions `0.99 M L^-T` with `L L^T = I + M^T M` (Cholesky): (..., D, D) -> (..., D, D).
 
     `A A^T = M (I + M^T M)^-1 M^T`: a singular value s of M becomes `s / sqrt(1 + s^2)`. Every matrix with singular
     values below 1 comes from just one M, also one that mirrors or flattens space, so that no signs are needed as in
@@ -27,7 +27,7 @@ def contraction(parameters: Tensor) -> Tensor:
 
 
 def contraction_parameters(matrix: Tensor) -> Tensor:
-    """The M of which `contraction` makes `matrix`, whose singular values are below 0.99: (..., D, D) -> (..., D, D).
+    """Return the M for which `contraction` returns `matrix`, of singular values below 0.99: (..., D, D) -> (..., D, D).
 
     `M = A K^-T` with `K K^T = I - A^T A`.
     """

@@ -1,4 +1,4 @@
-"""Where `fit_points` starts: a cloud put together from smaller copies of itself."""
+"""The start of `fit_points`: a cloud composed of smaller copies of itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_SHARE = 0.005
 
 
 def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Similarities whose images of the cloud together come near it: the collage theorem's start (Barnsley 1985).
+    """Return similarities whose images of the cloud together come near it: the collage theorem's start (Barnsley 1985).
 
     Many copies are drawn and each is moved onto the nearest points of the cloud (iterative closest points, its size
     kept; Besl and McKay 1992). Beside them are maps that give the cloud the mean and covariance of a part of it, which
@@ -64,7 +64,7 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
 
 
 def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random similarities that put a point of the copy on a point of the cloud: (C, D, D), (C, D)."""
+    """Return random similarities that put a point of the copy on a point of the cloud: (C, D, D), (C, D)."""
     dimensions = copied.shape[1]
 
     def normal() -> Tensor:
@@ -84,7 +84,7 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
 
 def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighborhood, of any size."""
+    """Return maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighborhood."""
     count, device = len(covered), covered.device
     middle = torch.randint(count, (_PATCHES,), generator=generator, device=device)
     fraction = torch.rand(_PATCHES, 1, generator=generator, dtype=covered.dtype, device=device)
@@ -111,14 +111,14 @@ def covariance_power(covariance: Tensor, exponent: float) -> Tensor:
 
 
 def _distances(matrix: Tensor, offset: Tensor, copied: Tensor, covered: Tensor) -> Iterator[Tensor]:
-    """Distances (some copies, Q, R) of the points of copies to those of the cloud, some copies at a time."""
+    """Yield distances (some copies, Q, R) of the points of copies to those of the cloud, some copies at a time."""
     for some, move in zip(matrix.split(_AT_ONCE), offset.split(_AT_ONCE), strict=True):
         images = copied @ some.mT + move[:, None]  # (some, Q, D)
         yield torch.cdist(images.flatten(0, 1), covered).view(len(some), len(copied), len(covered))
 
 
 def _move(matrix: Tensor, copied: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-    """The rotations, of the sizes and hands that the matrices have, and offsets that bring copies nearest to points.
+    """Return rotations and offsets that bring copies nearest to points; scales and handedness are kept.
 
     matrix (C, D, D), copied (Q, D), nearest (C, Q, D), the images to reach -> (C, D, D), (C, D) (Kabsch 1976).
     """

@@ -22,7 +22,7 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def _squared(points: Tensor, target: Tensor) -> Tensor:
-    """Squared distances of all pairs: (M, D) and (P, D) -> (M, P).
+    """Return squared distances of all pairs: (M, D) and (P, D) -> (M, P).
 
     From the differences: the usual |x|^2 + |y|^2 - 2 x y is faster by a little and wrong for points that are near.
     """
@@ -34,7 +34,7 @@ def _squared(points: Tensor, target: Tensor) -> Tensor:
 
 
 def _kernel_sums(points: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Sums over j of `k(x_i, y_j)` (M,), and their gradients (M, D) to x_i."""
+    """Return sums over j of `k(x_i, y_j)` (M,), and their gradients (M, D) to x_i."""
     value = points.new_empty(len(points))
     slope = torch.empty_like(points)
     columns = torch.cat((target, torch.ones_like(target[:, :1])), 1)  # (P, D + 1)
@@ -74,7 +74,7 @@ class _KernelDistance(torch.autograd.Function):
 def kernel_distance(
     points: Tensor, target: Tensor, *, scale: float = 0.05, spread: Tensor | float | None = None
 ) -> Tensor:
-    """The squared maximum mean discrepancy of two clouds (Gretton et al. 2012, equation 3), unbiased.
+    """Return the squared maximum mean discrepancy of two clouds (Gretton et al. 2012, equation 3), unbiased.
 
     `E k(x, x') + E k(y, y') - 2 E k(x, y)`, the means over pairs of different points, with the inverse multiquadric
     `k(x, y) = scale / sqrt(scale^2 + |x - y|^2)`: sharp near 0, so that details count, with a long tail, so that parts
@@ -100,14 +100,14 @@ def kernel_distance(
 
 @torch.no_grad()
 def mean_kernel(points: Tensor, scale: float = 0.05) -> Tensor:
-    """The mean kernel () of two different points of (P, D), as in `kernel_distance`; 0 for a single point."""
+    """Return the mean kernel () of two different points of (P, D), as in `kernel_distance`; 0 for a single point."""
     _check("mean_kernel", points, points)
     pairs = len(points) * max(len(points) - 1, 1)
     return (_kernel_sums(points, points, scale)[0] - 1).sum() / pairs
 
 
 def chamfer_distance(points: Tensor, target: Tensor) -> Tensor:
-    """The symmetric Chamfer distance: the mean distance to the nearest point of the other cloud, of both ways the mean.
+    """Return the symmetric Chamfer distance: the mean distance to the nearest point, averaged over both directions.
 
     points (M, D), target (P, D); float32 or float64 -> (), in the units of the points; differentiable in both, with
     gradient 0 between points that coincide. Raises `ValueError` and `TypeError`.
@@ -121,7 +121,7 @@ def chamfer_distance(points: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Each point's nearest in the other cloud: (M, D) and (P, D) -> indices (M,) into target, (P,) into points."""
+    """Return each point's nearest in the other cloud: (M, D), (P, D) -> indices (M,) into target, (P,) into points."""
     to_target = torch.empty(len(points), dtype=torch.int64, device=points.device)
     to_points = torch.zeros(len(target), dtype=torch.int64, device=points.device)
     least = target.new_full((len(target),), math.inf)
@@ -136,7 +136,7 @@ def nearest(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distance(points: Tensor, target: Tensor) -> Tensor:
-    """Distances of points (P, D) to their partners (P, D): (P,), with gradient 0 where it is 0."""
+    """Return distances of points (P, D) to their partners (P, D): (P,), with gradient 0 where it is 0."""
     squared = (points - target).square().sum(1)
     apart = squared > 0
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)

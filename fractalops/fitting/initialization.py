@@ -1,4 +1,4 @@
-"""What learning starts from: random systems, or small maps that are spread over the target's own intensity."""
+"""The start of learning: random systems, or small maps that are spread over the target's intensity."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly e
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-    """The state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
+    """Return the state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
     random = config.initialization == "random"
     # Other starts are made of factors; the matrices are taken from them.
     kind: Parametrization = config.parametrization if random else "svd"
@@ -52,7 +52,7 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
 
 
 def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
-    """The state of a system that learning is to start from, for targets (S, ...): copies where those lie.
+    """Return the state of a system that learning is to start from, for targets (S, ...): copies where those lie.
 
     Given systems (`IFS.from_maps`) are converted, see `given_parameters`. Raises `ValueError` for other parameters than
     the configuration learns.
@@ -205,7 +205,7 @@ def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Genera
 
 
 def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Places (S, M, 2), M = `samples`, in pixels, drawn evenly from the intensity (S, H, W) and within its pixels.
+    """Return places (S, M, 2) in pixels, M = `samples`, drawn evenly from the intensity (S, H, W).
 
     Those of an intensity that is 0 lie anywhere.
     """
@@ -222,7 +222,7 @@ def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generato
 
 
 def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
-    """The places (S, M, 2) in the plane of those in pixels. A side of one pixel is where the viewport's middle is."""
+    """Return places in pixels (S, M, 2) as points of the plane; a side of one pixel is the viewport's middle."""
     # A viewport that is fitted shows any part of the plane alike.
     x_min, y_min, x_max, y_max = LEARNING_VIEWPORT if isinstance(config.viewport, str) else config.viewport
     low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
@@ -232,7 +232,7 @@ def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
 
 
 def _first_colors(targets: Tensor, maps: int) -> Tensor:
-    """Logits (S, N, 3) of each target's mean color, in which a pixel counts by its largest channel, for all maps."""
+    """Return logits (S, N, 3) of each target's mean color, weighted by each pixel's largest channel."""
     intensity = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
     total = intensity.sum(dim=(2, 3)).clamp(min=torch.finfo(intensity.dtype).tiny)  # (S, 1)
     mean = (targets * intensity).sum(dim=(2, 3)) / total  # (S, 3)

@@ -30,12 +30,12 @@ _logger = logging.getLogger("fractalops")
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error of each system: images (S, K, H, W) or (S, K, C, H, W), targets with K = 1 -> (S,)."""
+    """Return each system's mean squared error: images (S, K, H, W) or (S, K, C, H, W), targets with K = 1 -> (S,)."""
     return (images - targets).square().mean(dim=tuple(range(1, images.dim())))
 
 
 def _check_losses(losses: object, systems: int) -> Tensor:
-    """What a plugged-in loss returned: something to differentiate for each system, or their sum."""
+    """Check the result of a plugged-in loss: a differentiable value for each system, or their sum."""
     expected = f"fit: loss must return a tensor of shape ({systems},) or ()"
     if not isinstance(losses, Tensor):
         raise TypeError(f"{expected}, got {type(losses).__name__}")
@@ -65,7 +65,7 @@ class Batch:
     def start(
         cls, targets: Tensor, config: FitConfig, images: Sequence[int], first: dict[str, Tensor] | None = None
     ) -> Batch:
-        """Targets (S, ...), the images of these numbers, and the systems to begin with, those of `first` if any."""
+        """Return the state of new learning: targets (S, ...) of these numbers, and the systems to begin with."""
         generators = [
             torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
         ]
@@ -77,7 +77,7 @@ class Batch:
         return cls(targets, system, generators, _make_optimizer(system, config), index, losses)
 
     def state(self) -> dict[str, Tensor]:
-        """All that learning goes on from, for `restore`: copies on the CPU."""
+        """Return all that learning goes on from, for `restore`: copies on the CPU."""
         state = add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
         for name, tensors in self.optimizer.state.items():
             state |= {f"optimizer.{name}.{place}": tensor for place, tensor in enumerate(tensors)}
@@ -90,7 +90,7 @@ class Batch:
 
     @classmethod
     def restore(cls, targets: Tensor, config: FitConfig, state: dict[str, Tensor]) -> Batch:
-        """The batch whose `state` this was: it goes on with the same bits as if it had never stopped.
+        """Return the batch whose `state` this was: it goes on with the same bits as if it had never stopped.
 
         Raises `KeyError` or `RuntimeError` for the state of another kind of batch.
         """
@@ -112,7 +112,7 @@ class Batch:
         return cls(targets, system, generators, optimizer, placed.get("index"), losses, len(run), snapshots)
 
     def render(self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool) -> Tensor:
-        """Images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
+        """Return images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
         images: Tensor = self.system(
             tuple(self.targets.shape[-2:]),
             sequences=sequences,
@@ -143,7 +143,7 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> No
 
 
 def _add_noise(batch: Batch, config: FitConfig) -> None:
-    """Gaussian noise on the matrices' parameters, which helps them out of poor local minima (paper section 4.4)."""
+    """Add Gaussian noise to the matrices' parameters, against poor local minima (paper section 4.4)."""
     target = batch.system.svd if config.parametrization == "svd" else batch.system.matrix  # (S, N, ...)
     with torch.no_grad():
         for system, generator in zip(target, batch.generators, strict=True):
@@ -236,7 +236,7 @@ def _tensor_step(
 
 
 def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
+    """Return minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
     with torch.no_grad():
         images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
         errors = (images - batch.targets[:, None]).square_().mean(dim=tuple(range(2, images.dim())))  # (S, K)

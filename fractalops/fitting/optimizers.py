@@ -28,7 +28,7 @@ class Optimizer:
     """
 
     state: dict[str, list[Tensor]]
-    """What a step leaves for the next one, by its name: tensors that are changed in place."""
+    """The state of the optimizer by name: tensors that are changed in place."""
 
     def __init__(self, parameters: Sequence[Tensor], momentum: float | None, rates: Sequence[float]) -> None:
         """Update parameters, each (S, ...), with a multiple of the learning rate for each of them."""
@@ -47,7 +47,7 @@ class Optimizer:
             self.state["step"] = [torch.zeros((), dtype=torch.float32, device=like.device)]
 
     def _join(self, tensors: Iterable[Tensor]) -> Tensor:
-        """Tensors like the parameters as rows (S, P)."""
+        """Return tensors like the parameters as rows (S, P)."""
         return torch.cat([*(tensor.flatten(1) for tensor in tensors), self._padding], dim=1)
 
     @torch.no_grad()

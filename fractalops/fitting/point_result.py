@@ -1,4 +1,4 @@
-"""What `fit_points` is told and what it gives back, and its file."""
+"""The settings and the result of `fit_points`, and its file."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class PointConfig:
     """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
     `fractalops.fitting.distances`. The first learns finer detail; the second also how dense the points lie."""
     learning_rate: Annotated[float, Bounds(above=0)] = 0.02
-    """Of Adam at the first step; it falls to zero as a cosine."""
+    """The learning rate of Adam at the first step; it falls to zero as a cosine."""
     evaluation_points: Count = 5000
     """Fresh points, at most, of the learned system and of the target, between which the distances are measured."""
     seed: Natural = 0
-    """Of the generator of all random numbers."""
+    """The seed of all random numbers."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
+        """Return the learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
         return cosine_schedule(self.learning_rate, step, self.steps)
 
 
@@ -75,7 +75,7 @@ class PointFitResult:
     `sample`, have the digits of projected coordinates (eastings, northings).
     """
     probabilities: Tensor  # (N,)
-    """How often each map is drawn."""
+    """The probability of each map."""
     config: PointConfig
     losses: Tensor  # (steps,)
     """The loss of each step, before it; lengths are in units of the target's root mean square radius."""
@@ -88,7 +88,7 @@ class PointFitResult:
     diameter: float
     """The diagonal of the target's bounding box."""
     seconds: float
-    """How long learning took."""
+    """The duration of learning in seconds."""
     interrupted: bool = False
     """Whether Ctrl-C ended the learning before it was done."""
 
@@ -137,7 +137,7 @@ class PointFitResult:
 
     @classmethod
     def from_file(cls, path: str | Path, content: dict[str, Tensor], metadata: dict[str, str]) -> PointFitResult:
-        """The result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
+        """Return the result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
         tensors: dict[str, Any] = dict(content)
         with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))

@@ -57,15 +57,15 @@ class _Learning:
         self.spread = mean_kernel(few)
 
     def _pick(self, count: int) -> Tensor:
-        """Indices (count,) of different points of the target, or all of them if there are fewer."""
+        """Return indices (count,) of different points of the target, or all of them if there are fewer."""
         return torch.randperm(len(self.cloud), generator=self.generator, device=self.cloud.device)[:count]
 
     def probabilities(self) -> Tensor:
-        """How often each map is drawn (N,)."""
+        """Return the probability of each map (N,)."""
         return raise_to_floor(self.shares[None], _FLOOR)[0]
 
     def step(self) -> Tensor:
-        """The loss () of new chains, ready for backward.
+        """Return the loss () of new chains, ready for backward.
 
         They start at points of the target. What the first map makes of them compares the target with its images under
         the maps, of which the collage theorem (Barnsley 1985) says how near the attractor is; what later ones make of

@@ -1,4 +1,4 @@
-"""What `fit` gives back, and its file."""
+"""The result of `fit`, and its file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FitResult:
     size: tuple[int, int]
     """(height, width) of the targets, in pixels."""
     steps: list[int]
-    """How many steps were run for each image: `config.steps`, or fewer after an interruption."""
+    """The number of steps for each image: `config.steps`, or fewer after an interruption."""
     losses: Tensor  # (steps, S)
     """The loss of each image at each step, before the step; NaN where an interruption came before it."""
     minimum_mse: Tensor  # (S,)
@@ -50,7 +50,7 @@ class FitResult:
     best_image: Tensor  # (S, H, W), or (S, 3, H, W) in color
     """The image of the sequence with the least error."""
     seconds: float
-    """How long learning took, in all; NaN in the files of `fit_dataset`, which keeps times apart."""
+    """The duration of learning in seconds; NaN in the files of `fit_dataset`, which keeps times apart."""
     snapshot_steps: list[int] = field(default_factory=list)
     """The steps after which `snapshots` were taken."""
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
@@ -163,12 +163,12 @@ class FitResult:
         write_tensors(path, self.tensors(), self.metadata())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors of the file."""
+        """Return the tensors of the file."""
         tensors = {name: getattr(self, name) for name in _MEASURES}
         return tensors | add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
 
     def metadata(self) -> dict[str, str]:
-        """The metadata of the file."""
+        """Return the metadata of the file."""
         return {
             "format": FORM,
             "fractalops": installed_version(),
@@ -188,7 +188,7 @@ class FitResult:
 
     @classmethod
     def from_file(cls, path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FitResult:
-        """The result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
+        """Return the result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
         with parsing(path):
             return cls._parse(metadata, tensors)
 
@@ -254,7 +254,7 @@ def parse_config(settings: object) -> FitConfig:
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
-    """The module whose parameters these tensors are from now on; the numbers of systems and maps are read off them."""
+    """Return a module with these tensors as its parameters."""
     systems, maps = state["offset"].shape[:2]
     system = make_system(config, systems, maps)
     system.load_state_dict(state, assign=True)
@@ -262,22 +262,22 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin so, by the rest of their names."""
+    """Return the tensors whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix."""
+    """Return the tensors whose names begin with a prefix."""
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def number_snapshots(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors of snapshots, whose names begin with their numbers."""
+    """Return the tensors of snapshots, whose names begin with their numbers."""
     return {f"snapshot.{i}.{name}": tensor for i, snapshot in enumerate(snapshots) for name, tensor in snapshot.items()}
 
 
 def join(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The states of systems as the state of all of them."""
+    """Return the states of systems as the state of all of them."""
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
 
 

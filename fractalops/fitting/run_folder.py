@@ -186,7 +186,7 @@ class DatasetFolder(RunFolder):
         self.checkpoint(batch).unlink(missing_ok=True)
 
     def read_shard(self, batch: int, key: str, images: int) -> FitResult:
-        """What was learned of a batch of `images`. Raises `InputError` for a file that is damaged or of another run."""
+        """Return the result of a batch of `images`. Raise `InputError` for a file that is damaged or of another run."""
         path = self.shard(batch)
         result = FitResult.from_file(path, *_read_sealed(path, FORM, key, batch))
         if result.system.systems != images:
@@ -200,7 +200,7 @@ class DatasetFolder(RunFolder):
             return run_key(manifest)
 
     def read_seconds(self, batch: int) -> float:
-        """How long a batch took; NaN where that was lost."""
+        """Return the seconds that a batch took; NaN where they were lost."""
         try:
             with reading(path := self.seconds(batch)):
                 return float(path.read_text(encoding="utf-8"))
@@ -213,7 +213,7 @@ class DatasetFolder(RunFolder):
         write_tensors(self.checkpoint(batch), state, metadata | _seal(key, batch))
 
     def read_checkpoint(self, batch: int, key: str) -> tuple[dict[str, Tensor], float] | None:
-        """The state of a batch and its seconds; None where there is none.
+        """Return the state of a batch and its seconds; None where there is none.
 
         Raises `InputError` for a file that is damaged or of another run.
         """

@@ -1,4 +1,4 @@
-"""Which images a run over many learns together: every one is read once, before anything is learned."""
+"""The batches of a run over many images. Every image is read once before learning starts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def images(self) -> int:
-        """How many images are learned."""
+        """The number of images to learn."""
         return sum(map(len, self.batches))
 
 

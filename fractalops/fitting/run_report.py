@@ -1,4 +1,4 @@
-"""What a finished run over many images gives back: a table, a contact sheet, and the results behind them."""
+"""The result of a run over many images: a table, a contact sheet, and the results of all images."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class FitRun:
 
     @classmethod
     def load(cls, folder: str | Path) -> FitRun:
-        """The run in a folder. Raises `InputError` where there is none, or where it is not finished."""
+        """Return the run in a folder. Raises `InputError` where there is none, or where it is not finished."""
         found = cls(Path(folder))
         found._files.read_run()
         _ = found.table
@@ -91,7 +91,7 @@ class FitRun:
 
     @cached_property
     def _sizes(self) -> Counter[str]:
-        """How many images each file of a batch has."""
+        """The number of images in each batch's file."""
         return Counter(row.shard for row in self.rows)
 
     @cached_property
@@ -99,7 +99,7 @@ class FitRun:
         return self._files.key()
 
     def _read(self, row: TableRow) -> FitResult:
-        """What was learned of a row's batch. Raises `InputError` for a file that is damaged or of another run."""
+        """Return the result of a row's batch. Raise `InputError` for a file that is damaged or of another run."""
         return self._files.read_shard(self._files.batch_of(row.shard), self._key, self._sizes[row.shard])
 
     @property
@@ -108,12 +108,12 @@ class FitRun:
         return torch.tensor([row.minimum_mse for row in self.rows], dtype=torch.float32, device="cpu")
 
     def results(self) -> Iterator[FitResult]:
-        """What was learned, batch by batch, one in memory at a time. Raises `InputError` for a damaged file."""
+        """Yield the results batch by batch, one in memory at a time. Raise `InputError` for a damaged file."""
         for row in {row.shard: row for row in self.rows}.values():
             yield self._read(row)
 
     def system(self) -> IFS:
-        """The S learned systems as one module, in the order of the rows.
+        """Return the S learned systems as one module, in the order of the rows.
 
         Raises `InputError` for a damaged file, or where images of different sizes have systems of different kinds.
         """
@@ -130,7 +130,7 @@ class FitRun:
         return restore_system(joined, config)
 
     def result(self, row: TableRow) -> FitResult:
-        """What was learned for one image. Raises `InputError` for a damaged file."""
+        """Return the result of one image. Raise `InputError` for a damaged file."""
         return self._read(row).select(row.place)
 
 
@@ -171,7 +171,7 @@ def write_report(folder: DatasetFolder, key: str, plan: Plan, targets: TargetDat
 
 
 def _write_contact_sheet(path: Path, pairs: list[tuple[Tensor, Tensor]]) -> None:
-    """Each target beside its learned image, all on one picture."""
+    """Draw each target beside its learned image, all in one picture."""
     from fractalops.drawing.sheets import contact_sheet, enlarge, enlargement
     from fractalops.io.images import save_image
 

@@ -57,7 +57,7 @@ def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
 
 
 def read_rows(path: Path) -> list[TableRow]:
-    """The rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
+    """Return the rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
     with reading(path, "it is damaged"):
         if parquet is not None:
@@ -100,7 +100,7 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
 
 
 def _as_text(row: TableRow) -> dict[str, object]:
-    """A row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
+    """Return a row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
     return {
         name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if isinstance(value, str)

@@ -240,12 +240,12 @@ class _Progress:
         return sum(len(batches[batch]) for batch in self._folder.finished(len(batches)))
 
     def begin(self, batch: int, fraction: float) -> None:
-        """That so much of a batch was learned before: it took none of the time that the bar shows."""
+        """Show how much of a batch was learned before, which took none of the bar's time."""
         if not self._bar.disable:
             self._bar.initial += fraction * len(self._plan.batches[batch])
 
     def show(self, batch: int, fraction: float, losses: Tensor) -> None:
-        """Twice a second: that so much of a batch is learned, and its losses (S,)."""
+        """Show how much of a batch is learned, and its losses (S,), at most twice a second."""
         now = time.monotonic()
         if self._bar.disable or now - self._shown_at < 0.5:
             return

@@ -1,4 +1,4 @@
-"""How a learning rate falls from step to step."""
+"""Schedules of the learning rate."""
 
 from __future__ import annotations
 

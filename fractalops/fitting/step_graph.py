@@ -23,7 +23,7 @@ _logger = logging.getLogger("fractalops")
 
 
 class Recorder(Protocol):
-    """Where a step is warmed up and captured."""
+    """The recorder that warms a step up and captures it."""
 
     def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
         """Run a step, and return its losses."""
@@ -102,7 +102,7 @@ class StepGraph:
 
 
 def check_cuda_graph(cuda_graph: CudaGraph, device: torch.device) -> None:
-    """Raises `ValueError` for another value than "auto", True or False, and for True where there is no such graph."""
+    """Raise `ValueError` for another value than "auto", True or False, and for True where there is no such graph."""
     if not (cuda_graph == "auto" or isinstance(cuda_graph, bool)):
         raise ValueError(f"fit: cuda_graph must be 'auto', True or False, got {cuda_graph!r}")
     if cuda_graph is True and device.type != "cuda":

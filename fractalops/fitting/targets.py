@@ -1,4 +1,4 @@
-"""What the targets of `fit` must be, and the settings that follow from them."""
+"""Checks of the targets of `fit`, and the settings that follow from them."""
 
 from __future__ import annotations
 

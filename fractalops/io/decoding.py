@@ -60,7 +60,7 @@ class Decoded:
     orientation: int = 1
     """As EXIF counts: 1 is upright, 6 is to be turned clockwise by 90 degrees."""
     bits: int = 8
-    """Of a value in the file; values of a color have been read as 8."""
+    """Bits of a value in the file; values of a color have been read as 8."""
     white_is_zero: bool = False
     """Whether values of more than 8 bits in gray count from white."""
     frames: int = 1

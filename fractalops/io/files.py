@@ -30,7 +30,7 @@ HELD = ".held"
 """At the end of the name of the file that stands for a lock where the file system has none, see `claimed`."""
 
 TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
-"""With which the name of a file begins while `atomic_path` writes it, as a glob pattern; the name itself follows."""
+"""The glob pattern of the prefix that a file's name has while `atomic_path` writes it."""
 
 _LONG_NAME = 200  # bytes; file systems take names of 255
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
@@ -296,5 +296,5 @@ def parsing(path: str | Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's text without line breaks, see `in_message`; its type where it has none."""
+    """Return an error's text without line breaks, see `in_message`; its type where it has none."""
     return in_message(" ".join(str(error).split())) or type(error).__name__

@@ -1,4 +1,4 @@
-"""How much memory the reading of a file may take: `FRACTALOPS_MEMORY_LIMIT`, for instance 4GiB; else 1 GiB."""
+"""The memory limit for reading a file: `FRACTALOPS_MEMORY_LIMIT`, for instance 4GiB; else 1 GiB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a picture becomes a target."""
+"""Options for turning a picture into a target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractalops._checks import check_bool, check_choice, check_count, check_numb
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """How a picture becomes a target; the steps are taken in the order of `read_image`.
+    """Options for turning a picture into a target; the steps are taken in the order of `read_image`.
 
     Raises `TypeError` or `ValueError` for an option of a wrong type or out of its range.
     """
@@ -30,7 +30,7 @@ class PictureOptions:
     stretch: bool = False
     """Make the lowest value of a picture 0 and its highest 1, in color those of all channels together."""
     frame: int | None = None
-    """Of an animation or a file of several pages, counted from 1; None takes the first."""
+    """The frame of an animation or of a file of several pages, counted from 1; None takes the first."""
 
     def __post_init__(self) -> None:
         check_count("PictureOptions", "size", self.size)

@@ -112,7 +112,7 @@ def check_picture_shape(shape: tuple[int, ...], name: str | Path) -> None:
 
 
 def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
-    """Values of any shape, uint8 or floats in [0, 1], as float32 in [0, 1]. Raises `InputError` for any others."""
+    """Return values of any shape, uint8 or floats in [0, 1], as float32 in [0, 1]. Raise `InputError` for others."""
     if values.dtype == numpy.uint8:
         return values.astype(numpy.float32) / 255.0
     if values.dtype.kind != "f":
@@ -156,7 +156,7 @@ def _of_image(picture: Decoded, name: str | Path, options: PictureOptions, notic
 
 
 def _rows(picture: Decoded, name: str | Path, options: PictureOptions, notices: dict[str, None]) -> _Rows:
-    """The rows of a picture of 8 bits, of any mode."""
+    """Return the rows of a picture of 8 bits, of any mode."""
     image = picture.image
     # Lab is no device's, and Pillow turns it into sRGB.
     profile: bytes = b"" if image.mode == "LAB" else image.info.get("icc_profile") or b""
@@ -209,7 +209,7 @@ def _is_colored(image: Image.Image) -> bool:
 
 
 def _wide_rows(picture: Decoded, white: float, options: PictureOptions, notices: dict[str, None]) -> _Rows:
-    """The rows of a picture in gray of more than 8 bits."""
+    """Return the rows of a picture in gray of more than 8 bits."""
     image, behind = picture.image, white if options.background == "white" else 0.0
     key = image.info.get("transparency")  # the one value that is transparent
     if image.info.get("icc_profile"):
@@ -265,7 +265,7 @@ def _scale(
     span = (high - low) or 1.0
 
     def narrow(band: numpy.ndarray) -> numpy.ndarray:
-        """From (h, W) to (h, new W)."""
+        """Scale (h, W) to (h, new W)."""
         rows = Image.fromarray(((band - numpy.float64(low)) / span).astype(numpy.float32))
         return numpy.asarray(rows.resize((new_width, len(band)), resampling, (0, 0, width, len(band))))
 

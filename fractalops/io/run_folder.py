@@ -30,7 +30,7 @@ Manifest = dict[str, Any]
 _TAKE_ANOTHER = "take another folder"
 OTHER_FOLDER = "take another folder, or overwrite=True to start anew"
 RANK_FILE = ".fractalops-rank-{rank}-{name}"
-"""What ranks say to each other, see `Ranks.meet`; `name` has 16 hexadecimal digits."""
+"""The file by which ranks find each other, see `Ranks.meet`; `name` has 16 hexadecimal digits."""
 
 _RANK_FILES = RANK_FILE.format(rank="[0-9]*", name=16 * "[0-9a-f]")
 

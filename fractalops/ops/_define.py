@@ -1,4 +1,4 @@
-"""How an op of the table becomes one of PyTorch's: registered, traced without values and vmapped.
+"""Registration of the table's ops with PyTorch: schema, fake kernel and vmap.
 
 The native kernels are in the libraries and, for some on GPUs, in kernels/. Without either the package imports and
 traces. A raw op has no derivatives, and refuses tensors that ask for some: its public function has them, and calls it

@@ -1,4 +1,4 @@
-"""How a raw op becomes a function that autograd differentiates, any number of times and in both modes.
+"""Autograd for raw ops: any number of derivatives, in both modes.
 
 Derivatives of the first order are the native backward's. All others are torch's own, of a formula: the op in tensor
 operations.
@@ -74,7 +74,7 @@ def differentiate(
     """
 
     class Traced(torch.autograd.Function):
-        """What Dynamo can trace: a Function without `jvp`, differentiated once."""
+        """A Function that Dynamo can trace: without `jvp`, differentiated once."""
 
         generate_vmap_rule = True
 

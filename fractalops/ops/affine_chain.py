@@ -53,7 +53,7 @@ def _gradients(
 
 
 def _formula(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """The chain in few tensor operations, in float64: after k rounds each point holds the last 2^k maps' part of it."""
+    """Return the chain in few tensor operations: after k rounds each point has the part of the last 2^k maps."""
     index = index.long()  # (B, T)
     if index.is_cuda:  # as the kernel does
         index = index.clamp(0, len(matrix) - 1)

@@ -22,7 +22,7 @@ _native = differentiate(
 
 @in_float32
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: Backend | None = None) -> Tensor:
-    """The mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
+    """Return the mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 
     images (S, K, H, W), targets (S, H, W), or in color images (S, K, C, H, W), targets (S, C, H, W), of one dtype,
     float32 or float64 (the reference: any floating dtype) -> (S,), differentiable in images: the gradient is that of

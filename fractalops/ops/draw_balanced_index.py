@@ -25,7 +25,7 @@ def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backe
 def draw_balanced_index(
     weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None
 ) -> Tensor:
-    """Sequences of maps in [0, N), each of which spreads its points evenly; the rule stands at the reference.
+    """Return sequences of maps in [0, N), each of which spreads its points evenly; the rule stands at the reference.
 
     weight (S, N) of any float dtype, not negative, uniform (S, K, T) in [0, 1), float32 or float64 -> index (S, K, T),
     uint8 when N <= 256, else int32. Probabilities are `weight / sum`, at least `floor` before they are scaled to sum 1;

@@ -43,7 +43,7 @@ def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backe
 
 @in_float32
 def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None) -> Tensor:
-    """The map that each number stands for, in [0, N).
+    """Return the map that each number stands for, in [0, N).
 
     weight (S, N) of any float dtype, not negative, uniform (S, M) in [0, 1), float32 or float64 -> index (S, M), uint8
     when N <= 256, else int32. Probabilities are `weight / sum`, at least `floor` before they are scaled to sum 1; equal

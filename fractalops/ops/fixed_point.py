@@ -25,7 +25,7 @@ def run_fixed_point(matrix: Tensor, offset: Tensor, backend: Backend | None = No
 
 @in_float32
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: Backend | None = None) -> Tensor:
-    """The detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
+    """Return the detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
 
     Where I - A is singular or the solution isn't finite it is the offset, with zeros for what isn't finite there. Any
     float dtype; the native backend takes float32 and float64. Raises `ValueError` for a wrong shape or backend,

@@ -15,7 +15,7 @@ _native = define("k_means", lambda places, centers, rounds: centers.new_empty(ce
 
 @in_float32
 def k_means(places: Tensor, centers: Tensor, rounds: int, *, backend: Backend | None = None) -> Tensor:
-    """The centers (S, N, 2) to which `rounds` of Lloyd's algorithm (1982) move `centers` (S, N, 2).
+    """Return the centers (S, N, 2) to which `rounds` of Lloyd's algorithm (1982) move `centers` (S, N, 2).
 
     A round moves each center to the mean of those of `places` (S, M, 2) that are nearest to it; of equally near centers
     a place counts for the first. A center without places stays. N >= 1, of one dtype, float32 or float64 (the

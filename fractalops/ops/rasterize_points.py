@@ -27,7 +27,7 @@ _native = define(
 
 
 def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
-    """The patch of each image: (B, patch height, patch width), uint8."""
+    """Return the patch of each image: (B, patch height, patch width), uint8."""
     images = points.shape[0]
     if patch is None:
         return points.new_ones((1, 1, 1), dtype=torch.uint8).expand(images, 1, 1)

@@ -26,7 +26,7 @@ def _fake_image(
 def _fake_gradients(
     grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A gradient that isn't there is empty."""
+    """Return a gradient that isn't there is empty."""
     return (
         points.new_empty(points.shape),
         points.new_empty(0) if weight is None else weight.new_empty(weight.shape),
@@ -66,7 +66,7 @@ def _gradients(
 def _formula(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
-    """The reference; of many points the sum of drawings of a part each, whose tables don't exist at once."""
+    """Return the reference; of many points the sum of drawings of a part each, whose tables don't exist at once."""
     images, count = points.shape[:2]
     channels = 1 if weight is None else weight.shape[2]
     part = max(1, _TABLE_VALUES // max(1, images * (channels * height + width)))
@@ -84,7 +84,7 @@ _native = differentiate(_run, _gradients, _formula)
 
 
 class Bumps(NamedTuple):
-    """How points are drawn: options of `rbf_rasterize` that have been checked."""
+    """Checked options of `rbf_rasterize`."""
 
     bandwidth: Tensor  # (B,)
     weight: Tensor | None  # (B, T, C)

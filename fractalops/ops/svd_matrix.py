@@ -37,7 +37,7 @@ def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: Backen
 
 @in_float32
 def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: Backend | None = None) -> Tensor:
-    """The matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
+    """Return the matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
 
     Args:
         svd: (..., 6) = theta, phi (radians), s1, s2, d1, d2; floating-point. R is the rotation by an angle, d the

@@ -8,7 +8,7 @@ from fractalops.reference.unit_interval import limit_to_unit
 
 
 def clamped_squared_error(images: Tensor, targets: Tensor) -> Tensor:
-    """The mean of `(clamp(images, 0, 1) - targets)^2`: images (S, K, P), targets (S, P) -> (S,).
+    """Return the mean of `(clamp(images, 0, 1) - targets)^2`: images (S, K, P), targets (S, P) -> (S,).
 
     The gradient is that of the squared error in [0, 1], borders included, and zero outside (`limit_to_unit`).
     """

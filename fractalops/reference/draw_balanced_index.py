@@ -12,7 +12,7 @@ _MOST_COUNTS = 2**20  # of one context length, so that the memory of a sequence 
 
 
 def context_lengths(maps: int, points: int) -> range:
-    """How many of the last maps the next one heeds: 1 to D, such that a sequence has two points for each context.
+    """Return how many previous maps the next one depends on: lengths 1 to D, two points for each context.
 
     D is the largest with 2 N^D <= T and N^(D + 1) <= 2^20; none where there is no such D, or one map only.
     """
@@ -23,7 +23,7 @@ def context_lengths(maps: int, points: int) -> range:
 
 
 def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
-    """weight (S, N) in float64, uniform (S, K, T) in [0, 1) -> (S, K, T) in [0, N).
+    """Return weight (S, N) in float64, uniform (S, K, T) in [0, 1) -> (S, K, T) in [0, N).
 
     A context is what the last d maps were, d = 1 to D of `context_lengths`; before the first point they all were map 0,
     from whose fixed point the chain starts. With c the times that a context has been met and c_n the times that map n

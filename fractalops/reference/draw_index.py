@@ -9,7 +9,7 @@ from fractalops.reference.probabilities import floored_shares
 
 
 def draw_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
-    """The map that each number in [0, 1) stands for: weight (S, N) in float64, uniform (S, M) -> (S, M), in [0, N).
+    """Return the map of each number in [0, 1): weight (S, N) in float64, uniform (S, M) -> (S, M), in [0, N).
 
     Probabilities are those of `raise_to_floor`. uint8 when N <= 256, else int32. It never waits for a GPU.
     """

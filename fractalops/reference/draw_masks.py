@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def draw_masks(seed: Tensor, count: int) -> Tensor:
-    """Masks (B, count), int16: `count` times `random.randrange(1, 512)` after `random.seed` of each of `seed` (B,)."""
+    """Return masks (B, count), int16: `random.randrange(1, 512)` after `random.seed` of each of `seed` (B,)."""
     rows = []
     for number in seed.tolist():
         generator = random.Random(number)

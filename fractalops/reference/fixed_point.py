@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def fixed_point(matrix: Tensor, offset: Tensor) -> Tensor:
-    """The solution of `x = A x + b` by Cramer's rule: matrix (M, 2, 2), offset (M, 2) -> (M, 2).
+    """Return the solution of `x = A x + b` by Cramer's rule: matrix (M, 2, 2), offset (M, 2) -> (M, 2).
 
     Where it isn't finite: the offset, with zeros for what isn't finite there.
     """

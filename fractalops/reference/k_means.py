@@ -10,7 +10,7 @@ _RUN = 4096  # places that are added up in their own type; the error of more wou
 
 
 def k_means(places: Tensor, centers: Tensor, rounds: int) -> Tensor:
-    """Centers (S, N, 2) after `rounds` of moving each of `centers` (S, N, 2) to the mean of the places nearest to it.
+    """Return `centers` (S, N, 2) after `rounds` of moving each to the mean of the places nearest to it.
 
     places is (S, M, 2). Of equally near centers a place counts for the first; a center without places stays.
     """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def floored_shares(weight: Tensor, floor: float) -> Tensor:
-    """`weight / sum`, at least `floor`, not yet scaled to sum 1: weight (S, N), not negative -> (S, N).
+    """Return `weight / sum`, at least `floor`, not yet scaled to sum 1: weight (S, N), not negative -> (S, N).
 
     Equal shares for a row whose weights are all zero or not all finite. Sums run in order, as in the native op.
     """
@@ -19,6 +19,6 @@ def floored_shares(weight: Tensor, floor: float) -> Tensor:
 
 
 def raise_to_floor(weight: Tensor, floor: float) -> Tensor:
-    """The probabilities of `floored_shares`, scaled to sum 1: weight (S, N) -> (S, N)."""
+    """Return the probabilities of `floored_shares`, scaled to sum 1: weight (S, N) -> (S, N)."""
     shares = floored_shares(weight, floor)
     return shares / shares.sum(-1, keepdim=True)

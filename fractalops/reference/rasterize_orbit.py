@@ -21,7 +21,7 @@ def rasterize_orbit(
     width: int,
     padding: int,
 ) -> Tensor:
-    """Levels (B, H, W), uint8, of matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N), uniform (B, T - 1), all
+    """Return levels (B, H, W), uint8: matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N), uniform (B, T - 1),
     float64, and mask (B, T), int16, or None: see `fractalops.ops.rasterize_orbit`."""
     images = torch.zeros(len(matrix), height, width, dtype=torch.uint8, device="cpu")
     for number, image in enumerate(images):
@@ -44,7 +44,7 @@ def rasterize_orbit(
 def _orbit(
     matrix: list[list[list[float]]], offset: list[list[float]], probabilities: Tensor, uniform: Tensor
 ) -> tuple[list[float], list[float]]:
-    """The coordinates of the origin's orbit, up to 100 before the first NaN, behind which all are NaN."""
+    """Return the coordinates of the origin's orbit, up to 100 before the first NaN, behind which all are NaN."""
     total, bounds = 0.0, []
     for probability in probabilities.tolist():
         total += probability
@@ -67,7 +67,7 @@ def _orbit(
 
 
 def _pixels(values: list[float], side: int, padding: int) -> list[int]:
-    """The pixel of each coordinate; 0 for what is not a number once it is stretched."""
+    """Return the pixel of each coordinate; 0 for what is not a number once it is stretched."""
     coordinate = torch.tensor(values, dtype=torch.float64, device="cpu")  # (T,)
     if len(values) == 0:
         return []

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
-    """`I[i, j]`: how many points have their nearest pixel where a patch centered there marks (i, j).
+    """Return `I[i, j]`: how many points have their nearest pixel where a patch centered there marks (i, j).
 
     points (B, T, 2) in pixels of any floating dtype, x along rows; patch (B, h, w), h and w odd, 0 for what is left
     out -> images (B, height, width): the counts in int32, or in uint8 whether they are above 0.

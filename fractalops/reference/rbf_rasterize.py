@@ -13,7 +13,7 @@ from fractalops.reference.without_autocast import without_autocast
 def rbf_rasterize(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
-    """`I[c, i, j] = sum_t w[t, c] exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`.
+    """Return `I[c, i, j] = sum_t w[t, c] exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`.
 
     points (B, T, 2) in pixels, x along rows; weight (B, T, C), or None for ones with C = 1; bandwidth (B,),
     above 0, in square pixels -> images (B, C, height, width). Any floating dtype; differentiable by autograd
@@ -41,7 +41,7 @@ def _table(
     cutoff: float,
     finite: Tensor,  # (B, T, 1)
 ) -> Tensor:
-    """`exp(-(position - pixel)^2 / bandwidth)`, zero out of reach: position (B, T) -> (B, T, length)."""
+    """Return `exp(-(position - pixel)^2 / bandwidth)`, zero out of reach: position (B, T) -> (B, T, length)."""
     pixel = torch.arange(length, dtype=position.dtype, device=position.device)  # (L,)
     bandwidth = bandwidth[:, None, None]  # (B, 1, 1)
     distance = position[..., None] - pixel  # (B, T, L)

@@ -51,7 +51,7 @@ def _tables_on(device: torch.device) -> _Tables:
 
 
 def svd_matrix(svd: Tensor, clamped: bool) -> Tensor:
-    """`R(theta) diag(s1, s2) R(phi) diag(d1, d2)`: svd (M, 6) = theta, phi, s1, s2, d1, d2 -> (M, 2, 2).
+    """Return `R(theta) diag(s1, s2) R(phi) diag(d1, d2)`: svd (M, 6) = theta, phi, s1, s2, d1, d2 -> (M, 2, 2).
 
     s is the parameter's clamp to [0, 1] or its sigmoid; d the sign of its latent, with the straight-through gradient.
     Any float dtype, computed in float64 and rounded once; a non-finite parameter spoils its own map only.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def limit_to_unit(values: Tensor) -> Tensor:
-    """`values` limited to [0, 1]; the gradient is 1 in [0, 1], borders included, and 0 outside.
+    """Return `values` limited to [0, 1]; the gradient is 1 in [0, 1], borders included, and 0 outside.
 
     `torch.clamp` counts the borders as inside before torch 2.14 and as outside since.
     """

@@ -41,7 +41,7 @@ class Axes(NamedTuple):
 
 
 AS_THEY_STAND = {2: Axes((0, 1), (1, 1)), 3: Axes((0, 1, 2), (1, 1, 1))}
-"""Of this package's own files, and of fractal-pretraining's arrays: it draws x along rows, too."""
+"""The axes of this package's own files, and of fractal-pretraining's arrays, which have x along rows, too."""
 
 Y_UP = {2: Axes((1, 0), (-1, 1)), 3: Axes((2, 0, 1), (1, 1, 1))}
 """x to the right and y up, in space z towards the viewer: Fractint, and FractalDB, which turns its pictures over."""

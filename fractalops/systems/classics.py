@@ -64,7 +64,7 @@ def classic(name: str) -> System:
 
 
 def _table(name: str, source: str, rows: _Rows) -> Classic:
-    """Maps by their coefficients, row by row: the matrix, the translation and the probability."""
+    """Return maps by their coefficients, row by row: the matrix, the translation and the probability."""
     return Classic(name, source, partial(_read_rows, rows), open_set=False)
 
 
@@ -76,7 +76,7 @@ def _read_rows(rows: _Rows) -> _Maps:
 
 
 def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) -> Classic:
-    """Similarities `z -> a z + b` of complex numbers."""
+    """Return similarities `z -> a z + b` of complex numbers."""
     return Classic(name, source, partial(_read_complex, maps), open_set=True)
 
 
@@ -87,7 +87,7 @@ def _read_complex(maps: Sequence[tuple[complex, complex]]) -> _Maps:
 
 
 def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
-    """Maps that shrink to points (N, D)."""
+    """Return maps that shrink to points (N, D)."""
     return Classic(name, source, partial(_shrink, ratio, points), open_set=True)
 
 
@@ -110,7 +110,7 @@ def _similarities(matrix: Tensor, offset: Tensor) -> _Maps:
 
 
 def _polygon(sides: int) -> list[list[float]]:
-    """The corners of a regular polygon, the first at the top."""
+    """Return the corners of a regular polygon, the first at the top."""
     angles = [math.pi / 2 + 2 * math.pi * number / sides for number in range(sides)]
     return [[math.cos(angle), math.sin(angle)] for angle in angles]
 

@@ -83,7 +83,7 @@ def random_systems(
 
 
 def _singular_values(total: Tensor, uniform: Tensor) -> Tensor:
-    """Singular values (S, N, 2) whose s1 + 2 s2 add up to `total` (S,), from `uniform` (N, 2, S) in [0, 1).
+    """Return singular values (S, N, 2) whose s1 + 2 s2 add up to `total` (S,), from `uniform` (N, 2, S) in [0, 1).
 
     Map by map, each value is uniform between the bounds that leave the maps after it a sum they can reach: at
     most 3 a map. The last map takes the rest (Anderson and Farrell 2022).
@@ -103,7 +103,7 @@ def _singular_values(total: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _between(low: Tensor, high: Tensor, uniform: Tensor) -> Tensor:
-    """A value uniform in [max(low, 0), min(high, 1)]."""
+    """Return a value uniform in [max(low, 0), min(high, 1)]."""
     low, high = low.clamp(min=0), high.clamp(max=1)
     return low + (high - low) * uniform
 

@@ -1,4 +1,4 @@
-"""What can be said about a system in numbers."""
+"""Statistics of a system."""
 
 from __future__ import annotations
 

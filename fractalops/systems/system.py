@@ -75,7 +75,7 @@ class System:
         return None if self.color is None else self.color.shape[1]
 
     def __len__(self) -> int:
-        """N, the number of maps."""
+        """Return the number of maps (N)."""
         return len(self.offset)
 
     def sample(

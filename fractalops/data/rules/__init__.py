@@ -1,1 +1,1 @@
-"""How a data set of fractals draws its images: one module for the rules of each published generator, and our own."""
+"""Rules by which a data set draws its images: one module for each published generator, and our own."""

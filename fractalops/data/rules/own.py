@@ -182,14 +182,14 @@ def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
 
 
 def _with_background(images: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
+    """Return images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
     cells = torch.stack([uniform(generator, images.shape[1], _CELLS, _CELLS) for generator in generators])
     field = _stretched(cells, images.shape[2:])  # (B, C, H, W)
     return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
 
 
 def _random_color(generator: torch.Generator) -> Tensor:
-    """A bright color (3,) of random hue."""
+    """Return a bright color (3,) of random hue."""
     hue, saturation = uniform(generator, 2).tolist()
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0), dtype=torch.float32, device="cpu")
 

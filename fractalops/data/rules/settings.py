@@ -1,4 +1,4 @@
-"""What all rules for drawing images of fractals take, and what they are to a data set."""
+"""The settings and the interface of all rules for drawing images of fractals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What rules take for the arguments of `FractalDataset` that are None; None is for those that they do not have."""
+    """The defaults of rules for arguments of `FractalDataset` that are None; None for those that do not apply."""
 
     rendering: str
     points: int
@@ -51,7 +51,7 @@ class Rules(Protocol):
     """Classes, and how their images are drawn."""
 
     instances: int
-    """Of each class."""
+    """The number of instances of each class."""
     stack: Stack
     """The systems of the classes, as they are before an instance changes them."""
 

@@ -1,4 +1,4 @@
-"""What a data set of targets is: a map-style `torch.utils.data.Dataset` whose images have names."""
+"""The base class of data sets of targets: map-style, with a name for each image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TargetDataset(Dataset[Tensor], ABC):
     title: str
     """The name of the folder or file that the images come from, without its place."""
     identity: str
-    """What the images are, for a run's record: kind, title, number, a short digest, and the options.
+    """The description of the images in a run's manifest: kind, title, number, a short digest, and the options.
 
     It is equal for equal content and options, wherever the files lie, and is cheap: of files that are not read as a
     whole it sees names, sizes and a sample, so that an edit which keeps the size may escape it.

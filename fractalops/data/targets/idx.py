@@ -24,12 +24,12 @@ _DTYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "
 
 
 def is_idx_name(name: str) -> bool:
-    """Whether a file is one of IDX images by its name: "t10k-images-idx3-ubyte", also with a point or ".gz"."""
+    """Return whether a file is one of IDX images by its name: "t10k-images-idx3-ubyte", also with a point or ".gz"."""
     return _IMAGES.fullmatch(name) is not None
 
 
 def find_idx(folder: Path) -> list[Path]:
-    """The IDX files of images in a folder, or where torchvision keeps them: in `raw` or `MNIST/raw`.
+    """Return the IDX files of images in a folder, or where torchvision keeps them: in `raw` or `MNIST/raw`.
 
     Of a file that is there both packed and unpacked it is the unpacked one, which need not be held in memory.
     """
@@ -63,14 +63,14 @@ def open_idx(path: Path) -> Stack:
 
 
 def _labels_beside(path: Path) -> Path | None:
-    """The file of labels that belongs to a file of images, if it exists."""
+    """Return the file of labels that belongs to a file of images, if it exists."""
     name, found = re.subn(r"images([-.])idx3-ubyte(\.gz)?$", r"labels\1idx1-ubyte", path.name)
     candidates = [path.with_name(name + ending) for ending in ("", ".gz")] if found else []
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
-    """The array of an IDX file of uint8, which must have so many dimensions."""
+    """Return the array of an IDX file of uint8, which must have so many dimensions."""
     packed = path.suffix == ".gz"
     with reading(path), gzip.open(path) if packed else path.open("rb") as file:
         shape = _read_shape(file, path, dimensions)

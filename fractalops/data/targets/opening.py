@@ -71,7 +71,7 @@ def open_targets(
 
 
 def _looks_like_a_picture(path: Path) -> bool:
-    """Whether the content of a file is in a format that Pillow knows, whatever the file's name is."""
+    """Return whether the content of a file is in a format that Pillow knows, whatever the file's name is."""
     try:
         with decoding(path), path.open("rb") as file, Image.open(file, formats=formats()):
             return True

@@ -22,7 +22,7 @@ from fractalops.io.picture_options import PictureOptions
 
 
 class _Pictures(TargetDataset):
-    """What picture files have in common, wherever they come from."""
+    """The base class of data sets of picture files."""
 
     def __init__(self, kind: str, title: str, paths: dict[str, Path], options: PictureOptions) -> None:
         self._names, self._paths, self._options = list(paths), list(paths.values()), options
@@ -115,7 +115,7 @@ def is_picture(name: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders, links followed, but hidden folders left out."""
+    """Yield all files in a folder and its sub-folders, links followed, but hidden folders left out."""
 
     def fail(error: OSError) -> None:
         with reading(error.filename):
@@ -138,7 +138,7 @@ def _size(path: Path) -> bytes:
 
 
 def _natural(name: str) -> tuple[object, ...]:
-    """A key that sorts paths folder by folder, and numbers within names by their value: 2.png before 10.png."""
+    """Return a key that sorts paths folder by folder, and numbers within names by their value: 2.png before 10.png."""
     parts = [re.split(r"(\d+)", part.lower()) for part in name.split("/")]
     # Text and digits alternate, beginning with text; names that differ in case or zeros alone are told apart last.
     return [[int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in parts], name

@@ -24,11 +24,11 @@ _VALUE_BYTES = 4  # that preparing an image takes for each of its values
 
 @dataclass(frozen=True)
 class Stack:
-    """What a file that holds a stack of images tells when it is opened."""
+    """The description of a file that holds a stack of images."""
 
     kind: str
     stem: str
-    """What the images are named by."""
+    """The stem of the images' names."""
     shape: tuple[int, ...]  # (S, H, W), (S, 3, H, W) or (S, H, W, 3)
     read: Callable[[int], numpy.ndarray]  # an image's number -> its array, uint8 or floats
     labels: numpy.ndarray | None  # (S,), numbers or text
@@ -76,7 +76,7 @@ class StackTargets(TargetDataset):
 
 
 def _sample(path: Path) -> list[bytes]:
-    """The size of a file, its beginning and its end."""
+    """Return the size of a file, its beginning and its end."""
     size = path.stat().st_size
     with reading(path), path.open("rb") as file:
         beginning = file.read(_SAMPLED)

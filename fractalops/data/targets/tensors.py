@@ -105,7 +105,7 @@ class TensorTargets(TargetDataset):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """What the images are; its digest is of all their values, names and labels, and taken once."""
+        """The description of the images; its digest is of all values, names and labels, and computed once."""
         texts = repr((self._names, self._labels)).encode()
         arrays = (_to_array(image) for image in self._images)
         parts = (part for array in arrays for part in (f"{array.dtype} {array.shape}".encode(), array.tobytes()))

@@ -49,7 +49,7 @@ class _Header(NamedTuple):
     """Without comments."""
     text: bool
     order: str
-    """Of the bytes of a number, as numpy writes it."""
+    """The byte order of a number, as numpy writes it."""
     elements: list[_Element]
     vertex: int
     """The place of the element vertex."""

@@ -1,4 +1,4 @@
-"""What the readers of point clouds share: their result, its columns and the memory that it may take."""
+"""Shared parts of the readers of point clouds: their result, its columns and the memory that it may take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cloud(NamedTuple):
     points: numpy.ndarray
     """(P, 3) or (P, 2), float64."""
     notices: list[str]
-    """What was left out."""
+    """Notices of what was left out."""
 
 
 class PointList:

@@ -62,7 +62,7 @@ def open_archive(path: Path) -> list[Entry]:
 
 
 def _entries(path: Path, name: str, array: np.ndarray, parts: dict[str, np.ndarray]) -> list[Entry]:
-    """The systems of one array, after its name."""
+    """Return the systems of one array, after its name."""
     where = f"array {name!r}" if name else ""
     if array.ndim not in (3, 4) or array.shape[-2:] not in ((2, 3), (3, 4)) or 0 in array.shape:
         raise error_at(path, where, f"it must have the shape (N, 2, 3) or (S, N, 2, 3), got {array.shape}")
@@ -97,7 +97,7 @@ def _read(path: Path, where: str, array: np.ndarray, parts: dict[str, np.ndarray
 
 
 def _determinants(matrix: torch.Tensor) -> np.ndarray:
-    """|det A| (..., N) of matrices (..., N, D, D), scaled to add up to 1; all 0 where they are not finite."""
+    """Return |det A| (..., N) of matrices (..., N, D, D), scaled to add up to 1; all 0 where they are not finite."""
     values = matrix.double().numpy()
     values = np.where(np.isfinite(values).all((-3, -2, -1), keepdims=True), values, 0.0)
     largest = np.abs(values).max((-3, -2, -1), keepdims=True)
@@ -141,18 +141,18 @@ def write_archive(path: Path, systems: list[System]) -> list[str]:
 
 
 def _maps(system: System) -> np.ndarray:
-    """The maps (N, D, D + 1) of a system."""
+    """Return the maps (N, D, D + 1) of a system."""
     matrix, offset = AS_THEY_STAND[system.dimensions].write(system.matrix, system.offset)
     return _array(torch.cat((matrix, offset[..., None]), -1))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    """A tensor as an array, in float32 at least: NumPy has no bfloat16, and the reader takes no float16."""
+    """Return a tensor as an array, in float32 at least: NumPy has no bfloat16, and the reader takes no float16."""
     array: np.ndarray = tensor.to(torch.promote_types(tensor.dtype, torch.float32)).numpy()
     return array
 
 
 def _proportional(system: System) -> bool:
-    """Whether maps are drawn in proportion to their determinants."""
+    """Return whether maps are drawn in proportion to their determinants."""
     read = _determinants(system.matrix)
     return bool(np.allclose(shares_of(system.probabilities).numpy(), read, rtol=1e-6, atol=0))

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: text, systems by name, and errors that say where in a file something is."""
+"""Shared parts of the readers of systems: text, systems by name, and errors with their place in a file."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def open_flames(path: Path) -> list[Entry]:
 
 
 class _Parser:
-    """What expat calls: it gathers flames, and says in which line something is."""
+    """The handler of expat: it collects flames, and knows the current line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -52,7 +52,7 @@ def open_tensors(path: Path) -> list[Entry]:
 
 
 def _parts(tensors: Tensors, number: int) -> Tensors:
-    """The tensors of a system. Raises `KeyError` where one is missing; a color may be."""
+    """Return the tensors of a system. Raises `KeyError` where one is missing; a color may be."""
     return {part: tensors[name] for part in _PARTS if (name := f"{number}.{part}") in tensors or part != "color"}
 
 
