@@ -16,6 +16,7 @@ from fractalops.errors import InputError, MissingExtra
 from fractalops.io.memory import VARIABLE
 from fractalops.io.notices import collect_notices
 from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
+from tests.support.point_clouds import assert_refused
 from tests.support.requirements import need_laspy
 from tests.support.tolerances import assert_same_bits
 
@@ -159,15 +160,6 @@ def test_what_can_not_be_read_is_one_line(
     elif content is not None:
         numpy.save(path, content, allow_pickle=True)
     assert_refused(path, reason)
-
-
-def assert_refused(path: Path, reason: str) -> None:
-    with pytest.raises(InputError) as caught:
-        read_point_cloud(path)
-    message = str(caught.value)
-    assert message.startswith((f"cannot read {path}: ", f"cannot use {path}: "))
-    assert reason in message
-    assert "\n" not in message
 
 
 def test_an_array_that_is_cut_off_or_promises_too_much(tmp_path: Path) -> None:
