@@ -232,9 +232,11 @@ class BuildNative(build_ext):
     """Compiles each native library with ninja."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """Return the path of a library, without Python's own suffix."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile and link one library. Raise `BuildError`."""
         name = ext.name.rpartition("_")[2]
         folder = Path(self.build_temp).resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -257,6 +259,7 @@ class NativeWheel(bdist_wheel):
     """A wheel for any Python: the libraries hold no Python symbols."""
 
     def get_tag(self) -> tuple[str, str, str]:
+        """Return the tag of a wheel for any Python 3."""
         _, _, platform = super().get_tag()
         return "py3", "none", platform
 

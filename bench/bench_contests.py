@@ -34,6 +34,7 @@ ENTRIES = [
 
 @pytest.fixture(params=THREADS, ids="{} threads".format)
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run the test on this number of threads."""
     with CpuClock(request.param):
         yield request.param
 

@@ -79,6 +79,7 @@ class CudaClock:
         return taken
 
     def peak_bytes(self, call: Call) -> int:
+        """Return by how much a call raises the peak of the GPU's memory."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -34,6 +34,7 @@ class Environment:
 
     @classmethod
     def here(cls) -> Environment:
+        """Return the environment of this process."""
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
         return cls(_processor(), gpu, _driver() if gpu else "")
 

@@ -58,6 +58,8 @@ SETTINGS: Any = {
 
 @dataclass(frozen=True)
 class Plot:
+    """A plot in the page."""
+
     name: str  # an id in the page
     title: str
     svg: str

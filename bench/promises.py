@@ -27,6 +27,7 @@ class Target:
 
     @property
     def bound(self) -> str:
+        """The bound, as text."""
         return f"at least {self.at_least:g}" if self.at_least is not None else f"at most {self.at_most:g}"
 
     @property
@@ -35,6 +36,7 @@ class Target:
         return f"{self.unit} {self.against}".rstrip()
 
     def met_by(self, value: float) -> bool:
+        """Return whether a value is within the bounds."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 

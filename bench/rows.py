@@ -68,15 +68,18 @@ class Row:
 
     @property
     def key(self) -> Key:
+        """The identity of the measurement."""
         shape = (self.sequences, self.points, self.maps, self.side, self.radius)
         return self.op, self.direction, self.backend, self.case, *shape, self.device, self.threads, self.device_name
 
     @property
     def where(self) -> str:
+        """The device and the number of threads, as text."""
         return where(self.device, self.threads)
 
     @property
     def nanoseconds_a_point(self) -> float | None:
+        """The time of a point."""
         return 1e9 / self.points_per_second if self.points_per_second else None
 
     @property
@@ -86,14 +89,17 @@ class Row:
 
     @property
     def images_per_second(self) -> float | None:
+        """The rate of images."""
         return self._rate(self.images)
 
     @property
     def bytes_per_second(self) -> float | None:
+        """The rate of the least traffic."""
         return self._rate(self.bytes)
 
     @property
     def operations_per_second(self) -> float | None:
+        """The rate of the least operations."""
         return self._rate(self.operations)
 
     def _rate(self, count: int) -> float | None:
@@ -111,6 +117,7 @@ class Rates:
 
     @property
     def where(self) -> str:
+        """The device and the number of threads, as text."""
         return where(self.device, self.threads)
 
     def share(self, row: Row) -> float | None:
@@ -170,6 +177,7 @@ class Figures:
         return json.dumps(head, indent=1, allow_nan=False)[:-2] + ',\n "rows": [\n' + ",\n".join(lines) + "\n]}\n"
 
     def save(self, path: Path) -> None:
+        """Write the figures as JSON."""
         with atomic_path(path, durable=True) as temporary:
             temporary.write_text(self.text(), encoding="utf-8")
 

@@ -85,9 +85,11 @@ class Subject:
 
     @property
     def leaves(self) -> list[Tensor]:
+        """Return the tensors to differentiate."""
         return [self.arguments[place] for place in self.places]
 
     def value(self) -> Tensor:
+        """Return the result of the op."""
         return self.function(*self.arguments)
 
     def to(self, device: str, dtype: torch.dtype | None = None) -> Subject:

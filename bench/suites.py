@@ -40,10 +40,12 @@ class Case:
 
     @property
     def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
         return self.side, self.side
 
     @property
     def all_points(self) -> int:
+        """The number of points of all sequences."""
         return self.sequences * self.points
 
     @property

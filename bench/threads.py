@@ -91,10 +91,12 @@ class Split:
 
     @property
     def slowest(self) -> float:
+        """The instructions of the slowest thread."""
         return self.sorting + max(self.drawing)
 
     @property
     def mean(self) -> float:
+        """The mean of the instructions of all threads."""
         return self.sorting + sum(self.drawing) / self.threads
 
 

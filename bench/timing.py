@@ -31,14 +31,17 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
+        """Return the spread of values."""
         ordered = sorted(values)
         fifth = math.ceil(0.2 * len(ordered))  # by the nearest rank, from either end
         return cls(ordered[fifth - 1], statistics.median(ordered), ordered[-fifth])
 
     def scaled(self, factor: float) -> Spread:
+        """Return the spread of the values times a factor above 0."""
         return Spread(self.low * factor, self.median * factor, self.high * factor)
 
     def inverse(self) -> Spread:
+        """Return the spread of the inverse values."""
         return Spread(1 / self.high, 1 / self.median, 1 / self.low)
 
 
@@ -86,12 +89,15 @@ class CpuClock:
         self._set.close()
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
+        """Return the call as it is: there are no graphs on the CPU."""
         return call
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
+        """Return the seconds of one call of each name, round by round."""
         return interleaved({name: each for name, (each, *_) in calls.items()}, rounds)
 
     def peak_bytes(self, call: Call) -> int | None:
+        """Return by how much a call raises the peak of memory, or None."""
         gc.collect()
         with suppress(AttributeError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would hide growth

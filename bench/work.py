@@ -22,6 +22,8 @@ MULTIPLY_ADD = 2
 
 @dataclass(frozen=True)
 class Work:
+    """The least traffic and operations of a call."""
+
     bytes: int
     operations: int
 

@@ -79,6 +79,7 @@ def zooms(system: System) -> Tensor:
 
 
 def main(folder: Path) -> None:
+    """Draw all figures to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     save_image(contact_sheet(steps(classic("maple-leaf")), columns=5), folder / "chain.png")

@@ -91,6 +91,7 @@ CLOUDS: dict[str, Callable[[], Tensor]] = {"fern": fern, "tree": tree}
 
 
 def main(folder: Path) -> None:
+    """Write all clouds to `folder`."""
     for name, draw in CLOUDS.items():
         save_point_cloud(draw(), folder / f"{name}.npy")
 

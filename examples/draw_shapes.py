@@ -60,6 +60,7 @@ def shapes() -> Tensor:
 
 
 def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
+    """Draw and learn all shapes, and write shapes.png to `folder`."""
     targets = shapes()
     rows = [enlarge(targets, SHOWN // SIZE)]  # each (20, SHOWN, SHOWN)
     for maps in (10, 20):

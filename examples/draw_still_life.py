@@ -69,6 +69,7 @@ def trace(side: int) -> numpy.ndarray:
 
 
 def main(folder: Path) -> None:
+    """Write still-life.png to `folder`."""
     picture = Image.fromarray((trace(SIZE * SUPERSAMPLING) * 255).round().astype(numpy.uint8))
     picture.resize((SIZE, SIZE), Image.Resampling.BOX).save(folder / "still-life.png", optimize=True)
 

@@ -23,10 +23,12 @@ Point = tuple[float, float]  # (x to the right, y down), both in [0, 1]
 
 
 def scaled(points: list[Point]) -> list[Point]:
+    """Return points of the unit square in pixels of the canvas."""
     return [(x * CANVAS, y * CANVAS) for x, y in points]
 
 
 def disc(draw: ImageDraw.ImageDraw, center: Point, radius: float) -> None:
+    """Draw a filled disc."""
     draw.circle((center[0] * CANVAS, center[1] * CANVAS), radius * CANVAS, fill=255)
 
 
@@ -102,6 +104,7 @@ def autumn() -> Image.Image:
 
 
 def main(folder: Path) -> None:
+    """Write all targets to `folder`."""
     for name, paint in TARGETS.items():
         drawn(paint).save(folder / f"{name}.png", optimize=True)
     autumn().save(folder / "autumn.png", optimize=True)

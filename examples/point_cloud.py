@@ -23,6 +23,7 @@ MAPS = {"fern": 32, "tree": 48}
 
 
 def main(folder: Path, steps: int = 600, side: int = 256, frames: int = 36) -> None:
+    """Learn both clouds, and write pictures and systems to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in CLOUDS.items():
         target = draw()  # (P, 3)

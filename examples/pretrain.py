@@ -70,6 +70,7 @@ def train(data: fractalops.FractalDataset, *, batch: int, epochs: int, workers: 
 def main(
     workers: int, *, classes: int = CLASSES, instances: int = INSTANCES, size: int = 64, epochs: int = EPOCHS
 ) -> Report:
+    """Train a network, print a report, and return it."""
     data = fractalops.FractalDataset(
         classes, instances, size, rendering="color", background="random", points=10_000, dtype=torch.uint8
     )

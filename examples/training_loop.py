@@ -68,6 +68,7 @@ def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], floa
 
 
 def main(steps: int) -> None:
+    """Run both versions of the loop and print the comparison."""
     target = read_image(Path(__file__).parent / "leaf.png", PictureOptions(size=SIZE))
     by_hand, slow = train(render_by_hand, target, steps)
     by_fractalops, fast = train(render_by_fractalops, target, steps)

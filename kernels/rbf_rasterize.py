@@ -1,4 +1,4 @@
-"""The RBF rasterizer in Triton, tiled and windowed (paper, equation 8):
+"""The RBF rasterizer in Triton, tiled and windowed (paper, equation 8).
 
     I[c, i, j] = sum_t w[t, c] X[t, i] Y[t, j],   X[t, i] = exp(-(x_t - i)^2 / tau),   Y[t, j] = exp(-(y_t - j)^2 / tau)
 

@@ -26,8 +26,10 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ba
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 processes that don't find each other, 2 a file or option
-    that can't be used, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+    """Run one command and return its exit code.
+
+    0 is done, 1 processes that don't find each other, 2 a file or option that can't be used, 130 an interruption by
+    Ctrl-C, 143 by SIGTERM.
 
     What needs more memory than there is counts as an option that can't be used. Where whoever reads the output has
     closed it, as `head` does, the command ends silently with 141, as Unix tools do; a stream that was closed from the

@@ -14,6 +14,7 @@ _MOST_THREADS = 1024
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser(
         "bench",
         help="measure the ops here, against baselines, and write a report",
@@ -52,6 +53,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     command = import_module("fractalops.bench.command")
     if arguments.list:
         print(command.listed())

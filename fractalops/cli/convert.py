@@ -14,6 +14,7 @@ from fractalops.io.systems.formats import SUFFIXES, check_suffix
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("convert", help="write systems in another format")
     parser.add_argument("file", type=Path, metavar="A", help=f"the file of {FILES}")
     parser.add_argument(
@@ -25,6 +26,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     output: Path = arguments.output
     check_suffix(output)
     if output.suffix == "" and output.is_dir():

@@ -12,6 +12,7 @@ from fractalops.cli.settings import add_settings, configure
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("experiment", help="run an experiment of the paper; without a name, list them")
     parser.set_defaults(run=run)
     parser.add_argument("name", nargs="?", metavar="NAME", help="see the list")

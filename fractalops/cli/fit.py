@@ -45,6 +45,7 @@ _SETTINGS = (
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     published = FitConfig.paper()
     parser = commands.add_parser("fit", help="learn a fractal for each image")
     parser.set_defaults(run=run)

@@ -44,6 +44,7 @@ _SETTINGS = ("maps", "points", "steps", "loss", "seed")  # that have their own o
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     defaults = PointConfig()
     parser = commands.add_parser(
         "fit-points",

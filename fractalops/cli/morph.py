@@ -21,6 +21,7 @@ from fractalops.systems import System
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("morph", help="turn a system into another, as an animation")
     parser.add_argument("a", type=Path, metavar="A", help=f"the file of {FILES}")
     parser.add_argument("b", type=Path, metavar="B", help="the file of the system that A turns into")
@@ -33,6 +34,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     check_backend()
     output = arguments.output or Path("morph.gif")
     check_movable(arguments, output)

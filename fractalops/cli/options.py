@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that names what is wrong in one line, without the usage above it."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the error in one line and exit."""
         self.exit(UNUSABLE, f"{self.prog}: {in_message(message)} (see {self.prog} --help)\n")
 
 
@@ -70,6 +71,7 @@ def number(below: float, expected: str) -> Callable[[str], float]:
 
 
 def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default: int | None = None) -> None:
+    """Add the option --seed."""
     parser.add_argument(
         "--seed", type=integer(0, LARGEST_SEED), default=default, help="of the random numbers (default: 0)"
     )

@@ -15,6 +15,7 @@ from fractalops.io.images import save_image
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("random", help="draw a contact sheet of random fractals (Anderson and Farrell 2022)")
     parser.add_argument("--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)")
     parser.add_argument("--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)")
@@ -29,6 +30,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     output = arguments.output or Path("random.png")
     check_backend()
     check_picture(output, arguments.overwrite)

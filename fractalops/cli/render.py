@@ -40,6 +40,7 @@ _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("render", help="draw a system at any size and depth, or animate it")
     parser.add_argument("file", type=Path, metavar="FILE", help=FILES)
     add_choice(parser, "--system")
@@ -62,6 +63,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     check_backend()
     animated = arguments.animate is not None
     output = arguments.output or default_output(arguments.file, ".gif" if animated else ".png")

@@ -19,6 +19,7 @@ _SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("systems", help="list the classic systems, as Barnsley's fern, or draw them")
     parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help="which ones (default: all of them)")
     parser.add_argument(
@@ -38,6 +39,7 @@ def _name(text: str) -> str:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     chosen = [CLASSICS[name] for name in arguments.names or CLASSICS]
     if arguments.output is None:
         print(_listed(chosen))

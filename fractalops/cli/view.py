@@ -12,6 +12,7 @@ from fractalops.errors import InputError
 
 
 def add_parser(commands: Commands) -> None:
+    """Add the command and its options."""
     parser = commands.add_parser("view", help="write a page to explore a system, and change it by hand")
     parser.add_argument("file", type=Path, metavar="FILE", help=FILES)
     add_choice(parser, "--system", "--number")
@@ -23,6 +24,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     output = arguments.output or default_output(arguments.file, ".html")
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot save {output}: unknown suffix {output.suffix!r}, use .html")

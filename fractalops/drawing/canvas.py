@@ -50,8 +50,11 @@ class Zoom(NamedTuple):
 
 
 def check_zoom(function: str, zoom: object) -> Zoom:
-    """Return a zoom. Raises `ValueError` or `TypeError` unless it is (x, y, factor), with x and y in [0, 1]
-    and a factor from 1 to `LARGEST_ZOOM`."""
+    """Return a zoom.
+
+    Raises `ValueError` or `TypeError` unless it is (x, y, factor), with x and y in [0, 1] and a factor from 1 to
+    `LARGEST_ZOOM`.
+    """
     if not isinstance(zoom, (tuple, list)) or len(zoom) != 3:
         raise TypeError(f"{function}: zoom must be (x, y, factor), got {zoom!r}")
     checked = Zoom(*zoom)

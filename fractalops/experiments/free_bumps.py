@@ -43,6 +43,7 @@ class FreeBumps:
 
     @property
     def parameters(self) -> list[Tensor]:
+        """Return the tensors to learn."""
         return [self.center, self.shape, self.color]
 
     @property

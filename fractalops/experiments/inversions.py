@@ -113,6 +113,7 @@ class Learned:
         return int(self.explosions.sum())
 
     def row(self) -> Row:
+        """Return the row of the table."""
         errors = self.result.minimum_mse
         return {
             "data": self.data,
@@ -211,9 +212,7 @@ def draw_reconstructions(
     learned: Mapping[tuple[str, str], Learned],
     variants: Mapping[str, Sequence[str]],
 ) -> None:
-    """The paper's Figure 4: for each data set a row of targets, and below it one of reconstructions for each variant
-    of it.
-    """
+    """Draw the paper's Figure 4: for each data set a row of targets, and one of reconstructions for each variant."""
     rows = []
     for data, images in targets.items():
         rows.append((f"{data}: targets", images[:SHOWN]))

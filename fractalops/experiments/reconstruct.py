@@ -41,8 +41,10 @@ PRESETS = {"small": ReconstructSettings(images=12, steps=600, sequences=20), "pa
 
 
 def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
-    """By name: objective x clamp x noise with the SVD parametrization, and the best objective and clamp with raw
-    matrices, with noise as in the paper's row and without.
+    """Return the variants by name.
+
+    They are objective x clamp x noise with the SVD parametrization, and the best objective and clamp with raw matrices,
+    with noise as in the paper's row and without.
     """
     found = {}
     for objective, clamp, noise in product(("fixed", "expectation"), (False, True), (False, True)):

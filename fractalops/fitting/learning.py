@@ -124,6 +124,7 @@ class Batch:
         return images if config.color or images.dim() == 4 else images[:, :, 0]
 
     def keep_snapshot(self) -> None:
+        """Keep a copy of the parameters."""
         self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
 
 

@@ -56,8 +56,10 @@ class Optimizer:
         return self._join(self._parameters)
 
     def moments(self) -> tuple[Tensor, Tensor | None, int]:
-        """Return what a native step changes in place: Adam's means of the gradients and of their squares, or SGD's
-        velocities and None, each (S, P); and the number of steps taken, which only Adam counts.
+        """Return the state that a native step changes in place.
+
+        That is Adam's means of the gradients and of their squares, or SGD's velocities and None, each (S, P); and the
+        number of steps taken, which only Adam counts.
         """
         if self._momentum is not None:
             return self.state["momentum"][0], None, 0

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run, by the numbers of their images: all of one shape and one configuration, in the order of the
-    targets.
+    """The batches of a run, by the numbers of their images.
+
+    All images of a batch have one shape and one configuration. They are in the order of the targets.
     """
 
     batches: list[tuple[int, ...]]

@@ -100,7 +100,7 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
 
 
 def _as_text(row: TableRow) -> dict[str, object]:
-    """Return a row whose names are text, as Parquet wants it: what is none of a file's name is written as \\xff."""
+    r"""Return a row whose names are text, as Parquet wants it: what is none of a file's name is written as \xff."""
     return {
         name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if isinstance(value, str)

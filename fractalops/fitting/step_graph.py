@@ -40,6 +40,7 @@ class CudaRecorder:
         self._generators = generators
 
     def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
+        """Run a step on the stream of the capture."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -48,6 +49,7 @@ class CudaRecorder:
         return losses
 
     def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """Capture a step; return a function that replays it."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
@@ -79,6 +81,7 @@ class StepGraph:
         return self._step(self._rate)
 
     def __call__(self, rate: float) -> Tensor:
+        """Run a step at this learning rate, and return its losses (S,)."""
         self._rate.fill_(rate)
         self._runs += 1
         if self._runs == _WARM_UP + 1:

@@ -90,6 +90,7 @@ class PlainFile(io.BufferedRandom):
         super().__init__(io.FileIO(path, "w+"))
 
     def fileno(self) -> int:
+        """Raise `UnsupportedOperation`, so that writers use `write`."""
         raise io.UnsupportedOperation("fileno")
 
 

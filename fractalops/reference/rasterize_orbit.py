@@ -21,8 +21,11 @@ def rasterize_orbit(
     width: int,
     padding: int,
 ) -> Tensor:
-    """Return levels (B, H, W), uint8: matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N), uniform (B, T - 1),
-    float64, and mask (B, T), int16, or None: see `fractalops.ops.rasterize_orbit`."""
+    """Return levels (B, H, W), uint8: see `fractalops.ops.rasterize_orbit`.
+
+    matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N) and uniform (B, T - 1) are float64; mask is (B, T),
+    int16, or None.
+    """
     images = torch.zeros(len(matrix), height, width, dtype=torch.uint8, device="cpu")
     for number, image in enumerate(images):
         xs, ys = _orbit(matrix[number].tolist(), offset[number].tolist(), probabilities[number], uniform[number])

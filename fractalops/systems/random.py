@@ -20,8 +20,7 @@ SINGULAR_MARGIN = 1e-3
 
 
 class RandomSystems(NamedTuple):
-    """The factors of `R(theta) diag(singular_values) R(phi) diag(reflection)` (paper eq. 10), and the
-    offsets."""
+    """The factors of `R(theta) diag(singular_values) R(phi) diag(reflection)` (paper eq. 10), and the offsets."""
 
     theta: Tensor  # (S, N) in [-pi, pi), radians
     phi: Tensor  # (S, N) in [-pi, pi), radians
@@ -45,8 +44,7 @@ def random_systems(
     generator: Generators = None,
     dtype: torch.dtype = torch.float32,
 ) -> RandomSystems:
-    """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 ("Improving Fractal
-    Pre-training").
+    """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 (Improving Fractal Pre-training).
 
     Rotations are uniform in [-pi, pi), reflections are fair signs, offsets are uniform in [-1, 1). The
     singular values of a system's `N` maps satisfy `sum of (s1 + 2 s2) = sigma_factor`; `None` draws that sum

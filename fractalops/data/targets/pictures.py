@@ -102,6 +102,7 @@ class PictureFolder(_Pictures):
         super().__init__("folder", self._folder.resolve().name, paths, options)
 
     def holds(self, path: Path) -> bool:
+        """Return whether a file is in the folder."""
         return path.resolve().is_relative_to(self._folder.resolve())
 
     def _label(self, index: int) -> str:
