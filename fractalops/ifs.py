@@ -51,40 +51,52 @@ Sampling = Literal["independent", "balanced"]
 
 
 class IFS(MapParameters):
-    """`systems` iterated function systems of `maps` affine maps each, as learnable parameters.
+    """A module of iterated function systems whose affine maps are learnable parameters.
 
-    Starts as random systems (Anderson and Farrell 2022, `random_systems`). Parameters, with S systems and N
-    maps:
+    It holds S systems of N maps each. `forward` draws sequences of their points as images. The systems start at random,
+    by the method of Anderson and Farrell 2022 (`random_systems`); `from_maps` and `from_systems` take given ones.
 
-    - `parametrization="svd"`: `svd` (S, N, 6) = theta, phi, s1, s2, d1, d2 of `svd_matrix` and `offset` (S,
-      N, 2). `singular_values` is "sigmoid" (s1 and s2 are logits; the published code) or "clamp" (the values
-      themselves; the paper's text). Latent signs start uniform in [-1, 1] as in the published approach:
-      optimizers like Adam move all of them at the same pace, so that equal magnitudes would let every
-      reflection flip in the same few steps.
-    - `parametrization="matrix"`: `matrix` (S, N, 2, 2) and `offset` (S, N, 2), for comparison, and for maps that don't
-      contract.
-    - `channels=C`, with either: `color` (S, N, C), each map's color, which starts at one half. `color_values` is
-      "sigmoid" (`color` holds logits) or "clamp" (the values themselves, also 0 and 1; its gradient stops outside, with
-      which systems learn far worse). None is a system without colors.
-    - `probabilities="learned"`, with either: `logit` (S, N), of which the maps' probabilities are the softmax; it
-      starts at zero, all maps alike. "determinant" takes them from `|det A|` (paper section 3), without a parameter.
-      How `logit` gets a gradient from images is told at `forward`. "given" holds them as they are in a buffer,
-      `probability` (S, N), float64 and of sum 1, without a floor: a map of probability 0 is never drawn. They start
-      equal; `from_maps` sets them.
-    - `sampling`: how `sample` draws sequences, "independent" (paper section 3) or "balanced" (`sample_index`), with
-      which a few hundred points leave fewer holes. No parameter depends on it.
+    Args:
+        systems: the number of systems (S).
+        maps: the number of affine maps of each system (N).
+        parametrization: "svd" keeps every map a contraction. Its parameters are `svd` (S, N, 6) = theta, phi, s1, s2,
+            d1, d2 of `svd_matrix`, and `offset` (S, N, 2). "matrix" has the parameters `matrix` (S, N, 2, 2) and
+            `offset` (S, N, 2), also for maps that do not contract.
+        singular_values: of "svd": "sigmoid", where s1 and s2 are logits (the published code), or "clamp", where they
+            are the values themselves (the paper's text).
+        probabilities: "determinant" takes the maps' probabilities from `|det A|` (paper section 3). "learned" has a
+            parameter `logit` (S, N), which starts at zero; the probabilities are its softmax. See `forward` for its
+            gradient. "given" holds them in a buffer `probability` (S, N) of float64, without a floor; they start equal.
+        sampling: how `sample` draws sequences: "independent" (paper section 3), or "balanced" (`sample_index`), which
+            leaves fewer holes with a few hundred points.
+        probability_floor: the least probability of a map before rescaling, in [0, 1).
+        channels: the number of channels C of a parameter `color` (S, N, C), a color for each map, which starts at one
+            half. None is a system without colors.
+        color_values: "sigmoid", where `color` holds logits, or "clamp", where it holds the values themselves; "clamp"
+            has no gradient outside [0, 1], and learns far worse.
+        viewport: see `fractalops.render`.
+        bandwidth: see `fractalops.render`.
+        cutoff: see `fractalops.render`.
+        blend: see `fractalops.render`.
+        background: see `fractalops.render`.
+        background_weight: see `fractalops.render`.
+        generator: of all systems, or a sequence of S, one for each system. Random numbers are drawn on its device, or
+            on the CPU, so that a seed gives the same systems on every device.
+        device: of the parameters; None is that of the generator, or torch's default device.
+        dtype: of the parameters, float32 or float64.
 
-    `viewport`, `bandwidth`, `cutoff`, `blend`, `background` and `background_weight` are those of `fractalops.render`
-    with which `forward` draws; the first three unless told otherwise. They are settings, not parameters: copies and
-    pickles keep them, `state_dict` does not.
+    Raises:
+        ValueError, TypeError: for an argument of the wrong value or type.
 
-    After `half()` or `bfloat16()` parameters and given probabilities are kept so, all is computed in float32, and
-    images have the parameters' dtype. To learn, prefer float32 parameters under `torch.autocast`.
+    Note:
+        `viewport` and the other arguments of `render` are settings, not parameters: copies and pickles keep them, and
+        `state_dict` does not.
 
-    `probability_floor` in [0, 1) is the least probability of a map before rescaling; `dtype` float32 or
-    float64. `generator` is one for all systems, or a sequence of S, one a system. Without a `device` the parameters lie
-    on the generator's, or on torch's default device; random numbers are drawn on the generator's or the CPU, so that a
-    seed gives the same systems on every device. Raises `ValueError` and `TypeError`.
+        The latent signs d1 and d2 start uniform in [-1, 1], as in the published code. Adam moves all of them at the
+        same pace, so that equal magnitudes would flip every reflection in the same few steps.
+
+        After `half()` or `bfloat16()` the parameters stay in half precision, everything is computed in float32, and
+        images have the dtype of the parameters. To learn, prefer float32 parameters under `torch.autocast`.
     """
 
     def __init__(
