@@ -66,7 +66,7 @@ class Plot:
 
 
 def _peak(row: Row) -> Spread | None:
-    """Return the peak in MB, where it could be told from nothing."""
+    """Return the peak in MB, where it was measurable."""
     return Spread.of([row.peak_bytes / MEGABYTE]) if row.peak_bytes else None
 
 

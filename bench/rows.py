@@ -15,7 +15,7 @@ from fractalops.io.files import atomic_path, check_file
 from .timing import Spread
 
 FORMAT = 2
-LEAST_ROUNDS = 3  # of which a spread can be told
+LEAST_ROUNDS = 3  # for which a spread is meaningful
 
 # What makes two rows the same measurement, on whatever day.
 Key: TypeAlias = tuple[str | int, ...]

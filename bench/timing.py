@@ -141,7 +141,7 @@ def _seconds(function: Call) -> float:
 
 
 def proc_bytes(file: str, field: str) -> int:
-    """Return a field of a file of /proc that is told in kB."""
+    """Return a field in kB of a file in /proc."""
     lines = Path("/proc", file).read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 

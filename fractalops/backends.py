@@ -180,7 +180,7 @@ def _cause(op: str, device: str) -> OSError | ImportError | None:
 
 
 def _missing(op: str, device: str) -> tuple[str, str]:
-    """Return why `op` has no native kernel on `device` and what mends it; two empty strings where it has one."""
+    """Return why `op` has no native kernel on `device` and how to get it; two empty strings where it has one."""
     kernel, cause = OPS[op].kernels.get(device), _cause(op, device)
     if kernel is not None and cause is None:
         return "", ""
@@ -309,9 +309,9 @@ def _table(rows: list[BackendStatus]) -> list[str]:
 
 
 def report() -> str:
-    """Return the text of `fractalops info`: versions, what is built, which backend each op takes, what mends the rest.
+    """Return the text of `fractalops info`: versions, what is built, the backend of each op, how to get the others.
 
-    Nothing mends a kernel that this version doesn't have.
+    There is no way to get a kernel that this version doesn't have.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     rows = list_backends()

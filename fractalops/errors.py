@@ -50,7 +50,7 @@ class MissingExtra(ImportError):
 
 
 class BackendError(RuntimeError):
-    """A backend was asked for that can't run here; the message says why and what mends it."""
+    """The requested backend can't run here; the message says why, and how to fix it."""
 
 
 class RankError(RuntimeError):

@@ -111,7 +111,7 @@ OPS = {
 }
 SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
 
-# What a native library exports, so that one that was built for other schemas of the ops is told apart.
+# A symbol that a native library exports. It differs for libraries that were built for other schemas of the ops.
 SCHEMAS_SYMBOL = f"schemas_{sha256(repr(SCHEMAS).encode()).hexdigest()[:16]}"
 
 

@@ -1,4 +1,4 @@
-"""`fractalops info`: what is built, what can run here, and what mends the rest."""
+"""`fractalops info`: what is built, what can run here, and how to get the rest."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Picture:
 
     @classmethod
     def of(cls, system: IFS | System, size: tuple[int, int], points: int | None = None, **look: Any) -> Picture:
-        """Return a picture of `default_points` unless told otherwise, of other fields in `look`.
+        """Return a picture of `default_points` unless `points` is given, with other fields in `look`.
 
         Those of an `IFS` are drawn as they draw themselves. A plain system fills the picture in its own proportions,
         but for a margin, and where it has colors, these are means.

@@ -18,7 +18,7 @@ PALETTES = {
     "inferno": "000004 1b0c42 4b0c6b 781c6d a52c60 cf4446 ed6925 fb9a06 f7d03c fcffa4",
     "viridis": "440154 482878 3e4a89 31688e 26828e 1f9e89 35b779 6dcd59 b4de2c fde725",
 }
-_LEVELS = 1024  # between which brightness is not told apart
+_LEVELS = 1024  # of brightness, between which colors do not differ
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _WHITE = 0.95  # the share of the lit pixels that are darker than white
-_DROPPED_BITS = 11  # of float32's 23: densities are told apart to a 4096th of themselves
+_DROPPED_BITS = 11  # of float32's 23: densities are distinguished to 1/4096 of their value
 _VALUES_AT_ONCE = 2**22
 
 

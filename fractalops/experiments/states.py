@@ -28,7 +28,7 @@ def state_of(parts: Parts) -> dict[str, Tensor]:
 
 
 def restore(parts: Parts, state: dict[str, Tensor]) -> None:
-    """Put back what `state_of` told of the same parts."""
+    """Restore the state that `state_of` returned for the same parts."""
     for part, kept in parts.items():
         tensors = with_prefix(state, f"{part}.")
         if isinstance(kept, nn.Module):

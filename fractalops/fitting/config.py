@@ -262,7 +262,7 @@ def make_system(
 ) -> IFS:
     """Return random systems of the kind that `config` learns, which draw as it does, on the generators' device.
 
-    `maps` and `parametrization` are those of `config` unless told otherwise. Without generators, one a system, the
+    `maps` and `parametrization` are those of `config` unless given. Without generators, one a system, the
     parameters have no values: they are on the device "meta", for `load_state_dict(..., assign=True)`.
     """
     return IFS(

@@ -84,7 +84,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 class PlainFile(io.BufferedRandom):
-    """A new file whose descriptor isn't told: Pillow and NumPy write to one by themselves, and notice no full disk."""
+    """A new file that hides its descriptor: Pillow and NumPy write to a descriptor without noticing a full disk."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "w+"))

@@ -15,7 +15,7 @@ _logger = logging.getLogger("fractalops.io")
 def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.WARNING) -> None:
     """Log each notice as one record of the logger "fractalops.io": "NAME: NOTICE".
 
-    A file that is read by itself logs warnings, which Python prints to standard error unless told otherwise. A picture
+    A file that is read by itself logs warnings, which Python prints to standard error by default. A picture
     of a data set logs at the level INFO: there may be thousands of them, and each may be read many times.
     """
     for notice in map(in_message, notices):

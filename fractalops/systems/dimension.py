@@ -103,6 +103,6 @@ def _count(cloud: Tensor, scale: int, shift: float) -> tuple[int, int, int]:
 
 
 def _estimate(cloud: Tensor, scale: int, shift: float) -> float:
-    """Return the estimated number of boxes that the set meets of which a cloud is a sample."""
+    """Return the estimated number of boxes that a set intersects, from a cloud that samples it."""
     boxes, single, double = _count(cloud, scale, shift)
     return boxes + single * (single - 1) / (2 * (double + 1))
