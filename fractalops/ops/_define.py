@@ -40,7 +40,8 @@ def _without_derivatives(name: str) -> Callable[..., Any]:
         given = (*arguments, *named.values())
         backward = torch.is_grad_enabled() and torch._C._any_requires_grad(*given)
         if backward or (forward_ad._current_level >= 0 and any(map(_has_tangent, given))):
-            raise RuntimeError(f"torch.ops.fractalops.{name} has no derivatives: call its public function, or detach")
+            advice = "call its public function, or run it within torch.no_grad()"
+            raise RuntimeError(f"torch.ops.fractalops.{name} has no derivatives: {advice}")
         op = getattr(torch.ops.fractalops, name).default
         with torch._C._AutoDispatchBelowAutograd():
             return op.redispatch(keyset & torch._C._after_autograd_keyset, *arguments, **named)
