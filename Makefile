@@ -41,7 +41,7 @@ wheel: $(VENV)/installed
 	rm -rf build/wheel
 	FRACTALOPS_BUILD=cpu $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 		--wheel-dir build/wheel .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel --quiet repair --exclude 'libtorch*' --exclude 'libc10*' \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --exclude 'libtorch*' --exclude 'libc10*' \
 		--wheel-dir dist build/wheel/*.whl
 
 # The demo and the tests of the ops with that wheel, in an environment of its own without a compiler, for each of TORCH.
