@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -127,13 +126,10 @@ def check_frame(frames: int, name: str | Path, options: PictureOptions) -> None:
 
 @contextmanager
 def decoding(name: str | Path) -> Iterator[None]:
-    """Turn what Pillow raises for the picture `name` into an `InputError` of one line, and silence its warnings."""
+    """Turn what Pillow raises for the picture `name` into an `InputError` of one line, see `reading`."""
     with reading(name, "the image is damaged"):
         try:
-            with warnings.catch_warnings():
-                # Of odd metadata, and above 89 million pixels, which good cameras have; it refuses twice as many.
-                warnings.simplefilter("ignore")
-                yield
+            yield
         except UnidentifiedImageError as error:
             what = "the file is empty" if Path(name).stat().st_size == 0 else "it is not an image in a known format"
             raise InputError(f"cannot read {name}: {what}") from error

@@ -239,7 +239,9 @@ def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterato
         raise InputError(f"cannot read {name}: it is not a file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns of the sizes that a damaged header gives
+            # NumPy warns of the sizes that a damaged header gives, Pillow of odd metadata and above 89 million pixels,
+            # which good cameras have (it refuses twice as many), plyfile of empty lists.
+            warnings.simplefilter("ignore")
             yield
     except (InputError, MissingExtra):
         raise

@@ -119,14 +119,6 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_systems_are_refused_before_they_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, reason = HOSTILE[name]
-    write(tmp_path / name)
-    monkeypatch.setenv(VARIABLE, "8MiB")
-    refused_unread(read_systems, tmp_path / name, reason)
-
-
 IMAGES = header("|u1", (5, 8, 8)), 5 * 64
 TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "long.npy": HOSTILE["long.npy"],
@@ -154,12 +146,21 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_targets_are_refused_before_they_are_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, reason = TARGETS[name]
+READERS: dict[str, tuple[Callable[[Path], Any], dict[str, tuple[Callable[[Path], Any], str]]]] = {
+    "systems": (read_systems, HOSTILE),
+    "targets": (open_targets, TARGETS),
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (_, files) in READERS.items() for name in files])
+def test_a_file_is_refused_before_it_is_read(
+    kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, files = READERS[kind]
+    write, reason = files[name]
     write(tmp_path / name)
     monkeypatch.setenv(VARIABLE, "8MiB")
-    refused_unread(open_targets, tmp_path / name, reason)
+    refused_unread(read, tmp_path / name, reason)
 
 
 def refused_unread(read: Callable[[Path], Any], path: Path, reason: str) -> None:

@@ -6,7 +6,6 @@ import io
 import mmap
 import re
 import struct
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -224,10 +223,8 @@ def _read_lists(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy
         if len(rows) != sum(counts):
             raise InputError(f"cannot read {path}: its header promises {sum(counts)} rows, got {len(rows)}")
         body = b"\n".join(rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of empty lists
-        content = io.BytesIO(_encode(lines, counts) + body)
-        vertices = PlyData.read(content, mmap=False)["vertex"]
+    content = io.BytesIO(_encode(lines, counts) + body)
+    vertices = PlyData.read(content, mmap=False)["vertex"]
     if not header.text and not _is_ending(rest := content.read(), body[:1]):
         raise InputError(f"cannot read {path}: its header promises {size - len(rest)} bytes, got {size}")
     return numpy.stack([vertices[axis].astype(numpy.float64) for axis in _AXES], 1)
