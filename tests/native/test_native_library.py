@@ -21,7 +21,7 @@ SANITIZERS = {
     "thread": ["-fsanitize=thread"],
 }
 # Each with what takes the compiler and the program less time together.
-OPTIMIZATION = {"kernels": "-O0", "learner": "-O0", "orbits": "-O1", "strips": "-O1"}
+OPTIMIZATION = {"kernels": "-O0", "rasters": "-O0", "learner": "-O0", "orbits": "-O1", "strips": "-O1"}
 FLAGS = ["-std=c++20", "-g1", "-Wno-psabi", "-pthread", "-DFRACTALOPS_BASELINE_ONLY"]
 AVX2 = ["-mavx2", "-mfma"]
 # What compiles all of a program as one of the library's copies of a kernel is. Vectors of 64 bytes, as in its third,
@@ -125,6 +125,7 @@ def can_run_avx2() -> bool:
 
 SANITIZED = [
     pytest.param("kernels", "address", "avx2", marks=pytest.mark.slow),
+    pytest.param("rasters", "address", "avx2", marks=pytest.mark.slow),
     pytest.param("learner", "address", "avx2", marks=pytest.mark.slow),
     ("orbits", "address", "avx2"),
     *(
@@ -132,6 +133,8 @@ SANITIZED = [
         for each in (
             ("kernels", "address", "baseline"),
             ("kernels", "address", "64 bytes"),
+            ("rasters", "address", "baseline"),
+            ("rasters", "address", "64 bytes"),
             ("learner", "address", "64 bytes"),
             ("orbits", "address", "baseline"),
             ("learner", "thread", "avx2"),
