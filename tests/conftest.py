@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 
@@ -17,6 +18,11 @@ if not torch.cuda.is_available():
 
 # The environment may say `reference` where the native library isn't built; otherwise its absence fails tests.
 BACKENDS = os.environ.get("FRACTALOPS_TEST_BACKENDS", "reference,native").split(",")
+
+# One fork server serves all tests of a process, and imports these modules once, whichever test starts it.
+multiprocessing.set_forkserver_preload(
+    ["tests.support.command_runs", "matplotlib.pyplot", "fractalops.experiments.pretrain"]
+)
 
 settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.load_profile("deterministic")

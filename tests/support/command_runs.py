@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache, partial
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,15 +97,13 @@ class Ending(NamedTuple):
     seconds: float
 
 
-@cache
-def _context() -> Any:
-    """A process that has imported everything, of which each command's process is a copy."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, "matplotlib.pyplot", "fractalops.experiments.pretrain"])
-    return context
+# What a command's process imports before it runs the command: Matplotlib creates its own folders when it is imported.
+_IMPORTED = ("matplotlib.pyplot", "fractalops.experiments.pretrain")
 
 
 def _run(arguments: list[str], folder: str, errors: Connection, most: int | None, within: Path | None) -> None:
+    for module in _IMPORTED:
+        importlib.import_module(module)
     os.chdir(folder)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
@@ -145,7 +144,7 @@ def run_command(
     With `report` what it changes besides its output counts as printed.
     """
     place = (str(output),) if kind.arguments[0] == "convert" else ("--output", str(output))
-    context = _context()
+    context = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)  # of what the process prints, which fits into it
     within = output if report else None
     process = context.Process(
