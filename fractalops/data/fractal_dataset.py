@@ -55,10 +55,10 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
       points come from 32 chains that start at the fixed point of the first map. The image keeps the aspect ratio of the
       attractor. With `rendering="patch"`, one random patch is drawn at all points of an image, as in
       "fractal-pretraining".
-    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): every image has the same pixels as with
-      the published generator, except for the patches: the published ones are not seeded, here each picture has a seed.
-      All images use the same random numbers (`numpy.random.RandomState(100)`). The chain starts at the origin. Each
-      axis is stretched to the image, with 6 pixels of padding. A new patch is drawn for each point and replaces the
+    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): images equal those of the published
+      generator in every pixel. The published patches are not seeded; here the patches of each picture have a seed. All
+      images use the same random numbers (`numpy.random.RandomState(100)`). The chain starts at the origin. Each axis is
+      stretched to the image, with 6 pixels of padding. A new patch is drawn for each point and replaces the
       pixels below it. The instances of a class are 25 factor rows x patches x 4 flips, in this order, where flips vary
       fastest: 1000 with 10 sets of patches, and 100 without patches. Each factor row multiplies one of the parameters a
       to f of the published files in all maps, or none. Maps may expand.
@@ -292,9 +292,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return "\n".join(lines)
 
     def __len__(self) -> int:
+        """Return the number of items, `num_classes * instances`."""
         return self.num_classes * self.instances
 
     def __getitem__(self, item: int) -> tuple[Any, Any]:
+        """Return the pair (image, label) at an index. Negative indices count from the end."""
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
