@@ -24,7 +24,7 @@ from fractalops.systems.stacking import Stack
 _PADDING = 6  # empty pixels on each side of a picture of 512 pixels
 _TOGETHER = 64  # candidates per batch
 _TRIES = 2000  # the search fails if, on average, more candidates are needed for one class
-_LUCK = 3  # classes that may be missing from that average, because the first class may be found late
+_LUCK = 3  # added to the number of classes found in this average, because the first may be found late
 _COARSER = 4  # the first check divides the side of the picture by this, with as many points per pixel
 _TOLERANCE = 0.95  # the first check multiplies the rate by this
 _SPREAD_TOLERANCE = 0.7  # the first check in space multiplies the variance by this

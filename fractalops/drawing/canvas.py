@@ -127,7 +127,7 @@ class Scene:
     def viewport(self) -> tuple[float, float, float, float]:
         """The rectangle (x_min, y_min, x_max, y_max) between the centers of the corner pixels, also if it is fitted.
 
-        Its side is 1 if the picture has only one pixel along an axis, or if all points have the same coordinate.
+        Its side along an axis is 1 if the picture has only one pixel there, or if all points have the same coordinate.
         """
         origin, scale, target = (part.flatten()[:2].double() for part in self._placement)
         last = target.new_tensor([side - 1 for side in self._size])  # (2,)

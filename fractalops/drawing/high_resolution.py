@@ -158,8 +158,8 @@ class Picture:
             background = self.palette[0].to(image)[:, None, None]
         if not self.transparent:
             return image
-        # The color and opacity that reproduce the opaque image over the palette's darkest color. The opacity is raised
-        # where no color in [0, 1] would reproduce it.
+        # The color and opacity that reproduce the opaque image over the background, which is black or the palette's
+        # first color. The opacity is raised if no color in [0, 1] would reproduce the image.
         change = image - background
         least = torch.where(change > 0, change / (1 - background), -change / background).nan_to_num(0)  # (C', h, W)
         opacity = torch.maximum(opacity, least.amax(0)).clamp(max=1)
@@ -183,8 +183,8 @@ def draw_high_resolution(
 
     Points are drawn as Gaussian bumps of bandwidth 1 (square pixels). In gray, the brightness is the density of points
     to the power of 0.4, scaled so that the densest 5 % of the lit pixels are white. With colors and `blend="add"`,
-    images are as bright as the images for which the colors were learned; values above 1 are clamped. With colors and
-    `blend="mean"`, each pixel has the mean color of its points, as in `fractalops.render`.
+    images are as bright as the images for which the colors were learned. Values above 1 are clamped, which changes the
+    hue. With colors and `blend="mean"`, each pixel has the mean color of its points, as in `fractalops.render`.
 
     Args:
         system: an `IFS` with S systems in the plane, which also gives the blend and the background.

@@ -95,7 +95,7 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
         first: the system in the first frame, in the plane, with probabilities of sum 1.
         last: the system in the middle of the loop, likewise. Both systems or neither must have colors.
         start: the settings of the first frame. All frames have its size; `Picture.of` creates settings.
-        end: the settings of a picture of `last`. Its viewport is shown in the frames with its aspect ratio.
+        end: the settings of a picture of `last`. The middle of the loop shows its viewport.
         frames: the number of frames.
         seed: the seed of the points, the same in each frame.
 

@@ -33,7 +33,9 @@ def write_page(
     size: tuple[int, int] = (_SIDE, _SIDE),
     intensity: float = DEFAULT_INTENSITY,
 ) -> None:
-    """Write an HTML page that draws a system, in which a user can zoom, and drag and recolor the maps.
+    """Write an interactive HTML page that draws a system.
+
+    A user of the page can zoom, move the maps, and change the colors. The page needs no other files and no network.
 
     The page contains the parameters of the system as JSON (see `page_parameters`), in the element
     `<script type="application/json" id="system">`. Its title is the name of the file without the suffix.

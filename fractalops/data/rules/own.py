@@ -21,7 +21,7 @@ from fractalops.systems.stacking import Stack
 
 POINTS_AT_ONCE = 2**17  # points of all images that are drawn together, few enough for the cache
 _TRIES = 200  # the search fails if, on average, more random systems are needed for one that is dense enough
-_LUCK = 10  # systems that may be missing from that average, because the first may be found late
+_LUCK = 10  # added to the number of systems found in this average, because the first may be found late
 _CANDIDATES = 64  # random systems that are drawn together
 _COARSER = 4  # coarse checks of a system divide the sides of the image by this, with as many points per pixel
 _SMALLEST = 32  # least side of the image in coarse checks, in pixels, unless the images are smaller
@@ -182,7 +182,7 @@ def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
 
 
 def _with_background(images: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Add dim random fields to images (B, C, H, W), most where the fractal is dark."""
+    """Add dim random fields to images (B, C, H, W). They are brightest where the fractal is dark."""
     cells = torch.stack([uniform(generator, images.shape[1], _CELLS, _CELLS) for generator in generators])
     field = _stretched(cells, images.shape[2:])  # (B, C, H, W)
     return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field

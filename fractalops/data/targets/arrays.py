@@ -29,8 +29,8 @@ def open_array(path: Path) -> Stack:
     numbers or text.
 
     The images of a .npy or .safetensors file are read from disk one at a time. The arrays of a .npz file are loaded
-    together. The labels, the arrays of a .npz file, and a single image may each take at most FRACTALOPS_MEMORY_LIMIT
-    bytes (1 GiB by default). The range of floats is checked when an image is read.
+    together. The labels, the arrays of a .npz file, and a single image may each take at most the memory limit
+    (FRACTALOPS_MEMORY_LIMIT, 1 GiB by default). The range of floats is checked when an image is read.
 
     Args:
         path: the path of the file, with the suffix .npy, .npz or .safetensors.

@@ -44,8 +44,8 @@ def open_idx(path: Path) -> Stack:
     """Open the images of an IDX file and their labels, if the same folder contains the file of labels.
 
     The file of labels of "*images-idx3-ubyte" is "*labels-idx1-ubyte". Values must be uint8. An unpacked file is mapped
-    into memory. A gzip file is unpacked into memory as a whole, if it takes at most FRACTALOPS_MEMORY_LIMIT bytes
-    (1 GiB by default).
+    into memory. A gzip file is unpacked into memory as a whole, up to the memory limit (FRACTALOPS_MEMORY_LIMIT, 1 GiB
+    by default).
 
     Args:
         path: the path of the file.
