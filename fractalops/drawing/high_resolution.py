@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 MARGIN = 0.04
-"""The share of a picture that is left empty on each side of a system that was not learned."""
+"""The share of a picture that is empty on each side of a `System`, see `Picture.of`."""
 _GAMMA = 0.4  # gamma of gray pictures: a hundredth of the full density still has brightness 0.16
 DEFAULT_INTENSITY = 300 / 32**2  # points per pixel of the published settings: 300 points on 32 x 32 pixels
 _LEAST_POINTS = 1_000_000  # points of a picture at least

@@ -83,7 +83,7 @@ def draw_solid(
     Args:
         system: a system in space, whose points are bounded.
         side: the side of the picture, in pixels, at most 8192.
-        points: an eighth of the number of points to draw, of which most are hidden.
+        points: an eighth of the number of points to draw. Most of them are hidden.
         margin: the share of the picture that is empty on each side.
         azimuth: the azimuth of the viewer, in degrees, as in `fractalops.project`.
         elevation: the elevation of the viewer, in degrees.
@@ -155,7 +155,7 @@ def _in_pixels(
     low, high = (bound[0] for bound in bounding_box(turned.points(points, generator=generator)[None]))  # (3,), (3,)
     middle, half = (low + high) / 2, (high - low) / 2
     extent = half[:2].amax()
-    scale = (0.5 - margin) * side / torch.where(extent > 0, extent, 1)  # pixels in a unit
+    scale = (0.5 - margin) * side / torch.where(extent > 0, extent, 1)  # pixels per unit
     picture = middle.new_tensor([side / 2, side / 2, 0])
     moved = (turned.matrix @ middle + turned.offset - middle) * scale + picture - turned.matrix @ picture  # (N, 3)
     return replace(turned, offset=moved), max(1.0, float(half[2] * scale))
@@ -165,7 +165,7 @@ def _shade(nearness: Tensor, farthest: float) -> Iterator[Tensor]:
     """Yield bands of rows (h, W) of the lit surface.
 
     `nearness` (2 H, 2 W) is the surface, in fine pixels towards the viewer, from -`farthest` to `farthest`. It is
-    -infinity where there is no point.
+    -infinity at fine pixels without a point.
     """
     height, width = nearness.shape
     for begin, end in whole_rows(height // _FINER, width * _FINER, _BAND_VALUES):

@@ -218,7 +218,7 @@ def perturbed(systems: Stack, amount: float, generators: Sequence[torch.Generato
     if amount == 0:
         return matrix, offset
     dimensions = offset.shape[2]
-    axes = dimensions * (dimensions - 1) // 2  # of rotation
+    axes = dimensions * (dimensions - 1) // 2  # number of rotation angles
     drawn_maps = probabilities > 0  # (B, N)
     moved, shrunk = offset.new_zeros(*drawn_maps.shape, axes + dimensions), torch.zeros_like(probabilities)
     for number, (maps, generator) in enumerate(zip(systems.counts(), generators, strict=True)):

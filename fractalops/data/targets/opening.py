@@ -1,4 +1,4 @@
-"""Open the target images of a path, whatever its format is."""
+"""Open the target images of a path of any supported format."""
 
 from __future__ import annotations
 

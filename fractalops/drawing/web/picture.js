@@ -1,6 +1,6 @@
 // A picture of a system that is drawn step by step: points are counted on pixels, and counts are converted to colors.
 
-const FALLOFF = Math.exp(-1); // of a point's Gaussian bump (bandwidth 1) from one pixel to the next
+const FALLOFF = Math.exp(-1); // ratio of a point's Gaussian bump (bandwidth 1) from one pixel to the next
 const KERNEL_SUM = (1 + 2 * FALLOFF) ** 2;
 const POINTS_A_PIXEL = 8; // points per pixel of a finished picture, on average
 const CHUNK = 20000; // points that are drawn before the time is checked again
