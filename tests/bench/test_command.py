@@ -1,4 +1,4 @@
-"""`fractalops bench`: what it measures and writes, and what it refuses before it measures anything."""
+"""Tests of `fractalops bench`: its measurements and files, and its refusals before anything is measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("native", "little")
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One contest of a moment, no rates."""
+    """Replace the suites by very short contests, and measure no rates."""
     need_matplotlib()
     contest = Contest("render", "render", BOTH, TINY, ("native", "separable"))
     monkeypatch.setattr(suites, "SUITES", {"render": lambda: [contest], "fit_many": lambda: [contest] * 2})

@@ -1,4 +1,4 @@
-"""The figures of README.md and docs/ are those of bench/measured.json and docs/*.csv."""
+"""Tests that the figures in README.md and docs/ are those of bench/measured.json and docs/*.csv."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one large image is split over threads, by counting: the clouds, the figures of a split, and the program."""
+"""Tests of how one large image is split over threads, by instruction counts: clouds, figures, and the program."""
 
 from __future__ import annotations
 
