@@ -222,7 +222,7 @@ def test_the_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert describe_loop().startswith("fit on the CPU: refused: learn_steps: FRACTALOPS_BACKEND must be one of ")
     assert describe_loop().startswith("fit on the CPU: native steps; tensor operations for a plugged-in loss, ")
     with fractalops.use_backend("reference"):
-        assert describe_loop() == "fit on the CPU: tensor operations: asked for"
+        assert describe_loop() == "fit on the CPU: tensor operations: requested"
 
 
 def test_a_plugged_in_loss_is_called(caplog: pytest.LogCaptureFixture) -> None:
