@@ -170,8 +170,8 @@ class IFS(MapParameters):
     ) -> IFS:
         """Create a module of given systems.
 
-        The module stores the maps and colors unchanged (`parametrization="matrix"`, `color_values="clamp"`) and the
-        probabilities with `probabilities="given"`. Maps need not contract.
+        The module has the options `parametrization="matrix"`, `color_values="clamp"` and `probabilities="given"`, so
+        that it stores the maps and colors without change. Maps need not contract.
 
         Arrays are tensors, NumPy arrays or nested sequences of numbers. For S systems, add a dimension of size S in
         front, or pass a list of arrays if the systems have different numbers of maps. N is then the largest number, and
@@ -180,8 +180,8 @@ class IFS(MapParameters):
         Args:
             matrix: Linear parts of the maps; shape (N, 2, 2).
             offset: Translations of the maps; shape (N, 2).
-            probabilities: Probabilities of the maps, scaled to sum 1; shape (N,). None makes them proportional to
-                `|det A|`, as `IFS` does by default.
+            probabilities: Probabilities of the maps; shape (N,). They are scaled to sum 1. None makes them proportional
+                to `|det A|`, as `IFS` does by default.
             color: Colors of the maps, in [0, 1]; shape (N, C). None means systems without colors.
             viewport: Default viewport of `forward`; see `render`. The default "fit" shows the whole attractor.
             **settings: Other arguments of `IFS`: `sampling`, `bandwidth`, `cutoff`, `blend`, `background`,
@@ -402,8 +402,8 @@ class IFS(MapParameters):
 
         Note:
             Random draws have no gradient. With learned probabilities and new sequences, `logit` gets a first-order
-            estimate, because more points of a map have about the effect of a larger weight of each point. Let `G_n` be
-            the gradient for the weight of the points of map n, which is 1. Then the gradient of `logit[n]` is
+            estimate: more points of map n have about the same effect as a larger weight w_n of its points, which is 1.
+            With the gradient `G_n` for w_n and the probability p_n, the gradient for `logit[n]` is
             `G_n - p_n sum_m G_m`. (The score-function estimate is unbiased, but its variance grows with the number of
             points.)
         """

@@ -93,7 +93,7 @@ def bounding_box(points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest and the largest coordinates (B, D) of clouds of points (B, ..., D), detached.
 
     Points with a coordinate that is NaN, infinite, or above a quarter of the dtype's largest number are left out. This
-    keeps the sides of the box finite. For a cloud without other points the results are infinity and minus infinity.
+    keeps the sides of the box finite. If no points remain, the results are infinity and minus infinity.
     """
 
     def reduced(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -234,9 +234,9 @@ class Frame(NamedTuple):
     """The ball that an image of points shows. Its diameter is the shorter side of the image."""
 
     center: Tensor
-    """(D,)"""
+    """(D,): center of the ball."""
     radius: Tensor
-    """()"""
+    """(): radius of the ball."""
 
 
 @in_float32

@@ -1,4 +1,4 @@
-"""Random index sequences, points of attractors, and masks. All take a `torch.Generator` and have no gradients."""
+"""Functions that draw random index sequences, points of attractors and masks, without gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fractalops.reference.without_autocast import in_float32
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
-# Longer sequences are drawn independently, also with `balanced`. Balanced sequences have too few long runs of one map.
+# Longer sequences are never balanced. Balanced sequences have too few long runs of one map.
 # So the parts of an attractor that need such runs, such as the tip of a fern, get too few points, however long the
 # sequence. The holes that independent draws leave shrink with the length.
 LONGEST_BALANCED = 2**16
@@ -87,13 +87,13 @@ def sample_index(
     """Draw random sequences of map indices.
 
     The indices of a sequence are independent (paper section 3), or balanced. In a balanced sequence, each map follows
-    each short run of maps as often as its probability says, to within about one. So the points of the sequence cover
-    the attractor more evenly. Runs for which T points are too few are not balanced. Sequences with T < 2 N or T > 65536
-    are independent. Balanced sequences have two errors: maps of small probability are slightly too frequent in short
-    sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
+    each short run of maps as often as its probability says, to within about one time. So the points of the sequence
+    cover the attractor more evenly. Longer runs, which T points can't balance, are random, and so are all indices if
+    T < 2 N or T > 65536. Balanced sequences have two errors: maps of small probability are slightly too frequent in
+    short sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
 
     Args:
-        probabilities: Probabilities of the maps, scaled to sum 1 in each row; shape (S, N), floating-point. A map of
+        probabilities: Probabilities of the maps; shape (S, N), floating-point. Each row is scaled to sum 1. A map of
             probability 0 is never drawn.
         sequences: Number of sequences K of each system, at least 0.
         points: Number of indices T of each sequence, at least 1.
@@ -109,6 +109,13 @@ def sample_index(
         ValueError: If a shape or number is wrong, or if the generators don't match the systems or the device. On the
             CPU, also if probabilities are negative, not finite, or all zero.
         TypeError: If an argument has a wrong type.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.sampling import sample_index
+        >>> index = sample_index(torch.tensor([[0.5, 0.3, 0.2]]), sequences=4, points=100)
+        >>> index.shape, index.dtype
+        (torch.Size([1, 4, 100]), torch.uint8)
     """
     check_tensor("sample_index", probabilities=probabilities)
     check_floating("sample_index", probabilities=probabilities)
@@ -184,8 +191,9 @@ def sample_attractor(
 ) -> AttractorSample:
     """Draw points of the attractors of iterated function systems (the chaos game, Barnsley 1988).
 
-    Each sequence starts at the fixed point of a map that contracts. Its first points are left out, because all
-    sequences of a system start at the same point. If no map contracts, that point is not on the attractor.
+    Each sequence starts at the fixed point of a map that contracts. If no map contracts, it starts at the mean of the
+    attractor's points, which need not be on the attractor. The first points are left out, because all sequences of a
+    system start at the same point.
 
     Args:
         matrix: Linear parts of the maps; shape (S, N, D, D) with D = 2 or 3, dtype float32 or float64.
@@ -204,6 +212,14 @@ def sample_attractor(
     Raises:
         ValueError: If a shape, device or number is wrong.
         TypeError: If a dtype or type is wrong.
+
+    Examples:
+        >>> from fractalops.sampling import sample_attractor
+        >>> from fractalops.systems import classic
+        >>> fern = classic("fern")
+        >>> points, maps = sample_attractor(fern.matrix[None], fern.offset[None], fern.probabilities[None], 10_000)
+        >>> points.shape, maps.shape
+        (torch.Size([1, 1000, 10, 2]), torch.Size([1, 1000, 10]))
     """
     points, sequences, burn_in = (
         check_integer("sample_attractor", name, value, least)
@@ -282,7 +298,7 @@ def draw_uniform(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Draw uniform numbers in [0, 1) of a shape.
+    """Return a tensor of uniform random numbers in [0, 1).
 
     `generator` is one generator for all numbers, or a sequence with one generator for each index of dimension `along`.
     """
