@@ -19,8 +19,8 @@ class System:
     """One iterated function system: N affine maps `v -> A v + b` with probabilities and optional colors.
 
     Systems are read from files, written and drawn in this form, without gradients. Arguments are tensors, NumPy arrays
-    or nested sequences. Numbers without a floating-point dtype become float64. `IFS.from_systems` makes a learnable
-    module of systems.
+    or nested sequences. Numbers without a floating-point dtype become float64. `IFS.from_systems` creates a learnable
+    module from systems.
 
     Args:
         matrix: Linear parts of the maps; shape (N, D, D) with N >= 1 and D = 2 or 3, floating-point.
