@@ -11,7 +11,7 @@ REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test test-slow check docs wheel check-wheel bench clean always
+.PHONY: demo test test-slow check docs wheel check-wheel bench gpu clean always
 
 demo: $(VENV)/installed
 	@echo 'Learning a fractal for examples/leaf.png: 10 to 20 seconds on two cores.'
@@ -51,6 +51,10 @@ check-wheel: wheel
 
 bench: $(VENV)/installed
 	$(BIN)/fractalops bench --overwrite
+
+# On a machine with a GPU, with the packages of its own Python: build, check, test and measure in ten minutes.
+gpu:
+	$(PYTHON) -m bench gpu
 
 # torch comes first: the build finds it there, and doesn't fetch one of its own.
 $(VENV)/installed: $(SOURCES) $(VENV)/requirements

@@ -34,7 +34,7 @@ def rounding(largest: Tensor) -> Tensor:
     return 64 * torch.finfo(largest.dtype).eps * largest
 
 
-def _constant(like: Tensor, values: list[float]) -> Tensor:
+def constant_like(like: Tensor, values: list[float]) -> Tensor:
     """Return a tensor (V,) of the values, with the dtype and device of `like`."""
     if like.device.type == "cpu":
         return like.new_tensor(values)
@@ -61,7 +61,7 @@ def fold_viewport(
         The converted `matrix`, `offset` and `start`, of the same shapes.
     """
     scale, shift = _scale_and_shift(size, viewport)
-    s, o = _constant(matrix, scale), _constant(matrix, shift)  # (2,), (2,)
+    s, o = constant_like(matrix, scale), constant_like(matrix, shift)  # (2,), (2,)
     if scale[0] != scale[1]:
         matrix = matrix * (s[:, None] / s)
     return matrix, offset * s + (o - (matrix * o).sum(-1)), start * s + o
@@ -126,7 +126,7 @@ def fit_to_frame(points: Tensor, size: tuple[int, int], *, keep_proportions: boo
         The placement, without gradients. Its fields have shapes (B, ..., 2) that broadcast with the points.
     """
     low, high = (bound.view(-1, *[1] * (points.dim() - 2), 2) for bound in bounding_box(points))  # (B, 1, 2)
-    last = _constant(points, [side - 1 for side in size])  # (2,)
+    last = constant_like(points, [side - 1 for side in size])  # (2,)
     # The maps mix the axes, so the rounding of one axis reaches the other.
     extended = high - low > rounding(torch.maximum(-low, high).amax(-1, keepdim=True))  # (B, 1, 2)
     scale = (1 - 2 * margin) * last / (high - low)  # (B, 1, 2)
@@ -142,5 +142,5 @@ def place(viewport: Viewport, points: Tensor, size: tuple[int, int], margin: flo
     """Return the placement of points (B, ..., 2) by a checked viewport. `margin` applies to "stretch" and "fit"."""
     if isinstance(viewport, str):
         return fit_to_frame(points, size, keep_proportions=viewport == "fit", margin=margin)
-    scale, shift = (_constant(points, values) for values in _scale_and_shift(size, viewport))  # (2,), (2,)
+    scale, shift = (constant_like(points, values) for values in _scale_and_shift(size, viewport))  # (2,), (2,)
     return Placement(torch.zeros_like(scale), scale, shift)

@@ -23,7 +23,7 @@ from fractalops._checks import (
 from fractalops.ops.affine_chain import check_chain, run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
-from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, fold_viewport, place, rounding
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, constant_like, fold_viewport, place, rounding
 from fractalops.reference.without_autocast import in_float32, widen
 
 # A pixel is the sum of the points' Gaussian bumps, or the mean of their colors.
@@ -363,7 +363,7 @@ def render_points(
     center, radius = frame_of(points) if frame is None else _check_frame(frame, points)
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
-    pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
+    pixels = plane * half + constant_like(plane, [(height - 1) / 2, (width - 1) / 2])
     # The clamp keeps the weights of points outside the frame in [0, 1].
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
     image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
@@ -390,4 +390,4 @@ def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
             raise shape_error("project", name, "()", angle)
         return angle.deg2rad()
     check_number("project", name, angle)
-    return points.new_tensor(math.radians(angle))
+    return points.new_full((), math.radians(angle))

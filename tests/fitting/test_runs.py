@@ -257,7 +257,7 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     ):
         run(tmp_path / "run", 5)
     batches: Any = torch.utils.data.DataLoader(Numbered())
-    iterable = r"pictures must be Pillow's, arrays or tensors, got list as number 0$"
+    iterable = r"pictures must be Pillow images, arrays or tensors, got list for picture 0$"
     with pytest.raises(TypeError, match=rf"^TensorTargets.from_iterable: {iterable}"):
         run(tmp_path / "run", batches)
     for wrong in (-1, float("nan")):
