@@ -127,7 +127,7 @@ def render(
         index: Index of the map for each step, in [0, N); shape (B, T), dtype uint8, int32 or int64.
         size: Side of the images, or (height, width), in pixels.
         start: Points where the sequences start; shape (B, 2), or (2,) for all sequences. None uses the fixed point of
-            map 0, without gradient. Concatenated systems need one start for each system; see `IFS.concatenated`.
+            map 0, without gradient. If systems are concatenated, give their own starts; see `IFS.concatenated`.
         viewport: Rectangle (x_min, y_min, x_max, y_max) of the plane that the image shows. Its corners are the centers
             of the corner pixels. x goes down the rows, y goes right along the columns. "stretch" and "fit" show the
             bounding box of each image's points, without gradient: "stretch" scales each axis separately, "fit" keeps
