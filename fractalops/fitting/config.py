@@ -36,8 +36,8 @@ C = TypeVar("C", bound="DataclassInstance")
 class FitConfig:
     """Settings of `fit` and `fit_dataset`.
 
-    Each step draws `sequences` sequences of `points` points for each system, renders an image of each sequence, and
-    lowers the mean squared error of the images by gradient descent (paper section 4.4).
+    Each step draws K random sequences of T points for each system, renders an image of each sequence, and lowers the
+    mean squared error of the images by gradient descent (paper section 4.4).
 
     A setting that is "auto" is chosen from the size of the targets and from the number of pixels that differ from the
     background. `resolve` replaces these settings by values, and `automatic_settings` gives the rules. On targets of up
@@ -86,9 +86,9 @@ class FitConfig:
             Default: "svd".
         singular_values (str): Function that keeps the singular values of "svd" in (0, 1): "sigmoid"
             (the published code) or "clamp" (the paper's text). Default: "sigmoid".
-        initialization (str): Initial systems. "intensity" places small maps by the intensity of the target, see
-            `intensity_start`. "tiles" tiles the target by maps, smaller ones where it has details, see `tile_start`.
-            "random" does not depend on the target (the published code). Default: "auto".
+        initialization (str): Initial systems. "intensity" distributes small maps over the bright parts of the target,
+            see `intensity_start`. "tiles" tiles the target by maps, smaller ones where it has details, see
+            `tile_start`. "random" does not depend on the target (the published code). Default: "auto".
         probabilities (str or None): Probabilities of the maps. "learned" learns them; they are equal at first, except
             with "tiles", which starts from the areas of the tiles. "determinant" makes them proportional to `|det A|`
             (paper section 3). None is "learned" for the objective "expectation" and "determinant" for "fixed", whose

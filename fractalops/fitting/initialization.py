@@ -1,4 +1,4 @@
-"""Initial systems of `fit`: random systems, or small maps placed by the intensity or the details of the target."""
+"""Initial systems of `fit`: random systems, or small maps that follow the intensity or the details of the target."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
 
 @torch.no_grad()
 def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> None:
-    """Place the maps of random systems by the intensity of their targets, in place.
+    """Distribute the maps of random systems over the bright parts of their targets, in place.
 
     Each map shrinks the picture to about 0.3 of its size, keeps its random rotation and reflection, and moves the
     picture to one of N centers. The centers are the k-means of the intensity (Lloyd 1982). The result is a collage of

@@ -23,7 +23,7 @@ from fractalops.systems import System
 PointLoss = Literal["kernel", "chamfer"]
 
 _FORMAT = "fractalops.points.1"
-BURN_IN = 100  # number of first steps to drop, after which a sequence has visibly forgotten its start
+BURN_IN = 100  # points to drop at the start of a sequence; after them its start has no visible effect
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor
         raise InputError(str(error)) from error
 
 
-_TOLD = 5  # largest number of sizes and settings in the summary; the most frequent ones
+_LISTED = 5  # number of sizes and settings in the summary, which has the most frequent ones
 
 
 def describe_settings(size: Sequence[int], config: FitConfig) -> str:
@@ -116,10 +116,10 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
         raise InputError(f"cannot use {len(bad)} of {len(targets)} images{advice}: {listed}")
     if not batches:
         raise InputError(f"cannot use {targets.identity}: it contains no images")
-    summary = [f"{count} image(s) of {line}" for line, count in kinds.most_common(_TOLD)]
-    if len(kinds) > _TOLD:
-        told = sum(count for _, count in kinds.most_common(_TOLD))
-        summary.append(f"{sum(kinds.values()) - told} image(s) of {len(kinds) - _TOLD} other sizes or settings")
+    summary = [f"{count} image(s) of {line}" for line, count in kinds.most_common(_LISTED)]
+    if len(kinds) > _LISTED:
+        shown = sum(count for _, count in kinds.most_common(_LISTED))
+        summary.append(f"{sum(kinds.values()) - shown} image(s) of {len(kinds) - _LISTED} other sizes or settings")
     if notices:
         name, notice = next(iter(notices.items()))
         others = f" (also for {len(notices) - 1} other images)" if len(notices) > 1 else ""
