@@ -99,7 +99,7 @@ def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
     (split,) = parts
     images, labels = parts[split]
     held = max(1, round(_HELD_OUT * len(images)))
-    note = f"only the {split} images are there: {len(images) - held} of them train, {held} test"
+    note = f"only the {split} images were found: {len(images) - held} are used for training, {held} for testing"
     return Real((images[held:], labels[held:]), (images[:held], labels[:held]), note)
 
 
@@ -238,7 +238,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
                 rows.append(_judged(learning, real, output))
                 output.save_state(learning.state(), {"step": learning.step, "rows": rows})
     untrained = statistics.fmean(judge(learning, None, real))
-    notes = [f"a LeNet that was not pre-trained comes to {untrained:.4f}", *([real.note] if real.note else [])]
+    notes = [f"accuracy of a LeNet without pre-training: {untrained:.4f}", *([real.note] if real.note else [])]
     try:
         _draw_curve(output.file("accuracy.png"), rows, untrained, settings.data)
     except MissingExtra as error:

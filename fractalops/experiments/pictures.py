@@ -28,6 +28,7 @@ from fractalops.experiments.picture_targets import (
     read_photograph,
 )
 from fractalops.fitting import FitConfig, FitResult
+from fractalops.ifs import Sampling
 from fractalops.io.images import save_image
 
 NAME = "pictures"
@@ -66,6 +67,8 @@ class PicturesSettings:
     """Points of a drawing."""
     steps: Natural = AUTO
     """Optimization steps."""
+    sampling: Sampling = AUTO
+    """How sequences are drawn."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +85,8 @@ class PicturesSettings:
 
     def config(self, **changes: Any) -> FitConfig:
         """Return the settings of `fit`, with changes."""
-        common: dict[str, Any] = {"blend": "mean", "steps": self.steps, "seed": self.seed}
+        common: dict[str, Any] = {"blend": "mean", "seed": self.seed}
+        common |= {"steps": self.steps, "sampling": self.sampling}
         return FitConfig(**(common | changes))
 
 
@@ -163,7 +167,7 @@ class _Study:
             config = replace(target.config, blend="add", split_every=0)
             added = self._row(target, self._fit(target, config))
             self._pair("the blend mean beats add", target, row, added)
-        self._pair("maps beat free bumps of as many parameters", target, row, self._bumps(target))
+        self._pair("maps beat free bumps with as many parameters", target, row, self._bumps(target))
 
     def compare(self) -> None:
         """Judge the comparisons by the pictures, those of one target as one.
@@ -175,7 +179,7 @@ class _Study:
                 [statistics.fmean(float(pair[side]["PSNR"]) for pair in pairs) for pairs in targets.values()]
                 for side in (0, 1)
             )
-            self.findings.append(more(f"{kind}, {len(targets)} in all: {claim}, by the mean PSNR in dB", better, worse))
+            self.findings.append(more(f"{kind} ({len(targets)} in all): {claim} by mean PSNR in dB", better, worse))
 
     def _pair(self, claim: str, target: Target, row: Row, other: Row) -> None:
         kind = "shapes" if target.large is not None else "photographs"

@@ -159,8 +159,8 @@ def test_the_table_has_both_blends_and_bumps(tmp_path: Path) -> None:
     assert claims == [
         "ring: MSE of at most 0.006",
         "ring: IoU of at least 0.93",
-        "shapes, 1 in all: the blend mean beats add, by the mean PSNR in dB",
-        "shapes, 1 in all: maps beat free bumps of as many parameters, by the mean PSNR in dB",
+        "shapes (1 in all): the blend mean beats add by mean PSNR in dB",
+        "shapes (1 in all): maps beat free bumps with as many parameters by mean PSNR in dB",
     ]
     assert all(finding.detail.endswith(", measured once") for finding in outcome.findings[:2])
     assert all(finding.verdict == "not shown at this size" for finding in outcome.findings[2:])  # of one picture
@@ -177,7 +177,7 @@ def test_pictures_are_compared_together_and_photographs_once_each(tmp_path: Path
     study.compare()
     # Differences of -2, the camera's mean, -1 and -3: -2 on average, with a standard deviation of 1.
     detail = "28.33 against 30.33, a difference of -2.0000 +- 0.5774"
-    claim = "photographs, 3 in all: it is better, by the mean PSNR in dB"
+    claim = "photographs (3 in all): it is better by mean PSNR in dB"
     assert study.findings == [Finding(claim, "does not hold", detail)]
 
 
