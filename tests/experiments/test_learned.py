@@ -144,7 +144,7 @@ def test_gan_wants_labeled_images(data: Path, tmp_path: Path) -> None:
         experiments.run("gan", tmp_path / "one", dataclasses.replace(GAN, data="fashion-mnist"), data=data)
     for path in (data / "MNIST" / "raw").glob("*labels*"):
         path.unlink()
-    with pytest.raises(InputError, match=r"there are no labels beside it, which the linear probe needs$"):
+    with pytest.raises(InputError, match=r"its labels are missing, and the linear probe needs them$"):
         experiments.run("gan", tmp_path / "two", GAN, data=data)
 
 
