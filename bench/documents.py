@@ -202,7 +202,7 @@ def rate(figures: Figures) -> str:
     """Return a sentence with the number of points that one thread draws in a second."""
     rows = find(figures.rows, op="render", direction=BOTH, case=PAPER.name, backend="native", threads=1)
     points = number((rows[0].points_per_second or 0) / 1e6)
-    where = f"one thread of an {figures.machine['processor']}"
+    where = f"one thread of an {figures.machine['processor'].partition(',')[0]} processor"
     return f"On {where}, `render` draws {points} million points a second ({shape_text(PAPER)}; forward and backward)."
 
 

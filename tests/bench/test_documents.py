@@ -17,6 +17,7 @@ from bench.rows import Figures
 FIGURES = Figures.load(documents.MEASURED)
 RECORDS = sorted(quality.MEASURED.glob("*.json"))
 PAGES = [documents.ROOT / "README.md", *(documents.ROOT / "docs").rglob("*.md")]
+OTHERS = [documents.ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 ARITHMETIC = "gpu-arithmetic.md"  # computes lower bounds from data sheets
 # Times, rates, ratios and errors; not sizes, defaults, and thresholds.
 FIGURE = re.compile(
@@ -54,7 +55,11 @@ def test_a_changed_number_makes_its_page_stale(part: str) -> None:
     assert documents.with_numbers(before + begin + changed) == page
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if page.name != ARITHMETIC], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [page for page in (*PAGES, *OTHERS) if page.name != ARITHMETIC],
+    ids=lambda path: str(path.relative_to(documents.ROOT)),
+)
 def test_no_page_has_a_figure_that_was_written_by_hand(path: Path) -> None:
     by_hand = re.sub(r"<!-- numbers: .*?<!-- end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert not [line for line in by_hand.splitlines() if FIGURE.search(line)]
