@@ -22,7 +22,7 @@ class Finding:
 
     claim: str
     verdict: Verdict
-    """"holds" or "does not hold". A comparison within two standard errors of 0 is "not shown at this size"."""
+    """The verdict. A comparison is "not shown at this size" if the difference is within two standard errors of 0."""
     detail: str
     """The numbers from which the verdict was computed."""
 

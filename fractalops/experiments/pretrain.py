@@ -57,8 +57,8 @@ class PretrainSettings:
     """Settings of the data set (see `FractalDataset`) and of its files."""
 
     systems: str = ""
-    """A file or folder whose systems are the classes, in the order of their names: any file that `read_systems` reads
-    (such as FractalDB's CSV files or a result of `fit`), or a folder of `fit_dataset`. If empty, systems are random."""
+    """A file or folder whose systems and their names are the classes: any file that `read_systems` reads (such as
+    FractalDB's CSV files or a result of `fit`), or a folder of `fit_dataset`. If empty, systems are random."""
     classes: Count = 1000
     """The number of random systems. If `systems` is given, all of its systems are used."""
     instances: Count | Literal["few"] | None = None
