@@ -192,6 +192,14 @@ def test_glyphs_are_learned_together_by_command(tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "run" / "drawing-glyphs-2.png").exists()
 
 
+def test_sequences_are_drawn_as_the_settings_say() -> None:
+    for settings, sampling in (
+        (PicturesSettings(), "independent"),
+        (PicturesSettings(sampling="balanced"), "balanced"),
+    ):
+        assert settings.config(maps=256).resolve((128, 128)).sampling == sampling
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -199,6 +207,7 @@ def test_glyphs_are_learned_together_by_command(tmp_path: Path, capsys: pytest.C
         ({"shapes": ("square",)}, "shapes must be some of leaf, star"),
         ({"photographs": ("cat",)}, "photographs must be some of camera"),
         ({"glyphs": 21}, "glyphs must be at most 20, got 21"),
+        ({"sampling": "even"}, "sampling must be one of independent, balanced, got 'even'"),
         ({"maps": (0,)}, r"maps must be 1 or more, got \(0,\)"),
         ({"size": 1}, "size must be at least 2"),
     ],
