@@ -117,7 +117,7 @@ def page_parameters(
 
 
 def _shares(probabilities: Tensor) -> Tensor:
-    """Return probabilities (N,) with sum 1: unchanged if their sum is 1 up to rounding, so that reading restores them."""
+    """Return probabilities (N,) of sum 1. If their sum is 1 up to rounding, they keep their bits."""
     total = float(probabilities.double().sum())
     return probabilities if abs(total - 1) < 1e-6 else shares_of(probabilities)
 

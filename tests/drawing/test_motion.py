@@ -181,7 +181,7 @@ def test_probabilities_of_another_sum_are_scaled(name: str) -> None:
         if name == "orbit":
             return list(orbit_frames(maps, still, 3, seed=0))
         if name == "deep zoom":
-            return draw(maps, replace(still, zoom=Zoom(*interesting_point(maps, still), 1e4)), seeded(1))
+            return draw(maps, replace(still, zoom=Zoom(*interesting_point(maps, still), 300.0)), seeded(1))
         if name == "morph":
             return list(morph_frames(maps, fern(), still, still, 3, seed=0))
         if name == "page":
