@@ -1,4 +1,5 @@
-// fixed_point on the CPU: one loop over maps. Shapes are checked in fractalops/ops/fixed_point.py.
+// fixed_point on the CPU: one loop over the maps. Shapes are checked in fractalops/ops/fixed_point.py and, for direct
+// calls of the op, here.
 #include "fixed_point.h"
 
 #include "../tensors.h"

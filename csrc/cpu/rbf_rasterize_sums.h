@@ -1,6 +1,6 @@
-// Where a drawing's sums are split (partial_sums.h): what moves them.
+// Moves pixels from the canvas to the total if the sums of a drawing are split (partial_sums.h).
 //
-// Included by rbf_rasterize_kernel.h, once for each instruction set.
+// This file is included by rbf_rasterize_kernel.h, once per instruction set.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 

@@ -1,5 +1,5 @@
-// svd_matrix on the CPU: one loop over maps each way. The arithmetic is in ../svd_matrix.h; shapes are checked in
-// fractalops/ops/svd_matrix.py.
+// svd_matrix on the CPU: the forward and the backward are each one loop over the maps. The arithmetic is in
+// ../svd_matrix.h. Shapes are checked in fractalops/ops/svd_matrix.py and, for direct calls of the op, here.
 #include "../svd_matrix.h"
 
 #include "../tensors.h"
