@@ -20,7 +20,7 @@ namespace {
 
 template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
-  const Index* maps = data<Index>(index);
+  const Index* maps = data<Index>(index);  // (B, T)
   check_inside("affine_chain", maps, index.size(0) * index.size(1), matrix.size(0));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
@@ -29,7 +29,7 @@ AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const
 Tensor narrow(const Tensor& index, int64_t maps) {
   if (index.scalar_type() != ScalarType::Long) return index;
   const int64_t count = index.size(0) * index.size(1);
-  const int64_t* from = data<int64_t>(index);
+  const int64_t* from = data<int64_t>(index);  // (B, T)
   check_inside("affine_chain", from, count, maps);
   Tensor small = allocate(index, index.sizes(), ScalarType::Int);
   std::copy_n(from, count, mutable_data<int32_t>(small));

@@ -179,7 +179,7 @@ FRACTALOPS_INLINE void affine_chain_compose_lanes(const AffineChain<double, Inde
 #pragma GCC unroll 5
     for (int lane = 0; lane < Lanes; ++lane) {
       const int64_t place = lane * length + (Reversed ? length - 1 - t : t), map = static_cast<int64_t>(index[place]);
-      const double* a = matrix + map * D * D;
+      const double* a = matrix + map * D * D;  // (D, D)
       Row next[D];
       for (int i = 0; i < D; ++i) {
         if constexpr (Reversed) rows[lane][i] += unit[D] * static_cast<double>(grad[place * D + i]);

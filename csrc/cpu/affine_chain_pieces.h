@@ -82,7 +82,7 @@ struct Pieces {
     const std::vector<double> offset(whole.offset, whole.offset + whole.maps * D);      // (N, D)
     const AffineChain<double, Index> exact{matrix.data(), offset.data(),    pieces.index, nullptr,
                                            pieces.maps,   pieces.sequences, pieces.length};
-    std::vector<AffineMap<double, D>> composed(pieces.sequences);
+    std::vector<AffineMap<double, D>> composed(pieces.sequences);  // (pieces)
     split(divide_up(pieces.sequences, compose_lanes), 1.5 * static_cast<double>(compose_lanes * pieces.length),
           [&](int64_t begin, int64_t end) {
             FRACTALOPS_SELECT(affine_chain_compose<T, D, Index>)
@@ -160,7 +160,7 @@ void chain_forward(const AffineChain<T, Index>& chain, T* points /* (B, T, D) */
   if (!is_cut(chain)) return walk_forward<T, D>(chain, points, split);
   for (int64_t b = 0; b < chain.sequences; ++b) {
     const AffineChain<T, Index> sequence = one_sequence<T, D>(chain, b);
-    T* const own = points + b * chain.length * D;
+    T* const own = points + b * chain.length * D;  // (T, D)
     if (!scan_forward<T, D>(sequence, own, split)) walk_forward<T, D>(sequence, own, split);
   }
 }

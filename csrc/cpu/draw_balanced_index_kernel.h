@@ -180,8 +180,8 @@ void draw_balanced_sequences(const int32_t* share /* (stride) */, BalancedCounts
                              int64_t sequences, Index* index /* (K, T) */) {
   for (int64_t k = 0; k < sequences; k += balanced_lanes) {
     const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, sequences - k));
-    const T* numbers = uniform + k * counts.points;
-    Index* out = index + k * counts.points;
+    const T* numbers = uniform + k * counts.points;  // (lanes, T)
+    Index* out = index + k * counts.points;          // (lanes, T)
     std::fill_n(counts.owed(), lanes * counts.size, 0);
     const bool narrow = with_constant<balanced_width / counts_width>(
         divide_up(counts.maps, counts_width), [&]<int Vectors>(std::integral_constant<int, Vectors>) {

@@ -56,7 +56,7 @@ std::vector<T> gaussian_polynomials(double bandwidth, int64_t radius, int degree
     }
     interpolate(square, half + 1, even);
     interpolate(square + 1, half, odd);
-    T* row = coefficients.data() + k * (degree + 1);
+    T* row = coefficients.data() + k * (degree + 1);  // (degree + 1)
     for (int i = 0; i <= half; ++i) row[2 * i] = static_cast<T>(even[i]);
     for (int i = 0; i < half; ++i) row[2 * i + 1] = static_cast<T>(odd[i]);
   }

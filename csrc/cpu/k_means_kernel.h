@@ -36,7 +36,7 @@ void k_means(const T* places /* (M, 2) */, int64_t count, int64_t clusters, int6
           least[lane] = distance < least[lane] ? distance : least[lane];
         }
       for (int lane = 0; lane < filled; ++lane) {
-        T* sum = sums + 3 * nearest[lane];
+        T* sum = sums + 3 * nearest[lane];  // (3)
         sum[0] += x[lane], sum[1] += y[lane], sum[2] += 1;
       }
       if ((first + lanes) % run == 0) add_run();

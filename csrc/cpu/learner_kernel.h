@@ -184,7 +184,7 @@ double Learner<Index, Number>::draw_pictures(const float* target) {
     float* grad_weight = grad_weight_.empty() ? nullptr : grad_weight_.data() + (s_.channels > 0 ? 0 : k * s_.points);
     for (int64_t t = 0; s_.channels > 0 && t < s_.points; ++t)
       std::copy_n(color_.data() + drawn[t] * s_.channels, s_.channels, weight_.data() + t * s_.channels);
-    float* kept = kept_.empty() ? nullptr : kept_[0].values;
+    float* kept = kept_.empty() ? nullptr : kept_[0].values;  // kept(T) or null
     std::memset(canvas_.data(), 0, canvas_.size() * sizeof(Line));
     PartialSums<float>* sums = sums_.prepare(raster_, s_.points);
     rbf_rasterize_forward<float>(raster_, points, weight, s_.points, canvas_[0].values, scratch_[0].values, kept, sums);
@@ -233,7 +233,7 @@ void Learner<Index, Number>::differentiate_chain() {
   const AffineChain<float, Index> chain{
       folded_matrix_.data(), folded_offset_.data(), drawn_, start_.data(), s_.maps, s_.sequences, s_.points};
   std::fill(grad_maps_.begin(), grad_maps_.end(), MapGradient<2>{});
-  const float* weight = s_.channels == 0 && s_.learned ? grad_weight_.data() : nullptr;
+  const float* weight = s_.channels == 0 && s_.learned ? grad_weight_.data() : nullptr;  // (K, T) or null
   affine_chain_backward<float, 2, Index>(chain,
                                          {.grad = grad_points_.data(),
                                           .points = points_.data(),
@@ -275,7 +275,7 @@ void learn_pictures(const LearningSettings& settings, const LearningBatch<Index,
     const int64_t row = s * batch.width;
     const LearnedPicture picture{batch.targets + s * settings.pixels(), batch.rows + row, batch.first + row,
                                  batch.second == nullptr ? nullptr : batch.second + row};
-    const Index* index = batch.index == nullptr ? nullptr : batch.index + s * draws;
+    const Index* index = batch.index == nullptr ? nullptr : batch.index + s * draws;  // (K, T) or null
     for (int64_t step = 0; step < batch.steps; ++step)
       losses[step * batch.systems + s] =
           learner.step(picture, index == nullptr ? batch.uniform + (s * batch.steps + step) * draws : nullptr, index,

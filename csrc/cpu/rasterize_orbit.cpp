@@ -38,8 +38,8 @@ void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, c
     const auto prepare = [&](int64_t b, int64_t k) {
       double total = 0;
       for (int64_t n = 0; n < maps; ++n) {
-        const double* row = matrices + (b * maps + n) * 4;
-        const double* shift = offsets + (b * maps + n) * 2;
+        const double* row = matrices + (b * maps + n) * 4;   // (2, 2)
+        const double* shift = offsets + (b * maps + n) * 2;  // (2)
         table[k * maps + n] = OrbitMap{Pair{row[0], row[2]}, Pair{row[1], row[3]}, Pair{shift[0], shift[1]}};
         bounds[k * maps + n] = total += weights[b * maps + n];
       }

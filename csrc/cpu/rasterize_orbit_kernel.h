@@ -115,7 +115,7 @@ FRACTALOPS_INLINE uint8_t level_of(uint32_t number /* from 1, or 0 */, bool lit)
 inline void draw_points(const OrbitImage& image, const uint32_t* canvas, uint8_t* __restrict__ out /* (H, W) */) {
   for (int64_t row = 0; row < image.height; ++row) {
     const uint32_t* keys = canvas + (row + OrbitImage::margin) * image.stride() + OrbitImage::margin;
-    uint8_t* levels = out + (image.height - 1 - row) * image.width;
+    uint8_t* levels = out + (image.height - 1 - row) * image.width;  // (W)
     for (int64_t column = 0; column < image.width; ++column)
       levels[column] = level_of(keys[column] >> OrbitImage::mask_bits, keys[column] != 0);
   }
@@ -126,7 +126,7 @@ inline void draw_points(const OrbitImage& image, const uint32_t* canvas, uint8_t
 inline void draw_patches(const OrbitImage& image, const uint32_t* canvas, uint8_t* __restrict__ out /* (H, W) */) {
   for (int64_t row = 0; row < image.height; ++row) {
     const uint32_t* keys = canvas + (row + OrbitImage::margin) * image.stride() + OrbitImage::margin;
-    uint8_t* levels = out + (image.height - 1 - row) * image.width;
+    uint8_t* levels = out + (image.height - 1 - row) * image.width;  // (W)
     for (int64_t column = 0; column < image.width; ++column) {
       uint32_t last = 0;  // number of the last point, from 1; the lowest bit is its mask at this pixel
       for (int i = 0; i < 3; ++i)

@@ -62,7 +62,7 @@ class Drawing {
   // Draws the rows of a raster's band, with `count` of the image's `length` points.
   void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
             int64_t count, int64_t length, T* image /* (C, H, W) */) {
-    T* canvas = canvas_.get(raster.canvas());
+    T* canvas = canvas_.get(raster.canvas());  // canvas()
     PartialSums<T>* sums = sums_.prepare(raster, length);
     std::memset(canvas, 0, sizeof(T) * raster.canvas());
     FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, canvas, scratch_.get(raster.scratch()),
@@ -149,7 +149,7 @@ class GradientCanvas {
  public:
   const T* get(const Raster<T>& raster, bool is_new_raster, const T* image /* (C, H, W) */) {
     if (raster.gradient() == raster.channels * raster.height * raster.width) return image;  // no padding
-    T* canvas = memory_.get(raster.gradient());
+    T* canvas = memory_.get(raster.gradient());                                             // gradient()
     if (is_new_raster) std::memset(canvas, 0, sizeof(T) * raster.gradient());
     if (is_new_raster || image != image_) copy_to_gradient(raster, image, canvas);
     image_ = image;

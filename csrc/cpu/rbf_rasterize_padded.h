@@ -151,7 +151,7 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   const Vector<T> square = d * d;
   const T* coefficients = raster.row_coefficients.data();  // (degree + 1) for each k
   repeat<Default, default_radius + 1>(window.radius + 1, [&](int64_t k) FRACTALOPS_LAMBDA {
-    const T* c = coefficients + k * (window.degree + 1);
+    const T* c = coefficients + k * (window.degree + 1);  // (degree + 1)
     Vector<T> even = c[window.degree] - Vector<T>{}, odd = c[window.degree - 1] - Vector<T>{};
     for (int m = window.degree - 2; m > 0; m -= 2) {
       even = even * square + c[m];
@@ -283,7 +283,7 @@ double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) *
     const Vector<T> row_distance = load(group.row_distance), column_distance = load(group.column_distance);
     Vector<T> dx = {}, dy = {}, squares = {};
     for (int64_t c = 0; c < channels; ++c) {
-      const T* rows = group.rows;
+      const T* rows = group.rows;  // (rows, lanes)
       // Otherwise the compiler moves all loads of the tables out of this loop, and their values onto the stack.
       asm("" : "+r"(rows));
       Vector<T> plain[lanes / 4], row[lanes / 4], column[lanes / 4], both[lanes / 4];

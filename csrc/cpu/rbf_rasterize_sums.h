@@ -10,7 +10,7 @@ FRACTALOPS_INLINE void move_pixels(const Raster<T>& raster, int64_t first_row, i
                                    int64_t last_column, T* canvas /* canvas() */, PartialSums<T>& sums) {
   const int64_t top = std::max<int64_t>(first_row, 0), bottom = std::min(last_row, raster.band());
   const int64_t left = std::max<int64_t>(first_column, 0), right = std::min(last_column, raster.width);
-  double* const totals = sums.total();
+  double* const totals = sums.total();  // (C, band, W)
   for (int64_t c = 0; c < raster.channels; ++c)
     for (int64_t i = top; i < bottom; ++i) {
       double* __restrict total = totals + (c * raster.band() + i) * raster.width;  // (W)

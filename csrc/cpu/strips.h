@@ -164,7 +164,7 @@ class Strips {
     Integer rows[run_points];
     for (int64_t t = run_begin(run), end = run_begin(run + 1); t < end; t += run_points) {
       const int64_t block = find_rows(run, points, t, rows);
-      const T* point = points + 2 * t;
+      const T* point = points + 2 * t;  // (2)
       for (int64_t i = 0; i < block; ++i, point += 2) {
         const Reached reached = reached_by[rows[i]];
         for (int64_t *slot = slots + reached.first, *last = slots + reached.end; slot != last; ++slot) {

@@ -68,7 +68,7 @@ void forward_sequential(const Launcher& launcher, AffineChain<T> chain, T* point
 template <typename T, int D>
 void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, T* points) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
-  const T* states = chain.start;
+  const T* states = chain.start;       // (B, chunks, D)
   std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, false>(launcher, chain, chunks, like, nullptr, chain.start);
@@ -118,7 +118,7 @@ Slots backward_sequential(const Launcher& launcher, AffineChain<T> chain, const 
 template <typename T, int D>
 Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, const Gradients<T>& gradients) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
-  const T* states = nullptr;
+  const T* states = nullptr;           // (B, chunks, D), or null for zeros
   std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, true>(launcher, chain, chunks, like, gradients.grad, nullptr);

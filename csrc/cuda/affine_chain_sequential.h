@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(lanes)
       stage_in(points, size, {(corner - 1) * D, chain.length * D, rows, count * D, pitch}, previous, lane, lanes);
       __syncwarp();
       const int* mine = maps + lane * index_pitch;
-      T* adjoint_row = adjoints + lane * pitch;
-      T* previous_row = previous + lane * pitch;
+      T* adjoint_row = adjoints + lane * pitch;   // (steps, D)
+      T* previous_row = previous + lane * pitch;  // (steps, D)
       if (lane < rows) {
         if (t == 0)  // v_0 is not among the points
           for (int i = 0; i < D; ++i) previous_row[i] = chain.start[(first + lane) * D + i];

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(lanes)
                                int32_t* share /* (S, N) */) {
   const int lane = threadIdx.x;
   for (int64_t system = blockIdx.x; system < systems; system += gridDim.x) {
-    const double* weights = weight + system * maps;
+    const double* weights = weight + system * maps;  // (N)
     const auto for_each_32_maps = [&](const auto& run) {
       for (int first = 0; first < maps; first += lanes) run(first + lane, maps - first < lanes ? maps - first : lanes);
     };
