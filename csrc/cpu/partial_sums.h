@@ -3,9 +3,9 @@
 // points at most. A total in double receives this sum when the canvas is full. The error then does not grow with the
 // number of points.
 //
-// Points are counted by cell. A cell is the row and the page of columns in which a window starts. At the last of `most`
-// points, the pixels that the cell's windows reach are moved to the total. A band of an image has all points of the
-// rows that reach it. So a pixel's sum is split in the same way for every split of the rows.
+// Points are counted by cell. A cell is the row and the page of columns in which a window starts. With every `most`-th
+// point of a cell, the pixels that the cell's windows reach are moved to the total. A band of an image has all points
+// of the rows that reach it. So a pixel's sum is split in the same way for every split of the rows.
 //
 // This file does not include torch, so that the sanitizer tests can compile it separately.
 #pragma once

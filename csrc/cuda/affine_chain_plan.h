@@ -1,6 +1,6 @@
 // Decisions on the host before the affine chain is launched: the form, how the sequences are split, and the contents of
-// shared memory. They depend on shapes only. So the results, the workspaces and CUDA graphs are the same for all calls
-// with these shapes.
+// shared memory. They depend on shapes only. So the order of the additions, the workspaces and CUDA graphs are the same
+// in all calls with these shapes.
 #pragma once
 
 #include <algorithm>

@@ -206,7 +206,7 @@ class Block {
   }
 
   // Orders memory: the host's work before a launch comes before the threads' work, which comes before the host's later
-  // work. It also comes after earlier blocks, because they used the same shared memory.
+  // work. The threads' work also comes after that of earlier blocks, because they used the same shared memory.
   void order_with_host() {
     if (!looking_for_races) return;
     std::vector<Watched> threads = {Watched::running()};

@@ -7,7 +7,7 @@
 // A build for ThreadSanitizer finds the races within a block, even if a shuffle or a vote replaces a __syncwarp
 // (races.h). Other builds cannot, because here every warp operation waits for its lanes.
 // Not detected: spinning until another thread or block has written something (it never ends), and races between blocks
-// that show in none of their orders.
+// that no order of the blocks reveals.
 #pragma once
 
 #include <mutex>

@@ -1,5 +1,5 @@
 // Small kernels that the emulation must run correctly, and misuse that it must find.
-// tests/native/test_cuda_emulation.py calls the functions at the end. main() makes them a program for the sanitizers.
+// tests/native/test_cuda_emulation.py calls the functions at the end. main() is the program for the sanitizers.
 #include <cuda_runtime.h>
 
 #include <algorithm>
