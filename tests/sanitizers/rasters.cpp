@@ -61,8 +61,7 @@ void run_raster(int64_t height, int64_t width, int64_t channels, int64_t length,
   for (size_t i = 0; i < std::size(odd) && static_cast<int64_t>(i) < length; ++i)
     points[2 * i] = odd[i][0], points[2 * i + 1] = odd[i][1];
   auto weight = uniforms<T>(length * channels, -1, 1);
-  for (int64_t i = 0; i < std::min<int64_t>(length, 4) * channels; ++i)
-    weight[i] = nan;  // weights of points out of reach
+  for (int64_t i = 0; i < std::min<int64_t>(length, 4) * channels; ++i) weight[i] = nan;  // of points out of reach
   const T* weights = weighted ? weight.data() : nullptr;
   const T tau = static_cast<T>(bandwidth);
 
