@@ -86,8 +86,6 @@ void check_settings(const LearningSettings& s, const Tensors& tensors) {
   STD_TORCH_CHECK(s.low[0] < s.high[0] && s.low[1] < s.high[1], "learn_steps: viewport must not be empty");
   STD_TORCH_CHECK(tensors.rows.size(1) >= ParameterRow(s).count,
                   "learn_steps: rows must have a column for each of a system's parameters");
-  STD_TORCH_CHECK(tensors.second.has_value() == s.adam,
-                  "learn_steps: second must be given for Adam, and only for Adam");
   STD_TORCH_CHECK(tensors.uniform.has_value() != tensors.index.has_value(),
                   "learn_steps: either uniform or index must be given, not both");
   const Tensor& drawn = tensors.uniform ? *tensors.uniform : *tensors.index;  // (..., K, T)
