@@ -1,4 +1,4 @@
-"""Tables of how well `fit` learns, from the tables that `fractalops experiment` wrote to docs/."""
+"""Tables of the quality of `fit`, from the files that `fractalops experiment` wrote to docs/."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _means(name: str, shown: tuple[tuple[str, str], ...]) -> str:
 
 
 def small_images() -> str:
-    """Return the tables of the images by which settings were chosen, and of others."""
+    """Return the tables of the images by which settings were chosen and of other images."""
     chosen, held_out = _means("recipe.csv", _CHOSEN_BY), _means("recipe-verified.csv", _HELD_OUT)
     return f"{chosen}\n\nOn images by which no setting was chosen:\n\n{held_out}"
 
@@ -52,7 +52,7 @@ def small_images_in_short() -> str:
 
 
 def pictures() -> str:
-    """Return the table of pictures at their own size, as they are learned by default."""
+    """Return the table of pictures at their own size, learned with the default settings."""
     lines = [
         [
             row["target"],

@@ -1,6 +1,7 @@
-"""`python -m bench sweep`: the rasterizer with every block size that its tables may hold, on the GPU here.
+"""Time the rasterizer on a GPU with every block size that its tables can have: `python -m bench sweep`.
 
-From it kernels/rbf_rasterize_plan.py is to be written anew for an architecture: Triton tunes nothing at run time.
+The tables in kernels/rbf_rasterize_plan.py are written by hand from the results for an architecture, because nothing
+is tuned at run time.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from .timing import Spread
 
 SHAPES = (PAPER, Case("100 images", sequences=5000, points=300, maps=1000, side=32), HIGH_RESOLUTION)
 SIDES, BLOCKS, WARPS, PRECISIONS = (16, 32, 64), (16, 32, 64), (2, 4, 8), ("ieee", "tf32x3")
-GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program of the backward
+GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program in the backward
 
 Sizes: TypeAlias = Plan | Gather
-Run: TypeAlias = Callable[..., object]  # of sizes
-Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # microseconds of one call
+Run: TypeAlias = Callable[..., object]  # a function of the sizes
+Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # returns microseconds of one call
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a table for each shape and direction; return 1 where there is no GPU to measure on."""
+    """Print a table for each shape and direction. Return 1 if no GPU can be measured, else 0."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench sweep", description="The rasterizer's block sizes, tried on the GPU that is here."
+        prog="python -m bench sweep", description="Time the rasterizer on the GPU of this machine with all block sizes."
     )
     parser.parse_args(argv)
     missing = missing_gpu()
     if missing:
-        print(f"sweep: nothing to measure on: {missing}")
+        print(f"sweep: no GPU can be measured: {missing}")
         return 1
     clock = CudaClock()
 
@@ -48,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return Spread.of(clock.time({"it": [function]}, 3)["it"]).scaled(1e6)
 
     name = torch.cuda.get_device_name()
-    print(f"rbf_rasterize on {name}, microseconds [20th, 80th percentile]; <- is what the table holds")
+    print(f"rbf_rasterize on {name}, microseconds [20th, 80th percentile]; <- marks the sizes in use")
     for table in tables(torch.device("cuda"), torch.cuda.get_device_capability(), timer):
         print(f"\n{table}")
     return 0
 
 
 def tables(device: torch.device, capability: tuple[int, int], timer: Timer) -> Iterator[str]:
-    """Yield a table of each shape and direction, the fastest sizes first."""
+    """Yield a table for each shape and direction, with the fastest sizes first."""
     for shape in SHAPES:
         runs: list[tuple[str, str, Run, list[Sizes]]] = [
             ("forward", "rows x columns x points", forward(shape, device), list(plans(shape, capability))),
@@ -72,7 +73,7 @@ def tables(device: torch.device, capability: tuple[int, int], timer: Timer) -> I
 
 
 def describe(sizes: Sizes) -> list[str]:
-    """Return the cells of a row that name the sizes."""
+    """Return the cells of a row that describe the sizes."""
     if isinstance(sizes, Gather):
         return [f"{sizes.points} x {sizes.columns}", str(sizes.warps), "", ""]
     tile = sizes.tile
@@ -81,7 +82,10 @@ def describe(sizes: Sizes) -> list[str]:
 
 
 def plans(shape: Case, capability: tuple[int, int]) -> Iterator[Plan]:
-    """Yield the forward's plan in the table, then each other tile by both routes, with as many shares as that has."""
+    """Yield the plan in use for the forward, then all other tiles with both routes.
+
+    Plans without bins have as many shares as the plan in use.
+    """
     own = plan_forward(torch.float32, capability, shape.sequences, shape.points, 1, shape.side, shape.side)
     yield own
     for side, points, warps, precision in itertools.product(SIDES, BLOCKS, WARPS, PRECISIONS):
@@ -94,14 +98,14 @@ def plans(shape: Case, capability: tuple[int, int]) -> Iterator[Plan]:
 
 
 def gathers() -> Iterator[Gather]:
-    """Yield the backward's sizes in the table, then all others."""
+    """Yield the sizes in use for the backward, then all others."""
     own = GATHERS[torch.float32]
     yield own
     yield from (each for sizes in itertools.product(GATHERED, COLUMNS, WARPS) if (each := Gather(*sizes)) != own)
 
 
 def forward(shape: Case, device: torch.device) -> Callable[[Plan], Tensor]:
-    """Return the forward of a shape by a plan, on points that lie evenly over the image."""
+    """Return the forward on a shape as a function of the plan. Points are uniformly distributed in the image."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_fwd  # imports Triton
 
     points, bandwidth, _ = _inputs(shape, device)
@@ -109,7 +113,7 @@ def forward(shape: Case, device: torch.device) -> Callable[[Plan], Tensor]:
 
 
 def backward(shape: Case, device: torch.device) -> Callable[[Gather], tuple[Tensor, Tensor, Tensor]]:
-    """Return the backward of a shape, without the bandwidth's gradient, as in a step of `fit`."""
+    """Return the backward on a shape as a function of the sizes, without the bandwidth's gradient, as in `fit`."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_bwd  # imports Triton
 
     points, bandwidth, grad = _inputs(shape, device)
