@@ -207,7 +207,7 @@ def spreading(case: Case, backend: str) -> Callable[[], Tensor]:
 
 
 def fitting(case: Case, backend: str, direction: str, device: str) -> Call:
-    """Return a call of `fit`. `direction` has the number of images and says whether the settings are the defaults."""
+    """Return a call of `fit`. `direction` begins with the number of images and names the settings."""
     images = targets(int(direction.split()[0]), case.side).to(device)
     config = fractalops.FitConfig() if "default settings" in direction else fractalops.FitConfig.paper()
     name = cast(Backend, "native" if backend == "one thread" else backend)

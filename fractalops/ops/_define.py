@@ -107,7 +107,7 @@ def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, .
         fake: a function of the op's arguments that returns empty results of the right shapes, dtypes and devices.
         fold: a function that changes the arguments before the vmapped dimension is merged, or None. It takes the size
             of the vmapped dimension and the arguments, and returns the arguments. The vmapped dimension is the first
-            one of their tensors.
+            dimension of all tensors among them.
 
     Returns:
         A function that calls the raw op below autograd.

@@ -91,7 +91,7 @@ def check_chain(
 ) -> None:
     """Raise `ValueError` or `TypeError` if arguments are not valid for `affine_chain`.
 
-    The values of the index are not checked, nor is a `start` of None. D must be one of `dimensions`.
+    The values of the index are not checked. If `start` is None, it is not checked. D must be one of `dimensions`.
     """
     check_tensor(function, matrix=matrix, offset=offset, index=index)
     check_floating(function, matrix=matrix, offset=offset)
@@ -138,8 +138,8 @@ def affine_chain(
     To run many systems in one call, concatenate their maps, and add to each index the number of maps before its system
     (paper section 4.2).
 
-    The op is differentiable in matrix, offset and start, any number of times, in backward and forward mode. The first
-    derivative of the native backend sums the gradients of the maps in float64; on a GPU, it first sums up to 4096
+    The op is differentiable in matrix, offset and start, any number of times, in backward and forward mode. In the
+    first derivative, the native backend sums the gradients of the maps in float64; on a GPU, it first sums up to 4096
     points in the dtype of the tensors. All other derivatives use log2(T) rounds of tensor operations in float64. Each
     round keeps B T (D^2 + D) numbers in memory.
 

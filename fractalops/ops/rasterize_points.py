@@ -53,7 +53,8 @@ def rasterize_points(
 ) -> Tensor:
     """Draw each point on its nearest pixel, as a binary image or a histogram.
 
-    Data sets for fractal pre-training are drawn like this. The op has no gradients; `rbf_rasterize` does.
+    Data sets for fractal pre-training are drawn like this. The op has no gradients. The differentiable rasterizer is
+    `rbf_rasterize`.
 
     A coordinate halfway between two pixels is rounded to the even one. With a patch, a point marks all nonzero pixels
     of the patch, whose center is on the point's pixel. A point outside the image marks the pixels of its patch that

@@ -182,13 +182,13 @@ def rbf_rasterize(
         points: points in pixels, (B, T, 2) with T >= 1; float32 or float64. x is the row and y the column. Points that
             are NaN, infinite or too far from the image add nothing and get zero gradients.
         size: side or (height, width) of the images in pixels.
-        bandwidth: bandwidth in square pixels: a number, or a tensor, () or (B,), that can get a gradient; above 0.
+        bandwidth: bandwidth in square pixels, above 0: a number, or a tensor, () or (B,), which can require gradients.
             The bandwidth and its inverse must be normal numbers of the dtype (from 1.2e-38 to 8.5e37 in float32).
             Default: 1.
         weight: weight of each point, (B, T), or (B, T, C) for C channels; dtype and device of `points`. With None
             (default), all weights are 1.
-        cutoff: upper bound, in (0, 1), of a bump on the pixels that are left out. With None, every point is drawn on
-            every pixel. Default: 1e-6.
+        cutoff: a number in (0, 1). On all pixels that are left out, a bump is smaller than this. With None, every point
+            is drawn on every pixel. Default: 1e-6.
         backend: `"native"` or `"reference"`. With None (default), `use_backend` or the environment variable
             `FRACTALOPS_BACKEND` selects the backend; otherwise it is `"native"` if that can run on the device. The
             reference takes any floating dtype.
