@@ -129,7 +129,7 @@ def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pyte
         assert picture.mode == "L"
         assert picture.getextrema()[1] > 80  # type: ignore[operator]
     assert refusal(capsys, "render", tmp_path / "a.npz", "--size", 8193, "--overwrite") == (
-        "a picture of a system in space must have at most 8192 pixels a side, got 8193"
+        "a picture of a system in space must have at most 8192 pixels per side, got 8193"
     )
 
 
@@ -206,7 +206,7 @@ REFUSALS = {
     "view good.ifs --system stem": "cannot use good.ifs: a page is made of a system in the plane, and 'stem' is in "
     "space",
     "view away.json": "cannot draw 'away' of away.json: its points run away, as its maps don't contract on average",
-    "view point.json": "cannot draw the system: its points give the viewport fit no size",
+    "view point.json": "cannot draw the system: its points have no finite extent for the viewport 'fit'",
     "morph good.ifs good.ifs": "cannot use good.ifs: a morph is made of one system, and the file holds 3; choose one "
     "with --first",
     "morph pair.json good.ifs --last fern": "cannot use good.ifs: systems must blend alike, got mean, 3 channels of "
