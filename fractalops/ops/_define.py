@@ -103,9 +103,9 @@ def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, .
     the vmapped dimension into it and splits it off again in the results.
 
     Args:
-        name: the name of the raw op, as in its schema.
-        fake: a function of the op's arguments that returns empty results of the right shapes, dtypes and devices.
-        fold: a function that changes the arguments before the vmapped dimension is merged, or None. It takes the size
+        name: Name of the raw op, as in its schema.
+        fake: A function of the op's arguments that returns empty results of the right shapes, dtypes and devices.
+        fold: A function that changes the arguments before the vmapped dimension is merged, or None. It takes the size
             of the vmapped dimension and the arguments, and returns the arguments. The vmapped dimension is the first
             dimension of all tensors among them.
 

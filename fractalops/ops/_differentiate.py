@@ -67,12 +67,12 @@ def differentiate(
     the gradient of `formula`. Forward mode differentiates `formula`.
 
     Args:
-        run: a function that calls the raw op. It must have named parameters, because Dynamo counts them.
-        gradients: a function that returns a gradient, or None, for each input. Its arguments are: for each input,
+        run: A function that calls the raw op. It must have named parameters, because Dynamo counts them.
+        gradients: A function that returns a gradient, or None, for each input. Its arguments are: for each input,
             whether it needs a gradient; the output's gradient; the output (None unless `keeps_output`); the inputs.
-        formula: a function of the inputs that computes the op by tensor operations, which autograd and `torch.func`
+        formula: A function of the inputs that computes the op by tensor operations, which autograd and `torch.func`
             can differentiate.
-        keeps_output: whether `gradients` reads the output.
+        keeps_output: Whether `gradients` reads the output.
 
     Returns:
         A function of the inputs, with the output of `run`.

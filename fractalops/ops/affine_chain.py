@@ -150,22 +150,22 @@ def affine_chain(
     Under autocast, float16 and bfloat16 tensors are converted to float32.
 
     Args:
-        matrix: linear parts of the maps, (N, D, D) with N >= 1 and D = 2 or 3; float32 or float64.
-        offset: translations of the maps, (N, D); dtype and device of `matrix`.
-        index: map of each step, (B, T) with T >= 1 and values in [0, N); uint8, int32 or int64.
-        start: starting point of each sequence, (B, D), or one for all sequences, (D,); dtype and device of `matrix`.
-        backend: `"native"` or `"reference"`. With None (default), `use_backend` or the environment variable
-            `FRACTALOPS_BACKEND` selects the backend; otherwise it is `"native"` if that can run on the device. The
-            reference takes any floating dtype.
+        matrix: Linear parts of the maps; shape (N, D, D) with N >= 1 and D = 2 or 3, dtype float32 or float64.
+        offset: Translations of the maps; shape (N, D), dtype of `matrix`.
+        index: Index of the map for each step, in [0, N); shape (B, T) with T >= 1, dtype uint8, int32 or int64.
+        start: Points where the sequences start; shape (B, D), or (D,) for all sequences, dtype of `matrix`.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        The points v_1 to v_T of each sequence, (B, T, D); dtype and device of `matrix`.
+        Points v_1 to v_T of each sequence; shape (B, T, D), dtype and device of `matrix`.
 
     Raises:
-        ValueError: if a shape, a device or `backend` is invalid.
-        IndexError: if an index is out of range, on the CPU or in debug mode.
-        TypeError: if a dtype is invalid or an argument is not a tensor.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, a device or `backend` is invalid.
+        IndexError: If an index is out of range, on the CPU or in debug mode.
+        TypeError: If a dtype is invalid or an argument is not a tensor.
+        BackendError: If the requested backend can't run.
 
     Examples:
         >>> import torch

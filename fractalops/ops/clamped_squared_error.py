@@ -30,17 +30,18 @@ def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: Backend |
     The result is differentiable in images. The gradient of the clamp is 1 in [0, 1], borders included, and 0 outside.
 
     Args:
-        images: images of K sequences of S systems, (S, K, H, W), or (S, K, C, H, W) in color; float32 or float64.
-        targets: target of each system, (S, H, W), or (S, C, H, W) in color; dtype and device of `images`.
-        backend: as in `affine_chain`. The reference takes any floating dtype.
+        images: Images of K sequences of each system; shape (S, K, H, W), or (S, K, C, H, W) in color, dtype float32 or
+            float64.
+        targets: Target of each system; shape (S, H, W), or (S, C, H, W) in color, dtype of `images`.
+        backend: See `affine_chain`.
 
     Returns:
-        The loss of each system, (S,); dtype and device of `images`.
+        Loss of each system; shape (S,), dtype and device of `images`.
 
     Raises:
-        ValueError: if a shape or `backend` is invalid.
-        TypeError: if a dtype is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     if images.dim() not in (4, 5) or 0 in images.shape[1:]:
         raise shape_error("clamped_squared_error", "images", "(S, K, H, W) or (S, K, C, H, W), not empty", images)

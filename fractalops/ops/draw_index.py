@@ -46,20 +46,20 @@ def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: 
     """Draw map indices independently, by inverting the cumulative distribution of the maps.
 
     Args:
-        weight: weights of the maps of each system, (S, N), not negative; any floating dtype.
-        uniform: random numbers in [0, 1), (S, M); float32 or float64.
-        floor: smallest share of a map, in [0, 1). The shares `weight / sum` are raised to at least this value, then
+        weight: Weights of the maps, not negative; shape (S, N), any floating dtype.
+        uniform: Random numbers in [0, 1); shape (S, M), dtype float32 or float64.
+        floor: Smallest share of a map, in [0, 1). The shares `weight / sum` are raised to at least this value, then
             divided by their sum to give the probabilities. If the weights of a system are all zero or not all finite,
-            its maps have equal probabilities.
-        backend: as in `affine_chain`.
+            its maps have equal probabilities. Default: 0.
+        backend: See `affine_chain`.
 
     Returns:
-        The map indices, (S, M), in [0, N); uint8 if N <= 256, else int32.
+        Map indices in [0, N); shape (S, M), dtype uint8 if N <= 256, else int32.
 
     Raises:
-        ValueError: if a shape or `backend` is invalid.
-        TypeError: if a dtype is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_drawing("draw_index", weight, uniform, "(S, M)")
     return run_draw_index(weight, uniform, floor, backend)

@@ -20,17 +20,17 @@ def draw_masks(seed: Tensor, count: int, *, backend: Backend | None = None) -> T
     nine bits of a mask are its pixels, row by row, the highest bit first.
 
     Args:
-        seed: seeds of the rows, (B,), at least 0; int64.
-        count: masks in each row, at least 1.
-        backend: as in `affine_chain`.
+        seed: Seed of each row, at least 0; shape (B,), dtype int64.
+        count: Number of masks in each row, at least 1.
+        backend: See `affine_chain`.
 
     Returns:
-        The masks, (B, count), in [1, 511]; int16.
+        Masks in [1, 511]; shape (B, count), dtype int16.
 
     Raises:
-        ValueError: if the shape or a value of `seed`, `count` or `backend` is invalid.
-        TypeError: if a dtype or type is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If the shape or a value of `seed`, `count` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("draw_masks", seed=seed)
     if seed.dtype != torch.int64:

@@ -31,17 +31,17 @@ def fixed_point(matrix: Tensor, offset: Tensor, *, backend: Backend | None = Non
     not finite.
 
     Args:
-        matrix: linear parts A of the maps, (..., 2, 2); any floating dtype.
-        offset: translations b of the maps, (..., 2); dtype and device of `matrix`.
-        backend: as in `affine_chain`. With None (default), dtypes other than float32 and float64 use the reference.
+        matrix: Linear parts A of the maps; shape (..., 2, 2), any floating dtype.
+        offset: Translations b of the maps; shape (..., 2), dtype of `matrix`.
+        backend: See `affine_chain`. None (default) means the reference for dtypes other than float32 and float64.
 
     Returns:
-        The fixed points, (..., 2), detached; dtype and device of `matrix`.
+        Fixed points, detached; shape (..., 2), dtype and device of `matrix`.
 
     Raises:
-        ValueError: if a shape or `backend` is invalid.
-        TypeError: if a dtype is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("fixed_point", matrix=matrix, offset=offset)
     check_floating("fixed_point", matrix=matrix, offset=offset)

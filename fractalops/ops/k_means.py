@@ -23,18 +23,18 @@ def k_means(places: Tensor, centers: Tensor, rounds: int, *, backend: Backend | 
     If a number is not finite, the result of its system is undefined.
 
     Args:
-        places: points of each system, (S, M, 2); float32 or float64.
-        centers: initial centers, (S, N, 2) with N >= 1; dtype and device of `places`.
-        rounds: number of rounds, at least 0.
-        backend: as in `affine_chain`. The reference takes any floating dtype.
+        places: Points of each system; shape (S, M, 2), dtype float32 or float64.
+        centers: Centers at the start; shape (S, N, 2) with N >= 1, dtype of `places`.
+        rounds: Number of rounds, at least 0.
+        backend: See `affine_chain`.
 
     Returns:
-        The moved centers, (S, N, 2); dtype and device of `places`.
+        Centers after the last round; shape (S, N, 2), dtype and device of `places`.
 
     Raises:
-        ValueError: if a shape, `rounds` or `backend` is invalid.
-        TypeError: if a dtype or type is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, `rounds` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("k_means", places=places)
     check_floating("k_means", places=places, centers=centers)

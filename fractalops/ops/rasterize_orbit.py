@@ -49,25 +49,25 @@ def rasterize_orbit(
     All arithmetic is in float64, in the order of the generator.
 
     Args:
-        matrix: linear parts of the maps, (B, N, 2, 2), x before y; float64.
-        offset: translations of the maps, (B, N, 2); float64.
-        probabilities: probabilities of the maps, (B, N), not negative and not NaN; float64.
-        uniform: random numbers in [0, 1), (B, T - 1) with 2 <= T < 2^23; float64. Rows that share their memory
-            (`Tensor.expand`) are not copied.
-        size: side or (height, width) of the images in pixels, more than 2 `padding` and less than 2^16.
-        padding: width of the border without points in pixels, at least 1.
-        mask: masks of the points, as `draw_masks` returns them, (B, T); int16, of which the lowest 9 bits are used.
-            With None (default), each point draws one pixel.
-        backend: as in `affine_chain`.
+        matrix: Linear parts of the maps, x before y; shape (B, N, 2, 2), dtype float64.
+        offset: Translations of the maps; shape (B, N, 2), dtype float64.
+        probabilities: Probabilities of the maps, not negative and not NaN; shape (B, N), dtype float64.
+        uniform: Random numbers in [0, 1); shape (B, T - 1) with 2 <= T < 2^23, dtype float64. Rows that share their
+            memory (`Tensor.expand`) are not copied.
+        size: Side of the images, or (height, width), in pixels; more than 2 `padding` and less than 2^16.
+        padding: Width of the border without points in pixels, at least 1.
+        mask: Mask of each point, as `draw_masks` returns it; shape (B, T), dtype int16. The lowest 9 bits are used.
+            None (default) means that each point draws one pixel.
+        backend: See `affine_chain`. All backends take only float64.
 
     Returns:
-        The images, (B, H, W); uint8. A dark pixel is 0. Any other pixel is `1 + t % 128`, where t is the number of the
-        last point drawn on it, from 0.
+        Images of shape (B, H, W), dtype uint8. A dark pixel is 0. Any other pixel is `1 + t % 128`, where t is the
+        number of the last point drawn on it, from 0.
 
     Raises:
-        ValueError: if a shape, a device, `size`, `padding` or `backend` is invalid.
-        TypeError: if a dtype or type is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, a device, `size`, `padding` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     tensors = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "uniform": uniform}
     check_tensor("rasterize_orbit", **tensors)

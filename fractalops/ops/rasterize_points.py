@@ -63,24 +63,25 @@ def rasterize_points(
     Under autocast, float16 and bfloat16 points are converted to float32.
 
     Args:
-        points: points in pixels, (B, T, 2) with 1 <= T < 2^31; float32 or float64. x is the row and y the column.
-            Points that are NaN, infinite or too far from the image mark nothing.
-        size: side or (height, width) of the images in pixels.
-        mode: `"binary"` (default): 1 if any point marks the pixel, else 0. `"density"`: the number of points that
-            mark the pixel.
-        patch: pixels that a point marks, (h, w) for all images or (B, h, w) for each image, with odd sides up to 15;
-            bool or uint8. With None (default), a point marks only its nearest pixel. `random_patches` draws patches.
-        backend: `"native"` or `"reference"`. With None (default), `use_backend` or the environment variable
-            `FRACTALOPS_BACKEND` selects the backend; otherwise it is `"native"` if that can run on the device. The
-            reference takes any floating dtype.
+        points: Points (x, y) in pixels, where x is the row and y the column; shape (B, T, 2) with 1 <= T < 2^31, dtype
+            float32 or float64. Points that are NaN, infinite or too far from the image mark nothing.
+        size: Side of the images, or (height, width), in pixels.
+        mode: "binary" (default): a pixel is 1 if any point marks it, else 0. "density": a pixel is the number of points
+            that mark it.
+        patch: Pixels that a point marks; shape (h, w), or (B, h, w) with a patch for each image, dtype bool or uint8.
+            h and w are odd and at most 15. None (default) means only the nearest pixel. `random_patches` draws patches.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        The images, (B, H, W); uint8 (`"binary"`) or int32 (`"density"`). They don't depend on the number of threads.
+        Images of shape (B, H, W); dtype uint8 for "binary", int32 for "density". They don't depend on the number of
+        threads.
 
     Raises:
-        ValueError: if a shape, a device, `size`, `mode` or `backend` is invalid.
-        TypeError: if a dtype or type is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, a device, `size`, `mode` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
 
     Examples:
         >>> import torch

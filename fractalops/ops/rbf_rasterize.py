@@ -103,16 +103,16 @@ def check_bumps(
     """Check the options of `rbf_rasterize` and return them in the form that the op takes.
 
     Args:
-        function: name for error messages.
+        function: Name of the function for error messages.
         shape: (B, T) of the points.
-        bandwidth: as in `rbf_rasterize`.
-        weight: as in `rbf_rasterize`.
-        cutoff: as in `rbf_rasterize`.
-        like: one tensor by its name. The options must have its dtype and device.
+        bandwidth: See `rbf_rasterize`.
+        weight: See `rbf_rasterize`.
+        cutoff: See `rbf_rasterize`.
+        **like: One tensor with its name. The options must have its dtype and device.
 
     Raises:
-        ValueError: if a shape, a device or a range is invalid.
-        TypeError: if a dtype or type is invalid.
+        ValueError: If a shape, a device or a range is invalid.
+        TypeError: If a dtype or type is invalid.
     """
     (first,) = like.values()
     images = shape[0]
@@ -179,27 +179,26 @@ def rbf_rasterize(
     Under autocast, float16 and bfloat16 tensors are converted to float32.
 
     Args:
-        points: points in pixels, (B, T, 2) with T >= 1; float32 or float64. x is the row and y the column. Points that
-            are NaN, infinite or too far from the image add nothing and get zero gradients.
-        size: side or (height, width) of the images in pixels.
-        bandwidth: bandwidth in square pixels, above 0: a number, or a tensor, () or (B,), which can require gradients.
-            The bandwidth and its inverse must be normal numbers of the dtype (from 1.2e-38 to 8.5e37 in float32).
-            Default: 1.
-        weight: weight of each point, (B, T), or (B, T, C) for C channels; dtype and device of `points`. With None
-            (default), all weights are 1.
-        cutoff: a number in (0, 1). On all pixels that are left out, a bump is smaller than this. With None, every point
-            is drawn on every pixel. Default: 1e-6.
-        backend: `"native"` or `"reference"`. With None (default), `use_backend` or the environment variable
-            `FRACTALOPS_BACKEND` selects the backend; otherwise it is `"native"` if that can run on the device. The
-            reference takes any floating dtype.
+        points: Points (x, y) in pixels, where x is the row and y the column; shape (B, T, 2) with T >= 1, dtype float32
+            or float64. Points that are NaN, infinite or too far from the image add nothing and get zero gradients.
+        size: Side of the images, or (height, width), in pixels.
+        bandwidth: Bandwidth of the bumps in square pixels, above 0; a number, or a tensor of shape () or (B,). It and
+            its inverse must be normal numbers of the dtype (from 1.2e-38 to 8.5e37 in float32). Default: 1.
+        weight: Weight of each point; shape (B, T), or (B, T, C) for C channels, dtype of `points`. None (default) means
+            1.
+        cutoff: Leave out pixels far from a point, on which its bump is below this value, in (0, 1). None draws every
+            point on every pixel. Default: 1e-6.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        The images, (B, H, W), or (B, C, H, W) if `weight` is (B, T, C); dtype and device of `points`.
+        Images of shape (B, H, W), or (B, C, H, W) if `weight` has C channels; dtype and device of `points`.
 
     Raises:
-        ValueError: if a shape, a device, `size`, `bandwidth`, `cutoff` or `backend` is invalid.
-        TypeError: if a dtype or type is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, a device, `size`, `bandwidth`, `cutoff` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
 
     Examples:
         >>> import torch

@@ -47,22 +47,22 @@ def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, back
     straight-through gradient: backward treats it as the identity.
 
     Args:
-        svd: parameters of theta, phi (both in radians), s1, s2, d1 and d2, (..., 6); any floating dtype.
-        singular_values: `"sigmoid"` (default, the published code): s1 and s2 are the sigmoids of their parameters.
-            `"clamp"` (the paper's text): they are the parameters, clamped to [0, 1].
-        backend: `"native"`, which takes float32 and float64, or `"reference"`. With None (default), `use_backend` or
-            the environment variable `FRACTALOPS_BACKEND` selects the backend for float32 and float64; otherwise it is
-            `"native"` if that can run on the device. Other dtypes use the reference.
+        svd: Parameters theta and phi (in radians), s1, s2, d1 and d2; shape (..., 6), any floating dtype.
+        singular_values: "sigmoid" (default, the published code): s1 and s2 are the sigmoids of their parameters.
+            "clamp" (the paper's text): they are their parameters, clamped to [0, 1].
+        backend: "native", which takes float32 and float64, or "reference". None (default) means the reference for other
+            dtypes. For float32 and float64, it means the backend that `use_backend` or the environment variable
+            `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device.
 
     Returns:
-        The matrices, (..., 2, 2), computed in float64 and rounded once; dtype and device of `svd`. A parameter that is
-        not finite affects only its own map. The matrices are differentiable in `svd`, any number of times, in backward
-        and forward mode.
+        Matrices of shape (..., 2, 2), computed in float64 and rounded once; dtype and device of `svd`. They are
+        differentiable in `svd`, any number of times, in backward and forward mode. A parameter that is not finite
+        affects only its own map.
 
     Raises:
-        ValueError: if a shape, `singular_values` or `backend` is invalid.
-        TypeError: if a dtype is invalid.
-        BackendError: if the requested backend can't run.
+        ValueError: If a shape, `singular_values` or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
 
     Examples:
         >>> import math
