@@ -2,7 +2,7 @@
 
 `python -m bench documents` replaces each part between `<!-- numbers: NAME -->` and `<!-- end -->` by the text of the
 function `PARTS[NAME]`. Figures of speed are read from bench/measured.json, a file of `fractalops bench`. Figures of
-quality are read from docs/*.csv, the files of `fractalops experiment`.
+quality are read from docs/measured/ (`quality.Record`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from fractalops.io.files import atomic_path
 
 from .instructions import CASES, Counted, read_record
-from .quality import pictures, small_images, small_images_in_short
+from .quality import all_rows, pictures, small_images, small_images_in_short
 from .rows import Figures, Row, find
 from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER, PRETRAINED
 from .table import markdown, number, shape_text
@@ -74,8 +75,8 @@ def speed(figures: Figures) -> str:
     most = [f"{name.removeprefix(begin)}: {text}" for name, text in figures.machine.items() if name.startswith(begin)]
     parts = [
         f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, "
-        f"{day.day} {day:%B %Y}. Medians of rounds in which all backends took their turn; "
-        "`x` is how many times as long a baseline took.",
+        f"{day.day} {day:%B %Y}. All backends run in turn in each round; the figures are medians over rounds. "
+        "`x` is the time of a baseline divided by the time of fractalops.",
         _paper(measured),
         _grid(measured),
         _learning(measured),
@@ -83,7 +84,7 @@ def speed(figures: Figures) -> str:
         _pretraining(measured),
         _spreading(measured),
         "Nothing has been measured on a GPU yet.",
-        "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
+        "Instructions of the CPU kernels per point, on AVX2, by `python -m bench instructions`:",
         _instructions(),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -193,14 +194,15 @@ def speed_in_short(figures: Figures) -> str:
         lines.append([f"`fit` of {row.direction}", f"**{_time(row)}**", "", "", ""])
     machine = f"{figures.machine['processor']}, one thread, torch {rows[0].torch}, float32, {day.day} {day:%B %Y}"
     head = [shape_text(PAPER), "fractalops", "dense", "separable", "`torch.compile`"]
-    return f"{markdown(head, lines)}\n\n*{machine}; x is how many times as long a baseline in plain PyTorch took.*"
+    ratio = "`x` is the time of a baseline in plain PyTorch divided by the time of fractalops"
+    return f"{markdown(head, lines)}\n\n*{machine}. {ratio}.*"
 
 
 def rate(figures: Figures) -> str:
     """Return a sentence with the number of points that one thread draws in a second."""
     rows = find(figures.rows, op="render", direction=BOTH, case=PAPER.name, backend="native", threads=1)
     points = number((rows[0].points_per_second or 0) / 1e6)
-    where = f"one thread of an {figures.machine['processor']}"
+    where = f"one thread of an {figures.machine['processor'].partition(',')[0]} processor"
     return f"On {where}, `render` draws {points} million points a second ({shape_text(PAPER)}; forward and backward)."
 
 
@@ -211,4 +213,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "quality": small_images,
     "quality in short": small_images_in_short,
     "pictures": pictures,
+    "all settings": partial(all_rows, "recipe"),
+    "all settings held out": partial(all_rows, "recipe-held-out"),
+    "all pictures": partial(all_rows, "pictures"),
+    "pictures by sampling": partial(all_rows, "pictures-sampling"),
+    **{name: partial(all_rows, name) for name in ("reconstruct", "transformations", "optimizers", "gan")},
 }

@@ -296,7 +296,7 @@ def test_what_is_wrong_with_the_raw_op_is_told() -> None:
     index = torch.full((1, config.sequences, config.points), config.maps, dtype=torch.uint8)
     with pytest.raises(IndexError, match=r"^learn_steps: index must lie in \[0, 3\), got 3"):
         native_steps(batch, config, index)([0.1])
-    with pytest.raises(RuntimeError, match="learn_steps: index must be of 3 sequences of"):
+    with pytest.raises(RuntimeError, match="learn_steps: index must have 3 sequences of"):
         native_steps(batch, config, index[:, 1:])([0.1])
 
 

@@ -130,7 +130,7 @@ def test_what_is_built_where_there_is_a_compiler(
 @pytest.mark.parametrize(
     ("release", "listed", "reason"),
     [
-        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 takes 12.0 or newer"),
+        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 needs 12.0 or newer"),
         ("12.0", "7.0 8.0", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got '7.0'"),
         ("13.0", "Ampere", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got 'Ampere'"),
     ],
@@ -267,7 +267,7 @@ def test_an_nvcc_that_does_not_answer_is_named(build: dict[str, Any], tmp_path: 
     with pytest.raises(build["BuildError"], match=rf"^{nvcc} can't be run: no license"):
         build["toolkit_folder"](str(nvcc))
     nvcc.write_text("#!/bin/sh\n")
-    with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't say where its toolkit is; set CUDA_HOME"):
+    with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't print where its toolkit is; set CUDA_HOME"):
         build["toolkit_folder"](str(nvcc))
 
 

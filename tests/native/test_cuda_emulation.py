@@ -135,8 +135,8 @@ def test_orders(library: ctypes.CDLL, run: Callable[..., str]) -> None:
 
 FOUND = {
     "lane_outside_its_mask": "lane 0 is not in its mask",
-    "absent_lane": "lane 5 of its mask never comes: thread (5, 0, 0) has exited",
-    "lane_at_barrier": "lane 5 of its mask never comes: thread (5, 0, 0) is at __syncthreads",
+    "absent_lane": "lane 5 of its mask never arrives: thread (5, 0, 0) has exited",
+    "lane_at_barrier": "lane 5 of its mask never arrives: thread (5, 0, 0) is at __syncthreads",
     "source_outside_the_mask": "lane 15 reads from lane 16, which doesn't take part",
     "source_that_does_not_exist": "lane 0 reads from lane 1, which doesn't take part",
     "different_masks": "is at __syncwarp with the mask 0x",

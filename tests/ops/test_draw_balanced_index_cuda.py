@@ -250,7 +250,7 @@ def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
         (torch.ones(2, 3).double(), torch.zeros(1, 1, 4), r"uniform must have shape \(2, K, T\), got \(1, 1, 4\)"),
         (torch.ones(2, 3, 1).double(), torch.zeros(2, 1, 4), r"weight must have shape \(S, N\), got \(2, 3, 1\)"),
         (torch.ones(2, 3).double(), torch.zeros(2, 4), r"uniform must have shape \(2, K, T\), got \(2, 4\)"),
-        (torch.ones(2, 0).double(), torch.zeros(2, 1, 4), "weight must hold maps"),
+        (torch.ones(2, 0).double(), torch.zeros(2, 1, 4), "weight must have at least one map"),
         (torch.ones(2, 3), torch.zeros(2, 1, 4), "weight must be float64"),
         (torch.ones(2, 3).double(), torch.zeros(2, 1, 4).half(), "uniform must be float32 or float64"),
     ],
