@@ -106,7 +106,7 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
     Raises:
         ValueError: if only one of the systems has colors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.morphing import morph_frames

@@ -37,7 +37,7 @@ def zoom_frames(maps: System, picture: Picture, frames: int, seed: int) -> Itera
     Raises:
         InputError: if a frame shows no point of the attractor, or if a map does not contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.canvas import Zoom
         >>> from fractalops.drawing.high_resolution import Picture
@@ -82,7 +82,7 @@ def build_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
     Raises:
         InputError: if a zoom shows no point of the attractor, or if a map of a zoomed system does not contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.motion import build_frames
@@ -122,7 +122,7 @@ def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
         InputError: if a frame of a zoom shows no point of the attractor, or if a map of a zoomed system does not
             contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.motion import orbit_frames

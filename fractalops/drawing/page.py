@@ -59,7 +59,7 @@ def write_page(
         FileNotFoundError: if the folder of `path` does not exist.
         OSError: if the file cannot be written.
 
-    Example:
+    Examples:
         >>> import fractalops
         >>> from fractalops.drawing.page import write_page
         >>> write_page(fractalops.IFS(1, 4), "fractal.html")

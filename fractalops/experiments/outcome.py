@@ -18,13 +18,18 @@ _CHANCE = math.erfc(_ERRORS / math.sqrt(2))  # 0.0455, the two-sided probability
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement, and the verdict of the measured numbers."""
+    """A statement, and the verdict of the measured numbers.
+
+    Attributes:
+        claim: the statement.
+        verdict: the verdict. A comparison is "not shown at this size" if the difference is within two standard errors
+            of 0.
+        detail: the numbers from which the verdict was computed.
+    """
 
     claim: str
     verdict: Verdict
-    """The verdict. A comparison is "not shown at this size" if the difference is within two standard errors of 0."""
     detail: str
-    """The numbers from which the verdict was computed."""
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.claim} ({self.detail})"
@@ -32,12 +37,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The table of an experiment, whose rows have the same columns, with findings and notes."""
+    """The results of an experiment.
+
+    Attributes:
+        rows: the rows of a table, each a dict of cells by column. All rows have the same columns.
+        findings: what the numbers show.
+        notes: sentences about the numbers.
+    """
 
     rows: Sequence[Row]
     findings: Sequence[Finding] = field(default_factory=list)
     notes: Sequence[str] = field(default_factory=list)
-    """Notes on the numbers."""
 
     def table(self) -> str:
         """Return the rows as a Markdown table with aligned columns. NaN is an empty cell."""
