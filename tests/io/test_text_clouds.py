@@ -1,4 +1,4 @@
-"""Points in texts: what separators, commas, counts and names mean; nothing is read as other numbers than it may be."""
+"""Tests of points in texts: separators, decimal commas, counts and column names. Ambiguous numbers are refused."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_comments_need_no_utf_8(xyz: Path) -> None:
 
 
 def test_a_large_text_takes_the_memory_of_its_points(xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lines and words are not kept."""
+    """Lines and words are not kept in memory."""
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 2**14)
     rows = 60_000
     xyz.write_text("0 0 0 0 0\n" * rows)
