@@ -1,4 +1,4 @@
-"""The fractal embedding layer against its definition and against the module of systems."""
+"""Tests of the fractal embedding layer against its definition and against `IFS`."""
 
 from __future__ import annotations
 

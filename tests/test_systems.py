@@ -1,4 +1,4 @@
-"""Random systems."""
+"""Tests of random systems, of SVD parameters, and of `System`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_random_singular_values_keep_their_sum_and_bounds(maps: int, sigma_facto
     low, high = (5 + maps) / 2, (6 + maps) / 2
     if sigma_factor is not None:
         torch.testing.assert_close(total, torch.full_like(total, sigma_factor))
-    elif maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
+    elif maps == 1:  # 3 to 3.5 is not possible: limited to just below 3
         torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
     else:
         assert low - 1e-9 <= total.min() < low + 0.05
@@ -110,7 +110,7 @@ def test_singular_values_at_their_bounds(matrix: Tensor) -> None:
     torch.testing.assert_close(svd_matrix(svd_parameters(matrix, "clamp"), "clamp"), matrix, rtol=0, atol=1e-12)
     parameters = svd_parameters(matrix)
     assert parameters.isfinite().all()
-    # No singular value differs by more than the margin.
+    # Singular values differ by at most the margin.
     assert torch.linalg.matrix_norm(svd_matrix(parameters) - matrix, 2).max() <= 1e-3 + 1e-12
 
 
@@ -200,7 +200,7 @@ def test_each_system_is_the_system_of_its_number(channels: int | None) -> None:
         for name in ("matrix", "offset", "probabilities") + (() if channels is None else ("color",)):
             assert_same_bits(getattr(system, name), getattr(expected, name))
         assert system.channels == channels
-    each[0].offset.fill_(7)  # a copy
+    each[0].offset.fill_(7)  # the tensors are copies
     assert not bool((module.offset == 7).any())
 
 
