@@ -80,7 +80,7 @@ def test_thinned_words_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_words_are_those_of_a_search_through_all() -> None:
-    """In a window around a corner of the triangle, these are all words of six maps whose images can be near."""
+    """Near a corner of the triangle, the words have six maps, and include all whose images can touch the window."""
     words = words_in_window(*TRIANGLE, *window(-0.05, -0.05, 0.05, 0.05))
     length = 6
     found = {tuple(offset) for offset in (words.offset * 2**length).round().int().tolist()}

@@ -52,7 +52,7 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_program_of_the_readme_runs() -> None:
     (names,) = run(ROOT / "README.md")
-    # It draws its target in the viewport of learning. At half the size, the error would be ten times as large.
+    # It draws its target in the viewport in which it was learned. At half the size, the error is ten times as large.
     target, images, picture = names["target"], names["images"].detach(), names["picture"]
     assert (images - target).square().mean() < 0.03
     lit = max_pool2d(picture, 16)[0] > 0.1  # (64, 64): blocks of the picture with points

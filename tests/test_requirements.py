@@ -1,4 +1,4 @@
-"""Tests of FRACTALOPS_TEST_REQUIRE, which makes missing requirements fail tests, and of the versions of tools."""
+"""Tests of FRACTALOPS_TEST_REQUIRE (a missing requirement fails tests or skips them), and of versions of tools."""
 
 from __future__ import annotations
 

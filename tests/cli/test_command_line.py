@@ -32,7 +32,7 @@ def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
 @pytest.mark.parametrize("argv", ["-u -m fractalops info", "-m fractalops experiment", "-m fractalops --help"])
 def test_a_closed_pipe_ends_silently(argv: str) -> None:
-    """The reader of a pipe may exit early, as `head` does. Covers line-buffered and block-buffered output."""
+    """The reader of a pipe may exit early, as `head` does. Output may be unbuffered (`-u`) or buffered."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, *argv.split()]

@@ -105,7 +105,7 @@ def test_a_signal_before_and_after_a_command_ends_silently(
         patched.setattr("fractalops.cli.Parser", sending(number, Mock(), 1))
         assert run("info") == 128 + number
     monkeypatch.setattr("fractalops.cli.info.run", sending(number, Mock(), 1))
-    monkeypatch.setattr("fractalops.cli._fail", sending(number, Mock(), 1))  # a second, during the report
+    monkeypatch.setattr("fractalops.cli._fail", sending(number, Mock(), 1))  # a second signal, during the report
     assert run("info") == 128 + number
     assert capsys.readouterr() == ("", "")
 
@@ -198,7 +198,7 @@ def test_files_never_take_the_place_of_closed_streams(tmp_path: Path) -> None:
 
 
 def kill_at_rename(number: int, *command: object) -> None:
-    """Run a command in a child process that exits instead of renaming a file the `number`-th time, from 1."""
+    """Run a command in a child process that exits in place of rename `number`, counted from 1."""
     calls = itertools.count(1)
     rename = os.replace
 

@@ -1,4 +1,4 @@
-"""Tests of the data set for pre-training: the dependencies and appearance of items, and errors."""
+"""Tests of the data set for pre-training: reproducibility and appearance of items, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that items of the data set are bit-identical for any number of threads and workers, and start method."""
+"""Tests that items of the data set are bit-identical for any threads, workers and start method of processes."""
 
 from __future__ import annotations
 

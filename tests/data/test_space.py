@@ -137,7 +137,7 @@ def test_instances_are_turned_and_shrunk() -> None:
     matrix, offset = torch.eye(3).expand(2, 4, 3, 3), torch.ones(2, 4, 3)
     stack = Stack(matrix, offset, torch.full((2, 4), 0.25))
     moved, shifted = perturbed(stack, 0.2, [seeded(0), seeded(1)])
-    values = torch.linalg.svdvals(moved)  # each is a rotation times a number
+    values = torch.linalg.svdvals(moved)  # each matrix is a rotation times a number
     torch.testing.assert_close(values[..., 0], values[..., 2])
     assert values.min() > 0.8
     assert values.max() <= 1 + 1e-6

@@ -89,7 +89,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
         system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
     )
     assert picture.max() < 1
-    # Bumps are cut off below 0.01 of their maximum, which changes their sum by less than 1 %.
+    # Bumps are cut off below 0.01 of their maximum, which changes their sum by at most 1 %.
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
 
 

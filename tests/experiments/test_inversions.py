@@ -136,7 +136,7 @@ def test_uniform_starts_are_drawn_by_themselves() -> None:
 
 
 def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
-    """Targets differ from the encoder's examples (100 each) and from the system drawn directly from the seed."""
+    """Targets differ from the encoder's examples (100 of each), and one target from the system drawn from the seed."""
     settings = inverse_encoder.InverseEncoderSettings(fractals=100)
     examples, _ = inverse_encoder.random_examples(settings)
     targets = read_targets("fractaldb", None, 100, size=32, points=300, seed=0).images

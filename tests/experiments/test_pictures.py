@@ -43,7 +43,7 @@ def test_glyphs_fill_their_pictures(count: int) -> None:
     need_matplotlib()
     glyphs = draw_glyphs(count, 40)
     assert glyphs.shape == (count, 40, 40)
-    assert len({tuple(glyph.flatten().tolist()) for glyph in glyphs}) == count  # no box for missing glyphs
+    assert len({tuple(glyph.flatten().tolist()) for glyph in glyphs}) == count  # no boxes for missing glyphs
     for glyph in glyphs:
         rows, columns = ((glyph.amax(axis) > 0.05).nonzero()[[0, -1], 0].tolist() for axis in (1, 0))
         extents = [last - first + 1 for first, last in (rows, columns)]

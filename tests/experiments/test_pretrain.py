@@ -334,7 +334,7 @@ def test_pictures_that_a_finished_run_has_lost_are_drawn_again(tmp_path: Path, w
     assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5
     assert shards(tmp_path / "shards") == whole
     assert images(tmp_path / "folders") == pictures
-    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5  # read back
+    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5  # the stored outcome
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tests of notices of changes to what was read: their logging, and their collection."""
+"""Tests of notices about changes made while reading files: logging and collection."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def test_a_binary_file_of_fewer_or_more_rows_than_promised(head: str, form: str,
     path.write_bytes(content.replace(b"vertex 2", b"vertex 1"))
     with pytest.raises(InputError, match=r"its header promises 45 bytes, got 82$"):
         read_point_cloud(path)
-    path.write_bytes(content + b"\n")  # some programs end files so
+    path.write_bytes(content + b"\n")  # some programs end files like this
     assert read_point_cloud(path).tolist() == POINTS
 
 
