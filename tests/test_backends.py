@@ -118,7 +118,7 @@ def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> 
 
 @pytest.mark.usefixtures("cuda_library", "no_triton")
 @pytest.mark.parametrize("op", ["rbf_rasterize", "rasterize_points"])
-def test_missing_triton_is_named_with_what_mends_it(op: str) -> None:
+def test_missing_triton_is_named_with_its_fix(op: str) -> None:
     row, cause = assert_reference_stands_in(op)
     assert row.reason.startswith("Triton's kernels can't be imported (import of triton halted")
     assert row.remedy == "pip install triton"
@@ -153,7 +153,7 @@ TAKE_CUDA = "for NVIDIA GPUs: install a CUDA build of torch"
         (None, True, "built, but it can't be loaded (", NO_CUDA, TAKE_CUDA),
     ],
 )
-def test_a_missing_cuda_library_is_named_with_what_mends_it(
+def test_a_missing_cuda_library_is_named_with_its_fix(
     cuda: str | None,
     built: bool,
     status: str,
@@ -173,7 +173,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
 
 
 @pytest.mark.usefixtures("no_library", "no_triton")
-def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
+def test_rows_without_the_library_say_why_and_how_to_fix_it() -> None:
     for row in fractalops.list_backends():
         assert row.backend == "reference"
         if row.device == "cpu":
@@ -200,7 +200,7 @@ def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureF
     assert capsys.readouterr().out == report + "\n"
 
 
-def test_the_report_says_what_is_missing_and_what_mends_it(
+def test_the_report_says_what_is_missing_and_how_to_fix_it(
     no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()

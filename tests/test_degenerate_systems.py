@@ -107,7 +107,7 @@ def test_rendering_warns_of_an_explosion_where_gradients_are_off() -> None:
         IFS.from_maps(matrix, offset, viewport=(0, 0, 1, 1))(SIZE, points=2000)
 
 
-def test_nothing_is_looked_at_in_a_training_step() -> None:
+def test_a_training_step_checks_no_points() -> None:
     matrix, offset = exploding()
     drawn = index()
     with warnings.catch_warnings():

@@ -13,7 +13,7 @@ from fractalops.io.files import one_line
 from fractalops.io.notices import collect_notices, log_notices
 
 
-def test_there_are_four_and_each_is_what_python_calls_its_kind() -> None:
+def test_there_are_four_exceptions_with_builtin_bases() -> None:
     public = {name: getattr(fractalops, name) for name in fractalops.__all__}
     errors = {name: kind for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
     assert {name: kind.__base__ for name, kind in errors.items()} == {

@@ -45,7 +45,7 @@ def test_axes_seen_from_known_directions(
 
 @pytest.mark.parametrize("azimuth", [-400.0, 17.0, 123.0])
 @pytest.mark.parametrize("elevation", [-75.0, 12.0, 200.0])
-def test_lengths_are_kept_and_so_is_the_hand(azimuth: float, elevation: float) -> None:
+def test_lengths_and_handedness_are_kept(azimuth: float, elevation: float) -> None:
     seen = fractalops.project(AXES, azimuth, elevation)
     turned = torch.cat((seen.plane, seen.depth[:, None]), 1)  # (3, 3)
     torch.testing.assert_close(turned @ turned.t(), AXES)

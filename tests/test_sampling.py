@@ -53,7 +53,7 @@ def test_the_largest_uniform_draw_stays_in_range() -> None:
         assert draw_index(weight, largest).item() == maps - 1
 
 
-def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbors() -> None:
+def test_sampling_depends_on_the_generator_and_not_on_other_systems() -> None:
     weights = torch.rand(3, 7, generator=seeded(19))
     assert torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(1)))
     assert not torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(2)))

@@ -57,7 +57,7 @@ def test_random_rotations_reflections_and_offsets() -> None:
     assert abs(drawn.offset.mean().item()) < 5 / math.sqrt(3 * 6000)
 
 
-def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> None:
+def test_random_systems_depend_on_the_generator_and_not_on_the_precision() -> None:
     one, two = (random_systems(3, 4, generator=seeded(10), dtype=torch.float64) for _ in range(2))
     single = random_systems(3, 4, generator=seeded(10))
     other = random_systems(3, 4, generator=seeded(11), dtype=torch.float64)
@@ -163,7 +163,7 @@ MAPS = {"matrix": torch.eye(2).expand(3, 2, 2), "offset": torch.zeros(3, 2), "pr
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_system_refuses_what_is_none(changes: dict[str, Any], error: str) -> None:
+def test_a_system_refuses_wrong_arguments(changes: dict[str, Any], error: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"^System: {error}"):
         System(**(MAPS | changes))
 

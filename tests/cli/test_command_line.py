@@ -22,7 +22,7 @@ from tests.support.command_line import ENVIRONMENT, draw, files, refusal, run
 from tests.support.requirements import ROOT
 
 
-def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("usage: fractalops")
@@ -55,7 +55,7 @@ def test_a_closed_pipe_ends_a_run_over_a_data_set(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_arguments_are_told_as_options() -> None:
+def test_arguments_are_translated_to_options() -> None:
     for text, expected in (
         ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
@@ -67,7 +67,7 @@ def test_arguments_are_told_as_options() -> None:
         assert in_options(text) == expected
 
 
-def test_the_library_speaks_of_arguments() -> None:
+def test_messages_of_the_library_name_arguments() -> None:
     """Messages of the library name arguments; only `fractalops.cli` translates them to options."""
     option = re.compile(r"--[a-z]")
     for path in (ROOT / "fractalops").rglob("*.py"):

@@ -74,7 +74,7 @@ def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
 
 
-def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advice_names_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (8, 8), 255).save(tmp_path / "page.png")
     assert run("fit", tmp_path / "page.png", "-o", tmp_path / "out", *QUICK) == 0
     advice = "mostly bright; if the shape is dark on a bright page, use --invert"

@@ -74,7 +74,7 @@ def test_few_classes_are_the_first_of_many() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_look_loses_hardly_a_class() -> None:
+def test_classes_of_the_default_search_are_dense() -> None:
     found = search_classes(10)
     assert min(len(system) for system in found) >= 2
     generators = [generator_of(2, "test", number) for number in range(10)]

@@ -235,7 +235,7 @@ def test_arrays_that_are_no_images(tmp_path: Path, array: numpy.ndarray, reason:
 
 
 @pytest.mark.parametrize(("value", "got"), [(1.5, "0 to 1.5"), (-1.0, "-1 to 0"), (numpy.nan, "nan to nan")])
-def test_floats_out_of_range_are_told_of_the_image_that_has_them(tmp_path: Path, value: float, got: str) -> None:
+def test_errors_of_floats_out_of_range_name_the_image(tmp_path: Path, value: float, got: str) -> None:
     images = numpy.zeros((3, 4, 4), dtype=numpy.float32)
     images[0], images[2, 0, 0] = 0.5, value
     path = write_npy(tmp_path, images)

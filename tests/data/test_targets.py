@@ -259,7 +259,7 @@ def test_one_path_is_what_it_is_also_in_a_list(classes: Path) -> None:
     assert isinstance(open_targets([classes]), PictureFolder)
 
 
-def test_bad_files_are_told_as_they_are_read(classes: Path) -> None:
+def test_bad_files_are_reported_when_they_are_read(classes: Path) -> None:
     (classes / "empty.png").touch()
     source = open_targets([classes / "empty.png", classes / "missing.png", classes, classes / "2.png"])
     for index, reason in enumerate(("the file is empty", "no such file or directory", "it is not a file")):

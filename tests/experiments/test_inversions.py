@@ -126,7 +126,7 @@ def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path
         learn("made", origin={"weight": torch.zeros(3)})
 
 
-def test_uniform_starts_are_drawn_by_themselves() -> None:
+def test_uniform_starts_are_drawn_separately() -> None:
     """They use other random numbers than the starts of `fit` with the same seed."""
     start = reconstruct.uniform_start(SETTINGS)
     assert all(((parameter >= -1) & (parameter <= 1)).all() for parameter in start.parameters())

@@ -78,7 +78,7 @@ def test_without_locks_a_file_stands_for_one_and_a_notice_says_so(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_of_a_killed_process_is_void(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path

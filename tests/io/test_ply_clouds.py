@@ -154,7 +154,7 @@ TOO_MANY = "its header promises"
         (ply("ascii", vertices("float", list_first=True)) + b"1\n", "its header promises 2 rows, got 3"),
     ],
 )
-def test_what_is_not_so_is_refused_in_one_line(content: str | bytes, reason: str, path: Path) -> None:
+def test_wrong_files_are_refused_in_one_line(content: str | bytes, reason: str, path: Path) -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     assert_refused(path, reason)
 

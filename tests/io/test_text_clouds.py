@@ -160,7 +160,9 @@ def test_what_is_refused_in_one_line(text: str | bytes, reason: str, xyz: Path) 
 
 
 @pytest.mark.parametrize("first", ["1,5 2 3", "1;2,5;3"])
-def test_what_a_comma_means_holds_for_later_parts(first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_meaning_of_commas_is_the_same_in_later_parts(
+    first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 4)
     xyz.write_text(f"{first}\n4 5 6\n7 8 9.5\n")
     with pytest.raises(InputError, match=f"line 3 must be a point of {UNCLEAR}"):
