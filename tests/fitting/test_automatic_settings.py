@@ -1,4 +1,4 @@
-"""The settings of `FitConfig` that follow the size of the targets: their rule, in files, in a run over two sizes."""
+"""Tests of the settings of `FitConfig` that depend on the targets' size: their rule, files, runs over two sizes."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_the_targets_of_a_call_share_settings_and_those_of_a_run_do_not(
         learned = run(tmp_path / "run", Pictures(list(images)), FitConfig(**quick))
     assert [learned[image].config.points for image in range(3)] == [300, 600, 600]
     assert [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"] == [
-        "2 of 20 x 30 pixels: 2 maps, 1 steps of 3 x 600 points, blend add",
-        "1 of 20 x 30 pixels: 2 maps, 1 steps of 5 x 300 points, blend add",
+        "2 image(s) of 20 x 30 pixels: 2 maps, 1 steps of 3 x 600 points, blend add",
+        "1 image(s) of 20 x 30 pixels: 2 maps, 1 steps of 5 x 300 points, blend add",
     ]
 
 
@@ -100,19 +100,19 @@ def test_a_run_over_many_sizes_tells_the_most_frequent(tmp_path: Path, caplog: p
     with caplog.at_level("INFO", "fractalops.fitting.runs"):
         run(tmp_path / "run", Pictures(images), config)
     lines = [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"]
-    assert lines[0].startswith("2 of 3 x 4 pixels: ")
+    assert lines[0].startswith("2 image(s) of 3 x 4 pixels: ")
     assert len(lines) == 6
-    assert lines[-1] == "4 of 4 other sizes or settings"
+    assert lines[-1] == "4 image(s) of 4 other sizes or settings"
 
 
-@pytest.mark.parametrize(("images", "others"), [(1, ""), (3, " (as for 2 other images)")])
+@pytest.mark.parametrize(("images", "others"), [(1, ""), (3, " (also for 2 other images)")])
 def test_a_run_names_images_that_its_points_can_not_cover(
     images: int, others: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = FitConfig(maps=2, steps=0, points=20, evaluation_sequences=1)
     with caplog.at_level("INFO", "fractalops.fitting.runs"):
         run(tmp_path / "run", Pictures([torch.ones(16, 16)] * images), config)
-    notice = "20 points cover at most 62 of the 256 pixels that it shows; take more points"
+    notice = "20 points cover at most 62 of the 256 pixels that it shows; use more points"
     assert caplog.records[-1].getMessage().endswith(f": {notice}{others}")
 
 
@@ -220,7 +220,7 @@ def test_auto_is_a_value_of_these_settings_alone() -> None:
 
 
 def test_files_and_pickles_have_another_auto() -> None:
-    """A string that is equal to "auto" without being the same object."""
+    """Files and pickles contain a string that is equal to "auto" but is another object."""
     config = FitConfig(points=9)
     assert parse_config(json.loads(json.dumps(dataclasses.asdict(config)))).resolve((64, 64)).maps == 16
     unpickled = pickle.loads(pickle.dumps(config))
@@ -237,7 +237,7 @@ def test_splits_come_in_the_first_part() -> None:
         FitConfig(blend="add", split_every=3)
 
 
-# Learned by them
+# Learning with them
 
 LITTLE: dict[str, Any] = {"maps": 4, "points": 60, "steps": 6, "evaluation_sequences": 2}
 
@@ -261,7 +261,7 @@ def test_a_result_has_the_settings_of_its_size_in_its_file(size: int, color: boo
 
 
 def two_sizes(color: bool) -> Pictures:
-    """Images of 20 and of 36 pixels, in turn."""
+    """Return images of 20 and of 36 pixels, in turn."""
     shape = (3,) if color else ()
     images = [torch.rand(*shape, size, size + 1, generator=torch.Generator().manual_seed(size)) for size in (20, 36)]
     return Pictures([images[0], images[1], 1 - images[0], 1 - images[1]])
