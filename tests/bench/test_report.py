@@ -126,6 +126,9 @@ def test_the_page_is_well_formed_and_needs_nothing_beside_it() -> None:
     named = re.findall(r"url\((.*?)\)", text)
     assert named
     assert all(name.startswith("#") and name[1:] in page.ids for name in named)
+    titles = re.findall(r'<section aria-labelledby="(.*?)">', text)
+    assert len(titles) == text.count("<section")
+    assert set(titles) <= set(page.ids)
     assert '<meta name="viewport"' in text
 
 
