@@ -16,8 +16,9 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown, or an empty string if it has no lines."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines)) if lines else ""
+    """Return a table in Markdown, without columns that are empty, or an empty string if it has no lines."""
+    columns = [(name, "---", *cells) for name, *cells in zip(head, *lines, strict=True) if any(cells)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
 
 
 def number(value: float) -> str:

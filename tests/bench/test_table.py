@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.suites import PAPER
-from bench.table import exponent_text, number, shape_text, spread_text
+from bench.table import exponent_text, markdown, number, shape_text, spread_text
 from bench.timing import Spread
 from tests.bench.rows import row
 
@@ -24,6 +24,12 @@ from tests.bench.rows import row
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_tables_have_no_empty_columns() -> None:
+    text = markdown(["op", "ms", "x"], [["a", "", "1"], ["b", "", ""]])
+    assert text == "| op | x |\n| --- | --- |\n| a | 1 |\n| b |  |"
+    assert markdown(["op", "ms"], []) == ""
 
 
 def test_spreads_in_words() -> None:
