@@ -13,18 +13,28 @@ import pytest
 from bench import documents, quality
 from bench.promises import promises
 from bench.rows import Figures
+from fractalops.experiments.outcome import differs
 
 FIGURES = Figures.load(documents.MEASURED)
 RECORDS = sorted(quality.MEASURED.glob("*.json"))
 PAGES = [documents.ROOT / "README.md", *(documents.ROOT / "docs").rglob("*.md")]
 OTHERS = [documents.ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 ARITHMETIC = "gpu-arithmetic.md"  # computes lower bounds from data sheets
-# Times, rates, ratios and errors, but not sizes, defaults and thresholds.
+# Times, rates, ratios, percentages and small errors, also in code.
 FIGURE = re.compile(
-    r"\d (ns|µs|ms|s|seconds?|minutes?|hours?|dB|GB/s|percent|images (a|per) second)\b|\b0\.00\d"
-    r"|\d (times|x) (as|faster|slower|longer)"
+    r"\d (ns|µs|ms|s|seconds?|minutes?|hours?|dB|[kMG]i?B/s|percent|(points|images|pictures) (a|per) second)\b"
+    r"|\d ?%|\b0\.00\d|(thousand|million) (points|images|pictures) (a|per) second"
+    r"|\d (times|x) (as|faster|slower|longer|better|worse)|(twice|half) (as|the (time|error))"
     r"|(some|about|few|ten|a|hundred) (seconds?|minutes?|hours?|times (as|slower))"
 )
+# All other figures are decimals. Decimals that were not measured, outside of code:
+DEFINITION = re.compile(
+    r"Python 3\.10|torch 2\.11|first version, 0\.1\.0|sections? \d\.\d|arXiv:\d+\.\d+"  # versions and sources
+    r"|capability 7\.5(, \d+\.0|, 8\.\d)+ and 12\.0|capability 8\.0(, \d+\.0|, 8\.\d)+ and 12\.0"  # of GPUs
+    r"|±2\.5|\(-2\.5, -2\.5, 2\.5, 2\.5\)|binarized at 0\.2|bandwidths (of )?0\.3, 1 and 4|above 8\.5e37"  # settings
+    r"|more than 3 %|at least\s+15 %|at least 50 %|below 0\.0455|about 0\.1 by chance"  # thresholds, and the quantile
+)
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)", re.DOTALL | re.MULTILINE)  # and the targets of links
 
 
 def test_the_pages_say_what_was_measured() -> None:
@@ -61,8 +71,49 @@ def test_a_changed_number_makes_its_page_stale(part: str) -> None:
     ids=lambda path: str(path.relative_to(documents.ROOT)),
 )
 def test_no_page_has_a_figure_that_was_written_by_hand(path: Path) -> None:
-    by_hand = re.sub(r"<!-- numbers: .*?<!-- end -->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert not [line for line in by_hand.splitlines() if FIGURE.search(line)]
+    assert figures_by_hand(path.read_text(encoding="utf-8")) == []
+
+
+def figures_by_hand(page: str) -> list[str]:
+    """Return the lines of a page that have a figure outside of the parts."""
+    by_hand = DEFINITION.sub("", re.sub(r"<!-- numbers: .*?<!-- end -->", "", page, flags=re.DOTALL))
+    prose = CODE.sub("", by_hand)
+    return [line for line in by_hand.splitlines() if FIGURE.search(line)] + re.findall(r".*\d\.\d.*", prose)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`fit` of a digit takes 244 ms.",
+        "The mean error is 0.0202.",
+        "| leaf | 256 x 256 | 35.64 |",
+        "An IoU of 0.97.",
+        "It draws 14.7 million points a second.",
+        "It draws 15 million points per second.",
+        "It is 257 x faster.",
+        "The error is 12 % smaller.",
+        "```\nleaf: 9 s\n```",
+        "It takes half the time.",
+    ],
+)
+def test_figures_by_hand_are_found(text: str) -> None:
+    assert figures_by_hand(f"Above.\n{text}\n<!-- numbers: rate -->\n14.7\n<!-- end -->\n")
+    assert figures_by_hand("The images have 32 x 32 pixels (section 5.2). `bandwidth=1.5` is a setting.") == []
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_findings_agree_with_the_rows(record: Path) -> None:
+    """The verdict follows from the difference, and the difference from two means, which are cells or means of cells."""
+    outcome = quality.Record.load(record.stem).outcome
+    cells = {f"{cell:.4g}" for row in outcome.rows for cell in row.values() if isinstance(cell, float)}
+    for finding in outcome.findings:
+        if once := re.fullmatch(r"(\S+), measured once", finding.detail):
+            assert once[1] in cells, finding
+        if paired := re.fullmatch(r"(\S+) against (\S+), a difference of (\S+) \+- (\S+)", finding.detail):
+            one, other, gain, error = map(float, paired.groups())
+            assert abs(abs(other - one) - abs(gain)) < (0.01 if "mean PSNR" in finding.claim else 2e-4), finding
+            assert "mean PSNR" in finding.claim or {paired[1], paired[2]} <= cells, finding
+            assert finding.verdict == differs("", one, other, gain, error).verdict, finding
 
 
 def test_the_figures_keep_every_promise() -> None:

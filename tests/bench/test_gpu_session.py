@@ -172,6 +172,13 @@ def test_the_parts_leave_few_files_and_name_modules_that_exist(tmp_path: Path) -
 # The parts
 
 
+def test_every_part_is_documented(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "verification.md").read_text(encoding="utf-8")
+    first, *names = re.findall(r"^\| ([^|]+) \|", page.partition("| part | what it does |\n")[2], re.MULTILINE)
+    assert first == "---"
+    assert ", ".join(names).split(", ") == [part.name for part in session.parts(tmp_path)]
+
+
 def test_a_check_that_fails_or_raises_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> Record:
         raise RuntimeError("no kernel image")
