@@ -140,18 +140,24 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         target_transform: a function that takes a label and returns the second part of the item. Default: None.
 
     Attributes:
-        systems: the S systems of the classes, a list of `System` with names, before an instance changes them.
-        matrix: the matrices of all systems, (S, N, D, D), where N is the largest number of maps. Systems with fewer
-            maps have maps with probability 0 at the end. Float64 for "fractaldb" and "one-parameter", else float32.
-        offset: the offsets of all systems, (S, N, D), in the same dtype.
-        probabilities: the probabilities of all maps, (S, N), in the same dtype.
-        num_classes: S, the number of classes.
-        instances: the number of instances of each class.
-        classes: the names of the classes, S strings.
-        class_to_idx: a dict from the name of a class to its label.
-        targets: the label of each item, `S * instances` integers, before `target_transform`.
-        size: (height, width) of the images in pixels.
-        rules, rendering, points, dtype, transform, target_transform: the arguments, without None for defaults.
+        systems (list): the S systems of the classes, as `System` with names, before an instance changes them.
+        matrix (Tensor): the matrices of all systems, (S, N, D, D), where N is the largest number of maps. Systems with
+            fewer maps have maps with probability 0 at the end. Float64 for "fractaldb" and "one-parameter", else
+            float32.
+        offset (Tensor): the offsets of all systems, (S, N, D), in the same dtype.
+        probabilities (Tensor): the probabilities of all maps, (S, N), in the same dtype.
+        num_classes (int): S, the number of classes.
+        instances (int): the number of instances of each class.
+        classes (list): the names of the classes, S strings.
+        class_to_idx (dict): a dict from the name of a class to its label.
+        targets (list): the label of each item, `S * instances` integers, before `target_transform`.
+        size (tuple): (height, width) of the images in pixels.
+        rules (str): the name of the rules.
+        rendering (str): the kind of image.
+        points (int): the number of points of an image or a point cloud.
+        dtype (torch.dtype): the dtype of images.
+        transform (Callable or None): the function that changes images.
+        target_transform (Callable or None): the function that changes labels.
 
     Raises:
         TypeError: if an argument has a wrong type.

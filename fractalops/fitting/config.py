@@ -50,9 +50,8 @@ class FitConfig:
         sequences (int or "auto"): Number of sequences that a step draws for each system, K (the paper's batch size).
             Default: "auto".
         steps (int or "auto"): Number of optimization steps, at least 0. Default: "auto".
-        detail (str): Amount of work of the "auto" settings for targets above 32 x 32 pixels. "standard" takes about 10
-            seconds for 256 x 256 pixels on two cores. "fine" uses four times as many maps and takes minutes for
-            512 x 512 pixels. Default: "standard".
+        detail (str): Amount of work of the "auto" settings for targets above 32 x 32 pixels: "standard" or "fine".
+            "fine" uses four times as many maps, twice as many points and more steps. Default: "standard".
         blend (str): How points become an image, see `render`: "add" sums their bumps; "mean" averages their colors.
             With "mean" every map learns a color, also for gray targets. Default: "auto".
         background (float): Value of a pixel without points, in [0, 1], for the blend "mean". Default: 0.0.

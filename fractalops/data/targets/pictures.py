@@ -100,7 +100,7 @@ class PictureFolder(_Pictures):
         limit: the number of pictures to use, the first ones, at least 1. Default: None, which means all.
 
     Attributes:
-        ignored: the number of files that are left out, without those in hidden subfolders.
+        ignored (int): the number of files that are left out, without those in hidden subfolders.
 
     Raises:
         InputError: if the folder cannot be read or contains no picture.
