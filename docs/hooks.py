@@ -30,10 +30,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def help_text(command: str) -> str:
-    """Return the output of `fractalops COMMAND --help` at a width of 100 columns."""
+    """Return the output of `fractalops COMMAND --help` at a width of 80 columns, which fits the page."""
     from fractalops.cli import main
 
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"] = "80"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([command, "--help"] if command else ["--help"])
