@@ -76,7 +76,7 @@ def speed(figures: Figures) -> str:
     parts = [
         f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, "
         f"{day.day} {day:%B %Y}. All backends run in turn in each round; the figures are medians over rounds. "
-        "`x` is the time of a baseline divided by the time of fractalops.",
+        "`x` is the time of a baseline divided by the time of fractalops in the same round, also as the median.",
         _paper(measured),
         _grid(measured),
         _learning(measured),
@@ -194,7 +194,9 @@ def speed_in_short(figures: Figures) -> str:
         lines.append([f"`fit` of {row.direction}", f"**{_time(row)}**", "", "", ""])
     machine = f"{figures.machine['processor']}, one thread, torch {rows[0].torch}, float32, {day.day} {day:%B %Y}"
     head = [shape_text(PAPER), "fractalops", "dense", "separable", "`torch.compile`"]
-    ratio = "`x` is the time of a baseline in plain PyTorch divided by the time of fractalops"
+    ratio = (
+        "`x` is the time of a baseline in plain PyTorch divided by the time of fractalops, as the median over rounds"
+    )
     return f"{markdown(head, lines)}\n\n*{machine}. {ratio}.*"
 
 

@@ -128,7 +128,7 @@ def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
 def describe(sizes: Sizes) -> list[str]:
     """Return the cells of a row that describe the sizes."""
     if isinstance(sizes, int):
-        return [("chosen by the op", "a lane a sequence", "a scan")[sizes], "", "", ""]
+        return [("chosen by the op", "one lane per sequence", "scan")[sizes], "", "", ""]
     if isinstance(sizes, Gather):
         return [f"{sizes.points} x {sizes.columns}", str(sizes.warps), "", ""]
     tile = sizes.tile

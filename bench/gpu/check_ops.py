@@ -30,7 +30,7 @@ Results = tuple[Tensor, ...]
 # Shapes B, T, N, D of the chain. They have several warps, one map, maps that don't fit into shared memory, or many
 # sequences.
 CHAINS = ((50, 300, 10, 2), (3, 33, 1, 3), (1, 7001, 300, 2), (33, 1000, 5000, 2), (700, 31, 10, 3))
-FORMS = {"cuda": {1: "a lane a sequence", 2: "a scan"}, "cpu": {0: "a lane a sequence"}}
+FORMS = {"cuda": {1: "one lane per sequence", 2: "scan"}, "cpu": {0: "one lane per sequence"}}
 SMALL, LARGE = Tile(16, 16, 32, 2, "tf32x3"), Tile(32, 32, 32, 4, "tf32x3")
 # Cases of the rasterizer: B, T, H, W, C (0: no weights), bandwidth, cutoff, tile, and whether points are binned.
 RASTERS: tuple[tuple[int, int, int, int, int, float, float, Tile | None, bool], ...] = (

@@ -97,7 +97,7 @@ class Learned:
 
     @property
     def errors(self) -> list[float]:
-        """The minimum MSE of each image. It is infinite if the system exploded, whose dark image has a small error."""
+        """The minimum MSE of each image; infinity if the system exploded, because its dark image has a small error."""
         return self.result.minimum_mse.masked_fill(self.explosions, math.inf).tolist()
 
     @property

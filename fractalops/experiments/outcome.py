@@ -41,7 +41,7 @@ class Outcome:
 
     Attributes:
         rows: the rows of a table, each a dict of cells by column. All rows have the same columns.
-        findings: what the numbers show.
+        findings: statements, each with the verdict of the numbers.
         notes: sentences about the numbers.
     """
 
@@ -120,7 +120,7 @@ def wins(claim: str, won: int, lost: int, detail: str) -> Finding:
 
 
 def sign_test(won: int, lost: int) -> float:
-    """Return the two-sided p-value of the sign test: the probability that fair coins are at least as uneven."""
+    """Return the two-sided p-value of the sign test: the probability that fair coins give at least as uneven counts."""
     pairs = won + lost
     tail = sum(math.comb(pairs, heads) for heads in range(max(won, lost), pairs + 1))
     return min(1.0, 2 * tail / (1 << pairs))
