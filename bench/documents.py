@@ -33,7 +33,7 @@ SHOWN = (
     ("affine_chain", FORWARD),
     ("affine_chain", BACKWARD),
 )
-_PART = re.compile(r"(?P<begin><!-- numbers: (?P<name>[a-z ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+PART = re.compile(r"(?P<begin><!-- numbers: (?P<name>[^>\n]*) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def with_numbers(page: str) -> str:
             raise ValueError(f"with_numbers: page must have parts of {sorted(PARTS)}, got {part['name']!r}")
         return f"{part['begin']}\n{PARTS[part['name']]()}\n\n{part['end']}"
 
-    return _PART.sub(written, page)
+    return PART.sub(written, page)
 
 
 def _figures() -> Figures:
