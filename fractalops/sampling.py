@@ -87,7 +87,7 @@ def sample_index(
     """Draw random sequences of map indices.
 
     The indices of a sequence are independent (paper section 3), or balanced. In a balanced sequence, the number of
-    times that a map follows a short run of maps differs from its expected value by at most about one. So the points of
+    times that a map follows a short run of maps differs from its expected value by only about one. So the points of
     the sequence cover the attractor more evenly. Longer runs, which T points can't balance, are random. All indices are
     independent if T < 2 N or T > 65536. Balanced sequences have two errors: maps of small probability are slightly too
     frequent in short sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
