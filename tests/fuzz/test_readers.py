@@ -45,7 +45,7 @@ MEMORY = 2**24
 _PROCESS = 2**27  # bytes by which the process may grow besides through one file, of which it makes targets and systems
 COUNT = 5000  # files of a kind in the slow suite
 
-_REFUSALS = ("cannot read ", "cannot use ", "cannot write to ", "cannot go on ", "cannot join ")
+_REFUSALS = ("cannot read ", "cannot use ", "cannot write to ", "cannot resume ", "cannot go on ", "cannot join ")
 
 
 class Reading:
