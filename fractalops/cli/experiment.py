@@ -34,7 +34,7 @@ def add_parser(commands: Commands) -> None:
         help="the folder of the data sets MNIST, FashionMNIST and KMNIST, in the layout of torchvision",
     )
     parser.add_argument(
-        "--download", action="store_true", help="download data sets that are missing in DIR with torchvision"
+        "--download", action="store_true", help="use torchvision to download the data sets that are not in DIR"
     )
     parser.add_argument(
         "-o",

@@ -60,12 +60,10 @@ def add_parser(commands: Commands) -> None:
         nargs="+",
         type=Path,
         metavar="IMAGE",
-        help="a picture file; or one data set: a folder of pictures, an IDX file or an array file (.npy, .npz, "
+        help="picture files, or one data set: a folder of pictures, an IDX file or an array file (.npy, .npz, "
         ".safetensors)",
     )
-    add_output(
-        parser, "the folder for the results: a subfolder for each picture, or those of a data set", "learning.gif"
-    )
+    add_output(parser, "the folder for the results; each picture gets a subfolder", "learning.gif")
 
     image = parser.add_argument_group("image")
     sizes = ", ".join(f"{preset.size} for {name}" for name, preset in _PRESETS.items())

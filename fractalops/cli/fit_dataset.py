@@ -23,13 +23,13 @@ _DEFAULTS = {"checkpoint_every": CHECKPOINT_EVERY, "skip_bad": False, "limit": N
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that are only for data sets."""
     group = parser.add_argument_group(
-        "data sets", "Repeat the same command to resume an interrupted run. Use torchrun to run several processes."
+        "data sets", "Repeat the same command to resume an interrupted run. Use torchrun to share it among processes."
     )
     group.add_argument(
         "--checkpoint-every",
         type=number(math.inf, "be at least 0"),
         metavar="SECONDS",
-        help="the time between checkpoints in seconds, which is the most that an interruption loses (default: "
+        help="the time between checkpoints in seconds; a killed run loses at most this much work (default: "
         "%(default)g)",
     )
     group.add_argument(

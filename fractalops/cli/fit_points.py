@@ -61,7 +61,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="leave out points with NaN or infinite coordinates, instead of refusing the file",
     )
-    add_output(parser, "the folder for the results: a subfolder with the name of the cloud", "turntable.gif")
+    add_output(parser, "the folder for the results; the cloud gets a subfolder with its name", "turntable.gif")
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps"),

@@ -26,7 +26,7 @@ def add_parser(commands: Commands) -> None:
         "morph",
         help="write an animation from one system to another",
         description="Write an animation in which the system of file A changes to the system of file B and back.",
-        epilog="Example: fractalops morph leaf.safetensors fern.ifs -o morph.webp",
+        epilog="Example: fractalops morph fern.ifs dragon.ifs -o morph.webp",
     )
     parser.add_argument("a", type=Path, metavar="A", help=f"the file of the first system: {FILES}")
     parser.add_argument("b", type=Path, metavar="B", help="the file of the last system, in any of these formats")

@@ -60,7 +60,7 @@ def add_parser(commands: Commands) -> None:
         "the top left",
     )
     parser.add_argument(
-        "--stats", action="store_true", help="also print statistics of each system, such as its dimension"
+        "--stats", action="store_true", help="also print the statistics of each system, such as its dimensions"
     )
     animation = add_animation_options(parser)
     animation.add_argument(

@@ -27,7 +27,7 @@ _STEPS = 8000  # steps of a chain
 _CLEAR = 0.01  # an estimated Lyapunov exponent decides if its absolute value is larger
 _GROWTH = 1.25  # growth of the distances in the second half of the steps; a random walk has 1.5
 _STILL = 1e-6  # changes below this fraction of the extent count as no movement
-_LARGEST = 1e100  # numbers whose squares do not overflow
+_LARGEST = 1e100  # the squares of smaller numbers do not overflow
 _SHOWN = 8  # names in an error
 
 

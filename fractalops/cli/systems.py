@@ -42,7 +42,7 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         help="the number of points in each picture (default: 8 per pixel)",
     )
-    add_picture_options(parser, "none, print a list")
+    add_picture_options(parser, "no file; a list is printed")
     parser.set_defaults(run=run)
 
 

@@ -51,7 +51,7 @@ def save_animation(
         last_milliseconds: how long the last frame is shown, in milliseconds; None shows it as long as the others.
 
     Raises:
-        InputError: if the suffix is another one, ffmpeg is missing or fails, or the format can't store the frames.
+        InputError: if the suffix is not supported, ffmpeg is missing or fails, or the format can't store the frames.
         ValueError: if `frames` is empty.
 
     Examples:

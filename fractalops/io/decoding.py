@@ -67,7 +67,7 @@ class Decoded:
     frames: int = 1
     """The number of frames in the file."""
     notices: tuple[str, ...] = ()
-    """Changes made by decoding that a user may want to know of."""
+    """Messages about changes to the picture, see `fractalops.io.notices`."""
 
 
 @cache

@@ -43,7 +43,7 @@ def is_temporary(name: str) -> bool:
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with the same suffix.
+    """Yield a temporary path in the folder of `path`, with the same suffix.
 
     The file is renamed to `path` on success and removed on an error. The name of the temporary file has the prefix
     `TEMPORARY`, which no other program uses. It identifies the files that a killed process has left. If `path` is a
@@ -213,7 +213,7 @@ def _without_nan(content: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
-    Raises `InputError` if the file is missing or damaged, or contains another value than an object.
+    Raises `InputError` if the file is missing or damaged, or does not contain an object.
     """
     check_file(path)
     try:
@@ -236,7 +236,7 @@ def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[o
         table = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)
-        for row in rows:  # readers end a line at a carriage return, too, but csv quotes it only if lines end with it
+        for row in rows:  # readers also end a line at "\r", which `table` does not quote
             (quoted if any("\r" in str(cell) for cell in row) else table).writerow(row)
 
 

@@ -89,7 +89,7 @@ def save_image(image: Tensor, path: str | Path) -> None:
 
     Raises:
         InputError: if the suffix is unknown, or if the format can't store the picture.
-        ValueError: if the shape of `image` is another one.
+        ValueError: if `image` has another shape.
 
     Examples:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The memory limit for reading a file: the environment variable `FRACTALOPS_MEMORY_LIMIT`, such as 4GiB, or 1 GiB."""
+"""The memory limit for reading a file. The environment variable `FRACTALOPS_MEMORY_LIMIT` sets it; default: 1 GiB."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class PictureOptions:
     invert: bool = False
     """Swap dark and bright. Use it for dark shapes on a bright background, as fractals are drawn bright on black."""
     threshold: float | None = None
-    """A number in [0, 1). Values above it become 1 and the others 0, in each channel separately. None changes none."""
+    """A number in [0, 1). Values above it become 1 and the others 0, in each channel separately. None: no threshold."""
     color: bool = False
     """Keep red, green and blue (3, H, W). Otherwise the picture is converted to gray (H, W) by ITU-R 601 luma."""
     fit_to: int | None = None
@@ -37,7 +37,7 @@ class PictureOptions:
     stretch: bool = False
     """Scale the values so that the lowest becomes 0 and the highest 1, in color over all channels together."""
     frame: int | None = None
-    """The frame of an animation, or the page of a file of several pages, counted from 1. None is the first."""
+    """The frame of an animation, or the page of a file of several pages, counted from 1. None selects the first."""
 
     def __post_init__(self) -> None:
         check_count("PictureOptions", "size", self.size)

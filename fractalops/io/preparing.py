@@ -250,7 +250,7 @@ def _range(levels: _Levels, name: str | Path, options: PictureOptions, notices: 
         notices[f"values from {low:g} to {high:g} are stretched to [0, 1]"] = None
         return low, high
     if levels.deep and 0.0 < high <= _DARK * levels.white:
-        notices[f"dark: the highest value is {high:g}, and white is {levels.white:g}; stretch=True makes it 1"] = None
+        notices[f"dark: the highest value is {high:g} of {levels.white:g}; stretch=True scales it to 1"] = None
     return 0.0, levels.white
 
 

@@ -106,7 +106,7 @@ class RunFolder:
             raise InputError(f"{error}; {_TAKE_ANOTHER}") from error
         if found.rpartition(".")[0] != form.rpartition(".")[0]:
             name = self._manifest.name
-            raise InputError(f"cannot write to {self.path}: its {name} is not of such a run; {_TAKE_ANOTHER}")
+            raise InputError(f"cannot write to {self.path}: its {name} does not describe such a run; {_TAKE_ANOTHER}")
 
     def read_manifest(self, form: str) -> Manifest:
         """Return the content of the manifest. Raises `InputError` unless it exists and has the format `form`."""

@@ -93,7 +93,7 @@ def check_header(path: str | Path) -> None:
 
 
 def read_sealed(path: Path, form: str, seal: dict[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the content of a file whose metadata contain the entries of `seal`, which say what it belongs to.
+    """Return the content of a file whose metadata contain the entries of `seal`, such as the key of its run.
 
     Raises `InputError` as `read_tensors` does, and if an entry differs.
     """

@@ -90,12 +90,12 @@ def test_frames_and_few_bits_have_options(tmp_path: Path, capsys: pytest.Capture
     Image.fromarray(numpy.arange(64, dtype=numpy.uint16).reshape(8, 8) * 65).save(deep)
     Image.new("L", (8, 8)).save(moving, save_all=True, append_images=[Image.open(draw(tmp_path / "disc.png"))])
     line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", *QUICK)
-    assert line.endswith("; it has 2 frames, and --frame N chooses another")
+    assert line.endswith("; it has 2 frames, and --frame N selects another one")
     line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", "--frame", 3, *QUICK)
     assert line.endswith(f"cannot read {moving}: frame must be at most 2, got 3")
     assert run("fit", moving, "-o", tmp_path / "out", "--frame", 2, "--no-animation", *QUICK) == 0
     for options, notice in (
-        ([], "dark: the highest value is 4095, and white is 65535; --stretch makes it 1"),
+        ([], "dark: the highest value is 4095 of 65535; --stretch scales it to 1"),
         (["--stretch", "--overwrite"], "values from 0 to 4095 are stretched to [0, 1]"),
     ):
         capsys.readouterr()

@@ -48,7 +48,7 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     assert printed.out == (
         f"3 of {describe_settings(learned[0].size, config)}\n"
         f"3 images learned, minimum MSE: mean {errors.mean():.4f}, median {errors.median():.4f}; "
-        f"{tmp_path / 'out'} has index.csv and contact.png\n"
+        f"index.csv and contact.png are in {tmp_path / 'out'}\n"
     )
     assert "3/3" in printed.err
 

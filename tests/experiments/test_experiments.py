@@ -123,7 +123,7 @@ def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> N
         open_folder(tmp_path, other)
     open_folder(tmp_path, other, overwrite=True)
     (tmp_path / "config.json").write_text('{"format": "mine"}')
-    with pytest.raises(InputError, match=r"its config.json is not of such a run; use another folder$"):
+    with pytest.raises(InputError, match=r"its config.json does not describe such a run; use another folder$"):
         open_folder(tmp_path, overwrite=True)
 
 

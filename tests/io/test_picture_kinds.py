@@ -41,7 +41,7 @@ def test_few_bits_in_sixteen_are_noticed_and_stretched(tmp_path: Path, bits: int
     target, notices = read_with_notices(path)
     torch.testing.assert_close(target, torch.from_numpy(values / 65535).float())
     high = 2**bits - 1
-    dark = f"dark: the highest value is {high}, and white is 65535; stretch=True makes it 1"
+    dark = f"dark: the highest value is {high} of 65535; stretch=True scales it to 1"
     assert notices == ([dark] if bits < 15 else [])
     target, notices = read_with_notices(path, PictureOptions(stretch=True))
     torch.testing.assert_close(target, torch.from_numpy(values / high).float())
@@ -127,7 +127,7 @@ def test_colors_of_sixteen_bits_are_read_as_eight_with_a_notice(tmp_path: Path, 
 def test_dark_colors_of_sixteen_bits_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(deep_color_png(numpy.stack([ramp(12)] * 3, axis=-1), 2))
     _, notices = read_with_notices(tmp_path / "deep.png")
-    dark = "dark: the highest value is 15, and white is 255; stretch=True makes it 1"
+    dark = "dark: the highest value is 15 of 255; stretch=True scales it to 1"
     assert notices == ["16-bit colors are read as 8-bit colors", dark]
 
 

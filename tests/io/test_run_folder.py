@@ -88,7 +88,9 @@ def test_a_folder_of_others_is_refused(overwrite: bool, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"^cannot write to .*: it already contains files; use another folder$"):
             run.check(MANIFEST, overwrite=overwrite)
     (tmp_path / "run.json").write_text('{"scripts": {}}')
-    with pytest.raises(InputError, match=r"^cannot write to .*: its run.json is not of such a run; use another"):
+    with pytest.raises(
+        InputError, match=r"^cannot write to .*: its run.json does not describe such a run; use another"
+    ):
         folder(tmp_path).check(MANIFEST, overwrite=overwrite)
 
 

@@ -26,7 +26,7 @@ _READERS = {
 READABLE = tuple(_READERS)
 WRITABLE = (".npy", ".ply", ".xyz")
 
-_SHOWN = 5  # at most so many bad points are listed in a message
+_SHOWN = 5  # bad points that a message lists
 
 
 def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
@@ -95,8 +95,8 @@ def save_point_cloud(points: Tensor, path: str | Path) -> None:
         path: the file to write.
 
     Raises:
-        InputError: if the suffix is another one.
-        ValueError: if the shape of `points` is another one.
+        InputError: if the suffix is not supported.
+        ValueError: if `points` has another shape.
         OSError: if the file can't be written.
 
     Examples:

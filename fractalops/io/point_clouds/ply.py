@@ -181,8 +181,8 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
 def _is_ending(rest: bytes, first: bytes) -> bool:
     """Return whether `rest`, the bytes after the last number of a binary file, is empty or a line break.
 
-    `first` is the first byte of the numbers. It must not be a line break then: an extra line break before the numbers
-    would shift all of them by a byte.
+    `first` is the first byte of the numbers. If it and `rest` are line breaks, the result is False, as an extra line
+    break before the numbers would shift all of them by a byte.
     """
     return rest == b"" or (rest in (b"\n", b"\r\n", b"\r") and first not in (b"\n", b"\r"))
 

@@ -43,7 +43,7 @@ class PointList:
 
 
 def check_points(path: Path, points: int) -> None:
-    """Raise `InputError` if so many points need more memory than the limit."""
+    """Raise `InputError` if the given number of points needs more memory than the limit."""
     check_memory(path, 3 * 8 * points, f"storing at least {points} points")
 
 

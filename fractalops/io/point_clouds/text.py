@@ -55,7 +55,7 @@ def parse_rows(
         path: the file, for messages.
         number: the number of the first line, for messages.
         lines: numbers separated by white space.
-        columns: how many numbers each line must have; None takes the number of the first line.
+        columns: how many numbers each line must have; None means as many as the first line.
         shown: the lines as they are in the file, for messages.
 
     Raises:

@@ -55,7 +55,7 @@ def read_systems(path: str | Path) -> dict[str, System]:
 
     - .ifs: Fractint.
     - .flame: flam3; all transforms must be affine (the variation `linear`).
-    - .csv: FractalDB, one system per file. In a folder all .csv files are read.
+    - .csv: FractalDB, one system per file. All .csv files of a folder and its subfolders are read.
     - .npy and .npz: arrays (N, 2, 3) or (S, N, 2, 3) of affine maps, as in fractal-pretraining.
     - .json and .safetensors: the formats of this package, including the systems that `fit` has learned.
 
@@ -110,7 +110,7 @@ def write_systems(path: str | Path, systems: Systems) -> None:
     - .ifs and .csv files: probabilities that don't add up to 1 are scaled. Colors are lost.
     - .flame files: colors are rounded to a palette of 256 colors of 8 bits per channel. Gray colors are read as red,
       green and blue. If all colors are white, none are read.
-    - .npy files: colors are lost. Probabilities are lost, and are read in proportion to the determinants.
+    - .npy files: colors and probabilities are lost. Probabilities proportional to the determinants are read.
     - .npy and .csv files: names are lost.
     - .npz files: half precision is stored as float32.
     - .ifs and .flame files: names that the format can't store are changed.

@@ -1,8 +1,8 @@
 """Fractint's .ifs files: named systems `name { rows }`, and in 3-D `name { (3D) rows }`.
 
 Numbers are separated by spaces, tabs or commas. `;` starts a comment, and `comment { ... }` contains text. As in
-Fractint, the file ends at a Ctrl-Z. Other than in Fractint, each row must start on a new line; it may continue on the
-next line.
+Fractint, the file ends at a Ctrl-Z. Unlike in Fractint, each row must start on a new line. It may continue on the next
+line.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 raise error_at(path, f"line {number}", f"a brace opens before the brace of {block.name!r} is closed")
             if block.name.lower() != "comment":
                 block.lines.append((number, part))
-                check_count(path, f"line {number}", len(block.lines) // max(COLUMNS))  # at one number per line
+                check_count(path, f"line {number}", len(block.lines) // max(COLUMNS))  # a line has a number or more
             if brace:
                 blocks.append(block)
                 check_systems(path, len(blocks))

@@ -112,7 +112,7 @@ def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
         table = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
         distinct, again = np.unique(table[np.asarray(image)[0]], axis=0, return_inverse=True)
         which = again.reshape(-1)[which]
-    edges = np.arange(len(distinct) + 1) * _COLORS // len(distinct)  # of the range of each color in the palette
+    edges = np.arange(len(distinct) + 1) * _COLORS // len(distinct)  # where the range of each color starts
     middle = (edges[:-1] + edges[1:] - 1) // 2
     palette = distinct.repeat(np.diff(edges), axis=0)  # (256, 3)
     return torch.from_numpy(palette.astype(np.int64)), torch.from_numpy((middle[which] + 0.5) / _COLORS)
