@@ -11,9 +11,9 @@ REQUIREMENTS ?= requirements.txt
 SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 	$(wildcard csrc/*.h csrc/cpu/* csrc/cuda/*)
 
-.PHONY: demo test test-slow check docs wheel check-wheel bench clean always
+.PHONY: demo test test-slow check docs wheel check-wheel bench gpu clean always
 
-demo: $(VENV)/installed
+demo: $(VENV)/built
 	@echo 'Learning a fractal for examples/leaf.png: 10 to 20 seconds on two cores.'
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
 
@@ -52,12 +52,23 @@ check-wheel: wheel
 bench: $(VENV)/installed
 	$(BIN)/fractalops bench --overwrite
 
-# torch comes first: the build finds it there, and doesn't fetch one of its own.
-$(VENV)/installed: $(SOURCES) $(VENV)/requirements
-	@echo 'Installing into $(VENV). The first time this downloads torch and tools, and compiles the kernels: some minutes.'
+# On a machine with a GPU, with the packages of its own Python: build, check, test and measure in ten minutes.
+gpu:
+	$(PYTHON) -m bench gpu
+
+# The package, with plots. torch comes first: the build finds it there, and does not download one of its own.
+$(VENV)/built: $(SOURCES) $(VENV)/requirements
+	@echo 'Installing into $(VENV). The first time this downloads torch (200 MB, or 3 GB with the CUDA libraries that it has'
+	@echo 'by default on Linux) and compiles the kernels: 1 to 10 minutes, by the network and the number of cores.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(REQUIREMENTS:%=--requirement %)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(REQUIREMENTS:%=--requirement %)
+	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --editable '.[plot]'
+	touch $@
+
+# And the tools of the tests, benchmarks and documentation.
+$(VENV)/installed: $(VENV)/built
+	@echo 'Installing the tools of the developers into $(VENV). The first time this downloads about 500 MB.'
+	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	touch $@
 
 # Which requirements are installed: the file changes when they do.

@@ -228,6 +228,20 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def compile_library(name: str, output: Path, folder: Path) -> None:
+    """Compile and link one library with ninja, in a folder for its objects.
+
+    Raise `BuildError`, or `subprocess.CalledProcessError` if it does not compile.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    (folder / "build.ninja").write_text(ninja_file(name, output, folder))
+    ninja = shutil.which("ninja") or shutil.which("ninja", path=sysconfig.get_path("scripts"))
+    if ninja is None:
+        raise BuildError("ninja was not found; install it with: pip install ninja")
+    subprocess.run([ninja, "-C", str(folder)], check=True)
+
+
 class BuildNative(build_ext):
     """Compiles each native library with ninja."""
 
@@ -238,16 +252,9 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         """Compile and link one library. Raise `BuildError`."""
         name = ext.name.rpartition("_")[2]
-        folder = Path(self.build_temp).resolve() / name
-        folder.mkdir(parents=True, exist_ok=True)
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
-        output.parent.mkdir(parents=True, exist_ok=True)
-        (folder / "build.ninja").write_text(ninja_file(name, output, folder))
-        ninja = shutil.which("ninja") or shutil.which("ninja", path=sysconfig.get_path("scripts"))
-        if ninja is None:
-            raise BuildError("ninja was not found; install it with: pip install ninja")
         try:
-            subprocess.run([ninja, "-C", str(folder)], check=True)
+            compile_library(name, output, Path(self.build_temp).resolve() / name)
         except subprocess.CalledProcessError as error:
             without = {"cpu": "none", "cuda": "cpu"}[name]
             raise BuildError(
@@ -264,7 +271,8 @@ class NativeWheel(bdist_wheel):
         return "py3", "none", platform
 
 
-setup(
-    ext_modules=[Extension(f"fractalops._{name}", SOURCES[name]) for name in chosen_libraries()],
-    cmdclass={"build_ext": BuildNative, "bdist_wheel": NativeWheel},
-)
+if __name__ == "__main__":
+    setup(
+        ext_modules=[Extension(f"fractalops._{name}", SOURCES[name]) for name in chosen_libraries()],
+        cmdclass={"build_ext": BuildNative, "bdist_wheel": NativeWheel},
+    )

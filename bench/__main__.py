@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from fractalops.cli import main as command_line
 
 from . import documents, instructions, sweep, threads
+from .gpu import session
 
 TOOLS: dict[str, Callable[[Sequence[str]], int]] = {
     "sweep": sweep.main,
     "instructions": instructions.main,
     "threads": threads.main,
     "documents": documents.main,
+    "gpu": session.main,
 }
 
 

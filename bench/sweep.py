@@ -1,6 +1,7 @@
-"""`python -m bench sweep`: the rasterizer with every block size that its tables may hold, on the GPU here.
+"""`python -m bench sweep`: time the rasterizer with all block sizes and the chain with all forms, on the GPU here.
 
-From it kernels/rbf_rasterize_plan.py is to be written anew for an architecture: Triton tunes nothing at run time.
+The constants in kernels/rbf_rasterize_plan.py and csrc/cuda/affine_chain_plan.h are to be set from these tables, as
+nothing is tuned at run time.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import TypeAlias
 
 import torch
@@ -18,61 +21,114 @@ from torch import Tensor
 from fractalops.kernels.rbf_rasterize_plan import GATHERS, Gather, Plan, Tile, divide_up, plan_forward
 
 from .cuda_timing import CudaClock, missing_gpu
-from .suites import CUTOFF, HIGH_RESOLUTION, PAPER, Case
+from .gpu.records import emit
+from .suites import BACKWARD, CUTOFF, FORWARD, HIGH_RESOLUTION, PAPER, Case
 from .table import aligned, shape_text, spread_text
 from .timing import Spread
 
 SHAPES = (PAPER, Case("100 images", sequences=5000, points=300, maps=1000, side=32), HIGH_RESOLUTION)
+CHAIN_SHAPES = (PAPER, SHAPES[1], replace(PAPER, sequences=5), Case("one sequence", 1, 100_000, 10, side=32))
 SIDES, BLOCKS, WARPS, PRECISIONS = (16, 32, 64), (16, 32, 64), (2, 4, 8), ("ieee", "tf32x3")
 GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program of the backward
 
-Sizes: TypeAlias = Plan | Gather
+Sizes: TypeAlias = Plan | Gather | int  # an int is a form of the chain
 Run: TypeAlias = Callable[..., object]  # of sizes
 Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # microseconds of one call
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is run with each of several choices; the first is what the tables hold."""
+
+    title: str
+    header: str
+    run: Run
+    choices: list[Sizes]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table for each shape and direction; return 1 where there is no GPU to measure on."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench sweep", description="The rasterizer's block sizes, tried on the GPU that is here."
+        prog="python -m bench sweep",
+        description="Time the rasterizer with all block sizes and the chain with all forms, on the GPU here.",
     )
-    parser.parse_args(argv)
+    parser.add_argument(
+        "--records", action="store_true", help="print each time as a line of JSON as soon as it is known"
+    )
+    parser.add_argument(
+        "--compile", type=int, metavar="N", help="only compile the kernels, into Triton's cache, in N processes"
+    )
+    options = parser.parse_args(argv)
     missing = missing_gpu()
     if missing:
         print(f"sweep: nothing to measure on: {missing}")
         return 1
+    if options.compile is not None:
+        return compile_all(options.compile)
     clock = CudaClock()
 
     def timer(function: Callable[[], object]) -> Spread:
         with clock:
             return Spread.of(clock.time({"it": [function]}, 3)["it"]).scaled(1e6)
 
-    name = torch.cuda.get_device_name()
-    print(f"rbf_rasterize on {name}, microseconds [20th, 80th percentile]; <- is what the table holds")
-    for table in tables(torch.device("cuda"), torch.cuda.get_device_capability(), timer):
-        print(f"\n{table}")
+    print(f"on {torch.cuda.get_device_name()}, microseconds [20th, 80th percentile]; <- is what the table holds")
+    for sweep in sweeps(torch.device("cuda"), torch.cuda.get_device_capability()):
+        print(f"\n{table(sweep, timer, options.records)}", flush=True)
     return 0
 
 
-def tables(device: torch.device, capability: tuple[int, int], timer: Timer) -> Iterator[str]:
-    """Yield a table of each shape and direction, the fastest sizes first."""
+def compile_all(processes: int) -> int:
+    """Run each choice of the rasterizer's sweeps once, by several processes. Return 1 if one of them failed."""
+    with get_context("spawn").Pool(processes) as pool:
+        return int(any(pool.starmap(_compile_share, [(share, processes) for share in range(processes)])))
+
+
+def _compile_share(share: int, shares: int) -> bool:
+    """Run every so many-th choice; return whether one failed."""
+    failed = False
+    every = sweeps(torch.device("cuda"), torch.cuda.get_device_capability())
+    jobs = [(sweep, choice) for sweep in every for choice in sweep.choices if not isinstance(choice, int)]
+    for sweep, choice in jobs[share::shares]:
+        try:
+            sweep.run(choice)
+            torch.cuda.synchronize()
+        except Exception as error:  # whatever a compiler or a driver raises
+            print(f"{sweep.title}: {choice}: {error}", file=sys.stderr)
+            failed = True
+    return failed
+
+
+def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]:
+    """Yield the sweeps of each shape and direction."""
     for shape in SHAPES:
-        runs: list[tuple[str, str, Run, list[Sizes]]] = [
-            ("forward", "rows x columns x points", forward(shape, device), list(plans(shape, capability))),
-            ("backward", "points x columns", backward(shape, device), list(gathers())),
-        ]
-        for direction, sizes, run, choices in runs:
-            trials = [(timer(functools.partial(run, choice)), choice) for choice in choices]
-            trials.sort(key=lambda trial: trial[0].median)
-            rows = [
-                [*describe(choice), spread_text(took), "<-" if choice is choices[0] else ""] for took, choice in trials
-            ]
-            header = [sizes, "warps", "product", "route", "time", ""]
-            yield "\n".join([f"{direction}, {shape_text(shape)}", *aligned([header, *rows])])
+        title = shape_text(shape)
+        runs = forward(shape, device), backward(shape, device)
+        yield Sweep(f"rbf_rasterize, forward, {title}", "rows x columns x points", runs[0], [*plans(shape, capability)])
+        yield Sweep(f"rbf_rasterize, backward, {title}", "points x columns", runs[1], [*gathers()])
+    for shape in CHAIN_SHAPES:
+        for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
+            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
+
+
+def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
+    """Return the table of a sweep, the fastest choice first."""
+    trials = []
+    for choice in sweep.choices:
+        took = timer(functools.partial(sweep.run, choice))
+        trials.append((took, choice))
+        if records:
+            emit(sweep=sweep.title, choice=describe(choice), microseconds=took.median)
+    trials.sort(key=lambda trial: trial[0].median)
+    own = sweep.choices[0]
+    rows = [[*describe(choice), spread_text(took), "<-" if choice is own else ""] for took, choice in trials]
+    header = [sweep.header, "warps", "product", "route", "time", ""]
+    return "\n".join([sweep.title, *aligned([header, *rows])])
 
 
 def describe(sizes: Sizes) -> list[str]:
     """Return the cells of a row that name the sizes."""
+    if isinstance(sizes, int):
+        return [("chosen by the op", "a lane a sequence", "a scan")[sizes], "", "", ""]
     if isinstance(sizes, Gather):
         return [f"{sizes.points} x {sizes.columns}", str(sizes.warps), "", ""]
     tile = sizes.tile
@@ -114,6 +170,18 @@ def backward(shape: Case, device: torch.device) -> Callable[[Gather], tuple[Tens
 
     points, bandwidth, grad = _inputs(shape, device)
     return lambda gather: rbf_rasterize_bwd(grad, points, None, bandwidth, CUTOFF, False, gather)
+
+
+def chain(shape: Case, device: torch.device) -> tuple[Callable[[int], Tensor], Callable[[int], tuple[Tensor, ...]]]:
+    """Return the forward and the backward of the chain, as functions of the form."""
+    matrix, offset, index, start = (each.to(device) for each in shape.inputs())
+    ops = torch.ops.fractalops
+    points = ops.affine_chain_fwd(matrix, offset, index, start)  # (B, T, 2)
+    grad = torch.ones_like(points)
+    return (
+        lambda form: ops.affine_chain_fwd(matrix, offset, index, start, form),
+        lambda form: ops.affine_chain_bwd(grad, matrix, index, start, points, form),
+    )
 
 
 def _inputs(shape: Case, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,6 +1,10 @@
-"""Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent."""
+"""Iterated function systems as a differentiable PyTorch layer, and fractals learned for images by gradient descent.
 
-import fractalops.interruptions  # noqa: F401 (before what takes long, see there)
+The main entry points are `fit`, which learns a fractal for an image, the module `IFS`, and the function `render`, which
+draws systems of affine maps as images. The method is that of "Learning Fractals by Gradient Descent" (AAAI 2023).
+"""
+
+import fractalops.interruptions  # noqa: F401 (before the slow imports, see its docstring)
 from fractalops.backends import installed_version, list_backends, show_backends, use_backend
 from fractalops.data.fractal_dataset import FractalDataset
 from fractalops.embedding import FractalEmbedding

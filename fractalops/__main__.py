@@ -1,4 +1,4 @@
-"""`python -m fractalops`: the command line."""
+"""Entry point of `python -m fractalops`, which runs the command line."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The checks of arguments, each once. Messages follow `<function>: <argument> must <property>, got <value>`.
+"""Checks of arguments, shared by all functions of the package.
 
-A wrong type is a `TypeError`; a wrong shape, device, range or choice is a `ValueError`.
+Each message has the form `<function>: <argument> must <property>, got <value>`. A wrong type raises `TypeError`. A
+wrong shape, device, range or choice raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ from fractalops.errors import InputError
 
 T = TypeVar("T")
 
-LARGEST_SIZE = 2**22 - 1  # pixel numbers must be whole in float32, with room for the rounding of coordinates
+LARGEST_SIZE = 2**22 - 1  # float32 must represent pixel indices exactly, with room for the rounding of coordinates
 
 
 # Numbers and names
 
 
 def check_item(owner: str, index: int, count: int) -> int:
-    """Return the index of one of `count` items, counted from 0 where it was counted from the end (-1 is the last).
+    """Return the index of an item, in [0, count). A negative `index` counts from the end (-1 is the last item).
 
-    Raises `IndexError`, on behalf of the class `owner`, for an item that there isn't, `TypeError` for no whole number.
+    Raises `IndexError` if there is no such item, and `TypeError` if `index` is not an integer. Error messages start
+    with `owner`, the name of the class.
     """
     try:
-        number = operator.index(index)  # also of a tensor or a numpy scalar
+        number = operator.index(index)  # also accepts integer tensors and NumPy scalars
     except TypeError:
         raise TypeError(f"{owner}: index must be a whole number, got {type(index).__name__}") from None
     if not -count <= number < count:
@@ -41,7 +43,7 @@ def check_item(owner: str, index: int, count: int) -> int:
 
 
 def _whole(value: Any) -> int | None:
-    """Return a whole number, of numpy too, as Python's or as the one that a compiler traces; None for anything else."""
+    """Return an integer (also a NumPy integer) as `int`, or a traced `SymInt` as it is; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, torch.SymInt)):
@@ -50,7 +52,7 @@ def _whole(value: Any) -> int | None:
 
 
 def check_integer(function: str, argument: str, value: object, least: int, most: int | None = None) -> int:
-    """Return `value` as an `int`; raise unless it is a whole number of at least `least` and at most `most`."""
+    """Return `value` as an `int`; raise unless it is an integer in [least, most]."""
     number = _whole(value)
     if number is None:
         raise TypeError(f"{function}: {argument} must be an int, got {type(value).__name__}")
@@ -62,7 +64,10 @@ def check_integer(function: str, argument: str, value: object, least: int, most:
 
 
 def _pair(function: str, argument: str, value: object, kind: str) -> tuple[int, int]:
-    """Return an int twice, or a pair of ints. Raise `TypeError` for anything else than `kind` or a pair."""
+    """Return `(value, value)` for an integer, or a pair of integers as it is; raise `TypeError` for anything else.
+
+    `kind` names the type of a number in the message.
+    """
     first, *others = map(_whole, value if isinstance(value, (tuple, list)) and len(value) == 2 else (value,))
     last = others[0] if others else first
     if first is None or last is None:
@@ -71,16 +76,19 @@ def _pair(function: str, argument: str, value: object, kind: str) -> tuple[int, 
 
 
 def check_range(function: str, argument: str, value: object) -> tuple[int, int]:
-    """Return the least and the largest of a number of at least 1, or of such a pair. Raise for anything else."""
+    """Return a range of counts as `(smallest, largest)`; raise unless `1 <= smallest <= largest`.
+
+    `value` is an integer, which is both bounds, or a pair of integers.
+    """
     bounds = _pair(function, argument, value, "an int")
     check_integer(function, argument, bounds[0], 1)
     if bounds[1] < bounds[0]:
-        raise ValueError(f"{function}: {argument} must be the least and the largest number, got {value!r}")
+        raise ValueError(f"{function}: {argument} must be (smallest, largest) with smallest <= largest, got {value!r}")
     return bounds
 
 
 def check_count(function: str, argument: str, value: object, *, optional: bool = False) -> None:
-    """Raise unless `value` is a whole number of at least 1, or None if it is `optional`."""
+    """Raise unless `value` is an integer of at least 1. None passes if `optional` is true."""
     if optional and value is None:
         return
     if _whole(value) is None:
@@ -99,7 +107,10 @@ def check_number(
     most: float | None = None,
     optional: bool = False,
 ) -> float | None:
-    """Return `value` as Python's number; raise unless it is finite and within the bounds, or None if `optional`."""
+    """Return `value` as a Python number; raise unless it is finite and within the bounds.
+
+    The bounds `above` and `below` are exclusive, `least` and `most` are inclusive. None passes if `optional` is true.
+    """
     if optional and value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -126,11 +137,11 @@ def check_number(
 
 
 def or_default(function: str, argument: str, value: T | None, kind: type[T]) -> T:
-    """Return `value`, or `kind()` for None. Raise `TypeError` for a value of another kind."""
+    """Return `value`, or `kind()` if it is None; raise `TypeError` for a value of another type."""
     if value is None:
         return kind()
     if not isinstance(value, kind):
-        article = "" if kind.__name__.endswith("s") else "a "  # PictureOptions are several
+        article = "" if kind.__name__.endswith("s") else "a "  # a plural, such as PictureOptions, has no article
         raise TypeError(f"{function}: {argument} must be {article}{kind.__name__}, got {type(value).__name__}")
     return value
 
@@ -148,21 +159,24 @@ def check_bool(function: str, argument: str, value: object) -> None:
 
 def check_choice(function: str, argument: str, value: object, choices: Sequence[str]) -> None:
     """Raise `ValueError` unless `value` is one of `choices`."""
-    if not isinstance(value, str) or value not in choices:  # an array would be compared number by number
+    if not isinstance(value, str) or value not in choices:  # `in` would compare an array element by element
         raise ValueError(f"{function}: {argument} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def check_choices(function: str, argument: str, values: Sequence[str], choices: Sequence[str]) -> None:
-    """Raise `ValueError` unless `values` are one or more of `choices`."""
+    """Raise `ValueError` unless `values` is not empty and contains only names in `choices`."""
     if not values or set(values) - set(choices):
-        raise ValueError(f"{function}: {argument} must be some of {', '.join(choices)}, got {values!r}")
+        raise ValueError(f"{function}: {argument} must be one or more of {', '.join(choices)}, got {values!r}")
 
 
 # Settings
 
 
 class Bounds(NamedTuple):
-    """The range of a number in a dataclass of settings: `Annotated[float, Bounds(above=0)]`."""
+    """The range of a number in a dataclass of settings, as in `Annotated[float, Bounds(above=0)]`.
+
+    `above` and `below` are exclusive bounds, `least` and `most` are inclusive. None means no bound.
+    """
 
     above: float | None = None
     least: float | None = None
@@ -174,20 +188,23 @@ Natural = Annotated[int, Bounds(least=0)]
 Count = Annotated[int, Bounds(least=1)]
 Several = Annotated[int, Bounds(least=2)]
 
-# The default of a setting that is resolved later. Of any type, so that a resolved setting has its own.
+# The default of a setting that is resolved later. Its type is Any, so that a setting keeps its own declared type.
 AUTO: Any = "auto"
 
 
 def is_auto(value: object) -> bool:
-    """Return whether a setting is resolved later. A string out of a file or a pickle is another object than `AUTO`."""
+    """Return whether a setting is resolved later.
+
+    It compares by value: a string from a file or a pickle is not the same object as `AUTO`.
+    """
     return isinstance(value, str) and value == AUTO
 
 
 def check_fields(settings: object) -> None:
-    """Raise for a field of a dataclass that is not what its type says: a bool, a `Literal` or a number in `Bounds`.
+    """Raise unless each field of a dataclass has a value of its declared type: a bool, a `Literal` or a bounded number.
 
-    Fields of other types are left to the caller. A field whose default is `AUTO` may have that value, too. Numbers of
-    numpy become Python's, as which they are written.
+    Fields of other types are not checked. A field whose default is `AUTO` may also have that value. NumPy numbers are
+    replaced by Python numbers, which can be written to files.
     """
     kind: Any = type(settings)
     for name, check in _field_checks(kind).items():
@@ -200,7 +217,7 @@ def check_fields(settings: object) -> None:
 
 @cache
 def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], float | None]]:
-    """Return the check of each field of a dataclass that has one."""
+    """Return the checks of a dataclass by field name; fields without a check are left out."""
     checks: dict[str, Callable[[str, str, object], float | None]] = {}
     for name, declared in get_type_hints(kind, include_extras=True).items():
         parts = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
@@ -227,7 +244,7 @@ def _check_unless_none(check: Callable[[str, str, object], T], function: str, ar
 
 
 def check_size(function: str, size: object) -> tuple[int, int]:
-    """Return (height, width) of `size`; raise unless it is a whole number from 1 to 2^22 - 1 or a pair of them."""
+    """Return `size` as (height, width); raise unless it is an integer in [1, 2^22 - 1] or a pair of them."""
     sides = _pair(function, "size", size, "a whole number")
     if not all(1 <= side <= LARGEST_SIZE for side in sides):
         raise ValueError(f"{function}: size must lie in [1, {LARGEST_SIZE}], got {size!r}")
@@ -235,14 +252,14 @@ def check_size(function: str, size: object) -> tuple[int, int]:
 
 
 def check_viewport(function: str, viewport: object) -> Any:
-    """Return "stretch", "fit" or four finite numbers that span a rectangle, as Python's; raise for anything else."""
+    """Return a viewport with Python numbers; raise unless it is "stretch", "fit" or the four bounds of a rectangle."""
     if isinstance(viewport, str) and viewport in ("stretch", "fit"):
         return viewport
     if not (
         isinstance(viewport, (tuple, list))
         and len(viewport) == 4
         and all(isinstance(bound, numbers.Real) for bound in viewport)
-        and all(-math.inf < bound < math.inf for bound in viewport)  # not by `isfinite`, which stops a compiler
+        and all(-math.inf < bound < math.inf for bound in viewport)  # torch.compile can't trace `isfinite`
         and viewport[0] < viewport[2]
         and viewport[1] < viewport[3]
     ):
@@ -262,11 +279,11 @@ def check_tensor(function: str, **values: object) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"{function}: {name} must be a tensor, got {type(value).__name__}")
         if value.layout != torch.strided:
-            raise TypeError(f"{function}: {name} must be a dense tensor, got one of layout {value.layout}")
+            raise TypeError(f"{function}: {name} must be a dense tensor, got a tensor of layout {value.layout}")
 
 
 def check_floating(function: str, **tensors: Tensor) -> None:
-    """Raise unless all of `tensors` are of one floating dtype and on one device."""
+    """Raise unless all of `tensors` have the same floating-point dtype and the same device."""
     (first_name, first), *others = tensors.items()
     if not first.is_floating_point():
         raise TypeError(f"{function}: {first_name} must be floating-point, got {first.dtype}")
@@ -279,7 +296,7 @@ def check_floating(function: str, **tensors: Tensor) -> None:
 
 
 def check_precision(function: str, argument: str, tensor: Tensor, otherwise: str = "") -> None:
-    """Raise `TypeError` unless `tensor` is float32 or float64; `otherwise` says in the message how to go on."""
+    """Raise `TypeError` unless `tensor` is float32 or float64. `otherwise` adds an alternative to the message."""
     if tensor.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{function}: {argument} must be float32 or float64{otherwise}, got {tensor.dtype}")
 
@@ -299,16 +316,17 @@ def check_device(function: str, argument: str, tensor: Tensor, first_name: str, 
 
 
 def check_one_device(op: str, arguments: Iterable[object]) -> None:
-    """Raise `ValueError` unless all tensors among the arguments of a raw op are on one device."""
+    """Raise `ValueError` unless all tensors in `arguments`, the arguments of a raw op, are on one device."""
     devices = {argument.device for argument in arguments if isinstance(argument, Tensor)}
     if len(devices) > 1:
         raise ValueError(f"{op}: tensors must be on one device, got {', '.join(sorted(map(str, devices)))}")
 
 
 def check_shapes(op: str, **tensors: tuple[Tensor | None, str]) -> None:
-    """Raise `ValueError` unless tensors have shapes in which a letter stands for one size in all of them.
+    """Raise `ValueError` unless the tensors have the given shapes and are on one device.
 
-    A digit stands for itself: "BT2" is (B, T, 2). None is left out. It does in Python what csrc/tensors.h does.
+    A shape is a string with one character for each dimension: "BT2" is (B, T, 2). A digit is a size. A letter is any
+    size, but the same size in all tensors. A tensor that is None is skipped. csrc/tensors.h does the same in C++.
     """
     check_one_device(op, [tensor for tensor, _ in tensors.values()])
     sizes: dict[str, int] = {}
@@ -323,36 +341,36 @@ def check_shapes(op: str, **tensors: tuple[Tensor | None, str]) -> None:
 
 
 def check_generator(function: str, generator: object, device: torch.device | None = None) -> None:
-    """Raise unless `generator` is a `torch.Generator`, of the kind of `device` where that is given, or None."""
+    """Raise unless `generator` is None or a `torch.Generator`, on the same type of device as `device` if given."""
     if generator is None:
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"{function}: generator must be a torch.Generator or None, got {type(generator).__name__}")
     if device is not None and generator.device.type != device.type != "meta":
-        raise ValueError(f"{function}: generator must be one of {device.type}, got one of {generator.device.type}")
+        raise ValueError(f"{function}: generator must be for {device.type}, got one for {generator.device.type}")
 
 
 def check_gpu(device: torch.device) -> None:
-    """Raise `InputError` for a GPU where torch finds none."""
+    """Raise `InputError` if `device` is a GPU and torch finds no GPU."""
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"cannot run on {device}: torch finds no GPU")
 
 
 def shape_error(function: str, argument: str, expected: str, tensor: Tensor) -> ValueError:
-    """Return the error for a tensor of another shape than `expected`."""
+    """Return the `ValueError` for a tensor whose shape is not `expected`."""
     return ValueError(f"{function}: {argument} must have shape {expected}, got {tuple(tensor.shape)}")
 
 
 def check_index(function: str, index: Tensor) -> None:
-    """Raise `TypeError` unless `index` is of a dtype that names maps: uint8, int32 or int64."""
+    """Raise `TypeError` unless the dtype of `index` is uint8, int32 or int64."""
     if index.dtype not in (torch.uint8, torch.int32, torch.int64):
         raise TypeError(f"{function}: index must be uint8, int32 or int64, got {index.dtype}")
 
 
 def can_read(tensor: Tensor, debug: bool = False) -> bool:
-    """Return whether looking at the values is possible and waits for nothing: not while tracing, nor under vmap.
+    """Return whether a check may read the values of a tensor. They don't exist while tracing or under `vmap`.
 
-    On a GPU it waits for the device, and is done only with `debug` (see `backends.debugging`).
+    On a GPU, reading waits for the device. It is done only if `debug` is true (see `backends.debugging`).
     """
     if torch.compiler.is_compiling() or not (tensor.device.type == "cpu" or (tensor.is_cuda and debug)):
         return False
@@ -366,7 +384,7 @@ def can_read(tensor: Tensor, debug: bool = False) -> bool:
 
 
 def check_index_range(function: str, index: Tensor, maps: int, debug: bool = False) -> None:
-    """Raise `IndexError` unless all of `index` lies in [0, maps), where that can be read."""
+    """Raise `IndexError` unless all values of `index` are in [0, maps); do nothing if they can't be read."""
     if not can_read(index, debug) or index.numel() == 0:
         return
     lowest, highest = (int(bound) for bound in index.aminmax())

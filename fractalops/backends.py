@@ -1,4 +1,4 @@
-"""Backends: what is built, what can run here, which one an op takes and why."""
+"""Backends of the ops: which ones are built and can run, and which one an op uses."""
 
 from __future__ import annotations
 
@@ -26,46 +26,54 @@ _REBUILD = (
     "pip install --force-reinstall --no-deps --no-build-isolation . "
     "(in the folder of the source, with setuptools>=77 and ninja installed)"
 )
-# Of csrc/cpu/instruction_set.cpp.
+# Functions of csrc/cpu/instruction_set.cpp.
 _SET_FUNCTIONS = ("kernel_instruction_set", "processor_instruction_sets")
 _USED_THREADS = "kernels_used_threads"
 _WITHOUT_CUDA = "this torch was built without CUDA"
 
 
 class BackendStatus(NamedTuple):
-    """The backend of an op on a kind of device, and why it is not the native one (empty when it is)."""
+    """The backend that an op uses on a type of device."""
 
     op: str
+    """Name of the op."""
     device: str
+    """Type of device: "cpu" or "cuda"."""
     backend: str
+    """The backend: "native", "reference", or "none" if the requested backend can't run."""
     reason: str
+    """Why the backend is not "native"; empty if it is."""
     remedy: str
+    """How to get the native backend; empty if there is nothing to do."""
 
 
 class _Scope(threading.local):
-    """The backend of the innermost `use_backend` of each thread. Compiled functions are guarded on it."""
+    """The backend of the innermost `use_backend` in each thread. torch.compile guards on its attribute."""
 
-    def __init__(self) -> None:  # an attribute of the class would not be guarded
+    def __init__(self) -> None:  # torch.compile would not guard on an attribute of the class
         self.backend: str | None = None
 
 
 class BackendState:
-    """The state on which the choice of a backend depends: the environment and the native libraries of this process."""
+    """The state that decides the choice of a backend: environment variables and the loaded native libraries."""
 
     def __init__(self) -> None:
         self.forced = os.environ.get("FRACTALOPS_BACKEND") or None
         self.debug = os.environ.get("FRACTALOPS_DEBUG") or "0"
         self.scope = _Scope()
-        self.warned: set[tuple[str, str]] = set()  # (op, kind of device) whose reference stands in
+        self.warned: set[tuple[str, str]] = set()  # (op, type of device) pairs that the slow-reference warning named
         self.libraries = {device: Path(__file__).parent / f"_{device}.so" for device in DEVICES}
-        self.load_errors = self._load_libraries()  # by kind of device; those that load are not in it
+        self.load_errors = self._load_libraries()  # by type of device; has no entry for a library that is loaded
         self.asked_for_set = os.environ.get("FRACTALOPS_INSTRUCTION_SET") or None
-        # Empty where the CPU library isn't loaded.
+        # Both are empty if the CPU library isn't loaded.
         self.instruction_set, self.instruction_sets = self._read_instruction_sets()
-        self.import_errors: dict[str, ImportError | None] = {}  # by op in Triton, once its kernels are imported
+        self.import_errors: dict[str, ImportError | None] = {}  # by Triton op, after the import of its kernels
 
     def _load_libraries(self) -> dict[str, OSError]:
-        """Register the native kernels; the failures are kept for the first call that asks for them."""
+        """Load the native libraries, which registers their kernels; return the errors by type of device.
+
+        An error is not raised here, but by the first call that requires the library.
+        """
         errors = {}
         for device, library in self.libraries.items():
             if device == "cuda" and torch.version.cuda is None:
@@ -81,7 +89,7 @@ class BackendState:
         return errors
 
     def _read_instruction_sets(self) -> tuple[str, list[str]]:
-        """Return the instruction set that the CPU kernels take, and those of the processor, the best one last."""
+        """Return the instruction set that the CPU kernels use, and all sets that the processor has, best one last."""
         if "cpu" in self.load_errors:
             return "", []
         library = ctypes.CDLL(str(self.libraries["cpu"]))
@@ -92,14 +100,14 @@ class BackendState:
         return taken, known.split()
 
     def instruction_set_problem(self) -> str:
-        """Return what is wrong with FRACTALOPS_INSTRUCTION_SET, empty where nothing is."""
+        """Return the error message for a wrong FRACTALOPS_INSTRUCTION_SET; an empty string if it is right."""
         if self.asked_for_set is None or not self.instruction_sets or self.asked_for_set in self.instruction_sets:
             return ""
         known = ", ".join(self.instruction_sets)
         return f"FRACTALOPS_INSTRUCTION_SET must be one of {known} on this processor, got {self.asked_for_set!r}"
 
     def import_error(self, op: str) -> ImportError | None:
-        """Import the kernels of an op in Triton, once; return the failure."""
+        """Import the Triton kernels of an op on the first call; return the error of the import, or None."""
         if op not in self.import_errors:
             try:
                 import_module(f"fractalops.kernels.{op}")
@@ -109,7 +117,7 @@ class BackendState:
         return self.import_errors[op]
 
     def used_threads(self) -> bool:
-        """Return whether native ops have run on several threads of the CPU."""
+        """Return whether native ops have used more than one CPU thread in this process."""
         if "cpu" in self.load_errors:
             return False
         function = getattr(ctypes.CDLL(str(self.libraries["cpu"])), _USED_THREADS)
@@ -121,10 +129,10 @@ STATE = BackendState()
 
 
 def _do_without_threads() -> None:
-    """Run on one thread in a forked process, where native ops ran on several before.
+    """Limit a forked process to one thread if native ops used several threads before the fork.
 
-    OpenMP would wait for those, which stayed behind, in every op that splits its work; torch's ops, too. `DataLoader`
-    does the same in its workers.
+    A fork does not copy OpenMP's threads. OpenMP would wait for them forever in each native or torch op that splits its
+    work. The workers of `DataLoader` have the same limit.
     """
     if STATE.used_threads():
         torch.set_num_threads(1)
@@ -135,17 +143,27 @@ if hasattr(os, "register_at_fork"):
 
 
 class use_backend:
-    """Run the ops within a `with` statement on one backend; None chooses by device again.
+    """Context manager that selects the backend of all ops in a `with` statement.
 
-    It holds for the thread that enters it, in eager and in compiled code, and may be nested. An op's own `backend=`
-    overrides it, and it overrides the environment variable FRACTALOPS_BACKEND. An op that can't run on the backend
-    raises `BackendError`.
+    It applies to the thread that enters it, in eager and in compiled code. It can be nested. It overrides the
+    environment variable `FRACTALOPS_BACKEND`. The argument `backend=` of an op overrides it. An op that can't run on
+    the selected backend raises `BackendError`.
 
     Args:
-        name: `"reference"`, `"native"` or None.
+        name: `"reference"` (plain PyTorch, any device), `"native"` (C++, CUDA and Triton kernels), or None, which
+            cancels an outer `use_backend`: `FRACTALOPS_BACKEND` applies again, else the default.
 
     Raises:
-        ValueError: for another name.
+        ValueError: If `name` is not one of these.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> points = torch.rand(1, 100, 2) * 32
+        >>> with fractalops.use_backend("reference"):
+        ...     image = fractalops.rbf_rasterize(points, 32)
+        >>> image.shape
+        torch.Size([1, 32, 32])
     """
 
     def __init__(self, name: Backend | None) -> None:
@@ -163,14 +181,17 @@ class use_backend:
 
 
 def debugging() -> bool:
-    """Return whether values on a GPU are checked too, for which a call waits for the device: FRACTALOPS_DEBUG=1."""
+    """Return whether FRACTALOPS_DEBUG is 1: then calls also check values on a GPU, and wait for the device to do so.
+
+    Raises `ValueError` if the variable is neither 0 nor 1.
+    """
     if STATE.debug not in ("0", "1"):
         raise ValueError(f"FRACTALOPS_DEBUG must be 0 or 1, got {STATE.debug!r}")
     return STATE.debug == "1"
 
 
 def _cause(op: str, device: str) -> OSError | ImportError | None:
-    """Return what keeps the native kernels of `op` from running on `device`; None where they run or don't exist."""
+    """Return the error that prevents the native kernel of `op` on `device`; None if it can run or doesn't exist."""
     kernel = OPS[op].kernels.get(device)
     if kernel is None:
         return None
@@ -180,7 +201,7 @@ def _cause(op: str, device: str) -> OSError | ImportError | None:
 
 
 def _missing(op: str, device: str) -> tuple[str, str]:
-    """Return why `op` has no native kernel on `device` and how to get it; two empty strings where it has one."""
+    """Return why the native kernel of `op` can't run on `device`, and the remedy; two empty strings if it can run."""
     kernel, cause = OPS[op].kernels.get(device), _cause(op, device)
     if kernel is not None and cause is None:
         return "", ""
@@ -200,13 +221,13 @@ def _missing(op: str, device: str) -> tuple[str, str]:
 
 
 def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
-    """Return which backend `op` takes, without a warning. Raises as `choose` does."""
+    """Return the backend that `op` uses, without a warning. Raises the same errors as `choose`."""
     expected = STATE.forced if backend is None else backend
     if expected is not None and expected not in BACKENDS:
         source = "FRACTALOPS_BACKEND" if backend is None else "backend"
         raise ValueError(f"{op}: {source} must be one of {', '.join(BACKENDS)}, got {expected!r}")
     if expected == "reference":
-        asked = ("asked for", "") if backend else ("FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
+        asked = ("requested", "") if backend else ("FRACTALOPS_BACKEND=reference", "unset FRACTALOPS_BACKEND")
         return BackendStatus(op, device, "reference", *asked)
     reason, remedy = _missing(op, device)
     if reason and expected == "native":
@@ -217,25 +238,27 @@ def _decide(op: str, device: str, backend: str | None) -> BackendStatus:
 
 
 def choose(op: str, device: torch.device, backend: str | None = None) -> str:
-    """Return the backend that `op` takes on `device`.
+    """Return the backend that `op` uses on `device`: "native" or "reference".
 
-    It is `backend`, else that of `use_backend`, else that of FRACTALOPS_BACKEND, else native where that can run.
+    The first of these that is set decides: the argument `backend`, `use_backend`, FRACTALOPS_BACKEND. If none is set,
+    it is "native" if that can run, else "reference". The latter warns once for each op and type of device, except for
+    minor ops without a native kernel and on the device "meta".
 
-    Raises `ValueError` for an unknown name, or one of FRACTALOPS_INSTRUCTION_SET that this processor doesn't have, and
-    `BackendError` where the backend asked for can't run. Warns once for each op and kind of device when the reference
-    has to stand in.
+    Raises:
+        ValueError: If a name is unknown, or if this processor lacks the set named by FRACTALOPS_INSTRUCTION_SET.
+        BackendError: If the requested backend can't run.
     """
     kind = device.type
     if backend is None:
         backend = STATE.scope.backend
         compiled = OPS[op].kernels.get(kind) in ("cpp", "cuda") and kind not in STATE.load_errors
         if backend is None and STATE.forced is None and compiled and not STATE.instruction_set_problem():
-            return "native"  # the common case, without building a status
+            return "native"  # a fast path for the common case
     return _choose_and_warn(op, kind, backend)
 
 
 def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
-    """Do the rest of `choose`, which a compiler runs once instead of tracing it: it looks at files, and warns."""
+    """Do the part of `choose` that reads files and warns. torch.compile runs it once instead of tracing it."""
     status = _decide(op, kind, backend)
     stands_in = status.backend == "reference" and (STATE.forced if backend is None else backend) is None
     expected = kind == "meta" or (OPS[op].minor and kind not in OPS[op].kernels)
@@ -245,12 +268,27 @@ def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
     return status.backend
 
 
-# What torch.compiler.assume_constant_result does, which imports the compiler (1.4 s) to do it.
+# The effect of torch.compiler.assume_constant_result, whose call would import the compiler (1.4 s).
 _choose_and_warn._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def list_backends() -> list[BackendStatus]:
-    """Return which backend each op takes on each kind of device, and why; "none" where the one asked for can't run."""
+    """Return the backend that each op uses on each type of device.
+
+    It takes the surrounding `use_backend` and the environment variables into account.
+
+    Returns:
+        One `BackendStatus` for each op and each type of device ("cpu" and "cuda"), a named tuple of strings: `op`,
+        `device`, `backend` ("native", "reference", or "none" if the requested backend can't run), `reason` (why it is
+        not "native") and `remedy` (how to get the native backend).
+
+    Examples:
+        >>> import fractalops
+        >>> with fractalops.use_backend("reference"):
+        ...     status = fractalops.list_backends()[0]
+        >>> status.op, status.device, status.backend, status.reason
+        ('affine_chain', 'cpu', 'reference', 'requested')
+    """
     asked_for = STATE.scope.backend
     rows = []
     for op in OPS:
@@ -266,7 +304,7 @@ def list_backends() -> list[BackendStatus]:
 
 
 def installed_version(package: str = "fractalops", otherwise: str = "unknown") -> str:
-    """Return a package's version; `otherwise` when it is not installed, or runs from a folder of its source."""
+    """Return the version of an installed package, or `otherwise` if the package is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -274,7 +312,7 @@ def installed_version(package: str = "fractalops", otherwise: str = "unknown") -
 
 
 def versions() -> dict[str, str]:
-    """Return what results may depend on: the versions of the package, of torch and of Python."""
+    """Return the versions that results can depend on: of this package, of torch and of Python."""
     return {"fractalops": installed_version(), "torch": str(torch.__version__), "python": platform.python_version()}
 
 
@@ -288,17 +326,17 @@ def _library_status(device: str) -> str:
 
 def _instruction_set_status() -> str:
     if not STATE.instruction_sets:
-        return "none, as the native CPU library isn't loaded"
+        return "none, because the native CPU library isn't loaded"
     best = STATE.instruction_sets[-1]
     if STATE.asked_for_set is None:
         return f"{STATE.instruction_set}, the best that this processor has"
     return STATE.instruction_set_problem() or (
-        f"{STATE.instruction_set}, by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
+        f"{STATE.instruction_set}, set by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
     )
 
 
 def _table(rows: list[BackendStatus]) -> list[str]:
-    """Return a line for each row; one for a device on which all ops take the same backend for the same reason."""
+    """Return a line for each row. Rows of a device are one line if they all have the same backend and reason."""
     lines = []
     for device in DEVICES:
         here = [row for row in rows if row.device == device]
@@ -309,9 +347,9 @@ def _table(rows: list[BackendStatus]) -> list[str]:
 
 
 def report() -> str:
-    """Return the text of `fractalops info`: versions, what is built, the backend of each op, how to get the others.
+    """Return the text of `fractalops info`: versions, built libraries, the backend of each op, and remedies.
 
-    There is no way to get a kernel that this version doesn't have.
+    A kernel that this version doesn't have is not listed as a problem to fix.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     rows = list_backends()
@@ -331,10 +369,14 @@ def report() -> str:
     there = (row.remedy for row in rows if row.backend == "none" or row.device in OPS[row.op].kernels)
     remedies = list(dict.fromkeys(remedy for remedy in there if remedy))
     if remedies:
-        lines += ["", "to mend:"] + [f"  {remedy}" for remedy in remedies]
+        lines += ["", "to fix:"] + [f"  {remedy}" for remedy in remedies]
     return "\n".join(lines)
 
 
 def show_backends() -> None:
-    """Print `report()`."""
+    """Print the versions, the built native libraries, and the backend that each op uses on each type of device.
+
+    It prints the same text as the command `fractalops info`, except for the line about the loop of `fit`. If an op
+    can't use its native kernel, the text says why and how to fix that.
+    """
     print(report())

@@ -1,9 +1,9 @@
-"""Points of an attractor within a window of any depth: through the words of maps whose images meet the window.
+"""Points of an attractor in a small window of the plane, for zooms of any depth.
 
-The attractor is the union of the images of itself under all words of maps. The image under a word lies in an ellipse:
-the image of a disc around the attractor. The tree of words is descended from the empty word: words whose ellipse misses
-the window are dropped, those much smaller than the window are kept. A point of the attractor, taken through a word that
-is drawn by its probability, is a point of the attractor in or near the window.
+A word is a composition of maps. The attractor is the union of its own images under all words of one length. Each image
+is inside an ellipse, the image of a disc around the attractor. The search descends the tree of words from the empty
+word. It drops words whose ellipse doesn't intersect the window, and stops at words much smaller than the window. To
+draw a point in or near the window, draw a word by its probability and apply it to a point of the attractor.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from torch import Tensor
 from fractalops.errors import InputError
 from fractalops.sampling import mean_point
 
-_FINEST = 1 / 8  # of the window's shorter side: the radius of a word that is not taken apart any more
-_MOST_WORDS = 2**14  # that are taken apart at once: a chance sample of them where there are more
-_MOST_KEPT = 2**17
-_MOST_CHILDREN = 2**19  # held at once
-_MOST_LEVELS = 1000  # words that are still large then are drawn through as they are: rightly, if wastefully
-_DISC_WORDS = 1024  # that are taken apart in each step that makes the disc around the attractor smaller
+_FINEST = 1 / 8  # words of at most this radius, relative to the window's shorter side, are not split further
+_MOST_WORDS = 2**14  # words that one level splits; a random sample if there are more
+_MOST_KEPT = 2**17  # words that are returned
+_MOST_CHILDREN = 2**19  # words in memory at a time
+_MOST_LEVELS = 1000  # words that are still large after these levels are kept: correct, but many points miss the window
+_DISC_WORDS = 1024  # words that are split in each step that shrinks the disc around the attractor
 _DISC_STEPS = 16
 
 
 class Words(NamedTuple):
-    """Compositions of maps, each the affine map `v -> matrix v + offset`, in float64."""
+    """W words, each an affine map `v -> matrix v + offset`, in float64."""
 
     matrix: Tensor  # (W, 2, 2)
     offset: Tensor  # (W, 2)
-    probability: Tensor  # (W,), the share of the attractor's points that a word holds
-    last: Tensor  # (W,), int64: the map that is applied last; -1 of the empty word
+    probability: Tensor  # (W,), the share of the attractor's points in the word's image
+    last: Tensor  # (W,), int64: index of the map that is applied last; -1 for the empty word
 
     def pick(self, chosen: Tensor) -> Words:
-        """Return the chosen words."""
+        """Return the words at the indices, or under the mask, `chosen`."""
         return Words(*(part[chosen] for part in self))
 
 
 class Disc(NamedTuple):
-    """A disc of the plane."""
+    """A disc in the plane."""
 
     center: Tensor  # (2,)
     radius: Tensor  # ()
@@ -54,23 +54,23 @@ def words_in_window(
     high: Tensor,
     generator: torch.Generator | None = None,
 ) -> Words:
-    """Return the words through which the attractor's points in a window are drawn.
+    """Return the words whose images cover the part of an attractor in a window.
 
     Args:
-        matrix: (N, 2, 2), the maps' linear parts.
-        offset: (N, 2), their translations.
-        probabilities: (N,), how often each map is drawn; their sum is 1.
-        low: (2,), the window's least coordinates; float64.
-        high: (2,), its largest ones.
-        generator: draws the words that are kept where there are too many. Each then stands for several, so that the
-            points are spread as without a limit.
+        matrix: linear parts of the maps; shape (N, 2, 2).
+        offset: translations of the maps; shape (N, 2).
+        probabilities: probabilities of the maps; shape (N,), sum 1.
+        low: smallest coordinates of the window; shape (2,), float64.
+        high: largest coordinates of the window; shape (2,), float64.
+        generator: draws a sample of the words if there are too many. Each word of the sample gets a larger probability,
+            so that points have the same distribution as without the limit.
 
     Returns:
-        Words (W), of which the probabilities sum up to about the window's share of the attractor's points. W is 0 where
-        no part of the attractor is near the window.
+        W words. Their probabilities sum to about the share of the attractor's points in the window. W is 0 if no part
+        of the attractor is near the window.
 
     Raises:
-        InputError: unless all maps contract.
+        InputError: If a map doesn't contract.
     """
     numbers = torch.arange(len(matrix), device=matrix.device)  # (N,)
     maps = Words(matrix.double(), offset.double(), probabilities.double(), numbers)
@@ -81,7 +81,8 @@ def words_in_window(
         radii = disc.radius * _singular_values(active.matrix)  # (W, 2), of the ellipses
         small = radii[:, 0] <= _FINEST * side  # (W,)
         kept.append(active.pick(small))
-        # About what share of a word's points lies in the window: large words are not to drive out small ones in it.
+        # The approximate share of a word's points in the window. Without this factor large words would displace small
+        # words in the window.
         inside = (side / (2 * radii)).clamp(max=1).prod(1)  # (W,)
         active = _thinned(active.pick(~small), (active.probability * inside)[~small], _MOST_WORDS, generator)
         if len(active.last) == 0:
@@ -93,10 +94,16 @@ def words_in_window(
 
 
 def through_words(words: Words, points: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Take points (P, 2) of the attractor through words, each word as often as its probability says.
+    """Apply words, drawn by their probabilities, to points of the attractor.
+
+    Args:
+        words: W words, with probabilities of any sum.
+        points: points of the attractor; shape (P, 2).
+        generator: draws the words.
 
     Returns:
-        The points (P, 2), of their dtype, word after word; and the last maps (P,), -1 of the empty word.
+        The images of the points, shape (P, 2), in the dtype of `points`, ordered by word; and the map that was applied
+        last to each, shape (P,), int64, -1 for the empty word.
     """
     count = _even_counts(words.probability, len(points), generator)  # (W,)
     word = torch.arange(len(count), device=count.device).repeat_interleave(count, output_size=len(points))  # (P,)
@@ -110,15 +117,16 @@ def through_words(words: Words, points: Tensor, generator: torch.Generator | Non
 
 
 def bounding_disc(maps: Words) -> Disc:
-    """Return a disc around the attractor of maps. Raises `InputError` for a map that doesn't contract."""
+    """Return a disc that contains the attractor of `maps`; raise `InputError` if a map doesn't contract."""
     norm = _singular_values(maps.matrix)[:, 0]  # (N,)
     if not bool((norm < 1).all()):
         worst = int((norm < 1).logical_not().nonzero()[0])
         raise InputError(f"deep zoom: the maps must contract, got a norm of {float(norm[worst]):.4g} for map {worst}")
     center = mean_point(maps.matrix, maps.offset, maps.probability / maps.probability.sum())  # (2,)
-    # No map leads out of a disc of this radius.
+    # Each map takes the disc of this radius into itself.
     radius = ((_image(maps, center) - center).norm(dim=1) / (1 - norm)).amax()
-    # The discs of words that no attractor's point is without hold it, too. Longer ones lead to a smaller disc.
+    # The images of the disc under these words cover the attractor. Longer words have smaller images and give a smaller
+    # disc.
     words = maps
     for _ in range(_DISC_STEPS):
         reach = (_image(words, center) - center).norm(dim=1) + _singular_values(words.matrix)[:, 0] * radius  # (W,)
@@ -130,14 +138,14 @@ def bounding_disc(maps: Words) -> Disc:
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
-    """Return the singular values (W, 2) of matrices (W, 2, 2), the larger first."""
+    """Return the singular values (W, 2) of matrices (W, 2, 2), the larger one first."""
     a00, a01, a10, a11 = matrix.flatten(1).unbind(1)
     p, q = torch.hypot(a00 + a11, a10 - a01) / 2, torch.hypot(a00 - a11, a10 + a01) / 2
     return torch.stack((p + q, (p - q).abs()), 1)
 
 
 def _image(words: Words, point: Tensor) -> Tensor:
-    """Return the images (W, 2) of one point (2,)."""
+    """Return the images (W, 2) of one point (2,) under each word."""
     return words.matrix @ point + words.offset
 
 
@@ -151,7 +159,7 @@ def _joined(words: list[Words]) -> Words:
 
 
 def _children(words: Words, maps: Words) -> Words:
-    """Return all words (W * N) that apply one more map, before the others."""
+    """Return the W * N words that apply one more map before each word's maps."""
     matrix = words.matrix[:, None] @ maps.matrix  # (W, N, 2, 2)
     offset = (words.matrix[:, None] @ maps.offset[..., None])[..., 0] + words.offset[:, None]  # (W, N, 2)
     probability = words.probability[:, None] * maps.probability  # (W, N)
@@ -160,14 +168,14 @@ def _children(words: Words, maps: Words) -> Words:
 
 
 def _near(words: Words, disc: Disc, low: Tensor, high: Tensor) -> Words:
-    """Return the words whose ellipses meet the window, or nearly do, and that are drawn at all."""
+    """Return the words of nonzero probability whose ellipse intersects the window, or nearly does."""
     middle, half = (low + high) / 2, (high - low) / 2  # (2,), (2,)
-    # Whether their bounding boxes meet is found faster than whether they meet along the ellipses' own axes.
+    # The test of the bounding boxes is cheaper than the test along each ellipse's axes, so it comes first.
     distance = (_image(words, disc.center) - middle).abs()  # (W, 2)
     meets = distance <= half + disc.radius * words.matrix.norm(dim=2)
     words = words.pick(meets.all(1) & (words.probability > 0))
     gram = words.matrix @ words.matrix.mT  # (W, 2, 2)
-    angle = torch.atan2(2 * gram[:, 0, 1], gram[:, 0, 0] - gram[:, 1, 1]) / 2  # (W,), of the longer axes
+    angle = torch.atan2(2 * gram[:, 0, 1], gram[:, 0, 0] - gram[:, 1, 1]) / 2  # (W,), direction of the longer axis
     axis = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), 1).view(-1, 2, 2)  # (W, 2, 2)
     distance = (axis @ (_image(words, disc.center) - middle)[..., None])[..., 0].abs()  # (W, 2)
     meets = distance <= axis.abs() @ half + disc.radius * _singular_values(words.matrix)
@@ -175,17 +183,20 @@ def _near(words: Words, disc: Disc, low: Tensor, high: Tensor) -> Words:
 
 
 def _thinned(words: Words, importance: Tensor, most: int, generator: torch.Generator | None) -> Words:
-    """Return at most `most` words, drawn by their importance (W,), with the probabilities of all that they replace."""
+    """Return at most `most` words, drawn by their importance (W,).
+
+    The probabilities of the drawn words grow such that their expected values stay the same.
+    """
     if len(words.last) <= most:
         return words
-    share = importance / importance.sum() * most  # (W,), how often each is drawn on average
+    share = importance / importance.sum() * most  # (W,), the expected number of draws of each word
     count = _even_counts(importance, most, generator)  # (W,)
     drawn = count > 0
     return words._replace(probability=words.probability * count / share).pick(drawn)
 
 
 def _even_counts(probability: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
-    """Return how often each of W outcomes occurs in `number` evenly spread draws: (W,), int64, of that sum."""
+    """Return how often each of W outcomes occurs in `number` draws by systematic sampling: (W,), int64."""
     edges = probability.cumsum(0)  # (W,)
     edges = edges / edges[-1] * number
     device = probability.device if generator is None else generator.device

@@ -1,4 +1,4 @@
-"""The paper's fractal embedding layer: an iterated function system as the cell of a recurrent network."""
+"""The fractal embedding layer of the paper: an iterated function system as the cell of a recurrent network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,36 @@ from fractalops.systems.system import to_tensor
 
 
 class FractalEmbedding(nn.Module):
-    """The fractal embedding layer of paper section 4.2, with the maps as the columns of two matrices (eq. 7).
+    """The fractal embedding layer: N affine maps as columns of two learnable matrices (paper section 4.2, eq. 7).
 
-    Parameters: `matrix_columns` (4, N), the paper's W_A, whose column n is `A[n]` row by row, and
-    `offset_columns` (2, N), the paper's W_b, whose column n is `b[n]`. They start as a random system
-    (`random_systems`), float32 or float64, on `device`, else on the generator's, else on torch's default. After
-    `half()` or `bfloat16()` the parameters are kept so, all is computed in float32, and points have the parameters'
-    dtype. Raises `ValueError` and `TypeError`.
+    `step` applies one map to each point: `v_t = A[z_t] v_(t-1) + b[z_t]`. `forward` applies a sequence of maps in one
+    op. The maps start as a random system (`random_systems`). `from_maps` and `from_ifs` start with given maps.
+
+    After `half()` or `bfloat16()` the parameters stay in half precision. The layer computes in float32 and returns
+    points in the dtype of the parameters.
+
+    Args:
+        maps: Number of maps N, at least 1.
+        generator: Random number generator of the initial maps. None uses torch's global generator.
+        device: Device of the parameters. None uses the device of `generator`, or torch's default device.
+        dtype: Dtype of the parameters, float32 or float64. Default: float32.
+
+    Attributes:
+        matrix_columns (Parameter): The matrix W_A of the paper, shape (4, N). Column n contains the entries of `A[n]`,
+            row by row.
+        offset_columns (Parameter): The matrix W_b of the paper, shape (2, N). Column n is `b[n]`.
+
+    Raises:
+        ValueError: If `maps` is below 1.
+        TypeError: If an argument has a wrong type, or `dtype` is not float32 or float64.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> layer = fractalops.FractalEmbedding(4)
+        >>> index = torch.randint(4, (8, 100))
+        >>> layer(index, torch.zeros(2)).shape
+        torch.Size([8, 100, 2])
     """
 
     def __init__(
@@ -53,7 +76,11 @@ class FractalEmbedding(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw a new random system."""
+        """Replace the maps by a new random system.
+
+        Args:
+            generator: Random number generator. None uses torch's global generator.
+        """
         columns = self.offset_columns
         drawn = random_systems(1, columns.shape[1], generator=generator, dtype=widen(columns).dtype)
         factors = (drawn.theta[..., None], drawn.phi[..., None], drawn.singular_values, drawn.reflection)
@@ -63,16 +90,26 @@ class FractalEmbedding(nn.Module):
 
     @classmethod
     def from_maps(cls, matrix: Arrays, offset: Arrays) -> FractalEmbedding:
-        """Return a layer that starts as a copy of `matrix` (N, 2, 2) and `offset` (N, 2), tensors, arrays or lists.
+        """Create a layer whose parameters are copies of given maps.
 
-        Raises `ValueError` and `TypeError`.
+        Args:
+            matrix: Linear parts of the maps; a tensor, array or nested list of shape (N, 2, 2). Its dtype and device
+                are those of the layer; integers become float64.
+            offset: Translations of the maps; a tensor, array or nested list of shape (N, 2).
+
+        Returns:
+            The layer.
+
+        Raises:
+            ValueError: If a shape is wrong.
+            TypeError: If an argument is not an array of numbers, or the dtype is not float32 or float64.
         """
         matrix, offset = to_tensor("from_maps", "matrix", matrix), to_tensor("from_maps", "offset", offset)
         if matrix.dim() != 3 or matrix.shape[1:] != (2, 2):
             raise shape_error("from_maps", "matrix", "(N, 2, 2)", matrix)
         if offset.shape != matrix.shape[:2]:
             raise shape_error("from_maps", "offset", f"{tuple(matrix.shape[:2])}", offset)
-        generator = torch.Generator()  # its draws are overwritten; the global generator stays as it is
+        generator = torch.Generator()  # the initial maps are overwritten: keep the global generator's state
         layer = cls(len(matrix), generator=generator, device=matrix.device, dtype=matrix.dtype)
         with torch.no_grad():
             layer.matrix_columns.copy_(matrix.flatten(1).t())
@@ -81,23 +118,45 @@ class FractalEmbedding(nn.Module):
 
     @classmethod
     def from_ifs(cls, ifs: IFS) -> FractalEmbedding:
-        """Return a layer with the maps of all systems, without colors: S * N columns, system s from column s N on."""
+        """Create a layer whose parameters are copies of the maps of an `IFS` module. Colors are ignored.
+
+        Args:
+            ifs: Module of S systems with N maps each.
+
+        Returns:
+            A layer of S * N maps. The maps of system s start at column s * N.
+        """
         matrix, offset = ifs.maps()
         return cls.from_maps(matrix.flatten(0, 1), offset.flatten(0, 1))
 
     def extra_repr(self) -> str:
-        """Return the text that `print` shows of the module."""
+        """Return the text that `print` shows in the parentheses of the module."""
         return f"maps={self.offset_columns.shape[1]}"
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """Return `matrix` (N, 2, 2) and `offset` (N, 2), differentiable; float32 of parameters of half precision."""
+        """Return the maps as differentiable functions of the parameters.
+
+        Returns:
+            The linear parts `matrix`, shape (N, 2, 2), and the translations `offset`, shape (N, 2). Both have the dtype
+            of the parameters, or float32 if the parameters are in half precision.
+        """
         return widen(self.matrix_columns).t().reshape(-1, 2, 2), widen(self.offset_columns).t().contiguous()
 
     @in_float32
     def step(self, index: Tensor, points: Tensor) -> Tensor:
-        """Return one call of the layer (eq. 7): `points` (B, 2) moved by the maps of the integer `index` (B,).
+        """Apply one map to each point (paper, equation 7).
 
-        Returns (B, 2). Raises `ValueError`, `TypeError` and, on the CPU, `IndexError`.
+        Args:
+            index: Index of the map for each point, in [0, N); shape (B,), any integer dtype.
+            points: Points; shape (B, 2), dtype of the parameters.
+
+        Returns:
+            The images of the points; shape (B, 2), differentiable in the parameters and in `points`.
+
+        Raises:
+            ValueError: If a shape or device is wrong.
+            TypeError: If a dtype or type is wrong.
+            IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
         """
         check_tensor("FractalEmbedding.step", index=index, points=points)
         if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
@@ -110,11 +169,25 @@ class FractalEmbedding(nn.Module):
                 f"got {tuple(index.shape)} and {tuple(points.shape)}"
             )
         check_index_range("FractalEmbedding.step", index, len(matrix), debugging())
-        chosen = index.long()  # a uint8 tensor would be taken for a mask
+        chosen = index.long()  # torch would use a uint8 tensor as a mask
         moved = (matrix[chosen] @ points.unsqueeze(-1)).squeeze(-1) + offset[chosen]
         return moved.to(self.offset_columns.dtype)
 
     def forward(self, index: Tensor, start: Tensor) -> Tensor:
-        """Return T calls of the layer as one op: `index` (B, T), `start` (B, 2) or (2,), to points (B, T, 2)."""
+        """Apply a sequence of T maps to each start, as `affine_chain` does; equal to T calls of `step`.
+
+        Args:
+            index: Index of the map for each step, in [0, N); shape (B, T), dtype uint8, int32 or int64.
+            start: Points where the sequences start; shape (B, 2), or (2,) for all sequences; dtype of the parameters.
+
+        Returns:
+            All points of the sequences, without the start; shape (B, T, 2), differentiable in the parameters and in
+            `start`.
+
+        Raises:
+            ValueError: If a shape or device is wrong.
+            TypeError: If a dtype or type is wrong.
+            IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
+        """
         check_tensor("FractalEmbedding", start=start)
         return affine_chain(*self.maps(), index, widen(start)).to(self.offset_columns.dtype)

@@ -1,26 +1,26 @@
-"""Errors that a caller may want to tell apart, and what their messages show of files."""
+"""Exceptions of the package, and the form in which messages show text from files."""
 
 from __future__ import annotations
 
 import re
 
-_LONGEST = 200  # characters of a part of a message
-_KEPT = 97  # at either end of a longer one
+_LONGEST = 200  # characters of a part of a message; a longer part is shortened
+_KEPT = 97  # characters that remain at each end of a shortened part
 
 
 def visible(text: str) -> str:
-    r"""Return text with what isn't printable as backslash escapes, ESC as \x1b: no character of it moves a terminal."""
+    r"""Return `text` with unprintable characters escaped, ESC as \x1b, so that it can't send commands to a terminal."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def in_message(text: str) -> str:
-    """Return text as a message shows it: `visible`, and parts (a name, a reason) of at most 200 characters.
+    """Return `text` in the form in which a message shows it: escaped by `visible`, and shortened.
 
-    A longer one is cut in its middle.
+    Parts are separated by ": " or "; ". A part of more than 200 characters loses its middle.
     """
-    # Before, too: to escape a million characters takes a second.
+    # The inner `_cut` bounds the time: to escape a million characters takes a second.
     return "".join(_cut(visible(_cut(part))) for part in re.split("([:;] )", text))
 
 
@@ -29,9 +29,13 @@ def _cut(part: str) -> str:
 
 
 class InputError(ValueError):
-    """A user's file or option can't be used; the message is one line that says what is wrong with which.
+    """Exception for a file or an option that can't be used.
 
-    What it shows of a file, its name above all, is made visible, see `in_message`.
+    The message is one line. It names the file or option and says what is wrong. Unprintable characters of file names
+    are escaped, and long names are shortened.
+
+    Args:
+        message: Text of the message.
     """
 
     def __init__(self, message: str) -> None:
@@ -39,10 +43,16 @@ class InputError(ValueError):
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """Exception for an optional dependency that is not installed. The message says how to install it.
+
+    Args:
+        function: Name of the function that needs the package.
+        package: Name of the package.
+        extra: Extra of `fractalops` that installs the package.
+    """
 
     def __init__(self, function: str, package: str, extra: str) -> None:
-        super().__init__(function, package, extra)  # with which copies are made, as by a worker of a `DataLoader`
+        super().__init__(function, package, extra)  # pickle passes these to the copy, as for workers of `DataLoader`
 
     def __str__(self) -> str:
         function, package, extra = self.args
@@ -50,8 +60,8 @@ class MissingExtra(ImportError):
 
 
 class BackendError(RuntimeError):
-    """The requested backend can't run here; the message says why, and how to fix it."""
+    """Exception for a requested backend that can't run. The message says why, and how to fix it."""
 
 
 class RankError(RuntimeError):
-    """The processes that share a run can't begin it together; the message says why."""
+    """Exception for a run of several processes (ranks) that can't start. The message says why."""

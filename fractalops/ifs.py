@@ -1,4 +1,4 @@
-"""Iterated function systems as a module with learnable parameters."""
+"""The module `IFS`: iterated function systems with learnable parameters."""
 
 from __future__ import annotations
 
@@ -51,52 +51,62 @@ Sampling = Literal["independent", "balanced"]
 
 
 class IFS(MapParameters):
-    """A module of iterated function systems whose affine maps are learnable parameters.
+    """Module of S iterated function systems with N learnable affine maps each.
 
-    It holds S systems of N maps each. `forward` draws sequences of their points as images. The systems start at random,
-    by the method of Anderson and Farrell 2022 (`random_systems`); `from_maps` and `from_systems` take given ones.
+    `forward` draws random sequences of points of the systems as images, differentiable in the parameters. The systems
+    start at random, by the method of Anderson and Farrell 2022 (`random_systems`). `from_maps` and `from_systems` start
+    with given systems.
 
     Args:
-        systems: the number of systems (S).
-        maps: the number of affine maps of each system (N).
-        parametrization: "svd" keeps every map a contraction. Its parameters are `svd` (S, N, 6) = theta, phi, s1, s2,
-            d1, d2 of `svd_matrix`, and `offset` (S, N, 2). "matrix" has the parameters `matrix` (S, N, 2, 2) and
-            `offset` (S, N, 2), also for maps that do not contract.
-        singular_values: of "svd": "sigmoid", where s1 and s2 are logits (the published code), or "clamp", where they
-            are the values themselves (the paper's text).
-        probabilities: "determinant" takes the maps' probabilities from `|det A|` (paper section 3). "learned" has a
-            parameter `logit` (S, N), which starts at zero; the probabilities are its softmax. See `forward` for its
-            gradient. "given" holds them in a buffer `probability` (S, N) of float64, without a floor; they start equal.
-        sampling: how `sample` draws sequences: "independent" (paper section 3), or "balanced" (`sample_index`), which
-            leaves fewer holes with a few hundred points.
-        probability_floor: the least probability of a map before rescaling, in [0, 1).
-        channels: the number of channels C of a parameter `color` (S, N, C), a color for each map, which starts at one
-            half. None is a system without colors.
-        color_values: "sigmoid", where `color` holds logits, or "clamp", where it holds the values themselves; "clamp"
-            has no gradient outside [0, 1], and learns far worse.
-        viewport: see `fractalops.render`.
-        bandwidth: see `fractalops.render`.
-        cutoff: see `fractalops.render`.
-        blend: see `fractalops.render`.
-        background: see `fractalops.render`.
-        background_weight: see `fractalops.render`.
-        generator: of all systems, or a sequence of S, one for each system. Random numbers are drawn on its device, or
-            on the CPU, so that a seed gives the same systems on every device.
-        device: of the parameters; None is that of the generator, or torch's default device.
-        dtype: of the parameters, float32 or float64.
+        systems: Number of systems S, at least 1. Default: 1.
+        maps: Number of affine maps N of each system, at least 1. Default: 10.
+        parametrization: "svd" (default) has the parameters `svd` (S, N, 6) = theta, phi, s1, s2, d1, d2 of
+            `svd_matrix`, whose singular values are at most 1, and `offset` (S, N, 2). "matrix" has the parameters
+            `matrix` (S, N, 2, 2) and `offset` (S, N, 2), also for maps that don't contract.
+        singular_values: Meaning of s1 and s2 in `svd`: "sigmoid" (default, published code) for logits, "clamp" (the
+            paper's text) for the values themselves.
+        probabilities: "determinant" (default) makes the probabilities of the maps proportional to `|det A|` (paper
+            section 3). "learned" adds a parameter `logit` (S, N), initially zero. The probabilities are its softmax;
+            see `forward` for its gradient. "given" stores the probabilities in a float64 buffer `probability` (S, N),
+            initially equal, and uses no floor.
+        sampling: How `sample` draws sequences: "independent" (default, paper section 3), or "balanced", which leaves
+            fewer holes in images of a few hundred points; see `sample_index`.
+        probability_floor: Smallest probability of a map before the probabilities are scaled to sum 1, in [0, 1).
+            Default: 0.001.
+        channels: Number of channels C of a parameter `color` (S, N, C) with the colors of the maps, initially 0.5. None
+            (default) means systems without colors.
+        color_values: Meaning of `color`: "sigmoid" (default) for logits, "clamp" for the values themselves, which have
+            no gradient outside [0, 1] and learn much worse.
+        viewport: Default viewport of `forward`; see `render`. Default: (-5, -5, 5, 5).
+        bandwidth: Default bandwidth of `forward` in square pixels; see `render`. Default: 1.
+        cutoff: Default cutoff of `forward`; see `render`. Default: 1e-6.
+        blend: "add" (default) or "mean"; see `render`.
+        background: Background of blend "mean", in [0, 1]; see `render`. Default: 0.
+        background_weight: Weight of the background of blend "mean", above 0; see `render`. Default: 0.03.
+        generator: Random number generator of the initial systems, or a sequence of S generators, one for each system.
+            None uses torch's global generator. Numbers are drawn on the generator's device, or on the CPU, so that a
+            seed gives the same systems on every device.
+        device: Device of the parameters. None uses the generator's device, or torch's default device.
+        dtype: Dtype of the parameters, float32 (default) or float64.
 
     Raises:
-        ValueError, TypeError: for an argument of the wrong value or type.
+        ValueError: If an argument is out of range.
+        TypeError: If an argument has a wrong type.
 
     Note:
-        `viewport` and the other arguments of `render` are settings, not parameters: copies and pickles keep them, and
-        `state_dict` does not.
+        `state_dict` contains no settings such as `viewport`. Copies and pickles contain them.
 
         The latent signs d1 and d2 start uniform in [-1, 1], as in the published code. Adam moves all of them at the
-        same pace, so that equal magnitudes would flip every reflection in the same few steps.
+        same pace, so that signs of equal magnitude would all flip in the same few steps.
 
-        After `half()` or `bfloat16()` the parameters stay in half precision, everything is computed in float32, and
-        images have the dtype of the parameters. To learn, prefer float32 parameters under `torch.autocast`.
+        After `half()` or `bfloat16()` the parameters stay in half precision, the module computes in float32, and images
+        have the dtype of the parameters. For learning, prefer float32 parameters under `torch.autocast`.
+
+    Examples:
+        >>> import fractalops
+        >>> ifs = fractalops.IFS(systems=2, maps=4)
+        >>> ifs(64, sequences=3, points=1000).shape
+        torch.Size([2, 3, 64, 64])
     """
 
     def __init__(
@@ -158,38 +168,64 @@ class IFS(MapParameters):
         viewport: Viewport = "fit",
         **settings: Any,
     ) -> IFS:
-        """Return given systems: maps, probabilities and colors are held exactly as they are.
+        """Create a module of given systems.
 
-        Maps need not contract: isometries and maps of determinant 0 are held, too. Arguments are tensors, arrays or
-        nested sequences: of one system, of S systems with another dimension in front, or a sequence of systems with
-        different numbers of maps. Shorter ones are filled up with maps of probability 0. The dtype is float64 where
-        any of the maps is, as Python's numbers are, else float32.
+        The module has the options `parametrization="matrix"`, `color_values="clamp"` and `probabilities="given"`, so
+        that it stores the maps and colors without change. Maps need not contract.
+
+        Arrays are tensors, NumPy arrays or nested sequences of numbers. For S systems, add a dimension of size S in
+        front, or pass a list of arrays if the systems have different numbers of maps. N is then the largest number, and
+        smaller systems are padded with maps of probability 0.
 
         Args:
-            matrix: (N, 2, 2), the maps' linear parts.
-            offset: (N, 2), their translations.
-            probabilities: (N,), scaled to sum 1. None takes `determinant_probabilities`, as `IFS` does by default.
-            color: (N, C), in [0, 1]. None is a system without colors.
-            viewport: as in `render`; "fit" shows the whole attractor, wherever it lies.
-            settings: other arguments of `IFS`: how the systems draw, `device` and `dtype`.
+            matrix: Linear parts of the maps; shape (N, 2, 2).
+            offset: Translations of the maps; shape (N, 2).
+            probabilities: Probabilities of the maps; shape (N,). They are scaled to sum 1. None makes them proportional
+                to `|det A|`, as `IFS` does by default.
+            color: Colors of the maps, in [0, 1]; shape (N, C). None means systems without colors.
+            viewport: Default viewport of `forward`; see `render`. The default "fit" shows the whole attractor.
+            **settings: Other arguments of `IFS`: `sampling`, `bandwidth`, `cutoff`, `blend`, `background`,
+                `background_weight`, `device` and `dtype`. The default dtype is float64 if any map is float64, else
+                float32. Python's numbers count as float64.
 
         Raises:
-            ValueError, TypeError: for a wrong shape, dtype or number.
+            ValueError: If a shape or value is wrong.
+            TypeError: If an argument is not an array of numbers, a dtype is wrong, or `settings` contains an argument
+                that follows from the systems, such as `maps`.
+
+        Examples:
+            The Sierpinski triangle:
+
+            >>> import fractalops
+            >>> matrix = [[[0.5, 0], [0, 0.5]]] * 3
+            >>> offset = [[0, 0], [0.5, 0], [0, 0.5]]
+            >>> ifs = fractalops.IFS.from_maps(matrix, offset)
+            >>> ifs(128, points=10_000).shape
+            torch.Size([1, 1, 128, 128])
         """
         given = read_maps(matrix, offset, probabilities, color)
         return cls._given("IFS.from_maps", given, {"viewport": viewport, **settings})
 
     @classmethod
     def from_systems(cls, systems: Sequence[System], *, viewport: Viewport = "fit", **settings: Any) -> IFS:
-        """Return given systems, as `from_maps` does.
+        """Create a module of given `System` objects; see `from_maps`.
 
-        Raises `ValueError` for none, one in space, numbers that are not finite and unlike colors.
+        Args:
+            systems: Sequence of S systems in the plane, such as `fractalops.io.read_systems` or `IFS.each_system`
+                return.
+            viewport: Default viewport of `forward`; see `render`. The default "fit" shows the whole attractor.
+            **settings: Other arguments of `IFS`, as in `from_maps`.
+
+        Raises:
+            ValueError: If `systems` is empty, a system is three-dimensional or not finite, or the systems differ in
+                their number of color channels.
+            TypeError: If a dtype is wrong, or `settings` contains an argument that follows from the systems.
         """
         return cls._given("IFS.from_systems", systems, {"viewport": viewport, **settings})
 
     @classmethod
     def _given(cls, owner: str, systems: Sequence[System], settings: dict[str, Any]) -> IFS:
-        """Return given systems; errors begin with `owner`."""
+        """Create a module of given systems. Error messages start with `owner`."""
         state = stack_systems(owner, systems, settings)
         module = cls(
             *state["offset"].shape[:2],
@@ -204,7 +240,7 @@ class IFS(MapParameters):
         return module
 
     def extra_repr(self) -> str:
-        """Return the text that `print` shows of the module."""
+        """Return the text that `print` shows in the parentheses of the module."""
         weight = self.background_weight
         return (
             f"systems={self.systems}, maps={self.maps_per_system}, parametrization={self.parametrization!r}, "
@@ -223,25 +259,50 @@ class IFS(MapParameters):
 
     @torch.no_grad()
     def system(self, number: int = 0) -> System:
-        """Return a copy of system `number` of the S, as plain tensors. Raises `IndexError` where there is none."""
+        """Return a copy of one system as plain tensors.
+
+        Args:
+            number: Index of the system, in [-S, S). Default: 0.
+
+        Returns:
+            A `System` with the current maps, probabilities and colors, without gradients.
+
+        Raises:
+            IndexError: If there is no such system.
+        """
         number = check_item("IFS.system", number, self.systems)
         return split_systems(*self.maps(), self.probabilities(), self.colors(), [number])[0]
 
     @torch.no_grad()
     def each_system(self) -> list[System]:
-        """Return copies of all S systems, as `system` does of one."""
+        """Return a list of copies of all S systems; see `system`."""
         return split_systems(*self.maps(), self.probabilities(), self.colors(), range(self.systems))
 
     def sample(self, sequences: int, points: int, *, generator: Generators = None) -> Tensor:
-        """Draw indices (S, K, T) in [0, N) by the current probabilities, as `sample_index`."""
+        """Draw random sequences of map indices from the current probabilities, as `sample_index` does.
+
+        Args:
+            sequences: Number of sequences K of each system, at least 0.
+            points: Number of points T of each sequence, at least 1.
+            generator: Random number generator, or a sequence of S generators, one for each system. None uses torch's
+                global generator of the module's device.
+
+        Returns:
+            Indices in [0, N); shape (S, K, T), dtype uint8 if N <= 256, else int32.
+
+        Raises:
+            ValueError: If a number is out of range, or the generators don't match the systems or the device.
+        """
         return draw_sequences(
             self._weights(), sequences, points, generator, self.probability_floor, self.sampling == "balanced"
         )
 
     def start(self) -> Tensor:
-        """Return the detached fixed point (S, 2) of map 0 of each system, a point of its attractor (see `fixed_point`).
+        """Return the points where the sequences of each system start, on its attractor.
 
-        With given probabilities it is that of the first map that is drawn and contracts (see `chain_start`).
+        Returns:
+            The fixed point of map 0 of each system, without gradients; shape (S, 2). With `probabilities="given"` it is
+            the fixed point of the first map that contracts and has a probability above 0; see `chain_start`.
         """
         return self._start(*self.maps())
 
@@ -251,25 +312,34 @@ class IFS(MapParameters):
         return chain_start(matrix, offset, self.probability)
 
     def concatenated(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return all systems as one (the paper's trick, section 4.2): what one call of the chain takes.
+        """Return all systems as one system of S * N maps, for one call of `affine_chain` or `render`.
 
-        Returns `matrix` (S * N, 2, 2), `offset` (S * N, 2), `index` (S * K, T), in which system s is shifted
-        by s N, uint8 when S * N <= 256, else int32, and `start` (S * K, 2), as `start()`.
+        The paper runs many systems in parallel in this way (section 4.2).
 
-        `index` is uint8, int32 or int64 with values in [0, N). Raises `ValueError` for another shape,
-        `TypeError` for another dtype and, on the CPU, `IndexError` for an index out of range.
+        Args:
+            index: Sequences of map indices in [0, N); shape (S, K, T), dtype uint8, int32 or int64.
+
+        Returns:
+            Linear parts `matrix`, shape (S * N, 2, 2); translations `offset`, shape (S * N, 2); `index` plus s * N for
+            system s, shape (S * K, T), dtype uint8 if S * N <= 256, else int32; and the start of each sequence (see
+            `start`), shape (S * K, 2).
+
+        Raises:
+            ValueError: If the shape of `index` is wrong.
+            TypeError: If the dtype of `index` is wrong.
+            IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
         """
         systems, maps = self.systems, self.maps_per_system
         check_tensor("IFS.concatenated", index=index)
         check_index("IFS.concatenated", index)
         if index.dim() != 3 or index.shape[0] != systems:
             raise shape_error("IFS.concatenated", "index", f"({systems}, K, T)", index)
-        # Checked here, not left to the op: an index past one system's maps would reach the next system's.
+        # The op can't check this: an index past the maps of one system would select a map of the next system.
         check_index_range("IFS.concatenated", index, maps, debugging())
         return self._join(index)
 
     def _join(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return `concatenated` for an index (S, K, T) that is known to be right."""
+        """Return `concatenated(index)` without checks."""
         matrix, offset = self.maps()
         start = self._start(matrix, offset)[:, None]  # (S, 1, 2)
         start = start.expand(self.systems, index.shape[1], 2).reshape(-1, 2)  # (S * K, 2)
@@ -277,9 +347,17 @@ class IFS(MapParameters):
 
     @torch.no_grad()
     def points(self, index: Tensor) -> Tensor:
-        """Return the points (S, K, T, 2) of sequences of maps `index` (S, K, T), in the plane, without gradients.
+        """Return the points of given sequences of maps, without gradients.
 
-        Raises as `concatenated`.
+        Args:
+            index: Sequences of map indices in [0, N); shape (S, K, T), dtype uint8, int32 or int64; see `sample`.
+
+        Returns:
+            Points in the coordinates of the maps; shape (S, K, T, 2). The dtype is that of the parameters, or float32
+            if they are in half precision.
+
+        Raises:
+            ValueError, TypeError, IndexError: As in `concatenated`.
         """
         return run_affine_chain(*self.concatenated(index)).view(*index.shape, 2)
 
@@ -297,17 +375,37 @@ class IFS(MapParameters):
         clamp: bool = True,
         cutoff: float | EllipsisType | None = ...,
     ) -> Tensor:
-        """Return images (S, K, H, W) of all systems, of new sequences or of those in `index` (S, K, T).
+        """Draw images of all systems, from new random sequences or from given ones.
 
-        They are (S, K, C, H, W) when the maps have colors.
+        Args:
+            size: Side of the images, or (height, width), in pixels.
+            sequences: Number of new sequences K of each system, one image for each. Default: 1.
+            points: Number of points T of each new sequence. Default: 300.
+            index: Given sequences of map indices in [0, N); shape (S, K, T), dtype uint8, int32 or int64; see `sample`.
+                If it is given, `sequences`, `points` and `generator` have no effect.
+            generator: Random number generator of the sequences, or a sequence of S generators, one for each system.
+            viewport: As in `render`. None uses the module's viewport.
+            bandwidth: Bandwidth in square pixels, a number or a tensor of shape () or (S * K,). None uses the module's
+                bandwidth.
+            clamp: If True (default), limit the images to [0, 1].
+            cutoff: As in `render`. `...` (default) uses the module's cutoff.
 
-        `size` is in pixels; the other arguments are those of `fractalops.render` and of `sample`. A `viewport` or a
-        `bandwidth` of None, and a `cutoff` of `...`, are the module's own.
+        Returns:
+            Images of shape (S, K, H, W), or (S, K, C, H, W) if the maps have colors, in the dtype of the parameters.
+            They are differentiable in the parameters and in `bandwidth`.
 
-        Drawing has no gradient. That of learned probabilities is one of first order, for new sequences only: a map that
-        is drawn more often has more points, as if each of its points weighed more. So with `G_n` the sum of the
-        gradients of the weights of map n's points, which are 1, `logit` gets `G_n - p_n sum_m G_m`. (The estimate by
-        the score function has no such error, but a variance that grows with the number of points.)
+        Raises:
+            ValueError: If a shape, device or number is wrong.
+            TypeError: If a dtype or type is wrong.
+            IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
+            BackendError: If the backend of `use_backend` or `FRACTALOPS_BACKEND` can't run.
+
+        Note:
+            Random draws have no gradient. With learned probabilities and new sequences, `logit` gets a first-order
+            estimate: more points of map n have about the same effect as a larger weight w_n of its points, which is 1.
+            With the gradient `G_n` for w_n and the probability p_n, the gradient for `logit[n]` is
+            `G_n - p_n sum_m G_m`. (The score-function estimate is unbiased, but its variance grows with the number of
+            points.)
         """
         weights = None
         if index is None:

@@ -1,7 +1,7 @@
-"""Interruption by signals: SIGINT, which Ctrl-C sends, and SIGTERM. To all code either is a `KeyboardInterrupt`.
+"""Interruption by the signals SIGINT (Ctrl-C) and SIGTERM. Both are raised as a `KeyboardInterrupt`.
 
-While the command line is imported, which takes seconds, a signal ends it without a word: this module, the first that is
-imported, sees to it.
+The import of the package takes seconds. If this process is the command line, a signal during the import ends it without
+a traceback. For this reason the package imports this module first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends what is under way; `number` tells which."""
+    """Exception for a signal that interrupts the program. `number` is the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -27,15 +27,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def signal_of(interruption: KeyboardInterrupt) -> int:
-    """Return the number of the signal that an interruption came from."""
+    """Return the number of the signal that caused an interruption."""
     return interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
 
 
 class Signals:
-    """Within it each signal raises `Interrupted`, but for the first `noted` of them: `caught` tells that they came.
+    """Context manager in which signals raise `Interrupted`.
 
-    A signal that the process ignores, as one in the background may do, still is ignored. Only the main thread gets
-    signals: in others this does nothing.
+    The first `noted` signals raise nothing; they only set `caught` to the signal's number. A signal that the process
+    ignores, as a background process may do, is still ignored. Outside the main thread the context manager does nothing,
+    because only the main thread gets signals.
     """
 
     def __init__(self, *, noted: float = 0) -> None:
@@ -57,12 +58,12 @@ class Signals:
             raise Interrupted(number)
 
     def obey(self) -> None:
-        """Raise `Interrupted` if a signal has come."""
+        """Raise `Interrupted` if a signal has arrived."""
         if self.caught is not None:
             raise Interrupted(self.caught)
 
     def wait(self, seconds: float) -> None:
-        """Sleep. Raises `Interrupted` if a signal has come."""
+        """Sleep for a number of seconds; then raise `Interrupted` if a signal has arrived."""
         time.sleep(seconds)
         self.obey()
 
@@ -72,9 +73,9 @@ class Signals:
 
 
 def end_as_worker(worker: int) -> None:
-    """Have signals end this process in silence: a worker of a `DataLoader`, which is told of them by its parent, too.
+    """Make signals end this process, a worker of a `DataLoader`, with exit code 0 and without output.
 
-    Else the parent would find it killed, and print so as it ends itself.
+    A worker that a signal killed would make its parent print an error, although the same signal ends the parent.
     """
     for number in SIGNALS:
         signal.signal(number, lambda number, frame: os._exit(0))
@@ -83,13 +84,13 @@ def end_as_worker(worker: int) -> None:
 def _is_command() -> bool:
     """Return whether this process is `fractalops` or `python -m fractalops`."""
     program = sys.argv[0] if sys.argv else ""
-    if program == "-m":  # until Python has found the module
+    if program == "-m":  # Python has not found the module yet
         return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == __package__
     return Path(program).name in (__package__, f"{__package__}.exe")
 
 
 def _end_silently(number: int, frame: FrameType | None) -> None:
-    os._exit(128 + number)  # as a shell reports it
+    os._exit(128 + number)  # the exit code that a shell reports for a signal
 
 
 if _is_command() and threading.current_thread() is threading.main_thread():

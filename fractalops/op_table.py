@@ -1,4 +1,4 @@
-"""The table of ops. It imports nothing of the package, nor torch, so that setup.py can run it."""
+"""The table of all ops. It imports neither torch nor other modules of the package, so that setup.py can run it."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ DEVICES = ("cpu", "cuda")
 
 
 class Op(NamedTuple):
-    """An op as the dispatcher has it, and where it has a native kernel."""
+    """Schemas of an op for torch's dispatcher, and the devices for which it has a native kernel."""
 
     schemas: tuple[str, ...]
-    """The raw op; of a differentiable one, its forward and its backward. Sizes are SymInt, of which one compiled graph
-    serves many."""
+    """Schema of the raw op, or schemas of its forward and backward if it is differentiable. Sizes are SymInt, so that
+    one compiled graph works for many sizes."""
     kernels: dict[str, Literal["cpp", "cuda", "triton"]]
-    """The language of the native kernel by kind of device: C++ and CUDA are compiled into the device's library from
-    csrc/<device>/<op>, Triton is imported from kernels/<op>.py by the first call."""
+    """Language of the native kernel by type of device. C++ and CUDA kernels are in csrc/<device>/<op> and are compiled
+    into the device's library. Triton kernels are in kernels/<op>.py, which the first call imports."""
     minor: bool = False
-    """It is small beside the others: where it has no kernel, the reference stands in without a warning."""
+    """Whether the op takes little time compared with the others. If it has no native kernel for a device, the reference
+    runs without a warning."""
 
     def names(self) -> list[str]:
-        """Return the names in its schemas."""
+        """Return the names of the raw ops."""
         return [schema.partition("(")[0] for schema in self.schemas]
 
 
 OPS = {
     "affine_chain": Op(
-        # form: 0 lets the op choose by shape. On a GPU 1 asks for a lane a sequence and 2 for a scan over the points.
+        # form: 0 chooses the kernel by shape. On a GPU, 1 uses one lane for each sequence, 2 scans over the points.
         schemas=(
             "affine_chain_fwd(Tensor matrix, Tensor offset, Tensor index, Tensor start, int form=0) -> Tensor",
             "affine_chain_bwd(Tensor grad, Tensor matrix, Tensor index, Tensor start, Tensor points, int form=0)"
@@ -78,7 +79,7 @@ OPS = {
         kernels={"cpu": "cpp"},
         minor=True,
     ),
-    # Steps of `fit`. Its reference is the loop of tensor operations in fitting/learning.py.
+    # Optimization steps of `fit`. The reference is the loop of tensor operations in fitting/learning.py.
     "learn_steps": Op(
         schemas=(
             "learn_steps(Tensor targets, Tensor(a!) rows, Tensor(b!) first, Tensor(c!)? second, Tensor? uniform,"
@@ -111,10 +112,10 @@ OPS = {
 }
 SCHEMAS = tuple(schema for op in OPS.values() for schema in op.schemas)
 
-# A symbol that a native library exports. It differs for libraries that were built for other schemas of the ops.
+# A symbol that each native library exports. Its name shows whether the library was built for these schemas.
 SCHEMAS_SYMBOL = f"schemas_{sha256(repr(SCHEMAS).encode()).hexdigest()[:16]}"
 
 
 def compiled_ops(device: str) -> list[str]:
-    """Return the ops whose kernels are in the native library of a kind of device."""
+    """Return the names of the ops whose kernels are in the native library of a type of device."""
     return [name for name, op in OPS.items() if op.kernels.get(device) in ("cpp", "cuda")]

@@ -1,4 +1,4 @@
-"""The parameters of systems of maps: how they start, and the maps, colors and probabilities they stand for."""
+"""Learnable parameters of systems of maps: initial values, and the maps, colors and probabilities they define."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ColorValues = Literal["sigmoid", "clamp"]
 
 
 class MapParameters(nn.Module):
-    """The parameters of `IFS`, whose arguments and errors these are."""
+    """Base class of `IFS` with its parameters. Arguments and errors are those of `IFS`."""
 
     svd: nn.Parameter
     matrix: nn.Parameter
@@ -80,9 +80,17 @@ class MapParameters(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generators = None) -> None:
-        """Draw new random systems; colors become one half and learned probabilities equal.
+        """Replace the parameters by new random systems, with colors of 0.5 and equal learned or given probabilities.
 
-        On the device "meta", where there are no values, nothing is drawn.
+        A module on the device "meta" has no values, so nothing is drawn.
+
+        Args:
+            generator: Random number generator, or a sequence of S generators, one for each system. None uses torch's
+                global generator.
+
+        Raises:
+            ValueError: If there are not S generators.
+            TypeError: If `generator` has a wrong type.
         """
         if self.offset.is_meta:
             return
@@ -96,7 +104,7 @@ class MapParameters(nn.Module):
             if self.singular_values == "sigmoid":
                 values = values.logit(eps=SINGULAR_MARGIN)
             uniform = draw_uniform(tuple(values.shape), generator, dtype=torch.float64, device=values.device)
-            magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]: never 0, which would lose the sign
+            magnitude = 1 - uniform.to(values.dtype)  # (S, N, 2) in (0, 1]; 0 would lose the sign
             self.svd.copy_(torch.cat((angles, values, drawn.reflection * magnitude), -1))
         self.offset.copy_(drawn.offset)
         if self.color is not None:
@@ -108,42 +116,52 @@ class MapParameters(nn.Module):
 
     @property
     def systems(self) -> int:
-        """S, the number of systems."""
+        """Number of systems S."""
         return self.offset.shape[0]
 
     @property
     def maps_per_system(self) -> int:
-        """N, the number of maps of each system."""
+        """Number of maps N of each system."""
         return self.offset.shape[1]
 
     @property
     def channels(self) -> int | None:
-        """C, the number of channels of the maps' colors; None without colors."""
+        """Number of color channels C; None for systems without colors."""
         return None if self.color is None else self.color.shape[2]
 
     def maps(self) -> tuple[Tensor, Tensor]:
-        """Return `matrix` (S, N, 2, 2) and `offset` (S, N, 2), differentiable; float32 for half precision."""
+        """Return the maps as differentiable functions of the parameters.
+
+        Returns:
+            The linear parts `matrix`, shape (S, N, 2, 2), and the translations `offset`, shape (S, N, 2). Both have the
+            dtype of the parameters, or float32 if the parameters are in half precision.
+        """
         if self.parametrization == "matrix":
             return widen(self.matrix), widen(self.offset)
         return run_svd_matrix(widen(self.svd), self.singular_values), widen(self.offset)
 
     def colors(self) -> Tensor | None:
-        """Return the maps' colors (S, N, C) in [0, 1], differentiable; None without colors."""
+        """Return the colors of the maps as a differentiable function of the parameter `color`.
+
+        Returns:
+            Colors in [0, 1], shape (S, N, C); None for systems without colors.
+        """
         if self.color is None:
             return None
         color = widen(self.color)
-        # In double, which is rounded alike wherever a number lies in its tensor: torch's float32 loops end otherwise.
+        # torch's float32 loops round the last elements of a tensor differently. In float64 the position of an element
+        # doesn't change the rounded result.
         return color.clamp(0, 1) if self.color_values == "clamp" else color.double().sigmoid().to(color.dtype)
 
     def _unit_weights(self) -> Tensor | None:
-        """Return ones (S, N) that carry the gradient of `logit`; None where there is none to carry."""
+        """Return ones (S, N) with the gradient of the log-probabilities; None if `logit` needs no gradient."""
         if self.logit is None or not (torch.is_grad_enabled() and self.logit.requires_grad):
             return None
         logarithm = widen(self.logit).log_softmax(-1)  # (S, N)
         return (logarithm - logarithm.detach()).exp()
 
     def _weights(self) -> Tensor:
-        """Return the weights of the maps' probabilities (S, N), detached: given, learned, or `|det A|`."""
+        """Return detached weights (S, N) to which the probabilities are proportional: given, learned, or `|det A|`."""
         if self.probability is not None:
             return self.probability
         if self.logit is not None:
@@ -154,7 +172,12 @@ class MapParameters(nn.Module):
         return (values.double().sigmoid() if self.singular_values == "sigmoid" else values.clamp(0, 1)).prod(-1)
 
     def probabilities(self) -> Tensor:
-        """Return the maps' detached probabilities (S, N), at least about `probability_floor`, in rows of sum 1."""
+        """Return the probabilities of the maps, without gradients.
+
+        Returns:
+            Probabilities of shape (S, N). Each row has sum 1. Unless they are given, each is at least about
+            `probability_floor`.
+        """
         if self.probability is not None:
             return self.probability
         return raise_to_floor(self._weights(), self.probability_floor)

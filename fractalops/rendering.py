@@ -1,4 +1,4 @@
-"""Images of iterated function systems (paper, figure 1) and of points in space."""
+"""Functions that draw iterated function systems (paper, figure 1) and points in space as images."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from fractalops._checks import (
 from fractalops.ops.affine_chain import check_chain, run_affine_chain
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.ops.rbf_rasterize import check_bumps, run_rbf_rasterize
-from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, fold_viewport, place, rounding
+from fractalops.placement import DEFAULT_VIEWPORT, Viewport, bounding_box, constant_like, fold_viewport, place, rounding
 from fractalops.reference.without_autocast import in_float32, widen
 
-# How the bumps of points become an image: their sum, or the mean of their colors.
+# A pixel is the sum of the points' Gaussian bumps, or the mean of their colors.
 Blend = Literal["add", "mean"]
 
 Angle = float | Tensor  # degrees
@@ -39,12 +39,14 @@ DEFAULT_BACKGROUND_WEIGHT = 0.03
 
 
 def _color_points(color: Tensor, index: Tensor) -> Tensor:
-    """Return the color of each point's map: color (N, C), index (B, T) -> (B, T, C). Its gradient is deterministic."""
-    chosen = index.long()  # a uint8 tensor would be taken for a mask
+    """Return the color (B, T, C) of each point's map, for color (N, C) and index (B, T); deterministic gradient."""
+    chosen = index.long()  # torch would use a uint8 tensor as a mask
     if chosen.device.type != "cpu":
-        # The gradient is sorted by map, where that of gather would use atomics. Like the chain, never past the table.
+        # The gradient of `embedding` is deterministic, that of `gather` uses atomics. The clamp prevents reads outside
+        # the table for an index out of range, as in the chain.
         return embedding(chosen.clamp(0, len(color) - 1), color)
-    # Gathered along rows: the gradient adds each channel up on one thread, in float64 for maps of a million points.
+    # With one row for each channel, one thread sums the gradient of a channel, so it is deterministic. It sums in
+    # float64, because a map can have a million points.
     rows = color.t().double().gather(1, chosen.flatten().expand(color.shape[1], -1))  # (C, B * T)
     return rows.t().reshape(*index.shape, color.shape[1]).to(color.dtype)
 
@@ -53,21 +55,21 @@ def _color_points(color: Tensor, index: Tensor) -> Tensor:
 def blend_mean(
     sums: Tensor, points: int, bandwidth: float | Tensor, background: float, background_weight: float
 ) -> Tensor:
-    """Return the mean color of the bumps on each pixel, and of the background where there are none or few.
+    """Return the weighted mean of the bumps' colors and the background on each pixel.
 
-    `image = (S + e g) / (D + e)`, with the sums S of the colors and D of the bumps themselves, the background g, and
-    `e = background_weight T pi bandwidth / (H W)`: its weight as a share of what T bumps give a pixel where they are
-    spread evenly over the image. So the image does not depend on how many points draw it.
+    `image = (S + e g) / (D + e)`, with the sum S of the bumps times their colors, the sum D of the bumps, the
+    background g, and its weight `e = background_weight T pi bandwidth / (H W)`. For `background_weight = 1`, e is the
+    mean of D over an image that contains all T bumps. So the image does not depend on the number of points.
 
     Args:
-        sums: (..., C + 1, H, W), S in the first C channels and D in the last.
-        points: T, those that were drawn.
-        bandwidth: of the bumps, in square pixels; a number, or a tensor that broadcasts with (..., C + 1, H, W).
-        background: g, of all channels.
-        background_weight: above 0.
+        sums: S in the first C channels and D in the last channel; shape (..., C + 1, H, W).
+        points: number of points T.
+        bandwidth: bandwidth in square pixels; a number, or a tensor that broadcasts with (..., C + 1, H, W).
+        background: value g of the background in all channels.
+        background_weight: weight of the background relative to the mean of D, above 0.
 
     Returns:
-        image (..., C, H, W).
+        The image, shape (..., C, H, W).
     """
     height, width = sums.shape[-2:]
     weight = bandwidth * (background_weight * points * math.pi / (height * width))
@@ -75,9 +77,13 @@ def blend_mean(
 
 
 def point_values(colors: Tensor | None, weights: Tensor | None, like: Tensor, mean: bool) -> Tensor | None:
-    """Return what a point of each map adds to its pixels (S, N, C), times `weights` (S, N); None is one everywhere.
+    """Return the values (S, N, C) that weight the bumps of each map's points; None means 1 for all of them.
 
-    For `mean` colors the last channel is the weight itself. `like` (S, N, 1) has the dtype and device of ones.
+    Args:
+        colors: colors of the maps, shape (S, N, C); None for systems without colors, which have the color 1.
+        weights: factors of the values, shape (S, N); None means 1.
+        like: a tensor of shape (S, N, 1) with the dtype and device of the result.
+        mean: append a channel of ones, which `blend_mean` needs.
     """
     if not mean and colors is None:
         return None if weights is None else weights[..., None]
@@ -107,40 +113,63 @@ def render(
 ) -> Tensor:
     """Draw sequences of affine maps as images (paper sections 4.2 and 4.3).
 
-    Under autocast, tensors in half precision become float32, as in all functions of this package that draw.
+    Each sequence is one image of T points `v_t = matrix[index_t] v_(t-1) + offset[index_t]` (`affine_chain`). With
+    `blend="add"`, the image is the sum of a Gaussian bump for each point (`rbf_rasterize`; paper, equation 8). The
+    viewport converts the points to pixel coordinates (x_t, y_t):
+
+    `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`
+
+    Under autocast, tensors in half precision become float32.
 
     Args:
-        matrix: (N, 2, 2), the maps' linear parts; float32 or float64.
-        offset: (N, 2), their translations.
-        index: (B, T), which map each step takes, in [0, N); uint8, int32 or int64. One image for each sequence.
-        size: the images' side, or (height, width), in pixels.
-        start: (B, 2) or (2,), where the sequences start; None is the (detached) fixed point of map 0. Systems that are
-            concatenated need starts of their own: see `IFS.concatenated`.
-        viewport: (x_min, y_min, x_max, y_max), the rectangle that the image shows, x along rows: its corners are the
-            centers of the corner pixels. "stretch" and "fit" take each image's own bounding box, through which no
-            gradient flows, the first for each axis by itself, the second in its proportions, in the image's middle.
-        bandwidth: of the Gaussian bumps, in square pixels; a number, or a tensor () or (B,).
-        weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
-        color: (N, C), the weight of each map's points in C channels; excludes `weight`. Its gradient is the same bits
-            in every run.
-        blend: "add" sums the weighted bumps (paper). "mean" takes the weight or the color of a point as its color, and
-            a pixel becomes the mean of the bumps' colors, as `blend_mean` says.
-        background: of "mean", what a pixel without points shows, in all channels.
-        background_weight: of "mean", above 0: the weight of the background, as a share of the mean weight of all bumps.
-        clamp: limit the image to [0, 1] (paper section 4.3).
-        cutoff: a point is left out of the pixels on which its bump is lower; None leaves out none.
+        matrix: Linear parts of the maps; shape (N, 2, 2), dtype float32 or float64.
+        offset: Translations of the maps; shape (N, 2), dtype of `matrix`.
+        index: Index of the map for each step, in [0, N); shape (B, T), dtype uint8, int32 or int64.
+        size: Side of the images, or (height, width), in pixels.
+        start: Points where the sequences start; shape (B, 2), or (2,) for all sequences. None uses the fixed point of
+            map 0, without gradient. If systems are concatenated, give their own starts; see `IFS.concatenated`.
+        viewport: Rectangle (x_min, y_min, x_max, y_max) of the plane that the image shows. Its corners are the centers
+            of the corner pixels. x goes down the rows, y goes right along the columns. "stretch" and "fit" show the
+            bounding box of each image's points, without gradient: "stretch" scales each axis separately, "fit" keeps
+            the proportions and centers the box. Default: (-5, -5, 5, 5), as in the published code.
+        bandwidth: Bandwidth of the bumps in square pixels, above 0; a number, or a tensor of shape () or (B,).
+            Default: 1.
+        weight: Weight of each point; shape (B, T), or (B, T, C) for C channels. None means 1.
+        color: Color of each map, used as the weight of its points; shape (N, C). At most one of `weight` and `color`
+            can be given. Its gradient is deterministic.
+        blend: "add" (default, paper) sums the weighted bumps. "mean" uses the weights as colors: a pixel is the mean of
+            the colors, weighted by the bumps, and of the background: `(S + e g) / (D + e)` with the sum S that "add"
+            gives, the sum D of the bumps with weight 1, and the background g of weight e.
+        background: Value g of the background of "mean" in all channels, in [0, 1]. Default: 0.
+        background_weight: Weight of the background of "mean" relative to the mean of D, above 0. Exactly,
+            `e = background_weight T pi bandwidth / (H W)`. Default: 0.03.
+        clamp: If True (default), limit the image to [0, 1] (paper section 4.3).
+        cutoff: Leave out the pixels on which a point's bump is below this value, in (0, 1). None draws every point on
+            every pixel. Default: 1e-6.
 
     Returns:
-        image (B, H, W), or (B, C, H, W) with a weight or colors of C channels; differentiable in matrix, offset,
-        start, bandwidth, weight and color.
+        Images of shape (B, H, W), or (B, C, H, W) if `color` is given or `weight` has C channels; dtype of `matrix`.
+        They are differentiable in `matrix`, `offset`, `start`, `bandwidth`, `weight` and `color`. Points that are NaN
+        or infinite add nothing.
 
     Raises:
-        ValueError: for a wrong shape, device, range or viewport, and for both a weight and colors.
-        IndexError: for an index out of range, on the CPU.
-        TypeError: for a wrong dtype or type.
-        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
+        ValueError: If a shape, device, range or viewport is wrong, or if both `weight` and `color` are given.
+        TypeError: If a dtype or type is wrong.
+        IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
+        BackendError: If the backend of `use_backend` or `FRACTALOPS_BACKEND` can't run.
 
-    Warns on the CPU, where gradients are off, of sequences that don't end in a finite point.
+    Warns:
+        UserWarning: If a sequence ends in a point that is not finite. It is checked on the CPU if gradients are off.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> matrix = 0.5 * torch.eye(2).repeat(3, 1, 1)
+        >>> offset = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+        >>> index = torch.randint(3, (1, 10_000))
+        >>> image = fractalops.render(matrix, offset, index, 128, viewport=(0, 0, 1, 1))
+        >>> image.shape
+        torch.Size([1, 128, 128])
     """
     check_chain("render", matrix, offset, index, start, dimensions=(2,))
     sides = check_size("render", size)
@@ -151,7 +180,7 @@ def render(
         if color.dim() != 2 or len(color) != len(matrix) or color.shape[1] == 0:
             raise shape_error("render", "color", f"({len(matrix)}, C) with C >= 1", color)
         if weight is not None:
-            raise ValueError("render: color must be None where weight is given, got both")
+            raise ValueError("render: color must be None if weight is given, got both")
     check_blend("render", blend, background, background_weight)
     bumps = check_bumps("render", (index.shape[0], index.shape[1]), bandwidth, weight, cutoff, matrix=matrix)
     if start is None:
@@ -162,7 +191,7 @@ def render(
     else:
         folded = fold_viewport(matrix, offset, start, sides, viewport)
         points = run_affine_chain(folded[0], folded[1], index, folded[2])  # (B, T, 2)
-    if not torch.is_grad_enabled():  # not in a training step, which it would slow down
+    if not torch.is_grad_enabled():  # the check would slow down a training step
         _warn_of_explosion(points)
     if color is not None:
         bumps = bumps._replace(weight=_color_points(color, index))  # (B, T, C)
@@ -180,13 +209,13 @@ def render(
 
 
 def _warn_of_explosion(points: Tensor) -> None:
-    """Warn where chains (B, T, 2) don't end in finite points, if looking costs nothing: on the CPU, outside vmap."""
+    """Warn if a chain in (B, T, 2) ends in a point that is not finite and `can_read` allows the check."""
     if can_read(points) and not bool(points[:, -1].isfinite().all()):
-        warnings.warn(f"render: {EXPLODES}", stacklevel=4)  # past `in_float32`
+        warnings.warn(f"render: {EXPLODES}", stacklevel=4)  # the caller of `render`, outside the `in_float32` wrapper
 
 
 def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
-    """Raise `ValueError` or `TypeError` unless these are a blend and its background."""
+    """Raise `ValueError` or `TypeError` unless the blend, its background and the weight of it are valid."""
     check_choice(owner, "blend", blend, get_args(Blend))
     check_number(owner, "background", background, least=0, most=1)
     check_number(owner, "background_weight", background_weight, above=0)
@@ -195,36 +224,54 @@ def check_blend(owner: str, blend: object, background: object, background_weight
 class Projection(NamedTuple):
     """Points as a viewer sees them, in the units of the points."""
 
-    plane: Tensor  # (..., 2): rows grow downwards, columns to the right, as in an image
-    depth: Tensor  # (...): grows away from the viewer, 0 at the origin
+    plane: Tensor
+    """(..., 2): (row, column). Rows go down and columns go right, as in an image."""
+    depth: Tensor
+    """(...): distance behind the origin, seen from the viewer; negative in front of it."""
 
 
 class Frame(NamedTuple):
-    """The part of space that a picture shows: a ball, whose projection touches the picture's nearer sides."""
+    """The ball that an image of points shows. Its diameter is the shorter side of the image."""
 
-    center: Tensor  # (D,)
-    radius: Tensor  # ()
+    center: Tensor
+    """(D,): center of the ball."""
+    radius: Tensor
+    """(): radius of the ball."""
 
 
 @in_float32
 def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
-    """Look at points in space from a direction, without perspective.
+    """Project points in space to a plane, as a viewer sees them from a direction, without perspective.
 
-    At azimuth 0 and elevation 0 the viewer looks from the end of the first axis, sees the second to the right and the
-    third upwards. The azimuth turns the viewer around the third axis, towards the second; the elevation lifts the
-    viewer. With a and e for them, and v a point: `column = v . (-sin a, cos a, 0)`, `row = v . (sin e cos a, sin e
-    sin a, -cos e)`, `depth = -v . (cos e cos a, cos e sin a, sin e)`.
+    At azimuth 0 and elevation 0 the first axis points to the viewer, the second to the right and the third up. The
+    azimuth turns the viewer around the third axis toward the second. The elevation lifts the viewer. With the azimuth
+    a, the elevation e and a point v:
+
+    - `row = v . (sin e cos a, sin e sin a, -cos e)`
+    - `column = v . (-sin a, cos a, 0)`
+    - `depth = -v . (cos e cos a, cos e sin a, sin e)`
 
     Args:
-        points: (..., 3), float32 or float64; or (..., 2), which are laid into the plane of the second and third axes.
-        azimuth: of the viewer, in degrees; a number, or a tensor () of the points' dtype.
-        elevation: likewise.
+        points: Points of shape (..., 3), dtype float32 or float64. Points of shape (..., 2) are placed in the plane of
+            the second and third axes.
+        azimuth: Azimuth of the viewer in degrees; a finite number, or a tensor of shape () and the points' dtype.
+        elevation: Elevation of the viewer in degrees; a finite number, or a tensor of shape () and the points' dtype.
 
     Returns:
-        plane (..., 2) and depth (...), differentiable in the points and the angles.
+        A named tuple of `plane`, the rows and columns of the points, shape (..., 2), and `depth`, which increases away
+        from the viewer and is 0 at the origin, shape (...). Both are in the units of the points, and differentiable in
+        the points and the angles.
 
     Raises:
-        ValueError: for a wrong shape or device, or an angle that isn't finite; TypeError: for a wrong dtype or type.
+        ValueError: If a shape, device or angle is wrong.
+        TypeError: If a dtype or type is wrong.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> plane, depth = fractalops.project(torch.rand(100, 3), azimuth=30, elevation=20)
+        >>> plane.shape, depth.shape
+        (torch.Size([100, 2]), torch.Size([100]))
     """
     check_tensor("project", points=points)
     check_floating("project", points=points)
@@ -240,21 +287,21 @@ def project(points: Tensor, azimuth: Angle, elevation: Angle) -> Projection:
 
 
 def in_space(points: Tensor) -> Tensor:
-    """Return points (..., 3) as they are; (..., 2) in the plane that faces the viewer at azimuth and elevation 0."""
+    """Return points (..., 3) unchanged, and points (x, y) of shape (..., 2) as (0, x, y)."""
     return points if points.shape[-1] == 3 else pad(points, (1, 0))
 
 
 def frame_of(points: Tensor) -> Frame:
-    """Return a ball around all finite points (..., D), detached, centered in their bounding box."""
+    """Return a ball around all finite points (..., D), detached, with the center of their bounding box."""
     flat = points.detach().flatten(0, -2)  # (P, D)
-    if flat.shape[0] == 0:  # `len` would fix it where it is traced
+    if flat.shape[0] == 0:  # `len` would make the size a constant in traced code
         return Frame(points.new_zeros(points.shape[-1]), points.new_ones(()))
     low, high = (bound[0] for bound in bounding_box(flat[None]))  # (D,), (D,): infinite without finite points
     center = torch.where((low <= high).all(), (low + high) / 2, 0)  # (D,)
-    # In double, as squares of 1e20 leave float32's range.
+    # In float64, because squares of 1e20 overflow in float32.
     distances = torch.linalg.vector_norm(flat - center, dim=-1, dtype=torch.float64).to(points.dtype)  # (P,)
     radius = torch.where(flat.isfinite().all(-1), distances, 0).amax()
-    largest = center.abs().amax()  # (), beside which points that differ by rounding alone are one
+    largest = center.abs().amax()  # (), the scale of rounding errors: points that differ by less are one point
     known = torch.where(radius > 0, largest.clamp(min=1), 1)
     return Frame(center, torch.where(radius > rounding(largest), radius, known))
 
@@ -272,27 +319,39 @@ def render_points(
     clamp: bool = True,
     cutoff: float | None = DEFAULT_CUTOFF,
 ) -> Tensor:
-    """Draw clouds of points in space as Gaussian bumps, the nearer the brighter.
+    """Draw clouds of points in space as images of Gaussian bumps. Near points are brighter than far points.
 
-    A point at `depth` d weighs `1 - fade (1 + d / radius) / 2` in `rbf_rasterize`: 1 in front, `1 - fade` at the back.
+    `project` gives the points' positions and depths, and `rbf_rasterize` draws them. The weight of a point of depth d
+    is `1 - fade (1 + d / radius) / 2`: 1 at the front of the frame, `1 - fade` at the back.
 
     Args:
-        points: (B, T, 3) or (B, T, 2), T >= 1; float32 or float64. Those that are NaN or infinite add nothing.
-        size: the images' side, or (height, width), in pixels.
-        azimuth: of the viewer, in degrees, as in `project`.
-        elevation: likewise.
-        frame: what the images show, of all clouds; None takes `frame_of(points)`, through which no gradient flows.
-        fade: in [0, 1], what a point at the back loses of its brightness.
-        bandwidth: as in `rbf_rasterize`.
-        clamp: limit the images to [0, 1].
-        cutoff: as in `rbf_rasterize`.
+        points: B clouds of T points, T >= 1; shape (B, T, 3) or (B, T, 2), dtype float32 or float64. Points of shape
+            (B, T, 2) are placed as in `project`. NaN and infinite points add nothing.
+        size: Side of the images, or (height, width), in pixels.
+        azimuth: Azimuth of the viewer in degrees, as in `project`. Default: 0.
+        elevation: Elevation of the viewer in degrees, as in `project`. Default: 0.
+        frame: Ball that all images show: a pair (center, radius) of tensors of shapes (D,) and (), with the points' D
+            and dtype. The shorter side of an image is its diameter. None uses a ball around all finite points, without
+            gradient.
+        fade: Share of the brightness that a point at the back loses, in [0, 1]. Default: 0.75.
+        bandwidth: Bandwidth of the bumps in square pixels, as in `rbf_rasterize`. Default: 1.
+        clamp: If True (default), limit the images to [0, 1].
+        cutoff: Value below which a bump is left out, as in `rbf_rasterize`. Default: 1e-6.
 
     Returns:
-        image (B, H, W), differentiable in the points, the angles and the bandwidth.
+        Images of shape (B, H, W), dtype of the points, differentiable in the points, the angles, the frame and the
+        bandwidth.
 
     Raises:
-        ValueError, TypeError: for a wrong shape, dtype, type or range.
-        BackendError: where the backend that `use_backend` or FRACTALOPS_BACKEND asks for can't run.
+        ValueError: If a shape, device or range is wrong.
+        TypeError: If a dtype or type is wrong.
+        BackendError: If the backend of `use_backend` or `FRACTALOPS_BACKEND` can't run.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> fractalops.render_points(torch.rand(2, 1000, 3), 64, azimuth=30, elevation=20).shape
+        torch.Size([2, 64, 64])
     """
     check_tensor("render_points", points=points)
     check_floating("render_points", points=points)
@@ -304,15 +363,15 @@ def render_points(
     center, radius = frame_of(points) if frame is None else _check_frame(frame, points)
     plane, depth = project((points - center) / radius, azimuth, elevation)  # (B, T, 2), (B, T)
     half = (min(height, width) - 1) / 2  # pixels
-    pixels = plane * half + plane.new_tensor([(height - 1) / 2, (width - 1) / 2])
-    # A point that is out of reach of the frame has no brightness below 0 or above 1.
+    pixels = plane * half + constant_like(plane, [(height - 1) / 2, (width - 1) / 2])
+    # The clamp keeps the weights of points outside the frame in [0, 1].
     weight = 1 - float(fade) * (1 + depth.clamp(-1, 1)) / 2
     image = run_rbf_rasterize(pixels, (height, width), bumps._replace(weight=weight[..., None])).squeeze(1)
     return image.clamp(0, 1) if clamp else image
 
 
 def _check_frame(frame: object, points: Tensor) -> Frame:
-    """Return a frame that shows points (B, T, D), in float32 where it is in half precision. Raise for anything else."""
+    """Return a frame for points (B, T, D), half precision converted to float32; raise if it is not valid."""
     if not isinstance(frame, tuple) or len(frame) != 2:
         raise TypeError(f"render_points: frame must be a Frame or None, got {type(frame).__name__}")
     center, radius = (widen(part) for part in frame)
@@ -331,4 +390,4 @@ def _radians(name: str, angle: Angle, points: Tensor) -> Tensor:
             raise shape_error("project", name, "()", angle)
         return angle.deg2rad()
     check_number("project", name, angle)
-    return points.new_tensor(math.radians(angle))
+    return points.new_full((), math.radians(angle))

@@ -1,4 +1,4 @@
-"""Random index sequences, points of attractors and masks, drawn with a `torch.Generator`, without gradients."""
+"""Functions that draw random index sequences, points of attractors and masks, without gradients."""
 
 from __future__ import annotations
 
@@ -28,22 +28,41 @@ from fractalops.reference.without_autocast import in_float32
 
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 
-# Longer sequences are drawn independently even if they are to be balanced. Balancing bounds how often one map follows
-# itself: the points behind long runs, as at the tip of a fern, are too few however long the sequence, whereas the holes
-# that chance leaves shrink.
+# Longer sequences are never balanced. Balanced sequences have too few long runs of one map.
+# So the parts of an attractor that need such runs, such as the tip of a fern, get too few points, however long the
+# sequence. The holes that independent draws leave shrink with the length.
 LONGEST_BALANCED = 2**16
 
-# A map contracts whose spectral radius is below this: that of a rounded isometry is not.
+# A map contracts if its spectral radius is below this, which excludes isometries with rounded coefficients.
 _CONTRACTING = 1 - 1e-6
 
 
 def random_patches(count: int, size: int = 3, generator: torch.Generator | None = None) -> Tensor:
-    """Draw masks (count, size, size) for `rasterize_points`, each uniform among those that are not empty.
+    """Draw random masks for `rasterize_points`, uniformly from all masks that are not empty.
 
-    With 3 x 3 pixels, 511 masks, these are the patches of fractal pre-training's data sets: one for every point
-    (Kataoka et al. 2020, "Pre-training without Natural Images"), or one for an image (Anderson and Farrell 2022).
-    Returns a bool tensor on the CPU, or on the generator's device. Raises `ValueError` for a `count` below 0, or a
-    `size` that is even or outside [1, 15], and `TypeError` for other types.
+    Data sets for fractal pre-training draw points with 3 x 3 patches, of which there are 511: a different one for each
+    point (Kataoka et al. 2020, "Pre-training without Natural Images") or one for each image (Anderson and Farrell
+    2022, "Improving Fractal Pre-training").
+
+    Args:
+        count: Number of masks, at least 0.
+        size: Side of the masks in pixels, an odd number in [1, 15]. Default: 3.
+        generator: Random number generator. None uses torch's global generator of the CPU.
+
+    Returns:
+        Masks of shape (count, size, size), dtype bool, on the device of `generator`, or on the CPU.
+
+    Raises:
+        ValueError: If `count` or `size` is out of range.
+        TypeError: If an argument has a wrong type.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> patches = fractalops.random_patches(4)
+        >>> points = torch.rand(4, 1000, 2) * 64
+        >>> fractalops.rasterize_points(points, 64, patch=patches).shape
+        torch.Size([4, 64, 64])
     """
     count = check_integer("random_patches", "count", count, 0)
     size = check_integer("random_patches", "size", size, 1)
@@ -65,21 +84,38 @@ def random_patches(count: int, size: int = 3, generator: torch.Generator | None 
 def sample_index(
     probabilities: Tensor, sequences: int, points: int, generator: Generators = None, *, balanced: bool = False
 ) -> Tensor:
-    """Draw map indices (S, K, T) from `probabilities` (S, N), K = `sequences`, T = `points`.
+    """Draw random sequences of map indices.
 
-    Maps are drawn independently (paper section 3), or, with `balanced`, such that the points of a sequence are spread
-    more evenly than chance does: after each run of maps each map follows as often as its probability says, to within
-    about one. Runs that a sequence of T points is too short for are left to chance, and all is where T < 2 N or T >
-    65536; short sequences favor maps of small probability somewhat (`draw_balanced_index`). Many repetitions of one map
-    are rarer than by chance: a map that hardly contracts gets fewer points at its far end. Sequences are independent of
-    each other either way.
+    The indices of a sequence are independent (paper section 3), or balanced. In a balanced sequence, each map follows
+    each short run of maps as often as its probability says, to within about one time. So the points of the sequence
+    cover the attractor more evenly. Longer runs, which T points can't balance, are random, and so are all indices if
+    T < 2 N or T > 65536. Balanced sequences have two errors: maps of small probability are slightly too frequent in
+    short sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
 
-    uint8 when N <= 256, else int32; values are in [0, N). Rows of `probabilities` need not add up to 1. A map of
-    probability 0 is never drawn. `generator` is one generator for all systems, which are then drawn one after
-    another, or a sequence of S, one a system, so that a system's draws don't depend on its neighbors.
+    Args:
+        probabilities: Probabilities of the maps; shape (S, N), floating-point. Each row is scaled to sum 1. A map of
+            probability 0 is never drawn.
+        sequences: Number of sequences K of each system, at least 0.
+        points: Number of indices T of each sequence, at least 1.
+        generator: Random number generator, or a sequence of S generators. With S generators the draws of a system don't
+            depend on the other systems. None uses torch's global generator.
+        balanced: If True, draw balanced sequences. Default: False.
 
-    Raises `ValueError` for wrong shapes and (on the CPU, where looking is free) for negative, non-finite or all-zero
-    probabilities; `TypeError` for wrong types.
+    Returns:
+        Indices in [0, N); shape (S, K, T), dtype uint8 if N <= 256, else int32. The sequences are independent of each
+        other.
+
+    Raises:
+        ValueError: If a shape or number is wrong, or if the generators don't match the systems or the device. On the
+            CPU, also if probabilities are negative, not finite, or all zero.
+        TypeError: If an argument has a wrong type.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.sampling import sample_index
+        >>> index = sample_index(torch.tensor([[0.5, 0.3, 0.2]]), sequences=4, points=100)
+        >>> index.shape, index.dtype
+        (torch.Size([1, 4, 100]), torch.uint8)
     """
     check_tensor("sample_index", probabilities=probabilities)
     check_floating("sample_index", probabilities=probabilities)
@@ -96,7 +132,7 @@ def sample_index(
 def draw_sequences(
     weight: Tensor, sequences: int, points: int, generator: Generators, floor: float = 0.0, balanced: bool = False
 ) -> Tensor:
-    """Return `sample_index` for weights (S, N) that are known to be right, with a least probability for each map."""
+    """Do what `sample_index` does, for checked weights (S, N) and with a smallest probability `floor` of each map."""
     sequences = check_integer("sample_index", "sequences", sequences, 0)
     points = check_integer("sample_index", "points", points, 1)
     systems, maps = weight.shape
@@ -109,22 +145,22 @@ def draw_sequences(
 
 
 def draws_evenly(balanced: bool, points: int) -> bool:
-    """Return whether sequences of so many points are balanced where they are asked to be."""
+    """Return whether sequences of this many points are balanced, given the option `balanced`."""
     return balanced and points <= LONGEST_BALANCED
 
 
 def number_dtype(maps: int) -> torch.dtype:
-    """Return the dtype of the numbers that indices of `maps` maps are made from.
+    """Return the dtype of the uniform random numbers from which indices of `maps` maps are drawn.
 
-    With many maps a probability would be only some hundreds of float32's 2^24 steps.
+    With many maps float32 is too coarse: its 2^24 steps leave only a few hundred for each map.
     """
     return torch.float32 if maps <= 256 else torch.float64
 
 
 def join_index(index: Tensor, maps: int) -> Tensor:
-    """Return indices (S, K, T) in [0, N) as indices (S * K, T) into the maps of all systems (section 4.2).
+    """Convert indices (S, K, T) in [0, N) to indices (S * K, T) into the S * N maps of all systems (section 4.2).
 
-    uint8 when S * N <= 256, else int32.
+    The dtype is uint8 if S * N <= 256, else int32.
     """
     systems = len(index)
     index = index.to(torch.uint8 if systems * maps <= 256 else torch.int32)
@@ -138,7 +174,7 @@ class AttractorSample(NamedTuple):
     """Points of the attractors of S systems, in K sequences of L points each."""
 
     points: Tensor  # (S, K, L, D)
-    maps: Tensor  # (S, K, L), the map that led to each point
+    maps: Tensor  # (S, K, L), index of the map that was applied last
 
 
 @torch.no_grad()
@@ -155,23 +191,35 @@ def sample_attractor(
 ) -> AttractorSample:
     """Draw points of the attractors of iterated function systems (the chaos game, Barnsley 1988).
 
-    Each sequence starts where `chain_start` says. Its first points are left out: all sequences of a system begin alike,
-    and where no map contracts, beside the attractor.
+    Each sequence starts at the fixed point of a map that contracts. If no map contracts, it starts at the mean of the
+    attractor's points, which need not be on the attractor. The first points are left out, because all sequences of a
+    system start at the same point.
 
     Args:
-        matrix: (S, N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
-        offset: (S, N, D), their translations.
-        probabilities: (S, N), how often each map is drawn, as in `sample_index`.
-        points: of each system, at least 1; rounded up to a multiple of K.
-        sequences: K, run side by side; as many as `points` at most. Many short chains are faster than a long one.
-        burn_in: points of a sequence that are left out, at its beginning.
-        generator: one for all systems, or a sequence of one a system.
+        matrix: Linear parts of the maps; shape (S, N, D, D) with D = 2 or 3, dtype float32 or float64.
+        offset: Translations of the maps; shape (S, N, D), dtype of `matrix`.
+        probabilities: Probabilities of the maps; shape (S, N), as in `sample_index`.
+        points: Number of points of each system, at least 1. It is rounded up to a multiple of K.
+        sequences: Number of parallel sequences of each system; K is the smaller of this and `points`. Many short
+            sequences are faster than one long sequence. Default: 1000.
+        burn_in: Number of points that are left out at the start of each sequence, at least 0. Default: 20.
+        generator: Random number generator, or a sequence of S generators, one for each system.
 
     Returns:
-        Points (S, K, L, D) and the maps (S, K, L) that led to them, with L = ceil(points / K).
+        A named tuple of `points`, shape (S, K, L, D) with L = ceil(points / K), and `maps`, the index of the map that
+        was applied last for each point, shape (S, K, L), dtype uint8 if N <= 256, else int32.
 
     Raises:
-        ValueError, TypeError: for arguments of a wrong shape, range or type.
+        ValueError: If a shape, device or number is wrong.
+        TypeError: If a dtype or type is wrong.
+
+    Examples:
+        >>> from fractalops.sampling import sample_attractor
+        >>> from fractalops.systems import classic
+        >>> fern = classic("fern")
+        >>> points, maps = sample_attractor(fern.matrix[None], fern.offset[None], fern.probabilities[None], 10_000)
+        >>> points.shape, maps.shape
+        (torch.Size([1, 1000, 10, 2]), torch.Size([1, 1000, 10]))
     """
     points, sequences, burn_in = (
         check_integer("sample_attractor", name, value, least)
@@ -197,17 +245,25 @@ def sample_attractor(
 
 
 def determinant_weights(matrix: Tensor) -> Tensor:
-    """Return detached `|det A|` (..., N) of `matrix` (..., N, 2, 2)."""
+    """Return `|det A|` (..., N) for `matrix` (..., N, 2, 2), detached."""
     a00, a01, a10, a11 = matrix.detach().flatten(-2).unbind(-1)  # each (..., N)
     return (a00 * a11 - a01 * a10).abs()
 
 
 @in_float32
 def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
-    """Return detached probabilities (S, N) proportional to `|det A|` of `matrix` (S, N, 2, 2) (paper section 3).
+    """Return probabilities proportional to `|det A|` (paper section 3), without gradients.
 
-    A map gets at least about `floor`, so that one that flattens the plane is still drawn; the rows are then scaled to
-    sum 1. A system whose determinants are all zero, or not all finite, gets equal probabilities. Raises `ValueError`.
+    Args:
+        matrix: Linear parts of the maps; shape (S, N, 2, 2).
+        floor: Smallest probability before scaling to sum 1, in [0, 1). A map of determinant 0 needs it to be drawn.
+
+    Returns:
+        Probabilities of shape (S, N); each row has sum 1. They are equal for a system whose determinants are all zero,
+        or not all finite.
+
+    Raises:
+        ValueError: If the shape or `floor` is wrong.
     """
     if matrix.dim() != 4 or matrix.shape[2:] != (2, 2):
         raise shape_error("determinant_probabilities", "matrix", "(S, N, 2, 2)", matrix)
@@ -218,16 +274,19 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
 def one_each(
     owner: str, generator: Generators, systems: int, device: torch.device | None = None
 ) -> Sequence[torch.Generator | None]:
-    """Return the generator of each system, on `device` where that is given; errors begin with `owner`."""
+    """Return the generator of each system; raise unless they are valid, and on the type of `device` if it is given.
+
+    Error messages start with `owner`.
+    """
     if not isinstance(generator, Sequence) or isinstance(generator, str):
         check_generator(owner, generator, device)
         return [generator] * systems
     if len(generator) != systems:
-        raise ValueError(f"{owner}: generator must hold one for each of {systems} systems, got {len(generator)}")
+        raise ValueError(f"{owner}: generator must have length {systems}, one for each system, got {len(generator)}")
     for each in generator:
         check_generator(owner, each, device)
         if each is None:
-            raise TypeError(f"{owner}: generator must hold a torch.Generator for each system, got None")
+            raise TypeError(f"{owner}: generator must have a torch.Generator for each system, got None")
     return generator
 
 
@@ -239,7 +298,10 @@ def draw_uniform(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """Return uniform numbers in [0, 1): of one generator, or of one for each item along a dimension."""
+    """Return a tensor of uniform random numbers in [0, 1).
+
+    `generator` is one generator for all numbers, or a sequence with one generator for each index of dimension `along`.
+    """
     if generator is None or isinstance(generator, torch.Generator):
         return torch.rand(shape, generator=generator, dtype=dtype, device=device)
     one = (*shape[:along], 1, *shape[along + 1 :])
@@ -249,18 +311,18 @@ def draw_uniform(
 
 @torch.no_grad()
 def chain_start(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
-    """Return where chains of systems start (S, D): the fixed point of the first map that is drawn and contracts.
+    """Return a point of each system's attractor, where its chains start.
 
-    It lies on the attractor. A map is drawn whose probability is above 0, and contracts if its spectral radius is below
-    1. A system without such a map starts at its `mean_point`.
+    It is the fixed point of the first map whose probability is above 0 and whose spectral radius is below 1. A system
+    without such a map starts at its `mean_point`, which need not be on the attractor.
 
     Args:
-        matrix: (S, N, D, D), D = 2 or 3.
-        offset: (S, N, D).
-        probabilities: (S, N), of any sums.
+        matrix: linear parts of the maps; shape (S, N, D, D) with D = 2 or 3.
+        offset: translations of the maps; shape (S, N, D).
+        probabilities: probabilities of the maps; shape (S, N), any sums.
 
     Returns:
-        A finite point of each system.
+        Finite points of shape (S, D).
     """
     if can_read(matrix) and bool(_leads_to_attractor(matrix[:, 0], probabilities[:, 0]).all()):
         return _fixed_points(matrix[:, 0], offset[:, 0])
@@ -273,24 +335,24 @@ def chain_start(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor
 
 
 def spectral_radius(matrix: Tensor) -> Tensor:
-    """Return the largest absolute values (...) of the eigenvalues of matrices (..., D, D), D = 2 or 3, in float64."""
+    """Return the largest absolute eigenvalue (...) of matrices (..., D, D) with D = 2 or 3, in float64."""
     matrix = matrix.detach().double()
     if matrix.shape[-1] == 3:
         values: Tensor = torch.linalg.eigvals(matrix.nan_to_num(math.inf).clamp(-1e300, 1e300))  # (..., 3)
         return values.abs().amax(-1)
     a00, a01, a10, a11 = matrix.flatten(-2).unbind(-1)  # each (...)
     middle, half = (a00 + a11) / 2, (a00 - a11) / 2
-    square = half * half + a01 * a10  # of half the distance of the eigenvalues, negative where they are complex
+    square = half * half + a01 * a10  # the squared half distance of the eigenvalues; negative if they are complex
     return torch.where(square < 0, (middle * middle - square).sqrt(), middle.abs() + square.clamp(min=0).sqrt())
 
 
 def _leads_to_attractor(matrix: Tensor, probabilities: Tensor) -> Tensor:
-    """Return of maps (..., D, D) drawn with probabilities (...) whether they are drawn and contract (...)."""
+    """Return whether maps (..., D, D) have probabilities (...) above 0 and contract: shape (...)."""
     return (probabilities > 0) & (spectral_radius(matrix) < _CONTRACTING)
 
 
 def _fixed_points(matrix: Tensor, offset: Tensor) -> Tensor:
-    """Return the fixed points (..., D) of maps (..., D, D) and (..., D), finite in any case, see `fixed_point`."""
+    """Return the fixed points (..., D) of maps (..., D, D) and (..., D). They are always finite, see `fixed_point`."""
     if offset.shape[-1] == 2:
         return run_fixed_point(matrix, offset)
     identity = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
@@ -300,10 +362,15 @@ def _fixed_points(matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def mean_point(matrix: Tensor, offset: Tensor, probabilities: Tensor) -> Tensor:
-    """Return the mean (..., D) of the points of attractors: the point that the maps leave where it is on average.
+    """Return the mean of each attractor's points, which is the fixed point of the mean map.
 
-    Of maps (..., N, D, D) and (..., N, D), drawn by `probabilities` (..., N) of sum 1; finite in any case, see
-    `fixed_point`.
+    Args:
+        matrix: linear parts of the maps; shape (..., N, D, D).
+        offset: translations of the maps; shape (..., N, D).
+        probabilities: probabilities of the maps; shape (..., N), sum 1.
+
+    Returns:
+        Points of shape (..., D). They are always finite, see `fixed_point`.
     """
     mean_matrix = (probabilities[..., None, None] * matrix).sum(-3)  # (..., D, D)
     return _fixed_points(mean_matrix, (probabilities[..., None] * offset).sum(-2))

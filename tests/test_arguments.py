@@ -197,7 +197,7 @@ class Elsewhere(torch.Generator):
     "name", ["sample_index", "sample_attractor", "IFS.forward", "IFS.sample", "System.points", "PointFitResult.sample"]
 )
 def test_a_generator_of_another_device_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^\w+(\.\w+)*: generator must be one of cpu, got one of cuda$"):
+    with pytest.raises(ValueError, match=r"^\w+(\.\w+)*: generator must be for cpu, got one for cuda$"):
         GENERATORS[name](Elsewhere())
 
 
@@ -244,7 +244,7 @@ DENSE: dict[str, Callable[[Callable[[Tensor], Tensor]], Any]] = {
 def test_sparse_tensors_are_refused_by_name(name: str) -> None:
     argument = name.split()[1]
     with pytest.raises(
-        TypeError, match=rf"^[\w.]+: {argument} must be a dense tensor, got one of layout torch.sparse_coo$"
+        TypeError, match=rf"^[\w.]+: {argument} must be a dense tensor, got a tensor of layout torch.sparse_coo$"
     ):
         DENSE[name](lambda tensor: tensor.to_sparse())
 

@@ -204,7 +204,8 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
 ) -> None:
     assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()
     monkeypatch.setattr(backends.STATE, "instruction_sets", [])
-    assert "instruction set of the CPU kernels: none, as the native CPU library isn't loaded\n" in backends.report()
+    expected = "instruction set of the CPU kernels: none, because the native CPU library isn't loaded\n"
+    assert expected in backends.report()
     for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
         assert backends.report().splitlines().count(f"  {remedy}{backends._REBUILD}") == 1
     (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
@@ -218,7 +219,7 @@ def test_the_report_of_a_torch_without_cuda_is_short(monkeypatch: pytest.MonkeyP
     assert [line.split(maxsplit=4) for line in on_gpu] == [
         ["every", "op", "cuda", "reference", "this torch was built without CUDA"]
     ]
-    assert backends.report().endswith("\n\nto mend:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops")
+    assert backends.report().endswith("\n\nto fix:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops")
 
 
 @pytest.mark.usefixtures("library")
@@ -230,7 +231,7 @@ def test_the_report_says_which_instruction_set_the_kernels_take_and_why(name: st
     environment = {key: value for key, value in os.environ.items() if key != "FRACTALOPS_INSTRUCTION_SET"}
     if name is not None:
         environment["FRACTALOPS_INSTRUCTION_SET"] = name
-        expected = f"{name}, by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
+        expected = f"{name}, set by FRACTALOPS_INSTRUCTION_SET; the best that this processor has is {best}"
     command = [sys.executable, "-m", "fractalops", "info"]
     shown = subprocess.run(command, check=True, env=environment, cwd=PACKAGE.parent, capture_output=True, text=True)
     assert f"instruction set of the CPU kernels: {expected}\n" in shown.stdout
@@ -284,7 +285,7 @@ def test_use_backend_stands_between_the_argument_and_the_environment(monkeypatch
     with fractalops.use_backend("reference"):
         assert backends.choose("affine_chain", CPU) == "reference"
         assert backends.choose("affine_chain", CPU, "native") == "native"
-        assert {row[2:] for row in fractalops.list_backends()} == {("reference", "asked for", "")}
+        assert {row[2:] for row in fractalops.list_backends()} == {("reference", "requested", "")}
         with fractalops.use_backend("native"):
             assert backends.choose("affine_chain", CPU) == "native"
             assert backends.choose("affine_chain", CPU, "reference") == "reference"

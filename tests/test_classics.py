@@ -180,8 +180,8 @@ def test_box_dimension_does_not_depend_on_the_place_and_leaves_out_what_is_not_f
 @pytest.mark.parametrize(
     ("points", "kind", "message"),
     [
-        (torch.rand(999, 2), ValueError, "points must be at least 1000 finite ones, got 999"),
-        (torch.full((2000, 2), math.nan), ValueError, "points must be at least 1000 finite ones, got 0"),
+        (torch.rand(999, 2), ValueError, "points must have at least 1000 finite points, got 999"),
+        (torch.full((2000, 2), math.nan), ValueError, "points must have at least 1000 finite points, got 0"),
         (torch.rand(2000, 4), ValueError, r"points must have shape \(T, 2\) or \(T, 3\), got \(2000, 4\)"),
         (torch.rand(2000), ValueError, "points must have shape"),
         (torch.ones(2000, 2, dtype=torch.int64), TypeError, "points must be floating-point"),
@@ -205,8 +205,8 @@ def test_lyapunov_exponent_of_similarities_is_the_mean_logarithm() -> None:
 
 def test_what_is_said_about_a_system() -> None:
     lines = dict(line.split(":", 1) for line in describe(classic("carpet")).splitlines())
-    assert lines["maps"].strip() == "8 in 2 dimensions, 0 of probability 0"
-    assert lines["norms"].strip() == "0.3333 to 0.3333, 0 of 1 or more"
+    assert lines["maps"].strip() == "8 in 2 dimensions, 0 with probability 0"
+    assert lines["norms"].strip() == "0.3333 to 0.3333, 0 are 1 or more"
     assert "1.8928" in lines["similarity dimension"]
     assert float(lines["box dimension"]) == pytest.approx(1.89, abs=0.05)
     assert "contracts on average" in lines["Lyapunov exponent"]

@@ -149,13 +149,13 @@ def test_the_default_viewport_shows_the_whole_attractor() -> None:
         ((MATRIX, OFFSET, PROBABILITIES[:3]), r"probabilities must have shape \(4,\), got \(3,\)"),
         ((MATRIX[:, 0], OFFSET), r"matrix must have 3 dimensions or one more, got shape \(4, 2\)"),
         ((MATRIX, OFFSET[:3]), r"matrix must have shape \(3, 2, 2\), got \(4, 2, 2\)"),
-        (([MATRIX, MATRIX], [OFFSET]), "all arguments must be of 2 systems as matrix, got 1"),
+        (([MATRIX, MATRIX], [OFFSET]), "all arguments must have 2 systems, like matrix, got 1"),
         ((MATRIX * math.nan, OFFSET), "matrix of the system must be finite"),
         ((MATRIX, OFFSET, None, COLOR + 0.5), r"color must lie in \[0, 1\], got values from 0.5 to 1.5"),
         ((np.eye(3)[None], np.zeros((1, 3))), r"matrix of the system must have shape \(N, 2, 2\), got \(1, 3, 3\)"),
-        (([[[1, 0], [0]]], [[0, 0]]), r"matrix must have rows of one length, got \[\[\[1, 0\], \[0\]\]\]"),
-        ((MATRIX, [[0, 0], [0, 0, 0]]), "offset must have rows of one length"),
-        (([torch.eye(2), torch.eye(3)], [[0, 0], [0, 0]]), "matrix must have rows of one length"),
+        (([[[1, 0], [0]]], [[0, 0]]), r"matrix must have rows of equal length, got \[\[\[1, 0\], \[0\]\]\]"),
+        ((MATRIX, [[0, 0], [0, 0, 0]]), "offset must have rows of equal length"),
+        (([torch.eye(2), torch.eye(3)], [[0, 0], [0, 0]]), "matrix must have rows of equal length"),
         (([MATRIX], [OFFSET], [[[1.0], [2.0, 3.0]]]), "probabilities must "),
         (([], []), "matrix must be a tensor, an array or a sequence of them, got list"),
     ],
@@ -168,7 +168,8 @@ def test_what_cannot_be_given(arguments: tuple[Any, ...], message: str) -> None:
 
 @pytest.mark.parametrize("name", ["parametrization", "channels", "color_values", "systems", "maps"])
 def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
-    with pytest.raises(TypeError, match=rf"^IFS\.from_maps: {name} must be left out, as it follows from the systems"):
+    message = rf"^IFS\.from_maps: {name} must be left out, because it follows from the systems"
+    with pytest.raises(TypeError, match=message):
         fern(**{name: None})
     settings: dict[str, Any] = {name: None}
     if name != "systems":  # an argument of that function
@@ -178,9 +179,9 @@ def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
 
 def test_systems_of_unlike_colors_are_refused() -> None:
     systems = [fern().system(), colorless()]
-    with pytest.raises(ValueError, match="systems must have colors of one number of channels, got 3, None"):
+    with pytest.raises(ValueError, match="systems must all have the same number of color channels, got 3, None"):
         IFS.from_systems(systems)
-    with pytest.raises(ValueError, match="systems must be at least one"):
+    with pytest.raises(ValueError, match="systems must have at least one system"):
         IFS.from_systems([])
 
 

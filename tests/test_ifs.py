@@ -285,7 +285,11 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: IFS(channels=0), ValueError, "IFS: channels must be at least 1, got 0"),
     (lambda: IFS(channels=True), TypeError, "IFS: channels must be an int, got bool"),
     (lambda: IFS(channels=3.0), TypeError, "IFS: channels must be an int, got float"),  # type: ignore[arg-type]
-    (lambda: IFS(generator=[seeded(0)] * 2), ValueError, "IFS: generator must hold one for each of 1 systems, got 2"),
+    (
+        lambda: IFS(generator=[seeded(0)] * 2),
+        ValueError,
+        "IFS: generator must have length 1, one for each system, got 2",
+    ),
     (lambda: IFS(parametrization="qr"), ValueError, "IFS: parametrization must be"),
     (lambda: IFS(singular_values="relu"), ValueError, "IFS: singular_values must be"),
     (lambda: IFS(probability_floor=-0.1), ValueError, "IFS: probability_floor must lie in"),

@@ -109,7 +109,7 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: sample_index(WEIGHTS, -1, 1), ValueError, "sequences must be at least 0, got -1"),
     (lambda: sample_index(WEIGHTS, 1, 0), ValueError, "points must be at least 1, got 0"),
     (lambda: sample_index(WEIGHTS, 1, 2.0), TypeError, "points must be an int, got float"),  # type: ignore[arg-type]
-    (lambda: sample_index(WEIGHTS, 1, 1, [seeded(0)]), ValueError, "one for each of 2 systems, got 1"),
+    (lambda: sample_index(WEIGHTS, 1, 1, [seeded(0)]), ValueError, "length 2, one for each system, got 1"),
     (lambda: sample_index(WEIGHTS, 1, 1, 7), TypeError, "generator must be a torch.Generator"),  # type: ignore[arg-type]
 ]
 

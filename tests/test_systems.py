@@ -130,7 +130,7 @@ BAD_CALLS: list[tuple[Any, type[Exception], str]] = [
     (lambda: random_systems(1, 2, sigma_factor=math.nan), ValueError, "sigma_factor must lie in"),
     (lambda: random_systems(1, 2, sigma_factor="3"), TypeError, "sigma_factor must be a number or None"),  # type: ignore[arg-type]
     (lambda: random_systems(1, 2, dtype=torch.float16), TypeError, "dtype must be torch.float32"),
-    (lambda: random_systems(2, 2, generator=[seeded(0)]), ValueError, "must hold one for each of 2 systems, got 1"),
+    (lambda: random_systems(2, 2, generator=[seeded(0)]), ValueError, "must have length 2, one for each system, got 1"),
     (lambda: random_systems(2, 2, generator=7), TypeError, "random_systems: generator must be a torch.Generator"),  # type: ignore[arg-type]
 ]
 

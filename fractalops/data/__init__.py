@@ -1,1 +1,1 @@
-"""Data sets: fractals for pre-training, and targets to learn."""
+"""Data sets of fractals for pre-training, and data sets of target images to learn."""

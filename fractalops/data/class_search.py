@@ -1,4 +1,4 @@
-"""Classes as the published data sets of fractals find them: random maps that fill their picture, or space."""
+"""Search for random systems that are dense enough to be classes of FractalDB or PC-FractalDB."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from fractalops.systems import System
 from fractalops.systems.axes import from_right_and_up
 from fractalops.systems.stacking import Stack
 
-_PADDING = 6  # pixels beside the picture's attractor, of 512
-_TOGETHER = 64  # candidates that are drawn together
-_TRIES = 2000  # candidates for one that is taken, on average
-_LUCK = 3  # such classes by which the average may lag behind: the first may be long in coming
-_COARSER = 4  # a first look has that part of the side, and as many points a pixel as the picture
-_TOLERANCE = 0.95  # of the rate, in the first look
-_SPREAD_TOLERANCE = 0.7  # of the variance, in the first look in space
-_POINTS_AT_ONCE = 2**19  # so that they stay in the cache
+_PADDING = 6  # empty pixels on each side of a picture of 512 pixels
+_TOGETHER = 64  # candidates per batch
+_TRIES = 2000  # the search fails if, on average, more candidates are needed for one class
+_LUCK = 3  # added to the number of classes found in this average, because the first may be found late
+_COARSER = 4  # the first check divides the side of the picture by this, with as many points per pixel
+_TOLERANCE = 0.95  # the first check multiplies the rate by this
+_SPREAD_TOLERANCE = 0.7  # the first check in space multiplies the variance by this
+_POINTS_AT_ONCE = 2**19  # points per batch, few enough for the cache
 
-# What says which of some candidates are taken (S,), from their systems and generators.
+# A function of S candidates and their generators. Returns which candidates are accepted: (S,), bool.
 Judge = Callable[[Stack, Sequence[torch.Generator]], Tensor]
 
 
@@ -44,30 +44,44 @@ def search_classes(
     seed: int = 0,
     progress: bool = False,
 ) -> list[System]:
-    """Search for random systems of the plane that fill their picture, the classes of FractalDB.
+    """Search for random systems of the plane whose points fill enough of a picture, as FractalDB's classes do.
 
-    As in the published search (Kataoka et al. 2020, "Pre-training without Natural Images", `ifs_search.py`): the number
-    of maps and all parameters are uniform, those in [-1, 1], the probabilities go by `|det A|`, and a system is taken
-    whose `points`, from the origin on, light the share `rate` of all pixels, each axis stretched over the picture but
-    for a margin of 6 pixels in 512. Many of its maps don't contract; about one system in 50 is taken. The random
-    numbers are not the published ones. A look at a picture of a quarter of the side leaves most candidates out
-    beforehand: of 55 that were dense enough, it lost none.
+    The search follows Kataoka et al. 2020, "Pre-training without Natural Images" (`ifs_search.py`). The number of maps
+    N is uniform between the bounds `maps`. All entries of the matrices `A_n` and offsets `b_n` are uniform in [-1, 1],
+    so many maps do not contract. The probabilities are `p_n = |det A_n| / sum_m |det A_m|`. A chain of `points` points
+    starts at the origin. Its bounding box is stretched over the picture, with a margin of 6 pixels if the side is 512.
+    The system is accepted if the points light at least the share `rate` of the pixels.
+
+    With the default arguments, about one candidate in 50 is accepted. The random numbers differ from the published
+    ones, so the classes do, too. A cheaper check with a quarter of the side rejects most candidates first. In a
+    measurement, it rejected none of 55 candidates that were dense enough.
 
     Args:
-        count: how many systems to find.
-        rate: FractalDB's filling rate, in [0, 1).
-        maps: of a system, a number or the least and the largest.
-        size: of the picture, its side in pixels.
-        points: of the picture.
-        seed: of everything that is drawn; the first of many systems are those of fewer.
-        progress: show a progress bar.
+        count: the number of systems to find, at least 1. Default: 1000.
+        rate: the least share of pixels that the points light (FractalDB's filling rate), in [0, 1). Default: 0.2.
+        maps: the number of maps of a system, or a pair of the least and the largest number. Default: (2, 7).
+        size: the side of the picture in pixels, at least 1. Default: 512.
+        points: the number of points of a picture, at least 1. Default: 100,000.
+        seed: the seed of all random numbers, at least 0. With the same seed, a smaller `count` returns the first of the
+            same systems. Default: 0.
+        progress: show a progress bar. Default: False.
 
     Returns:
-        Systems of float64, named "00000" and so on, with probabilities of sum 1.
+        A list of `count` systems in float64 on the CPU, named "00000", "00001" and so on. Each has `matrix` (N, 2, 2),
+        `offset` (N, 2) and `probabilities` (N,) with sum 1.
 
     Raises:
-        ValueError, TypeError: for an argument out of its range or of another type, for a rate that so many points can't
-            reach at that size, and where hardly any system does.
+        TypeError: if an argument has a wrong type.
+        ValueError: if an argument is out of its range, if `points` points cannot light the share `rate` of the pixels,
+            or if fewer than about one candidate in 2000 is accepted.
+
+    Example:
+        >>> from fractalops.data.class_search import search_classes
+        >>> systems = search_classes(2, rate=0.1, size=128, points=10_000)
+        >>> [system.name for system in systems]
+        ['00000', '00001']
+        >>> systems[0].offset.shape[1]
+        2
     """
     size = check_integer("search_classes", "size", size, 1)
     points = check_integer("search_classes", "points", points, 1)
@@ -101,25 +115,35 @@ def search_space_classes(
     seed: int = 0,
     progress: bool = False,
 ) -> list[System]:
-    """Search for random systems in space that extend along each axis, the classes of PC-FractalDB.
+    """Search for random systems in space whose points extend along each axis, as PC-FractalDB's classes do.
 
-    As in the published search (Yamada et al. 2022, "Point Cloud Pre-training with Natural 3D Structures",
-    `category_search.py`): parameters as in `search_classes`, and a system is taken whose points, `normalized`, have a
-    variance above `variance` along each axis. The random numbers are not the published ones.
+    The search follows Yamada et al. 2022, "Point Cloud Pre-training with Natural 3D Structures" (`category_search.py`).
+    The parameters are drawn as in `search_classes`. A chain of `points` points starts at the origin and is scaled: all
+    coordinates together span 2, and the mean along each axis is 0. The system is accepted if the variance of the
+    scaled points is above `variance` along each axis. The random numbers differ from the published ones.
 
     Args:
-        count: how many systems to find.
-        variance: above which that of each axis must lie, in [0, 1).
-        maps: of a system, a number or the least and the largest.
-        points: of a system, from the origin on.
-        seed: of everything that is drawn; the first of many systems are those of fewer.
-        progress: show a progress bar.
+        count: the number of systems to find, at least 1. Default: 1000.
+        variance: the variance that each axis must exceed, in [0, 1). Default: 0.05.
+        maps: the number of maps of a system, or a pair of the least and the largest number. Default: (2, 7).
+        points: the number of points by which a system is judged, at least 1. Default: 10,000.
+        seed: the seed of all random numbers, at least 0. With the same seed, a smaller `count` returns the first of the
+            same systems. Default: 0.
+        progress: show a progress bar. Default: False.
 
     Returns:
-        Systems of float64, named "00000" and so on, with probabilities of sum 1.
+        A list of `count` systems in float64 on the CPU, named "00000", "00001" and so on. Each has `matrix` (N, 3, 3),
+        `offset` (N, 3) and `probabilities` (N,) with sum 1.
 
     Raises:
-        ValueError, TypeError: for an argument out of its range or of another type, and where hardly any system does.
+        TypeError: if an argument has a wrong type.
+        ValueError: if an argument is out of its range, or if fewer than about one candidate in 2000 is accepted.
+
+    Example:
+        >>> from fractalops.data.class_search import search_space_classes
+        >>> systems = search_space_classes(2, points=1000)
+        >>> systems[0].offset.shape[1]
+        3
     """
     points = check_integer("search_space_classes", "points", points, 1)
     check_number("search_space_classes", "variance", variance, least=0, below=1)
@@ -143,10 +167,10 @@ def search_space_classes(
 
 
 def normalized(clouds: Tensor) -> Tensor:
-    """Scale clouds (S, T, D) as PC-FractalDB does.
+    """Scale clouds (S, T, D) as PC-FractalDB does. Returns (S, T, D).
 
-    All coordinates together are scaled to a span of 2; then the mean of each axis is taken off. A cloud with a point
-    that is not finite becomes NaN.
+    All coordinates of a cloud together are scaled to a span of 2. Then the mean of each axis is subtracted. A cloud
+    with a point that is not finite becomes NaN.
     """
     low, high = clouds.amin((1, 2), keepdim=True), clouds.amax((1, 2), keepdim=True)  # (S, 1, 1)
     scaled = (clouds - low) * torch.where(high > low, 2 / (high - low), 0)
@@ -154,14 +178,14 @@ def normalized(clouds: Tensor) -> Tensor:
 
 
 def axis_variances(clouds: Tensor) -> Tensor:
-    """Return the variance (S, D) of clouds (S, T, D) of mean 0 along each axis."""
+    """Return the variance (S, D) along each axis of clouds (S, T, D) with mean 0."""
     return clouds.square().mean(1)
 
 
 def filling_rates(systems: Stack, points: int, size: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return the share of pixels (S,), float64, that chains from the origin light, as in FractalDB's search.
+    """Return the share of pixels (S,), float64, that a chain of each system lights, as in FractalDB's search.
 
-    Points that are NaN or infinite light nothing.
+    Points that are NaN or infinite light no pixel.
     """
     chains = run_chains(systems, points, generators)  # (S, T, 2)
     low, high = bounding_box(chains)  # (S, 2), (S, 2)
@@ -173,7 +197,7 @@ def filling_rates(systems: Stack, points: int, size: int, generators: Sequence[t
 
 
 def run_chains(systems: Stack, points: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return the points (S, T, D) of one chain of each system, the first map's image of the origin first."""
+    """Return the points (S, T, D) of one chain of each system. The chain starts at the origin, which is left out."""
     count, maps, dimensions = systems.offset.shape
     index = draw_sequences(systems.probabilities, 1, points, generators)  # (S, 1, T)
     start = systems.offset.new_zeros(count, dimensions)
@@ -193,10 +217,11 @@ def search(
     progress: bool,
     wanted: str,
 ) -> list[System]:
-    """Draw systems of uniform parameters in [-1, 1] until `judge`, which draws `points`, has taken `count` of them.
+    """Draw systems with parameters that are uniform in [-1, 1], until `judge` has accepted `count` of them.
 
-    It sees those that a cheaper first look has not left out. Raises `ValueError`, on behalf of `function`, with what is
-    `wanted` where less than one in 2000 is taken, or hardly more.
+    The cheaper `first_look` rejects most candidates, and `judge` decides about the others with `points` points each.
+    Raises `ValueError`, with the name of `function` and the property `wanted`, if fewer than about one candidate in
+    2000 is accepted.
     """
     count = check_integer(function, "count", count, 1)
     seed = check_integer(function, "seed", seed, 0)
@@ -207,7 +232,7 @@ def search(
     with progress_bar(count, "class", "search", shown=progress) as bar:
         while len(found) < count:
             if tried >= _TRIES * (len(found) + _LUCK):
-                raise ValueError(f"{function}: {wanted}, which {len(found)} of {tried} do")
+                raise ValueError(f"{function}: {wanted} ({len(found)} of {tried} reached it)")
             numbers = range(tried, tried + _TOGETHER)
             generators = [generator_of(seed, f"class in {dimensions} dimensions", number) for number in numbers]
             candidates = [_candidate(generator, bounds, dimensions) for generator in generators]
@@ -221,13 +246,13 @@ def search(
 
 
 def _named(system: System, name: str) -> System:
-    """Return a system of the published axes in the package's own, with a name."""
+    """Return a system, given in published axes, in the package's axes and with a name."""
     matrix, offset = from_right_and_up(system.matrix, system.offset)
     return dataclasses.replace(system, matrix=matrix, offset=offset, name=name)
 
 
 def _candidate(generator: torch.Generator, maps: tuple[int, int], dimensions: int) -> System:
-    """Draw a system of uniform parameters, in published axes, its probabilities by the determinants."""
+    """Draw a system with uniform parameters, in published axes. The probabilities follow from the determinants."""
     count = int(torch.randint(maps[0], maps[1] + 1, (), generator=generator, device="cpu"))
     shape = (count, dimensions, dimensions + 1)
     drawn = 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu") - 1  # (N, D, D + 1)

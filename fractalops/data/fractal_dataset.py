@@ -1,4 +1,4 @@
-"""A data set of fractal images for pre-training, drawn as they are asked for."""
+"""A data set of fractal images for pre-training. Each image is drawn when it is read."""
 
 from __future__ import annotations
 
@@ -39,93 +39,140 @@ _DTYPES = (torch.float32, torch.uint8)
 
 
 class FractalDataset(Dataset[tuple[Any, Any]]):
-    """Fractal images and their classes: a class is a system, its instances are new sequences and changed parameters.
+    """Fractal images with class labels for pre-training, as in FractalDB and its successors.
 
-    For pre-training, as in FractalDB and its successors. Item `i` is instance `i % instances` of class
-    `i // instances`: an image (C, H, W), C = 3 where its rendering is in color and 1 elsewhere, or a cloud of points
-    (T, 3), and the number of its class. An item depends on the arguments and its number alone, whichever worker draws
-    it, in whatever order: `torch.utils.data.DataLoader` may have any number of workers, and its batches are drawn in
-    one call of the ops.
+    Each class is one iterated function system (IFS). Its instances are images of the system that differ in their random
+    numbers and parameters. With S classes, the data set has `S * instances` items. Item `i` is the pair
+    `(image, label)` of class `label = i // instances` and instance `i % instances`. The image is a tensor (C, H, W)
+    with C = 3 for renderings in color and C = 1 for others, or a point cloud (T, 3).
 
-    The rules say what an instance is and how it is drawn:
+    An item depends only on the arguments and on its index. It does not depend on the order of reading or on the worker
+    process, so a `torch.utils.data.DataLoader` may use any number of workers. All images of a batch are drawn together.
 
-    - "own": 32 sequences side by side from the fixed point of the first map on, new ones for every instance, whose
-      parameters are changed at random; images keep the proportions of their attractor. It differs from FractalDB in
-      all of that, and in its patches: one an image, all of whose points are added up, is fractal-pretraining's rule.
-    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): what the published generator draws,
-      equal to the pixel. The same random numbers for every image (`numpy.random.RandomState(100)`), from the origin on,
-      each axis stretched, 6 pixels of padding. Instances are 25 rows of factors of one parameter of all maps, times
-      patches, a new one for every point, pasted over what is there, times 4 flips, in that order; 1000 a class, and 100
-      without patches. Factors are of the parameters a to f of the published files. The published patches are not
-      seeded; here those of each picture have a seed. Maps may expand.
-    - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): one map of each instance
-      scaled, a window that is moved and zoomed, one patch an image, flips, hues by the number of points, a plasma
-      behind, a blur in every second image. The distributions are the published ones but for these: 32 sequences,
-      probabilities of at least 0.001, a patch that is never empty, hues that are not rounded to bytes, a plasma on a
-      torus, and a blur that repeats the edges. Images are not equal to published ones. A map that expands keeps its
-      class's instances from being scaled.
-    - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?"): each class is one
-      and the same system with every parameter multiplied by a number in 1 +- perturbation, drawn as FractalDB's images
-      are, without flips; one instance a class. Keep `systems`: given as `systems`, they are the same classes again.
+    `rules` chooses how classes and instances are drawn:
 
-    With dimensions=3 fractals are in space, by rules like our own: random systems are PC-FractalDB's (Yamada et al.
-    2022, "Point Cloud Pre-training with Natural 3D Structures"; `search_space_classes`). Its instances are mixed with a
-    fifth of another class's points; these here have changed parameters.
+    - "own": the rules of this package. Each instance has new index sequences and randomly changed parameters. The
+      points come from 32 chains that start at the fixed point of the first map. The image keeps the aspect ratio of the
+      attractor. With `rendering="patch"`, one random patch is drawn at all points of an image, as in
+      "fractal-pretraining".
+    - "fractaldb" (Kataoka et al. 2020, "Pre-training without Natural Images"): images equal those of the published
+      generator in every pixel. The published patches are not seeded; here the patches of each picture have a seed. All
+      images use the same random numbers (`numpy.random.RandomState(100)`). The chain starts at the origin. Each axis is
+      stretched to the image, with 6 pixels of padding. A new patch is drawn for each point and replaces the
+      pixels below it. The instances of a class are 25 factor rows x patches x 4 flips, in this order, where flips vary
+      fastest: 1000 with 10 sets of patches, and 100 without patches. Each factor row multiplies one of the parameters a
+      to f of the published files in all maps, or none. Maps may expand.
+    - "fractal-pretraining" (Anderson and Farrell 2022, "Improving Fractal Pre-training"): in each instance one map is
+      scaled, and a window is moved and zoomed. One patch is drawn at all points of an image. The image is flipped at
+      random. Hues follow the number of points, the background is a plasma, and every second image on average is
+      blurred. The distributions are the published ones, with these differences: 32 chains, probabilities of at least
+      0.001, patches that are never empty, hues that are not rounded to bytes, a plasma on a torus, and a blur that
+      repeats the edges. So images are not equal to published ones. An instance is not scaled if a map still expands
+      after 4 tries.
+    - "one-parameter" (Nakamura et al. 2024, "Scaling Backwards: Minimal Synthetic Pre-training?", 1p-frac): all classes
+      are perturbations of one base system. Every parameter is multiplied by a factor in
+      [1 - perturbation, 1 + perturbation]. Images are drawn as by "fractaldb", without flips. Further instances differ
+      in their patches only. To get the same classes again, pass the attribute `systems` of this data set as the
+      argument `systems`.
+
+    With `dimensions=3` the systems are in space and `rules` must be "own". Random systems are those of PC-FractalDB
+    (Yamada et al. 2022, "Point Cloud Pre-training with Natural 3D Structures"), see `search_space_classes`. Instances
+    have changed parameters, while those of PC-FractalDB replace a fifth of the points by points of another class.
 
     Args:
-        systems: the classes: an `IFS` of S systems, as from `FitResult.system` or `FitRun.system()`, whose colors are
-            not used; several `System`, also by name, as `fractalops.io.read_systems` returns them; or how many random
-            ones to draw: contractive ones by Anderson and Farrell's method ("own", "fractal-pretraining"), FractalDB's
-            (`search_classes`), or perturbed ones ("one-parameter").
-        instances: of each class; None is 1000, 100 for FractalDB's points, and 1 for "one-parameter".
-        size: of an image, its side or (height, width) in pixels; FractalDB has 362, 1p-frac 512.
-        rules: see above.
-        rendering: of our own rules "binary" (the default), each point on its nearest pixel; "patch", a random 3 x 3
-            patch on each, another one for every image; "gray", pixels by the number of their points; "color", that with
-            a random hue. Of FractalDB and 1p-frac, "patch_gray" (the default), "patch_color", "point_gray" and
-            "point_color", the names of the generator. Of fractal-pretraining, "color" (the default) and "gray". In
-            space, "points" (the default), the cloud itself in PC-FractalDB's axes, scaled such that all coordinates
-            span 2, then moved such that the mean of each is 0; "views", the logarithm of its points as bumps, seen from
-            a random direction, the nearer the brighter (`render_points`).
-        points: of an image or a cloud; None is 200,000 for FractalDB, 10,000 in space and 100,000 elsewhere. Our own
-            rules and fractal-pretraining round them up to a multiple of 32 where there are more.
-        maps: of a random system, a number or the least and the largest; None is 4 for our own rules, 2 for 1p-frac, and
-            2 to 7 elsewhere.
-        perturbation: how far an instance's parameters are from its class's. Of our own rules (None: 0.05): angles are
-            turned by it, in radians, times a normal number, matrices shrink by up to that part, offsets move by that
-            part of their size. Of FractalDB (0.4): factors are 1 +- it and 1 +- twice it, as in the published weights.
-            Of 1p-frac (0.1): the largest change of a factor, Delta. Of fractal-pretraining (0.2): the one map's
-            factor lies between 1 less that and 1 plus half of it.
-        background: "black", or "random": a smooth random field, of colors for "color". None is random for
-            fractal-pretraining and black elsewhere; FractalDB and 1p-frac have no other one.
-        density: the least share of pixels that the points of an image light, in [0, 1). Of our own rules (None: 0.2),
-            before patches and background: random systems whose instances light less are left out, and such instances of
-            the others are drawn anew, up to 100 times. Of FractalDB (0.2), the filling rate of the search; of 1p-frac
-            (0.05), what a perturbed system's first picture must pass. Fractal-pretraining has none. Given systems are
-            taken as they are; a warning tells of those whose points run away, but for FractalDB's and 1p-frac's rules.
-        dimensions: 2 for the plane, 3 for space.
-        variance: in space, what the density is in the plane (None: 0.05): above which the variance of a random system's
-            cloud lies along each axis.
-        base: the one system of 1p-frac; None draws it.
-        dtype: of the images: float32 with values in [0, 1], or uint8, in [0, 255], a fourth of the bytes for workers to
-            hand over.
-        seed: of everything that is drawn.
-        names: of the classes, one for each, all different, such as those of the pictures that given systems were
-            learned for; None are those of the given `System`s where all have different ones, and otherwise numbers,
-            "0000" and so on.
-        transform: a function that takes an image (C, H, W) and returns what an item holds instead, as data sets of
-            torchvision have it.
-        target_transform: the same for the number of a class.
+        systems: the classes. Either an `IFS` with S systems (such as `FitResult.system` or `FitRun.system()`; its
+            colors are not used), a sequence or a mapping of `System` (such as `fractalops.io.read_systems` returns), or
+            the number of random systems to draw. Random systems contract and follow Anderson and Farrell ("own",
+            "fractal-pretraining"), are found by `search_classes` ("fractaldb"), or perturb one system
+            ("one-parameter"). Default: 1000.
+        instances: the number of instances of each class. With "fractaldb" it must be a multiple of 100 if `rendering`
+            has patches, and 100 otherwise. Default: None, which means 1000, but 100 for "fractaldb" without patches and
+            1 for "one-parameter".
+        size: the side of the images, or (height, width), in pixels. FractalDB uses 362 and 1p-frac 512. Default: 224.
+        rules: "own", "fractaldb", "fractal-pretraining" or "one-parameter", see above. Default: "own".
+        dimensions: 2 for systems in the plane, 3 for systems in space. Default: 2.
+        rendering: the kind of image. None chooses the first value of each list.
+
+            - "own": "binary" lights the nearest pixel of each point; "patch" draws a random 3 x 3 patch at each point,
+              a different one in each image; "gray" shows the logarithm of the number of points on each pixel; "color"
+              is "gray" in a random hue.
+            - "fractaldb" and "one-parameter": "patch_gray", "patch_color", "point_gray" or "point_color", as in the
+              published generator.
+            - "fractal-pretraining": "color" or "gray".
+            - `dimensions=3`: "points" returns the point cloud (T, 3) in PC-FractalDB's axes, scaled as in
+              `search_space_classes`; "views" draws the points as bumps from a random direction (`render_points`), with
+              nearer points brighter, and takes the logarithm.
+        points: the number of points of an image or a point cloud. If it is above 32, "own" in the plane and
+            "fractal-pretraining" round it up to a multiple of 32. Default: None, which means 200,000 for "fractaldb",
+            10,000 for `dimensions=3`, and 100,000 otherwise.
+        maps: the number of maps of a random system, or a pair of the least and the largest number. "one-parameter" uses
+            the least number. Default: None, which means 4 for "own" in the plane, 2 for "one-parameter", and (2, 7)
+            otherwise.
+        perturbation: the strength p of the changes of parameters, in [0, 1). Default: None, which means the value in
+            parentheses.
+
+            - "own" (0.05): rotates each map by p radians times a normal number, multiplies its matrix by a factor in
+              (1 - p, 1], and moves its offset by p times a normal vector times the root mean square of the offsets.
+            - "fractaldb" (0.4): the factors are 1 - 2p, 1 - p, 1 + p and 1 + 2p, but at least 0.01, as in the
+              published weights.
+            - "fractal-pretraining" (0.2): the factor of the scaled map is in [1 - p, 1 + p / 2).
+            - "one-parameter" (0.1): p is the Delta of the paper: the factors are in [1 - p, 1 + p].
+        background: "black", or "random" for a smooth random field ("own", "fractal-pretraining"), in color if the image
+            is in color. With "fractal-pretraining", only "color" images have it. Default: None, which means "random"
+            for "fractal-pretraining" and "black" otherwise.
+        density: the least share of pixels that the points of an image light, for random systems only, in [0, 1).
+            Default: None, which means the value in parentheses.
+
+            - "own" (0.2), counted before patches and background: systems with sparser instances are rejected. A sparse
+              instance of an accepted system is drawn again, up to 100 times.
+            - "fractaldb" (0.2): the filling rate of `search_classes`.
+            - "one-parameter" (0.05): the share that the first image of each perturbed system must exceed.
+            - "fractal-pretraining" and `dimensions=3`: not available.
+        variance: with `dimensions=3`, the variance that the points of random systems and of their instances must exceed
+            along each axis, in [0, 1). Default: None, which means 0.05.
+        base: the base system of "one-parameter" if `systems` is a number. Default: None, which draws it.
+        dtype: the dtype of images: `torch.float32` with values in [0, 1], or `torch.uint8` with values in [0, 255],
+            which takes a quarter of the memory. Point clouds are float32. Default: `torch.float32`.
+        seed: the seed of all random numbers, at least 0. Default: 0.
+        names: the names of the classes, S different ones. Default: None, which takes the names of the given `System`
+            objects if all have different ones, and "0000", "0001" and so on otherwise.
+        transform: a function that takes an image and returns the first part of the item. Default: None.
+        target_transform: a function that takes a label and returns the second part of the item. Default: None.
 
     Attributes:
-        matrix, offset, probabilities: the same in one tensor each, (S, N, D, D), (S, N, D) and (S, N); those of fewer
-            maps than others have maps of probability 0 at the end.
-        classes: the names (S).
-        class_to_idx: the number of each name's class, as data sets of torchvision have it.
+        systems: the S systems of the classes, a list of `System` with names, before an instance changes them.
+        matrix: the matrices of all systems, (S, N, D, D), where N is the largest number of maps. Systems with fewer
+            maps have maps with probability 0 at the end. Float64 for "fractaldb" and "one-parameter", else float32.
+        offset: the offsets of all systems, (S, N, D), in the same dtype.
+        probabilities: the probabilities of all maps, (S, N), in the same dtype.
+        num_classes: S, the number of classes.
+        instances: the number of instances of each class.
+        classes: the names of the classes, S strings.
+        class_to_idx: a dict from the name of a class to its label.
+        targets: the label of each item, `S * instances` integers, before `target_transform`.
+        size: (height, width) of the images in pixels.
+        rules, rendering, points, dtype, transform, target_transform: the arguments, without None for defaults.
 
     Raises:
-        ValueError, TypeError: for an argument out of its range or of another type, for given systems that are not
-            finite, for a density that so many points can't reach at that size, and where hardly any random system does.
+        TypeError: if an argument has a wrong type.
+        ValueError: if an argument is out of its range or not available with `rules`, if given systems are not finite or
+            not on the CPU, if `points` points cannot reach `density` at this size, or if random systems hardly ever
+            reach `density` or `variance`.
+
+    Note:
+        Given systems are used even if they are sparse. A warning reports systems whose points diverge, except with
+        "fractaldb" and "one-parameter".
+
+    Example:
+        >>> import fractalops
+        >>> from torch.utils.data import DataLoader
+        >>> data = fractalops.FractalDataset(3, instances=4, size=32, points=2000)
+        >>> image, label = data[5]
+        >>> image.shape, label
+        (torch.Size([1, 32, 32]), 1)
+        >>> images, labels = next(iter(DataLoader(data, batch_size=6)))
+        >>> images.shape, labels
+        (torch.Size([6, 1, 32, 32]), tensor([0, 0, 0, 0, 1, 1]))
     """
 
     def __init__(
@@ -178,11 +225,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             if getattr(kind.defaults, name) is not None:
                 check_number("FractalDataset", name, chosen[name], least=0, below=1)
             elif chosen.pop(name) is not None:
-                raise ValueError(f"FractalDataset: {name} must be left out by these rules, got {given[name]!r}")
+                raise ValueError(f"FractalDataset: {name} must be None with these rules, got {given[name]!r}")
         if dtype not in _DTYPES:
             raise TypeError(f"FractalDataset: dtype must be torch.float32 or torch.uint8, got {dtype}")
         if dtype != torch.float32 and chosen["rendering"] == "points":
-            raise TypeError(f"FractalDataset: dtype must be torch.float32 for points, got {dtype}")
+            raise TypeError(f"FractalDataset: dtype must be torch.float32 for point clouds, got {dtype}")
         bounds = check_range("FractalDataset", "maps", kind.defaults.maps if maps is None else maps)
         if isinstance(systems, Mapping):
             systems = list(systems.values())
@@ -190,7 +237,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
             systems = check_integer("FractalDataset", "systems", systems, 1)
         if base is not None and not (rules == "one-parameter" and isinstance(systems, int)):
             raise ValueError(
-                "FractalDataset: base must be left out, unless rules is 'one-parameter' and systems a number"
+                "FractalDataset: base must be None unless rules is 'one-parameter' and systems is a number, got one"
             )
         self.size, self.rendering, self.rules, self.dtype = (
             check_size("FractalDataset", size),
@@ -210,24 +257,24 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         self.class_to_idx = {name: number for number, name in enumerate(self.classes)}
         if not len(self.classes) == len(self.class_to_idx) == self.num_classes:
             raise ValueError(
-                f"FractalDataset: names must be {self.num_classes} different ones, got {len(self.class_to_idx)} "
-                f"different ones of {len(self.classes)}"
+                f"FractalDataset: names must be {self.num_classes} different names, got {len(self.classes)} names, "
+                f"{len(self.class_to_idx)} of them different"
             )
 
     @cached_property
     def systems(self) -> list[System]:
-        """The systems of the classes (S), with their names, before an instance changes them."""
+        """The S systems of the classes with their names, before an instance changes them."""
         unnamed = self._rules.stack.systems()
         return [replace(system, name=name) for system, name in zip(unnamed, self.classes, strict=True)]
 
     @property
     def num_classes(self) -> int:
-        """S, the number of systems."""
+        """The number S of classes."""
         return len(self.matrix)
 
     @cached_property
     def targets(self) -> list[int]:
-        """The number of each item's class, before `target_transform`."""
+        """The label of each item, before `target_transform`."""
         return [item // self.instances for item in range(len(self))]
 
     def __repr__(self) -> str:
@@ -245,13 +292,26 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         return "\n".join(lines)
 
     def __len__(self) -> int:
+        """Return the number of items, `num_classes * instances`."""
         return self.num_classes * self.instances
 
     def __getitem__(self, item: int) -> tuple[Any, Any]:
+        """Return the pair (image, label) at an index. Negative indices count from the end."""
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[Any, Any]]:
-        """Return many items at once, which a `DataLoader` asks for."""
+        """Return several items. `DataLoader` calls this method for each batch.
+
+        Args:
+            items: the indices of the items; negative ones count from the end.
+
+        Returns:
+            A list of pairs (image, label), see the class.
+
+        Raises:
+            IndexError: if an index is out of range.
+            TypeError: if an index is not an integer.
+        """
         items = [check_item("FractalDataset", item, len(self)) for item in items]
         with torch.autocast("cpu", enabled=False):
             images = self._rules.draw(items)  # each (C, H, W)
@@ -266,11 +326,11 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
 
     def _converted(self, image: Tensor) -> Tensor:
         if image.dtype == self.dtype:
-            return image.clone()  # an item that is kept must not keep its whole batch
+            return image.clone()  # else a kept item would keep the memory of its whole batch
         return image.mul(255).round().byte() if self.dtype == torch.uint8 else image.float() / 255
 
 
 def _given_names(systems: int | IFS | Sequence[System]) -> list[str]:
-    """Return the names of given systems, or none where some have none or the same."""
+    """Return the names of given systems. Return no names if a system has none or two systems have the same."""
     names = [system.name for system in systems] if isinstance(systems, Sequence) else []
     return names if all(names) and len(set(names)) == len(names) else []

@@ -1,1 +1,1 @@
-"""Pictures for people: high-resolution drawings, views of point clouds, sheets and plots."""
+"""Pictures for users: high-resolution drawings, animations, pages, views of point clouds, sheets and plots."""

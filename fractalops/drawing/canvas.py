@@ -1,4 +1,4 @@
-"""The points of one system as they fall on the pixels of a picture, in bands of rows and at any zoom."""
+"""Draw the points of one system on the pixels of a picture, in bands of rows and at any zoom."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from fractalops.systems import System
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-BANDWIDTH = 1.0  # square pixels: soft enough against grain, sharp enough for thin branches
-CUTOFF = 1e-2  # the tone map swallows what is smaller
-_REACH = 3.0  # pixels from a point beyond which its bump is cut off, and a half for the rounding
-_POINTS_AT_ONCE = 8_000_000  # bounds the memory, whatever number of points is asked for
-_TABLE_VALUES = 2**24  # of the reference's tables, which hold a row and a column of the picture for each point
-_TRIED = 100_000  # points of which one at least is to lie in a zoomed picture
-LARGEST_ZOOM = 10**11  # beyond which float64 moves points by a hundredth of a pixel
+BANDWIDTH = 1.0  # square pixels: soft enough to hide grain, sharp enough for thin branches
+CUTOFF = 1e-2  # smaller values are invisible after the tone map
+_REACH = 3.0  # pixels: the radius of a bump, plus half a pixel for rounding
+_POINTS_AT_ONCE = 8_000_000  # bounds the memory for any number of points
+_TABLE_VALUES = 2**24  # values of the reference's tables, which have one row and one column of the picture per point
+_TRIED = 100_000  # a zoomed picture counts as empty if none of this many points is in it
+LARGEST_ZOOM = 10**11  # at larger zooms, rounding in float64 moves points by more than a hundredth of a pixel
 
 
 class Zoom(NamedTuple):
-    """A part of a picture that is drawn as large as the picture."""
+    """A part of a picture that is enlarged to the size of the whole picture."""
 
     x: float
-    """The column in the middle of the part, from 0 on the left to 1 on the right of the whole picture."""
+    """The column of the part's center, from 0 at the left edge of the whole picture to 1 at the right edge."""
     y: float
-    """The row in the middle, from 0 at the top to 1 at the bottom."""
+    """The row of the part's center, from 0 at the top edge of the whole picture to 1 at the bottom edge."""
     factor: float
-    """The magnification, at least 1."""
+    """The magnification, from 1 to `LARGEST_ZOOM`."""
 
     def placement(self, whole: Placement, size: tuple[int, int]) -> Placement:
-        """Return where points lie in the zoomed picture of `size`, from where they lie in the whole one; in float64."""
+        """Return the placement of points in the zoomed picture, given that in the whole picture of `size`; float64."""
         origin, scale, target = (part.flatten()[:2].double() for part in whole)  # each (2,)
         side = target.new_tensor(size)  # (2,)
         center = target.new_tensor([self.y, self.x]) * side - 0.5  # (2,), in pixels of the whole
@@ -50,10 +50,10 @@ class Zoom(NamedTuple):
 
 
 def check_zoom(function: str, zoom: object) -> Zoom:
-    """Return a zoom.
+    """Return `zoom` as a `Zoom`.
 
-    Raises `ValueError` or `TypeError` unless it is (x, y, factor), with x and y in [0, 1] and a factor from 1 to
-    `LARGEST_ZOOM`.
+    Raises `TypeError` unless it consists of three numbers (x, y, factor), and `ValueError` unless x and y are in [0, 1]
+    and factor is in [1, `LARGEST_ZOOM`]. The message begins with the name of `function`.
     """
     if not isinstance(zoom, (tuple, list)) or len(zoom) != 3:
         raise TypeError(f"{function}: zoom must be (x, y, factor), got {zoom!r}")
@@ -65,18 +65,29 @@ def check_zoom(function: str, zoom: object) -> Zoom:
 
 
 def generator_for(maps: System, seed: int) -> torch.Generator:
-    """Return a generator of a seed, on the device of the maps."""
+    """Return a generator with the given seed, on the device of the maps."""
     return torch.Generator(maps.offset.device).manual_seed(seed)
 
 
 class Scene:
-    """The points of one system in a picture. Every canvas is drawn with the same points.
+    """The points of one system in a picture. Every canvas of a scene is drawn with the same points.
 
-    They are not kept: the generator goes back to where it was at first, and draws them again. So a picture of any size
-    and number of points takes the memory of one canvas. Afterwards the generator stands behind the points.
+    The points are not kept. For each canvas the generator is set back to its first state and draws them again, so a
+    picture of any size with any number of points takes the memory of one canvas. After a canvas, the generator is in
+    the state after the last point.
 
-    Raises `InputError` where a zoom shows no point of the attractor or can't be drawn, `ValueError` for a system in
-    space.
+    Args:
+        maps: a system in the plane. With a zoom, its probabilities must have sum 1.
+        size: (height, width) of the picture, in pixels.
+        points: the number of points to draw.
+        viewport: the part of the plane that the picture shows, see `fractalops.render`.
+        margin: the share of the picture that "stretch" and "fit" leave empty on each side.
+        zoom: the part of the picture to draw; None draws the whole picture.
+        generator: draws the points, on the device of the maps; None creates one with a random seed.
+
+    Raises:
+        InputError: if a zoom shows no point of the attractor or cannot be drawn.
+        ValueError: if the system is in space.
     """
 
     def __init__(
@@ -114,9 +125,9 @@ class Scene:
 
     @property
     def viewport(self) -> tuple[float, float, float, float]:
-        """The part of the plane that the pixel centers span, also where the points' bounding box says which.
+        """The rectangle (x_min, y_min, x_max, y_max) between the centers of the corner pixels, also if it is fitted.
 
-        Along a side of one pixel, or where all points have one coordinate, it is 1.
+        Its side along an axis is 1 if the picture has only one pixel there, or if all points have the same coordinate.
         """
         origin, scale, target = (part.flatten()[:2].double() for part in self._placement)
         last = target.new_tensor([side - 1 for side in self._size])  # (2,)
@@ -128,7 +139,7 @@ class Scene:
 
     @property
     def share(self) -> float:
-        """The share of the attractor's points that are drawn from: 1 unless the picture is zoomed."""
+        """The share of the attractor from which points are drawn: 1 if the picture is not zoomed."""
         return 1.0 if self._words is None else float(self._words.probability.sum())
 
     @property
@@ -137,18 +148,18 @@ class Scene:
         return self._maps.channels or 1
 
     def canvas(self, begin: int, end: int, bar: tqdm[Any] | None = None) -> Tensor:
-        """Draw rows from `begin` to before `end`: (C, end - begin, W), how many points fall on each pixel.
+        """Draw the rows in [`begin`, `end`). Returns (C, end - begin, W), the density of points on each pixel.
 
-        With colors it is the sum of their colors, channel by channel; without, C is 1. The progress `bar` counts
-        points.
+        For a system with colors, it is the sum of the points' colors in each channel. Without colors, C is 1. Each
+        point is a Gaussian bump. The progress `bar` counts points.
         """
         (canvas,) = self.grow([self._points], begin, end, bar)
         return canvas
 
     def grow(self, counts: Sequence[int], begin: int, end: int, bar: tqdm[Any] | None = None) -> Iterator[Tensor]:
-        """Yield the canvas of `canvas` with its first points alone, for each of ascending numbers of points.
+        """Yield the canvas with only the first points, for each of the ascending numbers `counts`.
 
-        It is one tensor, to which points are added.
+        All yielded values are the same tensor, to which points are added.
         """
         canvas = self._maps.offset.new_zeros(self.channels, end - begin, self._size[1])
         left, drawn = list(counts), 0
@@ -167,7 +178,7 @@ class Scene:
                 return
 
     def _add(self, canvas: Tensor, pixels: Tensor, maps: Tensor, begin: int, end: int) -> None:
-        """Draw points (P, 2), with the maps (P,) that led to them, on a canvas (C, h, W) of rows."""
+        """Draw points (P, 2), in pixels, on a canvas (C, h, W). `maps` (P,) are the maps that created the points."""
         if (begin, end) != (0, self._size[0]):
             near = (pixels[:, 0] > begin - _REACH) & (pixels[:, 0] < end - 1 + _REACH)
             chosen = near.nonzero()[:, 0]
@@ -183,7 +194,7 @@ class Scene:
             canvas += rbf_rasterize(some[None], size, bandwidth=BANDWIDTH, weight=weight, cutoff=CUTOFF)[0]
 
     def _pixels(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all points (P, 2) in pixels, some at a time, with the maps (P,) that led to them."""
+        """Yield all points in batches: (P, 2) in pixels, and the maps (P,) that created them."""
         self._generator.set_state(self._state)
         for begin in range(0, self._points, _POINTS_AT_ONCE):
             pixels, maps = self._some(min(_POINTS_AT_ONCE, self._points - begin))
@@ -191,7 +202,7 @@ class Scene:
             yield pixels, maps
 
     def _check_seen(self, pixels: Tensor) -> None:
-        """Warn, once, where of the first points (P, 2) some aren't finite, or none lies in the picture."""
+        """Warn, in the first call only, if some points (P, 2) are not finite or if none is in the picture."""
         if self._checked:
             return
         self._checked = True
@@ -199,33 +210,33 @@ class Scene:
         if not bool(pixels.sum().isfinite()):
             warnings.warn(f"draw: {EXPLODES}", stacklevel=2)
         elif not bool(((pixels > -_REACH) & (pixels < last + _REACH)).all(1).any()):
-            warnings.warn("draw: the picture is empty: no point of the attractor lies in its viewport", stacklevel=2)
+            warnings.warn("draw: the picture is empty: no point of the attractor is in its viewport", stacklevel=2)
 
     def _some(self, count: int) -> tuple[Tensor, Tensor]:
         cloud, maps = self._maps.sample(count, generator=self._generator)
         if self._words is None:
             origin, scale, target = (part.flatten()[:2] for part in self._placement)
-            return cloud.sub_(origin).mul_(scale).add_(target), maps  # in place: there are many
+            return cloud.sub_(origin).mul_(scale).add_(target), maps  # in place, to save memory
         pixels, last = through_words(self._words, cloud, self._generator)
         return pixels, torch.where(last < 0, maps, last)
 
     def _find_words(self) -> Words:
-        """Return the words of the window, which take points to pixels."""
+        """Return the words of the zoomed window (see `fractalops.deep_zoom`). They map points to pixels."""
         origin, scale, target = self._placement
         if not bool(((scale > 0) & scale.isfinite()).all()):
             raise InputError(
-                f"deep zoom: the picture must have two pixels and some points of the attractor along each side, "
+                "deep zoom: size must be at least 2 pixels, and the attractor must have an extent, along each axis, "
                 f"got {self._size}"
             )
         last = target.new_tensor([side - 1 for side in self._size])  # (2,)
         low, high = (origin + (edge - target) / scale for edge in (-_REACH, last + _REACH))
         maps = self._maps
         words = words_in_window(maps.matrix, maps.offset, maps.probabilities, low, high, self._generator)
-        # In the plane, numbers of a deep window differ in their last digits alone; in pixels they don't.
+        # Pixel coordinates keep the precision that plane coordinates of a deep window lose.
         return words._replace(matrix=scale[:, None] * words.matrix, offset=self._placement(words.offset))
 
     def _check_lit(self, zoom: Zoom) -> None:
-        """Raise `InputError` unless a point falls into the picture."""
+        """Raise `InputError` unless at least one of many points is in the picture."""
         height, width = self._size
         last = self._placement.target.new_tensor([height - 1, width - 1])  # (2,)
         if self._words is not None and len(self._words.last) > 0:
@@ -239,12 +250,12 @@ class Scene:
         row, column = away[away.square().sum(1).argmin()].tolist()
         x, y = zoom.x + column / (width * zoom.factor), zoom.y + row / (height * zoom.factor)
         raise InputError(
-            f"cannot draw this zoom: it shows no point of the attractor, the nearest is at {x:.12g},{y:.12g}"
+            f"cannot draw this zoom: it shows no point of the attractor; the nearest point is at {x:.12g},{y:.12g}"
         )
 
 
 def whole_rows(height: int, values: int, most: int) -> list[tuple[int, int]]:
-    """Return (begin, end) of bands of rows, each of `values` numbers, such that a band has at most `most` numbers."""
+    """Return (begin, end) of bands of rows. A row has `values` values, and a band at most `most` (or one row)."""
     rows = max(1, most // values)
     count = math.ceil(height / rows)
     return [(height * i // count, height * (i + 1) // count) for i in range(count)]

@@ -1,4 +1,4 @@
-"""High-resolution pictures of systems: many points, high resolution, tones that keep the dim parts visible."""
+"""Draw systems at high resolution, with many points and a tone map that keeps dim parts visible."""
 
 from __future__ import annotations
 
@@ -32,61 +32,82 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 MARGIN = 0.04
-"""The share of a picture that is left empty on each side of a system that was not learned."""
-_GAMMA = 0.4  # of gray: a hundredth of the full density still shows as 0.16
-DEFAULT_INTENSITY = 300 / 32**2  # of the published settings
-_LEAST_POINTS = 1_000_000
-_CANVAS_VALUES = 2**26  # held at once, 256 MiB; drawing on them takes twice as much for a while
-_BAND_VALUES = 2**20  # of a band that is made a picture of
-_SMALL_SIDE = 256  # of the picture by which a zoomed one is exposed
-# Zooms up to which seams between mean colors are filled, and from which on they are open; web/picture.js has them, too.
+"""The share of a picture that is empty on each side of a `System`, see `Picture.of`."""
+_GAMMA = 0.4  # gamma of gray pictures: a hundredth of the full density still has brightness 0.16
+DEFAULT_INTENSITY = 300 / 32**2  # points per pixel of the published settings: 300 points on 32 x 32 pixels
+_LEAST_POINTS = 1_000_000  # points of a picture at least
+_CANVAS_VALUES = 2**26  # values of a canvas at most, 256 MiB; drawing temporarily takes twice as much
+_BAND_VALUES = 2**20  # values of a band that becomes an image in one step
+_SMALL_SIDE = 256  # side of the small picture that determines the exposure of a zoomed picture
+# Seams between mean colors are filled at zooms up to the first value and open from the second value on. The same values
+# are in web/picture.js.
 _FILLED_ZOOM, _OPEN_ZOOM = 4, 32
 
 
 def proportional_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Return a picture of the proportions of `size` (height, width) whose longest side is `longest` pixels."""
+    """Return the size (height, width) with the aspect ratio of `size` and a longest side of `longest` pixels."""
     height, width = size
     factor = longest / max(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def default_points(size: tuple[int, int], blend: Blend) -> int:
-    """Return how many points a picture of `size` is drawn with: one a pixel, and a million at least.
+    """Return the default number of points of a picture of `size`: one per pixel, and a million at least.
 
-    Mean colors take four a pixel, with which their noise fades.
+    With `blend="mean"` it is four per pixel, to reduce the noise.
     """
     return max(_LEAST_POINTS, size[0] * size[1] * (4 if blend == "mean" else 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """The settings of a drawing. `draw_high_resolution` describes those of the same name."""
+    """The settings of a drawing of one system.
+
+    `Picture.of` creates them with the defaults that suit a system.
+    """
 
     size: tuple[int, int]
+    """(height, width) of the picture, in pixels."""
     points: int
+    """The number of points to draw, at least 1."""
     viewport: Viewport
+    """The part of the plane that the picture shows, see `draw_high_resolution`."""
     margin: float = 0.0
+    """The share of the picture that the viewports "stretch" and "fit" leave empty on each side, in [0, 0.5)."""
     zoom: Zoom | None = None
+    """The part of the picture to draw; None draws the whole picture."""
     intensity: float = DEFAULT_INTENSITY
+    """The points per pixel of the images for which colors of `blend="add"` were learned, times the bandwidth."""
     gamma: float | None = None
-    """The power that brightness is raised to: below 1 it lifts dark parts. None is 0.4 for sums in gray, else 1."""
-    palette: Tensor | None = None  # (L, 3)
-    """The colors that take the place of gray, see `read_palette`."""
+    """The exponent of the brightness; below 1, it makes dark parts brighter. None means 0.4 in gray with
+    `blend="add"`, and 1 otherwise."""
+    palette: Tensor | None = None
+    """(L, 3), the colors that replace gray, see `read_palette`; None keeps gray."""
     transparent: bool = False
-    """Whether brightness becomes opacity, in one more channel; of mean colors, the share that is not background."""
+    """Add a channel of opacity, which is the brightness with `blend="add"`. With "mean" it is the share of the color
+    that does not come from the background."""
     learned: tuple[int, int] | None = None
-    """The size of the images that mean colors were learned for. A larger picture is laid over one of this size, whose
-    larger bumps fill the gaps between the tiles."""
+    """(height, width) of the images for which colors of `blend="mean"` were learned. A larger picture is drawn over a
+    picture of this size, whose larger bumps fill the gaps between the images of the maps. None leaves the gaps open."""
     blend: Blend = "add"
+    """The rule that combines points on the same pixel, see `fractalops.render`."""
     background: float = 0.0
+    """With `blend="mean"`, the value of pixels without points, in all channels."""
     background_weight: float = DEFAULT_BACKGROUND_WEIGHT
+    """With `blend="mean"`, the weight of the background as a share of the mean weight of the points."""
 
     @classmethod
     def of(cls, system: IFS | System, size: tuple[int, int], points: int | None = None, **look: Any) -> Picture:
-        """Return a picture of `default_points` unless `points` is given, with other fields in `look`.
+        """Return the settings of a picture of `system`.
 
-        Those of an `IFS` are drawn as they draw themselves. A plain system fills the picture in its own proportions,
-        but for a margin, and where it has colors, these are means.
+        An `IFS` is drawn with its own viewport, blend and background. A `System` is fitted to the picture with its
+        aspect ratio and a margin, and its colors, if any, are blended by "mean".
+
+        Args:
+            system: the system to draw.
+            size: (height, width) of the picture, in pixels.
+            points: the number of points. Default: None, which means `default_points`.
+            look: values of other fields, which replace the values above.
         """
         own: dict[str, Any]
         if isinstance(system, IFS):
@@ -98,11 +119,11 @@ class Picture:
 
     @property
     def window(self) -> Zoom:
-        """The part of the whole picture that is drawn."""
+        """The part of the picture that is drawn, also if `zoom` is None."""
         return self.zoom or Zoom(0.5, 0.5, 1.0)
 
     def scene(self, maps: System, generator: torch.Generator | None) -> Scene:
-        """Return the points of the picture, with one more channel for their number where colors are means."""
+        """Return the points of the picture. With `blend="mean"`, a last channel counts the points."""
         if self.blend == "mean":
             one = torch.ones_like(maps.offset[:, :1])  # (N, 1)
             maps = replace(maps, color=torch.cat((one if maps.color is None else maps.color, one), -1))
@@ -111,10 +132,13 @@ class Picture:
         )
 
     def develop(self, canvas: Tensor, exposure: float, under: Tensor | None = None) -> Tensor:
-        """Make an image (C', h, W) of a canvas (C, h, W), whose values become white from `1 / exposure` on.
+        """Turn a canvas into an image (C', h, W) with values in [0, 1].
 
-        Where colors are means, `1 / exposure` is the weight of the background, and of what lies `under` the canvas
-        (C, h, W): colors times opacity, and opacity.
+        Args:
+            canvas: (C, h, W), rows of a canvas of `scene`.
+            exposure: with `blend="add"`, values of `1 / exposure` and more become white. With "mean", `1 / exposure` is
+                the weight of the background and of `under`.
+            under: (C, h, W), a layer below the canvas with `blend="mean"`: colors times opacity, then the opacity.
         """
         if self.blend == "mean":
             layer = canvas * exposure + (0 if under is None else under)  # (C + 1, h, W)
@@ -134,7 +158,8 @@ class Picture:
             background = self.palette[0].to(image)[:, None, None]
         if not self.transparent:
             return image
-        # The color that gives the opaque image over its own background: where there is none, less shines through.
+        # The color and opacity that reproduce the opaque image over the background, which is black or the palette's
+        # first color. The opacity is raised if no color in [0, 1] would reproduce the image.
         change = image - background
         least = torch.where(change > 0, change / (1 - background), -change / background).nan_to_num(0)  # (C', h, W)
         opacity = torch.maximum(opacity, least.amax(0)).clamp(max=1)
@@ -154,29 +179,48 @@ def draw_high_resolution(
     intensity: float = DEFAULT_INTENSITY,
     learned: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Draw each system of `system`: images (S, H, W) in [0, 1], without gradients.
+    """Draw each system at high resolution, without gradients.
 
-    With colors they are (S, C, H, W). Those that blend by "mean" are drawn as they were learned. Those that blend by
-    "add" are as bright as the images for which the colors were learned, where channels that reach 1 change the hue:
-    `intensity` is those images' `FitResult.intensity`. It says nothing in gray.
+    Points are drawn as Gaussian bumps of bandwidth 1 (square pixels). In gray, the brightness is the density of points
+    to the power of 0.4, scaled so that the densest 5 % of the lit pixels are white. With colors and `blend="add"`,
+    images are as bright as the images for which the colors were learned. Values above 1 are clamped, which changes the
+    hue. With colors and `blend="mean"`, each pixel has the mean color of its points, as in `fractalops.render`.
 
     Args:
-        system: S systems.
-        size: (height, width) of the images, in pixels.
-        points: of each image; None takes `default_points`.
-        viewport: (x_min, y_min, x_max, y_max), the part of the plane that the pixel centers span, as in `render`; None
-            is the system's own; "stretch" and "fit" take the bounding box of the points of each system.
-        margin: the share of the picture that "stretch" and "fit" leave empty on each side.
-        zoom: (x, y, factor) draws a part of the image `factor` times larger, with as many points in it: column x and
-            row y, from 0 to 1 of the whole image, are in its middle. The depth is limited by float64 alone, to
-            10^11. The part is as bright as in the whole image, but where a deep zoom would be brighter all over.
-        generator: draws the points.
-        intensity: of the images that colors were learned for.
-        learned: the size of those images; larger ones of mean colors are laid over one of this size, without gaps.
+        system: an `IFS` with S systems in the plane, which also gives the blend and the background.
+        size: (height, width) of the images in pixels, each at least 1; a number means a square.
+        points: the number of points of each image, at least 1. Default: None, which means one per pixel (four with
+            `blend="mean"`), and a million at least.
+        viewport: (x_min, y_min, x_max, y_max), the rectangle between the centers of the corner pixels, with x along
+            rows, as in `fractalops.render`. "stretch" and "fit" use the bounding box of the points of each system.
+            Default: None, which means `system.viewport`.
+        margin: the share of the image that "stretch" and "fit" leave empty on each side, in [0, 0.5). Default: 0.
+        zoom: (x, y, factor), the part of the image to draw, enlarged `factor` times. Its center is at column x and row
+            y, where 0 and 1 are opposite edges of the whole image. The factor is in [1, 10^11], limited by float64. The
+            part has `points` points of its own. With colors and `blend="add"`, it is as bright as in the whole image,
+            or darker if a deep zoom would be brighter than the whole image. Default: None, which means the whole image.
+        generator: the generator of the points, on the device of the system. Default: None, which means a random seed.
+        intensity: `FitResult.intensity` of the images for which colors of `blend="add"` were learned: their points per
+            pixel, times the bandwidth. It has no effect otherwise. Default: 300 / 32^2, as in the published settings.
+        learned: (height, width) of the images for which colors of `blend="mean"` were learned. A larger image is drawn
+            over an image of this size, whose larger bumps fill the gaps between the images of the maps. Default: None,
+            which leaves the gaps open.
+
+    Returns:
+        Images (S, H, W), or (S, C, H, W) for systems with C channels, in [0, 1], in the dtype and on the device of the
+        system.
 
     Raises:
-        ValueError: when `points` or a side of `size` is below 1, or a zoom is out of range.
-        InputError: for a zoom that shows no point of an attractor, or of a system whose maps don't all contract.
+        ValueError: if `points` or a side of `size` is below 1, or `zoom` or `viewport` is out of range.
+        TypeError: if an argument has a wrong type.
+        InputError: if a zoom shows no point of an attractor, or if a map of a zoomed system does not contract.
+
+    Example:
+        >>> import fractalops
+        >>> from fractalops.drawing.high_resolution import draw_high_resolution
+        >>> system = fractalops.IFS(2, 4)
+        >>> draw_high_resolution(system, (120, 160), points=50_000, viewport="fit").shape
+        torch.Size([2, 120, 160])
     """
     size = check_size("draw_high_resolution", size)
     check_generator("draw_high_resolution", generator, system.offset.device)
@@ -199,7 +243,17 @@ def draw_high_resolution(
 
 
 def draw(maps: System, picture: Picture, generator: torch.Generator | None = None) -> Tensor:
-    """Draw the picture of one system: (C, H, W)."""
+    """Draw the picture of one system.
+
+    Args:
+        maps: the system, in the plane.
+        picture: the settings.
+        generator: draws the points, on the device of the maps; None means a random seed.
+
+    Returns:
+        The image (C, H, W) in [0, 1]. C is 1 in gray, 3 with a palette, the number of channels of the colors otherwise,
+        and one more if the picture is transparent.
+    """
     height, width = picture.size
     image: Tensor | None = None
     top = 0
@@ -216,10 +270,10 @@ def draw(maps: System, picture: Picture, generator: torch.Generator | None = Non
 def draw_bands(
     maps: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
 ) -> Iterator[Tensor]:
-    """Yield the picture of one system in bands of rows (C, h, W) from top to bottom, in the memory of a few.
+    """Yield the picture of one system in bands of rows (C, h, W) from top to bottom, which limits the memory.
 
-    The picture is the same however it is cut into bands, but for the rounding of sums. The progress `bar` counts
-    points; it learns how many there are.
+    The division into bands changes the picture by rounding only. The progress `bar` counts points, and its total is
+    increased by their number.
     """
     height, width = picture.size
     scene = picture.scene(maps, generator)
@@ -229,9 +283,9 @@ def draw_bands(
         bar.total = (bar.total or 0) + picture.points * (2 * len(rows) - 1 if limited else len(rows))
     levels = Levels(CUTOFF)
     canvas: Tensor | None = None
-    if limited:  # from bottom to top, so that the canvas of the first rows is the last
+    if limited:  # from bottom to top, so that the last canvas is that of the first rows and is used again below
         for begin, end in reversed(rows):
-            canvas = None  # frees its memory
+            canvas = None  # frees the memory of the last canvas
             canvas = scene.canvas(begin, end, bar)
             levels.add(_brightest(canvas))
     exposure = _exposure(maps, picture, scene, levels.white())
@@ -246,7 +300,7 @@ def draw_bands(
 
 
 def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) -> Tensor:
-    """Make an image (C', H, W) of a canvas (C, H, W) that is all of a picture."""
+    """Turn a canvas (C, H, W) of the whole picture into an image (C', H, W)."""
     levels = Levels(CUTOFF)
     levels.add(_brightest(canvas))
     under = _draw_under(maps, picture)  # (C, h, w)
@@ -255,24 +309,27 @@ def develop_whole(maps: System, picture: Picture, scene: Scene, canvas: Tensor) 
 
 
 def _draw_under(maps: System, picture: Picture) -> Tensor | None:
-    """Return what a picture of mean colors is laid over (C + 1, h, w): colors times opacity, and opacity."""
+    """Return the layer below a picture of mean colors, (C + 1, h, w): colors times opacity, then the opacity.
+
+    Returns None if the picture needs no such layer.
+    """
     learned = picture.learned
     factor = picture.window.factor
-    # It fills seams narrower than a learned pixel. Far enough in, they are a part of the fractal to be seen.
+    # The layer fills seams narrower than a learned pixel. At large zooms it fades out, so that seams become visible.
     visible = 1 - math.log(max(factor, _FILLED_ZOOM) / _FILLED_ZOOM) / math.log(_OPEN_ZOOM / _FILLED_ZOOM)
     if picture.blend == "add" or learned is None or max(picture.size) * factor <= max(learned) or visible <= 0:
         return None
     small = replace(picture, size=learned, points=default_points(learned, "mean"), zoom=None)
     scene = small.scene(maps, generator_for(maps, 0))
     layer = scene.canvas(0, learned[0]) * _exposure(maps, small, scene, 0.0)  # (C + 1, h, w)
-    # It has no soft edges, which would show as a halo around what is drawn above it.
+    # Sharper edges of opacity, because soft edges would show as a halo around the picture above the layer.
     opacity = (2 * layer[-1:] / (layer[-1:] + 1) - 0.5).clamp(0, 1) * visible  # (1, h, w)
     return torch.cat((layer[:-1] / layer[-1:] * opacity, opacity)).nan_to_num(0)
 
 
 def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor:
-    """Return rows from `begin` to before `end` of the picture `under` (C, h, w), as large as the one above it."""
-    places = []  # of rows and of columns, each from -1 to 1 over the whole picture
+    """Return the rows in [`begin`, `end`) of the layer `under` (C, h, w), enlarged to the size of the picture."""
+    places = []  # coordinates of rows, then of columns, from -1 to 1 over the whole picture
     column, row, factor = picture.window
     for side, middle, pixels in zip(picture.size, (row, column), ((begin, end), (0, picture.size[1])), strict=True):
         whole = torch.arange(*pixels, dtype=torch.float64, device="cpu") - (side - 1) / 2
@@ -284,7 +341,7 @@ def _part_under(under: Tensor, picture: Picture, begin: int, end: int) -> Tensor
 
 
 def _exposure(maps: System, picture: Picture, scene: Scene, white: float) -> float:
-    """Return the exposure of a picture, of which `white` is the density that a twentieth of the lit pixels exceeds."""
+    """Return the exposure of a picture. A twentieth of its lit pixels has a density above `white`."""
     if picture.blend == "mean":
         weight = picture.background_weight * picture.points * math.pi * BANDWIDTH / math.prod(picture.size)
         return scene.share * picture.window.factor**2 / weight
@@ -294,7 +351,7 @@ def _exposure(maps: System, picture: Picture, scene: Scene, white: float) -> flo
     if picture.zoom is None:
         return exposure
     exposure *= scene.share * picture.zoom.factor**2
-    # Where a fractal's points lie ever denser, the deeper the zoom, it is to be no brighter than the whole.
+    # At deep zooms the points of some fractals become denser and denser. The zoom must not be brighter than the whole.
     size = proportional_size(picture.size, min(_SMALL_SIDE, max(picture.size)))
     small = replace(picture, size=size, points=size[0] * size[1], zoom=None)
     levels = Levels(CUTOFF)

@@ -1,4 +1,4 @@
-"""From one system to another, through the factors of its maps."""
+"""Animations that turn one system into another, by interpolating the factors of the maps."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from fractalops.systems import System
 
 
 class _Factors(NamedTuple):
-    """Maps by factors that change steadily, in float64.
+    """The factors of N maps, in float64, which can be interpolated.
 
-    A matrix is `p R(turn) + q R(mirror) diag(1, -1)`, with singular values `p + q` and `|p - q|`, and reflects where q
-    is larger. In terms of its singular value decomposition `R(theta) diag(s1, s2) R(phi) diag(d1, d2)` the angles are
-    the sum and the difference of theta and phi, and the sign of s2 is that of the determinant.
+    A matrix is `p R(turn) + q R(mirror) diag(1, -1)`. Its singular values are `p + q` and `|p - q|`, and it reflects if
+    `q > p`. In terms of the decomposition `R(theta) diag(s1, s2) R(phi) diag(d1, d2)`, the angles are the sum and the
+    difference of theta and phi, and the sign of s2 is that of the determinant.
     """
 
     turn: Tensor  # (N,)
     mirror: Tensor  # (N,)
     p: Tensor  # (N,)
     q: Tensor  # (N,)
-    middle: Tensor  # (N, 2), where a map takes the mean of the attractor
+    middle: Tensor  # (N, 2), the image of the attractor's mean under each map
     probabilities: Tensor  # (N,)
     colors: Tensor  # (N, C), C = 0 in gray
 
@@ -39,17 +39,22 @@ class _Factors(NamedTuple):
 
 
 class Morph:
-    """All systems between two.
+    """The systems between two systems.
 
-    Maps are matched one to one, such that what they draw moves the least. A map without a match grows from nothing, or
-    shrinks to it, where it is.
+    Maps are matched one to one, with the least sum of distances between their images of the attractor's mean. A map
+    without a match grows from a point, or shrinks to a point.
 
-    Raises `ValueError` unless the systems have as many channels of color.
+    Args:
+        first: the system at time 0, in the plane, with probabilities of sum 1.
+        last: the system at time 1, likewise.
+
+    Raises:
+        ValueError: if only one of the systems has colors.
     """
 
     def __init__(self, first: System, last: System) -> None:
         if (first.color is None) != (last.color is None):
-            raise ValueError("Morph: both systems must have colors, or none of them, got one with colors")
+            raise ValueError("Morph: both systems or neither must have colors, got one with colors")
         self._gray = first.color is None
         self._dtype = first.offset.dtype
         self._ends = tuple(_mean(maps) for maps in (first, last))
@@ -62,10 +67,10 @@ class Morph:
         self._last = _joined(b.pick(to_b[found]), _nothing(a.pick(~found)), b.pick(alone))
 
     def at(self, time: float) -> System:
-        """Return the maps at a time from 0, the first system, to 1, the last."""
+        """Return the system at a time in [0, 1], where 0 is the first system and 1 is the last."""
         a, b = self._first, self._last
         center = self._ends[0].lerp(self._ends[1], time)  # (2,)
-        # An angle of nothing is any.
+        # A matrix of size 0 has no angle, so it takes that of the other system.
         turn = _turned(torch.where(a.p > 0, a.turn, b.turn), torch.where(b.p > 0, b.turn, a.turn), time)
         mirror = _turned(torch.where(a.q > 0, a.mirror, b.mirror), torch.where(b.q > 0, b.mirror, a.mirror), time)
         p, q, middle, probabilities, colors = (
@@ -81,9 +86,38 @@ class Morph:
 
 
 def morph_frames(first: System, last: System, start: Picture, end: Picture, frames: int, seed: int) -> Iterator[Tensor]:
-    """Yield the frames (C, H, W) of a loop from one system to another and back, which lingers at both.
+    """Yield the frames of a loop that turns one system into another and back.
 
-    They are of the size of `start`, the first system's picture; the last one's, `end`, lies there in its proportions.
+    The time follows a cosine, so the change is slow near both systems. Matched maps are interpolated by their rotation
+    angles, singular values and positions, see `Morph`.
+
+    Args:
+        first: the system in the first frame, in the plane, with probabilities of sum 1.
+        last: the system in the middle of the loop, likewise. Both systems or neither must have colors.
+        start: the settings of the first frame. All frames have its size; `Picture.of` creates settings.
+        end: the settings of a picture of `last`. The middle of the loop shows its viewport.
+        frames: the number of frames.
+        seed: the seed of the points, the same in each frame.
+
+    Yields:
+        Images (C, H, W) in [0, 1], with C as in `draw`.
+
+    Raises:
+        ValueError: if only one of the systems has colors.
+
+    Example:
+        >>> import torch
+        >>> from fractalops.drawing.high_resolution import Picture
+        >>> from fractalops.drawing.morphing import morph_frames
+        >>> from fractalops.systems import System
+        >>> half, third = torch.eye(2) / 2, torch.eye(2) / 3
+        >>> corners = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> first = System(half.expand(3, 2, 2), corners, torch.ones(3) / 3)
+        >>> last = System(third.expand(3, 2, 2), corners, torch.ones(3) / 3)
+        >>> pictures = [Picture.of(system, (48, 64), points=10_000) for system in (first, last)]
+        >>> frames = list(morph_frames(first, last, *pictures, frames=4, seed=0))
+        >>> len(frames), frames[0].shape
+        (4, torch.Size([1, 48, 64]))
     """
     morph = Morph(first, last)
     bounds = [
@@ -102,7 +136,10 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
 def frame_viewport(
     viewport: tuple[float, float, float, float], size: tuple[int, int], frame: tuple[int, int]
 ) -> Tensor:
-    """Return the viewport (4,) of a picture of the size `frame` that holds one of another size at its largest."""
+    """Return the smallest viewport (4,) of a picture of size `frame` that contains `viewport` of a picture of `size`.
+
+    The aspect ratio of the contents does not change.
+    """
     corners = torch.tensor(viewport, dtype=torch.float64, device="cpu").view(2, 2)
     larger = corners.new_tensor([(side - 1) / max(1, own - 1) for side, own in zip(frame, size, strict=True)])
     larger = torch.where(larger > 0, larger / larger.amin().clamp(min=1e-9), 1)
@@ -111,9 +148,15 @@ def frame_viewport(
 
 
 def match(cost: Tensor) -> Tensor:
-    """Match rows to columns of costs (N, M), one to one, with the least sum: the columns (N,), -1 where there is none.
+    """Match rows to columns one to one, with the least sum of costs (the Hungarian method).
 
-    By shortest augmenting paths (the Hungarian method): of a row at a time, through columns that are taken.
+    Rows are added one after the other, each along a shortest augmenting path.
+
+    Args:
+        cost: (N, M), the cost of each pair of a row and a column.
+
+    Returns:
+        The column of each row, (N,), int64, or -1 if a row has none.
     """
     if cost.shape[0] > cost.shape[1]:
         rows_of = match(cost.t())  # (M,)
@@ -122,8 +165,8 @@ def match(cost: Tensor) -> Tensor:
         return matched
     costs = cost.numpy()
     rows, columns = costs.shape
-    # What a row and a column pay: together never more than their cost, and just that where they are matched. Column M
-    # stands for the row whose turn it is.
+    # The dual variables: row_pays + column_pays is at most the cost, and equal to it for matched pairs. Column M is a
+    # placeholder for the current row.
     row_pays, column_pays = numpy.zeros(rows), numpy.zeros(columns + 1)
     owner = numpy.full(columns + 1, -1)
     for row in range(rows):
@@ -141,7 +184,7 @@ def match(cost: Tensor) -> Tensor:
             row_pays[owner[seen]] += step
             column_pays[seen] -= step
             least[~seen] -= step
-        while last != columns:  # along the path each column goes to the row before
+        while last != columns:  # along the path, each column is given to the previous row
             owner[last] = owner[before[last]]
             last = before[last]
     taken = numpy.flatnonzero(owner[:columns] >= 0)
@@ -171,7 +214,7 @@ def _factors(maps: System, center: Tensor) -> _Factors:
 
 
 def _nothing(factors: _Factors) -> _Factors:
-    """Return the same maps without size, which are never drawn."""
+    """Return the same maps with size 0 and probability 0, so that they are never drawn."""
     return factors._replace(p=0 * factors.p, q=0 * factors.q, probabilities=0 * factors.probabilities)
 
 
@@ -180,5 +223,5 @@ def _joined(*factors: _Factors) -> _Factors:
 
 
 def _turned(start: Tensor, end: Tensor, time: float) -> Tensor:
-    """Return an angle between two, the short way around."""
+    """Return the angle at a time between two angles, the short way around."""
     return start + time * torch.remainder(end - start + math.pi, 2 * math.pi) - time * math.pi

@@ -1,4 +1,4 @@
-"""The loss of a fit as a table and as a curve."""
+"""Write the loss of a fit as a table and as a curve, and draw other curves."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from fractalops.io.files import as_text, atomic_path, write_table
 
 
 def loss_table(losses: Tensor, path: str | Path) -> None:
-    """Write losses (P,), one a step, as a CSV file with the columns step and loss."""
+    """Write the losses (P,) of P steps to a CSV file with the columns "step" and "loss". Steps count from 1."""
     _check(losses, "loss_table")
     write_table(path, ("step", "loss"), ((step, repr(loss)) for step, loss in enumerate(losses.tolist(), start=1)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of a plot: y against x, of equal length."""
+    """A curve of a plot."""
 
     label: str
+    """The name in the legend."""
     x: Sequence[float]
     y: Sequence[float]
-    color: str | None = None  # None: the next of matplotlib's
+    """As many values as `x`."""
+    color: str | None = None
+    """A color of Matplotlib; None means the next color of its cycle."""
     width: float = 1.8
+    """The width of the line in points (1/72 inch)."""
     style: str = "-"
+    """The line style of Matplotlib."""
 
 
 def plot(
@@ -42,13 +47,14 @@ def plot(
     title: str = "",
     log: bool = False,
 ) -> None:
-    """Draw lines on one plot, against a logarithmic scale with `log`.
+    """Draw lines in one plot and write it to a file, in the format of the suffix of `path`.
 
-    The suffix of `path` names the format. Raises `MissingExtra`, in the name of `function`, without matplotlib.
+    With `log` the y axis is logarithmic. Raises `MissingExtra`, with the name of `function`, if Matplotlib is not
+    installed.
     """
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # without a home it warns of where it keeps its fonts
+    logger.setLevel(logging.ERROR)  # if the home folder is missing, Matplotlib warns about its font cache
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -56,13 +62,13 @@ def plot(
     finally:
         logger.setLevel(level)
 
-    # A Figure of its own, not pyplot's: no window system is touched, nothing is left behind in global state.
+    # Not pyplot, which would use a window system and change global state.
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
     axes = figure.subplots()
     for line in lines:
         axes.plot(line.x, line.y, color=line.color, linewidth=line.width, linestyle=line.style, label=line.label)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(as_text(title), parse_math=False)  # it may be the name of a file, with dollar signs
+    axes.set_title(as_text(title), parse_math=False)  # the title may be a file name with dollar signs
     axes.grid(alpha=0.3)
     axes.legend()
     if log:
@@ -72,9 +78,9 @@ def plot(
 
 
 def loss_curve(losses: Tensor, path: str | Path, *, title: str = "") -> None:
-    """Draw losses (P,), one a step, and their running mean; the suffix of `path` names the format.
+    """Draw the losses (P,) of P steps and their running mean to a file, in the format of the suffix of `path`.
 
-    Raises `MissingExtra` when matplotlib is not installed.
+    The y axis is logarithmic if all losses are positive. Raises `MissingExtra` if Matplotlib is not installed.
     """
     _check(losses, "loss_curve")
     losses = losses.detach().cpu().to(torch.float64)  # (P,)
@@ -88,7 +94,7 @@ def loss_curve(losses: Tensor, path: str | Path, *, title: str = "") -> None:
 
 
 def running_mean(losses: Tensor) -> Tensor:
-    """Return the mean of the last losses, over 2 % of the steps: (P,) to (P,)."""
+    """Return, for each step, the mean of the latest losses: (P,) to (P,). The window is 2 % of the steps."""
     window = max(1, len(losses) // 50)
     total = torch.cat((losses.new_zeros(1), losses.cumsum(0)))  # (P + 1,)
     end = torch.arange(1, len(losses) + 1, device=losses.device)

@@ -1,4 +1,4 @@
-"""Pictures of clouds of points: several views beside each other, turntables."""
+"""Draw point clouds and systems in space: views from several directions, turntables, and lit surfaces."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from fractalops.systems.system import shares_of
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-AZIMUTHS = (20.0, 80.0, 140.0)  # of the three views of a comparison, in degrees
-ELEVATION = 15.0
-_GAMMA = 0.5  # lifts single points against dense parts
-_FINER = 2  # pixels of a surface in a pixel of its picture, along each axis
-_LARGEST_SOLID = 8192  # pixels of a side, for which the depths take 1 GiB
-_HIDDEN = 8  # times as many points as those of a picture in the plane
-_POINTS_AT_ONCE = 2**20  # of a surface: bounds the memory, whatever number of points is asked for
-_BAND_VALUES = 2**22  # fine pixels of a band of rows that is lit at once
-_REACH = 4  # rows of fine pixels that the light of one depends on, on each side
-_LEAST = 1e-2  # of the highest density: less is not lit
+AZIMUTHS = (20.0, 80.0, 140.0)  # default directions of the views, in degrees
+ELEVATION = 15.0  # default elevation of the viewer, in degrees
+_GAMMA = 0.5  # makes single points brighter relative to dense parts
+_FINER = 2  # a surface has this many fine pixels per pixel of the picture, along each axis
+_LARGEST_SOLID = 8192  # largest side of a picture, in pixels; its depths take 1 GiB
+_HIDDEN = 8  # a surface has this many times the points of a picture in the plane, because most are hidden
+_POINTS_AT_ONCE = 2**20  # points of a surface per batch, which bounds the memory for any number of points
+_BAND_VALUES = 2**22  # fine pixels of a band of rows that is lit in one step
+_REACH = 4  # rows of fine pixels on each side that affect the light of a row
+_LEAST = 1e-2  # densities up to this share of the highest density are ignored for the white point
 
 
 def draw_point_clouds(
@@ -45,10 +45,20 @@ def draw_point_clouds(
     elevation: float = ELEVATION,
     bandwidth: float = 1.0,
 ) -> Tensor:
-    """Return a picture of clouds (P, 3) or (P, 2): a row for each cloud, a column for each azimuth in degrees.
+    """Draw point clouds in a table with a row for each cloud and a column for each azimuth.
 
-    All tiles, of `side` pixels, show the same part of space, that of the first cloud, and are lit alike, whatever the
-    clouds' numbers of points. Returns (H, W) in [0, 1].
+    All tiles show the same part of space, the one around the first cloud. The brightness does not depend on the numbers
+    of points.
+
+    Args:
+        clouds: point clouds, each (P, 3) or (P, 2). P may differ.
+        side: the side of each tile, in pixels.
+        azimuths: the azimuths of the viewer, in degrees, as in `fractalops.project`.
+        elevation: the elevation of the viewer, in degrees.
+        bandwidth: the bandwidth of the points' bumps, in square pixels.
+
+    Returns:
+        The picture (H, W) in [0, 1].
     """
     return contact_sheet(_tiles(clouds, side, azimuths, elevation, bandwidth), columns=len(azimuths))
 
@@ -65,29 +75,31 @@ def draw_solid(
     generator: torch.Generator | None = None,
     bar: tqdm[Any] | None = None,
 ) -> Iterator[Tensor]:
-    """Draw the points of a system in space that the viewer sees, as a surface in the light.
+    """Draw a system in space as a lit surface, without the points that are hidden behind others.
 
-    What lies behind other points is hidden. The surface is lit by its slope, and less where it is farther away. The
-    drawing takes 16 bytes a pixel and the memory of a million points, whatever their number.
+    The brightness depends on the slope of the surface and decreases with the distance. The memory is 16 bytes per pixel
+    of the picture plus that of a million points, for any number of points.
 
     Args:
-        system: of three dimensions, whose points are bounded.
-        side: of the picture, in pixels, at most 8192.
-        points: eight times as many are drawn, most of which are hidden.
-        margin: of the picture, left empty on each side.
-        azimuth: of the viewer, in degrees, as in `project`.
-        elevation: likewise.
-        generator: of the points, on the system's device.
-        bar: counts points; it learns how many there are.
+        system: a system in space, whose points are bounded.
+        side: the side of the picture, in pixels, at most 8192.
+        points: an eighth of the number of points to draw. Most of them are hidden.
+        margin: the share of the picture that is empty on each side.
+        azimuth: the azimuth of the viewer, in degrees, as in `fractalops.project`.
+        elevation: the elevation of the viewer, in degrees.
+        generator: draws the points, on the device of the system; None means a random seed.
+        bar: a progress bar that counts points. Its total is increased by their number.
 
     Yields:
         Bands of rows (h, side) in [0, 1], from top to bottom.
 
     Raises:
-        InputError: for a larger picture.
+        InputError: if `side` is above 8192.
     """
     if side > _LARGEST_SOLID:
-        raise InputError(f"a picture of a system in space must have at most {_LARGEST_SOLID} pixels a side, got {side}")
+        raise InputError(
+            f"a picture of a system in space must have at most {_LARGEST_SOLID} pixels per side, got {side}"
+        )
     points *= _HIDDEN
     if bar is not None:
         bar.total = (bar.total or 0) + points
@@ -108,9 +120,9 @@ def draw_solid(
 def draw_rows(
     system: System, picture: Picture, generator: torch.Generator | None = None, bar: tqdm[Any] | None = None
 ) -> Iterator[Tensor]:
-    """Yield the picture of a system in bands of rows (C, h, W), see `draw_bands`.
+    """Yield the picture of a system in the plane or in space, in bands of rows (C, h, W), see `draw_bands`.
 
-    One in space is drawn in gray, in a square as wide as the picture is high, from the front and above.
+    A system in space is drawn by `draw_solid`, in a square as wide as the picture is high, without its own colors.
     """
     if system.dimensions == 2:
         yield from draw_bands(system, picture, generator, bar)
@@ -131,9 +143,9 @@ def _in_pixels(
     elevation: float,
     generator: torch.Generator | None,
 ) -> tuple[System, float]:
-    """Return a system in float64 whose points are rows, columns and depths in pixels, and the largest depth.
+    """Return a system in float64 whose points are (row, column, depth) in pixels, and the largest depth.
 
-    The points' middle, by the bounding box of so many of them, is that of the picture, and depth 0.
+    The bounding box of `points` points is centered in the picture, with depth 0 in its center.
     """
     matrix, offset = system.matrix.double(), system.offset.double()  # (N, 3, 3), (N, 3)
     identity = torch.eye(3, dtype=offset.dtype, device=offset.device)
@@ -143,24 +155,28 @@ def _in_pixels(
     low, high = (bound[0] for bound in bounding_box(turned.points(points, generator=generator)[None]))  # (3,), (3,)
     middle, half = (low + high) / 2, (high - low) / 2
     extent = half[:2].amax()
-    scale = (0.5 - margin) * side / torch.where(extent > 0, extent, 1)  # pixels in a unit
+    scale = (0.5 - margin) * side / torch.where(extent > 0, extent, 1)  # pixels per unit
     picture = middle.new_tensor([side / 2, side / 2, 0])
     moved = (turned.matrix @ middle + turned.offset - middle) * scale + picture - turned.matrix @ picture  # (N, 3)
     return replace(turned, offset=moved), max(1.0, float(half[2] * scale))
 
 
 def _shade(nearness: Tensor, farthest: float) -> Iterator[Tensor]:
-    """Yield bands of rows (h, W) of the surface of nearness (2 H, 2 W), from minus to plus `farthest` fine pixels."""
+    """Yield bands of rows (h, W) of the lit surface.
+
+    `nearness` (2 H, 2 W) is the surface, in fine pixels towards the viewer, from -`farthest` to `farthest`. It is
+    -infinity at fine pixels without a point.
+    """
     height, width = nearness.shape
     for begin, end in whole_rows(height // _FINER, width * _FINER, _BAND_VALUES):
         first, last = max(_FINER * begin - _REACH, 0), min(_FINER * end + _REACH, height)
         part = nearness[None, None, first:last]
-        surface = max_pool2d(part, 3, 1, 1)[0, 0]  # (h', 2 W), closes the gaps between the points
+        surface = max_pool2d(part, 3, 1, 1)[0, 0]  # (h', 2 W), without gaps between the points
         known = surface.isfinite()
         surface = torch.where(known, surface, -farthest)
         smooth = avg_pool2d(pad(surface[None, None], (2, 2, 2, 2), mode="replicate"), 5, 1)[0, 0]
-        rows, columns = torch.gradient(smooth)  # towards the viewer
-        # Of the normal (rows, columns, -1) and the light, which comes from above and the left.
+        rows, columns = torch.gradient(smooth)  # the slopes of the surface towards the viewer
+        # The cosine between the normal (rows, columns, -1) and the light, which comes from the upper left.
         light = (0.5 * rows + 0.35 * columns + 0.8) / (rows.square() + columns.square() + 1).sqrt()
         shade = torch.where(known, 0.2 + 0.8 * light.clamp(0, 1) * (0.75 + 0.25 * surface / farthest), 0.0)
         shade = shade[_FINER * begin - first : _FINER * end - first]
@@ -170,7 +186,10 @@ def _shade(nearness: Tensor, farthest: float) -> Iterator[Tensor]:
 def turntable(
     clouds: Sequence[Tensor], *, frames: int = 36, side: int = 256, elevation: float = ELEVATION, bandwidth: float = 1.0
 ) -> list[Tensor]:
-    """Return the frames (H, W) of a full turn around clouds, each (P, 3) or (P, 2); lit as in `draw_point_clouds`."""
+    """Return the frames (H, W), in [0, 1], of a full turn around point clouds, side by side.
+
+    The arguments and the brightness are those of `draw_point_clouds`. The azimuths are `frames` equal steps.
+    """
     azimuths = [360 * number / frames for number in range(frames)]
     tiles = _tiles(clouds, side, azimuths, elevation, bandwidth)  # (clouds * frames, side, side)
     return [contact_sheet(tiles[number::frames], columns=len(clouds)) for number in range(frames)]
@@ -182,7 +201,7 @@ def _tiles(
 ) -> Tensor:
     """Return pictures (clouds * azimuths, side, side) in [0, 1], cloud by cloud."""
     center, radius = frame_of(clouds[0].double())
-    # Moved to the center in float64 and drawn in float32: far from the origin, that has few digits left.
+    # Moved to the center in float64 before the conversion to float32, which is imprecise far from the origin.
     frame = Frame(torch.zeros_like(center).float(), 1.05 * radius.float())
     clouds = [(cloud - center).float() for cloud in clouds]
     densities = [

@@ -1,4 +1,4 @@
-"""Learning fractals by gradient descent: for images (paper sections 4.4 and 5.2) and for clouds of points."""
+"""Learning of fractals by gradient descent, for images (paper sections 4.4 and 5.2) and for point clouds."""
 
 from fractalops.fitting.config import FitConfig
 from fractalops.fitting.learning import fit

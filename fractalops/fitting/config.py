@@ -1,4 +1,4 @@
-"""The settings of `fit`: everything that its result depends on, except for the targets."""
+"""Settings of `fit`, and the rules for the settings that are "auto"."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fractalops.parameters import Parametrization, Probabilities
 from fractalops.placement import DEFAULT_VIEWPORT, Viewport
 from fractalops.rendering import DEFAULT_BACKGROUND_WEIGHT, DEFAULT_BANDWIDTH, DEFAULT_CUTOFF, Blend
 
-LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # better to learn in than the published one
+LEARNING_VIEWPORT = (-2.5, -2.5, 2.5, 2.5)  # learning works better in it than in the published viewport
 
 Objective = Literal["expectation", "fixed"]
 OptimizerName = Literal["adam", "sgd"]
@@ -34,94 +34,123 @@ C = TypeVar("C", bound="DataclassInstance")
 
 @dataclass(frozen=True)
 class FitConfig:
-    """The settings of `fit`.
+    """Settings of `fit` and `fit_dataset`.
 
-    Those that are "auto" follow the size of the targets and what they show: `resolve` replaces them by the values of
-    `automatic_settings`. For targets of up to 32 x 32 pixels they learn better than the published ones, which `paper`
-    has, with less work: see docs/recipe.md for the study that they come from.
+    Each step draws K random sequences of T points for each system, renders an image of each sequence, and lowers the
+    mean squared error of the images by gradient descent (paper section 4.4).
 
-    Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
+    A setting that is "auto" is chosen from the size of the targets and from the number of pixels that differ from the
+    background. `resolve` replaces these settings by values, and `automatic_settings` gives the rules. On targets of up
+    to 32 x 32 pixels the default settings reach a smaller error, with less work, than the published ones
+    (`FitConfig.paper`). The study is in docs/recipe.md.
+
+    Args:
+        maps (int or "auto"): Number of affine maps of a system, N. Default: "auto".
+        points (int or "auto"): Number of points of a sequence, T. Default: "auto".
+        sequences (int or "auto"): Number of sequences that a step draws for each system, K (the paper's batch size).
+            Default: "auto".
+        steps (int or "auto"): Number of optimization steps, at least 0. Default: "auto".
+        detail (str): Amount of work of the "auto" settings for targets above 32 x 32 pixels. "standard" takes about 10
+            seconds for 256 x 256 pixels on two cores. "fine" uses four times as many maps and takes minutes for
+            512 x 512 pixels. Default: "standard".
+        blend (str): How points become an image, see `render`: "add" sums their bumps; "mean" averages their colors.
+            With "mean" every map learns a color, also for gray targets. Default: "auto".
+        background (float): Value of a pixel without points, in [0, 1], for the blend "mean". Default: 0.0.
+        background_weight (float): Weight of the background, above 0, for the blend "mean"; see `render`. Default: 0.03.
+        bandwidth (float): Bandwidth tau of the Gaussian bumps, in square pixels. Default: 1.0.
+        cutoff (float or None): A point is ignored at pixels to which it adds less than this value, in (0, 1). None
+            ignores no point. Default: 1e-6.
+        clamp (bool): Whether images are limited to [0, 1] during learning (paper section 4.3). In the evaluation they
+            always are. Default: True.
+        viewport (tuple or str): Part of the plane that the image shows: (x_min, y_min, x_max, y_max), or "stretch" or
+            "fit"; see `render`. Default: (-2.5, -2.5, 2.5, 2.5).
+        objective (str): "expectation" draws new sequences at every step. "fixed" draws sequences once, from the initial
+            parameters, and uses them in all steps (paper, equation 9). Default: "expectation".
+        optimizer (str): "adam" or "sgd". Default: "adam".
+        learning_rate (float or "auto"): Learning rate of the first step, above 0. `schedule` lowers it.
+            Default: "auto".
+        offset_rate (float or "auto"): Learning rate of the offsets, as a multiple of the learning rate of the other
+            parameters. Default: "auto".
+        split_every (int or "auto"): Number of steps between two calls of `split_maps`, which replaces the least useful
+            maps by halves of the maps with the largest error. 0 never splits maps. For the blend "mean".
+            Default: "auto".
+        schedule (str): Schedule of the learning rate: "cosine" lowers it to 0 along half a period of a cosine;
+            "halving" halves it after each quarter of the steps (the published code). Default: "cosine".
+        momentum (float): Momentum of "sgd", in [0, 1]. Default: 0.9.
+        gradient_clip (float or None): Largest norm of the gradient of a system. None sets no limit. Default: 1.0.
+        noise (float): Standard deviation of the Gaussian noise that is added to the parameters of the matrices
+            (paper section 4.4). 0 adds no noise. Default: 0.0.
+        noise_every (int): Number of steps between two additions of noise. Default: 10.
+        noise_until (float): Fraction of the steps, in [0, 1], after which no noise is added. Default: 0.6.
+        parametrization (str): Parameters of the matrices: "svd" (paper, equation 10), or "matrix", the raw entries.
+            Default: "svd".
+        singular_values (str): Function that keeps the singular values of "svd" in (0, 1): "sigmoid"
+            (the published code) or "clamp" (the paper's text). Default: "sigmoid".
+        initialization (str): Initial systems. "intensity" distributes small maps over the bright parts of the target,
+            see `intensity_start`. "tiles" tiles the target by maps, smaller ones where it has details, see
+            `tile_start`. "random" does not depend on the target (the published code). Default: "auto".
+        probabilities (str or None): Probabilities of the maps. "learned" learns them; they are equal at first, except
+            with "tiles", which starts from the areas of the tiles. "determinant" makes them proportional to `|det A|`
+            (paper section 3). None is "learned" for the objective "expectation" and "determinant" for "fixed", whose
+            sequences are drawn only once, so that probabilities can't be learned. Default: None.
+        sampling (str): How sequences are drawn, in learning and in the evaluation: "balanced" leaves fewer holes in the
+            image; "independent" draws each map independently (paper section 3). See `IFS`. Default: "auto".
+        evaluation_sequences (int or "auto"): Number of new sequences over which the minimum and the mean MSE of a
+            learned system are computed. Default: "auto".
+        color (bool): Whether the targets have three channels and every map learns a color. Its initial value is the
+            mean color of the target or, with "tiles", of the map's tile. Default: False.
+        snapshots (int): Number of copies of the parameters to keep. They are evenly spaced from before the first step
+            to after the last one; a single copy is taken after the last step. Default: 0.
+        batch_size (int or "auto"): Number of images that are learned together; it bounds the memory. Native steps give
+            the same bits for any batch size. Tensor operations sum gradients in an order that depends on it, which can
+            change the last bits of the result, and which maps are split. Default: "auto".
+        seed (int): Seed of the random numbers, at least 0. Image number s of a call uses its own generator, with the
+            seed `seed + s`. Default: 0.
+
+    Raises:
+        ValueError: If a setting is out of its range, or contradicts another setting.
+        TypeError: If a setting has the wrong type.
+
+    Example:
+        >>> config = fractalops.FitConfig(color=True, maps=64, seed=1)
+        >>> config.resolve((128, 128)).points
+        12288
     """
 
     maps: Count = AUTO
-    """Affine maps of a system (N)."""
     points: Count = AUTO
-    """Points of a sequence (T)."""
     sequences: Count = AUTO
-    """Sequences of a system that a step draws (the paper's batch size)."""
     steps: Natural = AUTO
-    """Optimization steps."""
     detail: Detail = "standard"
-    """The work of settings that are "auto", above 32 x 32 pixels: "standard", about 10 seconds for 256
-    x 256 pixels on two cores, or "fine", with four times the maps, minutes for 512 x 512."""
     blend: Blend = AUTO
-    """Blending of points, see `render`: "add", or "mean", for which every map learns a color, also in gray."""
     background: Annotated[float, Bounds(least=0, most=1)] = 0.0
-    """The value of a pixel without points, for the blend "mean"."""
     background_weight: Annotated[float, Bounds(above=0)] = DEFAULT_BACKGROUND_WEIGHT
-    """The weight of the background for the blend "mean", see `render`."""
-    bandwidth: Annotated[float, Bounds(least=2.0**-126, most=2.0**126)] = DEFAULT_BANDWIDTH  # of float32
-    """The bandwidth of the Gaussian bumps, in square pixels (tau)."""
+    # The range in which tau and 1 / tau are normal float32 numbers.
+    bandwidth: Annotated[float, Bounds(least=2.0**-126, most=2.0**126)] = DEFAULT_BANDWIDTH
     cutoff: Annotated[float, Bounds(above=0, below=1)] | None = DEFAULT_CUTOFF
-    """A point is left out of the pixels to which it adds less; None leaves out none."""
     clamp: bool = True
-    """Whether the image is limited to [0, 1] while learning (paper section 4.3); it always is in the evaluation."""
     viewport: Viewport = LEARNING_VIEWPORT
-    """The part of the plane that the image shows: (x_min, y_min, x_max, y_max), "stretch" or "fit", see `render`."""
     objective: Objective = "expectation"
-    """"expectation": new sequences at every step; "fixed": those of the first parameters throughout (paper, equation
-    9).
-    """
     optimizer: OptimizerName = "adam"
-    """"adam" or "sgd"."""
     learning_rate: Annotated[float, Bounds(above=0)] = AUTO
-    """The learning rate of the first step; `schedule` lowers it."""
     offset_rate: Annotated[float, Bounds(above=0)] = AUTO
-    """The learning rate of the offsets, as a multiple of that of the other parameters."""
     split_every: Natural = AUTO
-    """Steps from one time that maps of little use become halves of those with the largest error to the next, see
-    `split_maps`; 0 never does. For the blend "mean"."""
     schedule: Schedule = "cosine"
-    """Schedule of the learning rate: "cosine", half a period down to 0, or "halving" every quarter of the steps (the
-    published code)."""
     momentum: Annotated[float, Bounds(least=0, most=1)] = 0.9
-    """The momentum of "sgd"."""
     gradient_clip: Annotated[float, Bounds(above=0)] | None = 1.0
-    """The largest norm of a system's gradient; None doesn't limit it."""
     noise: Annotated[float, Bounds(least=0)] = 0.0
-    """Standard deviation of the Gaussian noise that is added to the SVD parameters (paper section 4.4); 0 adds none."""
     noise_every: Count = 10
-    """Steps from one addition of noise to the next."""
     noise_until: Annotated[float, Bounds(least=0, most=1)] = 0.6
-    """The fraction of the steps after which no noise is added."""
     parametrization: Parametrization = "svd"
-    """"svd" (paper, equation 10) or "matrix", the raw entries, for comparison."""
     singular_values: SingularValues = "sigmoid"
-    """The map that keeps singular values in (0, 1): "sigmoid" (the published code) or "clamp" (the paper's text)."""
     initialization: Initialization = AUTO
-    """"intensity": small maps, spread over the target's intensity, see `intensity_start`; "tiles": maps that tile the
-    target, smaller where it has details, see `tile_start`; "random": random systems, whatever the target is (the
-    published code)."""
     probabilities: Probabilities | None = None
-    """"learned", from equal ones on, see `IFS`; "determinant": proportional to `|det A|` (paper section 3). None is
-    "learned" for the objective "expectation" and "determinant" for "fixed", whose sequences are drawn once and have
-    nothing to learn them from."""
     sampling: Sampling = AUTO
-    """Sampling of sequences, in learning and in the evaluation: "balanced", with fewer holes, or "independent" (paper
-    section 3); see `IFS`."""
     evaluation_sequences: Count = AUTO
-    """Fresh sequences over which the learned system's minimum and mean MSE are taken."""
     color: bool = False
-    """Whether the targets have three channels and every map learns a color: from the target's mean color on, or from
-    that of its tile."""
     snapshots: Natural = 0
-    """The number of snapshots of the parameters, evenly spread, including the first and the last step."""
     batch_size: Count = AUTO
-    """Images that are learned in one call of the ops: it bounds the memory. Native steps give the same bits for any
-    number; tensor operations sum gradients in another order, which can show in their last bits, and in which maps are
-    split."""
     seed: Natural = 0
-    """Image number s of a call draws with a generator of its own, seeded with seed + s."""
 
     def __post_init__(self) -> None:
         if self.probabilities is None:
@@ -135,7 +164,15 @@ class FitConfig:
 
     @classmethod
     def paper(cls, **changes: Any) -> FitConfig:
-        """Return the settings of the published code; `changes` override some."""
+        """Return the settings of the published code.
+
+        Args:
+            **changes: Settings to override, by name.
+
+        Example:
+            >>> fractalops.FitConfig.paper(steps=100).learning_rate
+            0.05
+        """
         published: dict[str, Any] = {
             "maps": 10,
             "points": 300,
@@ -158,56 +195,67 @@ class FitConfig:
 
     @property
     def channels(self) -> int | None:
-        """Channels of a map's color: 3 (red, green, blue) in color; in gray 1 for the blend "mean", None for "add"."""
+        """Number of channels of a map's color: 3 in color, 1 in gray for the blend "mean", None for "add" in gray."""
         return 3 if self.color else 1 if self.blend == "mean" else None
 
     @property
     def empty(self) -> float:
-        """The value of a pixel without points: `background` for the blend "mean", 0 for "add"."""
+        """Value of a pixel without points: `background` for the blend "mean", 0 for "add"."""
         return self.background if self.blend == "mean" else 0.0
 
     def resolve(self, size: Sequence[int], shown: int = 0) -> FitConfig:
-        """Return the same settings, with values for those that are "auto", for targets of (height, width) pixels.
+        """Return a copy in which every "auto" setting has a value.
 
-        `shown` is how many of them differ from the background.
+        Args:
+            size (tuple): (height, width) of the targets, in pixels.
+            shown (int): Number of pixels of a target that differ from the background. Default: 0.
         """
         chosen = automatic_settings(self, size[0] * size[1], shown)
         changes = {name: value for name, value in chosen.items() if is_auto(getattr(self, name))}
         return dataclasses.replace(self, **changes) if changes else self
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of `step`, by the schedule, of resolved settings."""
+        """Return the learning rate of a step, counted from 0. The settings must be resolved."""
         schedule = cosine_schedule if self.schedule == "cosine" else halving_schedule
         return schedule(self.learning_rate, step, self.steps)
 
     def splits_at(self, step: int) -> bool:
-        """Return whether maps are split after `step`."""
+        """Return whether maps are split after a step, counted from 0."""
         return bool(self.split_every) and (step + 1) % self.split_every == 0 and step < _SPLIT_UNTIL * self.steps
 
     def adds_noise_at(self, step: int) -> bool:
-        """Return whether noise is added after `step`."""
+        """Return whether noise is added after a step, counted from 0."""
         return self.noise > 0 and step % self.noise_every == 0 and step < self.noise_until * self.steps
 
     def snapshot_steps(self) -> list[int]:
-        """Return the numbers of steps after which the parameters are kept, ascending."""
+        """Return the numbers of steps after which the parameters are copied, in ascending order; 0 is the start."""
         count = min(self.snapshots, self.steps + 1)
         if count < 2:
             return [self.steps] * count
         return [round(self.steps * i / (count - 1)) for i in range(count)]
 
 
-_SMALL = 32 * 32  # pixels: up to here the defaults are those of docs/recipe.md
-_SEQUENCES = (5, 3, 2)  # of 300, 600 and 900 points: at most a fifth more points in all
-_SPLIT_UNTIL = 0.6  # the fraction of the steps after which no map is split
+_SMALL = 32 * 32  # pixels; the defaults up to this size are those of docs/recipe.md
+_SEQUENCES = (5, 3, 2)  # of 300, 600 and 900 points: at most 20 % more points in total
+_SPLIT_UNTIL = 0.6  # fraction of the steps after which no map is split
 
 
 def automatic_settings(config: FitConfig, pixels: int, shown: int = 0) -> dict[str, Any]:
-    """Return the settings that "auto" stands for, for targets of so many pixels, of which `shown` are not background.
+    """Return the values of the "auto" settings, by name.
 
-    Those that depend on others follow what `config` has for them. Up to 32 x 32 pixels: 10 maps, 2000 steps of 5
-    sequences of 300 points, or of 3 of 600 where more than 300 pixels are shown, or of 2 of 900 where more than 600
-    are, blended by "add", or by "mean" where `split_every` is given. Above: one map for 16 x 16 pixels (fine: 8 x 8),
-    one sequence with 0.75 (1.5) points for each pixel, 800 (2000) steps, blended by "mean" from a start of tiles.
+    Values that depend on other settings use the values of `config` for them.
+
+    Targets of up to 32 x 32 pixels get 10 maps and 2000 steps, with the blend "add", or "mean" if `split_every` is
+    above 0. A step draws 5 sequences of 300 points. With "add", it draws 3 sequences of 600 points if more than 300
+    pixels are shown, and 2 of 900 if more than 600 are.
+
+    Larger targets get one map for each 16 x 16 pixels ("fine": 8 x 8), one sequence with 0.75 points for each pixel
+    ("fine": 1.5), 800 steps ("fine": 2000), the blend "mean" and the initialization "tiles".
+
+    Args:
+        config: The settings.
+        pixels: Number of pixels of a target.
+        shown: Number of its pixels that differ from the background.
     """
     small, fine = pixels <= _SMALL, config.detail == "fine"
 
@@ -217,7 +265,8 @@ def automatic_settings(config: FitConfig, pixels: int, shown: int = 0) -> dict[s
 
     splits = not is_auto(config.split_every) and config.split_every > 0
     blend = chosen("blend", "add" if small and not splits else "mean")
-    # Sums of fewer than one point for a shown pixel leave holes; docs/recipe-verified.md has what more of them gain.
+    # With less than one point for each shown pixel, sums leave holes. docs/recipe-verified.md has the gain of more
+    # points.
     dense = 1
     if small and blend == "add" and is_auto(config.points):
         dense = min(max(1, math.ceil(shown / 300)), len(_SEQUENCES))
@@ -232,21 +281,21 @@ def automatic_settings(config: FitConfig, pixels: int, shown: int = 0) -> dict[s
         "steps": steps,
         "blend": blend,
         "initialization": "intensity" if small and blend == "add" else "tiles",
-        # Balancing takes a time that grows with the maps: docs/pictures.md has what it gains.
+        # The time of balancing grows with the number of maps; docs/pictures.md has its gain.
         "sampling": "balanced" if small or maps < 128 else "independent",
         "learning_rate": 0.1 if small else 0.05,
-        # Steps as long as those of ten maps, relative to the tiles.
+        # Relative to the size of the tiles, steps are as long as with ten maps.
         "offset_rate": 1.0 if small or blend == "add" else min(1.0, math.sqrt(10 / maps)),
-        # More often, or with few pixels, it has not been seen to help.
+        # More frequent splits, or splits with fewer pixels, have shown no gain.
         "split_every": max(40, steps // 20) if blend == "mean" and pixels >= 96 * 96 else 0,
         "evaluation_sequences": 100 if small else 10,
-        # It bounds the points that are in memory.
+        # This bounds the number of points in memory.
         "batch_size": 16 if small else max(1, min(16, 2**18 // (sequences * points))),
     }
 
 
 def complete(kind: type[C], settings: dict[str, Any]) -> C:
-    """Return the dataclass `kind` of settings by name. Raises `ValueError` unless each of its fields is there."""
+    """Return the dataclass `kind` with these settings. Raise `ValueError` if one of its fields is missing."""
     if missing := [field.name for field in fields(kind) if field.name not in settings]:
         raise ValueError(f"config lacks {', '.join(missing)}")
     return kind(**settings)
@@ -260,10 +309,15 @@ def make_system(
     parametrization: Parametrization | None = None,
     generator: Sequence[torch.Generator] | None = None,
 ) -> IFS:
-    """Return random systems of the kind that `config` learns, which draw as it does, on the generators' device.
+    """Return random systems of the kind that `config` learns, on the device of the generators.
 
-    `maps` and `parametrization` are those of `config` unless given. Without generators, one a system, the
-    parameters have no values: they are on the device "meta", for `load_state_dict(..., assign=True)`.
+    Args:
+        config: The settings; `maps` and `parametrization` override theirs.
+        systems: Number of systems, S.
+        maps: Number of maps of a system, N. None takes `config.maps`.
+        parametrization: "svd" or "matrix". None takes `config.parametrization`.
+        generator: S generators. None creates parameters without values on the device "meta", for
+            `load_state_dict(..., assign=True)`.
     """
     return IFS(
         systems,

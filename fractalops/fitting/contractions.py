@@ -1,23 +1,30 @@
-"""Matrices whose largest singular value is below 1, by parameters without bounds."""
+"""Matrices with singular values below 1, as functions of unbounded parameters."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Rounding must not bring a singular value to 1, nor a chain to forget its start more slowly than it takes to draw one.
+# Less than 1 by a margin: rounding must not reach 1, and a chain must forget its start while it is drawn.
 LARGEST_SINGULAR_VALUE = 0.99
 
 
 def contraction(parameters: Tensor) -> Tensor:
-    """Return contractions `0.99 M L^-T` with `L L^T = I + M^T M` (Cholesky): (..., D, D) -> (..., D, D).
+    """Return contractions `0.99 M L^-T`, where `L L^T = I + M^T M` (Cholesky).
 
-    `A A^T = M (I + M^T M)^-1 M^T`: a singular value s of M becomes `s / sqrt(1 + s^2)`. Every matrix with singular
-    values below 1 comes from just one M, also one that mirrors or flattens space, so that no signs are needed as in
-    the paper's equation 10, and no formula for the rotations of each dimension. Clouds were learned as well as by two
-    rotations and signed singular values between them. Differentiable.
+    The matrix `B = M L^-T` satisfies `B B^T = M (I + M^T M)^-1 M^T`: a singular value s of M becomes
+    `s / sqrt(1 + s^2)`. Every matrix with singular values below 1 belongs to exactly one M. This includes matrices that
+    reflect or flatten space. Therefore no signs are needed, unlike in the paper's equation 10, and no separate formula
+    for the rotations of each dimension. In experiments, two rotations with signed singular values between them learned
+    clouds no better. The function is differentiable.
 
-    Worked out in float64: in float32 the identity drowns in an M of some thousands.
+    It computes in float64: in float32, rounding loses the identity when M has entries of several thousand.
+
+    Args:
+        parameters: M, (..., D, D).
+
+    Returns:
+        The matrices, (..., D, D), with the dtype of `parameters`.
     """
     exact = parameters.double()
     identity = torch.eye(exact.shape[-1], dtype=exact.dtype, device=exact.device)
@@ -27,9 +34,15 @@ def contraction(parameters: Tensor) -> Tensor:
 
 
 def contraction_parameters(matrix: Tensor) -> Tensor:
-    """Return the M for which `contraction` returns `matrix`, of singular values below 0.99: (..., D, D) -> (..., D, D).
+    """Return the parameters M for which `contraction` returns `matrix`.
 
-    `M = A K^-T` with `K K^T = I - A^T A`.
+    `M = B K^-T`, where `B = matrix / 0.99` and `K K^T = I - B^T B` (Cholesky).
+
+    Args:
+        matrix: (..., D, D), with singular values below 0.99.
+
+    Returns:
+        M, (..., D, D).
     """
     matrix = matrix / LARGEST_SINGULAR_VALUE
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)

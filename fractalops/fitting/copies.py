@@ -1,4 +1,4 @@
-"""The start of `fit_points`: a cloud composed of smaller copies of itself."""
+"""Initial maps of `fit_points`: a cloud composed of smaller copies of itself."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-_CANDIDATES = 1600  # copies that are tried
-_PATCHES = 400  # maps onto parts of the cloud that are tried
-_SMALLEST_PATCH = 8  # points, of those under the copies
-# Their sizes. The larger a copy is, the nearer it comes to the cloud by being the cloud: above about 0.8 the search
-# prefers maps near the identity, which say nothing of it.
+_CANDIDATES = 1600  # number of copies that are tried
+_PATCHES = 400  # number of maps onto parts of the cloud that are tried
+_SMALLEST_PATCH = 8  # points, out of the _COVERED ones
+# Range of the sizes of copies. A large copy is near the cloud because it is almost the cloud itself. Above a size of
+# about 0.8, the search prefers maps near the identity, which carry no information about the cloud.
 _SMALLEST, _LARGEST = 0.2, 0.75
-_TURN = 0.3  # radians: half of them are turned by so much about each axis, the others by any rotation, also mirrored
-_COPIED, _COVERED = 128, 768  # points that stand for the cloud: of a copy, and under it
+_TURN = 0.3  # radians; half of the copies turn by about this angle, the others by any rotation or reflection
+_COPIED, _COVERED = 128, 768  # numbers of points that represent a copy and the cloud under it
 _ROUNDS = 5
-_AT_ONCE = 32  # copies whose distances exist at a time
+_AT_ONCE = 32  # copies whose distances are in memory at the same time
 _LEAST_SHARE = 0.005
 
 
 def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return similarities whose images of the cloud together come near it: the collage theorem's start (Barnsley 1985).
+    """Return maps whose images of the cloud together approximate the cloud.
 
-    Many copies are drawn and each is moved onto the nearest points of the cloud (iterative closest points, its size
-    kept; Besl and McKay 1992). Beside them are maps that give the cloud the mean and covariance of a part of it, which
-    may be flat, as a stem needs it. Of all these, one after the other is taken that lowers the Chamfer distance between
-    the cloud and what was taken so far the most.
+    By the collage theorem (Barnsley 1985), the attractor of such maps is near the cloud. The function draws many random
+    copies of the cloud, and moves each one onto the nearest points of the cloud by iterative closest points with a
+    fixed size (Besl and McKay 1992). It adds maps that give the cloud the mean and the covariance of a part of it. Such
+    a map may be flat, as a stem requires. From these candidates it then repeatedly selects the one that lowers the
+    Chamfer distance between the cloud and the selected copies the most.
 
-    cloud (P, D), about of radius 1 -> matrix (N, D, D), offset (N, D) and share (N,), how much of the cloud each is
-    nearest to.
+    Args:
+        cloud: (P, D), with a radius of about 1.
+        maps: Number of maps to select, N.
+        generator: Source of the random numbers.
+
+    Returns:
+        The matrices (N, D, D), the offsets (N, D), and the shares (N,) of the maps. A share is the fraction of the
+        cloud's points to which the map's image is nearest.
     """
     device = cloud.device
     copied, covered = (
@@ -42,15 +49,15 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
     parts = _patches(covered, generator)
     matrix, offset = torch.cat((matrix, parts[0])), torch.cat((offset, parts[1]))
     distances = [(d.amin(2).mean(1), d.amin(1)) for d in _distances(matrix, offset, copied, covered)]
-    to_cloud = torch.cat([there for there, _ in distances])  # (C,): the mean distance of a copy's points to the cloud
-    to_copy = torch.cat([back for _, back in distances])  # (C, R): that of each point of the cloud to the copy
+    to_cloud = torch.cat([there for there, _ in distances])  # (C,): mean distance of a copy's points to the cloud
+    to_copy = torch.cat([back for _, back in distances])  # (C, R): distance of each point of the cloud to the copy
 
     taken = []
     owner = torch.zeros(len(covered), dtype=torch.int64, device=device)
-    least = covered.new_full((len(covered),), torch.inf)  # of each point of the cloud, to the copies taken
+    least = covered.new_full((len(covered),), torch.inf)  # (R,): distance of each point of the cloud to the selection
     taken_to_cloud = covered.new_zeros(())
     for number in range(maps):
-        share = (to_copy < least).float().mean(1)  # (C,): what each would be nearest to
+        share = (to_copy < least).float().mean(1)  # (C,): fraction of the cloud to which each would be nearest
         there = (1 - share) * taken_to_cloud + share * to_cloud  # (C,)
         best = (torch.minimum(to_copy, least).mean(1) + there).argmin()
         taken.append(best)
@@ -64,7 +71,7 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
 
 
 def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return random similarities that put a point of the copy on a point of the cloud: (C, D, D), (C, D)."""
+    """Return random similarities, (C, D, D) and (C, D), that map a point of the copy to a point of the cloud."""
     dimensions = copied.shape[1]
 
     def normal() -> Tensor:
@@ -84,7 +91,7 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
 
 def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return maps (C, D, D), (C, D) that give the cloud the mean and covariance of a point's neighborhood."""
+    """Return maps, (C, D, D) and (C, D), that give the cloud the mean and covariance of a point's neighborhood."""
     count, device = len(covered), covered.device
     middle = torch.randint(count, (_PATCHES,), generator=generator, device=device)
     fraction = torch.rand(_PATCHES, 1, generator=generator, dtype=covered.dtype, device=device)
@@ -103,7 +110,7 @@ def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tenso
 
 
 def covariance_power(covariance: Tensor, exponent: float) -> Tensor:
-    """Return a power of symmetric matrices (..., D, D), 0 in directions in which they are flat."""
+    """Return a power of symmetric matrices (..., D, D), 0 in directions of zero variance."""
     values, vectors = torch.linalg.eigh(covariance)  # (..., D), (..., D, D)
     powers = torch.where(values > 1e-6, values.clamp(min=1e-6) ** exponent, 0)
     result: Tensor = (vectors * powers[..., None, :]) @ vectors.mT
@@ -111,16 +118,24 @@ def covariance_power(covariance: Tensor, exponent: float) -> Tensor:
 
 
 def _distances(matrix: Tensor, offset: Tensor, copied: Tensor, covered: Tensor) -> Iterator[Tensor]:
-    """Yield distances (some copies, Q, R) of the points of copies to those of the cloud, some copies at a time."""
+    """Yield the distances (some, Q, R) between the points of some copies and the points of the cloud."""
     for some, move in zip(matrix.split(_AT_ONCE), offset.split(_AT_ONCE), strict=True):
         images = copied @ some.mT + move[:, None]  # (some, Q, D)
         yield torch.cdist(images.flatten(0, 1), covered).view(len(some), len(copied), len(covered))
 
 
 def _move(matrix: Tensor, copied: Tensor, nearest: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rotations and offsets that bring copies nearest to points; scales and handedness are kept.
+    """Return the rotations and offsets that move copies nearest to given points (Kabsch 1976).
 
-    matrix (C, D, D), copied (Q, D), nearest (C, Q, D), the images to reach -> (C, D, D), (C, D) (Kabsch 1976).
+    The size and the handedness of each copy are kept.
+
+    Args:
+        matrix: (C, D, D).
+        copied: (Q, D), the points of a copy.
+        nearest: (C, Q, D), the points to which each copy moves them.
+
+    Returns:
+        matrix (C, D, D) and offset (C, D).
     """
     middle, places = copied.mean(0), nearest.mean(1)  # (D,), (C, D)
     left, _, right = torch.linalg.svd((nearest - places[:, None]).mT @ (copied - middle))  # each (C, D, D)

@@ -1,4 +1,4 @@
-"""Distances between clouds of points, computed in blocks, so that no matrix of all pairs exists; with gradients."""
+"""Differentiable distances between point clouds, computed in blocks so that no matrix of all pairs is in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from fractalops._checks import check_floating, check_number, check_precision, check_tensor, shape_error
 
-_PAIRS = 2**20  # distances that exist at a time: some megabytes, which stay in the cache
+_PAIRS = 2**20  # distances in memory at the same time: a few megabytes, which fit in the cache
 
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -22,9 +22,10 @@ def _blocks(rows: int, columns: int) -> Iterator[slice]:
 
 
 def _squared(points: Tensor, target: Tensor) -> Tensor:
-    """Return squared distances of all pairs: (M, D) and (P, D) -> (M, P).
+    """Return the squared distances of all pairs: (M, D) and (P, D) -> (M, P).
 
-    From the differences: the usual |x|^2 + |y|^2 - 2 x y is faster by a little and wrong for points that are near.
+    They are computed from the differences. The usual formula |x|^2 + |y|^2 - 2 x y is slightly faster, but wrong for
+    points that are close.
     """
     total = points.new_zeros(len(points), len(target))
     for x, y in zip(points.unbind(1), target.unbind(1), strict=True):
@@ -34,21 +35,21 @@ def _squared(points: Tensor, target: Tensor) -> Tensor:
 
 
 def _kernel_sums(points: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Return sums over j of `k(x_i, y_j)` (M,), and their gradients (M, D) to x_i."""
+    """Return the sums over j of `k(x_i, y_j)`, (M,), and their gradients with respect to x_i, (M, D)."""
     value = points.new_empty(len(points))
     slope = torch.empty_like(points)
     columns = torch.cat((target, torch.ones_like(target[:, :1])), 1)  # (P, D + 1)
     for rows in _blocks(len(points), len(target)):
         kernel = _squared(points[rows], target).add_(scale**2).rsqrt_().mul_(scale)  # (R, P)
         value[rows] = kernel.sum(1)
-        # The derivative of k to x_i is (y_j - x_i) k^3 / scale^2: their sum as one product.
+        # The derivative of k with respect to x_i is (y_j - x_i) k^3 / scale^2. One product computes its sum over j.
         sums = kernel.pow_(3) @ columns  # (R, D + 1)
         slope[rows] = (sums[:, :-1] - points[rows] * sums[:, -1:]) / scale**2
     return value, slope
 
 
 class _KernelDistance(torch.autograd.Function):
-    """The part of `kernel_distance` that depends on the points; its gradient is found on the way."""
+    """The part of `kernel_distance` that depends on the points. Its forward pass also computes the gradient."""
 
     @staticmethod
     def forward(points: Tensor, target: Tensor, scale: float) -> tuple[Tensor, Tensor]:
@@ -74,23 +75,25 @@ class _KernelDistance(torch.autograd.Function):
 def kernel_distance(
     points: Tensor, target: Tensor, *, scale: float = 0.05, spread: Tensor | float | None = None
 ) -> Tensor:
-    """Return the squared maximum mean discrepancy of two clouds (Gretton et al. 2012, equation 3), unbiased.
+    """Return the unbiased squared maximum mean discrepancy of two clouds (Gretton et al. 2012, equation 3).
 
-    `E k(x, x') + E k(y, y') - 2 E k(x, y)`, the means over pairs of different points, with the inverse multiquadric
-    `k(x, y) = scale / sqrt(scale^2 + |x - y|^2)`: sharp near 0, so that details count, with a long tail, so that parts
-    that lie far apart attract each other. 0 on the average for clouds of one distribution only; it may be below 0.
+    It is `E k(x, x') + E k(y, y') - 2 E k(x, y)`, where each mean is over pairs of different points, and k is the
+    inverse multiquadric kernel `k(x, y) = scale / sqrt(scale^2 + |x - y|^2)`. The kernel is sharp near 0, so that
+    details count. Its tail is long, so that distant parts attract each other. The expected value is 0 for two clouds of
+    the same distribution; a single value may be negative.
 
     Args:
-        points: (M, D); float32 or float64.
-        target: (P, D), through which no gradient flows.
-        scale: above 0, the distance up to which the kernel is about 1, in the units of the points.
-        spread: `E k(y, y')`, where it is known: see `mean_kernel`.
+        points (Tensor): (M, D), float32 or float64.
+        target (Tensor): (P, D), with the dtype of `points`. It gets no gradient.
+        scale (float): Distance up to which the kernel is about 1, above 0, in the units of the points. Default: 0.05.
+        spread (Tensor or float): `E k(y, y')`, if it is known; see `mean_kernel`. None computes it. Default: None.
 
     Returns:
-        distance (), differentiable once, in the points.
+        The distance, (). It is differentiable once, in `points`.
 
     Raises:
-        ValueError, TypeError: for a wrong shape, dtype, type or range.
+        ValueError: If a shape or a value is wrong.
+        TypeError: If a type or a dtype is wrong.
     """
     _check("kernel_distance", points, target)
     check_number("kernel_distance", "scale", scale, above=0)
@@ -100,17 +103,36 @@ def kernel_distance(
 
 @torch.no_grad()
 def mean_kernel(points: Tensor, scale: float = 0.05) -> Tensor:
-    """Return the mean kernel () of two different points of (P, D), as in `kernel_distance`; 0 for a single point."""
+    """Return the mean kernel of pairs of different points, as `kernel_distance` uses it.
+
+    Args:
+        points (Tensor): (P, D), float32 or float64.
+        scale (float): See `kernel_distance`. Default: 0.05.
+
+    Returns:
+        The mean, (). It is 0 for a single point.
+    """
     _check("mean_kernel", points, points)
     pairs = len(points) * max(len(points) - 1, 1)
     return (_kernel_sums(points, points, scale)[0] - 1).sum() / pairs
 
 
 def chamfer_distance(points: Tensor, target: Tensor) -> Tensor:
-    """Return the symmetric Chamfer distance: the mean distance to the nearest point, averaged over both directions.
+    """Return the symmetric Chamfer distance of two clouds.
 
-    points (M, D), target (P, D); float32 or float64 -> (), in the units of the points; differentiable in both, with
-    gradient 0 between points that coincide. Raises `ValueError` and `TypeError`.
+    It is the mean distance from a point to the nearest point of the other cloud, averaged over both directions.
+
+    Args:
+        points (Tensor): (M, D), float32 or float64.
+        target (Tensor): (P, D), with the dtype of `points`.
+
+    Returns:
+        The distance, (), in the units of the points. It is differentiable in both clouds; the gradient between points
+        that coincide is 0.
+
+    Raises:
+        ValueError: If a shape is wrong.
+        TypeError: If a type or a dtype is wrong.
     """
     _check("chamfer_distance", points, target)
     near_points, near_target = nearest(points, target)  # (M,), (P,)
@@ -121,7 +143,15 @@ def chamfer_distance(points: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def nearest(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each point's nearest in the other cloud: (M, D), (P, D) -> indices (M,) into target, (P,) into points."""
+    """Return the index of the nearest point of the other cloud, for each point of both clouds.
+
+    Args:
+        points (Tensor): (M, D).
+        target (Tensor): (P, D).
+
+    Returns:
+        Indices into `target`, (M,), and indices into `points`, (P,); int64.
+    """
     to_target = torch.empty(len(points), dtype=torch.int64, device=points.device)
     to_points = torch.zeros(len(target), dtype=torch.int64, device=points.device)
     least = target.new_full((len(target),), math.inf)
@@ -136,7 +166,7 @@ def nearest(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _distance(points: Tensor, target: Tensor) -> Tensor:
-    """Return distances of points (P, D) to their partners (P, D): (P,), with gradient 0 where it is 0."""
+    """Return the distances (P,) of pairs of points (P, D). The gradient of a distance that is 0 is 0."""
     squared = (points - target).square().sum(1)
     apart = squared > 0
     return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)

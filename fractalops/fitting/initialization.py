@@ -1,4 +1,4 @@
-"""The start of learning: random systems, or small maps that are spread over the target's intensity."""
+"""Initial systems of `fit`: random systems, or small maps that follow the intensity or the details of the target."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from fractalops.parameters import Parametrization
 from fractalops.sampling import draw_uniform
 from fractalops.systems import svd_parameters
 
-# Ten maps that tile a picture have singular values of 0.3; the logits are spread, so that no two maps learn alike.
+# Ten maps that tile a picture have singular values of about 0.3. The logits vary, so that no two maps learn the same.
 _SINGULAR_LOGIT = -0.85
 _SINGULAR_SPREAD = 0.5
 
-_SAMPLES = 2048  # of the intensity
-_ROUNDS = 10  # of k-means
-_SAMPLES_A_MAP = 32  # of the contrast, for tiles
-_EVEN = 0.3  # of the mean contrast, that a covered pixel counts where there is none
-_ELSEWHERE = 0.05  # of that, where nothing is covered
-_SHOWN = 0.05  # a pixel is covered that differs by more from the background
-_OVERLAP = 1.15  # of tiles, along each axis
-_MOST_CLUSTERS = 256  # from there on the samples themselves are spread evenly enough
+_SAMPLES = 2048  # number of samples of the intensity
+_ROUNDS = 10  # iterations of k-means
+_SAMPLES_A_MAP = 32  # number of samples of the contrast for each tile
+_EVEN = 0.3  # contrast that is added at covered pixels, as a fraction of the mean contrast
+_ELSEWHERE = 0.05  # the same at other pixels, as a fraction of _EVEN
+_SHOWN = 0.05  # a pixel is covered if it differs from the background by more than this
+_OVERLAP = 1.15  # size of tiles along each axis, relative to tiles that just touch
+_MOST_CLUSTERS = 256  # with more maps, the samples themselves are spread evenly enough
 
 
 def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-    """Return the state of the `IFS` that learning starts from, of targets (S, ...) with a generator for each."""
+    """Return the initial state of an `IFS` for targets (S, ...), with one generator for each target."""
     random = config.initialization == "random"
-    # Other starts are made of factors; the matrices are taken from them.
+    # The other initializations compute SVD parameters. Matrices are computed from these.
     kind: Parametrization = config.parametrization if random else "svd"
     system = make_system(config, len(targets), parametrization=kind, generator=generators)
     if config.color:
@@ -52,10 +52,16 @@ def first_parameters(targets: Tensor, config: FitConfig, generators: Sequence[to
 
 
 def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str, Tensor]:
-    """Return the state of a system that learning is to start from, for targets (S, ...): copies where those lie.
+    """Return the state of the systems that the caller passes as `start`, as copies on the device of the targets.
 
-    Given systems (`IFS.from_maps`) are converted, see `given_parameters`. Raises `ValueError` for other parameters than
-    the configuration learns.
+    Args:
+        start: S systems with the parameters that `config` learns, or given systems (`IFS.from_maps`), which are
+            converted by `given_parameters`.
+        targets: (S, H, W) or (S, 3, H, W).
+        config: Resolved settings.
+
+    Raises:
+        ValueError: If `start` has other parameters than `config` learns, or can't be converted.
     """
     if start.probability is not None:
         state = given_parameters(start, (targets.shape[-2], targets.shape[-1]), len(targets), config)
@@ -81,11 +87,18 @@ def start_parameters(start: IFS, targets: Tensor, config: FitConfig) -> dict[str
 
 @torch.no_grad()
 def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> None:
-    """Spread the maps of random systems over the intensity of their targets (S, H, W), or (S, C, H, W).
+    """Distribute the maps of random systems over the bright parts of their targets, in place.
 
-    Every map shrinks the picture to about 0.3, keeping its random rotation and reflection, and puts it on one of N
-    centers of the intensity, by k-means (Lloyd 1982): the collage that a solution of the inverse problem is (Barnsley
-    1988), with equal tiles. With small maps no gradient explodes, and no map starts outside the viewport.
+    Each map shrinks the picture to about 0.3 of its size, keeps its random rotation and reflection, and moves the
+    picture to one of N centers. The centers are the k-means of the intensity (Lloyd 1982). The result is a collage of
+    equal tiles that approximates the target, as in the collage theorem (Barnsley 1988). Small maps prevent exploding
+    gradients, and no map starts outside the viewport.
+
+    Args:
+        system: S random systems; modified.
+        targets: (S, H, W) or (S, C, H, W).
+        config: Resolved settings.
+        generators: One generator for each system.
     """
     intensity = (targets if targets.dim() == 3 else targets.amax(dim=1)).cpu()  # (S, H, W)
     places = _to_plane(_sample(intensity, _SAMPLES, generators), intensity.shape[1:], config)  # (S, M, 2)
@@ -97,7 +110,7 @@ def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators:
 
     spread = torch.cat([torch.randn(1, maps, 2, generator=each, device=device, dtype=dtype) for each in generators])
     values = _SINGULAR_LOGIT + _SINGULAR_SPREAD * spread  # (S, N, 2)
-    # In double, so that rounding doesn't depend on a system's place.
+    # In float64, so that the rounding does not depend on the index of the system in the batch.
     system.svd[..., 2:4] = values if system.singular_values == "sigmoid" else values.double().sigmoid()
     matrix, offset = system.maps()  # (S, N, 2, 2), (S, N, 2)
     offset.copy_(centers.to(offset) - (matrix * middle.to(offset)[:, None, None]).sum(dim=-1))
@@ -105,13 +118,21 @@ def intensity_start(system: IFS, targets: Tensor, config: FitConfig, generators:
 
 @torch.no_grad()
 def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequence[torch.Generator]) -> None:
-    """Tile what targets (S, H, W), or (S, C, H, W), show by the maps of systems, with smaller tiles where details are.
+    """Tile the targets with the maps of systems, in place, with smaller tiles where a target has details.
 
-    Centers are those of k-means over places that are drawn by the contrast of the target around them; a pixel belongs
-    to the nearest one. A map takes the picture to the pixels of its center, by their mean and their covariance:
-    `A = P^(1/2) Q^(-1/2)`, with the covariances P of these pixels and Q of all. So the tiles cover the picture, as the
-    collage of a solution does (Barnsley 1988). Only pixels that differ from the background are covered where they are
-    less than half of the picture. Probabilities are those of the tiles' areas, colors those of their pixels.
+    The centers of the tiles are the k-means of positions that are sampled in proportion to the local contrast of the
+    target. Each pixel belongs to the tile of the nearest center. The map of a tile gives the picture the mean and the
+    covariance of the tile's pixels: `A = P^(1/2) Q^(-1/2)`, where P is the covariance of the tile and Q that of the
+    picture. Therefore the tiles cover the picture, as the collage of a solution does (Barnsley 1988). If the pixels
+    that differ from the background are at most half of the picture, the tiles cover only these pixels. Learned
+    probabilities start proportional to the areas of the tiles, and learned colors start at the mean colors of the
+    tiles.
+
+    Args:
+        system: S random systems; modified.
+        targets: (S, H, W) or (S, C, H, W).
+        config: Resolved settings.
+        generators: One generator for each system.
     """
     size = targets.shape[-2:]
     images = targets.reshape(len(targets), -1, *size).double().cpu()  # (S, C, H, W)
@@ -122,17 +143,17 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     centers = k_means(places, _choose_centers(places, maps, generators), _ROUNDS)  # (S, N, 2)
     rows, columns = (torch.arange(side, dtype=torch.float64, device="cpu") for side in size)
     grid = torch.cartesian_prod(rows, columns).view(*size, 2)  # (H, W, 2)
-    corners = _to_plane(grid.new_tensor([[[0.0, 0.0], [1.0, 1.0]]]), size, config)[0]  # (2, 2), a pixel apart
+    corners = _to_plane(grid.new_tensor([[[0.0, 0.0], [1.0, 1.0]]]), size, config)[0]  # (2, 2), points one pixel apart
     scale = torch.where(corners[1] > corners[0], corners[1] - corners[0], 1.0)  # (2,)
     for number, (image, inside, own) in enumerate(zip(images, covered, centers, strict=True)):
         pixels = grid[inside > 0]  # (P, 2)
         nearest = _nearest(pixels, own)  # (P,)
         mean, spread = _moments(pixels, nearest, own)  # (N, 2), (N, 2, 2)
         middle, whole = _moments(pixels, torch.zeros_like(nearest), own[:1])  # (1, 2), (1, 2, 2)
-        matrix = _OVERLAP * covariance_power(spread, 0.5) @ covariance_power(whole, -0.5)  # (N, 2, 2), of pixels
+        matrix = _OVERLAP * covariance_power(spread, 0.5) @ covariance_power(whole, -0.5)  # (N, 2, 2), in pixels
         matrix = matrix * (scale[:, None] / scale)
         factors = svd_parameters(matrix, system.singular_values).to(system.svd)  # (N, 6)
-        # Signs start as those of random systems do: with magnitudes by chance.
+        # The parameters of the signs get random magnitudes, as in random systems.
         factors[:, 4:] *= system.svd[number, :, 4:].abs().clamp(min=0.1)
         system.svd[number] = factors
         matrix = run_svd_matrix(factors, system.singular_values).double().cpu()  # (N, 2, 2)
@@ -148,14 +169,14 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
 
 
 def _covered(images: Tensor, background: float) -> Tensor:
-    """Return which pixels (S, H, W) tiles cover, as 0 and 1, of images (S, C, H, W)."""
+    """Return which pixels of images (S, C, H, W) the tiles cover: (S, H, W), 0 or 1."""
     shown = (images - background).abs().amax(1) > _SHOWN  # (S, H, W)
     share = shown.double().mean(dim=(1, 2), keepdim=True)  # (S, 1, 1)
     return torch.where((share == 0) | (share > 0.5), 1.0, shown.double())
 
 
 def _contrast(images: Tensor) -> Tensor:
-    """Return how much images (S, C, H, W) vary around each pixel (S, H, W), with a mean of 1 where they do."""
+    """Return the contrast around each pixel of images (S, C, H, W): (S, H, W), scaled to a mean of 1."""
     squares = torch.zeros_like(images[:, 0])  # (S, H, W)
     for axis in (2, 3):
         change = images.diff(dim=axis).square().sum(1)  # (S, H - 1, W) or (S, H, W - 1)
@@ -167,18 +188,27 @@ def _contrast(images: Tensor) -> Tensor:
 
 
 def _nearest(pixels: Tensor, centers: Tensor) -> Tensor:
-    """Return the number of the center (N, 2) nearest to each of the pixels (P, 2), (P,): some pixels at a time."""
+    """Return the index of the center (N, 2) that is nearest to each pixel (P, 2): (P,).
+
+    It works in blocks of pixels.
+    """
     places = centers.float()
     half = places.square().sum(1) / 2  # (N,)
-    # |p - c|^2 / 2 without |p|^2 / 2, which all centers share; in lots that stay in the cache
+    # This is |p - c|^2 / 2 without |p|^2 / 2, which is the same for all centers. The blocks fit in the cache.
     parts = pixels.float().split(max(1, 2**20 // len(centers)))
     return torch.cat([torch.addmm(half, part, places.mT, alpha=-1).argmin(1) for part in parts])
 
 
 def _means(values: Tensor, group: Tensor, otherwise: Tensor) -> Tensor:
-    """Return the means (N, ...) of the values (P, ...) of each group, of groups (P,) from 0 on.
+    """Return the mean of the values of each group.
 
-    Those of a group without values are `otherwise` (N, ...).
+    Args:
+        values: (P, ...).
+        group: (P,), the group of each value, from 0 to N - 1.
+        otherwise: (N, ...), the result for groups without values.
+
+    Returns:
+        The means, (N, ...).
     """
     count = torch.bincount(group, minlength=len(otherwise)).view(-1, *[1] * (values.dim() - 1))  # (N, 1, ...)
     sums = values.new_zeros(otherwise.shape).index_add_(0, group, values)  # (N, ...)
@@ -186,17 +216,17 @@ def _means(values: Tensor, group: Tensor, otherwise: Tensor) -> Tensor:
 
 
 def _moments(pixels: Tensor, group: Tensor, otherwise: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means (N, 2), as `_means`, and covariances (N, 2, 2) of the pixels (P, 2) of each group (P,)."""
+    """Return the means (N, 2), see `_means`, and the covariances (N, 2, 2) of the pixels (P, 2) of each group (P,)."""
     mean = _means(pixels, group, otherwise)
     shift = pixels - mean[group]  # (P, 2)
     none = shift.new_zeros(len(mean), 2, 2)
-    # A pixel is not a point: it has a variance of 1/12 along each axis.
+    # A pixel is a square, which has a variance of 1/12 along each axis.
     own = torch.eye(2, dtype=torch.float32, device="cpu") / 12
     return mean, _means(shift[:, :, None] * shift[:, None], group, none) + own
 
 
 def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return the first centers (S, N, 2) for k-means: any of the places (S, M, 2), in turn where there are fewer."""
+    """Return initial centers (S, N, 2) for k-means: random positions out of (S, M, 2), repeated if N > M."""
     device, count = generators[0].device, places.shape[1]
     uniform = draw_uniform(places.shape[:2], generators, dtype=torch.float32, device=device)  # (S, M)
     chosen = uniform.topk(min(maps, count), largest=False).indices.cpu()  # (S, min(N, M))
@@ -205,16 +235,22 @@ def _choose_centers(places: Tensor, maps: int, generators: Sequence[torch.Genera
 
 
 def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Return places (S, M, 2) in pixels, M = `samples`, drawn evenly from the intensity (S, H, W).
+    """Return positions in pixels, sampled in proportion to the intensity.
 
-    Those of an intensity that is 0 lie anywhere.
+    Args:
+        intensity: (S, H, W). If it is 0 everywhere, all pixels have the same probability.
+        samples: Number of positions, M.
+        generators: One generator for each system.
+
+    Returns:
+        (row, column), (S, M, 2), float64.
     """
     systems, _, width = intensity.shape
     shape, device = (systems, 3, samples), generators[0].device
     uniform = draw_uniform(shape, generators, dtype=torch.float64, device=device).cpu()  # (S, 3, M)
     weight = intensity.flatten(1).double()  # (S, H W)
     sums = torch.where(weight.any(dim=1, keepdim=True), weight, 1.0).cumsum(1)  # (S, H W)
-    # Stratified, one sample in each of M equal parts of the intensity: fewer clusters by chance.
+    # Stratified sampling, one sample in each of M equal parts of the intensity, gives fewer random clusters.
     expected = (torch.arange(samples, device="cpu") + uniform[:, 0]) / samples * sums[:, -1:]  # (S, M)
     pixel = torch.searchsorted(sums, expected, right=True).clamp(max=sums.shape[1] - 1)  # (S, M)
     corner = torch.stack((pixel // width, pixel % width), -1)  # (S, M, 2)
@@ -222,8 +258,11 @@ def _sample(intensity: Tensor, samples: int, generators: Sequence[torch.Generato
 
 
 def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
-    """Return places in pixels (S, M, 2) as points of the plane; a side of one pixel is the viewport's middle."""
-    # A viewport that is fitted shows any part of the plane alike.
+    """Return positions in pixels (S, M, 2) as points of the plane.
+
+    A side of one pixel maps to the viewport's center.
+    """
+    # "stretch" and "fit" show every part of the plane in the same way, so that any viewport can be used.
     x_min, y_min, x_max, y_max = LEARNING_VIEWPORT if isinstance(config.viewport, str) else config.viewport
     low, high = pixels.new_tensor([x_min, y_min]), pixels.new_tensor([x_max, y_max])
     last = pixels.new_tensor([side - 1 for side in size])  # (2,)
@@ -232,7 +271,7 @@ def _to_plane(pixels: Tensor, size: Sequence[int], config: FitConfig) -> Tensor:
 
 
 def _first_colors(targets: Tensor, maps: int) -> Tensor:
-    """Return logits (S, N, 3) of each target's mean color, weighted by each pixel's largest channel."""
+    """Return the logits (S, N, 3) of each target's mean color, weighted by the largest channel of each pixel."""
     intensity = targets.amax(dim=1, keepdim=True)  # (S, 1, H, W)
     total = intensity.sum(dim=(2, 3)).clamp(min=torch.finfo(intensity.dtype).tiny)  # (S, 1)
     mean = (targets * intensity).sum(dim=(2, 3)) / total  # (S, 3)

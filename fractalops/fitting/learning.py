@@ -1,4 +1,4 @@
-"""`fit`: the paper's optimization, for one image or for many at once (paper section 4.4, appendix A.1)."""
+"""`fit`: learn systems for one image or for many images by gradient descent (paper section 4.4, appendix A.1)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,17 @@ _logger = logging.getLogger("fractalops")
 
 
 def squared_error(images: Tensor, targets: Tensor) -> Tensor:
-    """Return each system's mean squared error: images (S, K, H, W) or (S, K, C, H, W), targets with K = 1 -> (S,)."""
+    """Return the mean squared error of each system, (S,).
+
+    Args:
+        images: (S, K, H, W) or (S, K, C, H, W).
+        targets: (S, 1, H, W) or (S, 1, C, H, W).
+    """
     return (images - targets).square().mean(dim=tuple(range(1, images.dim())))
 
 
 def _check_losses(losses: object, systems: int) -> Tensor:
-    """Check the result of a plugged-in loss: a differentiable value for each system, or their sum."""
+    """Check the result of a custom loss: a differentiable value for each system, or the sum of these values."""
     expected = f"fit: loss must return a tensor of shape ({systems},) or ()"
     if not isinstance(losses, Tensor):
         raise TypeError(f"{expected}, got {type(losses).__name__}")
@@ -48,24 +53,31 @@ def _check_losses(losses: object, systems: int) -> Tensor:
 
 @dataclass
 class Batch:
-    """Images that are learned in one call of the ops. Each has a generator, so that none depends on its neighbors."""
+    """Images that are learned together. Each image has its own generator, so that no image depends on the others."""
 
     targets: Tensor  # (S, H, W), or (S, C, H, W) in color
     system: IFS
     generators: list[torch.Generator]
     optimizer: Optimizer
-    index: Tensor | None  # (S, K, T), the sequences of every step; None: new ones at each
-    # One tensor for all steps: a small one kept at each would lie where a step's large ones were, which then find no
-    # room, so that memory grows with the steps.
-    losses: Tensor  # (steps, S), those of the steps that were run
-    step: int = 0  # how many were
+    index: Tensor | None  # (S, K, T), the sequences of all steps; None draws new ones at each step
+    # One tensor for all steps. A small tensor that is kept at each step would occupy memory that the step's large
+    # tensors have freed. The next large tensors would not fit there, and the memory would grow with each step.
+    losses: Tensor  # (steps, S); the first `step` rows are valid
+    step: int = 0  # number of steps that were run
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
 
     @classmethod
     def start(
         cls, targets: Tensor, config: FitConfig, images: Sequence[int], first: dict[str, Tensor] | None = None
     ) -> Batch:
-        """Return the state of new learning: targets (S, ...) of these numbers, and the systems to begin with."""
+        """Return the batch before its first step.
+
+        Args:
+            targets: (S, H, W) or (S, 3, H, W).
+            config: Resolved settings.
+            images: The numbers of the S images, which determine the seeds.
+            first: Initial parameters, (S, ...). None follows `config.initialization`.
+        """
         generators = [
             torch.Generator(device=targets.device).manual_seed((config.seed + image) % 2**63) for image in images
         ]
@@ -77,7 +89,7 @@ class Batch:
         return cls(targets, system, generators, _make_optimizer(system, config), index, losses)
 
     def state(self) -> dict[str, Tensor]:
-        """Return all that learning goes on from, for `restore`: copies on the CPU."""
+        """Return the state of the batch, as copies on the CPU. `restore` resumes learning from it."""
         state = add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
         for name, tensors in self.optimizer.state.items():
             state |= {f"optimizer.{name}.{place}": tensor for place, tensor in enumerate(tensors)}
@@ -90,9 +102,12 @@ class Batch:
 
     @classmethod
     def restore(cls, targets: Tensor, config: FitConfig, state: dict[str, Tensor]) -> Batch:
-        """Return the batch whose `state` this was: it goes on with the same bits as if it had never stopped.
+        """Return the batch with a state that `state` returned.
 
-        Raises `KeyError` or `RuntimeError` for the state of another kind of batch.
+        Its results have the same bits as without the interruption.
+
+        Raises:
+            KeyError, RuntimeError: If the state belongs to another kind of batch.
         """
         generators = [torch.Generator(device=targets.device) for _ in state["generators"]]
         for generator, row in zip(generators, state["generators"], strict=True):
@@ -112,7 +127,7 @@ class Batch:
         return cls(targets, system, generators, optimizer, placed.get("index"), losses, len(run), snapshots)
 
     def render(self, sequences: int, index: Tensor | None, config: FitConfig, clamp: bool) -> Tensor:
-        """Return images (S, K, ...) of the systems, of new sequences or those of index (S, K, T)."""
+        """Return images (S, K, ...) of the systems, drawn from new sequences or from `index` (S, K, T)."""
         images: Tensor = self.system(
             tuple(self.targets.shape[-2:]),
             sequences=sequences,
@@ -124,7 +139,7 @@ class Batch:
         return images if config.color or images.dim() == 4 else images[:, :, 0]
 
     def keep_snapshot(self) -> None:
-        """Keep a copy of the parameters."""
+        """Append a copy of the parameters to `snapshots`."""
         self.snapshots.append({name: tensor.clone() for name, tensor in self.system.state_dict().items()})
 
 
@@ -135,7 +150,7 @@ def _make_optimizer(system: IFS, config: FitConfig) -> Optimizer:
 
 
 def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> None:
-    """Scale each system's gradient down to the norm `limit`, by itself: systems are learned independently."""
+    """Scale the gradient of each system to a norm of at most `limit`, separately for each system."""
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]  # each (S, N, ...)
     flat = torch.cat([grad.flatten(1) for grad in grads], dim=1)  # (S, parameters)
     factor = (limit / (torch.linalg.vector_norm(flat, dim=1, dtype=torch.float64) + 1e-6)).clamp_(max=1)  # (S,)
@@ -144,7 +159,7 @@ def clip_gradients(parameters: Iterable[torch.nn.Parameter], limit: float) -> No
 
 
 def _add_noise(batch: Batch, config: FitConfig) -> None:
-    """Add Gaussian noise to the matrices' parameters, against poor local minima (paper section 4.4)."""
+    """Add Gaussian noise to the parameters of the matrices, to escape poor local minima (paper section 4.4)."""
     target = batch.system.svd if config.parametrization == "svd" else batch.system.matrix  # (S, N, ...)
     with torch.no_grad():
         for system, generator in zip(target, batch.generators, strict=True):
@@ -153,39 +168,41 @@ def _add_noise(batch: Batch, config: FitConfig) -> None:
             )
 
 
-# Seconds that a call of the native loop takes at most: the clock, the progress and interruptions are looked at in
-# between. It changes no result.
+# Time limit of one call of the native loop, in seconds. Between calls, the clock is read, the progress is shown and
+# interruptions are handled. The limit changes no result.
 _CHUNK = 0.05
 
-# Takes a step for each learning rate, in place, and returns the losses (steps, S).
+# Takes one step for each learning rate, modifies the batch, and returns the losses (steps, S).
 Steps = Callable[[list[float]], Tensor]
 
 
 def choose_loop(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> tuple[Steps, bool]:
-    """Return the native loop where it holds for the batch, else that of tensor operations, which takes a step a call.
+    """Return the function that takes the steps, and whether it is the native loop.
 
-    The second value tells whether it is the native one. The log says why it is not.
+    The native loop is used if the batch allows it. Otherwise, the function uses tensor operations and must be called
+    for one step at a time; the log gives the reason.
     """
     reason = check_native(batch.targets, config, loss is not None)
     if not reason:
         native = NativeSteps(batch.targets, batch.system, batch.optimizer, batch.generators, batch.index, config)
         return native, True
-    _logger.info("fit: steps are tensor operations: %s", reason)
+    _logger.info("fit: steps use tensor operations: %s", reason)
     step = _tensor_step(batch, config, loss, cuda_graph)
     return lambda rates: step(rates[0])[None], False
 
 
 def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph) -> Iterator[Tensor]:
-    """Run the steps that a batch has not had yet.
+    """Run the remaining steps of a batch.
 
-    Yields the losses (steps, S) of one step, or of as many as the native loop takes in 50 ms, once the batch's state
-    holds them.
+    Yields:
+        The losses (steps, S) of the steps since the last yield: one step, or with the native loop as many as it takes
+        in 50 ms. The state of the batch already includes them.
     """
     take, native = choose_loop(batch, config, loss, cuda_graph)
     stops = set(config.snapshot_steps())
     if batch.step == 0 and 0 in stops:
         batch.keep_snapshot()
-    most = 1  # steps of a call
+    most = 1  # largest number of steps of the next call
 
     def changes_after(step: int) -> bool:
         return config.adds_noise_at(step) or config.splits_at(step)
@@ -206,14 +223,14 @@ def run_steps(batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: Cu
         if end in stops:
             batch.keep_snapshot()
         batch.losses[batch.step : end] = losses
-        batch.step = end  # they are done
+        batch.step = end  # these steps are done
         yield losses
 
 
 def _tensor_step(
     batch: Batch, config: FitConfig, loss: Loss | None, cuda_graph: CudaGraph
 ) -> Callable[[float], Tensor]:
-    """Return a function that takes a step of a learning rate by tensor operations, and returns its losses (S,)."""
+    """Return a function that takes one step at a learning rate by tensor operations, and returns its losses (S,)."""
     parameters = list(batch.system.parameters())
     targets = batch.targets[:, None]  # (S, 1, ...)
     fused = loss is None and config.clamp
@@ -237,7 +254,7 @@ def _tensor_step(
 
 
 def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Return minimum and mean MSE (S,) over fresh sequences and the best image (S, ...) (paper section 5.2)."""
+    """Return minimum and mean MSE (S,) over new sequences, and the best images (S, ...) (paper section 5.2)."""
     with torch.no_grad():
         images = batch.render(config.evaluation_sequences, None, config, True)  # (S, K, ...)
         errors = (images - batch.targets[:, None]).square_().mean(dim=tuple(range(2, images.dim())))  # (S, K)
@@ -246,11 +263,11 @@ def _evaluate(batch: Batch, config: FitConfig) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def evaluate_batches(batches: list[Batch], config: FitConfig, began: float, *, interrupted: bool = False) -> FitResult:
-    """Measure the systems of batches, as far as they were learned, and join them to one result."""
+    """Evaluate the systems of the batches, and return one result. The batches may be interrupted."""
     measures = [_evaluate(batch, config) for batch in batches]
     steps = max(batch.step for batch in batches)
     taken = [step for step in config.snapshot_steps() if step <= steps]
-    # After an interruption batches have different numbers of steps and snapshots: what the last one lacks is NaN.
+    # After an interruption, batches have different numbers of steps and snapshots. Missing values are NaN.
     losses = []
     for batch in batches:
         column = batch.targets.new_full((steps, len(batch.targets)), torch.nan)  # (steps, S)
@@ -285,37 +302,60 @@ def fit(
     progress: bool = False,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
-    """Learn an iterated function system for each target image by gradient descent (paper, equations 5 and 9).
+    """Learn an iterated function system for each target image by gradient descent.
+
+    The loss of a system with matrices A and offsets b is the mean squared error of the pixels, in expectation over
+    random index sequences z (paper, equations 5 and 9):
+
+        loss(A, b) = E_z[mean((render(A, b, z) - target)^2)]
+
+    Each step draws new sequences, renders them, and updates the parameters with Adam. `FitConfig` describes the
+    settings, which include the fixed sequences (equation 9) and SGD.
+
+    On the CPU, `fit` takes its steps in a native loop if the settings allow it. Otherwise it uses tensor operations;
+    the log (logger `fractalops`, level INFO) gives the reason.
+
+    The result for an image depends on the image, its index in the call and the resolved settings. With tensor
+    operations it also depends on the other images, by the rounding of sums. If `points` is "auto", it also depends on
+    the mean number of pixels that the targets show. (`fit_dataset` resolves the settings for each image.)
+
+    Ctrl-C ends the learning and returns the result so far, with `result.interrupted` set. The result then has no
+    systems for images whose learning had not begun. Code that calls `fit` in a loop must check `interrupted`, because
+    its loop continues.
 
     Args:
-        targets: (H, W) or (S, H, W), in color (3, H, W) or (S, 3, H, W), values in [0, 1]; floating-point, taken as
-            float32. Where they lie, it runs.
-        config: the settings, resolved for the targets' size and the mean number of pixels that they show; None takes
-            the defaults.
-        start: the systems to learn from, one for each target, with the parameters that `config` learns, or given ones
-            (`IFS.from_maps`), which are converted, see `given_parameters`. Where `config.maps` is "auto", it is their
-            number of maps. None starts as `config.initialization` says.
-        loss: a differentiable function of images (S, K, H, W) and targets (S, 1, H, W), in color (S, K, 3, H, W) and
-            (S, 1, 3, H, W), that returns the loss of each system (S,), or their sum (), which is then recorded for each
-            of them. None is the mean squared error of the pixels.
-        progress: show a progress bar with the mean loss.
-        cuda_graph: whether a step is captured in a CUDA graph once and then replayed. "auto" does so for targets on a
-            GPU, without a plugged-in `loss`, of which only the GPU's part would be replayed; else it says why not in
-            the log (`fractalops`, level INFO). A step that can't be captured goes on as it is, with a warning.
+        targets (Tensor): (H, W) or (S, H, W), or in color (3, H, W) or (S, 3, H, W); floating-point, with values in
+            [0, 1]. They are converted to float32. Learning runs on their device.
+        config (FitConfig): The settings. "auto" settings are resolved for the size of the targets and the mean number
+            of pixels that they show. None uses the defaults. Default: None.
+        start (IFS): Systems to start from, one for each target. They have the parameters that `config` learns, or are
+            given systems (`IFS.from_maps`), which are converted. If `config.maps` is "auto", their number of maps is
+            used. None starts as `config.initialization` says. Default: None.
+        loss (Callable): Custom loss. It takes images (S, K, H, W) and targets (S, 1, H, W), or in color (S, K, 3, H, W)
+            and (S, 1, 3, H, W). It returns a differentiable tensor: one loss for each system, (S,), or their sum, (),
+            which is then recorded for every system. None uses the mean squared error of the pixels. Default: None.
+        progress (bool): Whether to show a progress bar with the mean loss. Default: False.
+        cuda_graph (bool or "auto"): Whether to capture one step in a CUDA graph and replay it for the following steps.
+            "auto" does so for targets on a GPU, but not with a custom `loss`, because Python code in it would run only
+            during the capture. If a step can't be captured, a warning gives the reason, and the steps run without a
+            graph. Default: "auto".
 
     Returns:
-        The learned systems, their losses and their errors. What is learned for an image depends on the image, its
-        place in the call and the resolved configuration. Its neighbors matter where steps are tensor operations,
-        through the rounding of sums, and through `points` if it is "auto", which follows the mean of what all targets
-        show. (`fit_dataset` resolves it for each image.)
-
-        Ctrl-C ends the learning and returns the result so far, with `result.interrupted`: it ends with the last image
-        that was begun, so that it may hold fewer systems than there are targets. A caller's loop goes on unless it
-        looks at `interrupted`.
+        The learned systems, their losses and their errors, as a `FitResult`.
 
     Raises:
-        ValueError, TypeError: for targets, a configuration, a start or a loss of the wrong shape, type or range.
-        KeyboardInterrupt: on Ctrl-C before anything was begun, and on a second one.
+        ValueError: If a shape or a value of the targets, the settings, `start` or the loss is wrong.
+        TypeError: If a type or a dtype is wrong.
+        KeyboardInterrupt: On Ctrl-C before the learning has begun, and on a second Ctrl-C.
+
+    Example:
+        >>> target = torch.zeros(32, 32)
+        >>> target[8:24, 8:24] = 1.0  # a white square
+        >>> result = fractalops.fit(target, fractalops.FitConfig(steps=200))
+        >>> result.best_image.shape
+        torch.Size([1, 32, 32])
+        >>> result.draw(512).shape
+        torch.Size([1, 512, 512])
     """
     config = or_default("fit", "config", config, FitConfig)
     images = check_targets("fit", targets, config)  # (S, H, W) or (S, 3, H, W)
@@ -346,15 +386,20 @@ def fit_images(
     progress: bool = False,
     cuda_graph: CudaGraph = "auto",
 ) -> FitResult:
-    """Learn images (S, H, W) or (S, 3, H, W), as `check_targets` returns them, which bear these numbers; see `fit`.
+    """Learn checked images; see `fit`.
 
-    `config` is resolved for them.
-
-    `state` has the parameters (S, ...) to start from.
+    Args:
+        images: (S, H, W) or (S, 3, H, W), as `check_targets` returns them.
+        numbers: The numbers of the S images, which determine their seeds.
+        config: Resolved settings.
+        state: Initial parameters, (S, ...). None follows `config.initialization`.
+        loss: See `fit`.
+        progress: See `fit`.
+        cuda_graph: See `fit`.
     """
     began = time.perf_counter()
     batches: list[Batch] = []
-    # Learning needs gradients even where the caller has turned them off, and then targets made outside that mode.
+    # Learning needs gradients, even if the caller has disabled them. A clone outside inference mode is a normal tensor.
     with torch.inference_mode(False), torch.enable_grad():
         parts = images.clone().split(config.batch_size)
         try:

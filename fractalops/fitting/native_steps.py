@@ -1,6 +1,6 @@
-"""The steps of `fit` in native code: many of them in one call, for all pictures of a batch.
+"""The native loop of `fit`: many steps in one call, for all images of a batch.
 
-The loop of tensor operations in `learning` is the definition that it is tested against.
+The loop of tensor operations in `learning` defines its results. Tests compare the two.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from fractalops.ifs import IFS
 from fractalops.ops.learn_steps import run_learn_steps
 from fractalops.sampling import draws_evenly, number_dtype
 
-# It is a part of a run's identity. It grows where a change of the loop, of its kernels or of the automatic settings
-# alters the bits of results.
+# Part of a run's identity. Increase it when a change of the loop, its kernels or the automatic settings changes the
+# bits of results.
 LOOP_VERSION = 3
 
 
 def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
-    """Return why steps can't run natively for targets (S, ...); an empty string where they can.
+    """Return the reason why steps can't run natively for targets (S, ...), or an empty string if they can.
 
-    Raises `BackendError` where the native backend is asked for and can't run.
+    Raises:
+        BackendError: If the native backend is requested and can't run.
     """
     if plugged_in:
-        return "the loss is plugged in"
+        return "a custom loss is used"
     if targets.device.type != "cpu":
         return f"the targets are on {targets.device.type}"
     if config.blend != "add":
         return f"the blend is {config.blend!r}"
     if config.offset_rate != 1:
-        return "offsets have a learning rate of their own"
+        return "offsets have their own learning rate"
     if isinstance(config.viewport, str):
         return f"the viewport is {config.viewport!r}"
     if 1 in targets.shape[-2:]:
@@ -45,20 +46,18 @@ def check_native(targets: Tensor, config: FitConfig, plugged_in: bool) -> str:
 
 
 def describe_loop() -> str:
-    """Return a line that says which loop `fit` takes on the CPU, and why."""
+    """Return one line that says which loop `fit` uses on the CPU, and why."""
     status = next(row for row in list_backends() if (row.op, row.device) == ("learn_steps", "cpu"))
     if status.backend == "none":
         return f"fit on the CPU: refused: {status.reason}"
     if status.backend != "native":
         return f"fit on the CPU: tensor operations: {status.reason}"
-    others = (
-        'a plugged-in loss, the blend "mean", the viewports "stretch" and "fit", and targets with a side of one pixel'
-    )
+    others = 'a custom loss, the blend "mean", the viewports "stretch" and "fit", and targets with a side of one pixel'
     return f"fit on the CPU: native steps; tensor operations for {others}"
 
 
 class NativeSteps:
-    """Takes steps of the systems of a batch, in place, and returns their losses."""
+    """A function that takes steps of the systems of a batch, modifies them, and returns the losses."""
 
     def __init__(
         self,
@@ -96,9 +95,10 @@ class NativeSteps:
         )
 
     def _draw(self, steps: int) -> Tensor:
-        """Draw the numbers of so many steps (S, steps, K, T), those of each system by its own generator.
+        """Return random numbers (S, steps, K, T) for the steps. Each system uses its own generator.
 
-        Threads share the generators, each of which is serial and takes a tenth as long as the steps.
+        Threads draw for different generators at the same time. A generator itself is serial, and takes a tenth of the
+        time of the steps.
         """
         config = self._config
         shape = (len(self._generators), steps, config.sequences, config.points)
@@ -112,7 +112,7 @@ class NativeSteps:
         return uniform
 
     def __call__(self, rates: Sequence[float]) -> Tensor:
-        """Take a step for each learning rate; return the losses (steps, S)."""
+        """Take one step for each learning rate, and return the losses (steps, S)."""
         uniform = self._draw(len(rates)) if self._index is None else None
         rows = self._optimizer.rows()  # (S, P)
         first, second, taken = self._optimizer.moments()

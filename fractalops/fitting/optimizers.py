@@ -1,7 +1,7 @@
-"""Adam and SGD by torch's functional forms.
+"""Adam and SGD, by PyTorch's functional forms.
 
-The classes around them load torch's compiler when the first one is made, which takes as long as learning a fractal, and
-spend more time a step than the update of a few hundred parameters does.
+The classes `torch.optim.Adam` and `SGD` load PyTorch's compiler when the first optimizer is created. This takes as long
+as learning a fractal. In each step they also spend more time than the update of a few hundred parameters.
 """
 
 from __future__ import annotations
@@ -16,27 +16,33 @@ from torch.optim.sgd import sgd
 
 from fractalops.fitting.config import FitConfig
 
-# The fused updates round what is left over at the end of a tensor otherwise than whole vectors (torch 2.13: in double).
-# No system has a part left over when its parameters fill whole vectors of any width (AVX-512, unrolled).
+# The fused updates round the remainder of a tensor, after the last whole vector, differently (PyTorch 2.13: in
+# float64). Padding to whole vectors of any width (AVX-512, unrolled) leaves no remainder in any system.
 _VECTOR = 32
 
 
 class Optimizer:
-    """Updates the parameters of S systems by their gradients, as one tensor (S, P).
+    """An optimizer that updates the parameters of S systems as one tensor (S, P).
 
-    In it a system's update doesn't depend on its place.
+    The update of a system does not depend on its index.
     """
 
     state: dict[str, list[Tensor]]
-    """The state of the optimizer by name: tensors that are changed in place."""
+    """The state by name. The tensors are modified in place."""
 
     def __init__(self, parameters: Sequence[Tensor], momentum: float | None, rates: Sequence[float]) -> None:
-        """Update parameters, each (S, ...), with a multiple of the learning rate for each of them."""
+        """Create the optimizer before its first step.
+
+        Args:
+            parameters: Tensors (S, ...), which are updated in place.
+            momentum: The momentum of SGD. None uses Adam.
+            rates: For each parameter, a multiple of the learning rate.
+        """
         self._parameters = parameters
         self._momentum = momentum
         self._widths = [parameter[0].numel() for parameter in parameters]
         self._padding = parameters[0].new_zeros(len(parameters[0]), -sum(self._widths) % _VECTOR)
-        self._rates: Tensor | None = None  # (P,) multiples of the learning rate; None where all are 1
+        self._rates: Tensor | None = None  # (P,) multiples of the learning rate; None if all are 1
         if any(rate != 1 for rate in rates):
             parts = zip((*rates, 1.0), (*self._widths, self._padding.shape[1]), strict=True)
             self._rates = parameters[0].new_tensor([rate for rate, width in parts for _ in range(width)])
@@ -47,26 +53,26 @@ class Optimizer:
             self.state["step"] = [torch.zeros((), dtype=torch.float32, device=like.device)]
 
     def _join(self, tensors: Iterable[Tensor]) -> Tensor:
-        """Return tensors like the parameters as rows (S, P)."""
+        """Return tensors with the shapes of the parameters as rows (S, P)."""
         return torch.cat([*(tensor.flatten(1) for tensor in tensors), self._padding], dim=1)
 
     @torch.no_grad()
     def rows(self) -> Tensor:
-        """Return the parameters of each system as a row, copied: (S, P)."""
+        """Return a copy of the parameters, one row for each system: (S, P)."""
         return self._join(self._parameters)
 
     def moments(self) -> tuple[Tensor, Tensor | None, int]:
-        """Return the state that a native step changes in place.
+        """Return the state that a native step modifies.
 
-        That is Adam's means of the gradients and of their squares, or SGD's velocities and None, each (S, P); and the
-        number of steps taken, which only Adam counts.
+        It is (mean, square, steps) for Adam, with the running means of the gradients and of their squares, (S, P), and
+        the number of steps taken. For SGD it is (velocity, None, 0).
         """
         if self._momentum is not None:
             return self.state["momentum"][0], None, 0
         return self.state["mean"][0], self.state["square"][0], int(self.state["step"][0])
 
     def count(self, steps: int) -> None:
-        """Count steps that were taken natively."""
+        """Add the number of steps that were taken natively."""
         if self._momentum is None:
             self.state["step"][0] += steps
 
@@ -79,7 +85,7 @@ class Optimizer:
 
     @torch.no_grad()
     def __call__(self, learning_rate: float | Tensor) -> None:
-        """Take a step. The learning rate is a number, or a tensor () for a step that is captured in a CUDA graph."""
+        """Take one step. The learning rate is a number, or a tensor () if the step is captured in a CUDA graph."""
         rows = self.rows()  # (S, P)
         before = rows.clone() if self._rates is not None else rows  # (S, P)
         gradients = self._join(parameter.grad for parameter in self._parameters if parameter.grad is not None)
@@ -95,7 +101,15 @@ class Optimizer:
 
     @torch.no_grad()
     def forget(self, system: int, maps: Tensor) -> None:
-        """Take maps (M,) of a system for new ones: no gradient so far, and squares of gradients like the others'."""
+        """Reset the state of maps that were replaced.
+
+        Their means of gradients, or velocities, become 0. Their means of squares become the average over all maps of
+        the system.
+
+        Args:
+            system: The index of the system.
+            maps: The indices of the maps, (M,).
+        """
         begin = 0
         for parameter, width in zip(self._parameters, self._widths, strict=True):
             shape = parameter.shape[1:]  # (N, ...)
@@ -108,9 +122,12 @@ class Optimizer:
 
 
 def make_optimizer(parameters: Sequence[Tensor], config: FitConfig, rates: Sequence[float] | None = None) -> Optimizer:
-    """Return the optimizer of `config` for `parameters`, as at its first step.
+    """Return the optimizer of `config` before its first step.
 
-    `rates` are multiples of the learning rate, one for each parameter; None is 1 for all.
+    Args:
+        parameters: Tensors (S, ...), which are updated in place.
+        config: The settings.
+        rates: For each parameter, a multiple of the learning rate. None is 1 for all.
     """
     momentum = config.momentum if config.optimizer == "sgd" else None
     return Optimizer(parameters, momentum, [1.0] * len(parameters) if rates is None else rates)

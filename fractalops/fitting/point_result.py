@@ -1,4 +1,4 @@
-"""The settings and the result of `fit_points`, and its file."""
+"""The settings and the result of `fit_points`, and the file format of the result."""
 
 from __future__ import annotations
 
@@ -23,74 +23,91 @@ from fractalops.systems import System
 PointLoss = Literal["kernel", "chamfer"]
 
 _FORMAT = "fractalops.points.1"
-BURN_IN = 100  # steps after which a sequence has forgotten where it began, as far as it can be seen
+BURN_IN = 100  # points to drop at the start of a sequence; after them its start has no visible effect
 
 
 @dataclass(frozen=True)
 class PointConfig:
-    """The settings of `fit_points`.
+    """Settings of `fit_points`.
 
-    Raises `ValueError` or `TypeError` for a setting out of its range, named in the message.
+    Args:
+        maps (int): Number of affine maps, N. Default: 32.
+        steps (int): Number of optimization steps, at least 0. Default: 600.
+        points (int): Number of points that each step draws from the system, and from the target. Default: 1024.
+        length (int): Number of steps of a chain, T. A chain starts at a point of the target. If chains are short, maps
+            near the identity get a small loss. Default: 16.
+        loss (str): "chamfer", the distances of nearest neighbors, or "kernel", the maximum mean discrepancy; see
+            `fractalops.fitting.distances`. "chamfer" learns finer details; "kernel" also learns the density of the
+            points. Default: "chamfer".
+        learning_rate (float): Learning rate of Adam at the first step, above 0. It decreases to 0 along half a period
+            of a cosine. Default: 0.02.
+        evaluation_points (int): Largest number of points of the learned system, and of the target, from which the
+            errors are computed. Default: 5000.
+        seed (int): Seed of all random numbers, at least 0. Default: 0.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+        TypeError: If a setting has the wrong type.
+
+    Example:
+        >>> config = fractalops.PointConfig(maps=16, steps=200)
     """
 
     maps: Count = 32
-    """Affine maps (N)."""
     steps: Natural = 600
-    """Optimization steps."""
     points: Count = 1024
-    """Points that a step draws; of the target it takes as many."""
     length: Count = 16
-    """Steps of a chain, which starts at a point of the target (T). In short chains maps near the identity pass for good
-    ones.
-    """
     loss: PointLoss = "chamfer"
-    """"chamfer" (the distances of nearest neighbors) or "kernel" (the maximum mean discrepancy), see
-    `fractalops.fitting.distances`. The first learns finer detail; the second also how dense the points lie."""
     learning_rate: Annotated[float, Bounds(above=0)] = 0.02
-    """The learning rate of Adam at the first step; it falls to zero as a cosine."""
     evaluation_points: Count = 5000
-    """Fresh points, at most, of the learned system and of the target, between which the distances are measured."""
     seed: Natural = 0
-    """The seed of all random numbers."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of `step`: half a cosine wave, from `learning_rate` towards 0."""
+        """Return the learning rate of a step, counted from 0."""
         return cosine_schedule(self.learning_rate, step, self.steps)
 
 
 @dataclass(repr=False)
 class PointFitResult:
-    """A learned system, how it was learned and how near its points come to the target's.
+    """A system that `fit_points` has learned, with its losses and errors.
 
-    As a `FitResult` of one image, it has the length 1 and is its own first item.
+    Like a `FitResult` of one image, it has the length 1, and `result[0]` is the result itself. N is the number of maps,
+    and D the number of dimensions, 2 or 3.
+
+    Attributes:
+        matrix (Tensor): (N, D, D), the linear parts of the maps, with singular values below 1. float64 if the target is
+            float64, otherwise float32.
+        offset (Tensor): (N, D), the translations of the maps, in the units of the target, with the dtype of `matrix`.
+            In float64, they and the points of `sample` are precise enough for projected coordinates
+            (eastings and northings).
+        probabilities (Tensor): (N,), the probabilities of the maps, float32.
+        config (PointConfig): The settings.
+        losses (Tensor): (steps,), the loss at each step, before the update, float32. The unit of length is the root
+            mean square radius of the target.
+        chamfer (float): Chamfer distance between new points of the system and equally many points of the target
+            (at most half of them), as a fraction of `diameter`.
+        start_chamfer (float): The same distance before the first step.
+        halves_chamfer (float): The same distance between these points and equally many other points of the target. It
+            is about the smallest distance that a system can reach.
+        diameter (float): Diagonal of the target's bounding box, in the units of the target.
+        seconds (float): Duration of the learning.
+        interrupted (bool): Whether Ctrl-C ended the learning early.
     """
 
     matrix: Tensor  # (N, D, D)
-    """The maps' linear parts, their largest singular values below 1; float64 for a target of float64, else float32."""
     offset: Tensor  # (N, D)
-    """Their translations, in the target's units and of the dtype of `matrix`. In float64 they, and the points of
-    `sample`, have the digits of projected coordinates (eastings, northings).
-    """
     probabilities: Tensor  # (N,)
-    """The probability of each map."""
     config: PointConfig
     losses: Tensor  # (steps,)
-    """The loss of each step, before it; lengths are in units of the target's root mean square radius."""
     chamfer: float
-    """The Chamfer distance of fresh points of the system to half of the target's, in units of the diameter."""
     start_chamfer: float
-    """The same before the first step."""
     halves_chamfer: float
-    """The same of the other half of the target, of as many points: about the best that a system can reach."""
     diameter: float
-    """The diagonal of the target's bounding box."""
     seconds: float
-    """The duration of learning in seconds."""
     interrupted: bool = False
-    """Whether Ctrl-C ended the learning before it was done."""
 
     def __len__(self) -> int:
         return 1
@@ -106,19 +123,39 @@ class PointFitResult:
         return f"PointFitResult({learned}, Chamfer distance {self.chamfer:.4f}{ending})"
 
     def sample(self, points: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `points` points (points, D) of the attractor. Raises `ValueError` for less than 1."""
+        """Draw points of the attractor.
+
+        Args:
+            points (int): Number of points, at least 1.
+            generator (torch.Generator): Source of the random numbers. None uses PyTorch's default generator.
+                Default: None.
+
+        Returns:
+            Points (points, D), with the dtype of `matrix`.
+
+        Raises:
+            ValueError: If `points` is below 1, or the generator is on another device.
+            TypeError: If an argument has the wrong type.
+        """
         points = check_integer("PointFitResult.sample", "points", points, 1)
         check_generator("PointFitResult.sample", generator, self.offset.device)
         return self._system().points(points, burn_in=BURN_IN, generator=generator)
 
     def _system(self) -> System:
-        """Return the learned system as plain tensors, which are shared."""
+        """Return the learned system as plain tensors, without copying them."""
         return System(self.matrix, self.offset, self.probabilities)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, the configuration in its metadata; an interruption leaves no broken file.
+        """Write the result to a safetensors file, with the settings in its metadata.
 
-        Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
+        An interruption leaves no incomplete file.
+
+        Args:
+            path (str or Path): The file to write.
+
+        Raises:
+            FileNotFoundError: If the folder of `path` does not exist.
+            OSError: If the file can't be written.
         """
         metadata = {
             "format": _FORMAT,
@@ -132,12 +169,28 @@ class PointFitResult:
 
     @classmethod
     def load(cls, path: str | Path) -> PointFitResult:
-        """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
+        """Read a file that `save` has written. It executes no code from the file.
+
+        Args:
+            path (str or Path): The file to read.
+
+        Raises:
+            InputError: If the file is missing, damaged, or of another format.
+        """
         return cls.from_file(path, *read_tensors(path, _FORMAT))
 
     @classmethod
     def from_file(cls, path: str | Path, content: dict[str, Tensor], metadata: dict[str, str]) -> PointFitResult:
-        """Return the result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
+        """Return the result with the tensors and the metadata of a file.
+
+        Args:
+            path (str or Path): The name of the file, for error messages.
+            content (dict): The tensors.
+            metadata (dict): The metadata.
+
+        Raises:
+            InputError: If the tensors do not match the metadata.
+        """
         tensors: dict[str, Any] = dict(content)
         with parsing(path):
             config = complete(PointConfig, json.loads(metadata["config"]))
@@ -154,7 +207,7 @@ class PointFitResult:
             kinds = {name: tensor.dtype for name, tensor in tensors.items()}
             exact = dict.fromkeys(("matrix", "offset"), torch.float64)
             if actual != expected or kinds not in (single := dict.fromkeys(kinds, torch.float32), single | exact):
-                raise ValueError(f"shapes are {actual}, not {expected} in float32, or float64 for the maps")
+                raise ValueError(f"shapes must be {expected}, in float32 or for the maps in float64, got {actual}")
         return cls(config=config, interrupted=interrupted, **tensors, **measures)
 
 

@@ -1,4 +1,4 @@
-"""`fit_points`: a system whose points match a cloud (the paper names systems in space as future work)."""
+"""`fit_points`: learn a system whose points match a cloud (the paper names systems in space as future work)."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from fractalops.reference.without_autocast import in_float32
 from fractalops.sampling import sample_index
 from fractalops.systems import System
 
-_FLOOR = 1e-3  # the least probability of a map, before they are scaled to sum 1
-_SHARES_EVERY = 10  # steps from one look at the maps' shares to the next
-_SHARES_PACE = 0.2  # how much a look changes the probabilities
-_LARGEST = 1e30  # coordinate: squares of distances stay finite
-_FLAT = 1e-4  # of their extent: points that lie less beside a line lie on it, as rounded in a text
-_ROUNDING = 4  # times the dtype's precision: what points that were computed are off
-_MOST_SPREAD = 5000  # points of the target whose mean kernel is taken
+_FLOOR = 1e-3  # smallest probability of a map, before the probabilities are scaled to the sum 1
+_SHARES_EVERY = 10  # steps between two updates of the probabilities
+_SHARES_PACE = 0.2  # fraction of the way that an update moves the probabilities
+_LARGEST = 1e30  # largest coordinate, so that squares of distances are finite
+_FLAT = 1e-4  # relative to the extent: points this near to a line count as on it, because text files are rounded
+_ROUNDING = 4  # rounding error of computed points, in units of the dtype's precision
+_MOST_SPREAD = 5000  # number of the target's points from which the mean kernel is computed
 
 
 class _Learning:
-    """A run: the cloud in units in which its mean is 0 and its root mean square radius 1, the maps, the losses.
+    """The state of learning: the normalized cloud, the maps and the losses.
 
-    These units are float32, whatever the target's dtype: around its center a cloud has few digits, also one of
-    eastings and northings.
+    The cloud is shifted and scaled to the mean 0 and the root mean square radius 1. In these units float32 is precise
+    enough for any target, even for float64 coordinates such as eastings and northings.
     """
 
     def __init__(self, target: Tensor, config: PointConfig) -> None:
-        self.dtype = torch.float64 if target.dtype == torch.float64 else torch.float32  # of what is learned
+        self.dtype = torch.float64 if target.dtype == torch.float64 else torch.float32  # dtype of the result
         exact = target.double()
         self.center = exact.mean(0)  # (D,)
         self.radius = float((exact - self.center).square().sum(1).mean().sqrt())
@@ -51,25 +51,26 @@ class _Learning:
             contraction_parameters(matrix.double()).float().requires_grad_(),  # (N, D, D)
             offset.requires_grad_(),  # (N, D)
         ]
-        self.losses = self.cloud.new_empty(config.steps)  # (steps,), of those that were run
-        self.done = 0  # how many were
+        self.losses = self.cloud.new_empty(config.steps)  # (steps,); the first `done` values are valid
+        self.done = 0  # number of steps that were run
         few = self.cloud[self._pick(_MOST_SPREAD)] if config.loss == "kernel" else self.cloud[:1]
         self.spread = mean_kernel(few)
 
     def _pick(self, count: int) -> Tensor:
-        """Return indices (count,) of different points of the target, or all of them if there are fewer."""
+        """Return the indices (count,) of different points of the target, or of all points if there are fewer."""
         return torch.randperm(len(self.cloud), generator=self.generator, device=self.cloud.device)[:count]
 
     def probabilities(self) -> Tensor:
-        """Return the probability of each map (N,)."""
+        """Return the probabilities of the maps, (N,)."""
         return raise_to_floor(self.shares[None], _FLOOR)[0]
 
     def step(self) -> Tensor:
-        """Return the loss () of new chains, ready for backward.
+        """Return the differentiable loss () of new chains.
 
-        They start at points of the target. What the first map makes of them compares the target with its images under
-        the maps, of which the collage theorem (Barnsley 1985) says how near the attractor is; what later ones make of
-        them are ever more points of the attractor. A chain needs no steps to settle, and gradients start at once.
+        The chains start at points of the target. After one map, the points are images of the target under the maps.
+        Their distance to the target bounds the distance of the attractor by the collage theorem (Barnsley 1985). After
+        more maps, the points approach the attractor. No steps of a chain are dropped, and all steps contribute to the
+        gradient.
         """
         config, count = self.config, len(self.cloud)
         length = min(config.length, config.points)
@@ -80,16 +81,16 @@ class _Learning:
         chain = affine_chain(matrix, offset, index, self.cloud[first])  # (K, T, D)
         points, target_points = chain.flatten(0, 1), self.cloud[self._pick(config.points)]  # (M, D), (M, D)
         if self.done % _SHARES_EVERY == 0:
-            self._look_at_shares(index.flatten(), points.detach(), target_points)
+            self._update_shares(index.flatten(), points.detach(), target_points)
         if config.loss == "chamfer":
             return chamfer_distance(points, target_points)
         return kernel_distance(points, target_points, spread=self.spread)
 
-    def _look_at_shares(self, index: Tensor, points: Tensor, target_points: Tensor) -> None:
-        """Move the probabilities towards the shares of the target to which each map's points are nearest.
+    def _update_shares(self, index: Tensor, points: Tensor, target_points: Tensor) -> None:
+        """Move each map's probability towards the fraction of the target to which its points are nearest.
 
-        A map that draws more points than its part of the target has gets fewer: what `|det A|` does in the plane only
-        where images don't overlap, and not for maps that are flat, as a stem's is in space.
+        A map whose points are too dense for its part of the target gets a smaller probability. `|det A|` achieves this
+        only in the plane, for images that do not overlap. It is wrong for flat maps, such as that of a stem in space.
         """
         _, owner = nearest(points, target_points)  # (P,)
         found = torch.bincount(index[owner].long(), minlength=len(self.shares)).to(self.shares) / len(owner)  # (N,)
@@ -97,12 +98,12 @@ class _Learning:
 
     @torch.no_grad()
     def system(self) -> System:
-        """Return the present system, in units of the cloud."""
+        """Return the current system, in normalized units."""
         return System(contraction(self.parameters[0]), self.parameters[1].detach().clone(), self.probabilities())
 
 
 class _Evaluation:
-    """The Chamfer distances of fresh points to a part of the target, in diameters of the target."""
+    """Chamfer distances between new points of a system and a part of the target, as fractions of its diameter."""
 
     def __init__(self, learning: _Learning) -> None:
         cloud, self.config = learning.cloud, learning.config
@@ -117,7 +118,7 @@ class _Evaluation:
         return float(chamfer_distance(points, self.part)) / self.diameter
 
     def __call__(self, system: System) -> float:
-        # The same random numbers each time: what differs are the systems.
+        # With the same random numbers each time, only the systems differ.
         generator = torch.Generator(device=self.part.device).manual_seed(self.config.seed % 2**63)
         return self._distance(system.points(len(self.part), burn_in=BURN_IN, generator=generator))
 
@@ -136,22 +137,22 @@ def _check_target(target: Tensor) -> Tensor:
 
 
 def why_degenerate(points: Tensor) -> str | None:
-    """Return why finite points (P, D) can't be learned, as "must ..., got ..."; None where they can.
+    """Return why finite points (P, D) can't be learned, as "must ..., got ...", or None if they can.
 
-    Learning is of points that span a plane or space. Those of a line, or of one place, don't, up to their rounding.
+    The points must span a plane or space. Points on a line and coinciding points do not, up to rounding.
     """
     points = points.detach()
     largest = float(points.abs().amax())
     if largest > _LARGEST:
-        return f"must lie within {_LARGEST:g} of the origin, got {largest:g}"
+        return f"must have coordinates in [-{_LARGEST:g}, {_LARGEST:g}], got {largest:g}"
     exact = points.double()
     apart = exact - exact.mean(0)  # (P, D)
     extent = float(apart.abs().amax())
     rounding = max(_ROUNDING * torch.finfo(points.dtype).eps * largest, 1 / _LARGEST)
     got = f"{len(points)} points that coincide" if len(points) > 1 else "one point"
     if extent > rounding:
-        apart /= extent  # far from 1, squares would vanish or overflow
-        squares = torch.linalg.eigvalsh(apart.T @ apart / len(points))  # (D,), ascending; the last is along the line
+        apart /= extent  # without this, squares could underflow or overflow
+        squares = torch.linalg.eigvalsh(apart.T @ apart / len(points))  # (D,), ascending; (0, ..., 0, x) on a line
         if extent * float(squares[-2].clamp(min=0).sqrt()) > max(_FLAT * extent, rounding):
             return None
         got = f"{len(points)} points on a line"
@@ -160,30 +161,42 @@ def why_degenerate(points: Tensor) -> str | None:
 
 @in_float32
 def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
-    """Learn an iterated function system in space, or in the plane, whose points match a cloud.
+    """Learn an iterated function system in space, or in the plane, whose attractor matches a cloud of points.
 
-    The maps start as smaller copies of the cloud (`first_copies`), stay contractive (`contraction`) and are learned by
-    Adam on a distance between points of the chain and of the cloud. The paper names systems in space as future work.
+    The initial maps are smaller copies of the cloud, see `first_copies`. Adam minimizes a distance between points of
+    random chains and points of the cloud: by default the Chamfer distance
+
+        loss = (mean_x min_y |x - y| + mean_y min_x |x - y|) / 2
+
+    The maps remain contractions, see `contraction`. The paper names systems in space as future work.
+
+    The target is centered in float64 and learned in float32. On a CPU, the same seed gives the same result. Ctrl-C ends
+    the learning and returns the result so far, with `result.interrupted` set.
 
     Args:
-        target: (P, 3) or (P, 2), finite, not all on one line; floating-point. Where it lies, it runs. It is centered in
-            float64 and learned in float32.
-        config: the settings; None takes the default ones.
-        progress: show a progress bar.
+        target (Tensor): (P, 3) or (P, 2), floating-point, with finite values and points that are not all on one line.
+            Learning runs on its device.
+        config (PointConfig): The settings. None uses the defaults. Default: None.
+        progress (bool): Whether to show a progress bar. Default: False.
 
     Returns:
-        The learned system, in the target's units, its losses and distances; on a CPU the same for the same seed. The
-        maps are float64 for a target of float64, as `read_point_cloud` returns it, else float32.
-        Ctrl-C ends the learning and returns the result so far, with `result.interrupted`.
+        The learned system in the units of the target, its losses and its errors, as a `PointFitResult`. The maps are
+        float64 if the target is float64 (as from `read_point_cloud`), otherwise float32.
 
     Raises:
-        ValueError, TypeError: for a target or a configuration of the wrong shape, type or range, and for a target whose
-            points lie on a line or coincide.
-        KeyboardInterrupt: on Ctrl-C before the first step, and on a second one.
+        ValueError: If the shape of `target` is wrong, or its points are not finite, are on one line, or coincide.
+        TypeError: If an argument has the wrong type or dtype.
+        KeyboardInterrupt: On Ctrl-C before the first step, and on a second Ctrl-C.
+
+    Example:
+        >>> sphere = torch.nn.functional.normalize(torch.randn(2000, 3), dim=1)
+        >>> result = fractalops.fit_points(sphere, fractalops.PointConfig(steps=100))
+        >>> result.sample(10_000).shape
+        torch.Size([10000, 3])
     """
     config = or_default("fit_points", "config", config, PointConfig)
     began = time.perf_counter()
-    # Learning needs gradients even where the caller has turned them off, and then tensors made outside that mode.
+    # Learning needs gradients, even if the caller has disabled them, and no inference tensors.
     with torch.inference_mode(False), torch.enable_grad():
         learning = _Learning(_check_target(target), config)
         evaluate = _Evaluation(learning)
@@ -211,7 +224,7 @@ def _result(
 ) -> PointFitResult:
     system = learning.system()
     center = learning.center
-    # In the target's units: v = c + r u makes b' = r b + c - A c of b.
+    # Conversion to the target's units: v = c + r u gives the offset b' = r b + c - A c.
     matrix = system.matrix.double()  # (N, D, D)
     moved = learning.radius * system.offset.double() + center - matrix @ center  # (N, D)
     return PointFitResult(

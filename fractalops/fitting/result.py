@@ -1,4 +1,4 @@
-"""The result of `fit`, and its file."""
+"""The result of `fit`, and its file format."""
 
 from __future__ import annotations
 
@@ -29,36 +29,50 @@ _MEASURES = ("losses", "minimum_mse", "mean_mse", "best_image")
 
 @dataclass(repr=False)
 class FitResult:
-    """Learned systems, how they were learned and how good they are. S is the number of images, `len(result)`.
+    """Systems that `fit` has learned, with their losses and errors.
 
-    `result[i]` is the result of one image, as `select` returns it.
+    S is the number of images, `len(result)`. `result[i]` is the result of image i, see `select`. All tensors are
+    float32. They are on the device of the targets or, after `load`, on the CPU.
+
+    Attributes:
+        system (IFS): The S learned systems.
+        config (FitConfig): The resolved settings.
+        size (tuple): (height, width) of the targets, in pixels.
+        steps (list of int): Number of steps for each image: `config.steps`, or fewer after an interruption.
+        losses (Tensor): (steps, S), the loss of each image at each step, before the update. NaN for steps that an image
+            did not reach because of an interruption.
+        minimum_mse (Tensor): (S,), the smallest mean squared error over `config.evaluation_sequences` new sequences
+            (paper section 5.2).
+        mean_mse (Tensor): (S,), the average of the mean squared error over the same sequences.
+        best_image (Tensor): (S, H, W), or (S, 3, H, W) in color, the image of the sequence with the smallest error;
+            values in [0, 1].
+        seconds (float): Duration of the learning. NaN in results of `fit_dataset`, which stores durations separately.
+        snapshot_steps (list of int): Numbers of the steps after which the snapshots were taken; 0 is the start.
+        snapshots (list of dict): Copies of the parameters during the learning, for `system.load_state_dict`. NaN for
+            images that did not reach the step because of an interruption.
+        interrupted (bool): Whether Ctrl-C ended the learning early.
+
+    Example:
+        >>> result = fractalops.fit(torch.rand(2, 16, 16), fractalops.FitConfig(steps=50))
+        >>> len(result), result.losses.shape
+        (2, torch.Size([50, 2]))
+        >>> result[1].save("second.safetensors")
+        >>> fractalops.FitResult.load("second.safetensors").draw(256).shape
+        torch.Size([1, 256, 256])
     """
 
     system: IFS
-    """The S learned systems."""
     config: FitConfig
     size: tuple[int, int]
-    """(height, width) of the targets, in pixels."""
     steps: list[int]
-    """The number of steps for each image: `config.steps`, or fewer after an interruption."""
     losses: Tensor  # (steps, S)
-    """The loss of each image at each step, before the step; NaN where an interruption came before it."""
     minimum_mse: Tensor  # (S,)
-    """The least mean squared error over `config.evaluation_sequences` fresh sequences (paper section 5.2)."""
     mean_mse: Tensor  # (S,)
-    """The mean over the same sequences."""
     best_image: Tensor  # (S, H, W), or (S, 3, H, W) in color
-    """The image of the sequence with the least error."""
     seconds: float
-    """The duration of learning in seconds; NaN in the files of `fit_dataset`, which keeps times apart."""
     snapshot_steps: list[int] = field(default_factory=list)
-    """The steps after which `snapshots` were taken."""
     snapshots: list[dict[str, Tensor]] = field(default_factory=list)
-    """The systems' parameters along the way: what `system.load_state_dict` takes. NaN where an interruption came
-    before an image's step.
-    """
     interrupted: bool = False
-    """Whether Ctrl-C ended the learning before it was done."""
 
     def __len__(self) -> int:
         return self.system.systems
@@ -74,7 +88,7 @@ class FitResult:
 
     @property
     def intensity(self) -> float:
-        """Return a pixel's share of all bumps, over pi, which `draw_high_resolution` takes."""
+        """Mean value of a pixel under the bumps of one sequence, divided by pi; see `draw_high_resolution`."""
         return self.config.points * self.config.bandwidth / (self.size[0] * self.size[1])
 
     def draw(
@@ -88,18 +102,21 @@ class FitResult:
         """Draw the systems at high resolution, in the viewport in which they were learned.
 
         Args:
-            size: the longest side in pixels, of a picture in the targets' proportions, or (height, width).
-            points: of each picture; None takes one for every pixel, four of mean colors, and a million at least.
-            seed: of the points; None takes `config.seed`.
-            zoom: (x, y, factor) draws the part around column x and row y, from 0 to 1, `factor` times larger; to
-                10^11.
+            size (int or tuple): (height, width) in pixels, or the longer side of a picture with the aspect ratio of the
+                targets.
+            points (int): Number of points of each picture. None uses one for each pixel (four for the blend "mean"),
+                and at least a million. Default: None.
+            seed (int): Seed of the points, at least 0. None uses `config.seed`. Default: None.
+            zoom (tuple): (x, y, factor) shows the part around column x and row y, both in [0, 1], `factor` times
+                larger; `factor` is at most 10^11. None shows the whole picture. Default: None.
 
         Returns:
             Images (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; see `draw_high_resolution`.
 
         Raises:
-            ValueError, TypeError: for an argument out of its range or of another type.
-            InputError: for a zoom that shows no point, or of a system whose maps don't all contract.
+            ValueError: If an argument is out of its range.
+            TypeError: If an argument has the wrong type.
+            InputError: If the zoom shows no point, or a system has a map that does not contract.
         """
         height, width = check_size("FitResult.draw", size)
         if points is not None:
@@ -120,19 +137,29 @@ class FitResult:
         return images if self.config.color or images.dim() == 3 else images[:, 0]
 
     def save_page(self, path: str | Path) -> None:
-        """Write a page that draws the system of one image, to look around in and to change by hand; see `write_page`.
+        """Write an interactive HTML page that draws the system of one image; see `write_page`.
 
-        Raises `ValueError` for the systems of several images, of which `result[i]` is one, and as `write_page`.
+        Args:
+            path (str or Path): The file to write.
+
+        Raises:
+            ValueError: If the result has more than one image; use `result[i].save_page`.
+            InputError: If a parameter is NaN or infinite.
+            OSError: If the file can't be written.
         """
         if len(self) != 1:
-            raise ValueError(f"FitResult.save_page: the result must be of one image, got {len(self)}")
+            raise ValueError(f"FitResult.save_page: the result must have one image, got {len(self)}")
         write_page(self.system, path, size=self.size, intensity=self.intensity)
 
     def select(self, index: int) -> FitResult:
-        """Return the result of one image alone, as if it had been learned by itself.
+        """Return the result of one image, with the losses and snapshots of the steps that were run for it.
 
-        It has the losses and snapshots of the steps that were run for this image. A negative `index` counts from the
-        end. Raises `IndexError`.
+        Args:
+            index (int): Index of the image. A negative index counts from the end.
+
+        Raises:
+            IndexError: If there is no such image.
+            TypeError: If the index is not an integer.
         """
         index = check_item("FitResult.select", index, len(self))
         pick = slice(index, index + 1)
@@ -156,19 +183,26 @@ class FitResult:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, the configuration in its metadata; an interruption leaves no broken file.
+        """Write the result to a safetensors file, with the settings in its metadata.
 
-        Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` when the file can't be written.
+        An interruption leaves no incomplete file.
+
+        Args:
+            path (str or Path): The file to write.
+
+        Raises:
+            FileNotFoundError: If the folder of `path` does not exist.
+            OSError: If the file can't be written.
         """
         write_tensors(path, self.tensors(), self.metadata())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the file."""
+        """Return the tensors of the file, by name."""
         tensors = {name: getattr(self, name) for name in _MEASURES}
         return tensors | add_prefix("system.", self.system.state_dict()) | number_snapshots(self.snapshots)
 
     def metadata(self) -> dict[str, str]:
-        """Return the metadata of the file."""
+        """Return the metadata of the file, by name."""
         return {
             "format": FORM,
             "fractalops": installed_version(),
@@ -183,12 +217,28 @@ class FitResult:
 
     @classmethod
     def load(cls, path: str | Path) -> FitResult:
-        """Read what `save` wrote; no code is executed. Raises `InputError` for a missing, foreign or broken file."""
+        """Read a file that `save` has written. It executes no code from the file.
+
+        Args:
+            path (str or Path): The file to read.
+
+        Raises:
+            InputError: If the file is missing, damaged, or of another format.
+        """
         return cls.from_file(path, *read_tensors(path, FORM))
 
     @classmethod
     def from_file(cls, path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> FitResult:
-        """Return the result that a file holds, `path` by name. Raises `InputError` where they don't fit together."""
+        """Return the result with the tensors and the metadata of a file.
+
+        Args:
+            path (str or Path): The name of the file, for error messages.
+            tensors (dict): The tensors, see `tensors`.
+            metadata (dict): The metadata, see `metadata`.
+
+        Raises:
+            InputError: If the tensors do not match the metadata.
+        """
         with parsing(path):
             return cls._parse(metadata, tensors)
 
@@ -197,7 +247,7 @@ class FitResult:
         config = parse_config(json.loads(metadata["config"]))
         height, width = _whole_numbers(metadata, "size")
         if min(height, width) < 1:
-            raise ValueError(f"size must be that of a picture, got {[height, width]}")
+            raise ValueError(f"size must be positive, got {[height, width]}")
         steps = _whole_numbers(metadata, "steps")
         snapshot_steps = _whole_numbers(metadata, "snapshot_steps")
         parameters = with_prefix(tensors, "system.")
@@ -209,7 +259,7 @@ class FitResult:
             raise TypeError(f"interrupted must be true or false, got {interrupted!r}")
         images = system.systems
         if len(steps) != images:
-            raise ValueError(f"steps are those of {len(steps)} images, not {images}")
+            raise ValueError(f"steps must have one entry for each of {images} images, got {len(steps)}")
         measures = {name: tensors[name] for name in _MEASURES}
         shapes = {
             "losses": (max(steps), images),
@@ -222,7 +272,7 @@ class FitResult:
         for snapshot in snapshots:
             _check_forms(snapshot, expected)
         if sum(map(len, snapshots)) != len(with_prefix(tensors, "snapshot.")):
-            raise ValueError(f"snapshot_steps names {len(snapshot_steps)} of more snapshots")
+            raise ValueError(f"snapshot_steps must have one entry for each snapshot, got {len(snapshot_steps)}")
         return cls(
             system=system,
             config=config,
@@ -242,19 +292,20 @@ def _read_systems(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def parse_config(settings: object) -> FitConfig:
-    """Return the configuration that `dataclasses.asdict` and JSON made `settings` of.
+    """Return the configuration from settings that `dataclasses.asdict` and JSON have encoded.
 
-    Raises `TypeError` or `ValueError` for a setting that is wrong, unknown or missing.
+    Raises:
+        TypeError, ValueError: If a setting is invalid, unknown or missing.
     """
     if not isinstance(settings, dict):
-        raise TypeError(f"config is a {type(settings).__name__}")
+        raise TypeError(f"config must be a dict, got {type(settings).__name__}")
     if isinstance(settings.get("viewport"), list):
         settings["viewport"] = tuple(settings["viewport"])
     return complete(FitConfig, settings)
 
 
 def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
-    """Return a module with these tensors as its parameters."""
+    """Return an `IFS` with these tensors as its parameters."""
     systems, maps = state["offset"].shape[:2]
     system = make_system(config, systems, maps)
     system.load_state_dict(state, assign=True)
@@ -262,29 +313,29 @@ def restore_system(state: dict[str, Tensor], config: FitConfig) -> IFS:
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin so, by the rest of their names."""
+    """Return the tensors whose names begin with `prefix`, without the prefix in their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix."""
+    """Return the tensors with `prefix` added to their names."""
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
 
 def number_snapshots(snapshots: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors of snapshots, whose names begin with their numbers."""
+    """Return the tensors of all snapshots, with the numbers of the snapshots in their names."""
     return {f"snapshot.{i}.{name}": tensor for i, snapshot in enumerate(snapshots) for name, tensor in snapshot.items()}
 
 
 def join(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the states of systems as the state of all of them."""
+    """Return the states of several modules as the state of one module with all their systems."""
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
 
 
 def _whole_numbers(metadata: dict[str, str], name: str) -> list[int]:
     values = json.loads(metadata[name])
     if not isinstance(values, list) or not all(type(value) is int and value >= 0 for value in values):
-        raise TypeError(f"{name} must be a list of whole numbers, got {values!r}")
+        raise TypeError(f"{name} must be a list of non-negative integers, got {values!r}")
     return values
 
 
@@ -297,4 +348,4 @@ def _forms(tensors: dict[str, Tensor]) -> Forms:
 
 def _check_forms(tensors: dict[str, Tensor], expected: Forms) -> None:
     if (actual := _forms(tensors)) != expected:
-        raise ValueError(f"shapes and dtypes are {actual}, not {expected}")
+        raise ValueError(f"shapes and dtypes must be {expected}, got {actual}")

@@ -1,4 +1,4 @@
-"""The batches of a run over many images. Every image is read once before learning starts."""
+"""The batches of a run over many images. Each image is read once before the learning starts."""
 
 from __future__ import annotations
 
@@ -22,31 +22,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of a run, by the numbers of their images.
+    """The batches of a run.
 
-    All images of a batch have one shape and one configuration. They are in the order of the targets.
+    All images of a batch have the same shape and the same settings. In a batch, they are in the order of the targets.
     """
 
     batches: list[tuple[int, ...]]
+    """Numbers of the images of each batch."""
     settings: list[FitConfig]
-    """The resolved configuration of each batch."""
+    """Resolved settings of each batch."""
     bad: dict[int, str]
-    """Images that can't be used, and why."""
+    """Reasons why images can't be used, by the number of the image."""
     pictures: str
     """SHA-256 of all targets."""
     summary: list[str]
-    """A line for each size and configuration, and for images that their points can't cover."""
+    """Lines for the log: one for each size and configuration, and one for images that their points can't cover."""
 
     @property
     def images(self) -> int:
-        """The number of images to learn."""
+        """Number of images to learn."""
         return sum(map(len, self.batches))
 
 
 def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor:
-    """Return an image as a target of `fit`: (H, W), or (3, H, W) in color, float32 in [0, 1].
+    """Return an image as a target of `fit`: (H, W), or (3, H, W) in color; float32 in [0, 1].
 
-    Raises `InputError`, naming the image.
+    Raises:
+        InputError: If the image can't be used. The message names it.
     """
     try:
         return check_targets(f"cannot use {targets.name(index)}", targets[index][None], config)[0]
@@ -56,11 +58,11 @@ def read_target(targets: TargetDataset, index: int, config: FitConfig) -> Tensor
         raise InputError(str(error)) from error
 
 
-_TOLD = 5  # sizes and settings in the summary, the most frequent ones
+_LISTED = 5  # number of sizes and settings in the summary, which has the most frequent ones
 
 
 def describe_settings(size: Sequence[int], config: FitConfig) -> str:
-    """Return what resolved settings are for targets of (height, width) pixels, on a line."""
+    """Return one line with the resolved settings for targets of (height, width) pixels."""
     return (
         f"{size[1]} x {size[0]} pixels: {config.maps} maps, {config.steps} steps of {config.sequences} x "
         f"{config.points} points, blend {config.blend}"
@@ -68,17 +70,25 @@ def describe_settings(size: Sequence[int], config: FitConfig) -> str:
 
 
 def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | None, progress: bool) -> Plan:
-    """Read every image of `targets` once, one at a time.
+    """Read each image of `targets` once, one at a time, and return the batches.
 
-    Raises `InputError` where no image can be used and, without `skip_bad`, where some can't, all of them listed. None
-    is False where the caller has no such choice.
+    Args:
+        targets: The images.
+        config: The settings.
+        skip_bad: Whether to skip images that can't be used. None is False for callers without this option: the error
+            message does not mention it.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        InputError: If no image can be used or, without `skip_bad`, if any image can't be used. The message lists all of
+            these images.
     """
     batches: list[tuple[tuple[int, ...], FitConfig]] = []
     waiting: dict[tuple[torch.Size, FitConfig], list[int]] = {}  # images whose batch is not full yet
     bad: dict[int, str] = {}
     pictures = hashlib.sha256()
     kinds: Counter[str] = Counter()
-    notices: dict[str, str] = {}  # by name
+    notices: dict[str, str] = {}  # by the name of the image
     images = range(len(targets))
     for image in progress_bar(len(images), "image", "read", shown=progress, iterable=images, leave=False):
         try:
@@ -105,14 +115,14 @@ def make_plan(targets: TargetDataset, config: FitConfig, *, skip_bad: bool | Non
         listed = "; ".join(bad.values())
         raise InputError(f"cannot use {len(bad)} of {len(targets)} images{advice}: {listed}")
     if not batches:
-        raise InputError(f"cannot use {targets.identity}: it holds no images")
-    summary = [f"{count} of {line}" for line, count in kinds.most_common(_TOLD)]
-    if len(kinds) > _TOLD:
-        told = sum(count for _, count in kinds.most_common(_TOLD))
-        summary.append(f"{sum(kinds.values()) - told} of {len(kinds) - _TOLD} other sizes or settings")
+        raise InputError(f"cannot use {targets.identity}: it contains no images")
+    summary = [f"{count} image(s) of {line}" for line, count in kinds.most_common(_LISTED)]
+    if len(kinds) > _LISTED:
+        shown = sum(count for _, count in kinds.most_common(_LISTED))
+        summary.append(f"{sum(kinds.values()) - shown} image(s) of {len(kinds) - _LISTED} other sizes or settings")
     if notices:
         name, notice = next(iter(notices.items()))
-        others = f" (as for {len(notices) - 1} other images)" if len(notices) > 1 else ""
+        others = f" (also for {len(notices) - 1} other images)" if len(notices) > 1 else ""
         summary.append(f"{name}: {notice}{others}")
     return Plan(
         [batch for batch, _ in batches], [settings for _, settings in batches], bad, pictures.hexdigest(), summary

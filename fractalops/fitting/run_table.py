@@ -1,4 +1,4 @@
-"""The table of a run: a row for each image, as CSV or as Parquet."""
+"""The table of a run, one row for each image, as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -16,40 +16,48 @@ from fractalops.io.files import atomic_path, open_table, reading, write_table
 TableKind = Literal["csv", "parquet"]
 KINDS: tuple[TableKind, ...] = ("csv", "parquet")
 
-_ROWS_AT_ONCE = 2**16  # of a Parquet file in memory
+_ROWS_AT_ONCE = 2**16  # rows of a Parquet file in memory at the same time
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One image of a run: a row of its table."""
+    """The row of one image in the table of a run.
+
+    Attributes:
+        index (int): Index of the image in the data set.
+        name (str): Name of the image.
+        label (str): Label of the image.
+        shard (str): File of the image's batch, relative to the folder of the run.
+        place (int): Index of the image in its batch, for `FitResult.select`.
+        minimum_mse (float): See `FitResult`.
+        mean_mse (float): See `FitResult`.
+        steps (int): See `FitResult`.
+        seconds (float): Duration of the batch divided by its number of images; NaN if it was lost.
+    """
 
     index: int
-    """Its number among the targets."""
     name: str
     label: str
     shard: str
-    """The file of its batch, within the run's folder."""
     place: int
-    """Its place in the batch, for `FitResult.select`."""
     minimum_mse: float
     mean_mse: float
     steps: int
     seconds: float
-    """Its share of the time that the batch took; NaN where that was lost."""
 
 
 _FIELDS: dict[str, type] = get_type_hints(TableRow)
 
 
 def check_table_kind(function: str, kind: str) -> None:
-    """Raise `ValueError` for an unknown kind of table, `MissingExtra` for one that can't be written here."""
+    """Raise `ValueError` for an unknown format, and `MissingExtra` for Parquet without pyarrow."""
     check_choice(function, "table", kind, KINDS)
     if kind == "parquet":
         _import_parquet(function)
 
 
 def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
-    """Write a table at once, of the kind that its suffix names."""
+    """Write all rows to a table in the format of the suffix of `path`."""
     if path.suffix == ".parquet":
         _write_parquet(path, rows)
     else:
@@ -57,11 +65,17 @@ def write_rows(path: Path, rows: Iterable[TableRow]) -> None:
 
 
 def read_rows(path: Path) -> list[TableRow]:
-    """Return the rows of a table. Raises `InputError` for a damaged one, `MissingExtra` for Parquet without pyarrow."""
+    """Return the rows of a table.
+
+    Raises:
+        InputError: If the table is damaged.
+        MissingExtra: If it is Parquet and pyarrow is not installed.
+    """
     parquet = _import_parquet("FitRun.rows") if path.suffix == ".parquet" else None
     with reading(path, "it is damaged"):
         if parquet is not None:
-            # As bytes from here: pyarrow takes apart paths that look like keys and values, and takes UTF-8 alone.
+            # Opened here, in binary mode: pyarrow interprets paths that look like keys and values, and accepts only
+            # UTF-8.
             with path.open("rb") as binary:
                 return [_parse_row(row) for row in parquet.read_table(binary).to_pylist()]
         with open_table(path, "r") as file:
@@ -70,10 +84,14 @@ def read_rows(path: Path) -> list[TableRow]:
 
 
 def _whole_lines(file: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of a table. Raises `ValueError` where the last one was cut short: a number in it may be, too."""
+    """Yield the lines of a table.
+
+    Raises:
+        ValueError: If the last line has no line break: the file, and a number in it, may be truncated.
+    """
     for line in file:
-        if not line.endswith(("\n", "\r")):  # names may hold either
-            raise ValueError("its last line has no end")
+        if not line.endswith(("\n", "\r")):  # names may contain both
+            raise ValueError("its last line is incomplete")
         yield line
 
 
@@ -90,7 +108,7 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
     types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in _FIELDS.items()])
     left: Iterator[TableRow] = iter(rows)
-    with (  # as bytes, see `read_rows`
+    with (  # in binary mode, see `read_rows`
         atomic_path(path, durable=True) as temporary,
         temporary.open("wb") as file,
         parquet.ParquetWriter(file, schema) as writer,
@@ -100,7 +118,7 @@ def _write_parquet(path: Path, rows: Iterable[TableRow]) -> None:
 
 
 def _as_text(row: TableRow) -> dict[str, object]:
-    r"""Return a row whose names are text, as Parquet wants it: what is none of a file's name is written as \xff."""
+    r"""Return a row in which names are valid UTF-8, as Parquet requires. Invalid bytes of file names become \xff."""
     return {
         name: value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if isinstance(value, str)

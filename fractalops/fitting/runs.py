@@ -1,4 +1,4 @@
-"""`fit_dataset`: learning the images of a data set into a folder, one batch after another, through interruptions."""
+"""`fit_dataset`: learn the images of a data set batch by batch into a folder, and resume interrupted runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-CHECKPOINT_EVERY = 30.0  # seconds; one takes milliseconds
+CHECKPOINT_EVERY = 30.0  # seconds; writing a checkpoint takes milliseconds
 
 
 def fit_dataset(
@@ -49,46 +49,64 @@ def fit_dataset(
     table: TableKind = "csv",
     device: str | torch.device | None = None,
 ) -> FitRun:
-    """Learn an iterated function system for every image of a data set, however many, into a folder.
+    """Learn an iterated function system for each image of a data set, and write the results to a folder.
 
-    Called again on a folder that holds the same run unfinished, it goes on where that stopped, with the same bits as if
-    it never had: killed at any moment it loses at most what it learned since the last checkpoint. Started by torchrun,
-    the processes share the images, and the results are the same for any number of them; what a lost one has begun the
-    others finish. What is learned for an image depends on the image, its number there and the configuration; on others
-    only where steps are tensor operations, through the rounding of sums.
+    The data set may have any number of images. They are learned in batches of `config.batch_size` images of one shape;
+    only one batch is in memory at a time (besides targets that the caller passes in memory). See `fit` for the method.
 
-    The log (`fractalops.fitting.runs`, level INFO) tells the settings of each size of images.
+    A call on the folder of an unfinished run of the same images and settings resumes the run. The results have the same
+    bits as without the interruption. A run that is killed loses only what it learned since the last checkpoint. Under
+    torchrun, the processes share the batches; the results are the same for any number of processes. If a process is
+    killed, the others finish its batches.
+
+    The result for an image depends on the image, its index in the data set and the settings. If steps use tensor
+    operations, it also depends on the other images of the batch, by the rounding of sums.
+
+    The log (logger `fractalops.fitting.runs`, level INFO) has the settings for each size of images.
+
+    Ctrl-C or SIGTERM finishes the current steps (natively up to 50 ms), writes a checkpoint, and returns the run with
+    `interrupted` set. A second signal stops without a checkpoint. Code that calls `fit_dataset` in a loop must check
+    `interrupted`, because its loop continues.
 
     Args:
-        targets: a path for `open_targets`; a `TargetDataset`; targets (S, H, W), in color (S, 3, H, W), values in
-            [0, 1]; or what `TensorTargets.from_iterable` draws pictures from, as a generator, which must end, or a
-            torch data set; these are held in memory.
-        output: the folder, made if need be; all processes must see the same one.
-        config: the settings, resolved for each image; None takes the defaults. `config.batch_size` images of
-            one shape are learned and held in memory at a time.
-        skip_bad: leave out images that can't be used, and list them in bad.csv.
-        overwrite: discard the run that `output` holds, and start anew.
-        progress: show a progress bar on standard error, with images a second and the time left.
-        checkpoint_every: seconds from one checkpoint of a batch under way to the next; 0 is each time that the loop
-            comes back: natively every 50 ms, else after every step.
-        table: the kind of the table: "csv", or "parquet" for index.parquet, which needs pyarrow. A finished run gets
-            another kind without learning anything again.
-        device: None takes a GPU where torch finds one (under torchrun one for each process), else the CPU.
+        targets (TargetDataset, Tensor, str, Path, iterable or data set): The images: a path, see `open_targets`; a
+            `TargetDataset`; a tensor (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; a finite iterable of
+            pictures, or a PyTorch data set, see `TensorTargets.from_iterable`. The last two kinds are read into memory.
+        output (str or Path): The folder. It is created if it does not exist. All processes must see the same folder.
+        config (FitConfig): The settings. "auto" settings are resolved for each image. None uses the defaults.
+            Default: None.
+        skip_bad (bool): Whether to skip images that can't be used, and list them in bad.csv. Default: False.
+        overwrite (bool): Whether to delete the run in `output` and start again. Default: False.
+        progress (bool): Whether to show a progress bar on standard error, with images per second and the remaining
+            time. Default: False.
+        checkpoint_every (float): Seconds between two checkpoints of a batch, at least 0. 0 writes one after every step,
+            or with the native loop every 50 ms. Default: 30.0.
+        table (str): Format of the table of results: "csv" writes index.csv; "parquet" writes index.parquet, which
+            requires pyarrow. If the run is finished, another format is written without learning again. Default: "csv".
+        device (str or torch.device): The device. None is a GPU if PyTorch finds one (under torchrun, a different one
+            for each process), otherwise the CPU. Default: None.
 
     Returns:
-        The finished run: an index with the errors of each image, and the learned systems. Ctrl-C or SIGTERM ends the
-        step under way (natively the 50 ms of steps), keeps a checkpoint and returns the run with `interrupted`; after a
-        second one no checkpoint is kept.
-        A caller's loop goes on unless it looks at `interrupted`.
+        The run, a `FitRun`: a table with the errors of each image, and the learned systems.
 
     Raises:
-        InputError: for images that can't be used, all listed; for a folder within that of the images, with other
-            files, with another run (what differs is named), with a damaged file, or in use by another process; for a
-            GPU where there is none.
-        KeyboardInterrupt: on Ctrl-C before anything was begun.
-        RankError: where a process that shares the run does not come, failed before it began, or has no GPU.
-        MissingExtra: for a table in Parquet where pyarrow is not installed, before anything is learned.
-        ValueError, TypeError: for other arguments of a wrong type or out of range.
+        InputError: If images can't be used (the message lists all of them); if `output` is inside the folder of the
+            images, or has other files, another run (the message has the differences) or a damaged file; if another
+            process uses it; if the device is a GPU and there is none.
+        KeyboardInterrupt: On Ctrl-C before the learning has begun.
+        RankError: If another process of the run does not start or fails before the learning, or if this process has no
+            GPU.
+        MissingExtra: If `table` is "parquet" and pyarrow is not installed.
+        ValueError: If another argument is out of its range.
+        TypeError: If an argument has the wrong type.
+
+    Example:
+        >>> targets = torch.rand(4, 16, 16)
+        >>> run = fractalops.fit_dataset(targets, "runs/noise", fractalops.FitConfig(steps=50))
+        >>> run.minimum_mse.shape
+        torch.Size([4])
+        >>> run[0].best_image.shape
+        torch.Size([1, 16, 16])
     """
     config = or_default("fit_dataset", "config", config, FitConfig)
     check_number("fit_dataset", "checkpoint_every", checkpoint_every, least=0)
@@ -96,7 +114,7 @@ def fit_dataset(
     images = _as_targets(targets, config)
     folder = DatasetFolder(output)
     if images.holds(folder.path):
-        raise InputError(f"cannot write to {folder.path}: it lies in the folder of the images")
+        raise InputError(f"cannot write to {folder.path}: it is in the folder of the images")
     ranks = find_ranks(device)
     progress = progress and ranks.rank == 0
     manifest = describe_run(config, images.identity, ranks.device)
@@ -116,7 +134,7 @@ def fit_dataset(
                         _logger.info("%s", line)
                     left = folder.left(key, plan.batches)
                     if left:
-                        folder.drop_tables()  # they tell that a run is finished
+                        folder.drop_tables()  # a table means that the run is finished
                     else:
                         folder.drop_damaged_tables()
                 except Exception as error:
@@ -128,10 +146,11 @@ def fit_dataset(
             ranks.meet(folder.path)
             engine = _Engine(images, config, folder, plan, key, ranks.device, checkpoint_every)
             begun = True
-            # A step is finished and saved first. torchrun sends its processes one more signal after a Ctrl-C.
+            # On a signal, the step is finished and saved first. torchrun sends its processes a second signal after
+            # Ctrl-C, which must not interrupt the saving.
             with Signals(noted=math.inf if ranks.size > 1 else 1) as signals, _Progress(folder, plan, progress) as bar:
                 engine.learn_all(left, signals, bar)
-                # The report is rank 0's, or of whoever finds that one lost.
+                # Rank 0 writes the report. If it was killed, the first rank that gets its lock does.
                 while ranks.rank > 0 and not folder.table(table).exists():
                     with ExitStack() as tried:
                         if tried.enter_context(claimed(folder.path / LOCK)):
@@ -139,7 +158,7 @@ def fit_dataset(
                             break
                     signals.wait(POLL)
             if not folder.table(table).exists() or (left and ranks.rank == 0):
-                folder.remove_leftovers()  # of a process that was lost meanwhile
+                folder.remove_leftovers()  # of a process that was killed in the meantime
                 write_report(folder, key, plan, images, table)
     except KeyboardInterrupt as interruption:
         if not begun:
@@ -151,7 +170,7 @@ def fit_dataset(
 def _as_targets(
     targets: TargetDataset | Tensor | str | Path | Iterable[object] | Indexed, config: FitConfig
 ) -> TargetDataset:
-    # Imported here: Pillow and NumPy take longer than the rest of the package.
+    # Imported here, because importing Pillow and NumPy takes longer than importing the rest of the package.
     from fractalops.data.targets import Indexed, TargetDataset, TensorTargets, open_targets
 
     if isinstance(targets, TargetDataset):
@@ -171,7 +190,7 @@ def _as_targets(
 
 @dataclass(frozen=True)
 class _Engine:
-    """Learns batches of a run."""
+    """Learns the batches of a run."""
 
     images: TargetDataset
     config: FitConfig
@@ -182,7 +201,10 @@ class _Engine:
     checkpoint_every: float
 
     def learn_all(self, left: Sequence[int], signals: Signals, bar: _Progress) -> None:
-        """Learn those of the batches `left` that no other process learns, and at last those that one has left."""
+        """Learn the batches `left`, except those that other processes learn.
+
+        It waits for these, and learns the batches of processes that were killed.
+        """
         while left:
             busy = []
             for number in left:
@@ -196,7 +218,7 @@ class _Engine:
                 signals.wait(POLL)
 
     def _learn(self, number: int, signals: Signals, bar: _Progress) -> None:
-        """Learn a batch, from its checkpoint on where there is one, and keep what was learned."""
+        """Learn a batch, from its checkpoint if there is one, and write the result."""
         images = self.plan.batches[number]
         with torch.inference_mode(False), torch.enable_grad():
             targets = torch.stack([read_target(self.images, image, self.config) for image in images])
@@ -221,13 +243,13 @@ class _Engine:
                     signals.obey()
                 bar.show(number, batch.step / config.steps, losses[-1])
             result = evaluate_batches([batch], config, began)
-            # How long it took differs from run to run: it lies beside the shard, whose bytes don't.
+            # The duration differs from run to run. It is stored beside the shard, whose bytes do not differ.
             seconds, result.seconds = result.seconds, float("nan")
             self.folder.write_shard(number, self.key, result, seconds)
 
 
 class _Progress:
-    """A bar over all images of a run: those of finished batches, of all ranks, and a share of the present one."""
+    """A bar over all images of a run: those of batches that any rank has finished, and a part of the current batch."""
 
     def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
         self._folder, self._plan = folder, plan
@@ -240,19 +262,19 @@ class _Progress:
         return sum(len(batches[batch]) for batch in self._folder.finished(len(batches)))
 
     def begin(self, batch: int, fraction: float) -> None:
-        """Show how much of a batch was learned before, which took none of the bar's time."""
+        """Add the part of a batch that an earlier process learned. It does not count for the speed of the bar."""
         if not self._bar.disable:
             self._bar.initial += fraction * len(self._plan.batches[batch])
 
     def show(self, batch: int, fraction: float, losses: Tensor) -> None:
-        """Show how much of a batch is learned, and its losses (S,), at most twice a second."""
+        """Show how much of a batch is learned, and its mean loss, at most twice a second. `losses` is (S,)."""
         now = time.monotonic()
         if self._bar.disable or now - self._shown_at < 0.5:
             return
         self._shown_at = now
-        # In tenths of an image: rounded to whole ones, the time left would rise again and again.
+        # In tenths of an image: with whole images, the remaining time would rise repeatedly.
         self._bar.n = round(self._done() + fraction * len(self._plan.batches[batch]), 1)
-        self._bar.set_postfix(loss=f"{losses.mean().item():.4f}")  # draws the bar, too
+        self._bar.set_postfix(loss=f"{losses.mean().item():.4f}")  # this also draws the bar
 
     def __enter__(self) -> _Progress:
         return self

@@ -1,6 +1,6 @@
-"""A step of `fit` captured in a CUDA graph: some hundred small kernels, launched as one.
+"""A step of `fit` as a CUDA graph, which launches several hundred small kernels with one call.
 
-Launched one by one they take the host longer than the GPU needs for them.
+Launching them one by one takes the host longer than they take on the GPU.
 """
 
 from __future__ import annotations
@@ -14,33 +14,35 @@ import torch
 from torch import Tensor
 
 CudaGraph = Literal["auto"] | bool
-# What a learning rate makes of one step: the losses (S,). A captured step takes the rate from a tensor () on the GPU.
+# A function that takes one step at a learning rate and returns its losses (S,). A captured step reads the rate from a
+# tensor () on the GPU.
 Step = Callable[["float | Tensor"], Tensor]
 
-# The first steps are run as they are: they compile and load kernels, and choose workspaces, which no capture can do.
+# The first steps run normally: they compile and load kernels and choose workspaces, which is not possible during a
+# capture.
 _WARM_UP = 3
 _logger = logging.getLogger("fractalops")
 
 
 class Recorder(Protocol):
-    """The recorder that warms a step up and captures it."""
+    """An object that warms up a step and captures it."""
 
     def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
         """Run a step, and return its losses."""
 
     def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Capture a step, without running it; what comes back runs it, and returns its losses."""
+        """Capture a step without running it. Return a function that runs it and returns its losses."""
 
 
 class CudaRecorder:
-    """Capture by `torch.cuda.CUDAGraph`, on a stream of its own."""
+    """A recorder that captures with `torch.cuda.CUDAGraph` on its own stream."""
 
     def __init__(self, device: torch.device, generators: list[torch.Generator]) -> None:
         self._stream = torch.cuda.Stream(device)
         self._generators = generators
 
     def warm_up(self, run: Callable[[], Tensor]) -> Tensor:
-        """Run a step on the stream of the capture."""
+        """Run a step on the stream of the capture, and return its losses."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -49,7 +51,7 @@ class CudaRecorder:
         return losses
 
     def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-        """Capture a step; return a function that replays it."""
+        """Capture a step. Return a function that replays it and returns its losses."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
@@ -58,15 +60,15 @@ class CudaRecorder:
 
         def replay() -> Tensor:
             graph.replay()
-            return losses.clone()  # the next replay writes into the same memory
+            return losses.clone()  # the next replay writes to the same memory
 
         return replay
 
 
 class StepGraph:
-    """Runs a step: a few times as it is, then captures it, and from then on replays it.
+    """A function that runs the first steps normally, then captures a step, and replays it from then on.
 
-    A step that can't be captured goes on as it is, with a warning that says why.
+    If the step can't be captured, it warns with the reason, and runs all steps normally.
     """
 
     def __init__(self, step: Step, generators: list[torch.Generator], device: torch.device, recorder: Recorder) -> None:
@@ -81,7 +83,7 @@ class StepGraph:
         return self._step(self._rate)
 
     def __call__(self, rate: float) -> Tensor:
-        """Run a step at this learning rate, and return its losses (S,)."""
+        """Run one step at this learning rate, and return its losses (S,)."""
         self._rate.fill_(rate)
         self._runs += 1
         if self._runs == _WARM_UP + 1:
@@ -95,7 +97,7 @@ class StepGraph:
         try:
             return self._recorder.record(self._run)
         except RuntimeError as error:
-            # A broken capture leaves its generators in it: new ones go on where they were.
+            # After a failed capture, its generators can't be used. New generators continue with the same states.
             for place, (generator, state) in enumerate(zip(self._generators, states, strict=True)):
                 self._generators[place] = torch.Generator(generator.device)
                 self._generators[place].set_state(state)
@@ -105,7 +107,11 @@ class StepGraph:
 
 
 def check_cuda_graph(cuda_graph: CudaGraph, device: torch.device) -> None:
-    """Raise `ValueError` for another value than "auto", True or False, and for True where there is no such graph."""
+    """Check the argument `cuda_graph` of `fit`.
+
+    Raises:
+        ValueError: If it is not "auto", True or False, or if it is True and the device has no CUDA graphs.
+    """
     if not (cuda_graph == "auto" or isinstance(cuda_graph, bool)):
         raise ValueError(f"fit: cuda_graph must be 'auto', True or False, got {cuda_graph!r}")
     if cuda_graph is True and device.type != "cuda":
@@ -115,14 +121,24 @@ def check_cuda_graph(cuda_graph: CudaGraph, device: torch.device) -> None:
 def run_as_graph(
     step: Step, generators: list[torch.Generator], device: torch.device, cuda_graph: CudaGraph, plugged_in: bool
 ) -> Callable[[float], Tensor]:
-    """Return `step` as a graph where that is wanted and the device has graphs, else as it is, with a record in the log.
+    """Return a function that runs `step`, in a CUDA graph if `cuda_graph` and the device allow it.
 
-    "auto" leaves a step with a plugged-in loss as it is: Python code in it would run for the capture only.
+    The log says why no graph is used.
+
+    "auto" uses no graph for a step with a custom loss, because Python code in the loss would run only during the
+    capture.
+
+    Args:
+        step: The step.
+        generators: Generators of the step. They are replaced in this list if the capture fails.
+        device: The device of the targets.
+        cuda_graph: See `fit`.
+        plugged_in: Whether the step has a custom loss.
     """
     if cuda_graph == "auto" and device.type != "cuda":
-        _logger.info("fit: no CUDA graph: the targets are on %s; steps are launched one by one", device.type)
+        _logger.info("fit: no CUDA graph: the targets are on %s", device.type)
     elif cuda_graph == "auto" and plugged_in:
-        _logger.info("fit: no CUDA graph: the loss is plugged in; cuda_graph=True captures it too")
+        _logger.info("fit: no CUDA graph: a custom loss is used; cuda_graph=True captures it")
     elif cuda_graph:
         return StepGraph(step, generators, device, CudaRecorder(device, generators))
     return step

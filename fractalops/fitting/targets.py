@@ -1,4 +1,4 @@
-"""Checks of the targets of `fit`, and the settings that follow from them."""
+"""Checks of the targets of `fit`, and the resolution of "auto" settings for them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from fractalops.fitting.config import FitConfig
 
 
 def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
-    """Return targets as (S, H, W), or (S, 3, H, W) in color; errors begin with `owner`."""
+    """Return targets with shape (S, H, W), or (S, 3, H, W) in color; float32.
+
+    Raises:
+        ValueError, TypeError: If the targets are invalid. The message begins with `owner`.
+    """
     if not isinstance(targets, Tensor):
-        hint = "; fit_dataset takes paths, generators and data sets"
+        hint = "; use fit_dataset for paths, generators and data sets"
         raise TypeError(f"{owner}: targets must be a tensor, got {type(targets).__name__}{hint}")
     check_tensor(owner, targets=targets)
     if not targets.is_floating_point():
         raise TypeError(f"{owner}: targets must be floating-point with values in [0, 1], got {targets.dtype}")
-    dims = 3 if config.color else 2  # of one target
+    dims = 3 if config.color else 2  # dimensions of one target
     fits = not config.color or targets.shape[-3:-2] == (config.channels,)
     if targets.dim() not in (dims, dims + 1) or not fits or targets.numel() == 0:
         expected = "(3, H, W) or (S, 3, H, W) in color" if config.color else "(H, W) or (S, H, W)"
@@ -31,21 +35,25 @@ def check_targets(owner: str, targets: Tensor, config: FitConfig) -> Tensor:
 
 
 def shown_pixels(targets: Tensor, config: FitConfig) -> Tensor:
-    """Return how many pixels of targets (S, H, W) or (S, 3, H, W) differ from the background by over a tenth: (S,)."""
+    """Return the number of pixels, (S,), at which targets differ from the background by more than 0.1."""
     away = (targets - config.empty).abs()
     return (away.reshape(len(away), -1, *away.shape[-2:]).amax(1) > 0.1).sum((1, 2))
 
 
 def settings_for(targets: Tensor, config: FitConfig) -> FitConfig:
-    """Return settings, with values for those that are "auto", for targets (S, H, W) or (S, 3, H, W) of one call."""
+    """Return a configuration with values for its "auto" settings, for targets (S, H, W) or (S, 3, H, W)."""
     total = int(shown_pixels(targets, config).sum())
     return config.resolve(targets.shape[-2:], math.ceil(total / len(targets)))
 
 
 def uncovered(target: Tensor, config: FitConfig) -> str:
-    """Return a notice where the points of a sequence can't cover what a target (H, W) or (3, H, W) shows, or nothing.
+    """Return a notice if a sequence has too few points to cover what the target shows, otherwise an empty string.
 
-    A bump covers about `pi bandwidth` pixels.
+    The bump of a point covers about `pi bandwidth` pixels.
+
+    Args:
+        target: (H, W) or (3, H, W).
+        config: Resolved settings.
     """
     covered = int(config.points * math.pi * config.bandwidth)
     if 2 * covered >= target.shape[-2] * target.shape[-1]:
@@ -53,4 +61,4 @@ def uncovered(target: Tensor, config: FitConfig) -> str:
     shown = int(shown_pixels(target[None], config))
     if 2 * covered >= shown:
         return ""
-    return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; take more points"
+    return f"{config.points} points cover at most {covered} of the {shown} pixels that it shows; use more points"

@@ -1,4 +1,4 @@
-"""Iterated function systems as plain tensors: the form in which they are read, written and drawn."""
+"""Iterated function systems as plain tensors, without gradients, for reading, writing and drawing."""
 
 from fractalops.systems.axes import from_right_and_up, to_right_and_up
 from fractalops.systems.classics import CLASSICS, Classic, classic

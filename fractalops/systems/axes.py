@@ -1,7 +1,7 @@
-"""The axes of the field's files and those of this package: the one place where coordinates are turned.
+"""Conversion between the axes of this package and those of common file formats.
 
-In the plane this package has its first coordinate along rows, downwards, and its second along columns. In space
-`fractalops.project` looks along the first coordinate, and has the third one upwards.
+In the plane, the first coordinate of this package goes down the rows of an image, and the second goes right along its
+columns. In space, `fractalops.project` shows the first axis pointing to the viewer and the third pointing up.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from torch import Tensor
 
 
 class Axes(NamedTuple):
-    """A signed permutation: coordinate i of this package is `sign[i]` times coordinate `order[i]` of the file.
+    """A signed permutation P of axes: coordinate i of this package is `sign[i]` times coordinate `order[i]` of a file.
 
-    Maps are turned by `A' = P A P^-1` and `b' = P b`, which is exact.
+    Maps are converted by `A' = P A P^-1` and `b' = P b`, without rounding.
     """
 
     order: tuple[int, ...]
     sign: tuple[int, ...]
 
     def read(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps (..., D, D) and (..., D) in this package's axes, from those of a file."""
+        """Convert maps (..., D, D) and (..., D) from a file's axes to this package's axes."""
         order, sign = list(self.order), offset.new_tensor(self.sign)  # (D,)
         turned = matrix[..., order, :][..., order] * (sign[:, None] * sign)
-        return turned + 0, offset[..., order] * sign + 0  # adding 0 makes 0 of -0
+        return turned + 0, offset[..., order] * sign + 0  # adding 0 turns -0 into 0
 
     def write(self, matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-        """Return maps (..., D, D) and (..., D) in the axes of a file."""
+        """Convert maps (..., D, D) and (..., D) from this package's axes to a file's axes."""
         return self._inverse().read(matrix, offset)
 
     def write_points(self, points: Tensor) -> Tensor:
-        """Return points (..., D) in the axes of a file."""
+        """Convert points (..., D) from this package's axes to a file's axes."""
         order, sign = self._inverse()
         return points[..., list(order)] * points.new_tensor(sign)
 
@@ -41,32 +41,47 @@ class Axes(NamedTuple):
 
 
 AS_THEY_STAND = {2: Axes((0, 1), (1, 1)), 3: Axes((0, 1, 2), (1, 1, 1))}
-"""The axes of this package's own files, and of fractal-pretraining's arrays, which have x along rows, too."""
+"""Axes equal to this package's: its own files, and the arrays of fractal-pretraining, whose x also goes along rows."""
 
 Y_UP = {2: Axes((1, 0), (-1, 1)), 3: Axes((2, 0, 1), (1, 1, 1))}
-"""x to the right and y up, in space z towards the viewer: Fractint, and FractalDB, which turns its pictures over."""
+"""x to the right, y up, and in space z toward the viewer: Fractint, and FractalDB, which flips its pictures."""
 
 Y_DOWN = {2: Axes((1, 0), (1, 1))}
 """x to the right and y down: flam3."""
 
 
 def from_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps of axes that point to the right and upwards, in the package's axes; exactly.
+    """Convert maps from the usual axes, x to the right and y up, to this package's axes, without rounding.
 
-    In the plane the package's x axis goes along the rows of a picture, downwards, and its y axis to the right: (x, y)
-    becomes (-y, x). In space `project` looks from the end of the first axis and sees the second to the right and the
-    third upwards: (x, y, z), with z towards the viewer, becomes (z, x, y).
+    In the plane, this package's x goes down the rows of an image and its y goes right along the columns: the point
+    (x, y) becomes (-y, x). In space, `fractalops.project` shows this package's first axis pointing to the viewer, the
+    second to the right and the third up: (x, y, z), with z toward the viewer, becomes (z, x, y).
 
     Args:
-        matrix: (..., D, D), D = 2 or 3.
-        offset: (..., D).
+        matrix: Linear parts of the maps; shape (..., D, D) with D = 2 or 3.
+        offset: Translations of the maps; shape (..., D).
 
     Returns:
-        Both, of the same shapes.
+        The converted `matrix` and `offset`, of the same shapes and dtypes.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.systems import from_right_and_up
+        >>> matrix, offset = from_right_and_up(torch.eye(2)[None] / 2, torch.tensor([[3.0, 4.0]]))
+        >>> offset
+        tensor([[-4.,  3.]])
     """
     return Y_UP[offset.shape[-1]].read(matrix, offset)
 
 
 def to_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maps in axes that point to the right and upwards: the inverse of `from_right_and_up`."""
+    """Convert maps from this package's axes to the usual axes: the inverse of `from_right_and_up`.
+
+    Args:
+        matrix: Linear parts of the maps; shape (..., D, D) with D = 2 or 3.
+        offset: Translations of the maps; shape (..., D).
+
+    Returns:
+        The converted `matrix` and `offset`, of the same shapes and dtypes.
+    """
     return Y_UP[offset.shape[-1]].write(matrix, offset)

@@ -1,7 +1,7 @@
 """Classic systems by name, with their sources.
 
-They are written down in the usual axes, x to the right and y upwards (in space: z towards the viewer), and turned to
-the package's own by `from_right_and_up`, so that pictures show them upright.
+The coefficients below are in the usual axes: x to the right, y up, and in space z toward the viewer.
+`from_right_and_up` converts them to this package's axes, so that pictures show them upright.
 """
 
 from __future__ import annotations
@@ -28,43 +28,61 @@ _Maps = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Classic:
-    """A classic system, and where it comes from."""
+    """A classic system and its source."""
 
     name: str
+    """Name of the system."""
     source: str
-    """Author, year and work. Where it is a curve or a set, the maps are those under which it is the attractor."""
+    """Author, year and title. If the source describes a curve or a set, it is the attractor of the maps."""
     build: Callable[[], _Maps]
-    """Makes the maps, which takes longer than importing them may; it can be pickled."""
+    """Function that computes the maps. They are computed on first use to keep the import fast. It can be pickled."""
     open_set: bool
-    """Whether the maps are similarities that fulfill the open set condition, so that the attractor's dimension is the
+    """Whether the maps are similarities that satisfy the open set condition. Then the attractor's dimension is the
     similarity dimension (Hutchinson 1981)."""
 
     @cached_property
     def maps(self) -> _Maps:
-        """Matrix (N, D, D), offset (N, D) and probabilities (N,) of sum 1, in the axes of the source; float64."""
+        """Matrix (N, D, D), offset (N, D) and probabilities (N,) with sum 1, in the usual axes; float64."""
         return self.build()
 
     @property
     def system(self) -> System:
-        """The system in the package's axes."""
+        """The system in this package's axes."""
         matrix, offset, probabilities = self.maps
         return System(*from_right_and_up(matrix, offset), probabilities, name=self.name)
 
     @property
     def dimension(self) -> float | None:
-        """The fractal dimension of the attractor; None where it isn't known from the maps."""
+        """Fractal dimension of the attractor; None if it doesn't follow from the maps."""
         return similarity_dimension(self.system) if self.open_set else None
 
 
 def classic(name: str) -> System:
-    """Return a classic system by its name in `CLASSICS`, float64. Raises `ValueError` for an unknown name."""
+    """Return a classic system by its name.
+
+    Args:
+        name: Name of the system, a key of `CLASSICS`: "fern", "triangle", "carpet", "dragon", "levy", "koch",
+            "snowflake", "maple-leaf", "tree", "pentagon", "golden-dragon", "golden-spiral", "fern-3d", "tetrahedron" or
+            "menger".
+
+    Returns:
+        A `System` in this package's axes, float64.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Examples:
+        >>> from fractalops.systems import classic
+        >>> classic("fern").points(1000).shape
+        torch.Size([1000, 2])
+    """
     if name not in CLASSICS:
         raise ValueError(f"classic: name must be one of {', '.join(CLASSICS)}, got {name!r}")
     return CLASSICS[name].system
 
 
 def _table(name: str, source: str, rows: _Rows) -> Classic:
-    """Return maps by their coefficients, row by row: the matrix, the translation and the probability."""
+    """Return a classic from a table with one row for each map: the matrix, the translation and the probability."""
     return Classic(name, source, partial(_read_rows, rows), open_set=False)
 
 
@@ -76,7 +94,7 @@ def _read_rows(rows: _Rows) -> _Maps:
 
 
 def _spirals(name: str, source: str, maps: Sequence[tuple[complex, complex]]) -> Classic:
-    """Return similarities `z -> a z + b` of complex numbers."""
+    """Return a classic of the similarities `z -> a z + b` of complex numbers."""
     return Classic(name, source, partial(_read_complex, maps), open_set=True)
 
 
@@ -87,7 +105,7 @@ def _read_complex(maps: Sequence[tuple[complex, complex]]) -> _Maps:
 
 
 def _shrunk(name: str, source: str, ratio: float, points: _Rows) -> Classic:
-    """Return maps that shrink to points (N, D)."""
+    """Return a classic of maps that shrink the plane or space by `ratio` toward each of N points (N, D)."""
     return Classic(name, source, partial(_shrink, ratio, points), open_set=True)
 
 
@@ -98,9 +116,9 @@ def _shrink(ratio: float, points: _Rows) -> _Maps:
 
 
 def _similarities(matrix: Tensor, offset: Tensor) -> _Maps:
-    """Return similarities, each drawn as often as the share of the attractor in its image.
+    """Return similarities with probabilities equal to the shares of the attractor in the maps' images.
 
-    That is `r^d`, with the ratio r of the map and the similarity dimension d.
+    The share of a map is `r^d`, with its ratio r and the similarity dimension d of the system.
     """
     ratio = matrix[:, 0].norm(dim=1)  # (N,)
     dimension = similarity_dimension(System(matrix, offset, torch.ones_like(ratio)))
@@ -110,7 +128,7 @@ def _similarities(matrix: Tensor, offset: Tensor) -> _Maps:
 
 
 def _polygon(sides: int) -> list[list[float]]:
-    """Return the corners of a regular polygon, the first at the top."""
+    """Return the corners of a regular polygon with radius 1, the first corner at the top."""
     angles = [math.pi / 2 + 2 * math.pi * number / sides for number in range(sides)]
     return [[math.cos(angle), math.sin(angle)] for angle in angles]
 
@@ -126,7 +144,7 @@ def _golden_dragon() -> list[tuple[complex, complex]]:
     return [(cmath.rect(ratio, first), 0), (cmath.rect(ratio**2, second), 1)]
 
 
-# Where the axes of a source point elsewhere, the maps are turned such that pictures show what is known.
+# If a source has other axes, the maps are rotated so that pictures show the well-known orientation.
 _ALL = (
     _table(
         "fern",
@@ -197,7 +215,7 @@ _ALL = (
         _polygon(5),
     ),
     _spirals("golden-dragon", "L. Riddle, Classic Iterated Function Systems: golden dragon", _golden_dragon()),
-    # The book has 0.9 for the first ratio, which is 0.8986 here.
+    # The book rounds the first ratio, 0.8986, to 0.9.
     _spirals(
         "golden-spiral",
         "The Chaos Game (chaosgame.drwhy.ai), 4.5, with the golden ratio a quarter turn",
@@ -228,4 +246,4 @@ _ALL = (
 )
 
 CLASSICS: dict[str, Classic] = {each.name: each for each in _ALL}
-"""The classics by name."""
+"""All classic systems by name."""

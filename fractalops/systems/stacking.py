@@ -1,4 +1,4 @@
-"""Systems of different numbers of maps as tensors of one shape."""
+"""Several systems in tensors of one shape, also if they have different numbers of maps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fractalops._checks import check_dtype
 from fractalops.sampling import determinant_probabilities
 from fractalops.systems.system import System, shares_of, to_tensor
 
-# Tensors, arrays, or nested sequences of numbers, tensors or arrays.
+# Tensors, NumPy arrays, or nested sequences of numbers, tensors or arrays.
 Arrays: TypeAlias = Any
 
 
 class Stack(NamedTuple):
-    """Systems in one tensor each; those of fewer maps have maps of probability 0 at the end."""
+    """S systems in one tensor for each property. Systems with fewer than N maps end with maps of probability 0."""
 
     matrix: Tensor  # (S, N, D, D)
     offset: Tensor  # (S, N, D)
@@ -27,7 +27,7 @@ class Stack(NamedTuple):
 
     @classmethod
     def of(cls, systems: Sequence[System]) -> Stack:
-        """Return systems of the same dimensions in float64."""
+        """Stack systems of the same number of dimensions, in float64."""
         return cls(
             *(
                 pad_sequence([getattr(system, name).double() for system in systems], batch_first=True)
@@ -37,23 +37,23 @@ class Stack(NamedTuple):
 
     @classmethod
     def joined(cls, stacks: Sequence[Stack]) -> Stack:
-        """Return the systems of several stacks, of one number of maps, in one."""
+        """Join stacks of the same number of maps N into one stack."""
         return cls(*(torch.cat(parts) for parts in zip(*stacks, strict=True)))
 
     @classmethod
     def zeros(cls, systems: int, maps: int) -> Stack:
-        """Return systems of the plane whose numbers are all 0, in float32."""
+        """Return a stack of systems in the plane whose numbers are all 0, in float32."""
         zero = torch.zeros(systems, maps, 7, dtype=torch.float32, device="cpu")
         return cls(zero[..., :4].unflatten(-1, (2, 2)), zero[..., 4:6], zero[..., 6])
 
     def pick(self, numbers: Sequence[int]) -> Stack:
-        """Return the systems of these numbers, in that order."""
+        """Return a stack of the systems with these indices, in this order."""
         chosen = torch.tensor(numbers, dtype=torch.int64, device=self.matrix.device)
         return Stack(*(part[chosen] for part in self))
 
     def systems(self) -> list[System]:
-        """Return a copy of each system by itself, without the maps of probability 0 at its end."""
-        # Views would be pickled with the whole stack, each of them.
+        """Return a copy of each system, without the maps of probability 0 at its end."""
+        # Copies, because pickling a view saves the whole stack.
         systems = []
         for number, count in enumerate(self.counts()):
             matrix, offset, probabilities = (part[number, :count].clone() for part in self)
@@ -61,12 +61,12 @@ class Stack(NamedTuple):
         return systems
 
     def counts(self) -> list[int]:
-        """Return how many maps each system has, without those of probability 0 at its end."""
+        """Return the number of maps of each system, without the maps of probability 0 at its end."""
         return [int(row.nonzero()[-1]) + 1 for row in self.probabilities]
 
 
 def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, color: Arrays | None) -> list[System]:
-    """Return the systems of arrays, as `IFS.from_maps` takes them. Raises `ValueError` or `TypeError`."""
+    """Return the systems of the arguments of `IFS.from_maps`; raise `ValueError` or `TypeError` if they are wrong."""
     matrices = _split("matrix", matrix, 3)
     parts = [_split("offset", offset, 2)]
     if probabilities is not None:
@@ -75,7 +75,7 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
         parts.append(_split("color", color, 2))
     if any(len(part) != len(matrices) for part in parts):
         counts = ", ".join(str(len(part)) for part in parts)
-        raise ValueError(f"IFS.from_maps: all arguments must be of {len(matrices)} systems as matrix, got {counts}")
+        raise ValueError(f"IFS.from_maps: all arguments must have {len(matrices)} systems, like matrix, got {counts}")
     systems = []
     for number, each in enumerate(matrices):
         own_color = None if color is None else parts[-1][number]
@@ -93,14 +93,14 @@ def read_maps(matrix: Arrays, offset: Arrays, probabilities: Arrays | None, colo
 
 
 def _of_one_dtype(matrix: Arrays, offset: Arrays) -> tuple[Tensor, Tensor]:
-    """Return both as floating-point tensors, of the larger dtype where they differ."""
+    """Return both as floating-point tensors of one dtype, the larger of their dtypes."""
     first, second = to_tensor("IFS.from_maps", "matrix", matrix), to_tensor("IFS.from_maps", "offset", offset)
     dtype = torch.promote_types(first.dtype, second.dtype)
     return first.to(dtype), second.to(dtype)
 
 
 def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
-    """Return arrays of so many dimensions, one for each system."""
+    """Split an argument of `IFS.from_maps` into one array for each system, with `dimensions` dimensions."""
     if isinstance(value, (Tensor, np.ndarray)):
         if value.ndim == dimensions:
             return [value]
@@ -115,12 +115,12 @@ def _split(argument: str, value: Arrays, dimensions: int) -> list[Any]:
         try:
             return [torch.stack(list(value)) if isinstance(value[0], Tensor) else np.asarray(value)]
         except (ValueError, TypeError, RuntimeError):
-            raise ValueError(f"IFS.from_maps: {argument} must have rows of one length, got {value!r:.80}") from None
+            raise ValueError(f"IFS.from_maps: {argument} must have rows of equal length, got {value!r:.80}") from None
     return list(value)
 
 
 def _depth(value: Any) -> int:
-    """Return how many dimensions an array, a number or a nested sequence has, by its first items."""
+    """Return the number of dimensions of an array, a number or a nested sequence, judged by its first items."""
     if isinstance(value, (Tensor, np.ndarray)):
         return value.ndim
     nested = isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
@@ -128,32 +128,34 @@ def _depth(value: Any) -> int:
 
 
 def stack_systems(owner: str, systems: Sequence[System], settings: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the systems of the plane as tensors of one shape, new ones: the state of an `IFS` that holds them.
+    """Return the `state_dict` of an `IFS` module of given systems, as new tensors.
 
     Args:
-        owner: the function that errors begin with.
-        systems: S systems of at most N maps.
-        settings: of the `IFS`. Its `device` is taken out of it, None is that of the first system, and its `dtype`, None
-            is float64 where any of the systems is, else float32.
+        owner: the function whose name starts the error messages.
+        systems: S systems in the plane with at most N maps each.
+        settings: arguments of `IFS`. `device` and `dtype` are removed from it. If `device` is None or missing, the
+            device of the first system is used. If `dtype` is None or missing, it is float64 if any system is float64,
+            else float32.
 
     Returns:
-        `matrix` (S, N, 2, 2), `offset` (S, N, 2), `probability` (S, N), float64 in rows of sum 1, and `color` (S, N, C)
-        unless the systems have none.
+        `matrix` (S, N, 2, 2), `offset` (S, N, 2), `probability` (S, N), float64 with rows of sum 1, and `color`
+        (S, N, C) if the systems have colors.
 
     Raises:
-        ValueError: for no system, one in space, numbers that are not finite, and colors that not all systems have
-            alike; TypeError: for settings that the systems give.
+        ValueError: If `systems` is empty, a system is three-dimensional or not finite, or the systems differ in their
+            number of color channels.
+        TypeError: If `settings` contains an argument that follows from the systems.
     """
     for name in ("systems", "maps", "parametrization", "probabilities", "channels", "color_values"):
         if name in settings:
-            raise TypeError(f"{owner}: {name} must be left out, as it follows from the systems")
+            raise TypeError(f"{owner}: {name} must be left out, because it follows from the systems")
     device, dtype = settings.pop("device", None), settings.pop("dtype", None)
     if len(systems) == 0:
-        raise ValueError(f"{owner}: systems must be at least one, got none")
+        raise ValueError(f"{owner}: systems must have at least one system, got none")
     channels = {None if system.color is None else system.color.shape[1] for system in systems}
     if len(channels) > 1:
         shown = ", ".join(sorted(str(count) for count in channels))
-        raise ValueError(f"{owner}: systems must have colors of one number of channels, got {shown}")
+        raise ValueError(f"{owner}: systems must all have the same number of color channels, got {shown}")
     for number, system in enumerate(systems):
         where = f"of system {number}" if len(systems) > 1 else "of the system"
         if system.dimensions != 2:

@@ -1,4 +1,4 @@
-"""Statistics of a system."""
+"""Statistics of a system: bounding box, contraction and dimensions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from fractalops.systems.system import System, shares_of
 
 _POINTS = 200_000
 _DIVERGES = "none, the points diverge"
-_CHAINS, _STEPS, _SETTLING = 1000, 120, 20  # of the Lyapunov exponent
+_CHAINS, _STEPS, _SETTLING = 1000, 120, 20  # for the Lyapunov exponent; the first _SETTLING steps are left out
 
 
 @torch.no_grad()
 def describe(system: System, seed: int = 0) -> str:
-    """Return lines about a system: its maps, bounding box, contraction and dimensions; estimates draw with a seed."""
+    """Return a text about a system: its maps, probabilities, bounding box, contraction and dimensions.
+
+    `seed` is for the random points of the estimates.
+    """
     generator = torch.Generator(system.offset.device).manual_seed(seed)
     matrix, offset, probabilities = system.matrix.double(), system.offset.double(), shares_of(system.probabilities)
     drawn = probabilities > 0  # (N,)
@@ -29,24 +32,27 @@ def describe(system: System, seed: int = 0) -> str:
     low, high = points.amin(0).tolist(), points.amax(0).tolist()
     box = " x ".join(f"[{least:.6g}, {most:.6g}]" for least, most in zip(low, high, strict=True))
     rows = [
-        ("maps", f"{len(system)} in {system.dimensions} dimensions, {int((~drawn).sum())} of probability 0"),
+        ("maps", f"{len(system)} in {system.dimensions} dimensions, {int((~drawn).sum())} with probability 0"),
         ("probabilities", f"{float(probabilities[drawn].min()):.4g} to {float(probabilities.max()):.4g}"),
         ("bounding box", box if bounded else _DIVERGES),
-        ("norms", f"{float(norms.min()):.4g} to {float(norms.max()):.4g}, {int((norms >= 1).sum())} of 1 or more"),
+        ("norms", f"{float(norms.min()):.4g} to {float(norms.max()):.4g}, {int((norms >= 1).sum())} are 1 or more"),
         ("spectral radii", f"{float(radii.min()):.4g} to {float(radii.max()):.4g}"),
         ("Lyapunov exponent", f"{exponent:.4g} ({'contracts' if exponent < 0 else 'does not contract'} on average)"),
         ("box dimension", f"{box_dimension(points):.2f}" if bounded else _DIVERGES),
     ]
     if similarity is not None:
-        rows.append(("similarity dimension", f"{similarity:.4f} (that of the attractor if its parts do not overlap)"))
+        rows.append(
+            ("similarity dimension", f"{similarity:.4f} (the attractor's dimension if its parts don't overlap)")
+        )
     return "\n".join(f"{name + ':':<22}{value}" for name, value in rows)
 
 
 @torch.no_grad()
 def lyapunov_exponent(system: System, generator: torch.Generator | None = None) -> float:
-    """Return an estimate of the largest Lyapunov exponent: the mean logarithm by which a step stretches a vector.
+    """Estimate the largest Lyapunov exponent: the mean logarithm of the factor by which a step stretches a vector.
 
-    Where it is negative, the chains forget where they started (Elton 1987), also where single maps don't contract.
+    If it is negative, the points of a chain don't depend on its start in the long run, even if some maps don't contract
+    (Elton 1987).
     """
     matrix = system.matrix.double()  # (N, D, D)
     index = sample_index(shares_of(system.probabilities)[None], _CHAINS, _STEPS, generator)[0].long()  # (K, T)
@@ -55,7 +61,7 @@ def lyapunov_exponent(system: System, generator: torch.Generator | None = None) 
     for step in range(_STEPS):
         vector = (matrix[index[:, step]] @ vector[..., None])[..., 0]  # (K, D)
         length = vector.norm(dim=1, keepdim=True)  # (K, 1)
-        vector = torch.where(length > 0, vector / length, 0.0)  # a vector that is lost stays 0
+        vector = torch.where(length > 0, vector / length, 0.0)  # a vector that a singular map takes to 0 stays 0
         if step >= _SETTLING:
             total += float(length.log().mean())
     return total / (_STEPS - _SETTLING)

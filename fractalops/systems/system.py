@@ -1,4 +1,4 @@
-"""One iterated function system as plain tensors."""
+"""The class `System`: one iterated function system as plain tensors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,44 @@ from fractalops.sampling import sample_attractor
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """One iterated function system: N affine maps `v -> A v + b`, how often each is drawn, and their colors.
+    """One iterated function system: N affine maps `v -> A v + b` with probabilities and optional colors.
 
-    It is how systems are read from files, written and drawn, without gradients. Arrays and nested sequences become
-    tensors: of float64 unless they have a floating-point dtype, which is one for `matrix` and `offset`.
+    Systems are read from files, written and drawn in this form, without gradients. Arguments are tensors, NumPy arrays
+    or nested sequences. Numbers without a floating-point dtype become float64. `IFS.from_systems` creates a learnable
+    module from systems.
+
+    Args:
+        matrix: Linear parts of the maps; shape (N, D, D) with N >= 1 and D = 2 or 3, floating-point.
+        offset: Translations of the maps; shape (N, D), dtype of `matrix`.
+        probabilities: Probabilities of the maps, at least 0, of any sum above 0; shape (N,).
+        color: Colors of the maps in [0, 1], converted to the dtype of `offset`; shape (N, C), C = 1 for gray, C = 3 for
+            red, green and blue. None (default) means a system without colors.
+        name: Name of the system. Default: "".
 
     Raises:
-        ValueError, TypeError: for a wrong shape, dtype or device, for colors outside [0, 1], and for probabilities that
-            are negative, not finite or all zero. Maps may be NaN or infinite.
+        ValueError: If a shape or device is wrong, colors are outside [0, 1], or probabilities are negative, not finite,
+            or all zero. Maps may be NaN or infinite.
+        TypeError: If a dtype or type is wrong.
+
+    Examples:
+        >>> from fractalops.systems import System
+        >>> system = System([[[0.5, 0], [0, 0.5]]] * 3, [[0, 0], [0.5, 0], [0, 0.5]], [1, 1, 1])
+        >>> len(system), system.dimensions
+        (3, 2)
+        >>> system.points(1000).shape
+        torch.Size([1000, 2])
     """
 
     matrix: Tensor
-    """(N, D, D), D = 2 or 3: the maps' linear parts."""
+    """Linear parts of the maps, (N, D, D)."""
     offset: Tensor
-    """(N, D): their translations."""
+    """Translations of the maps, (N, D)."""
     probabilities: Tensor
-    """(N,): how often each map is drawn, at least 0; they need not add up to 1."""
+    """Probabilities of the maps, (N,), of any sum."""
     color: Tensor | None = None
-    """(N, C), of the dtype of `offset`: the maps' colors in [0, 1], of one channel (gray), of three (red, green, blue)
-    or of others. None is a system without colors."""
+    """Colors of the maps in [0, 1], (N, C); None for a system without colors."""
     name: str = ""
+    """Name of the system."""
 
     def __post_init__(self) -> None:
         names = ("matrix", "offset", "probabilities") + (() if self.color is None else ("color",))
@@ -66,36 +84,66 @@ class System:
 
     @property
     def dimensions(self) -> int:
-        """D: 2 in the plane, 3 in space."""
+        """Number of dimensions D: 2 in the plane, 3 in space."""
         return self.offset.shape[1]
 
     @property
     def channels(self) -> int | None:
-        """C, the number of channels of the maps' colors; None without colors."""
+        """Number of color channels C; None for a system without colors."""
         return None if self.color is None else self.color.shape[1]
 
     def __len__(self) -> int:
-        """Return the number of maps (N)."""
+        """Return the number of maps N."""
         return len(self.offset)
 
     def sample(
         self, points: int, *, burn_in: int = 20, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw points (points, D) of the attractor, and the maps (points,) that led to them; see `sample_attractor`."""
+        """Draw points of the attractor and the maps that were applied last; see `sample_attractor`.
+
+        Args:
+            points: Number of points P, at least 1.
+            burn_in: Number of points that are left out at the start of each sequence, at least 0. Default: 20.
+            generator: Random number generator. None uses torch's global generator.
+
+        Returns:
+            The points, shape (P, D), and the index of the map that was applied last for each point, shape (P,), dtype
+            uint8 if N <= 256, else int32.
+
+        Raises:
+            ValueError: If a number is out of range.
+            TypeError: If an argument has a wrong type.
+        """
         sample = sample_attractor(
             self.matrix[None], self.offset[None], self.probabilities[None], points, burn_in=burn_in, generator=generator
         )  # (1, K, L, D), (1, K, L)
         return sample.points.flatten(0, 2)[:points], sample.maps.flatten()[:points]
 
     def points(self, points: int, *, burn_in: int = 20, generator: torch.Generator | None = None) -> Tensor:
-        """Draw points (points, D) of the attractor, as `sample`."""
+        """Draw points of the attractor, as `sample` does.
+
+        Args:
+            points: Number of points P, at least 1.
+            burn_in: Number of points that are left out at the start of each sequence, at least 0. Default: 20.
+            generator: Random number generator. None uses torch's global generator.
+
+        Returns:
+            The points, shape (P, D).
+
+        Raises:
+            ValueError: If a number is out of range.
+            TypeError: If an argument has a wrong type.
+        """
         return self.sample(points, burn_in=burn_in, generator=generator)[0]
 
 
 def split_systems(
     matrix: Tensor, offset: Tensor, probabilities: Tensor, color: Tensor | None, numbers: Iterable[int]
 ) -> list[System]:
-    """Return copies of some of S systems: (S, N, D, D), (S, N, D), (S, N), and (S, N, C) or None."""
+    """Return copies of the systems with the indices `numbers`.
+
+    The arguments have shapes (S, N, D, D), (S, N, D), (S, N), and (S, N, C) or None.
+    """
     return [
         System(
             matrix[number].clone(),
@@ -108,20 +156,21 @@ def split_systems(
 
 
 def shares_of(probabilities: Tensor) -> Tensor:
-    """Return probabilities (..., N) of any positive sums in float64, scaled to add up to 1, also huge ones."""
+    """Return probabilities (..., N) of any positive sum, scaled to sum 1, in float64. The sum may overflow."""
     values = probabilities.double()
     total = values.sum(-1, keepdim=True)  # (..., 1)
     if not bool(total.isfinite().all()):
-        scaled = values / values.amax(-1, keepdim=True)  # whose sum does not overflow
+        scaled = values / values.amax(-1, keepdim=True)  # the sum of these does not overflow
         values = torch.where(total.isfinite(), values, scaled)
         total = values.sum(-1, keepdim=True)
     return values / total
 
 
 def to_tensor(function: str, argument: str, value: Any) -> Tensor:
-    """Return numbers as a floating-point tensor without gradients, on the CPU unless they are one elsewhere.
+    """Convert a tensor, NumPy array or nested sequence of numbers to a floating-point tensor without gradients.
 
-    Whole numbers become float64. Raises `TypeError` for what is no array of numbers.
+    A tensor keeps its device; other values are converted on the CPU. Integers and bools become float64. Raises
+    `TypeError` if `value` is not an array of numbers.
     """
     if isinstance(value, Tensor):
         check_tensor(function, **{argument: value})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 
 from bench.__main__ import TOOLS, main
+from bench.gpu.records import parse
 from bench.suites import Case
 from bench.sweep import (
     BLOCKS,
@@ -19,10 +22,12 @@ from bench.sweep import (
     SIDES,
     WARPS,
     backward,
+    chain,
     forward,
     gathers,
     plans,
-    tables,
+    sweeps,
+    table,
 )
 from bench.timing import Spread
 from fractalops.kernels.rbf_rasterize_plan import GATHERS
@@ -54,20 +59,35 @@ def test_each_block_of_the_backward_gives_the_gradients() -> None:
         assert_matches(run(gather)[0].cpu(), own.cpu().double())
 
 
-def test_the_table_is_ordered_by_what_was_measured() -> None:
-    times = itertools.count(999, -1)
+def test_each_form_of_the_chain_is_a_choice() -> None:
+    run_forward, run_backward = chain(SMALL, torch.device("cpu"))
+    assert run_forward(0).shape == (SMALL.sequences, SMALL.points, 2)
+    assert [each.shape for each in run_backward(0)] == [(1, 2, 2), (1, 2), (SMALL.sequences, 2)]
+    with pytest.raises(RuntimeError, match="form must be 0 on the CPU, got 1"):
+        run_forward(1)
 
-    def timer(function: object) -> Spread:
+
+@pytest.mark.usefixtures("native")
+def test_the_tables_are_ordered_by_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.sweep.CHAIN_SHAPES", (SMALL,))
+
+    def timer(times: Iterator[int], function: object) -> Spread:
         return Spread(0, next(times), 999)
 
-    found = list(tables(torch.device("cpu"), (8, 9), timer))
-    assert len(found) == 2 * len(SHAPES)
-    for table in found:
-        rows = table.splitlines()[2:]
+    found = list(sweeps(torch.device("cpu"), (8, 9)))
+    assert len(found) == 2 * len(SHAPES) + 2
+    for sweep in found:
+        times = itertools.count(999, -1)
+        title, _, *rows = table(sweep, partial(timer, times), records=True).splitlines()
         medians = [float(re.search(r"([\d.]+) \[0, 999\]", row)[1]) for row in rows]  # type: ignore[index]
         assert medians == sorted(medians)
         # What the table holds is measured first, and so took longest here.
         assert [row.endswith("<-") for row in rows] == [False] * (len(rows) - 1) + [True]
+        records = [parse(line) for line in capsys.readouterr().out.splitlines()]
+        assert {record["sweep"] for record in records if record} == {title}
+        assert sorted(record["microseconds"] for record in records if record) == medians
 
 
 def test_without_a_gpu_it_measures_nothing_and_fails(

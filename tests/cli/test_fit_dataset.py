@@ -46,7 +46,7 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr()
     errors = learned.minimum_mse
     assert printed.out == (
-        f"3 of {describe_settings(learned[0].size, config)}\n"
+        f"3 image(s) of {describe_settings(learned[0].size, config)}\n"
         f"3 images learned, minimum MSE: mean {errors.mean():.4f}, median {errors.median():.4f}; "
         f"index.csv and contact.png are in {tmp_path / 'out'}\n"
     )

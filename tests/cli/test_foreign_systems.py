@@ -129,7 +129,7 @@ def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pyte
         assert picture.mode == "L"
         assert picture.getextrema()[1] > 80  # type: ignore[operator]
     assert refusal(capsys, "render", tmp_path / "a.npz", "--size", 8193, "--overwrite") == (
-        "a picture of a system in space must have at most 8192 pixels a side, got 8193"
+        "a picture of a system in space must have at most 8192 pixels per side, got 8193"
     )
 
 
@@ -208,7 +208,7 @@ REFUSALS = {
     "view good.ifs": "cannot use good.ifs: a page needs exactly one system, got 3; select one with --system",
     "view good.ifs --system stem": "cannot use good.ifs: a page needs a 2-D system, but 'stem' is 3-D",
     "view away.json": "cannot draw 'away' of away.json: its points diverge, as its maps do not contract on average",
-    "view point.json": "cannot draw the system: its points give the viewport fit no size",
+    "view point.json": "cannot draw the system: its points have no finite extent for the viewport 'fit'",
     "morph good.ifs good.ifs": "cannot use good.ifs: a morph needs exactly one system, got 3; select one with --first",
     "morph pair.json good.ifs --last fern": "cannot use good.ifs: both systems must have the same blend and color "
     "channels, got 'mean' with 3 color channels and 'add' with no color channels",

@@ -91,7 +91,7 @@ def test_several_settings_and_options_are_taken_together() -> None:
         ),
         (Everything(), "seed=3", "seed is given twice, by --seed and by --set"),
         (TransformationsSettings(), "images=0", "--set images must be at least 1, got 0"),
-        (TransformationsSettings(), "data=", "--set data must be some of fractaldb, mnist, "),
+        (TransformationsSettings(), "data=", "--set data must be one or more of fractaldb, mnist, "),
         (TransformationsSettings(), "counts=5,2", "--set counts must be two ascending numbers or "),
         (GanSettings(), "repeats=1", "--set repeats must be at least 2, got 1"),
         # One map alone draws a single place, of which there is nothing to see.

@@ -94,9 +94,9 @@ def test_the_first_look_loses_hardly_a_class() -> None:
         (
             {"rate": 0.45, "maps": 1},
             ValueError,
-            "rate must be reached by random systems, got 0.45, which 0 of 6016 do",
+            "rate must be reached by random systems, got 0.45 (0 of 6016 reached it)",
         ),
-        ({"maps": (7, 2)}, ValueError, "maps must be the least and the largest number, got (7, 2)"),
+        ({"maps": (7, 2)}, ValueError, "maps must be (smallest, largest) with smallest <= largest, got (7, 2)"),
         ({"maps": "2"}, TypeError, "maps must be an int or a pair of them, got '2'"),
         ({"points": 0}, ValueError, "points must be at least 1, got 0"),
     ],

@@ -58,7 +58,7 @@ def test_a_folder_with_idx_files(tmp_path: Path, place: str) -> None:
     assert f"{IMAGES_NAME}: 5 images" in open_targets(folder).identity
     write_idx(folder / place / "train-images-idx3-ubyte", GRAY)
     error = error_of(folder)
-    assert "several files of images, name one of them" in error
+    assert "several files of images, choose one of them" in error
     assert str(Path(place, "train-images-idx3-ubyte")) in error
 
 
@@ -69,15 +69,15 @@ WHOLE = idx_bytes(GRAY)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "it is no IDX file, it begins with nothing"),
-        (b"\x89PNG" + WHOLE, "it is no IDX file, it begins with 89 50 4e 47"),
-        (b"\0\0\x0d\3" + WHOLE[4:], "its values are float32, and only uint8 is read"),
-        (b"\0\0\x07\3" + WHOLE[4:], "it is no IDX file, it begins with 00 00 07 03"),
-        (idx_bytes(LABELS), "it must have 3 dimension(s), and has 1"),
-        (WHOLE[:11], "it is truncated, it ends within its header"),
-        (WHOLE[:-1], r"it is truncated, its shape (5, 12, 18) takes 1080 bytes and it has 1079"),
-        (WHOLE + b"\0", "it goes on after its end, its shape (5, 12, 18) takes 1080 bytes and there are more"),
-        (idx_bytes(GRAY[:0]), "it is empty, its shape is (0, 12, 18)"),
+        (b"", "it is not an IDX file: it begins with nothing"),
+        (b"\x89PNG" + WHOLE, "it is not an IDX file: it begins with 89 50 4e 47"),
+        (b"\0\0\x0d\3" + WHOLE[4:], "its values must be uint8, got float32"),
+        (b"\0\0\x07\3" + WHOLE[4:], "it is not an IDX file: it begins with 00 00 07 03"),
+        (idx_bytes(LABELS), "it must have 3 dimension(s), got 1"),
+        (WHOLE[:11], "it is truncated: it ends within its header"),
+        (WHOLE[:-1], "it is truncated: its shape (5, 12, 18) takes 1080 bytes, and it has 1079"),
+        (WHOLE + b"\0", "it is too long: its shape (5, 12, 18) takes 1080 bytes, and it has more"),
+        (idx_bytes(GRAY[:0]), "it is empty: its shape is (0, 12, 18)"),
     ],
 )
 def test_broken_idx_files(tmp_path: Path, packed: bool, content: bytes, reason: str) -> None:
@@ -188,7 +188,7 @@ def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
     tracemalloc.start()
     assert error_of(path) == (
         f"cannot read {path}: unpacking images, labels needs 352 KiB of memory, but the limit is 300 KiB "
-        f"({VARIABLE}=352KiB raises it; or save it as .npy, of which one image is read at a time)"
+        f"({VARIABLE}=352KiB raises it; or save it as .npy, which is read one image at a time)"
     )
     assert tracemalloc.get_traced_memory()[1] < 200_000
     tracemalloc.stop()
@@ -211,8 +211,8 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
     def error_with(**arrays: numpy.ndarray) -> str:
         return error_of(write_arrays(tmp_path / f"stack.{suffix}", **arrays))
 
-    assert "one array of images, or name it 'images', got test, train" in error_with(train=GRAY, test=GRAY)
-    assert "one array of images, or name it 'images', got none" in error_with(labels=LABELS)
+    assert "one array, or an array named 'images', got test, train" in error_with(train=GRAY, test=GRAY)
+    assert "one array, or an array named 'images', got none" in error_with(labels=LABELS)
     assert "labels must have shape (5,), got (4,)" in error_with(images=GRAY, labels=LABELS[:4])
     assert "(S, 3, H, W) or (S, H, W, 3), got (5,)" in error_with(images=LABELS)
     assert "images must be uint8 or floating-point, got" in error_with(images=GRAY.astype(numpy.int16))
@@ -221,8 +221,8 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (GRAY[0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
-        (GRAY[:0], "images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
+        (GRAY[0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
+        (GRAY[:0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
         (GRAY.reshape(5, 2, 6, 18), "a picture must have shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
         (GRAY.astype(numpy.int64), "images must be uint8 or floating-point, got int64"),
         (GRAY > 9, "images must be uint8 or floating-point, got bool"),
@@ -264,6 +264,6 @@ def test_broken_array_files_and_those_that_hide_code(tmp_path: Path) -> None:
     numpy.save(tmp_path / "stack.npy", objects, allow_pickle=True)
     numpy.savez(tmp_path / "stack.npz", objects)
     for suffix in ("npy", "npz"):
-        assert "not made of plain numbers" in error_of(tmp_path / f"stack.{suffix}")
+        assert "does not contain plain numbers" in error_of(tmp_path / f"stack.{suffix}")
     path = write_arrays(tmp_path / "stack.npz", images=GRAY, labels=numpy.array([b"\xff"] * 5))
     assert "its labels are neither numbers nor text" in error_of(path)

@@ -92,9 +92,9 @@ def test_items_do_not_depend_on_autocast_and_keep_no_batch() -> None:
 
 
 @pytest.mark.parametrize("rules", ["own", "fractal-pretraining"])
-def test_systems_whose_points_run_away_are_told(rules: Any) -> None:
+def test_systems_whose_points_diverge_raise_a_warning(rules: Any) -> None:
     systems = [System([[[scale, 0.0], [0.0, 0.5]]] * 2, [[0.0, 0.0], [1.0, 1.0]], [0.5, 0.5]) for scale in (0.5, 1.5)]
-    with pytest.warns(UserWarning, match=r"^FractalDataset: the points of 1 of 2 systems run away, of system 1 first"):
+    with pytest.warns(UserWarning, match=r"^FractalDataset: the points of 1 of 2 systems diverge, the first is "):
         FractalDataset(systems, 1, 32, rules=rules)
     FractalDataset({"one": systems[0]}, 1, 32, rules=rules)
 
@@ -125,7 +125,7 @@ def test_given_systems_are_the_classes() -> None:
     assert named.classes[named[5][1]] == "digit"
     assert named.class_to_idx["galaxy"] == 3
     for names in (["leaf"], ["leaf", "tree", "digit", "leaf"]):
-        with pytest.raises(ValueError, match=r"^FractalDataset: names must be 4 different ones, got "):
+        with pytest.raises(ValueError, match=r"^FractalDataset: names must be 4 different names, got "):
             FractalDataset(system, 2, 16, names=names)
     assert torch.equal(data.matrix, system.maps()[0])
 
@@ -203,12 +203,12 @@ def test_representation() -> None:
         ({"background": "white"}, ValueError, "background must be one of black, random, got 'white'"),
         ({"perturbation": 1.0}, ValueError, "perturbation must lie in [0, 1), got 1.0"),
         ({"density": -0.1}, ValueError, "density must lie in [0, 1), got -0.1"),
-        ({"density": 0.95}, ValueError, "density must be reached by random systems, got 0.95, which 0 of 640 do"),
+        ({"density": 0.95}, ValueError, "density must be reached by random systems, got 0.95 (0 of 640 reached it)"),
         # It is given up soon, however many systems are asked for.
         (
             {"systems": 1000, "density": 0.99},
             ValueError,
-            "density must be reached by random systems, got 0.99, which 0 of 2048 do",
+            "density must be reached by random systems, got 0.99 (0 of 2048 reached it)",
         ),
         (
             {"points": 50, "density": 0.2},

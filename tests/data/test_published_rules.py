@@ -197,19 +197,19 @@ def test_the_plasma_is_larger_than_asked_for_and_neighbors_are_alike(side: int) 
 
 
 ERRORS: list[tuple[dict[str, Any], str]] = [
-    ({"rules": "fractaldb", "size": 12}, "size must lie in [13, 65535] by these rules, got (12, 12)"),
-    ({"rules": "one-parameter", "size": 12}, "size must lie in [13, 65535] by these rules, got (12, 12)"),
-    ({"rules": "fractaldb", "points": 1}, "points must lie in [2, 8388607] by these rules, got 1"),
+    ({"rules": "fractaldb", "size": 12}, "size must lie in [13, 65535] with these rules, got (12, 12)"),
+    ({"rules": "one-parameter", "size": 12}, "size must lie in [13, 65535] with these rules, got (12, 12)"),
+    ({"rules": "fractaldb", "points": 1}, "points must lie in [2, 8388607] with these rules, got 1"),
     ({"rules": "fractaldb", "instances": 150}, "instances must be a multiple of 100, got 150"),
     (
         {"rules": "fractaldb", "instances": 1000, "rendering": "point_gray"},
-        "instances must be 100 without patches, which differ, got 1000",
+        "instances must be 100 if the rendering has no patches, got 1000",
     ),
     ({"rules": "fractaldb", "rendering": "gray"}, "rendering must be one of patch_gray, patch_color, "),
     ({"rules": "fractaldb", "background": "random"}, "background must be one of black, got 'random'"),
     ({"rules": "own", "rendering": "patch_gray"}, "rendering must be one of binary, patch, gray, color, got "),
     ({"rules": "perlin"}, "rules must be one of own, fractaldb, fractal-pretraining, one-parameter, got 'perlin'"),
-    ({"rules": "fractaldb", "base": classes(1)[1][0]}, "base must be left out, unless rules is 'one-parameter' and "),
+    ({"rules": "fractaldb", "base": classes(1)[1][0]}, "base must be None unless rules is 'one-parameter' and "),
     ({"rules": "one-parameter", "systems": 2, "density": 0.9}, "density must be reached by a perturbed system, got "),
 ]
 

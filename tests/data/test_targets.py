@@ -239,7 +239,7 @@ def test_files_are_named_as_they_are_given(classes: Path, tmp_path: Path, monkey
     assert identity != source.identity
     assert identity == open_targets([classes / path for path in paths]).identity
     assert identity != open_targets(paths[::-1]).identity
-    with pytest.raises(InputError, match=r"^cannot use cats/9.png twice: name each picture once$"):
+    with pytest.raises(InputError, match=r"^cannot use cats/9.png: it is given twice$"):
         open_targets([*paths, Path("cats/9.png")])
     with pytest.raises(ValueError, match="paths must not be empty"):
         open_targets([])
@@ -285,14 +285,14 @@ def test_a_class_that_can_not_be_listed_is_named(classes: Path, monkeypatch: pyt
 def test_folders_that_hold_no_picture(tmp_path: Path) -> None:
     assert "no such file or directory" in error_of(tmp_path / "missing")
     (tmp_path / "notes.txt").touch()
-    assert "there is no picture in it, but 1 other files" in error_of(tmp_path)
+    assert "it contains no picture (other files: 1)" in error_of(tmp_path)
     assert "it is none of these: a picture, a folder of pictures, an IDX file" in error_of(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".pkl"])
 def test_files_that_run_code_are_refused(tmp_path: Path, suffix: str) -> None:
     (tmp_path / f"images{suffix}").touch()
-    assert "files run code as they are opened; save" in error_of(tmp_path / f"images{suffix}")
+    assert "files can run code when they are opened; save" in error_of(tmp_path / f"images{suffix}")
 
 
 def test_arguments_are_checked(tmp_path: Path) -> None:

@@ -46,14 +46,14 @@ def test_tensors_have_an_identity() -> None:
 def test_tensors_that_are_no_images() -> None:
     for images, error, message in (
         (torch.rand(4, 4), ValueError, r"must have shape \(S, H, W\) or \(S, 3, H, W\), not empty, got \(4,\)"),
-        (torch.rand(2, 4, 4, 3), ValueError, r"got \(4, 4, 3\) as number 0"),
+        (torch.rand(2, 4, 4, 3), ValueError, r"got \(4, 4, 3\) for image 0"),
         (torch.rand(0, 4, 4), ValueError, "images must not be empty"),
         (torch.ones(1, 4, 4, dtype=torch.int64), TypeError, r"must be uint8 or floating-point, got torch\.int64"),
         (numpy.ones((1, 4, 4)), TypeError, "images must be tensors, got ndarray"),
     ):
         with pytest.raises(error, match=message):
             TensorTargets(images)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="labels must be as many as images, 2, got 1"):
+    with pytest.raises(ValueError, match="labels must have length 2, the number of images, got 1"):
         TensorTargets(torch.rand(2, 4, 4), labels=["a"])
     source = TensorTargets(torch.tensor([[[0.5]], [[1.5]], [[torch.nan]]]))
     assert source[0].item() == 0.5
@@ -85,7 +85,7 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
     endless = itertools.cycle(GRAY)
     assert len(from_iterable(endless, limit=7)) == 7
     assert numpy.array_equal(next(endless), GRAY[2])
-    with pytest.raises(InputError, match="image 4 of the iterable: the targets up to it take 4320 bytes"):
+    with pytest.raises(InputError, match="image 4 of the iterable: the targets up to this image take 4320 bytes"):
         from_iterable(endless, most_bytes=4 * GRAY[0].size * 4)
     with pytest.raises(InputError, match="cannot use the iterable: it yields no picture"):
         from_iterable([])
@@ -94,7 +94,7 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
     with pytest.raises(InputError, match="cannot read image 0 of the iterable: the image is damaged"):
         from_iterable([Image.open(io.BytesIO(cut.getvalue()[:150]))])
     with pytest.raises(
-        TypeError, match="from_iterable: pictures must be Pillow's, arrays or tensors, got str as number 0"
+        TypeError, match="from_iterable: pictures must be Pillow images, arrays or tensors, got str for picture 0"
     ):
         from_iterable(["leaf.png"])
     for bad, message in (

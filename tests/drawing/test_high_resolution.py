@@ -104,7 +104,7 @@ def test_a_diverging_system_gives_a_black_picture(viewport: object) -> None:
 
 
 def test_a_picture_beside_the_attractor_says_that_it_is_empty() -> None:
-    with pytest.warns(UserWarning, match="draw: the picture is empty: no point of the attractor lies in its viewport"):
+    with pytest.warns(UserWarning, match="draw: the picture is empty: no point of the attractor is in its viewport"):
         assert not draw_high_resolution(right_triangle(), (8, 8), points=10, viewport=(7.0, 7.0, 8.0, 8.0)).any()
 
 
@@ -173,7 +173,9 @@ def test_a_palette_grows_brighter_from_its_anchors(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "lava", "#112233", "#112233,#44", "fire,#112233"])
 def test_other_palettes_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"^palette must be one of fire, ice, .* or colors as #112233,#ffcc00, got "):
+    with pytest.raises(
+        InputError, match=r"^palette must be one of fire, ice, .*, or colors such as #112233,#ffcc00, got "
+    ):
         read_palette(text)
 
 

@@ -111,7 +111,7 @@ def test_a_morph_turns_the_short_way_and_shrinks_to_reflect() -> None:
 
 
 def test_a_system_without_colors_does_not_turn_into_one_with_colors() -> None:
-    with pytest.raises(ValueError, match=r"^Morph: both systems must have colors, or none of them"):
+    with pytest.raises(ValueError, match=r"^Morph: both systems or neither must have colors"):
         Morph(fern(), triangle())
 
 

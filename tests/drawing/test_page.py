@@ -155,7 +155,7 @@ def test_points_that_give_the_viewport_no_size_are_refused() -> None:
     with torch.no_grad():
         system.get_parameter("matrix").zero_()
         system.offset.zero_()
-    with pytest.raises(InputError, match="its points give the viewport stretch no size"):
+    with pytest.raises(InputError, match="its points have no finite extent for the viewport 'stretch'"):
         page_parameters(system, size=(8, 8), intensity=0.3)
 
 

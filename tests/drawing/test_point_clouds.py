@@ -57,7 +57,7 @@ def test_the_memory_of_a_solid_does_not_grow_with_its_points(monkeypatch: pytest
     monkeypatch.setattr(point_clouds, "_POINTS_AT_ONCE", 1000)
     solid(CLASSICS["menger"].system, points=1001)
     assert drawn == [1000, *8 * [1000], 8]
-    with pytest.raises(InputError, match="at most 8192 pixels a side, got 8193"):
+    with pytest.raises(InputError, match="at most 8192 pixels per side, got 8193"):
         solid(CLASSICS["menger"].system, 8193)
 
 

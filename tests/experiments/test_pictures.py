@@ -196,8 +196,8 @@ def test_glyphs_are_learned_together_by_command(tmp_path: Path, capsys: pytest.C
     ("changes", "message"),
     [
         ({"shapes": (), "glyphs": 0, "photographs": ()}, "there must be shapes, glyphs or photographs, got none"),
-        ({"shapes": ("square",)}, "shapes must be some of leaf, star"),
-        ({"photographs": ("cat",)}, "photographs must be some of camera"),
+        ({"shapes": ("square",)}, "shapes must be one or more of leaf, star"),
+        ({"photographs": ("cat",)}, "photographs must be one or more of camera"),
         ({"glyphs": 21}, "glyphs must be at most 20, got 21"),
         ({"maps": (0,)}, r"maps must be 1 or more, got \(0,\)"),
         ({"size": 1}, "size must be at least 2"),

@@ -342,7 +342,7 @@ def test_pictures_that_a_finished_run_has_lost_are_drawn_again(tmp_path: Path, w
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"maps": (3, 2)}, "maps must be the least and the largest number, got (3, 2)"),
+        ({"maps": (3, 2)}, "maps must be (smallest, largest) with smallest <= largest, got (3, 2)"),
         ({"maps": 0}, "maps must be at least 1, got 0"),
         ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
         (

@@ -89,8 +89,8 @@ def test_the_targets_of_a_call_share_settings_and_those_of_a_run_do_not(
         learned = run(tmp_path / "run", Pictures(list(images)), FitConfig(**quick))
     assert [learned[image].config.points for image in range(3)] == [300, 600, 600]
     assert [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"] == [
-        "2 of 20 x 30 pixels: 2 maps, 1 steps of 3 x 600 points, blend add",
-        "1 of 20 x 30 pixels: 2 maps, 1 steps of 5 x 300 points, blend add",
+        "2 image(s) of 20 x 30 pixels: 2 maps, 1 steps of 3 x 600 points, blend add",
+        "1 image(s) of 20 x 30 pixels: 2 maps, 1 steps of 5 x 300 points, blend add",
     ]
 
 
@@ -100,19 +100,19 @@ def test_a_run_over_many_sizes_tells_the_most_frequent(tmp_path: Path, caplog: p
     with caplog.at_level("INFO", "fractalops.fitting.runs"):
         run(tmp_path / "run", Pictures(images), config)
     lines = [record.getMessage() for record in caplog.records if record.name == "fractalops.fitting.runs"]
-    assert lines[0].startswith("2 of 3 x 4 pixels: ")
+    assert lines[0].startswith("2 image(s) of 3 x 4 pixels: ")
     assert len(lines) == 6
-    assert lines[-1] == "4 of 4 other sizes or settings"
+    assert lines[-1] == "4 image(s) of 4 other sizes or settings"
 
 
-@pytest.mark.parametrize(("images", "others"), [(1, ""), (3, " (as for 2 other images)")])
+@pytest.mark.parametrize(("images", "others"), [(1, ""), (3, " (also for 2 other images)")])
 def test_a_run_names_images_that_its_points_can_not_cover(
     images: int, others: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = FitConfig(maps=2, steps=0, points=20, evaluation_sequences=1)
     with caplog.at_level("INFO", "fractalops.fitting.runs"):
         run(tmp_path / "run", Pictures([torch.ones(16, 16)] * images), config)
-    notice = "20 points cover at most 62 of the 256 pixels that it shows; take more points"
+    notice = "20 points cover at most 62 of the 256 pixels that it shows; use more points"
     assert caplog.records[-1].getMessage().endswith(f": {notice}{others}")
 
 

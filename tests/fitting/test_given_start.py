@@ -85,7 +85,9 @@ def test_colors_of_the_start(channels: int | None, with_colors: bool) -> None:
     given = IFS.from_maps(MATRIX, OFFSET, PROBABILITIES, color)
     picture = target(3 if channels == 3 else None)
     if channels is None and with_colors:
-        with pytest.raises(ValueError, match="fit: start must have no colors, as config learns none, got 3 channels"):
+        with pytest.raises(
+            ValueError, match="fit: start must have no colors, because config learns none, got 3 channels"
+        ):
             fit(picture, settings, start=given)
         return
     learned = fit(picture, settings, start=given).system.colors()
@@ -124,22 +126,26 @@ def test_several_systems_of_different_numbers_of_maps() -> None:
 @pytest.mark.parametrize(
     ("start", "changes", "message"),
     [
-        (fern(), {"maps": 5}, "a system of 5 maps for each of 1 targets, got 1 of 4"),
-        (IFS.from_systems([fern().system()] * 2), {}, "a system of 4 maps for each of 1 targets, got 2 of 4"),
+        (fern(), {"maps": 5}, "one system of 5 maps for each of 1 targets, got 1 systems of 4 maps"),
+        (
+            IFS.from_systems([fern().system()] * 2),
+            {},
+            "one system of 4 maps for each of 1 targets, got 2 systems of 4 maps",
+        ),
         (
             IFS.from_maps(torch.stack((HALF, turn(30))), OFFSET[:2] + 1, viewport=(-1, -1, 1, 1)),
             {},
-            "maps of a norm below 1 where config.parametrization is 'svd', got 1 for map 1 of system 0; 'matrix' takes",
+            "maps with a norm below 1 if config.parametrization is 'svd', got 1 for map 1 of system 0; 'matrix' allows",
         ),
         (
             IFS.from_maps(1.25 * HALF[None] * 2, OFFSET[:1] + 1, viewport=(-1, -1, 1, 1)),
             {"singular_values": "clamp"},
-            "maps of a norm of at most 1 where .*, got 1.25 for map 0 of system 0",
+            "maps with a norm of at most 1 if .*, got 1.25 for map 0 of system 0",
         ),
         (
             fern(),
             {"probabilities": "determinant"},
-            r"probabilities proportional to \|det A\| where config.probabilities is 'determinant', got \[0.01, 0.85",
+            r"probabilities proportional to \|det A\| if config.probabilities is 'determinant', got \[0.01, 0.85",
         ),
     ],
     ids=["maps", "systems", "isometry", "expanding", "determinant"],

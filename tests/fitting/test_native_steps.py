@@ -197,10 +197,10 @@ def test_sizes_of_images(size: tuple[int, int]) -> None:
     ("targets", "changes", "plugged_in", "reason"),
     [
         (disc(), {}, False, ""),
-        (disc(), {}, True, "the loss is plugged in"),
+        (disc(), {}, True, "a custom loss is used"),
         (disc(), {"viewport": "fit"}, False, "the viewport is 'fit'"),
         (disc(), {"blend": "mean"}, False, "the blend is 'mean'"),
-        (disc(), {"offset_rate": 0.5}, False, "offsets have a learning rate of their own"),
+        (disc(), {"offset_rate": 0.5}, False, "offsets have their own learning rate"),
         (torch.ones(1, 7), {}, False, "the targets have a side of one pixel"),
         (disc().to("meta"), {}, False, "the targets are on meta"),
     ],
@@ -213,22 +213,22 @@ def test_what_takes_tensor_operations(targets: Tensor, changes: dict[str, Any], 
 def test_the_reference_backend_takes_tensor_operations(caplog: pytest.LogCaptureFixture) -> None:
     with fractalops.use_backend("reference"), caplog.at_level("INFO", "fractalops"):
         fractalops.fit(disc(), tiny())
-    assert "fit: steps are tensor operations: the reference backend was chosen" in caplog.messages
+    assert "fit: steps use tensor operations: the reference backend was chosen" in caplog.messages
 
 
 def test_the_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(backends.STATE, "forced", "fast")
         assert describe_loop().startswith("fit on the CPU: refused: learn_steps: FRACTALOPS_BACKEND must be one of ")
-    assert describe_loop().startswith("fit on the CPU: native steps; tensor operations for a plugged-in loss, ")
+    assert describe_loop().startswith("fit on the CPU: native steps; tensor operations for a custom loss, ")
     with fractalops.use_backend("reference"):
-        assert describe_loop() == "fit on the CPU: tensor operations: asked for"
+        assert describe_loop() == "fit on the CPU: tensor operations: requested"
 
 
 def test_a_plugged_in_loss_is_called(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "fractalops"):
         fractalops.fit(bar(), tiny(), loss=mean_square)
-    assert "fit: steps are tensor operations: the loss is plugged in" in caplog.messages
+    assert "fit: steps use tensor operations: a custom loss is used" in caplog.messages
 
 
 @pytest.mark.parametrize(

@@ -219,9 +219,9 @@ def test_a_rank_0_that_failed_says_so(tmp_path: Path) -> None:
 
 def test_a_rank_that_does_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "_PATIENCE", 0.3)
-    with pytest.raises(RankError, match=r"^rank 1 did not come within "):
+    with pytest.raises(RankError, match=r"^rank 1 did not start within "):
         meet(0, tmp_path).result(60)
-    with pytest.raises(RankError, match=r"^rank 0 did not begin within "):
+    with pytest.raises(RankError, match=r"^rank 0 did not start the run within "):
         meet(1, tmp_path).result(60)
     assert not list(tmp_path.iterdir())
 
@@ -230,7 +230,7 @@ def test_a_rank_without_a_gpu_of_its_own_is_refused(monkeypatch: pytest.MonkeyPa
     for name, text in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, text)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(RankError, match=r"^rank 3 has no GPU of its own: there are 1$"):
+    with pytest.raises(RankError, match=r"^rank 3 must have its own GPU, got 1 GPU\(s\)$"):
         ranks.find_ranks("cuda")
 
 

@@ -59,7 +59,7 @@ def test_a_file_that_can_not_be_used_is_refused_with_the_reason_and_the_way_out(
     before = contents(tmp_path / "run")
     with monkeypatch.context() as patched:
         Interruption(0, Stop()).install(patched)  # nothing is learned
-        with pytest.raises(InputError, match=rf"^{reason}; to learn its images anew, delete it: rm {path}$") as caught:
+        with pytest.raises(InputError, match=rf"^{reason}; to learn its images again, delete it: rm {path}$") as caught:
             run(tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert contents(tmp_path / "run") == before
@@ -181,7 +181,7 @@ def test_a_folder_within_that_of_the_images_is_refused(place: str, overwrite: bo
     draw(tmp_path / "pictures" / "cats" / "1.png")
     (tmp_path / "link").symlink_to(tmp_path / "pictures", target_is_directory=True)
     output = tmp_path / "link" / place
-    with pytest.raises(InputError, match=rf"^cannot write to {output}: it lies in the folder of the images$"):
+    with pytest.raises(InputError, match=rf"^cannot write to {output}: it is in the folder of the images$"):
         run(output, tmp_path / "pictures", overwrite=overwrite)
     assert [path.name for path in (tmp_path / "pictures").rglob("*")] == ["cats", "1.png"]
     run(tmp_path / "pictures-run", tmp_path / "pictures")  # beside it, with a name that begins so

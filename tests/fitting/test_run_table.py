@@ -117,7 +117,7 @@ CHANGES: dict[str, tuple[dict[str, object], str]] = {
     "no number": ({"shard": "systems/\u0661\u0661\u0661\u0661\u0661.safetensors"}, r"shard must be "),
     "a negative place": ({"place": -1}, r"its places in systems/00000.safetensors must be 0 to 1$"),
     "a place of another": ({"place": 1}, r"its places in systems/00000.safetensors must be 0 to 1$"),
-    "an image of another": ({"index": 1}, r"its images must be in order, each once$"),
+    "an image of another": ({"index": 1}, r"its images must be in ascending order, without duplicates$"),
 }
 
 

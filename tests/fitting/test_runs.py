@@ -185,7 +185,7 @@ def test_nothing_but_bad_images_is_refused(skip_bad: bool, tmp_path: Path) -> No
         InputError, match=r"^cannot use 2 of 2 images: cannot read pictures/0.png: .*1.png: it is damaged$"
     ):
         run(tmp_path / "run", pictures(2, bad=[0, 1]), skip_bad=skip_bad)
-    with pytest.raises(InputError, match=r"^cannot use pictures: it holds no images$"):
+    with pytest.raises(InputError, match=r"^cannot use pictures: it contains no images$"):
         run(tmp_path / "run", Pictures([]), skip_bad=skip_bad)
 
 
@@ -257,7 +257,7 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
     ):
         run(tmp_path / "run", 5)
     batches: Any = torch.utils.data.DataLoader(Numbered())
-    iterable = r"pictures must be Pillow's, arrays or tensors, got list as number 0$"
+    iterable = r"pictures must be Pillow images, arrays or tensors, got list for picture 0$"
     with pytest.raises(TypeError, match=rf"^TensorTargets.from_iterable: {iterable}"):
         run(tmp_path / "run", batches)
     for wrong in (-1, float("nan")):

@@ -98,8 +98,8 @@ def test_a_step_that_can_not_be_captured_goes_on_with_a_warning(monkeypatch: pyt
 def test_on_the_cpu_a_notice_says_that_there_is_no_graph(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "fractalops"):
         result = fractalops.fit(targets(), tiny())
-    loop = "fit: steps are tensor operations: to be captured"
-    assert caplog.messages == [loop, "fit: no CUDA graph: the targets are on cpu; steps are launched one by one"]
+    loop = "fit: steps use tensor operations: to be captured"
+    assert caplog.messages == [loop, "fit: no CUDA graph: the targets are on cpu"]
     caplog.clear()
     with caplog.at_level(logging.INFO, "fractalops"):
         assert_same_result(fractalops.fit(targets(), tiny(), cuda_graph=False), result)
@@ -120,7 +120,7 @@ def test_a_plugged_in_loss_is_left_as_it_is_unless_asked_for(
     assert step_graph.run_as_graph(step, [], cuda, False, False) is step
     with caplog.at_level(logging.INFO, "fractalops"):
         assert step_graph.run_as_graph(step, [], cuda, "auto", True) is step
-    assert caplog.messages == ["fit: no CUDA graph: the loss is plugged in; cuda_graph=True captures it too"]
+    assert caplog.messages == ["fit: no CUDA graph: a custom loss is used; cuda_graph=True captures it"]
 
 
 @pytest.mark.parametrize("wrong", ["always", 1, None, True])

@@ -112,7 +112,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[str, list[Kernel]]:
-    # Not in a thread: a test can skip here, and setup.py is run with another setuptools.setup meanwhile.
+    # Not in a thread: a test can skip here.
     commands = {source: nvcc_command(source) for source in SOURCES}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = {

@@ -68,7 +68,7 @@ def save(path: Path, colors: torch.Tensor | None = None) -> Path:
 def exported(page: Any) -> dict[str, Any]:
     """The parameters as they are now, which the page saves as a file."""
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save them as they are now").click()
+        page.get_by_role("button", name="Save the current parameters").click()
     found: dict[str, Any] = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
     return found
 

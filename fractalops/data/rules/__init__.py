@@ -1,1 +1,1 @@
-"""Rules by which a data set draws its images: one module for each published generator, and our own."""
+"""Rules that draw the images of a data set: one module for each published generator, and one for our own rules."""

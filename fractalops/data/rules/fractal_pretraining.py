@@ -20,14 +20,17 @@ from fractalops.sampling import determinant_probabilities, random_patches, sampl
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
 
-_TRIES = 4  # instances, until no map expands
-_SHIFT = 0.2  # of the window, in parts of the attractor's extent
-_ZOOM = (0.5, 2.0)  # of the window, along each axis
-_BLUR = (0.5, 1.0)  # standard deviation, in pixels
+_TRIES = 4  # scaled instances that are tried until no map expands
+_SHIFT = 0.2  # largest shift of the window, as a share of the attractor's extent
+_ZOOM = (0.5, 2.0)  # range of the window's side, as a share of the attractor's extent
+_BLUR = (0.5, 1.0)  # range of the standard deviation, in pixels
 
 
 class FractalPretrainingRules:
-    """One map scaled, a window that is moved and zoomed, one patch an image, flips, hues, a background and a blur."""
+    """The published rules: in each instance one map is scaled and the window is moved and zoomed.
+
+    The image has one random patch, random flips, hues by the number of points, a background, and sometimes a blur.
+    """
 
     renderings = ("color", "gray")
     backgrounds = get_args(Background)
@@ -71,7 +74,7 @@ class FractalPretrainingRules:
         return self._finished(torch.where(image > 0, colors, behind), generator)
 
     def _jittered(self, system: Stack, generator: torch.Generator) -> Stack:
-        """Return a system of which one map is scaled, or itself where that expands in all tries."""
+        """Scale one random map of a system. Return the system unchanged if a map expands in all tries."""
         maps = int((system.probabilities[0] > 0).sum())
         least = 1 - self._settings.perturbation
         for _ in range(_TRIES if self._settings.perturbation > 0 else 0):
@@ -85,7 +88,7 @@ class FractalPretrainingRules:
         return system
 
     def _finished(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Return an image (C, H, W), blurred in every second case."""
+        """Blur an image (C, H, W) with probability 1/2."""
         if not _chance(generator):
             return image
         low, high = _BLUR
@@ -98,7 +101,7 @@ class FractalPretrainingRules:
 
 
 def _random_system(settings: Settings, number: int) -> System:
-    """Draw a class: contractive maps, their number uniform."""
+    """Draw the system of class `number`: contractive maps, whose number is uniform between the bounds."""
     generator = generator_of(settings.seed, "class", number)
     low, high = settings.maps
     maps = low + int(uniform(generator, 1) * (high - low + 1))
@@ -112,7 +115,7 @@ def _chance(generator: torch.Generator) -> bool:
 
 
 def _in_window(clouds: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return clouds (1, K, L, 2) in pixels (1, T, 2) of a window, each axis stretched, moved and zoomed by itself."""
+    """Return a cloud (1, K, L, 2) in pixels (1, T, 2) of a random window. Each axis is moved and zoomed separately."""
     low, high = bounding_box(clouds)  # (1, 2)
     extent = (high - low).clamp(min=1e-6)
     center = (high + low) / 2 + extent * _SHIFT * (2 * uniform(generator, 2) - 1)
@@ -123,7 +126,7 @@ def _in_window(clouds: Tensor, size: tuple[int, int], generator: torch.Generator
 
 
 def _colored_field(size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return a background (3, H, W): a plasma whose heights are hues, saturations and values."""
+    """Draw a background (3, H, W): a plasma whose heights determine hue, saturation and value."""
     height = plasma(max(size), generator)[: size[0], : size[1]]  # (H, W)
     hue, saturation, value = uniform(generator, 3, 2).tolist()
     return hsv_to_rgb(
@@ -136,8 +139,9 @@ def _colored_field(size: tuple[int, int], generator: torch.Generator) -> Tensor:
 def plasma(side: int, generator: torch.Generator) -> Tensor:
     """Return heights (n, n), n > `side`, by the diamond-square algorithm on a torus (Fournier et al. 1982).
 
-    Each finer grid's places get the mean of their four neighbors and a random number that is uniform in +- 0.5 at
-    first, and smaller by a factor of exp(-decay) on every finer one, with a decay uniform in [0.4, 0.8).
+    Each new point of a finer grid gets the mean of its four neighbors plus a uniform random number. This number is in
+    [-0.5, 0.5) on the first grid. Its range shrinks by a factor of exp(-decay) on each finer grid, where the decay is
+    uniform in [0.4, 0.8).
     """
     decay = 0.4 + 0.4 * float(uniform(generator, 1))
     field = uniform(generator, 1, 1)
@@ -156,6 +160,9 @@ def plasma(side: int, generator: torch.Generator) -> Tensor:
 
 
 def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Return colors (3, H, W) of hues (H, W), in turns, and saturations and values in [0, 1]."""
+    """Return the colors (3, H, W) of hues (H, W), where 1 is a full turn, and of saturations and values in [0, 1].
+
+    Saturations and values have a shape that broadcasts with (H, W).
+    """
     sector = torch.stack([(shift + 6 * hue) % 6 for shift in (5, 3, 1)])  # (3, H, W)
     return value - value * saturation * torch.minimum(sector, 4 - sector).clamp(0, 1)

@@ -24,17 +24,18 @@ from fractalops.systems.stacking import Stack
 
 RENDERINGS = get_args(PublishedRendering)
 PADDING = 6  # pixels on each side
-FLIPS = 4  # as it is, upside down, mirrored, both
-_STREAM = 100  # the seed of every image's random numbers
-_GRAY = 127
+FLIPS = 4  # unchanged, upside down, mirrored, both
+_STREAM = 100  # seed of the random numbers that all images use
+_GRAY = 127  # value of a lit pixel in gray images
 _AT_ONCE = 8  # pictures that are drawn together
-_EXACT = 1e-9  # how far from 1 a published class's probabilities may add up
+_EXACT = 1e-9  # largest deviation from 1 of the sum of a published class's probabilities
 
 
 class FractalDBRules:
-    """Instances by factors of one parameter of all maps, patches drawn anew, and flips, in the published order.
+    """The published generator: instances are factor rows x patches x flips, in this order.
 
-    Instance i of a class is flip `i % 4` of a picture; pictures go by the factors' rows first, then by their patches.
+    Instance `i` of a class is flip `i % 4` of picture `i // 4`. The picture's factor row is `picture // copies`, where
+    `copies` is the number of pictures of each row, which differ in their patches.
     """
 
     renderings = RENDERINGS
@@ -53,39 +54,43 @@ class FractalDBRules:
         least = len(self._factors) * FLIPS
         self.instances = settings.instances or (10 * least if of_patches else least)
         if self.instances % least or not (of_patches or self.instances == least):
-            wanted = f"a multiple of {least}" if of_patches else f"{least} without patches, which differ"
+            wanted = f"a multiple of {least}" if of_patches else f"{least} if the rendering has no patches"
             raise ValueError(f"FractalDataset: instances must be {wanted}, got {self.instances}")
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return images (C, H, W), uint8. A picture is drawn once for those of its flips that are asked for."""
+        """Return images (C, H, W), uint8. Each picture is drawn once and flipped for all items that need it."""
         numbers = sorted({item // FLIPS for item in items})
         pictures = dict(zip(numbers, self._draw_pictures(numbers), strict=True))
         return [flipped(pictures[item // FLIPS], item % FLIPS) for item in items]
 
     def _draw_pictures(self, numbers: Sequence[int]) -> Tensor:
-        """Draw pictures (B, C, H, W) by their numbers in the whole data set."""
-        pictures = self.instances // FLIPS  # of a class
-        copies = pictures // len(self._factors)  # of a row of factors, with patches of their own
+        """Draw the pictures (B, C, H, W) with the given indices among all pictures of the data set."""
+        pictures = self.instances // FLIPS  # pictures per class
+        copies = pictures // len(self._factors)  # pictures per factor row, each with its own patches
         systems = self._published.pick([number // pictures for number in numbers])
         rows = [number % pictures // copies for number in numbers]
         return draw_pictures(multiplied(systems, self._factors[rows][:, None]), numbers, self._settings)
 
 
 def check_published(settings: Settings) -> None:
-    """Raise `ValueError` for a size or a number of points that the generator can't draw."""
+    """Raise `ValueError` if the published generator cannot draw the size or the number of points."""
     if min(settings.size) <= 2 * PADDING or max(settings.size) > LARGEST_SIDE:
         raise ValueError(
-            f"FractalDataset: size must lie in [{2 * PADDING + 1}, {LARGEST_SIDE}] by these rules, got {settings.size}"
+            f"FractalDataset: size must lie in [{2 * PADDING + 1}, {LARGEST_SIDE}] with these rules, "
+            f"got {settings.size}"
         )
     if not 2 <= settings.points <= MOST_POINTS:
-        raise ValueError(f"FractalDataset: points must lie in [2, {MOST_POINTS}] by these rules, got {settings.points}")
+        raise ValueError(
+            f"FractalDataset: points must lie in [2, {MOST_POINTS}] with these rules, got {settings.points}"
+        )
 
 
 def published_factors(step: float) -> Tensor:
-    """Return the factors (25, 6) of a to f of `x' = a x + b y + e`, `y' = c x + d y + f`, float64.
+    """Return the factors (25, 6), float64, of the parameters a to f of `x' = a x + b y + e`, `y' = c x + d y + f`.
 
-    They are the rows of the published files weights_0.1.csv, weights_0.4.csv and so on, named by `step`: one parameter
-    is multiplied by 1 - 2 step, 1 - step, 1 + step or 1 + 2 step, at least 0.01; the third row changes none.
+    The rows are those of the published files weights_0.1.csv, weights_0.4.csv and so on, whose names contain `step`.
+    Each row multiplies one parameter by 1 - 2 step, 1 - step, 1 + step or 1 + 2 step, but at least 0.01. The third row
+    changes no parameter.
     """
     levels = [max(round(1 + count * step, 9), 0.01) for count in (-2, -1, 1, 2)]
     rows = [[level if other == place else 1.0 for other in range(6)] for place in range(6) for level in levels]
@@ -94,27 +99,28 @@ def published_factors(step: float) -> Tensor:
 
 
 def in_published_axes(systems: Stack) -> Stack:
-    """Return systems in the axes of FractalDB's files, x to the right and y up, of which the rules speak; exactly."""
+    """Return systems exactly in the axes of FractalDB's files, which the rules use: x to the right and y up."""
     return Stack(*to_right_and_up(systems.matrix, systems.offset), systems.probabilities)
 
 
 def multiplied(systems: Stack, factors: Tensor) -> Stack:
-    """Return systems in published axes, with a to f of their maps multiplied by `factors` (S, 1, 6) or (S, N, 6)."""
+    """Multiply the parameters a to f of systems in published axes by `factors` (S, 1, 6) or (S, N, 6)."""
     matrix = systems.matrix * factors[..., :4].unflatten(-1, (2, 2))
     return Stack(matrix, systems.offset * factors[..., 4:], systems.probabilities)
 
 
 def with_sum_of_one(systems: Stack) -> Stack:
-    """Return systems of probabilities that add up to 1, unchanged where they do but for rounding."""
+    """Return systems whose probabilities sum to 1. Sums that differ from 1 only by rounding stay unchanged."""
     total = systems.probabilities.sum(1, keepdim=True)  # (S, 1)
     scaled = torch.where((total - 1).abs() <= _EXACT, systems.probabilities, systems.probabilities / total)
     return systems._replace(probabilities=scaled)
 
 
 def draw_pictures(systems: Stack, numbers: Sequence[int], settings: Settings) -> Tensor:
-    """Draw pictures (B, C, H, W), uint8, of B systems in published axes; their patches by the numbers of the pictures.
+    """Draw one picture of each of B systems in published axes: (B, C, H, W), uint8.
 
-    Right before a picture's patches, Python's generator is seeded with `picture_seed`.
+    `numbers` are the indices of the pictures. They determine the patches, as if Python's generator were seeded with
+    `picture_seed` right before the patches of each picture are drawn.
     """
     places = range(len(numbers))
     drawn = (_draw_some(systems.pick(part), [numbers[i] for i in part], settings) for part in parts(places, _AT_ONCE))
@@ -135,26 +141,26 @@ def _draw_some(systems: Stack, numbers: Sequence[int], settings: Settings) -> Te
 
 
 def picture_seed(seed: int, number: int) -> int:
-    """Return what `random.seed` takes right before the patches of a picture are drawn, in [0, 2^63)."""
+    """Return the seed of the patches of a picture, as an argument of `random.seed`, in [0, 2^63)."""
     return seed_of(seed, "patches", number) >> 1
 
 
 def flipped(picture: Tensor, flip: int) -> Tensor:
-    """Return a picture (C, H, W) upside down (1), mirrored (2), or both (3)."""
+    """Return a picture (C, H, W) unchanged (`flip` 0), upside down (1), mirrored (2), or both (3)."""
     return picture.flip([(), (1,), (2,), (1, 2)][flip])
 
 
 @lru_cache(maxsize=2)
 def published_uniform(points: int) -> Tensor:
-    """Return the numbers (T - 1,) in [0, 1), float64, by which every image's maps are chosen."""
+    """Return the random numbers (T - 1,) in [0, 1), float64, that choose the maps of every image."""
     return torch.from_numpy(np.random.RandomState(_STREAM).random_sample(points))[:-1]
 
 
 @lru_cache(maxsize=1)
 def published_palette() -> Tensor:
-    """Return the colors (129, 3), uint8, of points by their number modulo 128, behind black.
+    """Return the colors (129, 3), uint8: black, then the color of each point index modulo 128.
 
-    Hues go around the circle, at a saturation and value of 0.75, with blue before green and red.
+    The hues cover the color circle, with saturation and value 0.75. The order of channels is blue, green, red.
     """
     colors = [colorsys.hsv_to_rgb(number / COLORS, 0.75, 0.75)[::-1] for number in range(COLORS)]
     levels = [[int(255 * part) for part in color] for color in colors]

@@ -25,14 +25,15 @@ from fractalops.systems import System, random_systems
 from fractalops.systems.axes import from_right_and_up
 from fractalops.systems.stacking import Stack
 
-_TRIES = 100  # perturbations of a class, until its picture is dense enough
-_SIGMA = (3.4, 3.6)  # between which the sum of the singular values, the second ones twice, lies
+_TRIES = 100  # perturbations of a class that are tried until its picture is dense enough
+_SIGMA = (3.4, 3.6)  # range of the sum of s1 + 2 s2 over all maps, with the singular values s1 and s2
 
 
 class OneParameterRules:
-    """Classes that are one system, whose parameters are multiplied by factors near 1, and one picture of each.
+    """The published classes: perturbations of one base system, with one picture for each class.
 
-    Pictures are drawn as FractalDB's are; further instances have patches of their own. Given systems are the classes.
+    The parameters are multiplied by factors near 1. Pictures are drawn as in FractalDB. Further instances of a class
+    differ in their patches only. Given systems are used as the classes.
     """
 
     renderings = RENDERINGS
@@ -58,9 +59,9 @@ class OneParameterRules:
         return list(draw_pictures(systems, items, self._settings))
 
     def _perturbed(self, base: Stack, count: int) -> Stack:
-        """Return systems around one, in published axes, whose pictures light more than `density` of the pixels.
+        """Return `count` perturbations of a system in published axes, whose pictures have more than the least density.
 
-        Probabilities stay those of the one. Raises `ValueError` where 100 perturbations of a class don't reach it.
+        The probabilities are those of `base`. Raises `ValueError` if all 100 perturbations of a class are too sparse.
         """
         found: list[Stack] = []
         for number in range(count):
@@ -74,19 +75,19 @@ class OneParameterRules:
                     break
             else:
                 raise ValueError(
-                    f"FractalDataset: density must be reached by a perturbed system, got {self._settings.density}, "
-                    f"which {_TRIES} perturbations of class {number} don't"
+                    f"FractalDataset: density must be reached by a perturbed system, got {self._settings.density} "
+                    f"(none of {_TRIES} perturbations of class {number} reached it)"
                 )
         return Stack.joined(found)
 
     def _filling(self, system: Stack, number: int) -> float:
-        """Return the share of pixels that the first picture of a class lights."""
+        """Return the share of pixels that are lit in the first picture of a class."""
         picture = draw_pictures(system, [number * self.instances], self._settings)  # (1, C, H, W)
         return float((picture > 1).double().mean())
 
 
 def _base(settings: Settings) -> System:
-    """Draw the one system: contractive, by Anderson and Farrell's method (2022)."""
+    """Draw the base system. It is contractive and follows the method of Anderson and Farrell 2022."""
     generator = generator_of(settings.seed, "base", 0)
     low, high = _SIGMA
     sigma = low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64, device="cpu"))

@@ -1,4 +1,4 @@
-"""The package's own rules for images of fractals."""
+"""The package's own rules for images of fractals in the plane."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from fractalops.sampling import determinant_probabilities, random_patches, sampl
 from fractalops.systems import System
 from fractalops.systems.stacking import Stack
 
-POINTS_AT_ONCE = 2**17  # of all images that are drawn together, so that they stay in the cache
-_TRIES = 200  # random systems for one that is dense enough, on average
-_LUCK = 10  # such systems by which the average may lag behind: the first may be long in coming
+POINTS_AT_ONCE = 2**17  # points of all images that are drawn together, few enough for the cache
+_TRIES = 200  # the search fails if, on average, more random systems are needed for one that is dense enough
+_LUCK = 10  # added to the number of systems found in this average, because the first may be found late
 _CANDIDATES = 64  # random systems that are drawn together
-_COARSER = 4  # first looks at a random system have that part of the sides, and as many points a pixel as the images
-_SMALLEST = 32  # pixels of a side in first looks, where images are not smaller
-_MARGIN = 0.2  # of the density, by which first looks ask for more
-_LOOKS = 4  # instances by which a random system is judged so, before one of the images' own size
-_REDRAWN = 100  # times at most, an instance that is less dense than it must be
-_CELLS = 4  # of a random background, on each side
+_COARSER = 4  # coarse checks of a system divide the sides of the image by this, with as many points per pixel
+_SMALLEST = 32  # least side of the image in coarse checks, in pixels, unless the images are smaller
+_MARGIN = 0.2  # coarse checks raise the required density by up to this share
+_LOOKS = 4  # instances of a system in coarse checks, before one check at the size of the images
+_REDRAWN = 100  # times at most that a sparse instance is drawn again
+_CELLS = 4  # cells of a random background along each side
 
 
 class OwnRules:
-    """New sequences and changed parameters for every instance; images keep the proportions of their attractor."""
+    """Our own rules: each instance has new sequences and changed parameters, and keeps its attractor's aspect ratio."""
 
     renderings = get_args(Rendering)
     backgrounds = get_args(Background)
@@ -42,7 +42,7 @@ class OwnRules:
         self._settings = settings
         self.instances = settings.instances or 1000
         self._together = max(1, POINTS_AT_ONCE // settings.points)  # images that are drawn together
-        self._density = 0.0  # the share of pixels that an image must light
+        self._density = 0.0  # least share of lit pixels of an image; given systems have no limit
         if isinstance(systems, int):
             self._density = settings.density
             self.stack = self._random_systems(systems)
@@ -51,7 +51,7 @@ class OwnRules:
             warn_of_exploding(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return images (C, H, W): float32 in [0, 1], or uint8 where all are black and white."""
+        """Return images (C, H, W): uint8 if they are black and white only, else float32 in [0, 1]."""
         images: list[Tensor] = []
         for part in parts(items, self._together):
             generators = [generator_of(self._settings.seed, "item", item) for item in part]
@@ -60,7 +60,7 @@ class OwnRules:
         return images
 
     def _draw(self, systems: Stack, generators: list[torch.Generator]) -> Tensor:
-        """Draw images (B, C, H, W) of instances of B systems."""
+        """Draw one instance of each of B systems: (B, C, H, W)."""
         size, rendering = self._settings.size, self._settings.rendering
         pixels = draw_until_good(self._place_instances, self._sparse, systems, generators)  # (B, T, 2)
         if rendering in ("binary", "patch"):
@@ -87,7 +87,7 @@ class OwnRules:
     ) -> Tensor:
         """Return the points (B, T, 2), in pixels, of a new instance of each of B systems.
 
-        A picture of another size than the images' has as many points a pixel.
+        A picture of another `size` than the images has the same number of points per pixel.
         """
         size = size or self._settings.size
         points = math.ceil(self._settings.points * math.prod(size) / math.prod(self._settings.size))
@@ -98,21 +98,21 @@ class OwnRules:
         return fitted(clouds, size)
 
     def _sparse(self, pixels: Tensor, size: tuple[int, int] | None = None) -> list[int]:
-        """Return the numbers of the pictures, of points (B, T, 2), that light less than the density."""
+        """Return the indices of the pictures, given as points (B, T, 2), that light less than the least density."""
         if self._density == 0:
             return []
         least = self._density
         if size is None:
             size = self._settings.size
-        else:  # of fewer pixels, of which the same fractal lights a larger share
+        else:  # the same fractal lights a larger share of fewer pixels
             least *= 1 + _MARGIN * (1 - self._density)
         lit = rasterize_points(pixels, size).flatten(1).sum(1)  # (B,)
         return places_of(lit < least * math.prod(size))
 
     def _random_systems(self, count: int) -> Stack:
-        """Draw systems of which several instances are dense.
+        """Draw `count` random systems that are dense in several instances.
 
-        Raises `ValueError` where less than one in 200 is, or hardly more.
+        Raises `ValueError` if fewer than about one candidate in 200 is dense.
         """
         density, points, (height, width) = self._settings.density, self._settings.points, self._settings.size
         seed = self._settings.seed
@@ -127,8 +127,8 @@ class OwnRules:
         while found < count:
             if tried >= _TRIES * min(count, found + _LUCK):
                 raise ValueError(
-                    f"FractalDataset: density must be reached by random systems, got {density}, "
-                    f"which {found} of {tried} do"
+                    f"FractalDataset: density must be reached by random systems, got {density} "
+                    f"({found} of {tried} reached it)"
                 )
             systems = _candidates(self._settings.maps, generator)
             dense = self._dense(systems, [generator_of(seed, "density", tried + i) for i in range(_CANDIDATES)])
@@ -138,7 +138,7 @@ class OwnRules:
         return Stack.joined(kept).pick(range(count))
 
     def _dense(self, systems: Stack, generators: Sequence[torch.Generator]) -> list[int]:
-        """Return the numbers of those systems of which several instances are dense."""
+        """Return the indices of the systems that are dense in several instances."""
         size = self._settings.size
         height, width = size
         coarse = min(height, max(_SMALLEST, height // _COARSER)), min(width, max(_SMALLEST, width // _COARSER))
@@ -159,7 +159,7 @@ def draw_until_good(
     systems: Stack,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """Return what `draw` makes of B systems (B, ...), drawing anew those in which `find_bad` finds a fault."""
+    """Return `draw` of B systems, (B, ...). Results that `find_bad` reports are drawn again, at most 100 times."""
     drawn = draw(systems, generators)
     for _ in range(_REDRAWN):
         bad = find_bad(drawn)
@@ -170,7 +170,7 @@ def draw_until_good(
 
 
 def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
-    """Draw random contractive systems, the number of maps of each uniform between the least and the largest."""
+    """Draw random contractive systems, whose numbers of maps are uniform between the bounds `maps`."""
     counts = torch.randint(maps[0], maps[1] + 1, (_CANDIDATES,), generator=generator, device="cpu")
     systems = Stack.zeros(_CANDIDATES, maps[1])
     for count in counts.unique().tolist():
@@ -182,22 +182,22 @@ def _candidates(maps: tuple[int, int], generator: torch.Generator) -> Stack:
 
 
 def _with_background(images: Tensor, generators: list[torch.Generator]) -> Tensor:
-    """Return images (B, C, H, W) in front of dim random fields, which show where the fractal is dark."""
+    """Add dim random fields to images (B, C, H, W). They are brightest where the fractal is dark."""
     cells = torch.stack([uniform(generator, images.shape[1], _CELLS, _CELLS) for generator in generators])
     field = _stretched(cells, images.shape[2:])  # (B, C, H, W)
     return images + (1 - images.amax(dim=1, keepdim=True)) * 0.5 * field
 
 
 def _random_color(generator: torch.Generator) -> Tensor:
-    """Return a bright color (3,) of random hue."""
+    """Draw a bright color (3,) of random hue and saturation."""
     hue, saturation = uniform(generator, 2).tolist()
     return torch.tensor(colorsys.hsv_to_rgb(hue, 0.3 + 0.7 * saturation, 1.0), dtype=torch.float32, device="cpu")
 
 
 def _stretched(cells: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolate cells (B, C, h, w), h and w above 1, linearly to (B, C, H, W), whose corners are those of the cells.
+    """Interpolate cells (B, C, h, w), with h and w above 1, linearly to (B, C, H, W), with the same corner values.
 
-    An axis after the other: the bits of `torch.nn.functional.interpolate` depend on the number of threads.
+    `torch.nn.functional.interpolate` is not used because its last bits depend on the number of threads.
     """
     for axis, side in zip((2, 3), size, strict=True):
         last = cells.shape[axis] - 1
@@ -210,15 +210,15 @@ def _stretched(cells: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def perturbed(systems: Stack, amount: float, generators: Sequence[torch.Generator]) -> tuple[Tensor, Tensor]:
-    """Return the maps (B, N, D, D) and (B, N, D) of systems turned, shrunk and moved somewhat.
+    """Rotate, shrink and move the maps of B systems at random. Returns matrices (B, N, D, D) and offsets (B, N, D).
 
-    Contractions stay contractions. What is drawn for a system does not depend on how many maps others have.
+    Contractions stay contractions. The changes of a system do not depend on the numbers of maps of the others.
     """
     matrix, offset, probabilities = systems
     if amount == 0:
         return matrix, offset
     dimensions = offset.shape[2]
-    axes = dimensions * (dimensions - 1) // 2  # of rotation
+    axes = dimensions * (dimensions - 1) // 2  # number of rotation angles
     drawn_maps = probabilities > 0  # (B, N)
     moved, shrunk = offset.new_zeros(*drawn_maps.shape, axes + dimensions), torch.zeros_like(probabilities)
     for number, (maps, generator) in enumerate(zip(systems.counts(), generators, strict=True)):
@@ -233,7 +233,7 @@ def perturbed(systems: Stack, amount: float, generators: Sequence[torch.Generato
 def _rotations(angles: Tensor) -> Tensor:
     """Return rotations of the plane (..., 2, 2) by angles (..., 1), or of space (..., 3, 3) about axes (..., 3).
 
-    Those of space turn by 2 atan(|axis| / 2), nearly the axis's length (Cayley).
+    The angle in space is 2 atan(|axis| / 2), nearly the length of the axis (Cayley transform).
     """
     if angles.shape[-1] == 1:
         cosine, sine = angles[..., 0].cos(), angles[..., 0].sin()

@@ -1,4 +1,4 @@
-"""The settings and the interface of all rules for drawing images of fractals."""
+"""The settings and the interface of the rules that draw images of fractals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Background = Literal["black", "random"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The arguments of `FractalDataset` that its rules read."""
+    """The arguments of `FractalDataset` that the rules read, after they have been checked."""
 
     instances: int | None
     size: tuple[int, int]
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Defaults:
-    """The defaults of rules for arguments of `FractalDataset` that are None; None for those that do not apply."""
+    """The defaults of rules for arguments of `FractalDataset` that are None. A field that does not apply is None."""
 
     rendering: str
     points: int
@@ -48,15 +48,15 @@ class Defaults:
 
 
 class Rules(Protocol):
-    """Classes, and how their images are drawn."""
+    """The interface of rules: the classes of a data set and the method that draws their images."""
 
     instances: int
     """The number of instances of each class."""
     stack: Stack
-    """The systems of the classes, as they are before an instance changes them."""
+    """The systems of the classes, before an instance changes them."""
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return an image (C, H, W) for each item: float32 in [0, 1], or uint8; or a cloud of points (T, 3), float32.
+        """Return an image (C, H, W), float32 in [0, 1] or uint8, or a point cloud (T, 3), float32, for each item.
 
-        An item's number is its class's times `instances` plus its instance's.
+        The index of an item is `class * instances + instance`.
         """

@@ -1,4 +1,4 @@
-"""Rules for fractals in space: clouds of points, and views of them."""
+"""Rules for fractals in space, drawn as point clouds or as views of point clouds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from fractalops.systems.stacking import Stack
 
 
 class SpaceRules:
-    """New sequences and changed parameters for every instance, scaled as PC-FractalDB does; views from anywhere."""
+    """Rules in space: each instance has new sequences, changed parameters, and PC-FractalDB's scale.
+
+    Views are from a random direction.
+    """
 
     renderings = get_args(SpaceRendering)
     backgrounds = ("black",)
@@ -32,7 +35,7 @@ class SpaceRules:
     def __init__(self, systems: int | IFS | Sequence[System], settings: Settings) -> None:
         self._settings = settings
         self.instances = settings.instances or 1000
-        self._least: float | None = None  # the variance along each axis that an instance must have
+        self._least: float | None = None  # variance that an instance must exceed along each axis; None: no limit
         if isinstance(systems, int):
             self._least = settings.variance
             systems = search_space_classes(systems, variance=settings.variance, maps=settings.maps, seed=settings.seed)
@@ -40,7 +43,7 @@ class SpaceRules:
         warn_of_exploding(self.stack)
 
     def draw(self, items: Sequence[int]) -> list[Tensor]:
-        """Return clouds of points (T, 3), in PC-FractalDB's axes, or views (1, H, W) in [0, 1] of them; float32."""
+        """Return point clouds (T, 3) in PC-FractalDB's axes, or views (1, H, W) with values in [0, 1]; float32."""
         drawn: list[Tensor] = []
         together = max(1, POINTS_AT_ONCE // self._settings.points)
         for part in parts(items, together):
@@ -63,13 +66,13 @@ class SpaceRules:
         return normalized(clouds.flatten(1, 2)[:, :points])
 
     def _flat(self, clouds: Tensor) -> list[int]:
-        """Return the numbers of the clouds (B, T, 3) that are too flat along an axis."""
+        """Return the indices of the clouds (B, T, 3) that are too flat along an axis."""
         if self._least is None:
             return []
         return places_of(~(axis_variances(clouds) > self._least).all(1))
 
     def _view(self, cloud: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a cloud (T, 3) as seen from a direction that is uniform on the sphere: (1, H, W)."""
+        """Draw a cloud (T, 3) from a direction that is uniform on the sphere. Returns (1, H, W)."""
         around, up = uniform(generator, 2).tolist()
         elevation = math.degrees(math.asin(2 * up - 1))
         view = render_points(

@@ -1,4 +1,4 @@
-"""Target images for learning many fractals: data sets of torch, whose images have names."""
+"""Data sets of target images for learning many fractals. Each image has a name."""
 
 from fractalops.data.targets.dataset import TargetDataset
 from fractalops.data.targets.opening import open_targets

@@ -1,4 +1,4 @@
-"""Array files: .npy, .npz and .safetensors."""
+"""Open array files as stacks of images: .npy, .npz and .safetensors."""
 
 from __future__ import annotations
 
@@ -16,23 +16,33 @@ from fractalops.io.files import reading, text_path
 from fractalops.io.memory import check_memory
 from fractalops.io.tensor_files import check_header
 
-_UNREADABLE = "it is damaged, or not made of plain numbers"
-_LABEL_BYTES = 8  # at most, of a number
+_UNREADABLE = "it is damaged or does not contain plain numbers"
+_LABEL_BYTES = 8  # bytes of a label, at most
 _SAFE_DTYPES = ("U8", "F64", "F32", "F16", "BF16")
 
 
 def open_array(path: Path) -> Stack:
-    """Open the images of an array file (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in [0, 1].
+    """Open the images of an array file: (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in [0, 1].
 
-    (S, 3, H, 3) is taken for (S, 3, H, W), and three dimensions always for pictures in gray. A .npz or .safetensors
-    file holds them as `images`, or as its only array, beside `labels` (S,) of numbers or text, if any. A .npy or
-    .safetensors file stays on disk, but for the image that is asked for; the arrays of a .npz file are loaded. Labels,
-    the arrays of a .npz file and a single image take no more memory than the limit, FRACTALOPS_MEMORY_LIMIT or 1 GiB.
-    The values of floats are checked as each image is read. Raises `InputError`.
+    Arrays of three dimensions are images in gray. A shape (S, 3, H, 3) is read as (S, 3, H, W). A .npz or .safetensors
+    file contains the array `images`, or only one array apart from `labels`. The optional array `labels` (S,) contains
+    numbers or text.
+
+    The images of a .npy or .safetensors file are read from disk one at a time. The arrays of a .npz file are loaded
+    together. The labels, the arrays of a .npz file, and a single image may each take at most the memory limit
+    (FRACTALOPS_MEMORY_LIMIT, 1 GiB by default). The range of floats is checked when an image is read.
+
+    Args:
+        path: the path of the file, with the suffix .npy, .npz or .safetensors.
+
+    Raises:
+        InputError: if the file cannot be read, is damaged, takes too much memory, or has a wrong shape or dtype.
     """
     shape, dtype, read, labels = _FORMATS[path.suffix.lower()](path)
     if len(shape) not in (3, 4) or 0 in shape:
-        raise InputError(f"cannot read {path}: images have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got {shape}")
+        raise InputError(
+            f"cannot read {path}: images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got {shape}"
+        )
     if not (dtype in ("uint8", *_SAFE_DTYPES) or dtype.startswith("float")):
         raise InputError(f"cannot read {path}: images must be uint8 or floating-point, got {dtype}")
     with reading(path, "its labels are neither numbers nor text"):
@@ -41,7 +51,7 @@ def open_array(path: Path) -> Stack:
     return Stack(path.suffix.lower()[1:], path.stem, shape, read, labels, [path])
 
 
-# What each format gives: the shape and dtype of the images, a function that reads one, and the labels.
+# An open file: the shape and dtype of the images, a function that reads one image, and the labels.
 _Opened = tuple[tuple[int, ...], str, Callable[[int], numpy.ndarray], "numpy.ndarray | None"]
 
 
@@ -54,7 +64,7 @@ def _open_npy(path: Path) -> _Opened:
 def _open_npz(path: Path) -> _Opened:
     with reading(path, _UNREADABLE), opened_archive(path) as archive:
         keys = [_key_of_images(archive.files, path), *({"labels"} & set(archive.files))]
-        shapes = read_headers(archive, path, *keys, otherwise="save it as .npy, of which one image is read at a time")
+        shapes = read_headers(archive, path, *keys, otherwise="save it as .npy, which is read one image at a time")
         _check_labels(path, *shapes.values())
         images, *labels = (archive[key] for key in keys)
     return images.shape, images.dtype.name, images.__getitem__, labels[0] if labels else None
@@ -65,7 +75,7 @@ def _open_safetensors(path: Path) -> _Opened:
 
     with reading(path), text_path(path) as name:
         check_header(path)
-        # Not closed: it is mapped into memory for as long as images are read.
+        # The file stays open, because images are read from its memory map.
         file: Any = safe_open(name, framework="pt")
         key = _key_of_images(file.keys(), path)
         images = file.get_slice(key)
@@ -77,7 +87,7 @@ def _open_safetensors(path: Path) -> _Opened:
         shape, dtype = tuple(images.get_shape()), images.get_dtype()
 
     def read(index: int) -> numpy.ndarray:
-        values = images[index : index + 1][0]  # numpy knows no bfloat16
+        values = images[index : index + 1][0]  # a tensor, because NumPy has no bfloat16
         array: numpy.ndarray = (values.float() if values.is_floating_point() else values).numpy()
         return array
 
@@ -93,12 +103,12 @@ SUFFIXES = frozenset(_FORMATS)
 
 
 def _is_plain(labels: numpy.ndarray) -> bool:
-    """Return whether labels are numbers or text, in bytes that of ASCII."""
+    """Return whether labels are numbers, text, or bytes of ASCII text."""
     return labels.dtype.kind in "biufU" or (labels.dtype.kind == "S" and bool((labels.view(numpy.uint8) < 128).all()))
 
 
 def _check_labels(path: Path, images: Sequence[int], labels: Sequence[int] | None = None) -> None:
-    """Raise `InputError` for labels, if any, of a shape that is not that of the images."""
+    """Raise `InputError` unless the shape of `labels`, if any, is (S,), with S of the shape of `images`."""
     if labels is not None and list(labels) != list(images[:1]):
         expected = ", ".join(map(str, images[:1]))
         raise InputError(f"cannot read {path}: labels must have shape ({expected},), got {tuple(labels)}")
@@ -110,5 +120,5 @@ def _key_of_images(keys: Collection[str], path: Path) -> str:
         return "images"
     if len(others) != 1:
         actual = ", ".join(others) or "none"
-        raise InputError(f"cannot read {path}: it must hold one array of images, or name it 'images', got {actual}")
+        raise InputError(f"cannot read {path}: it must contain one array, or an array named 'images', got {actual}")
     return others[0]

@@ -1,4 +1,4 @@
-"""IDX files, as MNIST and its relatives are shipped: a magic number, the shape, then the values."""
+"""Read IDX files, the format of MNIST and similar data sets: a magic number, the shape, then the values."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fractalops.io.memory import check_memory
 
 _IMAGES = re.compile(r"(?P<stem>.+)[-.]idx3-ubyte(\.gz)?")
 _UINT8 = 8
-_PART = 2**20  # bytes that are unpacked at once
+_PART = 2**20  # bytes that are unpacked in one step
 _DTYPES = {8: "uint8", 9: "int8", 11: "int16", 12: "int32", 13: "float32", 14: "float64"}
 
 
 def is_idx_name(name: str) -> bool:
-    """Return whether a file is one of IDX images by its name: "t10k-images-idx3-ubyte", also with a point or ".gz"."""
+    """Return whether a name is that of an IDX file of images: "*-idx3-ubyte" or "*.idx3-ubyte", also with ".gz"."""
     return _IMAGES.fullmatch(name) is not None
 
 
 def find_idx(folder: Path) -> list[Path]:
-    """Return the IDX files of images in a folder, or where torchvision keeps them: in `raw` or `MNIST/raw`.
+    """Return the IDX files of images in a folder and in its subfolders `raw` and `*/raw`, which torchvision uses.
 
-    Of a file that is there both packed and unpacked it is the unpacked one, which need not be held in memory.
+    If a file exists both packed and unpacked, only the unpacked one is returned, because it can be mapped into memory.
     """
     places = [folder, folder / "raw", *sorted(folder.glob("*/raw"))]
     paths = {
@@ -41,10 +41,18 @@ def find_idx(folder: Path) -> list[Path]:
 
 
 def open_idx(path: Path) -> Stack:
-    """Open the images of an IDX file, with the labels of the file beside it (labels-idx1 for images-idx3), if any.
+    """Open the images of an IDX file and their labels, if the same folder contains the file of labels.
 
-    Values are uint8. A file is mapped into memory; one in gzip is unpacked into memory as a whole, up to the limit,
-    FRACTALOPS_MEMORY_LIMIT or 1 GiB. Raises `InputError`.
+    The file of labels of "*images-idx3-ubyte" is "*labels-idx1-ubyte". Values must be uint8. An unpacked file is mapped
+    into memory. A gzip file is unpacked into memory as a whole, up to the memory limit (FRACTALOPS_MEMORY_LIMIT, 1 GiB
+    by default).
+
+    Args:
+        path: the path of the file.
+
+    Raises:
+        InputError: if a file cannot be read, is damaged or takes too much memory, or if the numbers of images and
+            labels differ.
     """
     images = _read_idx(path, 3)  # (S, H, W)
     named = _IMAGES.fullmatch(path.name)
@@ -63,14 +71,14 @@ def open_idx(path: Path) -> Stack:
 
 
 def _labels_beside(path: Path) -> Path | None:
-    """Return the file of labels that belongs to a file of images, if it exists."""
+    """Return the path of the file of labels for a file of images, or None if it does not exist."""
     name, found = re.subn(r"images([-.])idx3-ubyte(\.gz)?$", r"labels\1idx1-ubyte", path.name)
     candidates = [path.with_name(name + ending) for ending in ("", ".gz")] if found else []
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
-    """Return the array of an IDX file of uint8, which must have so many dimensions."""
+    """Return the uint8 array of an IDX file, which must have `dimensions` dimensions."""
     packed = path.suffix == ".gz"
     with reading(path), gzip.open(path) if packed else path.open("rb") as file:
         shape = _read_shape(file, path, dimensions)
@@ -83,28 +91,30 @@ def _read_idx(path: Path, dimensions: int) -> numpy.ndarray:
         actual = 0
         while actual < size and (read := file.readinto(values.data[actual : actual + _PART])):
             actual += read
-        _check_size(actual + len(file.read(1)), size, shape, path)  # to its end, where gzip checks the sum
+        _check_size(actual + len(file.read(1)), size, shape, path)  # reads to the end, where gzip tests the checksum
         return values.reshape(shape)
 
 
 def _read_shape(file: io.BufferedIOBase, path: Path, dimensions: int) -> tuple[int, ...]:
     header = file.read(4 + 4 * dimensions)
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in _DTYPES:
-        raise InputError(f"cannot read {path}: it is no IDX file, it begins with {header[:4].hex(' ') or 'nothing'}")
+        found = header[:4].hex(" ") or "nothing"
+        raise InputError(f"cannot read {path}: it is not an IDX file: it begins with {found}")
     if header[2] != _UINT8:
-        raise InputError(f"cannot read {path}: its values are {_DTYPES[header[2]]}, and only uint8 is read")
+        raise InputError(f"cannot read {path}: its values must be uint8, got {_DTYPES[header[2]]}")
     if header[3] != dimensions:
-        raise InputError(f"cannot read {path}: it must have {dimensions} dimension(s), and has {header[3]}")
+        raise InputError(f"cannot read {path}: it must have {dimensions} dimension(s), got {header[3]}")
     if len(header) < 4 + 4 * dimensions:
-        raise InputError(f"cannot read {path}: it is truncated, it ends within its header")
+        raise InputError(f"cannot read {path}: it is truncated: it ends within its header")
     shape: tuple[int, ...] = struct.unpack(f">{dimensions}I", header[4:])
     if 0 in shape:
-        raise InputError(f"cannot read {path}: it is empty, its shape is {shape}")
+        raise InputError(f"cannot read {path}: it is empty: its shape is {shape}")
     return shape
 
 
 def _check_size(actual: int, expected: int, shape: tuple[int, ...], path: Path) -> None:
     if actual != expected:
-        what = "it is truncated" if actual < expected else "it goes on after its end"
-        has = f"it has {actual}" if actual < expected else "there are more"
-        raise InputError(f"cannot read {path}: {what}, its shape {shape} takes {expected} bytes and {has}")
+        what, has = ("truncated", actual) if actual < expected else ("too long", "more")
+        raise InputError(
+            f"cannot read {path}: it is {what}: its shape {shape} takes {expected} bytes, and it has {has}"
+        )

@@ -1,4 +1,4 @@
-"""`open_targets`: which kind of data set a path is."""
+"""Open the target images of a path of any supported format."""
 
 from __future__ import annotations
 
@@ -25,19 +25,35 @@ _KINDS = "a picture, a folder of pictures, an IDX file (...-idx3-ubyte, also .gz
 def open_targets(
     path: str | Path | Sequence[str | Path], options: PictureOptions | None = None, *, limit: int | None = None
 ) -> TargetDataset:
-    """Open many target images, each of which is read when it is asked for.
+    """Open target images as a data set. Each image is read when it is indexed.
 
     Args:
-        path: a folder of picture files, whose sub-folders are classes (hidden files and what is no picture by its
-            suffix are left out, and counted in `ignored`); an IDX file of images, packed with gzip or not, or a folder
-            with one, with its labels beside it; an array file: .npy, .npz or .safetensors (see `open_array`); or
-            picture files, one or a list of them. A list of one path is that path.
-        options: how a picture becomes a target; None takes the defaults.
-        limit: only the first so many images.
+        path: one of the following, where a list of one path means that path:
+
+            - a folder of picture files, whose subfolders are classes, see `PictureFolder`;
+            - an IDX file of images (such as "t10k-images-idx3-ubyte", also with ".gz"), or a folder that contains one.
+              The labels are read from the file of labels in the same folder, if it exists;
+            - a .npy, .npz or .safetensors file with images (S, H, W), (S, 3, H, W) or (S, H, W, 3), uint8 or floats in
+              [0, 1]. A .npz or .safetensors file may contain the arrays `images` and `labels` (S,);
+            - a picture file, or a list of picture files, see `PictureFiles`.
+        options: how a picture becomes a target. Default: None, which means `PictureOptions()`.
+        limit: the number of images to use, the first ones, at least 1. Default: None, which means all.
+
+    Returns:
+        A data set whose items are (H, W), or (3, H, W) with `PictureOptions(color=True)`, float32 in [0, 1].
 
     Raises:
-        InputError: for a path that is no such thing, or that can't be read.
-        TypeError, ValueError: for an argument of a wrong type, or out of its range.
+        InputError: if the path cannot be read, or if it is of another kind.
+        TypeError: if an argument has a wrong type.
+        ValueError: if an argument is out of its range.
+
+    Example:
+        >>> import numpy
+        >>> from fractalops.data.targets import open_targets
+        >>> numpy.save("images.npy", numpy.full((5, 28, 28), 255, dtype=numpy.uint8))
+        >>> targets = open_targets("images.npy", limit=3)
+        >>> len(targets), targets.name(2), targets[2].shape
+        (3, 'images/00002', torch.Size([28, 28]))
     """
     options = or_default("open_targets", "options", options, PictureOptions)
     check_count("open_targets", "limit", limit, optional=True)
@@ -48,18 +64,19 @@ def open_targets(
         return PictureFiles(paths[:limit], options)
     path = Path(paths[0])
     with reading(path):
-        path.stat()  # the reason, where there is nothing or no permission
+        path.stat()  # raises an error with the reason if the path does not exist or cannot be read
     if path.is_dir():
         idx = find_idx(path)
         if len(idx) > 1:
             names = ", ".join(str(file.relative_to(path)) for file in idx)
-            raise InputError(f"cannot read {path}: it holds several files of images, name one of them: {names}")
+            raise InputError(f"cannot read {path}: it contains several files of images, choose one of them: {names}")
         return StackTargets(idx[0], open_idx, options, limit) if idx else PictureFolder(path, options, limit=limit)
     check_file(path)
     suffix = path.suffix.lower()
     if suffix in _PICKLES:
         raise InputError(
-            f"cannot read {path}: {suffix} files run code as they are opened; save the images as .safetensors or .npy"
+            f"cannot read {path}: {suffix} files can run code when they are opened; "
+            "save the images as .safetensors or .npy"
         )
     if suffix in SUFFIXES:
         return StackTargets(path, open_array, options, limit)
@@ -71,7 +88,7 @@ def open_targets(
 
 
 def _looks_like_a_picture(path: Path) -> bool:
-    """Return whether the content of a file is in a format that Pillow knows, whatever the file's name is."""
+    """Return whether the content of a file has a format that Pillow can read. The name of the file has no effect."""
     try:
         with decoding(path), path.open("rb") as file, Image.open(file, formats=formats()):
             return True

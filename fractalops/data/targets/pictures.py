@@ -1,4 +1,4 @@
-"""Picture files: those that are named, or those in a folder, whose sub-folders are classes."""
+"""Data sets of picture files: given files, or the files of a folder, whose subfolders are classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Pictures(TargetDataset):
     def __init__(self, kind: str, title: str, paths: dict[str, Path], options: PictureOptions) -> None:
         self._names, self._paths, self._options = list(paths), list(paths.values()), options
         self.title = title
-        # The names within a folder are a part of what the images are; of single files the place is not.
+        # The identity of a folder includes the paths within it. The identity of single files omits their folders.
         names = self._names if kind == "folder" else [path.name for path in self._paths]
         parts = zip(names, self._paths, strict=True)
         contents = digest(part for name, path in parts for part in (os.fsencode(name), _size(path)))
@@ -47,14 +47,26 @@ class _Pictures(TargetDataset):
 
 
 class PictureFiles(_Pictures):
-    """Picture files in the order given, named by their paths as given, without labels.
+    """A data set of given picture files, in the given order. The names are the given paths, and there are no labels.
+
+    A file that cannot be read raises `InputError` when it is indexed.
 
     Args:
-        paths: at least one file, none of them twice.
-        options: how each becomes a target; None takes the defaults.
+        paths: the paths of the files: a list of at least one path, without duplicates.
+        options: how each picture becomes a target. Default: None, which means `PictureOptions()`.
 
-    Raises `TypeError` for what is no list, `ValueError` for no path, `InputError` for one that is given twice. A file
-    that can't be read is an error when it is asked for.
+    Raises:
+        TypeError: if `paths` is not a list or another sequence of paths.
+        ValueError: if `paths` is empty.
+        InputError: if a path is given twice.
+
+    Example:
+        >>> from PIL import Image
+        >>> from fractalops.data.targets import PictureFiles
+        >>> Image.new("L", (32, 24), "white").save("white.png")
+        >>> targets = PictureFiles(["white.png"])
+        >>> targets.name(0), targets[0].shape
+        ('white.png', torch.Size([24, 32]))
     """
 
     def __init__(self, paths: Sequence[str | Path], options: PictureOptions | None = None) -> None:
@@ -62,11 +74,11 @@ class PictureFiles(_Pictures):
         if not isinstance(paths, Sequence) or isinstance(paths, str):
             raise TypeError(f"PictureFiles: paths must be a list of paths, got {type(paths).__name__}")
         if not paths:
-            raise ValueError("PictureFiles: paths must not be empty, got none of them")
+            raise ValueError("PictureFiles: paths must not be empty, got 0 paths")
         named: dict[str, Path] = {}
         for path in map(Path, paths):
             if str(path) in named:
-                raise InputError(f"cannot use {path} twice: name each picture once")
+                raise InputError(f"cannot use {path}: it is given twice")
             named[str(path)] = path
         first, *others = named.values()
         super().__init__("pictures", f"{first.name}{f' and {len(others)} more' if others else ''}", named, options)
@@ -76,15 +88,34 @@ class PictureFiles(_Pictures):
 
 
 class PictureFolder(_Pictures):
-    """Picture files in a folder and its sub-folders, of which the first level is the class, in natural order.
+    """A data set of the picture files in a folder and its subfolders, in natural order: "2.png" is before "10.png".
+
+    The label of a picture is the first-level subfolder that contains it, or "" for pictures directly in the folder. Its
+    name is the path within the folder. Hidden files, hidden subfolders, and files without the suffix of a picture
+    format are left out. Symbolic links are followed.
 
     Args:
-        folder: hidden files and sub-folders, and files that by their suffix are no pictures, are left out; links are
-            followed.
-        options: how each becomes a target; None takes the defaults.
-        limit: only the first so many pictures.
+        folder: the path of the folder.
+        options: how each picture becomes a target. Default: None, which means `PictureOptions()`.
+        limit: the number of pictures to use, the first ones, at least 1. Default: None, which means all.
 
-    Raises `InputError` when the folder can't be read or holds no picture.
+    Attributes:
+        ignored: the number of files that are left out, without those in hidden subfolders.
+
+    Raises:
+        InputError: if the folder cannot be read or contains no picture.
+        TypeError: if an argument has a wrong type.
+        ValueError: if `limit` is below 1.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from fractalops.data.targets import PictureFolder
+        >>> Path("shapes/squares").mkdir(parents=True, exist_ok=True)
+        >>> Image.new("L", (32, 32), "white").save("shapes/squares/1.png")
+        >>> targets = PictureFolder("shapes")
+        >>> targets.name(0), targets.label(0), targets[0].shape
+        ('squares/1.png', 'squares', torch.Size([32, 32]))
     """
 
     def __init__(self, folder: str | Path, options: PictureOptions | None = None, *, limit: int | None = None) -> None:
@@ -95,14 +126,14 @@ class PictureFolder(_Pictures):
             names = [path.relative_to(folder).as_posix() for path in _walk(self._folder)]
         pictures = sorted(filter(is_picture, names), key=_natural)
         self.ignored = len(names) - len(pictures)
-        """How many files are left out: hidden ones, and those that by their suffix are no pictures."""
+        """The number of files that are left out because they are hidden or lack the suffix of a picture format."""
         if not pictures:
-            raise InputError(f"cannot read {folder}: there is no picture in it, but {self.ignored} other files")
+            raise InputError(f"cannot read {folder}: it contains no picture (other files: {self.ignored})")
         paths = {name: self._folder / name for name in pictures[:limit]}
         super().__init__("folder", self._folder.resolve().name, paths, options)
 
     def holds(self, path: Path) -> bool:
-        """Return whether a file is in the folder."""
+        """Return whether a path, which need not exist, is inside the folder."""
         return path.resolve().is_relative_to(self._folder.resolve())
 
     def _label(self, index: int) -> str:
@@ -110,13 +141,13 @@ class PictureFolder(_Pictures):
 
 
 def is_picture(name: str) -> bool:
-    """Return whether a file is not hidden, and its suffix is that of a format that can be read."""
+    """Return whether a file is not hidden and has the suffix of a picture format that can be read."""
     path = Path(name)
     return not path.name.startswith(".") and Image.registered_extensions().get(path.suffix.lower()) in FORMATS
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all files in a folder and its sub-folders, links followed, but hidden folders left out."""
+    """Yield all files in a folder and its subfolders. Links are followed, and hidden folders are left out."""
 
     def fail(error: OSError) -> None:
         with reading(error.filename):
@@ -124,7 +155,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
     for place, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         above = {path.resolve() for path in Path(place).parents if path.is_relative_to(folder)}
-        if Path(place).resolve() in above:  # a link back to where it lies: there is no end to it
+        if Path(place).resolve() in above:  # a link to a folder that contains it, which would not end
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -134,12 +165,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _size(path: Path) -> bytes:
     try:
         return str(path.stat().st_size).encode()
-    except OSError:  # a link to nothing, for instance: a bad image, as reading it will tell
+    except OSError:  # for instance a broken link, which raises an error when the image is read
         return b"unreadable"
 
 
 def _natural(name: str) -> tuple[object, ...]:
-    """Return a key that sorts paths folder by folder, and numbers within names by their value: 2.png before 10.png."""
+    """Return a key that sorts paths folder by folder, and numbers in names by value: 2.png before 10.png."""
     parts = [re.split(r"(\d+)", part.lower()) for part in name.split("/")]
-    # Text and digits alternate, beginning with text; names that differ in case or zeros alone are told apart last.
+    # Text and digits alternate, text first. The full name is the last key, for names equal except for case and zeros.
     return [[int(piece) if i % 2 else piece for i, piece in enumerate(part)] for part in parts], name

@@ -1,4 +1,4 @@
-"""Files that hold a stack of images: IDX and array files."""
+"""Data sets of one file that contains a stack of images: an IDX file or an array file."""
 
 from __future__ import annotations
 
@@ -18,26 +18,40 @@ from fractalops.io.notices import log_notices
 from fractalops.io.picture_options import PictureOptions
 from fractalops.io.preparing import check_picture_shape, prepare
 
-_SAMPLED = 2**16  # bytes at either end of a file that its digest looks at
-_VALUE_BYTES = 4  # that preparing an image takes for each of its values
+_SAMPLED = 2**16  # bytes at each end of a file that its digest covers
+_VALUE_BYTES = 4  # bytes of memory per value that preparing an image takes
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The description of a file that holds a stack of images."""
+    """An open file that contains a stack of S images."""
 
     kind: str
+    """The name of the file format."""
     stem: str
-    """The stem of the images' names."""
-    shape: tuple[int, ...]  # (S, H, W), (S, 3, H, W) or (S, H, W, 3)
-    read: Callable[[int], numpy.ndarray]  # an image's number -> its array, uint8 or floats
-    labels: numpy.ndarray | None  # (S,), numbers or text
+    """The first part of the names of the images."""
+    shape: tuple[int, ...]
+    """(S, H, W), (S, 3, H, W) or (S, H, W, 3)."""
+    read: Callable[[int], numpy.ndarray]
+    """A function that takes the index of an image and returns its array, uint8 or floats."""
+    labels: numpy.ndarray | None
+    """(S,), numbers or text; None if there are no labels."""
     files: list[Path]
-    """All that images and labels come from."""
+    """The files of the images and the labels."""
 
 
 class StackTargets(TargetDataset):
-    """The images of one file that holds a stack of them, all of one size; `open_targets` makes it."""
+    """A data set of the images in one file, all of the same size. `open_targets` creates it.
+
+    Args:
+        path: the path of the file.
+        open_stack: the function that opens the file.
+        options: how each image becomes a target.
+        limit: the number of images to use, the first ones; None means all.
+
+    Raises:
+        InputError: if the file cannot be read, or if one image takes too much memory.
+    """
 
     def __init__(
         self, path: Path, open_stack: Callable[[Path], Stack], options: PictureOptions, limit: int | None
@@ -57,7 +71,7 @@ class StackTargets(TargetDataset):
         return self._count
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file anew in another process, which a `DataLoader` may start, instead of sending it all images."""
+        """Pickle only the arguments: a worker process of a `DataLoader` opens the file again and needs no images."""
         return type(self), self._arguments
 
     def _name(self, index: int) -> str:
@@ -76,7 +90,7 @@ class StackTargets(TargetDataset):
 
 
 def _sample(path: Path) -> list[bytes]:
-    """Return the size of a file, its beginning and its end."""
+    """Return the size, the first bytes and the last bytes of a file."""
     size = path.stat().st_size
     with reading(path), path.open("rb") as file:
         beginning = file.read(_SAMPLED)

@@ -1,4 +1,4 @@
-"""Target images in memory: tensors, and what an iterable yields."""
+"""Data sets of target images in memory, from tensors or from an iterable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ from fractalops.io.preparing import prepare, unit_values
 
 @runtime_checkable
 class Indexed(Protocol):
-    """A data set as torch has them: items by number, which need not end by `IndexError`."""
+    """The protocol of a map-style data set of torch: a length, and items by index.
+
+    An index out of range need not raise `IndexError`.
+    """
 
     def __len__(self) -> int: ...
 
@@ -32,15 +35,27 @@ class Indexed(Protocol):
 
 
 class TensorTargets(TargetDataset):
-    """Tensors as targets, as they are: nothing is scaled, inverted or converted. `from_iterable` does that.
+    """A data set of tensors in memory. The images are not scaled, inverted or converted to gray.
+
+    Use `from_iterable` to prepare pictures with `PictureOptions`.
 
     Args:
         images: (S, H, W), or (S, 3, H, W) in color, or a sequence of S tensors (H, W) or (3, H, W), whose sizes may
-            differ; uint8, or floating-point with values in [0, 1], which are checked as an image is read.
-        names: S names; "images/00017" and so on where there are none.
-        labels: S names of classes.
+            differ. The dtype is uint8 (divided by 255 when an image is read) or a floating-point dtype with values in
+            [0, 1], which are checked when an image is read.
+        names: the names of the images, S strings. Default: None, which means "images/00000", "images/00001" and so on.
+        labels: the class names of the images, S strings. Default: None, which means no labels.
 
-    Raises `TypeError` or `ValueError` for images, names or labels of the wrong type, shape or number.
+    Raises:
+        TypeError: if an image is not a tensor or has a wrong dtype.
+        ValueError: if there is no image, an image has a wrong shape, or the number of names or labels is not S.
+
+    Example:
+        >>> import torch
+        >>> from fractalops.data.targets import TensorTargets
+        >>> targets = TensorTargets(torch.ones(2, 28, 28), labels=["cat", "dog"])
+        >>> targets.name(1), targets.label(1), targets[1].shape
+        ('images/00001', 'dog', torch.Size([28, 28]))
     """
 
     title = "in memory"
@@ -50,11 +65,12 @@ class TensorTargets(TargetDataset):
     ) -> None:
         self._images = [_check(image, number) for number, image in enumerate(images)]  # each (H, W) or (3, H, W)
         if not self._images:
-            raise ValueError("TensorTargets: images must not be empty, got 0 of them")
+            raise ValueError("TensorTargets: images must not be empty, got 0 images")
         for argument, values in (("names", names), ("labels", labels)):
             if values is not None and len(values) != len(self._images):
                 raise ValueError(
-                    f"TensorTargets: {argument} must be as many as images, {len(self._images)}, got {len(values)}"
+                    f"TensorTargets: {argument} must have length {len(self._images)}, the number of images, "
+                    f"got {len(values)}"
                 )
         self._names = None if names is None else list(names)
         self._labels = None if labels is None else list(labels)
@@ -68,19 +84,34 @@ class TensorTargets(TargetDataset):
         limit: int | None = None,
         most_bytes: int = 2**31,
     ) -> TensorTargets:
-        """Draw pictures from an iterable or a data set, make targets of them at once, and hold these in memory.
+        """Read all pictures of an iterable or a data set, and keep their targets in memory.
 
         Args:
-            pictures: yields, or has by number as torch's data sets, Pillow's pictures, or arrays or tensors (H, W),
-                (1, H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in [0, 1], or pairs of one of them and a label.
-            options: how each becomes a target; None takes the defaults.
-            limit: how many are drawn at most, for iterables without an end.
-            most_bytes: how much memory the targets may take, 4 bytes a value; for more, write files and open them.
+            pictures: an iterable, or a map-style data set of torch. Each item is a picture or a pair (picture, label).
+                A picture is a Pillow image, or an array or tensor (H, W), (1, H, W), (3, H, W) or (H, W, 3), uint8 or
+                floats in [0, 1].
+            options: how each picture becomes a target. Default: None, which means `PictureOptions()`.
+            limit: the number of pictures to read at most, at least 1. Default: None, which means all.
+            most_bytes: the memory that the targets may take, in bytes, with 4 bytes per value. Save larger data sets as
+                files and use `open_targets`. Default: 2 GiB.
+
+        Returns:
+            A data set of (H, W), or (3, H, W) with `PictureOptions(color=True)`, float32 in [0, 1].
 
         Raises:
-            InputError: for a picture that can't be used, named by its number, for none at all, and beyond `most_bytes`.
-            TypeError: for what is no picture.
-            ValueError: for a limit below 1.
+            InputError: if a picture cannot be used, if there is no picture, or if the targets take more than
+                `most_bytes`.
+            TypeError: if an item is not a picture, or an argument has a wrong type.
+            ValueError: if `limit` is below 1.
+
+        Example:
+            >>> import numpy
+            >>> from fractalops.data.targets import TensorTargets
+            >>> from fractalops.io import PictureOptions
+            >>> pictures = (numpy.full((48, 64, 3), 255, dtype=numpy.uint8) for _ in range(5))
+            >>> targets = TensorTargets.from_iterable(pictures, PictureOptions(size=32), limit=3)
+            >>> len(targets), targets[0].shape
+            (3, torch.Size([24, 32]))
         """
         function = "TensorTargets.from_iterable"
         options = or_default(function, "options", options, PictureOptions)
@@ -94,8 +125,8 @@ class TensorTargets(TargetDataset):
             taken += target.nbytes
             if taken > most_bytes:
                 raise InputError(
-                    f"cannot use image {number} of the iterable: the targets up to it take {taken} bytes of memory, "
-                    f"and most_bytes is {most_bytes}"
+                    f"cannot use image {number} of the iterable: the targets up to this image take {taken} bytes of "
+                    f"memory, and most_bytes is {most_bytes}"
                 )
             targets.append(target)
             labels.append(str(label.item() if isinstance(label, Tensor) and label.numel() == 1 else label))
@@ -105,7 +136,7 @@ class TensorTargets(TargetDataset):
 
     @cached_property
     def identity(self) -> str:  # type: ignore[override]
-        """The description of the images; its digest is of all values, names and labels, and computed once."""
+        """The description of the images. Its digest covers all values, names and labels, and is computed once."""
         texts = repr((self._names, self._labels)).encode()
         arrays = (_to_array(image) for image in self._images)
         parts = (part for array in arrays for part in (f"{array.dtype} {array.shape}".encode(), array.tobytes()))
@@ -138,8 +169,8 @@ def _prepare_item(item: object, number: int, options: PictureOptions) -> Tensor:
         picture = decode(picture, name, options)
     elif not isinstance(picture, numpy.ndarray):
         raise TypeError(
-            "TensorTargets.from_iterable: pictures must be Pillow's, arrays or tensors, "
-            f"got {type(picture).__name__} as number {number}"
+            "TensorTargets.from_iterable: pictures must be Pillow images, arrays or tensors, "
+            f"got {type(picture).__name__} for picture {number}"
         )
     elif picture.ndim == 3 and len(picture) == 1:
         picture = picture[0]
@@ -150,11 +181,11 @@ def _prepare_item(item: object, number: int, options: PictureOptions) -> Tensor:
 
 def _check(image: object, number: int) -> Tensor:
     if not isinstance(image, Tensor):
-        raise TypeError(f"TensorTargets: images must be tensors, got {type(image).__name__} as number {number}")
+        raise TypeError(f"TensorTargets: images must be tensors, got {type(image).__name__} for image {number}")
     if not (image.dim() == 2 or (image.dim() == 3 and len(image) == 3)) or image.numel() == 0:
         raise ValueError(
             "TensorTargets: images must have shape (S, H, W) or (S, 3, H, W), not empty, "
-            f"got {tuple(image.shape)} as number {number}"
+            f"got {tuple(image.shape)} for image {number}"
         )
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(f"TensorTargets: images must be uint8 or floating-point, got {image.dtype}")
@@ -162,7 +193,7 @@ def _check(image: object, number: int) -> Tensor:
 
 
 def _to_array(image: Tensor) -> numpy.ndarray:
-    """Return a tensor on any device, of any floating-point type, as an array that shares its memory where it can."""
+    """Return a tensor of any device as an array, which shares its memory if possible. Floats become float32."""
     image = image.detach().cpu()
     array: numpy.ndarray = (image.float() if image.is_floating_point() else image).numpy()
     return array

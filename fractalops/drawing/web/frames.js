@@ -1,14 +1,14 @@
-// The frames: the image of the whole picture under each map, drawn over the picture.
+// The frames: the image of the whole picture's border under each map, drawn over the picture.
 
-const MANY = 48; // maps, above which only the chosen one has a frame
-const NEAR = 16; // CSS pixels within which a finger or a mouse meets a dot or a handle
-const ARM = 30; // CSS pixels from the middle of a frame to its handle, at least
-const FAR = 1e6; // CSS pixels beyond which a frame is not worth drawing
+const MANY = 48; // with more maps than this, only the chosen map has a frame
+const NEAR = 16; // largest distance of a pointer that grabs a dot or a handle, in CSS pixels
+const ARM = 30; // least distance from the center of a frame to its handle, in CSS pixels
+const FAR = 1e6; // frames with larger coordinates, in CSS pixels, are not drawn
 const ACCENT = "124 192 242";
 const CHOSEN = "#ffc46b";
 
 class Frames {
-  /** `toScreen` takes a point of the plane to CSS pixels; `home` is the whole picture's { width, height }. */
+  /** `home` is the { width, height } of the whole picture. `toScreen` converts a point of the plane to CSS pixels. */
   constructor(canvas, home, toScreen) {
     Object.assign(this, { canvas, home, toScreen, pen: canvas.getContext("2d") });
     this.pivot = [home.width / 2, home.height / 2];
@@ -23,7 +23,7 @@ class Frames {
     return this.toScreen(apply(map, this.pivot));
   }
 
-  /** Return where the handle of a frame lies: on the corner that is the picture's lower right one, or beyond it. */
+  /** Return the position of a frame's handle: the image of the picture's lower right corner, or a point farther out. */
   handle(map) {
     const [x, y] = this.middle(map);
     const [toX, toY] = this.corners(map)[2];
@@ -82,7 +82,7 @@ class Frames {
     pen.fill();
   }
 
-  /** Return what a pointer at (x, y) takes hold of: { kind: "turn" | "move", map } or { kind: "pan" }. */
+  /** Return what a pointer at (x, y) grabs: { kind: "turn" | "move", map } or { kind: "pan" }. */
   hit(maps, chosen, x, y) {
     const away = ([toX, toY]) => Math.hypot(toX - x, toY - y);
     if (maps === null) return { kind: "pan" };
@@ -96,7 +96,7 @@ class Frames {
     return distances[map] <= NEAR ? { kind: "move", map } : { kind: "pan" };
   }
 
-  /** Return the number of the smallest frame around (x, y), or -1. */
+  /** Return the index of the smallest frame that contains (x, y), or -1. */
   around(maps, x, y) {
     let found = -1;
     maps.forEach((map, n) => {

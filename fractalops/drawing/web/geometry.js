@@ -1,11 +1,11 @@
-// Affine maps of the picture's plane. u grows to the right and v downwards; the picture is `width` x `height`, its longer
-// side 1. A map [a, b, c, d, e, f] takes (u, v) to (a u + b v + e, c u + d v + f).
+// Affine maps of the picture's plane. u grows to the right and v grows downwards. The picture is `width` x `height` and
+// its longer side is 1. A map [a, b, c, d, e, f] maps (u, v) to (a u + b v + e, c u + d v + f).
 
 const IDENTITY = [1, 0, 0, 1, 0, 0];
-const FEW_WORDS = 32; // the least that stand for more
-const [TESTS_AT_ONCE, MOST_TESTS] = [6e4, 2e6]; // of words against the window: of one length, and of all
-const [SAMPLE, BURN_IN] = [2000, 100]; // points by which the attractor's extent is known, and those before them
-const LARGEST_STRETCH = 0.98; // what a frame can be scaled to at most, so that the map contracts
+const FEW_WORDS = 32; // least number of words in a sample that replaces more words
+const [TESTS_AT_ONCE, MOST_TESTS] = [6e4, 2e6]; // most tests of words against the window: per length, in total
+const [SAMPLE, BURN_IN] = [2000, 100]; // points that determine the attractor's extent, points skipped before them
+const LARGEST_STRETCH = 0.98; // largest singular value to which a map can be scaled, so that it contracts
 
 /** Return the map that applies `second`, then `first`. */
 function compose(first, second) {
@@ -27,9 +27,9 @@ function determinant([a, b, c, d]) {
   return Math.abs(a * d - b * c);
 }
 
-/** Return the map scaled and turned (radians) about the image of `pivot`, which stays where it is. */
+/** Return the map scaled and rotated (radians) about the image of `pivot`, which does not move. */
 function scaleAndTurn(map, pivot, scale, angle) {
-  const most = Math.max(LARGEST_STRETCH, stretch(map)); // a map that doesn't contract may stay as it is
+  const most = Math.max(LARGEST_STRETCH, stretch(map)); // a map that does not contract may keep its size
   const factor = Math.min(Math.max(scale, 1e-3), most / stretch(map));
   const [cos, sin] = [factor * Math.cos(angle), factor * Math.sin(angle)];
   const turned = compose([cos, -sin, sin, cos, 0, 0], map);
@@ -40,14 +40,14 @@ function scaleAndTurn(map, pivot, scale, angle) {
   return turned;
 }
 
-/** Return the axes' scales and origin by which the plane of the parameters becomes that of the picture. */
+/** Return the scales and the origin that convert the plane of the parameters to the plane of the picture. */
 function placement({ size: [rows, columns], viewport: [xMin, yMin, xMax, yMax] }) {
   const longest = Math.max(rows, columns);
   const [width, height] = [columns / longest, rows / longest];
   return { width, height, alongU: width / (yMax - yMin), alongV: height / (xMax - xMin), xMin, yMin };
 }
 
-/** Return the maps of parameters (matrix (N, 2, 2), offset (N, 2); x along rows, y along columns) in the picture's plane. */
+/** Return maps in the picture's plane. Parameters: matrix (N, 2, 2), offset (N, 2), x along rows, y along columns. */
 function toPicture(parameters) {
   const { alongU, alongV, xMin, yMin } = placement(parameters);
   return parameters.matrix.map(([[xx, xy], [yx, yy]], n) => {
@@ -72,7 +72,7 @@ function fromPicture(maps, parameters) {
   return { matrix, offset };
 }
 
-/** Return the probabilities of changed maps: a map that now covers more of the plane gets more points. */
+/** Return the probabilities of changed maps. They are scaled by the maps' change in area and normalized. */
 function rescale(probabilities, before, now) {
   const weights = probabilities.map((p, n) => {
     const old = determinant(before[n]);
@@ -82,7 +82,7 @@ function rescale(probabilities, before, now) {
   return weights.map((weight) => weight / total);
 }
 
-/** Return the tables by which one random number chooses an item in constant time (the alias method, Walker 1977). */
+/** Return the tables of the alias method (Walker 1977): one random number chooses an item in constant time. */
 function aliasTable(weights) {
   const count = weights.length;
   const mean = weights.reduce((sum, weight) => sum + weight, 0) / count;
@@ -97,11 +97,11 @@ function aliasTable(weights) {
     keep[high] -= 1 - keep[low];
     if (keep[high] < 1) small.push(large.pop());
   }
-  for (const n of [...small, ...large]) keep[n] = 1; // what rounding left over
+  for (const n of [...small, ...large]) keep[n] = 1; // items that remain because of rounding
   return { keep, other };
 }
 
-/** Return a whole number below 2^32 for each state: mulberry32, whose state grows by RANDOM_STEP. */
+/** Return an integer below 2^32 for a state (mulberry32). The state grows by RANDOM_STEP for each number. */
 const RANDOM_STEP = 0x6d2b79f5;
 function hash(state) {
   let t = Math.imul(state ^ (state >>> 15), state | 1);
@@ -109,7 +109,7 @@ function hash(state) {
   return (t ^ (t >>> 14)) >>> 0;
 }
 
-/** Return the box { u, v, halfU, halfV } of an attractor, or null where its points run away. */
+/** Return the bounding box { u, v, halfU, halfV } of an attractor, or null if its points diverge. */
 function findExtent(maps, probabilities) {
   const { keep, other } = aliasTable(probabilities);
   const sample = [];
@@ -121,7 +121,7 @@ function findExtent(maps, probabilities) {
     if (i >= 0) sample.push(point);
   }
   const step = Math.ceil(maps.length / 8);
-  const some = sample.filter((_, i) => i % step === 0); // also by maps that are drawn too seldom for the sample
+  const some = sample.filter((_, i) => i % step === 0); // their images cover maps that are too rare for the sample
   for (const map of maps) for (const each of some) sample.push(apply(map, each));
   const [low, high] = [[Infinity, Infinity], [-Infinity, -Infinity]];
   for (const each of sample) {
@@ -135,7 +135,7 @@ function findExtent(maps, probabilities) {
   return { u: (low[0] + high[0]) / 2, v: (low[1] + high[1]) / 2, halfU, halfV };
 }
 
-/** Return the box around the image of a box under a map. */
+/** Return the bounding box of the image of a box under a map. */
 function imageOf({ u, v, halfU, halfV }, map) {
   const [middleU, middleV] = apply(map, [u, v]);
   const [a, b, c, d] = map.map(Math.abs);
@@ -143,21 +143,22 @@ function imageOf({ u, v, halfU, halfV }, map) {
 }
 
 /**
- * Return the words, products of maps, whose images of the attractor make up all of it within a window, as { words, exact }.
+ * Return { words, exact }. Words are products of maps, whose images of the attractor cover its part in a window.
  *
- * Words that miss the window are dropped, and those that reach over its edge are divided until they are smaller than it.
- * Each is { map, probability, first }, `first` the number of its outermost map, or -1 of the empty word. Where maps
- * overlap, their number grows without bound: beyond about `mostWords` a fair sample stands for all, another one for each
- * `seed`, in which a word has the probability of those for which it stands, and `exact` is false.
+ * Words that miss the window are dropped. Words that cross its edge are divided until they are smaller than the window.
+ * Each word is { map, probability, first }, where `first` is the index of its outermost map, or -1 for the empty word.
+ * If maps overlap, the number of words can grow without limit. More than about `mostWords` words are replaced by an
+ * unbiased random sample, different for each `seed`. Then each word has the probability of all words that it replaces,
+ * and `exact` is false.
  */
 function findWords(maps, probabilities, extent, window, mostWords, seed) {
   const whole = { map: IDENTITY, probability: 1, first: -1 };
   if (extent === null) return { words: [whole], exact: true };
   let [open, done, exact] = [[whole], [], true];
   const most = Math.max(FEW_WORDS, Math.min(mostWords, TESTS_AT_ONCE / maps.length));
-  let tests = 0; // a map that doesn't contract would make them endless: what is still open then is drawn as it is
+  let tests = 0; // limited, because maps that do not contract would need infinitely many; open words are then kept
   for (let length = 0; open.length > 0 && tests < MOST_TESTS; length++) {
-    // While they are few, words smaller than the window are divided, too, so that fewer points miss it.
+    // While there are few words, words smaller than the window are also divided, so that fewer points miss it.
     const small = (open.length + done.length) * maps.length <= mostWords ? 1 / 32 : 1;
     const isDone = ({ u, v, halfU, halfV }) => {
       const inside = Math.abs(u - window.u) + halfU <= window.halfU && Math.abs(v - window.v) + halfV <= window.halfV;
@@ -175,7 +176,7 @@ function findWords(maps, probabilities, extent, window, mostWords, seed) {
   return { words: [...done, ...open], exact };
 }
 
-/** Return the words that are longer by one map, in the place of each, if they meet the window. */
+/** Replace each word by the words with one more map that intersect the window. */
 function divide(words, maps, probabilities, extent, window) {
   const middles = maps.map((map) => apply(map, [extent.u, extent.v]));
   const found = [];
@@ -196,7 +197,7 @@ function divide(words, maps, probabilities, extent, window) {
   return found;
 }
 
-/** Return whether a side of the image of a box, a parallelogram that may be long and thin, parts it from a window. */
+/** Return whether a side of the image of a box, a parallelogram that may be thin, separates it from a window. */
 function isBeside(map, { u, v, halfU, halfV }, window) {
   const [a, b, c, d] = map;
   const [middleU, middleV] = apply(map, [u, v]);
@@ -210,7 +211,7 @@ function isBeside(map, { u, v, halfU, halfV }, window) {
   );
 }
 
-/** Return a fair sample of about `most` words (systematic resampling), whose probabilities have the same sum. */
+/** Return an unbiased sample of about `most` words with the same sum of probabilities (systematic resampling). */
 function thin(words, most, offset) {
   if (words.length <= most) return words;
   const step = words.reduce((sum, word) => sum + word.probability, 0) / most;

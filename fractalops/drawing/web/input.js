@@ -1,18 +1,18 @@
 // Pointers and keys.
 
-/** Return where a pointer is on the stage, in CSS pixels. */
+/** Return the position of a pointer on the stage, in CSS pixels. */
 function place({ clientX, clientY }) {
   const { left, top } = canvas.getBoundingClientRect();
   return { x: clientX - left, y: clientY - top };
 }
 
-/** Begin what the pointers that are down now do: pinch with two, drag a frame or the view with one. */
+/** Begin the gesture of the pointers that are down: two pinch, one drags a frame or the view. */
 function press(event) {
   if (event.button !== 0) return;
   canvas.setPointerCapture(event.pointerId);
   pointers.set(event.pointerId, place(event));
   if (pointers.size > 1) {
-    if (gesture?.before) change(gesture.before); // the first finger was not meant for the frame that it met
+    if (gesture?.before) change(gesture.before); // the first finger was part of the pinch and must not move a frame
     gesture = { kind: "pinch", ...span() };
     return;
   }
@@ -24,7 +24,7 @@ function press(event) {
   Object.assign(gesture, { before: system.maps, from, middle: frames.middle(from) });
 }
 
-/** Return the middle between two pointers, and their distance. */
+/** Return the midpoint { x, y } of two pointers and their distance `length`. */
 function span() {
   const [one, other] = pointers.values();
   return { x: (one.x + other.x) / 2, y: (one.y + other.y) / 2, length: Math.hypot(one.x - other.x, one.y - other.y) };
@@ -70,7 +70,7 @@ function pinch() {
   Object.assign(gesture, now);
 }
 
-/** End a gesture; a tap chooses the frame that it meets. */
+/** End a gesture. A tap chooses the frame at its position. */
 function release(event) {
   pointers.delete(event.pointerId);
   if (event.type === "pointerup" && gesture?.kind === "pan" && !gesture.moved && shown) {
@@ -84,11 +84,11 @@ function wheel(event) {
   event.preventDefault();
   const { x, y } = place(event);
   const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? 1 : 16;
-  const rate = event.ctrlKey ? 0.01 : 0.002; // a pinch on a touch pad comes as a wheel with Ctrl
+  const rate = event.ctrlKey ? 0.01 : 0.002; // browsers report a pinch on a touch pad as a wheel event with Ctrl
   zoom(Math.exp(-rate * lines * Math.min(Math.max(event.deltaY, -400), 400)), x, y);
 }
 
-/** Let go of the map that is dragged, which goes back, or else of the one that is chosen. */
+/** Cancel the drag of a map. Without a drag, clear the choice of a map. */
 function escape() {
   if (gesture?.before) {
     change(gesture.before);

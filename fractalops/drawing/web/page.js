@@ -1,20 +1,20 @@
-// The page: what is seen, what is chosen, and what pointers, keys and controls do to it.
+// The page: the view, the chosen map, and the actions of pointers, keys and controls.
 
-const FILL = 0.94; // of the stage, taken by the whole picture
-const MOST_PIXELS = 1.6e6; // of the canvas: what refines within a second
+const FILL = 0.94; // share of the stage that the whole picture takes
+const MOST_PIXELS = 1.6e6; // most pixels of the canvas, so that the picture is fine within a second
 const [LEAST_ZOOM, MOST_ZOOM] = [0.2, 1e12];
-const SLICE = 12; // milliseconds of drawing points in a frame
-const NEXT_IMAGE = 1.4; // times as many points as the last image had
-const DRAFT_POINTS = 2; // a pixel, with which the draft is done
-const MOVED = 4; // CSS pixels, below which a press is a tap
-const [STEP, LONG_STEP] = [0.02, 0.1]; // of the stage's shorter side, that an arrow key moves, without Shift and with it
+const SLICE = 12; // milliseconds of drawing points per animation frame
+const NEXT_IMAGE = 1.4; // a new image is shown when the points have grown by this factor
+const DRAFT_POINTS = 2; // points per pixel of a finished draft
+const MOVED = 4; // a press that moves by at most this many CSS pixels is a tap
+const [STEP, LONG_STEP] = [0.02, 0.1]; // steps of arrow keys without and with Shift, in shorter sides of the stage
 const [KEY_ZOOM, KEY_SCALE, KEY_TURN] = [1.5, 1.05, Math.PI / 36];
 
 const find = (id) => document.getElementById(id);
 const parameters = JSON.parse(find("system").textContent);
 const home = placement(parameters);
 const channels = parameters.color === null ? 0 : 3;
-const toRgb = ([red, green = red, blue = red]) => [red, green, blue]; // also of one channel
+const toRgb = ([red, green = red, blue = red]) => [red, green, blue]; // accepts one channel, too
 const initial = {
   maps: toPicture(parameters),
   probabilities: parameters.probabilities,
@@ -27,20 +27,20 @@ const start = { u: home.width / 2, v: home.height / 2, zoom: 1 };
 let system = initial;
 let view = start;
 let chosen = -1;
-let shown = true; // the frames
-let density = 1; // pixels of the canvases for a CSS pixel
-let [stale, moved, waiting] = [true, true, false]; // the picture, the frames; whether a tick is due
+let shown = true; // whether the frames are shown
+let density = 1; // canvas pixels per CSS pixel
+let [stale, moved, waiting] = [true, true, false]; // the picture is outdated, the frames are outdated, a tick is due
 let developed = 0; // points in the last image
-let saving = false; // the picture, once it is finished
+let saving = false; // whether to save the picture when it is finished
 let gesture = null;
-const pointers = new Map(); // those that are down: their places
+const pointers = new Map(); // positions of the pointers that are down, by id
 
 const stage = find("stage");
 const canvas = find("picture");
 const pen = canvas.getContext("2d");
 const draft = new Picture(parameters, channels, home, 128);
 const fine = new Picture(parameters, channels, home, 400);
-let picture = draft; // the one that is being drawn
+let picture = draft; // the picture that is being drawn
 const frames = new Frames(find("frames"), home, ([u, v]) => {
   const scale = scaleNow();
   return [(u - view.u) * scale + stage.clientWidth / 2, (v - view.v) * scale + stage.clientHeight / 2];
@@ -48,7 +48,7 @@ const frames = new Frames(find("frames"), home, ([u, v]) => {
 
 // Drawing
 
-/** Return the CSS pixels for a unit of the plane. */
+/** Return the number of CSS pixels per unit of the plane. */
 function scaleNow() {
   return FILL * view.zoom * Math.min(stage.clientWidth / home.width, stage.clientHeight / home.height);
 }
@@ -58,7 +58,7 @@ function schedule() {
   waiting = true;
 }
 
-/** Begin the picture anew: the system or the view has changed. */
+/** Draw the picture again from the start, after a change of the system or the view. */
 function redraw() {
   stale = true;
   redrawFrames();
@@ -69,14 +69,14 @@ function redrawFrames() {
   schedule();
 }
 
-/** Show the points drawn so far once more: only what they look like has changed. */
+/** Show the points drawn so far again, after a change of colors only. */
 function repaint() {
   for (const each of [draft, fine]) each.system = system;
   developed = 0;
   schedule();
 }
 
-/** Go on drawing for a moment: first a draft of half the size, which soon has enough points, then the fine picture. */
+/** Continue drawing for a moment: first a draft of half the size, which is finished sooner, then the fine picture. */
 function tick() {
   waiting = false;
   if (moved) frames.draw(shown ? system.maps : null, chosen, density);
@@ -88,7 +88,7 @@ function tick() {
   if (picture === draft && (draft.finished || draft.landed >= DRAFT_POINTS * draft.width * draft.height)) {
     paint();
     begin(fine);
-    busy = true; // also where it has no points: it is larger than the draft
+    busy = true; // even if the fine picture has no points, because its size differs from the draft's
   } else if (picture.finished || (picture.drawn >= NEXT_IMAGE * developed && (picture === draft || fine.presentable))) {
     paint();
   }
@@ -129,7 +129,7 @@ function resize() {
   redraw();
 }
 
-// What is seen
+// View
 
 function look(changes) {
   view = { ...view, ...changes };
@@ -140,7 +140,7 @@ function look(changes) {
   redraw();
 }
 
-/** Zoom by a factor about a point of the stage, in CSS pixels, which stays where it is. */
+/** Zoom by a factor about a point of the stage, in CSS pixels, which does not move. */
 function zoom(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
   const [awayU, awayV] = [x - stage.clientWidth / 2, y - stage.clientHeight / 2];
   const before = scaleNow();
@@ -150,9 +150,9 @@ function zoom(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
   look({ u: u - awayU / scale, v: v - awayV / scale });
 }
 
-// What is changed
+// Changes
 
-/** Put other maps in the place of the system's; the probabilities follow. */
+/** Replace the maps of the system and adapt their probabilities. */
 function change(maps) {
   system = { ...system, maps, probabilities: rescale(initial.probabilities, initial.maps, maps) };
   showChosen();
@@ -167,7 +167,7 @@ function turnChosen(scale, angle) {
   if (chosen >= 0) changeMap(chosen, scaleAndTurn(system.maps[chosen], frames.pivot, scale, angle));
 }
 
-/** Move the chosen map, or the view against it, by CSS pixels. */
+/** Move the chosen map by CSS pixels. If no map is chosen, move the view. */
 function move(byX, byY) {
   const scale = scaleNow();
   if (chosen < 0) {
@@ -209,7 +209,7 @@ function download(blob, name) {
   say(`Saved ${name}`);
 }
 
-/** Save the picture, as soon as it is finished. */
+/** Save the picture when it is finished. */
 function save() {
   saving = true;
   schedule();
@@ -273,12 +273,12 @@ function setColor(changes) {
 function setUp() {
   const count = initial.maps.length;
   find("about").textContent =
-    `${count} affine ${count === 1 ? "map makes" : "maps make"} this fractal. ` +
-    "Each frame holds a copy of the whole: drag one, and everything follows.";
+    `${count} affine ${count === 1 ? "map creates" : "maps create"} this fractal. ` +
+    "Each frame contains a copy of the whole fractal. Drag a frame to change the fractal.";
   find("maps").append(...buttons);
   find("map-color-row").hidden = channels === 0;
   find("ink-row").hidden = channels !== 0;
-  find("colors").hidden = channels !== 0 && parameters.blend !== "mean"; // added light is on black
+  find("colors").hidden = channels !== 0 && parameters.blend !== "mean"; // with "add" the background is always black
   const actions = {
     closer: () => zoom(KEY_ZOOM),
     farther: () => zoom(1 / KEY_ZOOM),

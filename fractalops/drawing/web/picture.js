@@ -1,40 +1,42 @@
-// A picture of a system that is drawn a little at a time: points are counted on pixels, and the counts turned to colors.
+// A picture of a system that is drawn step by step: points are counted on pixels, and counts are converted to colors.
 
-const FALLOFF = Math.exp(-1); // of a point's Gaussian bump (bandwidth 1) from one pixel to the next
+const FALLOFF = Math.exp(-1); // ratio of a point's Gaussian bump (bandwidth 1) from one pixel to the next
 const KERNEL_SUM = (1 + 2 * FALLOFF) ** 2;
-const POINTS_A_PIXEL = 8; // a finished picture's, on average over the window
-const CHUNK = 20000; // points between two looks at the clock
+const POINTS_A_PIXEL = 8; // points per pixel of a finished picture, on average
+const CHUNK = 20000; // points that are drawn before the time is checked again
 const POPULATION = 600000; // points that are drawn through one sample of words
-const GAMMA = 0.4; // both as in `fractalops.drawing`: a hundredth of the full density still shows as 0.16,
-const WHITE = 0.95; // and the densest twentieth of the lit pixels is white
+const GAMMA = 0.4; // as in `fractalops.drawing`: a hundredth of the full density still has brightness 0.16
+const WHITE = 0.95; // as in `fractalops.drawing`: the densest twentieth of the lit pixels is white
 const TONES = 1024;
-const LEAST_CELL = 1.5; // pixels for one that was learned, below which the points' bumps leave no seams
-const [FILLED_ZOOM, OPEN_ZOOM] = [4, 32]; // up to which seams are filled, and from which on they are open
-const LOOKED_AT = 50000; // pixels by which the white is found
+const LEAST_CELL = 1.5; // with fewer pixels per learned pixel, the points' bumps leave no seams
+const [FILLED_ZOOM, OPEN_ZOOM] = [4, 32]; // seams are filled up to the first zoom and open from the second zoom on
+const LOOKED_AT = 50000; // number of pixels that determine the white point
 
 class Picture {
-  /** `home` is the whole picture's { width, height }; `mostWords` limits what is worked out before the first point. */
+  /** `home` is the { width, height } of the whole picture. `mostWords` limits the work before the first point. */
   constructor({ size, blend, intensity, background_weight: backgroundWeight }, channels, home, mostWords) {
     Object.assign(this, { blend, intensity, backgroundWeight, channels, home, mostWords });
-    this.learned = Math.max(...size); // pixels for a unit of the plane
-    this.stride = channels === 0 ? 1 : channels + 1; // numbers a pixel: the count, then the sum of the colors
-    this.level = null; // the brightness of the densest parts, once the whole picture is known
+    this.learned = Math.max(...size); // pixels per unit of the plane in the learned images
+    this.stride = channels === 0 ? 1 : channels + 1; // values per pixel: the count, then the sums of the colors
+    this.level = null; // the brightness of the densest parts of the whole picture; null until it is known
     this.resize(1, 1);
   }
 
-  /** Take another size, in pixels. */
+  /** Set the size in pixels. */
   resize(width, height) {
     Object.assign(this, { width, height });
     this.image = new ImageData(width, height);
-    this.row = width + 2; // an empty pixel on each side spares the blur a look at the edges
+    this.row = width + 2; // with an empty pixel on each side, so that the blur needs no test for the edges
     const length = this.row * (height + 2) * this.stride;
     [this.sums, this.spare, this.soft] = [0, 1, 2].map(() => new Float32Array(length));
   }
 
   /**
-   * Begin anew, with { maps, probabilities, colors, background, ink } seen from { u, v, scale, zoom }: the middle of the
-   * window, pixels for a unit of the plane, and how much larger than the whole. `whole` says whether that is the system
-   * as it came, all of it.
+   * Start a new picture of a system { maps, probabilities, colors, background, ink }.
+   *
+   * The view is { u, v, scale, zoom }: the center of the window, the pixels per unit of the plane, and the
+   * magnification relative to the whole picture. `whole` is true if the system is unchanged and the whole picture is
+   * visible.
    */
   restart(system, view, whole) {
     const { maps, probabilities, colors } = system;
@@ -46,12 +48,12 @@ class Picture {
     this.colors = Float32Array.from((colors ?? []).flat());
     Object.assign(this, { system, view, whole, point: [0.5, 0.5], state: 1, populations: 0 });
     this.chooseWords();
-    this.scatter(200); // points on the way to the attractor
+    this.scatter(200); // points before the chain is on the attractor, which are deleted below
     Object.assign(this, { drawn: 0, landed: 0, equivalent: 0 });
     this.sums.fill(0);
   }
 
-  /** Take the words through which points are drawn next. */
+  /** Choose the words through which the next points are drawn. */
   chooseWords() {
     const { system, width, height } = this;
     const { u, v, scale } = this.view;
@@ -65,15 +67,15 @@ class Picture {
       numbers: Float64Array.from(words.flatMap(pixels)),
       first: Int32Array.from(words, (word) => word.first),
       count: words.length,
-      share: words.reduce((sum, word) => sum + word.probability, 0), // of all points of the attractor
+      share: words.reduce((sum, word) => sum + word.probability, 0), // share of the attractor's points
     };
     if (this.populations === 0) Object.assign(this, { exact, firstShare: this.words.share });
     this.populations++;
-    // A sample of words that stands for more of the attractor than another draws more points.
+    // A sample of words that covers a larger share of the attractor draws more points.
     this.left = POPULATION * Math.min(this.words.share / this.firstShare, 10) || 0;
   }
 
-  /** Whether there are as many points as pixels: enough to look at. */
+  /** Whether the picture has at least as many points as pixels, which is enough to show it. */
   get presentable() {
     return this.landed >= this.width * this.height;
   }
@@ -83,7 +85,7 @@ class Picture {
     return this.firstShare === 0 || this.landed >= due || this.drawn >= 8 * due;
   }
 
-  /** Draw points until so many milliseconds are over. */
+  /** Draw points for `milliseconds`. */
   work(milliseconds) {
     const end = performance.now() + milliseconds;
     while (!this.finished && performance.now() < end) {
@@ -93,11 +95,11 @@ class Picture {
     }
   }
 
-  /** Draw points, for a while through the same words. */
+  /** Draw `count` points through the current words. */
   scatter(count) {
     const { maps, words, sums, colors, width, height, row, stride } = this;
     if (words.count === 0) {
-      // No word of this sample meets the window: as if those that another has in its place had been drawn beside it.
+      // No word of this sample intersects the window. This counts as a population of points that miss it.
       this.drawn += POPULATION;
       this.equivalent += POPULATION / this.firstShare;
       return;
@@ -117,7 +119,7 @@ class Picture {
       const next = maps.numbers[at] * u + maps.numbers[at + 1] * v + maps.numbers[at + 4];
       v = maps.numbers[at + 2] * u + maps.numbers[at + 3] * v + maps.numbers[at + 5];
       u = next;
-      if (!(Math.abs(u) + Math.abs(v) < 1e9)) u = v = 0.5; // ran away
+      if (!(Math.abs(u) + Math.abs(v) < 1e9)) u = v = 0.5; // diverged
       let k = 0;
       if (words.count > 1) {
         state = (state + RANDOM_STEP) | 0;
@@ -140,10 +142,10 @@ class Picture {
     this.landed += landed;
   }
 
-  /** Turn the counts so far into an image. */
+  /** Convert the current counts to an image. */
   develop() {
     const density = this.landed / (this.width * this.height);
-    const passes = density < 0.5 ? 2 : 1; // few points show as grain unless they are spread
+    const passes = density < 0.5 ? 2 : 1; // a second blur hides the grain of few points
     this.soften(passes);
     const white = this.white() || 1;
     if (this.channels === 0) this.paintGray(white);
@@ -151,7 +153,7 @@ class Picture {
     return this.image;
   }
 
-  /** Blur `sums` to `soft`, which is as each point drawn as a bump. */
+  /** Blur `sums` to `soft`. With one pass, the result is as if each point were drawn as a bump. */
   soften(passes) {
     const { sums, spare, soft, stride } = this;
     const down = this.row * stride;
@@ -166,7 +168,7 @@ class Picture {
     }
   }
 
-  /** Return the count, blurred, above which a pixel is of the densest twentieth of those that are lit. */
+  /** Return the blurred count that the densest twentieth of the lit pixels exceeds. */
   white() {
     const { soft, stride } = this;
     const step = stride * Math.max(1, Math.floor(soft.length / stride / LOOKED_AT));
@@ -181,7 +183,7 @@ class Picture {
     const pixels = new Uint32Array(this.image.data.buffer);
     const { ink, background } = this.system;
     const tones = Uint32Array.from({ length: TONES }, (_, i) => {
-      const tone = (i / (TONES - 1)) ** (2 * GAMMA); // the table goes by the root, which is fine where it's dark
+      const tone = (i / (TONES - 1)) ** (2 * GAMMA); // the index is a square root, for small steps in dark parts
       return pack(background.map((dark, channel) => dark + (ink[channel] - dark) * tone));
     });
     for (let y = 0, to = 0; y < height; y++) {
@@ -193,14 +195,14 @@ class Picture {
   }
 
   /**
-   * Colors are as bright as in the image for which they were learned. Where only a part is seen, or maps have been moved,
-   * the densest parts are as bright as they were in the whole.
+   * Paint colors with the brightness of the images for which they were learned. If only a part is visible, or if maps
+   * have been changed, the densest parts get the brightness that they had in the whole picture.
    */
   paintColor(white, kernelSum) {
     const { soft, width, height, row, stride, view, home } = this;
     const { background } = this.system;
     const { data } = this.image;
-    const share = (view.scale ** 2 * home.width * home.height) / this.equivalent; // pixels of the whole a point
+    const share = (view.scale ** 2 * home.width * home.height) / this.equivalent; // pixels of the whole per point
     let exposure = (Math.PI * this.intensity * share) / kernelSum;
     if (this.whole && this.landed > 2 * width * height) this.level = exposure * white;
     if (!this.whole && this.level !== null) exposure = this.level / white;
@@ -212,16 +214,16 @@ class Picture {
       let from = ((y + 1) * row + 1) * stride;
       for (let x = 0; x < width; x++, from += stride, to += 4) {
         for (let channel = 0; channel < 3; channel++) {
-          data[to + channel] = 255 * soft[from + 1 + channel] * exposure; // rounds and clamps
+          data[to + channel] = 255 * soft[from + 1 + channel] * exposure; // the array rounds and clamps
         }
         data[to + 3] = 255;
       }
     }
   }
 
-  /** Mean colors, over a layer of the size for which they were learned, or over the background, which weighs `weight`. */
+  /** Paint mean colors over a layer of the learned size and over the background, which has the weight `weight`. */
   paintMean(weight, kernelSum) {
-    const { soft, width, height, row } = this; // of four numbers a pixel: the count, red, green and blue
+    const { soft, width, height, row } = this; // `soft` has four values per pixel: the count, red, green and blue
     const { background } = this.system;
     if (this.landed === 0) {
       new Uint32Array(this.image.data.buffer).fill(pack(background));
@@ -230,14 +232,14 @@ class Picture {
     const [red, green, blue] = background;
     const { data } = this.image;
     const under = this.layUnder(weight, kernelSum);
-    const below = new Float32Array(4 * width); // of a row of pixels: opacity, and the colors times it
+    const below = new Float32Array(4 * width); // for each pixel of a row: opacity, then the colors times opacity
     for (let y = 0, to = 0; y < height; y++) {
       if (under !== null) under.row(y, below);
       let from = ((y + 1) * row + 1) * 4;
       for (let x = 0, at = 0; x < width; x++, from += 4, to += 4, at += 4) {
         const over = 255 / (soft[from] + weight || 1);
         const clear = weight * (1 - below[at]);
-        data[to] = (soft[from + 1] + weight * below[at + 1] + clear * red) * over; // rounds and clamps
+        data[to] = (soft[from + 1] + weight * below[at + 1] + clear * red) * over; // the array rounds and clamps
         data[to + 1] = (soft[from + 2] + weight * below[at + 2] + clear * green) * over;
         data[to + 2] = (soft[from + 3] + weight * below[at + 3] + clear * blue) * over;
         data[to + 3] = 255;
@@ -246,13 +248,14 @@ class Picture {
   }
 
   /**
-   * Return the same points on pixels of the learned size, which leave no seams between maps, as { row(y, values) }, or
-   * null where no seam shows, or where the view is so close that they are a part of the fractal to be seen. It is much
-   * as `_draw_under` of `fractalops.drawing` draws it, but for the edge of the window, where it knows the points inside.
+   * Return the layer below the picture as { row(y, values) }: the same points on pixels of the learned size, without
+   * seams between the images of the maps. Return null if no seam is visible, or at large zooms, where seams are part of
+   * the fractal. The layer is like that of `_draw_under` in `fractalops.drawing`, except at the edge of the
+   * window, because only points in the window are known.
    */
   layUnder(weight, kernelSum) {
     const { sums, width, height, row, stride, view } = this;
-    const cell = view.scale / this.learned; // pixels along a side of one that was learned
+    const cell = view.scale / this.learned; // side of a learned pixel, in pixels
     const visible = 1 - Math.log(Math.max(view.zoom / FILLED_ZOOM, 1)) / Math.log(OPEN_ZOOM / FILLED_ZOOM);
     if (!(cell > LEAST_CELL && visible > 0)) return null;
     const [across, down] = [cellsAlong(view.u, view.scale, width, cell), cellsAlong(view.v, view.scale, height, cell)];
@@ -270,7 +273,7 @@ class Picture {
         counts[at + 3] += sums[from + 3];
       }
     }
-    // Of means of the cells' pixels, as those on the edge are cut off.
+    // Means over the pixels of a cell, because cells at the edge are cut off and have fewer pixels.
     for (let y = 0, at = 0; y < down.count; y++) {
       for (let x = 0; x < across.count; x++) {
         const factor = kernelSum / (across.pixels[x] * down.pixels[y]);
@@ -305,11 +308,13 @@ class Picture {
 }
 
 /**
- * Return how pixels along a side lie in cells of `cell` pixels, which lie on the plane: `of` each pixel its cell, `pixels`
- * of each cell, and between the middles of which cells a pixel is, as the one `before` and the `part` of the way to the next.
+ * Return how pixels along a side are grouped into cells of `cell` pixels, which have fixed positions in the plane.
+ *
+ * The result has the cell `of` each pixel, the number of `pixels` of each cell, and for the interpolation of each pixel
+ * the cell `before` it and the `part` of the distance to the next cell.
  */
 function cellsAlong(middle, scale, length, cell) {
-  const first = (middle * scale - length / 2 + 0.5) / cell; // the middle of the first pixel, in cells
+  const first = (middle * scale - length / 2 + 0.5) / cell; // the center of the first pixel, in cells
   const places = Float64Array.from({ length }, (_, i) => first - Math.floor(first) + i / cell);
   const of = Int32Array.from(places, Math.floor);
   const count = of[length - 1] + 1;
@@ -320,7 +325,7 @@ function cellsAlong(middle, scale, length, cell) {
   return { of, count, pixels, before, part };
 }
 
-/** Blur rows of `line` numbers, `stride` for each cell, in place; cells on the edges have themselves as neighbors. */
+/** Blur rows of `line` values in place, with `stride` values per cell. A cell at an edge is its own neighbor. */
 function blur(values, spare, line, stride) {
   const middle = 1 / (1 + 2 * FALLOFF);
   for (let begin = 0; begin < values.length; begin += line) {
@@ -338,7 +343,7 @@ function blur(values, spare, line, stride) {
   }
 }
 
-/** Return a color of channels in [0, 1] as the pixels of an image hold it. */
+/** Return a color with channels in [0, 1] as a 32-bit pixel of an ImageData. */
 function pack([red, green, blue]) {
   const level = (value) => Math.round(255 * Math.min(Math.max(value, 0), 1));
   return (0xff000000 | (level(blue) << 16) | (level(green) << 8) | level(red)) >>> 0;

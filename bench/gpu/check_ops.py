@@ -1,0 +1,213 @@
+"""`python -m bench.gpu.check_ops`: compare the ops on the GPU with the float64 reference on the CPU, in seconds.
+
+The tests compare far more. This is the first evidence, and does not depend on pytest.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+import fractalops
+from fractalops.kernels.rbf_rasterize_plan import Plan, Tile, divide_up, power_of_2
+from fractalops.ops.draw_balanced_index import draw_balanced_index
+from fractalops.ops.rasterize_points import Mode
+from fractalops.reference import affine_chain as chain_reference
+from fractalops.reference import rbf_rasterize as raster_reference
+
+from ..agreement import CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL
+from .records import Record, run_all
+
+DOUBLE_TOLERANCE = 1e-12  # of float64, relative to the largest magnitude
+REPEATS = 10  # further calls, which must give the same bits
+Results = tuple[Tensor, ...]
+
+# Shapes B, T, N, D of the chain: several warps, one map, maps that don't fit into shared memory, many sequences.
+CHAINS = ((50, 300, 10, 2), (3, 33, 1, 3), (1, 7001, 300, 2), (33, 1000, 5000, 2), (700, 31, 10, 3))
+FORMS = {"cuda": {1: "a lane a sequence", 2: "a scan"}, "cpu": {0: "a lane a sequence"}}
+SMALL, LARGE = Tile(16, 16, 32, 2, "tf32x3"), Tile(32, 32, 32, 4, "tf32x3")
+# The rasterizer: B, T, H, W, C (0: no weights), bandwidth, cutoff, the tile and whether points are sorted into bins.
+RASTERS: tuple[tuple[int, int, int, int, int, float, float, Tile | None, bool], ...] = (
+    (50, 300, 32, 32, 0, 1.0, 1e-6, None, False),
+    (600, 40, 32, 32, 3, 1.0, 1e-6, None, False),
+    (2, 301, 64, 40, 3, 4.0, 1e-3, LARGE, True),
+    (2, 500, 100, 31, 1, 0.3, 1e-6, SMALL, True),
+    (2, 500, 100, 31, 2, 30.0, 0.0, LARGE, False),
+    (1, 1, 1, 1, 0, 1.0, 1e-6, None, False),
+)
+DRAWS = ((16, 5, 300, 10), (1, 50, 300, 10), (2, 3, 1500, 23), (2, 2, 300, 300))  # S, K, T, N
+
+
+def main() -> int:
+    """Check all ops on the GPU; return 1 if one is wrong."""
+    return run_all(dict(checks(torch.device("cuda"))))
+
+
+def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], Record]]]:
+    """Yield the name of each check, and the check."""
+    for shape in CHAINS:
+        for form, name in FORMS[device.type].items():
+            for dtype in (torch.float32, torch.float64):
+                yield f"affine_chain {shape}, {name}, {_name(dtype)}", partial(check_chain, shape, form, dtype, device)
+    for case in RASTERS:
+        for dtype in (torch.float32, torch.float64) if case[7] is None else (torch.float32,):
+            yield f"rbf_rasterize {case}, {_name(dtype)}", partial(check_raster, case, dtype, device)
+    for draw in DRAWS:
+        yield f"draw_balanced_index {draw}", partial(check_draw, draw, device)
+    for mode in get_args(Mode):
+        yield f"rasterize_points {mode}", partial(check_count, mode, device)
+    yield "IFS trains after inference_mode", partial(check_inference_mode, device)
+    yield "IFS under torch.compile", partial(check_compiled, device)
+
+
+def check_chain(shape: tuple[int, int, int, int], form: int, dtype: torch.dtype, device: torch.device) -> Record:
+    """Compare a form of the chain's kernels, forward and backward."""
+    batch, length, maps, dimensions = shape
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.rand(maps, dimensions, dimensions, generator=generator) - 0.5  # (N, D, D)
+    offset, start = (torch.rand(count, dimensions, generator=generator) for count in (maps, batch))  # (N, D), (B, D)
+    index = torch.randint(0, maps, (batch, length), generator=generator)  # (B, T)
+    grad = torch.randn(batch, length, dimensions, generator=generator)  # (B, T, D)
+    expected = _differentiated(
+        lambda matrix, offset, start: chain_reference.affine_chain(matrix, offset, index, start),
+        [matrix, offset, start],
+        grad,
+    )
+    ops, placed = torch.ops.fractalops, [each.to(device, dtype) for each in (matrix, offset, start, grad)]
+    numbers = index.to(device, torch.int32 if dtype == torch.float32 else torch.int64)
+
+    def run() -> Results:
+        matrix, offset, start, grad = placed
+        points = ops.affine_chain_fwd(matrix, offset, numbers, start, form)
+        return points, *ops.affine_chain_bwd(grad, matrix, numbers, start, points, form)
+
+    return _compare(run, expected, DOUBLE_TOLERANCE if dtype == torch.float64 else CHAIN_TOLERANCE)
+
+
+def plan_by(tile: Tile, channels: int, height: int, width: int, *, shares: int, binned: bool) -> Plan:
+    """Return the plan of a forward by a tile, for images (C, H, W), C = 0 without weights."""
+    group = min(power_of_2(channels or 1), 4 if tile.rows == 16 else 2)
+    return Plan(tile, group, divide_up(height, tile.rows) * divide_up(width, tile.columns), shares, binned)
+
+
+def check_raster(
+    case: tuple[int, int, int, int, int, float, float, Tile | None, bool], dtype: torch.dtype, device: torch.device
+) -> Record:
+    """Compare the rasterizer's kernels, by the plan of the table or another one, with points far away and NaN."""
+    from fractalops.kernels import rbf_rasterize as kernels  # imports Triton
+
+    batch, length, height, width, channels, square, cutoff, tile, binned = case
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(batch, length, 2, generator=generator) * torch.tensor([height + 4.0, width + 4.0]) - 2
+    points[:, 7::70, 0], points[:, 8::70, 1], points[:, 9::70] = float("nan"), 1e30, float("inf")
+    weight = torch.randn(batch, length, channels, generator=generator) if channels else None  # (B, T, C)
+    bandwidth = torch.full((batch,), square)
+    grad = torch.randn(batch, channels or 1, height, width, generator=generator)
+    plan = None if tile is None else plan_by(tile, channels, height, width, shares=1 if binned else 2, binned=binned)
+    expected = _differentiated(
+        lambda points, bandwidth, *weight: raster_reference.rbf_rasterize(
+            points, weight[0] if weight else None, bandwidth, height, width, cutoff
+        ),
+        [points, bandwidth, *([] if weight is None else [weight])],
+        grad,
+    )
+    placed, tau, upstream = (each.to(device, dtype) for each in (points, bandwidth, grad))
+    weights = None if weight is None else weight.to(device, dtype)
+
+    def run() -> Results:
+        image = kernels.rbf_rasterize_fwd(placed, weights, tau, height, width, cutoff, plan)
+        to_points, to_weight, to_tau = kernels.rbf_rasterize_bwd(upstream, placed, weights, tau, cutoff, True)
+        return image, to_points, to_tau, *([] if weights is None else [to_weight])
+
+    return _compare(run, expected, DOUBLE_TOLERANCE if dtype == torch.float64 else TOLERANCE_PER_PIXEL * max(height, 8))
+
+
+def check_draw(shape: tuple[int, int, int, int], device: torch.device) -> Record:
+    """Compare the indices of balanced sequences, which must be equal."""
+    systems, sequences, length, maps = shape
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand(systems, maps, generator=generator).double()  # (S, N)
+    uniform = torch.rand(systems, sequences, length, generator=generator)  # (S, K, T)
+    expected = draw_balanced_index(weight, uniform, 1e-3, backend="reference")
+    return _equal(draw_balanced_index(weight.to(device), uniform.to(device), 1e-3), expected)
+
+
+def check_count(mode: Mode, device: torch.device) -> Record:
+    """Compare counts of points and patches, which must be equal."""
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(3, 5000, 2, generator=generator) * 80 - 5  # (B, T, 2)
+    patch = torch.rand(3, 3, 3, generator=generator) > 0.4  # (B, 3, 3)
+    expected = fractalops.rasterize_points(points, (70, 61), mode=mode, patch=patch, backend="reference")
+    return _equal(fractalops.rasterize_points(points.to(device), (70, 61), mode=mode, patch=patch.to(device)), expected)
+
+
+def check_inference_mode(device: torch.device) -> Record:
+    """Check that tensors kept from a call in `inference_mode` do not break training."""
+    system = fractalops.IFS(1, 4, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.inference_mode():
+        system((16, 16))
+    system((16, 16)).sum().backward()
+    return {"passed": all(parameter.grad is not None for parameter in system.parameters())}
+
+
+def check_compiled(device: torch.device) -> Record:
+    """Compare the value and the gradients of a compiled `IFS.forward` with those of an eager one."""
+    system = fractalops.IFS(2, 5, generator=torch.Generator().manual_seed(0)).to(device)
+    index = system.sample(3, 50)
+
+    def measure() -> Tensor:
+        loss: Tensor = system((16, 16), index=index).square().mean()
+        return loss
+
+    def run(function: Callable[[], Tensor]) -> Results:
+        value = function()
+        return value.detach(), *torch.autograd.grad(value, list(system.parameters()), allow_unused=False)
+
+    expected = tuple(each.cpu().double() for each in run(measure))
+    return _compare(lambda: run(torch.compile(measure, fullgraph=True)), expected, 1e-5)
+
+
+def _differentiated(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> Results:
+    """Return the value of a function in float64 and its gradients to all inputs."""
+    leaves = [each.double().requires_grad_() for each in inputs]
+    value = function(*leaves)
+    return value.detach(), *torch.autograd.grad(value, leaves, grad.double())
+
+
+def _compare(run: Callable[[], Results], expected: Results, allowed: float) -> Record:
+    """Compare results with float64 ones, and the bits of further calls with those of the first."""
+    first = run()
+    errors = [_error(got, wanted) for got, wanted in zip(first, expected, strict=True)]
+    same = all(
+        torch.equal(got.nan_to_num(7), wanted.nan_to_num(7))
+        for _ in range(REPEATS)
+        for got, wanted in zip(run(), first, strict=True)
+    )
+    passed = same and all(error <= allowed for error in errors)  # which a NaN is not
+    return {"passed": passed, "errors": errors, "allowed": allowed, "same bits": same}
+
+
+def _error(got: Tensor, expected: Tensor) -> float:
+    """Return the largest error relative to the largest magnitude; NaN for a NaN that is not expected."""
+    if got.shape != expected.shape:
+        return float("inf")
+    if expected.numel() == 0:
+        return 0.0
+    return float((got.cpu().double() - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+def _equal(got: Tensor, expected: Tensor) -> Record:
+    return {"passed": torch.equal(got.cpu(), expected), "differing": int((got.cpu() != expected).sum())}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

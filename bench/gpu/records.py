@@ -1,0 +1,41 @@
+"""Results of a part of `python -m bench gpu`: lines of JSON in its output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def emit(**record: object) -> None:
+    """Print a result as a line of JSON, which `parse` finds among a program's other lines."""
+    print(json.dumps(record), flush=True)
+
+
+def parse(line: str) -> Record | None:
+    """Return the result in a line of output, or None for any other line."""
+    if not line.startswith("{"):
+        return None
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def run_all(checks: Mapping[str, Callable[[], Record]]) -> int:
+    """Run each check and emit its result with its name. Return 1 if one fails or raises, else 0.
+
+    A check returns its result, in which `passed` says whether it passed. A check that raises does not stop the others.
+    """
+    failed = False
+    for name, check in checks.items():
+        try:
+            record = check()
+        except Exception as error:  # whatever a driver or a compiler raises
+            record = {"passed": False, "error": f"{type(error).__name__}: {error}"[:500]}
+        failed |= not record["passed"]
+        emit(check=name, **record)
+    return int(failed)

@@ -1,0 +1,128 @@
+"""`python -m bench gpu`: build for the GPU here, check, test and measure on it, in at most so many seconds.
+
+The parts that give the most valuable evidence run first. Each writes its results as soon as it has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from fractalops.backends import versions
+
+from ..machine import cores
+from .runner import Part, Runner, python
+
+SECONDS = 570.0
+TEST_FILES = (
+    "tests/ops/test_affine_chain_cuda.py",
+    "tests/ops/test_rbf_rasterize_triton.py",
+    "tests/ops/test_draw_balanced_index_cuda.py",
+    "tests/ops/test_rasterize_points_triton.py",
+    "tests/fitting/test_step_graph.py",
+    "tests/test_gpu_host_code.py",
+    "tests/ops/test_affine_chain_cuda_limits.py",
+    "tests/test_rendering_color.py",
+    "tests/ops/test_autocast.py",
+    "tests/ops/test_op_errors.py",
+    "tests/bench/test_cuda_timing.py",
+)
+"""All files with tests that need a GPU, the most valuable first."""
+BENCHMARKS = ("affine_chain", "rbf_rasterize", "render", "step", "fit", "rasterize_points")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run all parts; return 1 if one fails, or without a GPU."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench gpu",
+        description="Build for the GPU of this machine, and check, test and measure on it. Results are written as soon "
+        "as they are known, so that an interrupted run keeps what it has found.",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        help="end all parts after this time, in seconds (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("gpu-results"), help="folder for the results (default: %(default)s)"
+    )
+    options = parser.parse_args(argv)
+    if not torch.cuda.is_available():
+        print("gpu: torch finds no NVIDIA GPU", file=sys.stderr)
+        return 1
+    return run(options.output, options.seconds, parts(options.output))
+
+
+def run(folder: Path, seconds: float, chosen: Sequence[Part]) -> int:
+    """Run the parts with their results in `folder`; 130 after Ctrl-C."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.pop("TRITON_INTERPRET", None)  # by which the kernels would run on the CPU
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a time limit keeps the results too
+    try:
+        return Runner(folder, seconds, chosen, about()).run()
+    except KeyboardInterrupt:
+        return 130
+
+
+def about() -> dict[str, str]:
+    """Return the date, the device and the versions."""
+    device = "none"
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        device = f"{torch.cuda.get_device_name()}, sm_{major}{minor}"
+    return {"date": datetime.date.today().isoformat(), "device": device, "CUDA": torch.version.cuda or "", **versions()}
+
+
+def parts(folder: Path) -> list[Part]:
+    """Return the parts: what they run, and the seconds that each may take."""
+    module = "bench.gpu"
+    compiling = max(1, min(6, cores() - 2))
+    return [
+        Part("machine", ("nvidia-smi", "-q", "-d", "MEMORY,CLOCK,POWER"), 15, program="nvidia-smi"),
+        Part("build", python("-m", f"{module}.build"), 150),
+        Part("backends", python("-m", "fractalops", "info"), 30),
+        Part("ops against float64", python("-m", f"{module}.check_ops"), 90),
+        # These three use the cores and the GPU beside the tests.
+        Part("sweep's kernels", python("-m", "bench", "sweep", "--compile", str(compiling)), 240, background=True),
+        Part("racecheck", sanitizer("racecheck"), 150, background=True, program="compute-sanitizer"),
+        Part("memcheck", sanitizer("memcheck"), 150, background=True, program="compute-sanitizer"),
+        Part("tests", tests("gpu and not slow", folder / "tests.xml"), 170),
+        Part("graphs of steps", python("-m", f"{module}.step_graphs"), 60, alone=True),
+        Part("benchmark", benchmark(folder / "benchmark.html"), 130, alone=True),
+        Part("sweep", python("-m", "bench", "sweep", "--records"), 240, alone=True),
+        Part("slow tests", tests("gpu and slow", folder / "slow_tests.xml"), 120),
+    ]
+
+
+def sanitizer(tool: str) -> tuple[str, ...]:
+    """Return the command that runs every kernel under a tool of compute-sanitizer."""
+    options = ("--racecheck-report", "all") if tool == "racecheck" else ()
+    command = ("compute-sanitizer", "--tool", tool, *options, "--print-limit", "60", "--error-exitcode", "9")
+    # Without torch's cache of memory, which hides accesses beyond a tensor.
+    return ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", *command, *python("-m", "bench.gpu.run_kernels"))
+
+
+def tests(marks: str, report: Path) -> tuple[str, ...]:
+    """Return the command of the project's tests that bear these marks, with its JUnit report."""
+    options = ["-m", marks, "-q", "-p", "no:cacheprovider", "--maxfail=40", "--tb=short", f"--junitxml={report}"]
+    if find_spec("xdist") is not None:
+        options += ["-n", str(max(1, min(8, cores() // 2)))]
+    if find_spec("pytest_timeout") is not None:
+        options += ["--timeout=60"]
+    # A test that finds no GPU then fails instead of skipping.
+    return ("env", "FRACTALOPS_TEST_REQUIRE=gpu", *python("-m", "pytest", *options, *TEST_FILES))
+
+
+def benchmark(page: Path) -> tuple[str, ...]:
+    """Return the command of the short benchmark, with its page and the figures beside it."""
+    options = ("--quick", "--device", "cuda", "--threads", str(cores()), "--output", str(page), "--overwrite")
+    return python("-m", "fractalops", "bench", *BENCHMARKS, *options)

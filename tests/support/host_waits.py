@@ -1,0 +1,118 @@
+"""Calls that must not make the host wait for a GPU, and what finds the waits where there is no GPU.
+
+Run as a program with the path of `no_device_guard.cpp`'s library, it makes each call on fake CUDA tensors and prints
+the errors by the calls' names as JSON. A process of its own, as the library changes what torch takes for CUDA.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fractalops
+from fractalops import backends
+
+Call = Callable[[], Tensor]
+Prepare = Callable[[str], Call]
+"""Makes the inputs on a device, and returns the call."""
+
+READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "unique_dim")
+"""Operations for which the host waits for a GPU. An index by a mask counts as `nonzero`."""
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fail where the host would wait for a GPU: reads of values, and copies to it from memory that is not pinned."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.name().removeprefix("aten::").partition(".")[0]
+        if name in READS or (
+            name == "index" and any(each is not None and each.dtype == torch.bool for each in args[1])
+        ):
+            raise AssertionError(f"the host reads values: {name}")
+        result = function(*args, **(kwargs or {}))
+        if name in ("_to_copy", "copy_"):
+            source = args[-1] if name == "copy_" else args[0]
+            if source.device.type == "cpu" and result.device.type == "cuda" and source.dim() > 0:
+                raise AssertionError(f"the host copies a tensor of shape {tuple(source.shape)} to the GPU")
+        return result
+
+
+def chain_inputs(device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Return matrix (N, 2, 2), offset (N, 2) and index (B, T)."""
+    matrix = torch.full((4, 2, 2), 0.4, device=device)
+    return matrix, torch.ones(4, 2, device=device), torch.zeros(3, 65, device=device, dtype=torch.uint8)
+
+
+def _points(device: str, dimensions: int = 2) -> Tensor:
+    return torch.ones(3, 65, dimensions, device=device)
+
+
+def _render(**options: Any) -> Prepare:
+    return lambda device: partial(fractalops.render, *chain_inputs(device), (32, 20), **options)
+
+
+def _render_color(device: str) -> Call:
+    color = torch.ones(4, 3, device=device)
+    return partial(fractalops.render, *chain_inputs(device), 32, color=color, blend="mean", background=0.5)
+
+
+def _render_points(dimensions: int, **options: Any) -> Prepare:
+    return lambda device: partial(fractalops.render_points, _points(device, dimensions), 32, azimuth=30, **options)
+
+
+def _ifs(**options: Any) -> Prepare:
+    return lambda device: partial(fractalops.IFS(2, 4, device=device, **options), (32, 20), sequences=3, points=50)
+
+
+def _copy(device: str) -> Call:
+    """Return a call that waits, which shows that such calls are found."""
+    return lambda: torch.ones(3, device="cpu").to(device)
+
+
+CALLS: dict[str, Prepare] = {
+    "affine_chain": lambda device: partial(fractalops.affine_chain, *chain_inputs(device), _points(device)[:, 0]),
+    "rbf_rasterize": lambda device: partial(fractalops.rbf_rasterize, _points(device), 32, weight=_points(device)),
+    "rasterize_points": lambda device: partial(fractalops.rasterize_points, _points(device), (32, 20)),
+    "render": _render(),
+    "render, viewport by numbers": _render(viewport=(0.0, 0.0, 1.0, 1.0)),
+    "render, viewport by the points": _render(viewport="fit"),
+    "render, in color": _render_color,
+    "render_points, in space": _render_points(3),
+    "render_points, in the plane": _render_points(2),
+    "IFS": _ifs(),
+    "IFS, in color": _ifs(channels=3),
+    "IFS, learned probabilities": _ifs(probabilities="learned"),
+    "IFS, matrices, viewport by the points": _ifs(parametrization="matrix", viewport="fit"),
+}
+
+
+def main(library: str) -> None:
+    torch.ops.load_library(library)
+    torch.version.cuda = "13.0"
+    backends.STATE.forced = None
+    backends.STATE.load_errors.pop("cuda", None)  # as if the CUDA library were there
+    errors = {}
+    # One mode for all calls, as the tables of `svd_matrix` are kept on their device from the first call on.
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        for name, prepare in {**CALLS, "a copy": _copy}.items():
+            try:
+                call = prepare("cuda")
+                call()
+                with NoWaiting():
+                    result = call()
+                errors[name] = "" if result.device.type == "cuda" else f"on {result.device}"
+            except Exception as error:
+                errors[name] = f"{type(error).__name__}: {error}"
+    print(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
