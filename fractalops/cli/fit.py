@@ -98,7 +98,7 @@ def add_parser(commands: Commands) -> None:
     )
     image.add_argument(
         "--threshold",
-        type=number(1, "be in [0, 1)"),
+        type=number(1, "lie in [0, 1)"),
         metavar="X",
         help="set pixels above X to 1 and the others to 0, with X in [0, 1) (default: no threshold)",
     )

@@ -55,9 +55,12 @@ def read_image(path: str | Path, options: PictureOptions | None = None) -> Tenso
             the environment variable FRACTALOPS_MEMORY_LIMIT allows, by default 1 GiB); or if every pixel is 0.
 
     Examples:
+        >>> import torch
         >>> from fractalops.io import PictureOptions
-        >>> from fractalops.io.images import read_image
-        >>> target = read_image("leaf.png", PictureOptions(size=64, invert=True))
+        >>> from fractalops.io.images import read_image, save_image
+        >>> save_image(torch.eye(640), "line.png")
+        >>> read_image("line.png", PictureOptions(size=64)).shape
+        torch.Size([64, 64])
     """
     target, notices = read_picture(Path(path), or_default("read_image", "options", options, PictureOptions))
     log_notices(path, notices)

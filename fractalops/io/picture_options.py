@@ -50,7 +50,15 @@ class PictureOptions:
         check_number("PictureOptions", "threshold", self.threshold, least=0, below=1, optional=True)
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and the width of the target for a picture of the given height and width, in pixels."""
+        """Return the size of the target for a picture of the given size.
+
+        Args:
+            height: the height of the picture in pixels.
+            width: the width of the picture in pixels.
+
+        Returns:
+            The height and the width of the target in pixels.
+        """
         longest = max(height, width)
         side = min(longest, self.size) if self.fit_to is None else self.fit_to
         if side == longest:

@@ -122,7 +122,7 @@ def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
         raise InputError(f"cannot read {name}: its values must be uint8 or floating-point, got {values.dtype}")
     low, high = float(values.min()), float(values.max())
     if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused, too
-        raise InputError(f"cannot read {name}: its values must be in [0, 1], got {low:g} to {high:g}")
+        raise InputError(f"cannot read {name}: its values must lie in [0, 1], got {low:g} to {high:g}")
     return values.astype(numpy.float32)
 
 

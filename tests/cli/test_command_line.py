@@ -61,7 +61,7 @@ def test_arguments_are_told_as_options() -> None:
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
         ("no folder was given (data=None)", "no folder was given (--data)"),
         ("it needs background='white' and invert=True", "it needs --background white and --invert"),
-        ("frame=N selects another one, stretch=True scales", "--frame N selects another one, --stretch makes"),
+        ("frame=N selects another one, stretch=True scales", "--frame N selects another one, --stretch scales"),
         ("maps=True", "maps=True"),
     ):
         assert in_options(text) == expected

@@ -243,7 +243,7 @@ def test_floats_out_of_range_are_told_of_the_image_that_has_them(tmp_path: Path,
     assert source[0].mean() == 0.5
     with pytest.raises(InputError) as raised:
         source[2]
-    assert str(raised.value) == f"cannot read {path}, image 2: its values must be in [0, 1], got {got}"
+    assert str(raised.value) == f"cannot read {path}, image 2: its values must lie in [0, 1], got {got}"
 
 
 class Bomb:

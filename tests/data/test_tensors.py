@@ -57,7 +57,7 @@ def test_tensors_that_are_no_images() -> None:
         TensorTargets(torch.rand(2, 4, 4), labels=["a"])
     source = TensorTargets(torch.tensor([[[0.5]], [[1.5]], [[torch.nan]]]))
     assert source[0].item() == 0.5
-    with pytest.raises(InputError, match=r"cannot read images/00001, image 1 of .*be in \[0, 1\], got 1\.5 to 1\.5"):
+    with pytest.raises(InputError, match=r"cannot read images/00001, image 1 of .*lie in \[0, 1\], got 1\.5 to 1\.5"):
         source[1]
     with pytest.raises(InputError, match="got nan to nan"):
         source[2]
@@ -100,7 +100,7 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
     for bad, message in (
         (numpy.zeros((4, 4)), "cannot use image 1 of the iterable: image must not be blank"),
         (numpy.ones((4, 4), dtype=numpy.int32), "values must be uint8 or floating-point, got int32"),
-        (numpy.full((4, 4), 255.0), r"values must be in \[0, 1\], got 255 to 255"),
+        (numpy.full((4, 4), 255.0), r"values must lie in \[0, 1\], got 255 to 255"),
         (numpy.ones((2, 4, 4)), r"must have shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
         (numpy.ones((0, 4)), r"a picture must have pixels, got shape \(0, 4\)"),
     ):

@@ -147,7 +147,7 @@ def test_a_pipe_and_a_folder_are_no_files(suffix: str, tmp_path: Path) -> None:
         ("a.npy", numpy.zeros((4, 1)), "got float64 (4, 1)"),
         ("a.npy", numpy.zeros((4, 3), dtype=complex), "got complex128 (4, 3)"),
         ("a.npy", numpy.zeros((4, 3), dtype=object), "the file is damaged ("),
-        ("a.npy", numpy.array([[2**53 + 2, 0]]), "whole numbers must be in [-2^53, 2^53]"),
+        ("a.npy", numpy.array([[2**53 + 2, 0]]), "whole numbers must lie in [-2^53, 2^53]"),
         ("a.npy", numpy.array([[1, 2, 3], [numpy.nan, 0, 0], [0, 1e300, 0]]), "got 1 of 3 with NaN"),
     ],
 )

@@ -36,5 +36,5 @@ def _cloud(path: Path, values: numpy.ndarray) -> Cloud:
     check_points(path, len(values))
     points = numpy.require(values[:, :3], numpy.float64, ["C", "W"])  # copies mapped arrays
     if values.dtype.kind in "iu" and numpy.abs(points).max() > _EXACT:
-        raise InputError(f"cannot use {path}: whole numbers must be in [-2^53, 2^53], to be exact in float64")
+        raise InputError(f"cannot use {path}: whole numbers must lie in [-2^53, 2^53], to be exact in float64")
     return Cloud(points, first_three(values.shape[1]))

@@ -58,9 +58,11 @@ def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
         MissingExtra: if a .las or .laz file is read and laspy is not installed.
 
     Examples:
-        >>> import fractalops
-        >>> from fractalops.io.point_clouds import read_point_cloud
-        >>> result = fractalops.fit_points(read_point_cloud("scan.ply"))
+        >>> import torch
+        >>> from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
+        >>> save_point_cloud(torch.rand(1000, 3), "cloud.ply")
+        >>> read_point_cloud("cloud.ply").shape
+        torch.Size([1000, 3])
     """
     path = Path(path)
     read = _READERS.get(path.suffix.lower())

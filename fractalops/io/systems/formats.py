@@ -79,9 +79,11 @@ def read_systems(path: str | Path) -> dict[str, System]:
             files the message names the line.
 
     Examples:
-        >>> from fractalops.io import read_systems
-        >>> systems = read_systems("ferns.ifs")
-        >>> points = systems["fern"].points(10_000)
+        >>> from fractalops.io import read_systems, write_systems
+        >>> from fractalops.systems import CLASSICS
+        >>> write_systems("fern.ifs", CLASSICS["fern"].system)
+        >>> read_systems("fern.ifs")["fern"].points(10_000).shape
+        torch.Size([10000, 2])
     """
     return {name: replace(read(), name=name) for name, read in open_systems(path).items()}
 
@@ -132,7 +134,10 @@ def write_systems(path: str | Path, systems: Systems) -> None:
 
     Examples:
         >>> from fractalops.io import read_systems, write_systems
-        >>> write_systems("ferns.flame", read_systems("ferns.ifs"))
+        >>> from fractalops.systems import CLASSICS
+        >>> write_systems("classics.flame", {"leaf": CLASSICS["fern"].system, "curve": CLASSICS["dragon"].system})
+        >>> list(read_systems("classics.flame"))
+        ['leaf', 'curve']
     """
     path = Path(path)
     named = _name_systems(path, systems)
