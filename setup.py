@@ -1,14 +1,15 @@
-"""Builds fractalops and, where their compilers are found, its native libraries.
+"""Build fractalops and, if their compilers are found, its native libraries.
 
-A native library is a plain shared library on LibTorch's stable ABI: it holds no Python symbols, so one build serves
-every Python and every torch from 2.11 on, a CPU build of torch's as well as a CUDA one. FRACTALOPS_BUILD chooses:
+A native library is a plain shared library that uses LibTorch's stable ABI. It has no Python symbols. So one build works
+with every version of Python and every torch from 2.11 on, both CPU and CUDA builds of torch. The environment variable
+FRACTALOPS_BUILD chooses the libraries:
 
-- unset: the CPU library where a C++ compiler and torch are found, and the CUDA library where nvcc is found too and
-  torch is a CUDA build; what is left out is said, with the reason;
-- `cpu`, `cuda`, `all`: the CPU library, the CUDA library or both, or the build fails;
+- unset: the CPU library if a C++ compiler and torch are found, and the CUDA library if nvcc is also found and torch is
+  a CUDA build. The build prints which library it leaves out, with the reason.
+- `cpu`, `cuda`, `all`: the CPU library, the CUDA library, or both. The build fails if one of them can't be built.
 - `none`: the pure-PyTorch package.
 
-TORCH_CUDA_ARCH_LIST ("8.6;9.0+PTX") names the GPU architectures to compile for. No GPU is looked for.
+TORCH_CUDA_ARCH_LIST, for example "8.6;9.0+PTX", names the GPU architectures to compile for. The build needs no GPU.
 """
 
 from __future__ import annotations
@@ -38,15 +39,16 @@ CHOICES = {"": ("cpu", "cuda"), "cpu": ("cpu",), "cuda": ("cuda",), "all": ("cpu
 
 LANGUAGE = "-std=c++20 -O3 -DTORCH_TARGET_VERSION=0x020b000000000000"  # the stable ABI of torch 2.11
 HOST = "-fPIC -fvisibility=hidden -Wall -Wextra -Wno-psabi -g0"
-CPU = "-fno-math-errno -fno-trapping-math"  # they free the vectorizer and change no result
-OF_SOURCE = {"csrc/cpu/rasterize_orbit.cpp": "-ffp-contract=off"}  # whose arithmetic is that of a published program
-# A loaded torch is found by name whatever its build; --no-as-needed keeps the entry that does so. The symbol of the
-# schemas says which version of the source a library is of. The build on macOS has not been run.
+CPU = "-fno-math-errno -fno-trapping-math"  # they allow more vectorization and do not change results
+OF_SOURCE = {"csrc/cpu/rasterize_orbit.cpp": "-ffp-contract=off"}  # its arithmetic must be that of a published program
+# When a library is loaded, its entry for libtorch is matched by name with the torch that is already loaded. This works
+# for any build of torch. --no-as-needed keeps this entry. The symbol of the schemas identifies the version of the
+# source. The build on macOS has not been run.
 LINK = {
     "linux": "-shared -s -Wl,--defsym={symbol}=1 -Wl,--no-as-needed -ltorch -Wl,--as-needed",
     "darwin": "-dynamiclib -Wl,-undefined,dynamic_lookup -Wl,-alias,_kernel_instruction_set,_{symbol} -ltorch",
 }
-ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for those to come
+ARCHITECTURES = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")  # and PTX of the newest, for later ones
 OLDEST_CUDA = 12
 TOOLKIT = Path("/usr/local/cuda")
 NVCC_MISSING = (
@@ -56,11 +58,11 @@ NVCC_MISSING = (
 
 
 class BuildError(SystemExit):
-    """End the build with a message that says why something can't be built, and how to fix it."""
+    """The end of a build, with a message that says why something can't be built and how to fix it."""
 
 
 def find_compiler() -> list[str] | None:
-    """Return the C++ compiler's command: $CXX, or the first of c++, g++ and clang++ on the path."""
+    """Return the command of the C++ compiler: $CXX, or the first of c++, g++ and clang++ on the path, or None."""
     named = shlex.split(os.environ.get("CXX", ""))
     if named:
         return named if shutil.which(named[0]) else None
@@ -69,7 +71,11 @@ def find_compiler() -> list[str] | None:
 
 
 def find_nvcc() -> str | None:
-    """Return nvcc of $CUDA_HOME or $CUDA_PATH, or the first on the path, in the usual folder, or of pip's packages."""
+    """Return the path of nvcc, or None.
+
+    If $CUDA_HOME or $CUDA_PATH is set, only its folder is searched. Otherwise the path, the usual folder of the toolkit
+    and the packages of pip are searched.
+    """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     packages = [f"{folder}/nvidia/cu13/bin" for folder in sys.path]
     folders = [f"{home}/bin"] if home else [os.environ.get("PATH", ""), f"{TOOLKIT}/bin", *packages]
@@ -77,18 +83,18 @@ def find_nvcc() -> str | None:
 
 
 def torch_folder() -> Path | None:
-    """Return the folder where torch is installed, without importing it."""
+    """Return the folder where torch is installed, or None, without importing torch."""
     spec = find_spec("torch")
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
 def is_cuda_build(torch: Path) -> bool:
-    """Return whether the torch in this folder is a CUDA build, read without importing it."""
+    """Return whether the torch in this folder is a CUDA build, without importing torch."""
     return re.search(r"^cuda\b.*= *['\"]", (torch / "version.py").read_text(), re.MULTILINE) is not None
 
 
 def missing_for(name: str) -> str | None:
-    """Return why a library can't be built here, or None."""
+    """Return the reason why a library can't be built on this machine, or None."""
     if sys.platform not in LINK or (name == "cuda" and sys.platform != "linux"):
         return f"the native {name.upper()} library is not built on {sys.platform}"
     if find_compiler() is None:
@@ -99,14 +105,14 @@ def missing_for(name: str) -> str | None:
 
 
 def missing_nvcc() -> str | None:
-    """Return why no CUDA source can be compiled here, or None."""
+    """Return the reason why CUDA sources can't be compiled on this machine, or None."""
     nvcc = find_nvcc()
     if nvcc is None:
         return NVCC_MISSING
     try:
         release = re.search(r"release (\d+)\.(\d+)", ask_nvcc(nvcc, "--version"))
         if release and int(release[1]) < OLDEST_CUDA:
-            return f"{nvcc} is of CUDA {release[1]}.{release[2]}, and C++20 takes {OLDEST_CUDA}.0 or newer"
+            return f"{nvcc} is of CUDA {release[1]}.{release[2]}, and C++20 needs {OLDEST_CUDA}.0 or newer"
         architecture_flags(nvcc)
     except BuildError as error:
         return str(error)
@@ -114,7 +120,7 @@ def missing_nvcc() -> str | None:
 
 
 def chosen_libraries() -> list[str]:
-    """Return the native libraries to build, by FRACTALOPS_BUILD."""
+    """Return the native libraries to build, as FRACTALOPS_BUILD chooses them. Raise `BuildError`."""
     choice = os.environ.get("FRACTALOPS_BUILD", "")
     if choice not in CHOICES:
         raise BuildError(f"FRACTALOPS_BUILD must be one of cpu, cuda, all, none, got {choice!r}")
@@ -123,7 +129,7 @@ def chosen_libraries() -> list[str]:
         missing = missing_for(name)
         torch = torch_folder()
         if name == "cuda" and not choice and torch and not is_cuda_build(torch):
-            missing = "torch was built without CUDA (FRACTALOPS_BUILD=all builds it all the same)"
+            missing = "torch was built without CUDA (FRACTALOPS_BUILD=all builds it anyway)"
         if missing is None:
             chosen.append(name)
         elif choice:
@@ -134,7 +140,7 @@ def chosen_libraries() -> list[str]:
 
 
 def ask_nvcc(nvcc: str, *options: str) -> str:
-    """Return what nvcc prints about itself."""
+    """Run nvcc with some options and return its output. Raise `BuildError`."""
     try:
         done = subprocess.run([nvcc, *options], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -143,15 +149,15 @@ def ask_nvcc(nvcc: str, *options: str) -> str:
 
 
 def toolkit_folder(nvcc: str) -> str:
-    """Return the CUDA toolkit that an nvcc belongs to; nvcc itself may be a wrapper script that stands elsewhere."""
+    """Return the folder of nvcc's CUDA toolkit. nvcc itself may be a wrapper script in another folder."""
     found = re.search(r"^#\$ TOP=(.+)$", ask_nvcc(nvcc, "--dryrun", "any.cu"), re.MULTILINE)
     if found is None:
-        raise BuildError(f"{nvcc} doesn't say where its toolkit is; set CUDA_HOME to the folder of the CUDA toolkit")
+        raise BuildError(f"{nvcc} doesn't print where its toolkit is; set CUDA_HOME to the folder of the CUDA toolkit")
     return found[1]
 
 
 def architecture_flags(nvcc: str) -> list[str]:
-    """Return nvcc's options for the architectures of TORCH_CUDA_ARCH_LIST, or for the default ones that it knows."""
+    """Return nvcc's options for TORCH_CUDA_ARCH_LIST or, if it is unset, for the default architectures it supports."""
     listed = re.findall(r"^sm_(\d+)(\d)$", ask_nvcc(nvcc, "--list-gpu-code"), re.MULTILINE)
     known = [f"{major}.{minor}" for major, minor in sorted(listed, key=lambda each: int("".join(each)))]
     known = [each for each in known if float(each) >= 7.5]
@@ -172,35 +178,35 @@ def architecture_flags(nvcc: str) -> list[str]:
 
 
 def ninja_path(path: Path) -> str:
-    """Return a path as a build line of ninja has it."""
+    """Return a path, escaped for a build line of ninja."""
     return re.sub(r"([$: ])", r"$\1", str(path))
 
 
 def ninja_command(words: list[str]) -> str:
-    """Return words of a shell command as a rule of ninja has them."""
+    """Return a shell command, escaped for a rule of ninja."""
     return shlex.join(words).replace("$", "$$")
 
 
 def prefix_maps(torch: Path) -> list[str]:
-    """Return options that keep the folders of this machine out of the libraries."""
+    """Return compiler options that keep the folders of this machine out of the libraries."""
     return [f"-ffile-prefix-map={ROOT.resolve()}=.", f"-ffile-prefix-map={torch}=torch"]
 
 
 def nvcc_commands(nvcc: str, compiler: list[str], host_flags: list[str]) -> tuple[str, str]:
     """Return the command that compiles a CUDA source, and the linker's options for the library."""
     toolkit = toolkit_folder(nvcc)
-    host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc takes a program here, not a command
-    threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # compiles for so many architectures at a time
+    host = ["-ccbin", *compiler] if len(compiler) == 1 else []  # nvcc accepts a program here, not a command
+    threads = ["--threads", str(min(4, os.cpu_count() or 1))]  # the number of architectures to compile for in parallel
     command = [nvcc, *host, *threads, *architecture_flags(nvcc), "-DUSE_CUDA"]
-    # In double quotes, which nvcc hands to the shell in which it runs the compiler, and between which it keeps commas.
+    # nvcc does not split options in double quotes at commas. It passes the quotes to the shell that runs the compiler.
     command += [word for flag in host_flags for word in ("-Xcompiler", f'"{flag}"')]
-    # The static runtime: the library then needs no CUDA library but the driver, one for the toolkit's major version.
+    # With the static runtime, the library needs no CUDA library except a driver for the toolkit's major version.
     runtime = [f"-L{toolkit}/lib64", f"-L{toolkit}/lib", "-lcudart_static", "-ldl", "-lrt", "-lpthread"]
     return ninja_command(command), ninja_command(runtime)
 
 
 def ninja_file(name: str, output: Path, folder: Path) -> str:
-    """Return the text of the build file of one library."""
+    """Return the text of ninja's build file for one library. Raise `BuildError`."""
     compiler, torch, nvcc = find_compiler(), torch_folder(), find_nvcc()
     if compiler is None or torch is None or (name == "cuda" and nvcc is None):
         raise BuildError(f"the {name} library can't be built: {missing_for(name)}")
@@ -243,7 +249,7 @@ def compile_library(name: str, output: Path, folder: Path) -> None:
 
 
 class BuildNative(build_ext):
-    """Compiles each native library with ninja."""
+    """The command that compiles each native library with ninja."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """Return the path of a library, without Python's own suffix."""
@@ -263,7 +269,7 @@ class BuildNative(build_ext):
 
 
 class NativeWheel(bdist_wheel):
-    """A wheel for any Python: the libraries hold no Python symbols."""
+    """The command that builds a wheel for any Python 3, because the libraries have no Python symbols."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """Return the tag of a wheel for any Python 3."""

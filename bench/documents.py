@@ -1,8 +1,8 @@
-"""`python -m bench documents`: write the figures of README.md and docs/ from the files that commands have written.
+"""Write the figures in README.md and docs/ from files of results.
 
-A part between `<!-- numbers: NAME -->` and `<!-- end -->` is written by the function of that name in `PARTS`. Figures
-of speed are from bench/measured.json, which `fractalops bench` writes, figures of quality from docs/*.csv, which
-`fractalops experiment` writes.
+`python -m bench documents` replaces each part between `<!-- numbers: NAME -->` and `<!-- end -->` by the text of the
+function `PARTS[NAME]`. Figures of speed are read from bench/measured.json, a file of `fractalops bench`. Figures of
+quality are read from docs/measured/ (`quality.Record`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from fractalops.io.files import atomic_path
 
 from .instructions import CASES, Counted, read_record
-from .quality import pictures, small_images, small_images_in_short
+from .quality import all_rows, pictures, small_images, small_images_in_short
 from .rows import Figures, Row, find
 from .suites import BACKWARD, BOTH, COUNTED, FORWARD, GRID, PAPER, PRETRAINED
 from .table import markdown, number, shape_text
@@ -36,9 +37,9 @@ _PART = re.compile(r"(?P<begin><!-- numbers: (?P<name>[a-z ]+) -->\n).*?(?P<end>
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Rewrite README.md and docs/; with --check, return 1 where one differs."""
+    """Rewrite README.md and docs/, or with --check, return 1 if a page is out of date."""
     parser = argparse.ArgumentParser(prog="python -m bench documents", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page differs")
+    parser.add_argument("--check", action="store_true", help="write nothing, and exit with 1 if a page is out of date")
     options = parser.parse_args(argv)
     stale = 0
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def with_numbers(page: str) -> str:
-    """Return a page with each of its parts written again. Raise `ValueError` for a part that `PARTS` has not."""
+    """Return a page with new text in all of its parts. Raises `ValueError` for a name that is not in `PARTS`."""
 
     def written(part: re.Match[str]) -> str:
         if part["name"] not in PARTS:
@@ -74,8 +75,8 @@ def speed(figures: Figures) -> str:
     most = [f"{name.removeprefix(begin)}: {text}" for name, text in figures.machine.items() if name.startswith(begin)]
     parts = [
         f"{figures.machine['processor']} ({'; '.join(most)}), torch {measured[0].torch}, float32, "
-        f"{day.day} {day:%B %Y}. Medians of rounds in which all backends took their turn; "
-        "`x` is how many times as long a baseline took.",
+        f"{day.day} {day:%B %Y}. All backends run in turn in each round; the figures are medians over rounds. "
+        "`x` is the time of a baseline divided by the time of fractalops.",
         _paper(measured),
         _grid(measured),
         _learning(measured),
@@ -83,14 +84,14 @@ def speed(figures: Figures) -> str:
         _pretraining(measured),
         _spreading(measured),
         "Nothing has been measured on a GPU yet.",
-        "Instructions that the CPU kernels take for a point, on AVX2, by `python -m bench instructions`:",
+        "Instructions of the CPU kernels per point, on AVX2, by `python -m bench instructions`:",
         _instructions(),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def _paper(rows: Sequence[Row]) -> str:
-    """Return each op at the paper's shape, against the baselines."""
+    """Return a table of each op on the paper's shape against the baselines."""
     lines = []
     for op, direction in SHOWN:
         for row in find(rows, op=op, direction=direction, case=PAPER.name, backend="native"):
@@ -101,7 +102,7 @@ def _paper(rows: Sequence[Row]) -> str:
 
 
 def _grid(rows: Sequence[Row]) -> str:
-    """Return the native ops on the other shapes."""
+    """Return a table of the native ops on the other shapes."""
     lines = []
     for case in GRID[1:]:
         name = f"{case.sequences:,} x {case.points:,} points on {case.side} x {case.side}"
@@ -166,7 +167,7 @@ def _instructions() -> str:
 
 
 def _against(rows: Sequence[Row], row: Row, backend: str) -> str:
-    """Return the time of another backend, and how many times as long it took."""
+    """Return the time of another backend and its ratio to the native time."""
     others = find(rows, op=row.op, direction=row.direction, case=row.case, backend=backend, threads=row.threads)
     return f"{_time(others[0])}, {_ratio(others[0])}" if others else ""
 
@@ -181,7 +182,7 @@ def _ratio(row: Row) -> str:
 
 
 def speed_in_short(figures: Figures) -> str:
-    """Return the figures of one thread at the paper's shape, and of learning one image."""
+    """Return the figures of one thread on the paper's shape and for learning one image."""
     rows = [row for row in figures.rows if row.device == "cpu" and row.milliseconds and row.threads == 1]
     day = date.fromisoformat(rows[0].date)
     lines = []
@@ -193,14 +194,15 @@ def speed_in_short(figures: Figures) -> str:
         lines.append([f"`fit` of {row.direction}", f"**{_time(row)}**", "", "", ""])
     machine = f"{figures.machine['processor']}, one thread, torch {rows[0].torch}, float32, {day.day} {day:%B %Y}"
     head = [shape_text(PAPER), "fractalops", "dense", "separable", "`torch.compile`"]
-    return f"{markdown(head, lines)}\n\n*{machine}; x is how many times as long a baseline in plain PyTorch took.*"
+    ratio = "`x` is the time of a baseline in plain PyTorch divided by the time of fractalops"
+    return f"{markdown(head, lines)}\n\n*{machine}. {ratio}.*"
 
 
 def rate(figures: Figures) -> str:
-    """Return how many points a second one thread draws, in a sentence."""
+    """Return a sentence with the number of points that one thread draws in a second."""
     rows = find(figures.rows, op="render", direction=BOTH, case=PAPER.name, backend="native", threads=1)
     points = number((rows[0].points_per_second or 0) / 1e6)
-    where = f"one thread of an {figures.machine['processor']}"
+    where = f"one thread of an {figures.machine['processor'].partition(',')[0]} processor"
     return f"On {where}, `render` draws {points} million points a second ({shape_text(PAPER)}; forward and backward)."
 
 
@@ -211,4 +213,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "quality": small_images,
     "quality in short": small_images_in_short,
     "pictures": pictures,
+    "all settings": partial(all_rows, "recipe"),
+    "all settings held out": partial(all_rows, "recipe-held-out"),
+    "all pictures": partial(all_rows, "pictures"),
+    "pictures by sampling": partial(all_rows, "pictures-sampling"),
+    **{name: partial(all_rows, name) for name in ("reconstruct", "transformations", "optimizers", "gan")},
 }

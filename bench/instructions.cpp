@@ -1,8 +1,9 @@
-// One call of an op's CPU kernels on one thread, without torch, for callgrind to count its instructions: what the op's
-// own C++ file does with the tensors, in the same blocks of work. Only what runs inside `counted` is counted, so that
-// making the inputs isn't.
+// Runs one call of an op's CPU kernels on one thread, without torch, so that callgrind can count its instructions. It
+// does the same work as the op's own C++ file, in the same blocks. Only instructions inside `counted` are counted, so
+// the creation of the inputs is not.
 //
-// No count hangs on the values: every point of the rasterizer lies inside the image, where all windows have one size.
+// Counts do not depend on the values: every point of the rasterizer is inside the image, where all windows have one
+// size.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -27,8 +28,8 @@
 
 using namespace fractalops::cpu;
 
-// By its plain name callgrind finds it. Nothing follows the empty assembly, so that it returns here: a jump into `run`
-// as its last act would not.
+// callgrind finds this function by its plain name. The empty assembly at the end makes `run` return here. Without it,
+// the last call could become a jump into `run`.
 extern "C" __attribute__((noinline)) void counted(const std::function<void()>& run) {
   run();
   asm volatile("");
@@ -54,7 +55,7 @@ std::vector<float> uniforms(int64_t count, double low, double high) {
 
 double total(const std::vector<float>& values) { return std::accumulate(values.begin(), values.end(), 0.0); }
 
-// Contracting maps, and points all over the image.
+// Contracting maps, with points all over the image.
 double run_affine_chain(const Shape& shape, bool is_backward) {
   const int64_t all_points = shape.sequences * shape.points;
   const std::vector<float> matrix = uniforms(shape.maps * 4, -0.45, 0.45);                         // (N, 2, 2)
@@ -149,6 +150,6 @@ int main(int count, char** words) {
     std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
     return 2;
   }
-  instruction_set();  // it reads the environment, whose size is no part of a count
+  instruction_set();  // it reads the environment, whose size must not be part of a count
   std::printf("%g\n", is_chain ? run_affine_chain(shape, is_backward) : run_rbf_rasterize(shape, is_backward));
 }

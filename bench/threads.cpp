@@ -1,6 +1,6 @@
-// How one image's rows are split over threads (csrc/cpu/strips.h), for bench/threads.py: prints a line for each part,
-// its strips, its rows and its points, those of halos included. What a thread does to sort the points runs inside
-// `counted`, for callgrind to count its instructions: that of the first one, as all have equal runs of points.
+// Shows how one image's rows are split over threads (csrc/cpu/strips.h), for bench/threads.py. Prints a line for each
+// part: its strips, rows and points, including those in halos. The first thread's work to sort the points runs inside
+// `counted`, so that callgrind can count its instructions. All threads have equal runs of points.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -11,8 +11,8 @@
 
 using namespace fractalops::cpu;
 
-// By its plain name callgrind finds it. Nothing follows the empty assembly, so that it returns here: a jump into `run`
-// as its last act would not.
+// callgrind finds this function by its plain name. The empty assembly at the end makes `run` return here. Without it,
+// the last call could become a jump into `run`.
 extern "C" __attribute__((noinline)) void counted(const std::function<void()>& run) {
   run();
   asm volatile("");
@@ -29,7 +29,7 @@ int main(int count, char** words) {
   std::vector<float> points(2 * length);  // (T, 2)
   std::FILE* file = std::fopen(words[1], "rb");
   if (file == nullptr || std::fread(points.data(), sizeof(float), points.size(), file) != points.size()) {
-    std::fprintf(stderr, "%s must hold %ld points, as pairs of float32\n", words[1], static_cast<long>(length));
+    std::fprintf(stderr, "%s must have %ld points, as pairs of float32\n", words[1], static_cast<long>(length));
     return 2;
   }
   const Raster<float> whole(side, side, 1, bandwidth, 1e-6, 0, side);

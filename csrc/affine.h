@@ -1,11 +1,11 @@
-// The arithmetic of affine maps, shared by the CPU and the CUDA op: the chain's step, its adjoint, their composition.
+// Arithmetic of affine maps that the CPU and the CUDA op share: the chain's step, its adjoint and composition.
 #pragma once
 
 #include "host_device.h"
 
 namespace fractalops {
 
-// point <- matrix point + offset, the chain's recurrence (paper, equation 3).
+// point <- matrix point + offset: one step of the chain (paper, equation 3).
 template <typename T, int D>
 FRACTALOPS_HOST_DEVICE void affine_step(const T* matrix /* (D, D) */, const T* offset /* (D) */, T (&point)[D]) {
   T next[D];
@@ -16,7 +16,7 @@ FRACTALOPS_HOST_DEVICE void affine_step(const T* matrix /* (D, D) */, const T* o
   for (int i = 0; i < D; ++i) point[i] = next[i];
 }
 
-// adjoint <- matrix^T adjoint, the step of the reversed recurrence.
+// adjoint <- matrix^T adjoint: one step of the adjoint recurrence, which runs from the last point to the first.
 template <typename T, int D>
 FRACTALOPS_HOST_DEVICE void affine_adjoint_step(const T* matrix /* (D, D) */, T (&adjoint)[D]) {
   T next[D];
@@ -27,7 +27,8 @@ FRACTALOPS_HOST_DEVICE void affine_adjoint_step(const T* matrix /* (D, D) */, T 
   for (int j = 0; j < D; ++j) adjoint[j] = next[j];
 }
 
-// state -> matrix state + offset. Both recurrences are chains of such maps, and a scan composes them.
+// The map state -> matrix state + offset. The chain and its adjoint recurrence are sequences of such maps, which a scan
+// can compose.
 template <typename T, int D>
 struct AffineMap {
   T matrix[D * D];  // (D, D)
@@ -44,7 +45,7 @@ FRACTALOPS_HOST_DEVICE AffineMap<T, D> identity_map() {
   return map;
 }
 
-// The step of the reversed recurrence as a map: with h_t = g_t + a, the adjoint a of step t+1 becomes
+// A step of the adjoint recurrence as a map. With h_t = g_t + a, it maps the adjoint a of step t + 1 to
 // A^T h_t = A^T a + A^T g_t.
 template <typename T, int D>
 FRACTALOPS_HOST_DEVICE AffineMap<T, D> adjoint_map(const T* matrix /* (D, D) */, const T* grad /* (D) */) {
@@ -64,7 +65,7 @@ FRACTALOPS_HOST_DEVICE void apply(const AffineMap<T, D>& map, T (&state)[D]) {
   affine_step<T, D>(map.matrix, map.offset, state);
 }
 
-// state -> later(earlier(state)). Not commutative.
+// The map state -> later(earlier(state)). Composition is not commutative.
 template <typename T, int D>
 FRACTALOPS_HOST_DEVICE AffineMap<T, D> compose(const AffineMap<T, D>& later, const AffineMap<T, D>& earlier) {
   AffineMap<T, D> both;

@@ -1,4 +1,4 @@
-// What affine_chain does with its tensors, on the CPU and on GPUs: check that they fit together, and choose by type.
+// Argument checks and type dispatch of affine_chain, for the CPU and for GPUs.
 #pragma once
 
 #include "tensors.h"
@@ -21,7 +21,7 @@ inline void check_backward(const Tensor& grad, const Tensor& matrix, const Tenso
                                  {"grad", grad, "BTD"}});
 }
 
-// Calls run(T{}, D) with the type and the dimensions of the matrix, D as a std::integral_constant.
+// Calls run(T{}, D) with the dtype and the number of dimensions of the matrix. D is a std::integral_constant.
 template <typename Run>
 void with_matrix(const Tensor& matrix, const Run& run) {
   with_floating("affine_chain", "matrix", matrix, [&](auto scalar) {

@@ -1,4 +1,4 @@
-// Whole numbers divided and rounded upwards.
+// Integer division that rounds up.
 #pragma once
 
 #include <cstdint>

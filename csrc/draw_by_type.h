@@ -1,5 +1,5 @@
-// What the ops that draw indices do with their tensors, on the CPU and on GPUs: check that they fit together, and
-// choose by type: numbers of float or double, indices of a byte or four.
+// Argument checks and type dispatch of the ops that draw indices, for the CPU and for GPUs. Numbers are float or
+// double. Indices are uint8 for up to 256 maps, else int32.
 #pragma once
 
 #include "tensors.h"
@@ -8,11 +8,11 @@ namespace fractalops {
 
 inline void check_drawing(const char* op, const Tensor& weight, const Tensor& uniform, std::string_view shape) {
   check_tensors(op, {{"weight", weight, "SN", only<double>("float64")}, {"uniform", uniform, shape}});
-  STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must hold maps");
+  STD_TORCH_CHECK(weight.size(1) > 0, op, ": weight must have at least one map");
 }
 
-// The indices of weight (S, N) and uniform (S, ...), both contiguous: draw(T{}, Index{}, index) fills them, T being the
-// type of the numbers.
+// Returns the indices for weight (S, N) and uniform (S, ...), which must be contiguous. They have the shape of uniform.
+// draw(T{}, Index{}, index) fills them in; T is the type of the numbers.
 template <typename Draw>
 Tensor draw_by_type(const char* op, const Tensor& weight, const Tensor& uniform, const Draw& draw) {
   const bool small = weight.size(1) <= 256;

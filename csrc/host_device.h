@@ -1,4 +1,4 @@
-// Functions that the CPU's and the GPU's compiler both build.
+// The prefix of functions that are compiled for the host and for the device.
 #pragma once
 
 #ifdef __CUDACC__

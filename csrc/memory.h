@@ -1,4 +1,4 @@
-// Memory that can't be had: an op says which one asked for how much.
+// Errors of failed allocations: they name the op and the number of bytes.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ struct NoMemory : std::bad_alloc {
   explicit NoMemory(double bytes) : bytes(bytes) {}
 };
 
-// An array (count), not cleared.
+// Allocates an uninitialized array (count).
 template <typename T>
 std::unique_ptr<T[]> scratch(int64_t count) {
   try {
@@ -27,7 +27,7 @@ std::unique_ptr<T[]> scratch(int64_t count) {
   }
 }
 
-// The name of an op as a template's argument.
+// The name of an op as a template argument.
 template <std::size_t length>
 struct OpName {
   char text[length];
@@ -40,7 +40,8 @@ struct OpName {
   throw std::runtime_error(std::string(op) + ": not enough memory" + what);
 }
 
-// Calls an op; what it says of memory gets the op's name. Python raises it as `RuntimeError`, as it does torch's own.
+// Calls an op, and puts the op's name into out-of-memory errors. Python raises them as `RuntimeError`, like torch's
+// own.
 template <OpName op, typename Result, typename... Arguments>
 struct Named {
   template <Result (*function)(Arguments...)>
@@ -54,18 +55,19 @@ struct Named {
     } catch (const std::bad_alloc&) {
       fail_without_memory(op.text, "");
     } catch (const std::runtime_error& error) {
-      // The stable ABI passes on no reason; this call has no other one.
+      // The stable ABI does not pass on the reason. This call fails for no other reason than a lack of memory.
       if (std::string(error.what()).find("\"aten::contiguous\"") == std::string::npos) throw;
       fail_without_memory(op.text, " for a contiguous copy of an argument");
     }
   }
 };
 
-// Only for its type: nvcc finds no specialization of a class with a name as its argument.
+// Used only for its return type, because nvcc does not find the specialization of a class template that has a name as
+// its argument.
 template <OpName op, typename Result, typename... Arguments>
 Named<op, Result, Arguments...> named(Result (*)(Arguments...));
 
 }  // namespace fractalops
 
-// What `library.impl` takes for an op that is a function of this name.
+// The arguments that `library.impl` takes for an op whose function has the same name.
 #define FRACTALOPS_OP(op) #op, TORCH_BOX((&decltype(::fractalops::named<#op>(&op))::template call<&op>))

@@ -1,4 +1,4 @@
-// The matrix of one map from its SVD parameters, and its derivative, shared by host and device.
+// The matrix of one map from its SVD parameters, and its derivative, for the host and the device.
 #pragma once
 
 #include <cmath>
@@ -7,10 +7,11 @@
 
 namespace fractalops {
 
-// p = theta, phi, s1, s2, d1, d2. With a = (l1 + l2) / 2 and b = (l1 - l2) / 2 of the singular values l,
+// p = theta, phi, s1, s2, d1, d2. With the singular values l1 and l2, a = (l1 + l2) / 2 and b = (l1 - l2) / 2,
 //   R(theta) diag(l1, l2) R(phi) = [[a cos(+) + b cos(-), -a sin(+) + b sin(-)],
 //                                   [a sin(+) + b sin(-),  a cos(+) - b cos(-)]],
-// where (+) = theta + phi and (-) = theta - phi; its columns take the signs of d1 and d2 (paper, equation 10).
+// where (+) = theta + phi and (-) = theta - phi. The columns are then multiplied by the signs of d1 and d2 (paper,
+// equation 10). slope[k] is the derivative of the k-th singular value with respect to its parameter s.
 struct SvdFactors {
   double a, b, cos_sum, sin_sum, cos_difference, sin_difference, sign[2], slope[2];
 };
@@ -40,7 +41,7 @@ FRACTALOPS_HOST_DEVICE SvdFactors svd_factors(const T* p /* (6) */, bool clamped
   return f;
 }
 
-// The matrix without the columns' signs, row by row.
+// Writes the matrix (2, 2) without the signs of its columns, in row-major order.
 FRACTALOPS_HOST_DEVICE void svd_unsigned(const SvdFactors& f, double (&m)[4]) {
   m[0] = f.a * f.cos_sum + f.b * f.cos_difference;
   m[1] = -f.a * f.sin_sum + f.b * f.sin_difference;
@@ -56,7 +57,7 @@ FRACTALOPS_HOST_DEVICE void svd_matrix(const T* p /* (6) */, bool clamped, T* ma
   for (int k = 0; k < 4; ++k) matrix[k] = static_cast<T>(m[k] * f.sign[k % 2]);
 }
 
-// The signs are straight-through: backward treats them as their latents.
+// The signs have straight-through gradients: the backward treats each sign as if it were the parameter d1 or d2 itself.
 template <typename T>
 FRACTALOPS_HOST_DEVICE void svd_matrix_adjoint(const T* p /* (6) */, bool clamped, const T* grad /* (2, 2) */,
                                                T* grad_p /* (6) */) {

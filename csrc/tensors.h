@@ -1,4 +1,4 @@
-// What every op does with its tensors: check them, and read and write them as contiguous arrays.
+// Helpers of all ops for tensors: argument checks, allocation, and access to contiguous data.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -43,7 +43,7 @@ T* mutable_data(Tensor& contiguous) {
   return static_cast<T*>(contiguous.mutable_data_ptr());
 }
 
-// A tensor, not cleared, of the device of another one, and of its dtype unless one is given.
+// Allocates an uninitialized tensor on the device of `like`, with the dtype of `like` unless `type` is given.
 inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef shape,
                        std::optional<ScalarType> type = std::nullopt) {
   try {
@@ -72,7 +72,7 @@ inline std::optional<Tensor> contiguous(const std::optional<Tensor>& tensor) {
 struct Dtypes {
   const char* names;
   std::array<ScalarType, 3> types;
-  bool alike = false;  // one and the same for all such arguments of an op
+  bool alike = false;  // whether all such arguments of an op must have the same dtype
 
   bool hold(ScalarType type) const { return std::find(types.begin(), types.end(), type) != types.end(); }
 };
@@ -86,8 +86,8 @@ inline constexpr Dtypes floating{
     "float32 or float64", {ScalarType::Float, ScalarType::Double, ScalarType::Double}, true};
 inline constexpr Dtypes map_numbers{"uint8, int32 or int64", {ScalarType::Byte, ScalarType::Int, ScalarType::Long}};
 
-// What a tensor must be. A letter of its shape stands for a size, which is the same in all arguments, a digit for
-// itself: "ND2" is (N, D, 2).
+// The requirements on a tensor argument. A letter of `shape` is a size that is the same in all arguments, and a digit
+// is that size: "ND2" is (N, D, 2).
 struct Argument {
   Argument(const char* name, const Tensor& tensor, std::string_view shape, const Dtypes& dtypes = floating)
       : name(name), tensor(&tensor), shape(shape), dtypes(dtypes) {}
@@ -96,13 +96,13 @@ struct Argument {
       : name(name), tensor(tensor ? &*tensor : nullptr), shape(shape), dtypes(dtypes) {}
 
   const char* name;
-  const Tensor* tensor;  // null where an optional one isn't there
+  const Tensor* tensor;  // null if an optional tensor is not given
   std::string_view shape;
   Dtypes dtypes;
 };
 
-// The shape as text, with what its letters stand for where that is known: "(3, T)".
-inline std::string describe(std::string_view shape, const int64_t* sizes /* by letter, from '0' on */) {
+// Returns the shape as text, with the values of the letters that are known: "(3, T)".
+inline std::string describe(std::string_view shape, const int64_t* sizes /* indexed by letter - '0' */) {
   std::string text;
   for (const char letter : shape) {
     const int64_t size = sizes[letter - '0'];
@@ -117,10 +117,11 @@ inline std::string describe(const Tensor& tensor) {
   return "(" + text + ")";
 }
 
-// Raises unless the tensors are what they must be, and on one device. The Python functions check what their users pass;
-// this is for those who call torch.ops.fractalops directly. Called first, before sizes are read.
+// Raises an error unless the tensors meet their requirements and are on one device. The Python functions check their
+// users' arguments. This function checks direct calls of torch.ops.fractalops. It must be called before any size is
+// read.
 inline void check_tensors(const char* op, std::initializer_list<Argument> arguments) {
-  std::array<int64_t, 'Z' - '0' + 1> sizes;  // by letter, -1 where one is open
+  std::array<int64_t, 'Z' - '0' + 1> sizes;  // indexed by letter - '0'; -1 if not known yet
   sizes.fill(-1);
   for (int64_t digit = 0; digit < 10; ++digit) sizes[digit] = digit;
   const Argument *first = nullptr, *alike = nullptr;
@@ -150,7 +151,7 @@ inline void check_tensors(const char* op, std::initializer_list<Argument> argume
   }
 }
 
-// Calls run(float{}) or run(double{}), by the tensor's dtype; returns what it returns.
+// Calls run(float{}) or run(double{}), depending on the tensor's dtype, and returns its result.
 template <typename Run>
 auto with_floating(const char* op, const char* name, const Tensor& tensor, const Run& run) {
   if (tensor.scalar_type() == ScalarType::Float) return run(float{});

@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: the pages' parts that are generated from the package."""
+"""Hooks of MkDocs. They generate the help texts of the page "Command line"."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _HELP = re.compile(r"<!-- help:(?: (?P<command>[a-z-]+))? -->")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace each `<!-- help: COMMAND -->` by what `fractalops COMMAND --help` prints."""
+    """Replace each `<!-- help: COMMAND -->` with the output of `fractalops COMMAND --help`."""
     return _HELP.sub(lambda match: f"```text\n{help_text(match['command'] or '')}\n```", markdown)
 
 
 def help_text(command: str) -> str:
-    """Return what `fractalops COMMAND --help` prints at 100 columns."""
+    """Return the output of `fractalops COMMAND --help` at a width of 100 columns."""
     from fractalops.cli import main
 
     os.environ["COLUMNS"] = "100"

@@ -1,4 +1,4 @@
-"""Draw the figures of the documentation's page "How it works".
+"""Draw the figures of the page "How it works" of the documentation.
 
     python examples/draw_figures.py [FOLDER]
 
@@ -19,11 +19,11 @@ from fractalops.drawing.sheets import contact_sheet
 from fractalops.io.images import save_image
 from fractalops.systems import System, classic
 
-SIDE = 192  # pixels of a tile
+SIDE = 192  # side of a tile, in pixels
 
 
 def steps(system: System) -> Tensor:
-    """Return the bounding box after 1, 2, 3 and 6 applications of all maps, and the attractor: (5, SIDE, SIDE)."""
+    """Return images (5, SIDE, SIDE): the bounding box after 1, 2, 3 and 6 steps of all maps, and the attractor."""
     attractor = system.points(100_000)  # (P, 2)
     low, high = attractor.aminmax(dim=0)  # (2,), (2,)
     axis = torch.linspace(0, 1, 300, dtype=attractor.dtype)  # (300,)
@@ -42,14 +42,14 @@ def steps(system: System) -> Tensor:
 
 
 def draw(points: Tensor, viewport: tuple[float, ...], size: int = SIDE, bandwidth: float = 1.0) -> Tensor:
-    """Return points (P, 2) as an image (size, size)."""
+    """Draw points (P, 2) as an image (size, size)."""
     low, high = points.new_tensor(viewport[:2]), points.new_tensor(viewport[2:])  # (2,), (2,)
     pixels = ((points - low) / (high - low) * (size - 1)).float()  # (P, 2)
     return fractalops.rbf_rasterize(pixels[None], size, bandwidth=bandwidth)[0].clamp(0, 1)
 
 
 def bandwidths(system: System) -> Tensor:
-    """Return 300 points with three bandwidths, in square pixels of an image of 48 x 48: (3, 192, 192)."""
+    """Return images (3, 192, 192) of 300 points with three bandwidths, in square pixels of an image of 48 x 48."""
     points = system.points(300, generator=torch.Generator().manual_seed(0))  # (300, 2)
     low, high = system.points(10_000).aminmax(dim=0)
     viewport = tuple(torch.cat([low - 0.1 * (high - low), high + 0.1 * (high - low)]).tolist())
@@ -58,7 +58,7 @@ def bandwidths(system: System) -> Tensor:
 
 
 def sampling() -> Tensor:
-    """Return a learned shape with 300 independent points, 300 balanced ones, and 100,000: (3, 192, 192)."""
+    """Return images (3, 192, 192) of a learned shape: 300 independent, 300 balanced and 100,000 independent points."""
     axis = torch.linspace(-1, 1, 32)  # (32,)
     target = ((axis[:, None] / 0.8).square() + (axis / 0.5).square() < 1).float()  # (32, 32), an ellipse
     result = fractalops.fit(target, fractalops.FitConfig(maps=10, points=300, steps=1000))
@@ -72,7 +72,7 @@ def sampling() -> Tensor:
 
 
 def zooms(system: System) -> Tensor:
-    """Return a system at zoom 1, 8 and 512: (3, 320, 320)."""
+    """Return images (3, 320, 320) of a system at zoom 1, 8 and 512."""
     module = fractalops.IFS.from_maps(system.matrix, system.offset, system.probabilities)
     views = (None, (0.5, 0.5, 8.0), (0.5, 0.5, 512.0))
     return torch.cat([draw_high_resolution(module, (320, 320), viewport="fit", zoom=zoom) for zoom in views])

@@ -1,4 +1,4 @@
-"""Draw the clouds of points that point_cloud.py learns: fern.npy and tree.npy, 6,000 points each.
+"""Create the point clouds that point_cloud.py learns: fern.npy and tree.npy, with 6,000 points each.
 
 python examples/draw_point_clouds.py [FOLDER]
 """
@@ -20,7 +20,7 @@ POINTS = 6000
 
 
 def rotation(axis: int, degrees: float) -> Tensor:
-    """Return the matrix (3, 3) that turns space around one of its axes."""
+    """Return the rotation matrix (3, 3) around one of the axes."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     first, second = (axis + 1) % 3, (axis + 2) % 3
     matrix = torch.eye(3)
@@ -30,10 +30,10 @@ def rotation(axis: int, degrees: float) -> Tensor:
 
 
 def fern(points: int = POINTS, seed: int = 0) -> Tensor:
-    """Return points (P, 3) of a fern like Barnsley's, which arches from the third axis to the first, and twists."""
+    """Return points (P, 3) of a fern like Barnsley's, which bends from the third axis to the first, and twists."""
     stem = torch.diag(torch.tensor([0.01, 0.01, 0.17]))
     frond = 0.85 * rotation(1, 5.0) @ rotation(2, 4.0)
-    # Leaves to both sides, along the second axis, which hang a little and are thinner than the frond is.
+    # Leaves on both sides, along the second axis. They hang a little, and are thinner than the frond.
     right = rotation(1, 20.0) @ rotation(0, -55.0) @ torch.diag(torch.tensor([0.30, 0.34, 0.30]))
     left = rotation(1, 20.0) @ rotation(0, 55.0) @ torch.diag(torch.tensor([0.30, -0.34, 0.30]))
     matrix = torch.stack((stem, frond, right, left))  # (N, 3, 3)
@@ -45,9 +45,9 @@ def fern(points: int = POINTS, seed: int = 0) -> Tensor:
 
 
 def tree(points: int = POINTS, seed: int = 0) -> Tensor:
-    """Return points (P, 3) of a tree: a trunk that divides in three, five times, and leaves around the last tips.
+    """Return points (P, 3) of a tree. The trunk divides into three branches, five times, with leaves around the tips.
 
-    No two branches have the same angles and lengths: it is not the attractor of a system of few maps.
+    All branches have different angles and lengths, so the tree is not the attractor of a system of few maps.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -57,7 +57,7 @@ def tree(points: int = POINTS, seed: int = 0) -> Tensor:
     feet, sticks, widths, tips = [], [], [], []
 
     def branch(foot: Tensor, frame: Tensor, length: float, depth: int) -> None:
-        """Draw a branch along the third column of `frame` (3, 3), and those that grow out of its end."""
+        """Add a branch along the third column of `frame` (3, 3), and the branches that grow from its end."""
         stick = length * frame[:, 2]
         feet.append(foot)
         sticks.append(stick)
@@ -83,7 +83,7 @@ def tree(points: int = POINTS, seed: int = 0) -> Tensor:
 
 
 def _on_sphere(count: int, generator: torch.Generator) -> Tensor:
-    """Return unit vectors (count, 3), uniform."""
+    """Return uniformly distributed unit vectors (count, 3)."""
     return torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
 
 
@@ -91,7 +91,7 @@ CLOUDS: dict[str, Callable[[], Tensor]] = {"fern": fern, "tree": tree}
 
 
 def main(folder: Path) -> None:
-    """Write all clouds to `folder`."""
+    """Write all point clouds to `folder`."""
     for name, draw in CLOUDS.items():
         save_point_cloud(draw(), folder / f"{name}.npy")
 

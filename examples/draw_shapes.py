@@ -1,9 +1,10 @@
-"""Draw digits and garments, learn a fractal for each, and show them all: shapes.png.
+"""Draw digits and garments, learn a fractal for each, and draw all in shapes.png.
 
 python examples/draw_shapes.py [FOLDER]
 
-From above: the targets, of 32 x 32 pixels; the images of the fractals learned for them, of 10 maps and 300 points
-(garments 600); the same with 20 maps; and the 20 maps drawn with a million points.
+The rows of digits and of garments, from the top: the targets of 32 x 32 pixels; the images of the fractals learned for
+them with 10 maps and 300 points (garments: 600); the same with 20 maps; the fractals of 20 maps, drawn with a million
+points.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from fractalops.drawing.sheets import contact_sheet, enlarge
 from fractalops.io.images import save_image
 
 SIZE = 32
-SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
-SHOWN = 96  # pixels of a tile
+SUPERSAMPLING = 8  # targets are drawn this many times larger and scaled down, for smooth edges
+SHOWN = 96  # side of a tile, in pixels
 
 Outline = list[tuple[float, float]]  # (x to the right, y down), both in [0, 1]
 
 DIGITS = "0123456789"
-# Left halves, from the middle of the top to the middle of the bottom; the right ones are their mirror images.
+# Left halves, from the middle of the top to the middle of the bottom. The right halves are their mirror images.
 GARMENTS: dict[str, Outline] = {
     "shirt": [(0.5, 0.17), (0.4, 0.12), (0.12, 0.22), (0.05, 0.45), (0.24, 0.48), (0.26, 0.9), (0.5, 0.9)],
     "pullover": [(0.5, 0.2), (0.38, 0.1), (0.2, 0.2), (0.1, 0.85), (0.2, 0.9), (0.28, 0.45), (0.28, 0.9), (0.5, 0.9)],
@@ -64,7 +65,7 @@ def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
     targets = shapes()
     rows = [enlarge(targets, SHOWN // SIZE)]  # each (20, SHOWN, SHOWN)
     for maps in (10, 20):
-        # Digits and garments by themselves: the number of points follows what the targets of a call show.
+        # Digits and garments in separate calls, because the number of points depends on all targets of a call.
         results = [fit(part, FitConfig(maps=maps, steps=steps), progress=True) for part in targets.split(len(DIGITS))]
         if any(result.interrupted for result in results):
             sys.exit("interrupted")
@@ -72,7 +73,7 @@ def main(folder: Path, steps: int = 2000, points: int = 1_000_000) -> None:
         print(f"{maps} maps: mean of the minimum MSE {errors.mean():.4f}")
         rows.append(enlarge(torch.cat([result.best_image for result in results]), SHOWN // SIZE))
     rows.append(torch.cat([result.draw(SHOWN, points=points) for result in results]))
-    # Digits above, garments below: ten columns, the four rows of each together.
+    # Ten columns: four rows of digits, then four rows of garments.
     order = [row[first : first + len(DIGITS)] for first in (0, len(DIGITS)) for row in rows]
     save_image(contact_sheet(torch.cat(order), columns=len(DIGITS)), folder / "shapes.png")
 

@@ -1,4 +1,4 @@
-"""Draw still-life.png, the color target of this folder: fruit on a table, by tracing a ray through each pixel.
+"""Draw still-life.png, a color target: fruit on a table, by ray tracing.
 
 python examples/draw_still_life.py [FOLDER]
 """
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy
 from PIL import Image
 
-SIZE = 256  # pixels of the finished picture
-SUPERSAMPLING = 3  # traced this many times larger, then scaled down: smooth edges
-LIGHT = numpy.array([-0.55, 0.75, -0.45])  # the direction towards the lamp
+SIZE = 256  # side of the finished picture, in pixels
+SUPERSAMPLING = 3  # the picture is traced this many times larger and scaled down, for smooth edges
+LIGHT = numpy.array([-0.55, 0.75, -0.45])  # the direction to the lamp
 EYE = numpy.array([0.0, 1.35, -4.2])
 WALL = 2.6  # the distance of the wall behind the table
-# Center, radius, color: an orange, an apple, a lemon, a plum and grapes, all lying on the table at height 0.
+# Center, radius and color of an orange, an apple, a lemon, a plum and grapes, on the table at height 0.
 FRUIT = [
     ((-0.75, 0.62, 0.35), 0.62, (0.95, 0.50, 0.08)),
     ((0.55, 0.55, 0.15), 0.55, (0.75, 0.10, 0.10)),
@@ -29,7 +29,7 @@ FRUIT = [
 
 
 def hit(origin: numpy.ndarray, ray: numpy.ndarray, center: tuple[float, ...], radius: float) -> numpy.ndarray:
-    """Return how far rays (P, 3) from origins (P, 3) go until they meet a sphere, (P,); infinity where they don't."""
+    """Return the distances (P,) from origins (P, 3) along rays (P, 3) to a sphere; infinity if a ray misses it."""
     away = origin - numpy.array(center)
     half = (away * ray).sum(-1)
     root = half**2 - (away**2).sum(-1) + radius**2

@@ -1,4 +1,4 @@
-"""Draw the example targets of this folder: leaf.png, tree.png, galaxy.png, digit.png, and in color autumn.png.
+"""Draw the example targets: leaf.png, tree.png, galaxy.png, digit.png, and autumn.png (in color).
 
 python examples/draw_targets.py [FOLDER]
 """
@@ -15,15 +15,15 @@ from PIL import Image, ImageDraw, ImageOps
 
 from fractalops.experiments.picture_targets import LEAF
 
-SIZE = 256  # pixels of the finished picture
-SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
+SIZE = 256  # side of the finished picture, in pixels
+SUPERSAMPLING = 8  # targets are drawn this many times larger and scaled down, for smooth edges
 CANVAS = SIZE * SUPERSAMPLING
 
 Point = tuple[float, float]  # (x to the right, y down), both in [0, 1]
 
 
 def scaled(points: list[Point]) -> list[Point]:
-    """Return points of the unit square in pixels of the canvas."""
+    """Return points of the unit square, scaled to pixels of the canvas."""
     return [(x * CANVAS, y * CANVAS) for x, y in points]
 
 
@@ -40,13 +40,13 @@ def stroke(draw: ImageDraw.ImageDraw, points: list[Point], width: float) -> None
 
 
 def leaf(draw: ImageDraw.ImageDraw) -> None:
-    """Draw a maple leaf: its right half, from the tip to the stem, and the mirror image."""
+    """Draw a maple leaf: its right half, from the tip to the stem, and its mirror image."""
     left = [(1.0 - x, y) for x, y in reversed(LEAF)]
     draw.polygon(scaled(LEAF + left), fill=255)
 
 
 def tree(draw: ImageDraw.ImageDraw) -> None:
-    """Draw a trunk whose branches divide in two, six times."""
+    """Draw a tree: a trunk that divides into two branches, five times."""
 
     def branch(foot: Point, angle: float, length: float, depth: int) -> None:
         head = (foot[0] + length * math.sin(angle), foot[1] - length * math.cos(angle))
@@ -59,7 +59,7 @@ def tree(draw: ImageDraw.ImageDraw) -> None:
 
 
 def galaxy(draw: ImageDraw.ImageDraw) -> None:
-    """Draw two logarithmic spiral arms that thin out, around a core."""
+    """Draw a core and two logarithmic spiral arms that become thinner."""
     stars = random.Random(0)
     disc(draw, (0.5, 0.5), 0.085)
     for arm in range(2):
@@ -72,7 +72,7 @@ def galaxy(draw: ImageDraw.ImageDraw) -> None:
 
 
 def digit(draw: ImageDraw.ImageDraw) -> None:
-    """Draw a handwritten 3: two bows, slightly slanted, with a broad pen."""
+    """Draw a handwritten 3: two bows, slightly slanted, with a wide pen."""
 
     def bow(center: Point, width: float, height: float, begin: float, end: float) -> list[Point]:
         angles = [math.radians(begin + (end - begin) * step / 40) for step in range(41)]
@@ -95,7 +95,7 @@ def drawn(paint: Callable[[ImageDraw.ImageDraw], None]) -> Image.Image:
 
 
 def autumn() -> Image.Image:
-    """Draw the leaf in colors, from green in the middle over yellow to red at the tips."""
+    """Draw the leaf in color: green in the middle, then yellow, then red at the tips."""
     distance = Image.radial_gradient("L").resize((SIZE, SIZE))
     colors = ImageOps.colorize(
         distance, black="limegreen", mid="gold", white="crimson", blackpoint=20, midpoint=80, whitepoint=145

@@ -1,9 +1,10 @@
-"""Learn fractals in space for the clouds of draw_point_clouds.py, a fern and a tree.
+"""Learn fractals in space for the point clouds of draw_point_clouds.py, a fern and a tree.
 
     python examples/point_cloud.py [FOLDER]
 
-Prints how near the learned points come, and writes for each cloud, in FOLDER (default: point-clouds), the cloud above
-the learned points from three sides, a turntable of both, and the learned system.
+Prints the Chamfer distance between each cloud and the learned points. For each cloud it writes to FOLDER (default:
+point-clouds): a picture of the cloud above the learned points, from three sides; an animation that rotates both; and
+the learned system.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(folder: Path, steps: int = 600, side: int = 256, frames: int = 36) -> N
             sys.exit("interrupted")
         print(
             f"{name}: {MAPS[name]} maps in {result.seconds:.1f} s, Chamfer distance {result.chamfer:.4f} diameters "
-            f"(at the start {result.start_chamfer:.4f}, of two halves of the target {result.halves_chamfer:.4f})"
+            f"(at the start {result.start_chamfer:.4f}, between two halves of the target {result.halves_chamfer:.4f})"
         )
         learned = result.sample(len(target), generator=torch.Generator().manual_seed(0))  # (P, 3)
         save_image(draw_point_clouds([target, learned], side=side), folder / f"{name}.png")

@@ -1,10 +1,10 @@
-"""Train a small network to tell fractals apart, drawn by the workers of a `DataLoader` while it learns.
+"""Train a small network to classify fractals, which the workers of a `DataLoader` draw during the training.
 
     python examples/pretrain.py [WORKERS]
 
-It says how many images a second the network takes, and what share of the time it waits for the next batch: near 0
-where the workers draw faster than the network learns. An item is the same bits whichever worker draws it, so that
-the losses don't depend on their number.
+Prints how many images per second the network processes, and which share of the time it waits for the next batch. The
+share is near 0 if the workers draw faster than the network learns. The losses do not depend on the number of workers,
+because an item is bitwise identical in every worker.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ CLASSES, INSTANCES, BATCH, EPOCHS = 20, 100, 50, 5
 class Report(NamedTuple):
     """The results of a training run."""
 
-    losses: list[float]  # one a batch
-    accuracy: float  # of the last epoch, each batch before the network learned from it
+    losses: list[float]  # one per batch
+    accuracy: float  # in the last epoch, for each batch before its optimization step
     seconds: float
     waiting: float  # seconds in which the network waited for a batch
     images: int
 
 
 def network(classes: int) -> nn.Module:
-    """Make a small convolutional network: images (B, 3, H, W) to a score for each class (B, classes)."""
+    """Return a small convolutional network: images (B, 3, H, W) to a score for each class (B, classes)."""
     layers: list[nn.Module] = []
     for channels, wider in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.BatchNorm2d(wider), nn.ReLU()]
@@ -41,11 +41,11 @@ def network(classes: int) -> nn.Module:
 
 
 def train(data: fractalops.FractalDataset, *, batch: int, epochs: int, workers: int) -> Report:
-    """Train a network on a data set, in another order each epoch."""
+    """Train a network on a data set, in a new order in each epoch."""
     torch.manual_seed(0)
     model = network(data.num_classes).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    # A sampler with a generator of its own: from one that is the loader's, seeds for the workers are drawn as well.
+    # The sampler has a separate generator. From the loader's generator, seeds for the workers are drawn as well.
     order = RandomSampler(data, generator=torch.Generator().manual_seed(0))
     loader: DataLoader[Any] = DataLoader(
         data, batch, sampler=order, num_workers=workers, persistent_workers=workers > 0
@@ -54,7 +54,7 @@ def train(data: fractalops.FractalDataset, *, batch: int, epochs: int, workers: 
     began = asked = time.perf_counter()
     for _ in range(epochs):
         right = 0
-        for images, labels in loader:  # uint8 (B, 3, H, W), a fourth of the bytes for the workers to hand over; (B,)
+        for images, labels in loader:  # uint8 (B, 3, H, W), a quarter of the bytes to transfer; (B,)
             waiting += time.perf_counter() - asked
             scores = model(images / 255)  # (B, classes)
             loss: Tensor = nn.functional.cross_entropy(scores, labels)
@@ -76,9 +76,9 @@ def main(
     )
     print(data)
     report = train(data, batch=BATCH, epochs=epochs, workers=workers)
-    print(f"loss {report.losses[0]:.3f} -> {report.losses[-1]:.3f}, {report.accuracy:.0%} of the last epoch right")
+    print(f"loss {report.losses[0]:.3f} -> {report.losses[-1]:.3f}, accuracy {report.accuracy:.0%} in the last epoch")
     print(
-        f"{report.images / report.seconds:.0f} images a second with {workers} workers; the network waits for data "
+        f"{report.images / report.seconds:.0f} images per second with {workers} workers; the network waits for data "
         f"{report.waiting / report.seconds:.0%} of the time"
     )
     return report

@@ -1,10 +1,10 @@
-"""Put `fractalops.render` into an existing training loop, in place of a Python loop and a dense render.
+"""Use `fractalops.render` in an existing training loop, instead of a Python loop and a dense renderer.
 
     python examples/training_loop.py [STEPS]
 
-The loop learns the maps of a fractal for examples/leaf.png. It is run twice from the same start with the same
-random numbers: once with `render_by_hand`, as such loops are often written, once with `fractalops.render`.
-The losses agree to rounding; the time doesn't.
+The loop learns the maps of a fractal for examples/leaf.png. It is run twice, from the same start and with the same
+random numbers: with `render_by_hand`, as such loops are often written, and with `fractalops.render`. The losses are the
+same except for rounding. The second loop is much faster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Render = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def render_by_hand(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Draw by a Python loop over the points and the distance of every point to every pixel: the version before."""
+    """Draw with a Python loop over the points, and the distances of all points to all pixels. The version before."""
     pixel = torch.arange(SIZE, dtype=matrix.dtype)  # (H,)
     grid = torch.stack(torch.meshgrid(pixel, pixel, indexing="ij"), dim=-1)  # (H, W, 2)
     images = []
@@ -42,12 +42,12 @@ def render_by_hand(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor)
 
 
 def render_by_fractalops(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Draw all sequences in one call: the version after the change."""
+    """Draw all sequences in one call. The version after the change."""
     return fractalops.render(matrix, offset, index, SIZE, start=start)  # (B, H, W)
 
 
 def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], float]:
-    """Run the training loop with any renderer; return its losses and its seconds."""
+    """Run the training loop with a renderer. Return the losses, and the time in seconds."""
     generator = torch.Generator().manual_seed(0)
     matrix = (0.5 * torch.randn(MAPS, 2, 2, generator=generator)).requires_grad_()  # (N, 2, 2)
     offset = torch.randn(MAPS, 2, generator=generator).requires_grad_()  # (N, 2)
@@ -57,7 +57,7 @@ def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], floa
     begin = time.perf_counter()
     for _ in range(steps):
         index = torch.randint(MAPS, (SEQUENCES, POINTS), generator=generator)  # (B, T)
-        images = render(matrix, offset, index, start)  # (B, H, W): the only line that changes
+        images = render(matrix, offset, index, start)  # (B, H, W), the only line that changes
         loss = ((images - target) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -68,7 +68,7 @@ def train(render: Render, target: Tensor, steps: int) -> tuple[list[float], floa
 
 
 def main(steps: int) -> None:
-    """Run both versions of the loop and print the comparison."""
+    """Run both versions of the loop, and print a comparison."""
     target = read_image(Path(__file__).parent / "leaf.png", PictureOptions(size=SIZE))
     by_hand, slow = train(render_by_hand, target, steps)
     by_fractalops, fast = train(render_by_fractalops, target, steps)

@@ -1,4 +1,4 @@
-"""What all tests share: the backends, poisoned buffers, threads, hypothesis made deterministic; and a finished run."""
+"""Fixtures of all tests: backends, poisoned buffers, threads, a finished run. Hypothesis is made deterministic."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hypothesis import settings
 
 from tests.support.requirements import check_required
 
-# Without a GPU the Triton kernels run in their interpreter, which must be known before Triton is imported.
+# Without a GPU, the Triton kernels run in their interpreter. It must be chosen before Triton is imported.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# The environment may say `reference` where the native library isn't built; otherwise its absence fails tests.
+# The environment can select only `reference` if the native library is not built. Otherwise, tests fail without it.
 BACKENDS = os.environ.get("FRACTALOPS_TEST_BACKENDS", "reference,native").split(",")
 
-# One fork server serves all tests of a process, and imports these modules once, whichever test starts it.
+# One fork server serves all tests of a process. It imports these modules once, for whichever test starts it.
 multiprocessing.set_forkserver_preload(
     ["tests.support.command_runs", "matplotlib.pyplot", "fractalops.experiments.pretrain"]
 )
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_waiting_for_the_disk() -> Iterator[None]:
-    """Files are not written through to the disk, which takes longer than most tests: no machine fails meanwhile."""
+    """Disable writing through to the disk, which takes longer than most tests. No machine fails during the tests."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "fsync", lambda descriptor: None)
         yield
@@ -42,7 +42,7 @@ def no_waiting_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on each backend in turn; one that can't run fails it with the package's own error."""
+    """Run the test on each backend. A backend that cannot run fails the test with the package's error."""
     from fractalops import use_backend
 
     with use_backend(request.param):
@@ -51,7 +51,7 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def native() -> str:
-    """For tests of what only the native backend promises (bits, raw ops); loads the library."""
+    """Load the native library, for tests of properties that only this backend has (bits, raw ops)."""
     if "native" not in BACKENDS:
         pytest.skip("FRACTALOPS_TEST_BACKENDS leaves out native")
     import fractalops
@@ -63,7 +63,7 @@ def native() -> str:
 
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
-    """Uninitialized buffers hold NaN, so that whatever an op forgets to write shows."""
+    """Fill uninitialized buffers with NaN, so that values that an op does not write are noticed."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(True)
@@ -75,7 +75,7 @@ def poisoned_memory() -> Iterator[None]:
 
 @pytest.fixture
 def restored_threads() -> Iterator[None]:
-    """Lets a test change the number of threads."""
+    """Restore the number of threads after a test that changes it."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -83,19 +83,19 @@ def restored_threads() -> Iterator[None]:
 
 @pytest.fixture
 def one_thread(restored_threads: None) -> None:
-    """Threads change no bit, and wait for one another where a machine has other work."""
+    """Use one thread. More threads change no bit, but wait for each other on a busy machine."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture
 def one_step_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The native loop comes back after every step."""
+    """Let the native loop return after every step."""
     monkeypatch.setattr("fractalops.fitting.learning._CHUNK", 0.0)
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a small run of `fit_dataset` that nothing interrupted."""
+    """Return the files of an uninterrupted small run of `fit_dataset`."""
     from tests.support.runs import contents, run
 
     folder = tmp_path_factory.mktemp("whole") / "run"

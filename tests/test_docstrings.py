@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import doctest
 import inspect
 import pkgutil
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import fractalops
 from tests.support.requirements import ROOT
 
-PAGES = ("backends.md", "files.md", "rendering.md", "systems.md")
+PAGES = sorted(path.name for path in (ROOT / "docs" / "api").glob("*.md"))
 NAMES = [
     name for page in PAGES for name in re.findall(r"^::: (\S+)$", (ROOT / "docs" / "api" / page).read_text(), re.M)
 ]
@@ -28,23 +29,29 @@ def documented(name: str) -> dict[str, Any]:
     return {name: found} | {f"{name}.{each}": member for each, member in own.items() if not each.startswith("_")}
 
 
+def describes(text: str, argument: str, alone: bool) -> bool:
+    """Return whether a docstring has an item for an argument, or, if it is the only one of a method, a sentence."""
+    item = re.search(rf"^ +(\*\*)?{argument}( \(.*\))?: ", text, re.MULTILINE)
+    return item is not None or (alone and re.search(rf"\b{argument}\b", text) is not None)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_argument_is_described(name: str) -> None:
-    missing = [
-        f"{each}({argument})"
-        for each, found in documented(name).items()
-        for argument in inspect.signature(found.__init__ if inspect.isclass(found) else found).parameters
-        if not dataclasses.is_dataclass(found)  # whose fields have docstrings of their own
-        and argument not in ("self", "args", "kwargs")
-        and not re.search(rf"^ +(\*\*)?{argument}: ", inspect.getdoc(found) or "", re.M)
-    ]
+    missing = []
+    for each, found in documented(name).items():
+        signature = inspect.signature(found.__init__ if inspect.isclass(found) else found)
+        arguments = [argument for argument in signature.parameters if argument not in ("self", "args", "kwargs")]
+        alone = each != name and len(arguments) == 1
+        text = inspect.getdoc(found) or ""
+        missing += [f"{each}({argument})" for argument in arguments if not describes(text, argument, alone)]
     assert missing == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # some write files
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder().find(pkgutil.resolve_name(name), name):
+    """Examples may use `torch` and `fractalops` without importing them, and write files."""
+    monkeypatch.chdir(tmp_path)
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for test in finder.find(pkgutil.resolve_name(name), name, globs={"torch": torch, "fractalops": fractalops}):
         runner.run(test)
     assert runner.summarize().failed == 0

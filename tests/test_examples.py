@@ -107,7 +107,7 @@ def test_a_network_is_trained_on_fractals(capsys: pytest.CaptureFixture[str]) ->
         assert 0 < report.waiting < report.seconds
     torch.testing.assert_close(torch.tensor(reports[0].losses), torch.tensor(reports[1].losses), atol=1e-5, rtol=1e-4)
     shown = capsys.readouterr().out
-    assert shown.count("images a second with 1 workers; the network waits for data") == 1
+    assert shown.count("images per second with 1 workers; the network waits for data") == 1
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
-// affine_chain on the CPU: the op's two functions and its registration. The arithmetic is in affine_chain_kernel.h, how
-// work is split in affine_chain_pieces.h; shapes are checked in fractalops/ops/affine_chain.py.
+// affine_chain on the CPU: the op's two functions and its registration. The arithmetic is in affine_chain_kernel.h, the
+// split of the work in affine_chain_pieces.h. Shapes are checked in fractalops/ops/affine_chain.py and, for direct
+// calls of the op, here.
 #include "../affine_chain.h"
 
 #include <tuple>
@@ -19,16 +20,16 @@ namespace {
 
 template <typename T, typename Index>
 AffineChain<T, Index> describe(const Tensor& matrix, const Tensor& offset, const Tensor& index, const Tensor& start) {
-  const Index* maps = data<Index>(index);
+  const Index* maps = data<Index>(index);  // (B, T)
   check_inside("affine_chain", maps, index.size(0) * index.size(1), matrix.size(0));
   return {data<T>(matrix), data<T>(offset), maps, data<T>(start), matrix.size(0), index.size(0), index.size(1)};
 }
 
-// An index of 64 bits as one of 32: kernels for it would only make the library larger.
+// Returns the index, converted from int64 to int32 if necessary. Kernels for int64 would only make the library larger.
 Tensor narrow(const Tensor& index, int64_t maps) {
   if (index.scalar_type() != ScalarType::Long) return index;
   const int64_t count = index.size(0) * index.size(1);
-  const int64_t* from = data<int64_t>(index);
+  const int64_t* from = data<int64_t>(index);  // (B, T)
   check_inside("affine_chain", from, count, maps);
   Tensor small = allocate(index, index.sizes(), ScalarType::Int);
   std::copy_n(from, count, mutable_data<int32_t>(small));
@@ -43,8 +44,8 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
   std::vector<MapGradient<D>> maps(chain.maps);  // (N), zeros
   const ChainGradients<T, D> gradients{data<T>(grad), data<T>(points), maps.data(), mutable_data<T>(grad_start)};
   chain_backward<T, D>(chain, gradients, split);
-  T* matrix = mutable_data<T>(grad_matrix);
-  T* offset = mutable_data<T>(grad_offset);
+  T* matrix = mutable_data<T>(grad_matrix);  // (N, D, D)
+  T* offset = mutable_data<T>(grad_offset);  // (N, D)
   for (int64_t map = 0; map < chain.maps; ++map)
     for (int i = 0; i < D; ++i) {
       for (int j = 0; j < D; ++j) matrix[(map * D + i) * D + j] = static_cast<T>(maps[map].matrix[i][j]);
@@ -52,7 +53,7 @@ void backward(const AffineChain<T, Index>& chain, const Tensor& grad, const Tens
     }
 }
 
-// Calls run(T{}, D, Index{}) with the types of the tensors, D as a std::integral_constant.
+// Calls run(T{}, D, Index{}) with the types of the tensors. D is a std::integral_constant.
 template <typename Run>
 void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   with_matrix(matrix, [&](auto scalar, auto dimensions) {
@@ -61,7 +62,7 @@ void with_types(const Tensor& matrix, const Tensor& index, const Run& run) {
   });
 }
 
-// The forms are the GPU's; here there is one way to run the chain.
+// Only the GPU op has more than one form.
 void check_form(int64_t form) { STD_TORCH_CHECK(form == 0, "affine_chain: form must be 0 on the CPU, got ", form); }
 
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,
@@ -95,7 +96,7 @@ std::tuple<Tensor, Tensor, Tensor> affine_chain_bwd(const Tensor& grad_in, const
   Tensor grad_offset = allocate(matrix, {matrix.size(0), matrix.size(1)});
   Tensor grad_start = allocate_like(start);
   with_types(matrix, index, [&]<typename T, int D, typename Index>(T, std::integral_constant<int, D>, Index) {
-    // The adjoint doesn't read the offset.
+    // The backward does not read the offset, so the matrix is passed in its place.
     backward<T, D>(describe<T, Index>(matrix, matrix, index, start), grad, points, grad_matrix, grad_offset,
                    grad_start);
   });

@@ -1,4 +1,5 @@
-// What the affine chain's CPU kernel works on, and how its backward splits the sequences.
+// The data of the affine chain's CPU kernels, how the backward splits the sequences, and the check of the index's
+// range.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,7 @@
 
 namespace fractalops::cpu {
 
-// Sequences that advance together: as many as the registers hold.
+// The number of sequences that advance together: as many as fit into the registers.
 template <typename T, int D>
 inline constexpr int chain_lanes = std::is_same_v<T, float> && D == 2 ? 5 : 4;
 inline constexpr int compose_lanes = 5;
@@ -28,12 +29,12 @@ struct AffineChain {
   int64_t length;      // T
 };
 
-// The gradient of one map, in double: a long chain of float32 adds up to 10^6 terms a map.
+// The gradient of one map. It is in double, because a long float32 chain adds up to 10^6 terms per map.
 template <int D>
 struct alignas(64) MapGradient {
   double matrix[D][D];
   double offset[D];
-  double weight;  // the sum of what belongs to the map's points, where that is given
+  double weight;  // sum of the gradients of the weights of the map's points, if they are given
 
   MapGradient& operator+=(const MapGradient& other) {
     for (int i = 0; i < D; ++i) {
@@ -45,17 +46,17 @@ struct alignas(64) MapGradient {
   }
 };
 
-// What the backward of a chain reads and writes besides the chain.
+// The arrays that the backward of a chain reads and writes, in addition to the chain.
 template <typename T, int D>
 struct ChainGradients {
   const T* grad;              // (B, T, D)
   const T* points;            // (B, T, D)
   MapGradient<D>* maps;       // (N), added to
   T* start;                   // (B, D)
-  const T* end = nullptr;     // (B, D): of the last points, from whatever follows them; null for nothing
-  const T* weight = nullptr;  // (B, T): of the points' weights, which are summed for each map; null for none
+  const T* end = nullptr;     // (B, D): gradients of the last points from later computations; null for zeros
+  const T* weight = nullptr;  // (B, T): gradients of the points' weights, which are summed by map; null for none
 
-  // The same of the points from this one on.
+  // Returns the same gradients from this point on.
   ChainGradients from(int64_t point) const {
     ChainGradients rest = *this;
     rest.grad += point * D;
@@ -65,8 +66,8 @@ struct ChainGradients {
   }
 };
 
-// The backward sums over blocks of sequences whose number depends on shapes only, so that the result does not depend on
-// the number of threads. A block's table must cost less to clear and add than its sequences.
+// Returns the number of blocks of sequences over which the backward sums. It depends on shapes only, so that the result
+// does not depend on the number of threads. A block's table must cost less to clear and add than its sequences.
 template <typename T, int D>
 int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
   const int64_t by_sequences = divide_up(sequences, chain_lanes<T, D>);
@@ -74,21 +75,21 @@ int64_t affine_chain_blocks(int64_t maps, int64_t sequences, int64_t length) {
   return std::clamp<int64_t>(std::min(by_sequences, by_work), 1, 64);
 }
 
-// The first sequence of a block: blocks hold whole groups of lanes, but for the last one.
+// Returns the first sequence of a block. All blocks except the last one have whole groups of lanes.
 template <typename T, int D>
 int64_t affine_chain_block_begin(int64_t block, int64_t blocks, int64_t sequences) {
   const int64_t groups = divide_up(sequences, chain_lanes<T, D>);
   return std::min(sequences, groups * block / blocks * chain_lanes<T, D>);
 }
 
-// The position of an index outside [0, maps), or -1 when all lie inside.
+// Returns the position of an index outside [0, maps), or -1 if there is none.
 template <typename Index>
 int64_t find_outside(const Index* index, int64_t count, int64_t maps) {
   using Unsigned = std::make_unsigned_t<Index>;
   constexpr int64_t block = 4096;
   for (int64_t begin = 0; begin < count; begin += block) {
     const int64_t end = std::min(count, begin + block);
-    Unsigned largest = 0;  // a negative index is huge as an unsigned one
+    Unsigned largest = 0;  // a negative index is a very large unsigned one
     for (int64_t i = begin; i < end; ++i) largest = std::max(largest, static_cast<Unsigned>(index[i]));
     if (static_cast<uint64_t>(largest) < static_cast<uint64_t>(maps)) continue;
     for (int64_t i = begin; i < end; ++i)
@@ -97,8 +98,8 @@ int64_t find_outside(const Index* index, int64_t count, int64_t maps) {
   return -1;
 }
 
-// Throws std::out_of_range for an index outside [0, maps). torch hands it to Python as an IndexError, as it does a
-// STD_TORCH_CHECK's as a RuntimeError.
+// Throws std::out_of_range for an index outside [0, maps). torch raises it in Python as an IndexError, and a failed
+// STD_TORCH_CHECK as a RuntimeError.
 template <typename Index>
 void check_inside(const char* op, const Index* index, int64_t count, int64_t maps) {
   const int64_t outside = find_outside(index, count, maps);

@@ -1,15 +1,16 @@
 // The affine chain on the CPU, v_t = A[z_t] v_(t-1) + b[z_t] (paper, equation 3), and its adjoint.
 //
-// Who owns what: a task is a run of sequences. Inside it up to chain_lanes sequences advance together, each a chain of
-// dependent steps; together they fill the processor's pipelines, which one sequence can't. The maps are read from the
-// table where they lie, not gathered into vectors across the sequences: a step has only two dependent multiply-adds.
+// Ownership: a task owns a run of sequences. In a task, up to chain_lanes sequences advance together. Each is a chain
+// of dependent steps, and one alone cannot fill the processor's pipelines. The maps are read directly from the table.
+// They are not gathered into vectors across the sequences, because a step has only two dependent multiply-adds.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// Calls walk(first, lanes) for all sequences, lanes being a constant: Most, and what is left over in pairs and alone.
-// More constants would make the kernels, of which there are many, twice as long to compile.
+// Calls walk(first, lanes) for all sequences. `lanes` is a constant: Most, then 2 and 1 for the remaining sequences.
+// With more constants, the many kernels would take twice as long to compile.
 template <int Most, typename Walk>
 FRACTALOPS_INLINE void foreach_lanes(int64_t begin, int64_t end, const Walk& walk) {
   for (; begin + Most <= end; begin += Most) walk(begin, std::integral_constant<int, Most>{});
@@ -42,7 +43,7 @@ void affine_chain_forward(const AffineChain<T, Index>& chain, int64_t begin, int
   });
 }
 
-// The adjoint of a sequence's point.
+// The adjoint of a point of one sequence.
 template <typename T, int D>
 struct Adjoint {
   T value[D] = {};
@@ -63,7 +64,7 @@ struct Adjoint {
   }
 };
 
-// In the first two elements of a vector. Terms are rounded to float; their sums are in double all the same.
+// The adjoint is in the first two elements of a vector. Terms are rounded to float, but their sums are in double.
 template <>
 struct Adjoint<float, 2> {
   typedef float Floats4 __attribute__((vector_size(16)));
@@ -108,7 +109,7 @@ struct Adjoint<float, 2> {
   FRACTALOPS_INLINE void store(float* to /* (2) */) const { __builtin_memcpy(to, &value, 2 * sizeof(float)); }
 };
 
-// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1); dA[n] += h_t v_(t-1)^T and db[n] += h_t over the t with z_t = n.
+// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1); dA[n] += h_t v_(t-1)^T and db[n] += h_t for all t with z_t = n.
 template <typename T, int D, int Lanes, bool Weighted, typename Index>
 FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& chain,
                                                    const ChainGradients<T, D>& gradients, int64_t first) {
@@ -128,7 +129,7 @@ FRACTALOPS_INLINE void affine_chain_backward_lanes(const AffineChain<T, Index>& 
     if (Weighted && weight != nullptr) maps[map].weight += weight[first * length + place];
     adjoint[lane].step(matrix + map * D * D);
   };
-  constexpr bool peeled = std::is_same_v<T, float> && D == 2;  // other types' code is better as one loop
+  constexpr bool peeled = std::is_same_v<T, float> && D == 2;  // other types get better code with one loop
   for (int64_t t = length - 1; t >= peeled; --t) {
 #pragma GCC unroll 5
     for (int lane = 0; lane < Lanes; ++lane)
@@ -148,7 +149,7 @@ void affine_chain_backward(const AffineChain<T, Index>& chain, const ChainGradie
       gradients.start[i] = gradients.end != nullptr ? gradients.end[i] : T(0);
     return;
   }
-  constexpr bool looks = !(std::is_same_v<T, float> && D == 2);  // for weights that aren't there, rather than a copy
+  constexpr bool looks = !(std::is_same_v<T, float> && D == 2);  // check for null at run time instead of another copy
   foreach_lanes<chain_lanes<T, D>>(begin, end, [&]<int Lanes>(int64_t first, std::integral_constant<int, Lanes>) {
     if (gradients.weight == nullptr)
       affine_chain_backward_lanes<T, D, Lanes, looks>(chain, gradients, first);
@@ -157,9 +158,9 @@ void affine_chain_backward(const AffineChain<T, Index>& chain, const ChainGradie
   });
 }
 
-// What a sequence's steps do to its start, as one map; with a gradient, what they do to the adjoint that reaches its
-// end. A vector holds a row of the matrix and the offset's element. In double: products of contractions leave the range
-// of float.
+// Composes a sequence's steps into one map. With a gradient (Reversed), the map applies to the adjoint that reaches the
+// sequence's end. A vector holds a row of the matrix and the offset's element. The arithmetic is in double, because
+// products of contractions leave the range of float.
 template <typename T, int D, int Lanes, bool Reversed, typename Index>
 FRACTALOPS_INLINE void affine_chain_compose_lanes(const AffineChain<double, Index>& chain,
                                                   const T* grad /* (B, T, D) */, int64_t first,
@@ -178,7 +179,7 @@ FRACTALOPS_INLINE void affine_chain_compose_lanes(const AffineChain<double, Inde
 #pragma GCC unroll 5
     for (int lane = 0; lane < Lanes; ++lane) {
       const int64_t place = lane * length + (Reversed ? length - 1 - t : t), map = static_cast<int64_t>(index[place]);
-      const double* a = matrix + map * D * D;
+      const double* a = matrix + map * D * D;  // (D, D)
       Row next[D];
       for (int i = 0; i < D; ++i) {
         if constexpr (Reversed) rows[lane][i] += unit[D] * static_cast<double>(grad[place * D + i]);

@@ -1,15 +1,15 @@
-// The affine chain and its adjoint over all sequences of a batch. Included after the kernels; no torch in here, so that
-// the sanitizers and the counts of instructions run it too: split(tasks, nanoseconds a task, work) calls
-// work(begin, end) over parts of [0, tasks), by one thread or by several.
+// The affine chain and its adjoint for all sequences of a batch. This file is included after the kernels. It does not
+// include torch, so that the sanitizer tests and the instruction counts can use it, too. The argument split(tasks,
+// nanoseconds per task, work) calls work(begin, end) for parts of [0, tasks), on one thread or several.
 //
-// A batch of one or two long sequences is cut into pieces, which are walked side by side and by several threads. Where
-// a piece begins follows from the maps to which the pieces before it compose, in a scan: twice the arithmetic, which
-// even one thread takes back, as a lone sequence leaves its pipelines idle. Whether and where sequences are cut depends
-// on shapes only, so that the result doesn't depend on the number of threads.
+// A batch of one or two long sequences is cut into pieces, which advance together and on several threads. A scan
+// composes the maps of the pieces and so finds the start of each piece. This doubles the arithmetic. It pays even on
+// one thread, because a single sequence leaves the thread's pipelines idle. Whether and where sequences are cut depends
+// on shapes only, so that the result does not depend on the number of threads.
 //
-// A product of maps can overflow where the points wouldn't, and points can overflow where a product that holds a zero
-// doesn't. So where a border or an end of a piece isn't finite, the sequence is walked again in one piece: what is not
-// finite comes out as without a scan.
+// A product of maps can overflow although the points do not, and points can overflow although a product that contains a
+// zero does not. So if the start or the end of a piece is not finite, the sequence is computed again in one piece.
+// Results that are not finite are then the same as without a scan.
 #pragma once
 
 #include <cmath>
@@ -20,8 +20,8 @@
 namespace fractalops::cpu {
 
 inline constexpr int64_t piece_length = 2048;
-inline constexpr int64_t cut_length = 1 << 15;  // of the shortest sequence that is cut
-inline constexpr int64_t cut_sequences = 2;     // more than these fill one thread's pipelines
+inline constexpr int64_t cut_length = 1 << 15;  // length of the shortest sequence that is cut
+inline constexpr int64_t cut_sequences = 2;     // more sequences fill one thread's pipelines
 
 template <typename T>
 bool all_finite(const T* values, int64_t count) {
@@ -56,7 +56,7 @@ void walk_backward(const AffineChain<T, Index>& chain, const ChainGradients<T, D
     for (int64_t map = 0; map < chain.maps; ++map) gradients.maps[map] += partial[block * chain.maps + map];
 }
 
-// A sequence's pieces of equal length, and the points that are left over.
+// The pieces of a sequence, which have equal lengths, and the rest of its points.
 template <typename T, int D, typename Index>
 struct Pieces {
   AffineChain<T, Index> whole, pieces, rest;
@@ -74,14 +74,15 @@ struct Pieces {
 
   int64_t points() const { return pieces.sequences * pieces.length; }
 
-  // What each piece does to its start or, with a gradient, to the adjoint that reaches its end.
+  // Returns the maps (pieces) to which the pieces compose. They apply to a piece's start or, with a gradient, to the
+  // adjoint that reaches the piece's end.
   template <typename Split>
   std::vector<AffineMap<double, D>> compose(const T* grad /* (T, D) or null */, const Split& split) const {
     const std::vector<double> matrix(whole.matrix, whole.matrix + whole.maps * D * D);  // (N, D, D)
     const std::vector<double> offset(whole.offset, whole.offset + whole.maps * D);      // (N, D)
     const AffineChain<double, Index> exact{matrix.data(), offset.data(),    pieces.index, nullptr,
                                            pieces.maps,   pieces.sequences, pieces.length};
-    std::vector<AffineMap<double, D>> composed(pieces.sequences);
+    std::vector<AffineMap<double, D>> composed(pieces.sequences);  // (pieces)
     split(divide_up(pieces.sequences, compose_lanes), 1.5 * static_cast<double>(compose_lanes * pieces.length),
           [&](int64_t begin, int64_t end) {
             FRACTALOPS_SELECT(affine_chain_compose<T, D, Index>)
@@ -91,7 +92,7 @@ struct Pieces {
   }
 };
 
-// Returns whether all is finite.
+// Computes the points of one sequence in pieces. Returns whether the starts and ends of the pieces are finite.
 template <typename T, int D, typename Index, typename Split>
 bool scan_forward(const AffineChain<T, Index>& sequence, T* points /* (T, D) */, const Split& split) {
   Pieces<T, D, Index> cut(sequence);
@@ -111,14 +112,15 @@ bool scan_forward(const AffineChain<T, Index>& sequence, T* points /* (T, D) */,
   return true;
 }
 
-// Returns whether all is finite; if not, the gradients hold nothing.
+// Computes the gradients of one sequence in pieces. Returns whether the adjoints at the starts and ends of the pieces
+// are finite. If they are not, the gradients are invalid.
 template <typename T, int D, typename Index, typename Split>
 bool scan_backward(const AffineChain<T, Index>& sequence, const ChainGradients<T, D>& gradients, const Split& split) {
   Pieces<T, D, Index> cut(sequence);
   const int64_t pieces = cut.pieces.sequences, points = cut.points();
   for (int64_t piece = 1; piece < pieces; ++piece)
     std::copy_n(gradients.points + (piece * cut.pieces.length - 1) * D, D, cut.start.data() + piece * D);
-  std::vector<T> begin(pieces * D), end(pieces * D);  // (pieces, D), (pieces, D): the adjoints at their borders
+  std::vector<T> begin(pieces * D), end(pieces * D);  // (pieces, D) each: the adjoints at their starts and ends
   ChainGradients<T, D> of_rest = gradients.from(points), of_pieces = gradients;
   of_rest.start = end.data() + (pieces - 1) * D;
   cut.rest.start = gradients.points + (points - 1) * D;
@@ -138,7 +140,7 @@ bool scan_backward(const AffineChain<T, Index>& sequence, const ChainGradients<T
   return all_finite(begin.data(), pieces * D);
 }
 
-// The sequence of this number by itself.
+// Returns sequence `number` as a chain of one sequence.
 template <typename T, int D, typename Index>
 AffineChain<T, Index> one_sequence(const AffineChain<T, Index>& chain, int64_t number) {
   AffineChain<T, Index> sequence = chain;
@@ -158,18 +160,18 @@ void chain_forward(const AffineChain<T, Index>& chain, T* points /* (B, T, D) */
   if (!is_cut(chain)) return walk_forward<T, D>(chain, points, split);
   for (int64_t b = 0; b < chain.sequences; ++b) {
     const AffineChain<T, Index> sequence = one_sequence<T, D>(chain, b);
-    T* const own = points + b * chain.length * D;
+    T* const own = points + b * chain.length * D;  // (T, D)
     if (!scan_forward<T, D>(sequence, own, split)) walk_forward<T, D>(sequence, own, split);
   }
 }
 
-// Adds to the gradients of the maps.
+// Computes the gradients. Those of the maps are added to `gradients.maps`.
 template <typename T, int D, typename Index, typename Split>
 void chain_backward(const AffineChain<T, Index>& chain, const ChainGradients<T, D>& gradients, const Split& split) {
   if (!is_cut(chain)) return walk_backward<T, D>(chain, gradients, split);
   for (int64_t b = 0; b < chain.sequences; ++b) {
     const AffineChain<T, Index> sequence = one_sequence<T, D>(chain, b);
-    std::vector<MapGradient<D>> maps(chain.maps);  // (N)
+    std::vector<MapGradient<D>> maps(chain.maps);  // (N), zeros
     ChainGradients<T, D> own = gradients.from(b * chain.length);
     own.start += b * D;
     own.maps = maps.data();

@@ -1,5 +1,5 @@
-// clamped_squared_error on the CPU: one pass over the pixels each way. Shapes are checked in
-// fractalops/ops/clamped_squared_error.py.
+// clamped_squared_error on the CPU: the forward and the backward each take one pass over the pixels. Shapes are checked
+// in fractalops/ops/clamped_squared_error.py and, for direct calls of the op, here.
 #include "clamped_squared_error.h"
 
 #include <vector>
@@ -15,8 +15,8 @@ constexpr double pixel_time = 0.5;  // nanoseconds
 template <typename T>
 void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
   const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
-  const T* pixel = data<T>(images);
-  const T* target = data<T>(targets);
+  const T* pixel = data<T>(images);               // (S, K, P)
+  const T* target = data<T>(targets);             // (S, P)
   std::vector<double> sums(systems * sequences);  // (S, K)
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
@@ -25,7 +25,7 @@ void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
       sums[task] = own.total();
     }
   });
-  T* out = mutable_data<T>(errors);
+  T* out = mutable_data<T>(errors);  // (S)
   for (int64_t s = 0; s < systems; ++s) {
     double total = 0;
     for (int64_t k = 0; k < sequences; ++k) total += sums[s * sequences + k];
@@ -36,10 +36,10 @@ void forward(const Tensor& images, const Tensor& targets, Tensor& errors) {
 template <typename T>
 void backward(const Tensor& grad, const Tensor& images, const Tensor& targets, Tensor& grad_images) {
   const int64_t systems = images.size(0), sequences = images.size(1), pixels = targets.size(1);
-  const T* upstream = data<T>(grad);
-  const T* pixel = data<T>(images);
-  const T* target = data<T>(targets);
-  T* out = mutable_data<T>(grad_images);
+  const T* upstream = data<T>(grad);      // (S)
+  const T* pixel = data<T>(images);       // (S, K, P)
+  const T* target = data<T>(targets);     // (S, P)
+  T* out = mutable_data<T>(grad_images);  // (S, K, P)
   split_tasks(systems * sequences, pixel_time * static_cast<double>(pixels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task)
       clamped_squares_adjoint(pixel + task * pixels, target + task / sequences * pixels, pixels,
@@ -52,7 +52,7 @@ Tensor clamped_squared_error_fwd(const Tensor& images_in, const Tensor& targets_
   check_tensors("clamped_squared_error", {{"images", images_in, "SKP"}, {"targets", targets_in, "SP"}});
   const Tensor images = torch::stable::contiguous(images_in);    // (S, K, P)
   const Tensor targets = torch::stable::contiguous(targets_in);  // (S, P)
-  Tensor errors = allocate(images, {images.size(0)});
+  Tensor errors = allocate(images, {images.size(0)});            // (S)
   with_floating("clamped_squared_error", "images", images, [&]<typename T>(T) { forward<T>(images, targets, errors); });
   return errors;
 }

@@ -1,5 +1,5 @@
-// The squared error of images, limited to [0, 1] or not, and its derivative. No torch in here, so that the sanitizers
-// can run it alone.
+// The squared error of images, clamped to [0, 1] or not, and its derivative. This file does not include torch, so that
+// the sanitizer tests can compile it separately.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace fractalops::cpu {
 
-// What the values of an image are limited to.
+// The range to which the values of an image are clamped. It is infinite if they are not clamped.
 template <typename T>
 struct PixelRange {
   T low, high;
@@ -20,8 +20,9 @@ struct PixelRange {
         high(clamped ? T(1) : std::numeric_limits<T>::infinity()) {}
 };
 
-// A sum of (clamp(image) - target)^2, in lanes of partial sums, so that it vectorizes in a fixed order. A lane is moved
-// to the total before it holds so many terms that its rounding shows.
+// A sum of (clamp(image) - target)^2. Each lane has a partial sum, so that the loop vectorizes and the order of the
+// additions is fixed. The partial sums are moved to the total before they have so many terms that rounding is
+// noticeable.
 template <typename T>
 class SquaredErrors {
  public:
@@ -69,7 +70,7 @@ class SquaredErrors {
   int64_t left_ = most;
 };
 
-// factor * (image - target) inside the range, borders included, and 0 outside.
+// grad <- factor * (image - target) inside the range, including its limits, and 0 outside.
 template <typename T>
 FRACTALOPS_INLINE void clamped_squares_adjoint(const T* image /* (pixels) */, const T* target /* (pixels) */,
                                                int64_t pixels, T factor, const PixelRange<T>& range,

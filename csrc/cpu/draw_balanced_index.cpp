@@ -1,5 +1,5 @@
-// draw_balanced_index on the CPU: its registration and how work is split. Shapes are checked in
-// fractalops/ops/draw_balanced_index.py.
+// draw_balanced_index on the CPU: the op's registration and how its work is split. Shapes are checked in
+// fractalops/ops/draw_balanced_index.py and, for direct calls of the op, here.
 #include "draw_balanced_index.h"
 
 #include "../draw_by_type.h"
@@ -14,8 +14,8 @@ namespace {
 template <typename T, typename Index>
 void draw(const Tensor& weight, const Tensor& uniform, double floor, Tensor& index) {
   const int64_t systems = weight.size(0), maps = weight.size(1), sequences = uniform.size(1), points = uniform.size(2);
-  const T* numbers = data<T>(uniform);
-  Index* out = mutable_data<Index>(index);
+  const T* numbers = data<T>(uniform);      // (S, K, T)
+  Index* out = mutable_data<Index>(index);  // (S, K, T)
   const int64_t groups = divide_up(sequences, balanced_lanes), stride = balanced_stride(maps);
   std::vector<double> bounds(maps - 1);           // (N - 1)
   std::vector<int32_t> shares(systems * stride);  // (S, stride)

@@ -1,5 +1,5 @@
-// Drawing balanced sequences: the counts that sequences keep, and their sizes. No torch in here, so that the sanitizers
-// can run it alone.
+// The counts that balanced drawing keeps for its sequences, and their sizes. This file does not include torch, so that
+// the sanitizer tests can compile it separately.
 #pragma once
 
 #include <algorithm>
@@ -14,14 +14,14 @@
 
 namespace fractalops::cpu {
 
-inline constexpr int balanced_lanes = 5;         // sequences that are drawn side by side
-inline constexpr int balanced_width = 16;        // rows of counts are padded to multiples of it: to whole vectors
-inline constexpr int balanced_most_depth = 20;   // of two maps
-inline constexpr int balanced_narrow_depth = 4;  // up to which there are kernels of their own
+inline constexpr int balanced_lanes = 5;         // sequences that are drawn together
+inline constexpr int balanced_width = 16;        // rows of counts are padded to a multiple of this: whole vectors
+inline constexpr int balanced_most_depth = 20;   // upper bound, for two maps
+inline constexpr int balanced_narrow_depth = 4;  // up to this depth, each depth has its own kernel
 
 inline int64_t balanced_stride(int64_t maps) { return round_up(maps, balanced_width); }
 
-// The memory in which up to balanced_lanes sequences are drawn side by side, made once for any number of calls.
+// Memory to draw up to balanced_lanes sequences together, allocated once for any number of calls.
 struct BalancedCounts {
   struct alignas(64) Row {
     int32_t values[balanced_width];
@@ -29,8 +29,8 @@ struct BalancedCounts {
 
   int64_t maps, points, stride;
   int depth;                           // D
-  int64_t place[balanced_most_depth];  // (D): where a sequence's rows of each context length begin
-  int64_t size = 0;                    // of one sequence
+  int64_t place[balanced_most_depth];  // (D): start of a sequence's rows of each context length
+  int64_t size = 0;                    // counts of one sequence
   std::vector<Row> memory;
 
   BalancedCounts(int64_t maps, int64_t points)
@@ -44,13 +44,15 @@ struct BalancedCounts {
                   balanced_width);
   }
 
-  // What a context of d = 1 to D maps owes each map, in multiples of 1 / balanced_unit: (lanes)(D)(N^d, stride).
+  // The amounts that contexts of d = 1 to D maps owe each map, in multiples of 1 / balanced_unit. Each of the lanes has
+  // D arrays (N^d, stride).
   int32_t* owed() { return memory.data()->values; }
-  // (stride) or, where the rows have one width, a row for each map.
+  // Scratch memory: (stride) or, if rows have balanced_width elements, one row per map.
   int32_t* scratch() { return owed() + balanced_lanes * size; }
 };
 
-// Probabilities in units that add up to balanced_unit, and zeros after them.
+// Writes the probabilities as multiples of 1 / balanced_unit. They add up to balanced_unit. Zeros fill the rest of the
+// row.
 inline void balanced_shares(const double* weight /* (N) */, int64_t maps, double floor,
                             double* bounds /* (N - 1), scratch */, int32_t* share /* (stride) */) {
   cumulative_bounds(weight, maps, floor, bounds);

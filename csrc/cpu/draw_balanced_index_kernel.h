@@ -1,14 +1,17 @@
-// Drawing balanced sequences on the CPU; the rule stands in fractalops/reference/draw_balanced_index.py.
+// Kernels that draw balanced sequences on the CPU. fractalops/reference/draw_balanced_index.py defines the rule.
 //
-// Who owns what: up to balanced_lanes sequences advance together: a point depends on the one before it, and together
-// they fill the processor's pipelines. What a sequence's contexts owe the maps lies in rows of whole vectors, of which
-// a point reads and writes one of each context length. The drawn map is found by sums over all maps up to each, made by
-// shifts within registers, and by counting those that don't exceed the number drawn.
+// Ownership: a task owns groups of up to balanced_lanes sequences, which advance together. Each point depends on the
+// point before it, and one sequence alone cannot fill the processor's pipelines. The amounts that a sequence's contexts
+// owe the maps are in rows of whole vectors. A point reads and writes one row of each context length. To find the drawn
+// map, shifts within registers compute, for each map, the sum of the amounts due to all maps up to it. The sums that do
+// not exceed the drawn number are then counted.
 //
-// All sums are exact. 32 bits hold 2047 units: a context of length 1 owes a map more than -1, so that at most N are
-// due, and at most 1024 maps have contexts. With D lengths no choice of numbers was found that makes more than D N due.
+// All sums are exact. 32 bits hold 2047 units. A context of length 1 owes each map more than -1 unit, so at most N
+// units are due, and only up to 1024 maps have contexts. With D context lengths, no choice of random numbers was found
+// for which more than D N units are due.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -25,7 +28,7 @@ FRACTALOPS_INLINE void store_counts(const Counts& from, int32_t* to /* (counts_w
   __builtin_memcpy(to, &from, sizeof(from));
 }
 
-// Elements of two vectors, one after the other. GCC has the builtin of the clang kind since version 12.
+// Returns elements of two concatenated vectors. GCC has had clang's builtin since version 12.
 template <int... Lane>
 FRACTALOPS_INLINE Counts pick_counts(const Counts& v, const Counts& w) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -44,7 +47,7 @@ FRACTALOPS_INLINE Counts add_lanes_below(Counts sum) {
 
 FRACTALOPS_INLINE Counts spread_last(const Counts& v) { return pick_counts<3, 3, 3, 3>(v, v); }
 #elif FRACTALOPS_REGISTER_BYTES == 32
-// Within 128 bits, and then from one half to the other: few instructions cross them.
+// Adds within 128 bits first, and then from one half to the other, because few instructions cross the halves.
 FRACTALOPS_INLINE Counts add_lanes_below(Counts sum) {
   const Counts zero = {};
   sum += pick_counts<3, 8, 9, 10, 7, 12, 13, 14>(zero, sum);
@@ -71,7 +74,7 @@ FRACTALOPS_INLINE Counts spread_last(const Counts& v) {
 }
 #endif
 
-// How many lanes of a comparison's result are true.
+// Returns the number of lanes in which a comparison is true.
 FRACTALOPS_INLINE int64_t count_true(const Counts& compared) {
 #if FRACTALOPS_REGISTER_BYTES >= 32
   typedef float Floats8 __attribute__((vector_size(32)));
@@ -85,15 +88,15 @@ FRACTALOPS_INLINE int64_t count_true(const Counts& compared) {
 #endif
 }
 
-// The number of [0, 1) that was drawn, among `total`. Below total: a double below 1 is at most 1 - 2^-53, and its
-// product with an integer below 2^53 is rounded to less than that integer.
+// Scales a number in [0, 1) to an integer below `total`. It is always below: a double below 1 is at most 1 - 2^-53, and
+// its product with an integer below 2^53 is rounded to less than that integer.
 template <typename T>
 FRACTALOPS_INLINE int32_t scale_number(T uniform, int32_t total) {
   return static_cast<int32_t>(static_cast<double>(uniform) * total);
 }
 
-// Up to balanced_width maps, in `Vectors` vectors, and contexts of `Depth` lengths, 0 standing for any number of them:
-// all sums lie in registers.
+// Draws from up to balanced_width maps, in `Vectors` vectors, with contexts of `Depth` lengths; a Depth of 0 means any
+// number of lengths. All sums are in registers.
 template <int Vectors, int Depth, typename T, typename Index>
 void draw_balanced_narrow(const int32_t* share /* (stride) */, BalancedCounts& counts,
                           const T* uniform /* (lanes, T) */, int lanes, Index* index /* (lanes, T) */) {
@@ -101,7 +104,7 @@ void draw_balanced_narrow(const int32_t* share /* (stride) */, BalancedCounts& c
   const int depth = Depth > 0 ? Depth : counts.depth;
   const int64_t maps = counts.maps, points = counts.points, size = counts.size;
   int32_t* const first = counts.owed();
-  int32_t* changes = counts.scratch();  // (N, stride): what a row gains when a map is drawn
+  int32_t* changes = counts.scratch();  // (N, stride): change of a row when a map is drawn
   for (int64_t n = 0; n < maps; ++n) {
     std::copy_n(share, balanced_width, changes + n * balanced_width);
     changes[n * balanced_width + n] -= balanced_unit;
@@ -137,7 +140,7 @@ void draw_balanced_narrow(const int32_t* share /* (stride) */, BalancedCounts& c
   }
 }
 
-// Any number of maps and context lengths: rows that no register holds.
+// Draws from any number of maps, with any number of context lengths. The rows do not fit into registers.
 template <typename T, typename Index>
 void draw_balanced_wide(const int32_t* share /* (stride) */, BalancedCounts& counts, const T* uniform /* (lanes, T) */,
                         int lanes, Index* index /* (lanes, T) */) {
@@ -171,14 +174,14 @@ void draw_balanced_wide(const int32_t* share /* (stride) */, BalancedCounts& cou
     }
 }
 
-// Draws K sequences of one system. Allocates nothing.
+// Draws K sequences of one system. It allocates no memory.
 template <typename T, typename Index>
 void draw_balanced_sequences(const int32_t* share /* (stride) */, BalancedCounts& counts, const T* uniform /* (K, T) */,
                              int64_t sequences, Index* index /* (K, T) */) {
   for (int64_t k = 0; k < sequences; k += balanced_lanes) {
     const int lanes = static_cast<int>(std::min<int64_t>(balanced_lanes, sequences - k));
-    const T* numbers = uniform + k * counts.points;
-    Index* out = index + k * counts.points;
+    const T* numbers = uniform + k * counts.points;  // (lanes, T)
+    Index* out = index + k * counts.points;          // (lanes, T)
     std::fill_n(counts.owed(), lanes * counts.size, 0);
     const bool narrow = with_constant<balanced_width / counts_width>(
         divide_up(counts.maps, counts_width), [&]<int Vectors>(std::integral_constant<int, Vectors>) {

@@ -1,4 +1,5 @@
-// Drawing indices by inverting a cumulative distribution. No torch in here, so that the sanitizers can run it alone.
+// Draws indices by inverting a cumulative distribution. This file does not include torch, so that the sanitizer tests
+// can compile it separately.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +8,8 @@
 
 namespace fractalops::cpu {
 
-// The upper bounds in [0, 1] of all outcomes but the last, for probabilities weight / sum, at least `floor` before they
-// are scaled to sum 1; equal ones where the weights are all zero or not all finite.
+// Writes the upper bounds, in [0, 1], of all outcomes except the last. The probabilities are weight / sum, raised to at
+// least `floor` and then scaled to sum 1. They are equal if the sum of the weights is not above 0 or not finite.
 template <typename T>
 void cumulative_bounds(const double* weight /* (count) */, int64_t count, double floor, T* bounds /* (count - 1) */) {
   double sum = 0;
@@ -20,11 +21,11 @@ void cumulative_bounds(const double* weight /* (count) */, int64_t count, double
   for (int64_t n = 0; n + 1 < count; ++n) bounds[n] = static_cast<T>((below += share(n)) / raised);
 }
 
-// For each number, how many of the ascending bounds don't exceed it.
+// Writes, for each number, how many of the bounds do not exceed it. The bounds must be ascending.
 template <typename T, typename Index>
 void count_bounds(const T* bounds /* (count) */, int64_t count, const T* numbers /* (length) */, int64_t length,
                   Index* out /* (length) */) {
-  // Few bounds: comparing with each of them, without a branch, vectorizes. Many: a binary search.
+  // For few bounds, the comparison with each of them has no branch and vectorizes. For many, there is a binary search.
   constexpr int64_t few = 32;
   for (int64_t i = 0; i < length; ++i) {
     if (count <= few) {

@@ -1,11 +1,12 @@
-// Masks of 3 x 3 pixels as Python's `random.randrange(1, 512)` draws them.
+// Masks of 3 x 3 pixels, as Python's `random.randrange(1, 512)` draws them.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 #include "mersenne_twister.h"
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// randrange(1, 512) is 1 plus the first of the numbers of 9 bits, the highest of each word, that is below 511.
+// randrange(1, 512) takes the highest 9 bits of each word until they are below 511, and adds 1.
 inline void draw_masks(uint64_t seed, int64_t count, int16_t* mask /* (count) */) {
   constexpr int64_t size = MersenneTwister::size;
   MersenneTwister generator(seed);

@@ -1,4 +1,5 @@
-// The fixed point of an affine map of the plane. No torch in here, so that the sanitizers can run it alone.
+// The fixed point of an affine map of the plane. This file does not include torch, so that the sanitizer tests can
+// compile it separately.
 #pragma once
 
 #include <cmath>
@@ -7,7 +8,8 @@
 
 namespace fractalops::cpu {
 
-// The solution of x = A x + b by Cramer's rule. Where it isn't finite: the offset, with zeros for what isn't finite.
+// Solves x = A x + b by Cramer's rule. If the solution is not finite, x is the offset, with 0 for elements that are not
+// finite.
 template <typename T>
 FRACTALOPS_INLINE void solve_fixed_point(const T* a /* (2, 2) */, const T* b /* (2) */, T* x /* (2) */) {
   const T determinant = (1 - a[0]) * (1 - a[3]) - a[1] * a[2];

@@ -1,4 +1,4 @@
-// Arithmetic on subnormal numbers takes some processors a hundred cycles.
+// Flushes subnormal numbers to zero, because arithmetic with them takes a hundred cycles on some processors.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace fractalops::cpu {
 
-// As long as one lives, this thread takes subnormal numbers for 0 and makes none.
+// During the lifetime of this object, the thread treats subnormal operands as 0 and produces 0 for subnormal results.
 class FlushSubnormals {
  public:
   FlushSubnormals() : saved_(get()) {
 #if defined(__SSE2__)
-    set(saved_ | 0x8040);  // results and operands
+    set(saved_ | 0x8040);  // for results and operands
 #else
     set(saved_ | 1 << 24);
 #endif
@@ -23,7 +23,7 @@ class FlushSubnormals {
   FlushSubnormals& operator=(const FlushSubnormals&) = delete;
 
  private:
-  // The processor's control word.
+  // Read and write the processor's control word of floating-point arithmetic.
 #if defined(__SSE2__)
   static uint64_t get() { return _mm_getcsr(); }
   static void set(uint64_t word) { _mm_setcsr(static_cast<unsigned>(word)); }

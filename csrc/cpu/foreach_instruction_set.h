@@ -1,10 +1,11 @@
 // Includes FRACTALOPS_KERNEL once for the baseline and, on x86-64, once for AVX2 with fused multiply-add and once for
-// AVX-512, each in a namespace of its own, so that a wheel built on one machine is fast on another. A copy has vectors
-// of FRACTALOPS_VECTOR_BYTES, and registers of FRACTALOPS_REGISTER_BYTES. A kernel that doesn't use them defines
-// FRACTALOPS_NARROW_KERNEL: it has no copy for AVX-512, where that for AVX2 runs.
+// AVX-512. Each copy has its own namespace, so that a wheel built on one machine is fast on another. A copy has vectors
+// of FRACTALOPS_VECTOR_BYTES and registers of FRACTALOPS_REGISTER_BYTES. A kernel that uses neither defines
+// FRACTALOPS_NARROW_KERNEL. It then has no copy for AVX-512, and the copy for AVX2 runs instead.
 //
-// Why not `target_clones`: GCC splits vector types for the baseline before it clones. Why not two objects compiled with
-// different flags: the linker could pick a shared inline function from the one that the processor can't run.
+// `target_clones` is no alternative, because GCC splits vector types for the baseline before it clones. Two objects
+// compiled with different flags are no alternative, because the linker could pick a shared inline function from the
+// object that the processor cannot run.
 #include "instruction_set.h"
 
 #if !defined(FRACTALOPS_KERNEL)

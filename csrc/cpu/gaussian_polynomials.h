@@ -1,5 +1,6 @@
-// The Gaussian over a row of pixels as polynomials (as FINUFFT's spreader has its kernel): exp(-(d - k)^2 / tau) at the
-// pixel k away from the nearest one, for a distance d to that, |d| <= 1/2, is a polynomial in d for each k.
+// Polynomials for the Gaussian over a row of pixels (FINUFFT's spreader uses them for its kernel). Let d be a point's
+// distance from the nearest pixel, |d| <= 1/2. At the pixel k away from the nearest one, exp(-(d - k)^2 / tau) is a
+// polynomial in d for each k.
 #pragma once
 
 #include <cmath>
@@ -9,17 +10,17 @@
 
 namespace fractalops::cpu {
 
-// The degree at which the error stays about that of exp in float32, 1.3e-7 at most; 0 where exponentials are taken:
-// float64 would need twice the degree, as would a bandwidth below 0.5. Far below the default cutoff, under 1e-13,
-// values can be negative.
+// Returns the degree at which the error is about that of exp in float32, at most 1.3e-7. Returns 0 if exponentials are
+// used: float64 would need twice the degree, and so would a bandwidth below 0.5. Far below the default cutoff, under
+// 1e-13, values can be negative.
 template <typename T>
 int polynomial_degree(T bandwidth) {
   if (sizeof(T) > 4 || bandwidth < T(0.5)) return 0;
   return bandwidth < T(1) ? 10 : 8;
 }
 
-// Coefficients of the polynomial through (node, value), lowest power first, in place of the values: Newton's divided
-// differences, multiplied out.
+// Replaces the values by the coefficients of the polynomial through (node, value), lowest power first. These are
+// Newton's divided differences, multiplied out.
 inline void interpolate(const double* nodes /* (count) */, int count, double* values /* (count) */) {
   for (int order = 1; order < count; ++order)
     for (int i = count - 1; i >= order; --i) values[i] = (values[i] - values[i - 1]) / (nodes[i] - nodes[i - order]);
@@ -27,14 +28,15 @@ inline void interpolate(const double* nodes /* (count) */, int count, double* va
     for (int j = i; j < count - 1; ++j) values[j] -= nodes[i] * values[j + 1];
 }
 
-// For k = 0 .. radius, by interpolation at the Chebyshev points of |d| <= 1/2, in double; -k has the odd coefficients
-// of k with the other sign. The even and the odd part are polynomials in d^2 of half the degree, which is even.
+// Returns the polynomials for k = 0 to radius, (radius + 1, degree + 1), by interpolation in double at the Chebyshev
+// points of |d| <= 1/2. The odd coefficients for -k are those for k with the other sign. The even part is a polynomial
+// in d^2 of half the degree, and the odd part is d times such a polynomial. The degree is even.
 template <typename T>
 std::vector<T> gaussian_polynomials(double bandwidth, int64_t radius, int degree) {
   constexpr int most = 6;
   const int half = degree / 2;
   double square[most], right[most], left[most],
-      step[most];  // (half + 1): d^2; the Gaussian at d and -d; from k to k + 1
+      step[most];  // (half + 1) each: d^2; the Gaussian at d and at -d; a factor from k to k + 1
   for (int i = 0; i <= half; ++i) {
     const double d = i == 0 ? 0 : 0.5 * std::sin(std::numbers::pi * i / (degree + 1));
     square[i] = d * d;
@@ -54,7 +56,7 @@ std::vector<T> gaussian_polynomials(double bandwidth, int64_t radius, int degree
     }
     interpolate(square, half + 1, even);
     interpolate(square + 1, half, odd);
-    T* row = coefficients.data() + k * (degree + 1);
+    T* row = coefficients.data() + k * (degree + 1);  // (degree + 1)
     for (int i = 0; i <= half; ++i) row[2 * i] = static_cast<T>(even[i]);
     for (int i = 0; i < half; ++i) row[2 * i + 1] = static_cast<T>(odd[i]);
   }

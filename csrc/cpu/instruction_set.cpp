@@ -1,4 +1,5 @@
-// What fractalops/backends.py asks the CPU library about its kernels' copies and its threads, by plain C functions.
+// C functions through which fractalops/backends.py reads the kernels' instruction set and whether they have used
+// threads.
 #include "instruction_set.h"
 
 #include "split_tasks.h"
@@ -6,7 +7,7 @@
 namespace fractalops::cpu {
 namespace {
 
-// The names up to each one.
+// The names up to each instruction set.
 constexpr const char* names_so_far[] = {"baseline", "baseline avx2", "baseline avx2 avx512"};
 
 }  // namespace
@@ -14,15 +15,15 @@ constexpr const char* names_so_far[] = {"baseline", "baseline avx2", "baseline a
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// The name of the instruction set that the kernels take.
+// Returns the name of the instruction set that the kernels use.
 EXPORTED const char* kernel_instruction_set() {
   return fractalops::cpu::instruction_set_names[static_cast<int>(fractalops::cpu::instruction_set())];
 }
 
-// The names of those that the processor has, the best one last.
+// Returns the names of the instruction sets that the processor has, the best one last.
 EXPORTED const char* processor_instruction_sets() {
   return fractalops::cpu::names_so_far[static_cast<int>(fractalops::cpu::best_instruction_set())];
 }
 
-// Whether the kernels have run on several threads.
+// Returns whether the kernels have run on several threads.
 EXPORTED bool kernels_used_threads() { return fractalops::cpu::used_threads; }

@@ -1,5 +1,5 @@
-// Which of a kernel's copies runs: that of the best instruction set which the processor has. foreach_instruction_set.h
-// makes the copies.
+// Chooses the copy of a kernel that runs: the copy for the best instruction set that the processor has.
+// foreach_instruction_set.h makes the copies.
 #pragma once
 
 #include <cstdint>
@@ -14,19 +14,19 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(FRACTALOPS_BASELINE_ONLY)
 #define FRACTALOPS_HAS_COPIES
 #endif
-// Of the baseline's vectors, which tests widen.
+// The bytes of a vector in the baseline. Tests set a larger size.
 #if !defined(FRACTALOPS_BASELINE_BYTES)
 #define FRACTALOPS_BASELINE_BYTES 32
 #endif
 
 namespace fractalops::cpu {
 
-// From the least to the best, each of which a processor has only with those before it.
+// From the worst to the best. A processor that has one of them also has those before it.
 enum class InstructionSet { baseline, avx2, avx512 };
 
 inline constexpr const char* instruction_set_names[] = {"baseline", "avx2", "avx512"};
 
-// The best that the processor has.
+// Returns the best instruction set that the processor has.
 inline InstructionSet best_instruction_set() {
 #if defined(FRACTALOPS_HAS_COPIES)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return InstructionSet::baseline;
@@ -47,14 +47,14 @@ inline InstructionSet find_instruction_set() {
   return best;
 }
 
-// Chosen once for a process. The environment variable FRACTALOPS_INSTRUCTION_SET names another one that the processor
-// has; fractalops/backends.py refuses any other name.
+// Returns the instruction set that was chosen, once per process. The environment variable FRACTALOPS_INSTRUCTION_SET
+// selects another one that the processor has; fractalops/backends.py rejects all other names.
 inline InstructionSet instruction_set() {
   static const InstructionSet chosen = find_instruction_set();
   return chosen;
 }
 
-// Of a vector in the copy that runs.
+// Returns the bytes of a vector in the copy that runs.
 inline int64_t vector_bytes() {
   switch (instruction_set()) {
     case InstructionSet::avx512:
@@ -68,7 +68,7 @@ inline int64_t vector_bytes() {
 
 }  // namespace fractalops::cpu
 
-// The function as compiled for this processor: FRACTALOPS_SELECT(kernel<T>)(arguments).
+// The copy of a function that runs on this processor: FRACTALOPS_SELECT(kernel<T>)(arguments).
 #if defined(FRACTALOPS_HAS_COPIES)
 #define FRACTALOPS_SELECT(...)                                                       \
   (::fractalops::cpu::instruction_set() == ::fractalops::cpu::InstructionSet::avx512 \

@@ -1,5 +1,5 @@
-// k_means on the CPU: its registration and how work is split. The rounds are in k_means_kernel.h; shapes are checked in
-// fractalops/ops/k_means.py.
+// k_means on the CPU: the op's registration and how its work is split. The rounds are in k_means_kernel.h. Shapes are
+// checked in fractalops/ops/k_means.py and, for direct calls of the op, here.
 #include <algorithm>
 #include <cstdint>
 #include <limits>

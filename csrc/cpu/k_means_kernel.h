@@ -1,19 +1,19 @@
-// Lloyd's algorithm for k-means in the plane. No torch in here, so that the sanitizers can run it alone. Included once
-// for each instruction set; so no include guard.
+// Lloyd's algorithm for k-means in the plane. This file is included once per instruction set, so it has no include
+// guard. It does not include torch, so that the sanitizer tests can compile it separately.
 //
-// A lane holds a place, with the distance and the number of the nearest center so far. A cluster adds up its places in
-// their order, so that its sum doesn't depend on the width of vectors: in T those of a run, in double the runs, whose
-// rounding would show in T.
+// Ownership: a lane owns one place, the distance to the nearest center so far, and that center's number. A cluster's
+// places are added in their order, so that the sum does not depend on the width of the vectors. The places of a run are
+// added in T. The runs are added in double, because their rounding would be noticeable in T.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// Moves the centers `rounds` times to the means of the places nearest to them; of equally near ones the first counts.
-// A center without places stays.
+// Moves the centers `rounds` times to the means of the places that are nearest to them. If several centers are equally
+// near, the first one is taken. A center without places does not move.
 template <typename T>
 void k_means(const T* places /* (M, 2) */, int64_t count, int64_t clusters, int64_t rounds, T* centers /* (N, 2) */,
-             T* sums /* (N, 3), scratch: of the places of a cluster in a run, and how many there are */,
-             double* totals /* (N, 3), scratch: of all runs */) {
-  constexpr int lanes = 128 / sizeof(T);  // enough chains of comparisons to fill their latency
+             T* sums /* (N, 3), scratch: sums of a cluster's places in a run, and their number */,
+             double* totals /* (N, 3), scratch: the same for all runs */) {
+  constexpr int lanes = 128 / sizeof(T);  // enough chains of comparisons to hide their latency
   constexpr int64_t run = 4096;
   using Number = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   const auto add_run = [&] {
@@ -36,7 +36,7 @@ void k_means(const T* places /* (M, 2) */, int64_t count, int64_t clusters, int6
           least[lane] = distance < least[lane] ? distance : least[lane];
         }
       for (int lane = 0; lane < filled; ++lane) {
-        T* sum = sums + 3 * nearest[lane];
+        T* sum = sums + 3 * nearest[lane];  // (3)
         sum[0] += x[lane], sum[1] += y[lane], sum[2] += 1;
       }
       if ((first + lanes) % run == 0) add_run();

@@ -1,4 +1,4 @@
-// learn_steps on the CPU: its registration, and pictures as tasks. The step is in learner.h.
+// learn_steps on the CPU: the op's checks and registration, with one task per picture. The step is in learner_kernel.h.
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -34,8 +34,8 @@
 namespace fractalops::cpu {
 namespace {
 
-// Nanoseconds of a step: of drawing and differentiating images, which takes twice as long as drawing them, and of what
-// else a point takes.
+// Returns the nanoseconds of a step. Drawing and differentiating an image takes twice as long as drawing it. All other
+// work takes 20 nanoseconds per point.
 double step_time(const LearningSettings& s) {
   const Raster<float> raster(s.height, s.width, s.image_channels(), static_cast<float>(s.bandwidth), s.cutoff, 0,
                              s.height);
@@ -80,20 +80,21 @@ void check_settings(const LearningSettings& s, const Tensors& tensors) {
                   " channels, got ", tensors.targets.size(1));
   STD_TORCH_CHECK(
       s.maps >= 1 && s.maps <= most_maps && s.sequences >= 1 && s.points >= 1 && s.height >= 2 && s.width >= 2,
-      "learn_steps: settings must be positive, maps at most 2^31 - 1, and sides above 1");
+      "learn_steps: maps, sequences and points must be at least 1, maps at most 2^31 - 1, height and width at least 2");
   check_image("learn_steps", s.image_channels(), s.height, s.width, s.cutoff);
   check_bandwidth("learn_steps", static_cast<float>(s.bandwidth));
-  STD_TORCH_CHECK(s.low[0] < s.high[0] && s.low[1] < s.high[1], "learn_steps: the viewport must not be empty");
-  STD_TORCH_CHECK(tensors.rows.size(1) >= ParameterRow(s).count, "learn_steps: rows must hold the system's parameters");
-  STD_TORCH_CHECK(tensors.second.has_value() == s.adam, "learn_steps: second must be there for Adam, and only for it");
+  STD_TORCH_CHECK(s.low[0] < s.high[0] && s.low[1] < s.high[1], "learn_steps: viewport must not be empty");
+  STD_TORCH_CHECK(tensors.rows.size(1) >= ParameterRow(s).count,
+                  "learn_steps: rows must have a column for each of a system's parameters");
   STD_TORCH_CHECK(tensors.uniform.has_value() != tensors.index.has_value(),
-                  "learn_steps: either uniform or index must be there");
+                  "learn_steps: either uniform or index must be given, not both");
   const Tensor& drawn = tensors.uniform ? *tensors.uniform : *tensors.index;  // (..., K, T)
   STD_TORCH_CHECK(drawn.size(drawn.dim() - 2) == s.sequences && drawn.size(drawn.dim() - 1) == s.points,
-                  "learn_steps: ", tensors.uniform ? "uniform" : "index", " must be of ", s.sequences, " sequences of ",
+                  "learn_steps: ", tensors.uniform ? "uniform" : "index", " must have ", s.sequences, " sequences of ",
                   s.points, " points");
   for (const Tensor* changed : {&tensors.rows, &tensors.first, tensors.second ? &*tensors.second : &tensors.first})
-    STD_TORCH_CHECK(changed->is_contiguous(), "learn_steps: what is changed in place must be contiguous");
+    STD_TORCH_CHECK(changed->is_contiguous(),
+                    "learn_steps: rows, first and second must be contiguous, because they change in place");
 }
 
 Tensor learn_steps(const Tensor& targets_in, Tensor rows, Tensor first, std::optional<Tensor> second,

@@ -1,15 +1,16 @@
-// Optimization steps of one system: the whole step of fractalops/fitting/learning.py, made of the ops' own kernels.
+// Optimization steps of one system: the complete step of fractalops/fitting/learning.py, built from the ops' own
+// kernels.
 //
-// Who owns what: a learner is one thread's memory, made once for many steps, in which nothing is allocated. It learns
-// one picture at a time, of which all state lies in the picture's rows, so that the bits of a picture depend neither on
-// its neighbors nor on how its steps are split into calls.
+// Ownership: a learner belongs to one thread. Its memory is allocated once for many steps; a step allocates nothing. It
+// learns one picture at a time. All state of a picture is in the picture's rows. So the bits of a picture depend
+// neither on other pictures nor on how its steps are split into calls.
 //
-// Included once for each instruction set, after the kernels that it calls; so no include guard, and no torch, so that
-// the sanitizers can run it alone.
+// This file is included once per instruction set, after the kernels that it calls, so it has no include guard. It does
+// not include torch, so that the sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// What a picture is learned with.
+// The target, the parameters and the optimizer's state of one picture.
 struct LearnedPicture {
   const float* target;          // (C, H, W)
   float *row, *first, *second;  // (P) each, as in LearningBatch
@@ -20,7 +21,7 @@ class Learner {
  public:
   explicit Learner(const LearningSettings& settings);
 
-  // Takes the step of this number, counted from 0. Returns its loss.
+  // Takes step `number`, counted from 0. Returns its loss.
   float step(const LearnedPicture& picture, const Number* uniform /* (K, T) or null */,
              const Index* given /* (K, T) or null */, double rate, int64_t number);
 
@@ -55,13 +56,13 @@ class Learner {
   std::vector<Index> index_;                       // (K, T)
   const Index* drawn_;                             // (K, T)
   std::vector<float> points_, grad_points_;        // (K, T, 2)
-  std::vector<float> weight_, grad_weight_;        // (T, C) of one sequence in color; in gray null and (K, T)
-  std::vector<double> map_weights_;                // (N, C): sums of grad_weight over a map's points
+  std::vector<float> weight_, grad_weight_;        // color: (T, C) of one sequence; gray: empty and (K, T)
+  std::vector<double> map_weights_;                // (N, C): sums of grad_weight over each map's points
   std::vector<MapGradient<2>> grad_maps_;          // (N)
-  std::vector<float> grad_start_;                  // (K, 2), written and never read
+  std::vector<float> grad_start_;                  // (K, 2), written but not read
   std::vector<float> grad_;                        // (P)
-  std::vector<Line> canvas_, gradient_, scratch_;  // of the rasterizer: canvas(), gradient() and scratch()
-  std::vector<Line> kept_;                         // kept(T), where it stays in a cache
+  std::vector<Line> canvas_, gradient_, scratch_;  // canvas(), gradient() and scratch() of the rasterizer
+  std::vector<Line> kept_;                         // kept(T), or empty if it would not stay in a cache
   PartialSums<float> sums_;
   std::vector<float> pixels_;  // (W): a row of the image
 };
@@ -102,7 +103,7 @@ Learner<Index, Number>::Learner(const LearningSettings& s)
   sums_.prepare(raster_, s.points);
 }
 
-// What the maps' probabilities are proportional to; learned ones add up to 1.
+// Computes numbers to which the maps' probabilities are proportional. Learned probabilities add up to 1.
 template <typename Index, typename Number>
 void Learner<Index, Number>::find_probabilities(const float* row) {
   const auto value = [&](float parameter) {
@@ -151,7 +152,7 @@ void Learner<Index, Number>::fold_maps(const float* row) {
   for (size_t i = 0; i < color_.size(); ++i) color_[i] = 1 / (1 + std::exp(-row[place_.color + i]));
 }
 
-// Fills in the gradient of the image on the canvas. Returns the sum of its squared errors.
+// Writes the gradient of the image on the canvas. Returns the sum of its squared errors.
 template <typename Index, typename Number>
 double Learner<Index, Number>::differentiate_image(const float* target, const double* moved /* (C, H, W) or null */) {
   const float factor = 2.0f / static_cast<float>(s_.sequences * s_.pixels());
@@ -171,7 +172,7 @@ double Learner<Index, Number>::differentiate_image(const float* target, const do
   return errors.total();
 }
 
-// Draws the sequences one by one, with the gradients of their points. Returns the sum of their squared errors.
+// Draws the sequences one by one and computes the gradients of their points. Returns the sum of the squared errors.
 template <typename Index, typename Number>
 double Learner<Index, Number>::draw_pictures(const float* target) {
   std::fill(map_weights_.begin(), map_weights_.end(), 0.0);
@@ -183,7 +184,7 @@ double Learner<Index, Number>::draw_pictures(const float* target) {
     float* grad_weight = grad_weight_.empty() ? nullptr : grad_weight_.data() + (s_.channels > 0 ? 0 : k * s_.points);
     for (int64_t t = 0; s_.channels > 0 && t < s_.points; ++t)
       std::copy_n(color_.data() + drawn[t] * s_.channels, s_.channels, weight_.data() + t * s_.channels);
-    float* kept = kept_.empty() ? nullptr : kept_[0].values;
+    float* kept = kept_.empty() ? nullptr : kept_[0].values;  // kept(T) or null
     std::memset(canvas_.data(), 0, canvas_.size() * sizeof(Line));
     PartialSums<float>* sums = sums_.prepare(raster_, s_.points);
     rbf_rasterize_forward<float>(raster_, points, weight, s_.points, canvas_[0].values, scratch_[0].values, kept, sums);
@@ -219,7 +220,7 @@ void Learner<Index, Number>::differentiate_parameters(const float* row) {
   float* grad_logit = grad_.data() + place_.logit;  // (N)
   float total = 0;
   for (int64_t n = 0; n < s_.maps; ++n) {
-    grad_logit[n] = static_cast<float>(grad_maps_[n].weight);  // in gray
+    grad_logit[n] = static_cast<float>(grad_maps_[n].weight);  // zero in color
     for (int64_t i = n * s_.channels; i < (n + 1) * s_.channels; ++i)
       grad_logit[n] += static_cast<float>(map_weights_[i]) * color_[i];
     total += grad_logit[n];
@@ -232,7 +233,7 @@ void Learner<Index, Number>::differentiate_chain() {
   const AffineChain<float, Index> chain{
       folded_matrix_.data(), folded_offset_.data(), drawn_, start_.data(), s_.maps, s_.sequences, s_.points};
   std::fill(grad_maps_.begin(), grad_maps_.end(), MapGradient<2>{});
-  const float* weight = s_.channels == 0 && s_.learned ? grad_weight_.data() : nullptr;
+  const float* weight = s_.channels == 0 && s_.learned ? grad_weight_.data() : nullptr;  // (K, T) or null
   affine_chain_backward<float, 2, Index>(chain,
                                          {.grad = grad_points_.data(),
                                           .points = points_.data(),
@@ -274,7 +275,7 @@ void learn_pictures(const LearningSettings& settings, const LearningBatch<Index,
     const int64_t row = s * batch.width;
     const LearnedPicture picture{batch.targets + s * settings.pixels(), batch.rows + row, batch.first + row,
                                  batch.second == nullptr ? nullptr : batch.second + row};
-    const Index* index = batch.index == nullptr ? nullptr : batch.index + s * draws;
+    const Index* index = batch.index == nullptr ? nullptr : batch.index + s * draws;  // (K, T) or null
     for (int64_t step = 0; step < batch.steps; ++step)
       losses[step * batch.systems + s] =
           learner.step(picture, index == nullptr ? batch.uniform + (s * batch.steps + step) * draws : nullptr, index,

@@ -1,5 +1,5 @@
-// MT19937 (Matsumoto and Nishimura 1998) as Python's `random` seeds it. No torch in here, so that the sanitizers can
-// run it alone. Included by kernels, once for each instruction set; so no include guard.
+// MT19937 (Matsumoto and Nishimura 1998), seeded like Python's `random`. Kernels include this file once per instruction
+// set, so it has no include guard. It does not include torch, so that the sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -8,7 +8,7 @@ struct MersenneTwister {
 
   uint32_t state[size];
 
-  // As `random.seed(seed)`: by an array of the seed's words of 32 bits, the lowest first.
+  // Seeds the generator like `random.seed(seed)`: by an array of the seed's 32-bit words, the lowest first.
   explicit MersenneTwister(uint64_t seed) {
     const uint32_t key[] = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
     const int64_t words = key[1] ? 2 : 1;
@@ -34,7 +34,8 @@ struct MersenneTwister {
     state[0] = 0x80000000u;
   }
 
-  // The next `size` numbers. The loops are split where they would wrap around, so that each of them vectorizes.
+  // Writes the next `size` numbers. The loops are split where an index would wrap around, so that each of them
+  // vectorizes.
   FRACTALOPS_INLINE void draw(uint32_t* __restrict__ words /* (size) */) {
     const auto twisted = [&](int64_t i, int64_t next, int64_t other) FRACTALOPS_LAMBDA {
       const uint32_t mixed = (state[i] & 0x80000000u) | (state[next] & 0x7fffffffu);

@@ -1,5 +1,5 @@
-// Gradient clipping, Adam and SGD on the parameters of one system: what fractalops/fitting does with torch's functions.
-// No torch in here, so that the sanitizers can run it alone.
+// Gradient clipping, Adam and SGD for the parameters of one system, as in fractalops/fitting, which uses torch's
+// functions. This file does not include torch, so that the sanitizer tests can compile it separately.
 #pragma once
 
 #include <algorithm>
@@ -10,17 +10,17 @@
 
 namespace fractalops::cpu {
 
-// Scales a gradient down to the norm `limit`, as clip_gradients in fractalops/fitting/learning.py.
+// Scales a gradient down to the norm `limit`, like clip_gradients in fractalops/fitting/learning.py.
 FRACTALOPS_INLINE void clip_gradient(double limit, int64_t count, float* grad /* (count) */) {
   double squares = 0;
   for (int64_t p = 0; p < count; ++p) squares += static_cast<double>(grad[p]) * grad[p];
   const float norm = static_cast<float>(std::sqrt(squares)) + 1e-6f;
   const float factor = static_cast<float>(limit) / norm;
-  if (factor >= 1) return;  // NaN goes on to the parameters
+  if (factor >= 1) return;  // false for NaN, which then reaches the parameters
   for (int64_t p = 0; p < count; ++p) grad[p] *= factor;
 }
 
-// Kingma and Ba 2015, with the constants of torch.optim.Adam.
+// Adam (Kingma and Ba 2015) with the constants of torch.optim.Adam.
 struct Adam {
   static constexpr double first_decay = 0.9, second_decay = 0.999;
   float step_size, correction;
@@ -42,7 +42,7 @@ struct Adam {
   }
 };
 
-// torch.optim.SGD with momentum, without dampening.
+// One step of torch.optim.SGD with momentum and without dampening.
 FRACTALOPS_INLINE void sgd_step(double rate, double momentum, int64_t count, const float* grad /* (count) */,
                                 float* velocity /* (count) */, float* parameter /* (count) */) {
   for (int64_t p = 0; p < count; ++p) {

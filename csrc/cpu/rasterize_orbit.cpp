@@ -1,5 +1,6 @@
-// rasterize_orbit on the CPU: its registration and how work is split. The drawing is in rasterize_orbit_kernel.h;
-// shapes are checked in fractalops/ops/rasterize_orbit.py. Compiled without contraction (setup.py).
+// rasterize_orbit on the CPU: the op's registration and how its work is split. The drawing is in
+// rasterize_orbit_kernel.h. Shapes are checked in fractalops/ops/rasterize_orbit.py and, for direct calls of the op,
+// here. setup.py compiles this file without contraction of products and sums.
 #include "rasterize_orbit.h"
 
 #include <algorithm>
@@ -17,28 +18,28 @@
 namespace fractalops::cpu {
 namespace {
 
-constexpr int64_t side_by_side = 2;  // chains, each of which waits for its own latency
+constexpr int64_t side_by_side = 2;  // orbits that run together, because each one waits for its own latency
 
 void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, const Tensor& probabilities,
           const Tensor& uniform, const std::optional<Tensor>& mask, Tensor& levels) {
   const int64_t maps = offset.size(1);
-  const double *matrices = data<double>(matrix), *offsets = data<double>(offset);
-  const double *weights = data<double>(probabilities), *numbers = data<double>(uniform);
-  const int64_t uniform_step = uniform.stride(0);  // 0 where all images have the same numbers
-  const int16_t* masks = mask ? data<int16_t>(*mask) : nullptr;
-  uint8_t* out = mutable_data<uint8_t>(levels);
-  constexpr double point_time = 8;  // nanoseconds
+  const double *matrices = data<double>(matrix), *offsets = data<double>(offset);         // (B, N, 2, 2), (B, N, 2)
+  const double *weights = data<double>(probabilities), *numbers = data<double>(uniform);  // (B, N), (B, T - 1)
+  const int64_t uniform_step = uniform.stride(0);                // 0 if all images have the same numbers
+  const int16_t* masks = mask ? data<int16_t>(*mask) : nullptr;  // (B, T)
+  uint8_t* out = mutable_data<uint8_t>(levels);                  // (B, H, W)
+  constexpr double point_time = 8;                               // nanoseconds
   split_tasks(levels.size(0), point_time * static_cast<double>(image.points), [&](int64_t begin, int64_t end) {
-    std::vector<OrbitMap> table(side_by_side * maps);
-    std::vector<double> bounds(side_by_side * maps);
-    const auto points = scratch<Pair>(std::min(side_by_side, end - begin) * image.points);
-    const auto canvas = scratch<uint32_t>(image.canvas());
+    std::vector<OrbitMap> table(side_by_side * maps);                                       // (side_by_side, N)
+    std::vector<double> bounds(side_by_side * maps);                                        // (side_by_side, N)
+    const auto points = scratch<Pair>(std::min(side_by_side, end - begin) * image.points);  // (side_by_side, T)
+    const auto canvas = scratch<uint32_t>(image.canvas());                                  // canvas()
     Orbit orbits[side_by_side];
     const auto prepare = [&](int64_t b, int64_t k) {
       double total = 0;
       for (int64_t n = 0; n < maps; ++n) {
-        const double* row = matrices + (b * maps + n) * 4;
-        const double* shift = offsets + (b * maps + n) * 2;
+        const double* row = matrices + (b * maps + n) * 4;   // (2, 2)
+        const double* shift = offsets + (b * maps + n) * 2;  // (2)
         table[k * maps + n] = OrbitMap{Pair{row[0], row[2]}, Pair{row[1], row[3]}, Pair{shift[0], shift[1]}};
         bounds[k * maps + n] = total += weights[b * maps + n];
       }
@@ -74,18 +75,18 @@ Tensor rasterize_orbit(const Tensor& matrix_in, const Tensor& offset_in, const T
   const Tensor matrix = torch::stable::contiguous(matrix_in);                // (B, N, 2, 2)
   const Tensor offset = torch::stable::contiguous(offset_in);                // (B, N, 2)
   const Tensor probabilities = torch::stable::contiguous(probabilities_in);  // (B, N)
-  // (B, T - 1): rows that are one and the same in memory need no copies
+  // (B, T - 1). Rows that share their memory are not copied.
   const Tensor uniform = uniform_in.stride(1) == 1 ? uniform_in : torch::stable::contiguous(uniform_in);
   const std::optional<Tensor> mask = contiguous(mask_in);  // (B, T)
   const int64_t images = offset.size(0), maps = offset.size(1);
   const OrbitImage image{uniform.size(1) + 1, height, width, padding};
-  STD_TORCH_CHECK(!mask || mask->size(1) == image.points, "rasterize_orbit: mask must have a row of ", image.points,
-                  " for each image");
+  STD_TORCH_CHECK(!mask || mask->size(1) == image.points, "rasterize_orbit: mask must have ", image.points,
+                  " values for each image, got ", mask->size(1));
   STD_TORCH_CHECK(maps >= 1, "rasterize_orbit: offset must have at least one map");
   STD_TORCH_CHECK(image.points <= OrbitImage::most_points, "rasterize_orbit: points must be at most ",
-                  OrbitImage::most_points, " an image, got ", image.points);
+                  OrbitImage::most_points, " per image, got ", image.points);
   STD_TORCH_CHECK(padding >= 1 && padding <= (std::min(height, width) - 1) / 2 && std::max(height, width) < 1 << 16,
-                  "rasterize_orbit: size must be above twice the padding, which is at least 1, and below 2^16");
+                  "rasterize_orbit: padding must be at least 1, and size must lie in [2 padding + 1, 2^16)");
   Tensor levels = allocate(matrix, {images, height, width}, ScalarType::Byte);
   draw(image, matrix, offset, probabilities, uniform, mask, levels);
   return levels;

@@ -1,5 +1,5 @@
-// What does not change from point to point while an orbit is drawn as FractalDB's generator draws it. No torch in here,
-// so that the sanitizers can run the kernel alone.
+// Data that are the same for all points of an orbit. Orbits are drawn as FractalDB's generator draws them. This file
+// does not include torch, so that the sanitizer tests can compile the kernel separately.
 #pragma once
 
 #include <cstdint>
@@ -8,16 +8,16 @@ namespace fractalops::cpu {
 
 typedef double Pair __attribute__((vector_size(16)));  // x and y
 
-// `v -> first x + second y + offset`, in a cache line of its own.
+// The map `v -> first x + second y + offset`, aligned to a cache line.
 struct alignas(64) OrbitMap {
   Pair first, second, offset;  // columns of the matrix
 };
 
 struct OrbitImage {
-  static constexpr int64_t margin = 3;                   // of the canvas, above and to the left: how far patches reach
-  static constexpr int64_t mask_bits = 9;                // of a key
-  static constexpr int64_t most_points = (1 << 23) - 1;  // of an image: a key of 32 bits holds a number and a mask
-  static constexpr int64_t colors = 128;                 // points take turns
+  static constexpr int64_t margin = 3;                   // of the canvas, at the top and the left: the reach of a patch
+  static constexpr int64_t mask_bits = 9;                // bits of the mask in a key
+  static constexpr int64_t most_points = (1 << 23) - 1;  // per image: a key of 32 bits holds a number and a mask
+  static constexpr int64_t colors = 128;                 // number of colors; consecutive points have consecutive colors
 
   int64_t points;                  // T
   int64_t height, width, padding;  // 1 <= padding, 2 padding < min(H, W)
@@ -26,15 +26,15 @@ struct OrbitImage {
   int64_t canvas() const { return (height + margin) * stride(); }
 };
 
-// An orbit on its way from its maps to its image.
+// The arrays of an orbit, from its maps to its image.
 struct Orbit {
   const OrbitMap* table;  // (N)
-  const double* bounds;   // (N), the sums of the maps' probabilities
+  const double* bounds;   // (N), cumulative sums of the maps' probabilities
   const double* uniform;  // (T - 1)
-  const int16_t* mask;    // (T), or null where points are drawn
+  const int16_t* mask;    // (T), or null if points are drawn instead of patches
   Pair* points;           // (T)
   uint8_t* out;           // (H, W)
-  Pair low, high;         // of the points
+  Pair low, high;         // limits of the points
 };
 
 }  // namespace fractalops::cpu

@@ -1,14 +1,16 @@
-// Orbits drawn as FractalDB's generator draws them, in its own double arithmetic: this file must be compiled without
-// contraction of products and sums. Each point of an orbit needs the one before, so a chain runs at the latency of a
-// product and two sums, unless several run side by side. A patch that is pasted hides what is below it, so a pixel is
-// decided by the last of the points whose patches cover it: points leave their number and their mask on a canvas, and
-// each pixel then looks up the nine places from which it can be covered.
+// Draws orbits as FractalDB's generator draws them, with the same arithmetic in double. So this file must be compiled
+// without contraction of products and sums. Each point of an orbit depends on the point before it. A single orbit runs
+// at the latency of a product and two sums per point, so several orbits run together. A patch hides the pixels below
+// it. So a pixel is determined by the last point whose patch covers it. Points write their number and their mask to a
+// canvas. Each pixel then reads the nine positions from which a patch can cover it.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// How many of the bounds each number is above: the first map whose bound a number doesn't pass, N where it passes all.
+// Writes the number of bounds that each number exceeds. This is the first map whose bound the number does not exceed,
+// or N.
 FRACTALOPS_INLINE void choose_maps(const double* bounds /* (N) */, int64_t maps, const double* uniform /* (count) */,
                                    int64_t count, int32_t* map /* (count) */) {
   for (int64_t t = 0; t < count; ++t) map[t] = uniform[t] > bounds[0];
@@ -16,7 +18,7 @@ FRACTALOPS_INLINE void choose_maps(const double* bounds /* (N) */, int64_t maps,
     for (int64_t t = 0; t < count; ++t) map[t] += uniform[t] > bounds[n];
 }
 
-// Orbits from the origin, which is their first point. A number above all bounds leaves the point where it is.
+// Computes orbits from the origin, which is their first point. A number above all bounds leaves the point unchanged.
 template <int count>
 void run_orbits(Orbit* orbits /* (count) */, int64_t maps, int64_t points) {
   constexpr int64_t run = 256;
@@ -44,12 +46,12 @@ void run_orbits(Orbit* orbits /* (count) */, int64_t maps, int64_t points) {
   }
 }
 
-// How many of an orbit's points are drawn: where a coordinate ends in NaN, those up to 100 before the first, whose
-// range is then another one.
+// Returns how many points of an orbit are drawn. If a coordinate becomes NaN, drawing ends 100 points before the first
+// NaN, and the limits are computed again.
 inline int64_t count_drawn(Orbit& orbit, int64_t points) {
   int64_t drawn = points;
   for (int axis = 0; axis < 2; ++axis) {
-    int64_t first = drawn;  // behind a NaN all coordinates are NaN
+    int64_t first = drawn;  // after a NaN, all coordinates are NaN
     while (first > 0 && orbit.points[first - 1][axis] != orbit.points[first - 1][axis]) --first;
     if (first < drawn) drawn = first > 100 ? first - 100 : 0;
   }
@@ -62,7 +64,7 @@ inline int64_t count_drawn(Orbit& orbit, int64_t points) {
   return drawn;
 }
 
-// The pixels of two points at a time, as `numpy.uint16` truncates them: 0 for NaN.
+// Computes the pixels of points, two points at a time. They are truncated like `numpy.uint16`; NaN gives 0.
 FRACTALOPS_INLINE void place(const Pair* points /* (count) */, int64_t count, Pair low, Pair range, Pair span,
                              double padding, int32_t* pixel /* (count, 2) */) {
   typedef double Two __attribute__((vector_size(32)));
@@ -85,7 +87,7 @@ FRACTALOPS_INLINE void place(const Pair* points /* (count) */, int64_t count, Pa
   }
 }
 
-// Leaves on the canvas the key of the last point of each place: its number, from 1, and below it its mask.
+// Writes to the canvas the key of the last point at each position: its number, from 1, above the bits of its mask.
 inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t count, uint32_t* canvas /* canvas() */) {
   const double padding = static_cast<double>(image.padding);
   const Pair span = {static_cast<double>(image.width - 2 * image.padding),
@@ -105,7 +107,7 @@ inline void mark_points(const OrbitImage& image, const Orbit& orbit, int64_t cou
   }
 }
 
-// 0 where the image is dark, else 1 plus the number of the point there modulo the number of colors.
+// Returns 0 for a pixel that is not lit. Otherwise returns the number of its point modulo the number of colors, from 1.
 FRACTALOPS_INLINE uint8_t level_of(uint32_t number /* from 1, or 0 */, bool lit) {
   return lit ? static_cast<uint8_t>((number - 1) % OrbitImage::colors + 1) : 0;
 }
@@ -113,19 +115,20 @@ FRACTALOPS_INLINE uint8_t level_of(uint32_t number /* from 1, or 0 */, bool lit)
 inline void draw_points(const OrbitImage& image, const uint32_t* canvas, uint8_t* __restrict__ out /* (H, W) */) {
   for (int64_t row = 0; row < image.height; ++row) {
     const uint32_t* keys = canvas + (row + OrbitImage::margin) * image.stride() + OrbitImage::margin;
-    uint8_t* levels = out + (image.height - 1 - row) * image.width;
+    uint8_t* levels = out + (image.height - 1 - row) * image.width;  // (W)
     for (int64_t column = 0; column < image.width; ++column)
       levels[column] = level_of(keys[column] >> OrbitImage::mask_bits, keys[column] != 0);
   }
 }
 
-// A point's patch covers the three rows and columns after it; the mask's highest bit is the patch's first pixel.
+// A point's patch covers the three rows and columns after the point. The highest bit of the mask is the patch's first
+// pixel.
 inline void draw_patches(const OrbitImage& image, const uint32_t* canvas, uint8_t* __restrict__ out /* (H, W) */) {
   for (int64_t row = 0; row < image.height; ++row) {
     const uint32_t* keys = canvas + (row + OrbitImage::margin) * image.stride() + OrbitImage::margin;
-    uint8_t* levels = out + (image.height - 1 - row) * image.width;
+    uint8_t* levels = out + (image.height - 1 - row) * image.width;  // (W)
     for (int64_t column = 0; column < image.width; ++column) {
-      uint32_t last = 0;  // the number of the last point, from 1, and below it whether its mask marks this pixel
+      uint32_t last = 0;  // number of the last point, from 1; the lowest bit is its mask at this pixel
       for (int i = 0; i < 3; ++i)
         for (int j = 0; j < 3; ++j) {
           const uint32_t key = keys[column - (i + 1) * image.stride() - (j + 1)];

@@ -1,5 +1,5 @@
-// What does not change from point to point while points are counted on pixels. No torch in here, so that the sanitizers
-// can run the kernel alone.
+// Data that are the same for all points when points are counted on pixels. This file does not include torch, so that
+// the sanitizer tests can compile the kernel separately.
 #pragma once
 
 #include <cstdint>
@@ -11,24 +11,26 @@
 
 namespace fractalops::cpu {
 
-// The image is written in blocks of this many columns.
+// The number of columns in a block. The image is written in blocks.
 inline constexpr int64_t block_columns = 32;
-// The counter of a point that is on no pixel.
+// The position of the counter for a point that is on no pixel.
 template <typename Counter>
 inline constexpr Counter outside = std::numeric_limits<Counter>::max();
-// Points whose counters are found before any of them is incremented: finding vectorizes, incrementing does not. Few, so
-// that the processor finds the next run's while it waits for the memory of this one's.
+// The number of points whose counters are found before any counter is incremented. Finding vectorizes, incrementing
+// does not. The number is small, so that the processor finds the counters of the next run while it waits for the memory
+// of this one.
 inline constexpr int64_t found_points = 64;
 
-// The pixels of one image, with a margin of half a patch on each side: a point there still stamps the image.
+// The pixels of one image, with a margin of half a patch on each side, because a point in the margin stamps the image,
+// too.
 struct PixelGrid {
   static constexpr int64_t largest_patch = 15;
 
   int64_t height, width;
   int64_t patch_height, patch_width;  // odd
-  int64_t top, left;                  // the margin
-  int64_t rows, columns;              // of the image and its margins
-  int64_t stride;                     // counters of a row of the canvas: whole blocks, wherever a patch shifts them
+  int64_t top, left;                  // the margins
+  int64_t rows, columns;              // of the image with its margins
+  int64_t stride;                     // counters per row of the canvas: whole blocks for every shift by a patch
 
   PixelGrid(int64_t height, int64_t width, int64_t patch_height, int64_t patch_width)
       : height(height),
@@ -41,11 +43,12 @@ struct PixelGrid {
         columns(width + 2 * left),
         stride(is_image() ? width : round_up(width, block_columns) + 2 * left) {}
 
-  // Whether the counts of the points are the image, unless the patch's only pixel is left out.
+  // Whether the patch has only one pixel. If this pixel is set, the counts of the points are the image.
   bool is_image() const { return patch_height * patch_width == 1; }
   int64_t canvas() const { return rows * stride; }
 
-  // How far behind a pixel of the image, which starts at canvas[0], the counters lie whose points stamp it.
+  // Returns the distances from canvas[row * stride + column] to the counters of the points that stamp pixel (row,
+  // column) of the image.
   std::vector<int64_t> taps(const uint8_t* patch /* (patch_height, patch_width), 0 is no stamp */) const {
     std::vector<int64_t> taps;
     for (int64_t row = patch_height - 1; row >= 0; --row)
@@ -56,9 +59,10 @@ struct PixelGrid {
   }
 };
 
-// A coordinate's pixel, half to even, without a conversion: in [rounder, 2 * rounder) consecutive numbers are one apart
-// and so are their bits. All else keeps its order, NaN and infinities at the ends, and so falls outside by one unsigned
-// comparison. The 8 leaves room for the pixels of the margin, which are negative.
+// Finds a coordinate's pixel, rounded half to even, without a conversion. Consecutive integers in [rounder, 2 *
+// rounder) are one apart, and so are their bits. All other values keep their order, with NaN and infinities at the
+// ends. So one unsigned comparison finds all values outside. The 8 leaves room for the pixels of the margin, which are
+// negative.
 template <typename T>
 struct Rounding {
   using Bits = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;

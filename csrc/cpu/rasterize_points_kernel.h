@@ -1,11 +1,13 @@
-// Points counted on pixels on the CPU. Each point is one increment of a counter, whatever its patch; the image is then
-// a sum of shifted counters, one for each pixel of the patch. Counts are integers, so their order changes nothing.
+// Counts points on pixels on the CPU. Each point increments one counter, for any patch. The image is then a sum of
+// shifted counters, with one shift for each pixel of the patch. Counts are integers, so the order of the additions does
+// not change the result.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// The counter of each point: its pixel's in the canvas, or `outside`.
+// Writes the position of each point's counter: its pixel in the canvas, or `outside`.
 template <typename T, typename Counter>
 FRACTALOPS_INLINE void find_counters(const PixelGrid& grid, const T* points /* (count, 2) */, int64_t count,
                                      Counter* counter /* (count) */) {
@@ -23,7 +25,7 @@ FRACTALOPS_INLINE void find_counters(const PixelGrid& grid, const T* points /* (
   }
 }
 
-// Counts of 32 bits, or bytes that say whether a point is there.
+// Counts points in int32, or marks the pixels with a point in uint8.
 template <typename T, typename Counter, typename Count>
 FRACTALOPS_INLINE void count_points(const PixelGrid& grid, const T* points /* (T, 2) */, int64_t length,
                                     Count* canvas /* canvas() */) {
@@ -32,7 +34,7 @@ FRACTALOPS_INLINE void count_points(const PixelGrid& grid, const T* points /* (T
   const auto count_run = [&](int64_t begin, int64_t count) {
     find_counters<T, Counter>(grid, points + 2 * begin, count, counter);
     for (int64_t t = 0; t < count; ++t) {
-      // A choice of addresses, not a branch: points outside may come in any order.
+      // The code selects an address instead of branching, because points outside come in any order.
       Count* count_of = counter[t] == outside<Counter> ? &discarded : canvas + counter[t];
       if constexpr (sizeof(Count) == 1)
         *count_of = 1;
@@ -45,7 +47,7 @@ FRACTALOPS_INLINE void count_points(const PixelGrid& grid, const T* points /* (T
   count_run(whole, length - whole);
 }
 
-// Each pixel of the image: the sum of its taps, or whether any of them is there.
+// Writes each pixel of the image: the sum of its taps, or whether any of them is set.
 template <typename Count>
 FRACTALOPS_INLINE void stamp(const PixelGrid& grid, const int64_t* taps /* (tap_count) */, int64_t tap_count,
                              const Count* canvas /* canvas() */, Count* image /* (H, W) */) {
@@ -73,7 +75,7 @@ FRACTALOPS_INLINE void stamp(const PixelGrid& grid, const int64_t* taps /* (tap_
 template <typename T, typename Counter, typename Count>
 void rasterize_image(const PixelGrid& grid, const T* points /* (T, 2) */, int64_t length,
                      const int64_t* taps /* (tap_count) */, int64_t tap_count, Count* image /* (H, W) */,
-                     Count* canvas /* canvas(), or null where the image itself is it */) {
+                     Count* canvas /* canvas(), or null if the image is the canvas */) {
   Count* counts = canvas ? canvas : image;
   __builtin_memset(counts, 0, sizeof(Count) * grid.canvas());
   count_points<T, Counter, Count>(grid, points, length, counts);

@@ -1,5 +1,5 @@
-// rbf_rasterize on the CPU: the op's two functions, its registration, and how work is split. The arithmetic is in
-// rbf_rasterize_kernel.h; shapes are checked in fractalops/ops/rbf_rasterize.py.
+// rbf_rasterize on the CPU: the op's two functions, its registration, and how its work is split. The arithmetic is in
+// rbf_rasterize_kernel.h. Shapes are checked in fractalops/ops/rbf_rasterize.py and, for direct calls of the op, here.
 #include <cstring>
 #include <memory>
 #include <numeric>
@@ -25,11 +25,11 @@
 namespace fractalops::cpu {
 namespace {
 
-// Points of one image that a backward task differentiates: fixed, so that the bandwidth's gradient, a sum over tasks in
-// their order, does not depend on the number of threads.
+// The number of points of one image that a backward task differentiates. It is fixed, so that the bandwidth's gradient,
+// a sum over the tasks in order, does not depend on the number of threads.
 constexpr int64_t task_points = 4096;
 
-// Scratch memory of one thread, not cleared, aligned to a cache line; it grows as it is asked for more.
+// Scratch memory of one thread, uninitialized and aligned to a cache line. It grows if more memory is requested.
 template <typename T>
 class Scratch {
  public:
@@ -47,21 +47,22 @@ class Scratch {
   int64_t elements_ = 0;
 };
 
-// One thread's memory to draw images with.
+// The memory with which one thread draws images.
 template <typename T>
 class Drawing {
  public:
-  // The raster of a whole image; that of the image before, of the same size, where the bandwidth is the same.
+  // Returns the raster of a whole image. It is that of the previous image, which must have the same size, if the
+  // bandwidth is the same.
   const Raster<T>& raster(int64_t height, int64_t width, int64_t channels, T bandwidth, double cutoff) {
     if (!raster_ || raster_->bandwidth != bandwidth)
       raster_.emplace(height, width, channels, bandwidth, cutoff, 0, height);
     return *raster_;
   }
 
-  // Draws the rows of a raster's band, with `count` points of the `length` of the image.
+  // Draws the rows of a raster's band, with `count` of the image's `length` points.
   void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
             int64_t count, int64_t length, T* image /* (C, H, W) */) {
-    T* canvas = canvas_.get(raster.canvas());
+    T* canvas = canvas_.get(raster.canvas());  // canvas()
     PartialSums<T>* sums = sums_.prepare(raster, length);
     std::memset(canvas, 0, sizeof(T) * raster.canvas());
     FRACTALOPS_SELECT(rbf_rasterize_forward<T>)(raster, points, weight, count, canvas, scratch_.get(raster.scratch()),
@@ -75,7 +76,7 @@ class Drawing {
   PartialSums<T> sums_;
 };
 
-// Calls work(task) for each of some tasks, a thread each.
+// Calls work(task) for each task, on up to one thread per task.
 template <typename Work>
 void run_tasks(int64_t tasks, const Work& work) {
   split_tasks(tasks, least_thread_time, [&](int64_t begin, int64_t end) {
@@ -83,7 +84,7 @@ void run_tasks(int64_t tasks, const Work& work) {
   });
 }
 
-// Draws one image, whole or by strips of its rows.
+// Draws one image, whole or in strips of its rows.
 template <typename T>
 void draw_image(const Raster<T>& whole, double cutoff, const T* points /* (T, 2) */,
                 const T* weight /* (T, C) or null */, int64_t length, int64_t threads, T* image /* (C, H, W) */,
@@ -142,13 +143,13 @@ void forward(const Tensor& points, const std::optional<Tensor>& weight, const Te
   });
 }
 
-// A thread's gradient in the layout of a canvas: made anew for another image or another bandwidth.
+// A thread's gradient in the layout of a canvas. It is filled again for another image or another bandwidth.
 template <typename T>
 class GradientCanvas {
  public:
   const T* get(const Raster<T>& raster, bool is_new_raster, const T* image /* (C, H, W) */) {
-    if (raster.gradient() == raster.channels * raster.height * raster.width) return image;  // nothing is padded
-    T* canvas = memory_.get(raster.gradient());
+    if (raster.gradient() == raster.channels * raster.height * raster.width) return image;  // no padding
+    T* canvas = memory_.get(raster.gradient());                                             // gradient()
     if (is_new_raster) std::memset(canvas, 0, sizeof(T) * raster.gradient());
     if (is_new_raster || image != image_) copy_to_gradient(raster, image, canvas);
     image_ = image;
@@ -167,14 +168,14 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   const int64_t channels = grad.size(1), height = grad.size(2), width = grad.size(3);
   check_bandwidths<T>(bandwidth);
   if (images == 0) return;
-  const T* positions = data<T>(points);
-  const T* weights = weight ? data<T>(*weight) : nullptr;
-  const T* bandwidths = data<T>(bandwidth);
-  T* position_grads = mutable_data<T>(grad_points);
-  T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;
+  const T* positions = data<T>(points);                               // (B, T, 2)
+  const T* weights = weight ? data<T>(*weight) : nullptr;             // (B, T, C)
+  const T* bandwidths = data<T>(bandwidth);                           // (B)
+  T* position_grads = mutable_data<T>(grad_points);                   // (B, T, 2)
+  T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;  // (B, T, C)
 
-  const T* pixels = data<T>(grad);
-  // Few points on a large image are not worth a copy of it.
+  const T* pixels = data<T>(grad);  // (B, C, H, W)
+  // With few points on a large image, a padded copy of the image does not pay.
   const bool masked = length * 16 < height * width;
 
   const int64_t tasks = divide_up(length, task_points);
@@ -198,7 +199,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
     }
   });
   if (!needs_bandwidth) return;
-  T* bandwidth_grads = mutable_data<T>(grad_bandwidth);
+  T* bandwidth_grads = mutable_data<T>(grad_bandwidth);  // (B)
   for (int64_t b = 0; b < images; ++b)
     bandwidth_grads[b] =
         static_cast<T>(std::accumulate(partial.data() + b * tasks, partial.data() + (b + 1) * tasks, 0.0));
@@ -219,7 +220,7 @@ Tensor rbf_rasterize_fwd(const Tensor& points_in, std::optional<Tensor> weight_i
   return image;
 }
 
-// The gradients of points, of weight (empty without one) and of bandwidth (empty unless needed).
+// Returns the gradients of points, of weight (empty without a weight) and of bandwidth (empty unless needed).
 std::tuple<Tensor, Tensor, Tensor> rbf_rasterize_bwd(const Tensor& grad_in, const Tensor& points_in,
                                                      std::optional<Tensor> weight_in, const Tensor& bandwidth_in,
                                                      double cutoff, bool needs_bandwidth) {

@@ -1,7 +1,7 @@
-// The rasterizer in float32, which takes a compiler a minute: rbf_rasterize.cpp compiles it for all, with
-// FRACTALOPS_INSTANCE empty; others include this with FRACTALOPS_INSTANCE as `extern`.
+// Explicit instances of the float32 rasterizer, which takes a minute to compile. rbf_rasterize.cpp compiles it for all
+// other files, with an empty FRACTALOPS_INSTANCE. They include this file with FRACTALOPS_INSTANCE defined as `extern`.
 //
-// Included once for each instruction set, after the kernel.
+// This file is included once per instruction set, after the kernel.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 

@@ -2,11 +2,12 @@
 //   I[c, i, j] = sum_t w[t, c] X[t, i] Y[t, j],  X[t, i] = exp(-(x_t - i)^2 / tau),  Y[t, j] = exp(-(y_t - j)^2 / tau),
 // over the pixels with |i - round(x_t)| <= r and |j - round(y_t)| <= r.
 //
-// Who owns what. Forward: a task owns a band of rows of one image and adds the points that reach it in their order, so
-// that a pixel's sum is the same however the rows are split. Backward: a task owns a run of points of one image; it
-// reads the gradient image and writes its own points. Neither allocates memory.
+// Ownership. Forward: a task owns a band of rows of one image. It adds the points that reach the band in their order,
+// so that a pixel's sum is the same for every split of the rows. Backward: a task owns a run of points of one image. It
+// reads the gradient image and writes the gradients of its own points. Neither allocates memory.
 //
-// Included once for each instruction set; so no include guard, and no torch, so that the sanitizers can run it alone.
+// This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
+// sanitizer tests can compile it separately.
 #include "vectors.h"
 #include "rbf_rasterize_sums.h"
 #include "rbf_rasterize_masked.h"
@@ -22,9 +23,9 @@ FRACTALOPS_INLINE bool has_default_window(const Raster<T>& raster) {
          raster.vectors == default_vectors && raster.degree == default_degree;
 }
 
-// Adds the points of one image to a canvas, which the caller clears. Without a weight there is one channel, and weights
-// are 1. Where memory is given to keep what the backward of the same points would compute again, that takes it. Where a
-// sum is split, nothing is kept.
+// Adds the points of one image to a canvas, which the caller must have cleared. Without a weight there is one channel,
+// and all weights are 1. If `kept` is given, it receives the data that the backward of the same points would compute
+// again. It must be null if sums are split.
 template <typename T>
 void rbf_rasterize_forward(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                            int64_t length, T* canvas /* canvas() */, T* scratch /* scratch() */,
@@ -61,9 +62,10 @@ FRACTALOPS_INLINE double differentiate(const Raster<T>& raster, const T* points 
   return sum_of_squares;
 }
 
-// Differentiates the points [begin, end) of one image; returns their part of the bandwidth's gradient, 0 unless needed.
+// Differentiates the points [begin, end) of one image. Returns their part of the bandwidth's gradient, or 0 if it is
+// not needed.
 // With d = x - i: dx = -2 / tau sum w d X Y g, dy alike, dw = sum X Y g, dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g.
-// grad_weight may be asked for without a weight. `kept` is what the forward of these points kept.
+// grad_weight can be requested without a weight. `kept` is the data that the forward of these points kept.
 template <typename T>
 double rbf_rasterize_backward(const Raster<T>& raster, const T* points /* (T, 2) */,
                               const T* weight /* (T, C) or null */, const T* grad /* gradient() */, int64_t begin,

@@ -1,12 +1,14 @@
-// The RBF rasterizer where the canvas isn't padded: windows are cut at its borders, and masked where they are narrower
-// than their vectors. The row tables of `lanes` points are made at once (a lane is a point); then each point takes its
-// turn over the columns (a lane is a column).
+// The RBF rasterizer for a canvas without padding: windows are cut at its borders, and masked if they are narrower than
+// their vectors.
 //
-// Included by rbf_rasterize_kernel.h, once for each instruction set.
+// Ownership: the row tables of `lanes` points are computed together, and a lane owns a point. The points then take
+// turns over the columns, and a lane owns a column.
+//
+// This file is included by rbf_rasterize_kernel.h, once per instruction set.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// Points of one run that reach the band, in their order, padded to whole vectors.
+// The points of one run that reach the band, in their order, padded to whole vectors.
 template <typename T>
 struct Reached {
   T x[run_points + Lanes<T>::count];
@@ -25,10 +27,10 @@ FRACTALOPS_INLINE void collect(const Raster<T>& raster, const T* points /* (T, 2
     reached.x[count] = x;
     reached.y[count] = y;
     reached.point[count] = t;
-    // False for NaN. Not short-circuited: a branch on data would cost more than the comparisons.
+    // This is false for NaN. It does not short-circuit, because a branch on data would cost more than the comparisons.
     count += (x >= raster.lowest_x) & (x <= raster.highest_x) & (y >= raster.lowest_y) & (y <= raster.highest_y);
   };
-  Vector<T> lowest, highest;  // of x and y in turn, as they lie in memory
+  Vector<T> lowest, highest;  // alternately of x and y, as in memory
   for (int lane = 0; lane < lanes; ++lane) {
     lowest[lane] = lane % 2 ? raster.lowest_y : raster.lowest_x;
     highest[lane] = lane % 2 ? raster.highest_y : raster.highest_x;
@@ -36,7 +38,7 @@ FRACTALOPS_INLINE void collect(const Raster<T>& raster, const T* points /* (T, 2
   int64_t t = begin;
   for (; t + lanes <= end; t += lanes) {
     const Vector<T> v = load(points + 2 * t), w = load(points + 2 * t + lanes);
-    // Mostly all of these points reach the band.
+    // Usually all of these points reach the band.
     if (all<T>((v >= lowest) & (v <= highest) & (w >= lowest) & (w <= highest))) {
       Vector<T> x, y;
       take_apart<T>(v, w, x, y);
@@ -53,12 +55,13 @@ FRACTALOPS_INLINE void collect(const Raster<T>& raster, const T* points /* (T, 2
   reached.count = count;
 }
 
-// A window's geometry in registers: reading it from a Raster after every store of a pixel would reload it every time.
+// The geometry of windows, in registers. If it were read from a Raster, it would be loaded again after every store of a
+// pixel.
 template <typename T>
 struct Windows {
   Vector<T> radius, minus_inverse_bandwidth, smallest_exponent;
-  Vector<T> lowest_row, highest_row;  // of a window's first row, in the image
-  T column_radius, highest_column;    // of a window's first column
+  Vector<T> lowest_row, highest_row;  // limits of a window's first row, in the image
+  T column_radius, highest_column;    // for a window's first column
   int64_t rows, stride;
 
   FRACTALOPS_INLINE explicit Windows(const Raster<T>& raster)
@@ -72,7 +75,7 @@ struct Windows {
         rows(raster.rows),
         stride(raster.stride) {}
 
-  // exp(-(position - pixel)^2 / tau), or 0 outside the window; also position - pixel.
+  // Returns exp(-(position - pixel)^2 / tau), or 0 outside the window. Sets `distance` to position - pixel.
   FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& position, const Vector<T>& center, const Vector<T>& pixel,
                                        Vector<T>& distance) const {
     distance = position - pixel;
@@ -81,14 +84,14 @@ struct Windows {
     return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(exp_nonpositive(exponent)) & keep);
   }
 
-  // The first row of each lane's window.
+  // Returns the first row of each lane's window.
   FRACTALOPS_INLINE Vector<T> first_rows(const Vector<T>& center) const {
     const Vector<T> first = center - radius;
     const Vector<T> capped = first < highest_row ? first : highest_row;
     return capped > lowest_row ? capped : lowest_row;
   }
 
-  // The first column of a point's window, at the start of a vector.
+  // Returns the first column of a point's window, rounded down to the start of a vector.
   FRACTALOPS_INLINE int64_t first_column(T center) const {
     T first = center - column_radius;
     first = first < highest_column ? first : highest_column;
@@ -97,7 +100,8 @@ struct Windows {
   }
 };
 
-// Tables over the rows of the windows of `lanes` points: moments[m][k] = X d^m at row first + k, for m < Moments.
+// Computes tables over the rows of the windows of `lanes` points: tables[m][k] = X d^m at row first + k, for m <
+// Moments.
 template <typename T, int Moments>
 FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T>& x, const Vector<T>& center,
                                        const Vector<T>& first, T* tables /* (Moments, rows, lanes) */) {
@@ -114,7 +118,8 @@ FRACTALOPS_INLINE void fill_row_tables(const Windows<T>& windows, const Vector<T
   }
 }
 
-// Of points that reach the same rows of the image: the first row and the last one, added up.
+// Computes the sum of the first and the last image row that each point reaches. Points that reach the same rows have
+// the same sum.
 template <typename T>
 FRACTALOPS_INLINE void find_row_cells(const Raster<T>& raster, const Vector<T>& center,
                                       typename Lanes<T>::Integer* cells /* (lanes) */) {
@@ -127,7 +132,7 @@ FRACTALOPS_INLINE void find_row_cells(const Raster<T>& raster, const Vector<T>& 
   __builtin_memcpy(cells, &found, sizeof(found));
 }
 
-// Moves the pixels that the windows of a point's cell reach, with the last point before the next move.
+// Moves the pixels that the windows of a point's cell reach, and resets the number of points left to the cell.
 template <typename T>
 __attribute__((noinline)) void move_masked_cell(const Raster<T>& raster, T center, int64_t column, int32_t& left,
                                                 T* canvas /* canvas() */, PartialSums<T>& sums) {
@@ -189,7 +194,8 @@ void draw_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
   }
 }
 
-// The gradients of the points [begin, end) of one image; returns their part of the sum that is the bandwidth's.
+// Computes the gradients of the points [begin, end) of one image. Returns their part of the sum for the bandwidth's
+// gradient.
 template <typename T, int Count, bool NeedsBandwidth>
 double differentiate_masked(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                             const T* grad /* gradient() */, int64_t begin, int64_t end,
@@ -238,7 +244,7 @@ double differentiate_masked(const Raster<T>& raster, const T* points /* (T, 2) *
               const Vector<T> value =
                   windows.gaussian(y[lane] - Vector<T>{}, column_center[lane] - Vector<T>{},
                                    static_cast<T>(column + (pass + v) * lanes) + iota<T>(), distance);
-              // Zero where the value is, also where the square of the distance overflows.
+              // These products are 0 if the value is 0, even if the square of the distance overflows.
               const Vector<T> weighted = w * value, moment = weighted * distance;
               dw += value * plain[v];
               dx += weighted * first[v];

@@ -1,26 +1,26 @@
-// The RBF rasterizer where the canvas is padded by a window on each side: no window is cut, no pixel compared.
+// The RBF rasterizer for a canvas that is padded by a window on each side: no window is cut, and no pixel is compared.
 //
-// Who owns what: `lanes` points are a group. First a lane is a point: where the points' windows lie, and their tables X
-// over rows. Then each point takes its turn, and a lane is a column. The backward adds up over the lanes of as many
-// points as there are lanes at once, so that a lane is a point again.
+// Ownership: `lanes` points are a group. First a lane owns a point: it computes the position of the point's window and
+// its table X over rows. Then the points take turns, and a lane owns a column. The backward processes as many points as
+// there are lanes, and then adds up all their lanes together. After that, a lane owns a point again.
 //
-// Columns are walked in vectors that start at multiples of `step`: points that touch the same pixels then load and
-// store the same memory, which the store buffer forwards; windows that start anywhere would stall on each other.
+// Columns are processed in vectors that start at multiples of `step`. So points that touch the same pixels load and
+// store the same memory, which the store buffer forwards. Windows that start anywhere would stall each other.
 //
-// Included by rbf_rasterize_kernel.h, once for each instruction set.
+// This file is included by rbf_rasterize_kernel.h, once per instruction set.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
-// The memory of a group: what the forward may keep for the backward. At places that the compiler knows where it knows
-// the window.
+// The memory of a group. The forward can keep it for the backward. If the size of the window is known at compile time,
+// so are the positions in this memory.
 template <typename T>
 struct Group {
-  // (lanes) each. Of the integers: the first vector's place in a gradient; columns from there to the window; -1 for a
-  // point that reaches a pixel, else 0.
+  // (lanes) each. They are integers: the position of the first vector in a gradient; the number of columns from there
+  // to the window; -1 if the point reaches a pixel, else 0.
   T *place, *shift, *reaches;
-  T *row_distance, *column_distance;  // from the nearest pixel's center
-  T* rows;                            // (rows, lanes) X
-  T* columns;                         // (lanes, vectors, lanes) Y
+  T *row_distance, *column_distance;  // from the nearest pixel's center, (lanes) each
+  T* rows;                            // (rows, lanes): X
+  T* columns;                         // (lanes, vectors, lanes): Y
 
   FRACTALOPS_INLINE Group(int64_t window_rows, T* memory)
       : place(memory),
@@ -44,15 +44,15 @@ FRACTALOPS_INLINE void store_integers(const Integers<T>& from, T* to) {
   store<T>(reinterpret_cast<Vector<T>>(from), to);
 }
 
-// exp(-distance^2 / tau), 0 where that is nearly subnormal.
+// Returns exp(-distance^2 / tau), or 0 if that is nearly subnormal.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> gaussian(const Vector<T>& distance, T minus_inverse_bandwidth) {
   const Vector<T> exponent = distance * distance * minus_inverse_bandwidth;
   return keep<T>(exp_nonpositive(exponent), exponent >= Lanes<T>::smallest_exponent);
 }
 
-// A window and its tables in registers: reading them from a Raster after every store of a pixel would reload them every
-// time. Of the default window the compiler knows the size.
+// A window and its tables, in registers. If they were read from a Raster, they would be loaded again after every store
+// of a pixel. The size of the default window is known at compile time.
 template <typename T, int Count, bool Default>
 struct Window {
   const int64_t radius, vectors;
@@ -72,7 +72,7 @@ struct Window {
     return displacements + (shift * vectors + first) * Lanes<T>::count;
   }
 
-  // A point's table over the columns of Count vectors from the window's vector `first` on.
+  // Computes a point's table over the columns of Count vectors, from the window's vector `first` on.
   FRACTALOPS_INLINE void find_columns(int64_t shift, T distance, int64_t first, Vector<T> (&value)[Count]) const {
     constexpr int lanes = Lanes<T>::count;
     if (degree == 0) {
@@ -90,7 +90,7 @@ struct Window {
   }
 };
 
-// Moves the pixels that the windows of a point's cell reach, with the last point before the next move.
+// Moves the pixels that the windows of a point's cell reach, and resets the number of points left to the cell.
 template <typename T>
 __attribute__((noinline)) void move_cell(const Raster<T>& raster, int64_t place, int32_t& left,
                                          T* canvas /* canvas() */, PartialSums<T>& sums) {
@@ -102,7 +102,7 @@ __attribute__((noinline)) void move_cell(const Raster<T>& raster, int64_t place,
               canvas, sums);
 }
 
-// Where the windows of a group lie, and their tables over rows; returns whether any reaches a pixel.
+// Computes the positions of a group's windows and their tables over rows. Returns whether any window reaches a pixel.
 template <typename T, int Count, bool Default>
 FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Count, Default>& window,
                                    const T* points /* (members, 2) */, int64_t members, const Group<T>& group,
@@ -113,14 +113,14 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   if (members == lanes) {
     take_apart<T>(load(points), load(points + lanes), x, y);
   } else {
-    // The others reach nothing.
+    // The lanes without a point reach nothing.
     T padded[2 * lanes];
     for (int i = 0; i < 2 * lanes; ++i) padded[i] = i < 2 * members ? points[i] : std::numeric_limits<T>::quiet_NaN();
     take_apart<T>(load(padded), load(padded + lanes), x, y);
   }
   const T radius = static_cast<T>(window.radius);
   const Vector<T> row = round<T>(x), column = round<T>(y);
-  // False for NaN.
+  // This is false for NaN.
   const Integers<T> reaches = (row >= static_cast<T>(raster.band_begin) - radius) &
                               (row <= static_cast<T>(raster.band_end - 1) + radius) & (column >= -radius) &
                               (column <= static_cast<T>(raster.width - 1) + radius);
@@ -128,7 +128,7 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   const Vector<T> d = keep<T>(x - row, reaches);
   store<T>(d, group.row_distance);
   store<T>(keep<T>(y - column, reaches), group.column_distance);
-  // Of a window's first pixel, in the padded band.
+  // The row and column of a window's first pixel, in the padded band.
   const Integers<T> first_row =
       to_integers<T>(keep<T>(row, reaches)) + static_cast<Integer>(raster.top - window.radius - raster.band_begin);
   const Integers<T> first_column =
@@ -137,7 +137,7 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
   store_integers<T>(shift & reaches, group.shift);
   store_integers<T>((first_row * static_cast<Integer>(raster.stride) + first_column - shift) & reaches, group.place);
   if (!any<T>(reaches)) return false;
-  if (sums) {  // then nothing is kept, and there is room for the cells
+  if (sums) {  // nothing is kept then, so there is room for the cells
     const Integers<T> page = first_column >> PartialSums<T>::page_bits;
     store_integers<T>(first_row * static_cast<Integer>(sums->pages()) + page, group.columns);
   }
@@ -149,9 +149,9 @@ FRACTALOPS_INLINE bool place_group(const Raster<T>& raster, const Window<T, Coun
     return true;
   }
   const Vector<T> square = d * d;
-  const T* coefficients = raster.row_coefficients.data();  // (degree + 1) of each k
+  const T* coefficients = raster.row_coefficients.data();  // (degree + 1) for each k
   repeat<Default, default_radius + 1>(window.radius + 1, [&](int64_t k) FRACTALOPS_LAMBDA {
-    const T* c = coefficients + k * (window.degree + 1);
+    const T* c = coefficients + k * (window.degree + 1);  // (degree + 1)
     Vector<T> even = c[window.degree] - Vector<T>{}, odd = c[window.degree - 1] - Vector<T>{};
     for (int m = window.degree - 2; m > 0; m -= 2) {
       even = even * square + c[m];
@@ -212,15 +212,16 @@ void draw_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T*
   }
 }
 
-// Sums over a point's window, with k and l the pixel's distances from the nearest one: of X Y g, k X Y g, l X Y g and
-// (k^2 + l^2) X Y g. A lane is a column at first, a point at last.
+// Sums over a point's window. Let k and l be a pixel's row and column distance from the nearest pixel. The sums are
+// those of X Y g, k X Y g, l X Y g and (k^2 + l^2) X Y g. A lane owns a column at first, and a point at the end.
 template <typename T>
 struct Moments {
   Vector<T> plain, row, column, squares;
 };
 
-// Sums over rows, of which those above the nearest pixel's and those below are walked from the outside to the inside:
-// the sum of the partial sums of what lies k rows away is k times as much, and again so of these (k + 1) k / 2 times.
+// Sums over rows. The rows above and below the nearest pixel are processed from the outside to the inside. So a row
+// that is k rows away is in k of the partial sums, and counts k times in their sum. In the sum of these sums it counts
+// (k + 1) k / 2 times.
 template <typename T, int Count, bool Default, bool NeedsBandwidth>
 FRACTALOPS_INLINE void add_window(const Window<T, Count, Default>& window, const T* grad, int64_t stride, const T* x,
                                   const Vector<T>* value /* (Count) */, const T* displacement /* (Count, lanes) */,
@@ -253,7 +254,8 @@ FRACTALOPS_INLINE void add_window(const Window<T, Count, Default>& window, const
   }
 }
 
-// The gradients of the points [begin, end) of one image; returns their part of the sum that is the bandwidth's.
+// Computes the gradients of the points [begin, end) of one image. Returns their part of the sum for the bandwidth's
+// gradient.
 template <typename T, int Count, bool Default, bool NeedsBandwidth>
 double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */,
                             const T* grad /* gradient() */, int64_t begin, int64_t end,
@@ -281,8 +283,8 @@ double differentiate_padded(const Raster<T>& raster, const T* points /* (T, 2) *
     const Vector<T> row_distance = load(group.row_distance), column_distance = load(group.column_distance);
     Vector<T> dx = {}, dy = {}, squares = {};
     for (int64_t c = 0; c < channels; ++c) {
-      const T* rows = group.rows;
-      // Else the compiler moves all loads of the tables out of this loop, and their values onto the stack.
+      const T* rows = group.rows;  // (rows, lanes)
+      // Otherwise the compiler moves all loads of the tables out of this loop, and their values onto the stack.
       asm("" : "+r"(rows));
       Vector<T> plain[lanes / 4], row[lanes / 4], column[lanes / 4], both[lanes / 4];
 #pragma GCC unroll 1

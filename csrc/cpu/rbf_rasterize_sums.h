@@ -1,6 +1,6 @@
-// Where a drawing's sums are split (partial_sums.h): what moves them.
+// Moves pixels from the canvas to the total if the sums of a drawing are split (partial_sums.h).
 //
-// Included by rbf_rasterize_kernel.h, once for each instruction set.
+// This file is included by rbf_rasterize_kernel.h, once per instruction set.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -10,7 +10,7 @@ FRACTALOPS_INLINE void move_pixels(const Raster<T>& raster, int64_t first_row, i
                                    int64_t last_column, T* canvas /* canvas() */, PartialSums<T>& sums) {
   const int64_t top = std::max<int64_t>(first_row, 0), bottom = std::min(last_row, raster.band());
   const int64_t left = std::max<int64_t>(first_column, 0), right = std::min(last_column, raster.width);
-  double* const totals = sums.total();
+  double* const totals = sums.total();  // (C, band, W)
   for (int64_t c = 0; c < raster.channels; ++c)
     for (int64_t i = top; i < bottom; ++i) {
       double* __restrict total = totals + (c * raster.band() + i) * raster.width;  // (W)

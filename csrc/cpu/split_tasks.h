@@ -1,4 +1,4 @@
-// What every CPU op does with its work: split it over torch's threads.
+// Splits the work of the CPU ops over torch's threads.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -12,22 +12,22 @@
 
 namespace fractalops::cpu {
 
-// The least work of a thread, in nanoseconds. A region takes microseconds to enter and leave; on a machine whose cores
-// are busy, where a thread waits until it is scheduled, a thousand times as many.
+// The minimum work of a thread, in nanoseconds. To enter and leave a parallel region takes microseconds. It takes a
+// thousand times as long on a machine with busy cores, where a thread waits until it is scheduled.
 inline constexpr double least_thread_time = 200e3;
 
-// Whether work was split in this process. One that is forked from it lacks the threads, for which OpenMP would wait
-// forever; see fractalops/backends.py.
+// Whether work was split in this process. A process that is forked from it lacks the threads, and OpenMP would wait for
+// them forever. See fractalops/backends.py.
 inline std::atomic<bool> used_threads = false;
 
-// Calls work(begin, end) over parts of [0, tasks). A part whose tasks, of which each takes about `task_time`
-// nanoseconds, are less than a thread's least work is not split off.
+// Calls work(begin, end) for parts of [0, tasks). A task takes about `task_time` nanoseconds. Each part has at least
+// the minimum work of a thread.
 template <typename Work>
 void split_tasks(int64_t tasks, double task_time, const Work& work) {
   const auto grain = static_cast<int64_t>(std::ceil(least_thread_time / std::max(task_time, 1.0)));
   if (tasks > grain && torch::stable::get_num_threads() > 1) used_threads = true;
   std::mutex mutex;
-  std::exception_ptr error;  // of a thread: the stable ABI doesn't pass on which one
+  std::exception_ptr error;  // of a thread: the stable ABI does not pass on which error it was
   torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
     try {
       work(begin, end);

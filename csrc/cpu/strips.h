@@ -1,12 +1,13 @@
-// One image drawn by several threads: its rows are split into strips, and the points sorted by the strips that they
-// reach. The sort is stable, so that a pixel's points are added in their order: the image has the same bits for any
-// split, and as the kernel draws it whole.
+// Draws one image with several threads. The image's rows are split into strips, and the points are sorted by the strips
+// that they reach. The sort is stable, so that a pixel's points are added in their order. So the image has the same
+// bits for every split, and also if the kernel draws it whole.
 //
-// Who owns what. `count` and `sort`: a task owns a run of the points, and writes the run's own counts and slots.
-// Drawing: a task owns a part, some strips one after the other. Parts are of equal work, a window's halo included;
-// within a part, a strip's canvas fits into a cache. A point in the halo is drawn in each of the strips it reaches.
+// Ownership. In `count` and `sort`, a task owns a run of the points and writes the run's own counts and slots. In
+// drawing, a task owns a part, which has one or more consecutive strips. All parts have equal work, including the halos
+// of windows. Within a part, a strip's canvas fits into a cache. A point in a halo is drawn in each strip that it
+// reaches.
 //
-// No torch, so that the sanitizers can run it alone.
+// This file does not include torch, so that the sanitizer tests can compile it separately.
 #pragma once
 
 #include <algorithm>
@@ -23,10 +24,11 @@
 
 namespace fractalops::cpu {
 
-// The least work of a thread in nanoseconds: of three parallel regions (split_tasks.h).
+// The minimum work of a thread, in nanoseconds, for three parallel regions (split_tasks.h).
 inline constexpr double least_strips_time = 600e3;
 
-// How many of some threads have work at one image; less than 2 where it isn't worth strips for several.
+// Returns how many of `threads` threads have work with one image. If it is less than 2, strips for several threads do
+// not pay.
 template <typename T>
 int64_t strip_threads(const Raster<T>& whole, int64_t length, int64_t threads) {
   const double most = image_time(whole, length) / least_strips_time;
@@ -36,16 +38,16 @@ int64_t strip_threads(const Raster<T>& whole, int64_t length, int64_t threads) {
 template <typename T>
 class Strips {
  public:
-  // Canvases above this leave the second level's cache, where a point takes up to twice as long.
+  // Larger canvases do not fit into the L2 cache. A point then takes up to twice as long.
   static constexpr int64_t cache_bytes = 1 << 18;
 
-  // Whether strips pay on one thread already: where the canvas leaves the cache by far.
+  // Whether strips pay even on one thread, because the canvas is much larger than the cache.
   static bool pay_alone(const Raster<T>& whole, int64_t length) {
     return whole.canvas() * static_cast<int64_t>(sizeof(T)) >= 4 * cache_bytes && length >= 16 * run_points &&
            reach_of(whole) < whole.height / 8;
   }
 
-  // Splits `length` points into `runs` of consecutive ones.
+  // Splits `length` points into `runs` runs of consecutive points.
   Strips(const Raster<T>& whole, int64_t length, int64_t runs)
       : whole_(whole),
         length_(length),
@@ -56,7 +58,7 @@ class Strips {
     largest_rows_ = std::max({cache_bytes / row_bytes, 8 * reach_, int64_t(1)});
   }
 
-  // First pass: counts the points of one run by the rows of their centers.
+  // First pass: counts the points of one run by the row of their centers.
   void count(int64_t run, const T* points /* (T, 2) */) {
     int64_t* counts = counts_.get() + run * (whole_.height + 2);  // (height + 2)
     std::fill_n(counts, whole_.height + 2, 0);
@@ -65,24 +67,25 @@ class Strips {
       const int64_t block = find_rows(run, points, t, rows);
       for (int64_t i = 0; i < block; ++i) ++counts[rows[i] + 1];
     }
-    // From here on the sums of the rows before one; points that reach no pixel are left out.
+    // From here on, counts[row] is the sum over the rows before `row`. Points that reach no pixel are left out.
     std::partial_sum(counts, counts + whole_.height + 1, counts);
   }
 
-  // Splits the rows into at most `parts` parts of equal work, fewer where halos would be half of it; after `count`.
+  // Splits the rows into at most `parts` parts of equal work, or into fewer if halos would be half of it. Must be
+  // called after `count`.
   void plan(int64_t parts) {
     sums_.assign(whole_.height + 1, 0);
     for (int64_t run = 0; run < runs_; ++run)
       for (int64_t row = 0; row <= whole_.height; ++row) sums_[row] += counts_[run * (whole_.height + 2) + row];
     const double all = part_time(0, whole_.height);
-    // Halves the range of the largest part's time; `most` can be met.
+    // Bisects the time of the largest part. A split with the time `most` is always possible.
     double least = all / static_cast<double>(parts), most = all;
     for (int step = 0; step < 12; ++step) {
       const double middle = (least + most) / 2;
       const int64_t needed = split_rows(middle, parts);
       (needed <= parts && static_cast<double>(needed) * middle <= 2 * all ? most : least) = middle;
     }
-    // Strips of points that are mostly in one row don't pay.
+    // If most points are in one row, strips do not pay.
     if (most < 0.8 * all)
       split_rows(most, parts);
     else
@@ -90,12 +93,12 @@ class Strips {
     split_parts();
   }
 
-  // Second pass: copies the points of one run into their strips; after `allocate`.
+  // Second pass: copies the points of one run into their strips. Must be called after `allocate`.
   void sort(int64_t run, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */) {
     weight ? sort_points<true>(run, points, weight) : sort_points<false>(run, points, weight);
   }
 
-  // Makes room for the sorted points; after `plan`.
+  // Allocates memory for the sorted points. Must be called after `plan`.
   void allocate(bool weighted) {
     begin_.assign(strips() + 1, 0);
     for (int64_t s = 0; s < strips(); ++s) begin_[s + 1] = begin_[s] + reaching(sums_.data(), rows_[s], rows_[s + 1]);
@@ -106,7 +109,8 @@ class Strips {
 
   int64_t strips() const { return static_cast<int64_t>(rows_.size()) - 1; }
   int64_t parts() const { return static_cast<int64_t>(parts_.size()) - 1; }
-  // The first strip of a part, and the first row and the first sorted point of a strip; one past the last, their end.
+  // The first strip of a part, the first row of a strip, and its first sorted point. One past the last part or strip,
+  // they return the end.
   int64_t part_begin(int64_t part) const { return parts_[part]; }
   int64_t row_begin(int64_t strip) const { return rows_[strip]; }
   int64_t point_begin(int64_t strip) const { return begin_[strip]; }
@@ -118,7 +122,7 @@ class Strips {
  private:
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
-  // The strips that a point with its center in some row reaches.
+  // The strips [first, end) that a point with its center in a given row reaches.
   struct Reached {
     int64_t first, end;
   };
@@ -129,12 +133,12 @@ class Strips {
 
   int64_t run_begin(int64_t run) const { return length_ * run / runs_; }
 
-  // Finds the rows of the centers of the points from t on, a block of the run's; returns how many. A row is moved to
-  // the nearest of the image; it is `height` where the point reaches no pixel.
+  // Finds the rows of the centers of a block of points, from point t of the run on. Returns the number of points. A
+  // center outside the image is moved to the nearest row. The row is `height` if the point reaches no pixel.
   int64_t find_rows(int64_t run, const T* points /* (T, 2) */, int64_t t, Integer* rows /* (run_points) */) const {
     constexpr T rounder = sizeof(T) == 4 ? T(12582912.0) : T(6755399441055744.0);  // 1.5 * 2^(mantissa bits)
     const int64_t count = std::min<int64_t>(run_begin(run + 1) - t, run_points);
-    // Half a pixel for the rounding; finite, so that infinite points are left out.
+    // Half a pixel allows for the rounding. The limits are finite, so that infinite points are left out.
     const T reach = whole_.radius + T(0.5), largest = std::numeric_limits<T>::max();
     const T last_row = static_cast<T>(whole_.height - 1), last_column = static_cast<T>(whole_.width - 1);
     const T lowest = std::max(-reach, -largest);
@@ -153,14 +157,14 @@ class Strips {
   template <bool Weighted>
   void sort_points(int64_t run, const T* points /* (T, 2) */, const T* weight /* (T, C) or null */) {
     std::vector<int64_t> slots_of_run = first_slots(run);
-    int64_t* slots = slots_of_run.data();  // (strips + 1), a local pointer that stores of points can't change
+    int64_t* slots = slots_of_run.data();  // (strips + 1); a local pointer, which stores of points cannot change
     const Reached* reached_by = reached_.data();
     const int64_t channels = whole_.channels;
     T *sorted = points_.get(), *weights = weights_.get();
     Integer rows[run_points];
     for (int64_t t = run_begin(run), end = run_begin(run + 1); t < end; t += run_points) {
       const int64_t block = find_rows(run, points, t, rows);
-      const T* point = points + 2 * t;
+      const T* point = points + 2 * t;  // (2)
       for (int64_t i = 0; i < block; ++i, point += 2) {
         const Reached reached = reached_by[rows[i]];
         for (int64_t *slot = slots + reached.first, *last = slots + reached.end; slot != last; ++slot) {
@@ -172,14 +176,14 @@ class Strips {
     }
   }
 
-  // Points that reach the rows [begin, end), by sums of counts before each row.
+  // Returns the number of points that reach the rows [begin, end). `sums` has the sum of the counts before each row.
   int64_t reaching(const int64_t* sums /* (height + 1) */, int64_t begin, int64_t end) const {
     return sums[std::min(end + reach_, whole_.height)] - sums[std::max<int64_t>(begin - reach_, 0)];
   }
 
   int64_t strips_of(int64_t begin, int64_t end) const { return divide_up(end - begin, largest_rows_); }
 
-  // Nanoseconds that the rows [begin, end) take one thread.
+  // Returns the nanoseconds that one thread takes for the rows [begin, end).
   double part_time(int64_t begin, int64_t end) const {
     const int64_t strips = strips_of(begin, end);
     double time = pixel_time * static_cast<double>((end - begin) * whole_.channels * whole_.stride);
@@ -190,13 +194,13 @@ class Strips {
     return time;
   }
 
-  // Splits the rows into parts of at most so many nanoseconds, each as long as it can be. Returns their number, or
-  // one above `most_parts` where these don't suffice.
+  // Splits the rows into parts of at most `time` nanoseconds, each as long as possible. Returns their number, or
+  // most_parts + 1 if there would be more than most_parts.
   int64_t split_rows(double time, int64_t most_parts) {
     part_rows_.assign(1, 0);
     while (part_rows_.back() < whole_.height) {
       const int64_t begin = part_rows_.back();
-      int64_t end = begin, above = whole_.height + 1;  // the part may end at `end`, it may not at `above`
+      int64_t end = begin, above = whole_.height + 1;  // the part can end at `end`, but not at `above`
       while (above - end > 1) {
         const int64_t middle = (end + above) / 2;
         (part_time(begin, middle) <= time ? end : above) = middle;
@@ -229,7 +233,7 @@ class Strips {
     }
   }
 
-  // The slots of a run's first point in each strip: after those of the runs before it.
+  // Returns the slot of a run's first point in each strip, (strips + 1). It comes after the slots of the runs before.
   std::vector<int64_t> first_slots(int64_t run) const {
     std::vector<int64_t> slots(begin_);  // (strips + 1)
     for (int64_t s = 0; s < strips(); ++s)
@@ -240,13 +244,13 @@ class Strips {
 
   const Raster<T>& whole_;
   int64_t length_, runs_, reach_, largest_rows_;
-  std::unique_ptr<int64_t[]> counts_;  // (runs, height + 2): points of a run with their centers before a row
-  std::vector<int64_t> sums_;          // (height + 1): the same of all runs
-  std::vector<int64_t> part_rows_;     // (parts + 1): the first row of a part
-  std::vector<int64_t> parts_;         // (parts + 1): the first strip of a part
-  std::vector<int64_t> rows_;          // (strips + 1): the first row of a strip
-  std::vector<int64_t> begin_;         // (strips + 1): the first sorted point of a strip
-  std::vector<Reached> reached_;       // (height + 1): by a center's row; the last for points that reach no pixel
+  std::unique_ptr<int64_t[]> counts_;  // (runs, height + 2): points of a run with centers before a row
+  std::vector<int64_t> sums_;          // (height + 1): the same for all runs
+  std::vector<int64_t> part_rows_;     // (parts + 1): first row of a part
+  std::vector<int64_t> parts_;         // (parts + 1): first strip of a part
+  std::vector<int64_t> rows_;          // (strips + 1): first row of a strip
+  std::vector<int64_t> begin_;         // (strips + 1): first sorted point of a strip
+  std::vector<Reached> reached_;       // (height + 1): by the center's row; the last is for points that reach no pixel
   std::unique_ptr<T[]> points_;        // (sorted points, 2)
   std::unique_ptr<T[]> weights_;       // (sorted points, C) or null
 };

@@ -1,5 +1,5 @@
-// svd_matrix on the CPU: one loop over maps each way. The arithmetic is in ../svd_matrix.h; shapes are checked in
-// fractalops/ops/svd_matrix.py.
+// svd_matrix on the CPU: the forward and the backward are each one loop over the maps. The arithmetic is in
+// ../svd_matrix.h. Shapes are checked in fractalops/ops/svd_matrix.py and, for direct calls of the op, here.
 #include "../svd_matrix.h"
 
 #include "../tensors.h"
@@ -15,8 +15,8 @@ Tensor svd_matrix_fwd(const Tensor& svd_in, bool clamped) {
   const Tensor svd = torch::stable::contiguous(svd_in);  // (M, 6)
   Tensor matrix = allocate(svd, {svd.size(0), 2, 2});    // (M, 2, 2)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
-    const T* from = data<T>(svd);
-    T* to = mutable_data<T>(matrix);
+    const T* from = data<T>(svd);     // (M, 6)
+    T* to = mutable_data<T>(matrix);  // (M, 2, 2)
     split_tasks(svd.size(0), map_time, [&](int64_t begin, int64_t end) {
       for (int64_t map = begin; map < end; ++map) svd_matrix(from + map * 6, clamped, to + map * 4);
     });
@@ -30,9 +30,9 @@ Tensor svd_matrix_bwd(const Tensor& grad_in, const Tensor& svd_in, bool clamped)
   const Tensor svd = torch::stable::contiguous(svd_in);    // (M, 6)
   Tensor grad_svd = allocate_like(svd);                    // (M, 6)
   with_floating("svd_matrix", "svd", svd, [&]<typename T>(T) {
-    const T* upstream = data<T>(grad);
-    const T* from = data<T>(svd);
-    T* to = mutable_data<T>(grad_svd);
+    const T* upstream = data<T>(grad);  // (M, 2, 2)
+    const T* from = data<T>(svd);       // (M, 6)
+    T* to = mutable_data<T>(grad_svd);  // (M, 6)
     split_tasks(svd.size(0), map_time, [&](int64_t begin, int64_t end) {
       for (int64_t map = begin; map < end; ++map)
         svd_matrix_adjoint(from + map * 6, clamped, upstream + map * 4, to + map * 6);

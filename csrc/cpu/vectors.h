@@ -1,6 +1,6 @@
-// Vectors of FRACTALOPS_VECTOR_BYTES in the compiler's own vector extension: one register where the kernel is compiled
-// for them, several SSE or NEON registers elsewhere. Included by a kernel, once for each instruction set; so no include
-// guard.
+// Vectors of FRACTALOPS_VECTOR_BYTES in the compiler's vector extension. A vector is one register if the kernel is
+// compiled for such registers. Otherwise it is several SSE or NEON registers. Kernels include this file once per
+// instruction set, so it has no include guard.
 
 namespace fractalops::cpu::FRACTALOPS_ISA {
 
@@ -8,7 +8,7 @@ typedef float Floats __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 typedef int32_t Ints __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 typedef double Doubles __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 typedef int64_t Longs __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
-// The bits of a vector's elements, whose arithmetic wraps.
+// The bits of a vector's elements. Their arithmetic wraps around.
 typedef uint32_t IntBits __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 typedef uint64_t LongBits __attribute__((vector_size(FRACTALOPS_VECTOR_BYTES)));
 
@@ -22,7 +22,7 @@ struct Lanes<float> {
   using Integers = Ints;
   static constexpr int count = FRACTALOPS_VECTOR_BYTES / 4;
   static constexpr float rounder = 12582912.0f;       // 1.5 * 2^23
-  static constexpr float smallest_exponent = -87.0f;  // exp of less is subnormal
+  static constexpr float smallest_exponent = -87.0f;  // exp of a smaller number is subnormal
 };
 
 template <>
@@ -40,7 +40,7 @@ using Vector = typename Lanes<T>::Vector;
 template <typename T>
 using Integers = typename Lanes<T>::Integers;
 
-// body(0), body(1), .. up to `count`, which is Count where that is known to be so, and then without a loop.
+// Calls body(0), body(1), ... `count` times. If Known, count equals Count, and there is no loop.
 template <bool Known, int Count, typename Body, int... At>
 FRACTALOPS_INLINE void repeat_at(int64_t count, const Body& body, std::integer_sequence<int, At...>) {
   if constexpr (Known) {
@@ -60,7 +60,7 @@ FRACTALOPS_INLINE Vector<T> count_lanes(std::integer_sequence<int, Lane...>) {
   return Vector<T>{static_cast<T>(Lane)...};
 }
 
-// 0, 1, 2, ..
+// Returns 0, 1, 2, ...
 template <typename T>
 FRACTALOPS_INLINE Vector<T> iota() {
   return count_lanes<T>(std::make_integer_sequence<int, Lanes<T>::count>());
@@ -78,8 +78,7 @@ FRACTALOPS_INLINE void store(const Vector<T>& from, T* to) {
   __builtin_memcpy(to, &from, sizeof(from));
 }
 
-// The elements `Index(lane)...` of two vectors, one after the other. GCC has the builtin of the clang kind since
-// version 12.
+// Returns the elements `Index::at(lane)...` of two concatenated vectors. GCC has had clang's builtin since version 12.
 template <typename T, typename Index, int... Lane>
 FRACTALOPS_INLINE Vector<T> pick_lanes(const Vector<T>& v, const Vector<T>& w, std::integer_sequence<int, Lane...>) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -94,19 +93,20 @@ FRACTALOPS_INLINE Vector<T> pick(const Vector<T>& v, const Vector<T>& w) {
   return pick_lanes<T, Index>(v, w, std::make_integer_sequence<int, Lanes<T>::count>());
 }
 
-// The first or second (Part) elements of pairs.
+// The first (Part 0) or second (Part 1) elements of pairs.
 template <int Part>
 struct OfPairs {
   static constexpr int at(int lane) { return 2 * lane + Part; }
 };
 
-// Elements of two vectors in turn, of their first or second halves.
+// Alternating elements of two vectors, from their first (Part 0) or second (Part 1) halves.
 template <int Count, int Part>
 struct InTurn {
   static constexpr int at(int lane) { return Part * Count / 2 + lane / 2 + lane % 2 * Count; }
 };
 
-// Runs of Width elements of two vectors in turn: of each 2 Width elements the first or second run.
+// Alternating runs of Width elements of two vectors: the first (Part 0) or second (Part 1) run of every 2 Width
+// elements.
 template <int Count, int Width, int Part>
 struct Runs {
   static constexpr int at(int lane) {
@@ -114,20 +114,21 @@ struct Runs {
   }
 };
 
-// As runs of 1, but of each 4 elements the first or second two, which x86 has an instruction for.
+// Alternating elements of two vectors: the first (Part 0) or second (Part 1) two of every 4 elements. x86 has an
+// instruction for this.
 template <int Count, int Part>
 struct Quarters {
   static constexpr int at(int lane) { return lane / 4 * 4 + 2 * Part + lane % 4 / 2 + lane % 2 * Count; }
 };
 
-// Takes pairs that lie in two vectors, one after the other, apart: their first elements, and their second ones.
+// Separates the pairs in two consecutive vectors into their first and their second elements.
 template <typename T>
 FRACTALOPS_INLINE void take_apart(const Vector<T>& v, const Vector<T>& w, Vector<T>& first, Vector<T>& second) {
   first = pick<T, OfPairs<0>>(v, w);
   second = pick<T, OfPairs<1>>(v, w);
 }
 
-// The other way.
+// The inverse of take_apart.
 template <typename T>
 FRACTALOPS_INLINE void put_together(const Vector<T>& first, const Vector<T>& second, Vector<T>& v, Vector<T>& w) {
   v = pick<T, InTurn<Lanes<T>::count, 0>>(first, second);
@@ -140,8 +141,8 @@ FRACTALOPS_INLINE Vector<T> add_runs(const Vector<T>& v, const Vector<T>& w) {
   return pick<T, Runs<count, Width, 0>>(v, w) + pick<T, Runs<count, Width, 1>>(v, w);
 }
 
-// The sums over four vectors' lanes, as far as they lie in the same 128 bits (of float) or 256 (of double): in each of
-// these four elements, one of each vector.
+// Adds up the lanes of each of four vectors, within 128 bits (float) or 256 bits (double). In each of these groups of
+// four elements, the result has one sum per vector.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> add_quads(const Vector<T>* v /* (4) */) {
   constexpr int count = Lanes<T>::count;
@@ -155,7 +156,7 @@ FRACTALOPS_INLINE Vector<T> add_quads(const Vector<T>* v /* (4) */) {
   }
 }
 
-// What add_quads began: element i is the sum over all lanes of the vector i, of as many as a vector has lanes.
+// Completes add_quads. Element i is the sum over all lanes of vector i; there are as many vectors as lanes.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> join_quads(const Vector<T>* quads /* (lanes / 4) */) {
   constexpr int count = Lanes<T>::count;
@@ -173,7 +174,8 @@ struct Rotated {
   static constexpr int at(int lane) { return (lane + By) % Count; }
 };
 
-// The sum over all lanes, by halves; over the first Count ones, where the others repeat them.
+// Returns the sum over all lanes, by halves. With a smaller Count, it is the sum over the first Count lanes, which the
+// others must repeat.
 template <typename T, int Count = Lanes<T>::count>
 FRACTALOPS_INLINE T sum(const Vector<T>& v) {
   if constexpr (Count == 2) {
@@ -183,7 +185,7 @@ FRACTALOPS_INLINE T sum(const Vector<T>& v) {
   }
 }
 
-// Whether all, or any, lanes of a comparison's result are true.
+// Whether all lanes, or any lanes, of a comparison are true.
 template <typename T>
 FRACTALOPS_INLINE bool all(const Integers<T>& compared) {
   const Longs words = reinterpret_cast<Longs>(compared);
@@ -200,13 +202,13 @@ FRACTALOPS_INLINE bool any(const Integers<T>& compared) {
   return together != 0;
 }
 
-// The vector where a comparison is true, 0 elsewhere.
+// Returns the vector in lanes where a comparison is true, and 0 in the others.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> keep(const Vector<T>& v, const Integers<T>& where) {
   return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & where);
 }
 
-// Elements 0, stride, 2 stride, .. in lanes below `members`, 0 in others.
+// Returns elements 0, stride, 2 stride, ... in lanes below `members`, and 0 in the others.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> gather(const T* from, int64_t stride, int64_t members) {
   if (stride == 1 && members == Lanes<T>::count) return load(from);
@@ -227,22 +229,22 @@ FRACTALOPS_INLINE Vector<T> magnitude(const Vector<T>& v) {
   return reinterpret_cast<Vector<T>>(reinterpret_cast<Integers<T>>(v) & all_but_sign);
 }
 
-// Rounds half to even, for |x| below 2^(mantissa bits - 1): adding 1.5 * 2^(mantissa bits) leaves no room for a
+// Rounds half to even, for |x| below 2^(mantissa bits - 1). Adding 1.5 * 2^(mantissa bits) leaves no bits for a
 // fraction.
 template <typename T>
 FRACTALOPS_INLINE Vector<T> round(const Vector<T>& x) {
   return (x + Lanes<T>::rounder) - Lanes<T>::rounder;
 }
 
-// Whole numbers as integers, in the same range.
+// Converts whole numbers in the same range to integers.
 template <typename T>
 FRACTALOPS_INLINE Integers<T> to_integers(const Vector<T>& whole) {
   return reinterpret_cast<Integers<T>>(whole + Lanes<T>::rounder) -
          __builtin_bit_cast(typename Lanes<T>::Integer, Lanes<T>::rounder);
 }
 
-// exp(x) for smallest_exponent <= x <= 0, anything outside: x = n ln 2 + f, exp(f) by a polynomial, and n, which the
-// rounder leaves in the low bits of the sum, added to the exponent's bits.
+// Returns exp(x) for smallest_exponent <= x <= 0; other results are undefined. x = n ln 2 + f. exp(f) is a polynomial.
+// n is in the low bits of the sum with the rounder, and is added to the exponent's bits.
 FRACTALOPS_INLINE Floats exp_nonpositive(const Floats& x) {
   const Floats shifted = x * 1.44269504f + Lanes<float>::rounder;
   const Floats n = shifted - Lanes<float>::rounder;

@@ -1,12 +1,13 @@
-// A viewport folded into maps, so that the chain yields pixel coordinates: what fold_viewport in
-// fractalops/rendering.py does, and its derivative. No torch in here, so that the sanitizers can run it alone.
+// A viewport folded into maps, so that the chain yields pixel coordinates, as by fold_viewport in
+// fractalops/rendering.py, and its derivative. This file does not include torch, so that the sanitizer tests can
+// compile it separately.
 #pragma once
 
 #include <cstdint>
 
 namespace fractalops::cpu {
 
-// u = s v + o takes the viewport's corners to the centers of the corner pixels.
+// u = s v + o maps the viewport's corners to the centers of the corner pixels.
 struct FoldedViewport {
   float scale[2], shift[2];
 
@@ -21,12 +22,12 @@ struct FoldedViewport {
 
   float ratio(int i, int j) const { return scale[i] / scale[j]; }
 
-  // u = s v + o of one point.
+  // Computes u = s v + o for one point.
   void place(const float* point /* (2) */, float* placed /* (2) */) const {
     for (int i = 0; i < 2; ++i) placed[i] = point[i] * scale[i] + shift[i];
   }
 
-  // A' = S A S^-1 and b' = S b + o - A' o of one map.
+  // Computes A' = S A S^-1 and b' = S b + o - A' o for one map.
   void fold(const float* matrix /* (2, 2) */, const float* offset /* (2) */, float* folded_matrix /* (2, 2) */,
             float* folded_offset /* (2) */) const {
     for (int i = 0; i < 2; ++i) {
@@ -39,7 +40,7 @@ struct FoldedViewport {
     }
   }
 
-  // The gradients of A and b from those of A' and b'.
+  // Computes the gradients of A and b from those of A' and b'.
   void fold_adjoint(const float* grad_folded_matrix /* (2, 2) */, const float* grad_folded_offset /* (2) */,
                     float* grad_matrix /* (2, 2) */, float* grad_offset /* (2) */) const {
     for (int i = 0; i < 2; ++i) {

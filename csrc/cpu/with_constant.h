@@ -1,4 +1,4 @@
-// A run-time number as a template's argument.
+// Passes a run-time number as a template argument.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace fractalops::cpu {
 
-// Calls run(std::integral_constant<int, value>) where 1 <= value <= Most. Returns what it returns, else false.
+// Calls run(std::integral_constant<int, value>) if 1 <= value <= Most, and returns its result. Otherwise returns false.
 template <int Most, typename Run>
 FRACTALOPS_INLINE bool with_constant(int64_t value, const Run& run) {
   if constexpr (Most > 0) {

@@ -1,7 +1,7 @@
-// affine_chain on NVIDIA GPUs: the op's two functions in their two forms, and its registration. The kernels are in
-// affine_chain_sequential.h and affine_chain_scan.h, the choice between them in affine_chain_plan.h; shapes are checked
-// in fractalops/ops/affine_chain.py. Nothing here waits for the device, and nothing depends on values: a CUDA graph can
-// capture it.
+// affine_chain on NVIDIA GPUs: the op's two functions, each in two forms, and its registration. The kernels are in
+// affine_chain_sequential.h and affine_chain_scan.h; affine_chain_plan.h chooses between them. Shapes are checked in
+// fractalops/ops/affine_chain.py and, for direct calls of the op, here. Nothing waits for the device, and launches do
+// not depend on values, so a CUDA graph can capture them.
 #include "../affine_chain.h"
 
 #include <limits>
@@ -32,17 +32,16 @@ Form form_of(int64_t form, const Tensor& index, bool backward) {
   return form == 0 ? choose_form(index.size(0), index.size(1), backward) : static_cast<Form>(form);
 }
 
-// A workspace of `count` elements of T, in bytes.
+// Allocates a workspace of `count` elements of T, as a tensor of bytes.
 template <typename T>
 Tensor workspace(const Tensor& like, int64_t count) {
   return allocate(like, {count * static_cast<int64_t>(sizeof(T))}, ScalarType::Byte);
 }
 
-// Which state each chunk of the sequences begins with.
+// Returns the state with which each chunk of the sequences starts, (B, chunks, D).
 template <typename T, int D, bool Adjoint>
 Tensor find_chunk_states(const Launcher& launcher, AffineChain<T> chain, const Chunks& chunks, const Tensor& like,
-                         const T* grad /* (B, T, D), of the adjoint */,
-                         const T* start /* (B, D), or null for zeros */) {
+                         const T* grad /* (B, T, D); adjoint only */, const T* start /* (B, D), or null for zeros */) {
   const int64_t items = chain.sequences * chunks.count;
   Tensor totals = workspace<AffineMap<T, D>>(like, items);  // (B, chunks)
   Tensor states = workspace<T>(like, items * D);            // (B, chunks, D)
@@ -69,7 +68,7 @@ void forward_sequential(const Launcher& launcher, AffineChain<T> chain, T* point
 template <typename T, int D>
 void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, T* points) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
-  const T* states = chain.start;
+  const T* states = chain.start;       // (B, chunks, D)
   std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, false>(launcher, chain, chunks, like, nullptr, chain.start);
@@ -82,7 +81,7 @@ void forward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& 
                   chunks, states, points);
 }
 
-// What the backward reads and writes.
+// The arrays that the backward reads and writes.
 template <typename T>
 struct Gradients {
   const T* grad;    // (B, T, D)
@@ -90,9 +89,9 @@ struct Gradients {
   T* start;         // (B, D)
 };
 
-// Both return the slots with the maps' sums, and their number.
+// The slots of the workspace with the sums by map, and their number. Both forms of the backward return them.
 struct Slots {
-  Tensor sums;  // (count, N, D, D + 1) of double, in bytes
+  Tensor sums;  // (count, N, D, D + 1) doubles, as bytes
   int64_t count;
 
   const double* data() const { return static_cast<const double*>(sums.const_data_ptr()); }
@@ -119,7 +118,7 @@ Slots backward_sequential(const Launcher& launcher, AffineChain<T> chain, const 
 template <typename T, int D>
 Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor& like, const Gradients<T>& gradients) {
   const Chunks chunks = choose_chunks(chain.sequences, chain.length);
-  const T* states = nullptr;
+  const T* states = nullptr;           // (B, chunks, D), or null for zeros
   std::optional<Tensor> chunk_states;  // (B, chunks, D)
   if (chunks.count > 1) {
     chunk_states = find_chunk_states<T, D, true>(launcher, chain, chunks, like, gradients.grad, nullptr);
@@ -137,10 +136,10 @@ Slots backward_scan(const Launcher& launcher, AffineChain<T> chain, const Tensor
   return slots;
 }
 
-// The kernels number the maps by int, and take the last one for an index beyond it.
+// The kernels number the maps by int. They replace an index out of range by the nearest map, so there must be one.
 void check_count(const Tensor& matrix) {
   STD_TORCH_CHECK(matrix.size(0) > 0 && matrix.size(0) <= std::numeric_limits<int>::max(),
-                  "affine_chain: matrix must hold maps");
+                  "affine_chain: matrix must have 1 to 2^31 - 1 maps, got ", matrix.size(0));
 }
 
 Tensor affine_chain_fwd(const Tensor& matrix_in, const Tensor& offset_in, const Tensor& index_in,

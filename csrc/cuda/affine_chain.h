@@ -1,4 +1,4 @@
-// What the affine chain's CUDA kernels work on: the chain itself, and its maps in fast memory.
+// The data of the affine chain's CUDA kernels: the chain's arrays, and the table of its maps.
 #pragma once
 
 #include "../affine.h"
@@ -9,7 +9,7 @@ namespace fractalops::cuda {
 template <typename T>
 struct AffineChain {
   const T* matrix;       // (N, D, D)
-  const T* offset;       // (N, D); null in the backward, which doesn't read it
+  const T* offset;       // (N, D); null in the backward, which does not read it
   const void* index;     // (B, T), uint8, int32 or int64
   const T* start;        // (B, D)
   int index_bytes;       // 1, 4 or 8
@@ -19,8 +19,8 @@ struct AffineChain {
   bool table_in_shared;  // whether a block copies the maps into shared memory
 };
 
-// The maps, in shared memory where they fit, else where they lie. Both are read through generic pointers, so that one
-// kernel serves both; the callers read a map ahead of its use.
+// The maps, in shared memory if they fit, else in global memory. Both are read through generic pointers, so that one
+// kernel serves both cases. The sequential kernels load each map one step before they use it.
 template <typename T, int D>
 struct MapTable {
   const T* matrix;  // (N, D, D), rows matrix_pitch apart
@@ -48,12 +48,14 @@ struct MapTable {
   }
 };
 
-// The elements of a map in the table: matrix and offset, or the matrix alone, which is all that the backward reads.
+// The number of elements of a map in the table: matrix and offset, or only the matrix, because the backward reads
+// nothing else.
 FRACTALOPS_HOST_DEVICE constexpr int map_elements(int dimensions, bool with_offset) {
   return dimensions * dimensions + (with_offset ? dimensions : 0);
 }
 
-// Copies the maps, if they are to be copied; all threads of the block take part and must meet before they read.
+// Copies the maps into shared memory if `table_in_shared` is set. All threads of the block must call it, and
+// synchronize before they read the table.
 template <typename T, int D>
 __device__ MapTable<T, D> place_maps(const AffineChain<T>& chain, SharedMemory& shared) {
   if (!chain.table_in_shared) return {chain.matrix, chain.offset, D * D, D};
@@ -67,7 +69,8 @@ __device__ MapTable<T, D> place_maps(const AffineChain<T>& chain, SharedMemory& 
   return {table, table + D * D, pitch, pitch};
 }
 
-// shared <- the index's rows. An index out of range takes the nearest map: nothing outside the table is ever read.
+// shared <- rows of the index. An index out of range is replaced by the nearest map, so nothing outside the table is
+// read.
 template <typename T>
 __device__ void stage_index(const AffineChain<T>& chain, const Rows& rows, int* shared, int thread, int threads) {
   const int64_t size = chain.sequences * chain.length;

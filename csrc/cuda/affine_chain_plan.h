@@ -1,5 +1,6 @@
-// What is decided on the host before the affine chain is launched: which form runs, how the work is cut, and what lies
-// in shared memory. All of it follows from shapes alone, so that results, workspaces and graphs do too.
+// Decisions on the host before the affine chain is launched: the form, how the sequences are split, and the contents of
+// shared memory. They depend on shapes only. So the order of the additions, the workspaces and CUDA graphs are the same
+// in all calls with these shapes.
 #pragma once
 
 #include <algorithm>
@@ -10,16 +11,17 @@
 
 namespace fractalops::cuda {
 
-// The op's private argument `form`.
+// The values of the op's private argument `form`.
 enum class Form : int64_t { chosen = 0, sequential = 1, scan = 2 };
 
-// The form that should take less time on a card of about 128 multiprocessors. An estimate from instruction latencies,
-// which nobody has measured yet:
-// - sequential, with 512 warps side by side: 40 cycles a step (shared memory's latency, two dependent multiply-adds);
-//   backward 250, most of them to sum by map;
-// - scan, with 512 blocks side by side: 1500 cycles a tile (five rounds of shuffles and compositions, then the walk);
-//   backward 1250 more for five sums by map, four warps at a time.
-// Sequences of 300 points: the scan runs up to 4095 of them, backward 13963. Of 30 points: never, backward up to 1396.
+// Returns the form that should be faster on a card with about 128 multiprocessors. This is an estimate from instruction
+// latencies, which has not been measured yet:
+// - sequential, 512 warps in parallel: 40 cycles per step (the latency of shared memory and of two dependent
+//   multiply-adds); backward 250, most of them for the sums by map;
+// - scan, 512 blocks in parallel: 1500 cycles per tile (five rounds of shuffles and compositions, then the steps
+//   themselves); backward 1250 more, for five calls of the sum by map in each of four warps.
+// For sequences of 300 points, the scan is chosen for up to 4095 of them, backward for up to 13963. For sequences of 30
+// points, it is never chosen, backward for up to 1396.
 inline Form choose_form(int64_t sequences, int64_t length, bool backward) {
   constexpr int64_t forward_step = 40, backward_step = 250, forward_tile = 1500, backward_tile = 2750;
   constexpr int64_t warps = 512, blocks = 512;
@@ -30,8 +32,8 @@ inline Form choose_form(int64_t sequences, int64_t length, bool backward) {
   return scan < sequential ? Form::scan : Form::sequential;
 }
 
-// Up to 8 tiles a sequence, a block goes through them faster than two more kernels are launched; beyond, up to 1024
-// blocks share the tiles of all sequences.
+// With up to 8 tiles per sequence, one block processes them faster than two more kernels are launched. With more tiles,
+// up to 1024 blocks share the tiles of all sequences.
 inline Chunks choose_chunks(int64_t sequences, int64_t length) {
   constexpr int64_t tile = scan_threads * scan_run, tiles_of_one_block = 8, blocks = 1024;
   const int64_t tiles = divide_up(length, tile);
@@ -41,17 +43,17 @@ inline Chunks choose_chunks(int64_t sequences, int64_t length) {
   return {divide_up(length, chunk), chunk};
 }
 
-// As few warps as hold a sequence in one tile, so that short ones leave no threads idle.
+// Returns as few warps as hold a sequence in one tile, so that short sequences leave no threads idle.
 inline int choose_scan_threads(int64_t length) {
   return lanes * static_cast<int>(std::min<int64_t>(divide_up(length, lanes * scan_run), scan_warps));
 }
 
-// A kernel's shared memory: what it always needs, and the tables that are there when they fit.
+// A kernel's shared memory: the part that it always needs, and the tables that are added if they fit.
 template <typename T>
 struct SharedPlan {
   int64_t bytes;
 
-  // `elements` of T and `integers` of int.
+  // The part that is always needed: `elements` of T and `integers` of int.
   SharedPlan(int64_t elements, int64_t integers) : bytes(elements * sizeof(T) + integers * sizeof(int)) {}
 
   bool add_if_it_fits(int64_t elements) {
@@ -62,7 +64,7 @@ struct SharedPlan {
   }
 };
 
-// How a backward sums by map: `adders` warps a block, each with a slot of the workspace.
+// How a backward sums by map: each block has `adders` warps that sum, each with its own slot of the workspace.
 struct SumPlan {
   int adders;
   bool in_shared;
@@ -71,14 +73,15 @@ struct SumPlan {
   int64_t slots() const { return blocks * adders; }
 };
 
-// The slots stay small, and so few that writing and adding them up moves fewer bytes than the points do.
+// Returns the maximum number of slots. The slots stay small, and so few that writing and adding them moves fewer bytes
+// than the points do.
 inline int64_t largest_slots(int64_t maps, int64_t points, int dimensions) {
   constexpr int64_t most = 2048, bytes = 32 << 20, points_of_map = 8;
   const int64_t slot_bytes = maps * sum_elements(dimensions) * static_cast<int64_t>(sizeof(double));
   return std::max<int64_t>(1, std::min({most, bytes / slot_bytes, points / (points_of_map * maps)}));
 }
 
-// `warps` of a block could sum, and `items` blocks could run.
+// `warps` is the number of warps of a block that could sum, `items` the number of blocks that could run.
 template <typename T, int D>
 SumPlan plan_sums(const AffineChain<T>& chain, int warps, int64_t items, SharedPlan<T>& shared) {
   const int64_t table = static_cast<int64_t>(chain.maps) * MapSums<T, D>::pitch;
@@ -91,8 +94,9 @@ SumPlan plan_sums(const AffineChain<T>& chain, int warps, int64_t items, SharedP
   return {adders, in_shared, std::min(items, std::max<int64_t>(1, slots / adders))};
 }
 
-// Whether a block copies the maps: where they are at most a quarter of the `points` that it then goes through, and fit.
-// The maps of many systems at once, of which a block needs a few, are left to the caches.
+// Returns whether each block copies the maps: if they fit, and have at most a quarter of the elements of the `points`
+// that the block then processes. In a batch of many systems a block needs only a few of the maps. It then reads them
+// through the caches.
 template <typename T, int D>
 bool plan_table(const AffineChain<T>& chain, int64_t points, SharedPlan<T>& shared) {
   constexpr int64_t share = 4;

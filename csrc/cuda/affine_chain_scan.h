@@ -1,18 +1,17 @@
-// The affine chain for few, long sequences: its maps are composed by a parallel scan over time, whose result tells
-// every thread the state before its own few steps, which it then walks. More arithmetic than the sequential form's
-// (bench/affine_chain_work.py counts it), and many more threads to do it.
+// The affine chain for few, long sequences. A parallel scan over time composes the maps. It gives each thread the state
+// before its own few steps, which the thread then computes one by one. The scan form takes more arithmetic than the
+// sequential form and has many more threads to do it.
 //
-// Who owns what, in all kernels but the link: a sequence is cut into chunks, and a block owns one chunk at a time,
-// which it goes through tile by tile. In a tile, the thread of rank r owns the run of steps r * run, ..., r * run + run
-// - 1:
+// Ownership, in all kernels except scan_link: a sequence is split into chunks. A block owns one chunk at a time and
+// processes it tile by tile. In a tile, the thread of rank r owns the run of steps r * run to r * run + run - 1:
 //
-//   sequence  |      chunk 0      |      chunk 1      |  ...       a block each
+//   sequence  |      chunk 0      |      chunk 1      |  ...       one block each
 //   chunk     | tile | tile | tile |                               one after the other
-//   tile      | run of thread 0 | run of thread 1 | ...            side by side
+//   tile      | run of thread 0 | run of thread 1 | ...            in parallel
 //
-// With more than one chunk, scan_compose finds each chunk's total map, scan_link the state before each chunk, and the
-// chunks then run as if each were a sequence of its own. The adjoint (Adjoint = true) goes the same way through the
-// same code, but for its ranks, which count from the end, and its maps, which are those of affine.h's adjoint_map.
+// If a sequence has more than one chunk, scan_compose computes the composition of each chunk's maps, and scan_link the
+// state before each chunk. Each chunk is then processed like a sequence. The adjoint (Adjoint = true) uses the same
+// code with two differences: its ranks count from the end, and its maps are those of adjoint_map in affine.h.
 #pragma once
 
 #include "affine_chain.h"
@@ -21,29 +20,31 @@
 
 namespace fractalops::cuda {
 
-inline constexpr int scan_run = 5;  // steps a thread: odd, so that the runs' elements lie in different banks
+inline constexpr int scan_run = 5;  // steps per thread; odd, so that the elements of the runs are in different banks
 inline constexpr int scan_warps = 4;
-inline constexpr int scan_threads = scan_warps * lanes;  // at most
+inline constexpr int scan_threads = scan_warps * lanes;  // maximum
 
-// How the sequences are cut. A chunk is a whole number of the largest tiles long, but for a sequence's last.
+// How the sequences are split. The length of a chunk is a multiple of the largest tile, except for a sequence's last
+// chunk.
 struct Chunks {
-  int64_t count;   // of a sequence
-  int64_t length;  // steps
+  int64_t count;   // per sequence
+  int64_t length;  // steps per chunk
 };
 
-// One block's walk over the tiles of a chunk, with the tile's run of this thread.
+// A block's iteration over the tiles of a chunk, and this thread's run in the current tile.
 template <bool Adjoint>
 struct Tile {
-  int64_t sequence, begin, end;  // the chunk's steps: [begin, end) of [0, T)
-  int64_t first = 0;             // the tile's first step
-  int count = 0;                 // the tile's steps
+  int64_t sequence, begin, end;  // the chunk's steps are [begin, end) of [0, T)
+  int64_t first = 0;             // first step of the tile
+  int count = 0;                 // number of steps in the tile
 
   __device__ Tile(int64_t item, const Chunks& chunks, int64_t length)
       : sequence(item / chunks.count), begin(item % chunks.count * chunks.length), end(begin + chunks.length) {
     if (end > length) end = length;
   }
 
-  // Goes to the next tile: forwards from the chunk's begin, for the adjoint backwards from its end.
+  // Moves to the next tile: forward from the chunk's start or, for the adjoint, backward from its end. Returns false if
+  // there is none.
   __device__ bool next() {
     const int64_t largest = static_cast<int64_t>(blockDim.x) * scan_run;
     const int64_t left = count == 0 ? end - begin : Adjoint ? first - begin : end - (first + count);
@@ -54,17 +55,17 @@ struct Tile {
     return true;
   }
 
-  // The place in the tile of this thread's k-th step in the order of the walk, or -1 past its end.
+  // Returns the index in the tile of this thread's k-th step in processing order, or -1 if the tile has no such step.
   __device__ int place(int k) const {
     const int rank = static_cast<int>(threadIdx.x) * scan_run + k;
     return rank >= count ? -1 : Adjoint ? count - 1 - rank : rank;
   }
 };
 
-// The composition of this thread's run.
+// Returns the composition of this thread's run.
 template <typename T, int D, bool Adjoint>
 __device__ AffineMap<T, D> compose_run(const Tile<Adjoint>& tile, const MapTable<T, D>& table,
-                                       const int* maps /* (tile) */, const T* grads /* (tile, D), of the adjoint */) {
+                                       const int* maps /* (tile) */, const T* grads /* (tile, D); adjoint only */) {
   const auto step = [&](int place) {
     if constexpr (Adjoint)
       return adjoint_map<T, D>(table.linear_part(maps[place]).entry, grads + place * D);
@@ -78,14 +79,14 @@ __device__ AffineMap<T, D> compose_run(const Tile<Adjoint>& tile, const MapTable
   return run;
 }
 
-// totals[sequence, chunk] = the composition of the chunk's maps. A block owns one chunk, a thread its runs: drawn
-// above. choose_chunks makes 1024 chunks at most.
+// totals[sequence, chunk] = the composition of the chunk's maps. A block owns one chunk, a thread its run of each tile
+// (diagram above). choose_chunks makes at most 1024 chunks, so the grid needs no loop.
 //
 // Budget: 72 registers (float32), 80 (float64).
-// Shared memory: 10,432 bytes (float32), 18,304 (float64), and the maps where they fit.
+// Shared memory: 10,432 bytes (float32), 18,304 (float64), plus the maps if they fit.
 template <typename T, int D, bool Adjoint>
 __global__ void __launch_bounds__(scan_threads)
-    affine_chain_scan_compose(AffineChain<T> chain, Chunks chunks, const T* grad /* (B, T, D), of the adjoint */,
+    affine_chain_scan_compose(AffineChain<T> chain, Chunks chunks, const T* grad /* (B, T, D); adjoint only */,
                               AffineMap<T, D>* totals /* (B, chunks) */) {
   const int tile_length = blockDim.x * scan_run;
   SharedMemory shared;
@@ -102,14 +103,13 @@ __global__ void __launch_bounds__(scan_threads)
       stage_in(grad, chain.sequences * chain.length * D, {corner * D, 0, 1, tile.count * D, 0}, grads, threadIdx.x,
                blockDim.x);
     __syncthreads();
-    scan_total(compose_run<T, D>(tile, table, maps, grads), warp_maps, total);  // all have read the tile then
+    scan_total(compose_run<T, D>(tile, table, maps, grads), warp_maps, total);  // all threads have now read the tile
   }
   if (threadIdx.x == 0) totals[blockIdx.x] = total;
 }
 
-// states[sequence, chunk] = the state that the chunk begins with.
-// Who owns what: a block owns one sequence; in it, thread r owns chunks r, r + blockDim.x, ... in the order of the
-// walk.
+// states[sequence, chunk] = the state with which the chunk starts. A block owns one sequence. In it, thread r owns the
+// chunks r, r + blockDim.x, ... in processing order.
 //
 // Budget: 56 registers (float32), 88 (float64).
 // Shared memory: 192 bytes (float32), 384 (float64).
@@ -131,10 +131,10 @@ __global__ void __launch_bounds__(scan_threads)
   }
 }
 
-// A block owns one chunk at a time, a thread its run of each tile: drawn above.
+// A block owns one chunk at a time, a thread its run of each tile (diagram above).
 //
 // Budget: 72 registers (float32), 80 (float64).
-// Shared memory: 10,432 bytes (float32), 18,304 (float64), and the maps where they fit.
+// Shared memory: 10,432 bytes (float32), 18,304 (float64), plus the maps if they fit.
 template <typename T, int D>
 __global__ void __launch_bounds__(scan_threads)
     affine_chain_forward_scan(AffineChain<T> chain, Chunks chunks, const T* states /* (B, chunks, D) */,
@@ -166,12 +166,12 @@ __global__ void __launch_bounds__(scan_threads)
   }
 }
 
-// As in the sequential form, the tile of upstream gradients becomes one of adjoints, which is summed by map and
-// forgotten. A block owns one chunk at a time, a thread its run of each tile: drawn above. The first `adders` warps
-// sum, each every adders-th group of 32 steps; sum_by_map.h says which lane owns a sum.
+// As in the sequential form, the tile of upstream gradients is overwritten by adjoints, which are summed by map and
+// then discarded. A block owns one chunk at a time, a thread its run of each tile (diagram above). The first `adders`
+// warps compute the sums; each owns every adders-th group of 32 steps. sum_by_map.h says which lane owns a sum.
 //
-// Budget: 128 registers, with which four blocks share a multiprocessor.
-// Shared memory: 18,112 bytes (float32), 33,664 (float64), and sums and maps where they fit.
+// Budget: 128 registers, so that four blocks share a multiprocessor.
+// Shared memory: 18,112 bytes (float32), 33,664 (float64), plus sums and maps if they fit.
 template <typename T, int D>
 __global__ void __launch_bounds__(scan_threads, 4)
     affine_chain_backward_scan(AffineChain<T> chain, Chunks chunks, const T* grad /* (B, T, D) */,
@@ -183,8 +183,8 @@ __global__ void __launch_bounds__(scan_threads, 4)
   const int lane = threadIdx.x % lanes, warp = threadIdx.x / lanes;
   SharedMemory shared;
   auto* warp_maps = shared.take<AffineMap<T, D>>(scan_warps);
-  T* adjoints = shared.take<T>(tile_length * D);  // (tile, D), g_t, then h_t
-  T* previous = shared.take<T>(tile_length * D);  // (tile, D), v_(t-1)
+  T* adjoints = shared.take<T>(tile_length * D);  // (tile, D): g_t, then h_t
+  T* previous = shared.take<T>(tile_length * D);  // (tile, D): v_(t-1)
   using Sums = MapSums<T, D>;
   const int64_t table_size = static_cast<int64_t>(chain.maps) * Sums::pitch;
   T* sum_tables = sums_in_shared ? shared.take<T>(adders * table_size) : nullptr;  // (adders, N, pitch)
@@ -200,12 +200,12 @@ __global__ void __launch_bounds__(scan_threads, 4)
     Tile<true> tile(item, chunks, chain.length);
     while (tile.next()) {
       const int64_t corner = tile.sequence * chain.length + tile.first;
-      __syncthreads();  // the last tile has been read
+      __syncthreads();  // waits until the last tile has been read
       stage_index(chain, {corner, 0, 1, tile.count, 0}, maps, threadIdx.x, blockDim.x);
       stage_in(grad, size, {corner * D, 0, 1, tile.count * D, 0}, adjoints, threadIdx.x, blockDim.x);
       stage_in(points, size, {(corner - 1) * D, 0, 1, tile.count * D, 0}, previous, threadIdx.x, blockDim.x);
       __syncthreads();
-      if (tile.first == 0 && threadIdx.x == 0)  // v_0 isn't among the points
+      if (tile.first == 0 && threadIdx.x == 0)  // v_0 is not among the points
         for (int i = 0; i < D; ++i) previous[i] = chain.start[tile.sequence * D + i];
       scan_states(compose_run<T, D>(tile, table, maps, adjoints), warp_maps, state, adjoint);
       for (int k = 0; k < scan_run; ++k) {

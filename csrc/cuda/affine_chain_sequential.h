@@ -1,9 +1,10 @@
-// The affine chain for many sequences: a lane walks each, v_t = A[z_t] v_(t-1) + b[z_t] (paper, equation 3), and its
-// adjoint back. Nothing is computed twice; it takes some thousand sequences to fill a card.
+// The affine chain for many sequences: each lane computes a sequence step by step, v_t = A[z_t] v_(t-1) + b[z_t]
+// (paper, equation 3), and its adjoint in reverse. Nothing is computed twice, but it takes thousands of sequences to
+// fill a card.
 //
-// Who owns what, in both kernels: a block is one warp and owns 32 sequences at a time; lane l owns the l-th of them and
-// its row of each tile. A tile holds the same few steps of the 32 sequences, so that global memory is touched in whole
-// words by the warp, and shared memory by the lanes on their own rows, which are an odd number of elements apart:
+// Ownership, in both kernels: a block is one warp and owns 32 sequences at a time. Lane l owns the l-th of them and its
+// row of each tile. A tile holds the same few steps of the 32 sequences. So the warp accesses global memory in whole
+// words, and each lane accesses its own row of shared memory. The rows are an odd number of elements apart:
 //
 //              steps of the tile ->
 //   lane  0   | z v z v z v z v ... |   sequence 32 g
@@ -17,16 +18,16 @@
 
 namespace fractalops::cuda {
 
-// Steps of a tile: 128 bytes of a row in each dimension; half as many in the backward, which holds two such tiles.
+// Steps per tile: 128 bytes of a row per dimension. The backward has half as many, because it holds two such tiles.
 template <typename T>
 inline constexpr int forward_steps = 128 / sizeof(T);
 template <typename T>
 inline constexpr int backward_steps = 64 / sizeof(T);
 
-// A block is a warp, a lane owns a sequence at a time: drawn above.
+// A block is one warp, and a lane owns one sequence at a time (diagram above).
 //
 // Budget: 72 registers (float32), 96 (float64).
-// Shared memory: 16,640 bytes (float32), 14,720 (float64), and the maps where they fit.
+// Shared memory: 16,640 bytes (float32), 14,720 (float64), plus the maps if they fit.
 template <typename T, int D>
 __global__ void __launch_bounds__(lanes)
     affine_chain_forward_sequential(AffineChain<T> chain, T* points /* (B, T, D) */) {
@@ -65,12 +66,12 @@ __global__ void __launch_bounds__(lanes)
   }
 }
 
-// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1). The tile of upstream gradients becomes one of adjoints, which is summed
-// by map and forgotten. A block is a warp, a lane owns a sequence at a time: drawn above; sum_by_map.h says which lane
-// owns a sum.
+// h_T = g_T; h_t = g_t + A[z_(t+1)]^T h_(t+1). The tile of upstream gradients is overwritten by adjoints, which are
+// summed by map and then discarded. A block is one warp, and a lane owns one sequence at a time (diagram above).
+// sum_by_map.h says which lane owns a sum.
 //
 // Budget: 96 registers (float32), 112 (float64).
-// Shared memory: 14,720 bytes (float32), 13,952 (float64), and sums and maps where they fit.
+// Shared memory: 14,720 bytes (float32), 13,952 (float64), plus sums and maps if they fit.
 template <typename T, int D>
 __global__ void __launch_bounds__(lanes)
     affine_chain_backward_sequential(AffineChain<T> chain, const T* grad /* (B, T, D) */,
@@ -80,8 +81,8 @@ __global__ void __launch_bounds__(lanes)
   const int lane = threadIdx.x;
   const int64_t size = chain.sequences * chain.length * D;
   SharedMemory shared;
-  T* adjoints = shared.take<T>(lanes * pitch);  // (32, pitch), g_t, then h_t
-  T* previous = shared.take<T>(lanes * pitch);  // (32, pitch), v_(t-1)
+  T* adjoints = shared.take<T>(lanes * pitch);  // (32, pitch): g_t, then h_t
+  T* previous = shared.take<T>(lanes * pitch);  // (32, pitch): v_(t-1)
   using Sums = MapSums<T, D>;
   Sums sums{sums_in_shared ? shared.take<T>(static_cast<int64_t>(chain.maps) * Sums::pitch) : nullptr,
             slots + static_cast<int64_t>(blockIdx.x) * chain.maps * Sums::elements, chain.maps};
@@ -97,16 +98,16 @@ __global__ void __launch_bounds__(lanes)
     for (int64_t t = (chain.length - 1) / steps * steps; t >= 0; t -= steps) {
       const int count = chain.length - t < steps ? static_cast<int>(chain.length - t) : steps;
       const int64_t corner = first * chain.length + t;
-      __syncwarp();  // the last tile has been read
+      __syncwarp();  // waits until the last tile has been read
       stage_index(chain, {corner, chain.length, rows, count, index_pitch}, maps, lane, lanes);
       stage_in(grad, size, {corner * D, chain.length * D, rows, count * D, pitch}, adjoints, lane, lanes);
       stage_in(points, size, {(corner - 1) * D, chain.length * D, rows, count * D, pitch}, previous, lane, lanes);
       __syncwarp();
       const int* mine = maps + lane * index_pitch;
-      T* adjoint_row = adjoints + lane * pitch;
-      T* previous_row = previous + lane * pitch;
+      T* adjoint_row = adjoints + lane * pitch;   // (steps, D)
+      T* previous_row = previous + lane * pitch;  // (steps, D)
       if (lane < rows) {
-        if (t == 0)  // v_0 isn't among the points
+        if (t == 0)  // v_0 is not among the points
           for (int i = 0; i < D; ++i) previous_row[i] = chain.start[(first + lane) * D + i];
         auto part = table.linear_part(mine[count - 1]);
         for (int s = count - 1; s >= 0; --s) {

@@ -1,6 +1,6 @@
-// draw_balanced_index on NVIDIA GPUs: what is decided on the host, and its registration. The kernels are in
-// draw_balanced_index.h; shapes are checked in fractalops/ops/draw_balanced_index.py. Nothing here waits for the
-// device, and nothing depends on values: a CUDA graph can capture it.
+// draw_balanced_index on NVIDIA GPUs: the op's host code and its registration. The kernels are in
+// draw_balanced_index.h. Shapes are checked in fractalops/ops/draw_balanced_index.py and, for direct calls of the op,
+// here. Nothing waits for the device, and launches do not depend on values, so a CUDA graph can capture them.
 #include "draw_balanced_index.h"
 
 #include <limits>
@@ -11,8 +11,8 @@
 namespace fractalops::cuda {
 namespace {
 
-// Of the counts that don't fit into shared memory. So much stays in the second level's cache of a large card; the rest
-// of the sequences waits for its turn.
+// The memory for counts that do not fit into shared memory. This much stays in the L2 cache of a large card. The blocks
+// process the remaining sequences afterwards.
 constexpr int64_t most_counts_in_global = 64 << 20;  // bytes
 
 template <typename T, typename Index>
@@ -36,7 +36,7 @@ void draw(const Launcher& launcher, const Tensor& share, const Tensor& uniform, 
     launcher.launch(draw_balanced_index_sequences<T, Index>, blocks, lanes, bytes, draws);
     return;
   }
-  blocks = std::min(blocks, most_counts_in_global / bytes);                     // a sequence's are 8 MB at most
+  blocks = std::min(blocks, most_counts_in_global / bytes);                     // at most 8 MB per sequence
   Tensor counts = allocate(uniform, {blocks * draws.counts}, ScalarType::Int);  // (blocks, counts)
   draws.counts_in_global = mutable_data<int32_t>(counts);
   launcher.launch(draw_balanced_index_sequences<T, Index>, blocks, lanes, 0, draws);
@@ -49,7 +49,7 @@ Tensor draw_balanced_index(const Tensor& weight_in, const Tensor& uniform_in, do
   const Tensor uniform = torch::stable::contiguous(uniform_in);  // (S, K, T)
   const int64_t systems = weight.size(0), maps = weight.size(1);
   STD_TORCH_CHECK(maps <= std::numeric_limits<int>::max(),
-                  "draw_balanced_index: weight must hold at most 2^31 - 1 maps");
+                  "draw_balanced_index: weight must have at most 2^31 - 1 maps, got ", maps);
   return draw_by_type("draw_balanced_index", weight, uniform, [&]<typename T, typename Index>(T, Index, Tensor& index) {
     if (index.numel() == 0) return;
     Tensor share = allocate(uniform, {systems, maps}, ScalarType::Int);

@@ -1,18 +1,19 @@
-// Drawing balanced sequences on a GPU; the rule stands in fractalops/reference/draw_balanced_index.py. A point depends
-// on the one before it, so a warp walks a sequence, and its lanes share the maps.
+// Kernels that draw balanced sequences on a GPU. fractalops/reference/draw_balanced_index.py defines the rule. Each
+// point depends on the point before it. So a warp draws a sequence point by point, and its lanes share the maps.
 //
-// Who owns what, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: of the shares, and
-// of what every context owes, so that neighbors touch neighboring words and no lane reads what another has counted:
+// Ownership, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: their shares, and the
+// amounts that every context owes them. So neighboring lanes access neighboring words, and no lane reads the counts of
+// another lane:
 //
 //   lane             0      1    ...    31     0      1   ...
 //   share        | p_0  | p_1  | ... | p_31 | p_32 | ...            of the sequence's system
 //   d = 1, row 0 | owed | owed | ... | owed | owed | ...            after map 0
 //          row 1 | owed | owed | ... | owed | owed | ...            after map 1
 //     ...
-//   d = D, row r | owed | owed | ... | owed | owed | ...            after the maps of the D digits of r, to the base N
+//   d = D, row r | owed | owed | ... | owed | owed | ...            after the D maps that are r's digits in base N
 //
-// Besides, lane d - 1 knows which row stands for the last d maps, and of every 32 points lane l holds the l-th random
-// number, then the l-th map.
+// In addition, lane d - 1 holds the row number of the last d maps. For every 32 points, lane l holds the l-th random
+// number, and then the l-th map.
 #pragma once
 
 #include <cmath>
@@ -22,8 +23,8 @@
 
 namespace fractalops::cuda {
 
-// sum <- sum + the values of the first `count` lanes, added in their order, as on the CPU: the same bits. Returns the
-// sum up to this lane's value.
+// sum <- sum + the values of the first `count` lanes, added in the order of the lanes, as on the CPU, for the same
+// bits. Returns the sum up to and including this lane's value.
 __device__ inline double add_in_order(double value, int count, double& sum) {
   const int lane = threadIdx.x;
   double mine = sum;
@@ -35,7 +36,7 @@ __device__ inline double add_in_order(double value, int count, double& sum) {
   return mine;
 }
 
-// The sum of the values of this lane and all lower ones.
+// Returns the sum of the values of this lane and all lower lanes.
 __device__ inline int64_t sum_of_lower(int64_t value) {
   const int lane = threadIdx.x;
   for (int distance = 1; distance < lanes; distance *= 2) {
@@ -45,7 +46,8 @@ __device__ inline int64_t sum_of_lower(int64_t value) {
   return value;
 }
 
-// The probabilities of the maps in multiples of 1 / balanced_unit, which add up to it. A block owns a system at a time.
+// The probabilities of the maps, as multiples of 1 / balanced_unit. A system's shares add up to balanced_unit. A block
+// owns one system at a time.
 //
 // Budget: 48 registers.
 // Shared memory: 0 bytes.
@@ -54,13 +56,13 @@ __global__ void __launch_bounds__(lanes)
                                int32_t* share /* (S, N) */) {
   const int lane = threadIdx.x;
   for (int64_t system = blockIdx.x; system < systems; system += gridDim.x) {
-    const double* weights = weight + system * maps;
+    const double* weights = weight + system * maps;  // (N)
     const auto for_each_32_maps = [&](const auto& run) {
       for (int first = 0; first < maps; first += lanes) run(first + lane, maps - first < lanes ? maps - first : lanes);
     };
     double total = 0, raised = 0, below = 0;
     for_each_32_maps([&](int map, int count) { add_in_order(lane < count ? weights[map] : 0, count, total); });
-    const bool usable = total > 0 && total < HUGE_VAL;  // neither where a weight is NaN
+    const bool usable = total > 0 && total < HUGE_VAL;  // false if a weight is NaN
     const auto floored_share = [&](int map, int count) {
       const double exact = usable && lane < count ? weights[map] / total : 1.0 / maps;
       return exact < floor ? floor : exact;
@@ -77,13 +79,13 @@ __global__ void __launch_bounds__(lanes)
   }
 }
 
-// What the sequences are drawn from, and where to.
+// The arrays and sizes of one draw.
 template <typename T, typename Index>
 struct BalancedSequences {
   const int32_t* share;       // (S, N)
   const T* uniform;           // (S, K, T)
   Index* index;               // (S, K, T)
-  int32_t* counts_in_global;  // (blocks, counts); null where a block's are in shared memory
+  int32_t* counts_in_global;  // (blocks, counts); null if a block's counts are in shared memory
   int64_t sequences;          // S K
   int64_t of_a_system;        // K
   int64_t points;             // T
@@ -92,13 +94,13 @@ struct BalancedSequences {
   int counts;                 // N^2 + ... + N^(D + 1)
 };
 
-// The contexts of a sequence.
+// The contexts of one sequence.
 struct BalancedContexts {
   const int32_t* share;  // (N)
-  int32_t* owed;         // (counts): tables (N^d, N) of d = 1 to D, one after the other
+  int32_t* owed;         // (counts): the tables (N^d, N) of d = 1 to D, one after the other
   int maps, depth;
-  int table = 0;    // of lane d - 1: where the table of d begins
-  int context = 0;  // of lane d - 1: what the last d maps were, as digits to the base N
+  int table = 0;    // in lane d - 1: start of the table of d
+  int context = 0;  // in lane d - 1: the last d maps, as digits in base N
 
   __device__ BalancedContexts(const int32_t* share, int32_t* owed, int maps, int depth)
       : share(share), owed(owed), maps(maps), depth(depth) {
@@ -106,10 +108,10 @@ struct BalancedContexts {
     for (int d = 1; d < depth && d <= static_cast<int>(threadIdx.x); ++d) table += size *= maps;
   }
 
-  // Where the present row of the table of d begins.
+  // Returns the start of the current row in the table of d.
   __device__ int row(int d) const { return __shfl_sync(every_lane, table + context * maps, d - 1); }
 
-  // What is due to a map, of this lane's; 0 beyond the last map.
+  // Returns the amount that is due to one of this lane's maps, or 0 past the last map.
   __device__ int due(int map) const {
     int sum = map < maps ? share[map] : 0;
 #pragma unroll 1
@@ -120,13 +122,13 @@ struct BalancedContexts {
     return sum > 0 ? sum : 0;
   }
 
-  // The next map, for a random number in [0, 1).
+  // Returns the next map for a random number in [0, 1).
   __device__ int draw(double uniform) const {
     const int lane = threadIdx.x;
     int64_t reached = 0;
 #pragma unroll 1
     for (int first = 0; first < maps; first += lanes) reached += due(first + lane);
-    reached = sum_of_lower(reached);  // up to 32 maps: that's it
+    reached = sum_of_lower(reached);  // final for up to 32 maps
     const int64_t total = __shfl_sync(every_lane, reached, lanes - 1);
     const int64_t scaled = static_cast<int64_t>(uniform * static_cast<double>(total));
     const int64_t wanted = scaled < total ? scaled : total - 1;
@@ -134,7 +136,7 @@ struct BalancedContexts {
     int first = 0;
     unsigned below;
 #pragma unroll 1
-    while ((below = __ballot_sync(every_lane, reached <= wanted)) == every_lane) {  // ends: the last has reached total
+    while ((below = __ballot_sync(every_lane, reached <= wanted)) == every_lane) {  // ends: the last map reaches total
       first += lanes;
       reached = __shfl_sync(every_lane, reached, lanes - 1);
       reached += sum_of_lower(due(first + lane));
@@ -142,7 +144,7 @@ struct BalancedContexts {
     return first + __popc(below);
   }
 
-  // All present contexts were met once more, and `drawn` followed.
+  // Updates the counts: all current contexts have occurred once more, and map `drawn` followed.
   __device__ void follow(int drawn) {
     const int lane = threadIdx.x;
 #pragma unroll 1
@@ -156,10 +158,10 @@ struct BalancedContexts {
   }
 };
 
-// A block owns a sequence at a time: drawn above.
+// A block owns one sequence at a time (diagram above).
 //
 // Budget: 56 registers.
-// Shared memory: 0 bytes, and the counts where they fit.
+// Shared memory: 0 bytes, plus the counts if they fit.
 template <typename T, typename Index>
 __global__ void __launch_bounds__(lanes) draw_balanced_index_sequences(BalancedSequences<T, Index> draws) {
   const int lane = threadIdx.x;
@@ -168,7 +170,7 @@ __global__ void __launch_bounds__(lanes) draw_balanced_index_sequences(BalancedS
                       : SharedMemory().take<int32_t>(draws.counts);
   for (int64_t sequence = blockIdx.x; sequence < draws.sequences; sequence += gridDim.x) {
     for (int i = lane; i < draws.counts; i += lanes) owed[i] = 0;
-    __syncwarp();  // each lane has cleared what others own
+    __syncwarp();  // each lane has cleared counts of other lanes
     BalancedContexts contexts(draws.share + sequence / draws.of_a_system * draws.maps, owed, draws.maps, draws.depth);
     const T* uniforms = draws.uniform + sequence * draws.points;  // (T)
     Index* index = draws.index + sequence * draws.points;         // (T)
@@ -184,7 +186,7 @@ __global__ void __launch_bounds__(lanes) draw_balanced_index_sequences(BalancedS
       }
       if (lane < count) index[first + lane] = static_cast<Index>(mine);
     }
-    __syncwarp();  // nobody counts any more when the next sequence clears
+    __syncwarp();  // no lane counts any more when the next sequence's counts are cleared
   }
 }
 

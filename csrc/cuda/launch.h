@@ -1,4 +1,4 @@
-// Launching kernels on the stream that torch uses on the tensors' device.
+// Launches of kernels on torch's current stream of the tensors' device.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,7 +12,8 @@
 
 namespace fractalops::cuda {
 
-// Where an op runs. Makes the device of its tensors, which have been checked, the current one for as long as it lives.
+// Where an op runs. The device of the op's tensors, which must have been checked, is the current one during the
+// lifetime of this object.
 class Launcher {
  public:
   Launcher(const char* op, const Tensor& tensor) : Launcher(op, tensor.get_device_index()) {}
@@ -42,7 +43,8 @@ class Launcher {
   cudaStream_t stream_ = nullptr;
 };
 
-// The kernels loop over their items, so a grid never needs to be larger than this; the hardware's limit is 2^31 - 1.
+// Kernels that are launched with `grid` loop over their items, so they never need more blocks than this. The hardware's
+// limit is 2^31 - 1.
 inline constexpr int64_t largest_grid = 1 << 16;
 
 inline int64_t grid(int64_t items) { return std::min(items, largest_grid); }

@@ -1,5 +1,5 @@
-// A scan of affine maps over the threads of a block. Composition is associative, so runs of a chain can be composed
-// side by side; it is not commutative, so everything here keeps their order.
+// A scan of affine maps over the threads of a block. Composition is associative, so parts of a chain can be composed in
+// parallel. It is not commutative, so all functions here preserve the order of the maps.
 #pragma once
 
 #include "../affine.h"
@@ -15,8 +15,8 @@ __device__ AffineMap<T, D> shuffle_up(const AffineMap<T, D>& map, int distance) 
   return other;
 }
 
-// The composition of this lane's map with those of all lower lanes, which come before it. The last lane's is the
-// warp's; it is left in shared memory, where all threads of the block may read it on return.
+// Returns the composition of this lane's map with the maps of all lower lanes, which are applied first. The last lane's
+// result is the composition of the warp. It is in shared memory on return, where all threads of the block may read it.
 template <typename T, int D>
 __device__ AffineMap<T, D> scan_warp(AffineMap<T, D> map, AffineMap<T, D>* warp_maps /* (warps), shared */) {
   const int lane = threadIdx.x % lanes;
@@ -24,14 +24,14 @@ __device__ AffineMap<T, D> scan_warp(AffineMap<T, D> map, AffineMap<T, D>* warp_
     const AffineMap<T, D> earlier = shuffle_up(map, distance);
     if (lane >= distance) map = compose(map, earlier);
   }
-  __syncthreads();  // nobody reads the maps of the last call any more
+  __syncthreads();  // no thread reads the maps of the last call any more
   if (lane == lanes - 1) warp_maps[threadIdx.x / lanes] = map;
   __syncthreads();
   return map;
 }
 
-// The block's maps, applied to `state` in the order of the threads: returns in `before` the state that this thread's
-// map finds, and in `state` the one that the last thread's leaves. Every thread passes the same state.
+// Applies the block's maps to `state` in the order of the threads. Returns in `before` the state before this thread's
+// map, and in `state` the state after the last thread's map. All threads must pass the same state.
 template <typename T, int D>
 __device__ void scan_states(const AffineMap<T, D>& map, AffineMap<T, D>* warp_maps, T (&state)[D], T (&before)[D]) {
   const AffineMap<T, D> earlier = shuffle_up(scan_warp(map, warp_maps), 1);
@@ -45,7 +45,8 @@ __device__ void scan_states(const AffineMap<T, D>& map, AffineMap<T, D>* warp_ma
   if (threadIdx.x % lanes > 0) apply(earlier, before);
 }
 
-// total <- the block's maps after total, in the order of the threads. Every thread passes the same total.
+// total <- the composition of total and the block's maps, which follow in the order of the threads. All threads must
+// pass the same total.
 template <typename T, int D>
 __device__ void scan_total(const AffineMap<T, D>& map, AffineMap<T, D>* warp_maps, AffineMap<T, D>& total) {
   scan_warp(map, warp_maps);

@@ -1,4 +1,4 @@
-// How a block divides its shared memory, and how it moves rows of global arrays in and out of it.
+// How a block divides its shared memory, and how it copies rows between shared and global memory.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,21 +9,22 @@
 
 namespace fractalops::cuda {
 
-inline constexpr int lanes = 32;  // of a warp
+inline constexpr int lanes = 32;  // per warp
 inline constexpr unsigned every_lane = 0xffffffffu;
 
-// Every card grants a block this much without being asked for more. Beside each kernel stands what it takes at most, in
-// 3 dimensions, without the tables that affine_chain_plan.h lays there too where they fit.
+// Every card gives a block this much shared memory without an opt-in. The comment above each kernel says how much the
+// kernel takes at most, for 3 dimensions. This excludes the tables that affine_chain_plan.h adds if they fit.
 inline constexpr int64_t shared_limit = 48 * 1024;  // bytes
 
-// One array for all kernels, which they divide up themselves.
+// One array for all kernels. Each kernel divides it.
 extern __shared__ __align__(16) unsigned char dynamic_shared[];
 
-// The elements from one row of a shared table to the next: an odd number, so that the same element of 32 rows lies in
-// 32 different banks.
+// The number of elements from one row of a shared table to the next. It is odd, so that the same element of 32 rows is
+// in 32 different banks.
 FRACTALOPS_HOST_DEVICE constexpr int odd_pitch(int elements) { return elements | 1; }
 
-// Takes array after array off the shared memory; arrays of larger elements come first, so that all are aligned.
+// Takes arrays from shared memory, one after another. Arrays with larger elements must be taken first, so that all are
+// aligned.
 struct SharedMemory {
   unsigned char* next = dynamic_shared;
 
@@ -35,27 +36,27 @@ struct SharedMemory {
   }
 };
 
-// Equally long and equally spaced rows of a global array: row r is array[first + r * pitch] and the count - 1 elements
-// behind it. In shared memory it begins at r * shared_pitch.
+// Rows of equal length and spacing in a global array. Row r has the `count` elements from array[first + r * pitch] on.
+// In shared memory it starts at r * shared_pitch.
 struct Rows {
   int64_t first, pitch;
   int rows, count, shared_pitch;
 };
 
-// What one instruction moves: 16 bytes, at an address that is a multiple of 16.
+// The data that one instruction moves: 16 bytes, at an address that is a multiple of 16.
 template <typename T>
 union Word {
   T element[16 / sizeof(T)];
   uint4 bits;
 };
 
-// Calls move(place in the array, row, place in the row) for the first element of every aligned word that the rows
-// touch. A row can begin anywhere, so the place in the row of its first word can be negative.
-// Who owns what: word after word of all rows, dealt out to the threads in turn; neighbors move neighboring words.
+// Calls move(index in the array, row, index in the row) for the first element of every aligned word that the rows
+// touch. A row can start anywhere, so the index in the row of its first word can be negative.
+// Ownership: the threads take the words of all rows in turn, so that neighboring threads move neighboring words.
 template <typename T, typename Move>
 __device__ void for_each_word(const T* array, const Rows& rows, int thread, int threads, const Move& move) {
   constexpr int elements = 16 / sizeof(T);
-  const int words = (rows.count + elements - 1) / elements + 1;  // at most, wherever the row begins
+  const int words = (rows.count + elements - 1) / elements + 1;  // maximum, for any start of the row
 #pragma unroll 1
   for (int word = thread; word < rows.rows * words; word += threads) {
     const int row = word / words;
@@ -66,7 +67,7 @@ __device__ void for_each_word(const T* array, const Rows& rows, int thread, int 
   }
 }
 
-// shared <- convert(the rows of an array of `size` elements). What lies outside the array is not read.
+// shared <- convert(rows of an array of `size` elements). Elements outside the array are not read.
 template <typename T, typename Staged, typename Convert>
 __device__ void stage_in(const T* array, int64_t size, const Rows& rows, Staged* shared, int thread, int threads,
                          const Convert& convert) {
@@ -90,7 +91,7 @@ __device__ void stage_in(const T* array, int64_t size, const Rows& rows, T* shar
   stage_in(array, size, rows, shared, thread, threads, [](T value) { return value; });
 }
 
-// The rows of an array <- shared. Nothing beside the rows is written: others own it.
+// Rows of an array <- shared. Elements outside the rows are not written, because others own them.
 template <typename T>
 __device__ void stage_out(T* array, const Rows& rows, const T* shared, int thread, int threads) {
   constexpr int elements = 16 / sizeof(T);
@@ -99,7 +100,7 @@ __device__ void stage_out(T* array, const Rows& rows, const T* shared, int threa
     if (place >= 0 && place + elements <= rows.count) {
       Word<T> word;
       for (int k = 0; k < elements; ++k) word.element[k] = from[k];
-      // A plain assignment would be taken apart into stores of elements, like those below.
+      // The compiler would split a plain assignment into stores of single elements, like those below.
       __stcg(reinterpret_cast<uint4*>(array + at), word.bits);
     } else {
       for (int k = 0; k < elements; ++k)

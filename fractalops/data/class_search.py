@@ -75,7 +75,7 @@ def search_classes(
         ValueError: if an argument is out of its range, if `points` points cannot light the share `rate` of the pixels,
             or if fewer than about one candidate in 2000 is accepted.
 
-    Example:
+    Examples:
         >>> from fractalops.data.class_search import search_classes
         >>> systems = search_classes(2, rate=0.1, size=128, points=10_000)
         >>> [system.name for system in systems]
@@ -139,7 +139,7 @@ def search_space_classes(
         TypeError: if an argument has a wrong type.
         ValueError: if an argument is out of its range, or if fewer than about one candidate in 2000 is accepted.
 
-    Example:
+    Examples:
         >>> from fractalops.data.class_search import search_space_classes
         >>> systems = search_space_classes(2, points=1000)
         >>> systems[0].offset.shape[1]

@@ -163,7 +163,7 @@ class FractalDataset(Dataset[tuple[Any, Any]]):
         Given systems are used even if they are sparse. A warning reports systems whose points diverge, except with
         "fractaldb" and "one-parameter".
 
-    Example:
+    Examples:
         >>> import fractalops
         >>> from torch.utils.data import DataLoader
         >>> data = fractalops.FractalDataset(3, instances=4, size=32, points=2000)

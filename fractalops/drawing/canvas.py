@@ -18,6 +18,7 @@ from fractalops.ops.rbf_rasterize import rbf_rasterize
 from fractalops.placement import Placement, Viewport, place
 from fractalops.rendering import EXPLODES
 from fractalops.systems import System
+from fractalops.systems.system import shares_of
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -77,7 +78,7 @@ class Scene:
     the state after the last point.
 
     Args:
-        maps: a system in the plane. With a zoom, its probabilities must have sum 1.
+        maps: a system in the plane.
         size: (height, width) of the picture, in pixels.
         points: the number of points to draw.
         viewport: the part of the plane that the picture shows, see `fractalops.render`.
@@ -231,7 +232,7 @@ class Scene:
         last = target.new_tensor([side - 1 for side in self._size])  # (2,)
         low, high = (origin + (edge - target) / scale for edge in (-_REACH, last + _REACH))
         maps = self._maps
-        words = words_in_window(maps.matrix, maps.offset, maps.probabilities, low, high, self._generator)
+        words = words_in_window(maps.matrix, maps.offset, shares_of(maps.probabilities), low, high, self._generator)
         # Pixel coordinates keep the precision that plane coordinates of a deep window lose.
         return words._replace(matrix=scale[:, None] * words.matrix, offset=self._placement(words.offset))
 

@@ -215,7 +215,7 @@ def draw_high_resolution(
         TypeError: if an argument has a wrong type.
         InputError: if a zoom shows no point of an attractor, or if a map of a zoomed system does not contract.
 
-    Example:
+    Examples:
         >>> import fractalops
         >>> from fractalops.drawing.high_resolution import draw_high_resolution
         >>> system = fractalops.IFS(2, 4)

@@ -15,6 +15,7 @@ from fractalops.drawing.canvas import generator_for
 from fractalops.drawing.high_resolution import Picture, draw
 from fractalops.sampling import mean_point
 from fractalops.systems import System
+from fractalops.systems.system import shares_of
 
 
 class _Factors(NamedTuple):
@@ -45,7 +46,7 @@ class Morph:
     without a match grows from a point, or shrinks to a point.
 
     Args:
-        first: the system at time 0, in the plane, with probabilities of sum 1.
+        first: the system at time 0, in the plane.
         last: the system at time 1, likewise.
 
     Raises:
@@ -92,7 +93,7 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
     angles, singular values and positions, see `Morph`.
 
     Args:
-        first: the system in the first frame, in the plane, with probabilities of sum 1.
+        first: the system in the first frame, in the plane.
         last: the system in the middle of the loop, likewise. Both systems or neither must have colors.
         start: the settings of the first frame. All frames have its size; `Picture.of` creates settings.
         end: the settings of a picture of `last`. The middle of the loop shows its viewport.
@@ -105,7 +106,7 @@ def morph_frames(first: System, last: System, start: Picture, end: Picture, fram
     Raises:
         ValueError: if only one of the systems has colors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.morphing import morph_frames
@@ -194,7 +195,7 @@ def match(cost: Tensor) -> Tensor:
 
 
 def _mean(maps: System) -> Tensor:
-    return mean_point(maps.matrix.double(), maps.offset.double(), maps.probabilities.double()).cpu()
+    return mean_point(maps.matrix.double(), maps.offset.double(), shares_of(maps.probabilities)).cpu()
 
 
 def _factors(maps: System, center: Tensor) -> _Factors:
@@ -208,7 +209,7 @@ def _factors(maps: System, center: Tensor) -> _Factors:
         p=torch.hypot(c, s),
         q=torch.hypot(m, n),
         middle=matrix @ center + maps.offset.double().cpu(),
-        probabilities=maps.probabilities.double().cpu(),
+        probabilities=shares_of(maps.probabilities).cpu(),
         colors=colors,
     )
 

@@ -14,6 +14,7 @@ from fractalops.drawing.high_resolution import Picture, develop_whole, draw
 from fractalops.ops.fixed_point import run_fixed_point
 from fractalops.sampling import mean_point
 from fractalops.systems import System
+from fractalops.systems.system import shares_of
 
 _FIRST_POINTS = 20  # points in the first frame of `build_frames`
 _TURN = math.radians(8)  # largest rotation of a map in `orbit_frames`
@@ -25,7 +26,7 @@ def zoom_frames(maps: System, picture: Picture, frames: int, seed: int) -> Itera
     The magnification grows by the same factor from each frame to the next.
 
     Args:
-        maps: the system, in the plane, with probabilities of sum 1.
+        maps: the system, in the plane.
         picture: the settings of the last frame, with a zoom. `Picture.of` creates settings.
         frames: the number of frames.
         seed: the seed of the points, the same in each frame.
@@ -36,7 +37,7 @@ def zoom_frames(maps: System, picture: Picture, frames: int, seed: int) -> Itera
     Raises:
         InputError: if a frame shows no point of the attractor, or if a map does not contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.canvas import Zoom
         >>> from fractalops.drawing.high_resolution import Picture
@@ -70,7 +71,7 @@ def build_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
     The number of points grows by the same factor from each frame to the next.
 
     Args:
-        maps: the system, in the plane, with probabilities of sum 1.
+        maps: the system, in the plane.
         picture: the settings of the last frame. `Picture.of` creates settings.
         frames: the number of frames.
         seed: the seed of the points.
@@ -81,7 +82,7 @@ def build_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
     Raises:
         InputError: if a zoom shows no point of the attractor, or if a map of a zoomed system does not contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.motion import build_frames
@@ -108,7 +109,7 @@ def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
     the same position.
 
     Args:
-        maps: the system, in the plane, with probabilities of sum 1.
+        maps: the system, in the plane.
         picture: the settings of the frames. `Picture.of` creates settings. A fitted viewport is that of the unchanged
             system in all frames.
         frames: the number of frames.
@@ -121,7 +122,7 @@ def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
         InputError: if a frame of a zoom shows no point of the attractor, or if a map of a zoomed system does not
             contract.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.high_resolution import Picture
         >>> from fractalops.drawing.motion import orbit_frames
@@ -132,7 +133,7 @@ def orbit_frames(maps: System, picture: Picture, frames: int, seed: int) -> Iter
         >>> len(list(orbit_frames(system, picture, frames=3, seed=0)))
         3
     """
-    center = mean_point(maps.matrix, maps.offset, maps.probabilities)  # (2,)
+    center = mean_point(maps.matrix, maps.offset, shares_of(maps.probabilities).to(maps.offset))  # (2,)
     middle = maps.matrix @ center + maps.offset  # (N, 2)
     way = 1.0 - 2.0 * (torch.arange(len(maps.offset), device=center.device) % 2)  # (N,)
     whole = replace(picture, zoom=None).scene(maps, generator_for(maps, seed))
@@ -160,6 +161,6 @@ def interesting_point(maps: System, picture: Picture) -> tuple[float, float]:
     inside = ((place >= 0) & (place <= 1)).all(1)  # (N,)
     if not bool(inside.any()):
         return 0.5, 0.5
-    distance = (fixed - mean_point(matrix, offset, maps.probabilities.double())).norm(dim=1)  # (N,)
+    distance = (fixed - mean_point(matrix, offset, shares_of(maps.probabilities))).norm(dim=1)  # (N,)
     y, x = place[torch.where(inside, distance, -1).argmax()].tolist()
     return x, y

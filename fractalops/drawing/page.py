@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fractalops._checks import check_size
 from fractalops.drawing.canvas import generator_for
@@ -18,6 +19,7 @@ from fractalops.ifs import IFS
 from fractalops.io.files import as_text, atomic_path
 from fractalops.placement import place
 from fractalops.systems import System
+from fractalops.systems.system import shares_of
 
 FORM = "fractalops.page.1"
 _PARTS = Path(__file__).with_name("web")
@@ -57,7 +59,7 @@ def write_page(
         FileNotFoundError: if the folder of `path` does not exist.
         OSError: if the file cannot be written.
 
-    Example:
+    Examples:
         >>> import fractalops
         >>> from fractalops.drawing.page import write_page
         >>> write_page(fractalops.IFS(1, 4), "fractal.html")
@@ -105,13 +107,19 @@ def page_parameters(
         "viewport": _viewport(maps, picture),
         "matrix": maps.matrix.tolist(),
         "offset": maps.offset.tolist(),
-        "probabilities": maps.probabilities.tolist(),
+        "probabilities": _shares(maps.probabilities).tolist(),
         "color": None if maps.color is None else maps.color.tolist(),
         "blend": picture.blend,
         "background": [picture.background] * channels,
         "background_weight": picture.background_weight,
         "intensity": picture.intensity,
     }
+
+
+def _shares(probabilities: Tensor) -> Tensor:
+    """Return probabilities (N,) of sum 1. If their sum is 1 up to rounding, they keep their bits."""
+    total = float(probabilities.double().sum())
+    return probabilities if abs(total - 1) < 1e-6 else shares_of(probabilities)
 
 
 def page_text(parameters: dict[str, Any], title: str) -> str:

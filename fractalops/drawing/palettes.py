@@ -35,7 +35,7 @@ def read_palette(text: str) -> Tensor:
     Raises:
         InputError: if `text` is neither a name nor a list of colors.
 
-    Example:
+    Examples:
         >>> from fractalops.drawing.palettes import read_palette
         >>> read_palette("#000000,#ff0000")[-1]
         tensor([1., 0., 0.])
@@ -62,7 +62,7 @@ def apply_palette(palette: Tensor, brightness: Tensor) -> Tensor:
     Returns:
         The colors (3, ...) in [0, 1], in the dtype and on the device of `brightness`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.drawing.palettes import apply_palette, read_palette
         >>> apply_palette(read_palette("fire"), torch.rand(32, 48)).shape

@@ -1,4 +1,4 @@
-"""The paper's experiments, each a command: `fractalops experiment NAME`."""
+"""The paper's experiments and others, as commands: `fractalops experiment NAME`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Experiment(Protocol):
     NAME: str
     SUMMARY: str
     PRESETS: dict[str, Any]
-    """Settings by name: "small" ends within three minutes on two cores, "paper" has the paper's size."""
+    """Settings by name: "small" is for a quick look, "paper" has the paper's size."""
 
     def run(
         self, settings: Any, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
     ) -> Outcome:
-        """Do it all, and return the table."""
+        """Run the experiment, and return its outcome."""
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -57,23 +57,26 @@ def run(
     overwrite: bool = False,
     download: bool = False,
 ) -> Outcome:
-    """Run an experiment of the paper into a folder.
+    """Run an experiment and write its results to a folder.
 
     Args:
         name: one of `EXPERIMENTS`.
-        folder: gets settings, metrics, table and pictures, see `ExperimentFolder`. With the same settings it goes on
-            with a run that can be resumed, and returns the outcome of a finished one.
-        settings: of the experiment's type, or the name of a preset; None is "small".
-        data: a folder with MNIST, FashionMNIST or KMNIST as torchvision lays them; None is none of them.
-        device: where the systems are learned.
-        progress: say what is done.
-        overwrite: start anew.
-        download: have torchvision bring what `data` lacks of the data sets.
+        folder: the folder of the settings, metrics, table and pictures, see `ExperimentFolder`. If it has an unfinished
+            run with the same settings, the run is resumed. If the run is finished, its outcome is returned.
+        settings: an object of the experiment's settings class, or the name of a preset; None is "small".
+        data: a folder with MNIST, FashionMNIST or KMNIST in torchvision's layout; None if there is no such folder.
+        device: the device on which the systems are learned.
+        progress: print progress.
+        overwrite: discard an earlier run and start again.
+        download: download the data sets that are missing in `data` with torchvision.
+
+    Returns:
+        The outcome: a table, findings and notes.
 
     Raises:
-        InputError: for data that are missing or can't be downloaded, for a folder with anything else in it or into
-            which another run is writing, for a GPU that there is not, and for a name or preset that there is not.
-        MissingExtra: where an experiment needs a library that is not installed.
+        InputError: if data are missing or cannot be downloaded, if the folder has other files or another run is
+            writing to it, if there is no such GPU, or if there is no experiment or preset of that name.
+        MissingExtra: if the experiment needs a library that is not installed.
     """
     if settings is None or isinstance(settings, str):
         settings = preset(name, settings or "small")
@@ -99,20 +102,20 @@ def run(
 
 
 def _data_sets(settings: Any) -> list[str]:
-    """Return the data sets of torchvision that an experiment with these settings reads."""
+    """Return the names of torchvision's data sets that an experiment with these settings reads."""
     expected = getattr(settings, "data", ())
     return [name for name in FOLDERS if name in ((expected,) if isinstance(expected, str) else expected)]
 
 
 def preset(name: str, size: str) -> Any:
-    """Return the settings of an experiment, "small" or "paper". Raises `InputError` for another name of either."""
+    """Return a preset of an experiment, "small" or "paper". Raise `InputError` for an unknown name or size."""
     presets = _named(name).PRESETS
     if size not in presets:
-        raise InputError(f"{name} has no preset {size}, but {', '.join(presets)}")
+        raise InputError(f"{name} has no preset {size}; its presets are {', '.join(presets)}")
     return presets[size]
 
 
 def _named(name: str) -> Experiment:
     if name not in EXPERIMENTS:
-        raise InputError(f"{name} is none of the experiments: {', '.join(EXPERIMENTS)}")
+        raise InputError(f"there is no experiment {name}; the experiments are {', '.join(EXPERIMENTS)}")
     return EXPERIMENTS[name]

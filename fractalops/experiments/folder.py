@@ -1,4 +1,4 @@
-"""The folder of an experiment's run: what it was asked to do, what it logged, and what came out."""
+"""The folder of an experiment's run: its settings, its log and its results."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fractalops.io.tensor_files import read_sealed, write_tensors
 
 _FORM = "fractalops.experiment.1"
 _STATE_FORM = "fractalops.experiment-state.1"
-# What a run is finished only with: metrics.json says how many such files there were.
-_NUMBER = 5 * "[0-9]" + "*"  # of a shard or a class
+# Files that a finished run must have. metrics.json has their number.
+_NUMBER = 5 * "[0-9]" + "*"  # the number of a shard or a class
 _MADE = ("systems.safetensors", f"shards/{_NUMBER}.tar", f"images/{_NUMBER}/{_NUMBER}_[0-9]*.png")
-# What a run leaves that a later one with other settings would go on with, or show as its own.
+# Files that a later run with other settings would otherwise resume from, or show as its own.
 _RESULTS = (
     "metrics.json",
     "metrics.csv",
@@ -36,19 +36,19 @@ _LISTED = (*_MADE, "learned/*/*.safetensors", "tensorboard/events.*")
 
 
 class ExperimentFolder(RunFolder):
-    """The folder of an experiment; each of its files is whole or not there at all, but for TensorBoard's.
+    """The folder of an experiment. Its files are never incomplete, except those of TensorBoard.
 
-    config.json          the experiment, its settings, the data, the device, the versions, and which files of those
-                         from learned/ on are the run's
-    metrics.csv          step, name and value of each scalar that was logged
-    metrics.json         table, findings and notes, once it is done
-    table.csv            the table by itself
-    table.md             the same in Markdown
-    state.safetensors    where a run that can be resumed is
-    learned/             what `fit` learned, a file for each data set and variant, which `FitResult.load` reads
-    systems.safetensors  the systems of an experiment that makes files of pictures, which `read_systems` reads
-    shards/, images/     these files
-    tensorboard/         the same scalars, where the package tensorboard is installed
+    config.json          the experiment, its settings, the data, the device, the versions, and a list of the files
+                         that are marked with * below
+    metrics.csv          step, name and value of each logged scalar
+    metrics.json         table, findings and notes of a finished run
+    table.csv            the table
+    table.md             the table in Markdown
+    state.safetensors    the state from which a run is resumed
+    learned/             * the results of `fit`, one file for each data set and variant, for `FitResult.load`
+    systems.safetensors  * the systems of an experiment that writes pictures, for `read_systems`
+    shards/, images/     * these pictures
+    tensorboard/         * the logged scalars, if the package tensorboard is installed
     """
 
     def __init__(self, path: str | Path, experiment: str, settings: Any, extra: dict[str, Any]) -> None:
@@ -60,9 +60,9 @@ class ExperimentFolder(RunFolder):
         self._events = self.path / "tensorboard" / f"events.out.tfevents.{time.time_ns()}"
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Make the folder, or go on with the same run; `overwrite` discards an earlier one of any settings.
+        """Create the folder, or resume the same run. `overwrite` discards an earlier run with any settings.
 
-        Raises `InputError` where the folder holds anything else.
+        Raises `InputError` if the folder has other files.
         """
         self.begin(self.manifest, overwrite=overwrite)
 
@@ -71,7 +71,7 @@ class ExperimentFolder(RunFolder):
         return self.path / name
 
     def learned(self, data: str, variant: str) -> Path:
-        """Return the path of what a variant learns of a data set, which is to be written unless it is there."""
+        """Return the path of a variant's results on a data set. If it does not exist, add it to the run's files."""
         path = self.path / "learned" / data / f"{variant}.safetensors"
         if not path.exists():
             self.add_files([path])
@@ -81,14 +81,14 @@ class ExperimentFolder(RunFolder):
     # Scalars
 
     def log(self, step: int, **scalars: float) -> None:
-        """Keep scalars of a step, and show them in TensorBoard where it is installed."""
+        """Log scalars of a step, also for TensorBoard if it is installed."""
         for name, value in scalars.items():
             self._scalars.append((step, name, float(value)))
         if find_spec("tensorboard") is not None:
             self._show(step, scalars)
 
     def _show(self, step: int, scalars: dict[str, float]) -> None:
-        """Append scalars to this run's file for TensorBoard. Its own writer is a thread, which prints what fails."""
+        """Append scalars to this run's TensorBoard file, without TensorBoard's writer, which only prints its errors."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -108,20 +108,20 @@ class ExperimentFolder(RunFolder):
             raise OSError(error.errno, error.strerror, str(path)) from error
 
     def write_scalars(self) -> None:
-        """Write metrics.csv as it stands."""
+        """Write the scalars so far to metrics.csv."""
         write_table(self.path / "metrics.csv", ("step", "name", "value"), self._scalars)
 
     # Resuming
 
     def save_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Keep tensors and plain values for `load_state`, together with the scalars so far."""
+        """Save tensors and plain values for `load_state`, together with the scalars so far."""
         state = json.dumps({"values": values, "scalars": self._scalars})
         metadata = {"format": _STATE_FORM, "state": state, "run": run_key(self.manifest)}
         write_tensors(self.path / "state.safetensors", tensors, metadata)
         self.write_scalars()
 
     def load_state(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the state that `save_state` saved last, or None. Raise `InputError` for a damaged file."""
+        """Return the last state that `save_state` saved, or None. Raise `InputError` if the file is damaged."""
         path = self.path / "state.safetensors"
         if not path.exists():
             return None
@@ -134,7 +134,7 @@ class ExperimentFolder(RunFolder):
     # The end
 
     def finish(self, outcome: Outcome) -> None:
-        """Write metrics.csv, table.csv, table.md and metrics.json, in which a number that is not finite is null."""
+        """Write metrics.csv, table.csv, table.md, and metrics.json (null for numbers that are not finite)."""
         self.write_scalars()
         rows = [list(row.values()) for row in outcome.rows]
         write_table(self.path / "table.csv", list(outcome.rows[0]), rows)
@@ -143,7 +143,10 @@ class ExperimentFolder(RunFolder):
         write_json(self.path / "metrics.json", dataclasses.asdict(outcome) | {"files": len(self.named(_MADE))})
 
     def finished(self) -> Outcome | None:
-        """Return the outcome, where the run is done and has lost no file since; a cell that was not finite is NaN."""
+        """Return the outcome of a finished run, in which cells that were not finite are NaN.
+
+        Return None if the run is not finished, or if files of it are missing.
+        """
         path = self.path / "metrics.json"
         if not path.exists():
             return None

@@ -1,4 +1,4 @@
-"""A picture as the mean of free Gaussian bumps: what the maps of a fractal are compared with, at equal parameters."""
+"""Pictures as means of free Gaussian bumps. Fractals are compared with them, with as many parameters."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 from fractalops.placement import Viewport
 
 _FORM = "fractalops.bumps.1"
-_PAIRS = 2**20  # of a pixel and a bump, that a step evaluates: of large pictures a part of the pixels, chosen anew
-_LEAST_VARIANCE = 1e-6  # of a first bump, in units of the plane
+_PAIRS = 2**20  # pairs of a pixel and a bump in a step; of a large picture, each step uses a random part of the pixels
+_LEAST_VARIANCE = 1e-6  # added to the variance of a bump at the start, in units of the plane
 
 
 @dataclass
 class FreeBumps:
-    """K bumps `exp(-|L (v - c)|^2)` of a position c, a shape L and a color, in the plane of `FitConfig.viewport`.
+    """K bumps `exp(-|L (v - c)|^2)` with a position c, a shape L and a color, in the plane of `FitConfig.viewport`.
 
-    Their picture is that of the blend "mean": the mean of their colors, each weighted by its bump, and of the
-    background with the weight `background_weight` of the mean density of all bumps.
+    Their picture is that of the blend "mean": the mean of the bumps' colors and the background. The weight of a color
+    is its bump. The weight of the background is `background_weight` times the mean density of all bumps.
     """
 
     center: Tensor  # (1, K, 2)
@@ -39,11 +39,11 @@ class FreeBumps:
     color: Tensor  # (1, K, C): logits
     config: FitConfig
     seconds: float = math.nan
-    """Seconds of CPU for learning."""
+    """The CPU time of learning, in seconds."""
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Return the tensors to learn."""
+        """The tensors to learn."""
         return [self.center, self.shape, self.color]
 
     @property
@@ -52,9 +52,9 @@ class FreeBumps:
         return sum(parameter.numel() for parameter in self.parameters)
 
     def colors_at(self, places: Tensor) -> Tensor:
-        """Return the picture's colors (P, C) at places (P, 2) of the plane."""
+        """Return the picture's colors (P, C) at the positions (P, 2) in the plane."""
         (x, y), (p, q, t) = self.center[0].unbind(-1), self.shape[0].unbind(-1)  # (K,) each
-        # |L d|^2 is a polynomial of the place: one product of matrices for all places and bumps.
+        # |L d|^2 is a polynomial of the position, so one matrix product computes it for all positions and bumps.
         square = (2 * p).exp(), (2 * q).exp()  # (K,), (K,)
         along = y + t * x  # (K,)
         terms = torch.stack(
@@ -88,7 +88,7 @@ class FreeBumps:
 
 
 def bumps_for(maps: int, channels: int) -> int:
-    """Return how many bumps have as many degrees of freedom as maps.
+    """Return the number of bumps with as many degrees of freedom as the maps.
 
     A map has a matrix, an offset, a probability and a color, 7 + C numbers; a bump has 5 + C.
     """
@@ -96,24 +96,25 @@ def bumps_for(maps: int, channels: int) -> int:
 
 
 def learn_bumps(target: Tensor, config: FitConfig, path: Path, *, progress: bool = False) -> FreeBumps:
-    """Learn bumps for a target (H, W) or (3, H, W), or take what lies in the file `path`.
+    """Learn bumps for a target, or read them from the file `path` if it exists.
 
-    They start as the tiles that a fractal starts from, and are learned by the same optimizer, rates and schedule.
+    The bumps start as the tiles from which a fractal starts. They are learned with the same optimizer, learning rates
+    and schedule.
 
     Args:
-        target: values in [0, 1].
-        config: resolved for the target's size; `maps` is the number of bumps.
-        path: where they are kept.
+        target: (H, W) or (3, H, W), values in [0, 1].
+        config: the settings, resolved for the target's size; `maps` is the number of bumps.
+        path: the file of the bumps.
         progress: show a progress bar with the loss.
 
     Raises:
-        InputError: for a file of another target or configuration.
+        InputError: if the file is of another target or configuration.
     """
     key = f"{checksum({'target': target})} {config!r}"
     if path.exists():
         tensors, metadata = read_tensors(path, _FORM)
         if metadata.get("learned_from") != key:
-            raise InputError(f"cannot go on: {path} was learned from something else; {OTHER_FOLDER}")
+            raise InputError(f"cannot resume: {path} is of another target or other settings; {OTHER_FOLDER}")
         return FreeBumps(tensors["center"], tensors["shape"], tensors["color"], config, float(metadata["seconds"]))
     began = time.process_time()
     generator = torch.Generator().manual_seed(config.seed)
@@ -122,7 +123,7 @@ def learn_bumps(target: Tensor, config: FitConfig, path: Path, *, progress: bool
     places = pixel_places(size, config.viewport)  # (P, 2)
     colors = target.reshape(-1, len(places)).mT  # (P, C)
     optimizer = make_optimizer(bumps.parameters, config, [config.offset_rate, 1.0, 1.0])
-    most = max(1, _PAIRS // config.maps)  # pixels of a step
+    most = max(1, _PAIRS // config.maps)  # pixels in a step
     with torch.enable_grad(), progress_bar(config.steps, "step", f"learn {config.maps} bumps", shown=progress) as bar:
         for step in range(config.steps):
             own = slice(None) if most >= len(places) else torch.randint(len(places), (most,), generator=generator)
@@ -144,7 +145,7 @@ def learn_bumps(target: Tensor, config: FitConfig, path: Path, *, progress: bool
 
 @torch.no_grad()
 def _first_bumps(target: Tensor, config: FitConfig, generator: torch.Generator) -> FreeBumps:
-    """Return bumps with the means, covariances and colors of the tiles that a fractal starts from."""
+    """Return bumps with the means, covariances and colors of the tiles from which a fractal starts."""
     system = restore_system(first_parameters(target[None], config, [generator]), config)
     points = system.points(system.sample(1, config.points, generator=[generator])).reshape(-1, 2)  # (T, 2)
     matrix, offset = (tensor[0] for tensor in system.maps())  # (K, 2, 2), (K, 2)
@@ -159,7 +160,7 @@ def _first_bumps(target: Tensor, config: FitConfig, generator: torch.Generator) 
 
 
 def pixel_places(size: tuple[int, int], viewport: Viewport) -> Tensor:
-    """Return where the pixel centers of a picture lie in the plane, row by row: (H * W, 2)."""
+    """Return the positions of the pixel centers of a picture in the plane, row by row: (H * W, 2)."""
     x_min, y_min, x_max, y_max = _corners(viewport)
     return torch.cartesian_prod(torch.linspace(x_min, x_max, size[0]), torch.linspace(y_min, y_max, size[1]))
 

@@ -1,4 +1,4 @@
-"""Fractals as the generator of a GAN, judged by what pre-training on them is worth (paper section 5.3, Figure 5)."""
+"""Fractals as the generator of a GAN, evaluated by pre-training on them (paper section 5.3, Figure 5)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from fractalops.io.images import save_image
 from fractalops.io.progress import progress_bar
 
 NAME = "gan"
-SUMMARY = "Figure 5: fractals learned by a GAN loss, judged by pre-training on them"
+SUMMARY = "Figure 5: fractals learned with a GAN loss, evaluated by pre-training on them"
 _SIZE = 32
-_HELD_OUT = 0.2  # of the images, for the test, where the training images are not there
-_LIMIT = 1.0  # of a fractal's gradient
+_HELD_OUT = 0.2  # share of the images for the test, if only one split is found
+_LIMIT = 1.0  # largest gradient norm of a fractal
 _SHOWN = 50  # fractals in a picture
 
 _Rate = Annotated[float, Bounds(above=0, below=1)]
@@ -39,7 +39,7 @@ _Rate = Annotated[float, Bounds(above=0, below=1)]
 
 @dataclass(frozen=True)
 class GanSettings:
-    """The study's size."""
+    """Settings of the experiment."""
 
     data: str = "mnist"
     fractals: Several = 100
@@ -48,23 +48,23 @@ class GanSettings:
     steps: Count = 20_000
     """Steps of the generator."""
     batch: Several = 100
-    """Real images of a discriminator's step; the generator draws one image of each fractal."""
+    """Real images in a step of the discriminator. The generator draws one image of each fractal."""
     discriminator_every: Count = 1
-    """Steps of the generator for each of the discriminator."""
+    """Steps of the generator for each step of the discriminator."""
     rate: _Rate = 0.01
     """Learning rate of the fractals (Adam)."""
     discriminator_rate: _Rate = 1e-4
     probe_every: Count = 1000
-    """Steps from one judgment to the next; the run can be resumed at each."""
+    """Steps between evaluations. A run can be resumed after each evaluation."""
     drawn: Count = 500
-    """Images of a fractal, for pre-training."""
+    """Images of each fractal for pre-training."""
     epochs: Count = 10
     """Epochs of pre-training."""
     probe_epochs: Count = 100
     repeats: Several = 3
-    """Networks that are pre-trained for a judgment, each from other weights and on other images."""
+    """Networks that are pre-trained for an evaluation, each with other first weights and on other images."""
     real: Annotated[int, Bounds(least=10)] = 60_000
-    """Real images at most, for training and for the probe."""
+    """The largest number of real images, for training and for the probe."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Real:
-    """Labeled images, for the discriminator and for the probe: (S, 1, 32, 32) and (S,) each, where all is learned."""
+    """Labeled images for the discriminator and the probe, (S, 1, 32, 32) and (S,), on the device of the experiment."""
 
     train: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
@@ -88,7 +88,7 @@ class Real:
 
 
 def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
-    """Return the data set's images. Raises `InputError` where its files, or their labels, are missing."""
+    """Return the images of the data set. Raise `InputError` if its files or their labels are missing."""
     files = find_files(settings.data, folder)
     if not files:
         raise missing(settings.data, folder)
@@ -99,20 +99,20 @@ def read_real(settings: GanSettings, folder: Path | None, device: str) -> Real:
     (split,) = parts
     images, labels = parts[split]
     held = max(1, round(_HELD_OUT * len(images)))
-    note = f"only the {split} images are there: {len(images) - held} of them train, {held} test"
+    note = f"only the {split} images were found: {len(images) - held} are used for training, {held} for testing"
     return Real((images[held:], labels[held:]), (images[:held], labels[:held]), note)
 
 
 def _labeled(path: Path, most: int, generator: torch.Generator, device: str) -> tuple[Tensor, Tensor]:
     found = read_split(path, most, size=_SIZE, generator=generator)
     if not all(label.isdigit() for label in found.labels):
-        raise InputError(f"cannot read {path}: there are no labels beside it, which the linear probe needs")
+        raise InputError(f"cannot read {path}: its labels are missing, and the linear probe needs them")
     labels = torch.tensor([int(label) for label in found.labels])
     return found.images[:, None].to(device), labels.to(device)
 
 
 class Learning:
-    """Fractals and a discriminator that learn against each other."""
+    """The training of the fractals and the discriminator."""
 
     def __init__(self, settings: GanSettings, device: str) -> None:
         generator = torch.Generator().manual_seed(settings.seed)
@@ -123,7 +123,7 @@ class Learning:
         self.first = copy.deepcopy(self.system)
         self.discriminator = lenet(1, settings.seed).to(device)
         self.generator = torch.Generator(device).manual_seed(settings.seed)
-        # The second moment forgets fast and the first not at all, as is usual where two learn against each other.
+        # As is usual for GANs, both moments of Adam use fewer past steps than by default.
         betas = (0.5, 0.99)
         self.optimizer = torch.optim.Adam(self.system.parameters(), settings.rate, betas)
         self.opposing = torch.optim.Adam(self.discriminator.parameters(), settings.discriminator_rate, betas)
@@ -142,7 +142,10 @@ class Learning:
         return drawn.flatten(0, 1)[:, None]
 
     def advance(self, real: Tensor) -> tuple[float, float]:
-        """Return a step of the fractals, and of the discriminator where it is its turn; their non-saturating losses."""
+        """Take a step of the fractals, and a step of the discriminator if it is due.
+
+        Return their non-saturating losses, 0 for a discriminator without a step.
+        """
         judged = self.discriminator(self.draw(self.system))
         loss = softplus(-judged).mean()
         self.optimizer.zero_grad()
@@ -164,20 +167,20 @@ class Learning:
         return float(loss.detach()), float(opposing.detach())
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that the next steps depend on, by name."""
+        """Return all tensors that the next steps depend on, by name."""
         return states.state_of(self._parts) | {"generator": self.generator.get_state()}
 
     def restore(self, state: dict[str, Tensor], step: int) -> None:
-        """Go on from a `state` after `step` steps."""
+        """Restore a `state` after `step` steps."""
         states.restore(self._parts, state)
         self.generator.set_state(state["generator"])
         self.step = step
 
 
 def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
-    """Pre-train LeNets to classify the fractals; return the accuracy of a linear probe on real images for each.
+    """Pre-train LeNets to classify the fractals, and return the accuracy of a linear probe on real images for each.
 
-    Without a system they are judged as they start, taught by no fractal.
+    Without a system the networks are evaluated without pre-training.
     """
     settings = learning.settings
     device = real.test[1].device
@@ -194,7 +197,7 @@ def judge(learning: Learning, system: IFS | None, real: Real) -> list[float]:
 
 
 def compared(step: int, learned: list[float], random: list[float]) -> Row:
-    """Return a row of the table; the accuracies are in pairs, each of the same first weights."""
+    """Return a row of the table. The accuracies are paired: those of a pair have the same first weights."""
     difference, error = mean_and_error([one - other for one, other in zip(learned, random, strict=True)])
     return {
         "step": step,
@@ -206,15 +209,15 @@ def compared(step: int, learned: list[float], random: list[float]) -> Row:
 
 
 def beyond_chance(row: Row) -> Finding:
-    """Return whether learned fractals beat random ones by more than two pre-trainings differ."""
+    """Return the finding that learned fractals beat random ones."""
     numbers = (float(row[name]) for name in ("learned", "random", "difference", "standard error"))
     return differs("learned fractals beat random ones by the linear probe", *numbers)
 
 
 def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool) -> Outcome:
-    """Learn, and judge at intervals, with the fractals of the first step as the control at each of them.
+    """Learn the fractals, and evaluate them at intervals. The fractals of the start are the control.
 
-    Raises `InputError` where the real images, or their labels, are missing.
+    Raises `InputError` if the real images or their labels are missing.
     """
     real = read_real(settings, data, device)
     learning = Learning(settings, device)
@@ -238,7 +241,7 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
                 rows.append(_judged(learning, real, output))
                 output.save_state(learning.state(), {"step": learning.step, "rows": rows})
     untrained = statistics.fmean(judge(learning, None, real))
-    notes = [f"a LeNet that was not pre-trained comes to {untrained:.4f}", *([real.note] if real.note else [])]
+    notes = [f"accuracy of a LeNet without pre-training: {untrained:.4f}", *([real.note] if real.note else [])]
     try:
         _draw_curve(output.file("accuracy.png"), rows, untrained, settings.data)
     except MissingExtra as error:
@@ -247,7 +250,10 @@ def run(settings: GanSettings, output: ExperimentFolder, *, data: Path | None, d
 
 
 def _judged(learning: Learning, real: Real, output: ExperimentFolder) -> Row:
-    """Return a row of the table. Both sides draw from the same state of the generator, which is restored."""
+    """Return a row of the table.
+
+    Learned and random fractals are drawn with the same random numbers. The state of the generator is restored.
+    """
     state = learning.generator.get_state()
     with torch.no_grad():
         sheet = learning.draw(learning.system)[:_SHOWN, 0].cpu()
@@ -263,7 +269,7 @@ def _judged(learning: Learning, real: Real, output: ExperimentFolder) -> Row:
 
 
 def _draw_curve(path: Path, rows: list[Row], untrained: float, data: str) -> None:
-    """Draw Figure 5. Raise `MissingExtra` without matplotlib."""
+    """Draw Figure 5. Raise `MissingExtra` if matplotlib is not installed."""
     steps = [float(row["step"]) for row in rows]
     lines = [
         Line("learned fractals", steps, [float(row["learned"]) for row in rows], "tab:red"),

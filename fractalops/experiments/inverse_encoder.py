@@ -1,6 +1,6 @@
 """The paper's baseline: a network that predicts a fractal's parameters from its image (section 5.2, appendix A.1).
 
-After Graham and Demers 2019; by itself, and as what `fit` starts from.
+The method is that of Graham and Demers 2019. The network is evaluated alone, and as the start of `fit`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 NAME = "inverse-encoder"
-SUMMARY = "Table 1, the baseline: a ResNet-18 that predicts parameters; and fit from what it predicts"
-_PARAMETERS = 6  # of a map: its matrix and its offset
-_LARGEST = 0.999  # singular value: what is predicted must not explode
-_SIGN = 0.5  # size of the latent signs of predicted reflections
+SUMMARY = "Table 1, the baseline: a ResNet-18 that predicts parameters, alone and as the start of fit"
+_PARAMETERS = 6  # parameters of a map: its matrix and its offset
+_LARGEST = 0.999  # the largest singular value of a predicted map, so that no system explodes
+_SIGN = 0.5  # the absolute value of the latent signs of predicted reflections
 ALONE, FROM_IT, FROM_OTHER = "encoder", "encoder, then fit", "encoder for another image, then fit"
 FROM_RANDOM, LEARNED = "fit, as few steps", "fit"
 VARIANTS = [ALONE, FROM_IT, FROM_OTHER, FROM_RANDOM, LEARNED]
@@ -48,17 +48,17 @@ VARIANTS = [ALONE, FROM_IT, FROM_OTHER, FROM_RANDOM, LEARNED]
 
 @dataclass(frozen=True)
 class InverseEncoderSettings(InversionSettings):
-    """The study's size."""
+    """Settings of the experiment."""
 
     maps: Several = 10
     fractals: Several = 20_000
-    """Random fractals that the encoder learns from."""
+    """Random fractals on which the encoder is trained."""
     epochs: Count = 100
     batch: Several = 128
     rate: Annotated[float, Bounds(above=0, below=10)] = 0.05
-    """First learning rate of the encoder: SGD with momentum 0.9, lowered after each epoch along a cosine."""
+    """First learning rate of the encoder, for SGD with momentum 0.9 and a cosine schedule over the epochs."""
     fit_steps: Count = 100
-    """Steps of `fit` that start from what the encoder predicts."""
+    """Steps of `fit` from the systems that the encoder predicts."""
 
 
 PRESETS = {
@@ -72,7 +72,7 @@ def run(
 ) -> Outcome:
     """Train the encoder, and compare it with `fit` on the same targets.
 
-    Raises `MissingExtra` without transformers, and `InputError` where no data set can be had.
+    Raises `MissingExtra` if transformers is not installed, and `InputError` if no data set is found.
     """
     targets, notes = load_data(settings, data)
     network = _resnet18(_PARAMETERS * settings.maps, settings.seed).to(device)
@@ -95,27 +95,27 @@ def run(
     findings: list[Finding] = []
     for name in targets:
         of = {variant: learned[variant, name] for variant in VARIANTS}
-        claim = f"{name}: {settings.fit_steps} steps from the encoder beat as many from"
+        claim = f"{name}: {settings.fit_steps} steps of fit from the encoder's systems beat as many steps from"
         findings += [
             beats(f"{name}: learning by gradient beats the encoder", of[LEARNED], of[ALONE]),
             beats(f"{claim} random systems", of[FROM_IT], of[FROM_RANDOM]),
-            beats(f"{claim} what it predicts for another image", of[FROM_IT], of[FROM_OTHER]),
+            beats(f"{claim} its systems for another image", of[FROM_IT], of[FROM_OTHER]),
         ]
     return Outcome([one.row() for one in learned.values()], findings, notes)
 
 
 def of_the_next_image(systems: IFS) -> IFS:
-    """Return the same systems, each moved to the previous image: a start of the same kind for another target."""
+    """Return the same systems, each moved to the previous image, as a start of the same kind for another target."""
     moved = copy.deepcopy(systems)
     moved.load_state_dict({name: tensor.roll(-1, dims=0) for name, tensor in systems.state_dict().items()})
     return moved
 
 
-# Fractals to learn from
+# Training data
 
 
 def random_examples(settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
-    """Return images (S, 1, H, W) of random systems and their parameters (S, 6 N), sorted by singular value."""
+    """Return images (S, 1, H, W) of random systems and their labels (S, 6 N), see `to_labels`."""
     images, matrix, offset = random_fractals(
         settings.fractals, settings.maps, settings.size, settings.points, generator_of(settings.seed, "examples", 0)
     )
@@ -123,9 +123,10 @@ def random_examples(settings: InverseEncoderSettings) -> tuple[Tensor, Tensor]:
 
 
 def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
-    """Return parameters (S, 6 N) of matrix (S, N, 2, 2) and offset (S, N, 2), by falling largest singular value.
+    """Return matrix (S, N, 2, 2) and offset (S, N, 2) as labels (S, 6 N), the maps in a unique order.
 
-    Offsets in units of the picture's reach, so that they don't outweigh the matrices.
+    The maps are sorted by their largest singular value, in descending order. Offsets are divided by `REACH`, so that
+    they do not outweigh the matrices in the loss.
     """
     order = torch.linalg.matrix_norm(matrix, 2).argsort(dim=1, descending=True)  # (S, N)
     parameters = torch.cat([matrix.flatten(2), offset / REACH], dim=2)  # (S, N, 6)
@@ -133,10 +134,10 @@ def to_labels(matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def to_system(labels: Tensor, maps: int) -> IFS:
-    """Return the systems of parameters (S, 6 N), their singular values kept below 1."""
+    """Return the systems of labels (S, 6 N), with singular values clamped below 1."""
     parameters = labels.detach().unflatten(1, (maps, _PARAMETERS))  # (S, N, 6)
     left, values, right = torch.linalg.svd(parameters[..., :4].unflatten(2, (2, 2)).cpu().double())
-    # R(theta) has determinant 1: where `left` has -1, its second column is turned, and so is the row that it meets.
+    # R(theta) has determinant 1. If that of `left` is -1, flip its second column and the second row of `right`.
     flip = left.det().sign()  # (S, N)
     left, right = left.clone(), right.clone()
     left[..., 1] *= flip[..., None]
@@ -156,7 +157,7 @@ def to_system(labels: Tensor, maps: int) -> IFS:
 
 
 def _resnet18(outputs: int, seed: int) -> nn.Module:
-    """Return images (B, 1, H, W) -> (B, outputs), a ResNet-18 (He et al. 2016) by Hugging Face's transformers."""
+    """Return a ResNet-18 (He et al. 2016) of Hugging Face's transformers: images (B, 1, H, W) to (B, outputs)."""
     try:
         from transformers import ResNetConfig, ResNetForImageClassification
     except ImportError as error:
@@ -174,7 +175,7 @@ def _resnet18(outputs: int, seed: int) -> nn.Module:
 def train(
     network: nn.Module, settings: InverseEncoderSettings, output: ExperimentFolder, device: str, progress: bool
 ) -> None:
-    """Learn to predict the parameters of random fractals; goes on after the last epoch that the output kept."""
+    """Train the network to predict the labels of random fractals. Resume after the last epoch that the output saved."""
     optimizer = torch.optim.SGD(network.parameters(), settings.rate, momentum=0.9, weight_decay=1e-4)
     parts: states.Parts = {"network": network, "optimizer": optimizer}
     done = 0
@@ -193,7 +194,7 @@ def train(
         total = 0.0
         for part in torch.randperm(len(images), generator=generator).split(settings.batch):
             if len(part) < 2:
-                continue  # of which batch normalization can make nothing
+                continue  # batch normalization needs two images
             optimizer.zero_grad()
             loss = mse_loss(network(images[part]).logits, labels[part])
             loss.backward()
@@ -208,6 +209,6 @@ def train(
 
 @torch.no_grad()
 def predict(network: nn.Module, images: Tensor, maps: int) -> IFS:
-    """Return the systems that the encoder sees in images (S, H, W)."""
+    """Return the systems that the encoder predicts for images (S, H, W)."""
     network.eval()
     return to_system(torch.cat([network(part[:, None]).logits for part in images.split(256)]), maps)

@@ -1,4 +1,4 @@
-"""Shared parts of the studies of image inversion: variants of the published settings on the same targets and seeds."""
+"""Common parts of the image inversion experiments: variants of the published settings, same targets and seeds."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ from fractalops.io.images import save_image
 from fractalops.io.run_folder import OTHER_FOLDER
 from fractalops.io.tensor_files import checksum, read_tensors, write_tensors
 
-SHOWN = 10  # images of a data set in a picture
-_LEARNED_FROM = "learned_from"  # in a file's metadata: the checksum of targets and of the start, or what it was made of
-_CPU_SECONDS = "cpu_seconds"  # and how long the processor worked
+SHOWN = 10  # images of each data set in a picture
+# Keys of a file's metadata: the checksum of the targets and of the start (or its origin), and the CPU time.
+_LEARNED_FROM = "learned_from"
+_CPU_SECONDS = "cpu_seconds"
 
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """Settings of a study of image inversion: the published ones except for these."""
+    """Settings of an image inversion experiment. All other settings are the published ones."""
 
     data: tuple[str, ...] = DATA
-    """Data sets; those whose files are not there are left out, and named."""
+    """Data sets. If the files of a data set are not found, it is left out, with a note."""
     images: Count = 100
-    """Targets of each data set."""
+    """Targets per data set."""
     steps: Count = 1000
     sequences: Count = 50
     points: Count = 300
     maps: Count = 10
     size: Several = 32
-    """Pixels of a target's side."""
+    """The side of a target, in pixels."""
     batch_size: Count = 100
-    """Images that are learned in one call."""
+    """Images that are learned together."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -56,7 +57,7 @@ class InversionSettings:
         check_fields(self)
 
     def config(self, **changes: Any) -> FitConfig:
-        """Return the published settings with the sizes of this study, and changes."""
+        """Return the published settings with the sizes of this experiment and with changes."""
         sizes: dict[str, Any] = {
             "steps": self.steps, "sequences": self.sequences, "points": self.points, "maps": self.maps,
             "batch_size": self.batch_size, "seed": self.seed,
@@ -65,9 +66,9 @@ class InversionSettings:
 
 
 def load_data(settings: InversionSettings, folder: Path | None) -> tuple[dict[str, Tensor], list[str]]:
-    """Return targets (S, H, W) of each data set that can be had, and notes on those that can't.
+    """Return targets (S, H, W) of each data set that is found, and notes on the others.
 
-    Raises `InputError` where none can.
+    Raises `InputError` if no data set is found.
     """
     there = available(folder)
     found = [name for name in settings.data if name in there]
@@ -81,13 +82,13 @@ def load_data(settings: InversionSettings, folder: Path | None) -> tuple[dict[st
 
 @dataclass(frozen=True)
 class Learned:
-    """One variant on one data set."""
+    """The result of one variant on one data set."""
 
     variant: str
     data: str
     result: FitResult
     cpu_seconds: float = math.nan
-    """Seconds of CPU for learning, of all threads together."""
+    """The CPU time of learning, in seconds, as the sum over all threads."""
 
     @property
     def mean(self) -> float:
@@ -96,7 +97,7 @@ class Learned:
 
     @property
     def errors(self) -> list[float]:
-        """The minimum MSE of each image; infinite where a system exploded, whose dark image would flatter it."""
+        """The minimum MSE of each image. It is infinite if the system exploded, whose dark image has a small error."""
         return self.result.minimum_mse.masked_fill(self.explosions, math.inf).tolist()
 
     @property
@@ -128,12 +129,12 @@ class Learned:
 
 
 def beats(claim: str, better: Learned, worse: Learned) -> Finding:
-    """Return the finding that one variant has the smaller mean error, judged by the images, pair by pair."""
+    """Return the finding that one variant has the smaller mean error, compared image by image."""
     return less(claim, better.errors, worse.errors)
 
 
 def explodes(claim: str, more: Learned, fewer: Learned) -> Finding:
-    """Return the finding that of one variant more systems explode, judged by the images on which they differ."""
+    """Return the finding that more systems of one variant explode, by the images on which the variants differ."""
     one, other = more.explosions, fewer.explosions  # (S,)
     detail = f"{more.exploded} of {len(one)} exploded against {fewer.exploded}"
     return wins(claim, int((one & ~other).sum()), int((other & ~one).sum()), detail)
@@ -151,10 +152,22 @@ def learn_variant(
     device: str,
     progress: bool,
 ) -> Learned:
-    """Learn one variant of one data set into learned/, or take what an interrupted run has learned there.
+    """Learn one variant of one data set, and save it in learned/. If the file exists, read it instead.
 
-    `origin` is what the start was made of, where it may have other last bits when it is made again. Raises `InputError`
-    where that was learned from another start, by other settings or for other targets.
+    Args:
+        variant: its name.
+        data: the name of the data set.
+        images: the targets (S, H, W).
+        config: the settings of `fit`.
+        output: the folder of the experiment.
+        start: the systems from which `fit` starts.
+        origin: tensors from which `start` was computed. They identify the start if computing it again may change its
+            last bits; otherwise the start identifies itself.
+        device: the device on which the systems are learned.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: if the file is of another start, other settings or other targets.
     """
     config = settings_for(images, config)
     path = output.learned(data, re.sub(r"[^a-z0-9.+]+", "-", variant.lower()).strip("-"))
@@ -165,8 +178,8 @@ def learn_variant(
         tensors, metadata = read_tensors(path, FORM)
         result = FitResult.from_file(path, tensors, metadata)
         if result.config != config or metadata.get(_LEARNED_FROM) != learned_from:
-            other = f"{data}/{path.name} was learned from something else"
-            raise InputError(f"cannot go on in {output.path}: {other}; {OTHER_FOLDER}")
+            other = f"{data}/{path.name} is of another start, other settings or other targets"
+            raise InputError(f"cannot resume in {output.path}: {other}; {OTHER_FOLDER}")
         return Learned(variant, data, result, float(metadata.get(_CPU_SECONDS, "nan")))
     if progress:
         print(f"{output.experiment}: {data}, {variant}", flush=True)
@@ -189,7 +202,10 @@ def learn_all(
     device: str,
     progress: bool,
 ) -> dict[tuple[str, str], Learned]:
-    """Learn every data set with every variant, some from given systems; by (variant, data). Logs the loss curves."""
+    """Learn all data sets with all variants, and log the loss curves.
+
+    `starts` has the systems from which variants start. Return the results by (variant, data).
+    """
     found = {}
     for data, images in targets.items():
         for variant, config in variants.items():
@@ -212,7 +228,7 @@ def draw_reconstructions(
     learned: Mapping[tuple[str, str], Learned],
     variants: Mapping[str, Sequence[str]],
 ) -> None:
-    """Draw the paper's Figure 4: for each data set a row of targets, and one of reconstructions for each variant."""
+    """Draw the paper's Figure 4: for each data set a row of targets and, for each variant, a row of reconstructions."""
     rows = []
     for data, images in targets.items():
         rows.append((f"{data}: targets", images[:SHOWN]))
@@ -224,9 +240,9 @@ def draw_reconstructions(
 def draw_losses(
     output: ExperimentFolder, learned: Mapping[tuple[str, str], Learned], variants: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Return the paper's Figure 3: the running means of some variants' losses, a plot for each data set.
+    """Draw the paper's Figure 3: running means of the losses of variants, one plot for each data set.
 
-    Returns what a reader must know: nothing, or that matplotlib is missing.
+    Return the notes: none, or that matplotlib is not installed.
     """
     try:
         for data, names in variants.items():

@@ -1,4 +1,4 @@
-"""LeNet (LeCun et al. 1998) for images of 32 x 32 pixels, and how its features are learned and judged."""
+"""LeNet (LeCun et al. 1998) for images of 32 x 32 pixels: its training, and a linear probe of its features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BATCH = 128
 
 
 def lenet(outputs: int, seed: int) -> nn.Sequential:
-    """Return images (B, 1, 32, 32) -> (B, outputs). Its weights depend on the seed alone."""
+    """Return a LeNet: images (B, 1, 32, 32) to (B, outputs). Its weights depend only on the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -22,7 +22,7 @@ def lenet(outputs: int, seed: int) -> nn.Sequential:
 
 
 def train_classifier(network: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: int) -> None:
-    """Learn classes (S,) of images (S, 1, 32, 32), by Adam with a cosine schedule."""
+    """Train the network on images (S, 1, 32, 32) with classes (S,), by Adam with a cosine schedule."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     steps = epochs * -(-len(images) // _BATCH)
@@ -37,7 +37,7 @@ def train_classifier(network: nn.Module, images: Tensor, labels: Tensor, epochs:
 
 @torch.no_grad()
 def features_of(network: nn.Sequential, images: Tensor) -> Tensor:
-    """Return the features (S, FEATURES) of images (S, 1, 32, 32), of the last layer but one."""
+    """Return the outputs (S, FEATURES) of the second-to-last layer for images (S, 1, 32, 32)."""
     return torch.cat([network[:-1](part) for part in images.split(1024)])
 
 
@@ -48,11 +48,11 @@ def probe(
     epochs: int,
     seed: int,
 ) -> float:
-    """Return the accuracy on `test` of a linear classifier on frozen features, learned on `train` by SGD."""
+    """Return the accuracy on `test` of a linear classifier that SGD trains on the frozen features of `train`."""
     features, held_out = features_of(network, train[0]), features_of(network, test[0])
     mean, deviation = features.mean(dim=0), features.std(dim=0) + 1e-3  # each (FEATURES,)
     features, held_out = (features - mean) / deviation, (held_out - mean) / deviation
-    # Without torch's own random start, which would take numbers from the global generator.
+    # torch's random initialization would draw numbers from the global generator.
     classes = int(torch.cat([train[1], test[1]]).max()) + 1
     linear = torch.nn.utils.skip_init(nn.Linear, FEATURES, classes, device=features.device)
     nn.init.zeros_(linear.weight)

@@ -23,13 +23,13 @@ SUMMARY = "Table 3: SGD with momentum against Adam"
 
 @dataclass(frozen=True)
 class OptimizersSettings(InversionSettings):
-    """The study's size."""
+    """Settings of the experiment."""
 
     data: tuple[str, ...] = ("fractaldb", "mnist")
     adam_rates: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     """First learning rates of Adam. The published one is 0.05."""
     sgd_rates: tuple[float, ...] = (0.05, 0.2, 1.0, 5.0, 20.0)
-    """First learning rates of SGD: the paper's own is not known here."""
+    """First learning rates of SGD. The paper's rate is not known here."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,7 +45,7 @@ PRESETS = {"small": OptimizersSettings(images=16, steps=600, sequences=20), "pap
 def run(
     settings: OptimizersSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Learn all targets by either, at each of its rates. Raises `InputError` where no data set can be had."""
+    """Learn all targets with both optimizers at each of their rates. Raise `InputError` if no data set is found."""
     targets, notes = load_data(settings, data)
     rates = {"Adam": settings.adam_rates, "SGD": settings.sgd_rates}
     configs = {
@@ -54,7 +54,7 @@ def run(
         for rate in tried
     }
     learned = learn_all(configs, targets, output, device=device, progress=progress)
-    best: dict[str, list[str]] = {}  # by data set, of Adam and of SGD
+    best: dict[str, list[str]] = {}  # by data set: the best variants of Adam and of SGD
     findings: list[Finding] = []
     for name in targets:
         mean = {variant: learned[variant, name].mean for variant in configs}
@@ -63,7 +63,7 @@ def run(
             variants = [_variant(optimizer, rate) for rate in tried]
             best[name].append(min(variants, key=mean.__getitem__))
             if len(tried) > 1 and best[name][-1] in (variants[0], variants[-1]):
-                notes.append(f"{name}: {best[name][-1]} is the best, at the edge of the rates that were tried")
+                notes.append(f"{name}: {best[name][-1]} is the best; it is the first or the last of the rates")
         adam, sgd = best[name]
         claim = f"{name}: {adam} beats {sgd}, the best of each"
         findings.append(beats(claim, learned[adam, name], learned[sgd, name]))

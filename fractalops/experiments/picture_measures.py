@@ -7,25 +7,25 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-_DRAWN = 0.15  # brightness from which on a pixel of a drawing counts as drawn
-_LIT = 0.5  # and one of a target
+_DRAWN = 0.15  # the smallest brightness of a pixel that counts as drawn
+_LIT = 0.5  # the same for a pixel of a target
 
 
 def psnr(image: Tensor, target: Tensor) -> float:
-    """Return the peak signal-to-noise ratio in decibels, of images of one shape with values in [0, 1]."""
+    """Return the peak signal-to-noise ratio in decibels of images of the same shape with values in [0, 1]."""
     error = float((image - target).square().mean())
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def has_ssim() -> bool:
-    """Return whether scikit-image is installed, which `ssim` takes."""
+    """Return whether scikit-image is installed, which `ssim` needs."""
     return find_spec("skimage") is not None and find_spec("scipy") is not None
 
 
 def ssim(image: Tensor, target: Tensor) -> float:
-    """Return the structural similarity (Wang et al. 2004) of images (H, W) or (3, H, W), as scikit-image computes it.
+    """Return the structural similarity (Wang et al. 2004) of images (H, W) or (3, H, W), computed by scikit-image.
 
-    It is NaN where scikit-image is missing, or a side has fewer pixels than its window of 7.
+    It is NaN if scikit-image is not installed, or if a side has fewer than the 7 pixels of its window.
     """
     if not has_ssim() or min(image.shape[-2:]) < 7:
         return math.nan
@@ -37,9 +37,9 @@ def ssim(image: Tensor, target: Tensor) -> float:
 
 
 def intersection_over_union(drawing: Tensor, target: Tensor) -> float:
-    """Return the share of the pixels that are drawn in both of those that are drawn in one, of images (H, W).
+    """Return the intersection over union of the bright pixels of two images (H, W).
 
-    A pixel of the drawing counts from 15 % brightness on, one of the target from 50 %. It is 1 where neither has any.
+    A pixel of the drawing is bright from 15 % on, a pixel of the target from 50 % on. Without any bright pixel it is 1.
     """
     drawn, lit = drawing >= _DRAWN, target >= _LIT
     either = int((drawn | lit).sum())

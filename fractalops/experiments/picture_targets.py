@@ -1,4 +1,4 @@
-"""Target pictures of `fractalops experiment pictures`: drawn shapes, glyphs of fonts and sample photographs."""
+"""Targets of `fractalops experiment pictures`: drawn shapes, glyphs of fonts and sample photographs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LEAF: Outline = [
 ]  # fmt: skip
 """The right half of a maple leaf, from the tip to the stem. The left half is its mirror image."""
 
-_SUPERSAMPLING = 8  # drawn this many times larger, then scaled down: smooth edges
-_GLYPH = 0.85  # of a picture's side, that the longer side of a glyph takes
+_SUPERSAMPLING = 8  # shapes are drawn this many times larger and scaled down, for smooth edges
+_GLYPH = 0.85  # the ratio of the longer side of a glyph to the side of its picture
 
 
 def _leaf(draw: ImageDraw.ImageDraw, side: int) -> None:
@@ -32,7 +32,7 @@ def _leaf(draw: ImageDraw.ImageDraw, side: int) -> None:
 
 
 def _star(draw: ImageDraw.ImageDraw, side: int) -> None:
-    """Return a star of five points."""
+    """Draw a star with five points."""
     steps = torch.arange(10)
     radius = torch.where(steps % 2 == 0, 0.45, 0.18)  # (10,)
     angle = steps * torch.pi / 5  # (10,)
@@ -50,7 +50,7 @@ def _ring(draw: ImageDraw.ImageDraw, side: int) -> None:
 
 
 def _cross(draw: ImageDraw.ImageDraw, side: int) -> None:
-    """Return two bars of the same length, not a square number of pixels wide."""
+    """Draw two bars of the same length that cross."""
     for box in ((0.38, 0.1, 0.62, 0.9), (0.1, 0.38, 0.9, 0.62)):
         draw.rectangle([coordinate * side for coordinate in box], fill=255)
 
@@ -70,7 +70,7 @@ GLYPHS = (
     *((_DEJAVU, glyph) for glyph in "AgR&@8\u2602\u265e\u260e\u2665"),  # umbrella, knight, telephone, heart
     *((_STIX, glyph) for glyph in "QSk5?\u00a7\u03a9\u2211\u222e\u2663"),  # section, Omega, sum, contour integral, club
 )
-"""A font of matplotlib and a character of it."""
+"""Fonts of matplotlib, and a character of each."""
 
 PHOTOGRAPHS: dict[str, tuple[str, bool, int, tuple[int, ...]]] = {
     "camera": ("camera.png", False, 128, (64, 256)),
@@ -79,11 +79,11 @@ PHOTOGRAPHS: dict[str, tuple[str, bool, int, tuple[int, ...]]] = {
     "coffee": ("coffee.png", True, 256, (1024,)),
     "rocket": ("rocket.jpg", True, 256, (1024,)),
 }
-"""Sample pictures of scikit-image: file, whether it is learned in color, longest side in pixels, numbers of maps."""
+"""Sample pictures of scikit-image: file, whether to learn it in color, longest side in pixels, numbers of maps."""
 
 
 def draw_shape(name: str, size: int) -> Tensor:
-    """Return one of `SHAPES` (size, size), white on black, with smooth edges."""
+    """Return one of `SHAPES` as an image (size, size), white on black, with smooth edges."""
     side = size * _SUPERSAMPLING
     picture = Image.new("L", (side, side))
     _PAINTERS[name](ImageDraw.Draw(picture), side)
@@ -91,9 +91,9 @@ def draw_shape(name: str, size: int) -> Tensor:
 
 
 def draw_glyphs(count: int, size: int) -> Tensor:
-    """Return the first of `GLYPHS` (count, size, size), white on black, each as large as fits.
+    """Return images (count, size, size) of the first `GLYPHS`, white on black, scaled to the same longer side.
 
-    Raises `MissingExtra` without matplotlib.
+    Raises `MissingExtra` if matplotlib is not installed.
     """
     try:
         from matplotlib import get_data_path
@@ -117,8 +117,8 @@ def draw_glyphs(count: int, size: int) -> Tensor:
 def read_photograph(name: str, most: int) -> Tensor:
     """Return one of `PHOTOGRAPHS` (H, W), or (3, H, W) in color, whose longest side is at most `most` pixels.
 
-    It is read from where scikit-image is installed, which need not be imported, and scaled down by Lanczos
-    resampling, which keeps more of its details than `read_image` does. Raises `MissingExtra` without scikit-image.
+    It is read from the folder of scikit-image, which need not be imported. Lanczos resampling scales it down and keeps
+    more details than `read_image`. Raises `MissingExtra` if scikit-image is not installed.
     """
     place = find_spec("skimage")
     if place is None or not place.submodule_search_locations:
@@ -133,11 +133,11 @@ def read_photograph(name: str, most: int) -> Tensor:
 
 
 def _scaled_down(picture: Image.Image, size: int) -> Tensor:
-    """Return a picture as a target (size, size)."""
+    """Return a picture, scaled down, as a target (size, size)."""
     return _to_tensor(picture.resize((size, size), Image.Resampling.BOX))
 
 
 def _to_tensor(picture: Image.Image) -> Tensor:
-    """Return a picture (H, W) or (H, W, 3) with values in [0, 1]."""
+    """Return a picture as a tensor (H, W) or (H, W, 3) with values in [0, 1]."""
     values: Tensor = torch.from_numpy(numpy.array(picture)).float() / 255
     return values

@@ -1,4 +1,4 @@
-"""Pictures of every kind at their own size: shapes, glyphs and photographs, against free bumps (docs/pictures.md)."""
+"""Shapes, glyphs and photographs at their own size, also as free bumps (docs/pictures.md)."""
 
 from __future__ import annotations
 
@@ -28,44 +28,47 @@ from fractalops.experiments.picture_targets import (
     read_photograph,
 )
 from fractalops.fitting import FitConfig, FitResult
+from fractalops.ifs import Sampling
 from fractalops.io.images import save_image
 
 NAME = "pictures"
-SUMMARY = "shapes, glyphs and photographs at their own size, by both blends and against free Gaussian bumps"
+SUMMARY = "shapes, glyphs and photographs at their own size, with both blends and against free Gaussian bumps"
 
 _GLYPHS = "glyphs"
-_MANY = 8  # times the learned number of points, by which PSNR and SSIM are measured
-_TILE = 128  # pixels of a picture on the sheet
-_COLUMNS = 9  # three pictures of each of three targets
+_MANY = 8  # PSNR and SSIM are measured with this many times the learned number of points
+_TILE = 128  # the side of a picture on the sheet, in pixels
+_COLUMNS = 9  # three pictures for each of three targets
 
-# Of each target: at most this mean squared error, and at least this intersection over union.
+# Goals: the largest mean squared error and the smallest intersection over union of each shape.
 _SHAPE_GOALS = {"leaf": (0.004, 0.95)} | {name: (0.006, 0.93) for name in SHAPES if name != "leaf"}
-_GLYPH_GOALS = (0.006, 0.02)  # at most, the mean and the worst mean squared error
-_PHOTOGRAPH_GOALS = {  # at least, PSNR in decibels by target and number of maps
+_GLYPH_GOALS = (0.006, 0.02)  # the largest mean and the largest maximum of the mean squared errors
+_PHOTOGRAPH_GOALS = {  # the smallest PSNR in decibels, by target and number of maps
     ("camera", 64): 25.0, ("camera", 256): 29.0, ("astronaut", 256): 24.0, ("astronaut", 1024): 27.0,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PicturesSettings:
-    """The study's size."""
+    """Settings of the experiment."""
 
     shapes: tuple[str, ...] = SHAPES
     glyphs: Natural = 20
     """The number of glyphs to learn."""
     photographs: tuple[str, ...] = tuple(PHOTOGRAPHS)
     maps: tuple[int, ...] = ()
-    """Numbers of maps of each photograph; those of `PHOTOGRAPHS` where there are none."""
+    """Numbers of maps to learn each photograph with; if empty, those of `PHOTOGRAPHS`."""
     comparisons: bool = True
-    """Whether shapes and the first photograph are learned by both blends, and shapes and photographs as free bumps."""
+    """Whether to learn shapes and the first photograph with both blends, and shapes and photographs as free bumps."""
     size: Several = 256
-    """Pixels of a shape's and of a glyph's side. Photographs have their own sizes, and at most this."""
+    """The side of shapes and glyphs, in pixels. Photographs have their own sizes, up to this."""
     large: Several = 1024
-    """Pixels of the longest side of a drawing."""
+    """The longest side of a drawing, in pixels."""
     points: Count = 4_000_000
-    """Points of a drawing."""
+    """The number of points of a drawing."""
     steps: Natural = AUTO
     """Optimization steps."""
+    sampling: Sampling = AUTO
+    """How sequences are drawn."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +85,8 @@ class PicturesSettings:
 
     def config(self, **changes: Any) -> FitConfig:
         """Return the settings of `fit`, with changes."""
-        common: dict[str, Any] = {"blend": "mean", "steps": self.steps, "seed": self.seed}
+        common: dict[str, Any] = {"blend": "mean", "seed": self.seed}
+        common |= {"steps": self.steps, "sampling": self.sampling}
         return FitConfig(**(common | changes))
 
 
@@ -94,12 +98,12 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class Target:
-    """A picture that is learned, or several of one kind that are learned alike."""
+    """A picture to learn, or several pictures that are learned together."""
 
     name: str
     images: Tensor  # (S, H, W) or (S, 3, H, W)
     config: FitConfig
-    """Resolved for the pictures' size."""
+    """The settings of `fit`, resolved for the size of the pictures."""
     large: Tensor | None = None  # (H', W'), the same shape drawn large
 
     @property
@@ -109,7 +113,7 @@ class Target:
 
 
 def targets(settings: PicturesSettings) -> list[Target]:
-    """Return all targets. Raises `MissingExtra` where their sources are not installed."""
+    """Return all targets. Raise `MissingExtra` if a source of targets is not installed."""
     found = []
     standard = settings.config().resolve((settings.size, settings.size))
     for name in settings.shapes:
@@ -128,7 +132,7 @@ def targets(settings: PicturesSettings) -> list[Target]:
 def run(
     settings: PicturesSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Learn all targets and draw them large. Raises `MissingExtra` where a source of targets is not installed."""
+    """Learn all targets and draw them large. Raise `MissingExtra` if a source of targets is not installed."""
     study = _Study(settings, output, device, progress)
     for target in targets(settings):
         study.learn(target)
@@ -139,19 +143,19 @@ def run(
 
 
 class _Study:
-    """The results, target by target."""
+    """The rows, findings and tiles of the targets so far."""
 
     def __init__(self, settings: PicturesSettings, output: ExperimentFolder, device: str, progress: bool) -> None:
         self._settings, self._output, self._device, self._progress = settings, output, device, progress
         self.rows: list[Row] = []
         self.findings: list[Finding] = []
         self.tiles: list[Tensor] = []  # each (3, 128, 128)
-        # By kind and claim, then by target: the rows of what is claimed to be better, and of what it is compared with.
+        # By kind and claim, then by target: pairs of the row that is claimed to be better and the row to compare with.
         self._pairs: dict[tuple[str, str], dict[str, list[tuple[Row, Row]]]] = {}
-        self._blended = False  # whether a photograph was learned by both blends
+        self._blended = False  # whether a photograph was learned with both blends
 
     def learn(self, target: Target) -> None:
-        """Learn a target in every way, with a row for each."""
+        """Learn a target in all ways, each with a row."""
         learned = self._fit(target, target.config)
         row = self._row(target, learned)
         self._draw(target, learned.result)
@@ -163,19 +167,19 @@ class _Study:
             config = replace(target.config, blend="add", split_every=0)
             added = self._row(target, self._fit(target, config))
             self._pair("the blend mean beats add", target, row, added)
-        self._pair("maps beat free bumps of as many parameters", target, row, self._bumps(target))
+        self._pair("maps beat free bumps with as many parameters", target, row, self._bumps(target))
 
     def compare(self) -> None:
-        """Judge the comparisons by the pictures, those of one target as one.
+        """Add the findings of the comparisons. The rows of one target count as one pair, by their mean.
 
-        They are compared by PSNR: an MSE has the noise of points, which bumps don't.
+        PSNR is compared, because the MSE includes the noise of points, which free bumps do not have.
         """
         for (kind, claim), targets in self._pairs.items():
             better, worse = (
                 [statistics.fmean(float(pair[side]["PSNR"]) for pair in pairs) for pairs in targets.values()]
                 for side in (0, 1)
             )
-            self.findings.append(more(f"{kind}, {len(targets)} in all: {claim}, by the mean PSNR in dB", better, worse))
+            self.findings.append(more(f"{kind} ({len(targets)} in all): {claim} by mean PSNR in dB", better, worse))
 
     def _pair(self, claim: str, target: Target, row: Row, other: Row) -> None:
         kind = "shapes" if target.large is not None else "photographs"
@@ -188,7 +192,7 @@ class _Study:
         )
 
     def _row(self, target: Target, learned: Learned) -> Row:
-        """Measure what was learned by `fit`, and keep the row."""
+        """Measure the result of `fit`, and add its row."""
         result = learned.result
         config = result.config
         images = _drawn_again(result).reshape(target.images.shape)  # (S, ...)
@@ -213,7 +217,7 @@ class _Study:
         )
 
     def _bumps(self, target: Target) -> Row:
-        """Learn a picture as free bumps, and keep the row."""
+        """Learn a picture as free bumps, and add its row."""
         config = replace(target.config, maps=bumps_for(target.config.maps, target.config.channels or 0))
         path = self._output.learned(target.name, f"{config.maps}-bumps")
         bumps = learn_bumps(target.images[0], config, path, progress=self._progress)
@@ -258,7 +262,7 @@ class _Study:
         return row
 
     def _draw(self, target: Target, result: FitResult) -> None:
-        """Put each picture, its image at the learned size and its drawing on the sheet, and save the drawings."""
+        """Add the target, the learned image and the drawing of each picture to the sheet, and save the drawings."""
         drawings = result.draw(self._settings.large, points=self._settings.points).cpu()  # (S, ...)
         images = _drawn_again(result).reshape(target.images.shape)
         for number, trio in enumerate(zip(target.images, images, drawings, strict=True)):
@@ -267,7 +271,7 @@ class _Study:
             save_image(trio[-1], self._output.file(f"drawing-{target.name}-{which}.png"))
 
     def _judge(self, target: Target, row: Row) -> None:
-        """Compare a row with the goals of its target."""
+        """Add the findings that compare a row with the goals of its target."""
         if target.name == _GLYPHS:
             for column, most in zip(("MSE", "worst MSE"), _GLYPH_GOALS, strict=True):
                 self.findings.append(
@@ -286,12 +290,12 @@ class _Study:
 
 @torch.no_grad()
 def _drawn_again(result: FitResult) -> Tensor:
-    """Draw the images of systems at the learned size with eight times the learned points: (S, C, H, W)."""
+    """Return images (S, C, H, W) of the systems at the learned size, with eight times the learned points."""
     config = result.config
     generators = [torch.Generator(result.system.offset.device).manual_seed(config.seed + 1) for _ in range(len(result))]
     points = _MANY * config.points
     images: Tensor
-    if config.blend == "add":  # the mean of eight images, as bright as each
+    if config.blend == "add":  # the mean of eight images, which is as bright as one of them
         images = result.system(result.size, sequences=_MANY, points=config.points, generator=generators).mean(1)
     else:
         images = result.system(result.size, points=points, generator=generators)[:, 0]
@@ -299,7 +303,7 @@ def _drawn_again(result: FitResult) -> Tensor:
 
 
 def _tile(image: Tensor) -> Tensor:
-    """Return a picture (H, W) or (3, H, W) as a tile (3, 128, 128) of a sheet."""
+    """Return a picture (H, W) or (3, H, W) as a tile (3, 128, 128) for the sheet."""
     longest = max(image.shape[-2:])
     size = [max(1, round(side * _TILE / longest)) for side in image.shape[-2:]]
     scaled = interpolate(image.reshape(1, -1, *image.shape[-2:]), size, mode="area")[0].expand(3, -1, -1)  # (3, h, w)

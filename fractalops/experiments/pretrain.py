@@ -1,4 +1,4 @@
-"""Pictures of fractals for pre-training elsewhere, from `FractalDataset`."""
+"""Write data sets of fractals for pre-training to files, from `FractalDataset`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NAME = "pretrain"
 SUMMARY = "a labeled data set of fractals, as shards of pictures or as a folder for each class"
 _BATCH = 64
 _SHOWN = 100  # classes on the contact sheet
-_FEW = 100  # instances
+_FEW = 100  # instances per class for instances="few"
 _SYSTEMS = "systems.safetensors"
 
 Search = Literal["own", "filling-rate"]
@@ -54,37 +54,37 @@ _Share = Annotated[float, Bounds(least=0, below=1)]
 
 @dataclass(frozen=True)
 class PretrainSettings:
-    """Settings of the data set, see `FractalDataset`, and of its files."""
+    """Settings of the data set (see `FractalDataset`) and of its files."""
 
     systems: str = ""
-    """The file or folder whose systems are the classes, by their names: what `read_systems` reads, as FractalDB's CSV
-    files or what `fit` saved, or a folder of `fit_dataset`. Empty: random ones."""
+    """A file or folder whose systems and their names are the classes: any file that `read_systems` reads (such as
+    FractalDB's CSV files or a result of `fit`), or a folder of `fit_dataset`. If empty, systems are random."""
     classes: Count = 1000
-    """The number of random systems; given ones are all taken."""
+    """The number of random systems. If `systems` is given, all of its systems are used."""
     instances: Count | Literal["few"] | None = None
-    """Instances of each class; None, as below, is what `FractalDataset` takes for the rules. "few" is that, but 100
-    at most."""
+    """Instances per class. None, here and below, is the default of `FractalDataset` for the rules. "few" is 100, or the
+    default if that is less."""
     size: Count = 224
-    """Pixels of an image's side."""
+    """The side of an image, in pixels."""
     rules: RuleName = "own"
     rendering: Rendering | PublishedRendering | None = None
-    """None is "patch" for our own rules."""
+    """None is "patch" for rules="own"."""
     points: Count | None = None
     maps: Count | tuple[int, int] | None = None
-    """Maps of a random system, a number or the least and the largest: FractalDB has 2 to 7."""
+    """The number of maps of a random system, or the smallest and the largest number. FractalDB has 2 to 7."""
     search: Search = "own"
-    """Random systems of the rules' own kind, or FractalDB's, found by their filling rate (`search_classes`)."""
+    """How random systems are found: by the rules, or by FractalDB's search with a filling rate (`search_classes`)."""
     perturbation: _Share | None = None
     background: Background | None = None
     density: _Share | None = None
-    """The least share of pixels that an image lights, or the filling rate of the search."""
+    """The smallest share of lit pixels in an image, or the filling rate of the search."""
     layout: Layout = "shards"
-    """Tar files as WebDataset reads them, or a folder of pictures for each class, as FractalDB and torchvision's
-    `ImageFolder` have them."""
+    """Tar files for WebDataset, or a folder of pictures for each class, as in FractalDB and for torchvision's
+    `ImageFolder`."""
     shard: Count = 1000
-    """Images of a shard."""
+    """Images per shard."""
     workers: Natural = field(default=0, metadata=INCIDENTAL)
-    """Processes that draw beside this one."""
+    """The number of processes that draw; with 0, this process draws."""
     seed: Natural = 0
 
     def __post_init__(self) -> None:
@@ -94,11 +94,11 @@ class PretrainSettings:
         if self.maps is not None:
             check_range("PretrainSettings", "maps", self.maps)
         if self.systems and self.search == "filling-rate":
-            raise ValueError(f"PretrainSettings: search must be left out where systems are given, got {self.search!r}")
+            raise ValueError(f"PretrainSettings: search must be left out if systems are given, got {self.search!r}")
         if self.rules == "one-parameter" and self.search == "filling-rate":
             raise ValueError(
-                "PretrainSettings: search must be left out where rules is 'one-parameter', whose classes are one "
-                f"system perturbed, got {self.search!r}"
+                "PretrainSettings: search must be left out if rules is 'one-parameter', whose classes perturb one "
+                f"system, got {self.search!r}"
             )
 
 
@@ -111,11 +111,11 @@ PRESETS = {
 def run(
     settings: PretrainSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Write the pictures of the data set, and those of the first classes on a sheet.
+    """Write the pictures of the data set, and a sheet with a picture of each of the first classes.
 
-    As shards/00000.tar and so on, in the layout of WebDataset: 000000017.png, and 000000017.cls with its class; or as
-    images/00003/00003_0017.png, of class 3 and its instance 17. systems.safetensors has the systems of the classes.
-    Files that are there already are kept: a run that was interrupted goes on. `data` says nothing here.
+    Shards are shards/00000.tar and so on, in the layout of WebDataset: 000000017.png is a picture, and 000000017.cls
+    has its class. Folders have files such as images/00003/00003_0017.png, instance 17 of class 3. systems.safetensors
+    has the systems of the classes. Existing files are kept, so an interrupted run is resumed. `data` is not used.
     """
     output.claim_files([output.file(_SYSTEMS)])
     dataset = _dataset(settings, output, progress)
@@ -168,11 +168,12 @@ def _dataset(settings: PretrainSettings, output: ExperimentFolder, progress: boo
 def _instances(settings: PretrainSettings) -> int | None:
     if settings.instances != "few":
         return settings.instances
-    return None if settings.rules == "one-parameter" else _FEW  # which has 1, the others 100 or more
+    # The default is 1 for one-parameter, and 100 or more for the other rules.
+    return None if settings.rules == "one-parameter" else _FEW
 
 
 def _searched(settings: PretrainSettings, output: ExperimentFolder, progress: bool) -> list[System]:
-    """Search for the classes, or return those that an earlier run has found."""
+    """Search for the classes, or return the classes that an earlier run found."""
     if (kept := output.file(_SYSTEMS)).exists():
         return list(read_systems(kept).values())
     given = {"rate": settings.density, "maps": settings.maps}
@@ -184,13 +185,13 @@ def _given(path: Path) -> IFS | list[System]:
     """Return the systems of a run of `fit_dataset`, or of a file or folder. Raises `InputError`."""
     if (path / "run.json").is_file():
         return FitRun.load(path).system()
-    if path.suffix == "" and not path.is_dir():  # `FitResult.save` asks for no suffix
+    if path.suffix == "" and not path.is_dir():  # `FitResult.save` does not require a suffix
         return FitResult.load(path).system
     return list(read_systems(path).values())
 
 
 def _keep_systems(dataset: FractalDataset, output: ExperimentFolder) -> None:
-    """Keep the classes' systems beside their pictures. Raises `InputError` where others are there."""
+    """Write the systems of the classes. Raise `InputError` if the file already has other systems."""
     path = output.file(_SYSTEMS)
     if not path.exists():
         write_systems(path, dataset.systems)
@@ -199,12 +200,12 @@ def _keep_systems(dataset: FractalDataset, output: ExperimentFolder) -> None:
     equal = all(map(torch.equal, Stack.of(list(kept.values())), Stack.of(dataset.systems)))
     if not equal or list(kept) != dataset.classes:
         raise InputError(
-            f"cannot go on in {output.path}: the systems differ from those of its pictures; {OTHER_FOLDER}"
+            f"cannot resume in {output.path}: the systems differ from those of its pictures; {OTHER_FOLDER}"
         )
 
 
 def _remove_empty_folders(output: ExperimentFolder) -> None:
-    """Remove what a run that was overwritten has left: the folders of its pictures, where they are empty."""
+    """Remove the empty folders of pictures of a run that was overwritten."""
     images = output.file("images")
     of_classes = [path for path in images.glob("*") if re.fullmatch("[0-9]{5,}", path.name)]
     for folder in (*of_classes, images, output.file("shards")):
@@ -215,7 +216,7 @@ def _remove_empty_folders(output: ExperimentFolder) -> None:
 def _write_shards(
     dataset: FractalDataset, settings: PretrainSettings, output: ExperimentFolder, progress: bool
 ) -> tuple[int, int]:
-    """Write the shards that are missing; return how many there are, and how many images were drawn now."""
+    """Write the missing shards. Return the number of shards, and the number of images that were drawn now."""
     folder = output.file("shards")
     folder.mkdir(exist_ok=True)
     generator = torch.Generator().manual_seed(settings.seed)
@@ -236,7 +237,7 @@ def _write_shards(
 def _write_folders(
     dataset: FractalDataset, settings: PretrainSettings, output: ExperimentFolder, progress: bool
 ) -> tuple[int, int]:
-    """Write the pictures that are missing; return how many folders there are, and how many images were drawn now."""
+    """Write the missing pictures. Return the number of folders, and the number of images that were drawn now."""
     labels = _labels(dataset)
     folders = [output.file("images") / label for label in labels]
     output.claim_files(folders)
@@ -258,14 +259,14 @@ def _picture_name(item: int, instances: int, labels: list[str]) -> str:
 
 
 def _labels(dataset: FractalDataset) -> list[str]:
-    """Return what folders of classes are called: by their names where all are such as FractalDB's, or their numbers."""
+    """Return the names of the classes' folders: the classes' names if all have FractalDB's form, otherwise numbers."""
     if all(re.fullmatch("[0-9]{5}", name) for name in dataset.classes):
         return dataset.classes
     return [f"{number:05}" for number in range(dataset.num_classes)]
 
 
 def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings) -> Iterator[tuple[bytes, int]]:
-    """Yield the contents of PNG files and their classes: one loader draws ahead while files are written."""
+    """Yield the contents of PNG files and their classes. One loader draws ahead while files are written."""
     loader = DataLoader(
         Subset(dataset, items),
         _BATCH,
@@ -277,7 +278,7 @@ def _files(dataset: FractalDataset, items: list[int], settings: PretrainSettings
 
 
 def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:
-    """Return images (C, H, W), uint8, as the contents of PNG files, each with its class."""
+    """Return images (C, H, W), uint8, as contents of PNG files, each with its class."""
     files = []
     for image, label in pairs:
         picture = Image.fromarray((image[0] if len(image) == 1 else image.permute(1, 2, 0)).numpy())
@@ -288,7 +289,7 @@ def _encoded(pairs: Sequence[tuple[Tensor, int]]) -> list[tuple[bytes, int]]:
 
 
 def _write(path: Path, files: Iterable[tuple[bytes, int]], first: int) -> None:
-    """Write a tar file of pictures and classes: the same bytes for the same images."""
+    """Write a tar file of pictures and classes. The same images give the same bytes."""
     with tarfile.open(path, "w") as archive:
         for number, (png, label) in enumerate(files, first):
             for suffix, content in (("png", png), ("cls", str(label).encode())):

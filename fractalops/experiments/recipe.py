@@ -1,4 +1,4 @@
-"""The default settings of `fit` against the published ones, part by part (docs/recipe.md)."""
+"""The default settings of `fit` and variants of them against the published settings (docs/recipe.md)."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from fractalops.fitting import FitConfig, FitResult
 from fractalops.fitting.result import restore_system
 
 NAME = "recipe"
-SUMMARY = "the default settings of fit against the published ones, part by part"
+SUMMARY = "the default settings of fit and variants of them against the published settings"
 _PAPER, _DEFAULT, _LONG = "paper", "default", "20 maps, the paper's work"
 _DENSE = "points by what is shown"
-_DRAWN = 10  # sequences that are drawn at a time
+_DRAWN = 10  # sequences that are drawn in one call
 
 
 @dataclass(frozen=True)
 class RecipeSettings(InversionSettings):
-    """The study's size. `steps` and `sequences` are the published ones; the defaults take a fifth of that work."""
+    """Settings of the experiment. `steps` and `sequences` are for the published settings; the defaults do a fifth."""
 
     data: tuple[str, ...] = ("mnist", "fashion-mnist")
     images: Count = 50
     held_out: bool = False
-    """Whether to compare a few settings on other images than those that the defaults were chosen by."""
+    """Whether to compare a few settings on images on which the defaults were not chosen."""
 
 
 PRESETS = {"small": RecipeSettings(images=12, steps=200, sequences=20), "paper": RecipeSettings()}
 
 
 def variants(settings: RecipeSettings) -> dict[str, FitConfig]:
-    """Return the compared configurations by name; the defaults take a fifth of the published work, or what they say."""
+    """Return the configurations by name. Unless the name says otherwise, the work is a fifth of the published work."""
     sizes: dict[str, Any] = {name: getattr(settings, name) for name in ("points", "maps", "batch_size", "seed")}
     sizes |= {"sequences": max(1, settings.sequences // 10), "steps": 2 * settings.steps}
     long = {"steps": 10 * settings.steps}
@@ -76,7 +76,7 @@ def variants(settings: RecipeSettings) -> dict[str, FitConfig]:
 def run(
     settings: RecipeSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Learn the same targets by all configurations. Raises `InputError` where no data set can be had."""
+    """Learn the same targets with all configurations. Raise `InputError` if no data set is found."""
     both, notes = load_data(dataclasses.replace(settings, images=2 * settings.images), data)  # each (2 S, H, W)
     part = slice(settings.images, None) if settings.held_out else slice(settings.images)
     targets = {name: images[part] for name, images in both.items()}  # each (S, H, W)
@@ -93,7 +93,7 @@ def run(
 
 
 def row(one: Learned, targets: Tensor, paper: Learned) -> Row:
-    """Return a row of the table: the usual columns, and the work and the ratio to the published settings."""
+    """Return a row of the table: the common columns, the work, and the ratio to the published settings."""
     config = one.result.config
     return one.row() | {
         "sequences": config.steps * config.sequences,
@@ -105,11 +105,11 @@ def row(one: Learned, targets: Tensor, paper: Learned) -> Row:
 
 @torch.no_grad()
 def minimum_of_independent_sequences(result: FitResult, targets: Tensor) -> Tensor:
-    """Return the minimum MSE (S,) over sequences drawn as in the paper, however the systems were learned.
+    """Return the minimum MSE (S,) over independent sequences, as in the paper, for any learned systems.
 
     Args:
-        result: the S learned systems.
-        targets: (S, H, W).
+        result: S learned systems.
+        targets: their targets (S, H, W).
     """
     config = result.config
     system = restore_system(result.system.state_dict(), dataclasses.replace(config, sampling="independent"))

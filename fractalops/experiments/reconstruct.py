@@ -1,4 +1,4 @@
-"""The ablation of the paper's Table 1, with its Figures 3 and 4: what each part of the published recipe brings."""
+"""The ablation study of the paper's Table 1, with its Figures 3 and 4."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNIFORM = ("raw matrices from [-1, 1], noise", "raw matrices from [-1, 1], no n
 
 @dataclass(frozen=True)
 class ReconstructSettings(InversionSettings):
-    """The study's size."""
+    """Settings of the experiment."""
 
 
 PRESETS = {"small": ReconstructSettings(images=12, steps=600, sequences=20), "paper": ReconstructSettings()}
@@ -43,8 +43,8 @@ PRESETS = {"small": ReconstructSettings(images=12, steps=600, sequences=20), "pa
 def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
     """Return the variants by name.
 
-    They are objective x clamp x noise with the SVD parametrization, and the best objective and clamp with raw matrices,
-    with noise as in the paper's row and without.
+    They are all combinations of objective, clamp and noise with the SVD parametrization, and the best objective and
+    clamp with raw matrices. The raw matrices are learned with noise, as in the paper's row, and without noise.
     """
     found = {}
     for objective, clamp, noise in product(("fixed", "expectation"), (False, True), (False, True)):
@@ -57,9 +57,9 @@ def variants(settings: ReconstructSettings) -> dict[str, FitConfig]:
 
 
 def uniform_start(settings: ReconstructSettings) -> IFS:
-    """Return systems whose parameters are all uniform in [-1, 1], as FractalDB draws them (Kataoka et al. 2020).
+    """Return systems with parameters that are uniform in [-1, 1], as in FractalDB (Kataoka et al. 2020).
 
-    Their matrices need not be contractions, as those of the other variants are at the start.
+    Their matrices need not be contractions. Those of the other variants are contractions at the start.
     """
     generator = generator_of(settings.seed, "uniform start", 0)
     system = IFS(settings.images, settings.maps, parametrization="matrix", generator=generator)
@@ -72,7 +72,7 @@ def uniform_start(settings: ReconstructSettings) -> IFS:
 def run(
     settings: ReconstructSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Learn all variants on all data sets. Raises `InputError` where no data set can be had."""
+    """Learn all variants on all data sets. Raise `InputError` if no data set is found."""
     targets, notes = load_data(settings, data)
     configs = variants(settings)
     starts = dict.fromkeys(_UNIFORM, uniform_start(settings).to(device))
@@ -97,8 +97,14 @@ def _findings(data: str, learned: dict[tuple[str, str], Learned]) -> list[Findin
         explodes(
             f"{data}: raw matrices from [-1, 1] explode more often than the SVD parametrization", uniform[0], best
         ),
-        explodes(f"{data}: those that start as contractions do, too", raw[0], best),
-        # Against the better of the two: the control is not to fail by the noise that the recipe adds.
+        explodes(
+            f"{data}: raw matrices that start as contractions explode more often than the SVD parametrization",
+            raw[0],
+            best,
+        ),
+        # The better of the two rows is the control, so that the noise is no disadvantage for it.
         beats(f"{data}: the SVD parametrization beats raw matrices from [-1, 1]", best, min(uniform, key=mean)),
-        beats(f"{data}: it beats raw matrices that start as contractions, too", best, min(raw, key=mean)),
+        beats(
+            f"{data}: the SVD parametrization beats raw matrices that start as contractions", best, min(raw, key=mean)
+        ),
     ]

@@ -1,4 +1,4 @@
-"""Settings of experiments: what results depend on."""
+"""The settings of experiments on which results depend."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 INCIDENTAL = {"incidental": True}
-"""The metadata of a field of settings that results don't depend on: it may change where a run goes on."""
+"""The metadata of a field on which results do not depend. It may change when a run is resumed."""
 
 
 def described(settings: Any) -> dict[str, Any]:
-    """Return the settings that results depend on, by name."""
+    """Return the settings on which results depend, by name."""
     values = dataclasses.asdict(settings)
     return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.metadata != INCIDENTAL}

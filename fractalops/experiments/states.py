@@ -1,4 +1,4 @@
-"""The states of torch's modules and optimizers as tensors by name, for a file of tensors."""
+"""The states of torch's modules and optimizers as named tensors, for a file."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Parts = Mapping[str, nn.Module | torch.optim.Optimizer]
 
 
 def state_of(parts: Parts) -> dict[str, Tensor]:
-    """Return what the next step depends on, by the part's name and its own: "network.0.weight".
+    """Return the state of the parts. Names consist of the part's name and the tensor's name: "network.0.weight".
 
-    What an optimizer keeps of a parameter has the parameter's number: "optimizer.3.momentum_buffer".
+    The state that an optimizer has for a parameter contains its number: "optimizer.3.momentum_buffer".
     """
     state: dict[str, Tensor] = {}
     for part, kept in parts.items():

@@ -1,4 +1,4 @@
-"""Target images of the experiments: MNIST and its likes from a local folder, and random fractals."""
+"""Target images of the experiments: MNIST and similar data sets from a local folder, and random fractals."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from fractalops.io import PictureOptions
 from fractalops.io.files import one_line
 
 FOLDERS = {"mnist": "MNIST", "kmnist": "KMNIST", "fashion-mnist": "FashionMNIST"}
-"""Data sets of images, and torchvision's folders of them."""
+"""The names of the data sets, and of torchvision's folders."""
 DATA = ("fractaldb", *FOLDERS)
 _FILES = {"test": "t10k-images-idx3-ubyte", "train": "train-images-idx3-ubyte"}
-_MAPS = 10  # of a random fractal (paper section 5.1)
+_MAPS = 10  # maps of a random fractal (paper section 5.1)
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Images (S, H, W) in [0, 1], and their classes, "" where there are none."""
+    """Images (S, H, W) in [0, 1] and their classes, which are "" if they are not known."""
 
     images: Tensor
     labels: list[str]
 
 
 def find_files(name: str, folder: Path | None) -> dict[str, Path]:
-    """Return the splits of a data set, "test" and "train", that are in a folder, and their paths.
+    """Return the splits of a data set in a folder, "test" and "train", with their paths.
 
-    Looks for torchvision's layout (MNIST/raw/t10k-images-idx3-ubyte, also .gz), for a folder of the name (mnist/), and
-    in the folder itself where that has the name of the data set.
+    The files can be in torchvision's layout (MNIST/raw/t10k-images-idx3-ubyte, also .gz), in a folder with the name of
+    the data set (mnist/), or in `folder` itself if it has the name of the data set.
     """
     if folder is None:
         return {}
@@ -54,14 +54,14 @@ def find_files(name: str, folder: Path | None) -> dict[str, Path]:
 
 
 def available(folder: Path | None) -> list[str]:
-    """Return the available names of `DATA`: random fractals, and data sets whose files are in the folder."""
+    """Return the names in `DATA` that are available: random fractals, and data sets whose files are in the folder."""
     return ["fractaldb", *(name for name in FOLDERS if find_files(name, folder))]
 
 
 def download_missing(names: Sequence[str], folder: Path | None) -> None:
-    """Have torchvision lay into a folder what it lacks of the data sets.
+    """Download the data sets that are missing in a folder, with torchvision.
 
-    Raises `InputError` where it can't, and without a folder; `MissingExtra` without torchvision.
+    Raises `InputError` if the download fails or the folder is None, and `MissingExtra` if torchvision is not installed.
     """
     if not names:
         return
@@ -69,33 +69,33 @@ def download_missing(names: Sequence[str], folder: Path | None) -> None:
         raise InputError("cannot download: no folder was given (data=None)")
     try:
         from torchvision import datasets
-    except (ImportError, RuntimeError) as error:  # the second where it is made for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise MissingExtra("download", f"torchvision ({one_line(error)})", "download") from error
     for name in names:
         try:
-            with redirect_stdout(sys.stderr):  # it says what it does
+            with redirect_stdout(sys.stderr):  # torchvision prints its progress
                 getattr(datasets, FOLDERS[name])(str(folder), download=True)
-        except Exception as error:  # no network, no server, no room, damaged files: it raises almost anything
+        except Exception as error:  # network, server, disk or damaged files: the type can be any
             raise InputError(f"cannot download {name}: {one_line(error)}") from error
 
 
 def missing(name: str, folder: Path | None) -> InputError:
-    """Return the error that names the files which a data set wants."""
+    """Return the error that names the missing files of a data set."""
     where = "no folder was given (data=None)" if folder is None else f"{folder} has none of its files"
     raw = f"{FOLDERS[name]}/raw"
     return InputError(
-        f"cannot read {name}: {where}; expected are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz, "
-        f"as torchvision lays them (download=True has it do so), or {name}/{_FILES['test']}"
+        f"cannot read {name}: {where}; expected are {raw}/{_FILES['test']} and {raw}/{_FILES['train']}, also .gz "
+        f"(download=True downloads them with torchvision), or {name}/{_FILES['test']}"
     )
 
 
 def read_targets(name: str, folder: Path | None, count: int, *, size: int, points: int, seed: int) -> Targets:
-    """Return `count` binary images of a data set, drawn by the seed, or of random fractals of `points`.
+    """Return `count` binary images of a data set, chosen by the seed, or of random fractals with `points` points.
 
-    Raises `InputError` for files that are missing or damaged, and where there are fewer images.
+    Raises `InputError` if files are missing or damaged, or if there are fewer images.
     """
     if name == "fractaldb":
-        # A stream of their own: the encoder learns from random fractals, too, and `fit` starts from random systems.
+        # Other random numbers than the encoder's training data, and than the start of `fit`.
         images, _, _ = random_fractals(count, _MAPS, size, points, generator_of(seed, "targets", 0))
         return Targets(images, [""] * count)
     files = find_files(name, folder)
@@ -112,7 +112,7 @@ def read_targets(name: str, folder: Path | None, count: int, *, size: int, point
 def read_split(
     path: Path, most: int, *, size: int, generator: torch.Generator, threshold: float | None = None
 ) -> Targets:
-    """Return images of a file, drawn at random, at most so many; those above a threshold become 1, others 0."""
+    """Return at most `most` random images of a file. With a threshold, pixels above it become 1, and others 0."""
     source = open_targets(path, PictureOptions(fit_to=size, threshold=threshold))
     chosen = torch.randperm(len(source), generator=generator)[:most].tolist()
     return Targets(torch.stack([source[i] for i in chosen]), [source.label(i) for i in chosen])

@@ -1,4 +1,4 @@
-"""The paper's Table 2: the error against the number of affine maps (appendix B.1)."""
+"""The paper's Table 2: the error as a function of the number of affine maps (appendix B.1)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fractalops.experiments.inversions import InversionSettings, beats, draw_rec
 from fractalops.experiments.outcome import Outcome
 
 NAME = "transformations"
-SUMMARY = "Table 2: the error against the number of affine maps"
+SUMMARY = "Table 2: the error as a function of the number of affine maps"
 
 
 @dataclass(frozen=True)
 class TransformationsSettings(InversionSettings):
-    """The study's size."""
+    """Settings of the experiment."""
 
     data: tuple[str, ...] = ("fractaldb", "mnist")
     counts: tuple[int, ...] = (2, 4, 6, 8, 10, 15, 20)
-    """Numbers of maps, ascending; `maps` says nothing here."""
+    """Numbers of maps, in ascending order. `maps` is not used."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +39,7 @@ PRESETS = {
 def run(
     settings: TransformationsSettings, output: ExperimentFolder, *, data: Path | None, device: str, progress: bool
 ) -> Outcome:
-    """Learn all targets with each number of maps. Raises `InputError` where no data set can be had."""
+    """Learn all targets with each number of maps. Raise `InputError` if no data set is found."""
     targets, notes = load_data(settings, data)
     configs = {f"{count} maps": settings.config(maps=count) for count in settings.counts}
     learned = learn_all(configs, targets, output, device=device, progress=progress)

@@ -111,7 +111,7 @@ class FitConfig:
         ValueError: If a setting is out of its range, or contradicts another setting.
         TypeError: If a setting has the wrong type.
 
-    Example:
+    Examples:
         >>> config = fractalops.FitConfig(color=True, maps=64, seed=1)
         >>> config.resolve((128, 128)).points
         12288
@@ -169,7 +169,7 @@ class FitConfig:
         Args:
             **changes: Settings to override, by name.
 
-        Example:
+        Examples:
             >>> fractalops.FitConfig.paper(steps=100).learning_rate
             0.05
         """

@@ -348,7 +348,7 @@ def fit(
         TypeError: If a type or a dtype is wrong.
         KeyboardInterrupt: On Ctrl-C before the learning has begun, and on a second Ctrl-C.
 
-    Example:
+    Examples:
         >>> target = torch.zeros(32, 32)
         >>> target[8:24, 8:24] = 1.0  # a white square
         >>> result = fractalops.fit(target, fractalops.FitConfig(steps=200))

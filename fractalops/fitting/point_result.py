@@ -49,7 +49,7 @@ class PointConfig:
         ValueError: If a setting is out of its range.
         TypeError: If a setting has the wrong type.
 
-    Example:
+    Examples:
         >>> config = fractalops.PointConfig(maps=16, steps=200)
     """
 

@@ -188,9 +188,9 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         TypeError: If an argument has the wrong type or dtype.
         KeyboardInterrupt: On Ctrl-C before the first step, and on a second Ctrl-C.
 
-    Example:
+    Examples:
         >>> sphere = torch.nn.functional.normalize(torch.randn(2000, 3), dim=1)
-        >>> result = fractalops.fit_points(sphere, fractalops.PointConfig(steps=100))
+        >>> result = fractalops.fit_points(sphere, fractalops.PointConfig(steps=20))
         >>> result.sample(10_000).shape
         torch.Size([10000, 3])
     """

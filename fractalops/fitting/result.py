@@ -52,7 +52,7 @@ class FitResult:
             images that did not reach the step because of an interruption.
         interrupted (bool): Whether Ctrl-C ended the learning early.
 
-    Example:
+    Examples:
         >>> result = fractalops.fit(torch.rand(2, 16, 16), fractalops.FitConfig(steps=50))
         >>> len(result), result.losses.shape
         (2, torch.Size([50, 2]))

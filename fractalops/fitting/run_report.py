@@ -41,8 +41,9 @@ class FitRun:
         signal (int or None): The signal that interrupted the run: SIGINT for Ctrl-C, or SIGTERM. None for a finished
             run.
 
-    Example:
-        >>> run = fractalops.FitRun.load("runs/noise")
+    Examples:
+        >>> folder = fractalops.fit_dataset(torch.rand(4, 16, 16), "noise", fractalops.FitConfig(steps=50)).folder
+        >>> run = fractalops.FitRun.load(folder)
         >>> best = min(run.rows, key=lambda row: row.minimum_mse)
         >>> run.result(best).save("best.safetensors")
     """

@@ -100,7 +100,7 @@ def fit_dataset(
         ValueError: If another argument is out of its range.
         TypeError: If an argument has the wrong type.
 
-    Example:
+    Examples:
         >>> targets = torch.rand(4, 16, 16)
         >>> run = fractalops.fit_dataset(targets, "runs/noise", fractalops.FitConfig(steps=50))
         >>> run.minimum_mse.shape

@@ -43,16 +43,17 @@ def save_animation(
     a second.
 
     Args:
-        frames: the images, each (H, W) or (C, H, W) with values in [0, 1]. C is 1 (gray), 2 (gray and opacity), 3 (red,
+        frames: The images, each (H, W) or (C, H, W) with values in [0, 1]. C is 1 (gray), 2 (gray and opacity), 3 (red,
             green and blue) or 4 (red, green, blue and opacity). WebP keeps the opacity. GIF makes each pixel either
             opaque or transparent. MP4 ignores it.
-        path: the file to write. Its suffix is .gif, .webp or .mp4.
-        frame_milliseconds: how long each frame is shown, in milliseconds.
-        last_milliseconds: how long the last frame is shown, in milliseconds; None shows it as long as the others.
+        path: The file to write. Its suffix is .gif, .webp or .mp4.
+        frame_milliseconds: How long each frame is shown, in milliseconds. Default: 120.
+        last_milliseconds: How long the last frame is shown, in milliseconds. None shows it as long as the others.
+            Default: 2000.
 
     Raises:
-        InputError: if the suffix is not supported, ffmpeg is missing or fails, or the format can't store the frames.
-        ValueError: if `frames` is empty.
+        InputError: If the suffix is not supported, ffmpeg is missing or fails, or the format can't store the frames.
+        ValueError: If `frames` is empty.
 
     Examples:
         >>> import torch

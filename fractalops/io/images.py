@@ -43,14 +43,14 @@ def read_image(path: str | Path, options: PictureOptions | None = None) -> Tenso
     Changes that a user may want to know of are logged as warnings of the logger "fractalops.io".
 
     Args:
-        path: the image file. The format is detected from its content.
-        options: how the picture becomes a target; None takes the defaults of `PictureOptions`.
+        path: The image file. The format is detected from its content.
+        options: How the picture becomes a target; None takes the defaults of `PictureOptions`.
 
     Returns:
         The target, float32 in [0, 1]: (H, W), or (3, H, W) if `options.color` is set.
 
     Raises:
-        InputError: if the file can't be read as an image; if it is too large (a side of more than 1,000,000 pixels,
+        InputError: If the file can't be read as an image; if it is too large (a side of more than 1,000,000 pixels,
             more than twice the pixels of Pillow's `Image.MAX_IMAGE_PIXELS`, or decoding that needs more memory than
             the environment variable FRACTALOPS_MEMORY_LIMIT allows, by default 1 GiB); or if every pixel is 0.
 
@@ -87,12 +87,12 @@ def save_image(image: Tensor, path: str | Path) -> None:
     """Save an image in the format given by the suffix of `path`, for example .png.
 
     Args:
-        image: an image (H, W) or (3, H, W). Values are clamped to [0, 1].
-        path: the file to write.
+        image: An image (H, W) or (3, H, W). Values are clamped to [0, 1].
+        path: The file to write.
 
     Raises:
-        InputError: if the suffix is unknown, or if the format can't store the picture.
-        ValueError: if `image` has another shape.
+        InputError: If the suffix is unknown, or if the format can't store the picture.
+        ValueError: If `image` has another shape.
 
     Examples:
         >>> import torch

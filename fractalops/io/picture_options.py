@@ -12,9 +12,26 @@ from fractalops._checks import check_bool, check_choice, check_count, check_numb
 class PictureOptions:
     """Options for converting a picture to a target. `read_image` describes the order of the steps.
 
+    Args:
+        size (int): Longest side of the target in pixels, at least 1. A larger picture is scaled down to it; a smaller
+            one keeps its size. Default: 256.
+        background (str): Color behind transparent parts, "black" or "white". Default: "black".
+        invert (bool): Whether dark and bright are swapped. Use it for dark shapes on a bright background, as fractals
+            are drawn bright on black. Default: False.
+        threshold (float, optional): Number in [0, 1). Values above it become 1 and the others 0, in each channel
+            separately. None sets no threshold. Default: None.
+        color (bool): Whether red, green and blue are kept: (3, H, W). Otherwise the picture is converted to gray
+            (H, W) by ITU-R 601 luma. Default: False.
+        fit_to (int, optional): Longest side in pixels, at least 1, that every picture is scaled to, small ones too. It
+            replaces `size`. Default: None.
+        stretch (bool): Whether the values are scaled so that the lowest becomes 0 and the highest 1, in color over all
+            channels together. Default: False.
+        frame (int, optional): Frame of an animation, or page of a file of several pages, counted from 1. None selects
+            the first. Default: None.
+
     Raises:
-        TypeError: if an option has a wrong type.
-        ValueError: if an option is out of its range.
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of its range.
 
     Examples:
         >>> from fractalops.io import PictureOptions
@@ -23,21 +40,13 @@ class PictureOptions:
     """
 
     size: int = 256
-    """The longest side in pixels. A larger picture is scaled down to it; a smaller one keeps its size."""
     background: Literal["black", "white"] = "black"
-    """The color behind transparent parts."""
     invert: bool = False
-    """Swap dark and bright. Use it for dark shapes on a bright background, as fractals are drawn bright on black."""
     threshold: float | None = None
-    """A number in [0, 1). Values above it become 1 and the others 0, in each channel separately. None: no threshold."""
     color: bool = False
-    """Keep red, green and blue (3, H, W). Otherwise the picture is converted to gray (H, W) by ITU-R 601 luma."""
     fit_to: int | None = None
-    """The longest side in pixels that every picture is scaled to, small ones too. It replaces `size`."""
     stretch: bool = False
-    """Scale the values so that the lowest becomes 0 and the highest 1, in color over all channels together."""
     frame: int | None = None
-    """The frame of an animation, or the page of a file of several pages, counted from 1. None selects the first."""
 
     def __post_init__(self) -> None:
         check_count("PictureOptions", "size", self.size)
@@ -53,8 +62,8 @@ class PictureOptions:
         """Return the size of the target for a picture of the given size.
 
         Args:
-            height: the height of the picture in pixels.
-            width: the width of the picture in pixels.
+            height: Height of the picture in pixels.
+            width: Width of the picture in pixels.
 
         Returns:
             The height and the width of the target in pixels.

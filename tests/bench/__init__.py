@@ -1,1 +1,1 @@
-"""The benchmark: that it measures what it says, and tells what it measured."""
+"""Tests of the benchmark: its measurements and its reports."""

@@ -1,4 +1,4 @@
-"""Rows of the benchmarks with made-up figures."""
+"""Rows of the benchmarks with invented figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TINY = Case("tiny", sequences=3, points=7, maps=3, side=9)
 
 
 def row(case: Case, *milliseconds: float, op: str = "render", **fields: Any) -> Row:
-    """Of the native CPU op on one thread, forward, unless the fields say otherwise."""
+    """Return a row of the native CPU op on one thread, forward. `fields` override its values."""
     known = Row(
         op=op,
         direction="forward",
@@ -45,18 +45,18 @@ def row(case: Case, *milliseconds: float, op: str = "render", **fields: Any) -> 
 
 
 def timed(row: Row, *milliseconds: float) -> Row:
-    """The same with these rounds, or none."""
+    """Return the row with these rounds, or with none."""
     return replace(row, milliseconds=Spread.of(milliseconds) if milliseconds else None, rounds=len(milliseconds))
 
 
 def on_gpu(row: Row, factor: float = 0.01) -> Row:
-    """The same measurement on a GPU, in `factor` times the time."""
+    """Return the same measurement on a GPU, with `factor` times the time."""
     milliseconds = row.milliseconds.scaled(factor) if row.milliseconds else None
     return replace(row, device="cuda", threads=0, pinned="", device_name="A GPU", milliseconds=milliseconds)
 
 
 def swept(variable: str, power: float = 1.0, factor: float = 1.0, **fields: Any) -> list[Row]:
-    """Rows of a sweep, of which the time grows by this power, and the memory in proportion."""
+    """Return the rows of a sweep. Time grows with this power of the size, memory in proportion to the size."""
     sizes = SWEEPS[variable][1]
     return [
         row(

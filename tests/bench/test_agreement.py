@@ -1,4 +1,4 @@
-"""What is timed agrees with the reference, and what disagrees is found."""
+"""Tests that timed functions agree with the reference, and that disagreement is found."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def test_what_is_timed_agrees_in_float64(op: str, backend: str) -> None:
 
 @pytest.mark.parametrize("case", GRID, ids=lambda case: case.name)
 def test_the_native_ops_agree_on_every_case_of_the_grid(case: Case) -> None:
-    """On as much of it as the reference goes through."""
+    """Each case is cut to a size that the reference can compute."""
     for op in ("affine_chain",) if case.name == "long chain" else OPS:
         assert not agreement.problem(op, "native", agreement.within_reach(case).cut(20, 1000))
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_a_case_beyond_the_reference_is_compared_whole(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault that a case cut short doesn't show: here in whatever comes after the first three points."""
+    """A shortened case does not show the fault: all values after the first three points are wrong."""
     monkeypatch.setattr(agreement, "_LONGEST", 3)
     case = replace(TINY, name=f"beyond, {op}")
     assert not agreement.problem(op, "native", case)

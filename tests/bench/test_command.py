@@ -1,4 +1,4 @@
-"""`fractalops bench`: what it measures and writes, and what it refuses before it measures anything."""
+"""Tests of `fractalops bench`: its measurements and files, and its refusals before anything is measured."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("native", "little")
 
 @pytest.fixture
 def little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One contest of a moment, no rates."""
+    """Replace the suites by very short contests, and measure no rates."""
     need_matplotlib()
     contest = Contest("render", "render", BOTH, TINY, ("native", "separable"))
     monkeypatch.setattr(suites, "SUITES", {"render": lambda: [contest], "fit_many": lambda: [contest] * 2})
@@ -80,8 +80,8 @@ def foreign(folder: Path) -> list[str]:
 REFUSED: list[tuple[Callable[[Path], list[str]], str]] = [
     (lambda folder: ["nonsense"], "SUITE must be one of render, fit_many, got 'nonsense'"),
     (lambda folder: ["--compare", str(folder / "missing.json")], "missing.json: no such file or directory"),
-    (foreign, "it holds no figures of fractalops bench"),
-    (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the cores of this process"),
+    (foreign, "it contains no figures of fractalops bench"),
+    (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the number of cores of"),
     (lambda folder: ["-o", str(folder / "page.txt")], "the suffix of the page must be .html, got '.txt'"),
     (lambda folder: ["-o", str(folder / "no" / "page.html")], "does not exist"),
     (lambda folder: ["--device", "cuda"], "--device cuda can't be measured: no GPU in this test"),
@@ -155,7 +155,7 @@ def test_an_interruption_keeps_what_was_measured(
     assert main(["bench", "render", "fit_many", "-o", str(tmp_path / "a.html"), "--threads", "1"]) == 130
     assert len(Figures.load(tmp_path / "a.json").rows) == 2
     shown = capsys.readouterr()
-    assert "the page holds what was measured until then" in shown.out
+    assert "the page has only the measurements before the interruption" in shown.out
     assert "fractalops bench: interrupted" in shown.err
 
 

@@ -1,4 +1,4 @@
-"""Timing on a GPU: the clock's order of events with stand-ins, the loop of multiply-adds; and both on a GPU."""
+"""Tests of timing on a GPU: the clock's events with a simulated GPU, the loop of multiply-adds, and both on a GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.tolerances import assert_matches
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a GPU is asked for, which isn't there; between two of its events pass 2 ms."""
+    """Simulate a GPU, and return the log of its calls. Two of its events are 2 ms apart."""
     log: list[str] = []
 
     def note(what: str) -> Callable[..., Any]:
@@ -73,7 +73,7 @@ def test_calls_take_turns_on_their_inputs_with_the_cache_read_over(log: list[str
 
 
 def test_what_takes_long_is_repeated_less(log: list[str]) -> None:
-    with CudaClock(repetitions=20, seconds=3e-3) as clock:  # of 2 ms each
+    with CudaClock(repetitions=20, seconds=3e-3) as clock:  # each call takes 2 ms
         taken = clock.time({"it": [lambda: log.append("call")]}, 9)
     assert len(taken["it"]) == 3
     assert log.count("call") == 1 + 3
@@ -112,7 +112,7 @@ def test_the_loop_multiplies_and_adds() -> None:
 
 
 def test_the_loop_compiles_to_fused_multiply_adds_in_registers() -> None:
-    """In a process of its own, because Triton decides but once whether it interprets."""
+    """The loop is compiled in its own process, because Triton decides only once whether to interpret kernels."""
     program = """if True:
         import torch
         from triton.runtime import driver
@@ -128,7 +128,7 @@ def test_the_loop_compiles_to_fused_multiply_adds_in_registers() -> None:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # The loop's own, and before it those that set the other chains apart from the first.
+    # The loop's, and before it those that make the other chains different from the first.
     assert done.stdout.split() == [str(2 * multiply_adds.CHAINS - 1), "0", "0"]
 
 

@@ -1,4 +1,4 @@
-"""`python -m bench gpu`, with commands that stand for its parts; and what its parts run, as far as a CPU goes."""
+"""Tests of `python -m bench gpu` with other commands as its parts, and of its real parts as far as a CPU allows."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_the_parts_leave_few_files_and_name_modules_that_exist(tmp_path: Path) -
             assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file()
 
 
-# What the parts run
+# The parts
 
 
 def test_a_check_that_fails_or_raises_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +206,7 @@ def test_the_ops_agree_with_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_ops, "CHAINS", check_ops.CHAINS[1:2] + check_ops.CHAINS[-1:])
     monkeypatch.setattr(check_ops, "REPEATS", 2)
     checks = dict(check_ops.checks(CPU))
-    del checks["IFS under torch.compile"]  # which takes long to compile; the tests of the rendering compile, too
+    del checks["IFS under torch.compile"]  # compiling it takes long, and the tests of the rendering do it, too
     failed = {name: record for name, check in checks.items() if not (record := check())["passed"]}
     assert failed == {}
 

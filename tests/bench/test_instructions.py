@@ -1,4 +1,4 @@
-"""Instruction counts of the CPU kernels: they repeat, they grow as stated, and they stay within the record."""
+"""Tests of instruction counts of the CPU kernels: they repeat, they grow as stated, and are close to the record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_to
 from bench.suites import Case
 from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
-# Registers that only AVX-512 has: of 64 bytes, those from 16 on, and masks.
+# Registers that only AVX-512 has: registers of 64 bytes, those from number 16, and masks.
 OF_AVX512 = re.compile(r"%(zmm|[xy]mm(1[6-9]|2\d|3[01])|k[0-7])")
 DIRECTIONS = ("forward", "backward")
 PAPER = [each for each in RECORDED if each.case.name == "paper"]
@@ -25,13 +25,13 @@ LARGE = [each for each in RECORDED if each not in PAPER]
 
 
 def shape(sequences: int, points: int, side: int = 32, bandwidth: float = 1) -> Case:
-    """The chain's counts don't depend on the image, the rasterizer's not on the maps."""
+    """Return a case. The chain's counts do not depend on the image, the rasterizer's not on the maps."""
     return Case("", sequences, points, maps=10, side=side, bandwidth=bandwidth)
 
 
 @dataclass(frozen=True)
 class Growth:
-    """`count` grows with `quantity` to the power of `exponent`, within `tolerance`, for the stated reason."""
+    """A claim: `count` grows with `quantity` to the power of `exponent`, within `tolerance`."""
 
     op: str
     quantity: str
@@ -43,34 +43,36 @@ class Growth:
     def case(self, value: int) -> Case:
         if self.quantity != "radius":
             return replace(self.start, **{self.quantity: value})
-        # The radius is ceil(sqrt(-bandwidth ln(cutoff)) - 1/2): a little less than what gives it exactly.
+        # The radius is ceil(sqrt(-bandwidth ln(cutoff)) - 1/2): the bandwidth is a little less than the exact one.
         return replace(self.start, bandwidth=0.999 * (value + 0.5) ** 2 / -math.log(1e-6))
 
 
-# Counts are exact: what is left of a tolerance is what doesn't grow, such as a call's start and its last odd vectors.
+# Counts are exact. The tolerances allow for parts that do not grow, such as a call's start and its last odd vectors.
 GROWTH = [
-    # Every sequence is walked by itself; whole groups of 5, as a sequence left over takes more instructions alone.
+    # Sequences are walked separately. The sizes are whole groups of 5: a remaining sequence takes more instructions.
     Growth("affine_chain", "sequences", (10, 20, 40, 80), shape(10, 512), 1, 0.03),
-    # One step a point, not the log T of a scan.
+    # A point takes one step, not the log T of a scan.
     Growth("affine_chain", "points", (256, 512, 1024, 2048), shape(10, 256), 1, 0.03),
-    # A step reads one map, however many there are. The backward's tables of sums, one a block of sequences, are cleared
-    # and added: N a block, far less than a block's points.
+    # A step reads one map, for any number of maps. The backward clears and adds one table of sums for each block of
+    # sequences: N entries, far less than a block's points.
     Growth("affine_chain", "maps", (2, 8, 32), shape(10, 1024), 0, 0.01),
     # Images are drawn one by one.
     Growth("rbf_rasterize", "sequences", (2, 4, 8), shape(2, 512), 1, 0.01),
-    # One window a point; the canvas, cleared and copied once, is 1 % of the smallest image's count.
+    # A point has one window. The canvas, cleared and copied once, is 1 % of the smallest image's count.
     Growth("rbf_rasterize", "points", (512, 1024, 2048), shape(2, 512), 1, 0.02),
-    # A point's window has one size wherever it lies. The canvas grows by side squared, to 1 % of the largest count.
+    # A point's window has the same size everywhere. The canvas grows with the side squared, to 1 % of the largest
+    # count.
     Growth("rbf_rasterize", "side", (32, 64, 128), shape(1, 16384), 0, 0.01),
-    # A window has 2r + 1 rows of (2r + 8) / 8 vectors, which is below 2; its exponentials, one a row and one a vector,
-    # and what a point takes at any radius pull it towards 1. At these radii the vectors fill whole passes of 4.
+    # A window has 2r + 1 rows of (2r + 8) / 8 vectors, so the exponent is below 2. The window's exponentials, one for
+    # each row and vector, and the cost of a point at any radius lower it towards 1. At these radii the vectors fill
+    # whole passes of 4.
     Growth("rbf_rasterize", "radius", (12, 28, 44), shape(1, 512, side=128), 1.4, 0.2),
 ]
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The compiled program, where instructions can be counted."""
+    """Return the compiled program, if instructions can be counted."""
     problem = instructions.find_problem()
     if problem:
         skip_or_fail("valgrind", problem)
@@ -78,7 +80,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_avx512_is_in_its_copies_only(program: Path) -> None:
-    """A processor without it never reaches such an instruction: not in a function that the linker shares either."""
+    """A processor without AVX-512 must not reach such an instruction, also not in a function that the linker shares."""
     command = [find_binutil("objdump"), "-d", "-C", "--no-show-raw-insn", str(program)]
     listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     wide = {True: 0, False: 0}  # instructions, by whether they are in a copy for AVX-512
@@ -94,7 +96,7 @@ def test_avx512_is_in_its_copies_only(program: Path) -> None:
 def test_counts_repeat_exactly(op: str, direction: str, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     case = shape(3, 70, side=17, bandwidth=2)  # a width that the backward pads
     first = count(program, op, direction, case)
-    monkeypatch.setenv("FRACTALOPS_A_LONGER_ENVIRONMENT", 1000 * "x")  # it moves the stack
+    monkeypatch.setenv("FRACTALOPS_A_LONGER_ENVIRONMENT", 1000 * "x")  # this moves the stack
     assert count(program, op, direction, case) == first
 
 
@@ -111,7 +113,7 @@ def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) ->
     [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
 )
 def test_counts_are_those_of_the_record(expected: list[Counted], program: Path) -> None:
-    """Fewer is a mistake too: the record must tell how fast the kernels are."""
+    """Fewer instructions fail, too: the record must state how fast the kernels are."""
     recorded_by, compiler = read_record()[0], instructions.compiler_version()
     if recorded_by != compiler:
         pytest.skip(f"the counts were recorded with {recorded_by}, and this is {compiler}")
@@ -173,13 +175,13 @@ def test_a_compiler_has_one_name_however_it_is_called(
 def test_the_total_of_a_file_of_callgrind() -> None:
     assert parse_total("# callgrind format\nevents: Ir\nsummary: 12\n\nfn=(1) counted\n3 4\n\ntotals: 1234\n") == 1234
     for nothing in ("events: Ir\n", "totals: 0\n"):
-        with pytest.raises(RuntimeError, match=r"^parse_total: output must hold instructions, got "):
+        with pytest.raises(RuntimeError, match=r"^parse_total: output must contain instructions, got "):
             parse_total(nothing)
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counted:
-    """One entry with 1000 instructions, alone in a record of its own by a compiler "g++ 1"."""
+    """Create a record with one entry of 1000 instructions by a compiler "g++ 1". Return the entry."""
     case = replace(shape(2, 50), name="small")
     entry = Counted("affine_chain", "forward", case)
     monkeypatch.setattr(instructions, "CASES", {"small": case})
@@ -218,7 +220,7 @@ def test_the_command_fails_when_a_count_grew_under_the_same_compiler(
     assert instructions.main([]) == code
     shown = capsys.readouterr().out
     assert f"  {counted:,}  " in shown
-    assert ("not judged: the record is of g++ 1, this is g++ 2" in shown) == (compiler == 2)
+    assert ("not compared: the compiler of the record is g++ 1, this one is g++ 2" in shown) == (compiler == 2)
     assert instructions.main(["--record"]) == 0
     assert read_record() == (f"g++ {compiler}", {recorded: counted})
 
@@ -229,7 +231,7 @@ def test_where_nothing_can_be_counted_the_command_says_why(
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert instructions.main([]) == 2
     assert capsys.readouterr().err == (
-        "instructions: the kernels are counted on x86-64 with AVX2 and FMA, which this processor isn't\n"
+        "instructions: counting requires x86-64 with AVX2 and FMA, which this processor doesn't have\n"
     )
 
 
@@ -241,4 +243,4 @@ def test_what_can_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert instructions.find_problem().startswith("no C++ compiler was found")
     monkeypatch.setattr(instructions, "ROOT", tmp_path)
-    assert instructions.find_problem().startswith("the source of the kernels is not here")
+    assert instructions.find_problem().startswith("the kernels' source was not found")

@@ -1,4 +1,4 @@
-"""What a contest gives: figures of what is right, and a reason for what has none."""
+"""Tests of contests: figures for correct results, and a reason for each missing figure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("native")
 
 
 class Counter:
-    """A clock that calls each call once and says that it took a millisecond."""
+    """A clock that makes each call once and reports a millisecond."""
 
     device, threads, pinned, copies = "cpu", 1, "0", 2
 
@@ -75,7 +75,7 @@ def measured(contest: Contest) -> dict[str, Row]:
 
 
 def test_the_loop_that_numba_compiles_counts_as_the_op(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uncompiled here, as numba need not be there; then one that is wrong."""
+    """The loop is not compiled here, because numba may be missing. A wrong loop is tested afterwards."""
     monkeypatch.setattr(baselines, "by_numba", lambda size: baselines.by_loop(size, lambda loop: loop))
     case = replace(TINY, points=40)
     for drawn in COUNTED:
@@ -96,7 +96,7 @@ def test_without_numba_there_is_the_command_that_brings_it(monkeypatch: pytest.M
 
 
 class Plan:
-    """Finufft's, which spreads with a bump of one pixel."""
+    """A replacement for finufft's plan that spreads with a bump of one pixel."""
 
     def __init__(self, kind: int, size: tuple[int, int], sign: int, **options: Any) -> None:
         assert options["nthreads"] == torch.get_num_threads()
@@ -114,7 +114,7 @@ class Plan:
 
 
 def test_spreading_by_finufft(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in, as finufft need not be there; then one that loses points."""
+    """Finufft may be missing, so a replacement is tested, and afterwards one that loses points."""
     contest = Contest("", "spreading", FORWARD, replace(TINY, sequences=1, points=50), ("native", "finufft"))
     monkeypatch.setitem(sys.modules, "finufft", SimpleNamespace(Plan=Plan))
     rows = measured(contest)
@@ -144,7 +144,7 @@ def test_a_fit_beside_busy_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_steps_and_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = measured(Contest("", "step", "optimization step", TINY, ("native", "reference", "ops alone")))
     assert not [row.problem for row in rows.values() if row.problem]
-    assert rows["native"].milliseconds == Spread(0.1, 0.1, 0.1)  # of one step
+    assert rows["native"].milliseconds == Spread(0.1, 0.1, 0.1)  # for one step
     assert (rows["native"].rounds, rows["native"].times) == (3, None)
     assert rows["reference"].times == Spread(1, 1, 1)
     learned = []
@@ -179,7 +179,7 @@ def test_no_figure_for_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_no_machine_should_be_asked_for_is_left_out() -> None:
     row = measured(Contest("", "rbf_rasterize", BOTH, PRETRAINING, ("dense",)))["dense"]
-    assert row.problem.startswith("left out: it would hold about 157 GB")  # two copies
+    assert row.problem.startswith("left out: it would need about 157 GB")  # two copies
     row = measured(Contest("", "affine_chain", BOTH, PRETRAINING, ("reference",)))["reference"]
     assert row.problem == "left out: a loop of 100,000 steps in Python"
     assert not loop_steps("rbf_rasterize", "dense", PRETRAINING)
@@ -211,7 +211,7 @@ def test_what_fails_is_named_and_the_others_go_on(monkeypatch: pytest.MonkeyPatc
     rows = measured(Contest("", "render", BOTH, replace(case, name="broken"), ("native", "separable")))
     assert (rows["native"].problem, rows["native"].wrong) == ("failed: no compiler", True)
     assert rows["separable"].milliseconds
-    assert rows["separable"].times is None  # there is nothing that it was timed in turn with
+    assert rows["separable"].times is None  # no other row was timed in turn with it
 
 
 def test_a_call_that_fails_on_the_clock_loses_its_own_row_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_a_call_that_fails_on_the_clock_loses_its_own_row_only(monkeypatch: pyte
 def test_memory_that_is_not_there_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "free_bytes", lambda device: 1000)
     rows = measured(Contest("", "render", BOTH, replace(TINY, name="in little memory"), ("native",)))
-    assert rows["native"].problem.startswith("left out: it would hold about")
+    assert rows["native"].problem.startswith("left out: it would need about")
     assert free_bytes("cpu") > 10**8
 
 
@@ -252,7 +252,7 @@ def test_clocks_run_what_is_for_them() -> None:
     assert shown == [("affine_chain", 1), ("affine_chain", 2), ("rasterize_points", 1), ("rbf_rasterize", 2)]
     for contest, clock in pairs(contests, [one, two]):
         run(contest, clock, ENVIRONMENT, 1)
-    # Of an op each of its inputs has a graph of its own; points are counted once.
+    # Each copy of an op's inputs has its own graph. Points are counted once, without a graph.
     assert (one.graphs, two.graphs) == ([True] * 4 + [False], [True] * 6)
 
 

@@ -1,4 +1,4 @@
-"""The promises: what is judged, in which unit, and what can't be."""
+"""Tests of the promises: which rows are judged, in which unit, and which cannot be judged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_promises_are_judged_by_the_median() -> None:
 def test_promises_in_their_own_units() -> None:
     rows = [
         row(PAPER, 0.5, 0.6, 0.7, op="rbf_rasterize"),  # 40 ns a point
-        row(PAPER, 0.1, op="rbf_rasterize", threads=2),  # of one thread alone is promised
+        row(PAPER, 0.1, op="rbf_rasterize", threads=2),  # the promise is about one thread only
         row(PAPER, 1900, op="fit", direction="1 image"),
         row(PAPER, 5.1, op="step", direction="optimization step"),
         row(PAPER, 2, op="step", direction="optimization step", backend="ops alone", times=Spread(0.3, 1 / 2.55, 0.5)),

@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing beside it, and says what the figures say; so does the summary."""
+"""Tests of the report, a self-contained page, and of the summary: both state the figures correctly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
 HOSTILE = "<b>&\"'</script><!--<script>"
-LEFT_OUT = "left out: it would hold about 9 GB"
+LEFT_OUT = "left out: it would need about 9 GB"
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ ROWS = (
     row(PAPER, 2500, op="fit", direction="1 image", images=1),
 )
 CPU = [each for variable in SWEEPS for each in swept(variable, factor=0.01)]
-# The largest is left out.
+# The largest has no figures.
 SEPARABLE = [
     without_figures(each) if each is rows[-1] else each
     for variable in SWEEPS
@@ -66,14 +66,14 @@ def page_of_all() -> str:
 
 
 class Page(HTMLParser):
-    """A page's elements, which must be nested."""
+    """The elements of a page, which must be nested correctly."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
-        self.cells: list[list[str]] = []  # of each row of a table
+        self.cells: list[list[str]] = []  # for each row of a table
         self.script = ""  # the figures
         self._in_figures = False
         self.feed(text)
@@ -104,13 +104,13 @@ class Page(HTMLParser):
             self.cells[-1][-1] += data
 
     def line(self, *beginning: str) -> list[str]:
-        """The only row of a table that begins with these cells."""
+        """Return the only row of a table that begins with these cells."""
         (found,) = [each for each in self.cells if each[: len(beginning)] == list(beginning)]
         return found
 
 
 def tables(*rows: Row) -> list[list[str]]:
-    """Return the lines of the tables of ops: their heads, and the lines of each backend."""
+    """Return the rows of the tables of ops: their heads, and the rows of each backend."""
     cells = Page(report.page(replace(FIGURES, rows=rows))).cells
     known = {"backend", *(row.backend for row in rows)}
     return [line for line in cells if line[0] in known]
@@ -270,7 +270,7 @@ def test_the_roofline_has_a_mark_for_each_op_and_direction() -> None:
     ]
     assert "the roof: 20.0 GB/s, 100 Gop/s<" in svg
     assert "the roof: 30.0 GB/s<" in roofline(FIGURES.rows, FIGURES.rates[1])
-    assert roofline(FIGURES.rows, FIGURES.rates[2]) == ""  # nothing is known of the GPU
+    assert roofline(FIGURES.rows, FIGURES.rates[2]) == ""  # the GPU's rates are unknown
     assert roofline([], FIGURES.rates[0]) == ""
     assert [plot.title for plot in rooflines(FIGURES)] == ["Roofline, 1 thread", "Roofline, 2 threads"]
 
@@ -306,13 +306,13 @@ def test_without_a_package_the_extra_is_named(package: str, monkeypatch: pytest.
 
 def test_the_summary_for_the_terminal() -> None:
     render = replace(NATIVE, direction=BOTH)
-    failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
+    failed = replace(timed(render), backend="compiled", problem="left out: it would need about 9 GB")
     slow = replace(timed(render, 3.0), backend="separable", times=Spread(2, 2, 2))
     rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
     text = report.summary(Figures(rows, (), {}))
     assert "1.51 [1.41, 1.61]" in text
     assert "200 [190, 220]" in text
-    assert "left out: it would hold about 9 GB" in text
+    assert "left out: it would need about 9 GB" in text
     assert "1.25 (1.00)" in text
     assert "NOT kept" in text
     assert "at least 150" in text

@@ -1,4 +1,4 @@
-"""Rows: what follows from them, how they are kept, what moved between two runs."""
+"""Tests of rows: derived values, storage, and changes between two runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_what_follows_from_a_row() -> None:
 def test_without_a_figure_nothing_follows() -> None:
     failed = row(PAPER, problem="left out")
     assert failed.points_per_second is failed.nanoseconds_a_point is failed.bytes_per_second is None
-    assert row(PAPER, 2500, op="fit").points_per_second is None  # it draws them in every step
+    assert row(PAPER, 2500, op="fit").points_per_second is None  # a fit draws its points in every step
     assert row(PAPER, 1, op="affine_chain", images=0).images_per_second is None
 
 
@@ -63,7 +63,7 @@ def test_a_file_has_a_line_for_each_contest_and_short_numbers() -> None:
     third = replace(DENSE, milliseconds=Spread(1 / 3, 2 / 3, 1))
     text = Figures((NATIVE, third, replace(NATIVE, threads=2), on_gpu(third)), (), {}).text()
     document = json.loads(text)
-    assert document["common"]["torch"] == "2.13.0"  # the same in all
+    assert document["common"]["torch"] == "2.13.0"  # equal in all rows
     assert document["contest"] == ["device", "threads", "pinned", "device_name"]
     contests = text.partition('"rows": [')[2].splitlines()[1:-1]
     assert [line.count("native") + line.count("dense") for line in contests] == [2, 1, 1]
@@ -74,17 +74,17 @@ def test_a_file_has_a_line_for_each_contest_and_short_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it holds no figures of fractalops bench"),
-        ("{", "it holds no figures of fractalops bench"),
-        ("[]", "it holds no figures of fractalops bench"),
-        ('{"format": 2}', "it holds no figures of fractalops bench"),
+        ("", "it contains no figures of fractalops bench"),
+        ("{", "it contains no figures of fractalops bench"),
+        ("[]", "it contains no figures of fractalops bench"),
+        ('{"format": 2}', "it contains no figures of fractalops bench"),
         (
             '{"format": 2, "machine": {}, "rates": [], "common": {}, "contest": ["op"], "backend": ["backend"], '
             '"rows": [[["render"], ["native"]]]}',
-            "it holds no figures",
+            "it contains no figures",
         ),
-        ('{"format": 1}', "it is of format 1, not 2"),
-        (b"\xff\xfe\x00", "it holds no figures of fractalops bench"),
+        ('{"format": 1}', "its format is 1, not 2"),
+        (b"\xff\xfe\x00", "it contains no figures of fractalops bench"),
     ],
 )
 def test_what_holds_no_figures_is_an_error_of_one_line(text: str | bytes, message: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_what_moved_beyond_both_spreads() -> None:
     found = compare(old, [faster, slower, overlapping])
     assert [(each.new, each.factor) for each in found.moved] == [(slower, 2.0), (faster, pytest.approx(1 / 15))]
     assert (found.shared, found.only_old, found.only_new) == (3, [], [])
-    # Of one round there is no spread to be beyond; and another shape is another measurement.
+    # One round has no spread to exceed. Another shape is another measurement.
     assert compare(old, [timed(slower, 3.0)]).moved == []
     found = compare([NATIVE], [replace(slower, points=301)])
     assert (found.moved, found.shared, len(found.only_old), len(found.only_new)) == ([], 0, 1, 1)
@@ -117,7 +117,7 @@ def test_what_moved_alike_stays_in_order() -> None:
 
 
 def test_a_figure_of_only_one_run_is_no_change() -> None:
-    """Nor is one of another processor, nor one that now is wrong."""
+    """A figure of another processor, or one that is wrong now, is no change either."""
     other = replace(timed(NATIVE, 9.0), device_name="Another processor")
     found = compare([NATIVE, DENSE], [other, replace(timed(DENSE), problem="wrong")])
     assert (found.moved, found.only_old, found.only_new) == ([], sorted(map(str, (NATIVE, DENSE))), [str(other)])

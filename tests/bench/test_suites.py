@@ -1,4 +1,4 @@
-"""The contests and sweeps, the work that they ask for, and how it grows."""
+"""Tests of the contests and sweeps, the work of a case, and its growth."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_work_of_a_point(op: str, direction: str, bytes_of_point: int, operation
 
 @pytest.mark.parametrize(
     ("variable", "least", "most"),
-    # An image's side asks for bytes, not for operations; a window grows to both sides.
+    # An image's side changes bytes, but no operations. A window grows in both directions.
     [("points", 1, 1), ("sequences", 1, 1), ("maps", 0, 0), ("side", 0, 0), ("radius", 1.4, 1.9)],
 )
 def test_operations_of_the_formula_grow_as_stated(variable: str, least: float, most: float) -> None:
@@ -66,7 +66,7 @@ def test_the_exponent_of_a_power_is_found() -> None:
 def test_expected_exponents() -> None:
     assert expected("sequences", held_bytes) == pytest.approx(1)
     assert expected("maps", held_bytes) == pytest.approx(0)
-    assert 0 < expected("points", held_bytes) < 1  # the images don't grow with them
+    assert 0 < expected("points", held_bytes) < 1  # the images do not grow with the points
     assert 1 < expected("side", held_bytes) < 2
 
 
@@ -80,5 +80,5 @@ def test_growth_is_told_of_whole_sweeps_on_each_device() -> None:
     assert found["points", "1 thread"].memory == pytest.approx(1)
     side = found["side", "1 thread"]
     assert (side.time, side.memory) == (pytest.approx(0.5), None)
-    assert side.expected_time == pytest.approx(0)  # the window stays as it is
+    assert side.expected_time == pytest.approx(0)  # the window does not change
     assert 1 < side.expected_moved < 2

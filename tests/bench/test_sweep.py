@@ -1,4 +1,4 @@
-"""The tools of `python -m bench`, and of them `sweep`: which plans it tries, what it prints, without a GPU too."""
+"""Tests of the tools of `python -m bench`, mainly `sweep`: its plans and its output, also without a GPU."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_each_plan_is_tried_once_and_gives_the_image() -> None:
     found = list(plans(SMALL, (8, 0)))
     assert len(set(found)) == len(found)
     tried = {(plan.tile.rows, plan.tile.points, plan.tile.warps, plan.tile.precision, plan.binned) for plan in found}
-    # Larger tiles hold the whole image, of which there is nothing to sort.
+    # Larger tiles contain the whole image, so there is nothing to sort.
     sizes = itertools.product(SIDES, BLOCKS, WARPS, PRECISIONS, (False, True))
     assert tried == {(side, *rest, binned) for side, *rest, binned in sizes if side == 16 or not binned}
     run = forward(SMALL, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -83,7 +83,7 @@ def test_the_tables_are_ordered_by_what_was_measured(
         title, _, *rows = table(sweep, partial(timer, times), records=True).splitlines()
         medians = [float(re.search(r"([\d.]+) \[0, 999\]", row)[1]) for row in rows]  # type: ignore[index]
         assert medians == sorted(medians)
-        # What the table holds is measured first, and so took longest here.
+        # The current choice is measured first, so it takes longest here.
         assert [row.endswith("<-") for row in rows] == [False] * (len(rows) - 1) + [True]
         records = [parse(line) for line in capsys.readouterr().out.splitlines()]
         assert {record["sweep"] for record in records if record} == {title}
@@ -95,7 +95,7 @@ def test_without_a_gpu_it_measures_nothing_and_fails(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["sweep"]) == 1
-    assert capsys.readouterr().out == "sweep: nothing to measure on: torch finds no NVIDIA GPU\n"
+    assert capsys.readouterr().out == "sweep: no GPU can be measured: torch finds no NVIDIA GPU\n"
 
 
 @pytest.mark.parametrize("tool", TOOLS)

@@ -1,4 +1,4 @@
-"""How one large image is split over threads, by counting: the clouds, the figures of a split, and the program."""
+"""Tests of how one large image is split over threads, by instruction counts: clouds, figures, and the program."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_split_is_even_and_complete(program: Path, tmp_path: Path) -> None:
 def test_the_program_refuses_what_it_can_not_use(arguments: list[str], program: Path) -> None:
     done = subprocess.run([str(program), *arguments], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "arguments: FILE" in done.stderr or "must hold 10 points" in done.stderr
+    assert "arguments: FILE" in done.stderr or "must have 10 points" in done.stderr
 
 
 def test_where_nothing_can_be_counted_the_command_says_why(
@@ -60,4 +60,4 @@ def test_where_nothing_can_be_counted_the_command_says_why(
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert threads.main([]) == 2
-    assert capsys.readouterr().err.startswith("threads: the kernels are counted on")
+    assert capsys.readouterr().err.startswith("threads: counting requires")

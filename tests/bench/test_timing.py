@@ -1,4 +1,4 @@
-"""The CPU's clock: rounds in turn, threads, memory; and the machine in words."""
+"""Tests of the CPU's clock (rounds in turn, threads, memory) and of the machine's description."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_rounds_in_turn() -> None:
     assert calls[-6:] == [1, 2] * 3
     assert Spread.of([5, 1, 4, 2, 3, 6]) == Spread(2, 3.5, 5)
     assert ratios([2, 9, 4], [1, 3, 1]) == Spread(2, 3, 4)
-    assert ratios([2, 4, 6], [1, 9, 2, 2]) == Spread(1, 2, 3)  # of unlike rounds by the median
+    assert ratios([2, 4, 6], [1, 9, 2, 2]) == Spread(1, 2, 3)  # different numbers of rounds: by the median
     assert Spread(1, 2, 4).inverse() == Spread(0.25, 0.5, 1)
     assert Spread.of(range(9)) == Spread(1, 4, 7)
     assert Spread.of([3]) == Spread(3, 3, 3)
@@ -48,8 +48,8 @@ def test_the_cpu_clock_keeps_its_threads_on_cores_and_gives_them_back() -> None:
 
 
 def test_peak_memory_is_what_a_call_holds_at_most() -> None:
-    # In a process of its own: the C library keeps what was freed where large blocks were held before. Above 32 MiB, at
-    # which it may do so anyway.
+    # In a separate process: the C library keeps freed memory from earlier large blocks. The blocks are above 32 MiB,
+    # because up to this size it may always keep the memory.
     code = """
 import torch
 from fractalops.bench.timing import CpuClock
@@ -64,7 +64,7 @@ print(CpuClock(1).peak_bytes(call), CpuClock(1).peak_bytes(lambda: None))
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     peak, again = (int(number) for number in printed.split())
     assert 79e6 < peak < 85e6
-    assert again < 5e6  # an earlier peak is forgotten
+    assert again < 5e6  # the earlier peak is forgotten
 
 
 def test_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

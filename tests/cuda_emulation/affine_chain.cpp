@@ -1,4 +1,4 @@
-// csrc/cuda/affine_chain.cu on the CPU.
+// Compiles csrc/cuda/affine_chain.cu for the CPU.
 #include "library.h"
 
 #include "../../csrc/cuda/affine_chain.cu"

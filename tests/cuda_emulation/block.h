@@ -1,6 +1,6 @@
-// One block of CUDA threads on the CPU. Each thread is a fiber, which runs until it waits for others: at a warp
-// operation for the lanes of its mask, at __syncthreads for the whole block. The last to arrive exchanges the values
-// and makes all of them runnable again. What CUDA leaves undefined ends the launch with an error.
+// One block of CUDA threads on the CPU. Each thread is a fiber. It runs until it waits for other threads: at a warp
+// operation for the lanes of its mask, at __syncthreads for the whole block. The last thread to arrive exchanges the
+// values and makes all of them runnable again. Behavior that CUDA leaves undefined ends the launch with an error.
 #pragma once
 
 #include <algorithm>
@@ -33,16 +33,16 @@ namespace emulation {
 
 enum class Order { ascending, descending, random };
 
-// What the lanes of a rendezvous give each other; `barrier` is __syncthreads, `nothing` __syncwarp.
+// The values that lanes exchange at a rendezvous. `barrier` is __syncthreads, and `nothing` is __syncwarp.
 enum class Exchange { barrier, nothing, shuffle, ballot, match };
 
-// What a thread waits at.
+// The call at which a thread waits.
 struct Call {
   Exchange exchange;
   const char* name;
-  unsigned mask;   // the lanes that must call it too
-  int source;      // the lane that a shuffle reads from
-  uint64_t value;  // this lane's; then its result
+  unsigned mask;   // lanes that must make the same call
+  int source;      // lane from which a shuffle reads
+  uint64_t value;  // this lane's value, later its result
   std::source_location site;
 };
 
@@ -54,7 +54,7 @@ inline bool same_call(const Call& a, const Call& b) {
 struct Thread {
   explicit Thread(int number) : fiber(number), number(number) {}
   Fiber fiber;
-  const int number;  // in its block, x fastest
+  const int number;  // in its block; x varies fastest
   uint3 index = {};
   enum { runnable, waiting, exited } state = exited;
   Call call = {};
@@ -63,7 +63,7 @@ struct Thread {
 };
 
 struct Warp {
-  unsigned lanes = 0;    // that exist: the last warp of a block may have less than 32
+  unsigned lanes = 0;    // existing lanes: the last warp of a block may have fewer than 32
   unsigned waiting = 0;  // lanes that wait at a warp operation
 };
 
@@ -82,11 +82,11 @@ inline std::string text(const Call& call) {
 
 class Block {
  public:
-  std::string error;               // why the launch failed; empty as long as it didn't
-  Order order = Order::ascending;  // in which runnable threads are taken
+  std::string error;               // why the launch failed; empty if it did not fail
+  Order order = Order::ascending;  // order in which runnable threads are taken
   std::mt19937 random;
 
-  // Runs `kernel` once per thread of the block blockIdx; false, and `error` says why, if it fails.
+  // Runs `kernel` once per thread of the block blockIdx. If it fails, returns false, and `error` has the reason.
   bool run(const std::function<void()>& kernel) {
     const Unwatched bookkeeping;
     begin(kernel);
@@ -103,8 +103,7 @@ class Block {
     return false;
   }
 
-  // Called by the running thread: waits until the lanes of the mask have made this call too; returns this lane's
-  // result.
+  // Called by the running thread: waits until all lanes of the mask have made this call. Returns this lane's result.
   uint64_t meet_lanes(const Call& call) {
     const Unwatched bookkeeping;
     Thread& self = *running_;
@@ -114,7 +113,7 @@ class Block {
       fail("the calling lane " + std::to_string(self.lane()) + " is not in its mask");
     self.state = Thread::waiting;
     warp.waiting |= 1u << self.lane();
-    // Lanes that never existed may be named, as in the mask of all lanes; the hardware doesn't wait for them either.
+    // A mask, such as that of all lanes, may name lanes that do not exist. The hardware does not wait for them either.
     const unsigned lanes = call.mask & warp.lanes;
     if ((warp.waiting & lanes) == lanes) {
       exchange(lanes);
@@ -141,15 +140,15 @@ class Block {
     self.fiber.suspend();
   }
 
-  // The running thread's error in its call: ends the launch.
+  // Ends the launch with an error of the running thread in its current call.
   [[noreturn]] void fail(std::string what) {
-    // Moved, as nobody will ever free what lies on this fiber's stack.
+    // `what` is moved, because objects on this fiber's stack are never destroyed.
     error = describe(*running_, std::string(std::move(what)));
     running_->fiber.suspend();
-    __builtin_unreachable();  // It is never resumed.
+    __builtin_unreachable();  // it is never resumed
   }
 
-  // Fails for a call that isn't a rendezvous yet.
+  // Ends the launch with an error in a call that is not a rendezvous yet.
   [[noreturn]] void fail(const Call& call, std::string what) {
     running_->call = call;
     fail(std::move(what));
@@ -174,10 +173,10 @@ class Block {
     release(0, count_, ~0u);
   }
 
-  static void run_thread();  // the fibers' entry
+  static void run_thread();  // entry point of the fibers
 
-  // Runnable threads lie on a stack, so that a warp runs as far as it can before the next one begins: that shows a
-  // missing barrier best.
+  // Runnable threads are on a stack. So a warp runs as far as it can before the next warp starts, which makes a missing
+  // barrier most visible.
   Thread* take() {
     if (order == Order::random) std::swap(runnable_.back(), runnable_[random() % runnable_.size()]);
     Thread* thread = runnable_.back();
@@ -185,11 +184,11 @@ class Block {
     return thread;
   }
 
-  // Makes the threads first, first + 1, ... runnable, those whose bit (modulo 32) is set in `lanes`.
+  // Makes threads runnable: those of first, first + 1, ... whose bit (modulo 32) is set in `lanes`.
   void release(int first, int count, unsigned lanes) {
     const bool descending = order == Order::descending;
     for (int i = 0; i < count; ++i) {
-      const int offset = descending ? i : count - 1 - i;  // The last one pushed is the first one taken.
+      const int offset = descending ? i : count - 1 - i;  // the last one pushed is the first one taken
       if (!(lanes >> offset % warpSize & 1)) continue;
       Thread* thread = threads_[first + offset].get();
       thread->state = Thread::runnable;
@@ -197,7 +196,7 @@ class Block {
     }
   }
 
-  // A barrier of those threads that `release` would make runnable.
+  // Orders memory like a barrier of the threads that `release` would make runnable.
   void order_threads(int first, int count, unsigned lanes) {
     if (!looking_for_races) return;
     std::vector<Watched> threads;
@@ -206,8 +205,8 @@ class Block {
     order_memory(threads);
   }
 
-  // What the host did before a launch comes before its threads, and they before what it does then. So do the blocks
-  // before it, as they used the same shared memory.
+  // Orders memory: the host's work before a launch comes before the threads' work, which comes before the host's later
+  // work. The threads' work also comes after that of earlier blocks, because they used the same shared memory.
   void order_with_host() {
     if (!looking_for_races) return;
     std::vector<Watched> threads = {Watched::running()};
@@ -215,7 +214,7 @@ class Block {
     order_memory(threads);
   }
 
-  // All `lanes` wait; the running one came last.
+  // Exchanges the values. All `lanes` wait, and the running thread arrived last.
   void exchange(unsigned lanes) {
     const Thread& self = *running_;
     const auto call_of = [&](int lane) -> Call& { return threads_[self.number - self.lane() + lane]->call; };
@@ -246,13 +245,13 @@ class Block {
            thread.call.site.function_name() + ": " + what;
   }
 
-  // What another thread does instead of the call that was expected of it.
+  // Returns what another thread does instead of the expected call.
   std::string elsewhere(const Thread& other) const {
     return "thread " + text(other.index) +
            (other.state == Thread::exited ? " has exited" : " is at " + text(other.call));
   }
 
-  // No thread can run and some wait: names one that waits and one that will never come.
+  // Returns why no thread can run: names a thread that waits, and one that never arrives.
   std::string why_stalled() const {
     for (int i = 0; i < count_; ++i) {
       const Thread& thread = *threads_[i];
@@ -262,19 +261,19 @@ class Block {
         if (!(thread.call.mask >> lane & 1) || number >= count_) continue;
         const Thread& other = *threads_[number];
         if (other.state == Thread::exited || !same_call(other.call, thread.call))
-          return describe(thread, "lane " + std::to_string(lane) + " of its mask never comes: " + elsewhere(other));
+          return describe(thread, "lane " + std::to_string(lane) + " of its mask never arrives: " + elsewhere(other));
       }
     }
     const auto find = [&](auto state) {
       return std::find_if(threads_.begin(), threads_.begin() + count_,
                           [&](auto& thread) { return thread->state == state; });
     };
-    return describe(**find(Thread::waiting), "not all threads come: " + elsewhere(**find(Thread::exited)));
+    return describe(**find(Thread::waiting), "not all threads arrive: " + elsewhere(**find(Thread::exited)));
   }
 
   const std::function<void()>* kernel_ = nullptr;
-  int count_ = 0, exited_ = 0, at_barrier_ = 0;   // threads
-  std::vector<std::unique_ptr<Thread>> threads_;  // kept, with their stacks, for the blocks to come
+  int count_ = 0, exited_ = 0, at_barrier_ = 0;   // numbers of threads
+  std::vector<std::unique_ptr<Thread>> threads_;  // kept, with their stacks, for later blocks
   std::vector<Warp> warps_;
   std::vector<Thread*> runnable_;
   Thread* running_ = nullptr;
@@ -282,7 +281,7 @@ class Block {
 
 inline Block block;
 
-// Unwatched, as it never returns: ThreadSanitizer's own stack of calls would grow with each block.
+// Not watched, because it never returns: ThreadSanitizer's own call stack would grow with each block.
 EMULATION_UNWATCHED inline void Block::run_thread() {
   Fiber::started();
   (*block.kernel_)();

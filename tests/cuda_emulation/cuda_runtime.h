@@ -1,12 +1,13 @@
-// Stands in for CUDA's header of the same name: g++ compiles CUDA kernels with it, unchanged, and they run on the CPU
-// thread for thread. A launch is over when cudaLaunchKernelEx returns; blocks run one after the other.
+// A substitute for CUDA's header of the same name. With it, g++ compiles CUDA kernels unchanged, and they run on the
+// CPU thread by thread. A launch is finished when cudaLaunchKernelEx returns. Blocks run one after the other.
 //
 // Emulated: threadIdx ... gridDim, dynamic shared memory, __syncthreads, __syncwarp, shuffles, votes, matches.
-// Refused, with a message: whatever CUDA leaves undefined about them (block.h), memory that was not asked for
-// (dynamic_shared.h), launches that the hardware refuses. Built for ThreadSanitizer, it finds the races within a block,
-// also where a shuffle or a vote stands instead of a __syncwarp (races.h); other builds can't, as every warp operation
-// waits for its lanes here. Not to be seen here: spinning until another thread or block has written something (it never
-// ends), and races between blocks that no order of theirs brings to light.
+// Rejected with a message: uses of these that CUDA leaves undefined (block.h), access to memory that was not requested
+// (dynamic_shared.h), and launches that the hardware rejects.
+// A build for ThreadSanitizer finds the races within a block, even if a shuffle or a vote replaces a __syncwarp
+// (races.h). Other builds cannot, because here every warp operation waits for its lanes.
+// Not detected: spinning until another thread or block has written something (it never ends), and races between blocks
+// that no order of the blocks reveals.
 #pragma once
 
 #include <mutex>
@@ -30,7 +31,7 @@
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-// A store that the hardware caches in its second level only.
+// A store that the hardware caches in L2 only.
 template <typename T>
 void __stcg(T* address, T value) {
   *address = value;
@@ -57,7 +58,7 @@ namespace emulation {
 inline Order block_order = Order::ascending;
 inline cudaError_t last_error = cudaSuccess;
 inline std::string last_message = "no error";
-inline std::vector<size_t> launches;  // the dynamic shared memory of each
+inline std::vector<size_t> launches;  // dynamic shared memory of each launch
 inline std::mutex one_launch_at_a_time;
 
 inline cudaError_t report(cudaError_t error, const std::string& message) {
@@ -66,7 +67,7 @@ inline cudaError_t report(cudaError_t error, const std::string& message) {
   return error;
 }
 
-// What the hardware refuses; empty when it doesn't.
+// Returns why the hardware rejects a launch, or an empty string.
 inline std::string refusal(const cudaLaunchConfig_t& config) {
   const auto one = [](uint64_t value, const char* name, uint64_t most) {
     if (value >= 1 && value <= most) return std::string();
@@ -81,7 +82,7 @@ inline std::string refusal(const cudaLaunchConfig_t& config) {
   if (config.dynamicSmemBytes > shared_memory_limit)
     return "dynamicSmemBytes must be at most " + std::to_string(shared_memory_limit) + ", got " +
            std::to_string(config.dynamicSmemBytes);
-  if (config.dynamicSmemBytes > 0 && !shared_memory.exists()) return "no array stands for dynamic shared memory";
+  if (config.dynamicSmemBytes > 0 && !shared_memory.exists()) return "no array was given for dynamic shared memory";
   if (config.numAttrs != 0) return "attributes of a launch are not emulated";
   return "";
 }
@@ -110,7 +111,7 @@ inline cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<
     if (!block.run(kernel)) break;
     if (!shared_memory.intact()) {
       block.error = "block " + text(blockIdx) + ": wrote beyond the " + std::to_string(config.dynamicSmemBytes) +
-                    " bytes of dynamic shared memory that the launch asked for";
+                    " bytes of dynamic shared memory that the launch requested";
       break;
     }
   }
@@ -120,7 +121,7 @@ inline cudaError_t launch(const cudaLaunchConfig_t& config, const std::function<
 
 }  // namespace emulation
 
-// Arguments are converted to the kernel's parameters once; each thread gets copies of its own.
+// The arguments are converted to the kernel's parameters once. Each thread gets its own copies.
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
@@ -134,15 +135,15 @@ inline cudaError_t cudaGetLastError() {
   return error;
 }
 
-// Of the error that came last, its whole story.
+// Returns the complete message of the last error.
 inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : emulation::last_message.c_str();
 }
 
-// What tests set and read.
+// Functions for the tests.
 #define EMULATION_EXPORT extern "C" __attribute__((visibility("default"), used)) inline
 
-// Orders: 0 ascending, 1 descending, 2 random by the seed.
+// The orders are 0 (ascending), 1 (descending) and 2 (random, with the seed).
 EMULATION_EXPORT void emulation_set_order(int threads, int blocks, unsigned seed) {
   emulation::block.order = static_cast<emulation::Order>(threads);
   emulation::block_order = static_cast<emulation::Order>(blocks);

@@ -1,4 +1,4 @@
-// csrc/cuda/draw_balanced_index.cu on the CPU.
+// Compiles csrc/cuda/draw_balanced_index.cu for the CPU.
 #include "library.h"
 
 #include "../../csrc/cuda/draw_balanced_index.cu"

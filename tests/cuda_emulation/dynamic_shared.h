@@ -1,5 +1,5 @@
-// Dynamic shared memory: one array of the source under test, defined by whoever includes it. Before each block it holds
-// NaNs; what lies beyond the size asked for at launch is poisoned (AddressSanitizer) or guarded by a pattern.
+// Dynamic shared memory: one array, which the file that includes the source under test defines. Before each block it is
+// filled with NaNs. The memory after the requested size is poisoned (AddressSanitizer) or has a guard pattern.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@
 
 namespace emulation {
 
-constexpr size_t shared_memory_limit = 48 * 1024;                      // what a launch may ask for, without opting in
-constexpr size_t shared_memory_size = shared_memory_limit + 4 * 1024;  // with room for overruns to be seen
+constexpr size_t shared_memory_limit = 48 * 1024;                      // maximum for a launch without an opt-in
+constexpr size_t shared_memory_size = shared_memory_limit + 4 * 1024;  // with room to detect overruns
 
 class SharedMemory {
  public:
-  // Called once with the array, by a variable of the file that defines it.
+  // Must be called once with the array, by a variable in the file that defines the array.
   bool use(unsigned char (&array)[shared_memory_size]) {
     array_ = array;
     return true;
@@ -36,10 +36,11 @@ class SharedMemory {
     if (exists()) std::memset(array_, 0xff, size_);  // NaN as float and as double
   }
 
-  // Whether the guard was left alone.
+  // Returns whether the guard is unchanged.
   bool intact() const {
 #ifndef EMULATION_ASAN
-    // The guard repeats: it is whole if it begins well and equals itself, shifted by its period.
+    // The guard repeats a pattern. It is intact if it starts correctly and equals itself, shifted by the pattern's
+    // length.
     for (size_t i = size_; exists() && i < size_ + sizeof guard; ++i)
       if (array_[i] != guard[i % sizeof guard]) return false;
     const size_t rest = shared_memory_size - size_ - sizeof guard;
@@ -56,7 +57,7 @@ class SharedMemory {
   }
 
  private:
-  static constexpr unsigned char guard[] = {0xa5, 0xa5, 0xff, 0xff};  // a NaN too, for those who only read it
+  static constexpr unsigned char guard[] = {0xa5, 0xa5, 0xff, 0xff};  // also a NaN, for code that only reads it
   unsigned char* array_ = nullptr;
   size_t size_ = 0;
 };

@@ -1,5 +1,5 @@
-// Fibers: functions with a stack of their own that take turns on one host thread. A fiber runs until it suspends
-// itself; the host resumes whichever it likes. The sanitizers are told of every switch.
+// Fibers: functions with their own stacks that take turns on one host thread. A fiber runs until it suspends itself.
+// The host can then resume any fiber. The sanitizers are notified of every switch.
 #pragma once
 
 #include <sys/mman.h>
@@ -23,7 +23,8 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// Saves the callee's registers on the stack and the stack's pointer in *saved; goes on with the stack at `next`.
+// Saves the callee-saved registers on the stack and the stack pointer in *saved. Then continues with the stack at
+// `next`.
 extern "C" __attribute__((visibility("hidden"))) void emulation_switch_stack(void** saved, void* next);
 
 #ifdef __x86_64__
@@ -51,15 +52,15 @@ emulation_switch_stack:
   .size emulation_switch_stack, . - emulation_switch_stack
 )");
 #else
-#error "the CUDA emulation switches stacks by x86-64 assembly; add the lines of this architecture here"
+#error "the CUDA emulation switches stacks with x86-64 assembly; add the code of this architecture here"
 #endif
 
 namespace emulation {
 
-// The stack of the host thread that resumes fibers; fibers return to it.
+// The stack of the host thread that resumes fibers. Fibers return to it.
 struct Host {
-  void* pointer = nullptr;       // of the stack, while a fiber runs
-  const void* bottom = nullptr;  // the stack's bounds and shadow, which AddressSanitizer asks for
+  void* pointer = nullptr;       // stack pointer while a fiber runs
+  const void* bottom = nullptr;  // the stack's bounds and shadow, for AddressSanitizer
   size_t size = 0;
   void* shadow = nullptr;
   Watched watched = {};
@@ -74,21 +75,21 @@ class Fiber {
     void* memory = mmap(nullptr, guard + size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    mprotect(memory, guard, PROT_NONE);  // An overflowing stack stops here.
+    mprotect(memory, guard, PROT_NONE);  // a stack overflow stops here
     bottom_ = static_cast<unsigned char*>(memory) + guard;
-    // Stacks that all began at a page's end would share a few lines of the cache.
+    // Stacks that all started at the end of a page would share a few lines of the cache.
     top_ = bottom_ + size - (number % 32 + 1) * 128;
   }
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
   ~Fiber() { munmap(bottom_ - guard, guard + size); }
 
-  // The next resume calls `entry`, which must never return: it ends with finish().
+  // The next resume calls `entry`. It must never return, and must end with finish().
   void start(void (*entry)()) {
     void** stack = reinterpret_cast<void**>(top_);
-    *--stack = nullptr;  // the return address of `entry`: a backtrace ends here
+    *--stack = nullptr;  // return address of `entry`: backtraces end here
     *--stack = reinterpret_cast<void*>(entry);
-    for (int i = 0; i < 6; ++i) *--stack = nullptr;  // the registers that the first switch restores
+    for (int i = 0; i < 6; ++i) *--stack = nullptr;  // registers that the first switch restores
     pointer_ = stack;
   }
 
@@ -104,7 +105,7 @@ class Fiber {
 #endif
   }
 
-  // The rest is called on the fiber itself.
+  // The following functions must be called on the fiber itself.
   EMULATION_UNWATCHED void suspend() {
     host.watched.go_on();
 #ifdef EMULATION_ASAN
@@ -116,7 +117,7 @@ class Fiber {
 #endif
   }
 
-  // The first thing that `entry` calls.
+  // Must be the first call in `entry`.
   static void started() {
 #ifdef EMULATION_ASAN
     __sanitizer_finish_switch_fiber(nullptr, &host.bottom, &host.size);
@@ -132,7 +133,7 @@ class Fiber {
     __builtin_unreachable();
   }
 
-  // Called by the host instead of a resume: the fiber's frames are given up where they stand.
+  // Called by the host instead of resume: discards the fiber's stack frames.
   void abandon() {
 #ifdef EMULATION_ASAN
     __asan_unpoison_memory_region(bottom_, size);
@@ -140,7 +141,7 @@ class Fiber {
   }
 
  private:
-  static constexpr size_t guard = 64 * 1024, size = 256 * 1024;  // Only what is touched takes memory.
+  static constexpr size_t guard = 64 * 1024, size = 256 * 1024;  // only pages that are touched take memory
   unsigned char* bottom_;
   unsigned char* top_;
   void* pointer_ = nullptr;

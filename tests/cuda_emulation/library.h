@@ -1,4 +1,5 @@
-// Makes a library of ops for CPU tensors, torch.ops.fractalops_emulated, of the CUDA source that is included after it.
+// Turns the CUDA source that is included after this file into a library of ops for CPU tensors,
+// torch.ops.fractalops_emulated.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -6,7 +7,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 
-// The source registers its ops for CUDA; here they are another namespace's, for the CPU.
+// The source registers its ops for CUDA. Here they are registered for the CPU, in another namespace.
 #undef STABLE_TORCH_LIBRARY_IMPL
 #define STABLE_TORCH_LIBRARY_IMPL(ns, key, library) \
   _STABLE_TORCH_LIBRARY_IMPL(fractalops_emulated, CPU, library, C10_UID)
@@ -16,7 +17,7 @@ alignas(16) unsigned char dynamic_shared[emulation::shared_memory_size];
 const bool registered = emulation::shared_memory.use(dynamic_shared);
 }  // namespace fractalops::cuda
 
-// What a CPU build of torch lacks, or can't do for a device that isn't there.
+// Functions that a CPU build of torch lacks, or that fail without a device.
 AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
   *stream = nullptr;
   return 0;

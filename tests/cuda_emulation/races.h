@@ -1,6 +1,6 @@
-// What ThreadSanitizer is told, so that it finds races between CUDA threads in one run, whatever their order: each
-// fiber is a thread to it, and memory is ordered by barriers alone. As on the hardware, shuffles, votes and matches
-// order nothing. In other builds all of this is empty.
+// Annotations for ThreadSanitizer. With them, it finds races between CUDA threads in one run, in any order of the
+// threads: each fiber counts as a thread, and only barriers order memory. As on the hardware, shuffles, votes and
+// matches do not order memory. In other builds all of this is empty.
 #pragma once
 
 #include <cstdlib>
@@ -30,7 +30,8 @@ namespace emulation {
 
 inline constexpr bool looking_for_races = true;
 
-// As long as it lives, what its fiber reads and writes doesn't count: the bookkeeping, which all of them share.
+// During the lifetime of this object, reads and writes of its fiber are ignored. They are the bookkeeping, which all
+// fibers share.
 struct Unwatched {
   Unwatched() {
     AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
@@ -42,7 +43,7 @@ struct Unwatched {
   }
 };
 
-// A fiber, or the host, as ThreadSanitizer knows it.
+// A fiber or the host, as a ThreadSanitizer fiber.
 struct Watched {
   void* context;
 
@@ -52,10 +53,10 @@ struct Watched {
   EMULATION_UNWATCHED void go_on() const { __tsan_switch_to_fiber(context, __tsan_switch_to_fiber_no_sync); }
 };
 
-// All that these have read and written comes before all that they will.
+// Orders all earlier reads and writes of these threads before all their later ones.
 inline void order_memory(const std::vector<Watched>& threads) {
   const Watched self = Watched::running();
-  void* meeting = std::malloc(1);  // whoever releases it comes before whoever acquires it
+  void* meeting = std::malloc(1);  // a thread that releases it comes before a thread that acquires it
   for (const Watched& thread : threads) {
     thread.go_on();
     __tsan_release(meeting);
@@ -77,7 +78,7 @@ namespace emulation {
 inline constexpr bool looking_for_races = false;
 
 struct Unwatched {
-  Unwatched() {}  // a variable of it is not unused
+  Unwatched() {}  // avoids warnings of unused variables
 };
 
 struct Watched {

@@ -1,5 +1,5 @@
-// Small kernels that the emulation must run right, and misuse that it must find. tests/native/test_cuda_emulation.py
-// calls the functions at the end; the program that main() makes of them is for the sanitizers.
+// Small kernels that the emulation must run correctly, and misuse that it must find.
+// tests/native/test_cuda_emulation.py calls the functions at the end. main() is the program for the sanitizers.
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ constexpr unsigned every_lane = 0xffffffffu;
 
 __device__ int thread_number() { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
 
-// What must come out right.
+// Kernels that must give correct results.
 
 template <typename T>
 __global__ void shuffle(const T* in, T* out, int how, int argument, int width) {
@@ -28,7 +28,7 @@ __global__ void shuffle(const T* in, T* out, int how, int argument, int width) {
   if (how == 2) out[thread] = __shfl_down_sync(every_lane, in[thread], argument, width);
 }
 
-// out (5, threads): ballot, any, all, match, and a ballot of the odd lanes alone.
+// out (5, threads): ballot, any, all, match, and a ballot of the odd lanes only.
 __global__ void vote(const int* in, unsigned* out) {
   const int thread = threadIdx.x, threads = blockDim.x;
   const unsigned odd = 0xaaaaaaaau;
@@ -39,7 +39,8 @@ __global__ void vote(const int* in, unsigned* out) {
   out[4 * threads + thread] = thread % 2 == 1 ? __ballot_sync(odd, in[thread]) : __ballot_sync(~odd, 0);
 }
 
-// Halves the block's values by sums in shared memory until a warp can hold them, then by shuffles. out (blocks)
+// Adds up the block's values: halves their number in shared memory until a warp can hold them, and then uses shuffles.
+// out (blocks)
 __global__ void __launch_bounds__(1024) block_sum(const double* in, double* out) {
   double* sums = reinterpret_cast<double*>(dynamic_shared);
   const int thread = threadIdx.x;
@@ -62,19 +63,19 @@ __global__ void __launch_bounds__(1024) block_sum(const double* in, double* out)
   if (thread == 0) out[blockIdx.x] = sum;
 }
 
-// out (threads of the grid): who has written it.
+// out (threads of the grid): the number of the thread that wrote the element, from 1.
 __global__ void number_grid(int64_t* out) {
   const int64_t block = blockIdx.x + gridDim.x * (blockIdx.y + uint64_t{gridDim.y} * blockIdx.z);
   const int64_t place = block * (blockDim.x * blockDim.y * blockDim.z) + thread_number();
   out[place] += place + 1;
 }
 
-// out: the order in which threads and blocks came by.
+// out (threads of the grid): the threads, in the order in which they ran.
 __global__ void note_order(int* out, int* next) { out[(*next)++] = blockIdx.x * blockDim.x + threadIdx.x; }
 
 __global__ void read_unwritten(float* out) { out[threadIdx.x] = reinterpret_cast<float*>(dynamic_shared)[threadIdx.x]; }
 
-// out: the neighbor's value, if the barrier isn't forgotten.
+// out (threads): the neighbor's value, unless the barrier is forgotten.
 __global__ void neighbor(float* out, bool forgotten) {
   float* shared = reinterpret_cast<float*>(dynamic_shared);
   shared[threadIdx.x] = threadIdx.x;
@@ -82,8 +83,8 @@ __global__ void neighbor(float* out, bool forgotten) {
   out[threadIdx.x] = shared[(threadIdx.x + 1) % blockDim.x];
 }
 
-// What comes between a write to shared memory and a neighbor's read, and after the read: all that orders both, or too
-// little. The last of a block of two warps is a neighbor of the first.
+// The synchronization between a write to shared memory and a neighbor's read, and after the read. It orders both, or it
+// is not enough. In a block of two warps, the last thread is a neighbor of the first.
 enum Between { both_barriers, warp_barriers, shuffle_instead, vote_instead, match_instead, no_barrier_after };
 
 __global__ void neighbors_twice(float* out, Between between) {
@@ -105,7 +106,7 @@ __global__ void neighbors_twice(float* out, Between between) {
   }
 }
 
-// What must be found.
+// Misuse that must be found.
 
 __global__ void lane_outside_its_mask() { __ballot_sync(0x0000fffe, 1); }
 
@@ -205,7 +206,7 @@ const Misuse misuses[] = {
 }  // namespace
 }  // namespace selftest
 
-// All return the error's text, "" for none.
+// All functions return the error's message, or "" if there is none.
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT const char* run_shuffle(int threads, const char* type, const void* in, void* out, int how, int argument,

@@ -1,4 +1,4 @@
-// __syncthreads and the warp operations. Each takes, unseen, the line that calls it.
+// __syncthreads and the warp operations. A default argument of each one receives the line of the call.
 #pragma once
 
 #include <cstdlib>
@@ -28,7 +28,7 @@ T from_bits(uint64_t bits) {
   return value;
 }
 
-// A shuffle within segments of `width` lanes; a lane whose `source` lies in another segment keeps its own value.
+// A shuffle within segments of `width` lanes. A lane whose `source` is in another segment keeps its own value.
 template <WarpValue T>
 T shuffle(const char* name, unsigned mask, T value, int64_t source, int width, std::source_location site) {
   Call call{Exchange::shuffle, name, mask, 0, to_bits(value), site};
@@ -36,7 +36,7 @@ T shuffle(const char* name, unsigned mask, T value, int64_t source, int width, s
     block.fail(call, "width must be a power of two of at most 32, got " + std::to_string(width));
   const int lane = block.lane(), first = lane & -width;
   if (std::abs(source - lane) >= warpSize)
-    block.fail(call, "delta must be less than 32");  // Modulo 32 on the hardware.
+    block.fail(call, "delta must be less than 32");  // the hardware takes it modulo 32
   call.source = source < first || source >= first + width ? lane : static_cast<int>(source);
   return from_bits<T>(block.meet_lanes(call));
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fractalops.drawing.canvas import Zoom
 from fractalops.drawing.high_resolution import Picture, draw
 from fractalops.drawing.morphing import Morph, frame_viewport, match, morph_frames
 from fractalops.drawing.motion import build_frames, interesting_point, orbit_frames, zoom_frames
+from fractalops.drawing.page import page_parameters
 from fractalops.ops.fixed_point import fixed_point
 from fractalops.ops.svd_matrix import svd_matrix
 from fractalops.systems import System, random_systems
@@ -169,3 +171,21 @@ def test_animations_of_few_pixels(size: tuple[int, int]) -> None:
         ):
             assert [frame.shape for frame in frames] == [(1, *size)] * 2
         assert all(0 <= part <= 1 for part in interesting_point(triangle(), drawn))
+
+
+@pytest.mark.parametrize("name", ["orbit", "deep zoom", "morph", "interesting point", "page"])
+def test_probabilities_of_another_sum_are_scaled(name: str) -> None:
+    def drawn(factor: float) -> Any:
+        maps = replace(fern(), probabilities=factor * fern().probabilities)
+        still = picture((16, 24), 1000, viewport="fit")
+        if name == "orbit":
+            return list(orbit_frames(maps, still, 3, seed=0))
+        if name == "deep zoom":
+            return draw(maps, replace(still, zoom=Zoom(*interesting_point(maps, still), 300.0)), seeded(1))
+        if name == "morph":
+            return list(morph_frames(maps, fern(), still, still, 3, seed=0))
+        if name == "page":
+            return torch.tensor(page_parameters(maps, size=(16, 16))["probabilities"])
+        return interesting_point(maps, still)
+
+    torch.testing.assert_close(drawn(4.0), drawn(1.0), rtol=0, atol=0)  # a power of 2, which loses no bit

@@ -162,7 +162,7 @@ def test_points_that_give_the_viewport_no_size_are_refused() -> None:
 def test_a_result_of_one_image_saves_its_page(tmp_path: Path) -> None:
     config = fractalops.FitConfig(maps=3, points=20, sequences=2, steps=0)
     result = fractalops.fit(torch.eye(4, 8).expand(2, 4, 8), config)
-    with pytest.raises(ValueError, match=r"^FitResult.save_page: the result must be of one image, got 2$"):
+    with pytest.raises(ValueError, match=r"^FitResult.save_page: the result must have one image, got 2$"):
         result.save_page(tmp_path / "a.html")
     result[1].save_page(tmp_path / "a.html")
     found = parameters_of((tmp_path / "a.html").read_text(encoding="utf-8"))

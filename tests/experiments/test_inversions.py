@@ -59,7 +59,7 @@ def test_other_studies_learn_every_variant(tmp_path: Path) -> None:
     assert [row["variant"] for row in outcome.rows] == ["Adam at 0.1", "SGD at 0.1", "SGD at 1.0"]
     best = min(outcome.rows[1:], key=lambda row: row["mean MSE"])["variant"]
     assert [finding.claim for finding in outcome.findings] == [f"fractaldb: Adam at 0.1 beats {best}, the best of each"]
-    assert outcome.notes == [f"fractaldb: {best} is the best, at the edge of the rates that were tried"]
+    assert outcome.notes == [f"fractaldb: {best} is the best; it is the first or the last of the rates"]
     assert (tmp_path / "two" / "reconstructions.png").exists()
 
 
@@ -113,7 +113,7 @@ def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path
     learned, again = learn("raw"), learn("raw")
     assert_same_bits(again.result.losses, learned.result.losses)
     assert again.row() == learned.row()
-    refusal = r"^cannot go on in .*: mnist/{}.safetensors was learned from something "
+    refusal = r"^cannot resume in .*: mnist/{}.safetensors is of another start, other settings "
     for change in ({"images": 1 - images}, {"config": dataclasses.replace(config, steps=4)}, {"start": None}):
         with pytest.raises(InputError, match=refusal.format("raw")):
             learn("raw", **change)
@@ -175,14 +175,14 @@ def test_systems_that_exploded_lose_their_pair(exploded: int, chance: str, verdi
     one, other = learned_with([0.1] * 12), learned_with([0.1] * 12, exploded)
     assert (one.exploded, one.mean) == (0, pytest.approx(0.1))
     assert (other.exploded, other.mean) == (exploded, math.inf)
-    counted = f"{exploded} for it, 0 against it, probability by chance {chance}"
+    counted = f"{exploded} for it, 0 against it, p = {chance}"
     finding = beats("it is better", one, other)
     assert str(finding) == f"{verdict}: it is better (0.1 against inf: {counted})"
     finding = explodes("it explodes", other, one)
     assert str(finding) == f"{verdict}: it explodes ({exploded} of 12 exploded against 0: {counted})"
     assert beats("", other, one).verdict == explodes("", one, other).verdict.replace("holds", "does not hold")
     # Where both exploded there is nothing to tell them apart.
-    assert beats("", other, other).detail == "inf against inf: 0 for it, 0 against it, probability by chance 1"
+    assert beats("", other, other).detail == "inf against inf: 0 for it, 0 against it, p = 1"
 
 
 @pytest.mark.parametrize(

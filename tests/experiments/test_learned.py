@@ -78,7 +78,7 @@ def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
             assert min(picture.size) > 60
     assert "accuracy_learned" in (tmp_path / "run" / "metrics.csv").read_text()
     (note,) = outcome.notes
-    assert note.startswith("a LeNet that was not pre-trained comes to 0.")
+    assert note.startswith("accuracy of a LeNet without pre-training: 0.")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_gan_wants_labeled_images(data: Path, tmp_path: Path) -> None:
         experiments.run("gan", tmp_path / "one", dataclasses.replace(GAN, data="fashion-mnist"), data=data)
     for path in (data / "MNIST" / "raw").glob("*labels*"):
         path.unlink()
-    with pytest.raises(InputError, match=r"there are no labels beside it, which the linear probe needs$"):
+    with pytest.raises(InputError, match=r"its labels are missing, and the linear probe needs them$"):
         experiments.run("gan", tmp_path / "two", GAN, data=data)
 
 
@@ -152,7 +152,7 @@ def test_gan_parts_the_images_where_training_images_are_missing(tmp_path: Path) 
     write_mnist(tmp_path / "mnist", 20)
     real = gan.read_real(GAN, tmp_path, "cpu")
     assert (len(real.train[0]), len(real.test[0])) == (16, 4)
-    assert real.note == "only the test images are there: 16 of them train, 4 test"
+    assert real.note == "only the test images were found: 16 are used for training, 4 for testing"
     assert real.train[0].shape[1:] == (1, 32, 32)
 
 

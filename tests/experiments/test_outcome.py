@@ -92,7 +92,7 @@ def test_counts_are_judged_as_strictly(won: int, lost: int, verdict: str) -> Non
 def test_pairs_that_are_not_finite_are_judged_by_their_signs() -> None:
     finite = [0.5] * 6
     found = less("", finite, [math.inf] + [1.0] * 5)
-    assert found == Finding("", "holds", "0.5 against inf: 6 for it, 0 against it, probability by chance 0.031")
+    assert found == Finding("", "holds", "0.5 against inf: 6 for it, 0 against it, p = 0.031")
     # A large mean difference of one pair does not count more than its sign; ties don't count.
     assert less("", finite, [math.inf] + [0.5] * 5).verdict == NOT_SHOWN
     assert less("", [math.inf] * 2, [math.inf] * 2).verdict == NOT_SHOWN
@@ -120,9 +120,7 @@ def test_recorded_findings_say_what_their_numbers_show(page: str, differences: i
     assert len(found) == differences
     for verdict, gain, error in found:
         assert verdict == differs("", 1, 2, float(gain), float(error)).verdict
-    found = re.findall(
-        r"^- (.*?): .*: (\d+) for it, (\d+) against it, probability by chance (\S+)\)$", text, re.MULTILINE
-    )
+    found = re.findall(r"^- (.*?): .*: (\d+) for it, (\d+) against it, p = (\S+)\)$", text, re.MULTILINE)
     assert len(found) == counts
     for verdict, won, lost, probability in found:
         assert verdict == wins("", int(won), int(lost), "").verdict

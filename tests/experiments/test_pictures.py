@@ -132,7 +132,7 @@ def test_bumps_learn_and_are_read_back(tmp_path: Path) -> None:
     for before, after in zip(learned.parameters, again.parameters, strict=True):
         assert_same_bits(before, after)
     assert again.seconds == learned.seconds
-    with pytest.raises(InputError, match=r"bumps\.safetensors was learned from something else"):
+    with pytest.raises(InputError, match=r"bumps\.safetensors is of another target or other settings"):
         learn_bumps(target.flip(0), config, tmp_path / "bumps.safetensors")
 
 
@@ -159,8 +159,8 @@ def test_the_table_has_both_blends_and_bumps(tmp_path: Path) -> None:
     assert claims == [
         "ring: MSE of at most 0.006",
         "ring: IoU of at least 0.93",
-        "shapes, 1 in all: the blend mean beats add, by the mean PSNR in dB",
-        "shapes, 1 in all: maps beat free bumps of as many parameters, by the mean PSNR in dB",
+        "shapes (1 in all): the blend mean beats add by mean PSNR in dB",
+        "shapes (1 in all): maps beat free bumps with as many parameters by mean PSNR in dB",
     ]
     assert all(finding.detail.endswith(", measured once") for finding in outcome.findings[:2])
     assert all(finding.verdict == "not shown at this size" for finding in outcome.findings[2:])  # of one picture
@@ -177,7 +177,7 @@ def test_pictures_are_compared_together_and_photographs_once_each(tmp_path: Path
     study.compare()
     # Differences of -2, the camera's mean, -1 and -3: -2 on average, with a standard deviation of 1.
     detail = "28.33 against 30.33, a difference of -2.0000 +- 0.5774"
-    claim = "photographs, 3 in all: it is better, by the mean PSNR in dB"
+    claim = "photographs (3 in all): it is better by mean PSNR in dB"
     assert study.findings == [Finding(claim, "does not hold", detail)]
 
 
@@ -192,6 +192,14 @@ def test_glyphs_are_learned_together_by_command(tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "run" / "drawing-glyphs-2.png").exists()
 
 
+def test_sequences_are_drawn_as_the_settings_say() -> None:
+    for settings, sampling in (
+        (PicturesSettings(), "independent"),
+        (PicturesSettings(sampling="balanced"), "balanced"),
+    ):
+        assert settings.config(maps=256).resolve((128, 128)).sampling == sampling
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -199,6 +207,7 @@ def test_glyphs_are_learned_together_by_command(tmp_path: Path, capsys: pytest.C
         ({"shapes": ("square",)}, "shapes must be one or more of leaf, star"),
         ({"photographs": ("cat",)}, "photographs must be one or more of camera"),
         ({"glyphs": 21}, "glyphs must be at most 20, got 21"),
+        ({"sampling": "even"}, "sampling must be one of independent, balanced, got 'even'"),
         ({"maps": (0,)}, r"maps must be 1 or more, got \(0,\)"),
         ({"size": 1}, "size must be at least 2"),
     ],

@@ -117,7 +117,7 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
         assert torch.equal(torch.stack([system.matrix for system in kept]), learned.system().maps()[0][:classes])
     FitResult.load(shard).select(1).save(shard)  # other systems in the same place
     (run_folder / "metrics.json").unlink()
-    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", run_folder, settings)
     with pytest.raises(InputError, match=r"^cannot read nothing: no such file"):
         experiments.run("pretrain", tmp_path / "run", dataclasses.replace(SHARDS, systems="nothing"))
@@ -248,7 +248,7 @@ def test_systems_under_another_name_are_others(tmp_path: Path) -> None:
     experiments.run("pretrain", tmp_path / "run", settings)
     (tmp_path / "run" / "metrics.json").unlink()
     write_systems(tmp_path / "classes.json", random_systems("00004"))
-    with pytest.raises(InputError, match=r"^cannot go on in .*: the systems differ from those of its pictures; "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", tmp_path / "run", settings)
 
 
@@ -344,10 +344,10 @@ def test_pictures_that_a_finished_run_has_lost_are_drawn_again(tmp_path: Path, w
     [
         ({"maps": (3, 2)}, "maps must be (smallest, largest) with smallest <= largest, got (3, 2)"),
         ({"maps": 0}, "maps must be at least 1, got 0"),
-        ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out where systems are given, got"),
+        ({"systems": "runs/mine", "search": "filling-rate"}, "search must be left out if systems are given, got"),
         (
             {"rules": "one-parameter", "search": "filling-rate"},
-            "search must be left out where rules is 'one-parameter', whose classes are one system perturbed, got",
+            "search must be left out if rules is 'one-parameter', whose classes perturb one system, got",
         ),
         ({"instances": 0}, "instances must be at least 1, got 0"),
         ({"background": "white"}, "background must be one of black, random, got 'white'"),

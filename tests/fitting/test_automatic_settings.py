@@ -1,4 +1,4 @@
-"""The settings of `FitConfig` that follow the size of the targets: their rule, in files, in a run over two sizes."""
+"""Tests of the settings of `FitConfig` that depend on the targets' size: their rule, files, runs over two sizes."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_auto_is_a_value_of_these_settings_alone() -> None:
 
 
 def test_files_and_pickles_have_another_auto() -> None:
-    """A string that is equal to "auto" without being the same object."""
+    """Files and pickles contain a string that is equal to "auto" but is another object."""
     config = FitConfig(points=9)
     assert parse_config(json.loads(json.dumps(dataclasses.asdict(config)))).resolve((64, 64)).maps == 16
     unpickled = pickle.loads(pickle.dumps(config))
@@ -237,7 +237,7 @@ def test_splits_come_in_the_first_part() -> None:
         FitConfig(blend="add", split_every=3)
 
 
-# Learned by them
+# Learning with them
 
 LITTLE: dict[str, Any] = {"maps": 4, "points": 60, "steps": 6, "evaluation_sequences": 2}
 
@@ -261,7 +261,7 @@ def test_a_result_has_the_settings_of_its_size_in_its_file(size: int, color: boo
 
 
 def two_sizes(color: bool) -> Pictures:
-    """Images of 20 and of 36 pixels, in turn."""
+    """Return images of 20 and of 36 pixels, in turn."""
     shape = (3,) if color else ()
     images = [torch.rand(*shape, size, size + 1, generator=torch.Generator().manual_seed(size)) for size in (20, 36)]
     return Pictures([images[0], images[1], 1 - images[0], 1 - images[1]])

@@ -1,4 +1,4 @@
-"""`fractalops.fit` gives the same bits whatever is learned beside an image, in what batches, threads and modes."""
+"""Tests that `fractalops.fit` gives the same bits for any neighbors, batches, threads and modes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IN_COLOR = {"color": True}
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     first = fractalops.fit(disc(), tiny(snapshots=2))
-    torch.manual_seed(7)  # the global generator has no say
+    torch.manual_seed(7)  # the global generator has no effect
     state = torch.get_rng_state()
     assert_same_result(fractalops.fit(disc(), tiny(snapshots=2)), first)
     assert torch.equal(torch.get_rng_state(), state)
@@ -100,4 +100,4 @@ def test_the_mode_of_the_caller_changes_no_bit(mode: Callable[[], Any]) -> None:
         assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
     for result, other in zip(results, expected, strict=True):
         assert_same_result(result, other)
-    results[0].system(8).sum().backward()  # what was learned can be learned on
+    results[0].system(8).sum().backward()  # learning can continue from the result

@@ -1,4 +1,4 @@
-"""`FitConfig`: its checks, and the schedules of the learning rate, the noise and the snapshots."""
+"""Tests of `FitConfig`: its checks, and the schedules of the learning rate, the noise and the snapshots."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_defaults_differ_from_the_published_settings_in_the_recipe_alone() -
         "sequences", "steps", "viewport", "learning_rate", "schedule", "noise", "initialization", "probabilities",
         "sampling",
     }  # fmt: skip
-    # A recipe may cost less, not more; the problem that it solves stays the same.
+    # A recipe may cost less, but not more. The problem stays the same.
     assert default.steps * default.sequences <= published.steps * published.sequences
 
 
@@ -122,7 +122,7 @@ def test_the_learning_rate_falls_along_a_cosine() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_the_optimizer_follows_the_learning_rate(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = Interruption(at=-1).install(monkeypatch)  # never
+    seen = Interruption(at=-1).install(monkeypatch)  # it never interrupts
     config = tiny(steps=8, optimizer=optimizer)
     fractalops.fit(disc(), config)
     assert seen.rates == [config.learning_rate_at(step) for step in range(8)]

@@ -1,4 +1,4 @@
-"""Where `fit_points` starts: copies of a cloud that together come near it."""
+"""Tests of the start of `fit_points`: copies of a cloud that together come close to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fractalops.fitting.distances import chamfer_distance
 
 
 def square(points: int = 900) -> Tensor:
-    """Points (P, 3) of a flat square: four copies of half its size are the square."""
+    """Return points (P, 3) of a flat square, which is the union of four copies of half its size."""
     flat = 2 * torch.rand(points, 2, generator=torch.Generator().manual_seed(0)) - 1
     return torch.cat((flat, torch.zeros(points, 1)), 1)
 
@@ -22,7 +22,7 @@ def images(cloud: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
 
 
 def test_few_copies_come_near_the_cloud(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    monkeypatch.setattr(copies, "_CANDIDATES", 400)  # so that the test is quick
+    monkeypatch.setattr(copies, "_CANDIDATES", 400)  # makes the test quick
     cloud = square()
     matrix, offset, share = first_copies(cloud, 5, torch.Generator().manual_seed(0))
     assert matrix.shape == (5, 3, 3)
@@ -48,7 +48,7 @@ def test_a_copy_is_moved_onto_points_with_its_size_and_hand_kept(dimensions: int
     offset = torch.randn(8, dimensions, generator=generator, dtype=torch.float64)
     found = copies._move(other, points, points @ expected.mT + offset[:, None])
     torch.testing.assert_close(found, (expected, offset))
-    other[:, :, 0] *= -1  # the wrong hand: as near as it can come, but not flattened
+    other[:, :, 0] *= -1  # the other orientation: the copy comes as close as possible, but is not flattened
     matrix, _ = copies._move(other, points, points @ expected.mT + offset[:, None])
     torch.testing.assert_close(torch.linalg.det(matrix), torch.linalg.det(other))
     torch.testing.assert_close(torch.linalg.svdvals(matrix), torch.full((8, dimensions), 0.5, dtype=torch.float64))
@@ -57,7 +57,7 @@ def test_a_copy_is_moved_onto_points_with_its_size_and_hand_kept(dimensions: int
 def test_parts_may_be_flat() -> None:
     cloud = square(100)
     matrix, offset = copies._patches(cloud, torch.Generator().manual_seed(0))
-    assert torch.linalg.svdvals(matrix)[:, 2].max() < 1e-6  # as the cloud is
+    assert torch.linalg.svdvals(matrix)[:, 2].max() < 1e-6  # the cloud is flat
     moved = cloud @ matrix.mT + offset[:, None]  # (C, P, D)
     assert (moved.mean(1).abs() <= 1).all()
     assert moved[..., 2].abs().max() < 1e-6

@@ -1,4 +1,4 @@
-"""What the default settings of `fit` add to the published ones: the start from the mass, and learned probabilities."""
+"""Tests of the default settings of `fit` beyond the published ones: start from the mass, learned probabilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_defaults_learn_better_than_the_published_settings_by_the_same_work(
 
 
 def test_even_sampling_learns_better_than_independent_draws() -> None:
-    """In what it is for: a shape as large as the points can fill, a disc of 200 square pixels."""
+    """Balanced sampling is for shapes that the points can just fill: here, a disc of 200 square pixels."""
     target = disc(20, 8.0).expand(4, -1, -1)
     config = {"maps": 6, "points": 100, "steps": 300}
     independent = fractalops.fit(target, FitConfig(**config, sampling="independent"))
@@ -42,7 +42,7 @@ def test_learning_goes_on_from_given_systems(batch: int) -> None:
         assert torch.equal(tensor, kept[name])
     more = fractalops.fit(targets(), config, start=first.system)
     assert not torch.equal(more.system.svd, first.system.svd)
-    for name, tensor in first.system.state_dict().items():  # as it was
+    for name, tensor in first.system.state_dict().items():  # unchanged
         assert torch.equal(tensor, kept[name])
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_kind_of_probabilities_is_named() -> None:
 
 @pytest.mark.parametrize("channels", [None, 3])
 def test_the_gradient_of_the_logits_is_that_of_points_that_weigh_more(channels: int | None) -> None:
-    """Against finite differences in float64: every point of map n weighs p_n / (p_n as it was)."""
+    """Compare with finite differences in float64. Every point of map n has the weight p_n / (initial p_n)."""
     system = IFS(
         2,
         3,
@@ -179,7 +179,7 @@ def test_the_maps_put_the_middle_of_the_light_on_its_parts(color: bool) -> None:
     places = ((matrix * middle).sum(-1) + offset)[0] + 16  # (2, 2)
     ordered = places[places[:, 0].argsort()]
     torch.testing.assert_close(ordered, torch.tensor([[6.0, 6.0], [26.0, 16.0]]), rtol=0, atol=0.1)
-    assert torch.linalg.matrix_norm(matrix, 2).max() < 0.8  # small maps
+    assert torch.linalg.matrix_norm(matrix, 2).max() < 0.8  # the maps are small
 
 
 def test_the_start_depends_on_the_target_and_the_seed() -> None:

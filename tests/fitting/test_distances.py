@@ -1,4 +1,4 @@
-"""Distances between clouds against all pairs in float64, their gradients, and clouds of awkward shapes."""
+"""Tests of distances between clouds and their gradients, against all pairs in float64, for awkward shapes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def pairs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def clouds(points: int, target: int, dimensions: int = 3, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-    """Points and target."""
+    """Return points and target."""
     generator = torch.Generator().manual_seed(points + 1000 * target)
     drawn = [torch.randn(count, dimensions, generator=generator, dtype=torch.float64) for count in (points, target)]
     return [tensor.to(dtype) for tensor in drawn]
 
 
 def all_pairs(points: Tensor, target: Tensor) -> Tensor:
-    """Distances (M, P), with gradient 0 where they are 0."""
+    """Return distances (M, P), with gradient 0 where they are 0."""
     squared = (points[:, None] - target).square().sum(-1)
     return torch.where(squared > 0, squared.where(squared > 0, torch.ones_like(squared)).sqrt(), 0)
 
@@ -37,7 +37,7 @@ def kernel_by_definition(points: Tensor, target: Tensor, scale: float = 0.05) ->
     def kernel(first: Tensor, second: Tensor) -> Tensor:
         return (1 + (first[:, None] - second).square().sum(-1) / scale**2) ** -0.5
 
-    def within(cloud: Tensor) -> Tensor:  # the mean of two different points
+    def within(cloud: Tensor) -> Tensor:  # the mean over pairs of different points
         others = ~torch.eye(len(cloud), dtype=torch.bool)
         return kernel(cloud, cloud)[others].sum() / max(1, int(others.sum()))
 
@@ -59,14 +59,14 @@ def test_values_and_gradients(shape: tuple[int, int], dimensions: int, dtype: to
     ):
         found, expected = ([], [])
         given = clouds(*shape, dimensions, dtype)
-        # The reference gets the rounded numbers, so that it has the same nearest points.
+        # The reference gets the rounded numbers, so that it finds the same nearest points.
         for run, arguments, outputs in ((function, given, found), (definition, [x.double() for x in given], expected)):
             arguments = [tensor.clone().requires_grad_(place < learned) for place, tensor in enumerate(arguments)]
             value = run(*arguments)
             (2 * value).backward()
             outputs += [value.detach(), *(argument.grad for argument in arguments[:learned])]
         for one, other in zip(found, expected, strict=True):
-            # The terms are of size 1 and cancel; a kernel's slope is up to 1 / scale, a point's weight up to 2.
+            # The terms are of size 1 and cancel. A kernel's slope is up to 1 / scale, a point's weight up to 2.
             torch.testing.assert_close(one.double(), other, rtol=0, atol=1000 * torch.finfo(dtype).eps)
 
 

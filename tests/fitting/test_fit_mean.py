@@ -1,4 +1,4 @@
-"""`fit` with the blend "mean": the loss, given systems, batches, and what is learned of grays and of backgrounds."""
+"""Tests of `fit` with the blend "mean": the loss, given systems, batches, grays and backgrounds."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_learning_goes_on_from_given_systems(color: bool) -> None:
 
 @pytest.mark.usefixtures("one_thread")
 def test_what_is_learned_hardly_depends_on_the_batch() -> None:
-    """Through the rounding of sums alone."""
+    """Only the rounding of sums differs."""
     together, alone = (fractalops.fit(targets(), mean(batch_size=size)) for size in (3, 1))
     torch.testing.assert_close(together.losses[:5], alone.losses[:5], rtol=1e-3, atol=1e-5)
 
 
 def test_a_gray_picture_is_learned() -> None:
-    """Of two grays: no sum of white bumps shows them."""
+    """The target has two grays, which no sum of white bumps can show."""
     target = 0.3 + 0.4 * bar()
     settings: dict[str, Any] = {"maps": 16, "points": 300, "sequences": 2, "steps": 150}
     learned = fractalops.fit(target, quick(**settings, blend="mean", initialization="tiles"))
@@ -71,7 +71,7 @@ def test_a_gray_picture_is_learned() -> None:
 
 
 def test_the_background_shows_where_no_map_is() -> None:
-    """A black shape on white is what a white one on black is, in other colors."""
+    """A black shape on white is learned like a white one on black, in other colors."""
     settings: dict[str, Any] = {"blend": "mean", "initialization": "tiles", "points": 300, "sequences": 2, "steps": 30}
     black, white = (
         fractalops.fit(image, quick(**settings, background=background))
@@ -83,6 +83,6 @@ def test_the_background_shows_where_no_map_is() -> None:
 
 
 def test_a_point_of_no_color_is_the_paper_s_way_still() -> None:
-    """A gray map has no color with the blend "add"."""
+    """With the blend "add", a gray map has no color."""
     assert fractalops.fit(targets(), tiny()).system.color is None
     assert fractalops.fit(targets(), tiny(blend="mean")).system.channels == 1

@@ -1,4 +1,4 @@
-"""Learning that starts from given systems."""
+"""Tests of learning that starts from given systems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_start_is_the_given_system(parametrization: Any, singular_values: An
     assert result.config.maps == 4
     learned = result.system.system()
     given = fern().system()
-    # The stem's second singular value, 0, can't be the sigmoid of a number.
+    # The stem's second singular value is 0, which the sigmoid does not reach.
     exact = parametrization == "matrix" or singular_values == "clamp"
     torch.testing.assert_close(learned.matrix.double(), given.matrix, rtol=0, atol=1e-6 if exact else 1.01e-3)
     torch.testing.assert_close(learned.offset.double(), given.offset, rtol=0, atol=1e-6)
@@ -49,7 +49,7 @@ def test_the_start_is_the_given_system(parametrization: Any, singular_values: An
     [("fit", 32, 32), ("fit", 9, 14), ("stretch", 32, 32), ("stretch", 9, 14), ("stretch", 1, 8)],
 )
 def test_a_system_with_its_own_bounding_box_is_moved_into_the_viewport(viewport: Any, height: int, width: int) -> None:
-    """A triangle, whose bounding box is (0, 0, 1, 2)."""
+    """The system is a triangle with the bounding box (0, 0, 1, 2)."""
     given = IFS.from_maps(
         torch.eye(2).repeat(3, 1, 1) / 2, torch.tensor([[0.0, 0], [0.5, 0], [0, 1]]), viewport=viewport
     )
@@ -58,9 +58,9 @@ def test_a_system_with_its_own_bounding_box_is_moved_into_the_viewport(viewport:
     points = result.points(result.sample(1, 100_000, generator=seeded(0))).flatten(0, 2)
     size = torch.tensor([6.0, 4.0])  # of the box
     if viewport == "fit":
-        pixels = min((height - 1) / 1, (width - 1) / 2)  # a unit
+        pixels = min((height - 1) / 1, (width - 1) / 2)  # per unit
         size = torch.tensor([pixels / (height - 1) * 6, pixels * 2 / (width - 1) * 4])
-    middle, axes = torch.tensor([1.0, 1.0]), slice(0 if height > 1 else 1, 2)  # a side of one pixel says nothing
+    middle, axes = torch.tensor([1.0, 1.0]), slice(0 if height > 1 else 1, 2)  # a side of one pixel determines nothing
     torch.testing.assert_close(points.amin(0)[axes], (middle - size / 2)[axes], rtol=0, atol=0.02)
     torch.testing.assert_close(points.amax(0)[axes], (middle + size / 2)[axes], rtol=0, atol=0.02)
     assert points.isfinite().all()
@@ -72,7 +72,7 @@ def test_the_start_shows_what_the_given_system_shows() -> None:
     image = given((24, 16), index=index)[0, 0].detach().float()
     learned = fit(image, config(parametrization="matrix"), start=given).system
     shown = learned((24, 16), index=index)[0, 0].detach()
-    # By another sample of points the box differs by a fraction of a pixel.
+    # With another sample of points, the box differs by a fraction of a pixel.
     torch.testing.assert_close(shown, image, rtol=0, atol=0.25)
     assert float((shown - image).abs().mean()) < 0.02
 

@@ -1,4 +1,4 @@
-"""`fractalops.fit_dataset`: no interruption, at whatever moment, changes a bit of what is learned."""
+"""Tests that an interruption of `fractalops.fit_dataset` at any moment changes no bit of the result."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_batch_goes_on_with_the_same_bits(changes: dict[str, Any], step: int) 
         next(steps)
     state = batch.state()
     kept = {name: tensor.clone() for name, tensor in state.items()}
-    for _ in steps:  # what the batch does later is none of the state's business
+    for _ in steps:  # later steps of the batch do not change the state
         pass
     for name, tensor in state.items():
         assert_same_bits(tensor, kept[name])
@@ -110,7 +110,7 @@ def test_a_run_interrupted_again_and_again_changes_no_bit(
                 break
             except Stop:
                 steps += len(interruption.rates)
-    assert steps == 29  # of 30: each start took one, and lost none
+    assert steps == 29  # of 30: each start took one step, and none was lost
     assert contents(tmp_path / "run") == whole
 
 
@@ -121,7 +121,7 @@ def test_what_was_learned_since_the_last_checkpoint_is_learned_again(
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
     again = Interruption(-1).install(monkeypatch)
     run(tmp_path / "run", checkpoint_every=1000)
-    assert len(again.rates) == 20  # the first batch is there
+    assert len(again.rates) == 20  # the first batch is already learned
     assert contents(tmp_path / "run") == whole
 
 
@@ -147,12 +147,12 @@ def test_ctrl_c_ends_the_step_and_keeps_it(
     assert partial.interrupted
     assert (partial.signal, partial.folder) == (number, tmp_path / "run")
     assert repr(partial) == f"FitRun('{tmp_path / 'run'}', interrupted)"
-    assert partial  # though it has no rows yet
+    assert partial  # although it has no rows yet
     with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
         _ = partial.rows
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     checkpoint = tmp_path / "run" / "checkpoints" / "00001.safetensors"
-    assert checkpoint.exists() == (count == 1)  # the second one ends it at once
+    assert checkpoint.exists() == (count == 1)  # the second signal ends the run immediately
     again = Interruption(-1).install(monkeypatch)
     run(tmp_path / "run")
     assert len(again.rates) == (16 if count == 1 else 20)
@@ -176,10 +176,10 @@ def test_what_a_killed_write_has_left_is_removed(tmp_path: Path, whole: dict[str
 
 
 def learned_so_far(folder: Path) -> dict[Path, int]:
-    """The files of batches, learned or under way, and when they were written."""
+    """Return the files of learned and unfinished batches, with the times when they were written."""
     found = {}
     for path in folder.glob("*/0*.safetensors"):
-        with suppress(FileNotFoundError):  # a checkpoint goes when its batch is learned
+        with suppress(FileNotFoundError):  # a checkpoint is deleted when its batch is learned
             found[path] = path.stat().st_mtime_ns
     return found
 
@@ -191,14 +191,14 @@ def test_a_run_that_is_killed_at_random_times_ends_with_the_same_bits(kills: int
     for number in range(kills):
         before = learned_so_far(folder)
         with start(folder) as process:
-            if number % 4 == 3:  # at any time, also while torch is imported or the run prepared
+            if number % 4 == 3:  # at any time, also while torch is imported or the run is prepared
                 time.sleep(moments.uniform(0, 3))
-            else:  # once it has learned something
+            else:  # after it has learned something
                 while learned_so_far(folder) == before and process.poll() is None:
                     time.sleep(0.001)
                 time.sleep(moments.uniform(0, 0.1))
             process.kill()
-        assert number > 1 or not (folder / "index.csv").exists()  # the first kills at least come in between
+        assert number > 1 or not (folder / "index.csv").exists()  # at least the first kills are during the run
     with start(folder) as process:
         assert process.wait(240) == 0
     run(tmp_path / "whole", *long(), checkpoint_every=1000)

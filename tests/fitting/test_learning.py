@@ -1,4 +1,4 @@
-"""`fractalops.fit`: it learns, takes other losses and survives interruptions."""
+"""Tests of `fractalops.fit`: learning, other losses, wrong arguments, interruptions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.learning import (
 )
 from tests.support.tolerances import assert_same_bits
 
-# The evaluation draws without gradients, where `render` warns.
+# The evaluation draws without gradients, and then `render` warns.
 EXPLODES = pytest.mark.filterwarnings("ignore:render. points that are NaN or infinite are not drawn")
 
 
@@ -131,7 +131,7 @@ def test_the_fixed_objective_keeps_its_sequences(monkeypatch: pytest.MonkeyPatch
     assert seen[0] is not None
     assert seen[0].shape == (1, 3, 20)
     assert all(index is seen[0] for index in seen[:10])
-    assert seen[10] is None  # the evaluation is on fresh ones
+    assert seen[10] is None  # the evaluation draws fresh ones
 
 
 @EXPLODES
@@ -199,7 +199,7 @@ def test_a_wrong_loss_is_named(error: type[Exception], got: str, loss: Any) -> N
         fractalops.fit(targets(), tiny(), loss=loss)
 
 
-WRONG_TARGETS: dict[tuple[type[Exception], bool], list[Any]] = {  # by the error and whether color is learned
+WRONG_TARGETS: dict[tuple[type[Exception], bool], list[Any]] = {  # by the error and `color`
     (TypeError, False): [
         None,
         [[0.0]],
@@ -265,7 +265,7 @@ def test_an_interruption_leaves_finished_images_whole(monkeypatch: pytest.Monkey
     config = tiny(batch_size=1, snapshots=3)
     whole = fractalops.fit(targets(), config)
     Interruption(17).install(monkeypatch)
-    result = fractalops.fit(targets(), config)  # the first image is done, the second under way, the third not begun
+    result = fractalops.fit(targets(), config)  # the first image is done, the second unfinished, the third not started
     assert result.steps == [10, 7]
     assert result.system.systems == 2
     assert result.losses.isnan().sum(dim=0).tolist() == [0, 3]
@@ -289,7 +289,7 @@ def test_an_interruption_of_the_evaluation_loses_nothing(monkeypatch: pytest.Mon
     assert result.steps == [10] * 3
     assert_same_bits(result.losses, whole.losses)
     assert len(result.snapshots) == 3
-    assert result.minimum_mse.isfinite().all()  # on other fresh sequences, where the first attempt drew some
+    assert result.minimum_mse.isfinite().all()  # on other fresh sequences if the first attempt drew some
 
 
 def test_an_interruption_before_anything_was_begun_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_progress_shows_the_loss(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
 def test_memory_does_not_grow_with_the_steps() -> None:
-    """Of all that a step makes, nothing small may stay where its large tensors, of 4 MB here, were."""
+    """No small object of a step may stay in the memory of its large tensors, of 4 MB here."""
     code = """
 import resource
 import torch
@@ -323,7 +323,7 @@ for steps in (5, 45):
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     few, many = (int(kilobytes) for kilobytes in printed.split())
-    assert many < few + 70_000  # 40 more steps make 160 MB of images
+    assert many < few + 70_000  # 40 more steps create 160 MB of images
 
 
 def test_learns_from_a_start_in_inference_mode() -> None:

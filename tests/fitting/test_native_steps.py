@@ -1,4 +1,4 @@
-"""The native loop of `fit` is held to the loop of tensor operations on the reference backend, which defines it."""
+"""Tests of the native loop of `fit` against its definition, the loop of tensor operations on the reference backend."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from fractalops.fitting.native_steps import NativeSteps, check_native, describe_
 from fractalops.sampling import LONGEST_BALANCED
 from tests.support.learning import bar, disc, images_of, mean_square, quick, tiny
 
-# Losses of 50 steps from the same start with the same draws, relative: sums of 1000 points and 256 pixels in float32.
-# The worst seen is 2.2e-6.
+# Relative tolerance of the losses of 50 steps with the same start and draws: sums of 1000 points and 256 pixels in
+# float32. The largest error seen is 2.2e-6.
 LOSSES = 2e-5
-# At this learning rate. At the default one, 0.1, a step changes maps so much that it multiplies the difference of two
-# runs by up to 1.5: of what float32 rounds, percents are left after 50 steps, between any two ways to add.
+# The learning rate for this tolerance. At the default rate, 0.1, a step changes maps so much that it multiplies the
+# difference of two runs by up to 1.5. After 50 steps, rounding errors of float32 grow to percents, for any two orders
+# of summation.
 RATE = 0.02
-# A gradient of one step, of one kind of parameters of one system: relative to its largest entry, 3e-4 at worst, and in
-# itself, for gradients that are nearly zero: sums of 1000 terms of up to 1e-3 that cancel, in float32, 1.3e-7 at worst.
+# Tolerances of the gradient of one step, of one kind of parameters of one system. The first is relative to its largest
+# entry; the largest error seen is 3e-4. The second is absolute, for gradients that are nearly zero: sums of 1000 terms
+# of up to 1e-3 that cancel, in float32; the largest error seen is 1.3e-7.
 GRADIENT = 6e-4, 2e-7
-# It is read off a step of SGD of this learning rate, large enough not to be lost in the parameters' rounding.
+# The gradient is measured from an SGD step with this learning rate. It is so large that the gradient is not lost in the
+# parameters' rounding.
 GRADIENT_RATE = 1000.0
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -75,7 +78,7 @@ all_settings = pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTING
 
 @contextmanager
 def recorded_draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
-    """Collects the indices (S, K, T) that systems draw."""
+    """Yield a list to which the indices (S, K, T) that systems draw are added."""
     drawn: list[Tensor] = []
     draw = ifs.draw_sequences
 
@@ -94,7 +97,7 @@ def native_steps(batch: learning.Batch, config: FitConfig, index: Tensor | None 
 
 
 def tensor_losses(batch: learning.Batch, config: FitConfig, steps: int) -> Tensor:
-    """The losses (steps, S) of steps by tensor operations."""
+    """Return the losses (steps, S) of steps by tensor operations."""
     with fractalops.use_backend("reference"):
         run = learning.run_steps(batch, config, None, False)
         return torch.cat([next(run) for _ in range(steps)])
@@ -121,7 +124,7 @@ def test_losses_of_50_steps_are_those_of_tensor_operations(
 
 
 def assert_near_state(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """What learning goes on from has the same names and shapes, and nearly the same parameters."""
+    """Assert that two learning states have the same names and shapes, and nearly the same parameters."""
     assert {name: tensor.shape for name, tensor in actual.items() if name != "losses"} == {
         name: tensor.shape for name, tensor in expected.items() if name != "losses"
     }
@@ -132,7 +135,7 @@ def assert_near_state(actual: dict[str, Tensor], expected: dict[str, Tensor]) ->
 
 
 def gradient_of(batch: learning.Batch, run: Any) -> Tensor:
-    """The gradient (S, P) by which a step of SGD without momentum changes the parameters."""
+    """Return the gradient (S, P), measured from a step of SGD without momentum."""
     before = batch.optimizer.rows()
     run()
     return (before - batch.optimizer.rows()) / GRADIENT_RATE
@@ -143,7 +146,7 @@ def names_of(batch: learning.Batch) -> list[str]:
 
 
 def parts_of(batch: learning.Batch, rows: Tensor) -> list[Tensor]:
-    """The gradients (S, ...) of each kind of parameters in rows (S, P)."""
+    """Return the gradients (S, ...) of each kind of parameters in rows (S, P)."""
     widths = [parameter[0].numel() for parameter in batch.system.parameters()]
     return list(rows[:, : sum(widths)].split(widths, 1))
 
@@ -179,7 +182,7 @@ def test_draws_are_those_of_tensor_operations(changes: dict[str, Any]) -> None:
     expected, actual = (learning.Batch.start(images, config, range(3)) for _ in range(2))
     wanted = tensor_losses(expected, config, 1)
     got = native_steps(actual, config)([config.learning_rate_at(0)])
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=0.0)  # another draw differs by percents
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=0.0)  # other draws differ by percents
     for one, other in zip(actual.generators, expected.generators, strict=True):
         assert torch.equal(one.get_state(), other.get_state())
 
@@ -248,7 +251,7 @@ def test_chunks_change_no_bit(changes: dict[str, Any], monkeypatch: pytest.Monke
     assert max(sizes[2]) > 1
     for result in results[1:]:
         assert all(torch.equal(result[name], tensor) for name, tensor in results[0].items())
-    # Stopped after the second call of many steps, and gone on with from its state.
+    # Stop after the second call, which takes many steps, and resume from the state.
     batch = learning.Batch.start(disc()[None], config, range(1))
     run = learning.run_steps(batch, config, None, False)
     for _ in range(2):
@@ -267,12 +270,12 @@ def test_a_chunk_ends_where_something_happens(monkeypatch: pytest.MonkeyPatch) -
     ends = []
     for _ in learning.run_steps(batch, config, None, False):
         ends.append(batch.step)
-    # Noise is added after steps 0, 12 and 24; snapshots are kept after 20 and 40; chunks double in between.
+    # Noise is added after steps 0, 12 and 24. Snapshots are taken after steps 20 and 40. In between, chunks double.
     assert {1, 13, 20, 25, 40} <= set(ends)
 
 
 def test_chunks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of 20 ms gets chunks of two, whatever the clock of this machine says."""
+    """A step of 20 ms gets chunks of two. The clock is simulated."""
     now = 0.0
 
     class Slow(NativeSteps):
@@ -296,12 +299,12 @@ def test_what_is_wrong_with_the_raw_op_is_told() -> None:
     index = torch.full((1, config.sequences, config.points), config.maps, dtype=torch.uint8)
     with pytest.raises(IndexError, match=r"^learn_steps: index must lie in \[0, 3\), got 3"):
         native_steps(batch, config, index)([0.1])
-    with pytest.raises(RuntimeError, match="learn_steps: index must be of 3 sequences of"):
+    with pytest.raises(RuntimeError, match="learn_steps: index must have 3 sequences of"):
         native_steps(batch, config, index[:, 1:])([0.1])
 
 
 def strokes(count: int) -> Tensor:
-    """Pictures (count, 32, 32) of a few thick random strokes each, as digits have them."""
+    """Return pictures (count, 32, 32) of a few thick random strokes each, like digits."""
     generator = torch.Generator().manual_seed(0)
     row, column = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     images = torch.zeros(count, 32, 32)
@@ -323,8 +326,8 @@ def test_quality_is_that_of_tensor_operations(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(learning, "check_native", lambda *_: "for comparison")
     tensors = [fractalops.fit(images, replace(config, seed=100 * seed)).minimum_mse for seed in range(3)]
     actual, expected = torch.stack(native), torch.stack(tensors)  # (seeds, 20)
-    spread = actual.std(0).square()  # (20,), the variance of a seed
-    error = (spread * (1 / 6 + 1 / 3)).sum().sqrt() / 20  # of the difference of the means
+    spread = actual.std(0).square()  # (20,), the variance over seeds
+    error = (spread * (1 / 6 + 1 / 3)).sum().sqrt() / 20  # standard error of the difference of the means
     assert abs(actual.mean() - expected.mean()) < 3 * error
 
 

@@ -1,4 +1,4 @@
-"""`fit_points`: it learns, its maps are contractive, it repeats itself, odd clouds, interruptions, files, errors."""
+"""Tests of `fit_points`: learning, contractive maps, repeatability, odd clouds, interruptions, files, errors."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ TINY = PointConfig(maps=3, steps=4, points=40)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    """A shorter search for a start, and one thread: clouds this small are slower on more."""
+    """Shorten the search for a start, and use one thread: clouds this small are slower on more."""
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 300)
     monkeypatch.setattr("fractalops.fitting.copies._PATCHES", 100)
 
 
 def sierpinski(points: int = 1200) -> Tensor:
-    """Points (P, 3) of a tetrahedron of tetrahedra, the attractor of four maps."""
+    """Return points (P, 3) of a tetrahedron of tetrahedra, the attractor of four maps."""
     corners = torch.tensor([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
     index = torch.randint(4, (1, points), generator=torch.Generator().manual_seed(0))
     return fractalops.affine_chain(0.5 * torch.eye(3).repeat(4, 1, 1), 0.5 * corners, index, corners[0])[0]
 
 
 def spiral(points: int = 1200) -> Tensor:
-    """Points (P, 2) of a spiral, with some noise: not an attractor of few maps."""
+    """Return points (P, 2) of a spiral with some noise, which is not an attractor of few maps."""
     generator = torch.Generator().manual_seed(0)
     turn = 3 * math.pi * torch.rand(points, generator=generator).sqrt()
     line = torch.stack((turn * turn.cos(), turn * turn.sin()), 1)
@@ -50,7 +50,7 @@ def spiral(points: int = 1200) -> Tensor:
 
 
 def gaussian_chamfer(target: Tensor, points: int) -> float:
-    """The Chamfer distance, in diameters, of as many points of the Gaussian with the target's moments."""
+    """Return the Chamfer distance, in diameters, of `points` points from the Gaussian with the target's moments."""
     generator = torch.Generator().manual_seed(0)
     root = torch.linalg.cholesky(target.T.cov())
     drawn = target.mean(0) + torch.randn(points, target.shape[1], generator=generator) @ root.T
@@ -79,7 +79,7 @@ def test_the_learned_points_come_near(cloud: Tensor, loss: str) -> None:
 
 def test_maps_are_contractive_and_probabilities_are_some() -> None:
     for seed in range(3):
-        result = fit_points(spiral(200), replace(TINY, learning_rate=3.0, steps=30, seed=seed))  # far too fast
+        result = fit_points(spiral(200), replace(TINY, learning_rate=3.0, steps=30, seed=seed))  # a much too large rate
         assert torch.linalg.svdvals(result.matrix.double()).max() <= LARGEST_SINGULAR_VALUE * (1 + 1e-6)
         assert result.probabilities.sum().item() == pytest.approx(1, abs=1e-5)
         assert result.probabilities.min() > 0
@@ -132,7 +132,7 @@ EASTING = torch.tensor([388_104.0, 3_949_004.0, 305.0], dtype=torch.float64)
 
 @pytest.mark.parametrize("cloud", [sierpinski(300).double(), spiral(300).double()], ids=["tetrahedron", "spiral"])
 def test_projected_coordinates_keep_their_digits(cloud: Tensor, tmp_path: Path) -> None:
-    """float32 has a quarter of a meter of them. Moved by their center, the same is learned, to about 1e-6."""
+    """float32 resolves only a quarter of a meter here. The result equals that of the centered cloud, to about 1e-6."""
     center = EASTING[: cloud.shape[1]]
     near, far = fit_points(cloud, TINY), fit_points(cloud + center, TINY)
     assert far.matrix.dtype == far.offset.dtype == torch.float64
@@ -175,7 +175,7 @@ def test_a_target_that_requires_grad_is_taken_without_a_warning() -> None:
     target = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
     config = PointConfig(maps=2, steps=1, points=20)
     expected = fit_points(target, config)
-    torch.set_warn_always(True)  # else torch says it once a process
+    torch.set_warn_always(True)  # otherwise torch warns only once in a process
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -1,4 +1,4 @@
-"""`fit_dataset` shared by processes: the same bits as by one, and what a lost one has begun the others finish."""
+"""Tests of `fit_dataset` in several processes: they give the bits of one, and finish the groups of a lost one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fractalops.fitting import ranks
 from fractalops.io.run_folder import RunFolder
 from tests.support.runs import contents, long, run, start
 
-PATIENCE = 240  # seconds: torch takes some to be imported, and many on a machine with other work
+PATIENCE = 240  # seconds: importing torch takes long on a busy machine
 
 
 @contextmanager
@@ -30,12 +30,12 @@ def torchrun(folder: Path, processes: int = 2, every: float = 0.02) -> Iterator[
         try:
             yield process
         finally:
-            process.terminate()  # it takes its ranks with it
+            process.terminate()  # this also ends its ranks
 
 
 @contextmanager
 def by_hand(folder: Path, *options: str) -> Iterator[list[subprocess.Popen[str]]]:
-    """Two ranks without an agent that ends one with the other: as on two machines."""
+    """Start two ranks without an agent that would end one with the other, as on two machines."""
     processes = [start(folder, *options, RANK=rank, WORLD_SIZE="2", LOCAL_WORLD_SIZE="2") for rank in ("0", "1")]
     try:
         yield processes
@@ -46,7 +46,7 @@ def by_hand(folder: Path, *options: str) -> Iterator[list[subprocess.Popen[str]]
 
 
 def wait_for_checkpoints(folder: Path, count: int) -> None:
-    """Until so many groups are under way at once."""
+    """Wait until so many groups are being learned at the same time."""
     begun = time.monotonic()
     while len(list(folder.glob("checkpoints/0*"))) < count:
         assert time.monotonic() - begun < PATIENCE, "nothing is being learned"
@@ -54,7 +54,7 @@ def wait_for_checkpoints(folder: Path, count: int) -> None:
 
 
 def pid_of(rank: int, agent: int) -> int:
-    """The process of a rank that torchrun has started."""
+    """Return the process id of a rank that torchrun has started."""
     for child in Path(f"/proc/{agent}/task/{agent}/children").read_text().split():
         if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
             return int(child)
@@ -62,13 +62,13 @@ def pid_of(rank: int, agent: int) -> int:
 
 
 def last_line(errors: str) -> str:
-    """Of a traceback, without the rank that torch puts before it."""
+    """Return the last line of a traceback, without the rank that torch puts before it."""
     return errors.strip().splitlines()[-1].split("]: ", 1)[-1]
 
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of the run of one process that nothing interrupted."""
+    """Return the files of an uninterrupted run of one process."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -84,7 +84,7 @@ def test_any_number_of_ranks_gives_the_same_bits(processes: int, tmp_path: Path,
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert contents(tmp_path / "run") == long_run
-    # Rank 0 has nothing left to learn, and must not end before the others have its answer.
+    # Rank 0 has nothing left to learn. It must not exit before the other ranks have read its answer.
     (tmp_path / "run" / "index.csv").unlink()
     with torchrun(tmp_path / "run", processes) as process:
         _, errors = process.communicate(timeout=PATIENCE)
@@ -120,7 +120,7 @@ def test_a_rank_that_loses_another_finishes_the_run(lost: int, tmp_path: Path, l
 
 @pytest.mark.slow
 def test_overwriting_with_two_ranks_learns_all_anew(tmp_path: Path, long_run: dict[str, bytes]) -> None:
-    """Also where the run that is there is the same one: no rank takes what it finds before rank 0 has begun."""
+    """This is true even if the existing run is the same: no rank uses old files before rank 0 has started."""
     run(tmp_path / "run", *long())
     before = (tmp_path / "run" / "index.csv").stat().st_mtime_ns
     with by_hand(tmp_path / "run", "overwrite") as processes:
@@ -173,7 +173,7 @@ def test_a_process_alone_is_all_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def meet(rank: int, folder: Path, failure: str = "") -> Future[None]:
-    """A rank of two, as a thread that meets the other."""
+    """Start one of two ranks as a thread that waits for the other."""
     done: Future[None] = Future()
 
     def work() -> None:
@@ -197,7 +197,7 @@ def test_ranks_meet_whoever_comes_first(first: int, tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_run_left_is_no_answer(tmp_path: Path) -> None:
-    """Nor is a question that rank 0 removes as it begins: it is asked again."""
+    """If rank 0 removes a rank's request when it starts, the rank writes it again."""
     (tmp_path / ".fractalops-rank-0-0123456789abcdef").touch()
     waiting = meet(1, tmp_path)
     time.sleep(0.3)
@@ -246,7 +246,7 @@ def test_a_gpu_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -
     ("variables", "threads"),
     [
         ({"LOCAL_WORLD_SIZE": "2"}, 4),
-        ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 4),  # what torchrun sets by itself
+        ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}, 4),  # torchrun's default
         ({"LOCAL_WORLD_SIZE": "16"}, 1),
         ({}, 8),
         ({"LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "3"}, 5),

@@ -1,4 +1,4 @@
-"""`FitResult`: its file comes back bit for bit, and whatever else is on the disk is refused in one line."""
+"""Tests of `FitResult`: its file is read back bit for bit, and any other file is refused with one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.learning import assert_same_result, at_call, bar, mean_square
 
 
 def learned(**changes: Any) -> FitResult:
-    """What two pictures become, in color or gray."""
+    """Return the result for two pictures, in color or gray."""
     target = bar(8, 6).repeat(2, *([3] if "color" in changes else []), 1, 1)  # (2, 8, 6) or (2, 3, 8, 6)
     return fractalops.fit(target, tiny(**changes))
 
@@ -134,9 +134,9 @@ def rewritten(
     tensors: dict[str, Tensor | None] | None = None,
     settings: dict[str, object] | None = None,
 ) -> None:
-    """The file of a result with some of its metadata, tensors and settings replaced, or left out where None.
+    """Replace some metadata, tensors and settings in the file of a result, or remove those that are None.
 
-    Its checksum is right.
+    The checksum stays correct.
     """
 
     def replaced(old: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:
@@ -267,7 +267,7 @@ def test_a_file_whose_colors_do_not_fit_is_refused(changes: dict[str, Any], tmp_
 
 
 class Trap:
-    """Unpickling it creates a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The folder of `fractalops.fit_dataset`: damaged and foreign files and other runs are refused, with the reason."""
+"""Tests of the folder of `fit_dataset`: damaged and foreign files and other runs are refused with the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def flip(path: Path) -> None:
-    """One bit near the end of a file, among the tensors."""
+    """Flip one bit near the end of a file, in the tensors."""
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
@@ -184,7 +184,7 @@ def test_a_folder_within_that_of_the_images_is_refused(place: str, overwrite: bo
     with pytest.raises(InputError, match=rf"^cannot write to {output}: it is in the folder of the images$"):
         run(output, tmp_path / "pictures", overwrite=overwrite)
     assert [path.name for path in (tmp_path / "pictures").rglob("*")] == ["cats", "1.png"]
-    run(tmp_path / "pictures-run", tmp_path / "pictures")  # beside it, with a name that begins so
+    run(tmp_path / "pictures-run", tmp_path / "pictures")  # beside it, with a name that has the same beginning
 
 
 def test_overwriting_starts_anew_and_keeps_other_files(
@@ -208,7 +208,7 @@ def test_two_runs_at_once_in_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_reports_of_others_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as the table that somebody has made of index.csv."""
+    """An example is a table that a user has created from index.csv."""
     mine = tmp_path / "index.parquet"
     interrupt(tmp_path, monkeypatch)
     mine.write_bytes(b"mine")

@@ -1,4 +1,4 @@
-"""The index of a run as Parquet: the same rows as in CSV, and what is refused."""
+"""Tests of the index of a run as Parquet: it has the same rows as CSV, and wrong tables are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_rows_come_back_whatever_their_names_and_numbers(
     ]
     path = tmp_path / f"index.{kind}"
     write_rows(path, iter(rows))
-    expected = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet has text alone
+    expected = {"latin\udce9.png": "latin\\xe9.png"} if kind == "parquet" else {}  # Parquet stores only valid text
     found = read_rows(path)
     assert [row.name for row in found] == [expected.get(row.name, row.name) for row in rows]
     assert [(row.place, row.minimum_mse, row.mean_mse) for row in found] == [(2**40, 1e-9 / 3, float("inf"))] * count

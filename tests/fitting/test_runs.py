@@ -1,4 +1,4 @@
-"""`fractalops.fit_dataset`: what it learns, what it leaves in its folder, and what images it refuses."""
+"""Tests of `fractalops.fit_dataset`: its results, the files in its folder, and the images that it refuses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def learned_together(source: Pictures, images: Sequence[int], config: FitConfig) -> FitResult:
-    """What these images of a source become in one batch."""
+    """Return the result of these images of a source, learned in one batch."""
     targets = torch.stack([source[image] for image in images])  # (S, ...)
     return finish(learning.Batch.start(targets, config, images), config)
 
@@ -109,7 +109,7 @@ def test_images_of_one_shape_are_learned_together_in_their_order(tmp_path: Path)
     learned = run(tmp_path / "run", source, config)
     places = [(row.shard[-17:-12], row.place) for row in learned.rows]
     assert places == [("00000", 0), ("00001", 0), ("00000", 1), ("00002", 0), ("00001", 1), ("00003", 0)]
-    together = learned.system()  # one module, in the order of the index and not in the files' order
+    together = learned.system()  # one module, in the order of the index, not of the files
     assert together.systems == 6
     for row in learned.rows:
         alone = learned.result(row).system
@@ -144,9 +144,9 @@ def test_memory_holds_a_batch_however_many_images_there_are(tmp_path: Path, monk
     monkeypatch.setattr(run_report, "_SHOWN", 3)
     source = pictures(60)
     run(tmp_path / "run", source, tiny(steps=1, batch_size=4))
-    assert source.reads[:60] == list(range(60))  # all are looked at first, one by one
-    assert source.reads[60:120] == list(range(60))  # each is learned once
-    assert source.reads[120:] == [0, 20, 40]  # those that the sheet shows
+    assert source.reads[:60] == list(range(60))  # first, all are read one by one
+    assert source.reads[60:120] == list(range(60))  # each is read once for learning
+    assert source.reads[120:] == [0, 20, 40]  # those on the sheet
     assert source.most_alive <= 5
 
 
@@ -175,7 +175,7 @@ def test_bad_images_are_all_listed_at_once_and_left_out_where_that_is_wanted(tmp
         ["1", "pictures/1.png", "cannot read pictures/1.png: it is damaged"],
         ["4", "pictures/4.png", "cannot read pictures/4.png: it is damaged"],
     ]
-    for result, images in zip(learned.results(), [(0, 2), (3, 5)], strict=True):  # they keep their numbers
+    for result, images in zip(learned.results(), [(0, 2), (3, 5)], strict=True):  # they keep their indices
         assert_same_result(result, learned_together(pictures(6), images, small()))
 
 
@@ -214,13 +214,13 @@ def test_an_image_that_turns_bad_stops_the_run_which_can_go_on(tmp_path: Path, w
 
 
 class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """What torchvision's data sets are: pairs by number, without an end of their own."""
+    """A data set like torchvision's: pairs by index, without an `IndexError` at its end."""
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, number: int) -> tuple[Tensor, int]:
-        return targets()[number % 3][None], number  # (1, 16, 16), of what torchvision makes of a picture in gray
+        return targets()[number % 3][None], number  # (1, 16, 16), torchvision's shape of a gray picture
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_run_that_is_not_finished_can_not_be_loaded(tmp_path: Path, monkeypatc
     (tmp_path / "index.csv").write_text("image,name\n0,1\n")
     with pytest.raises(InputError, match=r"^cannot read .*index.csv: "):
         _ = FitRun.load(tmp_path).rows
-    (tmp_path / SYSTEM).unlink()  # so that a batch is to be learned anew
+    (tmp_path / SYSTEM).unlink()  # so that a batch must be learned again
     interrupt(tmp_path, monkeypatch, step=3)
     with pytest.raises(InputError, match=r"index.csv: the run is not finished; "):
         FitRun.load(tmp_path)
@@ -291,7 +291,7 @@ def test_a_batch_that_is_deleted_is_learned_anew(tmp_path: Path, whole: dict[str
     (tmp_path / "run" / "seconds" / "00001.txt").unlink()
     learned = run(tmp_path / "run")
     assert contents(tmp_path / "run") == whole
-    assert [row.seconds > 0 for row in learned.rows] == [True, True, False, False, True]  # NaN is lost
+    assert [row.seconds > 0 for row in learned.rows] == [True, True, False, False, True]  # NaN: these times are lost
 
 
 def test_batches_under_way_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`split_maps`: which maps become halves of which, what the halves draw, and that nothing else changes."""
+"""Tests of `split_maps`: which maps are split and given up, what the halves draw, and that nothing else changes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.support.learning import colored, targets, tiny
 
 SIZE = (32, 32)
 VIEWPORT = (-1.0, -1.0, 1.0, 1.0)
-# The maps of a square that fills the viewport: its quarters, a tiny one within the last quarter, in its color.
+# Maps of a square that fills the viewport: its quarters, and a tiny map in the last quarter, with its color.
 CENTERS = [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5], [0.5, 0.5]]
 SCALES = [0.5, 0.5, 0.5, 0.5, 0.05]
 COLORS = [[0.2, 0.9, 0.5], [0.4, 0.1, 0.5], [0.7, 0.5, 0.1], [0.9, 0.3, 0.8], [0.9, 0.3, 0.8]]
 
 
 def square(maps: int = 5, **options: Any) -> IFS:
-    """The system of the first of these maps, with probabilities as their areas."""
+    """Return the system of the first `maps` of these maps, with probabilities proportional to their areas."""
     settings: dict[str, Any] = {"channels": 3, "viewport": VIEWPORT, "blend": "mean", "probabilities": "learned"}
     system = IFS(1, maps, **(settings | options), generator=seeded(0))
     matrix = torch.tensor(SCALES[:maps])[:, None, None] * torch.eye(2)  # (N, 2, 2)
@@ -45,14 +45,14 @@ def square(maps: int = 5, **options: Any) -> IFS:
 
 
 def drawn(system: IFS, points: int = 100_000) -> Tensor:
-    """The images (S, ...) of new points."""
+    """Return the images (S, ...) of new points."""
     with torch.no_grad():
         images: Tensor = system(SIZE, sequences=1, points=points, generator=seeded(9))[:, 0]
     return images
 
 
 def striped(image: Tensor) -> Tensor:
-    """An image (S, C, H, W) with stripes in its first quarter, of the same mean."""
+    """Return an image (S, C, H, W) with stripes in its first quarter and the same mean."""
     target = image.clone()
     stripes = torch.where(torch.arange(16) % 4 < 2, 0.1, -0.1)
     target[..., :16, :16] += stripes
@@ -111,7 +111,7 @@ def test_two_halves_draw_what_the_map_drew(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("viewport", [(0.0, 2.0, 4.0, 6.0), (-1.0, -1.0, 1.0, 3.0)])
 def test_the_box_whose_image_is_cut_is_the_viewport(viewport: Any) -> None:
-    """The same square, drawn elsewhere in the plane or larger along one axis."""
+    """The same square is drawn elsewhere in the plane, or larger along one axis."""
     low, high = torch.tensor(viewport[:2]), torch.tensor(viewport[2:])
     system = square(viewport=viewport)
     with torch.no_grad():
@@ -130,9 +130,9 @@ def test_a_map_is_cut_across_its_longer_side() -> None:
         halves = torch.tensor([[1.0, 0.5], [1.0, 0.5]])[:, :, None] * torch.eye(2)  # upright, side by side
         system.svd[0, :2] = svd_parameters(halves, "sigmoid")
         system.offset[0, :2] = torch.tensor([[0.0, -0.5], [0.0, 0.5]])
-        system.offset[0, 2:4] = 9.0  # out of sight
+        system.offset[0, 2:4] = 9.0  # outside the image
     target = torch.zeros(1, 3, *SIZE)
-    target[..., :16] = 1  # the first one's place: it has the largest error
+    target[..., :16] = 1  # the area of the first map, which therefore has the largest error
     assert split(system, target) == 1
     with torch.no_grad():
         matrix = system.maps()[0][0, 0]
@@ -141,7 +141,7 @@ def test_a_map_is_cut_across_its_longer_side() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_nothing_is_split_where_there_is_nothing_to_gain(channels: int) -> None:
-    """The target is what the system draws, so that errors are noise; each quarter is needed."""
+    """The target is what the system draws, so that errors are only noise, and each quarter is needed."""
     system = square(4, channels=channels)
     target = drawn(system).reshape(1, -1, *SIZE)
     kept = {name: tensor.clone() for name, tensor in system.state_dict().items()}
@@ -155,7 +155,7 @@ def test_nothing_is_split_where_there_is_nothing_to_gain(channels: int) -> None:
 
 @pytest.mark.parametrize("needed", [True, False])
 def test_a_map_that_is_needed_is_not_given_up(needed: bool) -> None:
-    """A small map with a color of its own keeps its place; without that color it is given up."""
+    """A small map with its own color is kept. Without that color it is given up."""
     system = square()
     with torch.no_grad():
         assert system.color is not None
@@ -163,7 +163,7 @@ def test_a_map_that_is_needed_is_not_given_up(needed: bool) -> None:
         system.svd[0, 4] = svd_parameters(0.3 * torch.eye(2))
         if needed:
             system.color[0, 4] = torch.tensor([0.05, 0.95, 0.05]).logit()
-            system.logit[0, 4] = math.log(2.0)  # most of the points: nothing else shows there
+            system.logit[0, 4] = math.log(2.0)  # it gets most of the points, so that nothing else is visible there
     target = drawn(system)
     target[..., :16, :16] += torch.where(torch.arange(16) % 4 < 2, 0.1, -0.1)
     place = system.offset[0, 4].clone()
@@ -186,7 +186,7 @@ def test_few_maps(maps: int) -> None:
         ([4.0, 1.0], [9.0, 1.9], [(0, 1)]),
         ([4.0, 1.0], [9.0, 2.1], []),
         ([4.0, 3.0, 1.0], [0.0, 1.0, 0.5], [(0, 2)]),
-        ([4.0, 3.0, 1.0], [0.0, 0.1, 0.5], [(0, 1)]),  # 0 has the least use, but it is the one that is split
+        ([4.0, 3.0, 1.0], [0.0, 0.1, 0.5], [(0, 1)]),  # 0 has the least use, but it is the map to be split
         ([0.0, 0.0], [0.0, 0.0], []),
     ],
 )
@@ -240,7 +240,7 @@ def test_the_optimizer_forgets_the_maps_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0}], ids=str)
 def test_a_rate_of_one_half_moves_half_as_far(changes: dict[str, Any]) -> None:
-    """Each step: the state is that of the gradients, whatever the rate."""
+    """This is true for each step: the optimizer's state depends on the gradients, but not on the rate."""
     config = FitConfig(**changes)
     start = [torch.randn(shape, generator=seeded(4)) for shape in ((2, 3, 6), (2, 3, 2))]
     whole, half = ([tensor.clone().requires_grad_() for tensor in start] for _ in range(2))
@@ -276,7 +276,7 @@ def test_the_offsets_have_a_rate_of_their_own(blend: Any, optimizer: Any, monkey
 def test_fit_splits_at_the_steps_that_the_configuration_says(
     changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cases of test_interruptions.py do split maps."""
+    """This also shows that the cases of test_interruptions.py split maps."""
     counts: list[int] = []
 
     def spy(*arguments: Any) -> int:

@@ -1,4 +1,4 @@
-"""`fit(..., cuda_graph=)`: a captured step does what the step does; where there is no graph, a notice and the same."""
+"""Tests of `fit(..., cuda_graph=)`: a captured step equals the plain step. Without a graph there is a notice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fractalops.fitting import learning, step_graph
 from tests.support.learning import assert_same_result, targets, tiny
 from tests.support.requirements import skip_or_fail
 
-# A captured step takes the rate as a float32: this one, and its halves, are the same number in it.
+# A captured step takes the rate as a float32. This rate and its halves are exact in float32.
 RATE = 2.0**-4
 
 
 class Recorder:
-    """Captures and replays as a GPU would, as far as the CPU can show it: a capture runs nothing."""
+    """A simulation of capture and replay on the CPU. As on a GPU, a capture runs nothing."""
 
     def __init__(self, failure: RuntimeError | None = None) -> None:
         self.failure = failure
@@ -36,7 +36,7 @@ class Recorder:
         self.calls.append("capture")
         if self.failure is not None:
             for generator in self.generators:
-                generator.manual_seed(99)  # what a broken capture leaves is of no use
+                generator.manual_seed(99)  # a failed capture leaves useless states
             raise self.failure
 
         def replay() -> Tensor:
@@ -58,7 +58,7 @@ def use(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def tensor_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No native loop, which has no steps to capture."""
+    """Disable the native loop, which has no steps to capture."""
     monkeypatch.setattr(learning, "check_native", lambda *arguments: "to be captured")
 
 

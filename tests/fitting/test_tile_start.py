@@ -1,4 +1,4 @@
-"""`tile_start`: tiles that cover what a target shows, in its colors, whatever it is; and what is learned from them.
+"""Tests of `tile_start`: tiles cover what any target shows, in its colors. Tests of learning from this start.
 
 "tiles" is the start of targets above 32 x 32 pixels.
 """
@@ -24,43 +24,43 @@ from tests.support.learning import disc
 
 
 def star(size: int) -> Tensor:
-    """A white star (size, size) with five tips."""
+    """Return a white star (size, size) with five tips."""
     middle = size / 2 - 0.5
     down, across = torch.meshgrid(torch.arange(size) - middle, torch.arange(size) - middle, indexing="ij")
     step = math.pi / 5
-    angle = (torch.atan2(across, -down).remainder(2 * step) - step).abs()  # from a notch, 0, to a tip, `step`
+    angle = (torch.atan2(across, -down).remainder(2 * step) - step).abs()  # from 0 at a notch to `step` at a tip
     x, y = torch.hypot(down, across) * angle.cos(), torch.hypot(down, across) * angle.sin()
     tip_x, tip_y, notch = 0.46 * size * math.cos(step), 0.46 * size * math.sin(step), 0.19 * size
     return ((tip_x - notch) * y >= tip_y * (x - notch)).float()
 
 
 def ring(height: int, width: int) -> Tensor:
-    """A white ring (height, width), an ellipse on a target that is not square."""
+    """Return a white ring (height, width), an ellipse if the target is not square."""
     down, across = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     radius = torch.hypot(down, across)
     return ((radius > 0.5) & (radius < 0.9)).float()
 
 
 def photograph(height: int, width: int) -> Tensor:
-    """A smooth gray picture (height, width) without anything black, with finer waves at its right."""
+    """Return a smooth gray picture (height, width) without black, with finer waves at its right."""
     down, across = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     return 0.25 + 0.3 * down + 0.2 * across + 0.1 * across * (40 * across.square()).sin()
 
 
 def start_of(target: Tensor, config: FitConfig, seed: int = 0) -> IFS:
-    """The system that learning a target (H, W) or (3, H, W) starts from."""
+    """Return the system from which the learning of a target (H, W) or (3, H, W) starts."""
     with torch.no_grad():
         return restore_system(first_parameters(target[None], config, [seeded(seed)]), config)
 
 
 def tiles(target: Tensor, **changes: Any) -> FitConfig:
-    """The settings for a target, with a start of tiles."""
+    """Return the settings for a target, with a start of tiles."""
     settings: dict[str, Any] = {"blend": "mean", "initialization": "tiles", "color": target.dim() == 3} | changes
     return FitConfig(**settings).resolve(target.shape[-2:])
 
 
 def hits(system: IFS, size: tuple[int, int], points: int = 40_000) -> Tensor:
-    """Which pixels (H, W) points of the system fall on."""
+    """Return the pixels (H, W) on which points of the system fall."""
     drawn = system.points(system.sample(1, points, generator=seeded(5))).flatten(0, 2)[None]  # (1, T, 2)
     pixels = place(system.viewport, drawn, size)(drawn)[0].round().long()  # (T, 2)
     inside = ((pixels >= 0) & (pixels < torch.tensor(size))).all(-1)
@@ -70,7 +70,7 @@ def hits(system: IFS, size: tuple[int, int], points: int = 40_000) -> Tensor:
 
 
 def grown(mask: Tensor, pixels: int) -> Tensor:
-    """The mask (H, W) and what is within so many pixels of it."""
+    """Return the mask (H, W), grown by so many pixels."""
     return max_pool2d(mask[None].float(), 2 * pixels + 1, 1, pixels)[0].bool()
 
 
@@ -95,7 +95,7 @@ def test_tiles_cover_a_whole_photograph(size: tuple[int, int]) -> None:
 
 
 def test_the_start_shows_the_target() -> None:
-    """Before any step its image is near the target, in gray and in color."""
+    """Before the first step, the image is close to the target, in gray and in color."""
     gray = photograph(64, 50)
     for target in (gray, torch.stack([gray, 1 - gray, gray.flip(-1)])):
         config = tiles(target, maps=100)
@@ -111,7 +111,7 @@ def test_the_start_shows_the_target() -> None:
 def test_tiles_are_smaller_where_the_details_are() -> None:
     target = photograph(64, 64)
     system = start_of(target, tiles(target, maps=100))
-    left = (system.offset @ torch.tensor([0.0, 1.0]))[0] < 0  # by its place, which is about the offset
+    left = (system.offset @ torch.tensor([0.0, 1.0]))[0] < 0  # the position of a tile is about its offset
     assert left.sum() < 45
 
 
@@ -133,7 +133,7 @@ AWKWARD = {
 @pytest.mark.parametrize("maps", [1, 10, 300])
 @pytest.mark.parametrize("target", AWKWARD.values(), ids=AWKWARD)
 def test_any_target_gives_maps_that_shrink(target: Tensor, maps: int, changes: dict[str, Any]) -> None:
-    """Also more maps than pixels."""
+    """There can be more maps than pixels."""
     for colored in (target, target.expand(3, -1, -1)):
         system = start_of(colored, tiles(colored, maps=maps, **changes))
         assert all(tensor.isfinite().all() for tensor in system.state_dict().values())
@@ -178,7 +178,7 @@ def test_a_start_does_not_depend_on_its_neighbors(changes: dict[str, Any]) -> No
 
 
 def test_colors_and_probabilities_are_those_of_the_tiles() -> None:
-    """Halves of two colors, and maps that lie on one of them each."""
+    """The target has halves of two colors. Most maps are on one of them."""
     target = torch.zeros(3, 40, 40)
     target[0, :, :20], target[2, :, 20:] = 0.9, 0.6
     system = start_of(target, tiles(target, maps=30))
@@ -195,18 +195,18 @@ def test_colors_and_probabilities_are_those_of_the_tiles() -> None:
 
 
 def test_the_background_is_not_covered() -> None:
-    """A black shape on white, with a white background: as a white one on black."""
+    """A black shape on a white background is covered like a white one on black."""
     shape = star(64)
     black = start_of(1 - shape, tiles(shape, background=1.0, maps=40))
     covered = hits(black, (64, 64))
     assert (covered & ~grown(shape > 0, 2)).sum() <= 0.05 * covered.sum()
 
 
-# What is learned from it
+# Learning from the start
 
 
 def old(config: FitConfig) -> FitConfig:
-    """With the settings that were those of all sizes."""
+    """Return the configuration with the former settings of all sizes."""
     return dataclasses.replace(config, maps=10, points=300, blend="add", initialization="intensity")
 
 

@@ -1,4 +1,4 @@
-"""Random calls of every op, forward and backward, against the reference in float64."""
+"""Random calls of every op, forward and backward, compared with the reference in float64."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.tolerances import TOLERANCES, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("native", "restored_threads")
 
-# Calls of each op in the slow suite, by what they cost; a fiftieth of them in the fast one.
+# Calls of each op in the slow suite, fewer for expensive ops. The fast suite makes a fiftieth of them.
 COUNTS = {
     **{"affine_chain": 4500, "rbf_rasterize": 5000, "rasterize_points": 3000, "svd_matrix": 1500},
     **{"clamped_squared_error": 2000, "draw_index": 1500, "draw_balanced_index": 500, "fixed_point": 1500},
@@ -30,7 +30,7 @@ RUNS = 300  # of `learn_steps`
 
 
 def assert_within(actual: Tensor, expected: Tensor, magnitude: Tensor, spreads: bool) -> None:
-    """Assert that errors are within the dtype's tolerance of `magnitude`, where that is in the dtype's range."""
+    """Assert that errors are within the dtype's tolerance times `magnitude`, if it is in the dtype's range."""
     assert actual.shape == expected.shape == magnitude.shape
     known = magnitude < torch.finfo(actual.dtype).max / 1024
     error, allowed = (actual.double() - expected).abs(), TOLERANCES[actual.dtype] * magnitude
@@ -85,7 +85,7 @@ def test_many_random_calls_are_those_of_the_reference(op: str) -> None:
 
 
 def _off(run: Callable[..., Tensor], part: str) -> Callable[..., Tensor]:
-    """An op whose native value, or whose native gradients, are off by one part in 10,000."""
+    """Return an op whose native value, or whose native gradients, are off by one part in 10,000."""
 
     def call(*tensors: Tensor | None, backend: str) -> Tensor:
         result = run(*tensors, backend=backend)
@@ -104,7 +104,7 @@ _DIFFERENTIABLE = ("affine_chain", "rbf_rasterize", "svd_matrix", "clamped_squar
 )
 def test_an_error_of_a_ten_thousandth_is_found(op: str, part: str) -> None:
     found = 0
-    for number in range(12):  # they pass as they are: the test above has them
+    for number in range(12):  # without the error they pass: the test above checks these calls
         draw = Draw(f"{op} {number}")
         call = CALLS[op](draw)
         try:
@@ -115,7 +115,7 @@ def test_an_error_of_a_ten_thousandth_is_found(op: str, part: str) -> None:
 
 
 def random_config(random: Random) -> FitConfig:
-    """Settings of a small run that native code takes."""
+    """Return settings of a small run that native code supports."""
     by_factors, clamp = random.random() < 0.6, random.random() < 0.7
     settings: dict[str, Any] = {
         "maps": random.choice((1, 2, 3, 10, 17, 300)),
@@ -135,7 +135,7 @@ def random_config(random: Random) -> FitConfig:
         "split_every": 0,
         "clamp": clamp,
         "color": random.random() < 0.4,
-        # Steps without limits multiply what float32 rounds.
+        # Without limits, steps amplify the rounding errors of float32.
         "gradient_clip": random.choice((None, 1.0, 1e-3) if clamp else (1.0, 1e-3)),
         "bandwidth": random.choice((0.1, 0.7, 1.0, 4.0, 50.0)),
         "cutoff": random.choice((None, 1e-6, 1e-2)),
@@ -146,7 +146,7 @@ def random_config(random: Random) -> FitConfig:
 
 
 def check_learning(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three steps by the native loop, with the sequences that the loop of tensor operations has drawn."""
+    """Compare three steps of the native loop with those of tensor operations, for the same drawn sequences."""
     random = Random(f"learn_steps {number}")
     config, size = random_config(random), (random.choice((2, 3, 9, 16)), random.choice((2, 5, 16, 33)))
     shape = (random.choice((1, 2, 3)), *([3] if config.color else []), *size)

@@ -1,4 +1,4 @@
-"""Damaged files of every kind that is read: each is read right, or refused in one line and nothing else happens."""
+"""Damaged files of every kind that is read: each is read correctly, or refused with one line and no side effects."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from tests.support.readers import (
 )
 from tests.support.watching import watched
 
-SECONDS = 3.0  # of the processor that a file may take
+SECONDS = 3.0  # of processor time that a file may take
 MEMORY = 2**24
-"""How much a file may take when it is unpacked, in these tests: what takes 1 GiB would take their time, too."""
-_PROCESS = 2**27  # bytes by which the process may grow besides through one file, of which it makes targets and systems
-COUNT = 5000  # files of a kind in the slow suite
+"""Bytes that a file may take when it is unpacked in these tests. With 1 GiB they would take too long."""
+_PROCESS = 2**27  # bytes by which the process may grow in addition, for the targets and systems in the file
+COUNT = 5000  # files of each kind in the slow suite
 
 _REFUSALS = ("cannot read ", "cannot use ", "cannot write to ", "cannot resume ", "cannot go on ", "cannot join ")
 
 
 class Reading:
-    """Reads contents of files of one kind, all in the same place."""
+    """A reader of file contents of one kind, all written to the same path."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name, self._kind = name, KINDS[name]()
@@ -64,25 +64,28 @@ class Reading:
             (folder / beside).parent.mkdir(parents=True, exist_ok=True)
             (folder / beside).write_bytes(content)
         self._path.touch()
-        for whole in self._kind.wholes:  # imports what is imported lazily, too
+        for whole in self._kind.wholes:  # imports lazily imported modules, too
             self._write(whole)
             with collect_notices():
                 self._kind.read(self._path)
 
     def _write(self, content: bytes) -> None:
-        """Not by `Path.write_bytes`: some file systems wait for the disk where a file is emptied first."""
+        """Write without `Path.write_bytes`: some file systems wait for the disk if a file is emptied first."""
         with self._path.open("r+b") as file:
             file.write(content)
             file.truncate()
 
     def mutated(self, random: Random) -> bytes:
-        """Return a file that is mutated, or made of mutated content."""
+        """Return a mutated file, or a file created from mutated content."""
         if self._kind.wrap is not None and random.random() < 0.5:
             return self._kind.wrap(mutate(self._kind.inner, random))
         return mutate(self._kind.wholes, random)
 
     def check(self, content: bytes) -> bool:
-        """Read a file. Return whether it was read; fail, and print the file, where it was not read as it must be."""
+        """Read a file and return whether it was read.
+
+        If it was neither read nor refused correctly, fail and print the file.
+        """
         self._write(content)
         message = ""
         try:
@@ -125,7 +128,7 @@ def test_many_damaged_files_are_read_or_refused(reading: Reading, request: pytes
 
 
 class _Bomb:
-    """What a pickle makes by running code: a file, which must not be there."""
+    """An object whose unpickling would run code that writes to a file."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return eval, ("open('/dev/null', 'w').write('run')",)
@@ -148,7 +151,7 @@ def test_no_code_in_a_file_is_run(reading: Reading) -> None:
         assert not reading.check(content)
 
 
-# Small files that say they are large, or become so when they are unpacked.
+# Small files that claim to be large, or become large when they are unpacked.
 _HUGE = numpy.lib.format.magic(1, 0) + struct.pack("<H", 86)
 _HUGE += b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 2, 3), }".ljust(85) + b"\n"
 LARGE: dict[str, Callable[[], bytes]] = {

@@ -1,4 +1,4 @@
-"""`setup.py`: what it builds by FRACTALOPS_BUILD, what it says when it can't, and its build files."""
+"""Tests of `setup.py`: what it builds for each FRACTALOPS_BUILD, its messages if it cannot, and its build files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import torch
 
 from tests.support.requirements import ROOT, find_nvcc, setup_functions
 
-# What a caller's environment may say about builds.
+# Environment variables that affect a build.
 SETTINGS = ("FRACTALOPS_BUILD", "CXX", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
 NO_COMPILER = r"no C\+\+ compiler was found \(set CXX, or install g\+\+ or clang\+\+\)"
 
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The functions of setup.py, with nothing of the caller's in the environment."""
+    """Return the functions of setup.py, with these variables unset."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return setup_functions()
@@ -30,7 +30,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which something called c++ is the only thing on the path."""
+    """Set the path to a folder that contains only a `c++` command, and return the command."""
     path = tmp_path / "bin" / "c++"
     path.parent.mkdir()
     path.write_text("#!/bin/sh\n")
@@ -56,7 +56,7 @@ KNOWN = "75 80 86 90 120"
 
 
 def stand_in_nvcc(folder: Path, architectures: str = KNOWN, release: str = "13.0") -> Path:
-    """Something called nvcc, in `folder`, that answers what setup.py asks."""
+    """Write a fake nvcc to `folder` that answers the queries of setup.py."""
     path = folder / "nvcc"
     folder.mkdir(parents=True, exist_ok=True)
     codes = "".join(f"sm_{each}\\n" for each in architectures.split())
@@ -74,7 +74,7 @@ def nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def use_torch(build: dict[str, Any], folder: Path, cuda: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the torch of the build's environment were of this version of CUDA, or of none."""
+    """Simulate a build environment whose torch has this version of CUDA, or no CUDA."""
     (folder / "version.py").write_text(f"__version__ = '2.11.0'\ncuda: Optional[str] = {cuda!r}\nhip = '6.0'\n")
     monkeypatch.setitem(build["missing_for"].__globals__, "torch_folder", lambda: folder)
 
@@ -130,7 +130,7 @@ def test_what_is_built_where_there_is_a_compiler(
 @pytest.mark.parametrize(
     ("release", "listed", "reason"),
     [
-        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 takes 12.0 or newer"),
+        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 needs 12.0 or newer"),
         ("12.0", "7.0 8.0", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got '7.0'"),
         ("13.0", "Ampere", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got 'Ampere'"),
     ],
@@ -224,7 +224,7 @@ def test_nvcc_is_that_of_cuda_home_or_the_first_that_is_found(
 
 
 def gencode(*pairs: str) -> list[str]:
-    """`86/sm_86` is machine code for 8.6, `86/compute_86` its PTX."""
+    """Return nvcc's options: `86/sm_86` is machine code for 8.6, `86/compute_86` its PTX."""
     return ["-gencode=arch=compute_{},code={}".format(*pair.split("/")) for pair in pairs]
 
 
@@ -235,7 +235,7 @@ def gencode(*pairs: str) -> list[str]:
         (KNOWN, " 8.6  12.0; ", gencode("86/sm_86", "120/sm_120")),
         (KNOWN, "7.5,9.0a", gencode("75/sm_75", "90a/sm_90a")),
         (KNOWN, "", gencode("75/sm_75", "80/sm_80", "86/sm_86", "90/sm_90", "120/sm_120", "120/compute_120")),
-        # An older one gets PTX of the newest that it knows.
+        # An older nvcc gets PTX of the newest architecture that it supports.
         (
             "50 70 75 80 86 89 90",
             "",
@@ -267,7 +267,7 @@ def test_an_nvcc_that_does_not_answer_is_named(build: dict[str, Any], tmp_path: 
     with pytest.raises(build["BuildError"], match=rf"^{nvcc} can't be run: no license"):
         build["toolkit_folder"](str(nvcc))
     nvcc.write_text("#!/bin/sh\n")
-    with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't say where its toolkit is; set CUDA_HOME"):
+    with pytest.raises(build["BuildError"], match=rf"^{nvcc} doesn't print where its toolkit is; set CUDA_HOME"):
         build["toolkit_folder"](str(nvcc))
 
 
@@ -339,7 +339,7 @@ def test_a_changed_header_compiles_a_cuda_source_anew(tmp_path: Path, monkeypatc
 
 
 def test_make_finds_what_its_targets_are_made_from() -> None:
-    """A dry run of the README's commands: a missing file ends it."""
+    """Run the README's commands as a dry run, which fails if a file is missing."""
     done = subprocess.run(
         ["make", "--dry-run", "--always-make", "demo", "test", "test-slow", "check", "bench"],
         cwd=ROOT,
@@ -351,7 +351,7 @@ def test_make_finds_what_its_targets_are_made_from() -> None:
 
 @pytest.mark.usefixtures("compiler")
 def test_macos_links_as_its_linker_does(build: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What can be seen without a Mac: the options are those of its linker, and none is of GNU's."""
+    """Without a Mac, only the options can be tested: they are those of its linker, and none is GNU's."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert build["missing_for"]("cpu") is None
     (link,) = re.findall(r"command = (.+ \$in .+)", build["ninja_file"]("cpu", tmp_path / "_cpu.so", tmp_path))[1:]

@@ -1,4 +1,4 @@
-"""The CUDA emulation itself: what it must run right and what it must find, with the kernels of selftest.cu."""
+"""Tests of the CUDA emulation with the kernels of selftest.cu: correct results, and errors that it must find."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def library() -> ctypes.CDLL:
 
 @pytest.fixture
 def run(library: ctypes.CDLL) -> Iterator[Callable[..., str]]:
-    """Calls run_<name> of selftest.cu; the launch's error, "" for none."""
+    """Return a function that calls run_<name> of selftest.cu and returns the launch's error, "" for none."""
 
     def call(name: str, *arguments: Any) -> str:
         def converted(argument: Any) -> Any:
@@ -43,11 +43,11 @@ def run(library: ctypes.CDLL) -> Iterator[Callable[..., str]]:
     emulation.set_order(library, "ascending", "ascending")
 
 
-# What must come out right
+# Correct results
 
 
 def shuffled(values: Tensor, how: int, argument: int, width: int) -> Tensor:
-    """What a lane gets: how 0 from the lane `argument` of its segment, 1 from that many lanes below, 2 above."""
+    """Return each lane's value: of lane `argument` of its segment (how 0), `argument` lanes below (1) or above (2)."""
     lane = torch.arange(len(values))
     first = lane // width * width
     source = (first + argument % width, lane - argument, lane + argument)[how]
@@ -131,12 +131,12 @@ def test_orders(library: ctypes.CDLL, run: Callable[..., str]) -> None:
     assert torch.equal(random, noted("random", "random", 1))
 
 
-# What must be found
+# Errors that must be found
 
 FOUND = {
     "lane_outside_its_mask": "lane 0 is not in its mask",
-    "absent_lane": "lane 5 of its mask never comes: thread (5, 0, 0) has exited",
-    "lane_at_barrier": "lane 5 of its mask never comes: thread (5, 0, 0) is at __syncthreads",
+    "absent_lane": "lane 5 of its mask never arrives: thread (5, 0, 0) has exited",
+    "lane_at_barrier": "lane 5 of its mask never arrives: thread (5, 0, 0) is at __syncthreads",
     "source_outside_the_mask": "lane 15 reads from lane 16, which doesn't take part",
     "source_that_does_not_exist": "lane 0 reads from lane 1, which doesn't take part",
     "different_masks": "is at __syncwarp with the mask 0x",
@@ -151,7 +151,7 @@ FOUND = {
 
 @pytest.mark.parametrize("name", FOUND)
 def test_misuse_is_found_where_it_is(name: str, library: ctypes.CDLL, run: Callable[..., str]) -> None:
-    """In every order; and the next launch is none the worse for it."""
+    """Misuse is found in every order of the threads, and the next launch works."""
     lines = SELFTEST.read_text().splitlines()
     begin = next(number for number, line in enumerate(lines, 1) if f"void {name}()" in line)
     for order in emulation.ORDERS:
@@ -243,7 +243,7 @@ def test_address_sanitizer_finds_what_is_out_of_bounds() -> None:
         assert finding in report
         assert "selftest.cu:" in report
     for name in FOUND:
-        status, report = output(name)  # The emulation leaves its fibers behind, and no memory.
+        status, report = output(name)  # The emulation abandons its fibers, but leaks no memory.
         assert status == 1
         assert "selftest.cu:" in report
         assert "Sanitizer" not in report
@@ -262,7 +262,7 @@ def test_address_sanitizer_finds_what_is_out_of_bounds() -> None:
     ],
 )
 def test_thread_sanitizer_finds_races_that_no_order_shows(threads: int, between: str, race: bool) -> None:
-    """Barriers order memory and other warp operations don't, as on the hardware."""
+    """As on the hardware, barriers order memory, but other warp operations do not."""
     emulation.sanitizer_library("thread")
     program = emulation.build(SELFTEST, *emulation.SANITIZERS["thread"])
     names = re.search(r"enum Between \{(.*?)\}", SELFTEST.read_text())

@@ -1,7 +1,7 @@
-"""What the compiler says of the CUDA kernels: no spills, no local memory, registers and shared memory within budget.
+"""Tests of the compiled CUDA kernels: no spills, no local memory, registers and shared memory within budget.
 
-A kernel's budget stands in its source, in the comment before `__launch_bounds__`. The compiler's report needs nvcc, but
-no GPU; the shared memory that a launch asks for is the emulation's to say.
+A kernel's budget is in its source, in the comment before `__launch_bounds__`. The compiler's report needs nvcc, but no
+GPU. The shared memory of a launch is measured by the emulation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BUDGET = (
     r"// Budget: ([^\n]+)\n// Shared memory: ([^\n]+)\n(template <typename T\b)?"
     r"(?:(?!// Budget)[\s\S])*?__launch_bounds__\([^()]*\)\s+(\w+)\("
 )
-# A kernel of the compiler's report, its names demangled.
+# A kernel in the compiler's report, with demangled names.
 ENTRY = (
     r"^'(?:void )?(?:\w+::)*(\w+(?:<[^>]*>)?)\(.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
     r"(\d+) bytes spill loads.*?Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?"
@@ -44,19 +44,19 @@ class Kernel:
     registers: int
     stack: int
     spills: int
-    shared: int  # static; all of ours is dynamic, and the launch bounds it
+    shared: int  # static; the kernels use only dynamic memory, which the launch limits
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an instance of a kernel may take."""
+    """The limits of an instance of a kernel."""
 
     registers: int
-    shared: int  # bytes of dynamic shared memory, without the tables that lie there when they fit
+    shared: int  # bytes of dynamic shared memory, without tables that are put there if they fit
 
 
 def budgets() -> dict[tuple[str, str], Budget]:
-    """By the kernel's name and type, "" for one that is no template."""
+    """Return the budgets by the kernel's name and type. The type is "" if the kernel is not a template."""
     found = {}
     for path in FOLDER.glob("*.h"):
         for kernel in re.finditer(BUDGET, path.read_text()):
@@ -67,14 +67,14 @@ def budgets() -> dict[tuple[str, str], Budget]:
 
 
 def numbers(budget: str, unit: str) -> list[int]:
-    """One for both types, or one for each."""
+    """Return one number for both types, or one for each."""
     found = [int(number.replace(",", "")) for number in re.findall(rf"([\d,]+)(?= {unit}| \(float64\))", budget)]
     assert len(found) in (1, 2), f"a budget must name {unit}, got {budget!r}"
     return found
 
 
 def nvcc_command(source: Path) -> list[str]:
-    """What compiles the source as setup.py does, but for the architecture and the kind of output."""
+    """Return the command that compiles the source as setup.py does, except for the architecture and the output."""
     build = setup_functions()
     if build["find_compiler"]() is None:
         skip_or_fail("compiler", "no C++ compiler was found")
@@ -83,7 +83,10 @@ def nvcc_command(source: Path) -> list[str]:
 
 
 def compile_for(architecture: str, folder: Path, source: Path, command: list[str]) -> list[Kernel]:
-    """The report of each kernel of the source, by its `nvcc_command`; the PTX stays in the architecture's folder."""
+    """Return the report of each kernel of the source, compiled by its `nvcc_command`.
+
+    The PTX is written to a folder named after the architecture.
+    """
     own = folder / architecture
     own.mkdir(exist_ok=True)
     kept = ["--keep", "--keep-dir", str(own), "-o", str(own / f"{source.stem}.cubin")]
@@ -106,13 +109,13 @@ def parse(report: str) -> list[Kernel]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where `reports` leaves a folder for each architecture."""
+    """Return the folder in which `reports` creates a folder for each architecture."""
     return tmp_path_factory.mktemp("cubins")
 
 
 @pytest.fixture(scope="module")
 def reports(folder: Path) -> dict[str, list[Kernel]]:
-    # Not in a thread: a test can skip here.
+    # Not in a thread: this can skip the test.
     commands = {source: nvcc_command(source) for source in SOURCES}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         compiled = {
@@ -153,7 +156,7 @@ LAUNCHED_BY_THE_CHAIN = {
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float", "double"])
 def test_the_chain_asks_for_the_shared_memory_that_is_stated(dtype: torch.dtype) -> None:
-    """In 3 dimensions, with more than one chunk, and with more maps than fit."""
+    """The case has 3 dimensions, more than one chunk, and more maps than fit into shared memory."""
     case = ChainCase("large", 1, 5121, 2**12, 3, torch.int32)
     device, inputs, grad = Device.open("cpu"), inputs_of(case, dtype), upstream(case)
     asked: dict[str, int] = {}
@@ -184,7 +187,7 @@ def test_kernels_stay_within_their_budgets(architecture: str, reports: dict[str,
 @pytest.mark.slow
 @pytest.mark.usefixtures("reports")
 def test_the_chain_reads_and_writes_global_memory_in_words_of_16_bytes(folder: Path) -> None:
-    """An index of each width, upstream gradients and points come in by them, points go out by them."""
+    """The chain loads an index of each width, upstream gradients and points by words, and stores points by words."""
     code = (folder / "8.0" / "affine_chain.ptx").read_text()
     entries = re.findall(r"\.entry \w*affine_chain_(forward|backward)_\w+\((.*?)^\}", code, re.M | re.S)
     assert len(entries) == 2 * 2 * 2 * 2  # directions, forms, types, dimensions

@@ -1,4 +1,4 @@
-"""The native libraries as files: what they need of torch and Python; the CPU kernels under the sanitizers."""
+"""Tests of the native libraries' files and their use of torch and Python, and of the CPU kernels under sanitizers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ SANITIZERS = {
     "address": ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=undefined"],
     "thread": ["-fsanitize=thread"],
 }
-# Each with what takes the compiler and the program less time together.
+# For each program, the level that minimizes the compiler's and the program's time together.
 OPTIMIZATION = {"kernels": "-O0", "rasters": "-O0", "learner": "-O0", "orbits": "-O1", "strips": "-O1"}
 FLAGS = ["-std=c++20", "-g1", "-Wno-psabi", "-pthread", "-DFRACTALOPS_BASELINE_ONLY"]
 AVX2 = ["-mavx2", "-mfma"]
-# What compiles all of a program as one of the library's copies of a kernel is. Vectors of 64 bytes, as in its third,
-# are halves there: the processor need not have AVX-512.
+# Options that compile a whole program like one of the library's copies of a kernel. The third copy has vectors of 64
+# bytes. Here they are split into halves, so the processor need not have AVX-512.
 SETS = {"baseline": [], "avx2": AVX2, "64 bytes": [*AVX2, "-DFRACTALOPS_BASELINE_BYTES=64"]}
 
-# Names of C++ that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
+# C++ names that a stable ABI must not need: c10::, at:: and torch::, mangled, whole or as a part of a name.
 UNSTABLE = re.compile(r"_Z\w*?(3c10|NK?2at|5torch)")
 OF_PYTHON = re.compile(r"_?Py[A-Z_]\w+")
 
 
 @pytest.fixture(params=backends.DEVICES)
 def library(request: pytest.FixtureRequest) -> Path:
-    """The file of each library."""
+    """Return the file of each library."""
     if request.param == "cpu":
         request.getfixturevalue("native")
     path = backends.STATE.libraries[request.param]
@@ -45,7 +45,7 @@ def library(request: pytest.FixtureRequest) -> Path:
 
 
 def inspect(library: Path, tool: str, *options: str) -> str:
-    """What a tool of binutils prints of the library."""
+    """Return the output of a tool of binutils for the library."""
     command = [find_binutil(tool), *options, str(library)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -72,7 +72,7 @@ def test_shows_no_names_of_its_own_nor_of_the_cuda_runtime_in_it(library: Path) 
 def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it(library: Path) -> None:
     dynamic = inspect(library, "readelf", "-d")
     assert "Shared library: [libtorch.so]" in dynamic
-    assert "libcuda" not in dynamic  # the runtime is in the library, the driver is torch's
+    assert "libcuda" not in dynamic  # the runtime is linked statically, the driver is loaded by torch
     assert "libtorch_cuda" not in dynamic
     assert "python" not in dynamic
     assert "RPATH" not in dynamic
@@ -80,7 +80,7 @@ def test_finds_a_loaded_torch_by_name_and_no_folder_of_the_machine_that_built_it
 
 
 def test_a_library_that_was_built_for_other_schemas_is_not_taken(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its kernels would find other arguments than they look for."""
+    """Its kernels would get other arguments than they expect."""
     assert setup_functions()["OP_TABLE"]["SCHEMAS_SYMBOL"] == backends.SCHEMAS_SYMBOL
     assert "cpu" not in backends.BackendState().load_errors
     monkeypatch.setattr(backends, "SCHEMAS_SYMBOL", "schemas_of_another_version")
@@ -106,7 +106,7 @@ def test_the_loader_of_the_cuda_library_has_a_help_text() -> None:
 
 
 def find_compiler(sanitizers: list[str], folder: Path) -> str:
-    """A C++ compiler whose programs run under these sanitizers."""
+    """Return a C++ compiler whose programs run under these sanitizers."""
     compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     if compiler is None:
         skip_or_fail("compiler", "no C++ compiler was found")
@@ -147,7 +147,7 @@ SANITIZED = [
 
 @pytest.mark.parametrize(("program", "sanitizer", "instruction_set"), SANITIZED)
 def test_kernels_under_the_sanitizers(program: str, sanitizer: str, instruction_set: str, tmp_path: Path) -> None:
-    """Each instruction set against plain loops in double, so that they agree with each other too."""
+    """Each instruction set is compared with plain loops in double, so they also agree with each other."""
     if instruction_set != "baseline" and not can_run_avx2():
         pytest.skip("this processor doesn't have AVX2")
     options = [*SANITIZERS[sanitizer], *SETS[instruction_set], OPTIMIZATION[program]]

@@ -1,6 +1,6 @@
-"""What comes out when the Triton kernels are compiled for each architecture: no spills, the expected instructions.
+"""Tests of the Triton kernels compiled for each architecture: no spills, and the expected instructions.
 
-Needs no GPU; the compiler is in Triton's package.
+They need no GPU: the compiler is in Triton's package.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Shared memory of a block, in bytes: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
-# What a multiprocessor has for several blocks at a time: a fifth of the least of the above.
+# Limit that lets a multiprocessor run several blocks at a time: a fifth of the smallest size above.
 BUDGET = 20 * 1024
 WITH_TF32 = (80, 90)
 SOURCE = "".join(path.read_text() for path in (ROOT / "kernels").glob("*.py"))
@@ -27,11 +27,11 @@ KERNELS = set(re.findall(r"^def (\w+_kernel)\(", SOURCE, re.MULTILINE))
 
 
 def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any]]:
-    """What tests/support/triton_compilation.py prints, compiled afresh."""
+    """Return the rows that tests/support/triton_compilation.py prints, compiled without a cache."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.triton_compilation", str(architecture), *cases],
-        # The default of Triton 3.10, which the kernels are not to depend on.
+        # This is the default of Triton 3.10. The kernels must not depend on it.
         env=environment | {"TRITON_CACHE_DIR": str(folder), "TRITON_DEFAULT_FP_FUSION": "0"},
         cwd=ROOT,
         capture_output=True,
@@ -45,7 +45,7 @@ def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any
 def check(architecture: int, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         assert (row["STACK"], row["LOCAL"]) == (0, 0), row
-        # Of whole numbers only, whose sum doesn't depend on the order.
+        # Its atomics add whole numbers only, so the sum does not depend on the order.
         assert (row["atomics"] > 0) == (row["kernel"] == "rasterize_points_count_kernel"), row
         assert row["shared"] <= min(BUDGET, SHARED[architecture]), row
         assert row["REG"] <= 240, row
@@ -53,7 +53,7 @@ def check(architecture: int, rows: list[dict[str, Any]]) -> None:
             continue
         # The exponential unit has no double precision.
         assert (row["exponentials"] > 0) == (row["type"] == "float32"), row
-        assert row["fused"] > 0 or row["kernel"] == "rbf_rasterize_fwd_kernel", row  # which adds in its product
+        assert row["fused"] > 0 or row["kernel"] == "rbf_rasterize_fwd_kernel", row  # its matrix product adds
         if row["kernel"] == "rbf_rasterize_fwd_kernel" and row["type"] == "float32":
             assert row["precision"] == ("tf32x3" if architecture in WITH_TF32 else "ieee"), row
             assert (row["tensor cores"] > 0) == (architecture in WITH_TF32), row
@@ -69,7 +69,7 @@ def test_kernels_compile_without_spills(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
-    """All kernels, for all architectures."""
+    """Return the rows of all kernels, for all architectures."""
     folder = tmp_path_factory.mktemp("triton")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = pool.map(lambda architecture: compiled(architecture, folder / str(architecture)), SHARED)

@@ -1,4 +1,4 @@
-"""What `setup.py` packs: wheels with and without the native libraries, and the source distribution."""
+"""Tests of the packages that `setup.py` builds: wheels with and without native libraries, the source archive."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.requirements import ROOT, find_nvcc, setup_functions
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """A copy of what is built, in a folder whose name has a space; a build leaves nothing in the working tree."""
+    """Return a copy of the sources, in a folder with a space in its name. A build leaves the working tree clean."""
     folder = tmp_path / "source tree"
     folder.mkdir()
     skipped = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick(tmp_path: Path) -> dict[str, str]:
-    """Compilers that leave out what takes them long: how fast the library is, is no matter here."""
+    """Return settings for fast compilation without optimization: the library's speed does not matter here."""
     compiler, command = tmp_path / "c++", shlex.join(setup_functions()["find_compiler"]() or ["c++"])
     compiler.write_text(f'#!/bin/sh\nexec {command} "$@" -O0\n')
     compiler.chmod(0o755)
@@ -53,7 +53,7 @@ def wheel(source: Path, **environment: str) -> tuple[subprocess.CompletedProcess
 
 
 def built(source: Path, **environment: str) -> Path:
-    """The only wheel of a build that succeeds."""
+    """Return the only wheel of a build that succeeds."""
     done, wheels = wheel(source, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = wheels
@@ -61,7 +61,7 @@ def built(source: Path, **environment: str) -> Path:
 
 
 def installed(file: Path) -> list[subprocess.CompletedProcess[str]]:
-    """What `info`, an image and `bench --list` print where the wheel, unpacked, comes before anything else."""
+    """Return the runs of `info`, an image and `bench --list`, with the unpacked wheel first on Python's path."""
     site = file.parent.parent / "site"
     with zipfile.ZipFile(file) as archive:
         archive.extractall(site)
@@ -75,7 +75,7 @@ def installed(file: Path) -> list[subprocess.CompletedProcess[str]]:
 
 
 def assert_no_folder_of_this_machine(file: Path, library: str, source: Path) -> None:
-    """Of those in error texts; compilers may name folders of their own."""
+    """Check that the library's error texts name no folder of this machine. Compilers may store folders of their own."""
     with zipfile.ZipFile(file) as archive:
         content = archive.read(f"fractalops/{library}")
     assert b"./csrc/" in content
@@ -85,7 +85,7 @@ def assert_no_folder_of_this_machine(file: Path, library: str, source: Path) -> 
 
 @pytest.fixture
 def distributed(source: Path) -> Path:
-    """The content of the source distribution, unpacked."""
+    """Return the folder of the unpacked source distribution."""
     environment = {**os.environ, "FRACTALOPS_BUILD": "none"}
     subprocess.run([sys.executable, "setup.py", "--quiet", "sdist"], cwd=source, check=True, env=environment)
     (archive,) = (source / "dist").glob("*.tar.gz")

@@ -1,4 +1,4 @@
-"""Where kernels for GPUs run, by the `open_device` of the test file: on the CPU, or on a GPU where there is one."""
+"""Devices for tests of GPU kernels: the CPU, and a GPU if there is one. The test file's `open_device` opens them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def device(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def emulated(request: pytest.FixtureRequest) -> Any:
-    """For what only the emulation on the CPU can choose or see: the order of threads and blocks, and launches."""
+    """Return the emulation on the CPU, for tests that set the order of threads and blocks or inspect launches."""
     return request.module.open_device("cpu")
 
 

@@ -1,4 +1,4 @@
-"""`fractalops.affine_chain` on every backend: what it alone has. The rest: test_every_op.py, test_op_errors.py."""
+"""Tests of `fractalops.affine_chain` alone, on every backend. Others: test_every_op.py, test_op_errors.py."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_index_dtype_gives_the_same_bits(dtype: torch.dtype, backend: str)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["start", "upstream", "matrix"])
 def test_a_bad_sequence_leaves_the_others_alone(where: str, bad: float, backend: str) -> None:
-    """Sequences 0..8 use maps 0..1, sequence 9 alone uses maps 2..3, as when systems are concatenated."""
+    """Sequences 0 to 8 use maps 0 and 1; only sequence 9 uses maps 2 and 3, as in concatenated systems."""
     case = ChainCase("systems", batch=10, maps=4)
     matrix, offset, index, start = case.inputs()
     index = index % 2
@@ -67,12 +67,12 @@ def test_a_bad_sequence_leaves_the_others_alone(where: str, bad: float, backend:
 
 
 def test_gradients_of_a_map_are_summed_in_double(native: str) -> None:
-    """A million equal terms: a sum in float32 would be off by a part in a thousand."""
+    """The sum has a million equal terms: in float32 it would be off by a part in a thousand."""
     count = 10**6
     matrix = torch.tensor([[[0.5, 0.1], [-0.1, 0.5]]])
     offset = torch.tensor([[0.3, 0.7]])
     index = torch.zeros(1, count, dtype=torch.uint8)
-    for rows in (1, 1000):  # in pieces, and in many sequences
+    for rows in (1, 1000):  # cut into pieces, and as many sequences
         case = ChainCase("one map", batch=rows, points=count // rows, maps=1)
         inputs = matrix, offset, index.view(rows, -1), torch.linalg.solve(torch.eye(2) - matrix[0], offset[0])
         upstream = torch.ones(rows, count // rows, 2, dtype=torch.float64)
@@ -87,18 +87,18 @@ LONG = ChainCase("in pieces", batch=2, points=40_000, maps=5)
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_long_sequence_is_the_one_of_the_reference(dimensions: int, native: str) -> None:
-    """It is cut into pieces: its values and gradients are near those of the walk, which more sequences take."""
+    """A long sequence is cut into pieces. The results are close to those without cuts (4 sequences are not cut)."""
     case = replace(LONG, dimensions=dimensions)
     for dtype in TOLERANCES:
         matrix, offset, index, start = case.inputs(dtype)
         upstream = torch.rand(case.shape, generator=seeded(1), dtype=torch.float64)
         value, gradients = case.both(native, (matrix, offset, index, start), upstream)
         exact = [tensor.double() for tensor in (matrix, offset)]
-        more = (*exact, index.repeat(2, 1), start.double().repeat(2, 1))  # 4 sequences aren't cut
+        more = (*exact, index.repeat(2, 1), start.double().repeat(2, 1))  # not cut
         expected, expected_gradients = case.both(native, more, upstream.repeat(2, 1, 1))
         assert_matches(value, expected[:2])
         for gradient, wanted in zip(gradients[:2], expected_gradients[:2], strict=True):
-            # Two sums of 80,000 terms in double, in different orders, are some 1e-14 apart.
+            # Two sums of 80,000 terms in double, in different orders, differ by about 1e-14.
             assert_matches(gradient, wanted / 2, max(TOLERANCES[dtype], 1e-13))
         assert_matches(gradients[2], expected_gradients[2][:2])
 
@@ -112,14 +112,14 @@ def test_what_is_not_finite_in_a_long_sequence_is_as_without_pieces(bad: str, na
         start[0, 0] = math.inf
     elif bad == "upstream":
         upstream[0, 30_000] = math.nan
-    elif bad == "zero after infinity":  # which gives NaN, though the product of the maps is finite
+    elif bad == "zero after infinity":  # gives NaN, although the product of the maps is finite
         matrix[3], matrix[4] = 1e30 * torch.eye(2), 0
         index[0, 20_000:20_002], index[0, 20_002] = 3, 4
     else:
         matrix[4] = 3 * torch.eye(2)
         index[0, 20_000:] = 4
     value, gradients = LONG.both(native, (matrix, offset, index, start), upstream)
-    more = (matrix, offset, index.repeat(2, 1), start.repeat(2, 1))  # 4 sequences aren't cut
+    more = (matrix, offset, index.repeat(2, 1), start.repeat(2, 1))  # 4 sequences are not cut
     expected, expected_gradients = LONG.both(native, more, upstream.repeat(2, 1, 1))
     assert_same_bits(value.isfinite(), expected[:2].isfinite())
     assert_same_bits(value.isnan(), expected[:2].isnan())

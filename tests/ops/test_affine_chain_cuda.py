@@ -1,6 +1,6 @@
-"""`affine_chain` in CUDA, both forms: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
+"""Tests of both forms of `affine_chain` in CUDA, on a GPU if there is one (`pytest -m gpu`) and emulated on the CPU.
 
-Values and gradients; what it does at its limits is in test_affine_chain_cuda_limits.py.
+This file tests values and gradients; test_affine_chain_cuda_limits.py tests the limits.
 Set FRACTALOPS_TEST_REQUIRE=gpu to make a missing GPU a failure.
 """
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 open_device = Device.open
 
 
-# Lengths about those of a warp's tile (16, 32), of a block's (160 to 640 steps) and of a few of them.
+# Lengths around a warp's tile (16, 32), a block's tile (160 to 640 steps) and a few tiles.
 LENGTHS = [1, 2, 31, 32, 33, 255, 257, 300, 1000, 4097]
 CASES = [
     ChainCase(
@@ -61,7 +61,7 @@ def test_values_and_gradients_match_the_reference(
     assert_all_match((points, gradients), expected(case))
 
 
-# The reference takes seconds for these; the native CPU op, which the reference's tests hold, stands in.
+# The reference takes seconds for these. They are compared with the native CPU op, which is tested against it.
 BEYOND_ONE_CHUNK = ChainCase("beyond one chunk", 1, 5121, 10)
 MANY_SEQUENCES = ChainCase("many sequences", 1025, 33, 300, 3, torch.int64)
 LONG = [
@@ -120,7 +120,7 @@ def test_the_form_is_chosen_from_the_shape(
 def test_expanding_maps(dimensions: int, form: int, dtype: torch.dtype, device: Device) -> None:
     case = ChainCase("expanding", 3, 255, 10, dimensions)
     matrix, offset, index, start = inputs_of(case, torch.float64)
-    # Turns that stretch by a tenth: 10^10 in the end. (Random matrices cancel too, which costs any method its digits.)
+    # Rotations that expand by a tenth: 10^10 at the end. (Random matrices also cancel, which costs any method digits.)
     inputs = (torch.linalg.qr(matrix).Q * 1.1).float(), offset.float(), index, start.float()
     expected = case.expected(inputs, upstream(case))
     assert expected[0].abs().max() > 1e6
@@ -138,20 +138,20 @@ def test_more_maps_than_shared_memory_holds(maps: int, form: int, dtype: torch.d
 
 @forms
 def test_maps_compose_in_the_order_of_the_index(form: int, device: Device) -> None:
-    """Turns and shears do not commute; in whole numbers the order can be seen exactly."""
+    """Rotations and shears do not commute. With whole numbers, the order can be checked exactly."""
     matrix = torch.tensor([[[0.0, -1.0], [1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
     offset = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
     index = torch.randint(3, (5, 700), generator=torch.Generator().manual_seed(2))
     inputs = (matrix, offset, index, torch.tensor([1.0, 2.0]).expand(5, 2))
     exact = reference(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs))
-    near = exact.abs().amax(-1).cummax(-1).values < 2**18  # whole numbers that float32 and the scan's products hold
+    near = exact.abs().amax(-1).cummax(-1).values < 2**18  # whole numbers, exact in float32 and in the scan's products
     assert near.sum() > 200
     assert torch.equal(device.forward(inputs, form).cpu().double()[near], exact[near])
 
 
 @forms
 def test_sums_by_map_are_exact_enough_where_one_map_of_many_has_all_points(form: int, device: Device) -> None:
-    """Equal addends, whose rounding doesn't cancel: float32 sums must reach the slots in time."""
+    """Rounding errors of equal addends do not cancel: float32 sums must be flushed to the slots often enough."""
     case = ChainCase("one of a thousand", 32, 3000, 1000, 2, torch.int32)
     matrix, offset, index, start = inputs_of(case, torch.float32)
     inputs = (torch.zeros_like(matrix), torch.full_like(offset, 1 / 3), torch.zeros_like(index), start)
@@ -172,7 +172,7 @@ def test_a_map_without_points_gets_exactly_zero(form: int, dtype: torch.dtype, d
         assert gradient[:2].all()
 
 
-# Gradients by finite differences
+# Gradients against finite differences
 
 
 def differentiable(device: Device, form: int) -> Callable[..., Tensor]:

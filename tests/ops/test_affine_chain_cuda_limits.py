@@ -1,6 +1,6 @@
-"""`affine_chain` in CUDA at its limits: any index, any address, any order of threads, graphs, and what it refuses.
+"""Tests of `affine_chain` in CUDA at its limits: any index, address and order of threads, graphs, and errors.
 
-Emulated on the CPU, and on a GPU where there is one (`pytest -m gpu`).
+They run emulated on the CPU, and on a GPU if there is one (`pytest -m gpu`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ open_device = Device.open
 def test_every_index_dtype_gives_the_same_bits(
     index_dtype: torch.dtype, form: int, dtype: torch.dtype, device: Device
 ) -> None:
-    """256 maps: the limit of uint8."""
+    """256 maps are the limit of uint8."""
     case = ChainCase("256 maps", 3, 63, 256, 2, torch.int64)
     matrix, offset, index, start = inputs_of(case, dtype)
     index[:, -1] = torch.tensor([0, 1, 255])
@@ -68,7 +68,7 @@ def test_an_index_out_of_range_takes_the_nearest_map(index_dtype: torch.dtype, f
 def test_addresses_that_are_no_multiple_of_16(
     shift: int, dimensions: int, form: int, dtype: torch.dtype, device: Device
 ) -> None:
-    """Views that begin and end inside a 16-byte word, with something else on both sides."""
+    """The views begin and end inside a 16-byte word, with other values on both sides."""
     case = ChainCase("shifted", 3, 37, 10, dimensions)
     inputs, grad = inputs_of(case, dtype), upstream(case).to(dtype)
 
@@ -112,7 +112,7 @@ def test_an_empty_batch(form: int, dtype: torch.dtype, device: Device) -> None:
 @dtypes
 @forms
 def test_a_bad_value_reaches_only_its_own_sequence_and_maps(form: int, dtype: torch.dtype, device: Device) -> None:
-    """Sequence 9 has maps of its own; what is bad there harms no other sequence and no other map."""
+    """Sequence 9 has its own maps. Its bad values must not change any other sequence or map."""
     case = ChainCase("isolated", 33, 300, 4)
     matrix, offset, index, start = inputs_of(case, dtype)
     index = index % 2
@@ -165,7 +165,7 @@ def test_the_same_call_gives_the_same_bits(form: int, dtype: torch.dtype, device
 @pytest.mark.slow
 @forms
 def test_more_sequences_than_a_grid_has_blocks(form: int, device: Device) -> None:
-    """The kernels loop when a grid is at its largest, 65536 blocks."""
+    """The kernels loop when a grid has its largest size, 65536 blocks."""
     case = ChainCase("grid", 65536 * (32 if form == SEQUENTIAL else 1) + 33, 1, 3)
     inputs, grad = inputs_of(case, torch.float32), upstream(case)
     assert_all_match(device.both(inputs, form, grad), case.expected(inputs, grad))
@@ -174,10 +174,9 @@ def test_more_sequences_than_a_grid_has_blocks(form: int, device: Device) -> Non
 # Memory errors and races
 
 SANITIZED: dict[emulation.Sanitizer, str] = {
-    # Every buffer is guarded, also torch's own. All but the longest.
+    # Every buffer is guarded, torch's own included. All tests except the longest.
     "address": "not slow and not 4097 and not 1000 and not 32768 and not agree and not long",
-    # A race shows in one run, whatever the order of the threads; what it takes are tiles, chunks and flushes that
-    # follow each other.
+    # One run finds a race, in any order of the threads, if tiles, chunks and flushes follow each other.
     "thread": "same_call or addresses or sums_by_map or (float32 and (4096 or (long and scan)))",
 }
 
@@ -185,23 +184,23 @@ SANITIZED: dict[emulation.Sanitizer, str] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZED)
 def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
-    """The chain's tests once more."""
+    """Run the chain's tests again under a sanitizer."""
     emulation.run_sanitized(
         sanitizer, sorted(Path(__file__).parent.glob("test_affine_chain_cuda*.py")), SANITIZED[sanitizer]
     )
 
 
-# What only a GPU can show
+# GPU only
 
 
 @pytest.mark.gpu
 @forms
 def test_a_cuda_graph_captures_both_directions(form: int, gpu: Device) -> None:
-    """On a stream of its own, as capturing takes; replayed, it reads what its inputs hold then."""
+    """The graph is captured on a separate stream. A replay reads the current values of its inputs."""
     case = ChainCase("beyond one chunk", 3, 5121)
     inputs = tuple(tensor.to(gpu.name) for tensor in inputs_of(case, torch.float32))
     grad = upstream(case).to(gpu.name)
-    gpu.backward(grad, inputs, gpu.forward(inputs, form), form)  # kernels load at their first use, which waits
+    gpu.backward(grad, inputs, gpu.forward(inputs, form), form)  # loads the kernels, which synchronizes
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         points = gpu.forward(inputs, form)
@@ -219,7 +218,7 @@ def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
         gpu.ops.affine_chain_fwd(matrix.to(gpu.name), offset, index, start)
 
 
-# What the raw ops refuse
+# Errors of the raw ops
 
 
 @pytest.mark.parametrize("form", [-1, 3])

@@ -1,4 +1,7 @@
-"""Tensors of other dtypes: under autocast the ops take float32; elsewhere mixed dtypes are refused, modules widened."""
+"""Tests of other dtypes: autocast, mixed dtypes, and modules in half precision.
+
+Under autocast the ops take float32. Without it, mixed dtypes are refused. Modules in half precision compute in float32.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def test_an_op_takes_float32_and_its_gradients_have_the_dtypes_that_came(
     with autocast(half):
         inside, inside_gradients = case.both(backend, inputs)
     assert_same_bits(inside, value)
-    if backend == "native":  # autograd of the reference is rounded by an autocast in which backward is called
+    if backend == "native":  # autocast around the backward rounds the reference's autograd
         assert_all_same_bits(inside_gradients, [each.to(half) for each in gradients])
     assert {each.dtype for each in inside_gradients} <= {half}
 
@@ -72,7 +75,7 @@ def test_one_argument_of_half_precision_suffices(half: torch.dtype, backend: str
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_derivatives_of_any_order(case: Case, native: str) -> None:
-    """By torch.func, of inputs in bfloat16: those of a conversion and of the op in float32."""
+    """For inputs in bfloat16, torch.func gives the derivatives of a conversion and the op in float32."""
     inputs = case.inputs(torch.bfloat16)
 
     def squares(*inputs: Tensor) -> Tensor:
@@ -117,9 +120,9 @@ def test_compiled_code_is_guarded_on_autocast(case: Case, native: str) -> None:
 
 
 def test_a_gpu_has_an_autocast_of_its_own(monkeypatch: pytest.MonkeyPatch, native: str) -> None:
-    """Traced without a GPU. An autocast of the CPU does not reach tensors on it, nor the other way around."""
+    """The ops are traced without a GPU. Autocast for the CPU does not change tensors on a GPU, and vice versa."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were there
+    monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were loaded
 
     def chain(device: str) -> Tensor:
         inputs = [torch.empty(each.shape, dtype=each.dtype, device=device) for each in CHAIN.inputs(torch.bfloat16)]
@@ -249,7 +252,7 @@ CALLS = {
     **{str(case): (case.on(None), case.inputs(torch.float32)) for case in SMALL},
     **DRAWINGS,
 }
-# Numbers are drawn in double precision, whatever the weights are.
+# Numbers are drawn in double precision for weights of any dtype.
 ANY_DTYPE = ("draw_index", "draw_balanced_index", "IFS", "FractalEmbedding")
 MIXED = [
     (name, place, other)

@@ -1,4 +1,4 @@
-"""The loss of `fit` as an op: what it alone has. The rest: test_every_op.py, test_op_errors.py."""
+"""Tests of `clamped_squared_error`, the loss of `fit`, alone. Others: test_every_op.py, test_op_errors.py."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_gradient_reaches_the_borders_and_no_further(backend: str) -> None:
 @pytest.mark.parametrize("pixels", [(4, 5), (3, 2, 3)])
 def test_gradcheck(pixels: tuple[int, ...], backend: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    images = 2 * torch.rand(2, 3, *pixels, generator=generator, dtype=torch.float64) - 0.5  # none on the borders
+    images = 2 * torch.rand(2, 3, *pixels, generator=generator, dtype=torch.float64) - 0.5  # none at 0 or 1
     targets = torch.rand(2, *pixels, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(
         lambda images: clamped_squared_error(images, targets, backend=backend), images.requires_grad_()

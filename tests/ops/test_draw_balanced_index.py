@@ -1,4 +1,4 @@
-"""The op behind balanced sampling: what is drawn is as balanced as the rule says. The rest: test_draw_index.py."""
+"""Tests that balanced sampling is as balanced as its rule says. Others: test_draw_index.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_any_number_of_sequences(systems: int, sequences: int, backend: str) -> 
     weight, uniform = BalancedCase("any", systems, sequences, 4, 9).inputs(torch.float32)
     index = draw_balanced_index(weight, uniform, backend=backend)
     assert index.shape == (systems, sequences, 9)
-    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
+    for s, k in itertools.product(range(systems), range(sequences)):  # each separately, without its neighbors
         alone = draw_balanced_index(weight[s : s + 1], uniform[s : s + 1, k : k + 1], backend=backend)
         assert_same_bits(index[s : s + 1, k : k + 1], alone)
 
@@ -40,11 +40,11 @@ def test_context_lengths(maps: int, points: int, longest: int) -> None:
 
 
 def test_what_follows_a_context_is_as_often_as_expected() -> None:
-    """Independent draws would leave runs of three maps, of which 2000 are expected, some 44 from it."""
+    """Each run of three maps is expected 2000 times. With independent draws its count would be off by about 44."""
     weights = torch.tensor([[0.5, 0.3, 0.2, 0.0]], dtype=torch.float64)
     index = sample_index(weights, 1, LONGEST_BALANCED, seeded(1), balanced=True)[0, 0].long()
     assert set(index.tolist()) == {0, 1, 2}
-    for length in (1, 2, 3):  # of contexts; up to 9 are heeded
+    for length in (1, 2, 3):  # length of the contexts; the rule uses lengths up to 9
         runs = index.unfold(0, length + 1, 1)  # (T - length, length + 1)
         contexts, which = runs[:, :-1].unique(dim=0, return_inverse=True)
         assert len(contexts) == 3**length
@@ -56,7 +56,7 @@ def test_what_follows_a_context_is_as_often_as_expected() -> None:
 
 @pytest.mark.parametrize("maps", [2, 4, 8, 10])
 def test_short_sequences_hold_each_map_about_as_often_as_expected(maps: int) -> None:
-    """Also where contexts are met so seldom that the rule prefers maps of small probability (see the reference)."""
+    """This is true even if contexts are so rare that the rule prefers maps of small probability (see the reference)."""
     weights = torch.rand(1, maps, generator=seeded(2), dtype=torch.float64)
     probabilities = weights[0] / weights.sum()
     points = 300

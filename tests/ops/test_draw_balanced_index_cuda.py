@@ -1,6 +1,6 @@
-"""`draw_balanced_index` in CUDA: on a GPU where there is one (`pytest -m gpu`), and emulated on the CPU.
+"""Tests of `draw_balanced_index` in CUDA, on a GPU if there is one (`pytest -m gpu`) and emulated on the CPU.
 
-Every result must be the reference's to the bit: all counts are integers. Set FRACTALOPS_TEST_REQUIRE=gpu to make a
+All counts are integers, so every result must equal the reference's exactly. Set FRACTALOPS_TEST_REQUIRE=gpu to make a
 missing GPU a failure.
 """
 
@@ -23,14 +23,14 @@ from tests.support.tolerances import assert_same_bits
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 SHARED = 48 * 1024  # bytes of shared memory that a block may have, as in csrc/cuda/shared_memory.h
-IN_GLOBAL = 64 * 2**20  # bytes of the counts in global memory, as in csrc/cuda/draw_balanced_index.cu
+IN_GLOBAL = 64 * 2**20  # bytes of counts in global memory, as in csrc/cuda/draw_balanced_index.cu
 
 
 class Device(emulation.Device):
     op = "draw_balanced_index"
 
     def draw(self, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> Tensor:
-        """On the CPU, whatever the device."""
+        """Draw on the device and return the index on the CPU."""
         index: Tensor = self.ops.draw_balanced_index(weight.to(self.name), uniform.to(self.name), floor)
         return index.cpu()
 
@@ -46,12 +46,12 @@ def inputs(
 
 
 def counts(maps: int, points: int) -> int:
-    """Of a sequence."""
+    """Return the number of counts of a sequence."""
     return sum(maps ** (length + 1) for length in context_lengths(maps, points))
 
 
 def assert_equals_the_reference(device: Device, weight: Tensor, uniform: Tensor, floor: float = 0.0) -> None:
-    """On the CPU: a GPU's sums of the weights run in another order."""
+    """Compare with the reference on the CPU: a GPU sums the weights in another order."""
     index = device.draw(weight, uniform, floor)
     assert_same_bits(index, draw_balanced_index(weight, uniform, floor, backend="reference"))
     assert index.shape == uniform.shape
@@ -81,7 +81,7 @@ def test_odd_weights_and_floors(weights: list[float], floor: float, copies: int,
 
 @pytest.mark.parametrize("maps", [10, 257])
 def test_weights_are_added_up_in_the_order_of_the_maps(maps: int, device: Device) -> None:
-    """As on the CPU. In this order the small ones vanish, and map 0 has 1.5 of 2^20, rounded to 2; else less, and 1."""
+    """In this order small weights vanish: map 0's share, 1.5 / 2^20, rounds to 2 / 2^20. In another it rounds to 1."""
     weight = torch.full((1, maps), 2.0**-32, dtype=torch.float64)
     weight[0, :2] = torch.tensor([3.0, 2.0**21 - 3])
     assert weight.cumsum(1)[0, -1] == 2**21 < weight.flip(1).cumsum(1)[0, -1]
@@ -107,7 +107,7 @@ def test_any_number_of_sequences(systems: int, sequences: int, points: int, devi
     weight, uniform = inputs(systems, sequences, 4, points)
     index = device.draw(weight, uniform)
     assert index.shape == (systems, sequences, points)
-    for s, k in itertools.product(range(systems), range(sequences)):  # each by itself, whatever its neighbors
+    for s, k in itertools.product(range(systems), range(sequences)):  # each separately, without its neighbors
         assert_same_bits(index[s : s + 1, k : k + 1], device.draw(weight[s : s + 1], uniform[s : s + 1, k : k + 1]))
 
 
@@ -121,7 +121,7 @@ def test_strided_and_shifted_inputs(device: Device) -> None:
     assert_same_bits(device.draw(weight, shifted.copy_(uniform)), expected)
 
 
-# The counts, in shared memory and beyond it
+# Counts in shared and in global memory
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_counts_lie_in_shared_memory_where_they_fit(
     weight, uniform = inputs(1, 2, maps, points)
     expected = draw_balanced_index(weight, uniform, backend="native")
     asked = emulation.shared_bytes(Device.op, lambda: assert_same_bits(emulated.draw(weight, uniform), expected))
-    assert asked == [0, size if in_shared else 0]  # the shares, then the sequences
+    assert asked == [0, size if in_shared else 0]  # of two launches: for the shares, for the sequences
 
 
-# The reference takes too long for these; the native CPU op, which the reference's tests hold, stands in.
+# The reference takes too long for these. They are compared with the native CPU op, which is tested against it.
 @pytest.mark.parametrize(
     ("maps", "points"), [(2, 8192), (3, 4400), (33, 2200), (150, 300), (1000, 2000), (1024, 2048), (1025, 2050)]
 )
@@ -166,7 +166,7 @@ def test_very_many_maps(maps: int, device: Device) -> None:
 
 @pytest.mark.slow
 def test_more_sequences_than_a_grid_has_blocks(device: Device, native: str) -> None:
-    """The kernels loop when a grid is at its largest, 65536 blocks, and clear the counts for the next sequence."""
+    """The kernels loop when a grid has its largest size, 65536 blocks, and clear the counts for the next sequence."""
     weight, uniform = inputs(65536 + 33, 1, 2, 4)
     assert len(context_lengths(2, 4)) == 1
     assert_same_bits(device.draw(weight, uniform), draw_balanced_index(weight, uniform, backend=native))
@@ -194,10 +194,10 @@ def test_bits_do_not_depend_on_the_order_of_threads_and_blocks(maps: int, points
 # Memory errors and races
 
 SANITIZED: dict[emulation.Sanitizer, str] = {
-    # Every buffer is guarded, also torch's own. All but the longest.
+    # Every buffer is guarded, torch's own included. All tests except the longest.
     "address": "not slow and not deep and (not equals or (float32 and not 300))",
-    # A race shows in one run, whatever the order of the threads; what it takes are contexts in both kinds of memory,
-    # and sequences that follow each other in a block.
+    # One run finds a race, in any order of the threads. The tests must have contexts in both kinds of memory, and
+    # sequences that follow each other in a block.
     "thread": "order or odd or (deep and 150) or more_sequences_than_a_grid",
 }
 
@@ -205,19 +205,19 @@ SANITIZED: dict[emulation.Sanitizer, str] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZED)
 def test_under_a_sanitizer(sanitizer: emulation.Sanitizer) -> None:
-    """These tests once more."""
+    """Run these tests again under a sanitizer."""
     emulation.run_sanitized(sanitizer, [__file__], SANITIZED[sanitizer])
 
 
-# What only a GPU can show
+# GPU only
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("maps", "points"), [(10, 300), (150, 300)], ids=["in shared memory", "in global memory"])
 def test_a_cuda_graph_captures_it(maps: int, points: int, gpu: Device) -> None:
-    """On a stream of its own, as capturing takes; replayed, it reads what its inputs hold then."""
+    """The graph is captured on a separate stream. A replay reads the current values of its inputs."""
     weight, uniform = (tensor.to(gpu.name) for tensor in inputs(2, 3, maps, points))
-    gpu.draw(weight, uniform)  # kernels load at their first use, which waits
+    gpu.draw(weight, uniform)  # loads the kernels, which synchronizes
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         index = gpu.ops.draw_balanced_index(weight, uniform, 0.0)
@@ -241,7 +241,7 @@ def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
         gpu.ops.draw_balanced_index(weight, uniform.to(gpu.name), 0.0)
 
 
-# What the raw op refuses
+# Errors of the raw op
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_tensors_on_different_devices_are_refused(gpu: Device) -> None:
         (torch.ones(2, 3).double(), torch.zeros(1, 1, 4), r"uniform must have shape \(2, K, T\), got \(1, 1, 4\)"),
         (torch.ones(2, 3, 1).double(), torch.zeros(2, 1, 4), r"weight must have shape \(S, N\), got \(2, 3, 1\)"),
         (torch.ones(2, 3).double(), torch.zeros(2, 4), r"uniform must have shape \(2, K, T\), got \(2, 4\)"),
-        (torch.ones(2, 0).double(), torch.zeros(2, 1, 4), "weight must hold maps"),
+        (torch.ones(2, 0).double(), torch.zeros(2, 1, 4), "weight must have at least one map"),
         (torch.ones(2, 3), torch.zeros(2, 1, 4), "weight must be float64"),
         (torch.ones(2, 3).double(), torch.zeros(2, 1, 4).half(), "uniform must be float32 or float64"),
     ],

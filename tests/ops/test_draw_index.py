@@ -1,4 +1,4 @@
-"""The ops behind sampling: backends agree exactly, at the borders too. Their statistics: test_sampling.py."""
+"""Tests that the backends of the sampling ops agree exactly, also at limits. Their statistics: test_sampling.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CASES = [
         for maps, draws in itertools.product([1, 2, 10, 33, 34, 256, 257, 300], [0, 1, 63, 300, 9000])
     ),
     *(
-        BalancedCase(f"{points} of {maps} maps", 2, 7, maps, points)  # sequences are drawn 5 at a time
+        BalancedCase(f"{points} of {maps} maps", 2, 7, maps, points)  # the sequences are drawn 5 at a time
         for maps, points in itertools.product([1, 2, 3, 8, 10, 16, 17, 25, 256, 257, 300], [1, 3, 63, 300])
     ),
 ]

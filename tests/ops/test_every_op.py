@@ -1,4 +1,4 @@
-"""What holds for every op: its values and gradients, in any layout, on any number of threads, beside any neighbor."""
+"""Tests of every op: values and gradients, in any memory layout, for any number of threads and any neighbors."""
 
 from __future__ import annotations
 
@@ -169,12 +169,12 @@ def test_bits_do_not_depend_on_threads_or_repeats(case: Case, dtype: torch.dtype
 def test_a_bad_item_leaves_the_others_of_its_batch_alone(
     case: Case, where: int | None, bad: float, backend: str
 ) -> None:
-    """In an input, or in the upstream gradient. A chain's items share their maps: see test_affine_chain.py."""
+    """The bad value is in an input or in the upstream gradient. Chains share maps: see test_affine_chain.py."""
     inputs, upstream = case.inputs(), torch.randn(case.shape, dtype=torch.float64)
     expected = case.both(backend, inputs, upstream)
     (upstream if where is None else inputs[where])[1].fill_(bad)
     value, gradients = case.both(backend, inputs, upstream)
-    if math.isnan(bad) and (case, where) != (RASTER, 0):  # such a point adds nothing
+    if math.isnan(bad) and (case, where) != (RASTER, 0):  # a point that is NaN adds nothing
         assert any(result[1].isnan().any() for result in (value, *gradients))
     others = [item for item in range(len(value)) if item != 1]
     assert_all_same_bits(*([each[others] for each in (one, *more)] for one, more in ((value, gradients), expected)))

@@ -1,4 +1,4 @@
-"""Points at 1e30, at the ends of the dtype's range, infinite or NaN: not drawn, without a gradient, and of no harm."""
+"""Tests of points at 1e30, at the dtype's limits, infinite or NaN: not drawn, no gradient, no effect on others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.tolerances import TOLERANCES, assert_all_match, assert_matche
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-# 2^31, 2^32 and 2^63 are where a pixel's number would leave an integer's range.
+# At 2^31, 2^32 and 2^63, a pixel's index would overflow an integer type.
 ENDS = ["largest", "least", math.inf, -math.inf, math.nan]
 FAR = [1e30, -1e30, 2.0**31, -(2.0**31), 2.0**32, 2.0**63, -(2.0**63), *ENDS]
 far = pytest.mark.parametrize("value", FAR, ids=str)
@@ -42,7 +42,7 @@ RASTERS = [
 @dtypes
 @pytest.mark.parametrize("case", RASTERS, ids=str)
 def test_bumps(case: RasterCase, dtype: torch.dtype, value: float | str, backend: str) -> None:
-    """As without these points, in each coordinate and in both."""
+    """Images and gradients are as without these points, which are far in x, in y or in both."""
     points, weight, bandwidth = case.inputs(dtype)
     for place, axes in enumerate(([0], [1], [0, 1])):
         points[:, 7 * place + 3, axes] = number(value, dtype)
@@ -74,7 +74,7 @@ def test_counts(sides: Any, mode: str, dtype: torch.dtype, value: float | str, b
 @dtypes
 @pytest.mark.parametrize("case", [CHAIN, CHAIN_CASES[4], CHAIN_CASES[8]], ids=str)
 def test_a_chain_from_afar(case: ChainCase, dtype: torch.dtype, backend: str) -> None:
-    """Every number of it is in range, and so is every gradient."""
+    """All points and all gradients are in the range of the dtype."""
     matrix, offset, index, start = case.inputs(dtype)
     inputs = (matrix, offset, index, 1e30 * start)
     value, gradients = case.both(backend, inputs)
@@ -87,7 +87,7 @@ def test_a_chain_from_afar(case: ChainCase, dtype: torch.dtype, backend: str) ->
 @pytest.mark.parametrize("viewport", [(-5.0, -5.0, 5.0, 5.0), "fit", "stretch"], ids=str)
 @pytest.mark.parametrize("far_offset", [1e30, 1e37])
 def test_a_drawing_with_points_afar(far_offset: float, viewport: Any, dtype: torch.dtype, backend: str) -> None:
-    """One of 64 maps leads there; a box that is to hold its points is so large that the others lie on a pixel of it."""
+    """One map leads far away. A box around its points is so large that all other points are in one pixel."""
     matrix, offset, index, _ = ChainCase("maps", batch=2, points=63, maps=3).inputs(dtype)
     offset[2] = far_offset
     leaves = [each.requires_grad_() for each in (0.6 * matrix, offset)]
@@ -99,13 +99,13 @@ def test_a_drawing_with_points_afar(far_offset: float, viewport: Any, dtype: tor
     if dtype == torch.float32:
         exact = fractalops.render(*(each.detach().double() for each in leaves), index, 9, viewport=viewport)
         if isinstance(viewport, str):
-            assert_matches(image.detach(), exact, 1e-4)  # coordinates are rounded before they are placed
+            assert_matches(image.detach(), exact, 1e-4)  # coordinates are rounded before they are scaled
 
 
 @dtypes
 @pytest.mark.parametrize("viewport", ["fit", "stretch"])
 def test_a_box_leaves_out_what_it_cannot_hold(viewport: Any, dtype: torch.dtype, backend: str) -> None:
-    """Sides from the least to the largest number of the dtype would be infinite."""
+    """A box from the smallest to the largest number of the dtype would have infinite sides."""
     matrix = torch.zeros(4, 2, 2, dtype=dtype)
     offset = torch.tensor([[0.0, 0.0], [3.0, 2.0], [1.0, 1.0], [1.0, 1.0]], dtype=dtype)
     offset[2], offset[3] = torch.finfo(dtype).max, torch.finfo(dtype).min
@@ -145,7 +145,7 @@ def test_a_cloud_with_points_afar(dtype: torch.dtype, value: float | str, backen
 @pytest.mark.parametrize("value", [1e30, -1e30, 1.7e308, math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("where", ["matrix", "offset"])
 def test_orbits(where: str, value: float, masked: bool, native: str) -> None:
-    """By the generator's own rules, one image as the other; its neighbors are as without it."""
+    """Both backends draw the same image by the generator's rules, and it does not change the other images."""
     inputs: dict[str, Tensor] = {
         "matrix": 0.5 * torch.rand(3, 4, 2, 2, generator=seeded(0), dtype=torch.float64),
         "offset": torch.rand(3, 4, 2, generator=seeded(1), dtype=torch.float64),

@@ -1,4 +1,4 @@
-"""The op that finds where chains start: backends agree. What it computes: test_ifs.py."""
+"""Tests that the backends of `fixed_point`, which finds the starts of chains, agree. Its values: test_ifs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a compiler makes of the ops with kernels for tensors on a GPU, which it traces without one: fake tensors."""
+"""Tests of the ops compiled for tensors on a GPU. They are traced without a GPU, with fake tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fractalops.ops.draw_balanced_index import draw_balanced_index
 
 @pytest.fixture
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a CUDA build of torch. Tensors have no values; without CUDA they can't be differentiated either."""
+    """Simulate a CUDA build of torch. Tensors have no values, and without CUDA they cannot be differentiated."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(backends.STATE, "forced", None)
     torch._dynamo.reset()
@@ -26,7 +26,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def traced(function: Callable[..., Tensor], *arguments: Tensor) -> tuple[Tensor, list[Any]]:
-    """What the traced function returns, and what it calls."""
+    """Return the result of the traced function and the functions that it calls."""
     calls: list[Any] = []
 
     def compiler(module: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
@@ -64,12 +64,12 @@ def test_an_op_is_one_call_of_its_kernels(
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were there
+    monkeypatch.delitem(backends.STATE.load_errors, "cuda", raising=False)  # as if the CUDA library were loaded
     result, calls = traced(function, *(torch.empty(each, device="cuda") for each in shapes))
     assert (result.device.type, result.shape, result.dtype) == ("cuda", shape, dtype)
     assert getattr(torch.ops.fractalops, op) in calls
-    assert torch.exp not in calls  # the reference's
-    assert len(calls) <= 3 or op != "draw_balanced_index", calls  # the weights, detached and in float64, come before it
+    assert torch.exp not in calls  # the reference calls it
+    assert len(calls) <= 3 or op != "draw_balanced_index", calls  # weights are detached and converted to float64 first
 
 
 @pytest.mark.parametrize("name", ["rbf_rasterize_fwd", "rbf_rasterize_bwd", "rasterize_points"])

@@ -1,4 +1,4 @@
-"""The ops where gradients are turned off: what torch.func and forward mode differentiate is the same there."""
+"""Tests under `no_grad` and `inference_mode`: torch.func and forward mode give the same derivatives there."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ modes = pytest.mark.parametrize("mode", MODES)
 
 
 def doubled(inputs: Any) -> list[Tensor]:
-    """A dimension to map over in front."""
+    """Return the inputs with a new first dimension to map over."""
     return [torch.stack([each, each]) for each in inputs]
 
 
-# Of the loss of a case, the op, the places of inputs that have a gradient, and the inputs.
+# Each takes the loss of a case, the op, the indices of the differentiable inputs, and the inputs.
 TRANSFORMED: dict[str, Callable[..., Any]] = {
     "grad": lambda loss, op, places, inputs: torch.func.grad(loss, places)(*inputs),
     "vmap": lambda loss, op, places, inputs: torch.vmap(op)(*doubled(inputs)),
@@ -80,7 +80,7 @@ def test_drawings_are_transformed_alike(mode: str, backend: str) -> None:
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_forward_mode_over_a_backward_without_a_graph(case: Case, create_graph: bool, native: str) -> None:
-    """A backward without `create_graph` turns gradients off, and tangents pass it all the same."""
+    """A backward without `create_graph` turns gradients off. Tangents must pass through it nevertheless."""
 
     def pushed(function: Callable[..., Tensor]) -> Tensor:
         first, *rest = case.inputs()

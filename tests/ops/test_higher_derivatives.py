@@ -1,4 +1,4 @@
-"""Derivatives of any order and in forward mode, of every op: against finite differences and the reference."""
+"""Tests of every op's derivatives of any order and in forward mode, against finite differences and the reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.tolerances import (
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-# Second derivatives cost a call an entry of the inputs and the result.
+# Second derivatives take a call for each entry of the inputs and of the result.
 TINY = [
     ChainCase("one point", batch=2, points=1, maps=2),
     ChainCase("tiny", batch=2, points=5, maps=2),
@@ -45,12 +45,12 @@ Function = Callable[..., Any]
 
 
 def floating(case: Case, inputs: Any) -> list[int]:
-    """The places of the inputs that have a gradient."""
+    """Return the indices of the inputs that have a gradient."""
     return [place for place in case.differentiable if inputs[place] is not None]
 
 
 def of_floating(case: Case, function: Function, inputs: Any) -> tuple[Function, tuple[Tensor, ...]]:
-    """`function` of the inputs that have a gradient alone, and those."""
+    """Return `function` as a function of only the inputs that have a gradient, and these inputs."""
     places = floating(case, inputs)
 
     def run(*tensors: Tensor) -> Any:
@@ -61,12 +61,12 @@ def of_floating(case: Case, function: Function, inputs: Any) -> tuple[Function, 
 
 
 def smooth(case: Case, backend: str) -> tuple[Function, tuple[Tensor, ...]]:
-    """A function that finite differences can differentiate, and where."""
+    """Return a function that finite differences can differentiate, and its inputs."""
     inputs = list(case.smooth_inputs() if isinstance(case, RasterCase) else case.inputs())
-    if isinstance(case, ErrorCase):  # the error has edges at 0 and 1
+    if isinstance(case, ErrorCase):  # the error has kinks at 0 and 1
         inputs[0] = torch.where(inputs[0].frac() == 0, 0.4, inputs[0])
     if isinstance(case, MatrixCase):
-        # By its signs' straight-through gradient the op is not its own slope: hold them.
+        # The signs have a straight-through gradient, which finite differences do not give: keep them constant.
         inputs[0] = 0.3 * inputs[0]
         signs = inputs[0][..., 4:]
         function = case.on(backend)
@@ -137,7 +137,7 @@ def test_autograds_own_hessian(case: Case, native: str) -> None:
 def test_a_penalty_on_the_gradient_of_what_is_linear_in_the_result(
     case: Case, dtype: torch.dtype, backend: str
 ) -> None:
-    """Its incoming gradient needs none: the case that was zero in silence."""
+    """The upstream gradient does not require grad. The result must not silently be zero."""
 
     def penalty(function: Function, inputs: Any) -> list[Tensor]:
         alone, tensors = of_floating(case, function, inputs)
@@ -153,7 +153,7 @@ def test_a_penalty_on_the_gradient_of_what_is_linear_in_the_result(
     assert all(each.any() for each in expected)
     for actual, wanted in zip(penalty(case.on(backend), inputs), expected, strict=True):
         assert actual.dtype == dtype
-        # The penalty doubles the errors of the gradients that it is made of.
+        # The penalty doubles the errors of its gradients.
         assert_matches(actual, wanted, 4 * TOLERANCES[dtype])
 
 
@@ -184,7 +184,7 @@ def test_third_derivatives_are_those_of_the_reference(case: Case, name: str, nat
     results = []
     for function in (case.on(native), case.reference):
         alone, tensors = of_floating(case, function, case.inputs())
-        # Cubes, so that no third derivative is zero.
+        # Cubes: no third derivative is zero.
         results.append(THIRD[name](lambda *inputs, alone=alone: (alone(*inputs) ** 3).sum())(*tensors))
     assert results[1].any()
     assert_matches(*results, 1e-12)
@@ -213,7 +213,7 @@ def test_jvp_is_that_of_the_reference(case: Case, dtype: torch.dtype, native: st
         assert_all_same_bits(list(forward_ad.unpack_dual(dual)), [value, tangent])
 
 
-@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # of torch's own folding of constants
+@pytest.mark.filterwarnings("ignore:Attempted to insert a get_attr Node")  # from torch's constant folding
 @tiny
 def test_linearize(case: Case, native: str) -> None:
     alone, tensors = of_floating(case, case.on(native), case.inputs())
@@ -230,7 +230,7 @@ def test_vmap_of_hessian_is_a_loop(case: Case, native: str) -> None:
     assert_matches(torch.vmap(second)(lanes), torch.stack([second(lane) for lane in lanes]))
 
 
-# What it takes
+# Cost
 
 
 def module_of(case: Case) -> Any:
@@ -239,7 +239,7 @@ def module_of(case: Case) -> Any:
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE, ids=str)
 def test_a_plain_backward_runs_the_kernel_alone(case: Case, native: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a graph is wanted the kernel gives the same bits, and the formula waits until that is differentiated."""
+    """With `create_graph` the kernel gives the same bits. The formula runs only when the gradient is differentiated."""
     calls = []
     module = module_of(case)
     backward = module._backward
@@ -307,7 +307,7 @@ def test_autocast_rounds_no_derivative(case: Case, native: str) -> None:
         assert_all_same_bits(derivatives(), expected)
 
 
-# Through a drawing
+# Through `render`
 
 
 def maps() -> tuple[Tensor, Tensor, Tensor]:
@@ -375,7 +375,7 @@ def test_what_cannot_be_compiled_is_refused_or_runs_eagerly(case: Case, name: st
         return REFUSED[name](lambda first: case.on(native)(first, *rest), first)
 
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="second derivatives can be compiled"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="second derivatives can't be compiled"):
         torch.compile(run, fullgraph=True, backend="aot_eager")(first)
     torch._dynamo.reset()
     assert_matches(torch.compile(run, backend="aot_eager")(first), run(first))

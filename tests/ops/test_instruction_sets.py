@@ -1,4 +1,4 @@
-"""The kernels' tests against the reference, again in a process for each copy that doesn't run here by itself."""
+"""The kernels' tests against the reference, repeated for each copy that is not the default of this processor."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SELECTED = {
 @pytest.mark.parametrize("name", backends.STATE.instruction_sets[:-1])
 @pytest.mark.usefixtures("native")
 def test_each_copy_passes_the_tests_of_its_ops(name: str) -> None:
-    """What runs here by itself is the best copy that the processor has."""
+    """The default is the best copy that the processor supports."""
     chosen = " or ".join(f"({Path(file).name} and ({selection}))" for file, selection in SELECTED.items())
     command = [sys.executable, "-m", "pytest", "-v", *(str(TESTS / file) for file in SELECTED), "-k", chosen]
     environment = {**os.environ, "FRACTALOPS_INSTRUCTION_SET": name}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    for file in SELECTED:  # each has tests that were chosen
+    for file in SELECTED:  # tests of each file were selected
         assert f"{file}::" in done.stdout

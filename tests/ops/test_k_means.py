@@ -1,4 +1,4 @@
-"""k-means as an op: backends agree, and a round is what it is defined to be. The rest: test_every_op.py."""
+"""Tests of `k_means`: its backends agree, and a round follows its definition. Others: test_every_op.py."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES = [
 
 
 def one_round(places: Tensor, centers: Tensor) -> Tensor:
-    """A round of one system, place by place."""
+    """Return the centers of one system after a round, computed place by place."""
     nearest = [min(range(len(centers)), key=(place - centers).norm(dim=1).tolist().__getitem__) for place in places]
     own = [places[[m for m, n in enumerate(nearest) if n == center]] for center in range(len(centers))]
     return torch.stack([part.mean(dim=0) if len(part) else center for part, center in zip(own, centers, strict=True)])

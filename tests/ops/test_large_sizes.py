@@ -1,7 +1,7 @@
-"""Tensors of more than 2^31 elements: what lies behind the first 2^31 is read and written where it belongs.
+"""Tests of tensors with more than 2^31 elements: elements after the first 2^31 are read and written correctly.
 
-Inputs are zeros that the system hands out as pages of one and the same memory until they are written to, so that they
-take virtual memory alone. Results of floats, of 8 GiB, are left to tensors without values.
+Inputs are zeros. The system maps all their pages to the same memory until they are written to, so they take only
+virtual memory. Float results would take 8 GiB, so they are tested only with tensors without values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_points_that_are_counted(native: str) -> None:
 
 @pytest.mark.slow
 def test_pixels_of_one_image(native: str) -> None:
-    """2 GiB."""
+    """The image takes 2 GiB."""
     height, width = 513, 2**22 - 1
     assert height * width > 2**31
     points = torch.tensor([[[0.0, 1.0], [height - 2, width - 2], [height - 1, width - 1]]])
@@ -54,13 +54,13 @@ def test_points_that_are_drawn(native: str) -> None:
     points[0, -2:] = torch.tensor([[7.0, 0.0], [3.0, 5.0]])
     image = fractalops.rbf_rasterize(points, 8, bandwidth=0.2, cutoff=0.5)
     assert (image[0, 7, 0], image[0, 3, 5]) == (1, 1)
-    assert image[0, 0, 0] >= 2**24  # float32 counts no further
+    assert image[0, 0, 0] >= 2**24  # float32 cannot count further
     assert image.count_nonzero() == 3
 
 
 @pytest.mark.slow
 def test_gradients_of_a_chain(native: str) -> None:
-    """Only the last two points have one; the array is the chain's points, too."""
+    """Only the last two points have a gradient. The same array is also the chain's points."""
     grad = zeros(1, BEYOND // 2, 2)
     index = zeros(1, BEYOND // 2, dtype=numpy.uint8)
     index[0, -1] = 1
@@ -70,14 +70,14 @@ def test_gradients_of_a_chain(native: str) -> None:
     grad_matrix, grad_offset, grad_start = torch.ops.fractalops.affine_chain_bwd(grad, matrix, index, start, grad)
     assert torch.equal(grad_matrix[1], torch.tensor([[2.0 * 5, 2.0 * 7], [3.0 * 5, 3.0 * 7]]))
     assert not grad_matrix[0].any()
-    # The adjoint of the point before the last is (6, 8.5), and halved by every step before that.
+    # The adjoint of the second-to-last point is (6, 8.5). Every earlier step halves it.
     assert torch.equal(grad_offset, torch.tensor([[12.0, 17.0], [2.0, 3.0]]))
     assert not grad_start.any()
 
 
 @pytest.mark.slow
 def test_numbers_that_draw_maps(native: str) -> None:
-    """2 GiB."""
+    """The index takes 2 GiB."""
     uniform = zeros(1, BEYOND)
     uniform[0, -1] = 0.9
     index = draw_index(torch.ones(1, 2), uniform)

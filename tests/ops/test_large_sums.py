@@ -1,6 +1,6 @@
-"""Sums of many terms in float32: their errors don't grow with the number of terms.
+"""Tests that errors of float32 sums do not grow with the number of terms.
 
-A float32 that has reached 2^24 stays there, however many ones are added to it one after the other.
+A float32 sum that has reached 2^24 does not change when ones are added to it one after the other.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ TOLERANCE = TOLERANCES[torch.float32]
 
 
 def expected(points: Tensor, size: tuple[int, int], bandwidth: float = 1.0) -> Tensor:
-    """The drawing in float64, of a run of points at a time: (1, H, W)."""
+    """Return the image (1, H, W) in float64, summed over runs of points."""
     tau = torch.full((1,), bandwidth, dtype=torch.float64)
     runs = points.double().split(20_000, dim=1)
     return torch.stack([reference(run, None, tau, *size, 1e-6)[:, 0] for run in runs]).sum(0)
 
 
 def orbit(length: int, size: int) -> Tensor:
-    """Points (1, length, 2) of the attractor of a random system, over an image."""
+    """Return points (1, length, 2) of the attractor of a random system, scaled to the image."""
     generator = torch.Generator().manual_seed(2)
     matrix = (torch.rand(5, 2, 2, generator=generator) - 0.5) * 1.2
     offset = torch.rand(5, 2, generator=generator)
-    chains = 1000  # side by side
+    chains = 1000  # chains in parallel
     index = torch.randint(5, (chains, length // chains + 50), generator=generator)
     points = fractalops.affine_chain(matrix, offset, index, torch.zeros(2))[:, 50:].reshape(1, -1, 2)
     low, high = points.amin(dim=1, keepdim=True), points.amax(dim=1, keepdim=True)
@@ -47,13 +47,13 @@ def test_ones_on_one_pixel_are_counted(native: str) -> None:
     assert image.item() == count
 
 
-# Windows that are cut and windows that aren't, pages of columns, strips, wide windows.
+# Windows with and without cuts at the borders, pages of columns, strips, wide windows.
 SIZES = {(1, 1): 1.0, (4, 4): 1.0, (32, 32): 1.0, (40, 33): 9.0, (2, 1000): 1.0, (300, 257): 1.0, (1100, 1030): 1.0}
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_equal_points(size: tuple[int, int], native: str) -> None:
-    """Each is rounded as the one before, so the errors add up."""
+    """All points are rounded alike, so the errors add up."""
     point = torch.tensor([[[0.4 * size[0] - 0.3, 0.6 * size[1] - 0.1]]])
     count, bandwidth = 300_000, SIZES[size]
     image = fractalops.rbf_rasterize(point.repeat(1, count, 1), size, bandwidth=bandwidth, backend=native)
@@ -74,20 +74,20 @@ def test_points_of_an_attractor(native: str) -> None:
 
 
 def test_weights_and_channels(native: str) -> None:
-    """A weight that is much larger than the others swallows none of what comes long after it."""
+    """A weight that is much larger than the others must not absorb terms that come long after it."""
     count = 20_000
     weight = torch.ones(1, count, 2)
     weight[:, :4096] = 0
     weight[:, 0] = torch.tensor([2.0**30, -(2.0**30)])
     image = fractalops.rbf_rasterize(torch.full((1, count, 2), 9.0), 20, weight=weight, backend=native)
     rest = count - 4096
-    # Of the 256 that come next some are swallowed.
+    # Of the next 256 terms, some are absorbed.
     assert abs(image[0, 0, 9, 9].item() - (2.0**30 + rest)) <= 256
     assert abs(image[0, 1, 9, 9].item() - (-(2.0**30) + rest)) <= 256
 
 
 def test_the_loss_of_a_large_image(backend: str) -> None:
-    """Every term is rounded as the one before; a run of theirs has a thousand."""
+    """All terms are rounded alike. A run of the sum has 1000 terms."""
     images = torch.full((1, 1, 3000, 4000), 0.7)
     error = clamped_squared_error(images, torch.full((1, 3000, 4000), 0.1), backend=backend)
     one = (torch.tensor(0.7) - torch.tensor(0.1)).double().square()
@@ -112,7 +112,7 @@ def test_threads_split_the_same_sums(size: tuple[int, int], native: str) -> None
 
 
 def test_what_is_moved_does_not_grow_with_the_image(native: str) -> None:
-    """Of an image with less rows than a window has: its rows are not moved whole."""
+    """The image has fewer rows than a window. Its rows must not be moved whole."""
 
     def seconds(count: int) -> float:
         points = torch.rand(1, count, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 500_000.0])

@@ -1,4 +1,4 @@
-"""The ops' errors on every backend: each names the op, the argument, what it must be and what it got."""
+"""Tests of the ops' errors on every backend. Each names the op, the argument, its requirement and its value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.case_tables import CHAIN, RASTER
 from tests.support.requirements import need_gpu
 
 MASK = torch.ones(3, 3, dtype=torch.bool)
-# Arguments that fit; an error comes from some in their place.
+# Valid arguments. An error case replaces some of them.
 RIGHT: dict[Callable[..., Any], dict[str, Any]] = {
     fractalops.affine_chain: dict(zip(("matrix", "offset", "index", "start"), CHAIN.inputs(), strict=True)),
     fractalops.rbf_rasterize: {"size": 9, **dict(zip(("points", "weight", "bandwidth"), RASTER.inputs(), strict=True))},
@@ -79,7 +79,7 @@ ERRORS: dict[Callable[..., Any], list[tuple[type[Exception], str, dict[str, Any]
         (ValueError, "bandwidth", {"bandwidth": -1.0}),
         (ValueError, "bandwidth", {"bandwidth": float("nan")}),
         (ValueError, "bandwidth", {"bandwidth": 1e-310}),  # its inverse is infinite
-        (ValueError, "bandwidth", {"bandwidth": 1e308}),  # its inverse is subnormal, and so would gradients be
+        (ValueError, "bandwidth", {"bandwidth": 1e308}),  # its inverse is subnormal, and gradients would be, too
         (ValueError, "bandwidth", {"bandwidth": torch.full((4,), 1e308, dtype=torch.float64)}),
         (ValueError, "bandwidth", {"bandwidth": 10**400}),
         (ValueError, "bandwidth", {"bandwidth": float("inf")}),
@@ -211,7 +211,7 @@ def test_native_ops_take_two_dtypes(dtype: torch.dtype, native: str) -> None:
             call()
 
 
-# The chain's index
+# The index of `affine_chain`
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_raw_ops_refuse_an_index_out_of_range_themselves() -> None:
 
 
 def test_an_index_out_of_range_is_an_error_under_vmap(native: str) -> None:
-    """A lane's wrong index must not find the maps of the next lane."""
+    """A wrong index of a lane must not select the maps of the next lane."""
     matrix, offset, index, start = CHAIN.inputs()
     lanes = torch.stack([index, index])
     lanes[0, 0, 0] = 3
@@ -256,7 +256,7 @@ def test_the_cpu_has_no_forms(form: int, native: str) -> None:
         torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, start, form)
     with pytest.raises(RuntimeError, match=message):
         torch.ops.fractalops.affine_chain_bwd(points, matrix, index, start, points, form)
-    with pytest.raises(RuntimeError, match=message):  # vmap hands it on
+    with pytest.raises(RuntimeError, match=message):  # vmap passes the form on
         torch.vmap(lambda lane: torch.ops.fractalops.affine_chain_fwd(matrix, offset, index, lane, form))(start[None])
 
 

@@ -1,4 +1,4 @@
-"""What native ops and commands say where memory can't be had: the op and the bytes, in one line."""
+"""Tests of out-of-memory errors of native ops and commands: one line with the op and the bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.command_line import ENVIRONMENT
 
-# Run in a process of its own, whose address space may grow by 512 MiB.
+# The script runs in a separate process. Its address space may grow by 512 MiB.
 SCRIPT = r"""
 import resource, sys
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_native_ops_name_themselves_and_the_bytes(tmp_path: Path) -> None:
     image, canvas, sums, mask, *copies, code = done.stdout.splitlines()
     asked = "not enough memory: tried to allocate"
     assert image == f"rbf_rasterize_fwd: {asked} {4 * 60_000**2} bytes"
-    assert canvas.startswith(f"rbf_rasterize_fwd: {asked} ")  # in a thread
+    assert canvas.startswith(f"rbf_rasterize_fwd: {asked} ")  # allocated in a thread
     assert int(canvas.split()[-2]) >= 4 * 11_000**2
     assert sums == f"rbf_rasterize_fwd: {asked} {8 * 5 * 2 * (2**22 - 1)} bytes"
     assert mask == f"draw_masks: {asked} {2 * 10**9} bytes"

@@ -1,4 +1,4 @@
-"""What must hold for any input: properties of the two ops, checked by hypothesis."""
+"""Properties of the two ops that are true for any input, checked by hypothesis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ batches = st.integers(1, 20)
 
 
 def random(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Uniform in [0, 1), float64."""
+    """Return uniform numbers in [0, 1), float64."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -34,8 +34,8 @@ def random(shape: tuple[int, ...], seed: int) -> Tensor:
 def test_translation_by_whole_pixels_moves_the_image(
     backend: str, seed: int, shift: tuple[int, int], bandwidth: float
 ) -> None:
-    # Odd multiples of 1/128: the translation is exact, and no point lies half-way between pixels, where
-    # rounding to even would choose another window after a translation by an odd number of pixels.
+    # Odd multiples of 1/128: the translation is exact, and no point is halfway between pixels. There, rounding to even
+    # would choose another window after a translation by an odd number of pixels.
     points = ((random((2, 30, 2), seed) * 20 * 64).floor() + 0.5) / 64
     image = fractalops.rbf_rasterize(points, (20, 20), bandwidth=bandwidth, backend=backend)
     moved = fractalops.rbf_rasterize(points + torch.tensor(shift), (20, 20), bandwidth=bandwidth, backend=backend)
@@ -106,7 +106,7 @@ def test_truncation_costs_at_most_the_cutoff_a_point(
 @backends
 @given(seed=seeds, points=lengths, dimensions=st.sampled_from([2, 3]))
 def test_a_chain_composes_its_maps_in_order(backend: str, seed: int, points: int, dimensions: int) -> None:
-    """The last point is the composed map, applied once; the same maps in the wrong order end elsewhere."""
+    """The last point equals the composed map applied once. In the wrong order the maps give another point."""
     matrix = random((4, dimensions, dimensions), seed) - 0.5
     offset = random((4, dimensions), seed + 1)
     start = random((1, dimensions), seed + 2)

@@ -1,4 +1,4 @@
-"""Orbits and masks as FractalDB's generator draws them: equal to the pixel to its rules, written out point by point."""
+"""Tests of orbits and masks as in FractalDB's generator: every pixel equals that of its rules in plain Python."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def random_class(seed: int, largest: float = 1.0) -> list[Map]:
 
 
 def inputs(classes: list[list[Map]], points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N) and uniform (B, T - 1) of some classes."""
+    """Return matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N) and uniform (B, T - 1) of `classes`."""
     maps = max(map(len, classes))
     padded = [[*rows, *[(0.0,) * 7] * (maps - len(rows))] for rows in classes]
     table = torch.tensor(padded, dtype=torch.float64)  # (B, N, 7)
@@ -38,7 +38,7 @@ def inputs(classes: list[list[Map]], points: int) -> tuple[Tensor, Tensor, Tenso
 
 
 def expected(rows: list[Map], points: int, size: tuple[int, int], seed: int | None) -> Tensor:
-    """Return the levels (H, W) of the oracle's image in color."""
+    """Return the levels (H, W) of the published generator's image in color."""
     kind = "point_color" if seed is None else "patch_color"
     image = draw(rows, kind, points=points, size=size, seed=seed or 0)
     levels = {(0, 0, 0): 0} | {color_of(number): number + 1 for number in range(128)}
@@ -61,7 +61,7 @@ def test_images_are_those_of_the_published_generator(
 
 
 def test_expanding_orbits_end_100_points_before_the_first_nan(backend: str) -> None:
-    # x grows to infinity and y, its opposite, to minus infinity: their sum is then NaN.
+    # x grows to infinity and y to minus infinity, so their sum becomes NaN.
     growing: list[Map] = [(2.0, 1.0, -1.0, 2.0, 0.5, 0.25, 0.6), (-1.5, 1.0, 1.0, 1.5, -0.5, 0.1, 0.4)]
     faster: list[Map] = [tuple(1e4 * value for value in row[:6]) + row[6:] for row in growing]  # type: ignore[misc]
     mask = draw_masks(torch.tensor([1, 2]), 3000, backend=backend)
@@ -69,7 +69,7 @@ def test_expanding_orbits_end_100_points_before_the_first_nan(backend: str) -> N
         levels = rasterize_orbit(*inputs([growing, faster], 3000), (40, 50), padding=6, mask=chosen, backend=backend)
         assert torch.equal(levels[0], expected(growing, 3000, (40, 50), None if chosen is None else 1))
         assert levels[0].any()
-        assert not levels[1].any()  # within 100 points: where the generator fails, nothing is drawn
+        assert not levels[1].any()  # NaN within 100 points: the generator fails and draws nothing
 
 
 def test_a_point_stays_where_no_map_is_chosen(backend: str) -> None:
@@ -157,7 +157,7 @@ def test_a_wrong_seed_or_count_is_an_error(error: type[Exception], message: str,
 
 
 def test_products_are_not_fused_with_sums(backend: str) -> None:
-    """The second map takes (1 / 3, 1) to the rounding error of a product, where it is fused with the sum."""
+    """If the product were fused with the sum, the second map would map (1 / 3, 1) to the product's rounding error."""
     large = 2.0**60
     rows: list[Map] = [(0.0, 0.0, 0.0, 0.0, 1 / 3, 1.0, 0.5), (3 * large, -large, 0.0, 1.0, 0.0, 0.0, 0.5)]
     matrix, offset, probabilities, _ = inputs([rows], 3)

@@ -1,4 +1,4 @@
-"""`fractalops.rasterize_points` on every backend: what it alone has. The rest: test_every_op.py, test_op_errors.py."""
+"""Tests of `fractalops.rasterize_points` alone, on every backend. Others: test_every_op.py, test_op_errors.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_binary_is_the_default_and_x_runs_along_rows(backend: str) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_ties_go_to_the_even_pixel(dtype: torch.dtype, backend: str) -> None:
-    x = torch.tensor([-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, -0.75, 4.75], dtype=dtype)  # 4.75 and -0.75 are beside the image
+    x = torch.tensor([-0.5, 0.5, 1.5, 2.5, 3.5, 4.5, -0.75, 4.75], dtype=dtype)  # 4.75 and -0.75 are outside the image
     points = torch.stack([x, torch.zeros_like(x)], dim=-1)[None]
     image = fractalops.rasterize_points(points, (5, 1), mode="density", backend=backend)
     assert image.flatten().tolist() == [2, 0, 2, 0, 2]
@@ -88,7 +88,7 @@ def test_random_patches_are_never_empty_and_take_every_form(generator: torch.Gen
     number = (patches.flatten(1) * 2 ** torch.arange(9)).sum(1)
     counts = number.bincount(minlength=512)
     assert counts[0] == 0
-    assert counts[1:].min() > 10  # 39 are expected of each of the 511
+    assert counts[1:].min() > 10  # each of the 511 is expected 39 times
     assert fractalops.random_patches(50, 1).all()
     assert fractalops.random_patches(0).shape == (0, 3, 3)
 

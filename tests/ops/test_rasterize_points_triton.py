@@ -1,4 +1,4 @@
-"""`rasterize_points` in Triton: on a GPU where there is one (`pytest -m gpu`), and in its interpreter on the CPU."""
+"""Tests of `rasterize_points` in Triton, on a GPU if there is one (`pytest -m gpu`) and interpreted on the CPU."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.tolerances import TOLERANCES, assert_same_bits
 
 open_device = open_triton_device
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
-# The largest patch takes the interpreter seconds.
+# The largest patch takes seconds in the interpreter.
 SMALL_PATCHES = [case for case in COUNT_CASES if case.sides != (15, 15)]
 
 
 def run(case: CountCase, points: Tensor, patch: Tensor | None, device: str) -> Tensor:
-    """The public function on a GPU, which takes the kernels; in the interpreter the kernels themselves."""
+    """Call the public function on a GPU. In the interpreter, call the kernels directly."""
     points, patch = points.to(device), None if patch is None else patch.to(device)
     if device == "cuda":
         return case.run(points, patch, backend="native").cpu()
@@ -43,7 +43,7 @@ def test_several_programs_a_picture(dtype: torch.dtype, device: str) -> None:
     assert_same_bits(run(case, *inputs, device), case.run(*inputs, backend="reference"))
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, in the interpreter
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # from numpy, in the interpreter
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_points_that_reach_no_pixel_add_nothing(dtype: torch.dtype, device: str) -> None:
     points = torch.tensor([[(bad, 3.0), (3.0, bad), (bad, bad), (-bad, bad)] for bad in BAD], dtype=dtype)

@@ -1,4 +1,4 @@
-"""The raw ops called directly: tensors that don't fit are refused, and so are those that ask for derivatives."""
+"""Tests of direct calls of the raw ops: they refuse invalid tensors and tensors that require derivatives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def tried() -> tuple[list[str], int]:
-    """What the trials print, and their exit status. They run in a process of their own, which may crash."""
+    """Return the output lines and the exit status of the trials. They run in a separate process, which may crash."""
     command = [sys.executable, "-W", "ignore", "-m", "tests.support.raw_op_trials"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return run.stdout.splitlines() + run.stderr.splitlines()[-1:], run.returncode
@@ -84,7 +84,7 @@ def test_a_refusal_names_the_argument_and_what_it_must_be(name: str, place: int,
         getattr(torch.ops.fractalops, name)(*arguments[:place], changed, *arguments[place + 1 :])
 
 
-# Without a GPU, this is what the Triton kernels' own check can be tried on.
+# Without a GPU, this is the only test of the Triton kernels' own check.
 
 
 @pytest.mark.parametrize(

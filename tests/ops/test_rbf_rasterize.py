@@ -1,4 +1,4 @@
-"""`fractalops.rbf_rasterize` on every backend: what it alone has. The rest: test_every_op.py, test_op_errors.py."""
+"""Tests of `fractalops.rbf_rasterize` alone, on every backend. Others: test_every_op.py, test_op_errors.py."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_x_runs_along_rows(backend: str) -> None:
 
 
 def test_the_window_is_a_square_around_the_rounded_point(backend: str) -> None:
-    """Radius ceil(sqrt(-1.5 ln 0.01) - 1/2) = 3 around (10, 12): 10.5 is a tie and goes to the even 10."""
+    """The radius is ceil(sqrt(-1.5 ln 0.01) - 1/2) = 3 around (10, 12): 10.5 is a tie and rounds to the even 10."""
     image = fractalops.rbf_rasterize(torch.tensor([[[10.5, 12.4]]]), 24, bandwidth=1.5, cutoff=1e-2, backend=backend)
     touched = torch.zeros(24, 24, dtype=torch.bool)
     touched[7:14, 9:16] = True
@@ -112,7 +112,7 @@ def test_windows_of_different_widths_in_one_batch(size: tuple[int, int], dtype: 
     )
     for result, expected_result in zip(actual, expected, strict=True):
         for one, other in zip(result, expected_result, strict=True):
-            # A bandwidth of 1e-3 multiplies the rounding of coordinates up to 100 by a thousand.
+            # A bandwidth of 1e-3 multiplies the rounding error of coordinates up to 100 by a thousand.
             assert_matches(one, other, tolerance=100 * TOLERANCES[dtype])
 
 
@@ -127,22 +127,22 @@ def test_a_compiler_takes_a_number_as_bandwidth(backend: str) -> None:
 @pytest.mark.parametrize("bandwidth", [0.05, 0.1, 0.3, 0.499, 0.5, 0.75, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 25.0, 100.0])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_every_bandwidth_is_as_exact(bandwidth: float, dtype: torch.dtype, backend: str) -> None:
-    """Polynomials, exponentials and windows cut at the borders: which of them, the bandwidth decides."""
+    """The bandwidth decides whether polynomials, exponentials or windows cut at the borders are used."""
     case = RasterCase("bandwidth", batch=1, points=300, size=(60, 83), bandwidth=bandwidth, channels=2)
     inputs = case.inputs(dtype)
     assert_all_match(case.both(backend, inputs), case.expected(inputs))
 
 
 def test_a_narrow_window_is_the_nearest_pixel(backend: str) -> None:
-    """The radius of a bandwidth of 0.01 would be below 0 without its floor."""
-    points = torch.tensor([[[2.4, 3.0], [5.0, 5.5]]], dtype=torch.float64)  # 5.5 goes to the even 6
+    """Without its lower limit, the radius for a bandwidth of 0.01 would be below 0."""
+    points = torch.tensor([[[2.4, 3.0], [5.0, 5.5]]], dtype=torch.float64)  # 5.5 rounds to the even 6
     image = fractalops.rbf_rasterize(points, 9, bandwidth=0.01, backend=backend)[0]
     assert image.nonzero().tolist() == [[2, 3], [5, 6]]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_subnormal_numbers_in_a_gradient_are_zeros_to_native_kernels(dtype: torch.dtype, native: str) -> None:
-    """Some processors would take a hundred cycles for each. The thread's own arithmetic has them afterwards."""
+    """Some processors take a hundred cycles for each subnormal. After the call, the thread computes with them."""
     points = torch.full((1, 300, 2), 16.2, dtype=dtype, requires_grad=True)
     tiny = torch.finfo(dtype).tiny / 4
     image = fractalops.rbf_rasterize(points, 32, backend=native)

@@ -1,4 +1,4 @@
-"""`fractalops.rbf_rasterize` of one image on several threads: its points are sorted into strips of rows."""
+"""Tests of `fractalops.rbf_rasterize` of one image on several threads: points are sorted into strips of rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.support.tolerances import TOLERANCES, assert_matches, assert_same_bit
 
 pytestmark = pytest.mark.usefixtures("native", "poisoned_memory", "restored_threads")
 
-# Work for eight threads in the three regions that strips take.
+# Enough points for eight threads in each of the three parallel regions of the strips.
 POINTS = 500_000
 CUTOFF = 1e-6
 
 
 def make_points(size: tuple[int, int], length: int = POINTS, batch: int = 1, spread: float = 1.2) -> Tensor:
-    """Points (B, T, 2) around the middle of the image, over `spread` of its sides."""
+    """Return points (B, T, 2) around the middle of the image, spread over `spread` times its sides."""
     generator = torch.Generator().manual_seed(0)
     return ((torch.rand(batch, length, 2, generator=generator) - 0.5) * spread + 0.5) * torch.tensor(size)
 
@@ -50,10 +50,10 @@ def test_every_number_of_threads_draws_the_same_image(
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_it_is_the_sum_of_the_points(dtype: torch.dtype) -> None:
     points, bandwidth = make_points((64, 48)), torch.ones(1, dtype=torch.float64)
-    # A run of points at a time, as the reference has a table of points by rows.
+    # Sum over runs of points: the reference makes a table of points times rows.
     runs = points.double().split(20_000, dim=1)
     expected = sum(reference(run, None, bandwidth, 64, 48, CUTOFF)[:, 0] for run in runs)
-    # A pixel is a sum of thousands of terms; TOLERANCES are for hundreds. In float32 it is split.
+    # A pixel is a sum of thousands of terms; TOLERANCES are for hundreds. In float32 the kernel splits the sum.
     assert_matches(
         draw(points.to(dtype), (64, 48)), expected, tolerance={torch.float32: 1e-6, torch.float64: 1e-13}[dtype]
     )
@@ -68,7 +68,7 @@ def test_fewer_images_than_threads(batch: int) -> None:
 
 
 def test_a_large_image() -> None:
-    """Its strips fit into a cache, on one thread too; so few points as in a part are drawn whole."""
+    """The strips fit into a cache, also on one thread. A part has so few points that it is drawn without strips."""
     points = make_points((1100, 1030), length=100_000)
     parts = [fractalops.rbf_rasterize(part, (1100, 1030), cutoff=CUTOFF) for part in points.split(4000, dim=1)]
     assert_matches(draw(points, (1100, 1030)), sum(part.double() for part in parts))

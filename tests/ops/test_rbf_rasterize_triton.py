@@ -1,7 +1,7 @@
-"""`rbf_rasterize` in Triton: on a GPU where there is one (`pytest -m gpu`), and in Triton's interpreter on the CPU.
+"""Tests of `rbf_rasterize` in Triton, on a GPU if there is one (`pytest -m gpu`) and in its interpreter on the CPU.
 
-Set FRACTALOPS_TEST_REQUIRE=gpu to make a missing GPU a failure. The interpreter takes milliseconds a block of points,
-so the cases are small. It computes with numpy: what the tensor cores round shows on a GPU only.
+Set FRACTALOPS_TEST_REQUIRE=gpu to make a missing GPU a failure. The interpreter takes milliseconds for a block of
+points, so the cases are small. It computes with numpy: the rounding of tensor cores can be seen only on a GPU.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ SMALL = RasterCase("small", batch=1, points=65, size=(20, 15), channels=3)
 
 @functools.cache
 def inputs_of(case: RasterCase) -> tuple[Tensor, Tensor | None, Tensor]:
-    """The case's inputs, rounded to float32 so that they are the same for both types."""
+    """Return the case's inputs, rounded to float32 so that they are the same for both types."""
     points, weight, bandwidth = case.inputs(torch.float32)
     return points, weight, bandwidth
 
 
 def convert(inputs: tuple[Tensor, Tensor | None, Tensor], dtype: torch.dtype, device: str) -> list[Tensor | None]:
-    """Inputs of the raw op: a weight has channels."""
+    """Return the inputs of the raw op, whose weight has channels."""
     points, weight, bandwidth = (tensor if tensor is None else tensor.to(device, dtype) for tensor in inputs)
     return [points, weight[..., None] if weight is not None and weight.ndim == 2 else weight, bandwidth]
 
 
 @functools.cache
 def expected(case: RasterCase) -> Result:
-    """The float64 reference's images and gradients."""
+    """Return the images and gradients of the float64 reference."""
     return case.expected(inputs_of(case))
 
 
 def upstream(case: RasterCase) -> Tensor:
-    """The gradient of the images that `expected` takes, with channels."""
+    """Return the gradient of the images that `expected` uses, with channels."""
     image = expected(case)[0]
     grad = torch.randn(image.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return grad[:, None] if image.ndim == 3 else grad
 
 
 def plan_of(case: RasterCase, dtype: torch.dtype, route: str, tile: plans.Tile | None = None) -> plans.Plan:
-    """The plan that the case would get, but for its route and, perhaps, its tile."""
+    """Return the plan of the case, with another route and optionally another tile."""
     height, width = case.height_width
     plan = plans.plan_forward(dtype, (8, 0), case.batch, case.points, case.channels or 1, height, width)
     binned, shares = ROUTES[route]
@@ -83,7 +83,7 @@ def plan_of(case: RasterCase, dtype: torch.dtype, route: str, tile: plans.Tile |
 
 
 def forward(case: RasterCase, dtype: torch.dtype, device: str, route: str, tile: plans.Tile | None = None) -> Tensor:
-    """The images, shaped as the public function does."""
+    """Return the images in the shape that the public function gives them."""
     inputs = convert(inputs_of(case), dtype, device)
     plan = plan_of(case, dtype, route, tile)
     image = kernels.rbf_rasterize_fwd(*inputs, *case.height_width, case.cutoff or 0.0, plan).cpu()
@@ -123,11 +123,11 @@ def test_gradients_match_the_reference(case: RasterCase, dtype: torch.dtype, dev
     assert_same_bits(same[0].cpu(), gradients[0])
 
 
-# Where points lie
+# Positions of points
 
 
 def rounding_points() -> Tensor:
-    """(B, 1, 2), an image for each: on, and around, the edges of tiles and the ties of rounding."""
+    """Return points (B, 1, 2), one an image, on and around the edges of tiles and the ties of rounding."""
     edges = [0.0, 7.5, 15.0, 15.5, 16.0, 31.5, 32.5]
     near = [math.nextafter(15.5, 0), math.nextafter(15.5, 99), math.nextafter(16.5, 0), math.nextafter(16.5, 99)]
     return torch.tensor([[[x, 16.25 - x / 2]] for x in edges + near], dtype=torch.float64)
@@ -145,7 +145,7 @@ def test_the_window_has_the_pixels_of_the_native_cpu_op(bandwidth: float, route:
     assert_matches(got, expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # numpy's, in the interpreter
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # from numpy, in the interpreter
 @pytest.mark.parametrize(("cutoff", "route"), [(1e-6, "walk"), (1e-6, "bins"), (0.0, "bins")])
 def test_points_that_are_not_finite_or_out_of_reach_add_nothing(cutoff: float, route: str, device: str) -> None:
     wild = [math.nan, math.inf, -math.inf, 3e38, -3e38, -40.0, 90.0]
@@ -154,7 +154,7 @@ def test_points_that_are_not_finite_or_out_of_reach_add_nothing(cutoff: float, r
     length = points.shape[1]
     case = RasterCase("wild", batch=1, points=length, size=(20, 33), channels=2)
     weight = torch.rand(1, length, 2, generator=torch.Generator().manual_seed(0))
-    weight[0, 2:5] = math.nan  # neither does the weight of such a point
+    weight[0, 2:5] = math.nan  # the weight of such a point adds nothing either
     bandwidth = torch.ones(1)
     plan = plan_of(case, torch.float32, route)
     alone = kernels.rbf_rasterize_fwd(
@@ -178,7 +178,7 @@ def test_both_routes_give_the_same_image(dtype: torch.dtype, device: str) -> Non
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_sums_are_split_into_runs(route: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A weight that swallows what is added to it in its own run swallows nothing of the next runs."""
+    """A weight may absorb terms of its own run, but none of the next runs."""
     monkeypatch.setattr(kernels, "RUN", 64)
     points = torch.full((1, 600, 2), 1.0, device=device)
     weight = torch.ones(1, 600, 1, device=device)
@@ -186,7 +186,7 @@ def test_sums_are_split_into_runs(route: str, device: str, monkeypatch: pytest.M
     case = RasterCase("runs", batch=1, points=600, size=4, channels=1)
     plan = plan_of(case, torch.float32, route)
     image = kernels.rbf_rasterize_fwd(points, weight, torch.ones(1, device=device), 4, 4, 1e-6, plan)
-    assert image[0, 0, 1, 1].item() == 2**32 + 512  # 536 more; float32 has multiples of 512
+    assert image[0, 0, 1, 1].item() == 2**32 + 512  # 536 more; float32 has steps of 512 here
 
 
 # Determinism, memory, the plan
@@ -211,11 +211,11 @@ def test_every_pixel_and_gradient_is_written(route: str, device: str) -> None:
 
 
 class Allocations(TorchDispatchMode):
-    """The bytes of all new tensors."""
+    """A counter of the bytes of all new tensors."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[int, Tensor] = {}  # by address: a tensor that is held can't give its place to another
+        self.held: dict[int, Tensor] = {}  # by address; a tensor that is kept does not free its address for another
         self.bytes = 0
 
     def __torch_dispatch__(self, function, types, arguments=(), keywords=None):  # type: ignore[no-untyped-def]
@@ -229,7 +229,7 @@ class Allocations(TorchDispatchMode):
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_workspaces_have_the_size_of_their_formula(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "launch", lambda *arguments, **constants: None)  # the interpreter makes copies
+    monkeypatch.setattr(kernels, "launch", lambda *arguments, **constants: None)  # the interpreter allocates copies
     case = CASES[4]
     plan = plan_of(case, torch.float32, route)
     shapes = (case.batch, case.points, 3, *case.height_width)
@@ -242,7 +242,7 @@ def test_workspaces_have_the_size_of_their_formula(route: str, monkeypatch: pyte
     assert made.bytes - image.nbytes == plans.forward_workspace(plan, torch.float32, *shapes)
     with Allocations() as made:
         grads = kernels.rbf_rasterize_bwd(grad, *inputs, 1e-6, True)
-    # The bandwidth's gradient goes through three float64 numbers an image.
+    # The gradient of the bandwidth takes three float64 numbers an image.
     few = made.bytes - sum(each.nbytes for each in grads) - plans.backward_workspace(torch.float32, *shapes[:2])
     assert 0 <= few <= 4 * 8 * case.batch
 
@@ -250,10 +250,10 @@ def test_workspaces_have_the_size_of_their_formula(route: str, monkeypatch: pyte
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("case", [CASES[2], CASES[4]], ids=lambda case: case.name)
 def test_results_lie_in_memory_as_a_compiler_is_told(case: RasterCase, route: str, device: str) -> None:
-    """Inductor reads results by the strides of the fake kernels."""
+    """Inductor assumes the strides of the fake kernels' results."""
     points, weight, bandwidth = convert(inputs_of(case), torch.float32, device)
     assert points is not None
-    points = points.transpose(0, 1).contiguous().transpose(0, 1)  # as no kernel takes it
+    points = points.transpose(0, 1).contiguous().transpose(0, 1)  # a layout that no kernel takes
     image = kernels.rbf_rasterize_fwd(
         points, weight, bandwidth, *case.height_width, 1e-6, plan_of(case, torch.float32, route)
     )
@@ -278,9 +278,9 @@ PUBLISHED = (50, 300, 1, 32, 32)
         ((1, 100_000, 1, 1024, 1024), 32, True, False),
         ((70_000, 300, 1, 32, 32), 32, False, False),
         ((0, 300, 1, 32, 32), 16, False, False),
-        ((3, 2**31, 1, 1024, 1024), 32, False, False),  # the sort numbers points by 31 bits
+        ((3, 2**31, 1, 1024, 1024), 32, False, False),  # the sort numbers points with 31 bits
         ((1, 2**31 - 33, 1, 1024, 1024), 32, True, False),
-        ((1, 2**31 - 32, 1, 1024, 1024), 32, False, False),  # and so does the last block
+        ((1, 2**31 - 32, 1, 1024, 1024), 32, False, False),  # and the last block needs them, too
     ],
 )
 def test_the_plan(shapes: tuple[int, int, int, int, int], side: int, binned: bool, several_shares: bool) -> None:
@@ -290,7 +290,7 @@ def test_the_plan(shapes: tuple[int, int, int, int, int], side: int, binned: boo
         assert plan.tile.precision == ("tf32x3" if capability in [(8, 0), (9, 0)] else "ieee")
         assert plan.binned == binned
         assert (plan.shares > 1) == several_shares
-        # Nothing grows with the points times the pixels.
+        # No workspace grows with points times pixels.
         images, length, channels, height, width = shapes
         outputs, inputs = images * channels * height * width * 4, images * length * 8
         assert plans.forward_workspace(plan, torch.float32, *shapes) <= max(512 * 4 * 1024, outputs) + 2.5 * inputs
@@ -306,7 +306,7 @@ def test_more_images_than_a_grid_has_in_its_second_dimension(monkeypatch: pytest
     assert grids == [70_000, 70_000]
 
 
-# On a GPU only: the public function, graphs, a compiler
+# GPU only: the public function, graphs, a compiler
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""`svd_matrix`: what it alone has. The rest: test_every_op.py, test_op_errors.py; its formula: test_ifs.py."""
+"""Tests of `svd_matrix` alone. Others: test_every_op.py, test_op_errors.py. Its formula: test_ifs.py."""
 
 from __future__ import annotations
 

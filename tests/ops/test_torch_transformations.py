@@ -1,4 +1,4 @@
-"""The ops under torch's transformations: opcheck, compile, vmap, grad, jacrev; what they refuse and save."""
+"""Tests of the ops under torch's transformations: opcheck, compile, vmap, grad, jacrev, and saved tensors."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
 
 RAW = [pytest.param(name, each, id=f"{name}-{i}") for name, calls in ARGUMENTS.items() for i, each in enumerate(calls)]
-# learn_steps changes its rows in place, of which `vmap` would hand it copies.
+# learn_steps changes its rows in place, but `vmap` would pass it copies.
 FUNCTIONAL = [each for each in RAW if each.values[0] != "learn_steps"]
 
 
 def raw_calls(case: Case, dtype: torch.dtype) -> list[tuple[str, tuple[Any, ...]]]:
-    """The raw ops that the case comes to, with a gradient for the backward."""
+    """Return the raw ops that the case calls, with their arguments. The backward gets a random gradient."""
     grad = torch.randn(case.shape, dtype=dtype)
     if isinstance(case, ChainCase):
         matrix, offset, index, start = case.inputs(dtype)
@@ -94,7 +94,7 @@ def test_opcheck_of_awkward_shapes(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize(("name", "arguments"), FUNCTIONAL)
 def test_vmap_is_a_loop(name: str, arguments: tuple[Any, ...]) -> None:
-    """Over all tensors, over the first alone, and over all but the first."""
+    """Map over all tensors, over only the first, and over all except the first."""
     tensors = [place for place, argument in enumerate(arguments) if isinstance(argument, Tensor)]
     for mapped in filter(None, (tensors, tensors[:1], tensors[1:])):
         lanes = [list(arguments), list(arguments)]
@@ -107,7 +107,7 @@ def test_vmap_is_a_loop(name: str, arguments: tuple[Any, ...]) -> None:
         ]
         batched = torch.vmap(lambda *each: results(name, each), in_dims=dims)(*stacked)
         for actual, *expected in zip(batched, *(results(name, tuple(lane)) for lane in lanes), strict=True):
-            # The chain's gradients are summed in another order when there are more sequences.
+            # With more sequences, the chain's gradients are summed in another order.
             torch.testing.assert_close(actual, torch.stack(expected), rtol=1e-12, atol=1e-15, equal_nan=True)
 
 
@@ -152,7 +152,7 @@ def test_compiled_func_grad(case: Case, places: tuple[int, ...], native: str) ->
 
 
 def total(case: Case, backend: str) -> Callable[..., Tensor]:
-    """The sum of squares of what the case gives."""
+    """Return a function that returns the sum of squares of the case's result."""
     return lambda *inputs: case.on(backend)(*inputs).square().sum()
 
 
@@ -182,7 +182,7 @@ def test_func_jacrev(case: Case, backend: str) -> None:
 
 
 class Saved(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes of what autograd saves."""
+    """A counter of the bytes that autograd saves."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -243,7 +243,7 @@ MAPPED: list[tuple[Case, list[tuple[int | None, ...]]]] = [
 )
 def test_vmap(case: Case, dimensions: tuple[int | None, ...], backend: str) -> None:
     def lane(tensor: Tensor, k: int) -> Tensor:
-        """The input itself, changed a little; an index or a patch is turned."""
+        """Return the input, scaled a little; an index or a patch is rolled."""
         return tensor * (1 - k / 8) if tensor.is_floating_point() else tensor.roll(k, dims=1)
 
     stacked = [
@@ -282,6 +282,6 @@ def test_vmap_of_grad_gives_the_gradients_of_single_items(case: Case, backend: s
     actual = torch.vmap(gradient, in_dims=dimensions)(*case.inputs())
     items = [t.unbind() if place in case.batched else [t] * len(actual[0]) for place, t in enumerate(case.inputs())]
     for k, item in enumerate(zip(*items, strict=True)):
-        # A chain's gradients are summed in another order when there are more sequences.
+        # With more sequences, a chain's gradients are summed in another order.
         check = assert_all_same_bits if backend == "native" and case is not CHAIN else assert_all_match
         check([each[k] for each in actual], gradient(*item))

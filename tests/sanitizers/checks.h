@@ -1,4 +1,4 @@
-// What the programs for the sanitizers share: random numbers, comparisons, and a count of what differs.
+// Helpers of the sanitizer programs: random numbers, comparisons, and a count of the differences.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@ std::vector<T> uniforms(size_t count, double low, double high) {
   return values;
 }
 
-// Values agree within a tolerance relative to the largest one expected.
+// Checks that values agree within a tolerance, relative to the largest expected value.
 template <typename T>
 void compare(const char* what, const std::vector<T>& got, const std::vector<double>& wanted) {
   const double tolerance = sizeof(T) == 4 ? 2e-5 : 1e-12;
@@ -37,7 +37,7 @@ void compare(const char* what, const std::vector<T>& got, const std::vector<doub
     }
 }
 
-// Says how many differ, and returns the program's exit status.
+// Prints the number of differences, and returns the program's exit status.
 inline int report() {
   std::printf("%d differences\n", failures);
   return failures > 0;

@@ -1,6 +1,6 @@
-// The CPU kernels but for the rasterizers, without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every
-// buffer has exactly the size that the op gives it, so that a load or store one element out is caught, and values and
-// gradients are compared with plain loops in double. Exits with 1, and says where, when one differs.
+// The CPU kernels except the rasterizers, without torch, for AddressSanitizer and UndefinedBehaviorSanitizer. Every
+// buffer has exactly the size that the op gives it, so that an access one element outside is found. Values and
+// gradients are compared with plain loops in double. If one differs, the program prints it and exits with 1.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -40,7 +40,7 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   check(find_outside(index.data(), sequences * length, maps) == -1, "find_outside", "found one");
   check(find_outside(index.data(), sequences * length, maps - 1) != -1, "find_outside", "found none");
 
-  const auto split = [](int64_t tasks, double, const auto& work) {  // as by two threads
+  const auto split = [](int64_t tasks, double, const auto& work) {  // like two threads
     work(0, tasks / 2);
     work(tasks / 2, tasks);
   };
@@ -103,7 +103,7 @@ void run_chain(int64_t maps, int64_t sequences, int64_t length) {
   compare("grad_start", grad_start, want_start);
 }
 
-// The adjoint against differences of the matrix itself, whose formula the Python tests hold to the reference.
+// Compares the adjoint with differences of the matrix. The Python tests compare the matrix with the reference.
 template <typename T>
 void run_svd(bool clamped) {
   for (int repeat = 0; repeat < 20; ++repeat) {
@@ -139,7 +139,7 @@ void run_search(int64_t count, int64_t length) {
   compare("index", std::vector<double>(index.begin(), index.end()), want);
 }
 
-// Drawn balanced: as the rule says, counted in plain loops, from shares that add up to the unit.
+// Compares balanced drawing with the rule, which is counted in plain loops. Shares must add up to the unit.
 template <typename T, typename Index>
 void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
   const std::vector<double> weight = uniforms<double>(maps, 0, 1);
@@ -160,7 +160,7 @@ void run_balanced(int64_t maps, int64_t points, int64_t sequences) {
 
   std::vector<double> want(index.size());
   for (int64_t k = 0; k < sequences; ++k) {
-    std::vector<std::vector<int64_t>> owed;  // (D)(N^d, N)
+    std::vector<std::vector<int64_t>> owed;  // D tables (N^d, N)
     for (int64_t d = 0, contexts = maps; d < counts.depth; ++d, contexts *= maps) owed.emplace_back(contexts * maps);
     std::vector<int64_t> context(counts.depth), reached(maps);
     for (int64_t t = 0; t < points; ++t) {

@@ -1,6 +1,6 @@
-// The native loop without torch, for AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer. Every setting is
-// learned for a few steps, on one thread and on several at once. Exits with 1, and says what, where the bits differ, a
-// step allocates memory or the loss is not finite.
+// The native loop without torch, for AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer. Each setting is
+// learned for a few steps, on one thread and on several threads. If bits differ, a step allocates memory or a loss is
+// not finite, the program prints it and exits with 1.
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -101,7 +101,7 @@ void run(const char* name, const LearningSettings& s) {
   check(alone.rows == together.rows && alone.losses == together.losses, name, "bits differ by threads");
   for (float loss : alone.losses) check(std::isfinite(loss), name, "a loss is not finite");
 
-  int64_t made[2];  // allocations of two calls, of one step and of three
+  int64_t made[2];  // allocations of two calls: with one step and with three
   for (int which : {0, 1}) {
     Pictures<Index, Number> pictures(s, which == 0 ? 1 : 3);
     const int64_t before = allocations;

@@ -1,6 +1,6 @@
-// FractalDB's orbits and masks without torch, for AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has
-// exactly the size that the op gives it, and each image is compared with patches pasted one after the other. Exits with
-// 1, and says where, when one differs.
+// FractalDB's orbits and masks without torch, for AddressSanitizer and UndefinedBehaviorSanitizer. Every buffer has
+// exactly the size that the op gives it. Each image is compared with patches that are pasted one after the other. If
+// one differs, the program prints it and exits with 1.
 #include <cstdint>
 #include <vector>
 
@@ -36,7 +36,7 @@ struct Example {
     const auto pair = [&] { return Pair{uniform(-largest, largest), uniform(-largest, largest)}; };
     for (int64_t n = 0; n < maps; ++n) {
       table[n] = OrbitMap{pair(), pair(), pair()};
-      bounds[n] = static_cast<double>(n + 1) / static_cast<double>(maps) - 0.01;  // some numbers pass them all
+      bounds[n] = static_cast<double>(n + 1) / static_cast<double>(maps) - 0.01;  // some numbers exceed them all
     }
     for (double& number : numbers) number = uniform(0, 1);
     FRACTALOPS_SELECT(draw_masks)(seed, image.points, mask.data());
@@ -48,7 +48,7 @@ struct Example {
                  points.data(), out.data(),    Pair{},         Pair{}};
   }
 
-  // What is drawn one point after the other.
+  // Draws the points one after the other.
   std::vector<uint8_t> expected(const OrbitImage& image, bool patches) const {
     std::vector<uint8_t> want(out.size());
     int64_t drawn = image.points;

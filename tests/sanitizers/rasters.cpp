@@ -1,5 +1,5 @@
-// The rasterizers' CPU kernels without torch, for AddressSanitizer and UndefinedBehaviorSanitizer, as kernels.cpp has
-// the others: buffers of exactly the size that the op gives them, values and gradients against plain loops in double.
+// The rasterizers' CPU kernels without torch, for AddressSanitizer and UndefinedBehaviorSanitizer. As in kernels.cpp,
+// buffers have the size that the op gives them, and values and gradients are compared with plain loops in double.
 #include <cmath>
 #include <cstdlib>
 #include <limits>
@@ -21,7 +21,7 @@ using namespace fractalops::cpu;
 
 namespace {
 
-// Memory of exactly so many elements that starts where a cache line does.
+// Memory for `elements` elements, aligned to cache lines and rounded up to whole ones.
 template <typename T>
 class Aligned {
  public:
@@ -186,12 +186,12 @@ void run_rasters() {
         for (double cutoff : {1e-6, 1e-2, 0.0})
           for (int64_t length : {1, 7, 63, 300})
             run_raster<T>(size[0], size[1], channels, length, bandwidth, cutoff, 1 + length % 3, length == 7);
-  // Sums that are split.
+  // Images with sums that are split.
   for (int64_t channels : {0, 2}) {
     run_raster<T>(20, 45, channels, 9000, 1.0, 1e-6, 3, false);
     run_raster<T>(7, 9, channels, 9000, 25.0, 1e-6, 2, true);
   }
-  // The polynomials over the bandwidths that take them, and exponentials below.
+  // Polynomials, for the bandwidths that use them, and exponentials for smaller ones.
   for (double bandwidth : {0.001, 0.05, 0.1, 0.3, 0.499, 0.5, 0.7, 0.999, 1.0, 1.5, 2.0, 4.0, 10.0, 30.0, 100.0})
     for (double cutoff : {1e-6, 1e-12}) run_raster<T>(90, 101, 1, 200, bandwidth, cutoff, 3, false);
 }

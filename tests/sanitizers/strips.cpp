@@ -1,5 +1,6 @@
-// One image drawn by strips on threads of its own, without torch, for AddressSanitizer and for ThreadSanitizer: the
-// bits of the image must be those that the kernel draws it with whole. Exits with 1, and says where, when they aren't.
+// One image drawn in strips on the program's own threads, without torch, for AddressSanitizer and ThreadSanitizer. The
+// image must have the same bits as one that the kernel draws whole. If it does not, the program prints the case and
+// exits with 1.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -21,7 +22,7 @@ using namespace fractalops::cpu;
 
 namespace {
 
-// A thread for each task.
+// Runs each task on its own thread.
 template <typename Work>
 void run_tasks(int64_t tasks, const Work& work) {
   std::vector<std::thread> threads;
@@ -29,7 +30,7 @@ void run_tasks(int64_t tasks, const Work& work) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// Draws `count` points of the `length` of the image.
+// Draws `count` of the image's `length` points.
 template <typename T>
 void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* weight /* (count, C) or null */,
           int64_t count, int64_t length, T* image /* (C, H, W) */) {
@@ -43,7 +44,8 @@ void draw(const Raster<T>& raster, const T* points /* (count, 2) */, const T* we
   copy_from_canvas(raster, canvas[0].values, sums ? sums->moved() : nullptr, image);
 }
 
-// Points in rows around `center`, in a part `spread` of the image's height and half as much beyond it; some are odd.
+// Returns points (length, 2) with rows within `spread` of `center`, in units of the height. The first ones are not
+// finite or far away.
 template <typename T>
 std::vector<T> make_points(int64_t length, int64_t height, int64_t width, double center, double spread) {
   std::vector<T> points(2 * length);
@@ -106,7 +108,7 @@ void run_sizes(int64_t threads) {
   run_strips<T>(64, 64, 0, 1, 1.0, 1e-6, 0.5, 0.1, threads);
   run_strips<T>(64, 64, 0, 600, 1.0, 1e-6, 90.0, 0.1, threads);  // all out of reach
   run_strips<T>(64, 64, 3, 0, 1.0, 1e-6, 0.5, 0.5, threads);
-  // Sums that are split, of whole windows and of cut ones.
+  // Images with sums that are split, with whole windows and with cut ones.
   for (int64_t channels : {0, 2})
     for (double spread : {0.01, 0.6}) {
       run_strips<T>(40, 100, channels, 20'000, 1.0, 1e-6, 0.4, spread, threads);
@@ -114,7 +116,7 @@ void run_sizes(int64_t threads) {
       run_strips<T>(70, 5, channels, 20'000, 1.0, 1e-6, 0.4, spread, threads);
     }
   const int64_t strips = run_strips<T>(700, 1030, 0, 5000, 1.0, 1e-6, 0.5, 0.5, threads);
-  if (strips <= threads) std::printf("%ld strips, wanted several a thread\n", long(strips)), ++failures;
+  if (strips <= threads) std::printf("%ld strips, wanted several per thread\n", long(strips)), ++failures;
 }
 
 }  // namespace

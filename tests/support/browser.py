@@ -1,4 +1,4 @@
-"""A browser for the tests of pages: Chromium without a window, driven by Playwright."""
+"""A headless Chromium for the tests of pages, driven by Playwright."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.requirements import skip_or_fail
 
-# It asks no other machine for anything; GPUs and sandboxes are missing in containers.
+# It makes no network requests of its own. Containers have no GPU and no sandbox.
 _OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -22,7 +22,7 @@ _OPTIONS = [
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
-    """Yield Playwright's browser; without Playwright or Chromium the test skips or fails."""
+    """Yield Playwright's browser. Without Playwright or Chromium, skip or fail the test."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         skip_or_fail("chromium", "Chromium was not found (apt-get install chromium)")

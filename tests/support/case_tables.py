@@ -1,4 +1,4 @@
-"""The tables of cases that the tests of the ops share, of awkward shapes first."""
+"""Tables of cases for the tests of the ops, awkward shapes first."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ ERROR_CASES = [
     ]
 ]
 
-# Finite differences cost one call an input entry, so gradcheck takes the small shapes only.
+# Finite differences take one call for each input entry, so gradcheck gets only small shapes.
 CHAIN_GRADCHECK_CASES = [
     ChainCase("one of everything", batch=1, points=1, maps=1),
     ChainCase("one point", batch=9, points=1, maps=3, index_dtype=torch.int32),

@@ -1,4 +1,4 @@
-"""The named cases that the tests of the ops share: inputs, the public function, its reference; awkward shapes first."""
+"""Named cases for the tests of the ops: inputs, the public function and its reference."""
 
 from __future__ import annotations
 
@@ -30,10 +30,13 @@ def value_and_gradients(
     upstream: Tensor | None = None,
     differentiable: Sequence[int] | None = None,
 ) -> Result:
-    """`function(*inputs)` and the gradients of its floating inputs, in their order, which all must get one.
+    """Return `function(*inputs)` and the gradients of its inputs, in their order.
 
-    `upstream` is the value's own gradient; None draws it with a fixed seed. `differentiable` says which places get a
-    gradient where not all floating inputs do.
+    Args:
+        function: The function to call.
+        inputs: Its arguments.
+        upstream: Gradient of the value; None draws it with a fixed seed.
+        differentiable: Indices of the inputs that get a gradient. By default, all floating-point inputs must get one.
     """
     inputs = [tensor if tensor is None else tensor.detach() for tensor in inputs]
     leaves = [
@@ -55,7 +58,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def exact(inputs: Inputs) -> list[Tensor | None]:
-    """Return inputs with those of a floating-point type in float64."""
+    """Return the inputs, the floating-point ones converted to float64."""
     return [each.double() if each is not None and each.is_floating_point() else each for each in inputs]
 
 
@@ -66,40 +69,40 @@ class Case:
     name: str
     op: ClassVar[str]
     differentiable: ClassVar[tuple[int, ...]] = ()
-    """The places of the inputs that get a gradient."""
+    """Indices of the inputs that get a gradient."""
     batched: ClassVar[tuple[int, ...]]
-    """The places of the inputs whose first dimension is the result's."""
+    """Indices of the inputs whose first dimension is the result's."""
 
     def __str__(self) -> str:
         return f"{self.op}: {self.name}"
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> Inputs:
-        """The same in every call."""
+        """Return the inputs. They are the same in every call."""
         raise NotImplementedError
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The result's."""
+        """The result's shape."""
         raise NotImplementedError
 
     def run(self, *inputs: Any, backend: str | None) -> Tensor:
-        """The public function."""
+        """Call the public function."""
         raise NotImplementedError
 
     def reference(self, *inputs: Any) -> Tensor:
-        """What the op is defined to be."""
+        """Return the result by the op's definition."""
         raise NotImplementedError
 
     def on(self, backend: str | None) -> Callable[..., Tensor]:
-        """`run` as a function of the inputs."""
+        """Return `run` as a function of the inputs."""
         return lambda *inputs: self.run(*inputs, backend=backend)
 
     def both(self, backend: str, inputs: Inputs, upstream: Tensor | None = None) -> Result:
-        """The value and the gradients on one backend."""
+        """Return the value and the gradients on one backend."""
         return value_and_gradients(self.on(backend), inputs, upstream, self.differentiable)
 
     def expected(self, inputs: Inputs, upstream: Tensor | None = None) -> Result:
-        """The value and the gradients of the reference in float64."""
+        """Return the value and the gradients of the reference in float64."""
         return value_and_gradients(self.reference, exact(inputs), upstream, self.differentiable)
 
 
@@ -123,7 +126,7 @@ class ChainCase(Case):
     def inputs(
         self, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """matrix (N, D, D), contractions; offset (N, D); index (B, T), naming the last map; start (B, D)."""
+        """Return matrix (N, D, D), contractions; offset (N, D); index (B, T), with the last map; start (B, D)."""
         generator = seeded(0)
         matrix = torch.randn(self.maps, self.dimensions, self.dimensions, generator=generator, dtype=torch.float64)
         matrix *= 0.9 / torch.linalg.matrix_norm(matrix, 2)[:, None, None]
@@ -147,7 +150,7 @@ class ChainCase(Case):
 
 @dataclass(frozen=True)
 class RasterCase(Case):
-    """Shapes and options of one `rbf_rasterize` call; channels None means no weight, 0 a weight (B, T)."""
+    """Shapes and options of one `rbf_rasterize` call. `channels` None means no weight, 0 a weight (B, T)."""
 
     op = "rbf_rasterize"
     differentiable = (0, 1, 2)
@@ -170,9 +173,9 @@ class RasterCase(Case):
     def inputs(
         self, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu"
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """points (B, T, 2) on and around the image, weight (B, T, C), (B, T) or None, bandwidth (B,).
+        """Return points (B, T, 2) on and around the image, weight (B, T, C), (B, T) or None, bandwidth (B,).
 
-        Every fourth point lies on a multiple of half a pixel, where rounding can be a tie.
+        Every fourth point is on a multiple of half a pixel, where rounding can be a tie.
         """
         generator = seeded(0)
         extent = torch.tensor(self.height_width, dtype=torch.float64)  # (2,)
@@ -187,7 +190,7 @@ class RasterCase(Case):
         return points.to(device, dtype), weight, (self.bandwidth * factor).to(device, dtype)
 
     def smooth_inputs(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Inputs for finite differences: the window jumps half-way between pixels, from which points stay 0.1 away."""
+        """Return inputs for finite differences: points are 0.1 away from half pixels, where the window jumps."""
         points, weight, bandwidth = self.inputs()
         return points.floor() + 0.6 + 0.8 * points.frac().abs(), weight, bandwidth
 
@@ -207,7 +210,7 @@ MODES = {"binary": torch.uint8, "density": torch.int32}
 
 @dataclass(frozen=True)
 class CountCase(Case):
-    """Shapes of one `rasterize_points` call; the patch has these sides, and `shared` when it is one for all images."""
+    """Shapes of one `rasterize_points` call. The patch has `sides`; with `shared`, all images have the same patch."""
 
     op = "rasterize_points"
     batched = (0, 1)
@@ -226,7 +229,7 @@ class CountCase(Case):
         return self.batch, *self.size
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor | None]:
-        """points (B, T, 2) on and around the image, half of them where rounding is a tie or nearly; the patch."""
+        """Return the patch and points (B, T, 2) on and around the image, half of them at or near rounding ties."""
         generator = seeded(0)
         extent = torch.tensor(self.size, dtype=torch.float64)
         points = torch.rand(self.batch, self.points, 2, generator=generator, dtype=torch.float64)
@@ -243,7 +246,7 @@ class CountCase(Case):
         return fractalops.rasterize_points(points, self.size, mode=self.mode, patch=patch, backend=backend)
 
     def reference(self, points: Tensor, patch: Tensor | None) -> Tensor:
-        """What the op promises, one stamp at a time; Python's `round` goes half to even too."""
+        """Return the result, one stamp at a time. Python's `round` also rounds half to even."""
         patch = torch.ones(1, 1, dtype=torch.bool) if patch is None else patch
         patches = patch.expand(len(points), *patch.shape[-2:])
         top, left = patch.shape[-2] // 2, patch.shape[-1] // 2
@@ -295,7 +298,7 @@ class ErrorCase(Case):
         return self.images[:1]
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """images (S, K, ...), a third of their pixels outside [0, 1] and some on its borders, and targets (S, ...)."""
+        """Return images (S, K, ...), a third of the pixels outside [0, 1] and some at 0 or 1, and targets (S, ...)."""
         generator = seeded(0)
         images = 1.5 * torch.rand(self.images, generator=generator, dtype=torch.float64) - 0.25
         images.view(-1)[::5] = 0.0
@@ -307,7 +310,7 @@ class ErrorCase(Case):
         return clamped_squared_error(images, targets, backend=backend)
 
     def reference(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Written out with torch's own functions; the clamp's gradient is 1 on the borders too."""
+        """Return the error by torch's own functions. The clamp's gradient is also 1 at 0 and 1."""
         limited = torch.where((images >= 0) & (images <= 1), images, images.detach().clamp(0, 1))
         return (limited - targets[:, None]).square().flatten(1).mean(dim=1)
 
@@ -323,10 +326,10 @@ class DrawCase(Case):
     draws: int = 63
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
+        """Return weights (S, N), some of them 0, and numbers (S, M), some on a bound between two maps."""
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
-        weight[:, 1 + self.maps % 2 :: 3] = 0  # of two maps the last one, never drawn
+        weight[:, 1 + self.maps % 2 :: 3] = 0  # of two maps, the last one is never drawn
         sums = weight.cumsum(1)
         bounds = (sums[:, :-1] / sums[:, -1:]).to(dtype)
         uniform = torch.rand(self.systems, self.draws, generator=generator, dtype=dtype)
@@ -350,9 +353,9 @@ class BalancedCase(Case):
     points: int = 63
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """Weights (S, N), some of them 0, and numbers (S, K, T), the largest and the smallest among them.
+        """Return weights (S, N), some of them 0, and numbers (S, K, T), including the largest and the smallest.
 
-        Some of the float32 numbers are no multiples of 2^-24, as those of `torch.rand` are.
+        Some float32 numbers are not multiples of 2^-24, unlike those of `torch.rand`.
         """
         generator = seeded(self.maps)
         weight = torch.rand(self.systems, self.maps, generator=generator, dtype=torch.float64)
@@ -383,7 +386,7 @@ class MeansCase(Case):
         return self.systems, self.clusters, 2
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-        """places (S, M, 2) and centers (S, N, 2), the last of which are too far away to get a place."""
+        """Return places (S, M, 2) and centers (S, N, 2). The last centers are too far away to get a place."""
         generator = seeded(self.clusters)
         places = torch.rand(self.systems, self.places, 2, generator=generator, dtype=torch.float64)
         centers = torch.rand(self.systems, self.clusters, 2, generator=generator, dtype=torch.float64)

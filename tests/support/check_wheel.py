@@ -1,7 +1,7 @@
-"""Try a wheel as a user has it: `python -m tests.support.check_wheel WHEEL TORCH...`.
+"""Test a wheel as a user installs it: `python -m tests.support.check_wheel WHEEL TORCH...`.
 
-For each version of torch: a fresh environment, whose path has no compiler, gets torch and the wheel, runs the demo, and
-passes the tests of the ops. Exits with 1 where one fails.
+For each version of torch, install torch and the wheel into a new environment without a compiler on its path, run the
+demo, and run the tests of the ops. Exit with 1 if one fails.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TESTS = ("test_affine_chain.py", "test_rbf_rasterize.py", "test_rasterize_points
 
 
 def check(wheel: Path, torch: str, folder: Path) -> str:
-    """Return a line on the wheel with a version of torch. Raise `CalledProcessError` where something fails."""
+    """Return a line about the wheel with a version of torch. Raise `CalledProcessError` if something fails."""
     venv.create(folder / "venv", with_pip=True)
     python = str(folder / "venv" / "bin" / "python")
     tools = ["pytest", "pytest-benchmark", "hypothesis", "pytest-xdist"]
@@ -46,7 +46,7 @@ def check(wheel: Path, torch: str, folder: Path) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print a line for each version of torch; return 1 where one fails."""
+    """Print a line for each version of torch. Return 1 if one fails."""
     wheel, *versions = argv
     failed = 0
     for version in versions:

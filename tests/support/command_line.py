@@ -1,4 +1,4 @@
-"""What the tests of the command line share."""
+"""Shared parts of the tests of the command line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from fractalops.cli import main
 from tests.support.requirements import ROOT
 
-# Settings of `fractalops fit` with which it takes next to no time.
+# Settings with which `fractalops fit` takes almost no time.
 QUICK = ["--size", "8", "--steps", "3", "--points", "20", "--sequences", "2", "--maps", "3"]
 
-# Where `python -m fractalops` finds this package from any folder.
+# Environment in which `python -m fractalops` finds this package from any folder.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 
 
@@ -28,7 +28,7 @@ def draw(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
 
 
 def run(*argv: object) -> int:
-    """`main`, with the `SystemExit` of argparse turned into its code."""
+    """Run `main` and return its exit code, also if argparse raises `SystemExit`."""
     try:
         return main([str(argument) for argument in argv])
     except SystemExit as leaving:
@@ -36,7 +36,7 @@ def run(*argv: object) -> int:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: object, code: int = 2) -> str:
-    """Run a command that must end with one line of error alone; return what follows its name there."""
+    """Run a command that must print one error line and nothing else. Return the line without the command's name."""
     capsys.readouterr()
     assert run(*argv) == code
     captured = capsys.readouterr()
@@ -48,7 +48,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: object, code: int = 2) ->
 
 
 def forbid_learning(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the test fail if pictures or a cloud begin to be learned."""
+    """Make the test fail if the learning of pictures or of a cloud starts."""
     refuse = Mock(side_effect=AssertionError("learning began although something was wrong with the input"))
     monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", refuse)
     monkeypatch.setattr("fractalops.cli.fit_points.fit_points", refuse)

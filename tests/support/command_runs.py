@@ -1,4 +1,4 @@
-"""Every kind of command that writes, each in a process of its own that can be killed or run out of space."""
+"""Every kind of command that writes. Each runs in its own process, which can be killed or run out of space."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _PRETRAIN = {"classes": 3, "instances": 4, "size": 8, "points": 200, "shard": 5,
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of command; it is run in the folder of the inputs, with an output that is given."""
+    """A kind of command. It runs in the folder of the inputs and gets its output path."""
 
     arguments: tuple[str, ...]
     output: str
-    """The name of what it writes: a folder where it has no suffix."""
+    """The name of its output: a folder if it has no suffix."""
     goes_on: bool = False
-    """Whether the same command goes on with what was begun, to the same bytes."""
+    """If True, the same command resumes an interrupted run and writes the same bytes."""
 
 
 KINDS = {
@@ -88,16 +88,16 @@ def write_inputs(folder: Path) -> None:
 
 
 class Ending(NamedTuple):
-    """How a command ended."""
+    """The end of a command."""
 
     code: int
-    """Negative for a signal."""
+    """Exit code, negative for a signal."""
     error: str
-    """What it printed to standard error."""
+    """Text printed to standard error."""
     seconds: float
 
 
-# What a command's process imports before it runs the command: Matplotlib creates its own folders when it is imported.
+# Modules that a process imports before it runs the command: Matplotlib creates folders when it is imported.
 _IMPORTED = ("matplotlib.pyplot", "fractalops.experiments.pretrain")
 
 
@@ -122,7 +122,7 @@ def _run(arguments: list[str], folder: str, errors: Connection, most: int | None
 
 
 def _report_changes(within: Path, event: str, arguments: tuple[Any, ...]) -> None:
-    """Print which files are changed that are neither `within` nor in it, nor temporary ones beside it."""
+    """Print the names of changed files, except `within`, files in it, and temporary files beside it."""
     for place in changed(event, arguments):
         path = Path(os.path.abspath(os.fsdecode(place)))
         beside = path.parent == within.parent and fnmatchcase(path.name, f"{TEMPORARY}*")
@@ -139,13 +139,16 @@ def run_command(
     most: int | None = None,
     report: bool = False,
 ) -> Ending:
-    """Run a command; kill it after so many seconds, or let no file grow beyond so many bytes.
+    """Run a command.
 
-    With `report` what it changes besides its output counts as printed.
+    Args:
+        kill_after: Kill the command after so many seconds.
+        most: Limit of a file's size in bytes.
+        report: Add changes outside the output to the printed text.
     """
     place = (str(output),) if kind.arguments[0] == "convert" else ("--output", str(output))
     context = multiprocessing.get_context("forkserver")
-    receiver, sender = context.Pipe(duplex=False)  # of what the process prints, which fits into it
+    receiver, sender = context.Pipe(duplex=False)  # for the process's output, which fits into the pipe
     within = output if report else None
     process = context.Process(
         target=_run, args=([*kind.arguments, *place, *options], str(inputs), sender, most, within)
@@ -163,15 +166,15 @@ def run_command(
 
 
 def rerun_options(output: Path, kind: Kind) -> list[str]:
-    """Return what the same command needs to write once more where something was written, but for one that goes on."""
+    """Return the options with which the same command overwrites its output; none if it resumes."""
     return ["--overwrite"] if output.exists() and not kind.goes_on else []
 
 
-# Whether files are whole
+# Checks that files are complete
 
 
 def written(output: Path) -> dict[str, Path]:
-    """Return the files of a command's output, but for what writes that were cut short have left, and locks."""
+    """Return the files of a command's output, except locks and remains of interrupted writes."""
     paths = [output] if output.is_file() else sorted(output.rglob("*"))
     left_out = (f"{TEMPORARY}*", LOCK, ".*.lock")
     return {
@@ -184,7 +187,7 @@ def written(output: Path) -> dict[str, Path]:
 
 
 def check_whole(path: Path) -> None:
-    """Assert that a file is whole."""
+    """Assert that a file is complete."""
     _CHECKS[path.suffix](path)
 
 
@@ -250,24 +253,24 @@ _CHECKS: dict[str, Callable[[Path], None]] = {
 
 
 def comparable(output: Path) -> dict[str, bytes]:
-    """Return the content of all files, but for what says how long something took."""
+    """Return the contents of all files, except those that contain durations."""
     found = {}
     for name, path in written(output).items():
         if path.suffix in (".md", ".txt") or path.name in ("fit.json", "metrics.json", "metrics.csv", "table.csv"):
             continue
         content = path.read_bytes()
-        if path.name == "config.json":  # which names TensorBoard's files, whose names tell the time
+        if path.name == "config.json":  # it lists TensorBoard's files, whose names contain the time
             content = re.sub(rb'\n *"tensorboard/.*', b"", content).replace(b",\n  ]", b"\n  ]")
         if path.name == "index.csv":
             content = re.sub(rb",[^,\n]*\n", b"\n", content)
-        if path.suffix == ".safetensors" and path.parent.name != "systems":  # whose bytes are promised
+        if path.suffix == ".safetensors" and path.parent.name != "systems":  # the bytes of systems are guaranteed
             content = _without_times(path)
         found[name] = content
     return found
 
 
 def _without_times(path: Path) -> bytes:
-    """The tensors of a file and its metadata, but for times and what is a checksum of them."""
+    """Return a file's tensors and metadata, without times and the checksum that depends on them."""
     with safe_open(path, framework="numpy") as file:
         metadata = {name: text for name, text in file.metadata().items() if name in ("config", "size", "steps")}
         tensors = b"".join(file.get_tensor(name).tobytes() for name in sorted(file.keys()))

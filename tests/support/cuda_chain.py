@@ -1,4 +1,4 @@
-"""What the tests of `affine_chain` in CUDA share: where it runs, its two forms, its inputs and the expected results."""
+"""Shared parts of the tests of `affine_chain` in CUDA: devices, its two forms, inputs and expected results."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Device(emulation.Device):
         return list(self.ops.affine_chain_bwd(grad.to(self.name), matrix, index, start, points, form))
 
     def both(self, inputs: Inputs, form: int, grad: Tensor) -> Result:
-        """Points and the gradients of matrix, offset and start, on the CPU."""
+        """Return the points and the gradients of matrix, offset and start, on the CPU."""
         points = self.forward(inputs, form)
         gradients = self.backward(grad.to(points.dtype), inputs, points, form)
         return points.cpu(), [gradient.cpu() for gradient in gradients]
 
 
 def in_both_forms(cases: Sequence[ChainCase], slow: Collection[tuple[str, int]]) -> pytest.MarkDecorator:
-    """Parameters `case` and `form`; those of a name and a form in `slow` are marked so."""
+    """Return parameters `case` and `form`. Pairs of a name and a form that are in `slow` are marked slow."""
     return pytest.mark.parametrize(
         ("case", "form"),
         [
@@ -58,7 +58,7 @@ def in_both_forms(cases: Sequence[ChainCase], slow: Collection[tuple[str, int]])
 
 
 def inputs_of(case: ChainCase, dtype: torch.dtype) -> Inputs:
-    """The case's inputs, rounded to float32 so that they are the same for both dtypes."""
+    """Return the case's inputs, rounded to float32 so that they are the same for both dtypes."""
     matrix, offset, index, start = case.inputs(torch.float32)
     return matrix.to(dtype), offset.to(dtype), index, start.to(dtype)
 
@@ -70,10 +70,10 @@ def upstream(case: ChainCase) -> Tensor:
 
 @functools.cache
 def expected(case: ChainCase) -> Result:
-    """The float64 reference's, with maps of its own for every 64 steps, whose gradients are then added up.
+    """Return the float64 reference's result, with separate maps for every 64 steps, whose gradients are then summed.
 
-    Autograd adds up a map's gradient step by step, which at 10^5 points takes all of the float64 tolerance (9e-15
-    against 80-bit sums, where the op shows 1e-15).
+    Autograd sums a map's gradient step by step. At 10^5 points its error takes all of the float64 tolerance (9e-15
+    against 80-bit sums; the op's error is 1e-15).
     """
     matrix, offset, index, start = inputs_of(case, torch.float64)
     part = torch.arange(case.points) // 64  # (T,)

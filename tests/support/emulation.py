@@ -1,6 +1,6 @@
-"""CUDA sources built for the CPU with the emulation of tests/cuda_emulation, and loaded into torch.
+"""CUDA sources compiled for the CPU with the emulation of tests/cuda_emulation, and loaded into torch.
 
-In a process that runs under a sanitizer (see `sanitized_environment`) `load` takes the build for it.
+In a process under a sanitizer (see `sanitized_environment`), `load` uses the build for this sanitizer.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ FLAGS = [
     "-g1",
     "-fPIC",
     "-Wno-psabi",
-    # Two emulated libraries in one process share no variables.
+    # Two emulated libraries in one process must not share variables.
     "-fvisibility=hidden",
     "-fno-gnu-unique",
-    # nvcc takes it for granted that shared memory holds one type now and another later.
+    # nvcc allows shared memory to contain different types over time.
     "-fno-strict-aliasing",
 ]
 Sanitizer = Literal["address", "thread"]
-# -O1 halves the time that the compiler takes.
+# -O1 halves the compilation time.
 SANITIZERS: dict[Sanitizer, list[str]] = {
     "address": ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"],
     "thread": ["-O1", "-fsanitize=thread"],
 }
 TORCH_FLAGS = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA", "-isystem", str(TORCH / "include")]
-# -Bsymbolic: the wrapper's stand-ins for functions of torch come before torch's own.
+# -Bsymbolic: the wrapper's replacements for torch's functions take precedence over torch's own.
 LINK = [
     "-Wl,-Bsymbolic",
     f"-L{TORCH / 'lib'}",
@@ -65,7 +65,7 @@ LINK = [
 
 
 def compiler() -> str:
-    """g++; without it the test skips or fails."""
+    """Return g++. Without it, skip or fail the test."""
     found = shutil.which("g++")
     if found is None:
         skip_or_fail("compiler", "g++ was not found")
@@ -74,7 +74,7 @@ def compiler() -> str:
 
 @functools.cache
 def sources_hash() -> str:
-    """Of all that an emulated library is made of, whichever it is."""
+    """Return the hash of all sources that any emulated library can contain."""
     files = [*EMULATION.iterdir(), *(ROOT / "csrc").glob("*.h"), *(ROOT / "csrc" / "cuda").iterdir()]
     digest = hashlib.sha256()
     for file in sorted(files):
@@ -83,13 +83,13 @@ def sources_hash() -> str:
 
 
 def build(source: Path, *options: str) -> Path:
-    """Compile a source with the emulation; a build of the same sources, options and compiler is taken as it is."""
+    """Compile a source with the emulation. A build of the same sources, options and compiler is reused."""
     command = [compiler(), f"-I{EMULATION}", *FLAGS, "-x", "c++", str(source), "-x", "none", *options]
     version = subprocess.run([compiler(), "--version"], check=True, capture_output=True, text=True).stdout
     key = hashlib.sha256("\0".join([sources_hash(), version, torch.__version__, *command]).encode()).hexdigest()[:16]
     output = BUILD / key / (f"{source.stem}.so" if "-shared" in options else source.stem)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(output.parent / "lock"):  # pytest may have several workers, which all need it
+    with FileLock(output.parent / "lock"):  # several pytest workers may need it at the same time
         if not output.exists():
             unfinished = output.with_suffix(".unfinished")
             result = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True)
@@ -100,12 +100,12 @@ def build(source: Path, *options: str) -> Path:
 
 
 def build_library(source: Path, sanitizer: Sanitizer | None = None) -> Path:
-    """A library of ops; `source` is a wrapper in tests/cuda_emulation."""
+    """Build a library of ops. `source` is a wrapper in tests/cuda_emulation."""
     return build(source, "-shared", *TORCH_FLAGS, *LINK, *(SANITIZERS[sanitizer] if sanitizer else []))
 
 
 def running_sanitizer() -> Sanitizer | None:
-    """The one under which this process runs."""
+    """Return the sanitizer under which this process runs."""
     process = ctypes.CDLL(None)
     return "address" if hasattr(process, "__asan_init") else "thread" if hasattr(process, "__tsan_init") else None
 
@@ -117,7 +117,7 @@ def library(name: str) -> Path:
 
 @functools.cache
 def namespace() -> torch.library.Library:
-    """The ops' schemas, defined once more for the emulated ones."""
+    """Define the ops' schemas again, for the emulated ops."""
     fragment = torch.library.Library("fractalops_emulated", "FRAGMENT")
     for schema in SCHEMAS:
         fragment.define(schema)
@@ -126,7 +126,7 @@ def namespace() -> torch.library.Library:
 
 @functools.cache
 def load(name: str) -> Any:
-    """Build and load the op's CUDA source; its raw functions, for CPU tensors."""
+    """Build and load the op's CUDA source. Return its raw functions, which take CPU tensors."""
     namespace()
     torch.ops.load_library(library(name))
     return torch.ops.fractalops_emulated
@@ -134,7 +134,7 @@ def load(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Device:
-    """Where an op runs: its raw functions and the tensors' device."""
+    """The raw functions of an op and the device of its tensors."""
 
     op: ClassVar[str]
     ops: Any
@@ -142,7 +142,7 @@ class Device:
 
     @classmethod
     def open(cls, name: str) -> Any:
-        """The op of the emulation, or that of a GPU: by the name "cpu" or "gpu"."""
+        """Return the emulated op for the name "cpu", or a GPU's for "gpu"."""
         if name == "cpu":
             return cls(load(cls.op), "cpu")
         need_gpu()
@@ -151,12 +151,12 @@ class Device:
 
 
 def set_order(emulated: ctypes.CDLL, threads: Order, blocks: Order, seed: int = 0) -> None:
-    """The order in which the threads of a block, and the blocks of a grid, run from now on."""
+    """Set the order in which the threads of a block, and the blocks of a grid, run."""
     emulated.emulation_set_order(ORDERS.index(threads), ORDERS.index(blocks), ctypes.c_uint(seed))
 
 
 def in_several_orders(name: str, call: Callable[[], Any]) -> list[Any]:
-    """What `call` returns when the op's threads and blocks run in ascending order, in descending and in random ones."""
+    """Return the results of `call` with the op's threads and blocks in ascending, descending and random orders."""
     emulated = ctypes.CDLL(str(library(name)))
     results = []
     for seed, order in enumerate((*ORDERS, "random")):
@@ -167,7 +167,7 @@ def in_several_orders(name: str, call: Callable[[], Any]) -> list[Any]:
 
 
 def shared_bytes(name: str, call: Callable[[], Any]) -> list[int]:
-    """The dynamic shared memory that each launch of the op asks for while `call` runs."""
+    """Return the bytes of dynamic shared memory of each launch of the op during `call`."""
     emulated = ctypes.CDLL(str(library(name)))
     emulated.emulation_launches.restype = emulated.emulation_shared_bytes.restype = ctypes.c_int64
     before = emulated.emulation_launches()
@@ -177,7 +177,7 @@ def shared_bytes(name: str, call: Callable[[], Any]) -> list[int]:
 
 
 def runtime(name: str) -> str:
-    """The path of a library of the compiler's; without it the test skips or fails."""
+    """Return the path of a library of the compiler. Without it, skip or fail the test."""
     command = [compiler(), f"-print-file-name={name}"]
     path = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     if not Path(path).is_absolute():
@@ -187,10 +187,10 @@ def runtime(name: str) -> str:
 
 @functools.cache
 def sanitizer_library(sanitizer: Sanitizer) -> str:
-    """The path of a sanitizer's library; the test skips or fails where programs don't start with it."""
+    """Return the path of a sanitizer's library. Skip or fail the test if programs do not start with it."""
     name = {"address": "libasan.so", "thread": "libtsan.so"}[sanitizer]
     path = runtime(name)
-    # More than once: where addresses are drawn from all that there are, those that libtsan keeps are hit most times.
+    # Repeated: if addresses are drawn from the whole address space, most runs hit addresses that libtsan reserves.
     for _ in range(5):
         done = subprocess.run(["true"], env={**os.environ, "LD_PRELOAD": path}, capture_output=True, text=True)
         if done.returncode != 0:
@@ -199,20 +199,20 @@ def sanitizer_library(sanitizer: Sanitizer) -> str:
 
 
 def sanitized_environment(sanitizer: Sanitizer) -> dict[str, str]:
-    """The environment of a Python process that runs under a sanitizer, which ends it at the first finding."""
+    """Return the environment of a Python process under a sanitizer, which ends it at the first finding."""
     return {
         **os.environ,
-        # libstdc++ too: AddressSanitizer looks for its functions before torch loads it.
+        # libstdc++, too: AddressSanitizer looks for its functions before torch loads it.
         "LD_PRELOAD": f"{sanitizer_library(sanitizer)} {runtime('libstdc++.so')}",
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python's are many
-        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",  # Python's and torch's threads are theirs
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python has many leaks
+        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1",  # skips the threads of Python and torch
     }
 
 
 def run_sanitized(sanitizer: Sanitizer, files: Sequence[str | Path], selection: str) -> None:
-    """Some tests of these files once more, in a process that ends at the first finding."""
+    """Run selected tests of these files in a process that ends at the first finding."""
     command = [sys.executable, "-m", "pytest", *map(str, files), "-q", "-p", "no:cacheprovider"]
-    command += ["--capture=sys"]  # a finding ends the process, and its report with it
+    command += ["--capture=sys"]  # otherwise the report is lost when a finding ends the process
     command += ["-m", "not gpu", "-k", f"({selection}) and not sanitizer"]
     environment = sanitized_environment(sanitizer)
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What the tests of the experiments share: the least settings of a study, and files like MNIST's."""
+"""Shared parts of the tests of the experiments: the smallest settings of a study, and files like MNIST's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SETTINGS = ReconstructSettings(**TINY)
 
 
 def open_folder(path: Path, settings: ReconstructSettings = SETTINGS, *, overwrite: bool = False) -> ExperimentFolder:
-    """The folder of a run of reconstruct, made or taken up again."""
+    """Return the folder of a run of reconstruct, created or reopened."""
     output = ExperimentFolder(path, "reconstruct", settings, {})
     output.open(overwrite=overwrite)
     return output
 
 
 def write_mnist(folder: Path, images: int, split: str = "t10k", packed: bool = True) -> None:
-    """Blobs with labels, as MNIST's files."""
+    """Write blobs with labels in files like MNIST's."""
     pixels = numpy.zeros((images, 28, 28), numpy.uint8)
     for number in range(images):
         pixels[number, 4 + number % 9 : 16, 8:20] = 255

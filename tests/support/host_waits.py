@@ -1,7 +1,7 @@
-"""Calls that must not make the host wait for a GPU, and what finds the waits where there is no GPU.
+"""Calls that must not make the host wait for a GPU, and a mode that finds such waits without a GPU.
 
 Run as a program with the path of `no_device_guard.cpp`'s library, it makes each call on fake CUDA tensors and prints
-the errors by the calls' names as JSON. A process of its own, as the library changes what torch takes for CUDA.
+the errors by the calls' names as JSON. It needs its own process because the library changes torch's view of CUDA.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from fractalops import backends
 
 Call = Callable[[], Tensor]
 Prepare = Callable[[str], Call]
-"""Makes the inputs on a device, and returns the call."""
+"""Creates the inputs on a device, and returns the call."""
 
 READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "unique_dim")
-"""Operations for which the host waits for a GPU. An index by a mask counts as `nonzero`."""
+"""Operations for which the host waits for a GPU. Indexing with a mask counts as `nonzero`."""
 
 
 class NoWaiting(TorchDispatchMode):
-    """Fail where the host would wait for a GPU: reads of values, and copies to it from memory that is not pinned."""
+    """A mode that fails if the host would wait for a GPU.
+
+    The host waits if it reads values, or if it copies to the GPU from memory that is not pinned.
+    """
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.name().removeprefix("aten::").partition(".")[0]
@@ -73,7 +76,7 @@ def _ifs(**options: Any) -> Prepare:
 
 
 def _copy(device: str) -> Call:
-    """Return a call that waits, which shows that such calls are found."""
+    """Return a call that waits, to check that waits are found."""
     return lambda: torch.ones(3, device="cpu").to(device)
 
 
@@ -98,9 +101,9 @@ def main(library: str) -> None:
     torch.ops.load_library(library)
     torch.version.cuda = "13.0"
     backends.STATE.forced = None
-    backends.STATE.load_errors.pop("cuda", None)  # as if the CUDA library were there
+    backends.STATE.load_errors.pop("cuda", None)  # as if the CUDA library were loaded
     errors = {}
-    # One mode for all calls, as the tables of `svd_matrix` are kept on their device from the first call on.
+    # One mode for all calls: after the first call, the tables of `svd_matrix` stay on their device.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         for name, prepare in {**CALLS, "a copy": _copy}.items():
             try:

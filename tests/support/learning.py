@@ -1,4 +1,4 @@
-"""What the tests of `fit` share: small targets and a configuration that learns them in a tenth of a second."""
+"""Shared parts of the tests of `fit`: small targets and settings that learn them in a tenth of a second."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ RED, GREEN, WHITE = (torch.tensor(color).view(3, 1, 1) for color in ((0.9, 0.1, 
 
 
 def disc(size: int = 16, radius: float = 4.0) -> Tensor:
-    """A white disc (size, size) in the middle."""
+    """Return a white disc (size, size) in the middle."""
     row, column = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     return ((row - size / 2) ** 2 + (column - size / 2) ** 2 <= radius**2).float()
 
 
 def bar(height: int = 16, width: int = 16) -> Tensor:
-    """A white bar across the middle rows."""
+    """Return a white bar across the middle rows."""
     image = torch.zeros(height, width)
     image[height // 3 : 2 * height // 3, 2:-2] = 1
     return image
 
 
 class Interruption:
-    """Raises `error` instead of the step number `at` of all steps, from 0; each call of a loop takes one step."""
+    """An interruption: it raises `error` instead of step `at`, counted from 0. Each call of a loop takes one step."""
 
     def __init__(self, at: int, error: BaseException | None = None) -> None:
         self.rates: list[float] = []
@@ -41,7 +41,7 @@ class Interruption:
         self.error = KeyboardInterrupt() if error is None else error
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> Interruption:
-        """Make `fit` and `fit_dataset` take their steps by it."""
+        """Make `fit` and `fit_dataset` take their steps through this object."""
         choose_loop = learning.choose_loop
 
         def choose(*arguments: Any) -> tuple[learning.Steps, bool]:
@@ -52,7 +52,7 @@ class Interruption:
         return self
 
     def make_optimizer(self, parameters: list[Tensor], config: FitConfig) -> Any:
-        """Return an optimizer that takes its steps by it."""
+        """Return an optimizer that takes its steps through this object."""
         optimize = make_optimizer(parameters, config)
         return lambda rate: self._step(rate, lambda: optimize(rate))
 
@@ -66,7 +66,10 @@ class Interruption:
 def at_call(
     number: int, function: Callable[..., Any], error: BaseException, *, after: bool = False
 ) -> Callable[..., Any]:
-    """`function`, but its call of this number, from 1 on, raises `error` instead, or after it is done."""
+    """Return a function like `function` whose call `number`, counted from 1, raises `error`.
+
+    With `after`, that call runs before it raises.
+    """
     calls = itertools.count(1)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -82,29 +85,29 @@ def at_call(
 
 
 def targets() -> Tensor:
-    """Three images (3, 16, 16): a disc, a bar and a ring."""
+    """Return three images (3, 16, 16): a disc, a bar and a ring."""
     return torch.stack([disc(), bar(), disc(radius=6) - disc(radius=3)])
 
 
 def colored() -> Tensor:
-    """Three images (3, 3, 16, 16): a red disc, a bar half red and half green, a white ring."""
+    """Return three images (3, 3, 16, 16): a red disc, a bar half red and half green, a white ring."""
     shape = targets()[:, None]  # (3, 1, 16, 16)
     halves = torch.where(torch.arange(16) < 8, RED, GREEN)  # (3, 1, 16)
     return torch.stack([shape[0] * RED, shape[1] * halves, shape[2] * WHITE])
 
 
 def images_of(config: FitConfig) -> Tensor:
-    """Three images that `config` learns, in color or gray."""
+    """Return three images in color or gray, as `config` requires."""
     return colored() if config.color else targets()
 
 
 def mean_square(images: Tensor, target: Tensor) -> Tensor:
-    """The default loss, to be plugged in: images (S, K, ...), targets (S, 1, ...) -> (S,)."""
+    """Return the default loss, for use as a custom loss: images (S, K, ...), targets (S, 1, ...) -> (S,)."""
     return (images - target).square().flatten(1).mean(1)
 
 
 def quick(**changes: Any) -> FitConfig:
-    """A small run, with the settings of small targets; `changes` override its settings."""
+    """Return settings of a small run on small targets. `changes` override them."""
     settings: dict[str, Any] = {
         "maps": 4,
         "points": 100,
@@ -116,19 +119,19 @@ def quick(**changes: Any) -> FitConfig:
 
 
 def tiny(**changes: Any) -> FitConfig:
-    """Ten steps of next to nothing, where what is learned doesn't matter."""
+    """Return settings of ten very cheap steps, for tests in which the result does not matter."""
     return quick(**({"maps": 3, "points": 20, "sequences": 3, "steps": 10, "evaluation_sequences": 4} | changes))
 
 
 def finish(batch: learning.Batch, config: FitConfig) -> FitResult:
-    """Run the steps that a batch has left, and evaluate it."""
+    """Run the remaining steps of a batch, and evaluate it."""
     for _ in learning.run_steps(batch, config, None, False):
         pass
     return learning.evaluate_batches([batch], config, 0.0)
 
 
 def assert_same_result(actual: FitResult, expected: FitResult) -> None:
-    """Everything that was learned and measured agrees bit for bit; the time and the configuration may differ."""
+    """Assert that all learned and measured values are equal bit for bit. Time and configuration may differ."""
     for name in ("size", "steps", "snapshot_steps"):
         assert getattr(actual, name) == getattr(expected, name)
     tensors, others = actual.tensors(), expected.tensors()  # parameters, measures and snapshots

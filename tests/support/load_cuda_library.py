@@ -1,7 +1,7 @@
-"""Loads the CUDA library into the torch of the Python that runs this, up to the registration of its ops; no GPU needed.
+"""Load the CUDA library into the torch of this Python and check that its ops are registered; no GPU needed.
 
-Only torch has to be installed there. This is how a library that was built against a CPU-only torch is tried in a CUDA
-build of torch. Exits with 1 and the reason where it can't be loaded or registers nothing.
+Only torch has to be installed. It tests a library that was built against a CPU-only torch in a CUDA build of torch.
+Exits with 1 and the reason if the library can't be loaded or registers nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(library: Path) -> int:
     if torch.version.cuda is None:
         print("failed: this torch was built without CUDA")
         return 1
-    schemas = runpy.run_path(str(PACKAGE / "op_table.py"))["SCHEMAS"]  # without the package's other needs
+    schemas = runpy.run_path(str(PACKAGE / "op_table.py"))["SCHEMAS"]  # without the package's other dependencies
     fragment = torch.library.Library("fractalops", "FRAGMENT")
     for schema in schemas:
         fragment.define(schema)

@@ -1,4 +1,4 @@
-"""Damaged files: whole ones with bytes flipped, cut off, put in, repeated or moved, and with other numbers."""
+"""Damaged files: valid files with bytes flipped, cut off, inserted, repeated or moved, and with changed numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXT = re.compile(rb"[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
 _KINDS = ("B", "<H", ">H", "<I", ">I", "<Q", ">Q", "<f", ">f", "<d", ">d")
 _FLOATS = (0.0, -1.0, 1e30, float("inf"), float("nan"))
 
-# What is special in one format or another, and belongs in no file of others.
+# Bytes that have a special meaning in some format.
 _TOKENS = [
     *(b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\x1a", b"\r", b"\n", b"\r\n", b"\x0b", b"\xc2\x85"),
     *(b"\xe2\x80\xa8", "٣".encode(), "½".encode(), b"\xed\xa0\x80", b"\\ud800", "é".encode("latin-1")),
@@ -26,7 +26,7 @@ _Mutation = Callable[[bytes, Sequence[bytes], Random], bytes]
 
 
 def mutate(wholes: Sequence[bytes], random: Random) -> bytes:
-    """Return one of some files of a format with one to five mutations."""
+    """Return one of several files of a format with one to five mutations."""
     content = random.choice(wholes)
     for _ in range(random.choice((1, 1, 1, 2, 5))):
         content = random.choice(_MUTATIONS)(content, wholes, random)
@@ -34,7 +34,7 @@ def mutate(wholes: Sequence[bytes], random: Random) -> bytes:
 
 
 def _part(content: bytes, random: Random) -> tuple[int, int]:
-    """Two places, as often as not near each other or near the beginning, where headers are."""
+    """Return two positions, mostly close together. Half of the first ones are near the beginning, where headers are."""
     reach = len(content) if random.random() < 0.5 else min(len(content), 96)
     first = random.randint(0, reach)
     last = random.randint(first, len(content))
@@ -90,7 +90,7 @@ def _renumber_text(content: bytes, wholes: Sequence[bytes], random: Random) -> b
 
 
 def _renumber(content: bytes, wholes: Sequence[bytes], random: Random) -> bytes:
-    """Write a number in binary over what is there."""
+    """Overwrite bytes with a binary number."""
     kind = random.choice(_KINDS)
     if kind[-1] in "fd":
         packed = struct.pack(kind, random.choice(_FLOATS))

@@ -1,7 +1,8 @@
-"""Random calls of the ops: any shape, layout, dtype and values, with how far each result may be off.
+"""Random calls of the ops, with any shape, layout, dtype and values, and the allowed error of each result.
 
-How far is a multiple of a magnitude: what the terms that an entry is the sum of add up to without their signs, each
-with how much it magnifies the rounding of its factors. It is infinite or NaN where nothing can be said.
+The allowed error is a multiple of a magnitude. The magnitude of an entry is the sum of the absolute values of its
+terms, each multiplied by how much the term magnifies the rounding errors of its factors. It is infinite or NaN if there
+is no bound.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from fractalops.reference.affine_chain import affine_chain as chain_reference
 from tests.support.cases import Inputs, Result, seeded, value_and_gradients
 from tests.support.tolerances import TOLERANCES
 
-# The smallest normal number in units of a tolerance: what is smaller may be taken for zero.
+# The smallest normal number in units of a tolerance: smaller numbers may be treated as zero.
 _FLOOR = {dtype: torch.finfo(dtype).tiny / tolerance for dtype, tolerance in TOLERANCES.items()}
 
-# Of bumps in float32 by polynomials, from a bandwidth of 0.5 on (csrc/cpu/gaussian_polynomials.h): far from its middle
-# one is off by parts of its largest value, not of its own. In units of the tolerance, 3e-9.
+# In float32, bumps with a bandwidth of at least 0.5 are polynomials (csrc/cpu/gaussian_polynomials.h). Far from the
+# middle, their error is relative to the bump's largest value, not to the local value. In units of the tolerance: 3e-9.
 _TAIL = 1e-3
 
 
@@ -47,15 +48,18 @@ class Call:
     inputs: Inputs
     differentiable: tuple[int, ...] = ()
     magnitudes: Callable[[Inputs, Tensor], Result] | None = None
-    """Of the value and the gradients, of inputs and an upstream gradient in float64; None asks for the same bits."""
+    """Returns the magnitudes of the value and the gradients, for inputs and an upstream gradient in float64.
+
+    If None, the bits must be equal.
+    """
     spreads: bool = True
-    """Whether a result is not finite where the reference's isn't."""
+    """If True, every result must be non-finite where the reference's is."""
     defined: bool = True
-    """Whether its result is: else the call must come back, and no more."""
+    """If False, the result is undefined: the call must return without an error."""
 
 
 class Draw:
-    """Draws what a call is made of."""
+    """A generator of the random parts of a call."""
 
     def __init__(self, seed: str) -> None:
         self.random = Random(seed)
@@ -64,7 +68,7 @@ class Draw:
         self.wild = self.random.random() < 0.4
 
     def count(self, *choices: int, most: int = 300) -> int:
-        """A length: as often as not a small one, of `choices` where they are given."""
+        """Return a length: one of `choices` if they are given, otherwise usually a small one."""
         if choices:
             return self.random.choice(choices)
         return min(
@@ -73,7 +77,7 @@ class Draw:
         )
 
     def numbers(self, *shape: int, low: float | None = None, high: float = 1.0) -> Tensor:
-        """Normal numbers, or uniform ones from `low` to `high`; in wild calls of any scale, with others among them."""
+        """Return normal numbers, or uniform ones from `low` to `high`. Wild calls have any scale and special values."""
         options: dict[str, Any] = {"generator": self.generator, "dtype": torch.float64}
         values = torch.randn(shape, **options) if low is None else low + (high - low) * torch.rand(shape, **options)
         if self.wild:
@@ -84,7 +88,7 @@ class Draw:
         return self.laid_out(values.to(self.dtype))
 
     def laid_out(self, values: Tensor) -> Tensor:
-        """Such values in any layout; an expanded one has a row of them for all."""
+        """Return the values in any layout. An expanded layout repeats the first row."""
         kind = self.random.randrange(12)
         if kind == 0 and values.dim() > 1:
             return values.mT.contiguous().mT
@@ -116,12 +120,12 @@ def _chain(draw: Draw) -> Call:
         return chain_reference(matrix, offset, index, start.expand(len(index), dimensions))
 
     def magnitudes(inputs: Inputs, upstream: Tensor) -> Result:
-        """Those of a sum of products are what it is of absolute values, and its gradients."""
+        """The magnitudes of a sum of products are its value and gradients for absolute values."""
         floor = _FLOOR[draw.dtype]
         sizes = [each.abs() + floor if each is not None and each.is_floating_point() else each for each in inputs]
         value, gradients = value_and_gradients(reference, sizes, upstream.abs() + floor, places)
         gradients = [each + floor for each in gradients]
-        # What has left the dtype's range once spoils what comes later, and gradients that run back along it.
+        # A value outside the dtype's range invalidates later values, and gradients that flow back through it.
         most = torch.finfo(draw.dtype).max / 1024
         left = ~(value < most).all(-1)  # (B, T)
         inside = not left.any() and bool((gradients[1] < most).all())
@@ -138,7 +142,7 @@ def _bumps(draw: Draw) -> Call:
         size = (63, 300)
     places = draw.numbers(batch, points, 2, low=-4.0, high=max(size) + 3.0)
     if draw.random.random() < 0.3:
-        places = (places * 2).round() / 2  # half-way between pixels
+        places = (places * 2).round() / 2  # halfway between pixels
     channels = draw.random.choice((None, 0, 1, 2, 3, 5))
     weight = None
     if channels is not None:
@@ -174,7 +178,7 @@ def bump_magnitudes(
     cutoff: float,
     dtype: torch.dtype,
 ) -> Result:
-    """A bump `exp(-q)` magnifies the rounding of its exponent by q; its tables may lose what is below float's range."""
+    """Return magnitudes. A bump `exp(-q)` magnifies the rounding error of q by q; its tables may lose tiny values."""
     single = weight is None or weight.dim() == 2
     finite = points.isfinite().all(-1)  # (B, T)
     size_of = torch.ones_like(points[..., :1]) if weight is None else (weight[..., None] if single else weight).abs()
@@ -204,7 +208,7 @@ def bump_magnitudes(
     (rows, rows_point, rows_tau), (columns, columns_point, columns_tau) = tables
     grad = upstream.abs() if not single else upstream.abs()[:, None]  # (B, C, H, W)
     image = torch.einsum("btc,bth,btw->bchw", size_of, rows, columns)
-    # A product of tables that is below the range is lost before it is multiplied by what follows.
+    # If a product of tables is below the range, it is lost before it is multiplied by other factors.
     image = image + _FLOOR[dtype] * (1 + size_of).sum(1)[..., None, None]
     lost = _FLOOR[dtype] * (1 + grad).sum((2, 3))[:, None]  # (B, 1, C)
 
@@ -212,7 +216,7 @@ def bump_magnitudes(
         return torch.einsum("bchw,bth,btw->btc", grad, one, other)
 
     def with_lost(of_rows: Tensor, of_columns: Tensor) -> Tensor:
-        """Both derivatives (B, T, C, 2), of tables with these slopes."""
+        """Return both derivatives (B, T, C, 2), for tables with these slopes."""
         sums = against(rows * of_rows, columns), against(rows, columns * of_columns)
         slopes = (1 + slope.amax(-1, keepdim=True) for slope in (of_rows, of_columns))  # each (B, T, 1)
         parts = [one * size_of + lost * (1 + size_of) * slope for one, slope in zip(sums, slopes, strict=True)]
@@ -223,7 +227,7 @@ def bump_magnitudes(
     if weight is not None:
         of_weight = (against(rows, columns) + lost) * finite[..., None]  # (B, T, C)
         gradients.insert(1, of_weight[..., 0] if single else of_weight)
-    # Factors whose product leaves the range on the way spoil what they are in.
+    # If an intermediate product of factors leaves the range, the gradients are invalid.
     parts = (size_of, grad, torch.where(finite[..., None], points, 0.0).abs())
     if (
         math.prod(max(1.0, float(part.max())) if part.numel() else 1.0 for part in parts)
@@ -239,7 +243,7 @@ def _matrices(draw: Draw) -> Call:
     inputs = [draw.numbers(*shape, 6) * draw.random.choice((1.0, 3.0))]
 
     def magnitudes(inputs: Inputs, upstream: Tensor) -> Result:
-        """Angles are reduced and added in float64, in which they have been rounded."""
+        """Angles are reduced and added in float64, whose rounding errors remain."""
         svd = inputs[0]
         assert svd is not None
         clamped = singular_values == "clamp"
@@ -250,7 +254,7 @@ def _matrices(draw: Draw) -> Call:
         grad = upstream.abs().sum((-2, -1))[..., None]  # (..., 1)
         slope = torch.ones_like(values) if clamped else values * (1 - values) + _FLOOR[draw.dtype]
         parts = torch.cat((size, size, slope * unsure[..., None], size, size), -1)  # (..., 6)
-        whole = svd.isfinite().all(-1, keepdim=True)  # (..., 1): else its map is spoiled
+        whole = svd.isfinite().all(-1, keepdim=True)  # (..., 1): otherwise its map is invalid
         size = torch.where(whole, size, math.nan)[..., None].expand(*svd.shape[:-1], 2, 2)
         return size, [torch.where(whole, grad * parts + _FLOOR[draw.dtype], math.nan)]
 
@@ -285,7 +289,7 @@ def _fixed_points(draw: Draw) -> Call:
     inputs, floor = [draw.numbers(*shape, 2, 2), draw.numbers(*shape, 2)], _FLOOR[draw.dtype]
 
     def magnitudes(inputs: Inputs, upstream: Tensor) -> Result:
-        """Of Cramer's rule: where its determinant is all rounding, or a product overflows, nothing can be said."""
+        """By Cramer's rule. There is no bound if the determinant is only rounding error or a product overflows."""
         matrix, offset = inputs
         assert matrix is not None
         assert offset is not None
@@ -353,7 +357,7 @@ def _means(draw: Draw) -> Call:
         draw.numbers(systems, draw.count(0, 1, 3, 17, 63), 2),
         draw.numbers(systems, draw.count(1, 2, 3, 10, 63), 2),
     ]
-    defined = all(bool((each.abs() < 1e15).all()) for each in inputs)  # whose squares are finite, too
+    defined = all(bool((each.abs() < 1e15).all()) for each in inputs)  # their squares are finite, too
     return Call(lambda *inputs, backend: k_means(*inputs, rounds, backend=backend), inputs, defined=defined)
 
 
@@ -398,4 +402,4 @@ CALLS: dict[str, Callable[[Draw], Call]] = {
     "draw_masks": _masks,
     "rasterize_orbit": _orbits,
 }
-"""By the op's name; `learn_steps` is held to a loop, in `tests.fuzz.test_ops`."""
+"""Calls by the op's name. `learn_steps` is compared with a loop, in `tests.fuzz.test_ops`."""

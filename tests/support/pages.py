@@ -1,4 +1,4 @@
-"""What the tests of interactive pages share: systems, and what a browser shows of them."""
+"""Shared parts of the tests of interactive pages: systems, and how a browser shows them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import torch
 from fractalops.drawing.page import write_page
 from fractalops.ifs import IFS
 
-# A stage in which the whole picture lies from (52, 12) to (428, 388): the controls take 320 pixels of the width.
+# In this stage the whole picture is from (52, 12) to (428, 388): the controls take 320 pixels of the width.
 SIZE = (800, 400)
 LEFT, TOP, SIDE = 52, 12, 376
 INTENSITY = 0.1
 COLORS = torch.tensor([[1.0, 0.25, 0.0], [0.0, 0.75, 0.25], [0.25, 0.0, 1.0]])
-# The means of each channel (0 to 255) over blocks of 16 x 16 pixels, from the stage's upper left corner on.
+# The means of each channel (0 to 255) over blocks of 16 x 16 pixels, from the stage's upper left corner.
 BLOCKS = """canvas => {
     const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
     copy.drawImage(canvas, 0, 0);
@@ -34,13 +34,13 @@ BLOCKS = """canvas => {
 
 def settle(page: Any) -> None:
     """Wait until the picture is finished."""
-    # The frame after the next one: whatever was done is being drawn by then.
+    # Two frames: by then, the effects of earlier actions are being drawn.
     page.evaluate("() => new Promise(go => requestAnimationFrame(() => requestAnimationFrame(go)))")
     page.wait_for_selector('#picture[aria-busy="false"]')
 
 
 def blocks(page: Any) -> numpy.ndarray:
-    """The finished picture (rows, columns, 3), coarse, in [0, 1]."""
+    """Return the block means (rows, columns, 3) of the finished picture, in [0, 1]."""
     settle(page)
     found = page.eval_on_selector("#picture", BLOCKS)
     return numpy.array(found["sums"]).reshape(found["rows"], found["columns"], 3) / 255
@@ -51,7 +51,7 @@ def difference(one: numpy.ndarray, other: numpy.ndarray) -> float:
 
 
 def triangle(colors: torch.Tensor | None = None) -> IFS:
-    """The Sierpinski triangle with its corners at (0, 0), (0, 1) and (1, 0), x downwards, which fills its viewport."""
+    """Return the Sierpinski triangle with corners (0, 0), (0, 1) and (1, 0), x downwards. It fills its viewport."""
     channels = None if colors is None else colors.shape[1]
     system = IFS(1, 3, parametrization="matrix", channels=channels, viewport=(0.0, 0.0, 1.0, 1.0))
     offset = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]])
@@ -66,7 +66,7 @@ def save(path: Path, colors: torch.Tensor | None = None) -> Path:
 
 
 def exported(page: Any) -> dict[str, Any]:
-    """The parameters as they are now, which the page saves as a file."""
+    """Return the current parameters, which the page saves as a file."""
     with page.expect_download() as download:
         page.get_by_role("button", name="Save the current parameters").click()
     found: dict[str, Any] = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
@@ -74,12 +74,12 @@ def exported(page: Any) -> dict[str, Any]:
 
 
 def on_stage(u: float, v: float) -> tuple[float, float]:
-    """Where a point of the picture, to the right and downwards in [0, 1], is on the stage at first, in pixels."""
+    """Return the initial position on the stage, in pixels, of a point (right, down) of the picture in [0, 1]."""
     return LEFT + SIDE * u, TOP + SIDE * v
 
 
 def until_zoom(page: Any, factor: float) -> None:
-    """Wait until the view has come to a zoom: pointer events come on their own time."""
+    """Wait until the view has a zoom of `factor`: pointer events are asynchronous."""
     for _ in range(200):
         if float(page.locator("#zoom").get_attribute("value")) == pytest.approx(factor, rel=1e-3):
             return

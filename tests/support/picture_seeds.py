@@ -1,4 +1,4 @@
-"""Small whole pictures of every format that is read, in several layouts each."""
+"""Small valid pictures of every format that is read, each in several layouts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIZE = (13, 9)  # width, height
 
 @cache
 def picture_seeds() -> dict[str, list[bytes]]:
-    """Return the files of each format, by Pillow's names. A format that this Pillow doesn't read has none."""
+    """Return the files of each format, by Pillow's names. Formats that this Pillow does not read have no files."""
     random = numpy.random.default_rng(1)
     rgb = Image.fromarray(random.integers(0, 256, (*SIZE[::-1], 3), dtype=numpy.uint8))
     deep = Image.fromarray(random.integers(0, 65536, SIZE[::-1]).astype(numpy.uint16))
@@ -28,7 +28,7 @@ def picture_seeds() -> dict[str, list[bytes]]:
     rgba = rgb.copy()
     rgba.putalpha(gray)
     exif = Image.Exif()
-    exif[0x0112] = 6  # lying on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     frames = {"save_all": True, "append_images": [rgb.transpose(Image.Transpose.ROTATE_180)]}
     profile = icc_bytes("GRAY", {"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, 256)})
     forms: dict[str, list[tuple[Image.Image, dict[str, Any]]]] = {
@@ -86,13 +86,13 @@ def picture_seeds() -> dict[str, list[bytes]]:
 def encode(image: Image.Image, name: str, options: dict[str, Any] | None = None) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a format that a later Pillow won't have
+        warnings.simplefilter("ignore", DeprecationWarning)  # from a format that later versions of Pillow drop
         image.save(file, name, **(options or {}))
     return file.getvalue()
 
 
 def flic_bytes(width: int, height: int) -> bytes:
-    """An animation of one frame: a palette and pixels as they are."""
+    """Return an animation of one frame: a palette and uncompressed pixels."""
     palette = struct.pack("<IHHBB", 10 + 768, 4, 1, 0, 0) + bytes(range(256)) * 3
     pixels = struct.pack("<IH", 6 + width * height, 16) + bytes(range(width * height))
     frame = struct.pack("<IHH", 16 + len(palette) + len(pixels), 0xF1FA, 2) + bytes(8) + palette + pixels
@@ -107,7 +107,7 @@ def fits_bytes(width: int, height: int) -> bytes:
 
 
 def with_sums(content: bytes) -> bytes:
-    """Return what may have been a PNG with the checksums of its chunks as they must be, so that more of it is read."""
+    """Return the content with correct checksums of its PNG chunks, so that more of it is read."""
     repaired, place = bytearray(content), 8
     while place + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, place)

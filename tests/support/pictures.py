@@ -1,4 +1,4 @@
-"""Picture files made byte by byte, so that what is read of them is held to their formats and not to a library."""
+"""Picture files built byte by byte, so that the reader is tested against their formats and not against a library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fractalops.io.notices import collect_notices
 
 
 def read_with_notices(path: Path, options: PictureOptions | None = None) -> tuple[Tensor, list[str]]:
-    """The target, and the notices that are logged as it is read."""
+    """Return the target, and the notices that are logged while it is read."""
     with collect_notices() as notices:
         target = read_image(path, options)
     assert notices.keys() <= {str(path)}
@@ -30,7 +30,10 @@ def tiff_bytes(
     photometric: int,
     tags: dict[int, tuple[int, ...]] | None = None,
 ) -> bytes:
-    """A TIFF of one page, width and height `size`, not compressed, little-endian, in one strip or one a plane."""
+    """Return a little-endian, uncompressed TIFF of one page.
+
+    Its width and height are `size`. It has one strip, or one for each plane.
+    """
     starts = [8 + sum(map(len, planes[:number])) for number in range(len(planes))]
     entries: dict[int, tuple[int, ...]] = {
         **{256: size[:1], 257: size[1:], 258: bits, 259: (1,), 262: (photometric,), 273: tuple(starts)},
@@ -61,13 +64,13 @@ class Frame(NamedTuple):
 
     corner: tuple[int, int]  # left, top
     indices: numpy.ndarray  # (h, w), of the palette
-    disposal: int  # 0 or 1: it stays; 2: its place is cleared; 3: what was there before comes back
+    disposal: int  # 0 or 1: keep it; 2: clear its area; 3: restore the previous content
     transparent: int | None = None
-    palette: tuple[tuple[int, int, int], ...] | None = None  # 4 colors of its own
+    palette: tuple[tuple[int, int, int], ...] | None = None  # its own 4 colors
 
 
 def gif_bytes(size: tuple[int, int], palette: Sequence[tuple[int, int, int]], frames: Sequence[Frame]) -> bytes:
-    """A GIF with a palette of 4 colors."""
+    """Return a GIF with a palette of 4 colors."""
     content = b"GIF89a" + struct.pack("<HHBBB", *size, 0x81, 0, 0) + bytes(sum(palette, ()))
     for frame in frames:
         key = frame.transparent
@@ -81,7 +84,7 @@ def gif_bytes(size: tuple[int, int], palette: Sequence[tuple[int, int, int]], fr
 
 
 def _lzw(indices: list[int]) -> bytes:
-    """Indices of 2 bits in codes of 3, the table cleared before each pair so that the codes never grow."""
+    """Return 2-bit indices as 3-bit codes. The table is cleared before each pair, so that codes never grow."""
     codes = [code for number, index in enumerate(indices) for code in ([4] if number % 2 == 0 else []) + [index]] + [5]
     packed = sum(code << 3 * number for number, code in enumerate(codes)).to_bytes(-(-3 * len(codes) // 8), "little")
     blocks = [packed[start : start + 255] for start in range(0, len(packed), 255)]
@@ -89,7 +92,7 @@ def _lzw(indices: list[int]) -> bytes:
 
 
 def icc_bytes(space: str, tags: dict[str, bytes], connection: str = "XYZ") -> bytes:
-    """A profile, version 2.1: of a display for RGB or GRAY, of a printer for CMYK."""
+    """Return a profile, version 2.1: of a display for RGB or GRAY, of a printer for CMYK."""
     white = b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in (0.9642, 1.0, 0.8249)))
     text = b"A test"
     tags = {

@@ -1,4 +1,4 @@
-"""What tests of files of points share."""
+"""Shared parts of the tests of point files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fractalops.io.point_clouds import read_point_cloud
 
 
 def assert_refused(path: Path, reason: str) -> None:
-    """Assert that a cloud is refused in one line that names the file and has the reason in it."""
+    """Assert that a cloud is refused with one line that names the file and contains the reason."""
     with pytest.raises(InputError) as caught:
         read_point_cloud(path)
     message = str(caught.value)

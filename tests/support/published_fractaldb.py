@@ -1,7 +1,7 @@
-"""What FractalDB's generator draws, point by point in Python: the oracle of `rules="fractaldb"`.
+"""FractalDB's generator, point by point in Python: the expected results for `rules="fractaldb"`.
 
-Written from its rules (Kataoka et al. 2020, fractal_renderer/ifs_function.py of its repository), one statement for one
-of its steps, with none of the package's code.
+Written from its rules (Kataoka et al. 2020, fractal_renderer/ifs_function.py of its repository), one statement for each
+of its steps, without code of the package.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 Map = tuple[float, float, float, float, float, float, float]
-"""a, b, c, d, e, f and p, a row of its CSV."""
+"""A row of its CSV: a, b, c, d, e, f and p."""
 DrawType = Literal["point_gray", "point_color", "patch_gray", "patch_color"]
 
 
@@ -27,7 +27,7 @@ def random_class(generator: random.Random, maps: int, largest: float = 1.0) -> l
 
 
 def orbit(maps: Sequence[Map], weight: Sequence[float], points: int) -> tuple[list[float], list[float]]:
-    """Return the coordinates of the points, the origin first, every map's a to f times `weight` (6)."""
+    """Return the coordinates of the points, the origin first. Every map's a to f are multiplied by `weight` (6)."""
     uniform = np.random.RandomState(100).random_sample(points)
     total, sums, weighted = 0.0, [], []
     for *parameters, probability in maps:
@@ -47,7 +47,7 @@ def orbit(maps: Sequence[Map], weight: Sequence[float], points: int) -> tuple[li
 
 
 def without_nan(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both arrays (T,) without the places where the first is NaN, and 100 places before the first of them."""
+    """Return both arrays (T,) without the indices where the first is NaN, and without the 100 before the first NaN."""
     nan = np.flatnonzero(np.isnan(values))
     if len(nan) == 0:
         return values, others
@@ -56,7 +56,7 @@ def without_nan(values: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def pixels(values: np.ndarray, side: int, padding: int) -> np.ndarray:
-    """Return the rows or columns (T,) of coordinates (T,), stretched over the image."""
+    """Return the rows or columns (T,) of coordinates (T,), stretched to the image."""
     if values.min() < 0:
         values = values - values.min()
     with np.errstate(invalid="ignore"):
@@ -87,7 +87,7 @@ def draw(
     seed: int = 0,
     padding: int = 6,
 ) -> np.ndarray:
-    """Return an image (H, W, 3), uint8, with `random.seed(seed)` right before its patches are drawn."""
+    """Return an image (H, W, 3), uint8. `seed` initializes the generator right before the patches are drawn."""
     height, width = size
     xs, ys = (np.array(values) for values in orbit(maps, weight, points))
     xs, ys = without_nan(xs, ys)

@@ -1,4 +1,4 @@
-"""Small arguments of each raw op, that fit together."""
+"""Small valid arguments of each raw op."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rand(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
 INDEX = torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1], [1, 0, 0, 2]], dtype=torch.uint8)  # (B, T)
 MASK = torch.tensor([[[1, 0, 1]], [[1, 1, 1]], [[0, 0, 1]]], dtype=torch.uint8)  # (B, 1, 3)
 
-# Arguments of each raw op: every tensor has a batch of three in front.
+# The first dimension of every tensor is three, except for learn_steps.
 ARGUMENTS: dict[str, list[tuple[Any, ...]]] = {
     "affine_chain_fwd": [(rand(3, 2, 2), rand(3, 2), INDEX, rand(3, 2))],
     "affine_chain_bwd": [(rand(3, 4, 2), rand(3, 2, 2), INDEX, rand(3, 2), rand(3, 4, 2))],

@@ -1,7 +1,7 @@
-"""Calls raw ops with arguments that don't fit, in a process of its own: `python -m tests.support.raw_op_trials`.
+"""Calls of raw ops with invalid arguments, in a separate process: `python -m tests.support.raw_op_trials`.
 
-Prints the name of each op before it is tried, and a line "name: what is wrong" for each call that is neither refused
-nor right. A crash ends the output.
+Prints the name of each op before it is tried, and a line "name: problem" for each call that is neither refused nor
+correct. A crash ends the output.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tens
 def _chain_gradients(
     grad: Tensor, matrix: Tensor, index: Tensor, start: Tensor, points: Tensor, form: int = 0
 ) -> tuple[Tensor, ...]:
-    """Step by step, with the points that are given."""
+    """Return the gradients, computed step by step from the given points."""
     assert points.shape == grad.shape == (*index.shape, matrix.shape[1])
     before = torch.cat((start[:, None], points), 1)[:, :-1]  # (B, T, D)
     grad_matrix, grad_offset = torch.zeros_like(matrix), torch.zeros_like(matrix[..., 0])
@@ -90,11 +90,11 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "k_means": k_means,
     "draw_masks": draw_masks,
     "rasterize_orbit": rasterize_orbit,
-}  # learn_steps has none of its signature: tests/fitting/test_native_steps.py
+}  # learn_steps has no reference of this signature: see tests/fitting/test_native_steps.py
 
 
 def _changed(tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Other tensors in the place of one, with what was changed."""
+    """Yield replacements of a tensor, with descriptions of the change."""
     yield "0-D", tensor.flatten()[0]
     yield "one dimension less", tensor[0]
     yield "one dimension more", tensor[None]
@@ -119,14 +119,15 @@ def _changed(tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def trials(name: str, arguments: Call) -> Iterator[tuple[str, Call, bool]]:
-    """Calls with one argument changed, or the same of all tensors; and whether results can be compared."""
+    """Yield calls in which one argument or all tensors are changed, and whether their results can be compared."""
     tensors = [place for place, argument in enumerate(arguments) if isinstance(argument, Tensor)]
     for place, argument in enumerate(arguments):
         others: list[tuple[str, Any, bool]] = []
         if isinstance(argument, Tensor):
-            # What comes of numbers that no caller passes is not told; they must not lead out of the tables.
+            # The results for values that no caller passes are undefined. Such values must not cause accesses outside
+            # the tables.
             others = [(what, tensor, "values" not in what) for what, tensor in _changed(argument)]
-        elif type(argument) is int and (name, place) != ("k_means", 2):  # which would take so many rounds
+        elif type(argument) is int and (name, place) != ("k_means", 2):  # it would take so many rounds
             others = [(str(number), number, False) for number in (-1, 0, 2**62)]
         elif type(argument) is float:
             others = [(str(number), number, False) for number in (-1.0, float("nan"), float("inf"))]
@@ -149,7 +150,7 @@ def _results(result: Any) -> tuple[Tensor, ...]:
 
 
 def problem(name: str, arguments: Call, comparable: bool) -> str:
-    """Return what is wrong with a call, empty where it is refused or right."""
+    """Return the problem of a call, empty if it is refused or correct."""
     copies = tuple(each.clone() if isinstance(each, Tensor) else each for each in arguments)
     try:
         found = _results(getattr(torch.ops.fractalops, name)(*copies))

@@ -1,4 +1,4 @@
-"""The table of all that the package reads: small whole files of each kind, and what reads them and must come out."""
+"""The table of all files that the package reads: small valid files of each kind, their reader and its checks."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ Wrap = Callable[[bytes], bytes]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: `read` takes the path of one and asserts that what comes out of it is right."""
+    """A kind of file. `read` takes a path and asserts that the result is valid."""
 
     read: Callable[[Path], object]
     wholes: tuple[bytes, ...]
     name: str = ""
-    """That the file gets, relative to a folder."""
+    """The file's name, relative to a folder."""
     wrap: Wrap | None = None
-    """Makes a file of mutated content, where a mutated file would be refused before much of it is read."""
+    """Creates a file from mutated content, if a mutated file would be refused before much of it is read."""
     inner: tuple[bytes, ...] = ()
-    """What `wrap` makes whole files of."""
+    """Contents from which `wrap` creates valid files."""
     beside: Files = field(default_factory=dict)
-    """Other files in the folder, whole."""
+    """Other valid files in the folder."""
     keep: Callable[[Any, Path], None] | None = None
-    """Asserts that what `read` returned can be written to a folder, and is read again as it was."""
+    """Asserts that the result of `read` can be written to a folder, and is read again unchanged."""
     needs: str = ""
-    """The package without which it isn't read."""
+    """The package without which it can't be read."""
 
 
-# What must come out
+# Checks of the results
 
 
 def read_picture(path: Path) -> None:
@@ -90,7 +90,7 @@ def read_targets(path: Path) -> None:
 
 
 def read_labels(path: Path) -> None:
-    """Labels are read with the images beside them."""
+    """Read labels with the images beside them."""
     read_targets(path.with_name(_IMAGES))
 
 
@@ -127,7 +127,7 @@ def read_cloud(path: Path) -> None:
 
 
 def read_result(path: Path) -> None:
-    """A system that exploded may be kept: its numbers need not be finite."""
+    """A result may contain a diverged system, so its numbers need not be finite."""
     result = FitResult.load(path)
     height, width = result.size
     assert result.best_image.shape == (len(result), height, width)
@@ -143,7 +143,7 @@ def read_point_result(path: Path) -> None:
 
 
 def read_run(path: Path) -> None:
-    """A file of a run, within its folder."""
+    """Read the run that contains this file."""
     run_folder = next(folder for folder in path.parents if (folder / "run.json").exists())
     found = FitRun.load(run_folder)
     assert found.minimum_mse.shape == (len(found),)
@@ -162,11 +162,11 @@ def read_experiment(path: Path) -> None:
 
 @cache
 def _experiment(path: Path) -> ExperimentFolder:
-    """Asking for the versions takes longer than all else."""
+    """Cached, because querying the versions takes longer than everything else."""
     return ExperimentFolder(path, "reconstruct", SETTINGS, {})
 
 
-# Whole files
+# Valid files
 
 _IMAGES, _MARKS = "t-images-idx3-ubyte", "t-labels-idx1-ubyte"
 PLY = b"""ply
@@ -196,7 +196,7 @@ def npy(values: Any) -> bytes:
 
 
 def archive(**arrays: bytes) -> bytes:
-    """A .npz file of .npy files, not compressed."""
+    """Return an uncompressed .npz file of .npy files."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as stored:
         for name, content in arrays.items():
@@ -208,7 +208,7 @@ _PART = bytes(2**20)
 
 
 def zeros_in_archive(name: str, mebibytes: int) -> bytes:
-    """A .npz file of an array of zeros (1, 2, ...), compressed; made in little memory."""
+    """Return a compressed .npz file of an array of zeros (1, 2, ...), created with little memory."""
     file = io.BytesIO()
     head = io.BytesIO()
     shape = {"descr": "<f8", "fortran_order": False, "shape": (1, 2, mebibytes * 2**16)}
@@ -224,7 +224,7 @@ def zeros_in_archive(name: str, mebibytes: int) -> bytes:
 
 
 def zeros_in_gzip(mebibytes: int) -> bytes:
-    """An IDX file of zeros (S, 64, 64), packed; made in little memory."""
+    """Return a compressed IDX file of zeros (S, 64, 64), created with little memory."""
     file = io.BytesIO()
     with gzip.GzipFile(fileobj=file, mode="w", compresslevel=1, mtime=0) as idx:
         idx.write(struct.pack(">4B3I", 0, 0, 8, 3, mebibytes * 2**8, 64, 64))
@@ -244,7 +244,7 @@ def _safetensors(read: Callable[[Path], object], name: str, *wholes: bytes, besi
 
 @cache
 def _learned() -> tuple[Files, Files, Files]:
-    """Return the files of a run over images, of an experiment, and of results by themselves."""
+    """Return the files of a run over images, of an experiment, and of separate results."""
     with tempfile.TemporaryDirectory() as name, collect_notices():
         folder = Path(name)
         fractalops.fit(disc(8), tiny(steps=2, snapshots=1)).save(folder / "result.safetensors")
@@ -272,7 +272,7 @@ def _binary_ply(order: str) -> bytes:
 
 
 def _las_bytes() -> bytes:
-    """A LAS file, version 1.2, of two points of format 0; coordinates are counted in hundredths."""
+    """Return a LAS file, version 1.2, of two points of format 0, with coordinates in hundredths."""
     records = b"".join(struct.pack("<3iHBBbBH", *place, *[0] * 6) for place in ((1, 2, 3), (400, 500, 600)))
     head = b"LASF" + bytes(20) + bytes((1, 2)) + bytes(64) + struct.pack("<HHHIIBHI", 1, 2020, 227, 227, 0, 0, 20, 2)
     head += struct.pack("<5I", 2, 0, 0, 0, 0) + struct.pack("<6d", *[0.01] * 3, *[0.0] * 3)
@@ -325,7 +325,7 @@ _SPACE = npy(numpy.arange(24.0).reshape(1, 2, 3, 4))
 _POINTS = numpy.arange(12.0).reshape(4, 3)
 
 PICTURES = {name: partial(_picture, name) for name in decoding.formats()}
-"""By Pillow's names of the formats."""
+"""Kinds by Pillow's names of the formats."""
 TARGETS: dict[str, Callable[[], Kind]] = {
     "-idx3-ubyte": lambda: Kind(read_targets, (_IDX,), _IMAGES, beside={_MARKS: _LABELS}),
     "-idx1-ubyte": lambda: Kind(read_labels, (_LABELS,), _MARKS, beside={_IMAGES: _IDX}),
@@ -390,4 +390,4 @@ KINDS: dict[str, Callable[[], Kind]] = {
     **{f"cloud{suffix}": kind for suffix, kind in CLOUDS.items()},
     **RESULTS,
 }
-"""All kinds by name; a new one takes a line above."""
+"""All kinds by name. A new kind needs one line above."""

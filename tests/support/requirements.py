@@ -1,4 +1,4 @@
-"""What a test may lack: it then skips with a reason, or fails where FRACTALOPS_TEST_REQUIRE says it must be there."""
+"""Requirements of tests. If one is missing, tests skip, or fail if FRACTALOPS_TEST_REQUIRE lists it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ NAMES = ("compiler", "sanitizers", "valgrind", "binutils", "matplotlib", "laspy"
 
 
 def required() -> list[str]:
-    """The names that FRACTALOPS_TEST_REQUIRE, "nvcc,gpu" say, lists."""
+    """Return the names in FRACTALOPS_TEST_REQUIRE, for example "nvcc,gpu"."""
     return os.environ.get(VARIABLE, "").replace(",", " ").split()
 
 
 def check_required() -> None:
-    """Refuse a name that no test asks for: a misspelt one would let tests skip."""
+    """Refuse a name that no test uses: a misspelled name would let tests skip."""
     unknown = sorted(set(required()) - set(NAMES))
     if unknown:
         raise pytest.UsageError(f"{VARIABLE} must list some of {', '.join(NAMES)}, got {', '.join(unknown)}")
 
 
 def skip_or_fail(name: str, reason: str) -> NoReturn:
-    """Skip the test for want of `name`, one of NAMES; fail it when FRACTALOPS_TEST_REQUIRE lists the name."""
+    """Skip the test because `name`, one of NAMES, is missing. Fail it if FRACTALOPS_TEST_REQUIRE lists the name."""
     assert name in NAMES
     if name in required():
         pytest.fail(f"{VARIABLE}={','.join(required())}: {reason}")
@@ -43,7 +43,7 @@ def need_gpu() -> None:
 
 
 def open_triton_device(name: str) -> str:
-    """The device of the tensors that Triton's kernels take: by the name "gpu", or "cpu" for their interpreter."""
+    """Return the device for tensors of Triton kernels: a GPU for the name "gpu", the interpreter's for "cpu"."""
     if name == "gpu":
         need_gpu()
         return "cuda"
@@ -53,7 +53,7 @@ def open_triton_device(name: str) -> str:
 
 
 def find_binutil(name: str) -> str:
-    """A program of binutils; without it the test skips or fails."""
+    """Return a program of binutils. Without it, skip or fail the test."""
     return shutil.which(name) or skip_or_fail("binutils", f"{name} was not found")
 
 
@@ -68,11 +68,11 @@ def need_laspy() -> None:
 
 
 def setup_functions() -> dict[str, Any]:
-    """Return what setup.py defines; it builds nothing here."""
+    """Return the definitions of setup.py. Nothing is built."""
     return runpy.run_path(str(ROOT / "setup.py"))
 
 
 def find_nvcc() -> str:
-    """The nvcc that the build takes; without one the test skips or fails."""
+    """Return the nvcc that the build uses. Without one, skip or fail the test."""
     functions = setup_functions()
     return functions["find_nvcc"]() or skip_or_fail("nvcc", functions["NVCC_MISSING"])

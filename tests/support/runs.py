@@ -1,4 +1,4 @@
-"""What the tests of `fit_dataset` share. As a program, it is a run that can be killed, or be shared by torchrun."""
+"""Shared parts of the tests of `fit_dataset`. As a program, a run that can be killed, or shared by torchrun."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ SYSTEM = "systems/00000.safetensors"
 
 
 class Pictures(TargetDataset):
-    """Targets in memory. Images numbered in `bad` can't be read; it knows which were read and how many are alive."""
+    """Targets in memory. Images in `bad` can't be read.
+
+    `reads` contains the indices that were read, `most_alive` the largest number of targets in memory at a time.
+    """
 
     def __init__(self, targets: Sequence[Tensor], *, identity: str = "pictures", bad: Sequence[int] = ()) -> None:
         self.title = self.identity = identity
@@ -55,18 +58,18 @@ class Pictures(TargetDataset):
 
 
 def pictures(count: int = 5, size: int = 8, *, color: bool = False, **options: Any) -> Pictures:
-    """Random targets (size, size), or (3, size, size) in color."""
+    """Return random targets (size, size), or (3, size, size) in color."""
     shape = (count, *([3] if color else []), size, size)
     return Pictures(list(torch.rand(shape, generator=torch.Generator().manual_seed(0))), **options)
 
 
 def small(**changes: Any) -> FitConfig:
-    """Ten steps of next to nothing on batches of two images; noise and snapshots come in between."""
+    """Return settings of ten very cheap steps on batches of two images, with noise and snapshots."""
     return tiny(**({"batch_size": 2, "noise": 0.1, "noise_every": 3, "snapshots": 3} | changes))
 
 
 def run(output: Path, source: Any = None, config: FitConfig | None = None, **options: Any) -> FitRun:
-    """`fit_dataset` on the CPU, with a checkpoint after every step."""
+    """Run `fit_dataset` on the CPU, with a checkpoint after every step."""
     settings: dict[str, Any] = {"device": "cpu", "checkpoint_every": 0} | options
     return fractalops.fit_dataset(
         pictures() if source is None else source, output, small() if config is None else config, **settings
@@ -74,11 +77,11 @@ def run(output: Path, source: Any = None, config: FitConfig | None = None, **opt
 
 
 class Stop(BaseException):
-    """What no code expects."""
+    """An exception that no code expects."""
 
 
 def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int = 13, **options: Any) -> None:
-    """A run with its first batch learned, its second under way."""
+    """Interrupt a run during its second batch."""
     with monkeypatch.context() as patched:
         Interruption(step, Stop()).install(patched)
         with pytest.raises(Stop):
@@ -86,7 +89,7 @@ def interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, step: int = 13, **o
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of a run by their names, but for the times: those of two runs differ."""
+    """Return the contents of all files of a run by name, without times, which differ between runs."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -102,7 +105,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def start(
     folder: Path, *options: str, launcher: Sequence[str] = (), every: float = 0.1, **variables: str
 ) -> subprocess.Popen[str]:
-    """This file as a program: a run that can be killed, with the variables of a rank where they are given."""
+    """Start this file as a program: a run that can be killed. `variables` can contain those of a rank."""
     unset = ("RANK", "WORLD_SIZE")
     environment = {name: text for name, text in os.environ.items() if name not in unset}
     command = [sys.executable, *launcher, "-m", "tests.support.runs", str(folder), str(every), *options]
@@ -111,7 +114,7 @@ def start(
 
 
 def long() -> tuple[Pictures, FitConfig]:
-    """A run of some seconds."""
+    """Return the inputs of a run of several seconds."""
     return pictures(6), small(steps=15_000)
 
 

@@ -1,4 +1,4 @@
-"""The header of a safetensors file and the texts in it, of which damaged ones make files with the right checksum."""
+"""The header of a safetensors file and its texts. Damaged ones can be joined to a file with a correct checksum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CHECKSUM = "sha256"
 
 
 class SealedParts:
-    """The parts of a safetensors file that can be damaged, and the file again."""
+    """The parts of a safetensors file that can be damaged."""
 
     def __init__(self, content: bytes) -> None:
         (length,) = struct.unpack_from("<Q", content)
@@ -36,14 +36,14 @@ class SealedParts:
 
 
 def _resealed(header: bytes, data: bytes) -> bytes:
-    """Return a file whose checksum, if it can have one, is right."""
+    """Return a file with a correct checksum, if it can have one."""
     try:
         tensors, content = load(_joined(header, data)), json.loads(header)
         metadata = {name: text for name, text in content["__metadata__"].items() if name != _CHECKSUM}
         digest = hashlib.sha256((json.dumps(metadata, sort_keys=True) + checksum(tensors)).encode())
         content["__metadata__"] = metadata | {_CHECKSUM: digest.hexdigest()}
         header = json.dumps(content).encode()
-    except Exception:  # it is damaged
+    except Exception:  # the header is damaged
         pass
     return _joined(header, data)
 

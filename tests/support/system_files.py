@@ -1,4 +1,4 @@
-"""Small files of systems in the field's formats, and what the tests compare them with."""
+"""Small files of systems in common formats, and comparisons for their tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fractalops.systems import System
 
 
 def assert_refused(path: Path, reason: str, *, whole: bool = False) -> None:
-    """Assert that a file is not read, with an error of one line: the reason, or one that begins with it."""
+    """Assert that a file is refused with one line: the reason, or without `whole` its beginning."""
     with pytest.raises(InputError) as caught:
         read_systems(path)
     message, expected = str(caught.value), f"cannot read {path}: {reason}"
@@ -74,14 +74,14 @@ JSON = """{"format": "fractalops.systems.1", "systems": [
 
 
 def array_bytes(**arrays: np.ndarray) -> bytes:
-    """The content of a .npz file."""
+    """Return the content of a .npz file."""
     content = io.BytesIO()
     np.savez(content, **arrays)
     return content.getvalue()
 
 
 def write(folder: Path, name: str, content: str | bytes) -> Path:
-    """Write a file, with line breaks as they are."""
+    """Write a file, with its line breaks unchanged."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -97,7 +97,7 @@ def random_system(
     name: str = "",
     seed: int = 0,
 ) -> System:
-    """A system of contractions with numbers of all digits; colors of 8 bits."""
+    """Return a system of contractions. Its numbers use all digits; its colors have 8 bits."""
     generator = torch.Generator().manual_seed(seed)
     precise = torch.promote_types(dtype, torch.float32)
 
@@ -115,7 +115,7 @@ def random_system(
 
 
 def assert_equal(actual: System, expected: System) -> None:
-    """Assert that two systems have the same numbers, whatever their dtypes."""
+    """Assert that two systems have the same numbers, in any dtypes."""
     for part in ("matrix", "offset", "probabilities", "color"):
         one, other = getattr(actual, part), getattr(expected, part)
         if other is None:

@@ -1,4 +1,4 @@
-"""The same images as target files of every kind, and what any data set of them must hold to."""
+"""The same images as target files of every kind, and checks for any data set of them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Writer = Callable[[Path, numpy.ndarray], Path]
 
 
 def idx_bytes(values: numpy.ndarray) -> bytes:
-    """An IDX file of uint8, as MNIST's."""
+    """Return an IDX file of uint8, as MNIST's."""
     return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.tobytes()
 
 
 def write_idx(path: Path, values: numpy.ndarray) -> Path:
-    """Write uint8 values, packed if the name ends in .gz."""
+    """Write uint8 values, compressed if the name ends in .gz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = idx_bytes(values)
-    # Without the time, so that two files of the same values are the same.
+    # Without the time, files of the same values have the same bytes.
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
@@ -81,7 +81,7 @@ KINDS: list[Writer] = [write_folder, write_plain_idx, write_packed_idx, *ARRAYS]
 
 
 def targets(source: TargetDataset) -> list[torch.Tensor]:
-    """All targets (H, W) or (3, H, W), each float32 in [0, 1]."""
+    """Return all targets (H, W) or (3, H, W), after checking that each is float32 in [0, 1]."""
     read = [source[index] for index in range(len(source))]
     for target in read:
         assert target.dtype == torch.float32
@@ -90,7 +90,7 @@ def targets(source: TargetDataset) -> list[torch.Tensor]:
 
 
 def error_of(path: Path) -> str:
-    """The one line that refuses a path, which it names first."""
+    """Return the error line for a path, which begins with the path."""
     with pytest.raises(InputError) as raised:
         open_targets(path)
     text = str(raised.value)

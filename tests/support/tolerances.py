@@ -1,4 +1,4 @@
-"""How near a backend must come to the float64 reference: one table, with the reason for each number."""
+"""Tolerances of a backend's error against the float64 reference, with the reason for each number."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-# Errors are relative to the largest magnitude of the expected tensor: images and gradients are sums in which
-# terms cancel, so an entry's own magnitude says nothing about its rounding.
+# Errors are relative to the largest magnitude of the expected tensor: images and gradients are sums in which terms
+# cancel, so the magnitude of an entry says nothing about its rounding error.
 TOLERANCES: dict[torch.dtype, float] = {
-    # About 50 units in the last place (6e-8): coordinates up to a few hundred pixels, exponents down to
-    # ln(1e-6) = -14 (which multiply the relative error), sums of 300 terms. The worst seen is 7e-7.
+    # About 50 units in the last place (6e-8): coordinates up to a few hundred pixels, exponents down to ln(1e-6) = -14
+    # (which multiply the relative error), sums of 300 terms. The largest error seen is 7e-7.
     torch.float32: 3e-6,
-    # The same number of units (1.1e-16), so that both rows hold a backend to the same algorithm. The worst
-    # seen is 3e-15.
+    # The same number of units (1.1e-16), so that both rows require the same algorithm. The largest error seen is 3e-15.
     torch.float64: 1e-14,
 }
 
 
 def assert_matches(actual: Tensor, expected: Tensor, tolerance: float | None = None) -> None:
-    """Assert that `actual` has the shape of `expected` (a float64 result) and is near for its dtype."""
+    """Assert that `actual` has the shape of `expected` (a float64 result) and is close to it for its dtype."""
     assert actual.shape == expected.shape
     if not actual.is_floating_point():
         return assert_same_bits(actual, expected)
@@ -42,12 +41,12 @@ def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
 
 
 def assert_all_match(actual: Any, expected: Any) -> None:
-    """`assert_matches` for each tensor of tuples and lists, one within another, as `value_and_gradients` returns."""
+    """Call `assert_matches` for each pair of tensors in nested tuples and lists."""
     for one, other in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
         assert_matches(one, other)
 
 
 def assert_all_same_bits(actual: Any, expected: Any) -> None:
-    """`assert_same_bits` for each tensor of tuples and lists, one within another."""
+    """Call `assert_same_bits` for each pair of tensors in nested tuples and lists."""
     for one, other in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
         assert_same_bits(one, other)

@@ -1,9 +1,10 @@
-"""Compiles the Triton kernels for an architecture, on a machine without a GPU, and prints what came out as JSON.
+"""Compile the Triton kernels for an architecture, without a GPU, and print their resources as JSON.
 
-python -m tests.support.triton_compilation 90 [CASE...]: a process of its own, because Triton decides but once whether
-it interprets.
-The launchers run as they do on a GPU, with tensors that have no memory, but for the launch itself, which only compiles:
-so each kernel is compiled with the constants and the specializations that the plan gives it.
+Run as `python -m tests.support.triton_compilation 90 [CASE...]`. It needs its own process because Triton decides only
+once whether to interpret kernels.
+
+The launchers run as on a GPU, but with tensors without memory, and a launch only compiles. So each kernel is compiled
+with the constants and specializations of its plan.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ RASTERS = [
     ("one of everything", 1, 1, (1, 1), 0),
     ("64-bit sizes", 3, 2**31 + 1, (63, 100), 3),
 ]
-DOUBLES = ("published", "binned, color", "odd sizes")  # of one tile size, so they take fewer cases
+DOUBLES = ("published", "binned, color", "odd sizes")  # float64 kernels have one tile size, so they need fewer cases
 
 
 class NoDevice:
-    """Stands in for Triton's driver: it names the architecture, and there is nothing to launch on."""
+    """A replacement for Triton's driver, which names the architecture. There is no device to launch on."""
 
     def __init__(self, architecture: int) -> None:
         self.architecture = architecture
@@ -56,7 +57,7 @@ class NoDevice:
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """What cuobjdump says of a kernel: REG, STACK, SHARED, LOCAL."""
+    """Return the resources of a kernel by cuobjdump: REG, STACK, SHARED, LOCAL."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
@@ -66,7 +67,7 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
-    """Each kernel that the launchers would run for some or all cases: its resources and counted instructions."""
+    """Return the resources and instruction counts of all kernels that the launchers would run for the cases."""
     driver.set_active(NoDevice(architecture))
     capability = (architecture // 10, architecture % 10)
     rbf_rasterize._capability = lambda tensor: capability

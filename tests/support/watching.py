@@ -1,4 +1,4 @@
-"""What a reader does besides reading: files that it writes, programs and code that it runs, text that it prints."""
+"""Side effects of a reader: files that it writes, programs and code that it runs, text that it prints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# Events of Python's audit hooks, see the table in its documentation.
+# Events of Python's audit hooks; see the table in its documentation.
 _RUNS = {
     *("exec", "pickle.find_class", "ctypes.dlopen", "socket.connect", "socket.getaddrinfo"),
     *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.kill"),
     *("os.chdir", "os.putenv", "os.unsetenv"),
 }
-# How many of the first arguments are files that are changed.
+# The number of first arguments that are changed files.
 _CHANGES = {
     **dict.fromkeys(("os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown", "os.utime"), 1),
     **dict.fromkeys(("tempfile.mkstemp", "tempfile.mkdtemp", "shutil.rmtree"), 1),
@@ -29,7 +29,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def changed(event: str, arguments: tuple[Any, ...]) -> list[Any]:
-    """Return the files and folders that an event changes; one that is open has no name."""
+    """Return the files and folders that an event changes. An open file descriptor has no name."""
     if event == "open":
         name, _, flags = arguments
         places = [name] if isinstance(flags, int) and flags & _WRITES else []
@@ -38,7 +38,7 @@ def changed(event: str, arguments: tuple[Any, ...]) -> list[Any]:
     return [place for place in places if isinstance(place, (str, bytes, os.PathLike))]
 
 
-_noted: list[str] | None = None  # while something is watched
+_noted: list[str] | None = None  # None while nothing is watched
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -49,7 +49,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _is_import(event: str, arguments: tuple[Any, ...]) -> bool:
-    """Return whether an event is that of a module that is imported lazily: its code is run and kept."""
+    """Return whether an event belongs to a lazy import, which runs the module's code and stores it."""
     if event == "exec":
         return arguments[0].co_name == "<module>" and os.path.isfile(arguments[0].co_filename)
     return event in ("open", "os.mkdir", "os.rename") and "__pycache__" in str(arguments[0])
@@ -60,14 +60,14 @@ _audited = False
 
 @contextlib.contextmanager
 def watched(seconds: float, memory: int) -> Iterator[list[str]]:
-    """Yield a list that fills with what the block does and a reader must not.
+    """Yield a list to which forbidden actions of the block are added.
 
-    These are: to write, remove or rename a file, to start a program, to run code out of a file, to print or to warn, to
-    take more seconds of the processor, or more memory at once than the process had before, by so many bytes.
+    Forbidden are: to write, remove or rename a file; to start a program; to run code from a file; to print or to warn;
+    to take more than `seconds` of processor time; to raise the process's peak memory by more than `memory` bytes.
     """
     global _noted, _audited
     if not _audited:
-        sys.addaudithook(_audit)  # for as long as the process lives
+        sys.addaudithook(_audit)  # stays as long as the process
         _audited = True
     noted: list[str] = []
     printed = io.StringIO()
@@ -94,8 +94,8 @@ def watched(seconds: float, memory: int) -> Iterator[list[str]]:
 
 
 def _forget_peak() -> None:
-    """Let the peak be what the process has now: tests before this one may have taken more."""
-    # There is no such file on other systems than Linux.
+    """Reset the peak to the current memory: earlier tests may have taken more."""
+    # This file exists only on Linux.
     with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w", encoding="ascii") as file:
         file.write("5")
 
@@ -106,7 +106,7 @@ def _peak() -> int:
 
 @contextlib.contextmanager
 def _standard_error() -> Iterator[int]:
-    """Redirect what libraries write to standard error to an unnamed file; yield its descriptor."""
+    """Redirect what libraries write to standard error to an unnamed file. Yield its descriptor."""
     with tempfile.TemporaryFile() as file:
         kept = os.dup(2)
         os.dup2(file.fileno(), 2)

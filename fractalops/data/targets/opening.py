@@ -47,7 +47,7 @@ def open_targets(
         TypeError: if an argument has a wrong type.
         ValueError: if an argument is out of its range.
 
-    Example:
+    Examples:
         >>> import numpy
         >>> from fractalops.data.targets import open_targets
         >>> numpy.save("images.npy", numpy.full((5, 28, 28), 255, dtype=numpy.uint8))

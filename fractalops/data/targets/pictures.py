@@ -60,7 +60,7 @@ class PictureFiles(_Pictures):
         ValueError: if `paths` is empty.
         InputError: if a path is given twice.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> from fractalops.data.targets import PictureFiles
         >>> Image.new("L", (32, 24), "white").save("white.png")
@@ -107,7 +107,7 @@ class PictureFolder(_Pictures):
         TypeError: if an argument has a wrong type.
         ValueError: if `limit` is below 1.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from PIL import Image
         >>> from fractalops.data.targets import PictureFolder

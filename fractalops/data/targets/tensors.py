@@ -50,7 +50,7 @@ class TensorTargets(TargetDataset):
         TypeError: if an image is not a tensor or has a wrong dtype.
         ValueError: if there is no image, an image has a wrong shape, or the number of names or labels is not S.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from fractalops.data.targets import TensorTargets
         >>> targets = TensorTargets(torch.ones(2, 28, 28), labels=["cat", "dog"])
@@ -104,7 +104,7 @@ class TensorTargets(TargetDataset):
             TypeError: if an item is not a picture, or an argument has a wrong type.
             ValueError: if `limit` is below 1.
 
-        Example:
+        Examples:
             >>> import numpy
             >>> from fractalops.data.targets import TensorTargets
             >>> from fractalops.io import PictureOptions

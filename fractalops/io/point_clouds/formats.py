@@ -46,16 +46,16 @@ def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
     "fractalops.io".
 
     Args:
-        path: the file.
-        drop_bad: leave out points with a coordinate that is NaN or infinite, and log a warning.
+        path: The file.
+        drop_bad: Leave out points with a coordinate that is NaN or infinite, and log a warning. Default: False.
 
     Returns:
         The points (P, 3) or (P, 2), float64, as geographic coordinates have more digits than float32 can represent.
 
     Raises:
-        InputError: if the file can't be read, contains no point, or contains a point that is not finite and `drop_bad`
+        InputError: If the file can't be read, contains no point, or contains a point that is not finite and `drop_bad`
             is False.
-        MissingExtra: if a .las or .laz file is read and laspy is not installed.
+        MissingExtra: If a .las or .laz file is read and laspy is not installed.
 
     Examples:
         >>> import torch
@@ -93,13 +93,13 @@ def save_point_cloud(points: Tensor, path: str | Path) -> None:
     ASCII, and always has three coordinates: z is 0 for points (P, 2). An interruption leaves no broken file.
 
     Args:
-        points: the points (P, 3) or (P, 2).
-        path: the file to write.
+        points: The points (P, 3) or (P, 2).
+        path: The file to write.
 
     Raises:
-        InputError: if the suffix is not supported.
-        ValueError: if `points` has another shape.
-        OSError: if the file can't be written.
+        InputError: If the suffix is not supported.
+        ValueError: If `points` has another shape.
+        OSError: If the file can't be written.
 
     Examples:
         >>> import torch

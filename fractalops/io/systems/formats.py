@@ -66,7 +66,7 @@ def read_systems(path: str | Path) -> dict[str, System]:
     logged as warnings of the logger "fractalops.io".
 
     Args:
-        path: the file or folder.
+        path: The file or folder.
 
     Returns:
         The systems by name, in the order of the file. A system without a name is named by its number, counted from 0,
@@ -74,7 +74,7 @@ def read_systems(path: str | Path) -> dict[str, System]:
         files are read as float64.
 
     Raises:
-        InputError: if the file can't be read: it is missing, damaged or of another format, has transforms that are not
+        InputError: If the file can't be read: it is missing, damaged or of another format, has transforms that are not
             affine or numbers that are not finite, or has probabilities that are negative or don't add up to 1. For text
             files the message names the line.
 
@@ -121,16 +121,16 @@ def write_systems(path: str | Path, systems: Systems) -> None:
     An interruption leaves no broken file.
 
     Args:
-        path: the file or folder to write.
-        systems: a system, a dictionary of systems by name, a list of systems, or an `IFS`. A system of a list without a
+        path: The file or folder to write.
+        systems: A system, a dictionary of systems by name, a list of systems, or an `IFS`. A system of a list without a
             name is named by its number.
 
     Raises:
-        InputError: if the format can't store the systems, or if a number is not finite.
-        ValueError: if there is no system, or if two systems have the same name.
-        TypeError: if `systems` has another type.
-        FileNotFoundError: if the folder of `path` does not exist.
-        OSError: if the file can't be written.
+        InputError: If the format can't store the systems, or if a number is not finite.
+        ValueError: If there is no system, or if two systems have the same name.
+        TypeError: If `systems` has another type.
+        FileNotFoundError: If the folder of `path` does not exist.
+        OSError: If the file can't be written.
 
     Examples:
         >>> from fractalops.io import read_systems, write_systems
