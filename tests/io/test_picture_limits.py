@@ -245,5 +245,5 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
             read_image(path)
         assert str(raised.value) == f"cannot read {path}: it is not a file"
     os.mkfifo(tmp_path / "t10k-images-idx3-ubyte")
-    with pytest.raises(InputError, match="there is no picture in it"):
+    with pytest.raises(InputError, match="it contains no picture"):
         open_targets(tmp_path)
