@@ -1,4 +1,4 @@
-"""Arguments of the public functions: numbers of numpy are taken, other kinds refused by name."""
+"""Tests of arguments of the public functions: NumPy's numbers are accepted, and errors name wrong arguments."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def tensors(result: Any) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else [each for part in result for each in tensors(part)]
 
 
-# A call of each size, count and seed, as Python's int or as another kind of number.
+# A call with each size, count and seed, converted to Python's int or to another type of number.
 Number = Callable[[int], Any]
 COUNTS: dict[str, Callable[[Number], Any]] = {
     "rbf_rasterize size": lambda n: fractalops.rbf_rasterize(PLANE, n(9)),
@@ -112,7 +112,7 @@ COUNTS: dict[str, Callable[[Number], Any]] = {
 
 
 def of_numpy(number: int) -> Any:
-    """The smallest kind that holds it: what is calculated from it must not overflow."""
+    """Return the number in a small type of NumPy. Computations with it must not overflow."""
     return np.uint8(number) if number < 256 else np.int32(number)
 
 
@@ -139,7 +139,7 @@ def test_settings_of_numpy_are_saved_and_loaded(tmp_path: Path) -> None:
 
 
 WRONG = [True, np.True_, 9.0, np.float64(9), "9", torch.tensor(9), None]
-WITHOUT_NONE = ("FractalDataset", "FractalDataset in space", "IFS", "FitResult.draw")  # of which it is a default
+WITHOUT_NONE = ("FractalDataset", "FractalDataset in space", "IFS", "FitResult.draw")  # None is a default there
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_wrong_generator_is_refused_by_name(name: str, wrong: Any) -> None:
 
 
 class Elsewhere(torch.Generator):
-    """A generator that says it is a GPU's, as there is none here."""
+    """A CPU generator that claims to be on a GPU, so that the test needs no GPU."""
 
     device = torch.device("cuda:0")  # type: ignore[assignment]
 
@@ -269,7 +269,7 @@ def test_a_loss_is_a_function(wrong: Any) -> None:
 
 
 def test_every_public_name_is_tried() -> None:
-    """Those that take neither a size, a generator nor a tensor are named here."""
+    """The names that take no size, generator or tensor are listed here."""
     said = re.findall(r"\w+", " ".join((*COUNTS, *GENERATORS, *DENSE)))
     others = {"BackendError", "InputError", "MissingExtra", "RankError", "FitRun", "fit_dataset"}
     others |= {"list_backends", "show_backends", "use_backend", "FitConfig", "PointConfig"}

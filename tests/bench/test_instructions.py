@@ -13,7 +13,18 @@ from statistics import linear_regression
 import pytest
 
 from bench import instructions
-from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_total, read_record, record, table
+from bench.instructions import (
+    LIMIT,
+    RECORDED,
+    Counted,
+    count,
+    growth,
+    parse_total,
+    read_record,
+    record,
+    run_counted,
+    table,
+)
 from bench.suites import Case
 from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
@@ -106,6 +117,15 @@ def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) ->
     counts = [count(program, growth.op, direction, growth.case(value)) for value in growth.values]
     exponent = linear_regression(*([math.log(value) for value in values] for values in (growth.values, counts))).slope
     assert exponent == pytest.approx(growth.exponent, abs=growth.tolerance), counts
+
+
+def test_partial_sums_move_only_the_pixels_that_points_reached(program: Path) -> None:
+    """The image has fewer rows than a window has. After each 4096 points, its rows must not be moved whole."""
+    few, many = (
+        run_counted(program, "rbf_rasterize", "forward", "1", str(points), "1", "1000000", "1", "2")[1]
+        for points in (5000, 25_000)
+    )
+    assert many - few < 400 * 20_000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`fractalops fit`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+"""Tests of `fractalops fit` on pictures: files, output, exit codes, and cleanup after errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
 
 
-def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advice_names_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (8, 8), 255).save(tmp_path / "page.png")
     assert run("fit", tmp_path / "page.png", "-o", tmp_path / "out", *QUICK) == 0
     advice = "the picture is mostly bright; if it shows a dark shape on a bright page, use --invert"
@@ -170,7 +170,7 @@ def test_files_of_the_user_are_never_overwritten(
 
     assert run(*fit) == 0
     assert set(json.loads((folder / "fit.json").read_text())["files"]) == files(folder)
-    (folder / "learning.gif").write_text("mine")  # which the run has not written
+    (folder / "learning.gif").write_text("mine")  # not written by the run
     assert "its learning.gif was not written by a run" in refusal(capsys, *fit)
     assert (folder / "learning.gif").read_text() == "mine"
 
@@ -186,7 +186,7 @@ def test_two_runs_at_once_never_mix_their_files(
         monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn)
         line = refusal(capsys, *fit)
         assert line == f"cannot write to {tmp_path / 'out' / 'disc'}: another run is writing to it"
-        assert run(*other) == 0  # another picture
+        assert run(*other) == 0  # for another picture
         return learn(*arguments, **options)
 
     monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn_beside_others)
@@ -269,7 +269,7 @@ def test_interrupted_overwriting_never_mixes_two_runs(
     with monkeypatch.context() as patched:
         patched.setattr("safetensors.torch.save", interrupt)
         assert run(*again) == 130
-    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # the first run's files
 
     monkeypatch.setattr("fractalops.cli.fit_pictures.comparison", interrupt)
     assert run(*again, "--seed", 5) == 130
@@ -326,7 +326,7 @@ def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
     ) as learning:
         assert learning.stderr is not None
         shown = ""
-        while "loss=" not in shown:  # the progress bar's, after some steps
+        while "loss=" not in shown:  # shown by the progress bar after some steps
             shown += learning.stderr.read(1) or pytest.fail(f"it ended by itself: {shown}")
         learning.send_signal(signal.SIGINT)
         shown += learning.stderr.read()

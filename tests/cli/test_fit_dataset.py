@@ -1,4 +1,4 @@
-"""`fractalops fit` on a data set: what it writes and says, its exit codes, and that it goes on."""
+"""Tests of `fractalops fit` on a data set: files, output, exit codes, and resuming."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.runs import contents
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of two classes."""
+    """Return a folder with pictures of two classes."""
     for name in ("cats/1.png", "cats/2.png", "dogs/1.png"):
         draw(tmp_path / "pictures" / name)
     return tmp_path / "pictures"

@@ -1,4 +1,4 @@
-"""`fractalops fit-points`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+"""Tests of `fractalops fit-points`: files, output, exit codes, and cleanup after errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands on systems that were not learned here: `render`, `view`, `morph` and `convert`."""
+"""Tests of `render`, `view`, `morph` and `convert` on systems that `fractalops` did not learn."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("command", "mode", "size"),
     [
         ("a.ifs --system fern", "L", (48, 48)),
-        ("a.ifs --system 2", "L", (48, 48)),  # in space
+        ("a.ifs --system 2", "L", (48, 48)),  # a system in space
         ("a.ifs --system 2 --palette fire --gamma 0.7", "RGB", (48, 48)),
         ("a.ifs --system fern --transparent --palette ice", "RGBA", (48, 48)),
         ("a.ifs --system fern --zoom 0.5,0.5,1.5", "L", (48, 48)),
         ("good.ifs", "L", (2 * 48 + 12, 2 * 48 + 12)),
-        ("two.flame", "RGB", (2 * 48 + 12, 48 + 8)),  # one with colors and one without
+        ("two.flame", "RGB", (2 * 48 + 12, 48 + 8)),  # one system with colors and one without
         ("two.flame --transparent", "RGBA", (2 * 48 + 12, 48 + 8)),
         ("gray.npz", "L", (48, 48)),
         ("classes", "L", (2 * 48 + 12, 48 + 8)),

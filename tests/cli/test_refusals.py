@@ -1,4 +1,4 @@
-"""What a command can't use is refused in one line, before anything is learned or written."""
+"""Tests that commands refuse bad input with one line, before they learn or write anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fractalops.io.point_clouds import save_point_cloud
 from tests.support.command_line import draw, forbid_learning, refusal
 
 FOR_DATA_SETS = "is only for a data set, got pictures; give one folder or file of images"
-# Each command, run in the folder that `prepared` makes, and how its line begins.
+# Each command, run in the folder of the fixture `prepared`: the beginning of its error.
 REFUSALS = {
     "paint": "argument COMMAND: invalid choice: 'paint'",
     "fit": "the following arguments are required: IMAGE",
@@ -96,7 +96,7 @@ REFUSALS = {
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with usable and unusable files; what learns fails the test, and there is no GPU."""
+    """Enter a folder with usable and unusable files, make learning fail the test, and hide GPUs."""
     monkeypatch.chdir(tmp_path)
     forbid_learning(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -142,7 +142,7 @@ def test_one_line_says_what_is_wrong(command: str, prepared: Path, capsys: pytes
 def test_a_folder_without_permission_is_refused(
     command: str, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is learned or drawn. (The mode of a folder is nothing to root, by whom tests may be run.)"""
+    """The check comes before learning and drawing. `os.access` is patched because root ignores a folder's mode."""
     Path("half.csv").write_text("0.5,0,0,0.5,0,0,1\n")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     before = set(prepared.rglob("*"))

@@ -1,4 +1,4 @@
-"""`fractalops render` and `fractalops morph`."""
+"""Tests of `fractalops render` and `fractalops morph`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = ["--size", 24, "--points", 500]
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a system of two images, one in gray, one in color and one whose maps don't contract."""
+    """Return a folder with systems: of two images, in gray, in color, and with maps that do not contract."""
     folder = tmp_path_factory.mktemp("systems")
     config = FitConfig(maps=3, points=20, sequences=2, steps=3)
     both = fit(torch.eye(6, 8).expand(2, 6, 8), config)
@@ -33,7 +33,7 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pixels(path: Path) -> torch.Tensor:
-    """The bytes (H, W, C) of a picture."""
+    """Return the bytes (H, W, C) of a picture."""
     with Image.open(path) as picture:
         data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
         return data.view(picture.height, picture.width, -1)
@@ -59,7 +59,7 @@ def test_the_kinds_of_pictures(system: str, options: list[str], mode: str, syste
     shown = pixels(tmp_path / "a.png")
     assert shown.float().std() > 1
     if "--palette" in options and "--transparent" not in options:
-        assert shown[..., 0].int().sum() > shown[..., 2].int().sum()  # red, not blue
+        assert shown[..., 0].int().sum() > shown[..., 2].int().sum()  # "fire" is more red than blue
 
 
 def test_a_picture_has_the_bytes_of_the_drawing(systems: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_picture_has_the_bytes_of_the_drawing(systems: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("factor", ["1", "7.5", "1e6"])
 def test_a_zoom_into_a_fixed_point(factor: str, systems: Path, tmp_path: Path) -> None:
-    """There is something at any depth."""
+    """A zoom into a fixed point shows points at any depth."""
     path = systems / "gray.safetensors"
     result = FitResult.load(path)
     low, high = torch.tensor(result.system.viewport, dtype=torch.float64).view(2, 2)
@@ -85,7 +85,7 @@ def test_a_zoom_into_a_fixed_point(factor: str, systems: Path, tmp_path: Path) -
 
 
 def test_large_pictures_come_in_bands(systems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sheet of two, with the same values as in one piece."""
+    """A sheet of two pictures has the same values, up to rounding, when it is drawn in bands."""
     arguments = ["render", systems / "two.safetensors", *SMALL]
     assert run(*arguments, "-o", tmp_path / "whole.png") == 0
     monkeypatch.setattr("fractalops.drawing.high_resolution._CANVAS_VALUES", 24 * 5)
@@ -108,7 +108,7 @@ def test_animations(kind: str, suffix: str, system: str, systems: Path, tmp_path
     assert run("render", systems / f"{system}.safetensors", *SMALL, *arguments) == 0
     with Image.open(output) as animation:
         assert animation.size == (24, 18 if system == "gray" else 24)
-        assert 2 <= animation.n_frames <= 4  # GIF joins frames that are alike
+        assert 2 <= animation.n_frames <= 4  # equal frames of a GIF are joined
         animation.load()
         assert animation.info["duration"] >= 100
 
@@ -120,7 +120,7 @@ def test_a_morph(systems: Path, tmp_path: Path) -> None:
         assert animation.size == (24, 18)
 
 
-# How the one line of a command begins that is run in the folder of the systems.
+# Each command, run in the folder of the fixture `systems`: the beginning of its error.
 REFUSALS = {
     "render gray.safetensors --zoom 1,2": "argument --zoom: must be X,Y,FACTOR with X and Y from 0 to 1 and FACTOR ",
     "render gray.safetensors --zoom 0.5,0.5,0": "argument --zoom: must be X,Y,FACTOR with ",

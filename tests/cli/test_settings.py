@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: every setting of every configuration, and what is refused."""
+"""Tests of `--set NAME=VALUE` for all settings, and of its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.command_line import QUICK, draw, run
 
 @dataclasses.dataclass
 class Everything:
-    """A field of each type that a setting has."""
+    """Settings with one field of each type that settings may have."""
 
     whole: int = 1
     number: float | None = 0.5
@@ -38,7 +38,7 @@ class Everything:
 
 
 def changed(settings: Any, changes: list[str], seed: int | None = None) -> Any:
-    """Settings with changes by text, as the commands make them."""
+    """Return the settings with changes such as "maps=3" applied, as the commands do."""
     arguments = argparse.Namespace(set=changes, seed=seed)
     return configure(partial(dataclasses.replace, settings), type(settings), arguments, ["seed"])
 
@@ -94,7 +94,7 @@ def test_several_settings_and_options_are_taken_together() -> None:
         (TransformationsSettings(), "data=", "--set data must be one or more of fractaldb, mnist, "),
         (TransformationsSettings(), "counts=5,2", "--set counts must be two ascending numbers or "),
         (GanSettings(), "repeats=1", "--set repeats must be at least 2, got 1"),
-        # One map alone draws a single place, of which there is nothing to see.
+        # The attractor of a single map is one point.
         (InverseEncoderSettings(), "maps=1", "--set maps must be at least 2, got 1"),
         (FitConfig(), "schedule=none", "--set schedule must be one of cosine, halving, got 'none'"),
     ],

@@ -1,4 +1,4 @@
-"""`fractalops systems`, and `fractalops render --stats`."""
+"""Tests of `fractalops systems` and `fractalops render --stats`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fractalops view`."""
+"""Tests of `fractalops view`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading images of every kind as targets, and writing pictures, sheets and animations."""
+"""Tests of reading images as targets, and of saving pictures and animations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.pictures import read_with_notices
 
 
 def drawing(mode: str) -> Image.Image:
-    """A 6 x 4 (width x height) picture: black, with a white block in the upper left corner."""
+    """Return a black picture of 6 x 4 (width x height) pixels with a white block in the upper left corner."""
     picture = Image.new("L", (6, 4), 0)
     picture.paste(255, (0, 0, 3, 2))
     return picture.convert(mode)
@@ -37,11 +37,11 @@ MODES = ["1.png", "L.png", "LA.png", "P.png", "P.gif", "RGB.png", "RGB.webp", "R
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_gives_the_same_target(tmp_path: Path, name: str, color: bool) -> None:
     path = tmp_path / name
-    drawing(path.stem).save(path, lossless=True)  # which only WebP looks at
+    drawing(path.stem).save(path, lossless=True)  # only WebP uses `lossless`
     target, notices = read_with_notices(path, PictureOptions(color=color))
     assert target.dtype == torch.float32
     torch.testing.assert_close(target, EXPECTED.expand(3, 4, 6) if color else EXPECTED)
-    assert notices == []  # a gray picture in a color mode is no reason for a notice
+    assert notices == []  # a gray picture in a color mode causes no notice
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -92,7 +92,7 @@ def test_color_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> No
 
 
 def test_color_goes_through_every_step(tmp_path: Path) -> None:
-    """Background, scaling, inversion and threshold do to each channel what they do to a gray picture."""
+    """Background, scaling, inversion and threshold change each channel like a gray picture."""
     picture = Image.effect_noise((40, 20), 90)
     bands = [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.point(lambda level: level // 3)]
     alpha = Image.new("L", (40, 20), 255)
@@ -109,7 +109,7 @@ def test_color_goes_through_every_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
 def test_transparent_parts_show_the_background(tmp_path: Path, background: Any, seen: float) -> None:
     picture = Image.new("RGBA", (2, 1), (128, 128, 128, 255))
-    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of color
+    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither shown nor counted as color
     picture.save(tmp_path / "see-through.png")
     target, notices = read_with_notices(tmp_path / "see-through.png", PictureOptions(background=background))
     torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
@@ -240,7 +240,7 @@ def test_decompression_bombs_are_refused_and_large_photographs_are_not(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match="too many pixels"):
         read_image(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # between once and twice the limit Pillow only warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # up to twice the limit, Pillow only warns
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(tmp_path / "bomb.png").shape == (100, 100)
@@ -261,7 +261,7 @@ def test_saving_and_reading_back(tmp_path: Path, color: bool) -> None:
         ((2, 2), "picture", InputError, "unknown suffix"),
         ((2, 2), "picture.txt", InputError, "unknown suffix"),
         ((2, 2), "picture.safetensors", InputError, "unknown suffix"),
-        ((2, 2), "picture.xbm", InputError, "cannot save"),  # a format of black and white only
+        ((2, 2), "picture.xbm", InputError, "cannot save"),  # this format is black and white only
         ((1, 2, 2), "picture.png", ValueError, r"save_image: image must have shape \(H, W\).*got \(1, 2, 2\)"),
         ((3, 0, 2), "picture.png", ValueError, r"save_image: image must have .* or \(3, H, W\).*got \(3, 0, 2\)"),
         ((2, 2), "missing/picture.png", FileNotFoundError, "picture"),

@@ -1,4 +1,4 @@
-"""The limit of how much memory the reading of a file takes, and files that ask for more than they have."""
+"""Tests of the memory limit for reading files, and of files whose headers claim more than they contain."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_limit_that_an_error_names_suffices(needed: int, monkeypatch: pytest
     assert memory_limit() == 2**30
 
 
-# Each takes a path and writes what asks for more than 8 MiB.
+# Functions that write files for which reading takes more than 8 MiB
 
 
 def header(descr: str, shape: tuple[int, ...]) -> bytes:

@@ -1,4 +1,4 @@
-"""What reading a file changed: where that is logged, and who collects it."""
+"""Tests of notices about changes made while reading files: logging and collection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_notices_are_warnings_of_the_file(tmp_path: Path, caplog: pytest.LogCapt
         for _ in range(2):
             read_image(tmp_path / "red.png")
     assert notices == {str(tmp_path / "red.png"): ["colors are converted to gray"]}
-    assert caplog.record_tuples == [expected] * 3  # a program's own handlers get them all the same
+    assert caplog.record_tuples == [expected] * 3  # handlers also get collected notices
     caplog.clear()
     read_image(tmp_path / "red.png")
     assert caplog.record_tuples == [expected]
@@ -49,7 +49,7 @@ with collect_notices():
 
 
 def test_notices_of_a_data_set_are_not_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There may be thousands, again each time that a picture is read; who collects them sees them once."""
+    """A data set may cause thousands of notices, again on each read. `collect_notices` reports each once."""
     path = tmp_path / "0.png"
     for number in range(2):
         Image.new("L", (4, 4), 90).save(tmp_path / f"{number}.png")

@@ -1,4 +1,4 @@
-"""Animations and files of several pages: which frame is read, and that it is what a viewer shows."""
+"""Tests of animations and files with several pages: the choice of a frame, which is read as a viewer shows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_frames(path: Path, frames: list[Image.Image]) -> None:
 
 
 def bars(count: int) -> list[Image.Image]:
-    """Frames 6 x 4 of a white column that goes from left to right."""
+    """Return frames of 6 x 4 pixels with a white column that moves to the right."""
     frames = []
     for number in range(count):
         frame = Image.new("L", (6, 4))
@@ -100,9 +100,9 @@ OTHER = ((255, 255, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255))
 
 
 def composed(size: tuple[int, int], frames: list[Frame]) -> list[numpy.ndarray]:
-    """What a viewer shows at each frame over white, (H, W, 3), by the specification of GIF89a."""
+    """Return what a viewer shows at each frame over white, (H, W, 3), by the specification of GIF89a."""
     width, height = size
-    canvas = numpy.zeros((height, width, 4), dtype=int)  # nothing but transparency
+    canvas = numpy.zeros((height, width, 4), dtype=int)  # transparent
     shown = []
     for frame in frames:
         left, top = frame.corner
@@ -125,7 +125,7 @@ def test_partial_frames_are_composed_as_a_viewer_does(tmp_path: Path, disposals:
     random = numpy.random.default_rng(sum(disposals))
     size = (9, 7)
     frames = [Frame((0, 0), random.integers(0, 4, (7, 9)), 1, transparent=0)]
-    for number, disposal in enumerate((*disposals, 1)):  # 0: it says nothing, and stays
+    for number, disposal in enumerate((*disposals, 1)):  # 0: unspecified, the frame stays
         corner = (number + 1, 2 - number)
         palette = OTHER if own and number == 1 else None
         frames.append(Frame(corner, random.integers(0, 4, (4, 5)), disposal, transparent=2, palette=palette))

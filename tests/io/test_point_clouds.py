@@ -1,4 +1,4 @@
-"""Files of points: round trips, arrays, points that are not finite, .las files, one line for what can't be read."""
+"""Tests of files of points: round trips, arrays, points that are not finite, .las files, and errors of one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.requirements import need_laspy
 from tests.support.tolerances import assert_same_bits
 
 POINTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e3
-# Eastings, northings and heights in meters, to tenths of millimeters: float32 keeps a quarter of a meter of these.
+# Eastings, northings and heights in meters, to 0.1 mm. float32 would round northings to 0.25 m.
 PROJECTED = POINTS.round(decimals=4) + torch.tensor([388_104.0, 3_949_004.0, 305.0])
 
 
@@ -103,7 +103,7 @@ def test_points_that_are_not_finite_are_refused_by_number_or_dropped(suffix: str
 def test_memory_is_bounded(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / f"cloud{suffix}"
     numpy.savez(path, points=POINTS.numpy()) if suffix == ".npz" else save_point_cloud(POINTS, path)
-    least = 7 * 24 if suffix != ".npz" else path.stat().st_size  # NumPy's header counts there, too
+    least = 7 * 24 if suffix != ".npz" else path.stat().st_size  # includes NumPy's header
     monkeypatch.setenv(VARIABLE, str(least))
     assert len(read_point_cloud(path)) == 7
     monkeypatch.setenv(VARIABLE, str(7 * 24 - 1))
@@ -203,7 +203,7 @@ def test_laser_scans(suffix: str, version: str, format: int, tmp_path: Path) -> 
     read = read_point_cloud(path)
     assert read.dtype == torch.float64
     torch.testing.assert_close(read, PROJECTED, rtol=0, atol=2e-9)
-    place, size = (247, 8) if version == "1.4" else (107, 4)  # of the number of points
+    place, size = (247, 8) if version == "1.4" else (107, 4)  # the field with the number of points
     for damage, reason in (
         (content[:-30], ""),
         (content[:50], ""),

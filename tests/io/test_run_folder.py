@@ -1,4 +1,4 @@
-"""The folder engine that all runs share: what it takes, what it goes on with, what it removes, and what is not its."""
+"""Tests of `RunFolder`: which folders it accepts and resumes, which files it removes, and which are the user's."""
 
 from __future__ import annotations
 

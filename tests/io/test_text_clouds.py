@@ -1,4 +1,4 @@
-"""Points in texts: what separators, commas, counts and names mean; nothing is read as other numbers than it may be."""
+"""Tests of points in texts: separators, decimal commas, counts and column names. Ambiguous numbers are refused."""
 
 from __future__ import annotations
 
@@ -160,7 +160,9 @@ def test_what_is_refused_in_one_line(text: str | bytes, reason: str, xyz: Path) 
 
 
 @pytest.mark.parametrize("first", ["1,5 2 3", "1;2,5;3"])
-def test_what_a_comma_means_holds_for_later_parts(first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_meaning_of_commas_is_the_same_in_later_parts(
+    first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 4)
     xyz.write_text(f"{first}\n4 5 6\n7 8 9.5\n")
     with pytest.raises(InputError, match=f"line 3 must be a point of {UNCLEAR}"):
@@ -173,7 +175,7 @@ def test_comments_need_no_utf_8(xyz: Path) -> None:
 
 
 def test_a_large_text_takes_the_memory_of_its_points(xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lines and words are not kept."""
+    """Lines and words are not kept in memory."""
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 2**14)
     rows = 60_000
     xyz.write_text("0 0 0 0 0\n" * rows)

@@ -1,4 +1,4 @@
-"""Arrays of maps, as fractal-pretraining has them."""
+"""Tests of arrays of maps in the layout of fractal-pretraining."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_archives_hold_several_arrays_by_name(tmp_path: Path) -> None:
 
 def test_the_systems_of_one_array_are_those_of_its_parts(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(5, 3, 2, 3))
-    array[1] *= 1e-170  # whose determinants vanish in float64
+    array[1] *= 1e-170  # determinants underflow to 0 in float64
     array[2, 0, :, :2] = 0
     array[3, :, 0, :2] = 0
     array[4] *= 1e170

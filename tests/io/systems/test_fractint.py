@@ -1,4 +1,4 @@
-"""Fractint's .ifs files: what is read, and where it is said to be wrong."""
+"""Tests of Fractint's .ifs files: systems, and errors with line numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON and safetensors: this package's own forms, and files of what was learned."""
+"""Tests of this package's JSON and safetensors files of systems, and of files of learned systems."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_tensors_are_refused(tensors: dict[str, torch.Tensor], names: str, 
 
 
 def test_a_checksum_is_checked_and_may_be_missing(tmp_path: Path) -> None:
-    """Other programs write this form, too, but none of what was learned."""
+    """Other programs also write this form, so its checksum is optional. That of learned results is required."""
     path = tmp_path / "a.safetensors"
     metadata = {"format": "fractalops.systems.1", "names": '["a"]'}
     save_file(PAIR, path, metadata)

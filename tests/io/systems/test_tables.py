@@ -1,4 +1,4 @@
-"""FractalDB's CSV files and folders of them."""
+"""Tests of FractalDB's CSV files and of folders of them."""
 
 from __future__ import annotations
 
