@@ -283,7 +283,7 @@ def test_files_that_are_not_one(tmp_path: Path) -> None:
     save_file(tensors, path, metadata)
     refused("it is damaged: it has no checksum")
     save_file({"a": torch.ones(1)}, path)
-    refused("its format must be fractalops.points.1, got a safetensors file without")
+    refused("its format must be fractalops.points.1, got none")
     path.write_bytes(b"no")
     refused("")
     path.unlink()
