@@ -198,7 +198,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
     """
     config = or_default("fit_points", "config", config, PointConfig)
     began = time.perf_counter()
-    # Learning needs gradients, even if the caller has disabled them, and no inference tensors.
+    # Learning needs gradients, even if the caller has disabled them. It can't use inference tensors.
     with torch.inference_mode(False), torch.enable_grad():
         learning = _Learning(_check_target(target), config)
         evaluate = _Evaluation(learning)
