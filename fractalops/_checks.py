@@ -47,7 +47,7 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, torch.SymInt)):
-        return value  # type: ignore[return-value]  # a SymInt stands for an int
+        return value  # type: ignore[return-value]  # a SymInt is a traced int
     return int(value) if isinstance(value, numbers.Integral) else None
 
 

@@ -87,7 +87,7 @@ class _Learning:
         return kernel_distance(points, target_points, spread=self.spread)
 
     def _update_shares(self, index: Tensor, points: Tensor, target_points: Tensor) -> None:
-        """Move each map's probability towards the fraction of the target to which its points are nearest.
+        """Move each map's probability toward the fraction of the target to which its points are nearest.
 
         A map whose points are too dense for its part of the target gets a smaller probability. `|det A|` achieves this
         only in the plane, for images that do not overlap. It is wrong for flat maps, such as that of a stem in space.
