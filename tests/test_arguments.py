@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import IFS, FitConfig, FitResult, FractalDataset, FractalEmbedding, PointConfig, PointFitResult
+from fractalops._checks import Bounds, check_fields
 from fractalops.data.class_search import search_classes
 from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.io.picture_options import PictureOptions
@@ -308,3 +310,16 @@ def test_a_viewport_is_kept_as_numbers_of_python(bound: Any) -> None:
     kept = (IFS(viewport=viewport).viewport, FitConfig(viewport=viewport).viewport)  # type: ignore[arg-type]
     assert kept == ((-1, -1, 1, 1), (-1, -1, 1, 1))
     assert all(isinstance(each, (int, float)) for each in kept[0] + kept[1])
+
+
+@dataclass
+class Digit:
+    """Settings with one integer that has both bounds."""
+
+    value: Annotated[int, Bounds(least=0, most=9)]
+
+
+@pytest.mark.parametrize(("value", "limit"), [(-1, "at least 0"), (10, "at most 9")])
+def test_an_integer_of_settings_has_both_bounds(value: int, limit: str) -> None:
+    with pytest.raises(ValueError, match=f"^Digit: value must be {limit}, got {value}$"):
+        check_fields(Digit(value))

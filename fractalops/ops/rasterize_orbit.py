@@ -39,7 +39,7 @@ def rasterize_orbit(
     cumulative probability is at least the step's uniform number. If there is no such map, the point doesn't move.
 
     Each axis is scaled separately, so that the points fill the image without the padding. Coordinates are truncated to
-    pixels. The y axis points upwards.
+    pixels. The y axis points upward.
 
     With masks, each point draws a patch of 3 x 3 pixels. In the image before it is flipped upside down, the patch is
     below and to the right of the point's pixel. It overwrites earlier points with all nine pixels, also with dark ones.

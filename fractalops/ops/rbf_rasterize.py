@@ -67,7 +67,7 @@ def _gradients(
 def _formula(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
-    """Return the reference's image; for many points, add images of a part each, to limit the memory for tables."""
+    """Return the reference's image. For many points, add up the images of parts, to limit the memory for tables."""
     images, count = points.shape[:2]
     channels = 1 if weight is None else weight.shape[2]
     part = max(1, _TABLE_VALUES // max(1, images * (channels * height + width)))
@@ -169,12 +169,12 @@ def rbf_rasterize(
         image[i, j] = sum over t of weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)
 
     The image is not clamped. A point is drawn only on pixels at most `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)` rows
-    and columns from its nearest pixel (r >= 0). On all other pixels, its bump without the weight is smaller than
-    `cutoff`. Forward and backward leave out the same pixels.
+    and columns from its nearest pixel (r >= 0). On all other pixels, its bump without the weight is at most `cutoff`.
+    Forward and backward leave out the same pixels.
 
     The op is differentiable in points, weight and bandwidth, any number of times, in backward and forward mode. For
-    derivatives other than the first, the native backend uses those of the reference. They visit every pixel for every
-    point. They process parts of the points, so that the tables of a part have about 2^20 numbers.
+    derivatives other than the first, the native backend uses the reference, which computes every pixel for every point.
+    It splits the points into parts whose tables have about 2^20 numbers.
 
     Under autocast, float16 and bfloat16 tensors are converted to float32.
 

@@ -11,7 +11,7 @@ def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, bin
 
     A point marks the nonzero pixels of its image's patch, whose center is on the point's nearest pixel.
 
-    points (B, T, 2) in pixels of any floating dtype, x along rows; patch (B, h, w), h and w odd -> images
+    points (B, T, 2) in pixels of any floating dtype, x is the row; patch (B, h, w), h and w odd -> images
     (B, height, width): the counts in int32, or, if `binary`, whether they are above 0 in uint8.
     """
     images, (patch_height, patch_width) = points.shape[0], patch.shape[1:]

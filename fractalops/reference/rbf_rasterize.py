@@ -15,7 +15,7 @@ def rbf_rasterize(
 ) -> Tensor:
     """Return `I[c, i, j] = sum_t w[t, c] exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`.
 
-    points (B, T, 2) in pixels, x along rows; weight (B, T, C), or None for ones with C = 1; bandwidth (B,),
+    points (B, T, 2) in pixels, x is the row; weight (B, T, C), or None for ones with C = 1; bandwidth (B,),
     above 0, in square pixels -> images (B, C, height, width). Any floating dtype; differentiable by autograd
     in points, weight and bandwidth.
 

@@ -13,7 +13,7 @@ from fractalops.reference.unit_interval import limit_to_unit
 
 
 class _Tables(NamedTuple):
-    """Constant matrices with which `svd_matrix` is a few products. Six rows are for theta, phi, s1, s2, d1, d2.
+    """Constant matrices that reduce `svd_matrix` to a few products. Six rows are for theta, phi, s1, s2, d1, d2.
 
     With `R(theta) diag(1, -1) R(phi) = diag(1, -1) R(phi - theta)`, mean `a = (s1 + s2) / 2` and half
     difference `b = (s1 - s2) / 2`, the unsigned matrix is `a R(theta + phi) + b diag(1, -1) R(phi - theta)`:

@@ -53,7 +53,7 @@ def test_a_page_and_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert shown.endswith(f"page: {page}\nfigures: {page.with_suffix('.json')}\n")
     before = page.read_bytes()
     assert main(["bench", "-o", str(page)]) == 2
-    assert "it exists already (--overwrite replaces it)" in capsys.readouterr().err
+    assert "it already exists (--overwrite replaces it)" in capsys.readouterr().err
     assert page.read_bytes() == before
     options = ["--overwrite", "--quick", "--threads", "1", "--compare", str(page.with_suffix(".json"))]
     assert main(["bench", "render", "-o", str(page), *options]) == 0
@@ -82,8 +82,8 @@ REFUSED: list[tuple[Callable[[Path], list[str]], str]] = [
     (lambda folder: ["--compare", str(folder / "missing.json")], "missing.json: no such file or directory"),
     (foreign, "it contains no figures of fractalops bench"),
     (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the number of cores of"),
-    (lambda folder: ["-o", str(folder / "page.txt")], "the page must be a .html file"),
-    (lambda folder: ["-o", str(folder / "no" / "page.html")], "no such folder: "),
+    (lambda folder: ["-o", str(folder / "page.txt")], "the suffix of the page must be .html, got '.txt'"),
+    (lambda folder: ["-o", str(folder / "no" / "page.html")], "does not exist"),
     (lambda folder: ["--device", "cuda"], "--device cuda can't be measured: no GPU in this test"),
 ]
 

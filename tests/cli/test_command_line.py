@@ -57,11 +57,11 @@ def test_a_closed_pipe_ends_a_run_over_a_data_set(tmp_path: Path) -> None:
 
 def test_arguments_are_translated_to_options() -> None:
     for text, expected in (
-        ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),
+        ("use another folder, or overwrite=True to start over", "use another folder, or --overwrite to start over"),
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
         ("no folder was given (data=None)", "no folder was given (--data)"),
         ("it needs background='white' and invert=True", "it needs --background white and --invert"),
-        ("frame=N chooses another, stretch=True scales", "--frame N chooses another, --stretch scales"),
+        ("frame=N selects another one, stretch=True scales", "--frame N selects another one, --stretch scales"),
         ("maps=True", "maps=True"),
     ):
         assert in_options(text) == expected
@@ -151,8 +151,8 @@ def test_too_little_memory_is_one_line(
     fail = Mock(side_effect=error)
     monkeypatch.setattr("fractalops.cli.random.draw_high_resolution", fail)
     line = refusal(capsys, "random", "-o", tmp_path / "sheet.png")
-    ending = f": {size} can't be had" if size else ""
-    assert line == f"there is not enough memory for what the options ask for{ending}"
+    ending = f": {size} could not be allocated" if size else ""
+    assert line == f"there is not enough memory for these options{ending}"
     fail.side_effect = RuntimeError("a mistake in the program")
     with pytest.raises(RuntimeError, match="a mistake"):
         run("random", "-o", tmp_path / "sheet.png")

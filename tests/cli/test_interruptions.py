@@ -57,7 +57,7 @@ def test_pictures_end_with_what_was_learned(
     before = handlers()
     picture, folder = draw(tmp_path / "disc.png"), tmp_path / "out" / "disc"
     line = refusal(capsys, "fit", picture, "-o", tmp_path / "out", "--quiet", *QUICK, code=128 + number)
-    assert line == f"interrupted; {folder} has what was learned in 2 of 3 steps"
+    assert line == f"interrupted; the system after 2 of 3 steps is saved in {folder}"
     assert FitResult.load(folder / "system.safetensors").steps == [2]
     assert json.loads((folder / "fit.json").read_text())["interrupted"]
     assert handlers() == before
@@ -71,7 +71,7 @@ def test_a_cloud_ends_with_what_was_learned(
     save_point_cloud(torch.rand(20, 2, generator=torch.Generator().manual_seed(0)), tmp_path / "cloud.npy")
     command = ["fit-points", tmp_path / "cloud.npy", "-o", tmp_path, "--quiet", "--no-animation"]
     line = refusal(capsys, *command, "--steps", 4, "--points", 20, "--maps", 2, code=128 + number)
-    assert line == f"interrupted; {tmp_path / 'cloud'} has what was learned in 2 of 4 steps"
+    assert line == f"interrupted; the system after 2 of 4 steps is saved in {tmp_path / 'cloud'}"
     assert len(PointFitResult.load(tmp_path / "cloud" / "system.safetensors").losses) == 2
 
 
@@ -83,7 +83,7 @@ def test_a_second_signal_ends_the_drawing(
     monkeypatch.setattr(FitResult, "draw", sending(number, FitResult.draw, 1))
     picture, folder = draw(tmp_path / "disc.png"), tmp_path / "out" / "disc"
     assert run("fit", picture, "-o", tmp_path / "out", "--quiet", *QUICK) == 128 + number
-    missing = f"what was learned is saved, but pictures are missing in {folder}"
+    missing = f"the learned systems are saved, but drawings are missing in {folder}"
     assert capsys.readouterr() == ("", f"fractalops fit: {missing}\nfractalops fit: interrupted\n")
     assert FitResult.load(folder / "system.safetensors").steps == [2]
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
@@ -239,7 +239,7 @@ def test_files_of_the_user_beside_what_a_killed_command_left_stay(
     kill_at_rename(number, *command)
     mine = tmp_path / "cloud" / "views.png"
     mine.write_text("mine")
-    expected = f"cannot write to {tmp_path / 'cloud'}: its views.png is not of a run; take another folder"
+    expected = f"cannot write to {tmp_path / 'cloud'}: its views.png was not written by a run; use another folder"
     assert refusal(capsys, *command, "--overwrite") == expected
     assert refusal(capsys, *command).startswith(f"cannot write to {tmp_path / 'cloud'}: ")
     assert mine.read_text() == "mine"

@@ -29,7 +29,7 @@ def check(kind: Kind, inputs: Path, output: Path, whole: Path, most: int | None,
     ending = run_command(kind, inputs, output, most=most)
     assert ending.code == 2, ending.error
     *before, line = ending.error.splitlines()
-    assert all("what was learned is saved" in other for other in before), ending.error
+    assert all("the learned systems are saved" in other for other in before), ending.error
     assert line.startswith(f"fractalops {kind.arguments[0]}: ")
     assert any(reason in line.lower() for reason in _FULL), line
     for path in written(output).values():

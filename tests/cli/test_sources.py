@@ -56,7 +56,7 @@ def test_systems_whose_points_run_away(
 ) -> None:
     source = Source(Path("a.ifs"), {"a": system_of(*matrices, probabilities=probabilities, size=size)})
     if runs_away:
-        with pytest.raises(InputError, match="its points run away, as its maps don't contract on average"):
+        with pytest.raises(InputError, match="its points diverge, as its maps do not contract on average"):
             drawable(source)
     else:
         drawable(source)

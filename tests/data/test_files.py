@@ -96,7 +96,7 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(whole)
     monkeypatch.setenv(VARIABLE, "1000")
     assert error_of(path) == (
-        f"cannot read {path}: unpacking it takes 1080 bytes of memory, and the limit is 1000 bytes "
+        f"cannot read {path}: unpacking it needs 1080 bytes of memory, but the limit is 1000 bytes "
         f"({VARIABLE}=1080bytes raises it; or unpack the file)"
     )
     monkeypatch.setenv(VARIABLE, "1080")
@@ -187,7 +187,7 @@ def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
     monkeypatch.setenv(VARIABLE, "300KiB")
     tracemalloc.start()
     assert error_of(path) == (
-        f"cannot read {path}: unpacking images, labels takes 352 KiB of memory, and the limit is 300 KiB "
+        f"cannot read {path}: unpacking images, labels needs 352 KiB of memory, but the limit is 300 KiB "
         f"({VARIABLE}=352KiB raises it; or save it as .npy, which is read one image at a time)"
     )
     assert tracemalloc.get_traced_memory()[1] < 200_000
@@ -223,7 +223,7 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
     [
         (GRAY[0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
         (GRAY[:0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
-        (GRAY.reshape(5, 2, 6, 18), "a picture has shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
+        (GRAY.reshape(5, 2, 6, 18), "a picture must have shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
         (GRAY.astype(numpy.int64), "images must be uint8 or floating-point, got int64"),
         (GRAY > 9, "images must be uint8 or floating-point, got bool"),
         (numpy.array([[["a"]]]), "images must be uint8 or floating-point, got str32"),

@@ -227,7 +227,7 @@ def test_errors(changes: dict[str, Any], error: type[Exception], message: str) -
 
 def test_which_items_there_are() -> None:
     data = dataset()
-    with pytest.raises(IndexError, match=r"^FractalDataset: index must lie in \[0, 15\), got 15$"):
+    with pytest.raises(IndexError, match=r"^FractalDataset: index must lie in \[-15, 15\), got 15$"):
         data[15]
     with pytest.raises(TypeError, match="float"):
         data[1.5]  # type: ignore[index]

@@ -101,8 +101,8 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         (numpy.zeros((4, 4)), "cannot use image 1 of the iterable: image must not be blank"),
         (numpy.ones((4, 4), dtype=numpy.int32), "values must be uint8 or floating-point, got int32"),
         (numpy.full((4, 4), 255.0), r"values must lie in \[0, 1\], got 255 to 255"),
-        (numpy.ones((2, 4, 4)), r"has shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
-        (numpy.ones((0, 4)), r"it has no pixels, its shape is \(0, 4\)"),
+        (numpy.ones((2, 4, 4)), r"must have shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
+        (numpy.ones((0, 4)), r"a picture must have pixels, got shape \(0, 4\)"),
     ):
         with pytest.raises(InputError, match=f"image 1 of the iterable: .*{message}|{message}"):
             from_iterable([GRAY[0], bad])

@@ -119,11 +119,11 @@ def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> N
         experiments.run("reconstruct", tmp_path, SETTINGS)
     open_folder(tmp_path)
     other = dataclasses.replace(SETTINGS, seed=1)
-    with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: settings.seed was 0, is 1; "):
         open_folder(tmp_path, other)
     open_folder(tmp_path, other, overwrite=True)
     (tmp_path / "config.json").write_text('{"format": "mine"}')
-    with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
+    with pytest.raises(InputError, match=r"its config.json does not describe such a run; use another folder$"):
         open_folder(tmp_path, overwrite=True)
 
 

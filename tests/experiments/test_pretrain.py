@@ -312,7 +312,9 @@ def test_files_of_others_that_bear_a_name_of_the_run_are_neither_kept_nor_remove
     ExperimentFolder(tmp_path, "pretrain", settings, {}).open()  # interrupted here
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=f"^cannot write to .*: its {name} is not of a run; take another folder$"):
+    with pytest.raises(
+        InputError, match=f"^cannot write to .*: its {name} was not written by a run; use another folder$"
+    ):
         experiments.run("pretrain", tmp_path, settings, overwrite=True)
     assert (tmp_path / name).read_bytes() == b"mine"
 

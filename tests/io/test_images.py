@@ -66,7 +66,7 @@ def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path)
     Image.fromarray(numpy.array([[-1.0, 0.0, 3.0]], dtype=numpy.float32)).save(path)
     target, notices = read_with_notices(path)
     assert target.tolist() == [[0.0, 0.25, 1.0]]
-    assert notices == ["values from -1 to 3 stretched to the range from 0 to 1"]
+    assert notices == ["values from -1 to 3 are stretched to [0, 1]"]
     Image.fromarray(numpy.array([[0.0, numpy.nan, 1.0]], dtype=numpy.float32)).save(path)
     with pytest.raises(InputError, match="NaN or infinite"):
         read_image(path)
@@ -76,7 +76,7 @@ def test_color_becomes_gray_with_a_notice(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
     target, notices = read_with_notices(tmp_path / "red.png")
     torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
-    assert notices == ["color converted to gray"]
+    assert notices == ["colors are converted to gray"]
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "tif")])
@@ -100,7 +100,7 @@ def test_color_goes_through_every_step(tmp_path: Path) -> None:
     Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "color.png")
     steps: dict[str, Any] = {"size": 13, "background": "white", "invert": True, "threshold": 0.4}
     target, notices = read_with_notices(tmp_path / "color.png", PictureOptions(color=True, **steps))
-    assert notices == ["transparent parts laid over white", "scaled from 40 x 20 to 13 x 6 pixels"]
+    assert notices == ["transparent parts are drawn on white", "scaled from 40 x 20 to 13 x 6 pixels"]
     for channel, band in zip(target, bands, strict=True):
         Image.merge("LA", [band, alpha]).save(tmp_path / "gray.png")
         assert torch.equal(channel, read_image(tmp_path / "gray.png", PictureOptions(**steps)))
@@ -113,8 +113,8 @@ def test_transparent_parts_show_the_background(tmp_path: Path, background: Any, 
     picture.save(tmp_path / "see-through.png")
     target, notices = read_with_notices(tmp_path / "see-through.png", PictureOptions(background=background))
     torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
-    assert notices[0] == f"transparent parts laid over {background}"
-    assert "color converted to gray" not in notices
+    assert notices[0] == f"transparent parts are drawn on {background}"
+    assert "colors are converted to gray" not in notices
 
 
 def test_transparent_palette(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_transparent_palette(tmp_path: Path) -> None:
     picture.save(tmp_path / "palette.png", transparency=0)
     target, notices = read_with_notices(tmp_path / "palette.png")
     torch.testing.assert_close(target, torch.tensor([[0.0, 128 / 255]]))
-    assert notices == ["transparent parts laid over black"]
+    assert notices == ["transparent parts are drawn on black"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_invert_and_threshold(tmp_path: Path) -> None:
 def test_a_bright_page_is_noticed(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 255).save(tmp_path / "page.png")
     _, notices = read_with_notices(tmp_path / "page.png")
-    assert notices == ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+    assert notices == ["the picture is mostly bright; if it shows a dark shape on a bright page, use invert=True"]
 
 
 @pytest.mark.parametrize(

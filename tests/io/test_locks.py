@@ -67,7 +67,9 @@ def test_without_locks_a_file_stands_for_one_and_a_notice_says_so(
         held = folder / f"{LOCK}{HELD}"
         for _ in range(2):
             with (
-                pytest.raises(InputError, match=rf"another run is writing to it, or was killed: then remove {held}$"),
+                pytest.raises(
+                    InputError, match=rf"another run is writing to it; if that run was killed, remove {held}$"
+                ),
                 run.lock(),
             ):
                 pass

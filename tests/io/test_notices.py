@@ -21,12 +21,12 @@ from fractalops.io.notices import collect_notices
 def test_notices_are_warnings_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
     read_image(tmp_path / "red.png")
-    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: color converted to gray")
+    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: colors are converted to gray")
     assert caplog.record_tuples == [expected]
     with collect_notices() as notices:
         for _ in range(2):
             read_image(tmp_path / "red.png")
-    assert notices == {str(tmp_path / "red.png"): ["color converted to gray"]}
+    assert notices == {str(tmp_path / "red.png"): ["colors are converted to gray"]}
     assert caplog.record_tuples == [expected] * 3  # handlers also get collected notices
     caplog.clear()
     read_image(tmp_path / "red.png")
@@ -45,7 +45,7 @@ with collect_notices():
 """
     command = [sys.executable, "-c", program, str(tmp_path / "red.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == f"{tmp_path / 'red.png'}: color converted to gray\n"
+    assert done.stderr == f"{tmp_path / 'red.png'}: colors are converted to gray\n"
 
 
 def test_notices_of_a_data_set_are_not_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -64,7 +64,9 @@ def test_notices_of_a_data_set_are_not_warnings(tmp_path: Path, caplog: pytest.L
     with collect_notices() as notices:
         source = TensorTargets.from_iterable([numpy.ones((4, 4))])
     assert notices == {
-        "image 0 of the iterable": ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+        "image 0 of the iterable": [
+            "the picture is mostly bright; if it shows a dark shape on a bright page, use invert=True"
+        ]
     }
 
 

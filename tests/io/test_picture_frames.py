@@ -44,10 +44,10 @@ def test_frames_are_counted_from_one(tmp_path: Path, suffix: str) -> None:
         assert notices == []
     first, notices = read_with_notices(path)
     assert torch.equal(first, read_image(path, PictureOptions(frame=1)))
-    assert notices == ["5 frames: frame 1 is used (frame=N chooses another)"]
+    assert notices == ["5 frames: frame 1 is used (frame=N selects another one)"]
     with pytest.raises(InputError) as raised:
         read_image(path, PictureOptions(frame=6))
-    assert str(raised.value) == f"cannot read {path}: it has 5 frames, and frame 6 is asked for"
+    assert str(raised.value) == f"cannot read {path}: frame must be at most 5, got 6"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -58,7 +58,7 @@ def test_a_blank_frame_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
         read_image(path)
     text = str(raised.value)
     assert text.startswith(f"cannot use {path}: image must not be blank")
-    assert text.endswith("; it has 3 frames, and frame=N chooses another")
+    assert text.endswith("; it has 3 frames, and frame=N selects another one")
     assert read_image(path, PictureOptions(frame=2)).sum() == 4
 
 
@@ -75,7 +75,7 @@ def test_what_has_no_frames_has_one(tmp_path: Path) -> None:
         lambda: TensorTargets.from_iterable(bars(1), second),
     ]
     for read in reads:
-        with pytest.raises(InputError, match=r"^cannot read .*: it has 1 frame, and frame 2 is asked for$"):
+        with pytest.raises(InputError, match=r"^cannot read .*: frame must be at most 1, got 2$"):
             read()
 
 

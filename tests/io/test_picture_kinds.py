@@ -41,11 +41,11 @@ def test_few_bits_in_sixteen_are_noticed_and_stretched(tmp_path: Path, bits: int
     target, notices = read_with_notices(path)
     torch.testing.assert_close(target, torch.from_numpy(values / 65535).float())
     high = 2**bits - 1
-    dark = f"dark: its highest value is {high} of 65535 (stretch=True scales it to 1)"
+    dark = f"dark: the highest value is {high} of 65535; stretch=True scales it to 1"
     assert notices == ([dark] if bits < 15 else [])
     target, notices = read_with_notices(path, PictureOptions(stretch=True))
     torch.testing.assert_close(target, torch.from_numpy(values / high).float())
-    assert notices == [f"values from 0 to {high} stretched to the range from 0 to 1"]
+    assert notices == [f"values from 0 to {high} are stretched to [0, 1]"]
 
 
 def test_values_are_stretched_from_the_lowest_to_the_highest_of_all_channels(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_values_are_stretched_from_the_lowest_to_the_highest_of_all_channels(tmp
     target, notices = read_with_notices(tmp_path / "color.png", PictureOptions(color=True, stretch=True))
     expected = (torch.tensor([[[51.0, 80]], [[60, 102]], [[70, 90]]]) - 51) / 51
     torch.testing.assert_close(target, expected)
-    assert notices == ["values from 51 to 102 stretched to the range from 0 to 1"]
+    assert notices == ["values from 51 to 102 are stretched to [0, 1]"]
     # The range of values is that of the file, before it is scaled down.
     values = numpy.zeros((40, 40), dtype=numpy.uint8)
     values[:20], values[3, 3] = 50, 100
@@ -113,20 +113,22 @@ def test_colors_of_sixteen_bits_are_read_as_eight_with_a_notice(tmp_path: Path, 
         planes = [values[..., band].tobytes() for band in range(3)] if "planes" in layout else [values.tobytes()]
         path.write_bytes(tiff_bytes((5, 3), planes, (16, 16, 16), 2))
     if layout == "planes.tif":
-        with pytest.raises(InputError, match=r"its colors of 16 bits lie in planes; save it with its pixels whole$"):
+        with pytest.raises(
+            InputError, match=r"16-bit colors in separate planes are not supported; save them interleaved$"
+        ):
             read_image(path)
         return
     target, notices = read_with_notices(path, PictureOptions(color=True))
     expected = torch.from_numpy(values.astype(int)).permute(2, 0, 1) / 65535
     torch.testing.assert_close(target, expected.float(), rtol=0.0, atol=1 / 255)
-    assert "colors of 16 bits read as 8" in notices
+    assert "16-bit colors are read as 8-bit colors" in notices
 
 
 def test_dark_colors_of_sixteen_bits_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(deep_color_png(numpy.stack([ramp(12)] * 3, axis=-1), 2))
     _, notices = read_with_notices(tmp_path / "deep.png")
-    dark = "dark: its highest value is 15 of 255 (stretch=True scales it to 1)"
-    assert notices == ["colors of 16 bits read as 8", dark]
+    dark = "dark: the highest value is 15 of 255; stretch=True scales it to 1"
+    assert notices == ["16-bit colors are read as 8-bit colors", dark]
 
 
 @pytest.mark.parametrize("background", ["black", "white"])
@@ -137,7 +139,7 @@ def test_sixteen_bits_with_transparent_parts(tmp_path: Path, background: Any) ->
     (tmp_path / "key.png").write_bytes(deep_color_png(gray, 0, struct.pack(">H", 0x1234)))
     target, notices = read_with_notices(tmp_path / "key.png", options)
     torch.testing.assert_close(target, torch.tensor([[0.0, behind, 1.0]]).expand(3, 1, 3))
-    assert notices[0] == f"transparent parts laid over {background}"
+    assert notices[0] == f"transparent parts are drawn on {background}"
     colors = numpy.array([[[65535, 0, 0], [0x1234, 0x5678, 0x9ABC]]])
     (tmp_path / "color.png").write_bytes(deep_color_png(colors, 2, struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)))
     target = read_image(tmp_path / "color.png", options)
@@ -203,7 +205,7 @@ def test_a_gray_key_of_a_png_is_transparent(tmp_path: Path) -> None:
         picture.save(tmp_path / "key.png", transparency=key)
         target, notices = read_with_notices(tmp_path / "key.png", PictureOptions(background="white"))
         torch.testing.assert_close(target, torch.tensor([[30 / 255, 1.0]]))
-        assert notices[0] == "transparent parts laid over white"
+        assert notices[0] == "transparent parts are drawn on white"
 
 
 @pytest.mark.parametrize(("kind", "bits"), [(0, 1), (0, 2), (0, 4), (3, 1), (3, 2), (3, 4)])
@@ -315,7 +317,7 @@ def test_colors_are_brought_to_srgb(tmp_path: Path, profile: bytes, order: list[
     target, notices = read_with_notices(tmp_path / "wide.png", PictureOptions(color=True))
     expected = encoded(torch.from_numpy(values / 255).float()).permute(2, 0, 1)[order]
     torch.testing.assert_close(target, expected, rtol=0.0, atol=2.5 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1"])
@@ -325,7 +327,7 @@ def test_grays_are_brought_to_srgb(tmp_path: Path, mode: str) -> None:
     target, notices = read_with_notices(tmp_path / "gray.png")
     shares = torch.from_numpy(numpy.asarray(Image.fromarray(values).convert(mode).convert("L")) / 255).float()
     torch.testing.assert_close(target, encoded(shares), rtol=0.0, atol=2.5 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 def test_inks_are_brought_to_srgb(tmp_path: Path) -> None:
@@ -346,7 +348,7 @@ def test_inks_are_brought_to_srgb(tmp_path: Path) -> None:
     light = (1 - shares[:, 3]) * (1 - shares[:, :3].mean(dim=1)) * 100  # L* (CIE 1976)
     linear = torch.where(light > 8, ((light + 16) / 116) ** 3, light * 27 / 24389)
     torch.testing.assert_close(target[:, 0], encoded(linear).expand(3, 5), rtol=0.0, atol=3 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 def test_srgb_changes_nothing(tmp_path: Path) -> None:
@@ -363,11 +365,11 @@ def test_srgb_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "profile", "notice"),
     [
-        ("RGB", b"no profile", "its color profile is damaged, and is not used"),
-        ("RGB", LINEAR_RGB[:200], "its color profile is damaged, and is not used"),
-        ("RGB", LINEAR_GRAY, "its color profile is for other pixels, and is not used"),
-        ("L", LINEAR_RGB, "its color profile is for other pixels, and is not used"),
-        ("I;16", LINEAR_GRAY, "its color profile is not used for values of more than 8 bits"),
+        ("RGB", b"no profile", "the color profile is damaged and is ignored"),
+        ("RGB", LINEAR_RGB[:200], "the color profile is damaged and is ignored"),
+        ("RGB", LINEAR_GRAY, "the color profile is for another color space and is ignored"),
+        ("L", LINEAR_RGB, "the color profile is for another color space and is ignored"),
+        ("I;16", LINEAR_GRAY, "the color profile is ignored, as values have more than 8 bits"),
     ],
 )
 def test_profiles_that_can_not_be_used(tmp_path: Path, mode: str, profile: bytes, notice: str) -> None:

@@ -154,8 +154,8 @@ def test_thirteen_thousand_pixels_square_take_little_memory(tmp_path: Path, kind
 @pytest.mark.parametrize(
     ("width", "height", "kind", "reason"),
     [
-        (170_000_000, 1, 0, "a side must be at most 1000000 pixels, and it has 170000000 x 1"),
-        (1, 1_000_001, 0, "a side must be at most 1000000 pixels, and it has 1 x 1000001"),
+        (170_000_000, 1, 0, "each side must be at most 1000000 pixels, got 170000000 x 1 pixels"),
+        (1, 1_000_001, 0, "each side must be at most 1000000 pixels, got 1 x 1000001 pixels"),
         (
             60_000,
             60_000,
@@ -184,7 +184,7 @@ def test_decoding_takes_no_more_than_a_limit(tmp_path: Path, monkeypatch: pytest
         Image.new(mode, (200, 200), (9, 9, 9)).save(path)
         with pytest.raises(InputError) as raised:
             read_image(path)
-        takes = f"decoding 200 x 200 pixels takes {needed} of memory, and the limit is 40 KiB"
+        takes = f"decoding 200 x 200 pixels needs {needed} of memory, but the limit is 40 KiB"
         assert str(raised.value) == f"cannot read {path}: {takes} ({VARIABLE}={needed.replace(' ', '')} raises it)"
     monkeypatch.setenv(VARIABLE, "625 KiB")
     assert read_image(path).shape == (200, 200)
@@ -206,7 +206,7 @@ def test_a_later_frame_is_held_to_the_limit_too(tmp_path: Path, monkeypatch: pyt
     Image.new("L", (4, 4), 9).save(tmp_path / "pages.tif", save_all=True, append_images=[large])
     monkeypatch.setenv(VARIABLE, "10000")
     assert read_image(tmp_path / "pages.tif").shape == (4, 4)
-    with pytest.raises(InputError, match="decoding 200 x 200 pixels takes 40 KiB of memory"):
+    with pytest.raises(InputError, match="decoding 200 x 200 pixels needs 40 KiB of memory"):
         read_image(tmp_path / "pages.tif", PictureOptions(frame=2))
 
 
@@ -245,5 +245,5 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
             read_image(path)
         assert str(raised.value) == f"cannot read {path}: it is not a file"
     os.mkfifo(tmp_path / "t10k-images-idx3-ubyte")
-    with pytest.raises(InputError, match="there is no picture in it"):
+    with pytest.raises(InputError, match="it contains no picture"):
         open_targets(tmp_path)

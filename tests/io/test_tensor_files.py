@@ -58,7 +58,7 @@ def test_what_makes_a_file_one_of_a_run(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_tensors(path, tensors, metadata | {"run": "a"})
     assert read_sealed(path, "test.1", {"run": "a"})[1] == metadata | {"run": "a"}
-    with pytest.raises(InputError, match=rf"^cannot read {path}: it is of another run$"):
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it belongs to another run$"):
         read_sealed(path, "test.1", {"run": "b"})
 
 

@@ -15,7 +15,7 @@ from tests.support.point_clouds import assert_refused
 
 TWO = [[1.5, 2.5, -3.5], [4, 5, 6]]
 FOUR_COLUMNS = ["4 columns: the first three are used"]
-UNCLEAR = "numbers whose commas all separate or are all decimal"
+UNCLEAR = "numbers in which all commas are separators or all are decimal"
 
 
 @pytest.fixture(params=[".xyz", ".pts", ".asc", ".txt"])
@@ -104,9 +104,9 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it must hold points, got none"),
-        ("# nothing\n\n", "it must hold points, got none"),
-        ("x y z\n", "it must hold points, got none"),
+        ("", "it must contain points, got none"),
+        ("# nothing\n\n", "it must contain points, got none"),
+        ("x y z\n", "it must contain points, got none"),
         ("1 2 3\nfour 5 6\n", "line 2 must be a point of 3 numbers, got 'four 5 6'"),
         ("# a\n\n1 2 3\n\n4 5\n", "line 5 must be a point of 3 numbers, got '4 5'"),
         ("1 2 3\n4 5 6 7\n", "line 2 must be a point of 3 numbers, got '4 5 6 7'"),
@@ -116,15 +116,15 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
         ("1_0 2 3\n", "line 1 must be a point of 3 numbers, got '1_0 2 3'"),
         ("0x10 2 3\n", "line 1 must be a point of 3 numbers, got '0x10 2 3'"),
         ("ncols 4\nnrows 4\n", "line 1 must be a point of 2 numbers, got 'ncols 4'"),
-        ("3\n1 2 3\n4 5 6\n", "line 1 promises 3 points, got 2"),
-        ("1\n1 2 3\n4 5 6\n", "line 1 promises 1 points, got 2"),
+        ("3\n1 2 3\n4 5 6\n", "line 1 declares 3 points, got 2"),
+        ("1\n1 2 3\n4 5 6\n", "line 1 declares 1 points, got 2"),
         ("2\n1 2 3\n4 5 6\n2\n1 2 3\n4 5 6", "line 4 must be a point of 3 numbers, got '2'"),
         ("id;a;b;c\n7;1;2;3\n", "line 1 must name 4 columns, x, y and z among them, got 'id, a, b, c'"),
         ("x y height id\n1 2 3 4\n", "line 1 must name 4 columns, x, y and z among them"),
-        ("1;;3\n", "line 1 must be a point of numbers without a gap, got '1;;3'"),
-        ("1 2 3\n;2;3;4\n", "line 2 must be a point of numbers without a gap, got ';2;3;4'"),
-        ("1\t\t3\t4\n", "line 1 must be a point of numbers without a gap"),
-        ("1.5, ,3\n", "line 1 must be a point of numbers without a gap"),
+        ("1;;3\n", "line 1 must be a point of numbers without an empty field, got '1;;3'"),
+        ("1 2 3\n;2;3;4\n", "line 2 must be a point of numbers without an empty field, got ';2;3;4'"),
+        ("1\t\t3\t4\n", "line 1 must be a point of numbers without an empty field"),
+        ("1.5, ,3\n", "line 1 must be a point of numbers without an empty field"),
         ("1,5,2,5,3,5\n", "commas between whole numbers may be decimal"),
         ("1,5,2,5,3,5, \n", "commas between whole numbers may be decimal"),
         ("1,5,2,5\n2,5,3,5\n", "commas between whole numbers may be decimal"),

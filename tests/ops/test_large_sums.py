@@ -5,7 +5,6 @@ A float32 sum that has reached 2^24 does not change when ones are added to it on
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 from torch import Tensor

@@ -77,9 +77,9 @@ def test_every_beginning_of_a_file_is_read_or_refused(suffix: str, tmp_path: Pat
         ("a.ifs", b"a {" + b"0\n" * 500_000 + b"}", "line 425997: a system must have at most 32768 maps, got more"),
         ("a.csv", b"0,0,0,0,0,0,0\n" * (2**15 + 1), "line 32769: a system must have at most 32768 maps, got more"),
         ("a.flame", b"<flame>" + b"<xform/>" * (2**15 + 1), "at most 32768 maps, got more"),
-        ("a.ifs", b"a{}" * (2**16 + 1), "it holds more than 65536 systems"),
-        ("a.flame", b"<a>" + b"<flame/>" * (2**16 + 1), "it holds more than 65536 systems"),
-        ("a.json", b" " * 2**24 + b"1", "text of its size takes 1025 MiB of memory, and the limit is 1 GiB"),
+        ("a.ifs", b"a{}" * (2**16 + 1), "it contains more than 65536 systems"),
+        ("a.flame", b"<a>" + b"<flame/>" * (2**16 + 1), "it contains more than 65536 systems"),
+        ("a.json", b" " * 2**24 + b"1", "a text of its size needs 1025 MiB of memory, but the limit is 1 GiB"),
     ],
 )
 def test_files_that_are_too_large(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ def test_many_systems_of_one_name(tmp_path: Path) -> None:
     with collect_notices() as notices:
         systems = read_systems(tmp_path / "a.ifs")
     assert list(systems)[::999] == ["a", "a-1000"]
-    assert notices[str(tmp_path / "a.ifs")][-1] == "991 more names come twice"
+    assert notices[str(tmp_path / "a.ifs")][-1] == "991 more systems are renamed"

@@ -92,8 +92,8 @@ def test_the_transforms_and_colors_of_flames(tmp_path: Path) -> None:
     assert systems["old"].color is None
     assert systems["old"].offset.tolist() == [[0, 0], [0, 0.5]]
     assert notices[str(path)] == [
-        "line 3: each map has its own color, which flam3 mixes with those of maps before it",
-        "line 11: the flame's palette is not in the file: it is read without colors",
+        "line 3: each map gets a fixed color, but flam3 mixes the colors of successive maps",
+        "line 11: the flame is read without colors, as its palette is not in the file",
     ]
 
 
@@ -131,7 +131,7 @@ REFUSALS = {
     "a final transform": ("<palette", '<finalxform coefs="1 0 0 1 0 0"/><palette', "line 7: a final transform is not"),
     "a symmetry": ("<palette", '<symmetry kind="3"/><palette', "line 7: a symmetry is not supported"),
     "a motion": ('opacity="1"/>', '><motion linear="1"/></xform>', "line 5: a motion is not supported"),
-    "one transform alone": ('scale="48"', 'soloxform="1"', "line 3: the flame shows one transform alone (soloxform)"),
+    "one transform alone": ('scale="48"', 'soloxform="1"', "line 3: showing only one transform (soloxform)"),
     "a negative weight": (
         'weight="8.5"',
         'weight="-8.5"',
@@ -139,14 +139,18 @@ REFUSALS = {
     ),
     "no weight": (' weight="1"', "", "line 11: probabilities must be finite, non-negative and not all zero"),
     "NaN": ('weight="8.5"', 'weight="nan"', "line 5: transform 2: weight: 'nan' is not a number"),
-    "too large a number": ("-3.2", "-3e999", "line 5: transform 2: coefs: -3e999 is too large a number"),
-    "a missing number": (" -3.2", "", "line 5: transform 2: coefs must have 6 numbers, got 5"),
-    "no transforms": ('xform weight="1" ', "other ", "line 11: a flame must have a transform at least"),
+    "too large a number": ("-3.2", "-3e999", "line 5: transform 2: coefs: the number -3e999 is too large"),
+    "a missing number": (" -3.2", "", "line 5: transform 2: coefs must contain 6 numbers, got 5"),
+    "no transforms": ('xform weight="1" ', "other ", "line 11: a flame must have at least one transform"),
     "a short palette": ("00ff80", "", "line 7: the palette is damaged"),
     "a palette of other digits": ("00ff80", "00gg80", "line 7: the palette is damaged"),
-    "a document type": ("<Flames", '<!DOCTYPE x [<!ENTITY a "b">]><Flames', "line 2: a flame has no document type"),
+    "a document type": (
+        "<Flames",
+        '<!DOCTYPE x [<!ENTITY a "b">]><Flames',
+        "line 2: a flame must not have a document type",
+    ),
     "an element that does not close": ("</Flames>", "", "line 17: it is not well-formed XML (no element found)"),
-    "no flame": ("flame", "game", "it holds no system"),
+    "no flame": ("flame", "game", "it contains no system"),
 }
 
 
@@ -205,7 +209,7 @@ def test_colors_of_learned_systems(tmp_path: Path) -> None:
         learned.color.copy_(torch.linspace(-3, 3, learned.color.numel()).view_as(learned.color))
     with collect_notices() as notices:
         write_systems(tmp_path / "a.flame", learned)
-    assert notices[str(tmp_path / "a.flame")] == ["colors are rounded: a flame has 256 of 8 bits a channel"]
+    assert notices[str(tmp_path / "a.flame")] == ["colors are rounded: a flame stores 256 colors of 8 bits per channel"]
     assert len(check_schema(tmp_path / "a.flame")) == 2
     read = read_systems(tmp_path / "a.flame")
     assert list(read) == ["0", "1"]
@@ -244,8 +248,8 @@ def test_gray_and_white_flames(tmp_path: Path) -> None:
 
 def test_what_flames_can_not_hold(tmp_path: Path) -> None:
     path = tmp_path / "a.flame"
-    with pytest.raises(InputError, match=r"cannot save .*a.flame: a flame is in the plane, .* got 3 dimensions"):
+    with pytest.raises(InputError, match=r"cannot save .*a.flame: a flame must be 2-D, .* with 3 dimensions"):
         write_systems(path, random_system(dimensions=3))
-    with pytest.raises(InputError, match="got 2 dimensions and 2 channels"):
+    with pytest.raises(InputError, match="with 2 dimensions and 2 color channels"):
         write_systems(path, random_system(channels=2))
     assert list(tmp_path.iterdir()) == []

@@ -134,15 +134,15 @@ def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("systems", "error", "reason"),
     [
-        ([], ValueError, "systems must hold a system at least, got none"),
-        ({}, ValueError, "systems must hold a system at least, got none"),
+        ([], ValueError, "systems must not be empty, got no system"),
+        ({}, ValueError, "systems must not be empty, got no system"),
         ([random_system(name="a")] * 2, ValueError, "names must be unique, got 'a' twice"),
-        (3, TypeError, "systems must be one or several System, or an IFS, got int"),
-        ([1], TypeError, "systems must be one or several System, or an IFS, got list"),
+        (3, TypeError, "systems must be a System, several of them, or an IFS, got int"),
+        ([1], TypeError, "systems must be a System, several of them, or an IFS, got list"),
         (
             System(torch.full((1, 2, 2), torch.nan), torch.zeros(1, 2), torch.ones(1)),
             InputError,
-            "cannot save .*a.json: the system 'a': the numbers of matrix must be finite",
+            "cannot save .*a.json: the system 'a': matrix must be finite",
         ),
     ],
 )
