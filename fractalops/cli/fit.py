@@ -117,8 +117,8 @@ def add_parser(commands: Commands) -> None:
         "--preset",
         choices=tuple(_PRESETS),
         default="standard",
-        help="the quality and the time of learning: draft learns 32 pixels in about a second, standard 256 pixels in "
-        "about 10 seconds, fine 512 pixels in minutes; paper uses the settings of the published code (default: "
+        help="the amount of work: draft learns at 32 pixels and is the fastest, standard at 256 pixels, fine at 512 "
+        "pixels with more maps, points and steps; paper uses the settings of the published code (default: "
         "%(default)s)",
     )
     for name, minimum, maximum, what in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,13 @@ def figures_by_hand(page: str) -> list[str]:
     by_hand = DEFINITION.sub("", documents.PART.sub("", page))
     prose = CODE.sub("", by_hand)
     return [line for line in by_hand.splitlines() if FIGURE.search(line)] + re.findall(r".*\d\.\d.*", prose)
+
+
+def test_no_help_text_has_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    hooks = runpy.run_path(str(documents.ROOT / "docs" / "hooks.py"))
+    for command in ("", *hooks["COMMANDS"]):
+        assert not [line for line in hooks["help_text"](command).splitlines() if FIGURE.search(line)], command
 
 
 @pytest.mark.parametrize(
