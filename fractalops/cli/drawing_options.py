@@ -70,7 +70,8 @@ def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
         "--points",
         type=integer(1),
         metavar="N",
-        help='the number of points to draw (default: one per pixel, or four for the blend "mean")',
+        help='the number of points to draw (default: one per pixel, or four for the blend "mean"; at least a '
+        "million, except on a sheet of several systems)",
     )
     tones = parser.add_argument_group("tones")
     tones.add_argument(
