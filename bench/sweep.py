@@ -65,11 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if options.compile is not None:
         return compile_all(options.compile)
-    clock = CudaClock()
+    clock = CudaClock(seconds=0.2)
 
     def timer(function: Callable[[], object]) -> Spread:
-        with clock:
-            return Spread.of(clock.time({"it": [function]}, 3)["it"]).scaled(1e6)
+        with clock:  # as a graph, because the host takes longer to launch a small shape than the GPU to compute it
+            replay = clock.ready(function, as_graph=True)
+            return Spread.of(clock.time({"it": [replay]}, 3)["it"]).scaled(1e6)
 
     print(f"on {torch.cuda.get_device_name()}, microseconds [20th, 80th percentile]; <- is what the table holds")
     for sweep in sweeps(torch.device("cuda"), torch.cuda.get_device_capability()):
@@ -113,8 +114,14 @@ def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]
 def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
     """Return the table of a sweep, the fastest choice first."""
     trials = []
+    failed = []
     for choice in sweep.choices:
-        took = timer(functools.partial(sweep.run, choice))
+        try:
+            took = timer(functools.partial(sweep.run, choice))
+        except Exception as error:  # raised by a compiler, or by a driver when a block needs too much shared memory
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failed.append([*describe(choice), f"failed: {reason}"[:100], ""])
+            continue
         trials.append((took, choice))
         if records:
             emit(sweep=sweep.title, choice=describe(choice), microseconds=took.median)
@@ -122,7 +129,7 @@ def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
     own = sweep.choices[0]
     rows = [[*describe(choice), spread_text(took), "<-" if choice is own else ""] for took, choice in trials]
     header = [sweep.header, "warps", "product", "route", "time", ""]
-    return "\n".join([sweep.title, *aligned([header, *rows])])
+    return "\n".join([sweep.title, *aligned([header, *rows, *failed])])
 
 
 def describe(sizes: Sizes) -> list[str]:
