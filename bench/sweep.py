@@ -100,15 +100,15 @@ def _compile_share(share: int, shares: int) -> bool:
 
 
 def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]:
-    """Yield the sweeps of each shape and direction."""
+    """Yield the sweeps of each shape and direction, the short ones first."""
+    for shape in CHAIN_SHAPES:
+        for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
+            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
     for shape in SHAPES:
         title = shape_text(shape)
         runs = forward(shape, device), backward(shape, device)
         yield Sweep(f"rbf_rasterize, forward, {title}", "rows x columns x points", runs[0], [*plans(shape, capability)])
         yield Sweep(f"rbf_rasterize, backward, {title}", "points x columns", runs[1], [*gathers()])
-    for shape in CHAIN_SHAPES:
-        for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
-            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
 
 
 def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
