@@ -21,8 +21,8 @@ from fractalops.io.files import atomic_path
 from ..table import aligned
 from .records import Record, parse
 
-GRACE = 8.0
-"""Seconds that a part has to end after it was interrupted."""
+GRACE = 12.0
+"""Seconds that a part has to end after it was interrupted. pytest-xdist gives its workers ten."""
 DRAIN = 2.0
 """Seconds in which the last output of a part that has ended is read."""
 LEAST = 5.0

@@ -115,7 +115,7 @@ def sanitizer(tool: str) -> tuple[str, ...]:
 
 def tests(report: Path) -> tuple[str, ...]:
     """Return the command of all tests for GPUs, the slow ones too, with its JUnit report. It prints each result."""
-    options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--maxfail=40", "--tb=short", f"--junitxml={report}"]
+    options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--maxfail=100", "--tb=short", f"--junitxml={report}"]
     if find_spec("xdist") is not None:
         options += ["-n", str(max(1, min(8, cores() // 2)))]
     if find_spec("pytest_timeout") is not None:
