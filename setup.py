@@ -58,7 +58,7 @@ NVCC_MISSING = (
 
 
 class BuildError(SystemExit):
-    """The end of a build, with a message that says why something can't be built and how to fix it."""
+    """Exception that ends a build. Its message says why something can't be built and how to fix it."""
 
 
 def find_compiler() -> list[str] | None:
@@ -112,7 +112,7 @@ def missing_nvcc() -> str | None:
     try:
         release = re.search(r"release (\d+)\.(\d+)", ask_nvcc(nvcc, "--version"))
         if release and int(release[1]) < OLDEST_CUDA:
-            return f"{nvcc} is of CUDA {release[1]}.{release[2]}, and C++20 needs {OLDEST_CUDA}.0 or newer"
+            return f"{nvcc} has CUDA version {release[1]}.{release[2]}, but C++20 needs {OLDEST_CUDA}.0 or newer"
         architecture_flags(nvcc)
     except BuildError as error:
         return str(error)
@@ -120,7 +120,7 @@ def missing_nvcc() -> str | None:
 
 
 def chosen_libraries() -> list[str]:
-    """Return the native libraries to build, as FRACTALOPS_BUILD chooses them. Raise `BuildError`."""
+    """Return the native libraries to build. Raise `BuildError` if FRACTALOPS_BUILD requests one that can't be built."""
     choice = os.environ.get("FRACTALOPS_BUILD", "")
     if choice not in CHOICES:
         raise BuildError(f"FRACTALOPS_BUILD must be one of cpu, cuda, all, none, got {choice!r}")
@@ -140,7 +140,7 @@ def chosen_libraries() -> list[str]:
 
 
 def ask_nvcc(nvcc: str, *options: str) -> str:
-    """Run nvcc with some options and return its output. Raise `BuildError`."""
+    """Run nvcc with some options and return its output. Raise `BuildError` if it fails."""
     try:
         done = subprocess.run([nvcc, *options], check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -206,7 +206,7 @@ def nvcc_commands(nvcc: str, compiler: list[str], host_flags: list[str]) -> tupl
 
 
 def ninja_file(name: str, output: Path, folder: Path) -> str:
-    """Return the text of ninja's build file for one library. Raise `BuildError`."""
+    """Return the text of ninja's build file for one library. Raise `BuildError` if the library can't be built."""
     compiler, torch, nvcc = find_compiler(), torch_folder(), find_nvcc()
     if compiler is None or torch is None or (name == "cuda" and nvcc is None):
         raise BuildError(f"the {name} library can't be built: {missing_for(name)}")
@@ -237,7 +237,7 @@ def ninja_file(name: str, output: Path, folder: Path) -> str:
 def compile_library(name: str, output: Path, folder: Path) -> None:
     """Compile and link one library with ninja, in a folder for its objects.
 
-    Raise `BuildError`, or `subprocess.CalledProcessError` if it does not compile.
+    Raise `BuildError` if a tool is missing, or `subprocess.CalledProcessError` if the library does not compile.
     """
     folder.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ class BuildNative(build_ext):
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile and link one library. Raise `BuildError`."""
+        """Compile and link one library. Raise `BuildError` if this fails."""
         name = ext.name.rpartition("_")[2]
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         try:

@@ -1,7 +1,8 @@
-"""Measurements, each against the baselines of `bench.baselines`. Installed as `fractalops.bench`.
+"""Benchmarks of the ops against the baselines in `bench.baselines`. Installed as `fractalops.bench`.
 
-- `fractalops bench`: the suites, and a report of what they found.
-- `pytest bench`: the same contests one by one by pytest-benchmark; with `-m slow` those that take long.
-- `python -m bench TOOL`, in a folder of the source: `sweep` (the rasterizer's block sizes on a GPU), `instructions` (of
-  the CPU kernels, against a record), `threads` (how one large image splits), `readme` (its figures).
+- `fractalops bench` runs the suites and writes a report.
+- `pytest bench` runs the same contests one by one with pytest-benchmark; `pytest bench -m slow` runs the slow ones.
+- `python -m bench TOOL` runs a tool in a clone of the repository: `sweep` (choices of the GPU kernels),
+  `instructions` (instruction counts of the CPU kernels against a record), `threads` (how one large image is divided
+  among threads), `documents` (the figures in README.md and docs/) or `gpu` (all checks and measurements on a GPU).
 """

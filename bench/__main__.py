@@ -1,4 +1,4 @@
-"""`python -m bench`: what `fractalops bench` does; and, with the name of a tool, what needs the source beside it."""
+"""`python -m bench`: run `fractalops bench`, or a tool that needs a clone of the repository."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOOLS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Return the exit code of a tool, or of `fractalops bench`."""
+    """Run a tool or `fractalops bench`, and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     module = TOOLS.get(arguments[0]) if arguments else None
     return int(import_module(module).main(arguments[1:]) if module else command_line(["bench", *arguments]))

@@ -1,7 +1,7 @@
-"""No figure for what is wrong: values and gradients of all that is timed, against the reference.
+"""Checks that a backend is right before it is timed: values and gradients are compared with the reference.
 
-A case that is too large for the float64 reference is compared whole with the native CPU ops in float64, which are held
-to the reference on the same case cut short.
+The float64 reference is too slow for large cases. A large case is compared with the native CPU ops in float64. In
+addition, both are compared with the reference on a smaller case.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from . import subjects
 from .subjects import WHOLE, Subject, subject, upstream
 from .suites import CUTOFF, Case
 
-# Float32 against float64, relative to the largest magnitude of each tensor. Points: a few units in the last place
-# (6e-8), and more where a baseline multiplies maps first. Images and their gradients: a few units of a coordinate,
-# which grows with the image's side and which the slopes of the bumps pass on.
+# Errors of float32 against float64, relative to the largest magnitude of each tensor. Points have errors of a few units
+# in the last place (6e-8), and more if a baseline multiplies maps first. Errors of a few units in the last
+# place of a coordinate grow with the image's side. The slopes of the bumps pass them on to images and gradients.
 CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL = 1e-5, 5e-7
-# Losses of the first steps of a fit, relative: float32 sums of all pixels. More steps than come before a CUDA graph.
+# Relative error of the losses in the first steps of a fit, which are float32 sums over all pixels; and the number of
+# these steps, more than `fit` runs before it uses a CUDA graph.
 STEP_TOLERANCE, STEPS = 1e-4, 6
-# The weight of a bump that is sampled on pixels, relative to that of another one.
+# Relative error of the sum of a bump over the pixels, against that of another bump.
 SPREADING_TOLERANCE = 1e-4
 
-# What the reference goes through in a second or so: steps of its loop, and entries of its tables.
+# Limits for the reference, which it reaches in about a second: steps of its loop, and values in its tables.
 _LONGEST, _LARGEST = 3000, 10**7
 
 
 def problem(op: str, backend: str, case: Case, device: str = "cpu") -> str:
-    """Return why there is no figure, or an empty string."""
+    """Return how a backend disagrees with the reference, or an empty string."""
     allowed = CHAIN_TOLERANCE if op == "affine_chain" else TOLERANCE_PER_PIXEL * case.side
     return _disagreement(error(op, backend, case, device), allowed)
 
 
 def error(op: str, backend: str, case: Case, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """Return the largest error of the value and all gradients, relative to each one's maximum; infinite for NaN."""
+    """Return the largest error of the value and all gradients, relative to the maximum of each; infinity for NaN."""
     return _error(op, backend, case, device, dtype, torch.get_num_threads())
 
 
@@ -54,15 +55,15 @@ def _error(op: str, backend: str, case: Case, device: str, dtype: torch.dtype, t
 
 
 def within_reach(case: Case) -> Case:
-    """Return the case, or as much of it as the reference goes through in reasonable time."""
+    """Return the case, made smaller if the reference would take too long."""
     cut = case.cut(case.sequences, _LONGEST)
     return cut.cut(max(1, _LARGEST // (cut.points * 2 * cut.side)), cut.points)
 
 
 def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
-    """Compare the losses of some steps of `fit` with those of the reference, from the same random numbers.
+    """Compare the losses of the first steps of `fit` with those of the reference, from the same random numbers.
 
-    A device has random numbers of its own, so that the reference runs there too.
+    The reference runs on the same device, because the random numbers differ between devices.
     """
     if backend == "ops alone":
         return problem("render", "native", case, device)
@@ -74,14 +75,18 @@ def step_problem(backend: str, case: Case, device: str = "cpu") -> str:
 
 
 def counting_problem(backend: str, case: Case, drawn: str, device: str = "cpu") -> str:
-    """Compare the counts of `rasterize_points`, which are whole numbers."""
+    """Compare the counts of `rasterize_points`. They are integers, so they must be equal."""
     counted = subjects.counting(case, backend, drawn, device)().cpu()
     same = torch.equal(counted, subjects.counting(case, "reference", drawn)())
     return "" if same else "differs from the reference"
 
 
 def spreading_problem(backend: str, case: Case) -> str:
-    """Compare the op with the reference. A bump of finufft is another one: it must be as heavy wherever it lies."""
+    """Compare the op with the reference.
+
+    The bumps of finufft have another shape. For them, the sum over the image must be proportional to the number of
+    points.
+    """
     if backend == "native":
         return problem("rbf_rasterize", backend, case)
     one, all_of_them = (
@@ -106,7 +111,7 @@ def _reference(op: str, backend: str, case: Case) -> Subject:
 
 
 def _in_double(op: str, case: Case, by: Backend, cutoff: float | None) -> Subject:
-    """Return an op by a backend of the package, which draws beyond a point's window as far as `cutoff` says."""
+    """Return an op by a backend of the package in float64. `cutoff` sets the window of a point."""
     chain, rasterize = subjects.chain(by), subjects.rasterizer(by, cutoff)
     functions = {"affine_chain": chain, "rbf_rasterize": rasterize, "render": subjects.render(chain, rasterize)}
     return replace(subject(op, "native", case).to("cpu", torch.float64), function=functions[op])

@@ -1,15 +1,16 @@
-"""The named baselines of the benchmarks, written from the formulas alone.
+"""The baselines of the benchmarks. They are written from the formulas only.
 
-A chain takes matrix (N, 2, 2), offset (N, 2), index (B, T) and start (B, 2), in pixels, and returns points (B, T, 2); a
+A chain takes matrix (N, 2, 2), offset (N, 2), index (B, T) and start (B, 2), in pixels, and returns points (B, T, 2). A
 rasterizer takes points, size (H, W) and a bandwidth, and returns images (B, H, W). Autograd differentiates them.
 
-- dense: the chain as a Python loop of small products, one step of all sequences at a time; then one image at a time
-  from its full distance tensor.
-- separable: the chain as a log-depth scan of batched products; then exponential tables and `torch.bmm`.
-- numba: the loop over points that draws the data sets of fractal pre-training, compiled. numba is no dependency of the
-  package: `pip install 'fractalops[bench]'`.
-- finufft: the spreader of the nonuniform FFT of that name (Barnett, Magland and af Klinteberg 2019), which adds a bump
-  of its own shape, 7 pixels wide, for each point to a periodic complex image. It comes by the same command.
+- dense: the chain is a Python loop over the steps, with one batched product for all sequences. The rasterizer draws one
+  image at a time from the distances of all points from all pixels.
+- separable: the chain is a scan of batched products in log2(T) passes. The rasterizer multiplies two tables of
+  exponentials with `torch.bmm`.
+- numba: the loop over points that draws the data sets of fractal pre-training, compiled. numba is an optional
+  dependency: `pip install 'fractalops[bench]'`.
+- finufft: the spreader of the library FINUFFT for nonuniform FFTs (Barnett, Magland and af Klinteberg 2019). For each
+  point, it adds a bump of its own shape, 7 pixels wide, to a periodic complex image. The same command installs it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Counter = Callable[[Tensor, "Tensor | None", str], Tensor]
 
 
 def loop_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Return points (B, T, D), one batched product a step."""
+    """Return points (B, T, D) by one batched product per step."""
     index = index.long()
     matrices = matrix[index].unbind(dim=1)  # T times (B, D, D)
     offsets = offset[index][..., None].unbind(dim=1)  # T times (B, D, 1)
@@ -43,7 +44,7 @@ def loop_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> 
 
 
 def scan_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Return points (B, T, D) by doubling: after the pass of length s, entry t composes the maps t - 2s + 1 .. t."""
+    """Return points (B, T, D) by a scan: after the pass of length s, entry t composes the maps t - 2s + 1 to t."""
     index = index.long()
     matrices = matrix[index]  # (B, T, D, D)
     offsets = offset[index]  # (B, T, D)
@@ -59,7 +60,7 @@ def scan_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> 
 
 
 def dense_rasterize(points: Tensor, size: tuple[int, int], bandwidth: float) -> Tensor:
-    """Return images (B, H, W) of points (B, T, 2), each from its distance tensor (T, H, W)."""
+    """Return images (B, H, W) of points (B, T, 2), each from a tensor (T, H, W) of distances."""
     rows = torch.arange(size[0], dtype=points.dtype, device=points.device)[:, None]  # (H, 1)
     columns = torch.arange(size[1], dtype=points.dtype, device=points.device)  # (W,)
     images = []
@@ -86,7 +87,7 @@ def count_single(points: Any, images: Any, binary: bool) -> None:
         for t in range(points.shape[1]):
             i, j = np.rint(points[b, t, 0]), np.rint(points[b, t, 1])
             if 0 <= i < height and 0 <= j < width:
-                pixel = b, np.uint32(i), np.uint32(j)  # unsigned: numba would look for negative indices otherwise
+                pixel = b, np.uint32(i), np.uint32(j)  # unsigned, so that numba doesn't check for negative indices
                 if binary:
                     images[pixel] = 1
                 else:
@@ -112,7 +113,7 @@ def count_stamped(points: Any, patches: Any, images: Any, binary: bool) -> None:
 
 
 def by_loop(size: int, compiled: Callable[[Any], Any]) -> Counter:
-    """Return `rasterize_points` by the two loops above, which `compiled` makes fast."""
+    """Return `rasterize_points` as the two loops above, which `compiled` compiles."""
     single, stamped = compiled(count_single), compiled(count_stamped)
 
     def run(points: Tensor, patch: Tensor | None, mode: str) -> Tensor:
@@ -128,7 +129,7 @@ def by_loop(size: int, compiled: Callable[[Any], Any]) -> Counter:
 
 
 def by_numba(size: int) -> Counter:
-    """Return the loops compiled by numba. Raises `MissingExtra` where numba is not installed."""
+    """Return the loops, compiled by numba. Raises `MissingExtra` if numba is not installed."""
     try:
         numba: Any = importlib.import_module("numba")
     except ImportError as error:
@@ -137,9 +138,9 @@ def by_numba(size: int) -> Counter:
 
 
 def by_finufft(points: Tensor, side: int) -> Callable[[], Tensor]:
-    """Return what spreads points (T, 2) of one image, sorting included: its image (H, W), complex.
+    """Return a function that sorts and spreads points (T, 2) and returns one image (H, W), complex.
 
-    On as many threads as torch has now. Raises `MissingExtra` where finufft is not installed.
+    It uses as many threads as torch uses now. Raises `MissingExtra` if finufft is not installed.
     """
     try:
         finufft: Any = importlib.import_module("finufft")
@@ -157,7 +158,7 @@ def by_finufft(points: Tensor, side: int) -> Callable[[], Tensor]:
         nthreads=torch.get_num_threads(),
         spreadinterponly=1,
         upsampfac=2.0,
-        showwarn=0,  # of more threads than it finds cores
+        showwarn=0,  # no warning if there are more threads than cores
     )
 
     def run() -> Tensor:

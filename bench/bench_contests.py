@@ -1,6 +1,6 @@
-"""The contests of all suites one by one by pytest-benchmark, each timed once it is known to be right; and the import.
+"""The contests of all suites and the import of the package, timed by pytest-benchmark.
 
-Those on other shapes than the paper's are slow: `pytest bench -m slow`.
+Each backend is checked before it is timed. Contests on other shapes than the paper's are slow: `pytest bench -m slow`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize(("contest", "backend"), ENTRIES)
 def bench_contest(benchmark: BenchmarkFixture, threads: int, contest: Contest, backend: str) -> None:
-    """Time one backend of a contest; its nanoseconds a point (median) go into `extra_info`."""
+    """Time one backend of a contest. `extra_info` gets the median time of a point in nanoseconds."""
     if threads not in contest.counts(THREADS):
-        pytest.skip(f"is measured with the {contest.threads} threads")
+        pytest.skip(f"runs only with the {contest.threads} threads")
     try:
         (call,) = prepare(contest, backend, "cpu")
     except Disagreement:
@@ -52,7 +52,7 @@ def bench_contest(benchmark: BenchmarkFixture, threads: int, contest: Contest, b
         pytest.skip(str(reason))
     benchmark.group = f"{contest}, {threads} threads"
     benchmark(call)
-    if benchmark.stats:  # there are none with --benchmark-disable
+    if benchmark.stats:  # None with --benchmark-disable
         benchmark.extra_info["ns_per_point"] = benchmark.stats.stats.median * 1e9 / contest.case.all_points
 
 
@@ -67,7 +67,7 @@ print(time.perf_counter() - began)
 
 @pytest.mark.parametrize("modules", [("torch",), ("torch", "fractalops")], ids=", ".join)
 def bench_import(benchmark: BenchmarkFixture, modules: tuple[str, ...]) -> None:
-    """Time fresh processes; the seconds of the last module's import alone, after the others, go into `extra_info`."""
+    """Time new processes. `extra_info` gets the seconds of the last module's import, after those of the others."""
     benchmark.group = "import (times are of the whole process)"
     program, seconds = IMPORT.format(modules=modules), []
 

@@ -1,4 +1,4 @@
-"""Timing on the GPU that is there: ops replayed as CUDA graphs between events, on a cold cache."""
+"""Timing on the GPU: ops are replayed as CUDA graphs between CUDA events, on a cold cache."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from .machine import copy_rate
 from .rows import LEAST_ROUNDS, Rates
 from .timing import Call
 
-PROGRAMS_OF_MULTIPROCESSOR = 32  # of the loop of multiply-adds
-WARM_UP = 3  # calls, which compile what is compiled at a first one
-GRAPH_TOLERANCE = 1e-3  # of the largest: a baseline's sums may take another order; a graph that is wrong is far off
+PROGRAMS_OF_MULTIPROCESSOR = 32  # in the loop of multiply-adds
+WARM_UP = 3  # calls before timing, of which the first compiles
+GRAPH_TOLERANCE = 1e-3  # relative to the maximum: a baseline's sums may change their order; wrong graphs differ more
 
 
 class CudaClock:
-    """CUDA events around calls, each on the next of several inputs, with the second-level cache read over in between.
+    """CUDA events around calls, with a read of a large buffer before each call. Calls take several inputs in turn.
 
-    What reads it over is larger than the cache, and still at work when the host has enqueued the next call: neither
-    what the last call left there nor the host's own time is measured.
+    The buffer is larger than the second-level cache, so that a call finds none of its data there. The read lasts until
+    the host has enqueued the call, so that the host's time is not measured.
     """
 
     device, threads, pinned, copies = "cuda", 0, "", 4
 
     def __init__(self, repetitions: int = 20, seconds: float = 2.0) -> None:
-        self.repetitions, self.seconds = repetitions, seconds  # of a round, at most
+        self.repetitions, self.seconds = repetitions, seconds  # limits of a round
         self._stream = torch.cuda.Stream()
-        # Half as much again as the cache, and at least what a GPU takes some 0.2 ms to read.
+        # 1.5 times the cache, and at least 256 MiB, which a GPU reads in about 0.2 ms.
         size = max(torch.cuda.get_device_properties().L2_cache_size * 3 // 2, 256 << 20)
         self._memory = torch.zeros(size, dtype=torch.uint8, device="cuda")
         self._entered = ExitStack()
 
     def __enter__(self) -> CudaClock:
-        # A stream of its own: a backward runs on the stream of its forward, and the default one can't be captured.
+        # A separate stream: the default stream can't be captured, and a backward runs on the stream of its forward.
         self._stream.wait_stream(torch.cuda.current_stream())
-        # Nothing reads the results of graphs later, so all graphs can work in the same memory. A pool whose graphs are
-        # all deleted can't be used again.
+        # Nothing uses the results of a graph later, so that all graphs can share their memory. A pool can't be used
+        # again if all its graphs are deleted.
         self._pool = torch.cuda.graph_pool_handle()
         self._entered.enter_context(torch.cuda.stream(self._stream))
         return self
@@ -53,7 +53,7 @@ class CudaClock:
         torch.cuda.synchronize()
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """Warm the call up; return it, or a CUDA graph of it, which must give what the call gives."""
+        """Warm up the call, and return it or a CUDA graph of it. Raises `AssertionError` if the graph is wrong."""
         for _ in range(WARM_UP if as_graph else 1):
             made = call()
         torch.cuda.synchronize()
@@ -70,7 +70,11 @@ class CudaClock:
         return graph.replay
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Return the seconds of one call: each round's median of `repetitions`, or fewer where they would take long."""
+        """Return the seconds of one call in each round: the median of at most `repetitions` calls.
+
+        A round of one name takes at most about `seconds`. If this is enough for one call only, there are at most
+        `LEAST_ROUNDS` rounds.
+        """
         taken: dict[str, list[float]] = {name: [] for name in calls}
         counts = {name: self._repetitions(each[0]) for name, each in calls.items()}
         for _ in range(rounds):
@@ -80,7 +84,7 @@ class CudaClock:
         return taken
 
     def peak_bytes(self, call: Call) -> int:
-        """Return by how much a call raises the peak of the GPU's memory."""
+        """Return by how much a call raises the peak of the GPU memory."""
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -105,14 +109,14 @@ class CudaClock:
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
-    """Yield the tensors that a call gave, one or several."""
+    """Yield the tensors among the results of a call."""
     for each in value if isinstance(value, (tuple, list)) else [value]:
         if isinstance(each, Tensor):
             yield each
 
 
 def gpu_rates() -> Rates:
-    """Measure the most that the GPU can do, by a copy and a loop of multiply-adds."""
+    """Measure the limits of the GPU with a copy and a loop of multiply-adds."""
     from .multiply_adds import BLOCK, CHAINS, ROUNDS, multiply_adds  # imports Triton
 
     clock = CudaClock()
@@ -125,7 +129,7 @@ def gpu_rates() -> Rates:
 
 
 def missing_gpu() -> str:
-    """Return why nothing can be measured on a GPU; empty where it can."""
+    """Return why nothing can be measured on a GPU, or an empty string."""
     if not torch.cuda.is_available():
         return "torch finds no NVIDIA GPU"
     try:

@@ -2,7 +2,7 @@
 
 `python -m bench documents` replaces each part between `<!-- numbers: NAME -->` and `<!-- end -->` by the text of the
 function `PARTS[NAME]`. Figures of speed are read from bench/measured.json, a file of `fractalops bench`. Figures of
-quality are read from docs/measured/, see `quality.Record`.
+quality are read from docs/measured/ (`quality.Record`).
 """
 
 from __future__ import annotations

@@ -38,8 +38,9 @@ extern "C" __attribute__((noinline)) void counted(const std::function<void()>& r
 namespace {
 
 struct Shape {
-  int64_t sequences, points, maps, side;  // B, T of a sequence, N, H = W
+  int64_t sequences, points, maps, side;  // B, T of a sequence, N, W
   float bandwidth;
+  int64_t rows;  // H
 };
 
 constexpr double cutoff = 1e-6;        // the op's default
@@ -97,12 +98,15 @@ double run_affine_chain(const Shape& shape, bool is_backward) {
 double run_rbf_rasterize(const Shape& shape, bool is_backward) {
   using Line = Raster<float>::Line;
   constexpr int64_t lanes_of_line = sizeof(Line) / sizeof(float);
-  const int64_t side = shape.side, pixels = side * side, length = shape.points;
-  const std::vector<float> points = uniforms(shape.sequences * length * 2, 0, static_cast<double>(side - 1));
+  const int64_t side = shape.side, rows = shape.rows, pixels = rows * side, length = shape.points;
+  std::vector<float> points = uniforms(shape.sequences * length * 2, 0, static_cast<double>(side - 1));  // (B, T, 2)
+  if (rows != side)
+    for (size_t i = 0; i < points.size(); i += 2)
+      points[i] *= static_cast<float>(rows - 1) / static_cast<float>(side - 1);
   const std::vector<float> grad = uniforms(shape.sequences * pixels, -1, 1);  // (B, H, W)
   std::vector<float> image(shape.sequences * pixels);                         // (B, H, W)
   std::vector<float> grad_points(shape.sequences * length * 2);               // (B, T, 2)
-  const Raster<float> raster(side, side, 1, shape.bandwidth, cutoff, 0, side);
+  const Raster<float> raster(rows, side, 1, shape.bandwidth, cutoff, 0, rows);
   const auto memory = [](int64_t elements) { return std::vector<Line>(elements / lanes_of_line + 1); };
   std::vector<Line> canvas = memory(raster.canvas()), scratch = memory(raster.scratch());
 
@@ -139,13 +143,18 @@ double run_rbf_rasterize(const Shape& shape, bool is_backward) {
 int main(int count, char** words) {
   const std::string op = count > 1 ? words[1] : "", direction = count > 2 ? words[2] : "";
   const bool is_chain = op == "affine_chain", is_backward = direction == "backward";
-  if (count != 8 || !(is_chain || op == "rbf_rasterize") || !(is_backward || direction == "forward")) {
-    std::fputs("arguments: affine_chain|rbf_rasterize forward|backward SEQUENCES POINTS MAPS SIDE BANDWIDTH\n", stderr);
+  if ((count != 8 && count != 9) || !(is_chain || op == "rbf_rasterize") || !(is_backward || direction == "forward")) {
+    std::fputs("arguments: affine_chain|rbf_rasterize forward|backward SEQUENCES POINTS MAPS SIDE BANDWIDTH [ROWS]\n",
+               stderr);
     return 2;
   }
-  const Shape shape{std::atoll(words[3]), std::atoll(words[4]), std::atoll(words[5]), std::atoll(words[6]),
-                    static_cast<float>(std::atof(words[7]))};
-  if (std::min({shape.sequences, shape.points, shape.maps, shape.side}) < 1 || shape.maps > 256 ||
+  const Shape shape{std::atoll(words[3]),
+                    std::atoll(words[4]),
+                    std::atoll(words[5]),
+                    std::atoll(words[6]),
+                    static_cast<float>(std::atof(words[7])),
+                    std::atoll(words[count == 9 ? 8 : 6])};
+  if (std::min({shape.sequences, shape.points, shape.maps, shape.side, shape.rows}) < 1 || shape.maps > 256 ||
       !(shape.bandwidth > 0)) {
     std::fputs("all numbers must be above 0, and MAPS at most 256\n", stderr);
     return 2;

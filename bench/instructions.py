@@ -1,7 +1,8 @@
-"""Instructions that the CPU kernels take, counted by callgrind: the same at every run, on however busy a machine.
+"""Count the instructions of the CPU kernels with callgrind.
 
-`python -m bench instructions` counts anew and compares with the record, bench/instructions.json; it exits with 1 when a
-count grew by more than 3 % under the compiler of the record. `--record` writes the record anew.
+The counts are the same in every run, also on a busy machine. `python -m bench instructions` compares the counts with
+the record, bench/instructions.json. It exits with 1 if a count is more than 3 % above the record and the compiler is
+that of the record. `--record` replaces the record.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from .table import aligned
 SOURCE = Path(__file__).with_suffix(".cpp")
 RECORD = Path(__file__).with_suffix(".json")
 ROOT = SOURCE.parent.parent
-LIMIT = 3.0  # percent of growth
+LIMIT = 3.0  # largest accepted growth, in percent
 ARCHITECTURE = "x86-64 with AVX2 and FMA"
-# Keeps memset from `rep stosb`, which valgrind's processor has and callgrind counts once a byte.
+# Makes memset avoid `rep stosb`. Valgrind's processor has this instruction, and callgrind counts it once per byte.
 TUNABLES = "glibc.cpu.hwcaps=-ERMS"
 
 
 class Counted(NamedTuple):
-    """A counted case, in the order of `count`."""
+    """A counted op and case, in the order of the arguments of `count`."""
 
     op: str
     direction: str
@@ -53,7 +54,7 @@ RECORDED = [
 
 
 def find_compiler() -> list[str]:
-    """Return the C++ compiler's command: $CXX, or the first on the path, as setup.py takes it; empty without one."""
+    """Return the command of the C++ compiler: $CXX or the first on the path, as in setup.py. Empty if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     candidates = [named] if named else [["c++"], ["g++"], ["clang++"]]
     return next((command for command in candidates if shutil.which(command[0])), [])
@@ -64,9 +65,9 @@ def find_problem() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     features = cpuinfo.read_text().split() if cpuinfo.exists() else []
     if platform.machine() != "x86_64" or not {"avx2", "fma"} <= set(features):
-        return f"the kernels are counted on {ARCHITECTURE}, which this processor isn't"
+        return f"counting requires {ARCHITECTURE}, which this processor doesn't have"
     if not (ROOT / "csrc").exists():
-        return "the source of the kernels is not here; count in a clone of the repository"
+        return "the kernels' source was not found; run this in a clone of the repository"
     if not find_compiler():
         return "no C++ compiler was found (set CXX, or install g++ or clang++)"
     if shutil.which("valgrind") is None:
@@ -75,13 +76,16 @@ def find_problem() -> str:
 
 
 def compiler_version() -> str:
-    """Return the first line that the compiler prints of itself; GCC's begins with the name by which it was called."""
+    """Return the first line of the compiler's `--version`.
+
+    GCC's line begins with the name of its command, which is replaced by "g++".
+    """
     done = subprocess.run([*find_compiler(), "--version"], check=True, capture_output=True, text=True)
     return re.sub(r"^\S*\+\+ ", "g++ ", done.stdout.splitlines()[0])
 
 
 def library_flags() -> list[str]:
-    """Return the options with which setup.py compiles the CPU library; it is read, as running it would build."""
+    """Return the options with which setup.py compiles the CPU library. Read them as text: running it would build."""
     text = (ROOT / "setup.py").read_text()
     values = re.findall(r'^(?:LANGUAGE|HOST|CPU) = "([^"]*)"', text, re.MULTILINE)
     if len(values) != 3:
@@ -90,9 +94,9 @@ def library_flags() -> list[str]:
 
 
 def compile_program(folder: Path, source: Path = SOURCE) -> Path:
-    """Compile a program beside this file into the folder."""
+    """Compile a program, by default instructions.cpp, into the folder and return its path."""
     program = folder / source.stem
-    # The linker looks up all functions at the start: while instructions are counted it would count too.
+    # `-z now` makes the linker resolve all functions at the start. Otherwise, its instructions would be counted.
     command = [*find_compiler(), *library_flags(), "-Wl,-z,now", str(source), "-o", str(program)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -120,22 +124,22 @@ def run_counted(program: Path, *arguments: str) -> tuple[str, int]:
 
 
 def parse_total(output: str) -> int:
-    """Return the sum in a file of callgrind, whose only event is an instruction."""
+    """Return the total in callgrind's output, in which instructions are the only event."""
     found = re.search(r"^totals: (\d+)$", output, re.MULTILINE)
     if found is None or int(found[1]) == 0:
-        raise RuntimeError(f"parse_total: output must hold instructions, got {found and found[0]!r}")
+        raise RuntimeError(f"parse_total: output must contain instructions, got {found and found[0]!r}")
     return int(found[1])
 
 
 def count_all(expected: Sequence[Counted]) -> dict[Counted, int]:
-    """Return the instructions of each."""
+    """Return the number of instructions for each entry."""
     with TemporaryDirectory() as folder:
         program = compile_program(Path(folder))
         return {each: count(program, *each) for each in expected}
 
 
 def record(counts: Mapping[Counted, int]) -> None:
-    """Write the counts, and what they are of."""
+    """Write the counts to the record, with the compiler and the version of the package."""
     content = {
         "compiler": compiler_version(),
         "architecture": ARCHITECTURE,
@@ -150,7 +154,7 @@ def record(counts: Mapping[Counted, int]) -> None:
 
 
 def read_record() -> tuple[str, dict[Counted, int]]:
-    """Return the compiler of the record, and the instructions of each entry; empty before the first."""
+    """Return the compiler of the record and the instructions of each entry. Both are empty if there is no record."""
     if not RECORD.exists():
         return "", {}
     content = json.loads(RECORD.read_text())
@@ -159,13 +163,13 @@ def read_record() -> tuple[str, dict[Counted, int]]:
 
 
 def growth(of: Counted, counted: int) -> float | None:
-    """Return by how many percent a count grew since the record; None where it isn't there."""
+    """Return the growth of a count against the record in percent, or None if the record doesn't have it."""
     recorded = read_record()[1].get(of)
     return None if recorded is None else 100 * (counted - recorded) / recorded
 
 
 def table(counts: Mapping[Counted, int]) -> str:
-    """Return the counts beside the record's, in columns."""
+    """Return a table of the counts and those of the record."""
     _, recorded = read_record()
     lines = [("op", "direction", "case", "a point", "instructions", "recorded", "change")]
     for of, counted in counts.items():
@@ -177,9 +181,12 @@ def table(counts: Mapping[Counted, int]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 1 when a count grew beyond LIMIT under the same compiler, 2 when nothing can be counted here."""
+    """Print the table and return the exit code.
+
+    It is 1 if a count grew by more than LIMIT under the same compiler, 2 if this machine can't count, else 0.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench instructions", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="then write the counts to the record, whatever they are")
+    parser.add_argument("--record", action="store_true", help="write the counts to the record, and exit with 0")
     options = parser.parse_args(argv)
     problem = find_problem()
     if problem:
@@ -192,6 +199,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     recorded_by, compiler = read_record()[0], compiler_version()
     if recorded_by != compiler:
-        print(f"not judged: the record is of {recorded_by or 'no compiler'}, this is {compiler}")
+        print(f"not compared: the compiler of the record is {recorded_by or 'unknown'}, this one is {compiler}")
         return 0
     return int(any((growth(of, counted) or 0) > LIMIT for of, counted in counts.items()))

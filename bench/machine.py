@@ -1,4 +1,4 @@
-"""The machine of the figures, and its limits."""
+"""The machine on which figures are measured, and its limits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .instructions import find_compiler
 from .rows import Rates
 from .timing import Clock, CpuClock, Spread, proc_bytes
 
-AVX2_OPERATIONS = 16  # of a fused multiply-add on eight floats
+AVX2_OPERATIONS = 16  # in a fused multiply-add of eight floats
 
 
 @dataclass(frozen=True)
 class Environment:
-    """The origin of a row."""
+    """The processor, GPU and driver with which a row is measured."""
 
     processor: str
     gpu: str
@@ -39,7 +39,7 @@ class Environment:
         return cls(_processor(), gpu, _driver() if gpu else "")
 
     def of(self, device: str) -> dict[str, str]:
-        """Return the fields of a row on "cpu" or "cuda"."""
+        """Return the fields of a row for a device, "cpu" or "cuda"."""
         cuda = device == "cuda"
         return {
             "device_name": self.gpu if cuda else self.processor,
@@ -54,7 +54,7 @@ class Environment:
 
 
 def free_bytes(device: str) -> int:
-    """Return what may be held on a device: half of what is free, as it is needed for more than one thing."""
+    """Return how many bytes a call may use on a device: half of the free memory, to leave room for other data."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0]) // 2
     with suppress(OSError, StopIteration):
@@ -63,14 +63,14 @@ def free_bytes(device: str) -> int:
 
 
 def cores() -> int:
-    """Return how many cores this process may run on."""
+    """Return the number of cores on which this process may run."""
     with suppress(AttributeError):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def cpu_rates(threads: int) -> Rates:
-    """Measure the most that so many threads can do, by a copy and a loop of multiply-adds."""
+    """Measure the limits of a number of threads with a copy and a loop of multiply-adds."""
     clock = CpuClock(threads)
     bandwidth = copy_rate(clock)
     with clock:
@@ -78,7 +78,7 @@ def cpu_rates(threads: int) -> Rates:
 
 
 def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
-    """Measure bytes a second, read and written, of a copy of `size` bytes."""
+    """Measure the rate of a copy of `size` bytes, in bytes read and written per second."""
     with clock:
         source = torch.ones(size, dtype=torch.uint8, device=clock.device)
         copy = torch.empty_like(source)
@@ -86,7 +86,10 @@ def copy_rate(clock: Clock, size: int = 256 << 20) -> float:
 
 
 def multiply_add_rate(threads: int) -> float | None:
-    """Measure float32 operations a second of AVX2 multiply-adds, by a process a thread; None without g++ or AVX2."""
+    """Measure AVX2 multiply-adds of one process per thread, in float32 operations per second.
+
+    Returns None without a C++ compiler or AVX2.
+    """
     compiler = find_compiler()
     if not compiler:
         return None
@@ -99,7 +102,7 @@ def multiply_add_rate(threads: int) -> float | None:
             return None
         try:
             running = [subprocess.Popen([program], stdout=subprocess.PIPE, text=True) for _ in range(threads)]
-        except OSError:  # a folder from which nothing may be run
+        except OSError:  # a folder whose programs may not be run
             return None
         printed = [process.communicate()[0] for process in running]
         if any(process.returncode != 0 for process in running):
@@ -108,7 +111,7 @@ def multiply_add_rate(threads: int) -> float | None:
 
 
 def describe(rates: list[Rates]) -> dict[str, str]:
-    """Return the machine in words; what can't be had is left out."""
+    """Return a description of the machine, without values that are unknown."""
     environment = Environment.here()
     here = environment.of("cpu")
     lines = {
@@ -136,7 +139,7 @@ def _processor() -> str:
 
 
 def _driver() -> str:
-    """Return the version of NVIDIA's driver, where it can be had."""
+    """Return the version of NVIDIA's driver, or an empty string."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     with suppress(OSError, subprocess.CalledProcessError):
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")[0].strip()

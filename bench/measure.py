@@ -1,4 +1,4 @@
-"""Runs contests: first whether each backend is right, then how long it takes."""
+"""Run contests: check that each backend is right, then time it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .suites import BESIDE, BOTH, Contest
 from .timing import Call, Clock, Spread, busy_processes, ratios
 from .work import Work, loop_steps, needed_bytes, work
 
-# What is not asked of a backend: memory, and steps of a Python loop one after the other, each a node of a GPU's graph.
+# Limits for a backend: memory, and successive steps of a Python loop. On a GPU, each step is a node of a CUDA graph.
 MOST_BYTES, MOST_STEPS = 4 * 10**9, {"cpu": 20_000, "cuda": 1000}
 
-# Of a device, a compiler or an allocator; and of a graph that gives other values than the call that it holds.
+# Errors of a device, a compiler or an allocator, and of a CUDA graph whose results differ from those of its call.
 FAILURES = (RuntimeError, MemoryError, AssertionError)
 
 
 def run(contest: Contest, clock: Clock, environment: Environment, rounds: int) -> list[Row]:
-    """Return a row for each backend: measured, or with the reason why not."""
+    """Return a row for each backend, with figures or with the reason why it has none."""
     with clock:
         return _run(contest, clock, environment, rounds)
 
@@ -33,8 +33,8 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
     blank = _row(contest, clock, environment)
     rows: dict[str, Row] = {}
     calls: dict[str, list[Call]] = {}
-    first: dict[str, Call] = {}  # as it is, where the others may be graphs: what those hold is held beforehand
-    torch.compiler.reset()  # or, after some shapes, a function would no longer be compiled
+    first: dict[str, Call] = {}  # not as a CUDA graph, whose memory is allocated before the call
+    torch.compiler.reset()  # torch stops compiling a function after a number of shapes
     copies = clock.copies if contest.op in subjects.OPS else 1
     for backend in contest.backends:
         rows[backend] = replace(blank, backend=backend)
@@ -44,9 +44,9 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
             calls[backend] = [clock.ready(call, as_graph=_is_graph(contest, backend)) for call in made]
         except NoFigure as error:
             rows[backend] = replace(rows[backend], problem=str(error), wrong=isinstance(error, Disagreement))
-        except FAILURES as error:  # the others go on
+        except FAILURES as error:  # the other backends are still measured
             calls.pop(backend, None)
-            failed = backend != "compiled"  # without a compiler it can't be had, which is no fault
+            failed = backend != "compiled"  # a missing compiler is no error of the backend
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             rows[backend] = replace(rows[backend], problem=f"failed: {reason}", wrong=failed)
     each = subjects.STEPS if contest.op == "step" else 1
@@ -59,27 +59,33 @@ def _run(contest: Contest, clock: Clock, environment: Environment, rounds: int) 
             milliseconds=Spread.of(seconds).scaled(1e3 / each),
             rounds=len(seconds),
             times=ratios(seconds, taken["native"]) if "native" in taken and backend != "native" else None,
-            # A fit takes long, and its memory is that of a step.
+            # Not for `fit`, which takes long and uses the memory of a step.
             peak_bytes=clock.peak_bytes(first[backend]) if contest.op != "fit" else None,
         )
     return list(rows.values())
 
 
 def _is_graph(contest: Contest, backend: str) -> bool:
-    """Tell what a GPU can replay: the ops. A step of fit makes a graph of its own; points are counted for the host."""
+    """Return whether a GPU replays a contest as a CUDA graph: only the ops.
+
+    `fit` captures its own steps in a graph, and the images of `rasterize_points` are used on the host.
+    """
     return contest.op in subjects.OPS or backend == "ops alone"
 
 
 class NoFigure(Exception):
-    """Why a backend gets no figure."""
+    """A backend has no figure. The message is the reason."""
 
 
 class Disagreement(NoFigure):
-    """It is wrong."""
+    """A backend disagrees with the reference."""
 
 
 def prepare(contest: Contest, backend: str, device: str, copies: int = 1) -> list[Call]:
-    """Return what a clock calls, on so many inputs, once the backend is known to be right. Raises `NoFigure`."""
+    """Check a backend and return the calls to time, one for each of `copies` inputs.
+
+    Raises `NoFigure` if the backend can't run or is left out, and `Disagreement` if it is wrong.
+    """
     left_out = _left_out(contest, backend, device, copies)
     if left_out:
         raise NoFigure(left_out)
@@ -93,7 +99,7 @@ def prepare(contest: Contest, backend: str, device: str, copies: int = 1) -> lis
 
 
 def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
-    """Return a contest's row, without a backend and figures."""
+    """Return a row of a contest, without backend and figures."""
     op, direction, case = contest.op, contest.direction, contest.case
     least = Work(0, 0)
     if op in subjects.OPS or op == "step":
@@ -117,30 +123,30 @@ def _row(contest: Contest, clock: Clock, environment: Environment) -> Row:
         pinned=clock.pinned,
         bytes=least.bytes,
         operations=least.operations,
-        **environment.of(clock.device),  # type: ignore[arg-type]  # its fields of text
+        **environment.of(clock.device),  # type: ignore[arg-type]  # these fields are strings
     )
 
 
 def _images(contest: Contest) -> int:
-    """Return how many images a call of fit learns."""
+    """Return the number of images that a call of `fit` learns."""
     return int(contest.direction.split()[0])
 
 
 def _left_out(contest: Contest, backend: str, device: str, copies: int) -> str:
-    """Return why a backend is not asked; empty where it is."""
+    """Return why a backend is left out, or an empty string."""
     op, case = contest.op, contest.case
     if (op == "pretrain" or backend in ("numba", "finufft")) and device != "cpu":
-        return "left out: it runs on the CPU"
+        return "left out: it runs only on the CPU"
     if op not in subjects.OPS:
         return ""
     needed, looped = needed_bytes(op, backend, case), loop_steps(op, backend, case)
     if needed > MOST_BYTES or needed * copies > free_bytes(device):
-        return f"left out: it would hold about {needed * copies / 1e9:,.0f} GB"
+        return f"left out: it would need about {needed * copies / 1e9:,.0f} GB"
     return f"left out: a loop of {looped:,} steps in Python" if looped > MOST_STEPS[device] else ""
 
 
 def _problem(contest: Contest, backend: str, device: str) -> str:
-    """Return how a backend disagrees with the reference; empty where it doesn't."""
+    """Return how a backend disagrees with the reference, or an empty string."""
     op, case = contest.op, contest.case
     if op == "rasterize_points":
         return agreement.counting_problem(backend, case, contest.direction, device)
@@ -169,7 +175,7 @@ def _call(contest: Contest, backend: str, device: str, seed: int) -> Call:
 
 
 def pairs(contests: Iterable[Contest], clocks: Sequence[Clock]) -> list[tuple[Contest, Clock]]:
-    """Return the contests and clocks that are run: beside a GPU the CPU shows the native ops alone."""
+    """Return the contests to run with their clocks. If a GPU is measured, only the native backend runs on the CPU."""
     counts = [clock.threads for clock in clocks if clock.device == "cpu"]
     on_gpu = any(clock.device == "cuda" for clock in clocks)
     found: list[tuple[Contest, Clock]] = []

@@ -1,4 +1,4 @@
-"""The report's plots, each as an SVG element that can stand in a page beside others."""
+"""The plots of the report, as SVG elements for one page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Of Okabe and Ito (2008), which those who are color-blind can tell apart; and a marker for who prints in gray.
+# Colors of Okabe and Ito (2008), which color-blind readers can distinguish, and markers for gray prints.
 BACKEND_STYLES = {
     "native": ("#0072B2", "o"),
     "reference": ("#56B4E9", "P"),
@@ -35,14 +35,14 @@ DEVICE_LINES = {"cpu": "-", "cuda": "--"}
 OP_MARKERS = {"affine_chain": "o", "rbf_rasterize": "s", "render": "^"}
 DIRECTION_FILLS = {FORWARD: "full", BACKWARD: "none", BOTH: "left"}
 
-# Inches and points such that the text can be read on a phone, where a plot is shrunk to three quarters.
+# Inches and points. Text stays readable on a phone, which shrinks a plot to three quarters.
 SIZE, FONT_SIZE = (4.3, 3.7), 10
 SETTINGS: Any = {
     "font.family": "sans-serif",
-    "font.sans-serif": "DejaVu Sans",  # wide, so that what takes its place has room
+    "font.sans-serif": "DejaVu Sans",  # a wide font, so that any replacement has enough room
     "font.size": FONT_SIZE,
-    "svg.fonttype": "none",  # text, in a font of the reader's
-    "svg.hashsalt": "fractalops",  # the same names of clip paths at every run
+    "svg.fonttype": "none",  # keep text as text, in a font of the reader
+    "svg.hashsalt": "fractalops",  # the same names of clip paths in every run
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": FONT_SIZE,
@@ -58,7 +58,7 @@ SETTINGS: Any = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot in the page."""
+    """A plot of the page."""
 
     name: str  # an id in the page
     title: str
@@ -66,11 +66,11 @@ class Plot:
 
 
 def _peak(row: Row) -> Spread | None:
-    """Return the peak in MB, where it was measurable."""
+    """Return the peak of memory in MB, or None if it wasn't measured."""
     return Spread.of([row.peak_bytes / MEGABYTE]) if row.peak_bytes else None
 
 
-# What is drawn against each size of SWEEPS, its unit, and a row's figure.
+# The quantities that are plotted against each size of SWEEPS: unit, and function that reads them from a row.
 QUANTITIES: dict[str, tuple[str, Callable[[Row], Spread | None]]] = {
     "time": ("milliseconds", lambda row: row.milliseconds),
     "memory": ("peak memory, MB", _peak),
@@ -78,7 +78,7 @@ QUANTITIES: dict[str, tuple[str, Callable[[Row], Spread | None]]] = {
 
 
 def curves(rows: Sequence[Row]) -> list[Plot]:
-    """Return time and memory against each size of SWEEPS that the rows have points for."""
+    """Return plots of time and memory against each size of SWEEPS for which the rows have data."""
     found = []
     for variable, (axis, _) in SWEEPS.items():
         what = axis.partition(",")[0]  # without its unit
@@ -89,7 +89,7 @@ def curves(rows: Sequence[Row]) -> list[Plot]:
 
 
 def rooflines(figures: Figures) -> list[Plot]:
-    """Return one for each device and number of threads whose rates are known."""
+    """Return a roofline plot for each device and number of threads whose rates are known."""
     found = [
         Plot(_name("roofline", rates.where), f"Roofline, {rates.where}", roofline(figures.rows, rates))
         for rates in figures.rates
@@ -98,7 +98,7 @@ def rooflines(figures: Figures) -> list[Plot]:
 
 
 def against(variable: str, quantity: str, rows: Sequence[Row]) -> str:
-    """Draw a render, differentiated, with one size of SWEEPS varied; empty without points."""
+    """Plot render, forward and backward, against one size of SWEEPS. Return an empty string if there is no data."""
     unit, figure = QUANTITIES[quantity]
     axis, sizes = SWEEPS[variable]
     swept = find(rows, suite="scaling")
@@ -134,7 +134,10 @@ def against(variable: str, quantity: str, rows: Sequence[Row]) -> str:
 
 
 def roofline(rows: Sequence[Row], rates: Rates) -> str:
-    """Draw operations a second against operations a byte, of the native ops on the grid; empty without points."""
+    """Plot operations per second against operations per byte for the native ops on the grid.
+
+    Return an empty string if there is no data.
+    """
     cases = {case.name for case in GRID}
     native = find(rows, backend="native", device=rates.device, threads=rates.threads)
     marked = [row for row in native if row.op in OPS and row.case in cases and row.milliseconds and row.bytes]
@@ -160,7 +163,7 @@ def roofline(rows: Sequence[Row], rates: Rates) -> str:
                     )
         parts = ((rates.bytes_per_second, "GB/s"), (rates.operations_per_second, "Gop/s"))
         known = [f"{number(rate / 1e9)} {unit}" for rate, unit in parts if rate]
-        # Shapes and fillings are named apart: three and three instead of nine.
+        # The legend has three shapes and three fills instead of nine combinations.
         for op, marker in OP_MARKERS.items():
             axes.plot([], [], label=op, **_mark(color, marker, "full"))
         for direction, fill in DIRECTION_FILLS.items():
@@ -178,7 +181,7 @@ def _mark(color: str, marker: str, fill: str) -> dict[str, Any]:
 
 @contextmanager
 def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
-    """Yield axes to draw on, and what then gives the SVG."""
+    """Yield axes to plot on, and a function that then returns the SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -186,7 +189,7 @@ def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
         figure = Figure(figsize=SIZE, layout="constrained")
 
         def finished(columns: int) -> str:
-            # Below the axes, where it hides nothing.
+            # Below the axes, where it hides no data.
             figure.legend(loc="outside lower left", ncols=columns)
             return _svg(figure, name)
 
@@ -194,7 +197,7 @@ def _drawing(name: str) -> Iterator[tuple[Axes, Callable[..., str]]]:
 
 
 def _plain_numbers(axis: Any) -> None:
-    """Label a logarithmic axis by 0.1, 1, 10 and so on; by 2 and 5 too where there would be few."""
+    """Label a logarithmic axis with 0.1, 1, 10 and so on, and with 2 and 5 if there would be too few labels."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
@@ -204,14 +207,14 @@ def _plain_numbers(axis: Any) -> None:
 
 
 def _svg(figure: Figure, name: str) -> str:
-    """Return the element alone, in which every id begins with `name`: those of two plots never meet."""
+    """Return only the svg element. Every id begins with `name`, so that the ids of two plots differ."""
     text = StringIO()
     figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")  # a page knows them by itself
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # as wide as its place; the viewBox has its shape
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")  # not needed in HTML
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)  # the page sets the width, and the viewBox the shape
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", svg)
 
 

@@ -1,12 +1,13 @@
-"""Images for pre-training: what `FractalDataset` draws, against the loops over points of published generators.
+"""Images for pre-training: `FractalDataset` against the loops over points of published generators.
 
-One image of a class of FractalDB's kind, some of whose maps expand, or by the package's own rules of a contractive one.
-The loops below are what the generators do for a point: "python" runs them as they are, "numba" compiles them. The
-random numbers that FractalDB has for every image are drawn beforehand for all, patches in the measured time.
+One image is drawn: by FractalDB's rules, of a class like FractalDB's, some of whose maps expand; or by the package's
+own rules, of a class whose maps contract. The loops below are those of the generators. "python" runs them in Python,
+and "numba" compiles them. FractalDB uses the same random numbers for every image. They are drawn before the timing,
+but patches are drawn in the measured time.
 
-By FractalDB's rules a point needs the one before: an image takes at least the latency of a product and two sums, about
-ten cycles, a point. What else a point takes vectorizes, or overlaps with that: the choice of its map, two divisions, a
-mask, and a store at a random place.
+By FractalDB's rules, each point depends on the previous one. An image therefore takes at least the latency of a product
+and two sums, about ten cycles, per point. All other work for a point can be vectorized or overlaps with this latency:
+the choice of a map, two divisions, a mask, and a store at a random address.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from fractalops.systems import System
 
 from .suites import Case
 
-_MARGIN = 0.05  # of the image, by our own rules
-_ALIKE = 0.02  # of the pixels lit, by random numbers that differ
+_MARGIN = 0.05  # fraction of the image, by the package's rules
+_ALIKE = 0.02  # relative difference in lit pixels between images from different random numbers
 
 
 def draw_masks_loop(seed: int, masks: Any) -> None:
-    """Draw a mask (T,) for each point."""
+    """Draw a mask for each point: masks (T,)."""
     random.seed(seed)
     for t in range(masks.shape[0]):
         masks[t] = random.randrange(1, 512)
 
 
 def fractaldb_loop(table: Any, bounds: Any, uniform: Any, masks: Any, padding: int, image: Any) -> None:
-    """Draw an image (H, W) by FractalDB's rules, of maps (N, 6) and the sums of their probabilities (N,)."""
+    """Draw an image (H, W) by FractalDB's rules from maps (N, 6) and their cumulative probabilities (N,)."""
     points, maps = masks.shape[0], bounds.shape[0]
     height, width = image.shape
     xs, ys = np.zeros(points), np.zeros(points)
@@ -70,7 +71,10 @@ def fractaldb_loop(table: Any, bounds: Any, uniform: Any, masks: Any, padding: i
 
 
 def own_loop(seed: int, table: Any, bounds: Any, patch: Any, points: int, margin: float, image: Any) -> None:
-    """Draw an image (H, W) with a patch (K, 2) on every point, as fractal-pretraining does, in true proportions."""
+    """Draw an image (H, W) as the generator fractal-pretraining does, with a patch (K, 2) on every point.
+
+    Both axes have the same scale.
+    """
     random.seed(seed)
     maps = bounds.shape[0]
     height, width = image.shape
@@ -100,7 +104,7 @@ def own_loop(seed: int, table: Any, bounds: Any, patch: Any, points: int, margin
 
 
 def system_of(case: Case, rules: str) -> System:
-    """Return the class: of FractalDB's kind, two maps of which expand, or a contractive one."""
+    """Return the system of a class: like FractalDB's, with two maps that expand, or one whose maps contract."""
     if rules == "own":
         return fractalops.IFS(1, case.maps, generator=torch.Generator().manual_seed(0)).system(0)
     parameters = 0.9 * np.random.default_rng(11).uniform(-1, 1, (case.maps, 6))
@@ -110,7 +114,7 @@ def system_of(case: Case, rules: str) -> System:
 
 
 def dataset(case: Case, rules: str) -> fractalops.FractalDataset:
-    """Return the data set of one class whose first image is drawn."""
+    """Return a data set of one class. The benchmark draws its first image."""
     return fractalops.FractalDataset(
         [system_of(case, rules)],
         size=case.side,
@@ -124,14 +128,14 @@ def dataset(case: Case, rules: str) -> fractalops.FractalDataset:
 
 @dataclass(frozen=True)
 class Loops:
-    """The loops on a class, as they are or compiled."""
+    """The loops for one class, in Python or compiled."""
 
     case: Case
     backend: str
     rules: str
 
     def run(self, masks: Tensor | None = None, patch: Tensor | None = None) -> Tensor:
-        """Draw an image (H, W), uint8. What is not given is drawn at random: masks (T,), or the one patch (3, 3)."""
+        """Draw an image (H, W), uint8. Masks (T,), or the one patch (3, 3), are drawn at random if they are None."""
         points, seed = self.case.points, 0
         system, image = system_of(self.case, self.rules), np.zeros(self.case.size, np.uint8)
         table = torch.cat((system.matrix.flatten(1), system.offset), 1).double().numpy()  # (N, 6)
@@ -149,7 +153,7 @@ class Loops:
 
 
 def drawing(case: Case, backend: str, rules: str) -> Callable[[], Tensor]:
-    """Return what draws an image (H, W). Raises `MissingExtra` where numba is missing."""
+    """Return a function that draws an image (H, W). Raises `MissingExtra` if numba is not installed."""
     if backend == "native":
         data = dataset(case, rules)
         return lambda: data[0][0][0]
@@ -157,7 +161,11 @@ def drawing(case: Case, backend: str, rules: str) -> Callable[[], Tensor]:
 
 
 def problem(case: Case, backend: str, rules: str) -> str:
-    """Compare the loops with the data set: FractalDB's by the pixel, our own by how many pixels points light."""
+    """Return how the loops disagree with the data set, or an empty string.
+
+    Images by FractalDB's rules must be equal. Images by the package's rules must have about the same number of lit
+    pixels.
+    """
     if backend == "native":
         return ""
     loops, image = Loops(case, backend, rules), dataset(case, rules)[0][0][0]
@@ -168,12 +176,12 @@ def problem(case: Case, backend: str, rules: str) -> str:
     single[1, 1] = True
     data = fractalops.FractalDataset([system_of(case, rules)], size=case.side, points=case.points, perturbation=0.0)
     lit, expected = int(loops.run(patch=single).count_nonzero()), int(data[0][0].count_nonzero())
-    return "" if math.isclose(lit, expected, rel_tol=_ALIKE) else f"lights {lit} pixels, not about {expected}"
+    return "" if math.isclose(lit, expected, rel_tol=_ALIKE) else f"lights {lit} pixels instead of about {expected}"
 
 
 @cache
 def compiled(loop: Callable[..., None], backend: str) -> Callable[..., None]:
-    """Return a loop as it is, for "python", or compiled. Raises `MissingExtra` where numba is not installed."""
+    """Return a loop, compiled unless `backend` is "python". Raises `MissingExtra` if numba is not installed."""
     if backend == "python":
         return loop
     try:

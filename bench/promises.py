@@ -1,4 +1,4 @@
-"""Promises of the package, and whether the figures of a run keep them."""
+"""Promises of the package about its speed and memory, and their check against the figures of a run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on a figure of the native CPU op, or on its ratio to another backend timed in turn with it."""
+    """A bound on a figure of a native CPU op, or on its ratio to another backend that was timed in the same rounds."""
 
     op: str
     direction: str
     case: str
-    unit: str  # "ns a point", "s", "MB"; of `against`: "times as fast as", "times the time of"
+    unit: str  # "ns a point", "s" or "MB"; with `against`: "times as fast as" or "times the time of"
     at_least: float | None = None
     at_most: float | None = None
-    against: str = ""  # a backend
-    threads: int | None = None  # None: however many
+    against: str = ""  # the other backend of a ratio
+    threads: int | None = None  # None: any number
 
     @property
     def bound(self) -> str:
@@ -36,7 +36,7 @@ class Target:
         return f"{self.unit} {self.against}".rstrip()
 
     def met_by(self, value: float) -> bool:
-        """Return whether a value is within the bounds."""
+        """Return whether a value is within the bound."""
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
@@ -63,24 +63,24 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Promise:
-    """A target and what a run found."""
+    """A target and the result of a run."""
 
     target: Target
-    where: str = ""  # empty where nothing of the kind was run
+    where: str = ""  # device and threads; empty if the run didn't measure it
     found: Spread | None = None
     problem: str = ""
-    wrong: bool = False  # it, or what it is compared with, disagrees with the reference
+    wrong: bool = False  # the op or the other backend disagrees with the reference
 
     @property
     def state(self) -> str:
-        """Not measured where there is nothing to judge: neither it nor what it is compared with."""
+        """The state: "kept", "NOT kept", or "not measured" if there is no figure and nothing was wrong."""
         if self.found is None:
             return "NOT kept" if self.wrong else "not measured"
         return "kept" if self.target.met_by(self.found.median) else "NOT kept"
 
 
 def promises(rows: Sequence[Row]) -> list[Promise]:
-    """Return a promise for each target and number of threads in the rows; last those of which they say nothing."""
+    """Return a promise for each target and number of threads in the rows. Targets without rows are last."""
     judged, silent = [], []
     for target in TARGETS:
         named = {"op": target.op, "direction": target.direction, "case": target.case, "device": "cpu"}

@@ -1,4 +1,4 @@
-"""Tables of how well `fit` learns, from the outcomes of `fractalops experiment` in docs/measured/."""
+"""Tables of the quality of `fit`, from the results of `fractalops experiment` in docs/measured/."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HELD_OUT = (
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome of an experiment, and how it was measured."""
+    """The results of an experiment, with its command, machine and date."""
 
     command: str
     machine: str
@@ -40,7 +40,7 @@ class Record:
 
     @classmethod
     def load(cls, name: str) -> Record:
-        """Read a record: the rows, findings and notes of a run's metrics.json, with a command, a machine and a date."""
+        """Read docs/measured/NAME.json: rows, findings and notes as in metrics.json, with command, machine and date."""
         found: dict[str, Any] = json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
         rows = [{key: math.nan if cell is None else cell for key, cell in row.items()} for row in found["rows"]]
         outcome = Outcome(rows, [Finding(**finding) for finding in found["findings"]], found["notes"])
@@ -48,7 +48,7 @@ class Record:
 
 
 def all_rows(name: str) -> str:
-    """Return a record in Markdown: how it was measured, its table, its findings and its notes."""
+    """Return a record in Markdown: command, date, machine, table, findings and notes."""
     record = Record.load(name)
     source = f"`{record.command}`\n\nMeasured on {record.day.day} {record.day:%B %Y}. Machine: {record.machine}."
     items = [f"- {item}" for item in (*record.outcome.findings, *record.outcome.notes)]
@@ -67,7 +67,7 @@ def _means(name: str, shown: tuple[tuple[str, str], ...]) -> str:
 
 
 def small_images() -> str:
-    """Return the tables of the images by which settings were chosen, and of others."""
+    """Return the tables of the images by which settings were chosen and of other images."""
     chosen, held_out = _means("recipe", _CHOSEN_BY), _means("recipe-held-out", _HELD_OUT)
     return f"{chosen}\n\nOn images that were not used to choose settings:\n\n{held_out}"
 
@@ -78,7 +78,7 @@ def small_images_in_short() -> str:
 
 
 def pictures() -> str:
-    """Return the table of pictures at their own size, as they are learned by default."""
+    """Return the table of pictures at their own size, learned with the default settings."""
     lines = [
         [
             str(row["target"]),

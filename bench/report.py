@@ -1,4 +1,4 @@
-"""The results of a benchmark run as one self-contained page, and as a summary for the terminal."""
+"""Reports of a benchmark run: a self-contained page, and a summary for the terminal."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from .work import growths
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
-# For a reader who meets them for the first time.
+# Explanations for new readers.
 OPS = {
-    "affine_chain": "The points of each sequence: map after map, each applied to the point before.",
-    "rbf_rasterize": "Images of the points, each drawn as a Gaussian bump.",
-    "render": "Both together: maps in, images out.",
-    "rasterize_points": "Images of the points, each counted on its nearest pixel; there are no gradients.",
-    "pretrain": "One image for pre-training, a patch on every point, as `FractalDataset` draws it by FractalDB's rules "
-    "to the pixel, and by its own. By FractalDB's a point needs the one before: it takes at least the latency of a "
-    "product and two sums.",
-    "spreading": "One image of points all over it, against the spreader of a nonuniform FFT, which does the same work.",
-    "step": "One optimization step of fit, and for scale what the two ops in it take by themselves.",
-    "fit": "Fractals learned for images, from the first step to the last, by the published settings and the defaults.",
+    "affine_chain": "The points of each sequence: each map is applied to the previous point.",
+    "rbf_rasterize": "Images of points. Each point is drawn as a Gaussian bump.",
+    "render": "The chain and the rasterizer, from maps to images.",
+    "rasterize_points": "Images of points. Each point is counted on its nearest pixel. There are no gradients.",
+    "pretrain": "One image of `FractalDataset` for pre-training with a patch on every point, by FractalDB's rules "
+    "(equal pixels) and by its own. By FractalDB's rules, each point depends on the previous one. It takes at least "
+    "the latency of a product and two sums.",
+    "spreading": "One image full of points, against the spreader of a nonuniform FFT, which does the same work.",
+    "step": "One optimization step of fit, and for comparison the time of the two ops in it.",
+    "fit": "Fractals learned for images, with all steps, by the published settings and by the defaults.",
 }
 BACKENDS = {
     "native": "the kernels of this package",
-    "reference": "its plain-PyTorch definition, a loop over the points; what every other is held to",
-    "separable": "tensor operations only: a scan of the maps in log2(points) passes, and images as a product of two "
+    "reference": "the definition in plain PyTorch, a loop over the points; all others are compared with it",
+    "separable": "only tensor operations: a scan of the maps in log2(points) passes, and images as the product of two "
     "tables of exponentials",
-    "compiled": "the separable one by torch.compile",
-    "dense": "tensor operations only: a loop over the points, and the exponential of every point's distance from every "
-    "pixel",
-    "numba": "a plain loop over the points, compiled by numba",
-    "python": "the same loop in Python, as published generators have it",
-    "finufft": "the spreader of FINUFFT: bumps 7 pixels wide on a periodic complex image, sorting included",
+    "compiled": "the separable backend, compiled by torch.compile",
+    "dense": "only tensor operations: a loop over the points, and exponentials of the distances of all points from all "
+    "pixels",
+    "numba": "a loop over the points, compiled by numba",
+    "python": "the same loop in Python, as in published generators",
+    "finufft": "the spreader of FINUFFT, with sorting: bumps 7 pixels wide on a periodic complex image",
     "one thread": "the kernels of this package on one thread",
-    "ops alone": "chain and rasterizer, forward and backward, without the rest of an optimization step",
+    "ops alone": "the chain and the rasterizer, forward and backward, without the rest of an optimization step",
 }
 
 Lines = list[tuple[str, ...]]
 
 
 def write(figures: Figures, path: str | Path, old: Figures | None = None) -> None:
-    """Write the page as a file."""
+    """Write the page to a file."""
     text = page(figures, old)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def check_extras() -> None:
-    """Raise `MissingExtra` where the page couldn't be made: before the measuring, not after it."""
+    """Raise `MissingExtra` if a package for the page is missing. Called before measuring, so that no time is lost."""
     for package in ("jinja2", "matplotlib"):
         try:
             import_module(package)
@@ -67,9 +67,9 @@ def check_extras() -> None:
 
 
 def page(figures: Figures, old: Figures | None = None) -> str:
-    """Return the page, with what moved since `old`.
+    """Return the page, with the changes since `old`.
 
-    Raises `MissingExtra` when jinja2 or matplotlib is not installed.
+    Raises `MissingExtra` if jinja2 or matplotlib is not installed.
     """
     check_extras()
     import jinja2
@@ -98,13 +98,13 @@ def page(figures: Figures, old: Figures | None = None) -> str:
         devices={row.device for row in rows},
         rounds=sorted({row.rounds for row in rows} - {0}),
         pinned=sorted({f"{row.where} on core{'s' * (row.threads > 1)} {row.pinned}" for row in rows if row.pinned}),
-        json=figures.text().replace("<", r"\u003c"),  # no tag in it then ends the element that it stands in
+        json=figures.text().replace("<", r"\u003c"),  # so that no tag in it ends the element around it
     )
     return text.rstrip() + "\n"
 
 
 def columns(rows: Sequence[Row], rates: Iterable[Rates]) -> dict[str, Callable[[Row], str]]:
-    """Return the figures of a row by the heads of their columns, without the columns in which no row has any."""
+    """Return for each column its name and the function of its cells. Columns without figures are left out."""
     roofs = {(each.device, each.threads): each for each in rates}
 
     def share(row: Row) -> float | None:
@@ -133,7 +133,7 @@ def _text(value: float | Spread | None, unit: float = 1.0) -> str:
 
 
 def grouped(rows: Iterable[Row], *names: str) -> list[tuple[tuple[str, ...], list[Row]]]:
-    """Return the rows by the values of these fields, each in the order in which they were measured."""
+    """Return the rows, grouped by the values of these fields, in the order in which they were measured."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
@@ -141,19 +141,19 @@ def grouped(rows: Iterable[Row], *names: str) -> list[tuple[tuple[str, ...], lis
 
 
 def summary(figures: Figures, old: Figures | None = None) -> str:
-    """Return every contest but the sweeps, how a render grows with their sizes, the promises, and what moved."""
+    """Return the summary: all contests except the sweeps, the growth in the sweeps, the promises, and the changes."""
     rows = figures.rows
     parts = [
-        _titled("medians, and in brackets the 20th and 80th percentiles", _rows(rows)),
-        _titled("how a native render, differentiated, grows: the exponent that was found (expected)", _growths(rows)),
+        _titled("medians, with the 20th and 80th percentiles in brackets", _rows(rows)),
+        _titled("growth of a native render, forward and backward: measured exponent (expected)", _growths(rows)),
         _titled("promises", _promises(rows)),
-        _titled("beyond the spread since the older figures", _changes(old.rows, rows) if old else []),
+        _titled("changes beyond the spread since the older figures", _changes(old.rows, rows) if old else []),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
 def _titled(title: str, lines: Lines) -> str:
-    """Return a table; nothing where there is only its head."""
+    """Return a table with a title, or an empty string if it has no lines."""
     return "\n".join([title, *aligned(lines)]) if len(lines) > 1 else ""
 
 
@@ -179,10 +179,10 @@ def _growths(rows: Sequence[Row]) -> Lines:
 
 def _changes(old: Sequence[Row], new: Sequence[Row]) -> Lines:
     compared = compare(old, new)
-    lines: Lines = [("what", "x the time")]
+    lines: Lines = [("measurement", "x the time")]
     lines += [(str(each.new), number(each.factor)) for each in compared.moved]
     alone = len(compared.only_old) + len(compared.only_new)
-    return [*lines, (f"figures that only one of the two has: {alone}", "")]
+    return [*lines, (f"figures that only one of the two runs has: {alone}", "")]
 
 
 def _promises(rows: Sequence[Row]) -> Lines:

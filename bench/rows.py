@@ -1,4 +1,4 @@
-"""The results of a run: a row for each measurement, with its origin and versions; and comparisons of two runs."""
+"""The results of a run, with a row for each measurement, and comparisons of two runs."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ from fractalops.io.files import atomic_path, check_file
 from .timing import Spread
 
 FORMAT = 2
-LEAST_ROUNDS = 3  # for which a spread is meaningful
+LEAST_ROUNDS = 3  # fewest rounds with a meaningful spread
 
-# What makes two rows the same measurement, on whatever day.
+# The values that identify a measurement, also on different days.
 Key: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One op in one direction, on one case, by one backend."""
+    """The measurement of one op in one direction, on one case, by one backend."""
 
-    # what was run
+    # the contest
     op: str
     direction: str
     backend: str
     suite: str
     case: str
     sequences: int
-    points: int  # of a sequence
+    points: int  # points of a sequence
     maps: int
-    side: int  # of an image, pixels
-    radius: int  # of a point's window, pixels
-    images: int  # that a call makes, or learns
+    side: int  # side of an image, pixels
+    radius: int  # radius of a point's window, pixels
+    images: int  # images that a call draws or learns
     dtype: str
-    # where it ran
+    # the device
     device: str  # "cpu" or "cuda"
     threads: int  # 0 on a GPU
-    pinned: str  # the cores that the threads were kept on, if they could be
-    # what a call does at least
+    pinned: str  # cores to which the threads were pinned; empty if that was not possible
+    # the least work of a call
     bytes: int = 0
     operations: int = 0
-    # what it took
+    # the results
     milliseconds: Spread | None = None
     rounds: int = 0
-    times: Spread | None = None  # how many times as long as the native op took in the same rounds
-    peak_bytes: int | None = None  # beside its inputs
-    problem: str = ""  # why there is no figure
-    wrong: bool = False  # the reason is that it disagrees with the reference, or failed
-    # who, when and by what
+    times: Spread | None = None  # its time divided by that of the native op, by round
+    peak_bytes: int | None = None  # without the inputs
+    problem: str = ""  # reason why there is no figure
+    wrong: bool = False  # True if the backend disagrees with the reference or failed
+    # hardware, versions and date
     device_name: str = ""
     driver: str = ""
     cuda: str = ""
@@ -79,12 +79,12 @@ class Row:
 
     @property
     def nanoseconds_a_point(self) -> float | None:
-        """The time of a point."""
+        """The time of a point in nanoseconds."""
         return 1e9 / self.points_per_second if self.points_per_second else None
 
     @property
     def points_per_second(self) -> float | None:
-        """None of `fit`, a call of which draws the points anew in every step."""
+        """The rate of points. None for `fit`, which draws the points again in every step."""
         return self._rate(self.sequences * self.points) if self.op != "fit" else None
 
     @property
@@ -94,7 +94,7 @@ class Row:
 
     @property
     def bytes_per_second(self) -> float | None:
-        """The rate of the least traffic."""
+        """The rate of the least memory traffic."""
         return self._rate(self.bytes)
 
     @property
@@ -108,12 +108,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Rates:
-    """The measured limits of a device: its roofline."""
+    """The measured limits of a device, which are its roofline."""
 
     device: str
     threads: int
-    bytes_per_second: float | None  # of a copy, read and written
-    operations_per_second: float | None  # float32, of multiply-adds, two each
+    bytes_per_second: float | None  # bytes read and written by a copy
+    operations_per_second: float | None  # float32 operations; a multiply-add is two
 
     @property
     def where(self) -> str:
@@ -121,9 +121,9 @@ class Rates:
         return where(self.device, self.threads)
 
     def share(self, row: Row) -> float | None:
-        """Return the share of the roof that a row reaches: the least time by these rates over its time, 1 being all.
+        """Return the share of the roofline that a row reaches: the least time by these rates, divided by its time.
 
-        It is more where the data stays in a cache, which is faster than a copy.
+        The share can be above 1 if the data stays in a cache, which is faster than a copy.
         """
         parts = ((row.bytes, self.bytes_per_second), (row.operations, self.operations_per_second))
         least = [work / rate for work, rate in parts if work and rate]
@@ -131,16 +131,16 @@ class Rates:
 
 
 def where(device: str, threads: int) -> str:
-    """Return a device in words."""
+    """Return the device and the number of threads as text."""
     return f"{threads} thread{'s' * (threads > 1)}" if device == "cpu" else "GPU"
 
 
 def find(rows: Iterable[Row], **fields: object) -> list[Row]:
-    """Return the rows with these fields."""
+    """Return the rows whose fields have these values."""
     return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
 
 
-# The fields that tell the backends of a contest apart.
+# The fields that differ between the backends of a contest.
 OF_BACKEND = ("backend", "milliseconds", "rounds", "times", "peak_bytes", "problem", "wrong")
 DEFAULTS = [next(field.default for field in fields(Row) if field.name == name) for name in OF_BACKEND]
 
@@ -154,9 +154,9 @@ class Figures:
     machine: dict[str, str]
 
     def text(self) -> str:
-        """Return the figures as JSON, a contest a line: its shape, then the figures of each backend.
+        """Return the figures as JSON with one line per contest: its shape, then the figures of each backend.
 
-        The names of both stand before the lines, and so do the values that are the same in all rows.
+        The names of these values come before the lines, and so do the values that are the same in all rows.
         """
         rows = [_plain(row) for row in self.rows]
         shared = [name for name in (rows[0] if rows else {}) if name not in OF_BACKEND]
@@ -183,12 +183,12 @@ class Figures:
 
     @classmethod
     def load(cls, path: Path) -> Figures:
-        """Read a file. Raises `InputError` where it is not of this form."""
+        """Read a file. Raises `InputError` if it doesn't have this format."""
         check_file(path)
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             if document["format"] != FORMAT:
-                raise InputError(f"cannot read {path}: it is of format {document['format']}, not {FORMAT}")
+                raise InputError(f"cannot read {path}: its format is {document['format']}, not {FORMAT}")
             rows = (
                 document["common"]
                 | dict(zip(document["contest"], contest, strict=True))
@@ -201,11 +201,11 @@ class Figures:
         except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"cannot read {path}: it holds no figures of fractalops bench") from error
+            raise InputError(f"cannot read {path}: it contains no figures of fractalops bench") from error
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    """Return the fields as values of JSON, spreads as three numbers of six digits."""
+    """Return the fields as JSON values. A spread becomes three numbers with six digits."""
     values = {field.name: getattr(row, field.name) for field in fields(row)}
     spreads = {name: value for name, value in values.items() if isinstance(value, Spread)}
     return values | {name: [float(f"{each:.6g}") for each in astuple(value)] for name, value in spreads.items()}
@@ -226,28 +226,28 @@ def _row(values: dict[str, Any]) -> Row:
 
 @dataclass(frozen=True)
 class Change:
-    """A row that moved beyond both spreads."""
+    """A change of a row that is larger than both spreads."""
 
     old: Row
     new: Row
-    factor: float  # of the medians, new / old
+    factor: float  # ratio of the medians, new / old
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs beside each other."""
+    """A comparison of two runs."""
 
-    moved: list[Change]  # what became slowest first
-    shared: int  # measurements of which both have a figure
-    only_old: list[str]  # in words
+    moved: list[Change]  # largest slowdown first
+    shared: int  # measurements with a figure in both runs
+    only_old: list[str]  # as text
     only_new: list[str]
 
 
 def compare(old: Sequence[Row], new: Sequence[Row]) -> Comparison:
-    """Return what moved beyond both spreads.
+    """Return the changes from one run to another that are larger than both spreads.
 
-    Rows of another processor or GPU, or shape, are no measure of a change: they are of one run only. So few rounds
-    that they have no spread tell of none either.
+    Rows of different processors, GPUs or shapes are not compared, but are listed as rows of one run. Rows with fewer
+    than `LEAST_ROUNDS` rounds, which have no spread, are never a change.
     """
     before, after = ({row.key: row for row in rows if row.milliseconds} for rows in (old, new))
     both = [(before[key], row) for key, row in after.items() if key in before]

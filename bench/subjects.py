@@ -1,4 +1,4 @@
-"""The subjects of timing: an op on the inputs of a case, run by one backend."""
+"""The subjects of timing. A subject is an op on the inputs of a case, run by one backend."""
 
 from __future__ import annotations
 
@@ -23,36 +23,37 @@ from .timing import Call, torch_threads
 Function = Callable[..., Tensor]
 
 STEPS = 10
-"""Optimization steps in one call: as often as noise is added, so that each call does the same work."""
+"""Optimization steps in one call. Noise is added once in as many steps, so that each call does the same work."""
 
 
 def compiled(function: Function) -> Function:
-    """Compile by torch.compile, which raises where it would otherwise go on uncompiled."""
+    """Compile a function with torch.compile. Raises an error if any part can't be compiled."""
     compiled: Function = torch.compile(function, fullgraph=True, dynamic=False)
     return compiled
 
 
 def chain(backend: Backend) -> Function:
-    """Return the chain of a backend of the package."""
+    """Return `affine_chain` of a backend of the package."""
     return functools.partial(fractalops.affine_chain, backend=backend)
 
 
 def rasterizer(backend: Backend, cutoff: float | None = CUTOFF) -> Function:
-    """Return the rasterizer of a backend of the package."""
+    """Return `rbf_rasterize` of a backend of the package."""
     return lambda points, size, bandwidth: fractalops.rbf_rasterize(
         points, size, bandwidth=bandwidth, cutoff=cutoff, backend=backend
     )
 
 
 def render(chain: Function, rasterize: Function) -> Function:
-    """Return the two, one after the other."""
+    """Return the composition of a chain and a rasterizer."""
     return lambda matrix, offset, index, start, size, bandwidth: rasterize(
         chain(matrix, offset, index, start), size, bandwidth
     )
 
 
-# The functions of each op by backend: matrix, offset, index, start[, size, bandwidth] -> points or images, and points,
-# size, bandwidth -> images. Those of `WHOLE` draw every point on every pixel.
+# The functions of each op by backend. A chain is a function of matrix, offset, index and start, a rasterizer of points,
+# size and bandwidth, and render of all inputs of both except the points. `WHOLE` lists the backends that draw every
+# point on every pixel.
 _CHAINS = {
     "native": chain("native"),
     "reference": chain("reference"),
@@ -77,7 +78,7 @@ WHOLE = ("compiled", "separable", "dense")
 
 @dataclass(frozen=True)
 class Subject:
-    """A function and its arguments, of which those at `places` get gradients."""
+    """A function and its arguments. The arguments at the indices `places` get gradients."""
 
     function: Function
     arguments: tuple[Any, ...]
@@ -85,7 +86,7 @@ class Subject:
 
     @property
     def leaves(self) -> list[Tensor]:
-        """Return the tensors to differentiate."""
+        """The tensors that get gradients."""
         return [self.arguments[place] for place in self.places]
 
     def value(self) -> Tensor:
@@ -93,7 +94,7 @@ class Subject:
         return self.function(*self.arguments)
 
     def to(self, device: str, dtype: torch.dtype | None = None) -> Subject:
-        """Return the same with copies of all tensors; those with gradients in `dtype`."""
+        """Return a copy with all tensors on a device. Tensors that get gradients are converted to `dtype`."""
         arguments = [
             each.detach().to(device, copy=True) if isinstance(each, Tensor) else each for each in self.arguments
         ]
@@ -102,7 +103,7 @@ class Subject:
         return replace(self, arguments=tuple(arguments))
 
     def call(self, direction: str) -> Call:
-        """Return what a clock calls."""
+        """Return the call that a clock times."""
         if direction == FORWARD:
             return torch.no_grad()(self.value)
         leaves, drawn = self.leaves, self.value()
@@ -113,7 +114,7 @@ class Subject:
 
 
 def upstream(value: Tensor) -> Tensor:
-    """Return a gradient for `value`, the same at every call."""
+    """Return a random gradient for `value`, the same in every call."""
     return torch.randn(value.shape, generator=torch.Generator().manual_seed(1)).to(value)
 
 
@@ -129,7 +130,7 @@ def subject(op: str, backend: str, case: Case, seed: int = 0) -> Subject:
 
 
 def targets(images: int, side: int = 32) -> Tensor:
-    """Return a ring, as in a handwritten zero, moved by whole pixels from image to image: (S, H, W)."""
+    """Return images (S, H, W) of a ring like a handwritten zero, shifted by whole pixels from image to image."""
     across = torch.linspace(-1, 1, side)  # (side,)
     distance = torch.hypot(1.4 * across[:, None] / 0.9, across / 0.45)  # (H, W)
     ring = ((distance > 0.8) & (distance < 1.2)).float()
@@ -138,9 +139,9 @@ def targets(images: int, side: int = 32) -> Tensor:
 
 
 def learning(case: Case, backend: str, device: str) -> Callable[[int], Tensor]:
-    """Return a function that takes so many optimization steps of one system by the published settings.
+    """Return a function that runs optimization steps of one system with the published settings.
 
-    It returns their losses (steps, 1).
+    Its argument is the number of steps. It returns their losses, (steps, 1).
     """
     config = fractalops.FitConfig.paper(
         maps=case.maps, points=case.points, sequences=case.sequences, steps=10**6, bandwidth=case.bandwidth
@@ -151,14 +152,17 @@ def learning(case: Case, backend: str, device: str) -> Callable[[int], Tensor]:
 
     def run(steps: int) -> Tensor:
         rates = [config.learning_rate] * steps
-        with fractalops.use_backend(cast(Backend, backend)):  # not where the caller goes on
+        with fractalops.use_backend(cast(Backend, backend)):  # only during the call
             return take(rates) if native else torch.cat([take([rate]) for rate in rates])
 
     return run
 
 
 def steps(case: Case, backend: str, device: str) -> Call:
-    """Return STEPS optimization steps; for "ops alone", as often both ops' forward and backward on a system's maps."""
+    """Return a call that runs STEPS optimization steps.
+
+    For "ops alone", it runs the forward and backward of both ops as often, on the maps of one system.
+    """
     if backend == "ops alone":
         ops = subject("render", "native", case).to(device).call(BOTH)
         return lambda: [ops() for _ in range(STEPS)]
@@ -167,9 +171,10 @@ def steps(case: Case, backend: str, device: str) -> Call:
 
 
 def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Callable[[], Tensor]:
-    """Return points on their nearest pixels: images (B, H, W). Raises `MissingExtra` where numba is missing.
+    """Return a call that counts points on their nearest pixels, in images (B, H, W).
 
-    The points are of as many random systems (Anderson and Farrell 2022), each scaled to fill its image.
+    Each image has the points of its own random system (Anderson and Farrell 2022), scaled to fill it. Raises
+    `MissingExtra` if the backend is numba and it is not installed.
     """
     mode, _, patches = drawn.partition(", ")
     generator = torch.Generator().manual_seed(0)
@@ -194,7 +199,7 @@ def counting(case: Case, backend: str, drawn: str, device: str = "cpu") -> Calla
 
 
 def spreading(case: Case, backend: str) -> Callable[[], Tensor]:
-    """Return one image of points all over it. Raises `MissingExtra` where finufft is missing."""
+    """Return a call that draws one image full of points. Raises `MissingExtra` if finufft is missing."""
     points = torch.rand(case.points, 2, generator=torch.Generator().manual_seed(0)) * (case.side - 1)
     if backend == "finufft":
         return baselines.by_finufft(points, case.side)
@@ -202,7 +207,7 @@ def spreading(case: Case, backend: str) -> Callable[[], Tensor]:
 
 
 def fitting(case: Case, backend: str, direction: str, device: str) -> Call:
-    """Return a whole fit of `direction`: a number of images, the settings, and beside what."""
+    """Return a call of `fit`. `direction` begins with the number of images and names the settings."""
     images = targets(int(direction.split()[0]), case.side).to(device)
     config = fractalops.FitConfig() if "default settings" in direction else fractalops.FitConfig.paper()
     name = cast(Backend, "native" if backend == "one thread" else backend)

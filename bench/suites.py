@@ -1,4 +1,4 @@
-"""The shapes and contests that are measured. The backends of a contest are timed in turn."""
+"""The shapes and contests that are measured. In a contest, several backends are timed in turn on the same work."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fractalops.placement import DEFAULT_VIEWPORT, fold_viewport
 CUTOFF = 1e-6
 FORWARD, BACKWARD, BOTH = "forward", "backward", "forward and backward"
 COUNTED = ("binary", "density", "binary, 3 x 3 patches", "density, 3 x 3 patches")
-"""The modes of `rasterize_points`, in place of a direction."""
+"""The modes of `rasterize_points`, used as directions."""
 PRETRAINED = ("fractaldb", "own")
-"""The rules of `FractalDataset`, in place of a direction."""
+"""The rules of `FractalDataset`, used as directions."""
 LEARNED = "1 image, default settings"
 BESIDE = ", beside busy processes"
-"""Ends a direction of `fit`: as many processes as threads compute at the same time."""
+"""Suffix of a direction of `fit`: at the same time, as many busy processes run as `fit` has threads."""
 BACKENDS = ("native", "reference", "compiled", "separable", "dense")
 """The backends of each op."""
 EAGER = tuple(backend for backend in BACKENDS if backend != "compiled")
-"""Those that take no compiler, which needs up to a minute for a function."""
+"""The backends without a compiler, which takes up to a minute for a function."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Case:
 
     name: str
     sequences: int  # B
-    points: int  # T, of a sequence
+    points: int  # T, points of a sequence
     maps: int  # N
     side: int  # H = W, in pixels
     bandwidth: float = 1.0  # tau, in square pixels
@@ -50,17 +50,18 @@ class Case:
 
     @property
     def radius(self) -> int:
-        """r: a window is 2 r + 1 pixels wide."""
+        """The radius r of a window, which is 2 r + 1 pixels wide."""
         return max(math.ceil(math.sqrt(-self.bandwidth * math.log(CUTOFF)) - 0.5), 0)
 
     def cut(self, sequences: int, points: int) -> Case:
-        """Return the same with no more than so many sequences, and points in each."""
+        """Return the case with at most `sequences` sequences and at most `points` points in each."""
         return replace(self, sequences=min(self.sequences, sequences), points=min(self.points, points))
 
     def inputs(self, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return matrix (N, 2, 2), offset (N, 2) and start (B, 2), float32, in pixels; index (B, T), uint8 or int32.
+        """Return the inputs of the chain in a step of `fit` with the published viewport.
 
-        What the chain gets in a step of `fit`, with the published viewport.
+        These are matrix (N, 2, 2), offset (N, 2), index (B, T) and start (B, 2). The index is uint8 or int32. The other
+        tensors are float32 and in pixels.
         """
         generator = torch.Generator().manual_seed(seed)
         system = fractalops.IFS(1, self.maps, generator=generator)
@@ -84,7 +85,7 @@ LONG_CHAIN = Case("long chain", sequences=1, points=10**7, maps=10, side=1024)
 SPREADING = Case("spreading", sequences=1, points=10**6, maps=1, side=256)
 GRID = (PAPER, PRETRAINING, HIGH_RESOLUTION, LARGE_BATCH, LONG_CHAIN)
 
-# The paper's shape with one size varied: the field of Case, its axis in a plot, and what it takes.
+# Sweeps of the paper's shape, in which one size varies: the field of Case, the label of its axis, and its values.
 SWEEPS = {
     "points": ("points of a sequence", (30, 100, 300, 1000, 3000, 10_000)),
     "sequences": ("sequences", (5, 16, 50, 160, 500, 1600)),
@@ -98,7 +99,7 @@ def sweep(variable: str) -> list[Case]:
     """Return the cases of SWEEPS[variable], by ascending size."""
     _, values = SWEEPS[variable]
     if variable == "radius":
-        # Just below the bandwidth at which the window would grow by a pixel; wide windows need an image to lie in.
+        # Bandwidths just below those at which the window grows by a pixel. Wide windows need a larger image.
         wide = replace(PAPER, side=64)
         return [replace(wide, name=f"radius {r}", bandwidth=0.999 * (r + 0.5) ** 2 / -math.log(CUTOFF)) for r in values]
     return [replace(PAPER, name=f"{variable} {value}", **{variable: value}) for value in values]
@@ -106,17 +107,17 @@ def sweep(variable: str) -> list[Case]:
 
 @dataclass(frozen=True)
 class Contest:
-    """One op in one direction on one case, and who runs it."""
+    """One op in one direction on one case, and the backends that run it."""
 
     suite: str
     op: str
     direction: str
     case: Case
     backends: tuple[str, ...]
-    threads: str = "each"  # of the numbers that are measured: "each", or only the "least" or the "most" of them
+    threads: str = "each"  # runs with "each" measured number of threads, or only the "least" or the "most"
 
     def counts(self, threads: Sequence[int]) -> Sequence[int]:
-        """Return the numbers of threads with which it is run."""
+        """Return the numbers of threads with which the contest is run."""
         ordered = sorted(threads)
         return {"each": ordered, "least": ordered[:1], "most": ordered[-1:]}[self.threads]
 
@@ -125,9 +126,9 @@ class Contest:
 
 
 def _op(op: str, directions: tuple[str, ...] = (FORWARD, BACKWARD, BOTH)) -> list[Contest]:
-    """Return the contests over the grid."""
+    """Return the contests of an op on the cases of the grid."""
     cases = [case for case in GRID if case != LONG_CHAIN or op == "affine_chain"]
-    # What was compiled can't run a backward by itself again.
+    # Compiled code can't repeat a backward without its forward.
     compiled = (PAPER, BOTH) if op != "affine_chain" else None
     return [
         Contest(op, op, each, case, BACKENDS if (case, each) == compiled else EAGER)
@@ -137,7 +138,7 @@ def _op(op: str, directions: tuple[str, ...] = (FORWARD, BACKWARD, BOTH)) -> lis
 
 
 def _counting() -> list[Contest]:
-    op, case = "rasterize_points", replace(PRETRAINING, sequences=10)  # images of a call
+    op, case = "rasterize_points", replace(PRETRAINING, sequences=10)  # ten images in a call
     return [Contest(op, op, each, case, ("native", "numba"), "least") for each in COUNTED]
 
 
@@ -149,7 +150,7 @@ def _pretraining() -> list[Contest]:
 
 
 def _fit() -> list[Contest]:
-    """Return contests of `fit` by the published settings and by the defaults, alone and beside other work."""
+    """Return contests of `fit` with the published and the default settings, alone and beside busy processes."""
     return [
         Contest("fit", "fit", "1 image", PAPER, ("native",), "most"),
         Contest("fit", "fit", LEARNED, PAPER, ("native",)),
@@ -163,7 +164,7 @@ def _fit_many() -> list[Contest]:
 
 
 def _scaling() -> list[Contest]:
-    """Return the contests of a whole render, differentiated, as one size grows."""
+    """Return the contests of render, forward and backward, in which one size grows."""
     cases = [case for variable in SWEEPS for case in sweep(variable)]
     return [Contest("scaling", "render", BOTH, case, EAGER, "least") for case in cases]
 
@@ -181,4 +182,4 @@ SUITES: dict[str, Callable[[], list[Contest]]] = {
     "scaling": _scaling,
 }
 SLOW = ("fit_many", "pretrain")
-"""Left out unless named."""
+"""Suites that run only if they are named."""

@@ -1,7 +1,7 @@
-"""`python -m bench sweep`: time the rasterizer with all block sizes and the chain with all forms, on the GPU here.
+"""Time the rasterizer with all block sizes and the chain with all forms on a GPU: `python -m bench sweep`.
 
-The constants in kernels/rbf_rasterize_plan.py and csrc/cuda/affine_chain_plan.h are to be set from these tables, as
-nothing is tuned at run time.
+The constants in kernels/rbf_rasterize_plan.py and csrc/cuda/affine_chain_plan.h are set by hand from these tables,
+because nothing is tuned at run time.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from .timing import Spread
 SHAPES = (PAPER, Case("100 images", sequences=5000, points=300, maps=1000, side=32), HIGH_RESOLUTION)
 CHAIN_SHAPES = (PAPER, SHAPES[1], replace(PAPER, sequences=5), Case("one sequence", 1, 100_000, 10, side=32))
 SIDES, BLOCKS, WARPS, PRECISIONS = (16, 32, 64), (16, 32, 64), (2, 4, 8), ("ieee", "tf32x3")
-GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program of the backward
+GATHERED, COLUMNS = (8, 16, 32, 64), (8, 16, 32)  # points and columns of a program in the backward
 
 Sizes: TypeAlias = Plan | Gather | int  # an int is a form of the chain
-Run: TypeAlias = Callable[..., object]  # of sizes
-Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # microseconds of one call
+Run: TypeAlias = Callable[..., object]  # a function of the sizes
+Timer: TypeAlias = Callable[[Callable[[], object]], Spread]  # returns microseconds of one call
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is run with each of several choices; the first is what the tables hold."""
+    """A function and the choices with which it is timed. The first choice is the one in use."""
 
     title: str
     header: str
@@ -47,45 +47,45 @@ class Sweep:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a table for each shape and direction; return 1 where there is no GPU to measure on."""
+    """Print a table for each shape and direction. Return 1 if no GPU can be measured or a kernel doesn't compile."""
     parser = argparse.ArgumentParser(
         prog="python -m bench sweep",
-        description="Time the rasterizer with all block sizes and the chain with all forms, on the GPU here.",
+        description="Time the rasterizer with all block sizes and the chain with all forms on the GPU of this machine.",
     )
     parser.add_argument(
-        "--records", action="store_true", help="print each time as a line of JSON as soon as it is known"
+        "--records", action="store_true", help="print each time as a line of JSON as soon as it is measured"
     )
     parser.add_argument(
-        "--compile", type=int, metavar="N", help="only compile the kernels, into Triton's cache, in N processes"
+        "--compile", type=int, metavar="N", help="only compile the kernels into Triton's cache, with N processes"
     )
     options = parser.parse_args(argv)
     missing = missing_gpu()
     if missing:
-        print(f"sweep: nothing to measure on: {missing}")
+        print(f"sweep: no GPU can be measured: {missing}")
         return 1
     if options.compile is not None:
         return compile_all(options.compile)
     clock = CudaClock(seconds=0.2)
 
     def timer(function: Callable[[], object]) -> Spread:
-        with clock:  # as a graph, because the host takes longer to launch a small shape than the GPU to compute it
+        with clock:  # as a graph: for small shapes, the launches take longer than the kernels
             replay = clock.ready(function, as_graph=True)
             return Spread.of(clock.time({"it": [replay]}, 3)["it"]).scaled(1e6)
 
-    print(f"on {torch.cuda.get_device_name()}, microseconds [20th, 80th percentile]; <- is what the table holds")
+    print(f"on {torch.cuda.get_device_name()}, microseconds [20th, 80th percentile]; <- marks the choice in use")
     for sweep in sweeps(torch.device("cuda"), torch.cuda.get_device_capability()):
         print(f"\n{table(sweep, timer, options.records)}", flush=True)
     return 0
 
 
 def compile_all(processes: int) -> int:
-    """Run each choice of the rasterizer's sweeps once, by several processes. Return 1 if one of them failed."""
+    """Run each choice of the rasterizer's sweeps once, with several processes. Return 1 if one fails, else 0."""
     with get_context("spawn").Pool(processes) as pool:
         return int(any(pool.starmap(_compile_share, [(share, processes) for share in range(processes)])))
 
 
 def _compile_share(share: int, shares: int) -> bool:
-    """Run every so many-th choice; return whether one failed."""
+    """Run the choices of one of `shares` processes. Return whether one failed."""
     failed = False
     every = sweeps(torch.device("cuda"), torch.cuda.get_device_capability())
     jobs = [(sweep, choice) for sweep in every for choice in sweep.choices if not isinstance(choice, int)]
@@ -93,14 +93,14 @@ def _compile_share(share: int, shares: int) -> bool:
         try:
             sweep.run(choice)
             torch.cuda.synchronize()
-        except Exception as error:  # whatever a compiler or a driver raises
+        except Exception as error:  # any error of a compiler or a driver
             print(f"{sweep.title}: {choice}: {error}", file=sys.stderr)
             failed = True
     return failed
 
 
 def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]:
-    """Yield the sweeps of each shape and direction, the short ones first."""
+    """Yield a sweep for each shape and direction, the short ones first."""
     for shape in CHAIN_SHAPES:
         for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
             yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
@@ -112,7 +112,7 @@ def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]
 
 
 def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
-    """Return the table of a sweep, the fastest choice first."""
+    """Return the table of a sweep, with the fastest choice first."""
     trials = []
     failed = []
     for choice in sweep.choices:
@@ -133,7 +133,7 @@ def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
 
 
 def describe(sizes: Sizes) -> list[str]:
-    """Return the cells of a row that name the sizes."""
+    """Return the cells of a row that describe the sizes."""
     if isinstance(sizes, int):
         return [("chosen by the op", "a lane a sequence", "a scan")[sizes], "", "", ""]
     if isinstance(sizes, Gather):
@@ -144,7 +144,10 @@ def describe(sizes: Sizes) -> list[str]:
 
 
 def plans(shape: Case, capability: tuple[int, int]) -> Iterator[Plan]:
-    """Yield the forward's plan in the table, then each other tile by both routes, with as many shares as that has."""
+    """Yield the plan in use for the forward, then all other tiles with both routes.
+
+    Plans without bins have as many shares as the plan in use.
+    """
     own = plan_forward(torch.float32, capability, shape.sequences, shape.points, 1, shape.side, shape.side)
     yield own
     for side, points, warps, precision in itertools.product(SIDES, BLOCKS, WARPS, PRECISIONS):
@@ -157,14 +160,14 @@ def plans(shape: Case, capability: tuple[int, int]) -> Iterator[Plan]:
 
 
 def gathers() -> Iterator[Gather]:
-    """Yield the backward's sizes in the table, then all others."""
+    """Yield the sizes in use for the backward, then all others."""
     own = GATHERS[torch.float32]
     yield own
     yield from (each for sizes in itertools.product(GATHERED, COLUMNS, WARPS) if (each := Gather(*sizes)) != own)
 
 
 def forward(shape: Case, device: torch.device) -> Callable[[Plan], Tensor]:
-    """Return the forward of a shape by a plan, on points that lie evenly over the image."""
+    """Return the forward on a shape as a function of the plan. Points are uniformly distributed in the image."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_fwd  # imports Triton
 
     points, bandwidth, _ = _inputs(shape, device)
@@ -172,7 +175,7 @@ def forward(shape: Case, device: torch.device) -> Callable[[Plan], Tensor]:
 
 
 def backward(shape: Case, device: torch.device) -> Callable[[Gather], tuple[Tensor, Tensor, Tensor]]:
-    """Return the backward of a shape, without the bandwidth's gradient, as in a step of `fit`."""
+    """Return the backward on a shape as a function of the sizes, without the bandwidth's gradient, as in `fit`."""
     from fractalops.kernels.rbf_rasterize import rbf_rasterize_bwd  # imports Triton
 
     points, bandwidth, grad = _inputs(shape, device)
@@ -180,7 +183,7 @@ def backward(shape: Case, device: torch.device) -> Callable[[Gather], tuple[Tens
 
 
 def chain(shape: Case, device: torch.device) -> tuple[Callable[[int], Tensor], Callable[[int], tuple[Tensor, ...]]]:
-    """Return the forward and the backward of the chain, as functions of the form."""
+    """Return the forward and the backward of the chain on a shape as functions of the form."""
     matrix, offset, index, start = (each.to(device) for each in shape.inputs())
     ops = torch.ops.fractalops
     points = ops.affine_chain_fwd(matrix, offset, index, start)  # (B, T, 2)

@@ -1,8 +1,9 @@
-"""Counts of how the rasterizer's forward of one large image is divided among 1 to 32 threads.
+"""Count the instructions of the rasterizer's threads when they draw one large image.
 
-`python -m bench threads` prints, for clouds of a million points, the slowest thread's instructions beside the mean, and
-how many times as many one thread takes. Instructions are those of the kernel, and of counting, planning and sorting by
-strips, under callgrind; caches, memory and waiting are not counted.
+`python -m bench threads` prints a table for clouds of a million points and 1 to 32 threads. It has the instructions of
+the slowest thread, divided by the mean of all threads, and the speed-up over one thread in instructions. Callgrind
+counts the instructions of the kernel and of counting, planning and sorting by strips. The counts don't include the cost
+of caches, memory and waiting.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ CLOUDS = ("uniform", *MAPS)
 
 
 def make_cloud(name: str, points: int, side: int) -> Tensor:
-    """Return points (T, 2) that fill an image of that side, the picture upright."""
+    """Return points (T, 2) that fill an image of this side. The picture is upright."""
     generator = torch.Generator().manual_seed(0)
     if name == "uniform":
         return torch.rand(points, 2, generator=generator) * (side - 1)
@@ -64,14 +65,14 @@ def make_cloud(name: str, points: int, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Cost:
-    """Instructions of the kernel."""
+    """The instructions of the kernel for a point and for a row."""
 
     of_point: float
-    of_row: float  # cleared and copied
+    of_row: float  # to clear and copy the row
 
 
 def count_cost(program: Path, side: int) -> Cost:
-    """Count them on images of few points."""
+    """Count the instructions on images of few points."""
     few, more = (
         instructions.count(program, "rbf_rasterize", FORWARD, Case("", 1, points, 1, side)) for points in (4000, 8000)
     )
@@ -81,12 +82,12 @@ def count_cost(program: Path, side: int) -> Cost:
 
 @dataclass(frozen=True)
 class Split:
-    """Instructions of each thread."""
+    """A division of an image among threads, and its instructions."""
 
     sorting: int
-    drawing: tuple[float, ...]  # of each part
+    drawing: tuple[float, ...]  # instructions of each part
     strips: int
-    points: int  # drawn, those of halos as often as they are
+    points: int  # points drawn; one in the halos of several strips counts several times
     threads: int
 
     @property
@@ -101,9 +102,9 @@ class Split:
 
 
 def split(program: Path, cloud: Path, points: int, side: int, threads: int, cost: Cost) -> Split:
-    """Return how the op splits a cloud, a file of float32 pairs, over so many threads."""
+    """Return how the op divides a cloud, a file of float32 pairs, among threads."""
     printed, sorting = instructions.run_counted(program, str(cloud), str(points), str(side), "1.0", str(threads))
-    parts = [tuple(map(int, line.split())) for line in printed.splitlines()]  # strips, rows and points of each
+    parts = [tuple(map(int, line.split())) for line in printed.splitlines()]  # strips, rows and points of each part
     return Split(
         sorting,
         tuple(cost.of_point * drawn + cost.of_row * rows for _, rows, drawn in parts),
@@ -114,7 +115,7 @@ def split(program: Path, cloud: Path, points: int, side: int, threads: int, cost
 
 
 def table(points: int = POINTS, sides: Sequence[int] = SIDES, threads: Sequence[int] = THREADS) -> str:
-    """Count, and return the table; the first number of threads must be 1."""
+    """Count and return the table. The first number of threads must be 1."""
     lines = [("points", "pixels", "threads", "parts", "strips", "drawn", "sorting", "slowest / mean", "speed-up")]
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -144,7 +145,7 @@ def table(points: int = POINTS, sides: Sequence[int] = SIDES, threads: Sequence[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; 2 when nothing can be counted here."""
+    """Print the table. Return 2 if this machine can't count, else 0."""
     argparse.ArgumentParser(prog="python -m bench threads", description=__doc__).parse_args(argv)
     problem = instructions.find_problem()
     if problem:

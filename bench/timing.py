@@ -1,4 +1,4 @@
-"""Timing on a machine that does other things too: rounds in turn, medians, percentiles."""
+"""Timing on a machine with other work: functions are timed in turn, and medians and percentiles are reported."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """Return the spread of values."""
         ordered = sorted(values)
-        fifth = math.ceil(0.2 * len(ordered))  # by the nearest rank, from either end
+        fifth = math.ceil(0.2 * len(ordered))  # nearest rank, from both ends
         return cls(ordered[fifth - 1], statistics.median(ordered), ordered[-fifth])
 
     def scaled(self, factor: float) -> Spread:
-        """Return the spread of the values times a factor above 0."""
+        """Return the spread of the values, multiplied by a factor above 0."""
         return Spread(self.low * factor, self.median * factor, self.high * factor)
 
     def inverse(self) -> Spread:
@@ -46,32 +46,32 @@ class Spread:
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """Return the ratios round by round; to the median where one of them took fewer rounds."""
+    """Return the spread of the ratios by round. If the numbers of rounds differ, divide by the median instead."""
     if len(numerators) != len(denominators):
         denominators = [statistics.median(denominators)] * len(numerators)
     return Spread.of([one / other for one, other in zip(numerators, denominators, strict=True)])
 
 
 class Clock(AbstractContextManager[object], Protocol):
-    """Times calls on one device, within `with clock`."""
+    """An object that times calls on one device, inside `with clock`."""
 
     device: str  # "cpu" or "cuda"
     threads: int  # 0 on a GPU
     pinned: str
-    copies: int  # of a call, each on inputs of its own, that `time` is best given
+    copies: int  # recommended number of calls on different inputs for `time`
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """Return the call as it is to be timed: on a GPU, if asked, as a CUDA graph."""
+        """Return the call in the form to time: a CUDA graph on a GPU if `as_graph`, else the call."""
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Return seconds of one call of each name, round by round, the names in turn."""
+        """Return the seconds of one call for each name and round. The names are timed in turn."""
 
     def peak_bytes(self, call: Call) -> int | None:
-        """Return by how much a call raises the peak of memory; None where that is not known."""
+        """Return by how much a call raises the peak of memory, or None if unknown."""
 
 
 class CpuClock:
-    """Wall-clock time on a number of threads, which are kept on as many cores where that can be done."""
+    """Wall-clock time on a number of threads, which are pinned to as many cores if possible."""
 
     device = "cpu"
     copies = 1
@@ -89,20 +89,20 @@ class CpuClock:
         self._set.close()
 
     def ready(self, call: Call, *, as_graph: bool) -> Call:
-        """Return the call as it is: there are no graphs on the CPU."""
+        """Return the call unchanged. The CPU has no graphs."""
         return call
 
     def time(self, calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, list[float]]:
-        """Return the seconds of one call of each name, round by round."""
+        """Return the seconds of one call for each name and round."""
         return interleaved({name: each for name, (each, *_) in calls.items()}, rounds)
 
     def peak_bytes(self, call: Call) -> int | None:
-        """Return by how much a call raises the peak of memory, or None."""
+        """Return by how much a call raises the peak of memory, or None if unknown."""
         gc.collect()
         with suppress(AttributeError, TypeError):
-            ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would hide growth
+            ctypes.CDLL(None).malloc_trim(0)  # freed memory that the process keeps would hide growth
         try:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from what is resident
+            Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the resident memory
         except OSError:
             return None
         before = proc_bytes("self/status", "VmHWM")
@@ -113,15 +113,15 @@ class CpuClock:
 def interleaved(
     functions: Mapping[str, Call], rounds: int, seconds: float = 0.1, most: float = 20.0
 ) -> dict[str, list[float]]:
-    """Return the seconds of one call of each function in each round, the median of `seconds` worth of calls.
+    """Return the seconds of one call for each function and round: the median of the calls in about `seconds` seconds.
 
-    Where all rounds would take more than `most` seconds there are fewer of them: three at least, or one where even a
-    single one takes so long.
+    If all rounds would take more than `most` seconds, there are fewer rounds: at least three, or one if a single round
+    takes longer than that.
     """
     calls, round_seconds = {}, 0.0
     for name, function in functions.items():
         one = _seconds(function)
-        if one < most:  # a first call may compile something
+        if one < most:  # the first call may compile
             one = _seconds(function)
         calls[name] = min(max(int(seconds / one), 1), 1000)
         round_seconds += calls[name] * one
@@ -141,14 +141,14 @@ def _seconds(function: Call) -> float:
 
 
 def proc_bytes(file: str, field: str) -> int:
-    """Return a field in kB of a file in /proc."""
+    """Return a field of a file in /proc, converted from kB to bytes."""
     lines = Path("/proc", file).read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Run torch, and with it the native ops, on `count` threads within the block."""
+    """Run torch and the native ops on `count` threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -159,7 +159,7 @@ def torch_threads(count: int) -> Iterator[None]:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run `count` processes that compute all the time, on the cores of this one, within the block."""
+    """Run `count` busy processes on the cores of this process inside the block."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield processes
@@ -171,9 +171,10 @@ def busy_processes(count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @contextmanager
 def pinned_cores(count: int) -> Iterator[str]:
-    """Keep all threads of the process on its first `count` cores; gives their numbers, or nothing where it can't.
+    """Pin all threads of the process to its first `count` cores inside the block.
 
-    Cores as the system numbers them: with two threads a core, a few may be of one.
+    Yields the numbers of the cores as text, or an empty string if pinning is not possible. The numbers are those of the
+    system. With two hardware threads per core, several numbers can belong to one core.
     """
     before = _affinity()
     everywhere = set().union(*before.values())
@@ -187,11 +188,11 @@ def pinned_cores(count: int) -> Iterator[str]:
 
 
 def _affinity() -> dict[int, set[int]]:
-    """Return the cores of each thread; none elsewhere than on Linux."""
+    """Return the cores of each thread, or an empty dictionary if the system is not Linux."""
     found: dict[int, set[int]] = {}
     with suppress(OSError, AttributeError):
         for thread in map(int, os.listdir("/proc/self/task")):
-            with suppress(OSError):  # it may have ended since
+            with suppress(OSError):  # the thread may have ended
                 found[thread] = os.sched_getaffinity(thread)
     return found
 

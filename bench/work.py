@@ -1,8 +1,8 @@
-"""The least work of a call, by its shapes, and how measurements grow in comparison.
+"""The least work of a call by its shapes, and the growth of measurements in comparison.
 
-Bytes: each array of the call's inputs and results once. Operations: float32, those of the windowed, separable formula,
-a multiply-add being two, an exponential and any other one being one. A baseline that does more is credited with no
-more.
+The bytes are those of all inputs and results of the call, each counted once. The operations are those of the windowed,
+separable formula in float32. A multiply-add counts as two, any other operation as one, also an exponential. A baseline
+that does more work gets the same numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MULTIPLY_ADD = 2
 
 @dataclass(frozen=True)
 class Work:
-    """The least traffic and operations of a call."""
+    """The least memory traffic and operations of a call."""
 
     bytes: int
     operations: int
@@ -51,7 +51,7 @@ def _chain(direction: str, case: Case) -> Work:
 
 
 def _rasterize(direction: str, case: Case) -> Work:
-    """Return two tables of exponentials and their product over the window; backward, two such products."""
+    """Count two tables of exponentials and their product over the window, or in the backward, two such products."""
     window = min(2 * case.radius + 1, case.side)
     tables = 2 * window * 5  # a difference, its square, times -1 / tau, exp, and a comparison
     image = FLOAT * case.sequences * case.side**2
@@ -62,17 +62,17 @@ def _rasterize(direction: str, case: Case) -> Work:
 
 
 def held_bytes(case: Case) -> int:
-    """Return what a native render and its backward allocate: points and images, and a gradient of the points."""
+    """Return the bytes that a native render and its backward allocate: points, their gradient, and images."""
     return FLOAT * (2 * 2 * case.all_points + case.sequences * case.side**2)
 
 
 def needed_bytes(op: str, backend: str, case: Case) -> int:
-    """Return what a backend's forward and backward hold at once, roughly: too much is asked of no machine."""
+    """Estimate the memory of a backend's forward and backward. Backends that need too much are left out."""
     count, table = case.all_points, case.all_points * 2 * case.side * FLOAT
     chain = {
         "native": 4 * POINT * count,
         "reference": 40 * FLOAT * count,
-        # Each pass of the scan keeps its maps for the backward.
+        # Each pass of the scan saves its maps for the backward.
         "separable": (case.points.bit_length() + 2) * 12 * FLOAT * count,
         "dense": 40 * FLOAT * count,
     }
@@ -88,25 +88,25 @@ def needed_bytes(op: str, backend: str, case: Case) -> int:
 
 
 def loop_steps(op: str, backend: str, case: Case) -> int:
-    """Return the steps of the Python loop that a backend's chain is, one after the other."""
+    """Return the number of steps of the Python loop in a backend's chain, or 0 if it has no loop."""
     return case.points if backend in ("reference", "dense") and op != "rbf_rasterize" else 0
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The growth of a native, differentiated render with one size of a sweep: p of `figure = c size^p`."""
+    """Exponents p of `figure = c size^p` for a native render, forward and backward, in one sweep."""
 
-    variable: str  # of cases.SWEEPS
+    variable: str  # key of SWEEPS
     where: str
     time: float
-    expected_time: float  # of the operations that the shapes ask for
-    expected_moved: float  # of time too, where the bytes that are moved take it
+    expected_time: float  # exponent of the least operations
+    expected_moved: float  # exponent of the least bytes, for time limited by memory
     memory: float | None
     expected_memory: float
 
 
 def growths(rows: Sequence[Row]) -> list[Growth]:
-    """Return the growth of each sweep that is in the rows as a whole, on each device."""
+    """Return the growth for each sweep that is complete in the rows, on each device."""
     found = []
     measured = [row for row in find(rows, suite="scaling", backend="native") if row.milliseconds]
     for device, threads in sorted({(row.device, row.threads) for row in measured}):
@@ -130,7 +130,7 @@ def growths(rows: Sequence[Row]) -> list[Growth]:
 
 
 def expected(variable: str, count: Callable[[Case], float]) -> float:
-    """Return the exponent of a count over a sweep's sizes."""
+    """Return the exponent of a count over the sizes of a sweep."""
     return exponent(SWEEPS[variable][1], [count(case) for case in sweep(variable)])
 
 

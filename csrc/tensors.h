@@ -117,7 +117,7 @@ inline std::string describe(const Tensor& tensor) {
   return "(" + text + ")";
 }
 
-// Raises an error unless the tensors meet their requirements and are on one device. The Python functions check their
+// Raises an error unless the tensors satisfy their requirements and are on one device. The Python functions check their
 // users' arguments. This function checks direct calls of torch.ops.fractalops. It must be called before any size is
 // read.
 inline void check_tensors(const char* op, std::initializer_list<Argument> arguments) {

@@ -38,7 +38,7 @@ def check_item(owner: str, index: int, count: int) -> int:
     except TypeError:
         raise TypeError(f"{owner}: index must be a whole number, got {type(index).__name__}") from None
     if not -count <= number < count:
-        raise IndexError(f"{owner}: index must lie in [0, {count}), got {number}")
+        raise IndexError(f"{owner}: index must lie in [{-count}, {count}), got {number}")
     return number % count
 
 
@@ -47,7 +47,7 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, torch.SymInt)):
-        return value  # type: ignore[return-value]  # a SymInt stands for an int
+        return value  # type: ignore[return-value]  # a SymInt is a traced int
     return int(value) if isinstance(value, numbers.Integral) else None
 
 
@@ -231,8 +231,8 @@ def _field_checks(kind: type) -> dict[str, Callable[[str, str, object], float | 
             check = partial(check_choice, choices=get_args(part))
         elif get_origin(part) is Annotated:
             number, bounds = get_args(part)
-            least = partial(check_integer, least=bounds.least)
-            check = least if number is int else partial(check_number, **bounds._asdict(), optional=optional)
+            whole = partial(check_integer, least=bounds.least, most=bounds.most)
+            check = whole if number is int else partial(check_number, **bounds._asdict(), optional=optional)
         else:
             continue
         checks[name] = partial(_check_unless_none, check) if optional else check

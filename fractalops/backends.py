@@ -181,7 +181,7 @@ class use_backend:
 
 
 def debugging() -> bool:
-    """Return whether FRACTALOPS_DEBUG is 1: then calls also check values on a GPU, and wait for the device to do so.
+    """Return whether FRACTALOPS_DEBUG is 1. Calls then also check values on a GPU, for which they wait for the device.
 
     Raises `ValueError` if the variable is neither 0 nor 1.
     """
@@ -268,7 +268,7 @@ def _choose_and_warn(op: str, kind: str, backend: str | None) -> str:
     return status.backend
 
 
-# The effect of torch.compiler.assume_constant_result, whose call would import the compiler (1.4 s).
+# As torch.compiler.assume_constant_result does. A call of that function would import the compiler (1.4 s).
 _choose_and_warn._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

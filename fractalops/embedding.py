@@ -76,7 +76,7 @@ class FractalEmbedding(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Replace the maps by a new random system.
+        """Replace the maps with a new random system.
 
         Args:
             generator: Random number generator. None uses torch's global generator.

@@ -20,7 +20,7 @@ def in_message(text: str) -> str:
 
     Parts are separated by ": " or "; ". A part of more than 200 characters loses its middle.
     """
-    # The inner `_cut` bounds the time: to escape a million characters takes a second.
+    # The inner `_cut` bounds the time: escaping a million characters takes a second.
     return "".join(_cut(visible(_cut(part))) for part in re.split("([:;] )", text))
 
 

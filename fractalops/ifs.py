@@ -51,30 +51,27 @@ Sampling = Literal["independent", "balanced"]
 
 
 class IFS(MapParameters):
-    """Module of S iterated function systems with N learnable affine maps each.
+    """Module of S iterated function systems with N learnable affine maps `v -> A v + b` each.
 
-    `forward` draws random sequences of points of the systems as images, differentiable in the parameters. The systems
-    start at random, by the method of Anderson and Farrell 2022 (`random_systems`). `from_maps` and `from_systems` start
-    with given systems.
+    `forward` draws random sequences of points of the systems as images, which are differentiable in the parameters. The
+    initial systems are random, by the method of Anderson and Farrell 2022 (`random_systems`). `from_maps` and
+    `from_systems` create modules of given systems.
 
     Args:
         systems: Number of systems S, at least 1. Default: 1.
         maps: Number of affine maps N of each system, at least 1. Default: 10.
-        parametrization: "svd" (default) has the parameters `svd` (S, N, 6) = theta, phi, s1, s2, d1, d2 of
-            `svd_matrix`, whose singular values are at most 1, and `offset` (S, N, 2). "matrix" has the parameters
-            `matrix` (S, N, 2, 2) and `offset` (S, N, 2), also for maps that don't contract.
+        parametrization: Parameters of the matrices A. "svd" (default): theta, phi, s1, s2, d1 and d2 of `svd_matrix`,
+            whose singular values are at most 1. "matrix": the entries of A, also for maps that don't contract.
         singular_values: Meaning of s1 and s2 in `svd`: "sigmoid" (default, published code) for logits, "clamp" (the
             paper's text) for the values themselves.
         probabilities: "determinant" (default) makes the probabilities of the maps proportional to `|det A|` (paper
-            section 3). "learned" adds a parameter `logit` (S, N), initially zero. The probabilities are its softmax;
-            see `forward` for its gradient. "given" stores the probabilities in a float64 buffer `probability` (S, N),
-            initially equal, and uses no floor.
+            section 3). "learned" makes them the softmax of the parameter `logit`; see `forward` for its gradient.
+            "given" stores them in the buffer `probability`, initially equal, and uses no floor.
         sampling: How `sample` draws sequences: "independent" (default, paper section 3), or "balanced", which leaves
             fewer holes in images of a few hundred points; see `sample_index`.
         probability_floor: Smallest probability of a map before the probabilities are scaled to sum 1, in [0, 1).
             Default: 0.001.
-        channels: Number of channels C of a parameter `color` (S, N, C) with the colors of the maps, initially 0.5. None
-            (default) means systems without colors.
+        channels: Number of color channels C of the maps. None (default) means systems without colors.
         color_values: Meaning of `color`: "sigmoid" (default) for logits, "clamp" for the values themselves, which have
             no gradient outside [0, 1] and learn much worse.
         viewport: Default viewport of `forward`; see `render`. Default: (-5, -5, 5, 5).
@@ -88,6 +85,15 @@ class IFS(MapParameters):
             seed gives the same systems on every device.
         device: Device of the parameters. None uses the generator's device, or torch's default device.
         dtype: Dtype of the parameters, float32 (default) or float64.
+
+    Attributes:
+        svd (Parameter): SVD parameters theta, phi, s1, s2, d1 and d2 of the matrices, shape (S, N, 6). It exists only
+            with `parametrization="svd"`.
+        matrix (Parameter): Matrices A, shape (S, N, 2, 2). It exists only with `parametrization="matrix"`.
+        offset (Parameter): Translations b, shape (S, N, 2).
+        color (Parameter or None): Parameters of the colors of the maps, shape (S, N, C). The initial colors are 0.5.
+        logit (Parameter or None): Logits of learned probabilities, shape (S, N), initially 0.
+        probability (Tensor or None): Given probabilities, shape (S, N), float64, a buffer.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -188,6 +194,9 @@ class IFS(MapParameters):
                 `background_weight`, `device` and `dtype`. The default dtype is float64 if any map is float64, else
                 float32. Python's numbers count as float64.
 
+        Returns:
+            The module.
+
         Raises:
             ValueError: If a shape or value is wrong.
             TypeError: If an argument is not an array of numbers, a dtype is wrong, or `settings` contains an argument
@@ -211,10 +220,13 @@ class IFS(MapParameters):
         """Create a module of given `System` objects; see `from_maps`.
 
         Args:
-            systems: Sequence of S systems in the plane, such as `fractalops.io.read_systems` or `IFS.each_system`
-                return.
+            systems: Sequence of S systems in the plane, such as the result of `fractalops.io.read_systems` or of
+                `IFS.each_system`.
             viewport: Default viewport of `forward`; see `render`. The default "fit" shows the whole attractor.
             **settings: Other arguments of `IFS`, as in `from_maps`.
+
+        Returns:
+            The module.
 
         Raises:
             ValueError: If `systems` is empty, a system is three-dimensional or not finite, or the systems differ in
@@ -384,6 +396,7 @@ class IFS(MapParameters):
             index: Given sequences of map indices in [0, N); shape (S, K, T), dtype uint8, int32 or int64; see `sample`.
                 If it is given, `sequences`, `points` and `generator` have no effect.
             generator: Random number generator of the sequences, or a sequence of S generators, one for each system.
+                None uses torch's global generator of the module's device.
             viewport: As in `render`. None uses the module's viewport.
             bandwidth: Bandwidth in square pixels, a number or a tensor of shape () or (S * K,). None uses the module's
                 bandwidth.
@@ -400,12 +413,15 @@ class IFS(MapParameters):
             IndexError: If an index is out of range. It is checked on the CPU, and on a GPU if `FRACTALOPS_DEBUG=1`.
             BackendError: If the backend of `use_backend` or `FRACTALOPS_BACKEND` can't run.
 
+        Warns:
+            UserWarning: As in `render`.
+
         Note:
-            Random draws have no gradient. With learned probabilities and new sequences, `logit` gets a first-order
-            estimate: more points of map n have about the same effect as a larger weight w_n of its points, which is 1.
-            With the gradient `G_n` for w_n and the probability p_n, the gradient for `logit[n]` is
-            `G_n - p_n sum_m G_m`. (The score-function estimate is unbiased, but its variance grows with the number of
-            points.)
+            Random draws have no gradient. With learned probabilities and new sequences, the gradient of `logit` is a
+            first-order estimate: more points of map n have about the same effect as a larger weight w_n of its points.
+            All w_n are 1. With the gradient `G_n` of the loss with respect to w_n, and the probability p_n, the
+            gradient with respect to `logit[n]` is `G_n - p_n sum_m G_m`. (The score-function estimate is unbiased, but
+            its variance grows with the number of points.)
         """
         weights = None
         if index is None:

@@ -80,7 +80,7 @@ class MapParameters(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, generator: Generators = None) -> None:
-        """Replace the parameters by new random systems, with colors of 0.5 and equal learned or given probabilities.
+        """Replace the parameters with new random systems, with colors of 0.5 and equal learned or given probabilities.
 
         A module on the device "meta" has no values, so nothing is drawn.
 

@@ -27,10 +27,7 @@ def _scale_and_shift(
 
 
 def rounding(largest: Tensor) -> Tensor:
-    """Return a bound of rounding errors: points of a chain that stays at one point differ by at most this much.
-
-    `largest` is the largest absolute coordinate.
-    """
+    """Return a bound of the rounding errors of a chain's points, if their largest absolute coordinate is `largest`."""
     return 64 * torch.finfo(largest.dtype).eps * largest
 
 

@@ -141,11 +141,11 @@ def render(
             the colors, weighted by the bumps, and of the background: `(S + e g) / (D + e)` with the sum S that "add"
             gives, the sum D of the bumps with weight 1, and the background g of weight e.
         background: Value g of the background of "mean" in all channels, in [0, 1]. Default: 0.
-        background_weight: Weight of the background of "mean" relative to the mean of D, above 0. Exactly,
+        background_weight: Weight of the background of "mean" relative to the mean of D over the image, above 0:
             `e = background_weight T pi bandwidth / (H W)`. Default: 0.03.
         clamp: If True (default), limit the image to [0, 1] (paper section 4.3).
-        cutoff: Leave out the pixels on which a point's bump is below this value, in (0, 1). None draws every point on
-            every pixel. Default: 1e-6.
+        cutoff: Leave out pixels far from a point, on which its bump is below this value, in (0, 1). None draws every
+            point on every pixel. Default: 1e-6.
 
     Returns:
         Images of shape (B, H, W), or (B, C, H, W) if `color` is given or `weight` has C channels; dtype of `matrix`.
@@ -215,7 +215,7 @@ def _warn_of_explosion(points: Tensor) -> None:
 
 
 def check_blend(owner: str, blend: object, background: object, background_weight: object) -> None:
-    """Raise `ValueError` or `TypeError` unless the blend, its background and the weight of it are valid."""
+    """Raise `ValueError` or `TypeError` unless the blend, the background and its weight are valid."""
     check_choice(owner, "blend", blend, get_args(Blend))
     check_number(owner, "background", background, least=0, most=1)
     check_number(owner, "background_weight", background_weight, above=0)
@@ -336,7 +336,7 @@ def render_points(
         fade: Share of the brightness that a point at the back loses, in [0, 1]. Default: 0.75.
         bandwidth: Bandwidth of the bumps in square pixels, as in `rbf_rasterize`. Default: 1.
         clamp: If True (default), limit the images to [0, 1].
-        cutoff: Value below which a bump is left out, as in `rbf_rasterize`. Default: 1e-6.
+        cutoff: Value below which a bump is left out, in (0, 1), or None, as in `rbf_rasterize`. Default: 1e-6.
 
     Returns:
         Images of shape (B, H, W), dtype of the points, differentiable in the points, the angles, the frame and the

@@ -86,11 +86,11 @@ def sample_index(
 ) -> Tensor:
     """Draw random sequences of map indices.
 
-    The indices of a sequence are independent (paper section 3), or balanced. In a balanced sequence, each map follows
-    each short run of maps as often as its probability says, to within about one time. So the points of the sequence
-    cover the attractor more evenly. Longer runs, which T points can't balance, are random, and so are all indices if
-    T < 2 N or T > 65536. Balanced sequences have two errors: maps of small probability are slightly too frequent in
-    short sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
+    The indices of a sequence are independent (paper section 3), or balanced. In a balanced sequence, the number of
+    times that a map follows a short run of maps differs from its expected value by only about one. So the points of
+    the sequence cover the attractor more evenly. Longer runs, which T points can't balance, are random. All indices are
+    independent if T < 2 N or T > 65536. Balanced sequences have two errors: maps of small probability are slightly too
+    frequent in short sequences, and long repetitions of one map are too rare (see `draw_balanced_index`).
 
     Args:
         probabilities: Probabilities of the maps; shape (S, N), floating-point. Each row is scaled to sum 1. A map of
@@ -256,7 +256,7 @@ def determinant_probabilities(matrix: Tensor, floor: float = 1e-3) -> Tensor:
 
     Args:
         matrix: Linear parts of the maps; shape (S, N, 2, 2).
-        floor: Smallest probability before scaling to sum 1, in [0, 1). A map of determinant 0 needs it to be drawn.
+        floor: Smallest probability before scaling to sum 1, in [0, 1). If it is 0, a map of determinant 0 is not drawn.
 
     Returns:
         Probabilities of shape (S, N); each row has sum 1. They are equal for a system whose determinants are all zero,

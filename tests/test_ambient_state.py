@@ -1,4 +1,4 @@
-"""What is set for the whole process (torch's default dtype and device, the number of threads) changes no result."""
+"""Tests that torch's settings of the process (default dtype and device, autocast) change no result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.learning import disc
 from tests.support.tolerances import assert_same_bits
 
 PACKAGE = Path(fractalops.__file__).parent
-# "meta" tensors have no values: whatever is made on the default device fails or shows.
+# "meta" tensors have no values, so any use of the default device fails or changes a result.
 AMBIENT: dict[str, Callable[[], None]] = {
     "float64": lambda: torch.set_default_dtype(torch.float64),
     "meta": lambda: torch.set_default_device("meta"),
@@ -38,7 +38,7 @@ def _fewer_copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=AMBIENT)
 def ambient(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
-    """A function that sets the state, which is put back after the test."""
+    """Yield a function that sets the state. The state is reset after the test."""
     yield AMBIENT[request.param]
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
@@ -195,10 +195,10 @@ def test_modules_are_made_on_the_default_device() -> None:
         modules = [fractalops.IFS(2, 3, channels=3), fractalops.FractalEmbedding(3)]
         drawn = fractalops.IFS(2, 3, generator=seeded(0))
     assert {parameter.device.type for module in modules for parameter in module.parameters()} == {"meta"}
-    assert drawn.svd.device.type == "cpu"  # a generator says more
+    assert drawn.svd.device.type == "cpu"  # the generator's device has priority
 
 
-# Functions of torch that make tensors of the default device, and those whose dtype may be the default one, too.
+# Functions of torch that use the default device, and those that may also use the default dtype.
 WHOLE = {"arange", "as_tensor", "randint", "randperm"}
 FLOATING = {"asarray", "empty", "eye", "full", "linspace", "logspace", "ones", "rand", "randn", "tensor", "zeros"}
 
@@ -206,7 +206,7 @@ FLOATING = {"asarray", "empty", "eye", "full", "linspace", "logspace", "ones", "
 def test_every_tensor_that_is_made_names_its_device_and_type() -> None:
     missing = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        # The last two are programs: nobody calls them under another default.
+        # The last two are programs, which are not called under other defaults.
         if path.relative_to(PACKAGE).parts[0] in ("kernels", "bench", "cli", "experiments"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,13 +1,14 @@
-"""Arguments of the public functions: numbers of numpy are taken, other kinds refused by name."""
+"""Tests of arguments of the public functions: NumPy's numbers are accepted, and errors name wrong arguments."""
 
 from __future__ import annotations
 
 import functools
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import fractalops
 from fractalops import IFS, FitConfig, FitResult, FractalDataset, FractalEmbedding, PointConfig, PointFitResult
+from fractalops._checks import Bounds, check_fields
 from fractalops.data.class_search import search_classes
 from fractalops.drawing.high_resolution import draw_high_resolution
 from fractalops.io.picture_options import PictureOptions
@@ -70,7 +72,7 @@ def tensors(result: Any) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else [each for part in result for each in tensors(part)]
 
 
-# A call of each size, count and seed, as Python's int or as another kind of number.
+# A call with each size, count and seed, converted to Python's int or to another type of number.
 Number = Callable[[int], Any]
 COUNTS: dict[str, Callable[[Number], Any]] = {
     "rbf_rasterize size": lambda n: fractalops.rbf_rasterize(PLANE, n(9)),
@@ -112,7 +114,7 @@ COUNTS: dict[str, Callable[[Number], Any]] = {
 
 
 def of_numpy(number: int) -> Any:
-    """The smallest kind that holds it: what is calculated from it must not overflow."""
+    """Return the number in a small type of NumPy. Computations with it must not overflow."""
     return np.uint8(number) if number < 256 else np.int32(number)
 
 
@@ -139,7 +141,7 @@ def test_settings_of_numpy_are_saved_and_loaded(tmp_path: Path) -> None:
 
 
 WRONG = [True, np.True_, 9.0, np.float64(9), "9", torch.tensor(9), None]
-WITHOUT_NONE = ("FractalDataset", "FractalDataset in space", "IFS", "FitResult.draw")  # of which it is a default
+WITHOUT_NONE = ("FractalDataset", "FractalDataset in space", "IFS", "FitResult.draw")  # None is a default there
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_wrong_generator_is_refused_by_name(name: str, wrong: Any) -> None:
 
 
 class Elsewhere(torch.Generator):
-    """A generator that says it is a GPU's, as there is none here."""
+    """A CPU generator that claims to be on a GPU, so that the test needs no GPU."""
 
     device = torch.device("cuda:0")  # type: ignore[assignment]
 
@@ -269,7 +271,7 @@ def test_a_loss_is_a_function(wrong: Any) -> None:
 
 
 def test_every_public_name_is_tried() -> None:
-    """Those that take neither a size, a generator nor a tensor are named here."""
+    """The names that take no size, generator or tensor are listed here."""
     said = re.findall(r"\w+", " ".join((*COUNTS, *GENERATORS, *DENSE)))
     others = {"BackendError", "InputError", "MissingExtra", "RankError", "FitRun", "fit_dataset"}
     others |= {"list_backends", "show_backends", "use_backend", "FitConfig", "PointConfig"}
@@ -308,3 +310,16 @@ def test_a_viewport_is_kept_as_numbers_of_python(bound: Any) -> None:
     kept = (IFS(viewport=viewport).viewport, FitConfig(viewport=viewport).viewport)  # type: ignore[arg-type]
     assert kept == ((-1, -1, 1, 1), (-1, -1, 1, 1))
     assert all(isinstance(each, (int, float)) for each in kept[0] + kept[1])
+
+
+@dataclass
+class Digit:
+    """Settings with one integer that has both bounds."""
+
+    value: Annotated[int, Bounds(least=0, most=9)]
+
+
+@pytest.mark.parametrize(("value", "limit"), [(-1, "at least 0"), (10, "at most 9")])
+def test_an_integer_of_settings_has_both_bounds(value: int, limit: str) -> None:
+    with pytest.raises(ValueError, match=f"^Digit: value must be {limit}, got {value}$"):
+        check_fields(Digit(value))

@@ -1,4 +1,4 @@
-"""The choice of backends: what is reported, what forces one, what happens where the native library is missing."""
+"""Tests of the choice of backends: reports, forced backends, and missing native libraries."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fractalops.ops import affine_chain
 CPU, CUDA, META = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
 PACKAGE = Path(fractalops.__file__).parent
 INPUTS = (torch.eye(2)[None], torch.zeros(1, 2), torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(2))
-# What is not expected to warn doesn't.
+# Unexpected warnings are errors.
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
 
 def take_away(device: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> OSError:
-    """As if the package had been installed without one of its native libraries."""
+    """Make the native library of `device` look missing. Return the error of loading it."""
     error = OSError(f"_{device}.so: cannot open shared object file: No such file or directory")
     monkeypatch.setitem(backends.STATE.load_errors, device, error)
     monkeypatch.setitem(backends.STATE.libraries, device, folder / f"_{device}.so")
@@ -35,7 +35,7 @@ def take_away(device: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> OSE
 
 @pytest.fixture
 def no_cuda_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> OSError:
-    """There is no CUDA library beside a CUDA build of torch; nothing is forced."""
+    """Simulate a CUDA build of torch without the native CUDA library, and with no forced backend."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(backends.STATE, "forced", None)
     monkeypatch.setattr(backends.STATE, "warned", set())
@@ -49,20 +49,20 @@ def no_library(no_cuda_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.fixture
 def library(native: str, no_cuda_library: OSError) -> None:
-    """The native CPU library is there, no CUDA library."""
+    """Require the native CPU library, without the CUDA library."""
 
 
 @pytest.fixture
 def cuda_library(library: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if both native libraries were there."""
+    """Simulate that both native libraries are present."""
     monkeypatch.delitem(backends.STATE.load_errors, "cuda")
 
 
 @pytest.fixture
 def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of a CUDA build of torch without Triton."""
+    """Simulate a CUDA build of torch without Triton."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    # None makes an import of the module fail as if it were not there.
+    # With None, the import fails as if the module were missing.
     monkeypatch.setitem(sys.modules, "triton", None)
     for op in backends.OPS:
         monkeypatch.delitem(sys.modules, f"fractalops.kernels.{op}", raising=False)
@@ -70,9 +70,10 @@ def no_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_reference_stands_in(op: str) -> tuple[backends.BackendStatus, BaseException | None]:
-    """On GPUs, with one warning, and native is refused: both for the reason of the row, which comes back.
+    """Check that `op` uses the reference on GPUs with one warning, and refuses native for the same reason.
 
-    So does the cause of the refusal.
+    Returns:
+        The op's row for GPUs in `list_backends`, and the cause of the refusal.
     """
     (row,) = (row for row in fractalops.list_backends() if (row.op, row.device) == (op, "cuda"))
     warning = f"{op}: using the slow reference on cuda: {row.reason}; {row.remedy}"
@@ -117,7 +118,7 @@ def test_with_the_cuda_library_four_ops_are_native_on_both_kinds_of_device() -> 
 
 @pytest.mark.usefixtures("cuda_library", "no_triton")
 @pytest.mark.parametrize("op", ["rbf_rasterize", "rasterize_points"])
-def test_missing_triton_is_named_with_what_mends_it(op: str) -> None:
+def test_missing_triton_is_named_with_its_fix(op: str) -> None:
     row, cause = assert_reference_stands_in(op)
     assert row.reason.startswith("Triton's kernels can't be imported (import of triton halted")
     assert row.remedy == "pip install triton"
@@ -152,7 +153,7 @@ TAKE_CUDA = "for NVIDIA GPUs: install a CUDA build of torch"
         (None, True, "built, but it can't be loaded (", NO_CUDA, TAKE_CUDA),
     ],
 )
-def test_a_missing_cuda_library_is_named_with_what_mends_it(
+def test_a_missing_cuda_library_is_named_with_its_fix(
     cuda: str | None,
     built: bool,
     status: str,
@@ -172,7 +173,7 @@ def test_a_missing_cuda_library_is_named_with_what_mends_it(
 
 
 @pytest.mark.usefixtures("no_library", "no_triton")
-def test_rows_without_the_library_say_why_and_what_mends_it() -> None:
+def test_rows_without_the_library_say_why_and_how_to_fix_it() -> None:
     for row in fractalops.list_backends():
         assert row.backend == "reference"
         if row.device == "cpu":
@@ -199,7 +200,7 @@ def test_the_report_names_versions_ops_and_what_is_built(capsys: pytest.CaptureF
     assert capsys.readouterr().out == report + "\n"
 
 
-def test_the_report_says_what_is_missing_and_what_mends_it(
+def test_the_report_says_what_is_missing_and_how_to_fix_it(
     no_library: OSError, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert "native CPU library: not built\nnative CUDA library: not built\n" in backends.report()
@@ -208,7 +209,7 @@ def test_the_report_says_what_is_missing_and_what_mends_it(
     assert expected in backends.report()
     for remedy in ("with a C++ compiler: ", "with nvcc: FRACTALOPS_BUILD=all "):
         assert backends.report().splitlines().count(f"  {remedy}{backends._REBUILD}") == 1
-    (tmp_path / "_cpu.so").write_text("")  # it is there, but it can't be loaded
+    (tmp_path / "_cpu.so").write_text("")  # the file exists, but it can't be loaded
     assert f"native CPU library: built, but it can't be loaded ({no_library})\n" in backends.report()
 
 
@@ -225,7 +226,7 @@ def test_the_report_of_a_torch_without_cuda_is_short(monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize("name", [None, "baseline"])
 def test_the_report_says_which_instruction_set_the_kernels_take_and_why(name: str | None) -> None:
-    """In a process of its own: the library reads the environment once."""
+    """Use a new process, because the library reads the environment once."""
     best = backends.STATE.instruction_sets[-1]
     expected = f"{best}, the best that this processor has"
     environment = {key: value for key, value in os.environ.items() if key != "FRACTALOPS_INSTRUCTION_SET"}
@@ -281,7 +282,7 @@ def test_an_unknown_backend_is_named(name: str) -> None:
 
 
 def test_use_backend_stands_between_the_argument_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends.STATE, "forced", "fast")  # refused where it counts
+    monkeypatch.setattr(backends.STATE, "forced", "fast")  # an error only when it is used
     with fractalops.use_backend("reference"):
         assert backends.choose("affine_chain", CPU) == "reference"
         assert backends.choose("affine_chain", CPU, "native") == "native"
@@ -326,7 +327,7 @@ def test_use_backend_holds_for_its_thread_alone() -> None:
 
 @pytest.fixture
 def traced(library: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Tensor]:
-    """A chain of two steps whose backends show: 2 where the native op runs, 1 where the reference does."""
+    """Return a call of `affine_chain` that shows its backend: 2 for native, 1 for the reference."""
     monkeypatch.setattr(affine_chain, "_native", lambda matrix, *_: matrix.new_full((), 2.0))
     monkeypatch.setattr(affine_chain.reference, "affine_chain", lambda matrix, *_: matrix.new_full((), 1.0))
     torch._dynamo.reset()

@@ -1,4 +1,4 @@
-"""The classic systems, fractal dimensions and what is said about a system in numbers."""
+"""Tests of the classic systems, of fractal dimensions, and of statistics of systems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.cases import seeded
 
 GOLDEN = (1 + math.sqrt(5)) / 2
 
-# By hand: log N / log(1 / r) of N maps of one ratio.
+# Computed by hand: log N / log(1 / r) for N maps of one ratio r.
 DIMENSIONS = {
     "triangle": math.log(3) / math.log(2),
     "carpet": math.log(8) / math.log(3),
@@ -35,11 +35,11 @@ DIMENSIONS = {
     "koch": math.log(4) / math.log(3),
     "snowflake": 2.0,  # 6 / 9 + 1 / 3 = 1
     "pentagon": math.log(5) / math.log(GOLDEN**2),
-    "golden-dragon": GOLDEN,  # of Riddle
+    "golden-dragon": GOLDEN,  # after Riddle
     "tetrahedron": 2.0,
     "menger": math.log(20) / math.log(3),
 }
-# How far counting boxes of 200,000 points may be off: more where an outline is ragged.
+# Allowed errors of box counting with 200,000 points. They are larger for ragged outlines.
 ACCURACY = {"dragon": 0.2, "levy": 0.2, "snowflake": 0.1, "menger": 0.1}
 
 
@@ -59,7 +59,7 @@ def test_classics_are_systems_that_contract(name: str) -> None:
     assert float(system.probabilities.sum()) == pytest.approx(1, abs=1e-12)
     assert bool((spectral_radius(system.matrix) < 1).all())
     for turned, own in zip(to_right_and_up(system.matrix, system.offset), entry.maps[:2], strict=True):
-        assert torch.equal(turned, own)  # turned exactly
+        assert torch.equal(turned, own)  # without rounding
     assert set(CLASSICS) >= set(DIMENSIONS)
 
 
@@ -87,19 +87,19 @@ def test_an_unknown_classic_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["fern", "tree", "maple-leaf"])
 def test_plants_stand_upright(name: str) -> None:
-    """x goes along rows, downwards: the stem, whose map is thin, is at the bottom, and the top is what is in y."""
+    """Points (x, y) become (row, column) = (-y, x), so that the thin stem is at the bottom."""
     system, entry = classic(name), CLASSICS[name]
     points = points_of(system, 20_000)
     original = sample_attractor(*(part[None] for part in entry.maps), 20_000, generator=seeded(0)).points.flatten(0, 2)
     torch.testing.assert_close(points, torch.stack((-original[:, 1], original[:, 0]), 1))
-    if name != "maple-leaf":  # the stem is short there
+    if name != "maple-leaf":  # its stem is short
         lowest = points[:, 0] > points[:, 0].amax() - 0.02
         assert float(points[lowest, 1].abs().amax()) < 0.01 * float(points[:, 1].abs().amax())
 
 
 def test_the_fern_in_space_stands_upright() -> None:
     entry, system = CLASSICS["fern-3d"], classic("fern-3d")
-    seen = project(points_of(system, 5000), 0, 0).plane  # rows grow downwards
+    seen = project(points_of(system, 5000), 0, 0).plane  # rows grow downward
     original = sample_attractor(*(part[None] for part in entry.maps), 5000, generator=seeded(0)).points.flatten(0, 2)
     torch.testing.assert_close(seen, torch.stack((-original[:, 1], original[:, 0]), 1))
 
@@ -127,8 +127,8 @@ def shrinking(*ratios: float) -> System:
     [
         ((0.5,), 0.0),
         ((0.5, 0.5), 1.0),
-        ((0.5, 0.25), math.log2(GOLDEN)),  # x + x^2 = 1 of x = 2^-d
-        ((0.5, -0.5, 0.5, 0.5, 0.5), math.log2(5)),  # above 2: they overlap
+        ((0.5, 0.25), math.log2(GOLDEN)),  # x + x^2 = 1 for x = 2^-d
+        ((0.5, -0.5, 0.5, 0.5, 0.5), math.log2(5)),  # above 2: the maps overlap
         ((0.9, 0.01), None),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is public can be copied and pickled, also after a backward, and copies do what the original does."""
+"""Tests of copies and pickles of public objects, also after a backward pass: they work like the originals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CONFIG = FitConfig(maps=3, points=30, sequences=2, steps=2)
 
 
 def draw(module: nn.Module) -> list[Tensor]:
-    """What a module draws, and the gradients of its parameters."""
+    """Return what a module draws, and the gradients of its parameters."""
     if isinstance(module, IFS):
         result = module(9, sequences=2, points=20, generator=seeded(4))
     else:
@@ -70,7 +70,7 @@ def nothing(_: Any) -> list[Tensor]:
 
 
 def targets(folder: Path) -> dict[str, Any]:
-    """Targets of every kind."""
+    """Return targets of every kind."""
     picture = folder / "disc.png"
     save_image(disc(8), picture)
     numpy.save(folder / "stack.npy", torch.stack([disc(8), disc(8).mT]).numpy())
@@ -82,7 +82,7 @@ def targets(folder: Path) -> dict[str, Any]:
     }
 
 
-# How each is made, in a folder, and what shows that a copy does as the original does.
+# A function that creates the object in a folder, and one whose results are compared with those of a copy.
 MADE: dict[str, tuple[Callable[[Path], Any], Callable[[Any], list[Tensor]]]] = {
     "IFS": (lambda folder: IFS(2, 3, generator=seeded(5)), draw),
     "IFS of all": (

@@ -1,4 +1,4 @@
-"""Words of maps whose images meet a window, and the points that are drawn through them."""
+"""Tests of words (sequences of maps) whose images touch a window, and of points drawn through them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIANGLE = 0.5 * torch.eye(2).expand(3, 2, 2), torch.tensor([[0.0, 0.0], [0.5, 0
 
 
 def window(*bounds: float) -> tuple[Tensor, Tensor]:
-    """The corners of a window (x_min, y_min, x_max, y_max)."""
+    """Return the corners of a window (x_min, y_min, x_max, y_max)."""
     corners = torch.tensor(bounds, dtype=torch.float64).view(2, 2)
     return corners[0], corners[1]
 
@@ -48,7 +48,7 @@ def test_the_disc_holds_the_attractor_and_is_not_much_larger(maps: int, seed: in
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_words_hold_the_windows_share_of_the_points(seed: int) -> None:
-    """Also where words are thinned, against a count of points."""
+    """The share agrees with a count of points, also if words are thinned."""
     system = random_maps(4, seed)
     cloud = attractor(system, 400_000)
     center = cloud[17]
@@ -60,7 +60,7 @@ def test_the_words_hold_the_windows_share_of_the_points(seed: int) -> None:
     assert inside.double().mean() > 0.3
     share = inside.double().mean() * words.probability.sum()
     torch.testing.assert_close(share, expected, rtol=0.05, atol=1e-4)
-    # The same points as without words: their means and spreads.
+    # The points have the same means and spreads as without words.
     for measure in (torch.mean, torch.std):
         found, wanted = measure(points[inside], 0), measure(cloud[((cloud > low) & (cloud < high)).all(1)], 0)
         assert ((found - wanted).abs() < 0.05 * (high - low)).all()
@@ -80,7 +80,7 @@ def test_thinned_words_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_words_are_those_of_a_search_through_all() -> None:
-    """In a window around a corner of the triangle: words of six maps, all of them that can be near."""
+    """Near a corner of the triangle, the words have six maps, and include all whose images can touch the window."""
     words = words_in_window(*TRIANGLE, *window(-0.05, -0.05, 0.05, 0.05))
     length = 6
     found = {tuple(offset) for offset in (words.offset * 2**length).round().int().tolist()}
@@ -89,7 +89,7 @@ def test_the_words_are_those_of_a_search_through_all() -> None:
     expected = set()
     for word in itertools.product(range(3), repeat=length):
         corner = sum(corners[n] * 0.5**step for step, n in enumerate(word))
-        if (corner <= 0.05).all():  # a triangle in the first quadrant, whose corner with the right angle is here
+        if (corner <= 0.05).all():  # the image's corner with the right angle, which is its least in both axes
             expected.add(tuple((corner * 2**length).round().int().tolist()))
     assert found >= expected
     assert len(found) <= 1.5 * len(expected) + 10

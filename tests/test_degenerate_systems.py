@@ -1,4 +1,4 @@
-"""Systems whose points coincide are drawn as a dot, and those that leave the range of numbers with a warning."""
+"""Tests that systems whose points coincide are drawn as a dot, and that overflow causes a warning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPLODES = "points that are NaN or infinite are not drawn: the maps expand on av
 
 
 def about(point: tuple[float, float], dtype: torch.dtype, ratio: float = 0.8) -> tuple[Tensor, Tensor]:
-    """Three rotations (3, 2, 2), (3, 2) about one point, smaller by a ratio: all of the attractor."""
+    """Return three rotations (3, 2, 2), (3, 2) about one point, scaled by a ratio. The attractor is the point."""
     angle = torch.tensor([0.3, 1.7, 4.0], dtype=torch.float64)
     rows = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), 1).view(3, 2, 2)
     matrix, center = ratio * rows, torch.tensor(point, dtype=torch.float64)
@@ -36,7 +36,7 @@ def index(points: int = 2000) -> Tensor:
 
 
 def assert_dot(image: Tensor) -> None:
-    """The image (H, W) is dark but for the bump of a point in its middle."""
+    """Check that the image (H, W) is dark except for the bump of a point in its middle."""
     row, column = (side // 2 for side in image.shape[-2:])
     lit = (image > 0.01 * image.amax()).nonzero()  # (L, 2)
     assert bool(image[row, column] > 0)
@@ -66,7 +66,7 @@ def test_points_that_coincide_are_a_dot_in_the_middle(
 
 @pytest.mark.parametrize("point", POINTS)
 def test_clouds_that_coincide_are_a_dot(point: tuple[float, float]) -> None:
-    """From the side, where the second axis is a column and the third a row."""
+    """Seen from the side, the second axis is along columns and the third along rows."""
     matrix, offset = about(point, torch.float32)
     points = fractalops.affine_chain(matrix, offset, index()[:1], torch.tensor(point))
     assert_dot(fractalops.render_points(points, SIZE)[0])
@@ -90,7 +90,7 @@ def test_points_that_are_small_but_no_rounding_fill_the_frame(dtype: torch.dtype
     assert (pixels.amax(1) - pixels.amin(1) - torch.tensor([32, 20])).abs().max() < 1e-2
 
 
-# What leaves the range of numbers
+# Overflow
 
 
 def exploding() -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def test_rendering_warns_of_an_explosion_where_gradients_are_off() -> None:
         IFS.from_maps(matrix, offset, viewport=(0, 0, 1, 1))(SIZE, points=2000)
 
 
-def test_nothing_is_looked_at_in_a_training_step() -> None:
+def test_a_training_step_checks_no_points() -> None:
     matrix, offset = exploding()
     drawn = index()
     with warnings.catch_warnings():

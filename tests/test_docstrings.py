@@ -1,4 +1,4 @@
-"""Docstrings of the names in the API reference: each argument is described, and the examples run."""
+"""Tests of docstrings in the API reference: all arguments are described, and the examples run."""
 
 from __future__ import annotations
 

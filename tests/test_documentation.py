@@ -1,4 +1,4 @@
-"""All Python blocks and commands of README.md and docs/ run, and do what is said beside them."""
+"""Tests that all Python blocks and commands of README.md and docs/ run, and that the site is built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.experiment_data import write_mnist
 from tests.support.requirements import ROOT
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-_LONG = ("photograph.md", "picture.md", "point-cloud.md")  # whose commands draw large pictures and animations
+_LONG = ("photograph.md", "picture.md", "point-cloud.md")  # they draw large pictures and animations
 _BLOCK = re.compile(r"\n```(?P<language>python|sh)\n(?P<code>.*?)\n```", re.DOTALL)
 
 
@@ -35,7 +35,7 @@ def run(path: Path) -> list[dict[str, Any]]:
                 assert program == "fractalops"
                 assert main([*arguments, *["--quiet"] * (arguments[0] in ("fit", "fit-points"))]) == 0, line
         else:
-            above = text.count("\n", 0, match.start("code"))  # empty lines, for the line numbers of a traceback
+            above = text.count("\n", 0, match.start("code"))  # empty lines keep the line numbers of tracebacks
             exec(compile("\n" * above + match["code"], str(path), "exec"), names)
             after.append(dict(names))
     return after
@@ -43,19 +43,19 @@ def run(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory with the files that the blocks read."""
+    """Enter a folder with the files that the blocks read."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     write_mnist(tmp_path / "MNIST" / "raw", 20)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))  # a page adds its examples
+    monkeypatch.setattr(sys, "path", list(sys.path))  # pages extend it
 
 
 def test_the_program_of_the_readme_runs() -> None:
     (names,) = run(ROOT / "README.md")
-    # It draws its target, in the viewport in which it was learned: at half the size the error is ten times as large.
+    # It draws its target in the viewport in which it was learned. At half the size, the error is ten times as large.
     target, images, picture = names["target"], names["images"].detach(), names["picture"]
     assert (images - target).square().mean() < 0.03
-    lit = max_pool2d(picture, 16)[0] > 0.1  # (64, 64), where the picture has any point
+    lit = max_pool2d(picture, 16)[0] > 0.1  # (64, 64): blocks of the picture with points
     assert (lit == (target > 0.1)).float().mean() > 0.9
 
 

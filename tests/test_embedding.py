@@ -1,4 +1,4 @@
-"""The fractal embedding layer against its definition and against the module of systems."""
+"""Tests of the fractal embedding layer against its definition and against `IFS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractalops.ifs import IFS
 from tests.support.cases import seeded
 
 
-def test_columns_are_the_papers() -> None:
+def test_columns_are_those_of_the_paper() -> None:
     matrix = torch.arange(12.0).view(3, 2, 2)
     offset = torch.arange(6.0).view(3, 2)
     layer = FractalEmbedding.from_maps(matrix, offset)

@@ -1,4 +1,4 @@
-"""The public exceptions: few enough to be told apart; and what their messages show of files."""
+"""Tests of the public exceptions, and of text from files in their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fractalops.io.files import one_line
 from fractalops.io.notices import collect_notices, log_notices
 
 
-def test_there_are_four_and_each_is_what_python_calls_its_kind() -> None:
+def test_there_are_four_exceptions_with_builtin_bases() -> None:
     public = {name: getattr(fractalops, name) for name in fractalops.__all__}
     errors = {name: kind for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
     assert {name: kind.__base__ for name, kind in errors.items()} == {
@@ -29,10 +29,10 @@ def test_there_are_four_and_each_is_what_python_calls_its_kind() -> None:
     [
         ("Blätter 樹.png 8\\8", "Blätter 樹.png 8\\8"),
         ("a\x1b[31mb", r"a\x1b[31mb"),
-        ("a\x9b31mb", r"a\x9b31mb"),  # the same in one character
+        ("a\x9b31mb", r"a\x9b31mb"),  # the same as one character
         ("one\ntwo\rthree\0\t", r"one\ntwo\rthree\x00\t"),
-        ("gnp\u202e.png", r"gnp\u202e.png"),  # would be shown as gnp.png backwards
-        ("\udcff.png", r"\udcff.png"),  # a byte that is no UTF-8
+        ("gnp\u202e.png", r"gnp\u202e.png"),  # would be shown reversed, as gnp.png
+        ("\udcff.png", r"\udcff.png"),  # a byte that is not valid UTF-8
         ("\U000e0041", r"\U000e0041"),
     ],
 )
@@ -56,7 +56,7 @@ def test_long_parts_of_a_message_are_cut_in_their_middle() -> None:
 def test_notices_are_visible(caplog: pytest.LogCaptureFixture) -> None:
     with collect_notices() as collected:
         log_notices("a\x1b.png", ["says \x1b[2J"])
-    assert collected == {"a\x1b.png": ["says \\x1b[2J"]}  # by the name that the file has
+    assert collected == {"a\x1b.png": ["says \\x1b[2J"]}  # the name itself is unchanged
     assert caplog.messages == ["a\\x1b.png: says \\x1b[2J"]
 
 

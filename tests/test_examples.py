@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""Tests of the examples."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_the_target_files_are_what_the_script_draws(tmp_path: Path) -> None:
             kept = read_image(EXAMPLES / f"{name}.png", options)
         assert kept.shape == ((3, 256, 256) if options.color else (256, 256))
         assert notices == {}
-        # Another Pillow may round an edge differently.
+        # Other versions of Pillow may round edges differently.
         assert float((drawn - kept).abs().mean()) < 1e-3
-    assert (kept.amax(dim=(1, 2)) > 0.5).tolist() == [True, True, False]  # in color green, yellow and red: no blue
+    assert (kept.amax(dim=(1, 2)) > 0.5).tolist() == [True, True, False]  # green, yellow and red, no blue
 
 
 def test_a_fern_and_a_tree_are_drawn_and_learned(
@@ -48,7 +48,7 @@ def test_a_fern_and_a_tree_are_drawn_and_learned(
             points = read_point_cloud(tmp_path / f"{name}.npy")
         assert points.shape == (clouds.POINTS, 3)
         assert notices == {}
-    # Higher than wide, and thicker than a sheet of paper.
+    # Higher than wide, and not flat.
     low, high = clouds.fern(2000).aminmax(dim=0)
     assert (high - low)[2] > (high - low)[1] > (high - low)[0] > 1
     monkeypatch.setattr("fractalops.fitting.copies._CANDIDATES", 50)
@@ -114,4 +114,4 @@ def test_a_network_is_trained_on_fractals(capsys: pytest.CaptureFixture[str]) ->
 def test_fractals_can_be_told_apart() -> None:
     script = import_module("pretrain")
     report = script.main(0, classes=10, instances=50, size=32, epochs=5)
-    assert report.accuracy > 0.5  # by chance 0.1
+    assert report.accuracy > 0.5  # chance is 0.1

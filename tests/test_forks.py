@@ -1,4 +1,4 @@
-"""Processes that are forked after several threads have drawn: OpenMP in them would wait for threads that they lack."""
+"""Tests of processes forked after several threads have drawn, in which OpenMP would wait for missing threads."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
 ]
 
-SECONDS = 120  # after which a process counts as one that waits forever
+SECONDS = 120  # after which a process is assumed to wait forever
 
 
 def draw(side: int) -> list[Tensor]:
-    """An image (1, side, side) by a quarter of a million points, and its gradient."""
+    """Return images (32, side, side) of 256,000 points in all, and the gradient of the offsets."""
     generator = torch.Generator().manual_seed(0)
     matrix = 0.4 * torch.randn(3, 2, 2, generator=generator)
     index = torch.randint(3, (32, 8_000), generator=generator, dtype=torch.uint8)
@@ -52,7 +52,7 @@ def torch_alone() -> list[Tensor]:
 
 
 def in_fork(work: Callable[[], list[Tensor]]) -> tuple[int, list[Tensor]]:
-    """The number of threads in a forked process, and what it works out there; an error if it doesn't end."""
+    """Return the number of threads in a forked process and its result of `work`. Fail if it does not end."""
 
     def send(end: Connection) -> None:
         end.send_bytes(pickle.dumps((torch.get_num_threads(), [tensor.numpy() for tensor in work()])))
@@ -87,7 +87,7 @@ def test_a_forked_process_draws_the_same_alone(work: Callable[[], list[Tensor]])
 
 
 def test_a_process_whose_threads_no_op_has_used_keeps_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(STATE, "used_threads", lambda: False)  # what tests before this one did
+    monkeypatch.setattr(STATE, "used_threads", lambda: False)  # earlier tests have used threads
     torch.set_num_threads(3)
     threads, _ = in_fork(list)
     assert threads == 3

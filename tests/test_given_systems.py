@@ -1,4 +1,4 @@
-"""Given systems: `IFS.from_maps`, probabilities that are held, and where their chains start."""
+"""Tests of given systems: `IFS.from_maps`, fixed probabilities, and the starts of chains."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_is_given_is_held() -> None:
     np.testing.assert_array_equal(system.offset, OFFSET)
     np.testing.assert_allclose(system.probabilities, PROBABILITIES, rtol=1e-15)
     assert system.color is not None
-    np.testing.assert_array_equal(system.color, COLOR)  # also 0 and 1
+    np.testing.assert_array_equal(system.color, COLOR)  # including 0 and 1
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_colors_that_are_values_have_gradients() -> None:
 def test_the_default_viewport_shows_the_whole_attractor() -> None:
     image = fern()(33, points=20_000, generator=seeded(0))[0, 0].amax(0)  # (33, 33)
     lit = image > 0.01
-    assert lit.any(1).all() or lit.any(0).all()  # from edge to edge along the longer axis
+    assert lit.any(1).all() or lit.any(0).all()  # spans the longer axis
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_settings_that_follow_from_the_systems_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match=message):
         fern(**{name: None})
     settings: dict[str, Any] = {name: None}
-    if name != "systems":  # an argument of that function
+    if name != "systems":  # an argument of `from_systems`
         with pytest.raises(TypeError, match=rf"^IFS\.from_systems: {name} must be left out"):
             IFS.from_systems([colorless()], **settings)
 
@@ -225,7 +225,7 @@ def test_probabilities_whose_sum_overflows() -> None:
 
 
 def test_an_isometry_stays_put() -> None:
-    """Drawn more often than the map that contracts: no point leaves the disc that both maps keep to."""
+    """It is drawn more often than the contraction, but no point leaves the disc that both maps preserve."""
     matrix = torch.stack((turn(77), 0.5 * turn(-20))).float()
     offset = torch.tensor([[0.0, 0.0], [1.0, 0.5]])
     given = IFS.from_maps(matrix, offset, [0.58, 0.42])
@@ -238,8 +238,8 @@ def test_an_isometry_stays_put() -> None:
 
 @pytest.mark.parametrize("sequences", [1, pytest.param(100, marks=pytest.mark.slow)])
 def test_long_balanced_sequences_give_the_same_picture(sequences: int) -> None:
-    """Chi-square over cells of the fern at 10^7 points, with the variances that stretches of 10^4 points show."""
-    counts = []  # each (1000, 256), of stretches and cells
+    """Compare cells of the fern at 10^7 points by chi-square, with the variances between runs of 10^4 points."""
+    counts = []  # each (1000, 256): runs, cells
     for number, sampling in enumerate(("independent", "balanced")):
         given = fern(dtype=torch.float32, sampling=sampling)
         index = given.sample(sequences, 10_000_000 // sequences, generator=seeded(number))
@@ -336,6 +336,6 @@ def test_where_map_0_contracts_the_bits_are_those_of_its_fixed_point() -> None:
     offset = torch.randn(50, 3, 2, generator=seeded(3))
     start = chain_start(matrix, offset, torch.ones(50, 3))
     assert torch.equal(start, fixed_point(matrix[:, 0], offset[:, 0]))
-    matrix[7, 0] *= 10  # another system's map
+    matrix[7, 0] *= 10  # changes only system 7
     rest = torch.arange(50) != 7
     assert torch.equal(chain_start(matrix, offset, torch.ones(50, 3))[rest], start[rest])

@@ -1,7 +1,7 @@
-"""The host does not wait for a GPU, and launches on the tensors' device and stream.
+"""Tests that the host does not wait for a GPU, and launches on the tensors' device and stream.
 
-On a GPU where there is one (`pytest -m gpu`). Without one, fake CUDA tensors show what a forward reads and copies, and
-a step of `fit` on the CPU shows what it reads.
+Some tests need a GPU (`pytest -m gpu`). The others use fake CUDA tensors to find what a forward pass reads and copies,
+and find what a step of `fit` reads on the CPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.host_waits import CALLS, COPIES, NoWaiting, chain_inputs
 from tests.support.requirements import ROOT, need_gpu, setup_functions, skip_or_fail
 from tests.support.tolerances import assert_all_same_bits
 
-# What the tests find
+# Reads and copies
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_reads_are_found(read: Callable[[Tensor], object]) -> None:
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The error of each call on fake CUDA tensors, or an empty string."""
+    """Return the error of each call on fake CUDA tensors, or an empty string."""
     library = tmp_path_factory.mktemp("guard") / "no_device_guard.so"
     torch_folder = Path(torch.__file__).parent
     source = ROOT / "tests" / "support" / "no_device_guard.cpp"
@@ -107,13 +107,13 @@ def refuse_to_read(tensor: Tensor) -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_step_of_fit_reads_no_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(learning, "check_native", lambda *arguments: "to be traced")  # whose loop is one op
+    monkeypatch.setattr(learning, "check_native", lambda *arguments: "to be traced")  # the native loop is a single op
     # Values that are free to read on the CPU are not read on a GPU.
     for module in [module for module in sys.modules.values() if hasattr(module, "can_read")]:
         if module.__name__.startswith("fractalops."):
             monkeypatch.setattr(module, "can_read", lambda *arguments: False)
     batch, config = start(CONFIGS[name], "cpu")
-    for method in ("tolist", "numpy"):  # which no mode finds on the CPU
+    for method in ("tolist", "numpy"):  # `NoWaiting` does not find these on the CPU
         monkeypatch.setattr(Tensor, method, refuse_to_read)
     with NoWaiting():
         for _ in run_steps(batch, config, None, False):
@@ -148,7 +148,7 @@ def test_on_a_gpu_a_step_of_fit_waits_for_nothing(name: str, cuda_graph: bool) -
     need_gpu()
     batch, config = start(CONFIGS[name], "cuda")
     steps = run_steps(batch, config, None, cuda_graph)
-    for _ in range(5):  # which compile, and capture the graph
+    for _ in range(5):  # compile, and capture the graph
         next(steps)
     with waits_are_errors():
         next(steps)
@@ -176,7 +176,7 @@ def test_a_triton_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch: p
 
 
 def draw(device: str) -> tuple[Tensor, ...]:
-    """Return an image and its gradients, by both libraries, and counts of points."""
+    """Return an image, its gradients and counts of points. Kernels of both libraries run."""
     matrix, offset, index = chain_inputs(device)
     leaves = [each.requires_grad_() for each in (matrix, offset)]
     image = fractalops.render(*leaves, index, (32, 20))
@@ -191,7 +191,7 @@ def test_on_a_gpu_another_stream_gives_the_same() -> None:
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(10_000_000)  # cycles; a launch on the default stream would come before them
+        torch.cuda._sleep(10_000_000)  # cycles; launches on the default stream would run earlier
         late = torch.cuda.Event()
         got = draw("cuda")
         late.record()
@@ -205,7 +205,7 @@ def test_on_two_gpus_each_op_runs_on_that_of_its_tensors() -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("torch finds one NVIDIA GPU")
     expected = draw("cuda:0")
-    got = draw("cuda:1")  # while 0 is the current device
+    got = draw("cuda:1")  # the current device is 0
     assert {each.device.index for each in got} == {1}
     assert torch.cuda.current_device() == 0
     assert_all_same_bits([each.cpu() for each in got], [each.cpu() for each in expected])

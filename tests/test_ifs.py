@@ -1,4 +1,4 @@
-"""The parameters of iterated function systems, their random starts, and probabilities."""
+"""Tests of the parameters of iterated function systems, of random starts, and of probabilities."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rotation(angle: Tensor) -> Tensor:
 
 
 def written_out(svd: Tensor, singular_values: str) -> Tensor:
-    """Paper eq. 10, factor by factor."""
+    """Return the matrices of paper eq. 10 as products of their factors."""
     values = svd[..., 2:4].sigmoid() if singular_values == "sigmoid" else svd[..., 2:4].clamp(0, 1)
     sign = torch.where(svd[..., 4:] < 0, -1.0, 1.0).to(svd.dtype)
     return rotation(svd[..., 0]) @ values.diag_embed() @ rotation(svd[..., 1]) @ sign.diag_embed()

@@ -1,4 +1,4 @@
-"""`IFS` with the blend "mean": its images and gradients by the formula, its settings in copies and in what it shows."""
+"""Tests of `IFS` with the blend "mean": images and gradients by the formula, and settings in copies and `repr`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEAN: dict[str, Any] = {"blend": "mean", "background": 0.25, "background_weight"
 
 
 def make(channels: int | None, **options: Any) -> IFS:
-    """Two systems of three maps in float64, all of whose parameters differ."""
+    """Return two systems of three maps in float64 with different parameters."""
     settings: dict[str, Any] = {"probabilities": "learned", "dtype": torch.float64} | MEAN | options
     system = IFS(2, 3, channels=channels, generator=seeded(0), **settings)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def make(channels: int | None, **options: Any) -> IFS:
 
 
 def by_hand(system: IFS, index: Tensor, ratio: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (S, K, C, H, W) of bumps (S, T, H, W) with the weights u (c, 1), of each map's u (S, N) = `ratio`."""
+    """Return images (S, K, C, H, W) of bumps with the weights u (c, 1), where `ratio` (S, N) is the u of each map."""
     height, width = size
     matrix, offset, joined, start = system.concatenated(index)
     points = reference_chain(matrix, offset, joined, start)  # (S K, T, 2)
@@ -57,7 +57,7 @@ def by_hand(system: IFS, index: Tensor, ratio: Tensor, size: tuple[int, int]) ->
 def test_images_and_gradients_are_those_of_the_formula(
     channels: int | None, size: tuple[int, int], backend: str
 ) -> None:
-    """A point's weight u is the learned probability of its map over what it was: 1, but with a gradient."""
+    """A point's weight u is its map's probability over its detached probability: 1, but with a gradient."""
     system = make(channels, cutoff=None, bandwidth=1.5)
     upstream = torch.randn(2, 4, *([channels] if channels else []), *size, generator=seeded(3), dtype=torch.float64)
     images = system(size, sequences=4, points=20, generator=seeded(2), clamp=False)
@@ -113,7 +113,7 @@ def test_copies_and_pickles_keep_the_blend() -> None:
         assert torch.equal(same(9, index=index), expected)
     for change in ({"blend": "add"}, {"background": 0.0}, {"background_weight": 0.1}):
         other = make(3, **change)
-        other.load_state_dict(system.state_dict())  # settings are no parameters
+        other.load_state_dict(system.state_dict())  # settings are not in the state
         assert not torch.equal(other(9, index=index), expected)
 
 

@@ -1,4 +1,4 @@
-"""Backends as a new interpreter finds them: by the environment, and without libraries."""
+"""Tests of backends in a new interpreter: environment variables, missing libraries, and imports."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ for device in "cpu", "cuda":
         "learn_steps",
         "rasterize_orbit",
         "rasterize_points",
-    }  # of learning and of counts, which is not called here
+    }  # ops of learning and of counts, which are not called here
     assert sorted(warned.split()) == sorted(used)
     for device, refusal in (("CPU", refused), ("CUDA", refused_cuda)):
         assert any(line.startswith(f"native {device} library: {status}") for line in report)
@@ -125,7 +125,7 @@ class _Drawing(torch.nn.Module):
 @pytest.mark.usefixtures("native")
 @pytest.mark.slow
 def test_an_exported_program_needs_the_package_where_it_is_loaded(tmp_path: Path) -> None:
-    """Without it torch names the op that is missing and what to do."""
+    """Without the package, torch's error names the missing op and says what to import."""
     inputs = torch.randint(3, (2, 2, 20)), 9 * torch.rand(2, 20, 2)
     torch.export.save(torch.export.export(_Drawing(), inputs), tmp_path / "drawing.pt2")
     torch.save((inputs, _Drawing()(*inputs)), tmp_path / "expected.pt")

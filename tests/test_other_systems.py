@@ -1,4 +1,4 @@
-"""The package without what only POSIX has, as on Windows, where it runs in pure PyTorch."""
+"""Tests of the package without POSIX, as on Windows, where it runs in pure PyTorch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = {
 
 
 def test_everything_is_imported_and_learns_without_posix(tmp_path: Path) -> None:
-    """Names are taken away after other packages have been imported, which know which system they run on."""
+    """Names are removed after other packages are imported, because those depend on the real system."""
     own = [f"fractalops.{name}" for name in modules() if not name.startswith(("bench", "kernels", "__"))]
     code = f"""
 import importlib, os, signal, sys, time

@@ -1,4 +1,4 @@
-"""`fractalops.render`: its value by hand, viewports, gradients, channels, errors."""
+"""Tests of `fractalops.render`: values by the formula, viewports, gradients, channels, errors."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SMALL = ChainCase("small", batch=4, points=6, maps=3)
 
 
 def pixels(points: Tensor, size: int | tuple[int, int], viewport: tuple[float, ...]) -> Tensor:
-    """Where the viewport puts points (..., 2): its corners on the centers of the corner pixels."""
+    """Return points (..., 2) in pixels. The viewport's corners are the centers of the corner pixels."""
     height, width = (size, size) if isinstance(size, int) else size
     low, high = points.new_tensor(viewport[:2]), points.new_tensor(viewport[2:])
     return (points - low) / (high - low) * points.new_tensor([height - 1, width - 1])
 
 
 def drawn(points: Tensor, size: int | tuple[int, int], weight: Tensor, bandwidth: float = 1.0) -> Tensor:
-    """Images (B, C, H, W) of points (B, T, 2) in pixels with weight (B, T, C), in the formula's own words."""
+    """Return images (B, C, H, W) of points (B, T, 2) in pixels with weight (B, T, C), by the formula."""
     height, width = (size, size) if isinstance(size, int) else size
     row, column = torch.arange(height).to(points), torch.arange(width).to(points)
     x, y = points[..., 0, None, None], points[..., 1, None, None]  # (B, T, 1, 1)
@@ -44,7 +44,7 @@ def drawn(points: Tensor, size: int | tuple[int, int], weight: Tensor, bandwidth
 def by_hand(
     inputs: tuple[Tensor, ...], size: int | tuple[int, int], viewport: tuple[float, ...], bandwidth: float = 1.0
 ) -> Tensor:
-    """Chain, viewport, rasterizer, clamp, one after the other in float64."""
+    """Return images by chain, viewport, rasterizer and clamp, one after the other in float64."""
     matrix, offset, index, start = inputs
     points = reference_chain(matrix.double(), offset.double(), index, start.double())  # (B, T, 2)
     ones = torch.ones(*points.shape[:2], 1).double()  # (B, T, 1)
@@ -60,7 +60,7 @@ def test_is_chain_viewport_raster_and_clamp(
     matrix, offset, index, start = SMALL.inputs(dtype)
     image = fractalops.render(matrix, offset, index, size, start=start, viewport=viewport, bandwidth=1.5, cutoff=None)
     assert image.dtype == dtype
-    # The worst seen is 3e-6 and 6e-15: folding a viewport adds the rounding of a few more products.
+    # The largest errors seen are 3e-6 and 6e-15: folding a viewport into the maps rounds a few more products.
     tolerance = 3 * TOLERANCES[dtype]
     assert_matches(image, by_hand((matrix, offset, index, start), size, viewport, 1.5), tolerance)
 
@@ -156,7 +156,7 @@ def test_weights_are_channels(backend: str) -> None:
 @pytest.mark.parametrize("viewport", ["stretch", "fit"])
 @pytest.mark.parametrize("size", [(16, 16), (16, 9), (9, 30), (1, 9), (1, 1)])
 def test_a_fitted_viewport_is_the_bounding_box(size: tuple[int, int], viewport: Any, backend: str) -> None:
-    """Stretched, its corners lie on the corner pixels; with its proportions kept it lies in the middle."""
+    """If stretched, its corners are on the corner pixels. If it keeps its proportions, it is centered."""
     matrix, offset, index, start = ChainCase("scattered", batch=3, points=40).inputs()
     image = fractalops.render(matrix, offset, index, size, start=start, viewport=viewport, cutoff=None)
     points = reference_chain(matrix, offset, index, start)
@@ -190,7 +190,7 @@ def test_stretching_centers_the_axis_that_is_flat(backend: str) -> None:
 
 
 def test_stretching_leaves_points_that_are_not_drawn_out_of_the_box(backend: str) -> None:
-    """A point with one infinite coordinate is not drawn, so its other coordinate counts for nothing."""
+    """A point with one infinite coordinate is not drawn, so its other coordinate does not count."""
     offset = torch.tensor([[0.0, 0.0], [1.0, 2.0], [math.inf, 50.0]])
     index = torch.tensor([[0, 1, 1], [0, 1, 2]])
     weight = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
@@ -231,7 +231,7 @@ def test_no_gradient_flows_through_the_fitted_box(backend: str) -> None:
 
 @pytest.mark.parametrize("viewport", ["stretch", "fit"])
 def test_a_drawing_for_people_shows_the_same_part_of_the_plane(viewport: Any) -> None:
-    """One meaning for each name, in both: here of a system that is three times as long as it is wide."""
+    """Viewport names mean the same in `render` and in drawings. This system is three times as long as it is wide."""
     system = IFS(1, 3, parametrization="matrix", viewport=viewport, generator=torch.Generator())
     with torch.no_grad():
         system.matrix.copy_(0.5 * torch.eye(2))
@@ -274,7 +274,7 @@ def test_gradcheck(size: tuple[int, int], viewport: Any, backend: str) -> None:
 
     inputs = [tensor.requires_grad_() for tensor in (matrix, offset, start, weight, bandwidth)]
     image = run(*inputs)
-    assert image.min() > 0  # the clamp bends nothing here
+    assert image.min() > 0  # the clamp has no effect here
     assert image.max() < 1
     assert torch.autograd.gradcheck(run, inputs)
 
@@ -301,7 +301,7 @@ def test_compile(viewport: Any, start_is_given: bool, backend: str) -> None:
 def test_no_number_is_copied_from_the_host(
     size: int | tuple[int, int], viewport: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such a copy waits for a GPU, and no graph can capture it. "meta" stands in for the GPU."""
+    """Such a copy waits for a GPU, and no graph can capture it. "meta" replaces the GPU."""
     monkeypatch.setattr(Tensor, "new_tensor", None)
     monkeypatch.setattr(rendering, "run_rbf_rasterize", lambda points, *arguments: points[:, None])
     matrix, offset, index, start = (tensor.to("meta") for tensor in SMALL.inputs())

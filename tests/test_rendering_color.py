@@ -1,4 +1,4 @@
-"""`fractalops.render` with a color for each map: values and gradients by the formula, transformations, errors."""
+"""Tests of `fractalops.render` with a color per map: values and gradients by the formula, transformations, errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ColorCase:
         return (self.size, self.size) if isinstance(self.size, int) else self.size
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """matrix, offset, index and start as those of `ChainCase`; color (N, C), also negative and above 1."""
+        """Return matrix, offset, index and start of `ChainCase`, and color (N, C), also negative and above 1."""
         case = ChainCase(self.name, batch=self.batch, points=self.points, maps=self.maps, index_dtype=self.index_dtype)
         generator = seeded(2)
         color = torch.randn(self.maps, self.channels, generator=generator, dtype=torch.float64)
@@ -71,7 +71,7 @@ SMALL = ColorCase("small", batch=4, points=6, maps=3)
 
 
 def renderer(case: ColorCase, backend: str, **options: Any) -> Render:
-    """`fractalops.render` on one backend, not clamped, nothing cut off."""
+    """Return `fractalops.render` on one backend, without clamp and cutoff."""
 
     def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, color: Tensor) -> Tensor:
         arguments: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None} | options
@@ -82,7 +82,7 @@ def renderer(case: ColorCase, backend: str, **options: Any) -> Render:
 
 
 def by_hand(case: ColorCase) -> Render:
-    """The same in float64: the colors are spread over the points by a product with the one-hot index."""
+    """Return the same in float64. The product of the one-hot index and the colors gives the points' colors."""
 
     def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, color: Tensor) -> Tensor:
         points = reference_chain(matrix, offset, index, start)  # (B, T, 2)
@@ -102,8 +102,8 @@ def test_values_and_gradients_are_those_of_the_formula(case: ColorCase, dtype: t
     actual, gradients = value_and_gradients(renderer(case, backend), inputs)
     assert actual.shape == (case.batch, case.channels, *case.height_width)
     expected, expected_gradients = value_and_gradients(by_hand(case), exact(inputs))
-    first = 0 if dtype == torch.float64 else 3  # the gradients of the maps carry the rounding of whole chains
-    # As for images without colors: folding a viewport adds the rounding of a few more products.
+    first = 0 if dtype == torch.float64 else 3  # the maps' gradients contain the rounding of whole chains
+    # As for images without colors, folding a viewport into the maps rounds a few more products.
     for one, other in zip([actual, *gradients[first:]], [expected, *expected_gradients[first:]], strict=True):
         assert one.dtype == dtype
         assert_matches(one, other, 3 * TOLERANCES[dtype])
@@ -142,7 +142,7 @@ def test_points_that_are_not_drawn_leave_the_gradient_finite(backend: str) -> No
 @pytest.mark.usefixtures("restored_threads")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_runs_and_threads_change_no_bit_of_the_gradients(channels: int, native: str) -> None:
-    torch.use_deterministic_algorithms(False)  # which the poisoned memory has turned on, and which nobody need do
+    torch.use_deterministic_algorithms(False)  # `poisoned_memory` enables them; users need not
     case = ColorCase("published", batch=50, points=300, channels=channels, size=32)
     inputs = case.inputs(torch.float32)
     expected = None
@@ -155,7 +155,7 @@ def test_runs_and_threads_change_no_bit_of_the_gradients(channels: int, native: 
 
 
 def test_the_gradient_of_many_points_loses_no_digits(native: str) -> None:
-    """Sums in float32, one point after the other, would be off by more than the tolerance."""
+    """Sums in float32, one point after the other, would have larger errors than the tolerance."""
     case = ColorCase("many", batch=1, points=300_000, maps=3, size=8)
     arguments = case.inputs(torch.float32)
     upstream = torch.ones(1, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""Rendering under torch.compile, torch.export and vmap with sizes that vary: one graph, and the eager images."""
+"""Tests of rendering with varying sizes by torch.compile, torch.export and vmap: few graphs, and the eager images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 def inputs(batch: int = 3, points: int = 20) -> tuple[Tensor, Tensor, Tensor]:
-    """matrix (N, 2, 2), offset (N, 2), index (B, T)."""
+    """Return matrix (N, 2, 2), offset (N, 2) and index (B, T)."""
     generator = seeded(batch)
     matrix = torch.rand(MAPS, 2, 2, generator=generator) - 0.5
     return matrix, torch.rand(MAPS, 2, generator=generator), torch.randint(MAPS, (batch, points), generator=generator)
@@ -75,7 +75,7 @@ def test_gradients_of_dynamic_shapes() -> None:
 
 @pytest.mark.parametrize("name", ["render", "render, pair", "rbf_rasterize", "rasterize_points", "render_points"])
 def test_a_size_that_varies_needs_two_graphs(name: str) -> None:
-    """One for the first size and one for all others: the ninth graph would be refused."""
+    """There is one for the first size and one for all others. torch.compile would refuse the ninth."""
     given, points = inputs(), cloud()
     calls: dict[str, Callable[[int], Tensor]] = {
         "render": lambda size: fractalops.render(*given, size),

@@ -1,4 +1,4 @@
-"""`fractalops.render` with the blend "mean": values and gradients by the formula, transformations, memory, errors."""
+"""Tests of `fractalops.render` with the blend "mean": values and gradients by the formula, memory, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.test_rendering_color import CASES, SMALL, VIEWPORT, ColorCase
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")
 
-# What gives a point its color: nothing, a weight (B, T), weights (B, T, C), or the color (N, C) of its map.
+# The source of a point's color: none, a weight (B, T), weights (B, T, C), or the color (N, C) of its map.
 Kind = Literal["white", "weight", "weights", "color"]
 KINDS: tuple[Kind, ...] = ("white", "weight", "weights", "color")
 
@@ -27,7 +27,7 @@ BACKGROUND = {"background": 0.25, "background_weight": 0.3}
 
 
 def inputs_of(case: ColorCase, kind: Kind, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
-    """matrix, offset, index, start; the bandwidths (B,); and the colors, if any. All colors may be out of [0, 1]."""
+    """Return matrix, offset, index, start, bandwidths (B,), and colors, if any, also outside [0, 1]."""
     matrix, offset, index, start, color = case.inputs(dtype)
     bandwidth = (torch.rand(case.batch, generator=seeded(4), dtype=torch.float64) + 0.7).to(dtype)
     shape = {"weight": index.shape, "weights": (*index.shape, case.channels)}.get(kind)
@@ -37,7 +37,7 @@ def inputs_of(case: ColorCase, kind: Kind, dtype: torch.dtype = torch.float64) -
 
 
 def renderer(case: ColorCase, kind: Kind, **options: Any) -> Any:
-    """`fractalops.render` with the blend "mean", not clamped, nothing cut off."""
+    """Return `fractalops.render` with the blend "mean", without clamp and cutoff."""
     settings: dict[str, Any] = {"viewport": VIEWPORT, "clamp": False, "cutoff": None} | BACKGROUND | options
 
     def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, bandwidth: Any, *color: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def renderer(case: ColorCase, kind: Kind, **options: Any) -> Any:
 
 
 def by_hand(case: ColorCase, kind: Kind, background: float, background_weight: float) -> Any:
-    """The same with dense bumps (B, T, H, W): the sums of weights (c, 1), and the background."""
+    """Return the same by dense bumps (B, T, H, W): sums of the weights (c, 1), and the background."""
     height, width = case.height_width
 
     def run(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, bandwidth: Any, *color: Tensor) -> Tensor:
@@ -88,10 +88,10 @@ def test_values_and_gradients_are_those_of_the_formula(
     assert_matches(actual, expected, 3 * TOLERANCES[dtype])
     if kind != "white":
         assert_matches(gradients[4], expected_gradients[4], 3 * TOLERANCES[dtype])
-    first = 0 if dtype == torch.float64 else 3  # the gradients of the maps carry the rounding of whole chains
+    first = 0 if dtype == torch.float64 else 3  # the maps' gradients contain the rounding of whole chains
     for one, other in zip(gradients[first:4], expected_gradients[first:4], strict=True):
         assert one.dtype == dtype
-        # What moves a point or widens the bumps changes both sums alike: most of it cancels.
+        # Moving points or widening bumps changes both sums alike, so that most digits cancel.
         assert_matches(one, other, 20 * TOLERANCES[dtype])
 
 
@@ -121,7 +121,7 @@ def test_a_number_is_the_bandwidth_of_all_images(bandwidth: float, backend: str)
 
 
 def test_the_number_of_points_does_not_change_the_image() -> None:
-    """But for the noise of where they lie: a square of four colors, which fills the middle of the viewport."""
+    """This is true except for noise. The image is a square of four colors in the middle of the viewport."""
     matrix = torch.eye(2).expand(4, 2, 2) / 2
     offset = torch.tensor([[0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]])
     color = torch.tensor([[0.2, 1.0], [0.4, 0.0], [0.6, 0.5], [1.0, 0.3]])
@@ -134,8 +134,8 @@ def test_the_number_of_points_does_not_change_the_image() -> None:
     few, many = drawn(16_000, "mean"), drawn(128_000, "mean")
     assert (few - many).abs().max() < 0.05
     assert (few - many).abs().mean() < 0.01
-    assert (drawn(16_000, "add") - drawn(128_000, "add")).abs().max() > 10  # what would show it
-    assert many[:, 7, 7].tolist() == pytest.approx(color[3].tolist(), abs=0.1)  # little of the black background
+    assert (drawn(16_000, "add") - drawn(128_000, "add")).abs().max() > 10  # "add" does change
+    assert many[:, 7, 7].tolist() == pytest.approx(color[3].tolist(), abs=0.1)  # little black background
 
 
 def test_clamp_limits_the_image(backend: str) -> None:
@@ -147,7 +147,7 @@ def test_clamp_limits_the_image(backend: str) -> None:
 
 @pytest.mark.parametrize("viewport", ["stretch", "fit"])
 def test_a_fitted_viewport(viewport: Any, backend: str) -> None:
-    """The white points of any viewport are those of "add", over the background."""
+    """The image follows from that of "add" and the background for any viewport."""
     matrix, offset, index, start, *_ = inputs_of(SMALL, "white")
     arguments: dict[str, Any] = {"start": start, "viewport": viewport, "clamp": False}
     sums = fractalops.render(matrix, offset, index, 9, **arguments)
@@ -221,7 +221,7 @@ def test_func_grad(backend: str) -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Knows how many numbers the largest tensor has that any op gives."""
+    """A mode that records the number of elements of the largest result of an op."""
 
     numbers = 0
 
@@ -238,7 +238,7 @@ def test_nothing_is_as_large_as_all_bumps(kind: Kind, native: str) -> None:
     inputs = inputs_of(case, kind, torch.float32)
     with Largest() as largest:
         value_and_gradients(renderer(case, kind, cutoff=1e-6), inputs)
-    assert 0 < largest.numbers <= 2 * 2000 * 4  # of the images or of the points; all bumps are 2 * 2000 * 2000
+    assert 0 < largest.numbers <= 2 * 2000 * 4  # the images or the points; all bumps have 2 * 2000 * 2000
 
 
 # Errors

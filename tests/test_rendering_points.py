@@ -1,4 +1,4 @@
-"""Views of points in space: projections by hand, brightness by depth, gradients, errors."""
+"""Tests of views of points in space: projections by hand, brightness by depth, gradients, errors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def cloud(points: int = 40, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize(
     ("azimuth", "elevation", "plane", "depth"),
     [
-        # From the end of the first axis: the second to the right, the third up (rows grow downwards).
+        # From the end of the first axis: the second points right, and the third up (rows grow downward).
         (0, 0, [[0, 0], [0, 1], [-1, 0]], [-1, 0, 0]),
-        # From the end of the second: the first to the left.
+        # From the end of the second axis: the first points left.
         (90, 0, [[0, -1], [0, 0], [-1, 0]], [0, -1, 0]),
         (180, 0, [[0, 0], [0, -1], [-1, 0]], [1, 0, 0]),
-        # From above: the first axis points down in the picture.
+        # From above: the first axis points down.
         (0, 90, [[1, 0], [0, 1], [0, 0]], [0, 0, -1]),
         (0, -90, [[-1, 0], [0, 1], [0, 0]], [0, 0, 1]),
         (0, 30, [[0.5, 0], [0, 1], [-math.sqrt(3) / 2, 0]], [-math.sqrt(3) / 2, 0, -0.5]),
@@ -45,11 +45,11 @@ def test_axes_seen_from_known_directions(
 
 @pytest.mark.parametrize("azimuth", [-400.0, 17.0, 123.0])
 @pytest.mark.parametrize("elevation", [-75.0, 12.0, 200.0])
-def test_lengths_are_kept_and_so_is_the_hand(azimuth: float, elevation: float) -> None:
+def test_lengths_and_handedness_are_kept(azimuth: float, elevation: float) -> None:
     seen = fractalops.project(AXES, azimuth, elevation)
     turned = torch.cat((seen.plane, seen.depth[:, None]), 1)  # (3, 3)
     torch.testing.assert_close(turned @ turned.t(), AXES)
-    # Right, down and away from the viewer are a right-handed system, as the axes are: nothing is mirrored.
+    # Right, down and away from the viewer form a right-handed system, like the axes: nothing is mirrored.
     assert torch.linalg.det(turned[:, [1, 0, 2]]).item() == pytest.approx(1)
 
 
@@ -87,7 +87,7 @@ def test_a_picture_is_the_bumps_of_the_projected_points_the_nearer_the_brighter(
 
 
 def test_brightness_in_front_and_at_the_back() -> None:
-    ends = torch.tensor([[[1.0, 0, 0]], [[-1.0, 0, 0]], [[-9.0, 0, 0]]])  # of the line of sight, and far behind
+    ends = torch.tensor([[[1.0, 0, 0]], [[-1.0, 0, 0]], [[-9.0, 0, 0]]])  # nearest, farthest, beyond the frame
     frame = Frame(torch.zeros(3), torch.tensor(1.0))
     images = fractalops.render_points(ends, 9, frame=frame, fade=0.75)
     torch.testing.assert_close(images[:, 4, 4], torch.tensor([1, 0.25, 0.25]))

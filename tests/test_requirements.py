@@ -1,4 +1,4 @@
-"""FRACTALOPS_TEST_REQUIRE: what a test lacks skips it, or fails it where it must be there; versions of tools."""
+"""Tests of FRACTALOPS_TEST_REQUIRE (a missing requirement fails tests or skips them), and of versions of tools."""
 
 from __future__ import annotations
 

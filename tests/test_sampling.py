@@ -1,4 +1,4 @@
-"""Random index sequences and points of attractors."""
+"""Tests of random index sequences and of points of attractors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_sampled_frequencies_are_the_probabilities(maps: int) -> None:
         assert len(count) == maps
         chi_square = ((count - expected[s]).square() / expected[s]).sum().item()
         freedom = maps - 1
-        # Laurent and Massart 2000: beyond this with probability e^-14, one in a million.
+        # Laurent and Massart 2000: larger values have a probability of at most e^-14, one in a million.
         assert chi_square <= freedom + 2 * math.sqrt(14 * freedom) + 2 * 14
 
 
@@ -53,7 +53,7 @@ def test_the_largest_uniform_draw_stays_in_range() -> None:
         assert draw_index(weight, largest).item() == maps - 1
 
 
-def test_sampling_is_the_generators_and_systems_do_not_depend_on_neighbors() -> None:
+def test_sampling_depends_on_the_generator_and_not_on_other_systems() -> None:
     weights = torch.rand(3, 7, generator=seeded(19))
     assert torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(1)))
     assert not torch.equal(sample_index(weights, 5, 11, seeded(1)), sample_index(weights, 5, 11, seeded(2)))
@@ -72,10 +72,10 @@ def test_sampling_no_sequences() -> None:
 @pytest.mark.parametrize(("points", "drawn"), [(1, 1), (31, 31), (32, 32), (33, 64), (500, 512)])
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_points_lie_on_the_attractor(dimensions: int, points: int, drawn: int) -> None:
-    """Of Sierpinski's triangle and tetrahedron: each point is half-way between the one before it and a corner."""
+    """In Sierpinski's triangle and tetrahedron, each point is halfway between the previous point and a corner."""
     corners = torch.cat((torch.zeros(1, dimensions), torch.eye(dimensions))).double()  # (D + 1, D)
     matrix = (0.5 * torch.eye(dimensions)).double().expand(2, dimensions + 1, dimensions, dimensions)
-    offset = torch.stack((corners / 2, corners + 1))  # the second system is the first, doubled, its first corner at 2
+    offset = torch.stack((corners / 2, corners + 1))  # the second system is the first, doubled and moved by 2
     generators = [seeded(s) for s in range(2)]
     weights = torch.ones(2, dimensions + 1)
     cloud, index = sample_attractor(matrix, offset, weights, points, sequences=32, burn_in=60, generator=generators)
@@ -83,7 +83,7 @@ def test_points_lie_on_the_attractor(dimensions: int, points: int, drawn: int) -
     assert cloud.flatten(1, 2).shape == (2, drawn, dimensions)
     cloud[1] = (cloud[1] - 2) / 2
     torch.testing.assert_close(cloud[:, :, 1:], (cloud[:, :, :-1] + corners[index.long()][:, :, 1:]) / 2)
-    digits = (cloud * 2**10).long()  # of which at most one coordinate has a 1 at each place: the holes stay empty
+    digits = (cloud * 2**10).long()  # at most one coordinate has a 1 at each digit: the holes stay empty
     assert not (digits[..., 0] & digits[..., 1]).any()
     alone = sample_attractor(
         matrix[:1], offset[:1], weights[:1], points, sequences=32, burn_in=60, generator=seeded(0)

@@ -1,4 +1,4 @@
-"""SECURITY.md: each promise names the tests that show it."""
+"""Tests that each promise of SECURITY.md names existing tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMED = re.compile(r"^- `(?P<path>tests/\S+\.py)::(?P<name>test_\w+)`$", re.MULT
 
 
 def functions(path: str) -> set[str]:
-    """The functions of a test file."""
+    """Return the names of the functions of a test file."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 

@@ -1,4 +1,4 @@
-"""The direction of imports: each module imports from levels below its own, and none in a circle."""
+"""Tests of the package's structure: modules do not import from higher levels or in a circle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEVELS = (
     ("drawing",),
     ("data",),
     ("fitting",),
-    ("__init__",),  # the public face
+    ("__init__",),  # the public names
     ("experiments",),
     ("bench",),
     ("cli",),
@@ -39,7 +39,7 @@ def modules() -> dict[str, Path]:
     for folder, prefix in (("fractalops", ""), ("kernels", "kernels."), ("bench", "bench.")):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
-            if prefix == "" and parts[0] in ("kernels", "bench"):  # links that a developer may have made
+            if prefix == "" and parts[0] in ("kernels", "bench"):  # links in a developer's checkout
                 continue
             name = prefix + ".".join(parts)
             found[name.removesuffix(".__init__") if "." in name else name] = path
@@ -65,7 +65,7 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
             if target.split(".")[0] != "fractalops":
                 continue
             local = target.removeprefix("fractalops").removeprefix(".")
-            while local and local not in known:  # a name within a module
+            while local and local not in known:  # a name in a module: find the module
                 local = local.rpartition(".")[0]
             found.add(local or "__init__")
     return found - {name}
@@ -95,7 +95,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     while free := [name for name, others in left.items() if not others & left.keys()]:
         for name in free:
             del left[name]
-    # A package's __init__ gathers names of its modules, which import each other directly, never the package.
+    # A package's __init__ imports its modules, so these import each other directly and never the package.
     assert left == {}
 
 

@@ -1,4 +1,4 @@
-"""Random systems."""
+"""Tests of random systems, of SVD parameters, and of `System`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_random_singular_values_keep_their_sum_and_bounds(maps: int, sigma_facto
     low, high = (5 + maps) / 2, (6 + maps) / 2
     if sigma_factor is not None:
         torch.testing.assert_close(total, torch.full_like(total, sigma_factor))
-    elif maps == 1:  # 3 to 3.5 can't be reached: clipped just below 3
+    elif maps == 1:  # 3 to 3.5 is not possible: limited to just below 3
         torch.testing.assert_close(total, torch.full_like(total, 3 - 1e-3))
     else:
         assert low - 1e-9 <= total.min() < low + 0.05
@@ -57,7 +57,7 @@ def test_random_rotations_reflections_and_offsets() -> None:
     assert abs(drawn.offset.mean().item()) < 5 / math.sqrt(3 * 6000)
 
 
-def test_random_systems_are_the_generators_and_the_same_in_both_precisions() -> None:
+def test_random_systems_depend_on_the_generator_and_not_on_the_precision() -> None:
     one, two = (random_systems(3, 4, generator=seeded(10), dtype=torch.float64) for _ in range(2))
     single = random_systems(3, 4, generator=seeded(10))
     other = random_systems(3, 4, generator=seeded(11), dtype=torch.float64)
@@ -110,7 +110,7 @@ def test_singular_values_at_their_bounds(matrix: Tensor) -> None:
     torch.testing.assert_close(svd_matrix(svd_parameters(matrix, "clamp"), "clamp"), matrix, rtol=0, atol=1e-12)
     parameters = svd_parameters(matrix)
     assert parameters.isfinite().all()
-    # No singular value differs by more than the margin.
+    # Singular values differ by at most the margin.
     assert torch.linalg.matrix_norm(svd_matrix(parameters) - matrix, 2).max() <= 1e-3 + 1e-12
 
 
@@ -163,7 +163,7 @@ MAPS = {"matrix": torch.eye(2).expand(3, 2, 2), "offset": torch.zeros(3, 2), "pr
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_system_refuses_what_is_none(changes: dict[str, Any], error: str) -> None:
+def test_a_system_refuses_wrong_arguments(changes: dict[str, Any], error: str) -> None:
     with pytest.raises((ValueError, TypeError), match=f"^System: {error}"):
         System(**(MAPS | changes))
 
@@ -200,7 +200,7 @@ def test_each_system_is_the_system_of_its_number(channels: int | None) -> None:
         for name in ("matrix", "offset", "probabilities") + (() if channels is None else ("color",)):
             assert_same_bits(getattr(system, name), getattr(expected, name))
         assert system.channels == channels
-    each[0].offset.fill_(7)  # a copy
+    each[0].offset.fill_(7)  # the tensors are copies
     assert not bool((module.offset == 7).any())
 
 

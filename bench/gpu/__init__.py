@@ -1,1 +1,1 @@
-"""`python -m bench gpu`: all measurements and checks that need a GPU, in one run of ten minutes."""
+"""All measurements and checks that need a GPU, in one run of ten minutes: `python -m bench gpu`."""

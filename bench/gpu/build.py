@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.build`: build both native libraries in the source folder, for the GPU of this machine alone."""
+"""Build both native libraries in the source folder, only for the GPU of this machine: `python -m bench.gpu.build`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("kernels", "bench")
-"""The folders that an installed package has as `fractalops.kernels` and `fractalops.bench`."""
+"""Folders that are `fractalops.kernels` and `fractalops.bench` in an installed package."""
 
 
 def main() -> int:
-    """Build the libraries side by side; return 1 if one does not compile."""
+    """Build the libraries in parallel. Return 1 if one does not compile, else 0."""
     link_folders(ROOT)
     major, minor = torch.cuda.get_device_capability()
     os.environ["TORCH_CUDA_ARCH_LIST"] = f"{major}.{minor}"
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def link_folders(root: Path) -> None:
-    """Link the folders into the package if it is not installed, as an installation would have them."""
+    """Create links to the folders in the package, as in an installation, unless they can be imported already."""
     for name in FOLDERS:
         if find_spec(f"fractalops.{name}") is None:
             (root / "fractalops" / name).symlink_to(Path("..") / name)

@@ -1,6 +1,6 @@
-"""`python -m bench.gpu.check_ops`: compare the ops on the GPU with the float64 reference on the CPU, in seconds.
+"""Compare the ops on a GPU with the float64 reference on the CPU in seconds: `python -m bench.gpu.check_ops`.
 
-The tests compare far more. This is the first evidence, and does not depend on pytest.
+This is a first check, which does not need pytest. The tests compare much more.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from fractalops.reference import rbf_rasterize as raster_reference
 from ..agreement import CHAIN_TOLERANCE, TOLERANCE_PER_PIXEL
 from .records import Record, run_all
 
-DOUBLE_TOLERANCE = 1e-12  # of float64, relative to the largest magnitude
-REPEATS = 10  # further calls, which must give the same bits
+DOUBLE_TOLERANCE = 1e-12  # for float64, relative to the largest magnitude
+REPEATS = 10  # repeated calls, which must give the same bits
 Results = tuple[Tensor, ...]
 
-# Shapes B, T, N, D of the chain: several warps, one map, maps that don't fit into shared memory, many sequences.
+# Shapes B, T, N, D of the chain. They have several warps, one map, maps that don't fit into shared memory, or many
+# sequences.
 CHAINS = ((50, 300, 10, 2), (3, 33, 1, 3), (1, 7001, 300, 2), (33, 1000, 5000, 2), (700, 31, 10, 3))
 FORMS = {"cuda": {1: "a lane a sequence", 2: "a scan"}, "cpu": {0: "a lane a sequence"}}
 SMALL, LARGE = Tile(16, 16, 32, 2, "tf32x3"), Tile(32, 32, 32, 4, "tf32x3")
-# The rasterizer: B, T, H, W, C (0: no weights), bandwidth, cutoff, the tile and whether points are sorted into bins.
+# Cases of the rasterizer: B, T, H, W, C (0: no weights), bandwidth, cutoff, tile, and whether points are binned.
 RASTERS: tuple[tuple[int, int, int, int, int, float, float, Tile | None, bool], ...] = (
     (50, 300, 32, 32, 0, 1.0, 1e-6, None, False),
     (600, 40, 32, 32, 3, 1.0, 1e-6, None, False),
@@ -44,12 +45,12 @@ DRAWS = ((16, 5, 300, 10), (1, 50, 300, 10), (2, 3, 1500, 23), (2, 2, 300, 300))
 
 
 def main() -> int:
-    """Check all ops on the GPU; return 1 if one is wrong."""
+    """Check all ops on the GPU. Return 1 if one is wrong, else 0."""
     return run_all(dict(checks(torch.device("cuda"))))
 
 
 def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], Record]]]:
-    """Yield the name of each check, and the check."""
+    """Yield the name and the function of each check."""
     for shape in CHAINS:
         for form, name in FORMS[device.type].items():
             for dtype in (torch.float32, torch.float64):
@@ -66,7 +67,7 @@ def checks(device: torch.device) -> Iterator[tuple[str, Callable[[], Record]]]:
 
 
 def check_chain(shape: tuple[int, int, int, int], form: int, dtype: torch.dtype, device: torch.device) -> Record:
-    """Compare a form of the chain's kernels, forward and backward."""
+    """Compare the chain's kernels of one form, forward and backward."""
     batch, length, maps, dimensions = shape
     generator = torch.Generator().manual_seed(0)
     matrix = torch.rand(maps, dimensions, dimensions, generator=generator) - 0.5  # (N, D, D)
@@ -90,7 +91,7 @@ def check_chain(shape: tuple[int, int, int, int], form: int, dtype: torch.dtype,
 
 
 def plan_by(tile: Tile, channels: int, height: int, width: int, *, shares: int, binned: bool) -> Plan:
-    """Return the plan of a forward by a tile, for images (C, H, W), C = 0 without weights."""
+    """Return the plan of a forward with this tile, for images (C, H, W). C is 0 without weights."""
     group = min(power_of_2(channels or 1), 4 if tile.rows == 16 else 2)
     return Plan(tile, group, divide_up(height, tile.rows) * divide_up(width, tile.columns), shares, binned)
 
@@ -98,7 +99,7 @@ def plan_by(tile: Tile, channels: int, height: int, width: int, *, shares: int, 
 def check_raster(
     case: tuple[int, int, int, int, int, float, float, Tile | None, bool], dtype: torch.dtype, device: torch.device
 ) -> Record:
-    """Compare the rasterizer's kernels, by the plan of the table or another one, with points far away and NaN."""
+    """Compare the rasterizer's kernels, with their own plan or another. Some points are far away, infinite or NaN."""
     from fractalops.kernels import rbf_rasterize as kernels  # imports Triton
 
     batch, length, height, width, channels, square, cutoff, tile, binned = case
@@ -128,7 +129,7 @@ def check_raster(
 
 
 def check_draw(shape: tuple[int, int, int, int], device: torch.device) -> Record:
-    """Compare the indices of balanced sequences, which must be equal."""
+    """Compare the indices of balanced sequences. They must be equal."""
     systems, sequences, length, maps = shape
     generator = torch.Generator().manual_seed(0)
     weight = torch.rand(systems, maps, generator=generator).double()  # (S, N)
@@ -138,7 +139,7 @@ def check_draw(shape: tuple[int, int, int, int], device: torch.device) -> Record
 
 
 def check_count(mode: Mode, device: torch.device) -> Record:
-    """Compare counts of points and patches, which must be equal."""
+    """Compare counts of points with patches. They must be equal."""
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(3, 5000, 2, generator=generator) * 80 - 5  # (B, T, 2)
     patch = torch.rand(3, 3, 3, generator=generator) > 0.4  # (B, 3, 3)
@@ -147,7 +148,7 @@ def check_count(mode: Mode, device: torch.device) -> Record:
 
 
 def check_inference_mode(device: torch.device) -> Record:
-    """Check that tensors kept from a call in `inference_mode` do not break training."""
+    """Check that training works after a call in `inference_mode`, whose tensors `IFS` may keep."""
     system = fractalops.IFS(1, 4, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.inference_mode():
         system((16, 16))
@@ -156,7 +157,7 @@ def check_inference_mode(device: torch.device) -> Record:
 
 
 def check_compiled(device: torch.device) -> Record:
-    """Compare the value and the gradients of a compiled `IFS.forward` with those of an eager one."""
+    """Compare the value and the gradients of a compiled `IFS.forward` with those of the eager one."""
     system = fractalops.IFS(2, 5, generator=torch.Generator().manual_seed(0)).to(device)
     index = system.sample(3, 50)
 
@@ -174,14 +175,14 @@ def check_compiled(device: torch.device) -> Record:
 
 
 def _differentiated(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> Results:
-    """Return the value of a function in float64 and its gradients to all inputs."""
+    """Return the value of a function in float64 and the gradients of all inputs."""
     leaves = [each.double().requires_grad_() for each in inputs]
     value = function(*leaves)
     return value.detach(), *torch.autograd.grad(value, leaves, grad.double())
 
 
 def _compare(run: Callable[[], Results], expected: Results, allowed: float) -> Record:
-    """Compare results with float64 ones, and the bits of further calls with those of the first."""
+    """Compare results with float64 results, and the bits of repeated calls with those of the first call."""
     first = run()
     errors = [_error(got, wanted) for got, wanted in zip(first, expected, strict=True)]
     same = all(
@@ -189,12 +190,12 @@ def _compare(run: Callable[[], Results], expected: Results, allowed: float) -> R
         for _ in range(REPEATS)
         for got, wanted in zip(run(), first, strict=True)
     )
-    passed = same and all(error <= allowed for error in errors)  # which a NaN is not
+    passed = same and all(error <= allowed for error in errors)  # False for NaN
     return {"passed": passed, "errors": errors, "allowed": allowed, "same bits": same}
 
 
 def _error(got: Tensor, expected: Tensor) -> float:
-    """Return the largest error relative to the largest magnitude; NaN for a NaN that is not expected."""
+    """Return the largest error, relative to the largest magnitude. If a tensor contains NaN, return NaN."""
     if got.shape != expected.shape:
         return float("inf")
     if expected.numel() == 0:

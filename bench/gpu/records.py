@@ -1,4 +1,4 @@
-"""Results of a part of `python -m bench gpu`: lines of JSON in its output."""
+"""Results of the parts of `python -m bench gpu`, as lines of JSON in their output."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Record = dict[str, Any]
 
 
 def emit(**record: object) -> None:
-    """Print a result as a line of JSON, which `parse` finds among a program's other lines."""
+    """Print a result as a line of JSON. `parse` recognizes it among other lines of output."""
     print(json.dumps(_finite(record), allow_nan=False), flush=True)
 
 
 def _finite(value: Any) -> Any:
-    """Return a value of a record with NaN and infinities as text, because JSON has no such numbers."""
+    """Return a value of a record, with NaN and infinities as text because JSON has no such numbers."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -38,13 +38,14 @@ def parse(line: str) -> Record | None:
 def run_all(checks: Mapping[str, Callable[[], Record]]) -> int:
     """Run each check and emit its result with its name. Return 1 if one fails or raises, else 0.
 
-    A check returns its result, in which `passed` says whether it passed. A check that raises does not stop the others.
+    A check returns its result, whose item `passed` is True or False. After an exception in a check, the others still
+    run.
     """
     failed = False
     for name, check in checks.items():
         try:
             record = check()
-        except Exception as error:  # whatever a driver or a compiler raises
+        except Exception as error:  # any error of a driver or a compiler
             record = {"passed": False, "error": f"{type(error).__name__}: {error}"[:500]}
         failed |= not record["passed"]
         emit(check=name, **record)

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.run_kernels`: a few small calls of every kernel for GPUs, for compute-sanitizer to watch."""
+"""Run every GPU kernel a few times on small inputs, for compute-sanitizer: `python -m bench.gpu.run_kernels`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 33, 40
 
 
 def main() -> int:
-    """Run the kernels on the GPU; a sanitizer's error is its own exit code."""
+    """Run the kernels on the GPU and return 0. If the sanitizer finds an error, it sets the exit code."""
     run(torch.device("cuda"))
     torch.cuda.synchronize()
     print("all kernels have run")
@@ -23,7 +23,7 @@ def main() -> int:
 
 
 def run(device: torch.device) -> None:
-    """Run each kernel: each form, dtype and route, with and without weights."""
+    """Run each kernel in each form, dtype and route, with and without weights."""
     torch.manual_seed(0)
     for batch, length, maps, dimensions, dtype in (
         (3, 33, 3, 2, torch.float32),

@@ -1,4 +1,4 @@
-"""Run the parts of `python -m bench gpu` one after another, each for a limited time, and write results at once."""
+"""Run the parts of `python -m bench gpu`, each for a limited time, and write results immediately."""
 
 from __future__ import annotations
 
@@ -22,53 +22,55 @@ from ..table import aligned
 from .records import Record, parse
 
 GRACE = 12.0
-"""Seconds that a part has to end after it was interrupted. pytest-xdist gives its workers ten."""
+"""Seconds that a part may take to end after an interruption. pytest-xdist waits up to ten for its workers."""
 DRAIN = 2.0
-"""Seconds in which the last output of a part that has ended is read."""
+"""Seconds to wait for the last output of a part that has ended."""
 LEAST = 5.0
-"""Seconds that must be left for a part to be started, besides `GRACE`."""
+"""Seconds that must remain to start a part, in addition to `GRACE`."""
 MOST_OUTPUT = 1 << 20
 """Characters of a part's output that are kept."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A command, and how it is run."""
+    """A command and how to run it."""
 
     name: str
     command: tuple[str, ...]
     seconds: float
-    """The time after which it is interrupted."""
+    """Time after which the command is interrupted."""
     background: bool = False
-    """Whether the parts after it start while it runs."""
+    """Whether the next parts start while this part runs."""
     alone: bool = False
-    """Whether it waits for the parts in the background to end, because it measures times."""
+    """Whether the part starts only after all background parts have ended, because it measures times."""
     program: str = ""
-    """A program that it needs: without it, the part is left out."""
+    """Program that the part needs. Without the program, the part is left out."""
 
 
 @dataclass
 class Outcome:
-    """How a part ended."""
+    """The state and the results of a part."""
 
     part: Part
     state: str = "not run yet"
-    """"passed", "failed", "cut off" after its time, "left out" without its program, "no time left", "running"."""
+    """One of: "not run yet", "running", "passed", "failed", "cut off" (after its time), "left out" (without its
+    program), "no time left"."""
     detail: str = ""
     seconds: float = 0.0
     records: list[Record] = field(default_factory=list)
 
     @property
     def bad(self) -> bool:
-        """Return whether the run as a whole has failed because of this part."""
+        """Whether the whole run has failed because of this part."""
         return self.state not in ("passed", "left out")
 
 
 class Runner:
-    """Run parts until the time is over. The files in the folder are complete after each part.
+    """Run parts until the time is over. The files in the folder are up to date after each part.
 
-    log.txt has all output, line by line as it is printed; summary.txt has a line for each part; results.json has the
-    parts' states and records.
+    - log.txt: all lines of output, each written as soon as it is printed.
+    - summary.txt: a line for each part.
+    - results.json: the states and records of the parts.
     """
 
     def __init__(self, folder: Path, seconds: float, parts: Sequence[Part], about: Record) -> None:
@@ -76,7 +78,7 @@ class Runner:
         self._folder, self._about = folder, about
         self._began = time.monotonic()
         self._end = self._began + seconds
-        self._lock = threading.Lock()  # of the log and the files, which threads of background parts write too
+        self._lock = threading.Lock()  # for the log and the files, which threads of background parts write too
         self._interrupted = False
         self._background: list[threading.Thread] = []
         self._processes: list[subprocess.Popen[str]] = []
@@ -84,7 +86,7 @@ class Runner:
     def run(self) -> int:
         """Run all parts. Return 1 if a part failed, was cut off or had no time left, else 0.
 
-        Ctrl-C ends the running parts and raises `KeyboardInterrupt`; the files then have the results so far.
+        Ctrl-C ends the running parts and raises `KeyboardInterrupt`. The files then have the results until that time.
         """
         with open(self._folder / "log.txt", "w", encoding="utf-8") as log:
             try:
@@ -96,7 +98,7 @@ class Runner:
             except BaseException:
                 self._interrupted = True
                 for process in self._processes:
-                    if process.poll() is None:  # the number of one that has ended may be another's now
+                    if process.poll() is None:  # the id of a process that has ended may be in use again
                         _signal_group(process, signal.SIGKILL)
                 for outcome in self.outcomes:
                     if outcome.state == "running":
@@ -106,7 +108,7 @@ class Runner:
         return int(any(outcome.bad for outcome in self.outcomes))
 
     def summary(self) -> str:
-        """Return a table of the parts, and a line of how many ended in which state."""
+        """Return a table of the parts, followed by a line with the number of parts in each state."""
         rows = [
             [each.part.name, each.state, f"{each.seconds:.0f} s" if each.seconds else "", each.detail]
             for each in self.outcomes
@@ -140,7 +142,7 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # so that its own processes end with it
+                start_new_session=True,  # so that processes that it starts can be ended with it
             )
         except OSError as error:
             self._finish(outcome, "failed", f"it can't be started: {error.strerror}")
@@ -203,7 +205,7 @@ class Runner:
 
 
 def _wait(process: subprocess.Popen[str], allowed: float) -> int | None:
-    """Return the exit code, or None if the process did not end in the allowed seconds and was ended."""
+    """Wait for a process and return its exit code, or end it after the allowed seconds and return None."""
     code: int | None = None
     try:
         code = process.wait(allowed)
@@ -211,7 +213,7 @@ def _wait(process: subprocess.Popen[str], allowed: float) -> int | None:
         _signal_group(process, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-    _signal_group(process, signal.SIGKILL)  # and the processes that it started and left
+    _signal_group(process, signal.SIGKILL)  # also ends processes that it started and that still run
     process.wait()
     return code
 
@@ -231,5 +233,5 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
 
 
 def python(*arguments: str) -> tuple[str, ...]:
-    """Return the command of this interpreter."""
+    """Return the command that runs this Python interpreter with arguments."""
     return (sys.executable, *arguments)

@@ -1,6 +1,6 @@
-"""`python -m bench gpu`: build for the GPU here, check, test and measure on it, in at most so many seconds.
+"""Build for the GPU of this machine, then check, test and measure on it in a limited time: `python -m bench gpu`.
 
-The parts that give the most valuable evidence run first. Each writes its results as soon as it has them.
+The parts with the most important results run first. Results are written as soon as they are known.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ TEST_FILES = (
     "tests/ops/test_op_errors.py",
     "tests/bench/test_cuda_timing.py",
 )
-"""All files with tests that need a GPU, the most valuable first."""
+"""All files with tests that need a GPU, the most important first."""
 BENCHMARKS = ("affine_chain", "rbf_rasterize", "render", "step", "fit", "rasterize_points")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run all parts; return 1 if one fails, or without a GPU."""
+    """Run all parts. Return 1 if one fails or there is no GPU, else 0."""
     parser = argparse.ArgumentParser(
         prog="python -m bench gpu",
         description="Build for the GPU of this machine, and check, test and measure on it. Results are written as soon "
-        "as they are known, so that an interrupted run keeps what it has found.",
+        "as they are known, so that an interrupted run keeps them.",
     )
     parser.add_argument(
         "--seconds",
         type=float,
         default=SECONDS,
-        help="end all parts after this time, in seconds (default: %(default)s)",
+        help="seconds after which all parts are ended (default: %(default)s)",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("gpu-results"), help="folder for the results (default: %(default)s)"
@@ -63,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(folder: Path, seconds: float, chosen: Sequence[Part]) -> int:
-    """Run the parts with their results in `folder`; 130 after Ctrl-C."""
+    """Run the parts and write their results to `folder`. Return the exit code, which is 130 after Ctrl-C."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("TRITON_INTERPRET", "FRACTALOPS_BACKEND", "FRACTALOPS_DEBUG"):
+    for name in ("TRITON_INTERPRET", "FRACTALOPS_BACKEND", "FRACTALOPS_DEBUG"):  # they change what runs
         os.environ.pop(name, None)
     os.environ["PYTHONUNBUFFERED"] = "1"  # so that a part that is killed loses no output
-    os.environ["PATH"] += f"{os.pathsep}/usr/local/cuda/bin"  # where compute-sanitizer is
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a time limit keeps the results too
+    os.environ["PATH"] += f"{os.pathsep}/usr/local/cuda/bin"  # the usual folder of compute-sanitizer
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that results are also kept after a time limit
     try:
         return Runner(folder, seconds, chosen, about()).run()
     except KeyboardInterrupt:
@@ -86,7 +86,7 @@ def about() -> dict[str, str]:
 
 
 def parts(folder: Path) -> list[Part]:
-    """Return the parts: what they run, and the seconds that each may take."""
+    """Return the parts with their commands and their time limits in seconds."""
     module = "bench.gpu"
     compiling = max(1, min(6, cores() - 2))
     return [
@@ -94,7 +94,7 @@ def parts(folder: Path) -> list[Part]:
         Part("build", python("-m", f"{module}.build"), 150),
         Part("backends", python("-m", "fractalops", "info"), 30),
         Part("ops against float64", python("-m", f"{module}.check_ops"), 90),
-        # These three use the cores and the GPU beside the tests.
+        # These three parts run in parallel with the tests.
         Part("sweep's kernels", python("-m", "bench", "sweep", "--compile", str(compiling)), 240, background=True),
         Part("racecheck", sanitizer("racecheck"), 150, background=True, program="compute-sanitizer"),
         Part("memcheck", sanitizer("memcheck"), 150, background=True, program="compute-sanitizer"),
@@ -106,25 +106,26 @@ def parts(folder: Path) -> list[Part]:
 
 
 def sanitizer(tool: str) -> tuple[str, ...]:
-    """Return the command that runs every kernel under a tool of compute-sanitizer."""
+    """Return the command that runs all kernels under a tool of compute-sanitizer."""
     options = ("--racecheck-report", "all") if tool == "racecheck" else ()
     command = ("compute-sanitizer", "--tool", tool, *options, "--print-limit", "60", "--error-exitcode", "9")
-    # Without torch's cache of memory, which hides accesses beyond a tensor.
+    # torch's memory cache is off, because it hides accesses outside of a tensor.
     return ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", *command, *python("-m", "bench.gpu.run_kernels"))
 
 
 def tests(report: Path) -> tuple[str, ...]:
-    """Return the command of all tests for GPUs, the slow ones too, with its JUnit report. It prints each result."""
+    """Return the command of all tests for GPUs, including the slow ones. It writes a JUnit report."""
     options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--maxfail=100", "--tb=short", f"--junitxml={report}"]
     if find_spec("xdist") is not None:
         options += ["-n", str(max(1, min(8, cores() // 2)))]
     if find_spec("pytest_timeout") is not None:
         options += ["--timeout=120"]  # torch.compile takes up to a minute
-    # A test that finds no GPU then fails instead of skipping. The references on the CPU don't compete for the cores.
+    # With the first variable, a test that finds no GPU fails instead of skipping. With the second one, the processes
+    # share the cores.
     return ("env", "FRACTALOPS_TEST_REQUIRE=gpu", "OMP_NUM_THREADS=2", *python("-m", "pytest", *options, *TEST_FILES))
 
 
 def benchmark(page: Path) -> tuple[str, ...]:
-    """Return the command of the short benchmark, with its page and the figures beside it."""
+    """Return the command of the quick benchmark. It writes the page and a .json file of the figures."""
     options = ("--quick", "--device", "cuda", "--threads", str(cores()), "--output", str(page), "--overwrite")
     return python("-m", "fractalops", "bench", *BENCHMARKS, *options)

@@ -1,4 +1,4 @@
-"""`python -m bench.gpu.step_graphs`: `fit` with its step as a CUDA graph, against `fit` that launches each kernel."""
+"""Compare `fit` with steps as a CUDA graph and `fit` without graphs: `python -m bench.gpu.step_graphs`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATE = 2.0**-4  # a captured step gets the rate as a float32, in which this rate
 
 
 def main() -> int:
-    """Measure all settings on the GPU; return 1 if a graph gives other bits or a step is not captured."""
+    """Measure all settings on the GPU. Return 1 if a graph gives different bits or a step is not captured, else 0."""
     return run_all(
         {
             f"fit, {name} settings, {images} images": partial(compare, config, images, torch.device("cuda"))
@@ -39,7 +39,7 @@ def main() -> int:
 def compare(
     config: fractalops.FitConfig, images: int, device: torch.device, warm_up: int = WARM_UP, timed: int = TIMED
 ) -> Record:
-    """Return the microseconds of a step with and without a graph, and whether both give the same losses."""
+    """Return the microseconds of a step with and without a graph, and whether the losses are equal."""
     generator = torch.Generator().manual_seed(0)
     targets = (torch.rand(images, SIDE, SIDE, generator=generator) > 0.7).float().to(device)  # (S, H, W)
     config = replace(config, steps=warm_up + timed, batch_size=images, maps=10, points=300)
@@ -63,7 +63,7 @@ def compare(
 def measure(
     targets: torch.Tensor, config: fractalops.FitConfig, cuda_graph: CudaGraph, warm_up: int
 ) -> tuple[float, torch.Tensor]:
-    """Return the microseconds of a step, and the losses (steps, S)."""
+    """Return the microseconds of a step and the losses, (steps, S)."""
     batch = Batch.start(targets, config, range(len(targets)))
     steps = run_steps(batch, config, None, cuda_graph)
     _advance(steps, batch, warm_up)
@@ -73,7 +73,7 @@ def measure(
 
 
 def _advance(steps: Iterator[torch.Tensor], batch: Batch, until: int) -> None:
-    """Run steps until so many are done, and wait for them."""
+    """Run steps until `until` steps are done, and wait for the device."""
     for _ in steps:
         if batch.step >= until:
             break

@@ -3,9 +3,9 @@
 // nanoseconds per task, work) calls work(begin, end) for parts of [0, tasks), on one thread or several.
 //
 // A batch of one or two long sequences is cut into pieces, which advance together and on several threads. A scan
-// composes the maps of the pieces and so finds the start of each piece. This doubles the arithmetic. It pays even on
-// one thread, because a single sequence leaves the thread's pipelines idle. Whether and where sequences are cut depends
-// on shapes only, so that the result does not depend on the number of threads.
+// composes the maps of the pieces and so finds the start of each piece. This doubles the arithmetic, but is faster even
+// on one thread, because a single sequence leaves the thread's pipelines idle. Whether and where sequences are cut
+// depends on shapes only, so that the result does not depend on the number of threads.
 //
 // A product of maps can overflow although the points do not, and points can overflow although a product that contains a
 // zero does not. So if the start or the end of a piece is not finite, the sequence is computed again in one piece.

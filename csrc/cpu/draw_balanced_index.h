@@ -44,8 +44,8 @@ struct BalancedCounts {
                   balanced_width);
   }
 
-  // The amounts that contexts of d = 1 to D maps owe each map, in multiples of 1 / balanced_unit. Each of the lanes has
-  // D arrays (N^d, stride).
+  // The deficits of each map after contexts of d = 1 to D maps, in multiples of 1 / balanced_unit. Each of the lanes
+  // has D arrays (N^d, stride).
   int32_t* owed() { return memory.data()->values; }
   // Scratch memory: (stride) or, if rows have balanced_width elements, one row per map.
   int32_t* scratch() { return owed() + balanced_lanes * size; }

@@ -1,14 +1,16 @@
-// Kernels that draw balanced sequences on the CPU. fractalops/reference/draw_balanced_index.py defines the rule.
+// Kernels that draw balanced sequences on the CPU. fractalops/reference/draw_balanced_index.py defines the rule and the
+// deficits of maps after a context (`owed`). The amount due to a map is its probability plus its deficits after the
+// current contexts, or 0 if this is negative.
 //
 // Ownership: a task owns groups of up to balanced_lanes sequences, which advance together. Each point depends on the
-// point before it, and one sequence alone cannot fill the processor's pipelines. The amounts that a sequence's contexts
-// owe the maps are in rows of whole vectors. A point reads and writes one row of each context length. To find the drawn
+// point before it, and one sequence alone cannot fill the processor's pipelines. The deficits after a sequence's
+// contexts are in rows of whole vectors. A point reads and writes one row of each context length. To find the drawn
 // map, shifts within registers compute, for each map, the sum of the amounts due to all maps up to it. The sums that do
 // not exceed the drawn number are then counted.
 //
-// All sums are exact. 32 bits hold 2047 units. A context of length 1 owes each map more than -1 unit, so at most N
-// units are due, and only up to 1024 maps have contexts. With D context lengths, no choice of random numbers was found
-// for which more than D N units are due.
+// All sums are exact. 32 bits can hold 2047 units. With contexts of length 1 only, each deficit is more than -1 unit,
+// so the amounts due add up to at most N units, and only up to 1024 maps have contexts. With D context lengths, no
+// choice of random numbers was found for which they add up to more than D N units.
 //
 // This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
 // sanitizer tests can compile it separately.

@@ -19,7 +19,7 @@ int polynomial_degree(T bandwidth) {
   return bandwidth < T(1) ? 10 : 8;
 }
 
-// Replaces the values by the coefficients of the polynomial through (node, value), lowest power first. These are
+// Replaces the values with the coefficients of the polynomial through (node, value), lowest power first. These are
 // Newton's divided differences, multiplied out.
 inline void interpolate(const double* nodes /* (count) */, int count, double* values /* (count) */) {
   for (int order = 1; order < count; ++order)

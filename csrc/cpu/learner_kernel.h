@@ -1,5 +1,4 @@
-// Optimization steps of one system: the complete step of fractalops/fitting/learning.py, built from the ops' own
-// kernels.
+// Optimization steps of one system: the complete step of fractalops/fitting/learning.py, built from the ops' kernels.
 //
 // Ownership: a learner belongs to one thread. Its memory is allocated once for many steps; a step allocates nothing. It
 // learns one picture at a time. All state of a picture is in the picture's rows. So the bits of a picture depend

@@ -18,7 +18,7 @@
 namespace fractalops::cpu {
 namespace {
 
-constexpr int64_t side_by_side = 2;  // orbits that run together, because each one waits for its own latency
+constexpr int64_t side_by_side = 2;  // orbits that are computed together, to hide the latency of each one's steps
 
 void draw(const OrbitImage& image, const Tensor& matrix, const Tensor& offset, const Tensor& probabilities,
           const Tensor& uniform, const std::optional<Tensor>& mask, Tensor& levels) {

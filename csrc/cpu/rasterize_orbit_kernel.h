@@ -1,8 +1,8 @@
 // Draws orbits as FractalDB's generator draws them, with the same arithmetic in double. So this file must be compiled
-// without contraction of products and sums. Each point of an orbit depends on the point before it. A single orbit runs
-// at the latency of a product and two sums per point, so several orbits run together. A patch hides the pixels below
-// it. So a pixel is determined by the last point whose patch covers it. Points write their number and their mask to a
-// canvas. Each pixel then reads the nine positions from which a patch can cover it.
+// without contraction of products and sums. Each point of an orbit depends on the point before it. A point of a single
+// orbit takes the latency of a product and two sums, so several orbits are computed together. A patch overwrites all
+// nine of its pixels. So a pixel is determined by the last point whose patch covers it. Points write their number and
+// their mask to a canvas. Each pixel then reads the nine positions from which a patch can cover it.
 //
 // This file is included once per instruction set, so it has no include guard. It does not include torch, so that the
 // sanitizer tests can compile it separately.

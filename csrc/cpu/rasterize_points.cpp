@@ -47,7 +47,7 @@ void draw(const Tensor& points, const Tensor& patch, Tensor& image) {
 Tensor rasterize_points(const Tensor& points_in, const Tensor& patch_in, int64_t height, int64_t width, bool binary) {
   check_tensors("rasterize_points", {{"points", points_in, "BT2"}, {"patch", patch_in, "BHW", only<uint8_t>("uint8")}});
   const Tensor points = torch::stable::contiguous(points_in);  // (B, T, 2)
-  const Tensor patch = torch::stable::contiguous(patch_in);    // (B, patch height, patch width); 0 means no stamp
+  const Tensor patch = torch::stable::contiguous(patch_in);    // (B, patch height, patch width); 0 is not marked
   for (const int64_t side : {patch.size(1), patch.size(2)})
     STD_TORCH_CHECK(side % 2 == 1 && side <= PixelGrid::largest_patch,
                     "rasterize_points: patch must have odd sides up to ", PixelGrid::largest_patch, ", got ", side);

@@ -16,13 +16,13 @@ inline constexpr int64_t block_columns = 32;
 // The position of the counter for a point that is on no pixel.
 template <typename Counter>
 inline constexpr Counter outside = std::numeric_limits<Counter>::max();
-// The number of points whose counters are found before any counter is incremented. Finding vectorizes, incrementing
-// does not. The number is small, so that the processor finds the counters of the next run while it waits for the memory
-// of this one.
+// The number of points whose counters are found before any of these is incremented. Finding vectorizes, incrementing
+// does not. The number is small, so that the processor can find the counters of the next points while it waits for the
+// memory of these counters.
 inline constexpr int64_t found_points = 64;
 
-// The pixels of one image, with a margin of half a patch on each side, because a point in the margin stamps the image,
-// too.
+// The pixels of one image, with a margin of half a patch on each side, because a point in the margin also marks pixels
+// of the image.
 struct PixelGrid {
   static constexpr int64_t largest_patch = 15;
 
@@ -47,9 +47,9 @@ struct PixelGrid {
   bool is_image() const { return patch_height * patch_width == 1; }
   int64_t canvas() const { return rows * stride; }
 
-  // Returns the distances from canvas[row * stride + column] to the counters of the points that stamp pixel (row,
+  // Returns the distances from canvas[row * stride + column] to the counters of the points that mark pixel (row,
   // column) of the image.
-  std::vector<int64_t> taps(const uint8_t* patch /* (patch_height, patch_width), 0 is no stamp */) const {
+  std::vector<int64_t> taps(const uint8_t* patch /* (patch_height, patch_width), 0 is not marked */) const {
     std::vector<int64_t> taps;
     for (int64_t row = patch_height - 1; row >= 0; --row)
       for (int64_t column = patch_width - 1; column >= 0; --column)

@@ -175,7 +175,7 @@ void backward(const Tensor& grad, const Tensor& points, const std::optional<Tens
   T* weight_grads = weight ? mutable_data<T>(grad_weight) : nullptr;  // (B, T, C)
 
   const T* pixels = data<T>(grad);  // (B, C, H, W)
-  // With few points on a large image, a padded copy of the image does not pay.
+  // With few points on a large image, a padded copy of the image takes more time than it saves.
   const bool masked = length * 16 < height * width;
 
   const int64_t tasks = divide_up(length, task_points);

@@ -1,8 +1,8 @@
 // The RBF rasterizer for a canvas without padding: windows are cut at its borders, and masked if they are narrower than
 // their vectors.
 //
-// Ownership: the row tables of `lanes` points are computed together, and a lane owns a point. The points then take
-// turns over the columns, and a lane owns a column.
+// Ownership: the row tables of `lanes` points are computed together, and a lane owns a point. The columns are then
+// processed point by point, and a lane owns a column.
 //
 // This file is included by rbf_rasterize_kernel.h, once per instruction set.
 

@@ -1,11 +1,12 @@
 // The RBF rasterizer for a canvas that is padded by a window on each side: no window is cut, and no pixel is compared.
 //
 // Ownership: `lanes` points are a group. First a lane owns a point: it computes the position of the point's window and
-// its table X over rows. Then the points take turns, and a lane owns a column. The backward processes as many points as
-// there are lanes, and then adds up all their lanes together. After that, a lane owns a point again.
+// its table X over rows. The points are then processed one by one, and a lane owns a column. The backward processes as
+// many points as there are lanes, and then adds up all their lanes together. After that, a lane owns a point again.
 //
 // Columns are processed in vectors that start at multiples of `step`. So points that touch the same pixels load and
-// store the same memory, which the store buffer forwards. Windows that start anywhere would stall each other.
+// store the same memory, which the store buffer forwards. If vectors could start anywhere, a load could overlap a store
+// only in part, and would wait for it.
 //
 // This file is included by rbf_rasterize_kernel.h, once per instruction set.
 

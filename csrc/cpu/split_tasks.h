@@ -12,7 +12,7 @@
 
 namespace fractalops::cpu {
 
-// The minimum work of a thread, in nanoseconds. To enter and leave a parallel region takes microseconds. It takes a
+// The minimum work of a thread, in nanoseconds. Entering and leaving a parallel region takes microseconds. It takes a
 // thousand times as long on a machine with busy cores, where a thread waits until it is scheduled.
 inline constexpr double least_thread_time = 200e3;
 
@@ -27,7 +27,7 @@ void split_tasks(int64_t tasks, double task_time, const Work& work) {
   const auto grain = static_cast<int64_t>(std::ceil(least_thread_time / std::max(task_time, 1.0)));
   if (tasks > grain && torch::stable::get_num_threads() > 1) used_threads = true;
   std::mutex mutex;
-  std::exception_ptr error;  // of a thread: the stable ABI does not pass on which error it was
+  std::exception_ptr error;  // of a thread, kept here because the stable ABI does not pass on the type of an error
   torch::stable::parallel_for(0, tasks, grain, [&](int64_t begin, int64_t end) {
     try {
       work(begin, end);

@@ -27,8 +27,8 @@ namespace fractalops::cpu {
 // The minimum work of a thread, in nanoseconds, for three parallel regions (split_tasks.h).
 inline constexpr double least_strips_time = 600e3;
 
-// Returns how many of `threads` threads have work with one image. If it is less than 2, strips for several threads do
-// not pay.
+// Returns how many of `threads` threads have enough work with one image. If it is less than 2, strips for several
+// threads take more time than they save.
 template <typename T>
 int64_t strip_threads(const Raster<T>& whole, int64_t length, int64_t threads) {
   const double most = image_time(whole, length) / least_strips_time;
@@ -41,7 +41,7 @@ class Strips {
   // Larger canvases do not fit into the L2 cache. A point then takes up to twice as long.
   static constexpr int64_t cache_bytes = 1 << 18;
 
-  // Whether strips pay even on one thread, because the canvas is much larger than the cache.
+  // Whether strips save time even on one thread, because the canvas is much larger than the cache.
   static bool pay_alone(const Raster<T>& whole, int64_t length) {
     return whole.canvas() * static_cast<int64_t>(sizeof(T)) >= 4 * cache_bytes && length >= 16 * run_points &&
            reach_of(whole) < whole.height / 8;
@@ -85,7 +85,7 @@ class Strips {
       const int64_t needed = split_rows(middle, parts);
       (needed <= parts && static_cast<double>(needed) * middle <= 2 * all ? most : least) = middle;
     }
-    // If most points are in one row, strips do not pay.
+    // If most points are in one row, strips do not save time.
     if (most < 0.8 * all)
       split_rows(most, parts);
     else

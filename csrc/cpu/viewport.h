@@ -1,6 +1,6 @@
-// A viewport folded into maps, so that the chain yields pixel coordinates, as by fold_viewport in
-// fractalops/rendering.py, and its derivative. This file does not include torch, so that the sanitizer tests can
-// compile it separately.
+// Conversion of maps to pixel coordinates by a viewport, as by fold_viewport in fractalops/placement.py, and its
+// derivative. The points of the converted chain are pixel coordinates. This file does not include torch, so that the
+// sanitizer tests can compile it separately.
 #pragma once
 
 #include <cstdint>

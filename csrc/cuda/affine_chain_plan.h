@@ -14,7 +14,7 @@ namespace fractalops::cuda {
 // The values of the op's private argument `form`.
 enum class Form : int64_t { chosen = 0, sequential = 1, scan = 2 };
 
-// Returns the form that should be faster on a card with about 128 multiprocessors. This is an estimate from instruction
+// Returns the form that should be faster on a GPU with about 128 multiprocessors. This is an estimate from instruction
 // latencies, which has not been measured yet:
 // - sequential, 512 warps in parallel: 40 cycles per step (the latency of shared memory and of two dependent
 //   multiply-adds); backward 250, most of them for the sums by map;
@@ -43,7 +43,8 @@ inline Chunks choose_chunks(int64_t sequences, int64_t length) {
   return {divide_up(length, chunk), chunk};
 }
 
-// Returns as few warps as hold a sequence in one tile, so that short sequences leave no threads idle.
+// Returns the number of threads of a block: as few warps as can process a sequence in one tile, so that short sequences
+// leave no warps idle, and at most scan_warps.
 inline int choose_scan_threads(int64_t length) {
   return lanes * static_cast<int>(std::min<int64_t>(divide_up(length, lanes * scan_run), scan_warps));
 }

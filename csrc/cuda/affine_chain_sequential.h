@@ -1,6 +1,6 @@
 // The affine chain for many sequences: each lane computes a sequence step by step, v_t = A[z_t] v_(t-1) + b[z_t]
 // (paper, equation 3), and its adjoint in reverse. Nothing is computed twice, but it takes thousands of sequences to
-// fill a card.
+// fill a GPU.
 //
 // Ownership, in both kernels: a block is one warp and owns 32 sequences at a time. Lane l owns the l-th of them and its
 // row of each tile. A tile holds the same few steps of the 32 sequences. So the warp accesses global memory in whole

@@ -11,8 +11,8 @@
 namespace fractalops::cuda {
 namespace {
 
-// The memory for counts that do not fit into shared memory. This much stays in the L2 cache of a large card. The blocks
-// process the remaining sequences afterwards.
+// The memory for counts that do not fit into shared memory. This much stays in the L2 cache of a large GPU. The blocks
+// process the remaining sequences later.
 constexpr int64_t most_counts_in_global = 64 << 20;  // bytes
 
 template <typename T, typename Index>

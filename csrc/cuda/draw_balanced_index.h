@@ -1,9 +1,10 @@
-// Kernels that draw balanced sequences on a GPU. fractalops/reference/draw_balanced_index.py defines the rule. Each
-// point depends on the point before it. So a warp draws a sequence point by point, and its lanes share the maps.
+// Kernels that draw balanced sequences on a GPU. fractalops/reference/draw_balanced_index.py defines the rule and the
+// deficits of maps after a context (`owed`). Each point depends on the point before it. So a warp draws a sequence
+// point by point, and its lanes share the maps.
 //
-// Ownership, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: their shares, and the
-// amounts that every context owes them. So neighboring lanes access neighboring words, and no lane reads the counts of
-// another lane:
+// Ownership, in both kernels: a block is one warp. Lane l owns the maps l, l + 32, l + 64, ...: their shares, and their
+// deficits after every context. So neighboring lanes access neighboring words, and no lane reads the counts of another
+// lane:
 //
 //   lane             0      1    ...    31     0      1   ...
 //   share        | p_0  | p_1  | ... | p_31 | p_32 | ...            of the sequence's system
@@ -97,7 +98,7 @@ struct BalancedSequences {
 // The contexts of one sequence.
 struct BalancedContexts {
   const int32_t* share;  // (N)
-  int32_t* owed;         // (counts): the tables (N^d, N) of d = 1 to D, one after the other
+  int32_t* owed;         // (counts): the deficits, tables (N^d, N) of d = 1 to D, one after the other
   int maps, depth;
   int table = 0;    // in lane d - 1: start of the table of d
   int context = 0;  // in lane d - 1: the last d maps, as digits in base N
@@ -111,7 +112,7 @@ struct BalancedContexts {
   // Returns the start of the current row in the table of d.
   __device__ int row(int d) const { return __shfl_sync(every_lane, table + context * maps, d - 1); }
 
-  // Returns the amount that is due to one of this lane's maps, or 0 past the last map.
+  // Returns the share of one of this lane's maps plus its deficits, at least 0; 0 past the last map.
   __device__ int due(int map) const {
     int sum = map < maps ? share[map] : 0;
 #pragma unroll 1

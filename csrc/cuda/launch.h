@@ -12,8 +12,8 @@
 
 namespace fractalops::cuda {
 
-// Where an op runs. The device of the op's tensors, which must have been checked, is the current one during the
-// lifetime of this object.
+// The device and the stream on which an op runs. The device of the op's tensors, which must have been checked, is the
+// current one during the lifetime of this object.
 class Launcher {
  public:
   Launcher(const char* op, const Tensor& tensor) : Launcher(op, tensor.get_device_index()) {}

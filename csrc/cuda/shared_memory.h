@@ -12,8 +12,8 @@ namespace fractalops::cuda {
 inline constexpr int lanes = 32;  // per warp
 inline constexpr unsigned every_lane = 0xffffffffu;
 
-// Every card gives a block this much shared memory without an opt-in. The comment above each kernel says how much the
-// kernel takes at most, for 3 dimensions. This excludes the tables that affine_chain_plan.h adds if they fit.
+// On every GPU, a block can use this much shared memory without an opt-in. The comment above each kernel says how much
+// the kernel takes at most, for 3 dimensions. This excludes the tables that affine_chain_plan.h adds if they fit.
 inline constexpr int64_t shared_limit = 48 * 1024;  // bytes
 
 // One array for all kernels. Each kernel divides it.
@@ -52,7 +52,7 @@ union Word {
 
 // Calls move(index in the array, row, index in the row) for the first element of every aligned word that the rows
 // touch. A row can start anywhere, so the index in the row of its first word can be negative.
-// Ownership: the threads take the words of all rows in turn, so that neighboring threads move neighboring words.
+// Ownership: thread i owns the words i, i + threads, ... of all rows. So neighboring threads move neighboring words.
 template <typename T, typename Move>
 __device__ void for_each_word(const T* array, const Rows& rows, int thread, int threads, const Move& move) {
   constexpr int elements = 16 / sizeof(T);

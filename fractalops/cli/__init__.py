@@ -1,4 +1,4 @@
-"""The command line: `fractalops COMMAND` or `python -m fractalops COMMAND`, one module a command."""
+"""The command line: `fractalops COMMAND` or `python -m fractalops COMMAND`. Each command has its own module."""
 
 from __future__ import annotations
 
@@ -18,24 +18,34 @@ from fractalops.interruptions import Signals
 from fractalops.io.memory import limited_memory
 
 _READING = ("fit", "fit-points", "render", "view", "morph", "convert", "experiment")  # commands that read files
-_APART = 1  # where the processes that share a run can't begin it together
-_BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
-# How an allocation that failed shows in the text of torch's RuntimeError.
-_ASKED_FOR = re.compile(r"to allocate ([\d.]+ \w+)")
+_APART = 1  # the exit code if the processes of a run can't start it together
+_BROKEN_PIPE = 141  # the exit code that a shell reports for a program ended by SIGPIPE
+# How the text of torch's RuntimeError describes a failed allocation.
+_REQUESTED = re.compile(r"to allocate ([\d.]+ \w+)")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 is done, 1 processes that don't find each other, 2 a file or option that can't be used, 130 an interruption by
-    Ctrl-C, 143 by SIGTERM.
+    The exit codes are:
 
-    What needs more memory than there is counts as an option that can't be used. Where whoever reads the output has
-    closed it, as `head` does, the command ends silently with 141, as Unix tools do; a stream that was closed from the
-    beginning takes what is written to it nowhere.
+    - 0: the command has succeeded.
+    - 1: the processes of a run could not start it together.
+    - 2: a file or an option can't be used, or the options need more memory than there is.
+    - 130, 143: the command was interrupted by Ctrl-C or SIGTERM.
+    - 141: the reader of the output has closed it, as `head` does. The command ends silently, as Unix tools do.
 
-    As usual with argparse, an unknown or wrong option, --help and --version leave by `SystemExit` (2, 0, 0).
+    Output to a stream that was already closed at the start is discarded.
+
+    Args:
+        argv: the arguments without the program's name; None takes those of the process.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: for --help and --version (0), and for an unknown or wrong option (2), as usual with argparse.
     """
     open_streams()
     signals = Signals()
@@ -46,18 +56,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 sys.stdout.flush()
     except BrokenPipeError:
-        with suppress(OSError, ValueError):  # else Python would complain as it flushes once more at its end
+        with suppress(OSError, ValueError):  # otherwise Python reports an error when it flushes at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
-    except KeyboardInterrupt:  # before a command has begun, or one more as it ends
+    except KeyboardInterrupt:  # before a command has started, or a second one while it ends
         code = INTERRUPTED
     return 128 + signals.caught if code == INTERRUPTED and signals.caught is not None else code
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = Parser(prog="fractalops", description="Learn iterated function systems for images, and draw them.")
+    parser = Parser(
+        prog="fractalops",
+        description="Learn iterated function systems (fractals) for images by gradient descent, and draw them.",
+        epilog="Run 'fractalops COMMAND --help' for the options of a command.",
+    )
     parser.add_argument("--version", action="version", version=f"fractalops {installed_version()}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
     for command in (fit, fit_points, render, view, morph, convert, random, systems, experiment, bench, info):
         command.add_parser(commands)
     for name in _READING:
@@ -82,15 +96,15 @@ def _run(argv: Sequence[str] | None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(sign in str(error) for sign in _NO_MEMORY):
             raise
-        asked = _ASKED_FOR.search(str(error))
-        size = f": {asked[1]} can't be had" if asked else ""
-        return _fail(arguments.command, f"there is not enough memory for what the options ask for{size}", UNUSABLE)
+        requested = _REQUESTED.search(str(error))
+        size = f": {requested[1]} could not be allocated" if requested else ""
+        return _fail(arguments.command, f"there is not enough memory for these options{size}", UNUSABLE)
     except KeyboardInterrupt:
         return _fail(arguments.command, "interrupted", INTERRUPTED)
 
 
 def _fail(command: str, message: str, code: int) -> int:
-    # Ranks refuse alike what they all see, and alone what is wrong with their machine.
+    # Each rank prints its own errors, as an error of one machine is raised only in the ranks of that machine.
     rank = "" if is_leader() else f"rank {os.environ['RANK']}: "
     print(f"fractalops {command}: {rank}{in_message(in_options(' '.join(message.split())))}", file=sys.stderr)
     return code

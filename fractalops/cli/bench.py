@@ -1,4 +1,4 @@
-"""`fractalops bench`: how fast the ops are here, in one page."""
+"""`fractalops bench`: measure the speed of the ops on this machine, and write a report."""
 
 from __future__ import annotations
 
@@ -17,37 +17,45 @@ def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "bench",
-        help="measure the ops here, against baselines, and write a report",
-        description="Check that each op is right, measure it against its baselines in one run, and write a page with "
-        "plots and, beside it, the figures as JSON.",
+        help="measure the speed of the ops and write a report",
+        description="Check that each op is correct, and measure its speed against baselines in the same run. Write an "
+        "HTML page with plots, and the figures as JSON.",
+        epilog="Example: fractalops bench --quick -o report.html",
     )
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help="what to measure (default: all but the slow ones)")
-    parser.add_argument("--list", action="store_true", help="show the suites, and measure nothing")
+    parser.add_argument(
+        "suites", nargs="*", metavar="SUITE", help="a suite to measure (default: all suites except the slow ones)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the suites, and measure nothing")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         default=Path("fractalops-bench.html"),
         metavar="HTML",
-        help="the page; the figures go to a .json beside it (default: %(default)s)",
+        help="the page to write; the figures are written to a .json file of the same name (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace them if they exist")
-    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 9, and no shape beyond 10^6 points")
+    parser.add_argument("--overwrite", action="store_true", help="replace both files if they exist")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure 3 rounds instead of 9, and only shapes of at most 10^6 points"
+    )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto takes an NVIDIA GPU where the native ops can run on one (default: %(default)s)",
+        help="the device to measure; auto adds an NVIDIA GPU if the native ops can run on one (default: %(default)s)",
     )
     parser.add_argument(
         "--threads",
         type=integer(1, _MOST_THREADS),
         action="append",
         metavar="N",
-        help="of the CPU; can be given several times (default: 1, and all cores)",
+        help="the number of CPU threads; can be repeated (default: 1 and all cores; with a GPU, all cores)",
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="OLD.json", help="show what moved beyond the spread since these figures"
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="the figures of an earlier report; show the changes that exceed the spread of the measurements",
     )
     parser.set_defaults(run=run)
 
@@ -59,11 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(command.listed())
         return 0
     if os.environ.get("FRACTALOPS_BACKEND"):
-        raise InputError("FRACTALOPS_BACKEND must not be set: each backend is measured by its name")
+        raise InputError("FRACTALOPS_BACKEND must not be set, as bench selects the backends itself; unset it")
     for path in (arguments.output, arguments.output.with_suffix(".json")):
         check_output(path, arguments.overwrite)
     if arguments.output.suffix != ".html":
-        raise InputError(f"cannot write {arguments.output}: the page must be a .html file")
+        suffix = arguments.output.suffix
+        raise InputError(f"cannot write {arguments.output}: the suffix of the page must be .html, got {suffix!r}")
     code: int = command.run(
         suites=arguments.suites,
         output=arguments.output,

@@ -1,4 +1,4 @@
-"""`fractalops convert`: systems from one format to another."""
+"""`fractalops convert`: convert systems to another file format."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ from fractalops.io.systems.formats import SUFFIXES, check_suffix
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("convert", help="write systems in another format")
-    parser.add_argument("file", type=Path, metavar="A", help=f"the file of {FILES}")
-    parser.add_argument(
-        "output", type=Path, metavar="B", help=f"what to write, {', '.join(SUFFIXES)}; without suffix a folder of .csv"
+    parser = commands.add_parser(
+        "convert",
+        help="convert systems to another file format",
+        description="Read the systems of the file A and write them to the file B. The suffixes select the formats.",
+        epilog="Example: fractalops convert ferns.ifs ferns.flame",
     )
-    add_choice(parser, "--system")
-    parser.add_argument("--overwrite", action="store_true", help="replace B if it exists")
+    parser.add_argument("file", type=Path, metavar="A", help=f"the file to read: {FILES}")
+    written = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+    parser.add_argument(
+        "output",
+        type=Path,
+        metavar="B",
+        help=f"the file to write: {written}; a path without a suffix is a folder of .csv files",
+    )
+    add_choice(parser, "--system", of="A", default="all systems")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the file B if it exists, or add to the folder B"
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_suffix(output)
     if output.suffix == "" and output.is_dir():
         if not all(is_temporary(path.name) for path in output.iterdir()) and not arguments.overwrite:
-            raise InputError(f"cannot write {output}: it holds files already (--overwrite adds to them)")
+            raise InputError(f"cannot write {output}: it already contains files (--overwrite adds to them)")
     else:
         check_output(output, arguments.overwrite)
     systems = load_source(arguments.file, arguments.system).systems

@@ -1,4 +1,4 @@
-"""Drawing options of `fractalops render` and `fractalops morph`, and the pictures that they describe."""
+"""The drawing options of `fractalops render` and `fractalops morph`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fractalops.systems import System
 
 T = TypeVar("T")
 
-TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with degrees of opacity
+TRANSPARENT = (".png", ".webp", ".tif", ".tiff")  # formats with partial opacity
 _WEBP_SIDE = 16383  # pixels
 _ANIMATION_SIDE = 512  # pixels
 _FRAMES = 60
@@ -31,7 +31,7 @@ _REST_MILLISECONDS = 1500
 
 
 def converter(convert: Callable[[str], T], expected: str) -> Callable[[str], T]:
-    """Return a converter for argparse: `convert`, whose `ValueError` or `TypeError` says what is `expected`."""
+    """Return a converter for argparse that calls `convert`; its errors say what is `expected`."""
 
     def checked(text: str) -> T:
         try:
@@ -59,37 +59,48 @@ read_zoom = converter(
 
 
 def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
-    """Add the options of size, points and tones of a picture, whose longest side is `side` by default."""
+    """Add the options of size, points and tones of a picture. `side` is the default size in the help."""
     parser.add_argument(
-        "--size", type=integer(1, LARGEST_SIDE), help=f"the picture's longest side in pixels (default: {side})"
+        "--size",
+        type=integer(1, LARGEST_SIDE),
+        metavar="PIXELS",
+        help=f"the longest side of the picture in pixels (default: {side})",
     )
     parser.add_argument(
-        "--points", type=integer(1), help="how many points to draw (default: one a pixel, four if colors are means)"
+        "--points",
+        type=integer(1),
+        metavar="N",
+        help='the number of points to draw (default: one per pixel, or four for the blend "mean")',
     )
     tones = parser.add_argument_group("tones")
     tones.add_argument(
         "--gamma",
         type=converter(_gamma, "be a number above 0, at most 10"),
-        help="the power that brightness is raised to; less shows more of thin parts (default: 0.4; in color 1)",
+        metavar="X",
+        help="the exponent of the brightness, above 0 and at most 10; a smaller one makes dim parts brighter "
+        "(default: 0.4 in gray, 1 in color)",
     )
     tones.add_argument(
         "--palette",
         type=converter(
-            read_palette, f"be one of {', '.join(PALETTES)} or colors from dark to bright as #112233,#ffcc00"
+            read_palette, f"be one of {', '.join(PALETTES)} or colors from dark to bright such as #112233,#ffcc00"
         ),
         metavar="NAME",
-        help=f"color a gray system: {', '.join(PALETTES)}, or colors from dark to bright as #112233,#ffcc00",
+        help=f"the colors for a gray system: {', '.join(PALETTES)}, or a list from dark to bright such as "
+        "#112233,#ffcc00 (default: gray)",
     )
-    tones.add_argument("--transparent", action="store_true", help="make what is dark transparent (PNG and WebP)")
+    tones.add_argument(
+        "--transparent", action="store_true", help="make dark parts transparent (only .png, .webp and .tif files)"
+    )
 
 
 def check_look(arguments: argparse.Namespace, output: Path) -> None:
-    """Raise `InputError` where the format of `output` can't hold the picture that is asked for."""
+    """Raise `InputError` if the format of `output` can't store the requested picture."""
     suffix = output.suffix.lower()
     if arguments.transparent and suffix not in TRANSPARENT:
-        raise InputError(f"cannot save {output}: --transparent needs a format with opacity, .png or .webp")
+        raise InputError(f"cannot save {output}: --transparent needs a format with opacity; use .png or .webp")
     if suffix == ".webp" and (arguments.size or 0) > _WEBP_SIDE:
-        raise InputError(f"cannot save {output}: WebP has at most {_WEBP_SIDE} pixels a side, got {arguments.size}")
+        raise InputError(f"cannot save {output}: --size must be at most {_WEBP_SIDE} for WebP, got {arguments.size}")
 
 
 def picture_of(
@@ -101,13 +112,15 @@ def picture_of(
     *,
     most: int | None = None,
 ) -> Picture:
-    """Return the picture that the options ask for of one of the systems of a file. Raises `InputError`.
+    """Return the picture of one of the systems of a file, as the options describe it.
 
-    What was learned is drawn as it was learned, others as `Picture.of` draws them. By default these have at most `most`
-    points a pixel: a picture of a few pixels needs no million.
+    A learned system is drawn with the proportions and the intensity of its targets. Other systems are drawn as by
+    `Picture.of`, by default with at most `most` points per pixel, as small pictures don't need a million points.
+
+    Raises `InputError` if a palette is given for a system with colors.
     """
     if arguments.palette is not None and (system.channels or 1) > 1:
-        raise InputError("--palette is for gray systems, and this one has colors of its own")
+        raise InputError("--palette is only for gray systems, but this system has colors; leave out --palette")
     look = {name: getattr(arguments, name) for name in ("gamma", "palette", "transparent")} | {"zoom": zoom}
     longest = arguments.size or side
     if (result := source.learned) is not None:
@@ -126,16 +139,20 @@ def channels_of(picture: Picture, system: System) -> int:
 
 
 def add_animation_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Return the options of an animation."""
-    group = parser.add_argument_group("animation", "written as .gif, .webp, or .mp4 where ffmpeg is installed")
-    group.add_argument("--frames", type=integer(1, 10_000), help=f"how many pictures it has (default: {_FRAMES})")
-    group.add_argument("--fps", type=integer(1, 60), help=f"pictures a second (default: {_FPS})")
+    """Add the options of an animation, and return their group."""
+    group = parser.add_argument_group(
+        "animation", "An animation is written as .gif or .webp, or as .mp4 if ffmpeg is installed."
+    )
+    group.add_argument(
+        "--frames", type=integer(1, 10_000), metavar="N", help=f"the number of frames (default: {_FRAMES})"
+    )
+    group.add_argument("--fps", type=integer(1, 60), metavar="N", help=f"the frames per second (default: {_FPS})")
     parser.set_defaults(side=_ANIMATION_SIDE)
     return group
 
 
 def check_movable(arguments: argparse.Namespace, output: Path) -> None:
-    """Raise `InputError` unless the animation that the options ask for can be written to `output`."""
+    """Raise `InputError` unless the requested animation can be written to `output`. Set defaults of the options."""
     check_animation(output)
     check_output(output, arguments.overwrite)
     check_look(arguments, output)
@@ -144,7 +161,7 @@ def check_movable(arguments: argparse.Namespace, output: Path) -> None:
 
 
 def save_frames(frames: Iterable[Tensor], output: Path, arguments: argparse.Namespace, *, loops: bool) -> None:
-    """Save an animation as its frames (C, H, W) are drawn. One that doesn't loop rests on its last frame."""
+    """Save an animation while its frames (C, H, W) are drawn. If it does not loop, the last frame is shown longer."""
     bar = progress_bar(arguments.frames, "frame", arguments.command, shown=True, iterable=frames, delay=2)
     save_animation(
         bar,

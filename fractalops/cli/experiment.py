@@ -1,4 +1,4 @@
-"""`fractalops experiment NAME`: the paper's experiments."""
+"""`fractalops experiment NAME`: run an experiment of the paper."""
 
 from __future__ import annotations
 
@@ -13,22 +13,43 @@ from fractalops.cli.settings import add_settings, configure
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("experiment", help="run an experiment of the paper; without a name, list them")
+    parser = commands.add_parser(
+        "experiment",
+        help="run an experiment of the paper, or list the experiments",
+        description="Run an experiment of the paper, and print its table and findings. Without a NAME, list the "
+        "experiments.",
+        epilog="Example: fractalops experiment reconstruct --data DIR --download",
+    )
     parser.set_defaults(run=run)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="see the list")
-    parser.add_argument("--preset", default="small", help="small: minutes on two cores; paper: full size, for a GPU")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment to run (default: list them)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="has MNIST, FashionMNIST, KMNIST as torchvision lays them"
+        "--preset",
+        default="small",
+        help="small takes minutes on two cores; paper is the full size, for a GPU (default: %(default)s)",
     )
-    parser.add_argument("--download", action="store_true", help="have torchvision bring what DIR lacks of them")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="gets settings, metrics and pictures (default: runs/NAME)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="the folder of the data sets MNIST, FashionMNIST and KMNIST, in the layout of torchvision",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
+    parser.add_argument(
+        "--download", action="store_true", help="use torchvision to download the data sets that are not in DIR"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="the folder for settings, metrics and pictures (default: runs/NAME)",
+    )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="the device to run on (default: %(default)s)"
+    )
     add_seed(parser)
-    add_settings(parser)
-    parser.add_argument("--overwrite", action="store_true", help="discard an earlier run in the folder")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but the table")
+    add_settings(parser, "the experiment")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    parser.add_argument("--quiet", action="store_true", help="print only the table and the findings")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,5 +76,5 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(outcome)
     if not arguments.quiet:
-        print(f"{folder} has the table, the metrics and the pictures")
+        print(f"table, metrics and pictures are in {folder}")
     return 0

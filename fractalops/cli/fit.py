@@ -1,4 +1,4 @@
-"""`fractalops fit`: learn an iterated function system for each image, of pictures or of a data set."""
+"""`fractalops fit`: learn an iterated function system for each picture, or for each image of a data set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fractalops.cli.settings import add_settings, configure
 from fractalops.data.targets import PictureFiles, open_targets
 from fractalops.fitting import FitConfig
 
-_MOST_POINTS = 10**8  # in a sequence
-_MOST_SEQUENCES = 10**6  # in a step
+_MOST_POINTS = 10**8  # points in a sequence
+_MOST_SEQUENCES = 10**6  # sequences in a step
 
 
 class Preset(NamedTuple):
-    """Settings to start from, and the longest side that pictures are scaled down to."""
+    """The function that creates the settings, and the longest side that pictures are scaled down to."""
 
     make: Callable[..., FitConfig]
     size: int  # pixels
@@ -41,49 +41,75 @@ _SETTINGS = (
     "optimizer",
     "color",
     "seed",
-)  # that have their own options
+)  # settings that have their own options
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
     published = FitConfig.paper()
-    parser = commands.add_parser("fit", help="learn a fractal for each image")
+    parser = commands.add_parser(
+        "fit",
+        help="learn a fractal for each image",
+        description="Learn an iterated function system for each image by gradient descent. For each picture, write the "
+        "system, drawings and a report to a folder of its own. For a data set, write all results to one folder.",
+        epilog="Example: fractalops fit leaf.png --preset draft",
+    )
     parser.set_defaults(run=run)
     parser.add_argument(
         "images",
         nargs="+",
         type=Path,
         metavar="IMAGE",
-        help="picture files, or one data set: a folder, an IDX or array file",
+        help="picture files, or one data set: a folder of pictures, an IDX file or an array file (.npy, .npz, "
+        ".safetensors)",
     )
-    add_output(parser, "gets one folder an image, or the run over a data set", "learning.gif")
+    add_output(parser, "the folder for the results; each picture gets a subfolder", "learning.gif")
 
     image = parser.add_argument_group("image")
-    sizes = ", ".join(f"{name}: {preset.size}" for name, preset in _PRESETS.items())
+    sizes = ", ".join(f"{preset.size} for {name}" for name, preset in _PRESETS.items())
     image.add_argument(
         "--size",
         type=integer(1, 1024),
-        help=f"larger images are scaled down to this longest side, smaller ones keep theirs (default: {sizes})",
+        metavar="PIXELS",
+        help="the longest side in pixels; larger images are scaled down to it, smaller ones keep their size (default "
+        f"by preset: {sizes})",
     )
     image.add_argument(
         "--fit-to",
         type=integer(1, 1024),
-        metavar="SIZE",
-        help="all images are scaled to this longest side, small ones up",
+        metavar="PIXELS",
+        help="the longest side in pixels; all images are scaled to it, small ones too (default: none, see --size)",
     )
-    image.add_argument("--color", "--colour", action="store_true", default=None, help="learn a color for each map, too")
-    image.add_argument("--invert", action="store_true", help="swap dark and bright: the fractal is drawn bright")
+    image.add_argument(
+        "--color",
+        "--colour",
+        action="store_true",
+        default=None,
+        help="keep the colors of the images, and learn a color for each map",
+    )
+    image.add_argument(
+        "--invert", action="store_true", help="swap dark and bright, for dark shapes on a bright background"
+    )
     image.add_argument(
         "--background",
         choices=("black", "white"),
         default="black",
-        help="what is seen through transparent parts, and where nothing is drawn (default: %(default)s)",
+        help="the color behind transparent parts and of pixels without points (default: %(default)s)",
     )
-    share = number(1, "lie in [0, 1)")
-    image.add_argument("--threshold", type=share, metavar="X", help="pixels above X in [0, 1) become 1, others 0")
-    image.add_argument("--stretch", action="store_true", help="the darkest value becomes black, the brightest white")
     image.add_argument(
-        "--frame", type=integer(1), metavar="N", help="of an animation or of pages, counted from 1 (default: the first)"
+        "--threshold",
+        type=number(1, "lie in [0, 1)"),
+        metavar="X",
+        help="set pixels above X to 1 and the others to 0, with X in [0, 1) (default: no threshold)",
+    )
+    image.add_argument(
+        "--stretch", action="store_true", help="scale the values of each image to the full range from black to white"
+    )
+    image.add_argument(
+        "--frame",
+        type=integer(1),
+        metavar="N",
+        help="the frame of an animation or the page of a file, counted from 1 (default: the first)",
     )
 
     learning = parser.add_argument_group("learning")
@@ -91,8 +117,9 @@ def add_parser(commands: Commands) -> None:
         "--preset",
         choices=tuple(_PRESETS),
         default="standard",
-        help="the work: draft, 32 pixels in a second; standard, 256 in 10 seconds; fine, 512 in minutes; paper: the "
-        "settings of the published code (default: %(default)s)",
+        help="the quality and the time of learning: draft learns 32 pixels in about a second, standard 256 pixels in "
+        "about 10 seconds, fine 512 pixels in minutes; paper uses the settings of the published code (default: "
+        "%(default)s)",
     )
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps in a system"),
@@ -100,21 +127,28 @@ def add_parser(commands: Commands) -> None:
         ("sequences", 1, _MOST_SEQUENCES, "sequences in a step"),
         ("steps", 1, None, "optimization steps"),
     ):
-        both = f"by the image, paper: {getattr(published, name)}"
-        learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=f"{what} (default: {both})")
+        default = f"depends on the image; {getattr(published, name)} for the preset paper"
+        learning.add_argument(
+            f"--{name}",
+            type=integer(minimum, maximum),
+            metavar="N",
+            help=f"the number of {what} (default: {default})",
+        )
     learning.add_argument(
         "--objective",
         choices=("expectation", "fixed"),
-        help="new sequences at every step, or the same ones throughout (default: expectation)",
+        help="expectation draws new sequences at every step, fixed uses the same ones (default: expectation)",
     )
-    learning.add_argument("--optimizer", choices=("adam", "sgd"), help=f"(default: {published.optimizer})")
+    learning.add_argument(
+        "--optimizer", choices=("adam", "sgd"), help=f"the optimizer (default: {published.optimizer})"
+    )
     add_seed(learning)
-    add_settings(learning)
+    add_settings(learning, "FitConfig")
     fit_dataset.add_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Learn pictures into a folder each, or a data set into one."""
+    """Learn pictures, with a folder for each, or a data set, with one folder. Return the exit code."""
     check_backend()
     preset = _PRESETS[arguments.preset]
     page = 1.0 if arguments.background == "white" and not arguments.invert else 0.0

@@ -1,4 +1,4 @@
-"""`fractalops fit PICTURE ...`: learn pictures, and write a folder for each."""
+"""`fractalops fit PICTURE ...`: learn pictures, and write a folder of results for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fractalops.io.images import save_image
 from fractalops.io.notices import collect_notices
 
 OUTPUT_NAMES = (SYSTEM_NAME, "comparison.png", "fractal.png", "loss.csv", "loss.png", "learning.gif", REPORT_NAME)
-FRAMES = 40  # of the animation
+FRAMES = 40  # frames of the animation
 
 _DRAWING_SIDE = 1024  # pixels
 _ANIMATION_SIDE = 192  # pixels of each half of a frame
@@ -36,7 +36,7 @@ _ANIMATION_SIDE = 192  # pixels of each half of a frame
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to learn, and the folder that its results go to."""
+    """A picture to learn, and the folder for its results."""
 
     image: str
     folder: ResultFolder
@@ -44,7 +44,10 @@ class Job:
 
 
 def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig) -> int:
-    """Check everything, then learn the pictures batch by batch, and save each batch as it is done."""
+    """Check everything, then learn the pictures batch by batch, and save each batch when it is done.
+
+    Return the exit code.
+    """
     names = [pictures.name(index) for index in range(len(pictures))]
     folders = [ResultFolder(path, OUTPUT_NAMES) for path in distinct_folders(names, arguments.output)]
     for folder in folders:
@@ -66,13 +69,13 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
             targets = torch.stack([read_target(pictures, index, config) for index in batch])  # (S, ...)
             if not arguments.quiet:
                 _show_settings([jobs[index] for index in batch], targets, settings)
-            # A batch at a time: there may be more pictures than files that may be open.
+            # Folders are locked for one batch only, as there may be more pictures than files that may be open.
             with ExitStack() as held:
                 for index in batch:
                     held.enter_context(jobs[index].folder.claimed(overwrite=arguments.overwrite))
                 result = fit_images(targets, batch, settings, progress=not arguments.quiet)
                 interrupted = result.interrupted
-                # After an interruption the result may end before the batch does.
+                # After an interruption the result may have fewer systems than the batch.
                 own = {batch[i]: result[i] for i in range(len(result)) if result.steps[i] > 0 or not interrupted}
                 learned |= own
                 _save(jobs, own, dict(zip(batch, targets, strict=True)), drawn, animation=not arguments.no_animation)
@@ -88,9 +91,9 @@ def run(arguments: argparse.Namespace, pictures: PictureFiles, config: FitConfig
 
 
 def distinct_folders(images: Sequence[str], output: Path) -> list[Path]:
-    """Return a folder for each image, named by its stem; a number is added where stems collide (leaf, leaf-2)."""
-    # Lower case, as Leaf and leaf are one folder on some file systems. A name that another image bears as its
-    # own is not given away: leaf.png, leaf.jpg, leaf-2.png become leaf, leaf-3, leaf-2.
+    """Return a folder for each image, named by its stem. A number is added if stems are equal: leaf, leaf-2."""
+    # Names are compared in lower case, as Leaf and leaf are the same folder on some file systems. The stem of another
+    # image is never used: leaf.png, leaf.jpg, leaf-2.png become leaf, leaf-3, leaf-2.
     stems = [Path(image).stem.strip(". ") or "image" for image in images]
     reserved = {stem.lower() for stem in stems}
     used: set[str] = set()
@@ -113,9 +116,9 @@ def _save(
     *,
     animation: bool,
 ) -> None:
-    """Write the folders of pictures, and note in `drawn` which are done.
+    """Write the folders of pictures, and add the indices of complete ones to `drawn`.
 
-    Everything that was learned is saved before the first picture is drawn, which takes its time and may fail.
+    All systems are saved before the first picture is drawn, as drawing takes time and may fail.
     """
     _save_systems({jobs[index].folder: result for index, result in learned.items()})
     try:
@@ -125,13 +128,14 @@ def _save(
     except BaseException:
         left = ", ".join(str(jobs[index].folder.path) for index in learned if index not in drawn)
         print(
-            f"fractalops fit: what was learned is saved, but pictures are missing in {visible(left)}", file=sys.stderr
+            f"fractalops fit: the learned systems are saved, but drawings are missing in {visible(left)}",
+            file=sys.stderr,
         )
         raise
 
 
 def _save_systems(learned: dict[ResultFolder, FitResult]) -> None:
-    """Save every system, even where a folder before it fails or Ctrl-C comes; the first error is raised at the end."""
+    """Save every system, even if saving another one fails or is interrupted. Then raise the first error."""
     failure: BaseException | None = None
     for folder, result in learned.items():
         try:
@@ -143,9 +147,9 @@ def _save_systems(learned: dict[ResultFolder, FitResult]) -> None:
 
 
 def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: bool) -> None:
-    """Draw and tell what was learned of one image, beside the system in its folder. `result` holds one system."""
+    """Write the drawings and the report of one image to the folder of its system. `result` has one system."""
     folder = job.folder
-    # The noise of a step's few points is not what was learned.
+    # For mean colors the image is drawn again: the best image of a step has few points and is noisy.
     image = result.draw(result.size)[0] if result.config.blend == "mean" else result.best_image[0]
     save_image(comparison(target, image), folder.new("comparison.png"))
     save_image(result.draw(_DRAWING_SIDE)[0], folder.new("fractal.png"))
@@ -165,7 +169,7 @@ def _write_pictures(job: Job, target: Tensor, result: FitResult, *, animation: b
 
 
 def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
-    """Return one frame a snapshot: the target beside what the system drew at that step."""
+    """Return one frame per snapshot: the target next to the picture of the system at that step."""
     system, config = copy.deepcopy(result.system), result.config
     frames = []
     with torch.no_grad():
@@ -174,7 +178,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
             drawn = system(
                 result.size,
                 points=config.points,
-                # The same random numbers in each frame: what moves is the system, not the noise.
+                # The same random numbers in each frame, so that only the system changes, not the noise.
                 generator=torch.Generator().manual_seed(config.seed),
                 clamp=config.clamp,
             )  # (1, 1, ...)
@@ -183,7 +187,7 @@ def _learning_frames(target: Tensor, result: FitResult) -> list[Tensor]:
 
 
 def _show_settings(jobs: Sequence[Job], targets: Tensor, config: FitConfig) -> None:
-    """Print what images (S, ...) are learned with, and where their points can't cover them."""
+    """Print the settings for images (S, ...), and which images the points can't cover."""
     print(describe_settings(targets.shape[-2:], config))
     for job, target in zip(jobs, targets, strict=True):
         if notice := uncovered(target, config):
@@ -199,7 +203,7 @@ def _show_notices(jobs: Sequence[Job]) -> None:
 
 
 def _show(jobs: Sequence[Job], learned: dict[int, FitResult]) -> None:
-    """Print a short table of what was learned, and where its pictures are."""
+    """Print a short table of the results and their folders."""
     if not learned:
         return
     width = max(len(name) for name in ("image", *(jobs[index].image for index in learned)))
@@ -212,7 +216,7 @@ def _show(jobs: Sequence[Job], learned: dict[int, FitResult]) -> None:
 
 def _explain_interruption(jobs: Sequence[Job], learned: dict[int, FitResult]) -> None:
     saved = [
-        f"{jobs[index].folder.path} has what was learned in {result.steps[0]} of {result.config.steps} steps"
+        f"the system after {result.steps[0]} of {result.config.steps} steps is saved in {jobs[index].folder.path}"
         for index, result in learned.items()
         if result.interrupted
     ]

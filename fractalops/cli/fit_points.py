@@ -1,4 +1,4 @@
-"""`fractalops fit-points`: learn an iterated function system whose points are a given cloud."""
+"""`fractalops fit-points`: learn an iterated function system for a point cloud."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ OUTPUT_NAMES = (
 )
 
 _SIDE = 256  # pixels of a view
-_FRAMES = 36  # of the turntable
-_MOST_DRAWN = 20_000  # points of each cloud in views and turntable
+_FRAMES = 36  # frames of the turntable
+_MOST_DRAWN = 20_000  # points of each cloud in the views and the turntable
 _DRAWING_SIDE = 768  # pixels
 _DRAWING_POINTS = 500_000
-_MOST_POINTS = 10**8  # in a step
-_SETTINGS = ("maps", "points", "steps", "loss", "seed")  # that have their own options
+_MOST_POINTS = 10**8  # points in a step
+_READABLE = f"{', '.join(READABLE[:-1])} or {READABLE[-1]}"
+_SETTINGS = ("maps", "points", "steps", "loss", "seed")  # settings that have their own options
 
 
 def add_parser(commands: Commands) -> None:
@@ -48,34 +49,39 @@ def add_parser(commands: Commands) -> None:
     defaults = PointConfig()
     parser = commands.add_parser(
         "fit-points",
-        help="learn a fractal for a cloud of points",
-        description="Learn affine maps in space whose points are those of a cloud.",
+        help="learn a fractal for a point cloud",
+        description="Learn an iterated function system whose points approximate a 2-D or 3-D point cloud. Write the "
+        "system, its points, drawings and a report to a folder.",
+        epilog="Example: fractalops fit-points scan.ply --maps 64",
     )
     parser.set_defaults(run=run)
-    parser.add_argument("cloud", type=Path, metavar="CLOUD", help=f"points in a file: {', '.join(READABLE)}")
+    parser.add_argument("cloud", type=Path, metavar="CLOUD", help=f"the file of the points: {_READABLE}")
     parser.add_argument(
-        "--drop-bad", action="store_true", help="leave out points that are not finite, instead of refusing the file"
+        "--drop-bad",
+        action="store_true",
+        help="leave out points with NaN or infinite coordinates, instead of refusing the file",
     )
-    add_output(parser, "gets a folder with the cloud's name", "turntable.gif")
+    add_output(parser, "the folder for the results; the cloud gets a subfolder with its name", "turntable.gif")
     learning = parser.add_argument_group("learning")
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps"),
-        ("points", 1, _MOST_POINTS, "points that a step draws"),
+        ("points", 1, _MOST_POINTS, "points that are drawn in a step"),
         ("steps", 1, None, "optimization steps"),
     ):
-        what = f"{what} (default: {getattr(defaults, name)})"
-        learning.add_argument(f"--{name}", type=integer(minimum, maximum), help=what)
+        text = f"the number of {what} (default: {getattr(defaults, name)})"
+        learning.add_argument(f"--{name}", type=integer(minimum, maximum), metavar="N", help=text)
     learning.add_argument(
         "--loss",
         choices=("kernel", "chamfer"),
-        help=f"a kernel's distance of the two clouds, or that of nearest neighbors (default: {defaults.loss})",
+        help="the distance of the two clouds: kernel is the maximum mean discrepancy, chamfer the distance of nearest "
+        f"neighbors (default: {defaults.loss})",
     )
     add_seed(learning)
-    add_settings(learning)
+    add_settings(learning, "PointConfig")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check everything, learn, save what was learned, then draw it."""
+    """Check everything, learn a system, save it, and draw it. Return the exit code."""
     check_backend()
     config = configure(PointConfig, PointConfig, arguments, _SETTINGS)
     output = ResultFolder(arguments.output / (arguments.cloud.stem.strip(". ") or "cloud"), OUTPUT_NAMES)
@@ -98,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"(two halves of the cloud: {result.halves_chamfer:.4f}); pictures in {output.path}"
         )
     if result.interrupted:
-        saved = f"{output.path} has what was learned in {len(result.losses)} of {config.steps} steps"
+        saved = f"the system after {len(result.losses)} of {config.steps} steps is saved in {output.path}"
         print(f"fractalops fit-points: interrupted; {visible(saved)}", file=sys.stderr)
         return INTERRUPTED
     return 0
@@ -107,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _save(
     output: ResultFolder, arguments: argparse.Namespace, target: Tensor, result: PointFitResult, notices: Sequence[str]
 ) -> None:
-    """Write everything that the folder gets. `target` is (P, D)."""
+    """Write all results to the folder. `target` is (P, D)."""
     output.save_system(result)
     _draw(output, target, result, animation=not arguments.no_animation)
     output.write_losses(result.losses, title=arguments.cloud.name)

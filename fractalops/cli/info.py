@@ -1,4 +1,4 @@
-"""`fractalops info`: what is built, what can run here, and how to get the rest."""
+"""`fractalops info`: show what is built and which backends are used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from fractalops.fitting.native_steps import describe_loop
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("info", help="show what is built, what can run here and which backend is chosen")
+    parser = commands.add_parser(
+        "info",
+        help="show what is built and which backends are used",
+        description="Show the versions, what is built, which backend each op uses on this machine, and how to get the "
+        "missing ones.",
+    )
     parser.set_defaults(run=run)
 
 

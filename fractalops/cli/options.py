@@ -1,4 +1,4 @@
-"""Shared parts of the commands: a parser whose errors are one line, checked numbers, output files."""
+"""Shared parts of the commands: a parser with errors of one line, converters with checks, and output files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fractalops.io.files import check_writable
 from fractalops.io.images import check_savable
 from fractalops.io.memory import VARIABLE, parse_size
 
-# argparse has no public name for what add_subparsers returns.
+# argparse has no public name for the result of add_subparsers.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-UNUSABLE = 2  # the exit code where a file or an option can't be used; argparse's own
-INTERRUPTED = 130  # what a shell reports of a program ended by Ctrl-C; `main` makes 143 of it after SIGTERM
+UNUSABLE = 2  # the exit code if a file or an option can't be used, as in argparse
+INTERRUPTED = 130  # the exit code that a shell reports after Ctrl-C; `main` returns 143 after SIGTERM
 
 LARGEST_SIDE = 16384  # pixels; a picture of that size is 1 GiB of float32
 LARGEST_SEED = 2**63 - 1
@@ -31,7 +31,7 @@ _MEMORY_LIMIT = "--memory-limit"
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that names what is wrong in one line, without the usage above it."""
+    """An `ArgumentParser` that prints an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         """Print the error in one line and exit."""
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
-    """Return a converter for argparse that takes whole numbers from `minimum` to `maximum`."""
+    """Return a converter for argparse that accepts whole numbers from `minimum` to `maximum`."""
 
     def convert(text: str) -> int:
         try:
@@ -56,7 +56,7 @@ def integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
 
 
 def number(below: float, expected: str) -> Callable[[str], float]:
-    """Return a converter for argparse of numbers in [0, `below`); its error says `expected`."""
+    """Return a converter for argparse that accepts numbers in [0, `below`); its error says `expected`."""
 
     def convert(text: str) -> float:
         try:
@@ -73,17 +73,22 @@ def number(below: float, expected: str) -> Callable[[str], float]:
 def add_seed(parser: argparse.ArgumentParser | argparse._ArgumentGroup, default: int | None = None) -> None:
     """Add the option --seed."""
     parser.add_argument(
-        "--seed", type=integer(0, LARGEST_SEED), default=default, help="of the random numbers (default: 0)"
+        "--seed",
+        type=integer(0, LARGEST_SEED),
+        default=default,
+        metavar="N",
+        help="the seed of the random numbers (default: 0)",
     )
 
 
 def add_memory_limit(parser: argparse.ArgumentParser) -> None:
-    """Add the option of a command that reads files."""
+    """Add the option --memory-limit of a command that reads files."""
     parser.add_argument(
         _MEMORY_LIMIT,
         type=_size,
         metavar="SIZE",
-        help=f"how much memory the reading of a file may take, such as 4GiB (default: {VARIABLE}, or 1GiB)",
+        help="the maximum memory for reading one file, such as 4GiB (default: the environment variable "
+        f"{VARIABLE}, or 1GiB)",
     )
 
 
@@ -95,27 +100,27 @@ def _size(text: str) -> int:
 
 
 def add_output(parser: argparse.ArgumentParser, what: str, animation: str) -> None:
-    """Add the options of a command that writes a folder with an animation."""
+    """Add the options of a command that writes a folder. `what` describes the folder, `animation` is a file in it."""
     output = parser.add_argument_group("output")
     output.add_argument(
         "-o", "--output", type=Path, metavar="DIR", default=Path("fractals"), help=f"{what} (default: %(default)s)"
     )
     output.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
-    output.add_argument("--no-animation", action="store_true", help=f"leave out {animation}")
-    output.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    output.add_argument("--no-animation", action="store_true", help=f"do not write {animation}")
+    output.add_argument("--quiet", action="store_true", help="print only errors")
 
 
 def add_picture_options(parser: argparse.ArgumentParser, default_output: str) -> None:
-    """Add the options of a command that writes one picture."""
+    """Add the options of a command that writes one picture or animation. `default_output` is shown in the help."""
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help=f"the picture to write (default: {default_output})"
+        "-o", "--output", type=Path, metavar="OUTPUT", help=f"the file to write (default: {default_output})"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output file if it exists")
     add_seed(parser, default=0)
 
 
 def default_output(path: Path, suffix: str) -> Path:
-    """Return the path of what is made of a file or folder: beside it, by its name."""
+    """Return the default path of the output for an input file or folder: next to it, with its name and `suffix`."""
     if not path.is_dir():
         return path.with_suffix(suffix)
     folder = path.resolve() if path.name in ("", "..") else path
@@ -123,7 +128,7 @@ def default_output(path: Path, suffix: str) -> Path:
 
 
 def check_backend() -> None:
-    """Raise `InputError` or `BackendError` when FRACTALOPS_BACKEND asks for what can't be had here."""
+    """Raise `InputError` or `BackendError` if the backend in FRACTALOPS_BACKEND is unknown or can't run here."""
     for op in backends.OPS:
         try:
             backends.choose(op, torch.device("cpu"))
@@ -132,7 +137,7 @@ def check_backend() -> None:
 
 
 def picture_options(arguments: argparse.Namespace, color: bool) -> PictureOptions:
-    """Return the options of how pictures become targets, each named as its field."""
+    """Return the picture options of the command line. Each option has the name of its field."""
     names = {field.name for field in dataclasses.fields(PictureOptions)} - {"color"}
     return PictureOptions(**{name: getattr(arguments, name) for name in names}, color=color)
 
@@ -143,7 +148,7 @@ _ARGUMENT = re.compile(
 
 
 def in_options(text: str) -> str:
-    """Return what the library says of arguments in the words of the command line: "skip_bad=True" as "--skip-bad"."""
+    """Return a message of the library with arguments replaced by options, such as "skip_bad=True" by "--skip-bad"."""
     text = text.replace(f"{VARIABLE}=", f"{_MEMORY_LIMIT} ")
     return _ARGUMENT.sub(
         lambda found: " ".join(filter(None, [f"--{found[1].replace('_', '-')}", *found.groups()[1:]])), text
@@ -161,7 +166,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder")
     if path.exists() and not overwrite:
-        raise InputError(f"cannot write {path}: it exists already (--overwrite replaces it)")
+        raise InputError(f"cannot write {path}: it already exists (--overwrite replaces it)")
     check_writable(path.parent)
     if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: no such folder: {path.parent}")
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist")

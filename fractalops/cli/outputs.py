@@ -1,4 +1,4 @@
-"""The common output of `fractalops fit` and `fit-points`: the system, the losses and a report."""
+"""The output that `fractalops fit` and `fractalops fit-points` share: the system, the losses and a report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MANIFEST: Manifest = {"format": "fractalops.fit-report.1"}
 
 
 class ResultFolder(RunFolder):
-    """The folder of one result, in which `REPORT_NAME` lists the files. `names` are those that it may get."""
+    """The folder of one result. `REPORT_NAME` lists its files; `names` are the files that may be written."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         listed = [name for name in names if name != REPORT_NAME]
@@ -35,38 +35,38 @@ class ResultFolder(RunFolder):
 
     @contextmanager
     def claimed(self, *, overwrite: bool) -> Iterator[None]:
-        """Keep other runs out within the block. Raises `InputError` as `check_free`, and where one is under way."""
+        """Lock the folder within the block. Raises `InputError` as `check_free` does, or if another run is writing."""
         with self.lock():
             self.check_free(overwrite=overwrite)
             self.remove_leftovers()
             yield
 
     def save_system(self, result: FitResult | PointFitResult) -> None:
-        """Write what was learned; it takes milliseconds.
+        """Write the learned system, and remove the other files of an earlier run, so that runs are never mixed.
 
-        What an earlier run wrote beside its system goes with it, so that the folder never mixes two runs.
+        This takes milliseconds.
         """
         with atomic_path(self.path / SYSTEM_NAME, durable=True) as temporary:
             result.save(temporary)
             self.renew(_MANIFEST | {"files": [SYSTEM_NAME]})
 
     def new(self, name: str) -> Path:
-        """Return the path of a file that is to be written, and name it in the report.
+        """Return the path of a file that will be written, and list it in the report.
 
-        Raises `InputError` where somebody has put one there.
+        Raises `InputError` if the file exists but was not written by a run.
         """
         path = self.path / name
         self.claim_files([path])
         return path
 
     def write_losses(self, losses: Tensor, *, title: str) -> None:
-        """Write the losses (steps,) as loss.csv, and as loss.png where matplotlib is installed."""
+        """Write the losses (steps,) as loss.csv, and as loss.png if Matplotlib is installed."""
         loss_table(losses, self.new("loss.csv"))
-        with suppress(MissingExtra):  # the command has said so before the learning began
+        with suppress(MissingExtra):  # the command has printed a notice at its start
             loss_curve(losses, self.new("loss.png"), title=visible(title))
 
     def write_report(self, figures: dict[str, Any], result: FitResult | PointFitResult, notices: Sequence[str]) -> None:
-        """Write fit.json, after all else: the figures, how they came about, what made them, and the files there are."""
+        """Write fit.json: the figures, notices, settings, versions and the list of files. Call it last."""
         report = {
             **_MANIFEST,
             **figures,

@@ -1,4 +1,4 @@
-"""`fractalops random`: a contact sheet of random systems."""
+"""`fractalops random`: draw a contact sheet of random systems."""
 
 from __future__ import annotations
 
@@ -16,14 +16,39 @@ from fractalops.io.images import save_image
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("random", help="draw a contact sheet of random fractals (Anderson and Farrell 2022)")
-    parser.add_argument("--systems", type=integer(1, 1024), default=16, help="how many fractals (default: %(default)s)")
-    parser.add_argument("--maps", type=integer(1, 2**15), default=4, help="affine maps in each (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=integer(1, 2048), default=192, help="the side of one picture in pixels (default: %(default)s)"
+    parser = commands.add_parser(
+        "random",
+        help="draw a contact sheet of random fractals",
+        description="Draw random iterated function systems, sampled as by Anderson and Farrell (2022), on one sheet.",
+        epilog="Example: fractalops random --systems 25 --seed 1 -o random.png",
     )
     parser.add_argument(
-        "--points", type=integer(1), default=100_000, help="how many points in each (default: %(default)s)"
+        "--systems",
+        type=integer(1, 1024),
+        default=16,
+        metavar="N",
+        help="the number of systems (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--maps",
+        type=integer(1, 2**15),
+        default=4,
+        metavar="N",
+        help="the number of affine maps in a system (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=integer(1, 2048),
+        default=192,
+        metavar="PIXELS",
+        help="the side of each picture in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--points",
+        type=integer(1),
+        default=100_000,
+        metavar="N",
+        help="the number of points in each picture (default: %(default)s)",
     )
     add_picture_options(parser, "random.png")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""`fractalops render`: a high-resolution picture of a system, or an animation of it."""
+"""`fractalops render`: draw a system as a high-resolution picture, or as an animation."""
 
 from __future__ import annotations
 
@@ -33,31 +33,41 @@ from fractalops.io.progress import progress_bar
 from fractalops.systems.statistics import describe
 
 _SIDE = 1024  # pixels
-_LARGEST_SHEET = 8192  # pixels of a side, where the size of its pictures is not given
-_POINTS_A_PIXEL = 16  # at most, of a picture on a sheet
-_FLIGHT = 1000.0  # how many times larger the last picture of a flight is
+_LARGEST_SHEET = 8192  # pixels of a side, if the size of the pictures on the sheet is not given
+_POINTS_A_PIXEL = 16  # maximum for a picture on a sheet
+_FLIGHT = 1000.0  # the last zoom factor of a zoom animation
 _FRAMES = {"zoom": zoom_frames, "build": build_frames, "orbit": orbit_frames}
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("render", help="draw a system at any size and depth, or animate it")
-    parser.add_argument("file", type=Path, metavar="FILE", help=FILES)
-    add_choice(parser, "--system")
-    add_picture_options(parser, "FILE.png beside the file, or FILE.gif")
-    add_drawing_options(parser, f"{_SIDE}, or 512 of an animation")
+    parser = commands.add_parser(
+        "render",
+        help="draw a system as a picture of any size, or as an animation",
+        description="Draw a picture of an iterated function system at any size and zoom, or an animation of it. If the "
+        "file has several systems, they are drawn on one sheet.",
+        epilog="Example: fractalops render fern.ifs --size 2048 --palette moss -o fern.png",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"the file of the system: {FILES}")
+    add_choice(parser, "--system", default="all systems; an animation needs one")
+    add_picture_options(parser, "FILE with the suffix .png, or .gif for an animation")
+    add_drawing_options(parser, f"{_SIDE}, or 512 for an animation")
     parser.add_argument(
         "--zoom",
         type=read_zoom,
         metavar="X,Y,FACTOR",
-        help="draw a part FACTOR times larger, up to 1e11: X and Y of its middle go from 0 to 1, from the top left",
+        help="draw a part of the picture FACTOR times larger, from 1 to 1e11; its center X,Y is in [0, 1], with 0,0 at "
+        "the top left",
     )
-    parser.add_argument("--stats", action="store_true", help="also print what can be said about the system in numbers")
+    parser.add_argument(
+        "--stats", action="store_true", help="also print the statistics of each system, such as its dimensions"
+    )
     animation = add_animation_options(parser)
     animation.add_argument(
         "--animate",
         choices=tuple(_FRAMES),
-        help="fly to --zoom (or a point of the fractal), add the points one by one, or turn the maps to and fro",
+        help="write an animation: zoom flies to --zoom or to a point of the fractal, build draws more and more points, "
+        "orbit turns the maps back and forth (default: write a picture)",
     )
     parser.set_defaults(run=run)
 
@@ -69,13 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or default_output(arguments.file, ".gif" if animated else ".png")
     if animated:
         if arguments.stats:
-            raise InputError("--stats is for pictures, not for animations")
+            raise InputError("--stats can't be used with --animate; leave out one of them")
         check_movable(arguments, output)
         _animate(arguments, load_drawable(arguments.file, arguments.system), output)
     else:
         for name in ("frames", "fps"):
             if getattr(arguments, name) is not None:
-                raise InputError(f"--{name} is for animations: --animate says of which kind")
+                raise InputError(f"--{name} is only for animations; add --animate to write one")
         check_picture(output, arguments.overwrite)
         check_look(arguments, output)
         source = load_drawable(arguments.file, arguments.system)
@@ -87,18 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
-    """Draw a picture of each system, several on one sheet, in the memory of the bytes that are saved."""
+    """Draw a picture of each system, several on one sheet. Only the bytes of the saved picture are kept in memory."""
     systems = list(source.systems.values())
     for option in ("zoom", "transparent"):
         if getattr(arguments, option) and any(system.dimensions == 3 for system in systems):
-            raise InputError(f"--{option} is for systems in the plane, and {source.path} has one in space")
+            raise InputError(f"--{option} is only for 2-D systems, but {source.path} has a 3-D system")
     side = _SIDE if source.learned is not None else min(_SIDE, _LARGEST_SHEET // lay_out(len(systems), (1, 1)).columns)
     most = _POINTS_A_PIXEL if len(systems) > 1 else None
     pictures = [picture_of(arguments, source, system, side, arguments.zoom, most=most) for system in systems]
     layout = lay_out(len(systems), pictures[0].size, gap=4 if len(systems) > 1 else 0)
     channels = max(map(channels_of, pictures, systems))
     if any(system.dimensions == 3 and system.color is not None for system in systems):
-        log_notices(source.path, ["colors of systems in space are left out: they are drawn in gray"])
+        log_notices(source.path, ["3-D systems are drawn in gray, without their colors"])
     page = Page(layout.size, channels, SEPARATOR)
     generator = torch.Generator().manual_seed(arguments.seed)
     with progress_bar(0, "point", "render", shown=True, unit_scale=True, delay=2) as bar:
@@ -111,7 +121,7 @@ def _draw(arguments: argparse.Namespace, source: Source, output: Path) -> None:
 
 
 def _widened(band: torch.Tensor, channels: int) -> torch.Tensor:
-    """Return a band (C, h, W) of a gray picture in the channels of a sheet that has colors, too."""
+    """Return a band (C, h, W) with `channels` channels. On a sheet with colors, gray is repeated in three channels."""
     if len(band) == channels:
         return band
     return torch.cat((band[:1].expand(3, -1, -1), band[1:]))

@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: every setting of a configuration, in the commands that have one."""
+"""The option `--set NAME=VALUE`, which changes any field of a configuration."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ S = TypeVar("S")
 _WORDS = {"true": True, "false": False}
 
 
-def add_settings(group: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """Add the option `--set`."""
+def add_settings(group: argparse.ArgumentParser | argparse._ArgumentGroup, of: str) -> None:
+    """Add the option `--set`. `of` names the configuration in the help."""
     group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help='any setting by its name; a tuple\'s values are parted by commas, and "none" is None',
+        help=f"change any setting of {of} by its name; separate the values of a tuple by commas, and write none for "
+        "None (can be repeated)",
     )
 
 
 def configure(make: Callable[..., S], kind: type[S], arguments: argparse.Namespace, options: Sequence[str]) -> S:
-    """Return what `make` makes of the settings that are given by `options` and by `--set`.
+    """Return the configuration that `make` creates from the settings of `options` and `--set`.
 
-    Raises `InputError` for a setting that there is not, that is given by both, or that can't have its value.
+    Raises `InputError` if a setting does not exist, is given by both, or has an invalid value.
     """
     given = {name: value for name in options if (value := getattr(arguments, name)) is not None}
     changes = parse_changes(kind, arguments.set)
     if both := given.keys() & changes.keys():
         name = min(both)
-        raise InputError(f"{name} is given twice: by --{name} and by --set")
+        raise InputError(f"{name} is given twice, by --{name} and by --set; leave out one of them")
     try:
         return make(**(given | changes))
     except (TypeError, ValueError) as error:
-        # "FitConfig: maps must ..." in the words of the command line
+        # "FitConfig: maps must ..." becomes "--maps must ..." or "--set maps must ..."
         text = str(error).removeprefix(f"{kind.__name__}: ")
         name = text.partition(" ")[0]
         raise InputError(f"--{name}{text[len(name) :]}" if name in given else f"--set {text}") from error
@@ -50,7 +51,7 @@ def configure(make: Callable[..., S], kind: type[S], arguments: argparse.Namespa
 def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
     """Return the fields of the dataclass `kind` that are given as "name=value".
 
-    Raises `InputError` for a field that there is not, one that is given twice, or a value of another type.
+    Raises `InputError` if a field does not exist, is given twice, or has a value of another type.
     """
     kinds = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
@@ -58,9 +59,9 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in known:
-            raise InputError(f"--set wants NAME=VALUE with a NAME of {', '.join(known)}, got {change!r}")
+            raise InputError(f"--set must be NAME=VALUE, where NAME is one of {', '.join(known)}, got {change!r}")
         if name in values:
-            raise InputError(f"{name} is given twice by --set")
+            raise InputError(f"{name} is given twice by --set; leave out one of them")
         if text == AUTO and getattr(kind, name, None) is AUTO:
             values[name] = AUTO
             continue
@@ -72,10 +73,10 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse(kind: Any, text: str) -> Any:
-    """Return the value of a type that a text stands for. Raises `ValueError`."""
+    """Convert a text to a value of the type `kind`. Raises `ValueError` if that is not possible."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
-        for one in sorted(arguments, key=lambda one: one is str):  # any text is a str: that is tried last
+        for one in sorted(arguments, key=lambda one: one is str):  # str is tried last, as it accepts any text
             try:
                 return _parse(one, text)
             except ValueError:
@@ -102,16 +103,16 @@ def _known(text: str, choices: Sequence[object]) -> str:
 
 
 def _describe(kind: Any) -> str:
-    """Return what a type takes, for an error."""
+    """Return a description of the values of a type, for an error message."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(map(_describe, arguments))
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple and arguments[-1] is ...:
-        return f"of type {arguments[0].__name__}, parted by commas"
+        return f"values of type {arguments[0].__name__}, separated by commas"
     if origin is tuple:
-        return f"{len(arguments)} of type {arguments[0].__name__}, parted by commas"
+        return f"{len(arguments)} values of type {arguments[0].__name__}, separated by commas"
     if kind is bool:
         return "true or false"
     return "none" if kind is type(None) else f"of type {kind.__name__}"

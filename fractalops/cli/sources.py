@@ -1,4 +1,4 @@
-"""The systems of a file as the commands take them: learned ones as they were learned, others as they are."""
+"""Read the systems of a file for the commands. Learned systems keep the results of `fit`."""
 
 from __future__ import annotations
 
@@ -19,50 +19,57 @@ from fractalops.systems import System
 from fractalops.systems.statistics import lyapunov_exponent
 from fractalops.systems.system import shares_of
 
-FILES = "a system: .ifs, .flame, .csv (or a folder of them), .npy, .npz, .json, or what `fractalops fit` saved"
+FILES = ".ifs, .flame, .csv (or a folder of them), .npy, .npz, .json or .safetensors"
 
-# Of the chains by which systems are told whose points run away:
-_TRIED = 200
-_STEPS = 8000
-_CLEAR = 0.01  # Lyapunov exponents farther from 0 are known by their estimates
-_GROWTH = 1.25  # of the distances in the second half of the steps; a random walk has 1.5
-_STILL = 1e-6  # of the extent, and less than which nothing moves
-_LARGEST = 1e100  # of whose squares there are no infinite ones
+# `_runs_away` draws chains to decide whether the points of a system diverge:
+_TRIED = 200  # chains
+_STEPS = 8000  # steps of a chain
+_CLEAR = 0.01  # an estimated Lyapunov exponent decides if its absolute value is larger
+_GROWTH = 1.25  # growth of the distances in the second half of the steps; a random walk has 1.5
+_STILL = 1e-6  # changes below this fraction of the extent count as no movement
+_LARGEST = 1e100  # the squares of smaller numbers do not overflow
 _SHOWN = 8  # names in an error
 
 
 @dataclass(frozen=True)
 class Source:
-    """The chosen systems of a file, by name."""
+    """The selected systems of a file, by name."""
 
     path: Path
     systems: dict[str, System]
     learned: FitResult | None = None
-    """The results of `fit` for these systems, if it learned them."""
+    """The results of `fit` for these systems, if the file contains such results."""
 
     def the_only(self, what: str, option: str) -> System:
-        """Return the system of a file of one, in the plane: `what` is made of it.
+        """Return the only system, which must be 2-D. `what` names the output in messages.
 
-        Raises `InputError` for several, among which `option` chooses, and for one in space.
+        Raises `InputError` if there are several systems, of which `option` can select one, or if the system is 3-D.
         """
         if len(self.systems) != 1:
-            held = f"the file holds {len(self.systems)}; choose one with {option}"
-            raise InputError(f"cannot use {self.path}: {what} is made of one system, and {held}")
+            got = f"got {len(self.systems)}; select one with {option}"
+            raise InputError(f"cannot use {self.path}: {what} needs exactly one system, {got}")
         system = next(iter(self.systems.values()))
         if system.dimensions != 2:
-            raise InputError(
-                f"cannot use {self.path}: {what} is made of a system in the plane, and {system.name!r} is in space"
-            )
+            raise InputError(f"cannot use {self.path}: {what} needs a 2-D system, but {system.name!r} is 3-D")
         return system
 
 
-def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "several systems in the file") -> None:
-    """Add the option that chooses one system of a file; `flags` are its names."""
-    parser.add_argument(*flags, metavar="NAME", help=f"which of {of}, by its name or its number from 0 on")
+def add_choice(parser: argparse.ArgumentParser, *flags: str, of: str = "FILE", default: str = "") -> None:
+    """Add the option that selects one system of a file. `flags` are its names; the other arguments are for the help."""
+    shown = default or f"the only system of {of}"
+    parser.add_argument(
+        *flags,
+        metavar="NAME",
+        help=f"the system of {of} to use, by its name or its number counted from 0 (default: {shown})",
+    )
 
 
 def load_source(path: Path, name: str | None = None, option: str = "--system") -> Source:
-    """Read the systems of a file, or the one of a name or number, chosen by `option`. Raises `InputError`."""
+    """Read all systems of a file, or the one with the given name or number.
+
+    `option` is the option of the command that selects a system, for messages. Raises `InputError` if a system can't be
+    read or does not exist.
+    """
     if path.suffix.lower() == ".safetensors" and not path.is_dir() and read_form(path) == FORM:
         return _learned(path, FitResult.load(path), name)
     readers = open_systems(path)
@@ -74,11 +81,11 @@ def load_source(path: Path, name: str | None = None, option: str = "--system") -
     except InputError as error:
         if len(readers) == 1:
             raise
-        raise InputError(f"{error} ({option} takes another of its systems)") from error
+        raise InputError(f"{error} ({option} can select another system of the file)") from error
 
 
 def load_drawable(path: Path, name: str | None = None, option: str = "--system") -> Source:
-    """Read the systems of a file as `load_source` does, and return them as they are drawn, see `drawable`."""
+    """Read the systems of a file as `load_source` does, and prepare them for drawing, see `drawable`."""
     return drawable(load_source(path, name, option))
 
 
@@ -97,25 +104,29 @@ def _choose(path: Path, names: list[str], name: str) -> str:
         return name
     if name.isascii() and name.isdigit() and len(name) < 10 and int(name) < len(names):
         return names[int(name)]
-    held = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    raise InputError(f"cannot use {path}: it holds no system {name!r}, but {held}")
+    known = ", ".join(map(repr, names[:_SHOWN])) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    raise InputError(f"cannot use {path}: the name of a system must be one of {known}, got {name!r}")
 
 
 def drawable(source: Source) -> Source:
-    """Return systems as they are drawn, with probabilities that add up to 1; learned ones as they are.
+    """Return systems that are prepared for drawing: at least float32, with probabilities that add up to 1.
 
-    Raises `InputError` for a system whose points run away, or whose colors can't be shown.
+    Learned systems are not changed. Raises `InputError` if the points of a system diverge, or if its colors can't be
+    shown.
     """
     if source.learned is not None:
         return source
     systems = {}
     for name, system in source.systems.items():
         if system.channels not in (None, 1, 3):
-            held = f"{system.channels} channels of color"
-            raise InputError(f"cannot draw {name!r} of {source.path}: it has {held}, neither 1 nor 3")
-        if max(float(part.abs().max()) for part in (system.matrix, system.offset)) > _LARGEST:
-            raise InputError(f"cannot draw {name!r} of {source.path}: it has numbers above {_LARGEST:g}")
-        dtype = torch.promote_types(system.matrix.dtype, torch.float32)  # half precision is too little for points
+            got = f"got {system.channels}"
+            raise InputError(f"cannot draw {name!r} of {source.path}: it must have 1 or 3 color channels, {got}")
+        largest = max(float(part.abs().max()) for part in (system.matrix, system.offset))
+        if largest > _LARGEST:
+            raise InputError(
+                f"cannot draw {name!r} of {source.path}: its numbers must be at most {_LARGEST:g}, got {largest:g}"
+            )
+        dtype = torch.promote_types(system.matrix.dtype, torch.float32)  # half precision is not accurate enough
         systems[name] = replace(
             system,
             matrix=system.matrix.to(dtype),
@@ -124,7 +135,7 @@ def drawable(source: Source) -> Source:
         )
         if _runs_away(systems[name]):
             raise InputError(
-                f"cannot draw {name!r} of {source.path}: its points run away, as its maps don't contract on average"
+                f"cannot draw {name!r} of {source.path}: its points diverge, as its maps do not contract on average"
             )
     return replace(source, systems=systems)
 

@@ -1,4 +1,4 @@
-"""The standard streams of the command line: there even where they were closed, and nothing in them moves a terminal."""
+"""The standard streams of the command line. Closed streams are replaced, and control characters are escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fractalops.errors import visible
 
 
 def open_streams() -> None:
-    """Have closed streams lead nowhere: else the next file that is opened would take the place of one."""
+    """Replace closed streams by the null device. Otherwise the next open file would get the descriptor of a stream."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (as long as the process)
@@ -20,13 +20,16 @@ def open_streams() -> None:
 
 @contextmanager
 def visible_output() -> Iterator[None]:
-    """Yield escape what names of files and systems may hold in all that is printed within the block, see `visible`."""
+    """Escape control characters in everything that is printed within the block, see `visible`.
+
+    The names of files and systems may contain such characters.
+    """
     with redirect_stdout(cast(TextIO, _Visible(sys.stdout))):
         yield
 
 
 class _Visible:
-    """A stream to which text is written in a visible form, line by line."""
+    """A stream that escapes control characters, except line breaks."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

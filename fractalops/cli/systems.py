@@ -1,4 +1,4 @@
-"""`fractalops systems`: the classic systems, as a list and in pictures."""
+"""`fractalops systems`: list or draw the classic systems."""
 
 from __future__ import annotations
 
@@ -15,20 +15,34 @@ from fractalops.drawing.sheets import CAPTION, SEPARATOR, caption, lay_out
 from fractalops.io.images import Page, save_picture
 from fractalops.systems import CLASSICS, Classic, System
 
-_SIDE, _TILE = 1024, 256  # pixels, of a picture and of one on a sheet
+_SIDE, _TILE = 1024, 256  # pixels, of a single picture and of one on a sheet
 
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("systems", help="list the classic systems, as Barnsley's fern, or draw them")
-    parser.add_argument("names", nargs="*", metavar="NAME", type=_name, help="which ones (default: all of them)")
+    parser = commands.add_parser(
+        "systems",
+        help="list or draw classic systems, such as Barnsley's fern",
+        description="List classic iterated function systems, such as Barnsley's fern. With --output, draw them "
+        "instead; several systems are drawn on one sheet.",
+        epilog="Example: fractalops systems fern -o fern.png",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=_name, help="a system to list or draw (default: all systems)"
+    )
     parser.add_argument(
         "--size",
         type=integer(1, LARGEST_SIDE),
-        help=f"the side of a picture in pixels (default: {_SIDE} of one, {_TILE} of each on a sheet)",
+        metavar="PIXELS",
+        help=f"the side of each picture in pixels (default: {_SIDE} for one system, {_TILE} for several)",
     )
-    parser.add_argument("--points", type=integer(1), help="how many points in each (default: 8 a pixel)")
-    add_picture_options(parser, "none is drawn; several are on one sheet")
+    parser.add_argument(
+        "--points",
+        type=integer(1),
+        metavar="N",
+        help="the number of points in each picture (default: 8 per pixel)",
+    )
+    add_picture_options(parser, "no file; a list is printed")
     parser.set_defaults(run=run)
 
 
@@ -78,6 +92,6 @@ def _listed(chosen: list[Classic]) -> str:
 
 
 def _draw(system: System, side: int, points: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the picture (1, side, side) of a system, upright, in bands of rows."""
+    """Yield the picture (1, side, side) of a system in bands of rows."""
     maps = System(system.matrix.float(), system.offset.float(), system.probabilities)
     return draw_rows(maps, Picture.of(maps, (side, side), points), generator)

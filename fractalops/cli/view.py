@@ -1,4 +1,4 @@
-"""`fractalops view`: an interactive page of a system."""
+"""`fractalops view`: write an interactive page of a system."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from fractalops.errors import InputError
 
 def add_parser(commands: Commands) -> None:
     """Add the command and its options."""
-    parser = commands.add_parser("view", help="write a page to explore a system, and change it by hand")
-    parser.add_argument("file", type=Path, metavar="FILE", help=FILES)
+    parser = commands.add_parser(
+        "view",
+        help="write a page to explore and change a system in a browser",
+        description="Write an HTML page in which a system can be explored and its maps can be changed. The page is one "
+        "file and needs no network.",
+        epilog="Example: fractalops view fractals/leaf/system.safetensors -o leaf.html",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"the file of the system: {FILES}")
     add_choice(parser, "--system", "--number")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="HTML", help="the page to write (default: FILE.html beside the file)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="HTML",
+        help="the page to write (default: FILE with the suffix .html)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the page if it exists")
     parser.set_defaults(run=run)

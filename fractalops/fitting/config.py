@@ -40,8 +40,8 @@ class FitConfig:
     mean squared error of the images by gradient descent (paper section 4.4).
 
     A setting that is "auto" is chosen from the size of the targets and from the number of pixels that differ from the
-    background. `resolve` replaces these settings by values, and `automatic_settings` gives the rules. On targets of up
-    to 32 x 32 pixels the default settings reach a smaller error, with less work, than the published ones
+    background. `resolve` replaces "auto" with values, and `automatic_settings` gives the rules. On targets of up to
+    32 x 32 pixels the default settings reach a smaller error, with less work, than the published ones
     (`FitConfig.paper`). The study is in docs/recipe.md.
 
     Args:
@@ -58,8 +58,8 @@ class FitConfig:
         background (float): Value of a pixel without points, in [0, 1], for the blend "mean". Default: 0.0.
         background_weight (float): Weight of the background, above 0, for the blend "mean"; see `render`. Default: 0.03.
         bandwidth (float): Bandwidth tau of the Gaussian bumps, in square pixels. Default: 1.0.
-        cutoff (float or None): A point is ignored at pixels to which it adds less than this value, in (0, 1). None
-            ignores no point. Default: 1e-6.
+        cutoff (float or None): Leave out pixels far from a point, on which its bump is below this value, in (0, 1).
+            None draws every point on every pixel. Default: 1e-6.
         clamp (bool): Whether images are limited to [0, 1] during learning (paper section 4.3). In the evaluation they
             always are. Default: True.
         viewport (tuple or str): Part of the plane that the image shows: (x_min, y_min, x_max, y_max), or "stretch" or
@@ -84,14 +84,15 @@ class FitConfig:
         noise_until (float): Fraction of the steps, in [0, 1], after which no noise is added. Default: 0.6.
         parametrization (str): Parameters of the matrices: "svd" (paper, equation 10), or "matrix", the raw entries.
             Default: "svd".
-        singular_values (str): Function that keeps the singular values of "svd" in (0, 1): "sigmoid"
-            (the published code) or "clamp" (the paper's text). Default: "sigmoid".
-        initialization (str): Initial systems. "intensity" distributes small maps over the bright parts of the target,
-            see `intensity_start`. "tiles" tiles the target by maps, smaller ones where it has details, see
-            `tile_start`. "random" does not depend on the target (the published code). Default: "auto".
+        singular_values (str): Function that limits the singular values of "svd" to [0, 1]: "sigmoid" (the published
+            code) or "clamp" (the paper's text). Default: "sigmoid".
+        initialization (str): Initial systems. "intensity" distributes small maps over the bright parts of the target;
+            see `intensity_start`. "tiles" covers the target with the images of the maps, which are smaller where the
+            target has details; see `tile_start`. "random" does not depend on the target (the published code).
+            Default: "auto".
         probabilities (str or None): Probabilities of the maps. "learned" learns them; they are equal at first, except
             with "tiles", which starts from the areas of the tiles. "determinant" makes them proportional to `|det A|`
-            (paper section 3). None is "learned" for the objective "expectation" and "determinant" for "fixed", whose
+            (paper section 3). None means "learned" for the objective "expectation" and "determinant" for "fixed", whose
             sequences are drawn only once, so that probabilities can't be learned. Default: None.
         sampling (str): How sequences are drawn, in learning and in the evaluation: "balanced" leaves fewer holes in the
             image; "independent" draws each map independently (paper section 3). See `IFS`. Default: "auto".
@@ -102,8 +103,8 @@ class FitConfig:
         snapshots (int): Number of copies of the parameters to keep. They are evenly spaced from before the first step
             to after the last one; a single copy is taken after the last step. Default: 0.
         batch_size (int or "auto"): Number of images that are learned together; it bounds the memory. Native steps give
-            the same bits for any batch size. Tensor operations sum gradients in an order that depends on it, which can
-            change the last bits of the result, and which maps are split. Default: "auto".
+            the same bits for any batch size. Tensor operations sum gradients in an order that depends on it. This can
+            change the last bits of the result, and the choice of the maps that are split. Default: "auto".
         seed (int): Seed of the random numbers, at least 0. Image number s of a call uses its own generator, with the
             seed `seed + s`. Default: 0.
 
@@ -112,6 +113,7 @@ class FitConfig:
         TypeError: If a setting has the wrong type.
 
     Examples:
+        >>> import fractalops
         >>> config = fractalops.FitConfig(color=True, maps=64, seed=1)
         >>> config.resolve((128, 128)).points
         12288
@@ -170,6 +172,7 @@ class FitConfig:
             **changes: Settings to override, by name.
 
         Examples:
+            >>> import fractalops
             >>> fractalops.FitConfig.paper(steps=100).learning_rate
             0.05
         """
@@ -207,8 +210,8 @@ class FitConfig:
         """Return a copy in which every "auto" setting has a value.
 
         Args:
-            size (tuple): (height, width) of the targets, in pixels.
-            shown (int): Number of pixels of a target that differ from the background. Default: 0.
+            size: (height, width) of the targets, in pixels.
+            shown: Number of pixels of a target that differ from the background. Default: 0.
         """
         chosen = automatic_settings(self, size[0] * size[1], shown)
         changes = {name: value for name, value in chosen.items() if is_auto(getattr(self, name))}
@@ -312,10 +315,10 @@ def make_system(
     """Return random systems of the kind that `config` learns, on the device of the generators.
 
     Args:
-        config: The settings; `maps` and `parametrization` override theirs.
+        config: The settings. The arguments `maps` and `parametrization` override those of `config`.
         systems: Number of systems, S.
-        maps: Number of maps of a system, N. None takes `config.maps`.
-        parametrization: "svd" or "matrix". None takes `config.parametrization`.
+        maps: Number of maps of a system, N. None uses `config.maps`.
+        parametrization: "svd" or "matrix". None uses `config.parametrization`.
         generator: S generators. None creates parameters without values on the device "meta", for
             `load_state_dict(..., assign=True)`.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Less than 1 by a margin: rounding must not reach 1, and a chain must forget its start while it is drawn.
+# Less than 1 by a margin: rounding must not reach 1, and the influence of a chain's start must vanish within the chain.
 LARGEST_SINGULAR_VALUE = 0.99
 
 
@@ -13,10 +13,10 @@ def contraction(parameters: Tensor) -> Tensor:
     """Return contractions `0.99 M L^-T`, where `L L^T = I + M^T M` (Cholesky).
 
     The matrix `B = M L^-T` satisfies `B B^T = M (I + M^T M)^-1 M^T`: a singular value s of M becomes
-    `s / sqrt(1 + s^2)`. Every matrix with singular values below 1 belongs to exactly one M. This includes matrices that
-    reflect or flatten space. Therefore no signs are needed, unlike in the paper's equation 10, and no separate formula
-    for the rotations of each dimension. In experiments, two rotations with signed singular values between them learned
-    clouds no better. The function is differentiable.
+    `s / sqrt(1 + s^2)`. Every matrix with singular values below 1 corresponds to exactly one M. This includes matrices
+    that reflect or flatten space. Therefore no signs are needed, unlike in the paper's equation 10, and no separate
+    formula for the rotations of each dimension. In experiments, two rotations with signed singular values between them
+    learned clouds no better. The function is differentiable.
 
     It computes in float64: in float32, rounding loses the identity when M has entries of several thousand.
 

@@ -25,9 +25,9 @@ def first_copies(cloud: Tensor, maps: int, generator: torch.Generator) -> tuple[
 
     By the collage theorem (Barnsley 1985), the attractor of such maps is near the cloud. The function draws many random
     copies of the cloud, and moves each one onto the nearest points of the cloud by iterative closest points with a
-    fixed size (Besl and McKay 1992). It adds maps that give the cloud the mean and the covariance of a part of it. Such
-    a map may be flat, as a stem requires. From these candidates it then repeatedly selects the one that lowers the
-    Chamfer distance between the cloud and the selected copies the most.
+    fixed size (Besl and McKay 1992). It adds maps whose image of the cloud has the mean and the covariance of a part of
+    the cloud. Such a map may be flat, as a stem requires. From these candidates it then repeatedly selects the one that
+    lowers the Chamfer distance between the cloud and the selected copies the most.
 
     Args:
         cloud: (P, D), with a radius of about 1.
@@ -91,7 +91,10 @@ def _draw(copied: Tensor, covered: Tensor, generator: torch.Generator) -> tuple[
 
 
 def _patches(covered: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return maps, (C, D, D) and (C, D), that give the cloud the mean and covariance of a point's neighborhood."""
+    """Return maps, (C, D, D) and (C, D), whose images of the cloud have the moments of neighborhoods of points.
+
+    The moments are the mean and the covariance.
+    """
     count, device = len(covered), covered.device
     middle = torch.randint(count, (_PATCHES,), generator=generator, device=device)
     fraction = torch.rand(_PATCHES, 1, generator=generator, dtype=covered.dtype, device=device)

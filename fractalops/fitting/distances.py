@@ -83,13 +83,13 @@ def kernel_distance(
     the same distribution; a single value may be negative.
 
     Args:
-        points (Tensor): (M, D), float32 or float64.
-        target (Tensor): (P, D), with the dtype of `points`. It gets no gradient.
-        scale (float): Distance up to which the kernel is about 1, above 0, in the units of the points. Default: 0.05.
-        spread (Tensor or float): `E k(y, y')`, if it is known; see `mean_kernel`. None computes it. Default: None.
+        points: First cloud; shape (M, D), dtype float32 or float64.
+        target: Second cloud; shape (P, D), dtype of `points`. It gets no gradient.
+        scale: Distance up to which the kernel is about 1, above 0, in the units of the points. Default: 0.05.
+        spread: Value of `E k(y, y')`, if it is known; see `mean_kernel`. None (default) computes it.
 
     Returns:
-        The distance, (). It is differentiable once, in `points`.
+        The distance; shape (). It is differentiable once, in `points`.
 
     Raises:
         ValueError: If a shape or a value is wrong.
@@ -106,11 +106,11 @@ def mean_kernel(points: Tensor, scale: float = 0.05) -> Tensor:
     """Return the mean kernel of pairs of different points, as `kernel_distance` uses it.
 
     Args:
-        points (Tensor): (P, D), float32 or float64.
-        scale (float): See `kernel_distance`. Default: 0.05.
+        points: Points; shape (P, D), dtype float32 or float64.
+        scale: See `kernel_distance`. Default: 0.05.
 
     Returns:
-        The mean, (). It is 0 for a single point.
+        The mean; shape (). It is 0 for a single point.
     """
     _check("mean_kernel", points, points)
     pairs = len(points) * max(len(points) - 1, 1)
@@ -123,12 +123,12 @@ def chamfer_distance(points: Tensor, target: Tensor) -> Tensor:
     It is the mean distance from a point to the nearest point of the other cloud, averaged over both directions.
 
     Args:
-        points (Tensor): (M, D), float32 or float64.
-        target (Tensor): (P, D), with the dtype of `points`.
+        points: First cloud; shape (M, D), dtype float32 or float64.
+        target: Second cloud; shape (P, D), dtype of `points`.
 
     Returns:
-        The distance, (), in the units of the points. It is differentiable in both clouds; the gradient between points
-        that coincide is 0.
+        The distance in the units of the points; shape (). It is differentiable in both clouds. The gradient between
+        points that coincide is 0.
 
     Raises:
         ValueError: If a shape is wrong.
@@ -146,11 +146,11 @@ def nearest(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return the index of the nearest point of the other cloud, for each point of both clouds.
 
     Args:
-        points (Tensor): (M, D).
-        target (Tensor): (P, D).
+        points: First cloud; shape (M, D).
+        target: Second cloud; shape (P, D).
 
     Returns:
-        Indices into `target`, (M,), and indices into `points`, (P,); int64.
+        Indices into `target`, shape (M,), and indices into `points`, shape (P,); dtype int64.
     """
     to_target = torch.empty(len(points), dtype=torch.int64, device=points.device)
     to_points = torch.zeros(len(target), dtype=torch.int64, device=points.device)

@@ -14,9 +14,9 @@ from fractalops.systems import svd_parameters
 # Initial colors are limited to [margin, 1 - margin]: near 0 and 1 the gradient of the sigmoid vanishes.
 COLOR_MARGIN = 0.02
 
-_LEAST_PROBABILITY = 1e-3  # of a map of a learned system; its logarithm must be finite
+_LEAST_PROBABILITY = 1e-3  # smallest probability of a map of a learned system; its logarithm must be finite
 _POINTS = 10_000  # number of points from which the bounding box of a system is computed
-_ROUNDING = 1e-6  # of float32
+_ROUNDING = 1e-6  # bound of the rounding errors of norms in float32
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from fractalops.parameters import Parametrization
 from fractalops.sampling import draw_uniform
 from fractalops.systems import svd_parameters
 
-# Ten maps that tile a picture have singular values of about 0.3. The logits vary, so that no two maps learn the same.
+# Ten maps that tile a picture have singular values of about 0.3. The logits vary, so that no two maps are alike.
 _SINGULAR_LOGIT = -0.85
 _SINGULAR_SPREAD = 0.5
 
@@ -121,12 +121,12 @@ def tile_start(system: IFS, targets: Tensor, config: FitConfig, generators: Sequ
     """Tile the targets with the maps of systems, in place, with smaller tiles where a target has details.
 
     The centers of the tiles are the k-means of positions that are sampled in proportion to the local contrast of the
-    target. Each pixel belongs to the tile of the nearest center. The map of a tile gives the picture the mean and the
-    covariance of the tile's pixels: `A = P^(1/2) Q^(-1/2)`, where P is the covariance of the tile and Q that of the
-    picture. Therefore the tiles cover the picture, as the collage of a solution does (Barnsley 1988). If the pixels
-    that differ from the background are at most half of the picture, the tiles cover only these pixels. Learned
-    probabilities start proportional to the areas of the tiles, and learned colors start at the mean colors of the
-    tiles.
+    target. Each pixel belongs to the tile of the nearest center. The image of the picture under a tile's map has the
+    mean and the covariance of the tile's pixels: `A = P^(1/2) Q^(-1/2)`, where P is the covariance of the tile and Q
+    that of the picture. Therefore the tiles cover the picture, as the collage of a solution does (Barnsley 1988). If
+    the pixels that differ from the background are at most half of the picture, the tiles cover only these pixels.
+    Learned probabilities start proportional to the areas of the tiles, and learned colors start at the mean colors of
+    the tiles.
 
     Args:
         system: S random systems; modified.

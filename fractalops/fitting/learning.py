@@ -312,36 +312,37 @@ def fit(
     Each step draws new sequences, renders them, and updates the parameters with Adam. `FitConfig` describes the
     settings, which include the fixed sequences (equation 9) and SGD.
 
-    On the CPU, `fit` takes its steps in a native loop if the settings allow it. Otherwise it uses tensor operations;
+    On the CPU, the steps run in a native loop if the settings allow it. Otherwise they run as tensor operations, and
     the log (logger `fractalops`, level INFO) gives the reason.
 
     The result for an image depends on the image, its index in the call and the resolved settings. With tensor
     operations it also depends on the other images, by the rounding of sums. If `points` is "auto", it also depends on
-    the mean number of pixels that the targets show. (`fit_dataset` resolves the settings for each image.)
+    the mean number of pixels that differ from the background. (`fit_dataset` resolves the settings for each image.)
 
-    Ctrl-C ends the learning and returns the result so far, with `result.interrupted` set. The result then has no
+    On Ctrl-C, `fit` stops learning and returns the result so far, with `result.interrupted` set. The result then has no
     systems for images whose learning had not begun. Code that calls `fit` in a loop must check `interrupted`, because
     its loop continues.
 
     Args:
-        targets (Tensor): (H, W) or (S, H, W), or in color (3, H, W) or (S, 3, H, W); floating-point, with values in
-            [0, 1]. They are converted to float32. Learning runs on their device.
-        config (FitConfig): The settings. "auto" settings are resolved for the size of the targets and the mean number
-            of pixels that they show. None uses the defaults. Default: None.
-        start (IFS): Systems to start from, one for each target. They have the parameters that `config` learns, or are
-            given systems (`IFS.from_maps`), which are converted. If `config.maps` is "auto", their number of maps is
-            used. None starts as `config.initialization` says. Default: None.
-        loss (Callable): Custom loss. It takes images (S, K, H, W) and targets (S, 1, H, W), or in color (S, K, 3, H, W)
-            and (S, 1, 3, H, W). It returns a differentiable tensor: one loss for each system, (S,), or their sum, (),
-            which is then recorded for every system. None uses the mean squared error of the pixels. Default: None.
-        progress (bool): Whether to show a progress bar with the mean loss. Default: False.
-        cuda_graph (bool or "auto"): Whether to capture one step in a CUDA graph and replay it for the following steps.
-            "auto" does so for targets on a GPU, but not with a custom `loss`, because Python code in it would run only
-            during the capture. If a step can't be captured, a warning gives the reason, and the steps run without a
-            graph. Default: "auto".
+        targets: Target images with values in [0, 1]; shape (H, W) or (S, H, W), in color (3, H, W) or (S, 3, H, W);
+            any floating dtype, converted to float32. Learning runs on their device.
+        config: The settings. "auto" settings are resolved for the size of the targets and the mean number of pixels
+            that differ from the background. None (default) uses the default settings.
+        start: Systems to start from, one for each target. They have the parameters that `config` learns, or are given
+            systems (`IFS.from_maps`), which are converted. If `config.maps` is "auto", their number of maps is used.
+            None (default) creates systems by `config.initialization`.
+        loss: Custom loss, a function. Its arguments are images (S, K, H, W) and targets (S, 1, H, W), in color
+            (S, K, 3, H, W) and (S, 1, 3, H, W). It returns a differentiable tensor: one loss for each system, shape
+            (S,), or their sum, shape (), which is then recorded for every system. None (default) uses the mean squared
+            error of the pixels.
+        progress: Whether to show a progress bar with the mean loss. Default: False.
+        cuda_graph: Whether to capture one step in a CUDA graph and replay it for the following steps: True, False or
+            "auto". "auto" (default) does so for targets on a GPU, but not with a custom `loss`, because Python code in
+            it would run only during the capture. If a step can't be captured, a warning gives the reason, and the steps
+            run without a graph.
 
     Returns:
-        The learned systems, their losses and their errors, as a `FitResult`.
+        A `FitResult` with the learned systems, their losses and their errors.
 
     Raises:
         ValueError: If a shape or a value of the targets, the settings, `start` or the loss is wrong.
@@ -349,6 +350,8 @@ def fit(
         KeyboardInterrupt: On Ctrl-C before the learning has begun, and on a second Ctrl-C.
 
     Examples:
+        >>> import torch
+        >>> import fractalops
         >>> target = torch.zeros(32, 32)
         >>> target[8:24, 8:24] = 1.0  # a white square
         >>> result = fractalops.fit(target, fractalops.FitConfig(steps=200))

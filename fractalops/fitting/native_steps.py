@@ -49,7 +49,7 @@ def describe_loop() -> str:
     """Return one line that says which loop `fit` uses on the CPU, and why."""
     status = next(row for row in list_backends() if (row.op, row.device) == ("learn_steps", "cpu"))
     if status.backend == "none":
-        return f"fit on the CPU: refused: {status.reason}"
+        return f"fit on the CPU: can't run: {status.reason}"
     if status.backend != "native":
         return f"fit on the CPU: tensor operations: {status.reason}"
     others = 'a custom loss, the blend "mean", the viewports "stretch" and "fit", and targets with a side of one pixel'

@@ -1,4 +1,4 @@
-"""Adam and SGD, by PyTorch's functional forms.
+"""Adam and SGD in PyTorch's functional form.
 
 The classes `torch.optim.Adam` and `SGD` load PyTorch's compiler when the first optimizer is created. This takes as long
 as learning a fractal. In each step they also spend more time than the update of a few hundred parameters.

@@ -50,6 +50,7 @@ class PointConfig:
         TypeError: If a setting has the wrong type.
 
     Examples:
+        >>> import fractalops
         >>> config = fractalops.PointConfig(maps=16, steps=200)
     """
 
@@ -78,15 +79,15 @@ class PointFitResult:
     and D the number of dimensions, 2 or 3.
 
     Attributes:
-        matrix (Tensor): (N, D, D), the linear parts of the maps, with singular values below 1. float64 if the target is
-            float64, otherwise float32.
-        offset (Tensor): (N, D), the translations of the maps, in the units of the target, with the dtype of `matrix`.
-            In float64, they and the points of `sample` are precise enough for projected coordinates
-            (eastings and northings).
-        probabilities (Tensor): (N,), the probabilities of the maps, float32.
+        matrix (Tensor): Linear parts of the maps, with singular values below 1; shape (N, D, D), dtype float64 if the
+            target is float64, else float32.
+        offset (Tensor): Translations of the maps, in the units of the target; shape (N, D), dtype of `matrix`. In
+            float64, they and the points of `sample` are precise enough for projected coordinates (eastings and
+            northings).
+        probabilities (Tensor): Probabilities of the maps; shape (N,), dtype float32.
         config (PointConfig): The settings.
-        losses (Tensor): (steps,), the loss at each step, before the update, float32. The unit of length is the root
-            mean square radius of the target.
+        losses (Tensor): Loss at each step, before the update; shape (steps,), dtype float32. The unit of length is the
+            root mean square radius of the target.
         chamfer (float): Chamfer distance between new points of the system and equally many points of the target
             (at most half of them), as a fraction of `diameter`.
         start_chamfer (float): The same distance before the first step.
@@ -126,12 +127,11 @@ class PointFitResult:
         """Draw points of the attractor.
 
         Args:
-            points (int): Number of points, at least 1.
-            generator (torch.Generator): Source of the random numbers. None uses PyTorch's default generator.
-                Default: None.
+            points: Number of points P, at least 1.
+            generator: Random number generator. None (default) uses torch's global generator.
 
         Returns:
-            Points (points, D), with the dtype of `matrix`.
+            Points of shape (P, D), dtype of `matrix`.
 
         Raises:
             ValueError: If `points` is below 1, or the generator is on another device.
@@ -151,7 +151,7 @@ class PointFitResult:
         An interruption leaves no incomplete file.
 
         Args:
-            path (str or Path): The file to write.
+            path: The file to write.
 
         Raises:
             FileNotFoundError: If the folder of `path` does not exist.
@@ -172,7 +172,10 @@ class PointFitResult:
         """Read a file that `save` has written. It executes no code from the file.
 
         Args:
-            path (str or Path): The file to read.
+            path: The file to read.
+
+        Returns:
+            The result, on the CPU.
 
         Raises:
             InputError: If the file is missing, damaged, or of another format.
@@ -184,9 +187,9 @@ class PointFitResult:
         """Return the result with the tensors and the metadata of a file.
 
         Args:
-            path (str or Path): The name of the file, for error messages.
-            content (dict): The tensors.
-            metadata (dict): The metadata.
+            path: The name of the file, for error messages.
+            content: The tensors.
+            metadata: The metadata.
 
         Raises:
             InputError: If the tensors do not match the metadata.

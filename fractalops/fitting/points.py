@@ -87,7 +87,7 @@ class _Learning:
         return kernel_distance(points, target_points, spread=self.spread)
 
     def _update_shares(self, index: Tensor, points: Tensor, target_points: Tensor) -> None:
-        """Move each map's probability towards the fraction of the target to which its points are nearest.
+        """Move each map's probability toward the fraction of the target to which its points are nearest.
 
         A map whose points are too dense for its part of the target gets a smaller probability. `|det A|` achieves this
         only in the plane, for images that do not overlap. It is wrong for flat maps, such as that of a stem in space.
@@ -163,25 +163,25 @@ def why_degenerate(points: Tensor) -> str | None:
 def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: bool = False) -> PointFitResult:
     """Learn an iterated function system in space, or in the plane, whose attractor matches a cloud of points.
 
-    The initial maps are smaller copies of the cloud, see `first_copies`. Adam minimizes a distance between points of
-    random chains and points of the cloud: by default the Chamfer distance
+    The initial maps move smaller copies of the cloud onto parts of it; see `first_copies`. Adam minimizes a distance
+    between points of random chains and points of the cloud, by default the Chamfer distance:
 
         loss = (mean_x min_y |x - y| + mean_y min_x |x - y|) / 2
 
-    The maps remain contractions, see `contraction`. The paper names systems in space as future work.
+    The maps remain contractions; see `contraction`. The paper names systems in space as future work.
 
-    The target is centered in float64 and learned in float32. On a CPU, the same seed gives the same result. Ctrl-C ends
-    the learning and returns the result so far, with `result.interrupted` set.
+    The target is centered in float64 and learned in float32. On a CPU, the same seed gives the same result. On Ctrl-C,
+    the function stops learning and returns the result so far, with `result.interrupted` set.
 
     Args:
-        target (Tensor): (P, 3) or (P, 2), floating-point, with finite values and points that are not all on one line.
-            Learning runs on its device.
-        config (PointConfig): The settings. None uses the defaults. Default: None.
-        progress (bool): Whether to show a progress bar. Default: False.
+        target: Finite points that are not all on one line; shape (P, 3) or (P, 2), any floating dtype. Learning runs on
+            their device.
+        config: The settings. None (default) uses the default settings.
+        progress: Whether to show a progress bar. Default: False.
 
     Returns:
-        The learned system in the units of the target, its losses and its errors, as a `PointFitResult`. The maps are
-        float64 if the target is float64 (as from `read_point_cloud`), otherwise float32.
+        A `PointFitResult` with the learned system in the units of the target, its losses and its errors. The maps are
+        float64 if the target is float64 (as from `read_point_cloud`), else float32.
 
     Raises:
         ValueError: If the shape of `target` is wrong, or its points are not finite, are on one line, or coincide.
@@ -189,6 +189,8 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
         KeyboardInterrupt: On Ctrl-C before the first step, and on a second Ctrl-C.
 
     Examples:
+        >>> import torch
+        >>> import fractalops
         >>> sphere = torch.nn.functional.normalize(torch.randn(2000, 3), dim=1)
         >>> result = fractalops.fit_points(sphere, fractalops.PointConfig(steps=20))
         >>> result.sample(10_000).shape
@@ -196,7 +198,7 @@ def fit_points(target: Tensor, config: PointConfig | None = None, *, progress: b
     """
     config = or_default("fit_points", "config", config, PointConfig)
     began = time.perf_counter()
-    # Learning needs gradients, even if the caller has disabled them, and no inference tensors.
+    # Learning needs gradients, even if the caller has disabled them. It can't use inference tensors.
     with torch.inference_mode(False), torch.enable_grad():
         learning = _Learning(_check_target(target), config)
         evaluate = _Evaluation(learning)

@@ -97,7 +97,7 @@ def find_ranks(device: str | torch.device | None) -> Ranks:
     """Return the rank of this process, and select its GPU or its share of the cores.
 
     Args:
-        device: The device. None is a GPU if PyTorch finds one, a different one for each rank; otherwise the CPU.
+        device: The device. None uses a GPU if PyTorch finds one, a different GPU for each rank, and else the CPU.
 
     Raises:
         InputError: If the device is a GPU and there is none.

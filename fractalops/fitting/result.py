@@ -39,20 +39,22 @@ class FitResult:
         config (FitConfig): The resolved settings.
         size (tuple): (height, width) of the targets, in pixels.
         steps (list of int): Number of steps for each image: `config.steps`, or fewer after an interruption.
-        losses (Tensor): (steps, S), the loss of each image at each step, before the update. NaN for steps that an image
-            did not reach because of an interruption.
-        minimum_mse (Tensor): (S,), the smallest mean squared error over `config.evaluation_sequences` new sequences
-            (paper section 5.2).
-        mean_mse (Tensor): (S,), the average of the mean squared error over the same sequences.
-        best_image (Tensor): (S, H, W), or (S, 3, H, W) in color, the image of the sequence with the smallest error;
-            values in [0, 1].
+        losses (Tensor): Loss of each image at each step, before the update; shape (steps, S). It is NaN for steps that
+            an image did not reach because of an interruption.
+        minimum_mse (Tensor): Smallest mean squared error over `config.evaluation_sequences` new sequences (paper
+            section 5.2); shape (S,).
+        mean_mse (Tensor): Average of the mean squared error over the same sequences; shape (S,).
+        best_image (Tensor): Image of the sequence with the smallest error, with values in [0, 1]; shape (S, H, W), or
+            (S, 3, H, W) in color.
         seconds (float): Duration of the learning. NaN in results of `fit_dataset`, which stores durations separately.
         snapshot_steps (list of int): Numbers of the steps after which the snapshots were taken; 0 is the start.
-        snapshots (list of dict): Copies of the parameters during the learning, for `system.load_state_dict`. NaN for
-            images that did not reach the step because of an interruption.
+        snapshots (list of dict): Copies of the parameters during the learning, for `system.load_state_dict`. They are
+            NaN for images that did not reach the step because of an interruption.
         interrupted (bool): Whether Ctrl-C ended the learning early.
 
     Examples:
+        >>> import torch
+        >>> import fractalops
         >>> result = fractalops.fit(torch.rand(2, 16, 16), fractalops.FitConfig(steps=50))
         >>> len(result), result.losses.shape
         (2, torch.Size([50, 2]))
@@ -102,21 +104,20 @@ class FitResult:
         """Draw the systems at high resolution, in the viewport in which they were learned.
 
         Args:
-            size (int or tuple): (height, width) in pixels, or the longer side of a picture with the aspect ratio of the
-                targets.
-            points (int): Number of points of each picture. None uses one for each pixel (four for the blend "mean"),
-                and at least a million. Default: None.
-            seed (int): Seed of the points, at least 0. None uses `config.seed`. Default: None.
-            zoom (tuple): (x, y, factor) shows the part around column x and row y, both in [0, 1], `factor` times
-                larger; `factor` is at most 10^11. None shows the whole picture. Default: None.
+            size: (height, width) in pixels, or the longer side of a picture with the aspect ratio of the targets.
+            points: Number of points of each picture, at least 1. None (default) uses one for each pixel (four for the
+                blend "mean"), and at least a million.
+            seed: Seed of the points, at least 0. None (default) uses `config.seed`.
+            zoom: (x, y, factor) shows the part around column x and row y, both in [0, 1], `factor` times larger, with
+                `factor` in [1, 10^11]. None (default) shows the whole picture.
 
         Returns:
-            Images (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; see `draw_high_resolution`.
+            Images with values in [0, 1]; shape (S, H, W), or (S, 3, H, W) in color. See `draw_high_resolution`.
 
         Raises:
             ValueError: If an argument is out of its range.
             TypeError: If an argument has the wrong type.
-            InputError: If the zoom shows no point, or a system has a map that does not contract.
+            InputError: If a zoom shows no point, or if a map of a zoomed system does not contract.
         """
         height, width = check_size("FitResult.draw", size)
         if points is not None:
@@ -140,7 +141,7 @@ class FitResult:
         """Write an interactive HTML page that draws the system of one image; see `write_page`.
 
         Args:
-            path (str or Path): The file to write.
+            path: The file to write.
 
         Raises:
             ValueError: If the result has more than one image; use `result[i].save_page`.
@@ -155,7 +156,10 @@ class FitResult:
         """Return the result of one image, with the losses and snapshots of the steps that were run for it.
 
         Args:
-            index (int): Index of the image. A negative index counts from the end.
+            index: Index of the image. A negative index counts from the end.
+
+        Returns:
+            A `FitResult` of length 1, with copies of the tensors.
 
         Raises:
             IndexError: If there is no such image.
@@ -188,7 +192,7 @@ class FitResult:
         An interruption leaves no incomplete file.
 
         Args:
-            path (str or Path): The file to write.
+            path: The file to write.
 
         Raises:
             FileNotFoundError: If the folder of `path` does not exist.
@@ -220,7 +224,10 @@ class FitResult:
         """Read a file that `save` has written. It executes no code from the file.
 
         Args:
-            path (str or Path): The file to read.
+            path: The file to read.
+
+        Returns:
+            The result, on the CPU.
 
         Raises:
             InputError: If the file is missing, damaged, or of another format.
@@ -232,9 +239,9 @@ class FitResult:
         """Return the result with the tensors and the metadata of a file.
 
         Args:
-            path (str or Path): The name of the file, for error messages.
-            tensors (dict): The tensors, see `tensors`.
-            metadata (dict): The metadata, see `metadata`.
+            path: The name of the file, for error messages.
+            tensors: The tensors, see `tensors`.
+            metadata: The metadata, see `metadata`.
 
         Raises:
             InputError: If the tensors do not match the metadata.

@@ -36,7 +36,7 @@ class Plan:
     pictures: str
     """SHA-256 of all targets."""
     summary: list[str]
-    """Lines for the log: one for each size and configuration, and one for images that their points can't cover."""
+    """Lines for the log: one for each size and its settings, and one about images with too few points."""
 
     @property
     def images(self) -> int:

@@ -42,6 +42,8 @@ class FitRun:
             run.
 
     Examples:
+        >>> import torch
+        >>> import fractalops
         >>> folder = fractalops.fit_dataset(torch.rand(4, 16, 16), "noise", fractalops.FitConfig(steps=50)).folder
         >>> run = fractalops.FitRun.load(folder)
         >>> best = min(run.rows, key=lambda row: row.minimum_mse)
@@ -81,7 +83,10 @@ class FitRun:
         """Return the run in a folder.
 
         Args:
-            folder (str or Path): The folder, see `fit_dataset`.
+            folder: The folder, see `fit_dataset`.
+
+        Returns:
+            The run. Results are read when they are used.
 
         Raises:
             InputError: If the folder has no run, or an unfinished one.
@@ -162,7 +167,7 @@ class FitRun:
         """Return the `FitResult` of one image.
 
         Args:
-            row (TableRow): A row of `rows`.
+            row: A row of `rows`.
 
         Raises:
             InputError: If the file is damaged.

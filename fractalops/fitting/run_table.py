@@ -90,7 +90,7 @@ def _whole_lines(file: Iterable[str]) -> Iterator[str]:
         ValueError: If the last line has no line break: the file, and a number in it, may be truncated.
     """
     for line in file:
-        if not line.endswith(("\n", "\r")):  # names may contain both
+        if not line.endswith(("\n", "\r")):  # a name can contain either line break
             raise ValueError("its last line is incomplete")
         yield line
 

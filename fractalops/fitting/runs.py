@@ -64,30 +64,29 @@ def fit_dataset(
 
     The log (logger `fractalops.fitting.runs`, level INFO) has the settings for each size of images.
 
-    Ctrl-C or SIGTERM finishes the current steps (natively up to 50 ms), writes a checkpoint, and returns the run with
-    `interrupted` set. A second signal stops without a checkpoint. Code that calls `fit_dataset` in a loop must check
-    `interrupted`, because its loop continues.
+    On Ctrl-C or SIGTERM, the function finishes the current steps (up to 50 ms in the native loop), writes a checkpoint,
+    and returns the run with `interrupted` set. On a second signal it stops without a checkpoint, except under torchrun.
+    Code that calls `fit_dataset` in a loop must check `interrupted`, because its loop continues.
 
     Args:
-        targets (TargetDataset, Tensor, str, Path, iterable or data set): The images: a path, see `open_targets`; a
-            `TargetDataset`; a tensor (S, H, W), or (S, 3, H, W) in color, with values in [0, 1]; a finite iterable of
-            pictures, or a PyTorch data set, see `TensorTargets.from_iterable`. The last two kinds are read into memory.
-        output (str or Path): The folder. It is created if it does not exist. All processes must see the same folder.
-        config (FitConfig): The settings. "auto" settings are resolved for each image. None uses the defaults.
-            Default: None.
-        skip_bad (bool): Whether to skip images that can't be used, and list them in bad.csv. Default: False.
-        overwrite (bool): Whether to delete the run in `output` and start again. Default: False.
-        progress (bool): Whether to show a progress bar on standard error, with images per second and the remaining
-            time. Default: False.
-        checkpoint_every (float): Seconds between two checkpoints of a batch, at least 0. 0 writes one after every step,
-            or with the native loop every 50 ms. Default: 30.0.
-        table (str): Format of the table of results: "csv" writes index.csv; "parquet" writes index.parquet, which
-            requires pyarrow. If the run is finished, another format is written without learning again. Default: "csv".
-        device (str or torch.device): The device. None is a GPU if PyTorch finds one (under torchrun, a different one
-            for each process), otherwise the CPU. Default: None.
+        targets: The images: a path, see `open_targets`; a `TargetDataset`; a tensor of shape (S, H, W), or (S, 3, H, W)
+            in color, with values in [0, 1]; a finite iterable of pictures, or a PyTorch data set, see
+            `TensorTargets.from_iterable`. The last two kinds are read into memory.
+        output: The folder of the run. It is created if it does not exist. All processes must have access to it.
+        config: The settings. "auto" settings are resolved for each image. None (default) uses the default settings.
+        skip_bad: Whether to skip images that can't be used, and list them in bad.csv. Default: False.
+        overwrite: Whether to delete the run in `output` and start again. Default: False.
+        progress: Whether to show a progress bar on standard error, with images per second and the remaining time.
+            Default: False.
+        checkpoint_every: Seconds between two checkpoints of a batch, at least 0. 0 writes one after every step, or
+            every 50 ms in the native loop. Default: 30.
+        table: Format of the table of results: "csv" (default) writes index.csv; "parquet" writes index.parquet, which
+            requires pyarrow. If the run is finished, another format is written without learning again.
+        device: The device. None (default) uses a GPU if PyTorch finds one (under torchrun, a different GPU for each
+            process), and else the CPU.
 
     Returns:
-        The run, a `FitRun`: a table with the errors of each image, and the learned systems.
+        A `FitRun`, with a table of the errors of each image, and the learned systems.
 
     Raises:
         InputError: If images can't be used (the message lists all of them); if `output` is inside the folder of the
@@ -101,6 +100,8 @@ def fit_dataset(
         TypeError: If an argument has the wrong type.
 
     Examples:
+        >>> import torch
+        >>> import fractalops
         >>> targets = torch.rand(4, 16, 16)
         >>> run = fractalops.fit_dataset(targets, "runs/noise", fractalops.FitConfig(steps=50))
         >>> run.minimum_mse.shape
@@ -190,7 +191,7 @@ def _as_targets(
 
 @dataclass(frozen=True)
 class _Engine:
-    """Learns the batches of a run."""
+    """The part of `fit_dataset` that learns the batches of a run."""
 
     images: TargetDataset
     config: FitConfig
@@ -249,7 +250,7 @@ class _Engine:
 
 
 class _Progress:
-    """A bar over all images of a run: those of batches that any rank has finished, and a part of the current batch."""
+    """A bar over all images of a run: finished batches of all ranks, and the learned part of the current batch."""
 
     def __init__(self, folder: DatasetFolder, plan: Plan, shown: bool) -> None:
         self._folder, self._plan = folder, plan

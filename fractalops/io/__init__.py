@@ -1,4 +1,4 @@
-"""Files in and out: pictures, point clouds, systems, tensors, tables, run folders."""
+"""Read and write files: pictures, point clouds, systems, tensors, tables and run folders."""
 
 from fractalops.io.picture_options import PictureOptions
 from fractalops.io.systems import read_systems, write_systems

@@ -1,4 +1,4 @@
-"""Animations as files: GIF and WebP by Pillow, MP4 by an installed ffmpeg."""
+"""Write animations: GIF and WebP with Pillow, MP4 with an installed ffmpeg."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _SUFFIXES = (".gif", ".webp", ".mp4")
 
 
 def check_animation(path: str | Path) -> None:
-    """Raise `InputError` unless an animation can be saved in the format that the suffix of `path` names."""
+    """Raise `InputError` unless an animation can be saved in the format given by the suffix of `path`."""
     suffix = Path(path).suffix.lower()
     if suffix not in _SUFFIXES:
-        raise InputError(f"cannot save {path}: an animation is a {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file")
+        expected = f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        raise InputError(f"cannot save {path}: the suffix of an animation must be {expected}, got {suffix!r}")
     if suffix == ".mp4" and shutil.which("ffmpeg") is None:
-        raise InputError(f"cannot save {path}: ffmpeg is not installed (.gif and .webp need none)")
+        raise InputError(f"cannot save {path}: ffmpeg is not installed; install it, or save a .gif or .webp file")
 
 
 def save_animation(
@@ -36,13 +37,28 @@ def save_animation(
     frame_milliseconds: float = 120,
     last_milliseconds: float | None = 2000,
 ) -> None:
-    """Save images, each (H, W) or (C, H, W) with values in [0, 1], as an endless GIF or WebP or as an MP4.
+    """Save images as an animation: a GIF or WebP file that repeats forever, or an MP4 file.
 
-    The second and the fourth channel are opacity, which WebP keeps, and GIF as all or nothing. The last frame rests
-    for `last_milliseconds`, and for as long as the others if that is None. GIF counts in hundredths of a second.
+    An MP4 file is encoded with H.264 by ffmpeg, which must be installed. A GIF file stores durations in hundredths of
+    a second.
 
-    Raises `InputError` for another suffix, where ffmpeg is missing or fails, and for frames that the format can't hold;
-    `ValueError` without frames.
+    Args:
+        frames: The images, each (H, W) or (C, H, W) with values in [0, 1]. C is 1 (gray), 2 (gray and opacity), 3 (red,
+            green and blue) or 4 (red, green, blue and opacity). WebP keeps the opacity. GIF makes each pixel either
+            opaque or transparent. MP4 ignores it.
+        path: The file to write. Its suffix is .gif, .webp or .mp4.
+        frame_milliseconds: How long each frame is shown, in milliseconds. Default: 120.
+        last_milliseconds: How long the last frame is shown, in milliseconds. None shows it as long as the others.
+            Default: 2000.
+
+    Raises:
+        InputError: If the suffix is not supported, ffmpeg is missing or fails, or the format can't store the frames.
+        ValueError: If `frames` is empty.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.io.animations import save_animation
+        >>> save_animation([torch.full((64, 64), level / 9) for level in range(10)], "fade.gif")
     """
     check_animation(path)
     pictures = map(to_picture, frames)
@@ -63,12 +79,12 @@ def save_animation(
 
 
 def _save_video(pictures: Iterable[Image.Image], path: str | Path, fps: float, rest: int) -> None:
-    """Save an MP4 of H.264, its last picture repeated `rest` times."""
+    """Save an H.264 video as MP4, with `rest` more copies of the last picture."""
     program = shutil.which("ffmpeg")
     assert program is not None
     pictures = iter(pictures)
     first = next(pictures)
-    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # which the usual players ask for, like the format of pixels
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # common players need even sides and yuv420p
     with atomic_path(path) as temporary, tempfile.TemporaryFile() as messages:
         command = [program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"]
         command += ["-s", f"{first.width}x{first.height}", "-r", f"{fps:g}", "-i", "-"]
@@ -81,7 +97,7 @@ def _save_video(pictures: Iterable[Image.Image], path: str | Path, fps: float, r
                     process.stdin.write(content)
                 process.stdin.write(content * rest)
             except BrokenPipeError:
-                pass  # ffmpeg has said why
+                pass  # ffmpeg has written the reason to `messages`
             except BaseException:
                 process.kill()
                 raise

@@ -1,4 +1,4 @@
-"""Writing files so that an interruption leaves no broken one behind, and reading them with errors of one line."""
+"""Write files so that an interruption leaves no broken file, and read files with errors of one line."""
 
 from __future__ import annotations
 
@@ -24,34 +24,39 @@ from fractalops.errors import InputError, MissingExtra, in_message
 from fractalops.io.notices import log_notices
 
 LOCK = ".fractalops.lock"
-"""The file in a folder that a run holds while it writes there; it counts as no file of anybody."""
+"""The name of the lock file that a run holds while it writes to a folder. It does not count as content."""
 
 HELD = ".held"
-"""At the end of the name of the file that stands for a lock where the file system has none, see `claimed`."""
+"""The suffix of the file that replaces a lock on a file system without locks, see `claimed`."""
 
 TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
 """The glob pattern of the prefix that a file's name has while `atomic_path` writes it."""
 
-_LONG_NAME = 200  # bytes; file systems take names of 255
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # of file systems without locks
+_LONG_NAME = 200  # bytes; file systems allow names of 255
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a file is one that `atomic_path` writes, or that a killed process has left of it."""
+    """Return whether `name` is that of a temporary file of `atomic_path`, which a killed process may have left."""
     return fnmatchcase(name, f"{TEMPORARY}*")
 
 
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, of its suffix; it is renamed to `path` on success and removed on an error.
+    """Yield a temporary path in the folder of `path`, with the same suffix.
 
-    With `durable` it is on the disk before it is renamed, and its name after that, so that not even a machine that
-    fails loses it: for what can't be made again in no time, as it takes some milliseconds.
+    The file is renamed to `path` on success and removed on an error. The name of the temporary file has the prefix
+    `TEMPORARY`, which no other program uses. It identifies the files that a killed process has left. If `path` is a
+    temporary path already, it is yielded unchanged, so that writers can be nested.
 
-    Its name is `TEMPORARY`'s, which nobody else gives to a file: what a killed process has left is known by it. A path
-    that is a temporary one already is yielded as it is, so that writers can be nested.
+    Args:
+        path: the file to write.
+        durable: flush the file to the disk before it is renamed, and its new name afterwards. The file then survives
+            a crash of the machine. This takes some milliseconds: use it for results that take long to compute again.
 
-    Raises `FileNotFoundError` when the folder of `path` does not exist, `OSError` of `path` when it can't be written.
+    Raises:
+        FileNotFoundError: if the folder of `path` does not exist.
+        OSError: if the file can't be written; the error names `path`.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -65,7 +70,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes private files; the result gets the permissions that open() would have given.
+        # mkstemp creates private files; the result gets the permissions that open() would give it.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -73,7 +78,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
         if durable:
-            with suppress(OSError):  # folders can't be opened everywhere
+            with suppress(OSError):  # some systems can't open a folder
                 _to_disk(path.parent, os.O_RDONLY)
     except OSError as error:  # a full disk, for instance
         if error.errno is None or error.filename not in (None, str(temporary)):
@@ -84,18 +89,18 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 class PlainFile(io.BufferedRandom):
-    """A new file that hides its descriptor: Pillow and NumPy write to a descriptor without noticing a full disk."""
+    """A new file that hides its descriptor: Pillow and NumPy write to a descriptor without detecting a full disk."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "w+"))
 
     def fileno(self) -> int:
-        """Raise `UnsupportedOperation`, so that writers use `write`."""
+        """Raise `UnsupportedOperation`, so that libraries call `write`."""
         raise io.UnsupportedOperation("fileno")
 
 
 def _to_disk(path: Path, flags: int) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until the content of a file, or the names in a folder, have been written to the disk."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
@@ -104,7 +109,7 @@ def _to_disk(path: Path, flags: int) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `InputError` unless files can be written to `folder`, which need not exist yet."""
+    """Raise `InputError` unless files can be written to `folder`. The folder need not exist yet."""
     nearest = folder.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
@@ -117,10 +122,10 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def locked_folder(path: Path) -> Iterator[None]:
-    """Make a folder, and keep other runs out of it through the file `LOCK` in it.
+    """Create a folder, and hold the lock file `LOCK` in it within the block, so that no other run writes to it.
 
-    What is made here is removed again if nothing was written to it. Raises `InputError` where another run is under way,
-    for a file, and for a folder that can't be written to.
+    Folders that were created here are removed again if they are empty at the end. Raises `InputError` if another run
+    holds the lock, if `path` is a file, or if the folder can't be written to.
     """
     check_writable(path)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -131,25 +136,26 @@ def locked_folder(path: Path) -> Iterator[None]:
                 raise another_run(path, path / LOCK)
             yield
     finally:
-        with suppress(OSError):  # there are files in it
+        with suppress(OSError):  # the folder is not empty
             for folder in made:
                 folder.rmdir()
 
 
 def another_run(folder: Path, lock: Path) -> InputError:
-    """Return the error for a folder in which somebody else holds a lock."""
+    """Return the error for a folder in which another process holds a lock."""
     held = lock.with_name(f"{lock.name}{HELD}")
-    otherwise = f", or was killed: then remove {held}" if held.exists() else ""
-    return InputError(f"cannot write to {folder}: another run is writing to it{otherwise}")
+    advice = f"; if that run was killed, remove {held}" if held.exists() else ""
+    return InputError(f"cannot write to {folder}: another run is writing to it{advice}")
 
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Yield whether a lock file could be had at once; if so it is held within the block, and removed after it.
+    """Try to acquire a lock file without waiting, and yield whether it was acquired.
 
-    The lock of a killed process is void. On a file system without locks a second file, `HELD` at the end of its name,
-    says by being there that the lock is held, which is logged as a notice: there a killed process may leave it behind.
-    Raises `InputError` for a lock that can't be opened.
+    An acquired lock is held within the block, and its file is removed after the block. The lock of a killed process
+    is released by the system. On a file system without locks, the lock is held as long as a second file exists, whose
+    name ends with `HELD`. A killed process may leave that file behind, so a notice of it is logged. Raises `InputError`
+    if the lock file can't be opened.
     """
     lock: BaseFileLock = FileLock(path)
     if (ours := _acquire(lock)) is None:
@@ -160,13 +166,16 @@ def claimed(path: Path) -> Iterator[bool]:
         yield ours
     finally:
         if ours:
-            with suppress(OSError):  # Windows removes no file that is open
+            with suppress(OSError):  # Windows can't remove an open file
                 path.unlink()
             lock.release()
 
 
 def _acquire(lock: BaseFileLock) -> bool | None:
-    """Return whether a lock could be had at once, None on a file system without such locks. Raises `InputError`."""
+    """Return whether the lock was acquired without waiting, or None on a file system without locks.
+
+    Raises `InputError` if the lock file can't be opened.
+    """
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -183,11 +192,11 @@ def _acquire(lock: BaseFileLock) -> bool | None:
 
 @cache
 def _say_without_locks(folder: Path) -> None:
-    log_notices(folder, [f"the file system has no locks: a run that is killed may leave a file *{HELD} to be removed"])
+    log_notices(folder, [f"the file system has no locks: if a run is killed, remove the file *{HELD} that it leaves"])
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file at once, onto the disk. A number that is not finite, of which JSON has none, is null."""
+    """Write a JSON file atomically and durably, see `atomic_path`. Numbers that are not finite are written as null."""
     with atomic_path(path, durable=True) as temporary:
         text = json.dumps(_without_nan(content), indent=2, allow_nan=False)
         temporary.write_text(f"{text}\n", encoding="utf-8")
@@ -202,57 +211,61 @@ def _without_nan(content: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file. Raises `InputError` for a missing or damaged file, and for another value."""
+    """Return the object in a JSON file.
+
+    Raises `InputError` if the file is missing or damaged, or does not contain an object.
+    """
     check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError(f"it must hold an object, got {type(content).__name__}")
-    except (OSError, ValueError, RecursionError) as error:  # the last for JSON that is nested too deeply
+            raise ValueError(f"it must contain an object, got {type(content).__name__}")
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: the JSON is nested too deeply
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
     return content
 
 
 def open_table(path: Path, mode: Literal["r", "w"]) -> TextIO:
-    """Open a CSV file, in which names of files stand that need not be text."""
+    """Open a CSV file, which may contain file names that are not valid UTF-8."""
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def write_table(path: str | Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file at once, onto the disk."""
+    """Write a CSV file atomically and durably, see `atomic_path`."""
     with atomic_path(path, durable=True) as temporary, open_table(temporary, "w") as file:
         table = csv.writer(file, lineterminator="\n")
         quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(head)
-        for row in rows:  # a carriage return ends a line, too, but is quoted by no writer whose lines end otherwise
+        for row in rows:  # readers also end a line at "\r", which `table` does not quote
             (quoted if any("\r" in str(cell) for cell in row) else table).writerow(row)
 
 
 @contextmanager
 def reading(name: str | Path, otherwise: str = "the file is damaged") -> Iterator[None]:
-    """Turn whatever a decoder raises for the file `name` into an `InputError` of one line, "cannot read NAME: reason".
+    """Convert any exception of a decoder to an `InputError` of one line: "cannot read NAME: REASON".
 
-    The reason is the system's (no such file, permission denied), or `otherwise` with the decoder's in parentheses. A
-    pipe or a device, whose end may never come, is refused before anything is read.
+    The reason is that of the system (no such file, permission denied), or `otherwise` with the decoder's message in
+    parentheses. A pipe or a device may never end, so it is refused before it is read.
     """
     if _is_endless(name):
         raise InputError(f"cannot read {name}: it is not a file")
     try:
         with warnings.catch_warnings():
-            # NumPy warns of the sizes that a damaged header gives, Pillow of odd metadata and above 89 million pixels,
-            # which good cameras have (it refuses twice as many), plyfile of empty lists.
+            # These warnings don't help a user. NumPy warns of the sizes in a damaged header, and plyfile of empty
+            # lists. Pillow warns of unusual metadata, and of more than 89 million pixels, which good cameras exceed.
+            # (Pillow refuses twice as many.)
             warnings.simplefilter("ignore")
             yield
     except (InputError, MissingExtra):
         raise
     except Exception as error:  # decoders raise almost anything (SyntaxError, struct.error ...) on a damaged file
-        if isinstance(error, OSError) and error.strerror is not None:  # missing, a folder, not permitted ...
+        if isinstance(error, OSError) and error.strerror is not None:  # no such file, a folder, no permission ...
             raise InputError(f"cannot read {name}: {error.strerror.lower()}") from None
         raise InputError(f"cannot read {name}: {otherwise} ({one_line(error)})") from error
 
 
 def _is_endless(name: str | Path) -> bool:
-    """Return whether `name` is that of a pipe or a device; not for what is no path or leads nowhere."""
+    """Return whether `name` is the path of a pipe or a device; False if it does not exist or is not a path."""
     try:
         mode = os.stat(name).st_mode
     except (OSError, ValueError):
@@ -261,23 +274,24 @@ def _is_endless(name: str | Path) -> bool:
 
 
 def check_file(path: Path) -> None:
-    """Raise `InputError` unless `path` is a file: not a folder, nor a pipe or a device, whose end may never come."""
+    """Raise `InputError` unless `path` is a file: it must not be a folder, a pipe or a device."""
     with reading(path):
         if path.is_dir():
             raise InputError(f"cannot read {path}: it is not a file")
-        path.stat()  # the reason, where there is nothing or no permission
+        path.stat()  # raises the system's error if the file is missing or not permitted
 
 
 def as_text(name: str) -> str:
-    """Return the name of a file as text: each of its bytes that is no UTF-8 is a replacement character, U+FFFD."""
+    """Return the name of a file as text: each byte that is not valid UTF-8 is replaced by U+FFFD."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
 @contextmanager
 def text_path(path: str | Path) -> Iterator[str]:
-    """Yield a path of a file for libraries that take UTF-8 alone: where its name is none, that of its open descriptor.
+    """Yield a path for libraries that accept only UTF-8 paths.
 
-    Raises `OSError` where such a file can't be opened.
+    If `path` is not valid UTF-8, the file is opened, and the path of its descriptor is yielded. Raises `OSError` if the
+    file can't be opened.
     """
     try:
         str(path).encode()
@@ -290,7 +304,7 @@ def text_path(path: str | Path) -> Iterator[str]:
 
 @contextmanager
 def parsing(path: str | Path) -> Iterator[None]:
-    """Turn what is raised for content of a file that is not as it must be into an `InputError` of one line."""
+    """Convert an exception that is raised for the damaged content of a file to an `InputError` of one line."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -299,5 +313,5 @@ def parsing(path: str | Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's text without line breaks, see `in_message`; its type where it has none."""
+    """Return an error's text without line breaks, see `in_message`; if it is empty, the name of the error's type."""
     return in_message(" ".join(str(error).split())) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Pictures in and out: files to targets in [0, 1], gray or in color; tensors to files."""
+"""Read pictures as targets in [0, 1], in gray or in color, and save tensors as pictures."""
 
 from __future__ import annotations
 
@@ -20,25 +20,47 @@ from fractalops.io.preparing import prepare
 
 
 def read_image(path: str | Path, options: PictureOptions | None = None) -> Tensor:
-    """Return the target that an image file holds: (H, W), or in color (3, H, W), float32 in [0, 1].
+    """Read an image file as a target.
 
-    Of an animation, or a file of several pages, `options.frame` is taken, else the first. Colors are brought to sRGB
-    where the file has a color profile, and transparent parts are laid over `options.background`. Without
-    `options.color` the picture becomes gray (ITU-R 601 luma). `options.stretch` makes its lowest value 0 and its
-    highest 1; values that leave their range, as floating-point ones may, are always stretched so. A picture whose
-    longest side exceeds `options.size` pixels is scaled down with its aspect ratio kept, and never scaled up, unless
-    `options.fit_to` is given: its longest side then becomes exactly that, by bilinear interpolation. The rotation noted
-    by a camera is applied. Then `options.invert` swaps dark and bright, and `options.threshold` turns pixels above it
-    to 1 and the others to 0.
+    The steps are applied in this order:
 
-    A JPEG of more than 4 million pixels is decoded at a half, a quarter or an eighth, where that is at least four times
-    the size asked for; that changes values by 0.05 at most.
+    1. The frame `options.frame` of an animation or of a file of several pages is selected; by default the first one.
+    2. Colors are converted to sRGB if the file has a color profile.
+    3. Transparent parts are drawn on the color `options.background`.
+    4. Colors are converted to gray (ITU-R 601 luma) unless `options.color` is set.
+    5. If `options.stretch` is set, the lowest value becomes 0 and the highest 1. Values out of range, which
+       floating-point files may have, are always stretched.
+    6. If the longest side exceeds `options.size` pixels, the picture is scaled down to that size (Lanczos). A smaller
+       picture keeps its size. If `options.fit_to` is given, the longest side becomes exactly that many pixels
+       (bilinear), and small pictures are scaled up. The aspect ratio is kept.
+    7. The rotation noted by the camera is applied.
+    8. If `options.invert` is set, dark and bright are swapped.
+    9. If `options.threshold` is given, values above it become 1 and the others 0.
 
-    A change that a user may want to know of is logged as a warning of the logger "fractalops.io".
+    A JPEG of more than 4 million pixels is decoded at 1/2, 1/4 or 1/8 of its size if that is at least four times the
+    requested size. This changes values by at most 0.05.
 
-    Raises `InputError` when the file can't be read as an image, when it is too large (a side above 1,000,000 pixels,
-    more than twice Pillow's `Image.MAX_IMAGE_PIXELS`, or decoding that takes more memory than FRACTALOPS_MEMORY_LIMIT,
-    without it 1 GiB), or when no pixel above 0 is left.
+    Changes that a user may want to know of are logged as warnings of the logger "fractalops.io".
+
+    Args:
+        path: The image file. The format is detected from its content.
+        options: How the picture becomes a target; None takes the defaults of `PictureOptions`.
+
+    Returns:
+        The target, float32 in [0, 1]: (H, W), or (3, H, W) if `options.color` is set.
+
+    Raises:
+        InputError: If the file can't be read as an image; if it is too large (a side of more than 1,000,000 pixels,
+            more than twice the pixels of Pillow's `Image.MAX_IMAGE_PIXELS`, or decoding that needs more memory than
+            the environment variable FRACTALOPS_MEMORY_LIMIT allows, by default 1 GiB); or if every pixel is 0.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.io import PictureOptions
+        >>> from fractalops.io.images import read_image, save_image
+        >>> save_image(torch.eye(640), "line.png")
+        >>> read_image("line.png", PictureOptions(size=64)).shape
+        torch.Size([64, 64])
     """
     target, notices = read_picture(Path(path), or_default("read_image", "options", options, PictureOptions))
     log_notices(path, notices)
@@ -46,25 +68,36 @@ def read_image(path: str | Path, options: PictureOptions | None = None) -> Tenso
 
 
 def read_picture(path: Path, options: PictureOptions) -> tuple[Tensor, list[str]]:
-    """Return the target that `read_image` returns, and the notices of it, which are not logged."""
+    """Return the target of `read_image` and its notices, without logging them."""
     return prepare(open_picture(path, options), path, options)
 
 
 def check_savable(path: str | Path) -> None:
-    """Raise `InputError` when the suffix of `path` names no format that a picture can be saved in."""
+    """Raise `InputError` unless a picture can be saved in the format given by the suffix of `path`."""
     if format_of(path) not in Image.SAVE:
-        raise InputError(f"cannot save {path}: unknown suffix {Path(path).suffix.lower()!r}, use for instance .png")
+        raise InputError(f"cannot save {path}: unknown suffix {Path(path).suffix.lower()!r}, use for example .png")
 
 
 def format_of(path: str | Path) -> str:
-    """Return Pillow's name of the format that the suffix of `path` names; "" where it names none."""
+    """Return Pillow's name of the format given by the suffix of `path`, or "" if the suffix is unknown."""
     return Image.registered_extensions().get(Path(path).suffix.lower(), "")  # loads the plugins that fill Image.SAVE
 
 
 def save_image(image: Tensor, path: str | Path) -> None:
-    """Save an image (H, W) or (3, H, W) in the format that the suffix of `path` names.
+    """Save an image in the format given by the suffix of `path`, for example .png.
 
-    Values are clamped to [0, 1]. Raises `InputError` when no format has that suffix or can hold the picture.
+    Args:
+        image: An image (H, W) or (3, H, W). Values are clamped to [0, 1].
+        path: The file to write.
+
+    Raises:
+        InputError: If the suffix is unknown, or if the format can't store the picture.
+        ValueError: If `image` has another shape.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.io.images import save_image
+        >>> save_image(torch.rand(3, 64, 64), "noise.png")
     """
     if not (image.ndim == 2 or (image.ndim == 3 and len(image) == 3)) or image.numel() == 0:
         raise ValueError(
@@ -74,9 +107,9 @@ def save_image(image: Tensor, path: str | Path) -> None:
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Save a picture in the format that the suffix of `path` names.
+    """Save a picture in the format given by the suffix of `path`.
 
-    Raises `InputError` when no format has that suffix or can hold the picture.
+    Raises `InputError` if the suffix is unknown, or if the format can't store the picture.
     """
     check_savable(path)
     with saving(path) as file:
@@ -85,18 +118,18 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
 
 @contextmanager
 def saving(path: str | Path) -> Iterator[PlainFile]:
-    """Yield the file that Pillow writes a picture to. Raises `InputError` when the format can't hold the picture."""
+    """Yield the file that Pillow writes a picture to. Raises `InputError` if the format can't store the picture."""
     with atomic_path(path) as temporary, PlainFile(temporary) as file:
         try:
             yield file
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # a full disk is not the format's fault
+                raise  # a system error, such as a full disk, has nothing to do with the format
             raise InputError(f"cannot save {path}: {one_line(error)}") from error
 
 
 def to_picture(image: Tensor) -> Image.Image:
-    """Return an image (H, W), or (C, H, W) with up to four channels, as a picture: L, LA, RGB or RGBA.
+    """Convert an image (H, W), or (C, H, W) with up to four channels, to a picture of mode L, LA, RGB or RGBA.
 
     Values are clamped to [0, 1].
     """
@@ -108,9 +141,9 @@ def to_picture(image: Tensor) -> Image.Image:
 
 
 class Page:
-    """A picture that is put together from parts. It holds bytes, where a tensor would hold floats.
+    """A picture that is assembled from parts. It stores bytes, which take less memory than the floats of a tensor.
 
-    Where it has no part it has the gray `background`, or nothing if one of its channels is opacity.
+    Where no part is put, it has the gray value `background`, or is transparent if one of its channels is opacity.
     """
 
     def __init__(self, size: tuple[int, int], channels: int, background: float = 0.0) -> None:
@@ -120,5 +153,5 @@ class Page:
         self.picture = Image.new(mode, (width, height), (level,) * channels)
 
     def put(self, part: Tensor, top: int, left: int) -> None:
-        """Put a part (C, h, w) of the picture, with values in [0, 1], where its first pixel belongs."""
+        """Put a part (C, h, w) with values in [0, 1] at the row `top` and the column `left`."""
         self.picture.paste(to_picture(part), (left, top))

@@ -1,4 +1,4 @@
-"""The memory limit for reading a file: `FRACTALOPS_MEMORY_LIMIT`, for instance 4GiB; else 1 GiB."""
+"""The memory limit for reading a file. The environment variable `FRACTALOPS_MEMORY_LIMIT` sets it; default: 1 GiB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIZE = re.compile(rf"(\d+) ?({'|'.join(_UNITS)})?", re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of a size: "300MiB", "4GiB", or bytes. Raises `ValueError`."""
+    """Return the number of bytes of a size such as "300MiB", "4GiB" or "1000". Raises `ValueError` for other text."""
     found = _SIZE.fullmatch(text)
     if found is None or int(found[1]) == 0:
         raise ValueError(f"must be a size such as 300MiB or 4GiB, got {text!r}")
@@ -25,7 +25,7 @@ def parse_size(text: str) -> int:
 
 
 def memory_limit() -> int:
-    """Return how many bytes the reading of a file may take. Raises `InputError` for a variable that is no size."""
+    """Return the memory in bytes that reading one file may need. Raises `InputError` if the variable is not a size."""
     try:
         return parse_size(os.environ.get(VARIABLE) or str(_DEFAULT))
     except ValueError as error:
@@ -34,7 +34,7 @@ def memory_limit() -> int:
 
 @contextmanager
 def limited_memory(limit: int | None) -> Iterator[None]:
-    """Set the limit within the block, also for processes that are started there; None leaves it as it is."""
+    """Set the limit within the block, also for processes that are started there; None does not change it."""
     before = os.environ.get(VARIABLE)
     if limit is not None:
         os.environ[VARIABLE] = str(limit)
@@ -47,20 +47,21 @@ def limited_memory(limit: int | None) -> Iterator[None]:
 
 
 def check_memory(name: str | Path, needed: int, what: str = "it", *, otherwise: str = "") -> None:
-    """Raise `InputError` where reading `what` of the file `name` takes more bytes than the limit.
+    """Raise `InputError` if `needed`, in bytes, exceeds the limit.
 
-    `otherwise` is what a user may do instead of raising it.
+    The message says that `what` of the file `name` needs that much memory. `otherwise` says what a user can do instead
+    of raising the limit.
     """
     limit = memory_limit()
     if needed > limit:
         raise InputError(
-            f"cannot read {name}: {what} takes {_shown(needed)} of memory, and the limit is {_shown(limit)} "
+            f"cannot read {name}: {what} needs {_shown(needed)} of memory, but the limit is {_shown(limit)} "
             f"({VARIABLE}={_shown(needed).replace(' ', '')} raises it{otherwise and f'; or {otherwise}'})"
         )
 
 
 def _shown(size: int) -> str:
-    """Return a size with a unit, rounded up to what `parse_size` reads."""
+    """Return a size with a unit, rounded up, such as "3 GiB"."""
     for power in range(len(_UNITS) - 1, -1, -1):
         unit = 1 << 10 * power
         if size >= 10 * unit or (size >= unit and size % unit == 0):

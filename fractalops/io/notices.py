@@ -1,4 +1,4 @@
-"""Notices: changes that reading a file made and that a user may want to know of. They go through `logging`."""
+"""Notices: log messages about changes that were made while a file was read or written."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _logger = logging.getLogger("fractalops.io")
 def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.WARNING) -> None:
     """Log each notice as one record of the logger "fractalops.io": "NAME: NOTICE".
 
-    A file that is read by itself logs warnings, which Python prints to standard error by default. A picture
-    of a data set logs at the level INFO: there may be thousands of them, and each may be read many times.
+    The notices of a single file are warnings, which Python prints to standard error by default. The notices of the
+    pictures of a data set have the level INFO, as there may be thousands of pictures, each read many times.
     """
     for notice in map(in_message, notices):
         _logger.log(level, "%s: %s", in_message(str(name)), notice, extra={"file": str(name), "notice": notice})
@@ -24,10 +24,10 @@ def log_notices(name: str | Path, notices: Iterable[str], level: int = logging.W
 
 @contextmanager
 def collect_notices() -> Iterator[dict[str, list[str]]]:
-    """Collect the notices that are logged within the block, those of data sets, too, instead of printing them.
+    """Collect the notices that are logged within the block, including those of data sets.
 
-    Yields a dictionary that fills as files are read: from a file's name to its notices, each once, in their order.
-    Handlers that a program has set for these records get them as well.
+    Yields a dictionary that is filled as files are read. It maps a file's name to its notices in order, without
+    duplicates. Python does not print the notices then. Other handlers that a program has set also get them.
     """
     collected: dict[str, list[str]] = {}
     with records_sent(_logger, _Collector(collected)):
@@ -36,7 +36,7 @@ def collect_notices() -> Iterator[dict[str, list[str]]]:
 
 @contextmanager
 def records_sent(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
-    """Send the records of a logger, from the level INFO on, to one more handler within the block."""
+    """Add a handler to a logger within the block, and lower the logger's level to INFO."""
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

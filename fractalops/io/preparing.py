@@ -1,4 +1,4 @@
-"""Decoded pictures and arrays to targets: background, gray or color, range, size, threshold."""
+"""Convert decoded pictures and arrays to targets: background, gray or color, range, size and threshold."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fractalops.io.profiles import to_srgb
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _GRAY_MODES = ("1", "L", "La", "LA")
 _LUMA = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)  # ITU-R 601, as Pillow converts to gray
-_STRIP = 2**22  # pixels that are prepared at once
-_DARK = 0.25  # of white; data of 14 bits reach it in 16
+_STRIP = 2**22  # pixels that are processed together
+_DARK = 0.25  # fraction of white below which a picture is dark; 14-bit data in 16-bit values reach it
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,24 +31,24 @@ _TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # by the orientation of EXIF
+}  # by EXIF orientation
 
-_Rows = Callable[[int, int], list[numpy.ndarray]]  # first row, the one behind the last -> 1 or 3 arrays (h, W)
+_Rows = Callable[[int, int], list[numpy.ndarray]]  # (first row, last row + 1) -> 1 or 3 arrays (h, W)
 
 
 @dataclass(frozen=True)
 class _Levels:
-    """The values of a picture by rows, in gray or color, with the background behind them."""
+    """The values of a picture, read row by row, in gray or in color, already drawn on the background."""
 
     read: _Rows
     pixels: tuple[int, int]  # width and height
     extent: tuple[float, float]
-    """Width and height in these pixels, of which the last may be covered in part."""
+    """Width and height of the picture in these pixels. It may cover the last column and row only in part."""
     white: float = 255.0
     bounded: bool = True
-    """Whether all values certainly lie between 0 and `white`."""
+    """Whether all values are known to be in [0, `white`]."""
     deep: bool = False
-    """Whether the file has more bits than its values may use."""
+    """Whether the file has more than 8 bits per value, of which the picture may use only a part."""
 
     def strips(self) -> Iterator[list[numpy.ndarray]]:
         """Yield the values of a few rows at a time."""
@@ -59,12 +59,12 @@ class _Levels:
 
 
 def prepare(picture: Decoded | numpy.ndarray, name: str | Path, options: PictureOptions) -> tuple[Tensor, list[str]]:
-    """Return the target (H, W) or (3, H, W) of a picture, float32 in [0, 1], and the notices of it.
+    """Return the target (H, W) or (3, H, W) of a picture, float32 in [0, 1], and its notices.
 
-    `picture` is decoded, or an array (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in [0, 1]; (3, H, 3) is taken
-    for (3, H, W). Raises `InputError`, with the picture's `name`, when it can't be used.
+    `picture` is a decoded picture, or an array (H, W), (3, H, W) or (H, W, 3) of uint8 or of floats in [0, 1]. An array
+    (3, H, 3) is interpreted as (3, H, W). Raises `InputError`, with the picture's `name`, if the picture can't be used.
     """
-    notices: dict[str, None] = {}  # in their order, each once
+    notices: dict[str, None] = {}  # an ordered set
     size, orientation, frames = (0, 0), 1, 1
     if isinstance(picture, numpy.ndarray):
         check_frame(frames, name, options)
@@ -90,35 +90,38 @@ def prepare(picture: Decoded | numpy.ndarray, name: str | Path, options: Picture
     if options.threshold is not None:
         target = (target > options.threshold).to(torch.float32)
     if not bool((target > 0.0).any()):
-        others = f"; it has {frames} frames, and frame=N chooses another" if frames > 1 else ""
+        others = f"; it has {frames} frames, and frame=N selects another one" if frames > 1 else ""
         raise InputError(f"cannot use {name}: image must not be blank, {_why_blank(options)}{others}")
     if not options.invert and options.background == "black" and _has_bright_border(target):
-        notices["mostly bright; if the shape is dark on a bright page, use invert=True"] = None
+        notices["the picture is mostly bright; if it shows a dark shape on a bright page, use invert=True"] = None
     return target, list(notices)
 
 
 def _has_bright_border(target: torch.Tensor) -> bool:
-    """Return whether a target (H, W) or (3, H, W) is mostly bright, and nearly white along its border: a page."""
+    """Return whether a target (H, W) or (3, H, W) is mostly bright and nearly white along its border, like a page."""
     border = torch.cat((target[..., 0, :], target[..., -1, :], target[..., 0], target[..., -1]), -1)
     return float(target.mean()) > 0.5 and float(border.mean()) > 0.9
 
 
 def check_picture_shape(shape: tuple[int, ...], name: str | Path) -> None:
-    """Raise `InputError` unless `shape` is (H, W), (3, H, W) or (H, W, 3), with pixels."""
+    """Raise `InputError` unless `shape` is (H, W), (3, H, W) or (H, W, 3), and not empty."""
     if not (len(shape) == 2 or (len(shape) == 3 and 3 in (shape[0], shape[2]))):
-        raise InputError(f"cannot read {name}: a picture has shape (H, W), (3, H, W) or (H, W, 3), got {shape}")
+        raise InputError(f"cannot read {name}: a picture must have shape (H, W), (3, H, W) or (H, W, 3), got {shape}")
     if 0 in shape:
-        raise InputError(f"cannot read {name}: it has no pixels, its shape is {shape}")
+        raise InputError(f"cannot read {name}: a picture must have pixels, got shape {shape}")
 
 
 def unit_values(values: numpy.ndarray, name: str | Path) -> numpy.ndarray:
-    """Return values of any shape, uint8 or floats in [0, 1], as float32 in [0, 1]. Raise `InputError` for others."""
+    """Return values of any shape as float32 in [0, 1].
+
+    Raises `InputError` unless `values` are uint8, or floats in [0, 1].
+    """
     if values.dtype == numpy.uint8:
         return values.astype(numpy.float32) / 255.0
     if values.dtype.kind != "f":
         raise InputError(f"cannot read {name}: its values must be uint8 or floating-point, got {values.dtype}")
     low, high = float(values.min()), float(values.max())
-    if not (low >= 0.0 and high <= 1.0):  # NaN compares to nothing
+    if not (low >= 0.0 and high <= 1.0):  # so that NaN is refused, too
         raise InputError(f"cannot read {name}: its values must lie in [0, 1], got {low:g} to {high:g}")
     return values.astype(numpy.float32)
 
@@ -156,11 +159,11 @@ def _of_image(picture: Decoded, name: str | Path, options: PictureOptions, notic
 
 
 def _rows(picture: Decoded, name: str | Path, options: PictureOptions, notices: dict[str, None]) -> _Rows:
-    """Return the rows of a picture of 8 bits, of any mode."""
+    """Return the function that reads rows of an 8-bit picture of any mode."""
     image = picture.image
-    # Lab is no device's, and Pillow turns it into sRGB.
+    # Lab colors do not depend on a device, and Pillow converts them to sRGB: no profile is needed.
     profile: bytes = b"" if image.mode == "LAB" else image.info.get("icc_profile") or b""
-    key = image.info.get("transparency")  # of a color of 16 bits it has all of them
+    key = image.info.get("transparency")  # in the file's bits: 16-bit values for 16-bit colors
 
     def read(top: int, end: int) -> list[numpy.ndarray]:
         try:
@@ -179,21 +182,21 @@ def _rows(picture: Decoded, name: str | Path, options: PictureOptions, notices: 
         rows = rows.convert("RGB") if rows.mode == "CMYK" else rows
         if alpha is not None:
             if alpha.getextrema() != (255, 255):
-                notices[f"transparent parts laid over {options.background}"] = None
+                notices[f"transparent parts are drawn on {options.background}"] = None
             opaque = Image.new(rows.mode, rows.size, options.background)
             opaque.paste(rows, mask=alpha)
             rows = opaque
         if options.color:
             return [numpy.array(band) for band in rows.convert("RGB").split()]
         if rows.mode == "RGB" and _is_colored(rows):
-            notices["color converted to gray"] = None
+            notices["colors are converted to gray"] = None
         return [numpy.array(rows.convert("L"))]
 
     return read
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return a picture of 8 bits in mode L, RGB or CMYK, and how opaque it is, where it may be transparent."""
+    """Return an 8-bit picture in mode L, RGB or CMYK, and its opacity; None if it can't be transparent."""
     mode = "L" if image.mode in _GRAY_MODES else "RGB"
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
@@ -209,11 +212,11 @@ def _is_colored(image: Image.Image) -> bool:
 
 
 def _wide_rows(picture: Decoded, white: float, options: PictureOptions, notices: dict[str, None]) -> _Rows:
-    """Return the rows of a picture in gray of more than 8 bits."""
+    """Return the function that reads rows of a gray picture of more than 8 bits."""
     image, behind = picture.image, white if options.background == "white" else 0.0
     key = image.info.get("transparency")  # the one value that is transparent
     if image.info.get("icc_profile"):
-        notices["its color profile is not used for values of more than 8 bits"] = None
+        notices["the color profile is ignored, as values have more than 8 bits"] = None
 
     def read(top: int, end: int) -> list[numpy.ndarray]:
         with numpy.errstate(invalid="ignore"):  # numpy warns of signaling NaN; the range is checked later
@@ -222,7 +225,7 @@ def _wide_rows(picture: Decoded, white: float, options: PictureOptions, notices:
         if picture.white_is_zero:
             values = white - values
         if clear.any():
-            notices[f"transparent parts laid over {options.background}"] = None
+            notices[f"transparent parts are drawn on {options.background}"] = None
             values[clear] = behind
         return [values] * (3 if options.color else 1)
 
@@ -233,7 +236,7 @@ def _wide_rows(picture: Decoded, white: float, options: PictureOptions, notices:
 
 
 def _range(levels: _Levels, name: str | Path, options: PictureOptions, notices: dict[str, None]) -> tuple[float, float]:
-    """Return which values become 0 and 1."""
+    """Return the two values that become 0 and 1."""
     if levels.bounded and not levels.deep and not options.stretch:
         return 0.0, levels.white
     low, high = math.inf, -math.inf
@@ -244,20 +247,20 @@ def _range(levels: _Levels, name: str | Path, options: PictureOptions, notices: 
                 raise InputError(f"cannot read {name}: some of its pixels are NaN or infinite")
             low, high = min(low, least), max(high, most)
     if options.stretch or low < 0.0 or high > levels.white:
-        notices[f"values from {low:g} to {high:g} stretched to the range from 0 to 1"] = None
+        notices[f"values from {low:g} to {high:g} are stretched to [0, 1]"] = None
         return low, high
     if levels.deep and 0.0 < high <= _DARK * levels.white:
-        notices[f"dark: its highest value is {high:g} of {levels.white:g} (stretch=True scales it to 1)"] = None
+        notices[f"dark: the highest value is {high:g} of {levels.white:g}; stretch=True scales it to 1"] = None
     return 0.0, levels.white
 
 
 def _scale(
     levels: _Levels, size: tuple[int, int], low: float, high: float, options: PictureOptions
 ) -> list[Image.Image]:
-    """Return 1 or 3 bands of mode "F" at the target's size, where `low` is 0 and `high` is 1.
+    """Return 1 or 3 bands of mode "F" at the target's size, with the values `low` and `high` mapped to 0 and 1.
 
-    A large picture never lies in memory as floats: each strip is scaled to the new width, then all to the new height,
-    which are the two passes that Pillow makes anyway.
+    To save memory, a large picture is never stored as floats. Each strip is scaled to the new width, then all strips
+    together to the new height. Pillow also scales in these two passes.
     """
     width, height = levels.extent
     new_height, new_width = options.scaled(size[1], size[0])
@@ -276,7 +279,7 @@ def _scale(
 
 def _why_blank(options: PictureOptions) -> str:
     if options.invert:
-        return "but inverted every pixel is black: leave out invert=True"
+        return "but every pixel is black after the inversion; leave out invert=True"
     if options.threshold is not None:
         return f"but no pixel is brighter than the threshold {options.threshold:g}"
     if options.stretch:

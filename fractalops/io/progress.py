@@ -1,4 +1,4 @@
-"""Bars on standard error that show how far a run is; where that is no terminal, lines."""
+"""Progress bars on standard error. If it is not a terminal, lines are printed instead."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LINE_EVERY = 30.0  # seconds
 
 @cache
 def _kinds() -> tuple[type[tqdm[Any]], type[tqdm[Any]], type[tqdm[Any]]]:
-    """Return the classes of bars for a terminal, for a log and for nobody."""
-    from tqdm import tqdm  # not with the package, whose import it would slow down
+    """Return the classes of bars for a terminal, for a log file, and for hidden bars."""
+    from tqdm import tqdm  # imported here, as it would slow down the import of the package
 
     class Hidden(tqdm):  # type: ignore[type-arg]
-        """A bar without the thread and the lock between processes, which take as long as a hundred steps to make."""
+        """A bar without tqdm's thread and lock between processes. Creating these takes as long as a hundred steps."""
 
         monitor_interval = 0
 
     class Lines(Hidden):
-        """A bar that is a line every `LINE_EVERY` seconds, and a last one where it stays after its end."""
+        """A bar that prints a line every `LINE_EVERY` seconds, and a last one at its end if `leave` is set."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             self._written_at = time.monotonic()
@@ -46,7 +46,7 @@ def _kinds() -> tuple[type[tqdm[Any]], type[tqdm[Any]], type[tqdm[Any]]]:
 
         def _write_line(self) -> None:
             self._written_at = time.monotonic()
-            # No run ends because its log can't be written, or is more than `write` alone can do.
+            # A run must not fail if its log can't be written, or has no `flush`.
             with suppress(OSError, ValueError, AttributeError):
                 self.fp.write(f"{self}\n")
                 self.fp.flush()
@@ -56,16 +56,16 @@ def _kinds() -> tuple[type[tqdm[Any]], type[tqdm[Any]], type[tqdm[Any]]]:
 
 
 def progress_bar(total: int, unit: str, description: str, *, shown: bool, **options: Any) -> tqdm[Any]:
-    """Return a bar of `total` units, which does nothing unless it is `shown`; `options` are those of `tqdm`.
+    """Return a progress bar of `total` units, which does nothing unless it is `shown`. `options` are passed to `tqdm`.
 
-    It is redrawn in a terminal or a notebook. Elsewhere, as in the file of a log, it is a line now and then.
+    The bar is redrawn in a terminal or a notebook. Elsewhere, as in a log file, it prints a line from time to time.
     """
     bars, lines, hidden = _kinds()
-    file = options.get("file", sys.stderr)  # None where it was closed
+    file = options.get("file", sys.stderr)  # None if it was closed
     if not shown or file is None:
         return hidden(total=total, unit=unit, desc=description, disable=True, **options)
     terminal = hasattr(file, "isatty") and file.isatty()
-    if not terminal and "ipykernel" not in sys.modules:  # notebooks redraw, too
+    if not terminal and "ipykernel" not in sys.modules:  # notebooks can redraw a bar, too
         form = "{desc}: {percentage:.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
         return lines(total=total, unit=unit, desc=description, bar_format=form, **options)
     return bars(total=total, unit=unit, desc=description, **options)

@@ -1,1 +1,1 @@
-"""Differentiable ops: schema, autograd and checks, one file for each op."""
+"""Public functions of the ops: argument checks and autograd, one file per op."""

@@ -1,8 +1,10 @@
-"""Registration of the table's ops with PyTorch: schema, fake kernel and vmap.
+"""Registration of the ops with PyTorch: schemas, fake kernels and `vmap` rules.
 
-The native kernels are in the libraries and, for some on GPUs, in kernels/. Without either the package imports and
-traces. A raw op has no derivatives, and refuses tensors that ask for some: its public function has them, and calls it
-below autograd.
+The native kernels are in the compiled libraries and, for some ops on GPUs, in kernels/. The package can be imported and
+traced without them.
+
+A raw op (`torch.ops.fractalops.NAME`) has no derivatives. It raises an error for tensors that require gradients or
+have tangents. The op's public function has derivatives; it calls the raw op below autograd.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def _has_tangent(value: Any) -> bool:
 
 
 def _without_derivatives(name: str) -> Callable[..., Any]:
-    """Return what a raw op does where autograd looks: it refuses tensors whose derivatives it would drop."""
+    """Return the autograd kernel of a raw op, which raises an error instead of dropping derivatives silently."""
 
     def call(keyset: Any, *arguments: Any, **named: Any) -> Any:
         given = (*arguments, *named.values())
@@ -50,7 +52,10 @@ def _without_derivatives(name: str) -> Callable[..., Any]:
 
 
 def _below_autograd(op: Any) -> Callable[..., Any]:
-    """Return a raw op for those who take care of its derivatives: without the way through Python, 10 us of a core."""
+    """Return a function that calls a raw op below autograd, for callers that implement the derivatives.
+
+    This skips the autograd kernel of `_without_derivatives`, whose Python code takes 10 us on one core.
+    """
 
     def call(*arguments: Any) -> Any:
         if torch.compiler.is_compiling():
@@ -62,10 +67,10 @@ def _below_autograd(op: Any) -> Callable[..., Any]:
 
 
 def trace(name: str, fake: Callable[..., Any]) -> None:
-    """Register how a raw op of the table is traced: `fake` is that of `define`."""
+    """Register the fake kernel of a raw op of the table. `fake` is described in `define`."""
 
     def checked(*arguments: Any, **named: Any) -> Any:
-        # Tensors without values and others come here together.
+        # A call that mixes meta tensors with other tensors is dispatched to this function.
         check_one_device(name, (*arguments, *named.values()))
         return fake(*arguments, **named)
 
@@ -81,27 +86,31 @@ for _name, _op in OPS.items():
 
 
 def with_batch(tensor: Tensor, dim: int | None, size: int) -> Tensor:
-    """Put the vmapped dimension first; a tensor without one is repeated, not copied: (...) -> (size, ...)."""
+    """Move the vmapped dimension to the front; expand a tensor that has none, without a copy: (...) -> (size, ...)."""
     return tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
 
 
 def _unfold(tensor: Tensor, size: int) -> Tensor:
-    """Take the vmapped dimension of a result apart: (size * B, ...) -> (size, B, ...)."""
+    """Split the vmapped dimension off the first dimension of a result: (size * B, ...) -> (size, B, ...)."""
     unfolded: Tensor = tensor.unflatten(0, (size, len(tensor) // size))
     return unfolded
 
 
 def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, ...]] | None = None) -> Any:
-    """Register how a raw op of the table is traced and vmapped; return it, to be called below autograd.
+    """Register the fake kernel and the `vmap` rule of a raw op of the table.
 
-    `torch.vmap` runs it once: it joins the vmapped dimension to the first one, which is a batch in all tensors of all
-    ops, and takes it apart again in all results.
+    Under `torch.vmap`, the op runs once: the first dimension of all tensors of all ops is a batch, so the rule merges
+    the vmapped dimension into it and splits it off again in the results.
 
     Args:
-        name: the raw op's, as in its schema.
-        fake: takes the op's arguments and returns results of the right shapes, dtypes and devices, not filled in.
-        fold: for `vmap`, what is to be done with the arguments before the vmapped dimension is joined: takes its size
-            and the arguments, tensors with it in front, and returns them so.
+        name: Name of the raw op, as in its schema.
+        fake: A function of the op's arguments that returns empty results of the right shapes, dtypes and devices.
+        fold: A function that changes the arguments before the vmapped dimension is merged, or None. It takes the size
+            of the vmapped dimension and the arguments, and returns the arguments. The vmapped dimension is the first
+            dimension of all tensors among them.
+
+    Returns:
+        A function that calls the raw op below autograd.
     """
     op = getattr(torch.ops.fractalops, name)
 
@@ -124,11 +133,12 @@ def define(name: str, fake: Callable[..., Any], fold: Callable[..., tuple[Any, .
 
 
 def takes_native(op: str, argument: str, tensor: Tensor, backend: Backend | None) -> bool:
-    """Return whether `op` runs natively on `tensor`, which names its device and dtype.
+    """Return whether `op` uses the native backend for the device and dtype of `tensor`.
 
-    Raises as `choose` does, and `TypeError` for a dtype that the native backend doesn't take.
+    Raises the errors of `choose`, and `TypeError` for a dtype that the native backend doesn't support. The message
+    names the tensor `argument`.
     """
     native = choose(op, tensor.device, backend) == "native"
     if native:
-        check_precision(op, argument, tensor, " (or be under autocast, or backend='reference')")
+        check_precision(op, argument, tensor, " (or use autocast or backend='reference')")
     return native

@@ -1,7 +1,7 @@
-"""Autograd for raw ops: any number of derivatives, in both modes.
+"""Autograd for raw ops: derivatives of any order, in backward and forward mode.
 
-Derivatives of the first order are the native backward's. All others are torch's own, of a formula: the op in tensor
-operations.
+The native backward computes the first derivative in backward mode. PyTorch computes all other derivatives from the
+op's formula, which consists of tensor operations.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ Gradients = tuple[Tensor | None, ...]
 
 
 def _save(ctx: Any, values: Sequence[Any], output: Tensor | None = None) -> None:
-    """Keep the output, tensors, None and numbers for backward and `jvp`."""
+    """Save the output, tensors, None and numbers for `backward` and `jvp`."""
     tensors = [each if isinstance(each, Tensor) else None for each in values]
     ctx.save_for_backward(output, *tensors)
     if forward_ad._current_level >= 0:
-        # Not the output itself: it holds the context, which would hold it.
+        # Detached: the output refers to the context, so saving the output itself would create a reference cycle.
         ctx.save_for_forward(None if output is None else output.detach(), *tensors)
     ctx.others = tuple(None if isinstance(each, Tensor) else each for each in values)
 
 
 def _saved(ctx: Any) -> list[Any]:
-    """Return what `_save` kept, the output first."""
+    """Return the values that `_save` saved, the output first."""
     output, *tensors = ctx.saved_tensors
     pairs = zip(tensors, ctx.others, strict=True)
     return [output, *(other if tensor is None else tensor for tensor, other in pairs)]
 
 
 def _replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Tensor]) -> list[Any]:
-    """Return `values` with `others` at `places`."""
+    """Return `values` with those at the indices `places` replaced by `others`."""
     replaced = list(values)
     for place, other in zip(places, others, strict=True):
         replaced[place] = other
@@ -50,7 +50,7 @@ def _replaced(values: Sequence[Any], places: Sequence[int], others: Sequence[Ten
 def _of_some(
     function: Callable[..., Any], places: Sequence[int], values: Sequence[Any]
 ) -> tuple[Callable[..., Any], list[Tensor]]:
-    """Return `function(*values)` as a function of the values at `places` alone, and those values."""
+    """Return `function(*values)` as a function of only the values at the indices `places`, and these values."""
     return lambda *others: function(*_replaced(values, places, others)), [values[place] for place in places]
 
 
@@ -60,21 +60,26 @@ def differentiate(
     formula: Callable[..., Tensor],
     keeps_output: bool = False,
 ) -> Callable[..., Tensor]:
-    """Return `run` as a function that autograd differentiates.
+    """Return a differentiable version of `run`.
 
-    Backward calls `gradients`. Where a graph of it is wanted (`create_graph=True`, `torch.func`), it does so as a
-    Function whose own derivatives are those of `formula`'s gradient. Forward mode differentiates `formula`.
+    Backward mode calls `gradients`. If the backward pass must be differentiable too (`create_graph=True`,
+    `torch.func`), it calls `gradients` in a second autograd Function. The derivatives of that Function are those of
+    the gradient of `formula`. Forward mode differentiates `formula`.
 
     Args:
-        run: calls the raw op; it names its parameters, which Dynamo counts.
-        gradients: takes which inputs need a gradient, the output's gradient, the output (None unless `keeps_output`)
-            and the inputs; returns a gradient, or None, for each input.
-        formula: takes what `run` takes; the op in tensor operations that autograd and `torch.func` differentiate.
-        keeps_output: whether `gradients` reads the output.
+        run: A function that calls the raw op. It must have named parameters, because Dynamo counts them.
+        gradients: A function that returns a gradient, or None, for each input. Its arguments are: for each input,
+            whether it needs a gradient; the output's gradient; the output (None unless `keeps_output`); the inputs.
+        formula: A function of the inputs that computes the op by tensor operations, which autograd and `torch.func`
+            can differentiate.
+        keeps_output: Whether `gradients` reads the output.
+
+    Returns:
+        A function of the inputs, with the output of `run`.
     """
 
     class Traced(torch.autograd.Function):
-        """A Function that Dynamo can trace: without `jvp`, differentiated once."""
+        """The autograd Function for Dynamo, which can trace it: it has no `jvp` and can be differentiated once."""
 
         generate_vmap_rule = True
 
@@ -92,13 +97,13 @@ def differentiate(
     @functools.cache
     def backward_of(wanted: tuple[int, ...]) -> type[torch.autograd.Function]:
         def gradient(grad: Tensor, output: None, *inputs: Any) -> tuple[Tensor, ...]:
-            """Return the formula's gradient of the inputs at the places `wanted`."""
+            """Return the gradients of `formula` for the inputs at the indices `wanted`."""
             function, tensors = _of_some(formula, wanted, inputs)
             found: tuple[Tensor, ...] = torch.func.vjp(function, *tensors)[1](grad)
             return found
 
         class Backward(torch.autograd.Function):
-            """`gradients`, of the inputs at the places `wanted` alone: takes grad, the output and the inputs."""
+            """`gradients` as a function of grad, output and inputs; only for the inputs at the indices `wanted`."""
 
             generate_vmap_rule = True
 
@@ -133,7 +138,7 @@ def differentiate(
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Gradients:
             output, *inputs = _saved(ctx)
-            # Forward mode goes on where gradients are turned off.
+            # Forward mode is still active under `torch.no_grad`.
             if not torch.is_grad_enabled() and forward_ad._current_level < 0:
                 return gradients(ctx.needs_input_grad, grad, output, *inputs)
             wanted = tuple(place for place, needed in enumerate(ctx.needs_input_grad) if needed)
@@ -155,12 +160,13 @@ def differentiate(
 def _push(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Any:
     """Return the tangent of `function` at `inputs`; a tangent of None is zero.
 
-    Taken as the gradient of a gradient, which is linear in the output's: `torch.func.jvp` can't be nested in the
-    forward mode of `torch.autograd.forward_ad`.
+    The gradient of `function` is linear in the gradient of its output. The tangent is the gradient of this linear
+    function. `torch.func.jvp` can't be used, because it can't be nested in the forward mode of
+    `torch.autograd.forward_ad`.
     """
     places = [place for place, tangent in enumerate(tangents) if tangent is not None]
     function, primals = _of_some(function, places, inputs)
-    # Forward mode is off here, as the tangents of this level are passed. That of levels below must go on.
+    # Autograd turns forward mode off here, because it passes the tangents of this level. Outer levels still need it.
     levels = _levels("Jvp")
     nested = len(levels) > 1
     if nested:
@@ -173,7 +179,7 @@ def _push(function: Callable[..., Any], inputs: Sequence[Any], tangents: Sequenc
 
 
 def _without_tangent(tensor: Tensor, level: int) -> Tensor:
-    """Return the primal value of one level of forward mode. `forward_ad.unpack_dual` can't be vmapped."""
+    """Return the primal value at one level of forward mode. `forward_ad.unpack_dual` can't be vmapped."""
     functorch = torch._C._functorch
     if functorch.is_batchedtensor(tensor):
         value = _without_tangent(functorch.get_unwrapped(tensor), level)
@@ -186,11 +192,12 @@ def _apply(
     inputs: tuple[Any, ...],
     traced: type[torch.autograd.Function] | None = None,
 ) -> Any:
-    """Call `function.apply`, without what it spends on default arguments, or that of `traced` where Dynamo traces it.
+    """Call `function.apply` without its overhead, or `traced.apply` if Dynamo is tracing.
 
-    `apply` of a Function with `setup_context` asks `inspect` for the signature and binds the arguments on every call.
-    Where nothing traces or transforms, what follows is the rest of it. For a chain of one point (10 maps) it takes
-    17 us of a core where `apply` takes 61, with gradients 25 where it takes 72 (torch 2.13, a shared virtual machine).
+    For a Function with `setup_context`, `apply` inspects the signature and binds the arguments in every call, because
+    of default arguments. Without tracing and transformations, the rest of `apply` is the code below. For a chain of
+    one point (10 maps), this code takes 17 us on one core and `apply` 61 us; with gradients, 25 us and 72 us
+    (torch 2.13, a shared virtual machine).
     """
     if torch.compiler.is_compiling():
         return _apply_traced(function if traced is None else traced, inputs)
@@ -201,22 +208,25 @@ def _apply(
 
 
 def _apply_traced(function: type[torch.autograd.Function], inputs: tuple[Any, ...]) -> Any:
-    """Call `function.apply`. It raises where compiled code would be wrong, and Dynamo then leaves the frame alone."""
+    """Call `function.apply` while Dynamo is tracing.
+
+    Raises `RuntimeError` if compiled code would be wrong. Dynamo then runs the frame eagerly.
+    """
     levels = len(_levels("Grad"))
-    if forward_ad._current_level >= 0 or levels > 1:  # the code is guarded on both
+    if forward_ad._current_level >= 0 or levels > 1:  # compiled code has guards for both
         raise RuntimeError(
-            "neither forward mode nor second derivatives can be compiled: without fullgraph=True they run eagerly"
+            "forward mode and second derivatives can't be compiled; without fullgraph=True they run eagerly"
         )
     if levels == 1:
-        # Dynamo drops the backward of a graph's inputs inside `torch.func.grad`, but not that of their views.
+        # Inside `torch.func.grad`, Dynamo loses the gradients of a graph's inputs, but not those of views of them.
         inputs = tuple(each.view_as(each) if isinstance(each, Tensor) else each for each in inputs)
     return function.apply(*inputs)
 
 
 def _levels(kind: str) -> tuple[int, ...]:
-    """Return the levels of those of torch.func's transformations that run, of one kind, the innermost last.
+    """Return the levels of the active `torch.func` transformations of one kind, the innermost last.
 
-    A compiler calls it instead of tracing it.
+    Dynamo calls this function instead of tracing it.
     """
     running = pyfunctorch.retrieve_all_functorch_interpreters()
     return tuple(each.level() for each in running if each.key().name == kind)

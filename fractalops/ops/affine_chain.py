@@ -1,4 +1,4 @@
-"""The recurrent affine chain as a differentiable op (paper sections 4.2 and 4.4)."""
+"""The chain of affine maps as a differentiable op (paper sections 4.2 and 4.4)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from fractalops.reference.without_autocast import in_float32
 
 
 def _shift_index(index: Tensor, maps: int) -> Tensor:
-    """Give each copy of a batch maps of its own: index (size, B, T) -> shifted past the maps of the copies before."""
-    # Once shifted, an index out of range would reach the maps of another copy.
+    """Add to the index of each vmapped copy the number of maps of the copies before it: index (size, B, T).
+
+    The maps of all copies are concatenated, and each copy must use its own.
+    """
+    # Checked here, because a shifted index that is out of range would select a map of another copy.
     check_index_range("affine_chain", index, maps, debugging())
     index = index.long()
     if index.is_cuda:  # as the kernel does
@@ -53,7 +56,10 @@ def _gradients(
 
 
 def _formula(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Return the chain in few tensor operations: after k rounds each point has the part of the last 2^k maps."""
+    """Compute the points in log2(T) rounds of tensor operations.
+
+    After k rounds, each point is the result of the last 2^k maps of the sequence up to it.
+    """
     index = index.long()  # (B, T)
     if index.is_cuda:  # as the kernel does
         index = index.clamp(0, len(matrix) - 1)
@@ -83,9 +89,9 @@ def check_chain(
     start: Tensor | None,
     dimensions: tuple[int, ...] = (2, 3),
 ) -> None:
-    """Raise `ValueError` or `TypeError` for arguments that `affine_chain` doesn't take.
+    """Raise `ValueError` or `TypeError` if arguments are not valid for `affine_chain`.
 
-    The range of the index is not looked at. A `start` of None is left to the caller; D must be one of `dimensions`.
+    The values of the index are not checked. If `start` is None, it is not checked. D must be one of `dimensions`.
     """
     check_tensor(function, matrix=matrix, offset=offset, index=index)
     check_floating(function, matrix=matrix, offset=offset)
@@ -110,10 +116,10 @@ def check_chain(
 def run_affine_chain(
     matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, backend: Backend | None = None
 ) -> Tensor:
-    """Run `affine_chain` on arguments that `check_chain` has passed. The range of the index is checked all the same."""
+    """Run `affine_chain` on arguments that `check_chain` has checked. Only the values of the index are checked here."""
     native = takes_native("affine_chain", "matrix", matrix, backend)
     start = start.expand(index.shape[0], matrix.shape[1])  # (B, D)
-    if not native or index.is_cuda:  # the native CPU op does so itself
+    if not native or index.is_cuda:  # the native CPU op checks the index itself
         check_index_range("affine_chain", index, len(matrix), debugging())
     run = _native if native else reference.affine_chain
     return run(matrix, offset, index, start)
@@ -123,34 +129,54 @@ def run_affine_chain(
 def affine_chain(
     matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor, *, backend: Backend | None = None
 ) -> Tensor:
-    """Run sequences of affine maps and return every point on the way (paper, equation 3).
+    """Apply sequences of affine maps to starting points and return all points of the chains.
 
-    `v_t = matrix[index_t] v_(t-1) + offset[index_t]` for t = 1..T, with `v_0 = start`.
+    Each step applies one map to the previous point (paper section 4.2, equation 3):
 
-    The CPU checks the index as it reads it. On a GPU the native backend takes an index out of range for the nearest
-    one in range; the environment variable `FRACTALOPS_DEBUG=1`, read when the package is imported, makes it an error
-    there too, for which every call waits for the device.
+        v_t = matrix[index_t] v_(t-1) + offset[index_t]    for t = 1..T, with v_0 = start
 
-    Under autocast, tensors in half precision become float32.
+    To run many systems in one call, concatenate their maps, and add to each index the number of maps before its system
+    (paper section 4.2).
+
+    The op is differentiable in matrix, offset and start, any number of times, in backward and forward mode. In the
+    first derivative, the native backend sums the gradients of the maps in float64; on a GPU, it first sums up to 4096
+    points in the dtype of the tensors. All other derivatives use log2(T) rounds of tensor operations in float64. Each
+    round keeps B T (D^2 + D) numbers in memory.
+
+    On the CPU, an index that is out of range is an error. On a GPU, the native backend clamps the index to [0, N). If
+    the environment variable `FRACTALOPS_DEBUG=1` was set when the package was imported, an index that is out of range
+    is an error on a GPU too, and every call waits for the device.
+
+    Under autocast, float16 and bfloat16 tensors are converted to float32.
 
     Args:
-        matrix: (N, D, D), the maps' linear parts, D = 2 or 3; float32 or float64.
-        offset: (N, D), their translations.
-        index: (B, T), which map each step takes, in [0, N), T >= 1; uint8, int32 or int64. Many systems run in one
-            call by concatenating their maps and shifting the index (paper section 4.2).
-        start: (B, D), or (D,) for all sequences.
-        backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
+        matrix: Linear parts of the maps; shape (N, D, D) with N >= 1 and D = 2 or 3, dtype float32 or float64.
+        offset: Translations of the maps; shape (N, D), dtype of `matrix`.
+        index: Index of the map for each step, in [0, N); shape (B, T) with T >= 1, dtype uint8, int32 or int64.
+        start: Points where the sequences start; shape (B, D), or (D,) for all sequences, dtype of `matrix`.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        points (B, T, D), differentiable in matrix, offset and start, any number of times and in forward mode. The
-        native backend sums the maps' gradients in double; on a GPU up to 4096 points in the dtype first. Its other
-        derivatives are of log2(T) tensor operations in float64, each of which keeps B T (D^2 + D) numbers.
+        Points v_1 to v_T of each sequence; shape (B, T, D), dtype and device of `matrix`.
 
     Raises:
-        ValueError: for a wrong shape, device or backend.
-        IndexError: for an index out of range, on the CPU or in debug mode.
-        TypeError: for a wrong dtype, or an argument that is no tensor.
-        BackendError: where the backend asked for can't run.
+        ValueError: If a shape, a device or `backend` is invalid.
+        IndexError: If an index is out of range, on the CPU or in debug mode.
+        TypeError: If a dtype is invalid or an argument is not a tensor.
+        BackendError: If the requested backend can't run.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> matrix = 0.5 * torch.eye(2).repeat(3, 1, 1)  # the maps of Sierpinski's triangle
+        >>> offset = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.25, 0.5]])
+        >>> index = torch.tensor([[0, 1, 2]])
+        >>> fractalops.affine_chain(matrix, offset, index, start=torch.zeros(2))
+        tensor([[[0.0000, 0.0000],
+                 [0.5000, 0.0000],
+                 [0.5000, 0.5000]]])
     """
     check_chain("affine_chain", matrix, offset, index, start)
     return run_affine_chain(matrix, offset, index, start, backend)

@@ -1,4 +1,7 @@
-"""The loss of a fit as a differentiable op: one pass over the pixels each way (paper sections 4.1 and 4.3)."""
+"""The loss of `fit` as a differentiable op (paper sections 4.1 and 4.3).
+
+Forward and backward each read the pixels once.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,21 @@ _native = differentiate(
 def clamped_squared_error(images: Tensor, targets: Tensor, *, backend: Backend | None = None) -> Tensor:
     """Return the mean of `(clamp(images, 0, 1) - targets)^2` over the pixels, channels and sequences of each system.
 
-    images (S, K, H, W), targets (S, H, W), or in color images (S, K, C, H, W), targets (S, C, H, W), of one dtype,
-    float32 or float64 (the reference: any floating dtype) -> (S,), differentiable in images: the gradient is that of
-    the error in [0, 1], borders included, and zero outside.
+    The result is differentiable in images. The gradient of the clamp is 1 in [0, 1], borders included, and 0 outside.
 
-    Raises `ValueError` for a wrong shape or backend, `TypeError` for a wrong dtype and `BackendError` where the backend
-    asked for can't run.
+    Args:
+        images: Images of K sequences of each system; shape (S, K, H, W), or (S, K, C, H, W) in color, dtype float32 or
+            float64.
+        targets: Target of each system; shape (S, H, W), or (S, C, H, W) in color, dtype of `images`.
+        backend: See `affine_chain`.
+
+    Returns:
+        Loss of each system; shape (S,), dtype and device of `images`.
+
+    Raises:
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     if images.dim() not in (4, 5) or 0 in images.shape[1:]:
         raise shape_error("clamped_squared_error", "images", "(S, K, H, W) or (S, K, C, H, W), not empty", images)

@@ -1,4 +1,4 @@
-"""Drawing map indices evenly, as an op. The random numbers are drawn before it."""
+"""Balanced drawing of map indices, as an op. The caller draws the random numbers. Not differentiable."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _native = define("draw_balanced_index", fake_index)
 
 
 def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backend | None = None) -> Tensor:
-    """Run `draw_balanced_index` on arguments that are known to be right."""
+    """Run `draw_balanced_index` on checked arguments."""
     native = choose("draw_balanced_index", uniform.device, backend) == "native"
     run = _native if native else reference.draw_balanced_index
     index: Tensor = run(weight.detach().double(), uniform, floor)
@@ -25,12 +25,26 @@ def run_draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float, backe
 def draw_balanced_index(
     weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None
 ) -> Tensor:
-    """Return sequences of maps in [0, N), each of which spreads its points evenly; the rule stands at the reference.
+    """Draw sequences of map indices that spread the points evenly over the attractor.
 
-    weight (S, N) of any float dtype, not negative, uniform (S, K, T) in [0, 1), float32 or float64 -> index (S, K, T),
-    uint8 when N <= 256, else int32. Probabilities are `weight / sum`, at least `floor` before they are scaled to sum 1;
-    equal ones for a row whose weights are all zero or not all finite. Raises `ValueError` for a wrong shape or backend,
-    `TypeError` for a wrong dtype and `BackendError` where the backend asked for can't run.
+    In each sequence, each map and each run of maps occurs about as often as expected.
+    `fractalops.reference.draw_balanced_index` defines the rule.
+
+    Args:
+        weight: Weights of the maps, not negative; shape (S, N), any floating dtype.
+        uniform: Random numbers in [0, 1); shape (S, K, T), dtype float32 or float64.
+        floor: Smallest share of a map, in [0, 1). The shares `weight / sum` are raised to at least this value, then
+            divided by their sum to give the probabilities. If the weights of a system are all zero or not all finite,
+            its maps have equal probabilities. Default: 0.
+        backend: See `affine_chain`.
+
+    Returns:
+        Map indices in [0, N); shape (S, K, T), dtype uint8 if N <= 256, else int32.
+
+    Raises:
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_drawing("draw_balanced_index", weight, uniform, "(S, K, T)")
     return run_draw_balanced_index(weight, uniform, floor, backend)

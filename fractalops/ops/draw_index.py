@@ -1,4 +1,4 @@
-"""Drawing map indices by inverting a cumulative distribution, as an op. The random numbers are drawn before it."""
+"""Random drawing of map indices, as an op. The caller draws the random numbers. Not differentiable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fractalops.reference.without_autocast import in_float32
 
 
 def fake_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
-    """Return an index of the shape of `uniform`: uint8 when N <= 256, else int32."""
+    """Return an empty index with the shape of `uniform`: uint8 if N <= 256, else int32."""
     return uniform.new_empty(uniform.shape, dtype=torch.uint8 if weight.shape[1] <= 256 else torch.int32)
 
 
@@ -21,10 +21,10 @@ _native = define("draw_index", fake_index)
 
 
 def check_drawing(function: str, weight: Tensor, uniform: Tensor, shape: str) -> None:
-    """Check what ops that draw map indices take.
+    """Raise `ValueError` or `TypeError` if arguments are not valid for the ops that draw map indices.
 
-    Raises `ValueError` or `TypeError` unless `uniform` has the dimensions that `shape` names, "(S, M)" or "(S, K, T)",
-    and both the dtypes of numbers.
+    `weight` must be (S, N) of a floating dtype. `uniform` must be float32 or float64 and have the dimensions in
+    `shape`, which is "(S, M)" or "(S, K, T)".
     """
     fits = weight.dim() == 2 and uniform.dim() == shape.count(",") + 1
     if not fits or len(weight) != len(uniform) or weight.shape[1] == 0:
@@ -35,7 +35,7 @@ def check_drawing(function: str, weight: Tensor, uniform: Tensor, shape: str) ->
 
 
 def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backend | None = None) -> Tensor:
-    """Run `draw_index` on arguments that are known to be right."""
+    """Run `draw_index` on checked arguments."""
     run = _native if choose("draw_index", uniform.device, backend) == "native" else reference.draw_index
     index: Tensor = run(weight.detach().double(), uniform, floor)
     return index
@@ -43,12 +43,23 @@ def run_draw_index(weight: Tensor, uniform: Tensor, floor: float, backend: Backe
 
 @in_float32
 def draw_index(weight: Tensor, uniform: Tensor, floor: float = 0.0, *, backend: Backend | None = None) -> Tensor:
-    """Return the map that each number stands for, in [0, N).
+    """Draw map indices independently, by inverting the cumulative distribution of the maps.
 
-    weight (S, N) of any float dtype, not negative, uniform (S, M) in [0, 1), float32 or float64 -> index (S, M), uint8
-    when N <= 256, else int32. Probabilities are `weight / sum`, at least `floor` before they are scaled to sum 1; equal
-    ones for a row whose weights are all zero or not all finite. Raises `ValueError` for a wrong shape or backend,
-    `TypeError` for a wrong dtype and `BackendError` where the backend asked for can't run.
+    Args:
+        weight: Weights of the maps, not negative; shape (S, N), any floating dtype.
+        uniform: Random numbers in [0, 1); shape (S, M), dtype float32 or float64.
+        floor: Smallest share of a map, in [0, 1). The shares `weight / sum` are raised to at least this value, then
+            divided by their sum to give the probabilities. If the weights of a system are all zero or not all finite,
+            its maps have equal probabilities. Default: 0.
+        backend: See `affine_chain`.
+
+    Returns:
+        Map indices in [0, N); shape (S, M), dtype uint8 if N <= 256, else int32.
+
+    Raises:
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_drawing("draw_index", weight, uniform, "(S, M)")
     return run_draw_index(weight, uniform, floor, backend)

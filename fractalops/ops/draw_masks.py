@@ -1,4 +1,4 @@
-"""Masks of 3 x 3 pixels as Python's `random` draws them, as an op. Not differentiable."""
+"""Random masks of 3 x 3 pixels from Python's `random`, as an op. Not differentiable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ _native = define("draw_masks", lambda seed, count: seed.new_empty(len(seed), cou
 
 
 def draw_masks(seed: Tensor, count: int, *, backend: Backend | None = None) -> Tensor:
-    """Return masks (B, `count`), int16 in [1, 511], of which `random.randrange(1, 512)` draws a row after each seed.
+    """Draw masks of 3 x 3 pixels with the random numbers of Python's `random` module.
 
-    The seeds (B,), int64 and at least 0, are those of `random.seed`. A mask's bits are 3 x 3 pixels, row by row, the
-    highest first.
+    Row b of the result has the values of `count` calls of `random.randrange(1, 512)` after `random.seed(seed[b])`. The
+    nine bits of a mask are its pixels, row by row, the highest bit first.
 
-    Raises `ValueError` for a wrong shape, seed, count or backend, `TypeError` for a wrong dtype or type and
-    `BackendError` where the backend asked for can't run.
+    Args:
+        seed: Seed of each row, at least 0; shape (B,), dtype int64.
+        count: Number of masks in each row, at least 1.
+        backend: See `affine_chain`.
+
+    Returns:
+        Masks in [1, 511]; shape (B, count), dtype int16.
+
+    Raises:
+        ValueError: If the shape or a value of `seed`, `count` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("draw_masks", seed=seed)
     if seed.dtype != torch.int64:

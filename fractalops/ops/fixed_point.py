@@ -1,4 +1,4 @@
-"""Fixed points of affine maps, where chains start (not differentiable)."""
+"""Fixed points of affine maps, at which chains start, as an op. Not differentiable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _native = define("fixed_point", lambda matrix, offset: offset.new_empty(offset.s
 
 
 def run_fixed_point(matrix: Tensor, offset: Tensor, backend: Backend | None = None) -> Tensor:
-    """Run `fixed_point` on arguments that are known to be right."""
+    """Run `fixed_point` on checked arguments."""
     if backend is None and matrix.dtype not in (torch.float32, torch.float64):
         backend = "reference"
     run = _native if takes_native("fixed_point", "matrix", matrix, backend) else reference.fixed_point
@@ -25,11 +25,23 @@ def run_fixed_point(matrix: Tensor, offset: Tensor, backend: Backend | None = No
 
 @in_float32
 def fixed_point(matrix: Tensor, offset: Tensor, *, backend: Backend | None = None) -> Tensor:
-    """Return the detached solution x (..., 2) of `x = A x + b` for `matrix` (..., 2, 2) and `offset` (..., 2).
+    """Return the fixed points of affine maps, the solutions of `x = A x + b`.
 
-    Where I - A is singular or the solution isn't finite it is the offset, with zeros for what isn't finite there. Any
-    float dtype; the native backend takes float32 and float64. Raises `ValueError` for a wrong shape or backend,
-    `TypeError` for unequal dtypes and `BackendError` where the backend asked for can't run.
+    If I - A is singular or the solution is not finite, the result is the offset, in which 0 replaces numbers that are
+    not finite.
+
+    Args:
+        matrix: Linear parts A of the maps; shape (..., 2, 2), any floating dtype.
+        offset: Translations b of the maps; shape (..., 2), dtype of `matrix`.
+        backend: See `affine_chain`. None (default) means the reference for dtypes other than float32 and float64.
+
+    Returns:
+        Fixed points, detached; shape (..., 2), dtype and device of `matrix`.
+
+    Raises:
+        ValueError: If a shape or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("fixed_point", matrix=matrix, offset=offset)
     check_floating("fixed_point", matrix=matrix, offset=offset)

@@ -1,4 +1,4 @@
-"""k-means of points in the plane, as an op. Not differentiable."""
+"""k-means clustering of points in the plane, as an op. Not differentiable."""
 
 from __future__ import annotations
 
@@ -15,14 +15,26 @@ _native = define("k_means", lambda places, centers, rounds: centers.new_empty(ce
 
 @in_float32
 def k_means(places: Tensor, centers: Tensor, rounds: int, *, backend: Backend | None = None) -> Tensor:
-    """Return the centers (S, N, 2) to which `rounds` of Lloyd's algorithm (1982) move `centers` (S, N, 2).
+    """Return the cluster centers after a number of rounds of Lloyd's algorithm (1982).
 
-    A round moves each center to the mean of those of `places` (S, M, 2) that are nearest to it; of equally near centers
-    a place counts for the first. A center without places stays. N >= 1, of one dtype, float32 or float64 (the
-    reference: any floating dtype); places and centers must be finite, otherwise their system's result is undefined.
+    A round assigns each point to the nearest center, then moves each center to the mean of its points. A point with
+    the same distance to several centers is assigned to the first of them. A center without points doesn't move.
 
-    Raises `ValueError` for a wrong shape, number of rounds or backend, `TypeError` for a wrong dtype or type and
-    `BackendError` where the backend asked for can't run.
+    If a number is not finite, the result of its system is undefined.
+
+    Args:
+        places: Points of each system; shape (S, M, 2), dtype float32 or float64.
+        centers: Centers at the start; shape (S, N, 2) with N >= 1, dtype of `places`.
+        rounds: Number of rounds, at least 0.
+        backend: See `affine_chain`.
+
+    Returns:
+        Centers after the last round; shape (S, N, 2), dtype and device of `places`.
+
+    Raises:
+        ValueError: If a shape, `rounds` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     check_tensor("k_means", places=places)
     check_floating("k_means", places=places, centers=centers)

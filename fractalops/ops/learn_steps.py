@@ -1,4 +1,4 @@
-"""Steps of `fit` as one op: the whole optimization of many pictures, without an operation of PyTorch in between."""
+"""Optimization steps of `fit` for many pictures as one op, without PyTorch operations in between."""
 
 from __future__ import annotations
 

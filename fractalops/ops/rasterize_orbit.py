@@ -1,4 +1,4 @@
-"""Orbits drawn as FractalDB's generator draws them, as an op. Not differentiable."""
+"""Images of orbits by the rules of FractalDB's generator, as an op. Not differentiable."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from fractalops.backends import Backend, choose
 from fractalops.ops._define import define
 from fractalops.reference import rasterize_orbit as reference
 
-COLORS = reference.COLORS  # points take turns
+COLORS = reference.COLORS  # levels, which successive points cycle through
 MOST_POINTS = 2**23 - 1
-LARGEST_SIDE = 2**16 - 1  # the generator keeps a coordinate in 16 bits
+LARGEST_SIDE = 2**16 - 1  # the generator stores pixel coordinates in 16 bits
 
 _native = define(
     "rasterize_orbit",
@@ -33,35 +33,41 @@ def rasterize_orbit(
     mask: Tensor | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
-    """Draw the orbits of the origin under random maps by the rules of FractalDB's generator (Kataoka et al. 2020).
+    """Draw orbits of the origin under random maps by the rules of FractalDB's generator (Kataoka et al. 2020).
 
-    The origin is the first of T points, and none is left out. A point is moved by the first map at whose probability
-    the sum of the maps' probabilities reaches its uniform number; where none does, it stays. Each axis is stretched by
-    itself between the least and the greatest coordinate, and a coordinate is truncated to its pixel; y points upwards.
-    With a mask, a patch of 3 x 3 pixels below and to the right of each point (as the image is before it is turned
-    upside down) takes the place of what is there, also with what it leaves dark. Of an orbit that leaves float64's
-    range, the points up to 100 before the first NaN are drawn; of one that does so within 100 points, none.
+    An orbit has T points. The first one is the origin, and every point is drawn. Each step applies the first map whose
+    cumulative probability is at least the step's uniform number. If there is no such map, the point doesn't move.
 
-    All arithmetic is float64's, in the generator's order.
+    Each axis is scaled separately, so that the points fill the image without the padding. Coordinates are truncated to
+    pixels. The y axis points upward.
+
+    With masks, each point draws a patch of 3 x 3 pixels. In the image before it is flipped upside down, the patch is
+    below and to the right of the point's pixel. It overwrites earlier points with all nine pixels, also with dark ones.
+
+    If an orbit overflows, the 100 points before its first NaN and all later points are not drawn.
+
+    All arithmetic is in float64, in the order of the generator.
 
     Args:
-        matrix: (B, N, 2, 2), the maps' linear parts, x before y; float64.
-        offset: (B, N, 2), their translations; float64.
-        probabilities: (B, N), float64, not negative and not NaN.
-        uniform: (B, T - 1) in [0, 1), float64, 2 <= T < 2^23. Where the rows are one in memory (`Tensor.expand`), they
-            are not copied.
-        size: the image's side, or (height, width), above 2 `padding` and below 2^16 pixels.
-        padding: pixels on each side that no point is on, at least 1.
-        mask: (B, T), int16, as `draw_masks` draws them, of which the lowest 9 bits count; None draws points.
-        backend: `"native"` or `"reference"`; None chooses by device.
+        matrix: Linear parts of the maps, x before y; shape (B, N, 2, 2), dtype float64.
+        offset: Translations of the maps; shape (B, N, 2), dtype float64.
+        probabilities: Probabilities of the maps, not negative and not NaN; shape (B, N), dtype float64.
+        uniform: Random numbers in [0, 1); shape (B, T - 1) with 2 <= T < 2^23, dtype float64. Rows that share their
+            memory (`Tensor.expand`) are not copied.
+        size: Side of the images, or (height, width), in pixels; more than 2 `padding` and less than 2^16.
+        padding: Width of the border without points in pixels, at least 1.
+        mask: Mask of each point, as `draw_masks` returns it; shape (B, T), dtype int16. The lowest 9 bits are used.
+            None (default) means that each point draws one pixel.
+        backend: See `affine_chain`. All backends take only float64.
 
     Returns:
-        (B, H, W), uint8: 0 where the image is dark, else 1 plus the number of the point that is seen there, modulo 128.
+        Images of shape (B, H, W), dtype uint8. A dark pixel is 0. Any other pixel is `1 + t % 128`, where t is the
+        number of the last point drawn on it, from 0.
 
     Raises:
-        ValueError: for a wrong shape, device, size, padding or backend.
-        TypeError: for a wrong dtype or type.
-        BackendError: where the backend asked for can't run.
+        ValueError: If a shape, a device, `size`, `padding` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
     """
     tensors = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "uniform": uniform}
     check_tensor("rasterize_orbit", **tensors)

@@ -1,4 +1,4 @@
-"""Points counted on pixels, as an op: histograms and binary images, also with patches. Not differentiable."""
+"""Binary images and histograms of points, optionally with patches, as an op. Not differentiable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fractalops.reference.without_autocast import in_float32
 
 Mode = Literal["binary", "density"]
 LARGEST_PATCH = 15
-MOST_POINTS = 2**31 - 1  # a pixel counts each point of its image at most once, so its count fits in int32
+MOST_POINTS = 2**31 - 1  # a point adds at most 1 to a pixel, so counts fit in int32
 
 
 _native = define(
@@ -27,7 +27,7 @@ _native = define(
 
 
 def _patches(patch: Tensor | None, points: Tensor) -> Tensor:
-    """Return the patch of each image: (B, patch height, patch width), uint8."""
+    """Check the patch and return it for each image: (B, patch height, patch width), uint8."""
     images = points.shape[0]
     if patch is None:
         return points.new_ones((1, 1, 1), dtype=torch.uint8).expand(images, 1, 1)
@@ -51,28 +51,50 @@ def rasterize_points(
     patch: Tensor | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
-    """Draw each point on its nearest pixel, as the data sets of fractal pre-training are drawn; no gradients.
+    """Draw each point on its nearest pixel, as a binary image or a histogram.
 
-    A coordinate half-way between two pixels goes to the even one. With a patch, a point stamps all pixels that the
-    patch marks, its center on the point's pixel; of a point beside the image, what of its patch lies in the image.
-    Under autocast, points in half precision become float32.
+    Data sets for fractal pre-training are drawn like this. The op has no gradients. The differentiable rasterizer is
+    `rbf_rasterize`.
+
+    A coordinate halfway between two pixels is rounded to the even one. With a patch, a point marks all nonzero pixels
+    of the patch, whose center is on the point's pixel. A point outside the image marks the pixels of its patch that
+    are inside.
+
+    Under autocast, float16 and bfloat16 points are converted to float32.
 
     Args:
-        points: (B, T, 2) in pixels, x along rows and y along columns, 1 <= T < 2^31; float32 or float64. Points that
-            are NaN, infinite or out of reach add nothing.
-        size: the image's side, or (height, width), in pixels.
-        mode: "binary": 1 where a pixel is stamped, else 0; "density": how often it is.
-        patch: a mask (h, w) for all images, or (B, h, w) one for each, with odd sides up to 15; bool, or uint8 with 0
-            for what is left out. None marks the center alone. `random_patches` draws some.
-        backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
+        points: Points (x, y) in pixels, where x is the row and y the column; shape (B, T, 2) with 1 <= T < 2^31, dtype
+            float32 or float64. Points that are NaN, infinite or too far from the image mark nothing.
+        size: Side of the images, or (height, width), in pixels.
+        mode: "binary" (default): a pixel is 1 if any point marks it, else 0. "density": a pixel is the number of points
+            that mark it.
+        patch: Pixels that a point marks; shape (h, w), or (B, h, w) with a patch for each image, dtype bool or uint8.
+            h and w are odd and at most 15. None (default) means only the nearest pixel. `random_patches` draws patches.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        image (B, H, W), uint8 ("binary") or int32 ("density"): the same for any number of threads.
+        Images of shape (B, H, W); dtype uint8 for "binary", int32 for "density". They don't depend on the number of
+        threads.
 
     Raises:
-        ValueError: for a wrong shape, device, size, mode or backend.
-        TypeError: for a wrong dtype or type.
-        BackendError: where the backend asked for can't run.
+        ValueError: If a shape, a device, `size`, `mode` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> points = torch.tensor([[[0.2, 0.9], [0.3, 1.1], [2.0, 2.0]]])
+        >>> fractalops.rasterize_points(points, 3, mode="density")
+        tensor([[[0, 2, 0],
+                 [0, 0, 0],
+                 [0, 0, 1]]], dtype=torch.int32)
+        >>> fractalops.rasterize_points(points, 3, patch=torch.tensor([[True, True, True]]))
+        tensor([[[1, 1, 1],
+                 [0, 0, 0],
+                 [0, 1, 1]]], dtype=torch.uint8)
     """
     check_tensor("rasterize_points", points=points)
     check_floating("rasterize_points", points=points)

@@ -1,4 +1,4 @@
-"""The Gaussian (RBF) rasterizer as a differentiable op (paper section 4.3, equation 8)."""
+"""Rasterizer of Gaussian bumps (RBF) as a differentiable op (paper section 4.3, equation 8)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _fake_image(
 def _fake_gradients(
     grad: Tensor, points: Tensor, weight: Tensor | None, bandwidth: Tensor, cutoff: float, needs_bandwidth: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a gradient that isn't there is empty."""
+    """Return empty gradients of the right shapes. A gradient that isn't computed has no elements."""
     return (
         points.new_empty(points.shape),
         points.new_empty(0) if weight is None else weight.new_empty(weight.shape),
@@ -34,7 +34,8 @@ def _fake_gradients(
     )
 
 
-_TABLE_VALUES = 2**20  # of the reference's tables at once, for derivatives other than the first: 8 MiB in float64
+# Values in the reference's tables at a time, for derivatives other than the first: 8 MiB in float64.
+_TABLE_VALUES = 2**20
 
 _forward = define("rbf_rasterize_fwd", _fake_image)
 _backward = define("rbf_rasterize_bwd", _fake_gradients)
@@ -66,14 +67,14 @@ def _gradients(
 def _formula(
     points: Tensor, weight: Tensor | None, bandwidth: Tensor, height: int, width: int, cutoff: float
 ) -> Tensor:
-    """Return the reference; of many points the sum of drawings of a part each, whose tables don't exist at once."""
+    """Return the reference's image. For many points, add up the images of parts, to limit the memory for tables."""
     images, count = points.shape[:2]
     channels = 1 if weight is None else weight.shape[2]
     part = max(1, _TABLE_VALUES // max(1, images * (channels * height + width)))
     if count <= part:
         return reference.rbf_rasterize(points, weight, bandwidth, height, width, cutoff)
     weights = [None] * (-(-count // part)) if weight is None else weight.split(part, dim=1)
-    drawings = (  # in float64, in which the sum of many isn't rounded more than they are
+    drawings = (  # float64, so that the sum adds no more rounding than the parts have
         _native(some, own, bandwidth, height, width, cutoff).double()
         for some, own in zip(points.split(part, dim=1), weights, strict=True)
     )
@@ -88,7 +89,7 @@ class Bumps(NamedTuple):
 
     bandwidth: Tensor  # (B,)
     weight: Tensor | None  # (B, T, C)
-    cutoff: float  # 0 draws every point on every pixel
+    cutoff: float  # 0: every point is drawn on every pixel
 
 
 def check_bumps(
@@ -99,16 +100,25 @@ def check_bumps(
     cutoff: float | None,
     **like: Tensor,
 ) -> Bumps:
-    """Return the options of `rbf_rasterize` as the op takes them, for points of `shape` (B, T).
+    """Check the options of `rbf_rasterize` and return them in the form that the op takes.
 
-    `like` is one tensor with its name, whose dtype and device the options must have. Raises `ValueError` or
-    `TypeError`.
+    Args:
+        function: Name of the function for error messages.
+        shape: (B, T) of the points.
+        bandwidth: See `rbf_rasterize`.
+        weight: See `rbf_rasterize`.
+        cutoff: See `rbf_rasterize`.
+        **like: One tensor with its name. The options must have its dtype and device.
+
+    Raises:
+        ValueError: If a shape, a device or a range is invalid.
+        TypeError: If a dtype or type is invalid.
     """
     (first,) = like.values()
     images = shape[0]
     check_cutoff(function, cutoff)
     least = torch.finfo(first.dtype).tiny
-    most = 1 / least  # so that its inverse is a normal number, too
+    most = 1 / least  # the inverse must be a normal number too
     expected = f"finite and above 0, from {least:.2g} to {most:.2g} in {first.dtype}"
     if isinstance(bandwidth, Tensor):
         check_tensor(function, bandwidth=bandwidth)
@@ -136,7 +146,7 @@ def check_bumps(
 
 
 def run_rbf_rasterize(points: Tensor, size: tuple[int, int], bumps: Bumps, backend: Backend | None = None) -> Tensor:
-    """Run `rbf_rasterize` on arguments that are known to be right: the image (B, C, H, W)."""
+    """Run `rbf_rasterize` on checked arguments and return images (B, C, H, W)."""
     native = takes_native("rbf_rasterize", "points", points, backend)
     run = _native if native else reference.rbf_rasterize
     return run(points, bumps.weight, bumps.bandwidth, *size, bumps.cutoff)
@@ -152,32 +162,56 @@ def rbf_rasterize(
     cutoff: float | None = 1e-6,
     backend: Backend | None = None,
 ) -> Tensor:
-    """Draw points as Gaussian bumps (paper, equation 8); the image is not clamped.
+    """Draw points as Gaussian bumps and return the sum of the bumps at each pixel.
 
-    `image[i, j] = sum_t weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`, over the pixels within
-    `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, rows and columns of the rounded point: a bump is below
-    `cutoff` on any pixel that is left out. Forward and backward leave out the same pixels. Under autocast, tensors in
-    half precision become float32.
+    This is the paper's rasterizer (section 4.3, equation 8):
+
+        image[i, j] = sum over t of weight_t exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)
+
+    The image is not clamped. A point is drawn only on pixels at most `r = ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)` rows
+    and columns from its nearest pixel (r >= 0). On all other pixels, its bump without the weight is at most `cutoff`.
+    Forward and backward leave out the same pixels.
+
+    The op is differentiable in points, weight and bandwidth, any number of times, in backward and forward mode. For
+    derivatives other than the first, the native backend uses the reference, which computes every pixel for every point.
+    It splits the points into parts whose tables have about 2^20 numbers.
+
+    Under autocast, float16 and bfloat16 tensors are converted to float32.
 
     Args:
-        points: (B, T, 2) in pixels, x along rows and y along columns, T >= 1; float32 or float64. Points that are NaN,
-            infinite or out of reach add nothing and get zero gradient.
-        size: the image's side, or (height, width), in pixels.
-        bandwidth: above 0, in square pixels; a number, or a tensor () or (B,) to differentiate. It and its inverse must
-            be normal numbers of the dtype: from 1.2e-38 to 8.5e37 in float32.
-        weight: (B, T), or (B, T, C) for C channels; None is 1 for every point.
-        cutoff: in (0, 1); None draws every point on every pixel.
-        backend: `"native"` or `"reference"`; None chooses by device. The reference takes any floating dtype.
+        points: Points (x, y) in pixels, where x is the row and y the column; shape (B, T, 2) with T >= 1, dtype float32
+            or float64. Points that are NaN, infinite or too far from the image add nothing and get zero gradients.
+        size: Side of the images, or (height, width), in pixels.
+        bandwidth: Bandwidth of the bumps in square pixels, above 0; a number, or a tensor of shape () or (B,). It and
+            its inverse must be normal numbers of the dtype (from 1.2e-38 to 8.5e37 in float32). Default: 1.
+        weight: Weight of each point; shape (B, T), or (B, T, C) for C channels, dtype of `points`. None (default) means
+            1.
+        cutoff: Leave out pixels far from a point, on which its bump is below this value, in (0, 1). None draws every
+            point on every pixel. Default: 1e-6.
+        backend: "native" or "reference". None (default) means the backend that `use_backend` or the environment
+            variable `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device. The reference takes any
+            floating dtype.
 
     Returns:
-        image (B, H, W), or (B, C, H, W) with a weight of C channels; differentiable in points, weight and bandwidth,
-        any number of times and in forward mode. The native backend's derivatives other than the first are the
-        reference's, which visits every pixel for every point, in parts of about 2^20 numbers.
+        Images of shape (B, H, W), or (B, C, H, W) if `weight` has C channels; dtype and device of `points`.
 
     Raises:
-        ValueError: for a wrong shape, device, range or backend.
-        TypeError: for a wrong dtype or type.
-        BackendError: where the backend asked for can't run.
+        ValueError: If a shape, a device, `size`, `bandwidth`, `cutoff` or `backend` is invalid.
+        TypeError: If a dtype or type is invalid.
+        BackendError: If the requested backend can't run.
+
+    Examples:
+        >>> import torch
+        >>> import fractalops
+        >>> points = torch.tensor([[[1.0, 1.0]]], requires_grad=True)
+        >>> image = fractalops.rbf_rasterize(points, 3)
+        >>> image.detach()
+        tensor([[[0.1353, 0.3679, 0.1353],
+                 [0.3679, 1.0000, 0.3679],
+                 [0.1353, 0.3679, 0.1353]]])
+        >>> image[0, 0, 0].backward()
+        >>> points.grad
+        tensor([[[-0.2707, -0.2707]]])
     """
     check_tensor("rbf_rasterize", points=points)
     check_floating("rbf_rasterize", points=points)

@@ -1,4 +1,4 @@
-"""The matrices of maps from their SVD parameters, as a differentiable op (paper section 4.4, equation 10)."""
+"""Matrices of maps from their SVD parameters, as a differentiable op (paper section 4.4, equation 10)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _native = differentiate(
 
 
 def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: Backend | None = None) -> Tensor:
-    """Run `svd_matrix` on arguments that are known to be right."""
+    """Run `svd_matrix` on checked arguments."""
     if backend is None and svd.dtype not in (torch.float32, torch.float64):
         backend = "reference"
     native = takes_native("svd_matrix", "svd", svd, backend)
@@ -37,23 +37,40 @@ def run_svd_matrix(svd: Tensor, singular_values: SingularValues, backend: Backen
 
 @in_float32
 def svd_matrix(svd: Tensor, singular_values: SingularValues = "sigmoid", *, backend: Backend | None = None) -> Tensor:
-    """Return the matrices `A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)` of SVD parameters (paper, equation 10).
+    """Return the matrices of affine maps from their SVD parameters.
+
+    The singular values s1 and s2 of a matrix are in [0, 1] (paper section 4.4, equation 10):
+
+        A = R(theta) diag(s1, s2) R(phi) diag(d1, d2)
+
+    R is the rotation by an angle. d1 and d2 are the signs of their parameters, 1 for 0. The sign has the
+    straight-through gradient: backward treats it as the identity.
 
     Args:
-        svd: (..., 6) = theta, phi (radians), s1, s2, d1, d2; floating-point. R is the rotation by an angle, d the
-            sign of its latent (0 counts as positive) with the straight-through gradient: backward treats the sign as
-            the identity.
-        singular_values: "sigmoid" (the published code): s is the sigmoid of the parameter; "clamp" (the paper's
-            text): its clamp to [0, 1].
-        backend: `"native"` or `"reference"`; None chooses by device and dtype.
+        svd: Parameters theta and phi (in radians), s1, s2, d1 and d2; shape (..., 6), any floating dtype.
+        singular_values: "sigmoid" (default, the published code): s1 and s2 are the sigmoids of their parameters.
+            "clamp" (the paper's text): they are their parameters, clamped to [0, 1].
+        backend: "native", which takes float32 and float64, or "reference". None (default) means the reference for other
+            dtypes. For float32 and float64, it means the backend that `use_backend` or the environment variable
+            `FRACTALOPS_BACKEND` selects, else "native" if it can run on the device.
 
     Returns:
-        matrix (..., 2, 2), computed in float64 and rounded once; a non-finite parameter spoils its own map only.
+        Matrices of shape (..., 2, 2), computed in float64 and rounded once; dtype and device of `svd`. They are
+        differentiable in `svd`, any number of times, in backward and forward mode. A parameter that is not finite
+        affects only its own map.
 
     Raises:
-        ValueError: for a wrong shape, `singular_values` or backend.
-        TypeError: for a dtype that is not floating-point, or that the backend asked for doesn't take.
-        BackendError: where the backend asked for can't run.
+        ValueError: If a shape, `singular_values` or `backend` is invalid.
+        TypeError: If a dtype is invalid.
+        BackendError: If the requested backend can't run.
+
+    Examples:
+        >>> import math
+        >>> import torch
+        >>> from fractalops.ops.svd_matrix import svd_matrix
+        >>> svd_matrix(torch.tensor([math.pi / 6, 0.0, 0.5, 0.5, 1.0, 1.0]), "clamp")  # turn by 30 degrees, halve
+        tensor([[ 0.4330, -0.2500],
+                [ 0.2500,  0.4330]])
     """
     check_tensor("svd_matrix", svd=svd)
     if svd.dim() < 1 or svd.shape[-1] != 6:

@@ -1,1 +1,1 @@
-"""The plain-PyTorch definition of every op: what each backend is held to."""
+"""Definitions of all ops in plain PyTorch. Every backend is compared with them."""

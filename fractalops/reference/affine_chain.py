@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def affine_chain(matrix: Tensor, offset: Tensor, index: Tensor, start: Tensor) -> Tensor:
-    """Apply the maps named by `index` one after the other and return every point on the way.
+    """Apply the maps in `index` one after the other and return all points.
 
     matrix (N, D, D), offset (N, D), index (B, T) of any integer dtype in [0, N), T >= 1, start (B, D)
     -> points (B, T, D). Any floating dtype; differentiable by autograd in matrix, offset and start.

@@ -1,4 +1,4 @@
-"""Drawing sequences in which maps, and runs of maps, occur about as often as is expected of them."""
+"""Drawing of index sequences in which maps and runs of maps occur about as often as expected."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 from fractalops.reference.probabilities import floored_shares
 
-UNIT = 2**20  # in which probabilities are counted
-_MOST_COUNTS = 2**20  # of one context length, so that the memory of a sequence is bounded
+UNIT = 2**20  # probabilities are rounded to multiples of 1 / UNIT
+_MOST_COUNTS = 2**20  # limit for one context length, which bounds the memory of a sequence
 
 
 def context_lengths(maps: int, points: int) -> range:
-    """Return how many previous maps the next one depends on: lengths 1 to D, two points for each context.
+    """Return the context lengths: the numbers 1 to D of previous maps on which the next map depends.
 
-    D is the largest with 2 N^D <= T and N^(D + 1) <= 2^20; none where there is no such D, or one map only.
+    D is the largest number with 2 N^D <= T, which gives two points for each context, and N^(D + 1) <= 2^20. The range
+    is empty if there is no such D or only one map.
     """
     longest = 0
     while maps > 1 and 2 * maps ** (longest + 1) <= points and maps ** (longest + 2) <= _MOST_COUNTS:
@@ -23,19 +24,24 @@ def context_lengths(maps: int, points: int) -> range:
 
 
 def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
-    """Return weight (S, N) in float64, uniform (S, K, T) in [0, 1) -> (S, K, T) in [0, N).
+    """Draw balanced sequences: weight (S, N) in float64, uniform (S, K, T) in [0, 1) -> index (S, K, T) in [0, N).
 
-    A context is what the last d maps were, d = 1 to D of `context_lengths`; before the first point they all were map 0,
-    from whose fixed point the chain starts. With c the times that a context has been met and c_n the times that map n
-    followed, it owes map n `c p_n - c_n`. The next map is drawn with probabilities in proportion to `p_n` plus what the
-    present contexts of all lengths owe map n, or 0 where that is negative. So after each context each map follows as
-    often as expected, to within about one, like in a rotor walk (Holroyd and Propp 2010), and the tiles of the
-    attractor that stand for runs of D + 1 maps get about as many points as expected. A context that is met a few times
-    only can't be that fair: it prefers maps that have not followed yet. So in short sequences maps of small probability
-    come somewhat too often: with N = 10 and T = 300 up to 4 points of T p, where independent draws deviate by 8.
+    A context of length d is the sequence of the last d maps. The lengths are 1 to D (`context_lengths`). Before the
+    first point, all maps of a context are map 0, because the chain starts at the fixed point of map 0.
 
-    p are the probabilities of `raise_to_floor`, rounded to multiples of 2^-20: all sums are of integers, and exact.
-    uint8 when N <= 256, else int32. It never waits for a GPU.
+    Let c be the number of times that a context has occurred, and c_n the number of times that map n followed it. The
+    deficit of map n after this context is `c p_n - c_n`. The next map is drawn with probabilities proportional to `p_n`
+    plus the deficits of map n after the current contexts of all lengths, or 0 if this sum is negative.
+
+    As a result, each map follows each context as often as expected, to within about one, as in a rotor walk (Holroyd
+    and Propp 2010). The tiles of the attractor for runs of D + 1 maps get about as many points as expected.
+
+    A context that occurs only a few times prefers maps that have not followed it yet. In short sequences, maps of small
+    probability therefore occur slightly too often. With N = 10 and T = 300, their numbers of points deviate from T p by
+    up to 4; those of independent draws deviate by 8.
+
+    p are the probabilities of `raise_to_floor`, rounded to multiples of 2^-20, so that all sums are exact sums of
+    integers. The index is uint8 if N <= 256, else int32. The function never waits for a GPU.
     """
     systems, sequences, points = uniform.shape
     maps = weight.shape[1]
@@ -53,7 +59,7 @@ def draw_balanced_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor
         for table, place in zip(owed, context, strict=True):
             due += table[row, place]
         reached = due.clamp(min=0).cumsum(1)  # (R, N)
-        total = reached[:, -1]  # (R,): at least UNIT, as what a context owes adds up to 0
+        total = reached[:, -1]  # (R,): at least UNIT, because the deficits after a context add up to 0
         target = torch.minimum((uniform[:, t] * total).long(), total - 1)  # (R,)
         drawn = (reached <= target[:, None]).sum(1)  # (R,)
         for length, (table, place) in enumerate(zip(owed, context, strict=True), 1):

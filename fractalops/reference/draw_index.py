@@ -1,4 +1,4 @@
-"""Drawing map indices by inverting a cumulative distribution."""
+"""Drawing of map indices by inverting a cumulative distribution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from fractalops.reference.probabilities import floored_shares
 
 
 def draw_index(weight: Tensor, uniform: Tensor, floor: float) -> Tensor:
-    """Return the map of each number in [0, 1): weight (S, N) in float64, uniform (S, M) -> (S, M), in [0, N).
+    """Return a map for each number in [0, 1): weight (S, N) in float64, uniform (S, M) -> index (S, M) in [0, N).
 
-    Probabilities are those of `raise_to_floor`. uint8 when N <= 256, else int32. It never waits for a GPU.
+    The probabilities are those of `raise_to_floor`. The index is uint8 if N <= 256, else int32. The function never
+    waits for a GPU.
     """
     sums = floored_shares(weight, floor).cumsum(1)  # (S, N)
     bounds = (sums[:, :-1] / sums[:, -1:]).to(uniform.dtype).contiguous()  # (S, N - 1)

@@ -1,4 +1,4 @@
-"""Masks of 3 x 3 pixels as Python's `random` draws them."""
+"""Random masks of 3 x 3 pixels from Python's `random`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def draw_masks(seed: Tensor, count: int) -> Tensor:
-    """Return masks (B, count), int16: `random.randrange(1, 512)` after `random.seed` of each of `seed` (B,)."""
+    """Return masks (B, count), int16: in each row, `random.randrange(1, 512)` after seeding with `seed` (B,)."""
     rows = []
     for number in seed.tolist():
         generator = random.Random(number)

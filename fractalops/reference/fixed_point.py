@@ -9,7 +9,7 @@ from torch import Tensor
 def fixed_point(matrix: Tensor, offset: Tensor) -> Tensor:
     """Return the solution of `x = A x + b` by Cramer's rule: matrix (M, 2, 2), offset (M, 2) -> (M, 2).
 
-    Where it isn't finite: the offset, with zeros for what isn't finite there.
+    If the solution is not finite, return the offset, in which 0 replaces numbers that are not finite.
     """
     a00, a01, a10, a11 = matrix.flatten(-2).unbind(-1)  # each (M,)
     x, y = offset.unbind(-1)  # each (M,)

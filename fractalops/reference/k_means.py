@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_RUN = 4096  # places that are added up in their own type; the error of more would grow with them
+_RUN = 4096  # places per sum in their own dtype; longer sums would have larger rounding errors
 
 
 def k_means(places: Tensor, centers: Tensor, rounds: int) -> Tensor:
-    """Return `centers` (S, N, 2) after `rounds` of moving each to the mean of the places nearest to it.
+    """Return `centers` (S, N, 2) after `rounds` rounds. A round moves each center to the mean of its nearest places.
 
-    places is (S, M, 2). Of equally near centers a place counts for the first; a center without places stays.
+    places is (S, M, 2). A place with the same distance to several centers belongs to the first of them. A center
+    without places doesn't move.
     """
     systems, clusters, _ = centers.shape
     shift = clusters * torch.arange(systems, device=centers.device)[:, None]  # (S, 1)
-    terms = pad(places, (0, 1), value=1.0)  # (S, M, 3): of a cluster's sums and of its count
+    terms = pad(places, (0, 1), value=1.0)  # (S, M, 3): summed over a cluster, its total and its count
     for _ in range(rounds):
         distances = (places[:, :, None] - centers[:, None]).square()  # (S, M, N, 2)
         nearest = (distances[..., 0] + distances[..., 1]).argmin(dim=2) + shift  # (S, M)

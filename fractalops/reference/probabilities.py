@@ -9,11 +9,12 @@ from torch import Tensor
 
 
 def floored_shares(weight: Tensor, floor: float) -> Tensor:
-    """Return `weight / sum`, at least `floor`, not yet scaled to sum 1: weight (S, N), not negative -> (S, N).
+    """Return `weight / sum`, raised to at least `floor`, not scaled to sum 1: weight (S, N), not negative -> (S, N).
 
-    Equal shares for a row whose weights are all zero or not all finite. Sums run in order, as in the native op.
+    A row whose weights are all zero or not all finite gets equal shares. Weights are added in order, as in the native
+    op.
     """
-    total = weight.cumsum(-1)[..., -1:]  # (S, 1): NaN or infinite where a weight is
+    total = weight.cumsum(-1)[..., -1:]  # (S, 1): NaN or infinite if a weight is
     usable = (total > 0) & (total < math.inf)
     return torch.where(usable, weight / total, 1 / weight.shape[-1]).clamp(min=floor)
 

@@ -1,4 +1,4 @@
-"""Orbits drawn point by point, each over those before it."""
+"""Images of orbits. Each point is drawn over the points before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 COLORS = 128
-_LEFT_OUT = 100  # points before the first NaN
+_LEFT_OUT = 100  # points before the first NaN that are not drawn
 
 
 def rasterize_orbit(
@@ -21,7 +21,7 @@ def rasterize_orbit(
     width: int,
     padding: int,
 ) -> Tensor:
-    """Return levels (B, H, W), uint8: see `fractalops.ops.rasterize_orbit`.
+    """Return levels (B, H, W), uint8. `fractalops.ops.rasterize_orbit` describes them.
 
     matrix (B, N, 2, 2), offset (B, N, 2), probabilities (B, N) and uniform (B, T - 1) are float64; mask is (B, T),
     int16, or None.
@@ -47,7 +47,10 @@ def rasterize_orbit(
 def _orbit(
     matrix: list[list[list[float]]], offset: list[list[float]], probabilities: Tensor, uniform: Tensor
 ) -> tuple[list[float], list[float]]:
-    """Return the coordinates of the origin's orbit, up to 100 before the first NaN, behind which all are NaN."""
+    """Return the coordinates of the origin's orbit.
+
+    If it has NaN, all points from 100 points before the first NaN are left out.
+    """
     total, bounds = 0.0, []
     for probability in probabilities.tolist():
         total += probability
@@ -70,7 +73,7 @@ def _orbit(
 
 
 def _pixels(values: list[float], side: int, padding: int) -> list[int]:
-    """Return the pixel of each coordinate; 0 for what is not a number once it is stretched."""
+    """Return the pixel of each coordinate, or 0 if the scaled coordinate is NaN."""
     coordinate = torch.tensor(values, dtype=torch.float64, device="cpu")  # (T,)
     if len(values) == 0:
         return []

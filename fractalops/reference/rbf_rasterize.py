@@ -1,4 +1,4 @@
-"""The RBF rasterizer: an image is a sum of Gaussian bumps, a product of two tables (paper section 4.3)."""
+"""The rasterizer of Gaussian bumps (RBF) as a product of two tables (paper section 4.3, equation 8)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def rbf_rasterize(
 ) -> Tensor:
     """Return `I[c, i, j] = sum_t w[t, c] exp(-((x_t - i)^2 + (y_t - j)^2) / bandwidth)`.
 
-    points (B, T, 2) in pixels, x along rows; weight (B, T, C), or None for ones with C = 1; bandwidth (B,),
+    points (B, T, 2) in pixels, x is the row; weight (B, T, C), or None for ones with C = 1; bandwidth (B,),
     above 0, in square pixels -> images (B, C, height, width). Any floating dtype; differentiable by autograd
     in points, weight and bandwidth.
 
-    A point reaches the pixels within `ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, of its rounded position
-    along each axis; cutoff 0 means all pixels. A point with a NaN or infinite coordinate adds nothing and gets zero
-    gradients.
+    A point is drawn on the pixels within `ceil(sqrt(-bandwidth ln(cutoff)) - 1/2)`, at least 0, of its rounded position
+    along each axis. A cutoff of 0 means all pixels. A point with a NaN or infinite coordinate adds nothing and gets
+    zero gradients.
     """
     finite = points.isfinite().all(dim=-1)[..., None]  # (B, T, 1)
     points = torch.where(finite, points, 0)
@@ -41,12 +41,12 @@ def _table(
     cutoff: float,
     finite: Tensor,  # (B, T, 1)
 ) -> Tensor:
-    """Return `exp(-(position - pixel)^2 / bandwidth)`, zero out of reach: position (B, T) -> (B, T, length)."""
+    """Return `exp(-(position - pixel)^2 / bandwidth)`, zero outside the window: position (B, T) -> (B, T, length)."""
     pixel = torch.arange(length, dtype=position.dtype, device=position.device)  # (L,)
     bandwidth = bandwidth[:, None, None]  # (B, 1, 1)
     distance = position[..., None] - pixel  # (B, T, L)
-    # What is out of reach, or too far for exp to be above zero, leaves before any arithmetic that autograd
-    # sees: the derivative of a vanished exponential would be 0 * inf.
+    # Pixels outside the window, or so far away that exp is zero, are masked before the arithmetic that autograd
+    # records. Otherwise, the derivative of an exponential that is zero would be 0 * inf.
     with torch.no_grad():
         outside = ~finite | (torch.exp(-(distance**2) / bandwidth) == 0)
         if cutoff > 0:

@@ -1,4 +1,4 @@
-"""The matrices of maps from their SVD parameters (paper, equation 10)."""
+"""Matrices of maps from their SVD parameters (paper section 4.4, equation 10)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fractalops.reference.unit_interval import limit_to_unit
 
 
 class _Tables(NamedTuple):
-    """Constant matrices that make `svd_matrix` a few products. Their six rows are theta, phi, s1, s2, d1, d2.
+    """Constant matrices that reduce `svd_matrix` to a few products. Six rows are for theta, phi, s1, s2, d1, d2.
 
     With `R(theta) diag(1, -1) R(phi) = diag(1, -1) R(phi - theta)`, mean `a = (s1 + s2) / 2` and half
     difference `b = (s1 - s2) / 2`, the unsigned matrix is `a R(theta + phi) + b diag(1, -1) R(phi - theta)`:
@@ -21,7 +21,7 @@ class _Tables(NamedTuple):
     subtracted.
     """
 
-    quarter_turn: Tensor  # (4,): makes the first two sines cosines
+    quarter_turn: Tensor  # (4,): turns the first two sines into cosines
     angles: Tensor  # (6, 4)
     amplitudes: Tensor  # (6, 4)
     entries: Tensor  # (4, 4): from the waves to A00, A01, A10, A11
@@ -30,7 +30,7 @@ class _Tables(NamedTuple):
 
 
 def _constant(*rows: object) -> Tensor:
-    # float64 whatever the parameters are: autocast and TF32, which would round the angles, leave it alone.
+    # float64 for all dtypes of the parameters: autocast and TF32 would round the angles, but ignore float64.
     return torch.tensor(rows, dtype=torch.float64, device="cpu")
 
 
@@ -53,8 +53,9 @@ def _tables_on(device: torch.device) -> _Tables:
 def svd_matrix(svd: Tensor, clamped: bool) -> Tensor:
     """Return `R(theta) diag(s1, s2) R(phi) diag(d1, d2)`: svd (M, 6) = theta, phi, s1, s2, d1, d2 -> (M, 2, 2).
 
-    s is the parameter's clamp to [0, 1] or its sigmoid; d the sign of its latent, with the straight-through gradient.
-    Any float dtype, computed in float64 and rounded once; a non-finite parameter spoils its own map only.
+    s is the parameter, clamped to [0, 1], or its sigmoid. d is the sign of its parameter (the latent), with the
+    straight-through gradient. Any floating dtype; computed in float64 and rounded once. A parameter that is not finite
+    affects only its own map.
     """
     tables = _CPU_TABLES if svd.device.type == "cpu" else _tables_on(svd.device)
     flat = svd.double()  # (M, 6)

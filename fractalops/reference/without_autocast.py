@@ -1,4 +1,4 @@
-"""Arithmetic that autocast leaves alone."""
+"""Functions whose arithmetic autocast must not change."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ T = TypeVar("T")
 
 
 def without_autocast(device: str) -> AbstractContextManager[object]:
-    """Return a context without autocast, which would round products to 8 bits; "meta" tensors know none."""
+    """Return a context manager that disables autocast, which would round products to 8 bits.
+
+    "meta" tensors have no autocast. For them, the context manager does nothing.
+    """
     known = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if known else nullcontext()
 
 
 def widen(value: T) -> T:
-    """Return float32 of a tensor in float16 or bfloat16, and anything else as it is."""
+    """Convert a float16 or bfloat16 tensor to float32; return any other value unchanged."""
     half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
     return value.float() if half else value  # type: ignore[attr-defined]
 
 
 def in_float32(function: Callable[P, T]) -> Callable[P, T]:
-    """Run `function` in float32 where its tensors are under autocast.
+    """Return a version of `function` that runs in float32 under autocast.
 
-    As of torch's own functions that autocast runs in float32, tensors in float16 and bfloat16 are converted, float64
-    stays, and a gradient has the dtype of what was passed.
+    It behaves like those functions of torch that autocast runs in float32: float16 and bfloat16 tensors are converted,
+    float64 tensors are not, and a gradient has the dtype of the tensor that was passed.
     """
 
     @functools.wraps(function)

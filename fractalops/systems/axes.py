@@ -41,13 +41,13 @@ class Axes(NamedTuple):
 
 
 AS_THEY_STAND = {2: Axes((0, 1), (1, 1)), 3: Axes((0, 1, 2), (1, 1, 1))}
-"""Axes equal to this package's: its own files, and the arrays of fractal-pretraining, whose x also goes along rows."""
+"""This package's axes, for its own files and the arrays of fractal-pretraining, whose x also goes down the rows."""
 
 Y_UP = {2: Axes((1, 0), (-1, 1)), 3: Axes((2, 0, 1), (1, 1, 1))}
-"""x to the right, y up, and in space z toward the viewer: Fractint, and FractalDB, which flips its pictures."""
+"""x to the right, y up, and in space z toward the viewer; for Fractint, and for FractalDB, which flips its pictures."""
 
 Y_DOWN = {2: Axes((1, 0), (1, 1))}
-"""x to the right and y down: flam3."""
+"""x to the right and y down; for flam3."""
 
 
 def from_right_and_up(matrix: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:

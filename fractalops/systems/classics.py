@@ -33,7 +33,7 @@ class Classic:
     name: str
     """Name of the system."""
     source: str
-    """Author, year and title. If the source describes a curve or a set, it is the attractor of the maps."""
+    """Author, year and title of the source. It describes the maps, or a curve or set that is their attractor."""
     build: Callable[[], _Maps]
     """Function that computes the maps. They are computed on first use to keep the import fast. It can be pickled."""
     open_set: bool

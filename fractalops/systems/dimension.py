@@ -57,10 +57,11 @@ def similarity_dimension(system: System) -> float | None:
 def box_dimension(points: Tensor) -> float:
     """Estimate the box-counting dimension of a cloud of points.
 
-    The estimate is the slope of `log(number of boxes with points)` over `log(1 / side of a box)`. The smallest boxes
-    are those for which at most a tenth of the boxes with points contain a single point. The largest have eight times
-    that side, with a factor of the square root of 2 from each side to the next. Boxes of the attractor without a point
-    are added by an estimate of their number (Chao 1984). Numbers are means over two grids, shifted by half a box.
+    The estimate is the slope of `log(number of boxes with points)` as a function of `log(1 / side of a box)`. The
+    smallest boxes are those for which at most a tenth of the boxes with points contain a single point. The largest have
+    eight times that side, with a factor of the square root of 2 from each side to the next. The number of the
+    attractor's boxes without a point is estimated and added (Chao 1984). Numbers are means over two grids, shifted by
+    half a box.
 
     More points give a better estimate. With 200,000 points the estimate for the attractors in
     `fractalops.systems.CLASSICS` is too low by at most 0.04, with these exceptions: 0.08 for the snowflake and Menger's

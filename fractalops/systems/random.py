@@ -52,9 +52,9 @@ def random_systems(
 ) -> RandomSystems:
     """Draw random contractive systems by the SVD method of Anderson and Farrell 2022 (Improving Fractal Pre-training).
 
-    Rotation angles are uniform in [-pi, pi), signs are fair, and offsets are uniform in [-1, 1). The singular values
-    s1 >= s2 of a system's maps satisfy `sum_n (s1_n + 2 s2_n) = sigma_factor`. Numbers are drawn in float64 and rounded
-    to `dtype`, so that a seed gives the same systems in both dtypes.
+    Rotation angles are uniform in [-pi, pi), signs are 1 or -1 with equal probability, and offsets are uniform in
+    [-1, 1). The singular values s1 >= s2 of a system's maps satisfy `sum_n (s1_n + 2 s2_n) = sigma_factor`. Numbers are
+    drawn in float64 and rounded to `dtype`, so that a seed gives the same systems in both dtypes.
 
     Args:
         systems: Number of systems S, at least 1.
@@ -145,8 +145,8 @@ def svd_parameters(matrix: Tensor, singular_values: SingularValues = "sigmoid") 
         -1.
     """
     left, values, right = torch.linalg.svd(matrix.double())  # A = left diag(values) right
-    # Both factors become rotations. A reflection in the left factor moves through the diagonal to the right factor.
-    # There it becomes a sign.
+    # Both factors become rotations. A reflection of the left factor commutes with the diagonal and joins the right
+    # factor. A reflection of the right factor becomes a sign.
     mirrored = torch.where(torch.linalg.det(left) < 0, -1.0, 1.0)  # (...)
     signs = torch.stack((torch.ones_like(mirrored), mirrored), -1)  # (..., 2)
     left, right = left * signs[..., None, :], right * signs[..., :, None]

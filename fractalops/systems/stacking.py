@@ -1,4 +1,4 @@
-"""Several systems in tensors of one shape, also if they have different numbers of maps."""
+"""Several systems in tensors of one shape, even if the systems have different numbers of maps."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ def stack_systems(owner: str, systems: Sequence[System], settings: dict[str, Any
     Raises:
         ValueError: If `systems` is empty, a system is three-dimensional or not finite, or the systems differ in their
             number of color channels.
-        TypeError: If `settings` contains an argument that follows from the systems.
+        TypeError: If `settings` contains an argument that follows from the systems, or the dtype is not float32 or
+            float64.
     """
     for name in ("systems", "maps", "parametrization", "probabilities", "channels", "color_values"):
         if name in settings:

@@ -18,7 +18,7 @@ _CHAINS, _STEPS, _SETTLING = 1000, 120, 20  # for the Lyapunov exponent; the fir
 def describe(system: System, seed: int = 0) -> str:
     """Return a text about a system: its maps, probabilities, bounding box, contraction and dimensions.
 
-    `seed` is for the random points of the estimates.
+    `seed` is the seed of the random points from which values are estimated.
     """
     generator = torch.Generator(system.offset.device).manual_seed(seed)
     matrix, offset, probabilities = system.matrix.double(), system.offset.double(), shares_of(system.probabilities)

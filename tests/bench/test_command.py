@@ -53,7 +53,7 @@ def test_a_page_and_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert shown.endswith(f"page: {page}\nfigures: {page.with_suffix('.json')}\n")
     before = page.read_bytes()
     assert main(["bench", "-o", str(page)]) == 2
-    assert "it exists already (--overwrite replaces it)" in capsys.readouterr().err
+    assert "it already exists (--overwrite replaces it)" in capsys.readouterr().err
     assert page.read_bytes() == before
     options = ["--overwrite", "--quick", "--threads", "1", "--compare", str(page.with_suffix(".json"))]
     assert main(["bench", "render", "-o", str(page), *options]) == 0
@@ -80,10 +80,10 @@ def foreign(folder: Path) -> list[str]:
 REFUSED: list[tuple[Callable[[Path], list[str]], str]] = [
     (lambda folder: ["nonsense"], "SUITE must be one of render, fit_many, got 'nonsense'"),
     (lambda folder: ["--compare", str(folder / "missing.json")], "missing.json: no such file or directory"),
-    (foreign, "it holds no figures of fractalops bench"),
-    (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the cores of this process"),
-    (lambda folder: ["-o", str(folder / "page.txt")], "the page must be a .html file"),
-    (lambda folder: ["-o", str(folder / "no" / "page.html")], "no such folder: "),
+    (foreign, "it contains no figures of fractalops bench"),
+    (lambda folder: ["--threads", str(cores() + 1)], f"--threads must be at most {cores()}, the number of cores of"),
+    (lambda folder: ["-o", str(folder / "page.txt")], "the suffix of the page must be .html, got '.txt'"),
+    (lambda folder: ["-o", str(folder / "no" / "page.html")], "does not exist"),
     (lambda folder: ["--device", "cuda"], "--device cuda can't be measured: no GPU in this test"),
 ]
 
@@ -155,7 +155,7 @@ def test_an_interruption_keeps_what_was_measured(
     assert main(["bench", "render", "fit_many", "-o", str(tmp_path / "a.html"), "--threads", "1"]) == 130
     assert len(Figures.load(tmp_path / "a.json").rows) == 2
     shown = capsys.readouterr()
-    assert "the page holds what was measured until then" in shown.out
+    assert "the page has only the measurements before the interruption" in shown.out
     assert "fractalops bench: interrupted" in shown.err
 
 

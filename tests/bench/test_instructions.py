@@ -13,7 +13,18 @@ from statistics import linear_regression
 import pytest
 
 from bench import instructions
-from bench.instructions import LIMIT, RECORDED, Counted, count, growth, parse_total, read_record, record, table
+from bench.instructions import (
+    LIMIT,
+    RECORDED,
+    Counted,
+    count,
+    growth,
+    parse_total,
+    read_record,
+    record,
+    run_counted,
+    table,
+)
 from bench.suites import Case
 from tests.support.requirements import find_binutil, setup_functions, skip_or_fail
 
@@ -108,6 +119,15 @@ def test_counts_grow_as_stated(growth: Growth, direction: str, program: Path) ->
     assert exponent == pytest.approx(growth.exponent, abs=growth.tolerance), counts
 
 
+def test_partial_sums_move_only_the_pixels_that_points_reached(program: Path) -> None:
+    """The image has fewer rows than a window has. After each 4096 points, its rows must not be moved whole."""
+    few, many = (
+        run_counted(program, "rbf_rasterize", "forward", "1", str(points), "1", "1000000", "1", "2")[1]
+        for points in (5000, 25_000)
+    )
+    assert many - few < 400 * 20_000
+
+
 @pytest.mark.parametrize(
     "expected",
     [pytest.param(PAPER, id="paper"), pytest.param(LARGE, id="large", marks=pytest.mark.slow)],
@@ -175,7 +195,7 @@ def test_a_compiler_has_one_name_however_it_is_called(
 def test_the_total_of_a_file_of_callgrind() -> None:
     assert parse_total("# callgrind format\nevents: Ir\nsummary: 12\n\nfn=(1) counted\n3 4\n\ntotals: 1234\n") == 1234
     for nothing in ("events: Ir\n", "totals: 0\n"):
-        with pytest.raises(RuntimeError, match=r"^parse_total: output must hold instructions, got "):
+        with pytest.raises(RuntimeError, match=r"^parse_total: output must contain instructions, got "):
             parse_total(nothing)
 
 
@@ -220,7 +240,7 @@ def test_the_command_fails_when_a_count_grew_under_the_same_compiler(
     assert instructions.main([]) == code
     shown = capsys.readouterr().out
     assert f"  {counted:,}  " in shown
-    assert ("not judged: the record is of g++ 1, this is g++ 2" in shown) == (compiler == 2)
+    assert ("not compared: the compiler of the record is g++ 1, this one is g++ 2" in shown) == (compiler == 2)
     assert instructions.main(["--record"]) == 0
     assert read_record() == (f"g++ {compiler}", {recorded: counted})
 
@@ -231,7 +251,7 @@ def test_where_nothing_can_be_counted_the_command_says_why(
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert instructions.main([]) == 2
     assert capsys.readouterr().err == (
-        "instructions: the kernels are counted on x86-64 with AVX2 and FMA, which this processor isn't\n"
+        "instructions: counting requires x86-64 with AVX2 and FMA, which this processor doesn't have\n"
     )
 
 
@@ -243,4 +263,4 @@ def test_what_can_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert instructions.find_problem().startswith("no C++ compiler was found")
     monkeypatch.setattr(instructions, "ROOT", tmp_path)
-    assert instructions.find_problem().startswith("the source of the kernels is not here")
+    assert instructions.find_problem().startswith("the kernels' source was not found")

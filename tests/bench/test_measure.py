@@ -179,7 +179,7 @@ def test_no_figure_for_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_no_machine_should_be_asked_for_is_left_out() -> None:
     row = measured(Contest("", "rbf_rasterize", BOTH, PRETRAINING, ("dense",)))["dense"]
-    assert row.problem.startswith("left out: it would hold about 157 GB")  # two copies
+    assert row.problem.startswith("left out: it would need about 157 GB")  # two copies
     row = measured(Contest("", "affine_chain", BOTH, PRETRAINING, ("reference",)))["reference"]
     assert row.problem == "left out: a loop of 100,000 steps in Python"
     assert not loop_steps("rbf_rasterize", "dense", PRETRAINING)
@@ -230,7 +230,7 @@ def test_a_call_that_fails_on_the_clock_loses_its_own_row_only(monkeypatch: pyte
 def test_memory_that_is_not_there_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "free_bytes", lambda device: 1000)
     rows = measured(Contest("", "render", BOTH, replace(TINY, name="in little memory"), ("native",)))
-    assert rows["native"].problem.startswith("left out: it would hold about")
+    assert rows["native"].problem.startswith("left out: it would need about")
     assert free_bytes("cpu") > 10**8
 
 

@@ -22,7 +22,7 @@ from tests.support.requirements import need_matplotlib
 
 VOID = {"br", "meta"}
 HOSTILE = "<b>&\"'</script><!--<script>"
-LEFT_OUT = "left out: it would hold about 9 GB"
+LEFT_OUT = "left out: it would need about 9 GB"
 
 
 @pytest.fixture(autouse=True)
@@ -306,13 +306,13 @@ def test_without_a_package_the_extra_is_named(package: str, monkeypatch: pytest.
 
 def test_the_summary_for_the_terminal() -> None:
     render = replace(NATIVE, direction=BOTH)
-    failed = replace(timed(render), backend="compiled", problem="left out: it would hold about 9 GB")
+    failed = replace(timed(render), backend="compiled", problem="left out: it would need about 9 GB")
     slow = replace(timed(render, 3.0), backend="separable", times=Spread(2, 2, 2))
     rows = (render, replace(DENSE, direction=BOTH), failed, slow, *swept("points", 1.25))
     text = report.summary(Figures(rows, (), {}))
     assert "1.51 [1.41, 1.61]" in text
     assert "200 [190, 220]" in text
-    assert "left out: it would hold about 9 GB" in text
+    assert "left out: it would need about 9 GB" in text
     assert "1.25 (1.00)" in text
     assert "NOT kept" in text
     assert "at least 150" in text

@@ -74,17 +74,17 @@ def test_a_file_has_a_line_for_each_contest_and_short_numbers() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "it holds no figures of fractalops bench"),
-        ("{", "it holds no figures of fractalops bench"),
-        ("[]", "it holds no figures of fractalops bench"),
-        ('{"format": 2}', "it holds no figures of fractalops bench"),
+        ("", "it contains no figures of fractalops bench"),
+        ("{", "it contains no figures of fractalops bench"),
+        ("[]", "it contains no figures of fractalops bench"),
+        ('{"format": 2}', "it contains no figures of fractalops bench"),
         (
             '{"format": 2, "machine": {}, "rates": [], "common": {}, "contest": ["op"], "backend": ["backend"], '
             '"rows": [[["render"], ["native"]]]}',
-            "it holds no figures",
+            "it contains no figures",
         ),
-        ('{"format": 1}', "it is of format 1, not 2"),
-        (b"\xff\xfe\x00", "it holds no figures of fractalops bench"),
+        ('{"format": 1}', "its format is 1, not 2"),
+        (b"\xff\xfe\x00", "it contains no figures of fractalops bench"),
     ],
 )
 def test_what_holds_no_figures_is_an_error_of_one_line(text: str | bytes, message: str, tmp_path: Path) -> None:

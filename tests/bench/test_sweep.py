@@ -111,7 +111,7 @@ def test_without_a_gpu_it_measures_nothing_and_fails(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert main(["sweep"]) == 1
-    assert capsys.readouterr().out == "sweep: nothing to measure on: torch finds no NVIDIA GPU\n"
+    assert capsys.readouterr().out == "sweep: no GPU can be measured: torch finds no NVIDIA GPU\n"
 
 
 @pytest.mark.parametrize("tool", TOOLS)

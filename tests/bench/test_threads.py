@@ -60,4 +60,4 @@ def test_where_nothing_can_be_counted_the_command_says_why(
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert threads.main([]) == 2
-    assert capsys.readouterr().err.startswith("threads: the kernels are counted on")
+    assert capsys.readouterr().err.startswith("threads: counting requires")

@@ -1,4 +1,4 @@
-"""Every kind of command that writes changes its output and no other file."""
+"""Tests that commands change no file except their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line and its commands other than fit, which has a file of its own."""
+"""Tests of the command line and of small commands. Larger commands, such as `fit`, have separate files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.command_line import ENVIRONMENT, draw, files, refusal, run
 from tests.support.requirements import ROOT
 
 
-def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     captured = capsys.readouterr()
     assert captured.out.startswith("usage: fractalops")
@@ -32,14 +32,14 @@ def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
 @pytest.mark.parametrize("argv", ["-u -m fractalops info", "-m fractalops experiment", "-m fractalops --help"])
 def test_a_closed_pipe_ends_silently(argv: str) -> None:
-    """As where `head` has read enough; line by line, and buffered."""
+    """The reader of a pipe may exit early, as `head` does. Output may be unbuffered (`-u`) or buffered."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, *argv.split()]
     done = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert done.stderr == ""
-    assert done.returncode == 141 or argv.endswith("--help")  # argparse doesn't mind
+    assert done.returncode == 141 or argv.endswith("--help")  # argparse ignores a closed pipe
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
@@ -55,23 +55,23 @@ def test_a_closed_pipe_ends_a_run_over_a_data_set(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_arguments_are_told_as_options() -> None:
+def test_arguments_are_translated_to_options() -> None:
     for text, expected in (
-        ("take another folder, or overwrite=True to start anew", "take another folder, or --overwrite to start anew"),
+        ("use another folder, or overwrite=True to start over", "use another folder, or --overwrite to start over"),
         ("skip_bad=True leaves them out", "--skip-bad leaves them out"),
         ("no folder was given (data=None)", "no folder was given (--data)"),
         ("it needs background='white' and invert=True", "it needs --background white and --invert"),
-        ("frame=N chooses another, stretch=True scales", "--frame N chooses another, --stretch scales"),
+        ("frame=N selects another one, stretch=True scales", "--frame N selects another one, --stretch scales"),
         ("maps=True", "maps=True"),
     ):
         assert in_options(text) == expected
 
 
-def test_the_library_speaks_of_arguments() -> None:
-    """Options are the command line's alone, which translates in one place."""
+def test_messages_of_the_library_name_arguments() -> None:
+    """Messages of the library name arguments; only `fractalops.cli` translates them to options."""
     option = re.compile(r"--[a-z]")
     for path in (ROOT / "fractalops").rglob("*.py"):
-        if path.is_relative_to(ROOT / "fractalops" / "cli") or path.name == "backends.py":  # that tells of pip
+        if path.is_relative_to(ROOT / "fractalops" / "cli") or path.name == "backends.py":  # names an option of pip
             continue
         texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
         messages = [text for text in texts if isinstance(text, str) and "\n" not in text and option.search(text)]
@@ -151,8 +151,8 @@ def test_too_little_memory_is_one_line(
     fail = Mock(side_effect=error)
     monkeypatch.setattr("fractalops.cli.random.draw_high_resolution", fail)
     line = refusal(capsys, "random", "-o", tmp_path / "sheet.png")
-    ending = f": {size} can't be had" if size else ""
-    assert line == f"there is not enough memory for what the options ask for{ending}"
+    ending = f": {size} could not be allocated" if size else ""
+    assert line == f"there is not enough memory for these options{ending}"
     fail.side_effect = RuntimeError("a mistake in the program")
     with pytest.raises(RuntimeError, match="a mistake"):
         run("random", "-o", tmp_path / "sheet.png")

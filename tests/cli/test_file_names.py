@@ -1,4 +1,4 @@
-"""Names of files and folders that are no UTF-8, as inputs and as outputs of every command."""
+"""Tests of all commands on files and folders whose names are not valid UTF-8."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from fractalops.io.tensor_files import write_tensors
 from tests.support.command_line import QUICK, draw, run
 from tests.support.experiment_data import open_folder
 
-ODD = os.fsdecode(b"a\xff")  # "a" and a byte that is no UTF-8
+ODD = os.fsdecode(b"a\xff")  # "a" and a byte that is not valid UTF-8
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for stream, errors in (("stdout", "surrogateescape"), ("stderr", "backslashreplace")):  # pytest's take text alone
+    for stream, errors in (("stdout", "surrogateescape"), ("stderr", "backslashreplace")):  # pytest's take only text
         monkeypatch.setattr(sys, stream, io.TextIOWrapper(io.BytesIO(), "utf-8", errors))
     try:
         Path(ODD).mkdir()
@@ -64,7 +64,7 @@ def test_a_cloud(place: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".ifs", ".flame", ".csv", ".npy", ".npz", ".json", ".safetensors"])
 def test_systems(suffix: str, place: Path) -> None:
-    """Those without a name of their own get that of the file as text."""
+    """A system without a name is named after its file, with U+FFFD for undecodable bytes."""
     start = place / "start.csv"
     start.write_text("0.5,0,0,0.5,0,0,0.5\n0.5,0,0,0.5,1,1,0.5\n")
     named = place / f"{ODD}{suffix}"

@@ -1,4 +1,4 @@
-"""`fractalops fit`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+"""Tests of `fractalops fit` on pictures: files, output, exit codes, and cleanup after errors."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ def test_notices_name_their_image(tmp_path: Path, capsys: pytest.CaptureFixture[
     Image.new("RGB", (20, 10), (90, 0, 0)).save(tmp_path / "red.png")
     assert run("fit", tmp_path / "red.png", "-o", tmp_path / "out", *QUICK) == 0
     printed = capsys.readouterr().out
-    assert f"{tmp_path / 'red.png'}: color converted to gray\n" in printed
+    assert f"{tmp_path / 'red.png'}: colors are converted to gray\n" in printed
     assert f"{tmp_path / 'red.png'}: scaled from 20 x 10 to 8 x 4 pixels\n" in printed
     report = json.loads((tmp_path / "out" / "red" / "fit.json").read_text())
-    assert report["notices"] == ["color converted to gray", "scaled from 20 x 10 to 8 x 4 pixels"]
+    assert report["notices"] == ["colors are converted to gray", "scaled from 20 x 10 to 8 x 4 pixels"]
     assert FitResult.load(tmp_path / "out" / "red" / "system.safetensors").size == (4, 8)
 
 
-def test_advice_speaks_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advice_names_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (8, 8), 255).save(tmp_path / "page.png")
     assert run("fit", tmp_path / "page.png", "-o", tmp_path / "out", *QUICK) == 0
-    advice = "mostly bright; if the shape is dark on a bright page, use --invert"
+    advice = "the picture is mostly bright; if it shows a dark shape on a bright page, use --invert"
     assert f"{tmp_path / 'page.png'}: {advice}\n" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "page" / "fit.json").read_text())["notices"] == [advice]
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "ink.png")
@@ -90,13 +90,13 @@ def test_frames_and_few_bits_have_options(tmp_path: Path, capsys: pytest.Capture
     Image.fromarray(numpy.arange(64, dtype=numpy.uint16).reshape(8, 8) * 65).save(deep)
     Image.new("L", (8, 8)).save(moving, save_all=True, append_images=[Image.open(draw(tmp_path / "disc.png"))])
     line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", *QUICK)
-    assert line.endswith("; it has 2 frames, and --frame N chooses another")
+    assert line.endswith("; it has 2 frames, and --frame N selects another one")
     line = refusal(capsys, "fit", moving, "-o", tmp_path / "out", "--frame", 3, *QUICK)
-    assert line.endswith(f"cannot read {moving}: it has 2 frames, and frame 3 is asked for")
+    assert line.endswith(f"cannot read {moving}: frame must be at most 2, got 3")
     assert run("fit", moving, "-o", tmp_path / "out", "--frame", 2, "--no-animation", *QUICK) == 0
     for options, notice in (
-        ([], "dark: its highest value is 4095 of 65535 (--stretch scales it to 1)"),
-        (["--stretch", "--overwrite"], "values from 0 to 4095 stretched to the range from 0 to 1"),
+        ([], "dark: the highest value is 4095 of 65535; --stretch scales it to 1"),
+        (["--stretch", "--overwrite"], "values from 0 to 4095 are stretched to [0, 1]"),
     ):
         capsys.readouterr()
         assert run("fit", deep, "-o", tmp_path / "out", "--no-animation", *options, *QUICK) == 0
@@ -163,15 +163,15 @@ def test_files_of_the_user_are_never_overwritten(
             forbid_learning(patched)
             line = refusal(capsys, *fit)
         assert line.startswith("cannot write to ")
-        assert line.endswith("; take another folder")
+        assert line.endswith("; use another folder")
         assert files(folder) == {name}
         assert (folder / name).read_text() == '{"mine": 1}'
         (folder / name).unlink()
 
     assert run(*fit) == 0
     assert set(json.loads((folder / "fit.json").read_text())["files"]) == files(folder)
-    (folder / "learning.gif").write_text("mine")  # which the run has not written
-    assert "its learning.gif is not of a run" in refusal(capsys, *fit)
+    (folder / "learning.gif").write_text("mine")  # not written by the run
+    assert "its learning.gif was not written by a run" in refusal(capsys, *fit)
     assert (folder / "learning.gif").read_text() == "mine"
 
 
@@ -186,7 +186,7 @@ def test_two_runs_at_once_never_mix_their_files(
         monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn)
         line = refusal(capsys, *fit)
         assert line == f"cannot write to {tmp_path / 'out' / 'disc'}: another run is writing to it"
-        assert run(*other) == 0  # another picture
+        assert run(*other) == 0  # for another picture
         return learn(*arguments, **options)
 
     monkeypatch.setattr("fractalops.cli.fit_pictures.fit_images", learn_beside_others)
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr("fractalops.cli.outputs.loss_table", full)
     assert run("fit", image, "-o", tmp_path / "out", "--quiet", *QUICK) == 2
     first, last = capsys.readouterr().err.splitlines()
-    assert first.endswith(f"what was learned is saved, but pictures are missing in {tmp_path / 'out' / 'disc'}")
+    assert first.endswith(f"the learned systems are saved, but drawings are missing in {tmp_path / 'out' / 'disc'}")
     assert last == "fractalops fit: loss.csv: No space left on device"
 
 
@@ -219,7 +219,7 @@ def test_more_than_the_memory_holds_is_one_line(
     image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refusal(capsys, "fit", image, "-o", tmp_path / "out", "--quiet", "--points", 10**8, "--sequences", 10**6)
-    assert line == "there is not enough memory for what the options ask for: 400000000000000 bytes can't be had"
+    assert line == "there is not enough memory for these options: 400000000000000 bytes could not be allocated"
     assert not (tmp_path / "out").exists()
 
 
@@ -241,7 +241,7 @@ def test_everything_learned_is_saved_before_the_pictures(
         assert FitResult.load(output / name / "system.safetensors").steps == [3]
         assert "steps" not in json.loads((output / name / "fit.json").read_text())
     captured = capsys.readouterr()
-    assert f"pictures are missing in {output / 'second'}, {output / 'third'}\n" in captured.err
+    assert f"drawings are missing in {output / 'second'}, {output / 'third'}\n" in captured.err
     assert captured.err.splitlines()[-1].startswith("fractalops fit: ")
     assert str(output / "disc") in captured.out
     assert str(output / "second") not in captured.out
@@ -269,7 +269,7 @@ def test_interrupted_overwriting_never_mixes_two_runs(
     with monkeypatch.context() as patched:
         patched.setattr("safetensors.torch.save", interrupt)
         assert run(*again) == 130
-    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # still the first run's
+    assert {name: (folder / name).read_bytes() for name in files(folder)} == before  # the first run's files
 
     monkeypatch.setattr("fractalops.cli.fit_pictures.comparison", interrupt)
     assert run(*again, "--seed", 5) == 130
@@ -307,7 +307,7 @@ def test_an_interruption_saves_what_was_learned(
             assert animation.n_frames == steps + 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
     assert line == (
-        f"fractalops fit: interrupted; {output / 'second'} has what was learned in 2 of 3 steps; "
+        f"fractalops fit: interrupted; the system after 2 of 3 steps is saved in {output / 'second'}; "
         f"not learned: {third}, {fourth}, {fifth}"
     )
 
@@ -326,13 +326,13 @@ def test_a_real_ctrl_c_while_learning(image: Path, tmp_path: Path) -> None:
     ) as learning:
         assert learning.stderr is not None
         shown = ""
-        while "loss=" not in shown:  # the progress bar's, after some steps
+        while "loss=" not in shown:  # shown by the progress bar after some steps
             shown += learning.stderr.read(1) or pytest.fail(f"it ended by itself: {shown}")
         learning.send_signal(signal.SIGINT)
         shown += learning.stderr.read()
     assert learning.returncode == 130, shown
     assert "Traceback" not in shown
-    assert "has what was learned in" in shown
+    assert "steps is saved in" in shown
     (steps,) = FitResult.load(tmp_path / "out" / "disc" / "system.safetensors").steps
     assert 0 < steps < 10000000
 

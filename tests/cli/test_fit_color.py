@@ -1,4 +1,4 @@
-"""`fractalops fit --color`, and what is drawn of its results."""
+"""Tests of `fractalops fit --color` and of pictures of its results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
 def pixels(path: Path) -> numpy.ndarray:
-    """Red, green and blue (3, P) of a picture's pixels that are neither black nor the gray between the tiles."""
+    """Return the RGB values (3, P) of a picture's colored pixels, without black and the gray between the tiles."""
     with Image.open(path) as picture:
         values = numpy.array(picture.convert("RGB")).reshape(-1, 3).T
     return values[:, values.max(axis=0) != values.min(axis=0)]
@@ -61,7 +61,7 @@ def test_a_gray_and_a_colored_picture_are_learned_together_in_color(tmp_path: Pa
 
 def test_a_folder_of_pictures_is_learned_in_color(tmp_path: Path) -> None:
     for name, color in (("reds/1.png", (230, 0, 0)), ("reds/2.png", (200, 30, 0)), ("others/green.png", (0, 200, 0))):
-        picture = Image.new("RGBA", (8, 8))  # what is transparent becomes black
+        picture = Image.new("RGBA", (8, 8))  # transparent pixels become black
         picture.paste((*color, 255), (2, 2, 6, 6))
         (tmp_path / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / "pictures" / name)
@@ -78,7 +78,7 @@ def test_a_folder_of_pictures_is_learned_in_color(tmp_path: Path) -> None:
             assert means[channel] > 2 * max(mean for place, mean in enumerate(means) if place != channel)
     with Image.open(folder / "contact.png") as sheet:
         assert sheet.mode == "RGB"
-        # A pixel of each enlarged one of the first pair: green in the target and in what was learned.
+        # The center of each enlarged pixel of the first pair: the target and the learned image are green.
         tiles = [numpy.array(sheet)[5:69, 5 + side * 65 : 69 + side * 65][4::8, 4::8] for side in (0, 1)]
     assert tiles[0].reshape(-1, 3).max(0).tolist() == [0, 200, 0]
     assert tiles[1][..., 1].mean() > 2 * tiles[1][..., 0].mean()

@@ -1,4 +1,4 @@
-"""`fractalops fit` on a data set: what it writes and says, its exit codes, and that it goes on."""
+"""Tests of `fractalops fit` on a data set: files, output, exit codes, and resuming."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.runs import contents
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures of two classes."""
+    """Return a folder with pictures of two classes."""
     for name in ("cats/1.png", "cats/2.png", "dogs/1.png"):
         draw(tmp_path / "pictures" / name)
     return tmp_path / "pictures"
@@ -48,7 +48,7 @@ def test_a_folder_becomes_one_run(folder: Path, tmp_path: Path, capsys: pytest.C
     assert printed.out == (
         f"3 image(s) of {describe_settings(learned[0].size, config)}\n"
         f"3 images learned, minimum MSE: mean {errors.mean():.4f}, median {errors.median():.4f}; "
-        f"{tmp_path / 'out'} has index.csv and contact.png\n"
+        f"index.csv and contact.png are in {tmp_path / 'out'}\n"
     )
     assert "3/3" in printed.err
 
@@ -72,8 +72,8 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     with monkeypatch.context() as patched:
         patched.setattr(NativeSteps, "__call__", interrupted)
         line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet", code=code)
-    kept = f"what was learned so far is in {tmp_path / 'out'}"
-    assert line == f"interrupted; {kept}: the same command goes on there"
+    kept = f"the results so far are saved in {tmp_path / 'out'}"
+    assert line == f"interrupted; {kept}; repeat the command to resume"
     assert fit(folder, tmp_path / "out", "--quiet") == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
@@ -83,7 +83,7 @@ def test_another_run_is_refused_and_overwritten_where_wanted(
 ) -> None:
     assert fit(folder, tmp_path / "out", "--quiet") == 0
     line = refusal(capsys, *command(folder, tmp_path / "out"), "--quiet", "--seed", 5)
-    assert line.startswith(f"cannot go on in {tmp_path / 'out'}: config.seed was 0, is 5; ")
+    assert line.startswith(f"cannot resume in {tmp_path / 'out'}: config.seed was 0, is 5; ")
     assert fit(folder, tmp_path / "out", "--quiet", "--seed", 5, "--overwrite") == 0
     learned = FitRun.load(tmp_path / "out")
     assert learned.result(learned.rows[0]).config.seed == 5

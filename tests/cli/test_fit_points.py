@@ -1,4 +1,4 @@
-"""`fractalops fit-points`: what it writes, what it says, its exit codes, and that errors leave nothing behind."""
+"""Tests of `fractalops fit-points`: files, output, exit codes, and cleanup after errors."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_points_that_are_not_finite_are_dropped_only_if_asked(
 ) -> None:
     (tmp_path / "holes.xyz").write_text("1 2 3\nnan nan nan\n5 6 8\n1 0 1\n")
     command = ["fit-points", tmp_path / "holes.xyz", "-o", tmp_path, *QUICK]
-    found = "1 with NaN or infinite coordinates (of 4: number 2)"
+    found = "1 of 4 with NaN or infinite coordinates (number 2)"
     assert refusal(capsys, *command) == f"cannot use {tmp_path / 'holes.xyz'}: points must be finite, got {found}"
     assert run(*command, "--drop-bad") == 0
     assert f"{tmp_path / 'holes.xyz'}: points are left out: {found}\n" in capsys.readouterr().out
@@ -146,7 +146,7 @@ def test_a_folder_that_another_run_writes_to_or_of_something_else_is_refused(
         assert refusal(capsys, *command) == f"cannot write to {folder}: another run is writing to it"
     folder.mkdir(parents=True)
     (folder / "views.png").write_text("mine")
-    assert refusal(capsys, *command) == f"cannot write to {folder}: there are files already; take another folder"
+    assert refusal(capsys, *command) == f"cannot write to {folder}: it already contains files; use another folder"
     assert (folder / "views.png").read_text() == "mine"
 
 
@@ -156,7 +156,7 @@ def test_ctrl_c_saves_what_was_learned(
     monkeypatch.setattr("fractalops.fitting.points.make_optimizer", Interruption(2).make_optimizer)
     folder = tmp_path / "out" / "ball"
     line = refusal(capsys, "fit-points", cloud, "-o", tmp_path / "out", "--quiet", *QUICK, code=130)
-    assert line == f"interrupted; {folder} has what was learned in 2 of 3 steps"
+    assert line == f"interrupted; the system after 2 of 3 steps is saved in {folder}"
     assert json.loads((folder / "fit.json").read_text())["interrupted"]
     assert len(PointFitResult.load(folder / "system.safetensors").losses) == 2
     assert "views.png" in files(folder)

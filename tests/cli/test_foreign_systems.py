@@ -1,4 +1,4 @@
-"""The commands on systems that were not learned here: `render`, `view`, `morph` and `convert`."""
+"""Tests of `render`, `view`, `morph` and `convert` on systems that `fractalops` did not learn."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("command", "mode", "size"),
     [
         ("a.ifs --system fern", "L", (48, 48)),
-        ("a.ifs --system 2", "L", (48, 48)),  # in space
+        ("a.ifs --system 2", "L", (48, 48)),  # a system in space
         ("a.ifs --system 2 --palette fire --gamma 0.7", "RGB", (48, 48)),
         ("a.ifs --system fern --transparent --palette ice", "RGBA", (48, 48)),
         ("a.ifs --system fern --zoom 0.5,0.5,1.5", "L", (48, 48)),
         ("good.ifs", "L", (2 * 48 + 12, 2 * 48 + 12)),
-        ("two.flame", "RGB", (2 * 48 + 12, 48 + 8)),  # one with colors and one without
+        ("two.flame", "RGB", (2 * 48 + 12, 48 + 8)),  # one system with colors and one without
         ("two.flame --transparent", "RGBA", (2 * 48 + 12, 48 + 8)),
         ("gray.npz", "L", (48, 48)),
         ("classes", "L", (2 * 48 + 12, 48 + 8)),
@@ -124,7 +124,7 @@ def test_colors_in_space_are_left_out_with_a_notice(tmp_path: Path, capsys: pyte
     write_systems(tmp_path / "a.npz", replace(system, offset=1e45 * system.offset))
     with collect_notices() as notices:
         assert run("render", tmp_path / "a.npz", *SMALL) == 0
-    assert notices == {str(tmp_path / "a.npz"): ["colors of systems in space are left out: they are drawn in gray"]}
+    assert notices == {str(tmp_path / "a.npz"): ["3-D systems are drawn in gray, without their colors"]}
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "L"
         assert picture.getextrema()[1] > 80  # type: ignore[operator]
@@ -181,44 +181,45 @@ def test_a_learned_system_becomes_a_flame(folder: Path, tmp_path: Path) -> None:
 
 REFUSALS = {
     "render a.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
-    "(--system takes another of its systems)",
-    "render good.ifs --system leaf": "cannot use good.ifs: it holds no system 'leaf', but 'fern', 'Halves', 'stem'",
-    "render good.ifs --system 3": "cannot use good.ifs: it holds no system '3', but 'fern', 'Halves', 'stem'",
-    "render good.ifs --zoom 0.5,0.5,2": "--zoom is for systems in the plane, and good.ifs has one in space",
-    "render good.ifs --transparent": "--transparent is for systems in the plane, and good.ifs has one in space",
-    "render good.ifs --animate orbit": "cannot use good.ifs: an animation is made of one system, and the file holds 3; "
-    "choose one with --system",
-    "render good.ifs --system stem --animate orbit": "cannot use good.ifs: an animation is made of a system in the "
-    "plane, and 'stem' is in space",
-    "render two.flame --palette fire": "--palette is for gray systems, and this one has colors of its own",
-    "render odd.npz": "cannot draw 'odd' of odd.npz: it has 2 channels of color, neither 1 nor 3",
-    "render away.json": "cannot draw 'away' of away.json: its points run away, as its maps don't contract on average",
-    "render large.json": "cannot draw 'large' of large.json: it has numbers above 1e+100",
+    "(--system can select another system of the file)",
+    "render good.ifs --system leaf": "cannot use good.ifs: the name of a system must be one of 'fern', 'Halves', "
+    "'stem', got 'leaf'",
+    "render good.ifs --system 3": "cannot use good.ifs: the name of a system must be one of 'fern', 'Halves', "
+    "'stem', got '3'",
+    "render good.ifs --zoom 0.5,0.5,2": "--zoom is only for 2-D systems, but good.ifs has a 3-D system",
+    "render good.ifs --transparent": "--transparent is only for 2-D systems, but good.ifs has a 3-D system",
+    "render good.ifs --animate orbit": "cannot use good.ifs: an animation needs exactly one system, got 3; "
+    "select one with --system",
+    "render good.ifs --system stem --animate orbit": "cannot use good.ifs: an animation needs a 2-D system, "
+    "but 'stem' is 3-D",
+    "render two.flame --palette fire": "--palette is only for gray systems, but this system has colors; "
+    "leave out --palette",
+    "render odd.npz": "cannot draw 'odd' of odd.npz: it must have 1 or 3 color channels, got 2",
+    "render away.json": "cannot draw 'away' of away.json: its points diverge, as its maps do not contract on average",
+    "render large.json": "cannot draw 'large' of large.json: its numbers must be at most 1e+100, got 1e+200",
     "render nothing.ifs": "cannot read nothing.ifs: no such file or directory",
     "render nothing.txt": "cannot read nothing.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
     ".json, .safetensors",
     "morph a.ifs good.ifs": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
-    "(--first takes another of its systems)",
+    "(--first can select another system of the file)",
     "render a.ifs --system bad": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3",
-    "render escape.json --system leaf": "cannot use escape.json: it holds no system 'leaf', but '\\x1b[31mred'",
-    "view good.ifs": "cannot use good.ifs: a page is made of one system, and the file holds 3; choose one with "
-    "--system",
-    "view good.ifs --system stem": "cannot use good.ifs: a page is made of a system in the plane, and 'stem' is in "
-    "space",
-    "view away.json": "cannot draw 'away' of away.json: its points run away, as its maps don't contract on average",
+    "render escape.json --system leaf": "cannot use escape.json: the name of a system must be one of '\\x1b[31mred', "
+    "got 'leaf'",
+    "view good.ifs": "cannot use good.ifs: a page needs exactly one system, got 3; select one with --system",
+    "view good.ifs --system stem": "cannot use good.ifs: a page needs a 2-D system, but 'stem' is 3-D",
+    "view away.json": "cannot draw 'away' of away.json: its points diverge, as its maps do not contract on average",
     "view point.json": "cannot draw the system: its points have no finite extent for the viewport 'fit'",
-    "morph good.ifs good.ifs": "cannot use good.ifs: a morph is made of one system, and the file holds 3; choose one "
-    "with --first",
-    "morph pair.json good.ifs --last fern": "cannot use good.ifs: systems must blend alike, got mean, 3 channels of "
-    "color and add, no channels of color",
+    "morph good.ifs good.ifs": "cannot use good.ifs: a morph needs exactly one system, got 3; select one with --first",
+    "morph pair.json good.ifs --last fern": "cannot use good.ifs: both systems must have the same blend and color "
+    "channels, got 'mean' with 3 color channels and 'add' with no color channels",
     "convert good.ifs a.txt": "cannot save a.txt: unknown suffix '.txt', use one of .ifs, .flame, .csv, .npy, .npz, "
     ".json, .safetensors",
-    "convert good.ifs a.csv": "cannot save a.csv: a .csv file holds one system, got 3; a path without suffix is "
-    "a folder",
-    "convert good.ifs no/a.json": "cannot write no/a.json: no such folder: no",
-    "convert good.ifs pair.json": "cannot write pair.json: it exists already (--overwrite replaces it)",
+    "convert good.ifs a.csv": "cannot save a.csv: a .csv file must contain one system, got 3; use a path without "
+    "suffix to write a folder",
+    "convert good.ifs no/a.json": "cannot write no/a.json: the folder no does not exist",
+    "convert good.ifs pair.json": "cannot write pair.json: it already exists (--overwrite replaces it)",
     "convert a.ifs b.json": "cannot read a.ifs: line 18: a row must have 7 numbers (a b c d e f p), got 3 "
-    "(--system takes another of its systems)",
+    "(--system can select another system of the file)",
 }
 
 

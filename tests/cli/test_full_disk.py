@@ -1,6 +1,6 @@
-"""A full disk: one line says so, what was there before stays, no file is broken, and what can go on does.
+"""Tests of a full disk: the error is one line, no existing file changes or breaks, and runs can be resumed.
 
-A limit on the size of files stands for it, as `ulimit -f` sets it; test_small_disks.py has disks.
+A limit on the size of files (as set by `ulimit -f`) replaces the full disk; test_small_disks.py mounts small disks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ resource = pytest.importorskip("resource", reason="only POSIX limits the size of
 
 @contextmanager
 def limited(size: int) -> Iterator[None]:
-    """Let no file become larger than `size` bytes within the block."""
+    """Limit files to `size` bytes within the block."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -112,7 +112,7 @@ RUNS = {
 def test_a_run_goes_on(kind: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [*RUNS[kind], *(["--set", "instances=3", "--set", "shard=3"] if kind == "an experiment" else [])]
     assert run(*argv) == 0
-    timed = {"metrics.json", "metrics.csv", "table.csv", "table.md"}  # how long it took
+    timed = {"metrics.json", "metrics.csv", "table.csv", "table.md"}  # contain running times
     expected = {name: content for name, content in contents(place / "out").items() if name not in timed}
     (place / "out").rename(place / "whole")
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Signals that end a command: SIGTERM as Ctrl-C, twice, and while torch is imported; and streams that are closed."""
+"""Tests of signals that end a command (Ctrl-C, SIGTERM), of killed commands, and of closed standard streams."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ each_signal = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: numb
 
 
 def sending(number: int, function: Callable[..., Any], *at: int) -> Callable[..., Any]:
-    """`function`, before whose calls of these numbers, from 1 on, a signal comes."""
+    """Return `function` wrapped so that it raises signal `number` before the calls `at`, counted from 1."""
     calls = itertools.count(1)
 
     def wrapped(*arguments: Any, **options: Any) -> Any:
@@ -57,7 +57,7 @@ def test_pictures_end_with_what_was_learned(
     before = handlers()
     picture, folder = draw(tmp_path / "disc.png"), tmp_path / "out" / "disc"
     line = refusal(capsys, "fit", picture, "-o", tmp_path / "out", "--quiet", *QUICK, code=128 + number)
-    assert line == f"interrupted; {folder} has what was learned in 2 of 3 steps"
+    assert line == f"interrupted; the system after 2 of 3 steps is saved in {folder}"
     assert FitResult.load(folder / "system.safetensors").steps == [2]
     assert json.loads((folder / "fit.json").read_text())["interrupted"]
     assert handlers() == before
@@ -71,7 +71,7 @@ def test_a_cloud_ends_with_what_was_learned(
     save_point_cloud(torch.rand(20, 2, generator=torch.Generator().manual_seed(0)), tmp_path / "cloud.npy")
     command = ["fit-points", tmp_path / "cloud.npy", "-o", tmp_path, "--quiet", "--no-animation"]
     line = refusal(capsys, *command, "--steps", 4, "--points", 20, "--maps", 2, code=128 + number)
-    assert line == f"interrupted; {tmp_path / 'cloud'} has what was learned in 2 of 4 steps"
+    assert line == f"interrupted; the system after 2 of 4 steps is saved in {tmp_path / 'cloud'}"
     assert len(PointFitResult.load(tmp_path / "cloud" / "system.safetensors").losses) == 2
 
 
@@ -83,7 +83,7 @@ def test_a_second_signal_ends_the_drawing(
     monkeypatch.setattr(FitResult, "draw", sending(number, FitResult.draw, 1))
     picture, folder = draw(tmp_path / "disc.png"), tmp_path / "out" / "disc"
     assert run("fit", picture, "-o", tmp_path / "out", "--quiet", *QUICK) == 128 + number
-    missing = f"what was learned is saved, but pictures are missing in {folder}"
+    missing = f"the learned systems are saved, but drawings are missing in {folder}"
     assert capsys.readouterr() == ("", f"fractalops fit: {missing}\nfractalops fit: interrupted\n")
     assert FitResult.load(folder / "system.safetensors").steps == [2]
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
@@ -105,7 +105,7 @@ def test_a_signal_before_and_after_a_command_ends_silently(
         patched.setattr("fractalops.cli.Parser", sending(number, Mock(), 1))
         assert run("info") == 128 + number
     monkeypatch.setattr("fractalops.cli.info.run", sending(number, Mock(), 1))
-    monkeypatch.setattr("fractalops.cli._fail", sending(number, Mock(), 1))  # one more as the first one is told
+    monkeypatch.setattr("fractalops.cli._fail", sending(number, Mock(), 1))  # a second signal, during the report
     assert run("info") == 128 + number
     assert capsys.readouterr() == ("", "")
 
@@ -145,7 +145,7 @@ def test_workers_end_in_silence(number: int, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def slow_torch(tmp_path: Path) -> dict[str, str]:
-    """An environment in which torch is a module that gets a signal while it is imported, and takes long."""
+    """Return an environment with a fake torch whose import raises the signal NUMBER and then takes a minute."""
     text = "import os, signal, time\nos.kill(os.getpid(), int(os.environ['NUMBER']))\ntime.sleep(60)\n"
     (tmp_path / "torch.py").write_text(text)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
@@ -156,7 +156,7 @@ def slow_torch(tmp_path: Path) -> dict[str, str]:
 def test_a_signal_while_torch_is_imported_ends_silently(
     way: str, number: int, slow_torch: dict[str, str], tmp_path: Path
 ) -> None:
-    script = tmp_path / "fractalops"  # as pip installs it
+    script = tmp_path / "fractalops"  # the script that pip would install
     script.write_text("import sys\nfrom fractalops.cli import main\nsys.exit(main())\n")
     command = {"fractalops": [str(script)], "-m": ["-u", "-m", "fractalops"], "-mfractalops": ["-mfractalops"]}[way]
     environment = slow_torch | {"NUMBER": str(int(number))}
@@ -185,7 +185,7 @@ def test_commands_do_without_each_stream(name: str, tmp_path: Path, monkeypatch:
 
 
 def test_files_never_take_the_place_of_closed_streams(tmp_path: Path) -> None:
-    """What is printed would be written into them."""
+    """If an output file got the descriptor of a closed stream, printed text would be written to it."""
     draw(tmp_path / "disc.png")
     command = ["-m", "fractalops", "fit", "disc.png", "-o", "out", "--no-animation", *QUICK]
     shell = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
@@ -198,7 +198,7 @@ def test_files_never_take_the_place_of_closed_streams(tmp_path: Path) -> None:
 
 
 def kill_at_rename(number: int, *command: object) -> None:
-    """Run a command in a process of its own that ends at once, instead of the renaming of this number, from 1 on."""
+    """Run a command in a child process that exits in place of rename `number`, counted from 1."""
     calls = itertools.count(1)
     rename = os.replace
 
@@ -223,7 +223,7 @@ def test_what_a_killed_command_left_of_a_picture_blocks_no_other(number: int, tm
     folder = tmp_path / "disc"
     assert any(path.name.startswith(".fractalops-") for path in folder.iterdir())
     learned = (folder / "system.safetensors").exists()
-    assert learned == (number > 2)  # renamings 1 and 2 are of the manifest and of the system
+    assert learned == (number > 2)  # the manifest is renamed first, then the system
     assert run(*command, *(["--overwrite"] if learned else [])) == 0
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -232,14 +232,14 @@ def test_what_a_killed_command_left_of_a_picture_blocks_no_other(number: int, tm
 def test_files_of_the_user_beside_what_a_killed_command_left_stay(
     number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before the system was there, and before the first picture was, which the report names already."""
+    """The command is killed before it writes the system (2), or the first picture that its report lists (4)."""
     save_point_cloud(torch.rand(20, 2, generator=torch.Generator().manual_seed(0)), tmp_path / "cloud.npy")
     command = ["fit-points", tmp_path / "cloud.npy", "-o", tmp_path, "--quiet", "--no-animation"]
     command += ["--steps", 2, "--points", 20, "--maps", 2]
     kill_at_rename(number, *command)
     mine = tmp_path / "cloud" / "views.png"
     mine.write_text("mine")
-    expected = f"cannot write to {tmp_path / 'cloud'}: its views.png is not of a run; take another folder"
+    expected = f"cannot write to {tmp_path / 'cloud'}: its views.png was not written by a run; use another folder"
     assert refusal(capsys, *command, "--overwrite") == expected
     assert refusal(capsys, *command).startswith(f"cannot write to {tmp_path / 'cloud'}: ")
     assert mine.read_text() == "mine"

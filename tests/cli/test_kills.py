@@ -1,4 +1,4 @@
-"""Every kind of command that writes, killed at random times: what is there is whole, and the same command works."""
+"""Tests of commands that are killed at random times: no file is broken, and the same command works again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_command_that_is_killed_leaves_nothing_broken(name: str, tmp_path: Pat
     whole, output = tmp_path / "whole" / kind.output, tmp_path / "killed" / kind.output
     for folder in (whole.parent, output.parent):
         folder.mkdir()
-    assert run_command(kind, tmp_path, whole).code == 0  # warm
+    assert run_command(kind, tmp_path, whole).code == 0  # warm-up
     shutil.rmtree(whole) if whole.is_dir() else whole.unlink()
     ending = run_command(kind, tmp_path, whole)
     assert (ending.code, ending.error) == (0, "")
@@ -31,5 +31,5 @@ def test_a_command_that_is_killed_leaves_nothing_broken(name: str, tmp_path: Pat
     again = run_command(kind, tmp_path, output, *rerun_options(output, kind))
     assert (again.code, again.error) == (0, "")
     assert comparable(output) == comparable(whole)
-    if output.is_dir() and kind.arguments[0] != "convert":  # which writes to anybody's folder
+    if output.is_dir() and kind.arguments[0] != "convert":  # convert writes to folders of the user
         assert not list(output.rglob(f"{TEMPORARY}*"))

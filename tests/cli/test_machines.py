@@ -1,4 +1,4 @@
-"""Machines with little: few files that may be open, and no home."""
+"""Tests on limited machines: few open files allowed, or no home directory."""
 
 from __future__ import annotations
 

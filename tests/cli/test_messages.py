@@ -1,4 +1,4 @@
-"""What commands print of hostile files: no name and no header moves a terminal, hides a line, or fills the screen."""
+"""Tests that hostile file names and contents print no control characters and no overlong lines."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="Windows has no such names"),
 ]
 
-HOSTILE = "a\x1b[2J\r\u202e\n"  # clears the screen, goes to the line's start, turns the text around
+HOSTILE = "a\x1b[2J\r\u202e\n"  # clear the screen, carriage return, right-to-left override
 SYSTEM = "{ .5 0 0 .5 0 0 .5  .5 0 0 .5 .5 0 .5 }"
 LONG = 100_000 * "\x1b"
 
 
 @pytest.fixture(autouse=True)
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of hostile names and of hostile contents."""
+    """Write files with hostile names and with hostile contents."""
     monkeypatch.chdir(tmp_path)
     draw(Path(f"{HOSTILE}.png"))
     draw(Path("folder", f"{HOSTILE}.png"))
@@ -59,7 +59,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_printed_is_printable(command: list[str], code: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(*command) == code
     captured = capfd.readouterr()
-    error = captured.err.replace("\r", "\n") if code == 0 else captured.err  # of progress bars
+    error = captured.err.replace("\r", "\n") if code == 0 else captured.err  # progress bars use \r
     for line in f"{captured.out}{error}".split("\n"):
         assert line.isprintable()
         assert len(line) < 2000

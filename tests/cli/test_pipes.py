@@ -1,4 +1,4 @@
-"""Named pipes among the inputs: whoever opened one to read would wait for ever, so each is refused in one line."""
+"""Tests that named pipes are refused as inputs: opening one for reading would block forever."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.runs import SYSTEM, run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 
-SECONDS = 60  # after which a test waits for a pipe
+SECONDS = 60  # after which a test is assumed to be blocked by a pipe
 
 
 @pytest.fixture(autouse=True)
 def in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Tests run in their own folder, and fail instead of waiting for a pipe."""
+    """Run each test in its own folder, and let it fail if it blocks on a pipe."""
     monkeypatch.chdir(tmp_path)
 
     def fail(number: int, frame: FrameType | None) -> None:
@@ -40,7 +40,7 @@ def in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-COMMANDS = {  # by the pipe that they are given
+COMMANDS = {  # the pipe: the command that reads it
     **{name: f"fit {name}" for name in ("a.png", "a.tif", "a", "a.npy", "a.npz", "a.safetensors", "a-idx3-ubyte.gz")},
     **{f"b{suffix}": f"fit-points b{suffix}" for suffix in (".npy", ".npz", ".ply", ".xyz")},
     **{f"c{suffix}": f"render c{suffix}" for suffix in (".ifs", ".flame", ".csv", ".npy", ".npz", ".json")},
@@ -82,14 +82,14 @@ def test_a_pipe_is_refused_by_each_function(read: Callable[[Path], object], name
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
+    """Return the folder of a finished run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     run(folder)
     return folder
 
 
 def replace_by_pipe(whole_run: Path, name: str) -> Path:
-    """Return a copy of a run's folder in which a pipe stands for one of its files."""
+    """Return a copy of a run's folder in which a pipe replaces one file."""
     shutil.copytree(whole_run, "run")
     Path("run", name).unlink()
     os.mkfifo(Path("run", name))

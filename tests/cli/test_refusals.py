@@ -1,4 +1,4 @@
-"""What a command can't use is refused in one line, before anything is learned or written."""
+"""Tests that commands refuse bad input with one line, before they learn or write anything."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 from fractalops.io.point_clouds import save_point_cloud
 from tests.support.command_line import draw, forbid_learning, refusal
 
-FOR_DATA_SETS = "is for data sets: name one folder or file of images, and not pictures"
-# Each command, run in the folder that `prepared` makes, and how its line begins.
+FOR_DATA_SETS = "is only for a data set, got pictures; give one folder or file of images"
+# Each command, run in the folder of the fixture `prepared`: the beginning of its error.
 REFUSALS = {
     "paint": "argument COMMAND: invalid choice: 'paint'",
     "fit": "the following arguments are required: IMAGE",
@@ -34,7 +34,7 @@ REFUSALS = {
     "fit disc.png --objective both": "argument --objective: invalid choice: 'both'",
     "fit disc.png --unknown": "unrecognized arguments: --unknown",
     "fit disc.png --set maps=0": "--set maps must be at least 1, got 0",
-    "fit disc.png --color --set color=false": "color is given twice: by --color and by --set",
+    "fit disc.png --color --set color=false": "color is given twice, by --color and by --set",
     "fit disc.png --objective fixed --set probabilities=learned": "--set probabilities must be ",
     "fit disc.png text.png": "cannot use 1 of 2 images: cannot read text.png: it is not an image in a known format",
     "fit disc.png missing.png": "cannot use 1 of 2 images: cannot read missing.png: no such file or directory",
@@ -61,25 +61,25 @@ REFUSALS = {
     "fit-points": "the following arguments are required: CLOUD",
     "fit-points missing.ply": "cannot read missing.ply: no such file or directory",
     "fit-points cloud.obj": "cannot read cloud.obj: unknown suffix '.obj', use one of ",
-    "fit-points broken.npy": "cannot use broken.npy: points must be finite, got 1 with NaN or infinite coordinates",
+    "fit-points broken.npy": "cannot use broken.npy: points must be finite, got 1 of 1 with NaN or infinite ",
     "fit-points ball.ply --maps 0": "argument --maps: must be at least 1, got 0",
     "fit-points ball.ply --loss emd": "argument --loss: invalid choice: 'emd'",
     "fit-points ball.ply --output ball.ply": "cannot write to ball.ply/ball: {here}/ball.ply is not a folder",
     "render": "the following arguments are required: FILE",
     "render foreign.safetensors": "cannot read foreign.safetensors: ",
     "render missing.safetensors": "cannot read missing.safetensors: ",
-    "render foreign.safetensors -o no/picture.png": "cannot write no/picture.png: no such folder: no",
+    "render foreign.safetensors -o no/picture.png": "cannot write no/picture.png: the folder no does not exist",
     "render foreign.safetensors -o picture.doc": "cannot save picture.doc: unknown suffix '.doc', use ",
     "render foreign.safetensors --size 0": "argument --size: must be at least 1, got 0",
     "render foreign.safetensors --points 0": "argument --points: must be at least 1, got 0",
-    "render .": "cannot read .: it holds no system",
+    "render .": "cannot read .: it contains no system",
     "view": "the following arguments are required: FILE",
     "view foreign.safetensors": "cannot read foreign.safetensors: ",
     "view missing.safetensors": "cannot read missing.safetensors: ",
-    "view foreign.safetensors -o no/leaf.html": "cannot write no/leaf.html: no such folder: no",
+    "view foreign.safetensors -o no/leaf.html": "cannot write no/leaf.html: the folder no does not exist",
     "view foreign.safetensors -o leaf.png": "cannot save leaf.png: unknown suffix '.png', use .html",
     "view foreign.safetensors --number -1": "cannot read foreign.safetensors: ",
-    "view .": "cannot read .: it holds no system",
+    "view .": "cannot read .: it contains no system",
     "random --systems 0": "argument --systems: must be at least 1, got 0",
     "random -o empty.png --overwrite": "cannot write empty.png: it is a folder",
     "experiment imagine": "there is no experiment imagine; the experiments are reconstruct, ",
@@ -96,7 +96,7 @@ REFUSALS = {
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with usable and unusable files; what learns fails the test, and there is no GPU."""
+    """Enter a folder with usable and unusable files, make learning fail the test, and hide GPUs."""
     monkeypatch.chdir(tmp_path)
     forbid_learning(monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -142,7 +142,7 @@ def test_one_line_says_what_is_wrong(command: str, prepared: Path, capsys: pytes
 def test_a_folder_without_permission_is_refused(
     command: str, prepared: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is learned or drawn. (The mode of a folder is nothing to root, by whom tests may be run.)"""
+    """The check comes before learning and drawing. `os.access` is patched because root ignores a folder's mode."""
     Path("half.csv").write_text("0.5,0,0,0.5,0,0,1\n")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     before = set(prepared.rglob("*"))

@@ -1,4 +1,4 @@
-"""`fractalops render` and `fractalops morph`."""
+"""Tests of `fractalops render` and `fractalops morph`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SMALL = ["--size", 24, "--points", 500]
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a system of two images, one in gray, one in color and one whose maps don't contract."""
+    """Return a folder with systems: of two images, in gray, in color, and with maps that do not contract."""
     folder = tmp_path_factory.mktemp("systems")
     config = FitConfig(maps=3, points=20, sequences=2, steps=3)
     both = fit(torch.eye(6, 8).expand(2, 6, 8), config)
@@ -33,7 +33,7 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pixels(path: Path) -> torch.Tensor:
-    """The bytes (H, W, C) of a picture."""
+    """Return the bytes (H, W, C) of a picture."""
     with Image.open(path) as picture:
         data = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
         return data.view(picture.height, picture.width, -1)
@@ -59,7 +59,7 @@ def test_the_kinds_of_pictures(system: str, options: list[str], mode: str, syste
     shown = pixels(tmp_path / "a.png")
     assert shown.float().std() > 1
     if "--palette" in options and "--transparent" not in options:
-        assert shown[..., 0].int().sum() > shown[..., 2].int().sum()  # red, not blue
+        assert shown[..., 0].int().sum() > shown[..., 2].int().sum()  # "fire" is more red than blue
 
 
 def test_a_picture_has_the_bytes_of_the_drawing(systems: Path, tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_picture_has_the_bytes_of_the_drawing(systems: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("factor", ["1", "7.5", "1e6"])
 def test_a_zoom_into_a_fixed_point(factor: str, systems: Path, tmp_path: Path) -> None:
-    """There is something at any depth."""
+    """A zoom into a fixed point shows points at any depth."""
     path = systems / "gray.safetensors"
     result = FitResult.load(path)
     low, high = torch.tensor(result.system.viewport, dtype=torch.float64).view(2, 2)
@@ -85,7 +85,7 @@ def test_a_zoom_into_a_fixed_point(factor: str, systems: Path, tmp_path: Path) -
 
 
 def test_large_pictures_come_in_bands(systems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sheet of two, with the same values as in one piece."""
+    """A sheet of two pictures has the same values, up to rounding, when it is drawn in bands."""
     arguments = ["render", systems / "two.safetensors", *SMALL]
     assert run(*arguments, "-o", tmp_path / "whole.png") == 0
     monkeypatch.setattr("fractalops.drawing.high_resolution._CANVAS_VALUES", 24 * 5)
@@ -108,7 +108,7 @@ def test_animations(kind: str, suffix: str, system: str, systems: Path, tmp_path
     assert run("render", systems / f"{system}.safetensors", *SMALL, *arguments) == 0
     with Image.open(output) as animation:
         assert animation.size == (24, 18 if system == "gray" else 24)
-        assert 2 <= animation.n_frames <= 4  # GIF joins frames that are alike
+        assert 2 <= animation.n_frames <= 4  # equal frames of a GIF are joined
         animation.load()
         assert animation.info["duration"] >= 100
 
@@ -120,7 +120,7 @@ def test_a_morph(systems: Path, tmp_path: Path) -> None:
         assert animation.size == (24, 18)
 
 
-# How the one line of a command begins that is run in the folder of the systems.
+# Each command, run in the folder of the fixture `systems`: the beginning of its error.
 REFUSALS = {
     "render gray.safetensors --zoom 1,2": "argument --zoom: must be X,Y,FACTOR with X and Y from 0 to 1 and FACTOR ",
     "render gray.safetensors --zoom 0.5,0.5,0": "argument --zoom: must be X,Y,FACTOR with ",
@@ -131,26 +131,26 @@ REFUSALS = {
     "render raw.safetensors --zoom 0,0,2 -o a.png": "deep zoom: the maps must contract, got a norm of 1.25 for map 1",
     "render gray.safetensors --gamma 0": "argument --gamma: must be a number above 0, at most 10, got '0'",
     "render gray.safetensors --palette lava": "argument --palette: must be one of fire, ice, ",
-    "render color.safetensors --palette ice -o a.png": "--palette is for gray systems, and this one has colors",
+    "render color.safetensors --palette ice -o a.png": "--palette is only for gray systems, but this system has colors",
     "render gray.safetensors --transparent -o a.jpg": "cannot save a.jpg: --transparent needs a format with opacity",
-    "render gray.safetensors --size 16384 -o a.webp": "cannot save a.webp: WebP has at most 16383 pixels a side",
+    "render gray.safetensors --size 16384 -o a.webp": "cannot save a.webp: --size must be at most 16383 for WebP",
     "render gray.safetensors --size 16385": "argument --size: must be at most 16384, got 16385",
-    "render gray.safetensors --fps 3 -o a.png": "--fps is for animations: --animate says of which kind",
+    "render gray.safetensors --fps 3 -o a.png": "--fps is only for animations; add --animate to write one",
     "render gray.safetensors --animate spin": "argument --animate: invalid choice: 'spin'",
-    "render gray.safetensors --animate zoom -o a.png": "cannot save a.png: an animation is a .gif, .webp or .mp4 file",
+    "render gray.safetensors --animate zoom -o a.png": "cannot save a.png: the suffix of an animation must be .gif, ",
     "render gray.safetensors --animate zoom -o a.mp4": "cannot save a.mp4: ffmpeg is not installed",
-    "render gray.safetensors --animate zoom -o no/a.gif": "cannot write no/a.gif: no such folder: no",
+    "render gray.safetensors --animate zoom -o no/a.gif": "cannot write no/a.gif: the folder no does not exist",
     "render gray.safetensors --animate orbit --transparent": "cannot save gray.gif: --transparent needs a format with",
-    "render two.safetensors --animate orbit": "cannot use two.safetensors: an animation is made of one system, and ",
+    "render two.safetensors --animate orbit": "cannot use two.safetensors: an animation needs exactly one system",
     "render gray.safetensors --animate orbit --frames 0": "argument --frames: must be at least 1, got 0",
     "render gray.safetensors --animate orbit --fps 61": "argument --fps: must be at most 60, got 61",
     "render raw.safetensors --animate zoom": "deep zoom: the maps must contract, got a norm of 1.25 for map 1",
     "morph gray.safetensors": "the following arguments are required: B",
     "morph gray.safetensors nothing.safetensors": "cannot read nothing.safetensors: ",
-    "morph gray.safetensors two.safetensors": "cannot use two.safetensors: a morph is made of one system, and the file",
-    "morph color.safetensors gray.safetensors": "cannot use gray.safetensors: systems must blend alike, got ",
-    "morph gray.safetensors gray.safetensors -o m.png": "cannot save m.png: an animation is a ",
-    "morph color.safetensors color.safetensors --palette ice": "--palette is for gray systems, and this one has ",
+    "morph gray.safetensors two.safetensors": "cannot use two.safetensors: a morph needs exactly one system, got 2",
+    "morph color.safetensors gray.safetensors": "cannot use gray.safetensors: both systems must have the same blend ",
+    "morph gray.safetensors gray.safetensors -o m.png": "cannot save m.png: the suffix of an animation must be ",
+    "morph color.safetensors color.safetensors --palette ice": "--palette is only for gray systems, but this system ",
 }
 
 

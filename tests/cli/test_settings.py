@@ -1,4 +1,4 @@
-"""`--set NAME=VALUE`: every setting of every configuration, and what is refused."""
+"""Tests of `--set NAME=VALUE` for all settings, and of its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.command_line import QUICK, draw, run
 
 @dataclasses.dataclass
 class Everything:
-    """A field of each type that a setting has."""
+    """Settings with one field of each type that settings may have."""
 
     whole: int = 1
     number: float | None = 0.5
@@ -38,7 +38,7 @@ class Everything:
 
 
 def changed(settings: Any, changes: list[str], seed: int | None = None) -> Any:
-    """Settings with changes by text, as the commands make them."""
+    """Return the settings with changes such as "maps=3" applied, as the commands do."""
     arguments = argparse.Namespace(set=changes, seed=seed)
     return configure(partial(dataclasses.replace, settings), type(settings), arguments, ["seed"])
 
@@ -77,20 +77,24 @@ def test_several_settings_and_options_are_taken_together() -> None:
 @pytest.mark.parametrize(
     ("settings", "change", "message"),
     [
-        (Everything(), "whole", "--set wants NAME=VALUE with a NAME of whole, number, "),
-        (Everything(), "width=3", "--set wants NAME=VALUE with a NAME of whole, number, "),
+        (Everything(), "whole", "--set must be NAME=VALUE, where NAME is one of whole, number, "),
+        (Everything(), "width=3", "--set must be NAME=VALUE, where NAME is one of whole, number, "),
         (Everything(), "whole=1.5", "--set whole must be of type int, got '1.5'"),
         (Everything(), "number=much", "--set number must be of type float or none, got 'much'"),
         (Everything(), "word=c", "--set word must be one of a, b, got 'c'"),
         (Everything(), "yes=1", "--set yes must be true or false, got '1'"),
-        (Everything(), "counts=1,x", "--set counts must be of type int, parted by commas, got '1,x'"),
-        (Everything(), "place=1", "--set place must be 2 of type float, parted by commas or one of fit, got '1'"),
-        (Everything(), "seed=3", "seed is given twice: by --seed and by --set"),
+        (Everything(), "counts=1,x", "--set counts must be values of type int, separated by commas, got '1,x'"),
+        (
+            Everything(),
+            "place=1",
+            "--set place must be 2 values of type float, separated by commas or one of fit, got '1'",
+        ),
+        (Everything(), "seed=3", "seed is given twice, by --seed and by --set"),
         (TransformationsSettings(), "images=0", "--set images must be at least 1, got 0"),
         (TransformationsSettings(), "data=", "--set data must be one or more of fractaldb, mnist, "),
         (TransformationsSettings(), "counts=5,2", "--set counts must be two ascending numbers or "),
         (GanSettings(), "repeats=1", "--set repeats must be at least 2, got 1"),
-        # One map alone draws a single place, of which there is nothing to see.
+        # The attractor of a single map is one point.
         (InverseEncoderSettings(), "maps=1", "--set maps must be at least 2, got 1"),
         (FitConfig(), "schedule=none", "--set schedule must be one of cosine, halving, got 'none'"),
     ],
@@ -110,7 +114,7 @@ def test_rates_ascend(name: str, rates: str) -> None:
 
 
 def test_a_setting_is_given_once() -> None:
-    with pytest.raises(InputError, match=r"^whole is given twice by --set$"):
+    with pytest.raises(InputError, match=r"^whole is given twice by --set; leave out one of them$"):
         parse_changes(Everything, ["whole=1", "whole=2"])
 
 

@@ -1,4 +1,4 @@
-"""A disk that is full: every kind of command says so in one line, breaks nothing, and works when there is space."""
+"""Tests of commands on a full disk: one line of error, no broken file, and success once there is space."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tests.support.command_runs import (
     written,
 )
 
-_PAGE = 4096  # bytes, in which a tmpfs counts
+_PAGE = 4096  # bytes; a tmpfs allocates whole pages
 _FULL = ("no space left on device", "file too large", "disk quota exceeded")
 
 
 def check(kind: Kind, inputs: Path, output: Path, whole: Path, most: int | None, make_room: Callable[[], None]) -> None:
-    """Run a command where there is no space, then where there is."""
+    """Check a command while there is no space, then again after `make_room`."""
     ending = run_command(kind, inputs, output, most=most)
     assert ending.code == 2, ending.error
     *before, line = ending.error.splitlines()
-    assert all("what was learned is saved" in other for other in before), ending.error
+    assert all("the learned systems are saved" in other for other in before), ending.error
     assert line.startswith(f"fractalops {kind.arguments[0]}: ")
     assert any(reason in line.lower() for reason in _FULL), line
     for path in written(output).values():
@@ -49,7 +49,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wholes(inputs: Path) -> dict[str, Path]:
-    """What each command writes where there is space, filled as it is asked for."""
+    """Return the cache of complete outputs by command, which `whole` fills."""
     return {}
 
 
@@ -67,7 +67,7 @@ def whole(name: str, inputs: Path, wholes: dict[str, Path]) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_files_that_can_not_grow(name: str, inputs: Path, whole: Path, tmp_path: Path) -> None:
-    """By a limit of the process on the size of its files, which needs no permission."""
+    """The process limits the size of its files, which needs no privileges."""
     largest = max(path.stat().st_size for path in written(whole).values())
     output = tmp_path / KINDS[name].output
     check(KINDS[name], inputs, output, whole, largest // 2, lambda: None)
@@ -75,7 +75,7 @@ def test_files_that_can_not_grow(name: str, inputs: Path, whole: Path, tmp_path:
 
 @contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[None]:
-    """Mount a file system of `size` bytes in memory."""
+    """Mount an in-memory file system of `size` bytes."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     try:

@@ -1,4 +1,4 @@
-"""Systems whose points run away, slowly too, are told from those that are drawn."""
+"""Tests that systems whose points diverge, even slowly, are refused, and other systems are drawn."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fractalops.systems import System
 
 
 def turn(scale: float, degrees: float = 40.0) -> Tensor:
-    """A rotation (2, 2) times a scale."""
+    """Return a rotation matrix (2, 2) times a scale."""
     angle = math.radians(degrees)
     sin, cos = math.sin(angle), math.cos(angle)
     return scale * torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
 
 
 def system_of(*matrices: Tensor, probabilities: list[float] | None = None, size: float = 1.0) -> System:
-    """A system whose maps have fixed points far from each other."""
+    """Return a system whose maps have distant fixed points."""
     count = len(matrices)
     offset = size * torch.tensor([[1.0, 2.0], [-3.0, 0.5], [0.2, -0.7]], dtype=torch.float64)[:count]
     return System(torch.stack(matrices), offset, torch.tensor(probabilities or [1.0] * count))
@@ -41,7 +41,7 @@ SHEAR = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
         ([turn(1.05), turn(0.96, 10)], None, True),
         ([turn(1.5), turn(0.6)], [0.3, 0.2], True),
         ([SHEAR, turn(1)], None, True),
-        ([turn(1)], None, False),  # turns around its fixed point, where chains begin
+        ([turn(1)], None, False),  # rotates about its fixed point, where chains start
         ([turn(1, 180)], None, False),
         ([turn(0.999), turn(0.999, 10)], None, False),
         ([turn(1.05), turn(0.9, 10)], None, False),
@@ -56,7 +56,7 @@ def test_systems_whose_points_run_away(
 ) -> None:
     source = Source(Path("a.ifs"), {"a": system_of(*matrices, probabilities=probabilities, size=size)})
     if runs_away:
-        with pytest.raises(InputError, match="its points run away, as its maps don't contract on average"):
+        with pytest.raises(InputError, match="its points diverge, as its maps do not contract on average"):
             drawable(source)
     else:
         drawable(source)

@@ -1,4 +1,4 @@
-"""`fractalops systems`, and `fractalops render --stats`."""
+"""Tests of `fractalops systems` and `fractalops render --stats`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_fern_stands_upright(tmp_path: Path) -> None:
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal(capsys, "systems", "ferns").startswith("argument NAME: must be one of fern, triangle,")
     (tmp_path / "a.png").touch()
-    assert "it exists already" in refusal(capsys, "systems", "-o", tmp_path / "a.png")
+    assert "it already exists" in refusal(capsys, "systems", "-o", tmp_path / "a.png")
     assert "a.xyz" in refusal(capsys, "systems", "-o", tmp_path / "a.xyz")
 
 
@@ -66,4 +66,4 @@ def test_statistics_of_a_learned_system(tmp_path: Path, capsys: pytest.CaptureFi
     assert out.count("bounding box:") == out.count("box dimension:") == 2
     assert (tmp_path / "a.png").exists()
     message = refusal(capsys, *arguments, "--animate", "orbit", "-o", tmp_path / "a.gif")
-    assert message == "--stats is for pictures, not for animations"
+    assert message == "--stats can't be used with --animate; leave out one of them"

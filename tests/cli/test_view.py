@@ -1,4 +1,4 @@
-"""`fractalops view`."""
+"""Tests of `fractalops view`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_view_takes_one_of_several_systems(tmp_path: Path, capsys: pytest.Captur
     saved = save(system, 3)
     page = tmp_path / "three.html"
     line = refusal(capsys, "view", system)
-    one = "a page is made of one system, and the file holds 3; choose one with --system"
+    one = "a page needs exactly one system, got 3; select one with --system"
     assert line == f"cannot use {system}: {one}"
     line = refusal(capsys, "view", system, "--system", 3)
-    assert line == f"cannot use {system}: it holds no system '3', but '0', '1', '2'"
+    assert line == f"cannot use {system}: the name of a system must be one of '0', '1', '2', got '3'"
     assert not page.exists()
     assert run("view", system, "--number", 2) == 0
     assert torch.equal(offset(page), saved[2])

@@ -1,4 +1,4 @@
-"""The search for FractalDB's classes: what is taken, by an independent count, and errors."""
+"""Tests of the search for FractalDB's classes: filling rates against an independent count, and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"rate": 0.1, "size": 64, "points": 2000}
 
 
 def counted(chain: numpy.ndarray, size: int, padding: float) -> float:
-    """The filling rate of points (T, 2) as the published search counts it."""
+    """Return the filling rate of points (T, 2) as computed by the published search."""
     picture = numpy.zeros((size, size), dtype=bool)
     x, y = ((values - values.min()) / numpy.ptp(values) * (size - 2 * padding) + padding for values in chain.T)
     picture[x.astype(numpy.uint16), y.astype(numpy.uint16)] = True
@@ -34,7 +34,7 @@ def test_filling_rates_are_those_of_the_published_search(size: int, points: int)
     generators = [generator_of(0, "test", number) for number in range(3)]
     chains = run_chains(systems, points, generators).numpy()
     expected = [counted(chain, size, size * 6 / 512) for chain in chains]
-    numpy.testing.assert_allclose(rates.numpy(), expected, rtol=0, atol=1 / size**2)  # a point on a pixel's border
+    numpy.testing.assert_allclose(rates.numpy(), expected, rtol=0, atol=1 / size**2)  # a point on a border
 
 
 def test_chains_start_at_the_origin() -> None:
@@ -59,12 +59,12 @@ def test_classes_are_as_dense_as_asked_and_uniform() -> None:
         weights = torch.linalg.det(system.matrix).abs()
         torch.testing.assert_close(system.probabilities, weights / weights.sum())
     generators = [generator_of(1, "test", number) for number in range(12)]
-    # Of other sequences than those they were chosen by, in which points far out may stretch the picture.
+    # The search used other sequences: here outlying points may enlarge the bounding box and lower the rates.
     rates = filling_rates(Stack.of(systems), 2000, 64, generators)
     assert rates.min() > 0.07
     assert (rates >= 0.1).float().mean() > 0.6
     norms = [torch.linalg.matrix_norm(system.matrix, 2).max() for system in systems]
-    assert max(norms) > 1  # as 866 of FractalDB's 1000
+    assert max(norms) > 1  # true for 866 of FractalDB's 1000 classes
 
 
 def test_few_classes_are_the_first_of_many() -> None:
@@ -74,7 +74,7 @@ def test_few_classes_are_the_first_of_many() -> None:
 
 
 @pytest.mark.slow
-def test_the_first_look_loses_hardly_a_class() -> None:
+def test_classes_of_the_default_search_are_dense() -> None:
     found = search_classes(10)
     assert min(len(system) for system in found) >= 2
     generators = [generator_of(2, "test", number) for number in range(10)]

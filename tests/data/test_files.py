@@ -1,4 +1,4 @@
-"""IDX and array files as sources: labels, layouts, files larger than memory, and every way in which they are broken."""
+"""Tests of IDX and array files as sources: labels, layouts, files larger than memory, and damaged files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_folder_with_idx_files(tmp_path: Path, place: str) -> None:
     path = write_idx(folder / place / f"{IMAGES_NAME}.gz", GRAY)
     write_idx(folder / place / f"{LABELS_NAME}.gz", LABELS)
     assert open_targets(folder).identity == open_targets(path).identity
-    write_idx(folder / place / IMAGES_NAME, GRAY)  # as torchvision leaves both: the unpacked one is taken
+    write_idx(folder / place / IMAGES_NAME, GRAY)  # torchvision leaves both; the unpacked one is used
     assert f"{IMAGES_NAME}: 5 images" in open_targets(folder).identity
     write_idx(folder / place / "train-images-idx3-ubyte", GRAY)
     error = error_of(folder)
@@ -96,7 +96,7 @@ def test_broken_gzip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(whole)
     monkeypatch.setenv(VARIABLE, "1000")
     assert error_of(path) == (
-        f"cannot read {path}: unpacking it takes 1080 bytes of memory, and the limit is 1000 bytes "
+        f"cannot read {path}: unpacking it needs 1080 bytes of memory, but the limit is 1000 bytes "
         f"({VARIABLE}=1080bytes raises it; or unpack the file)"
     )
     monkeypatch.setenv(VARIABLE, "1080")
@@ -126,12 +126,12 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         assert str(error).startswith(f"cannot read {path}: ")  # noqa: PT017
     else:
         assert len(source) == 1
-        with suppress(InputError):  # it may be blank
+        with suppress(InputError):  # the image may be blank
             assert source[0].shape == (2, 2)
 
 
 def write_sparse(path: Path, header: bytes, first: int) -> None:
-    """Black images behind a header, 6 GiB of them that take no room on the disk, but for one that ends at 5 GiB."""
+    """Write a header and 6 GiB of black images as a sparse file, with one white image at byte `first`."""
     with path.open("wb") as file:
         file.write(header)
         file.truncate(len(header) + 6 * 2**30)
@@ -151,7 +151,7 @@ def test_files_larger_than_memory_are_read_where_it_is_asked(tmp_path: Path) -> 
     entry = {"images": {"dtype": "U8", "shape": (count, 32, 32), "data_offsets": (0, count * 1024)}}
     header = json.dumps(entry).encode()
     write_sparse(safe, len(header).to_bytes(8, "little") + header, bright * 1024)
-    tracemalloc.start()  # it sees what numpy allocates
+    tracemalloc.start()  # also traces NumPy's allocations
     for path in (idx, npy, safe):
         source = open_targets(path)
         assert len(source) == count
@@ -166,7 +166,7 @@ def test_files_larger_than_memory_are_read_where_it_is_asked(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("suffix", "labels"),
     [
-        ("safetensors", LABELS),  # which can hold no text
+        ("safetensors", LABELS),  # this format cannot contain text
         ("npz", LABELS),
         ("npz", numpy.array(list("catde"))),
         ("npz", numpy.array([b"a", b"b", b"c", b"d", b"e"])),
@@ -187,7 +187,7 @@ def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
     monkeypatch.setenv(VARIABLE, "300KiB")
     tracemalloc.start()
     assert error_of(path) == (
-        f"cannot read {path}: unpacking images, labels takes 352 KiB of memory, and the limit is 300 KiB "
+        f"cannot read {path}: unpacking images, labels needs 352 KiB of memory, but the limit is 300 KiB "
         f"({VARIABLE}=352KiB raises it; or save it as .npy, which is read one image at a time)"
     )
     assert tracemalloc.get_traced_memory()[1] < 200_000
@@ -195,7 +195,7 @@ def test_archives_that_unpack_to_too_much_are_refused_by_their_contents(
 
 
 def test_a_header_that_promises_more_than_there_is(tmp_path: Path) -> None:
-    """A .npz file whose array claims 10^12 images is refused without room for them."""
+    """A file whose header claims 10^12 images is refused without allocating memory for them."""
     header = io.BytesIO()
     shape: dict[str, Any] = {"descr": "|u1", "fortran_order": False, "shape": (10**12, 32, 32)}
     numpy.lib.format.write_array_header_1_0(header, shape)
@@ -223,7 +223,7 @@ def test_archives_that_do_not_tell_which_are_the_images(tmp_path: Path, suffix: 
     [
         (GRAY[0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (12, 18)"),
         (GRAY[:0], "images must have shape (S, H, W), (S, 3, H, W) or (S, H, W, 3), got (0, 12, 18)"),
-        (GRAY.reshape(5, 2, 6, 18), "a picture has shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
+        (GRAY.reshape(5, 2, 6, 18), "a picture must have shape (H, W), (3, H, W) or (H, W, 3), got (2, 6, 18)"),
         (GRAY.astype(numpy.int64), "images must be uint8 or floating-point, got int64"),
         (GRAY > 9, "images must be uint8 or floating-point, got bool"),
         (numpy.array([[["a"]]]), "images must be uint8 or floating-point, got str32"),
@@ -235,7 +235,7 @@ def test_arrays_that_are_no_images(tmp_path: Path, array: numpy.ndarray, reason:
 
 
 @pytest.mark.parametrize(("value", "got"), [(1.5, "0 to 1.5"), (-1.0, "-1 to 0"), (numpy.nan, "nan to nan")])
-def test_floats_out_of_range_are_told_of_the_image_that_has_them(tmp_path: Path, value: float, got: str) -> None:
+def test_errors_of_floats_out_of_range_name_the_image(tmp_path: Path, value: float, got: str) -> None:
     images = numpy.zeros((3, 4, 4), dtype=numpy.float32)
     images[0], images[2, 0, 0] = 0.5, value
     path = write_npy(tmp_path, images)
@@ -247,7 +247,7 @@ def test_floats_out_of_range_are_told_of_the_image_that_has_them(tmp_path: Path,
 
 
 class Bomb:
-    """What unpickling would run."""
+    """An object that fails the test if it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (pytest.fail, ("a file was executed",))

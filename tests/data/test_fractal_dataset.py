@@ -1,4 +1,4 @@
-"""The data set for pre-training: what its items depend on, how they look, and its errors."""
+"""Tests of the data set for pre-training: reproducibility and appearance of items, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_items_are_images_and_classes(rendering: str, channels: int, background:
         assert image.shape == (channels, height, width)
         assert image.dtype == torch.float32
         assert 0 <= image.min() <= image.max() <= 1
-        assert image.max() > 0 or (rendering, size) == ("patch", 1)  # a patch may leave out its middle
+        assert image.max() > 0 or (rendering, size) == ("patch", 1)  # a patch may leave out the only pixel
         assert label == item // 5
 
 
@@ -101,7 +101,7 @@ def test_systems_whose_points_diverge_raise_a_warning(rules: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2), (2, 1)], ids=str)
 def test_clouds_fill_the_image_in_their_proportions(shape: tuple[int, int]) -> None:
-    clouds = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # the second is a single place
+    clouds = torch.tensor([[[0.0, 0.0], [2.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])  # all points of the second coincide
     pixels = fitted(clouds.unflatten(1, shape), (21, 41))
     assert torch.allclose(pixels[0], torch.tensor([[1.0, 15.5], [19.0, 24.5]]))
     assert torch.allclose(pixels[1], torch.tensor([10.0, 20.0]))
@@ -137,7 +137,7 @@ def test_given_systems_are_drawn_alike_in_both_precisions() -> None:
         data = FractalDataset(system, 2, 16, points=300)
         assert data[3][0].dtype == torch.float32
         images.append(torch.stack([data[item][0] for item in range(4)]))
-    assert (images[0] != images[1]).float().mean() < 0.02  # points that rounding moves to the next pixel
+    assert (images[0] != images[1]).float().mean() < 0.02  # rounding moves some points to the next pixel
 
 
 def test_the_dataset_keeps_its_systems() -> None:
@@ -204,7 +204,7 @@ def test_representation() -> None:
         ({"perturbation": 1.0}, ValueError, "perturbation must lie in [0, 1), got 1.0"),
         ({"density": -0.1}, ValueError, "density must lie in [0, 1), got -0.1"),
         ({"density": 0.95}, ValueError, "density must be reached by random systems, got 0.95 (0 of 640 reached it)"),
-        # It is given up soon, however many systems are asked for.
+        # The search stops early for any number of systems.
         (
             {"systems": 1000, "density": 0.99},
             ValueError,
@@ -227,7 +227,7 @@ def test_errors(changes: dict[str, Any], error: type[Exception], message: str) -
 
 def test_which_items_there_are() -> None:
     data = dataset()
-    with pytest.raises(IndexError, match=r"^FractalDataset: index must lie in \[0, 15\), got 15$"):
+    with pytest.raises(IndexError, match=r"^FractalDataset: index must lie in \[-15, 15\), got 15$"):
         data[15]
     with pytest.raises(TypeError, match="float"):
         data[1.5]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Items of the data set are the same bits for any number of threads and workers, however these are started."""
+"""Tests that items of the data set are bit-identical for any threads, workers and start method of processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def small(**changes: Any) -> FractalDataset:
 
 
 def loaded(data: FractalDataset, **changes: Any) -> Items:
-    """All items in order, by a `DataLoader`; two epochs of it are the same."""
+    """Return all items in the order of a `DataLoader`, and check that two epochs are equal."""
     loader = DataLoader(data, 5, collate_fn=list, timeout=120 if changes.get("num_workers") else 0, **changes)
     first, second = ([item for batch in loader for item in batch] for _ in range(2))
     assert_same(second, first)
@@ -97,7 +97,7 @@ def test_workers_forked_after_a_draw_by_threads_draw_the_same() -> None:
     data = small()
     torch.set_num_threads(4)
     expected = data.__getitems__(range(len(data)))
-    torch.ones(2**20).sum()  # by several threads, which a forked process has not
+    torch.ones(2**20).sum()  # uses several threads, which a forked process lacks
     rbf_rasterize(torch.rand(64, 20_000, 2), 64)
     assert STATE.used_threads()
     assert_same(loaded(data, num_workers=1, multiprocessing_context="fork"), expected)
@@ -130,4 +130,4 @@ def test_workers_change_no_bit(context: str, workers: int, persistent: bool, def
 def test_a_pickle_holds_each_system_once() -> None:
     data = FractalDataset(IFS(300, 4, generator=torch.Generator().manual_seed(0)), 1, 16, points=100)
     assert len(data.systems) == 300
-    assert len(pickle.dumps(data)) < 10 * data.matrix.nbytes + 1000 * 300  # not the whole stack for each
+    assert len(pickle.dumps(data)) < 10 * data.matrix.nbytes + 1000 * 300  # less than one stack per system

@@ -1,4 +1,4 @@
-"""Data sets by the rules of published generators: FractalDB to the pixel, 1p-frac and fractal-pretraining by theirs."""
+"""Tests of data sets by published rules: FractalDB pixel by pixel, properties of 1p-frac and fractal-pretraining."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = (40, 33)
 
 
 def classes(count: int = 2) -> tuple[list[list[Map]], list[System]]:
-    """Draw classes of different numbers of maps by FractalDB's rule, as rows of its CSV and as systems read from it."""
+    """Draw classes with 2, 3, ... maps by FractalDB's rule. Return the rows of their CSV files and the systems."""
     generator = random.Random(3)
     tables = [random_class(generator, number + 2) for number in range(count)]
     systems = []
@@ -81,7 +81,7 @@ def test_searched_classes_are_those_that_their_files_show(tmp_path: Path) -> Non
     data = FractalDataset(2, 100, SIZE, rules="fractaldb", rendering="point_gray", points=700, density=0.1)
     for number, system in enumerate(data.systems):
         rows = rows_of(system, tmp_path / f"{number}.csv")
-        image, _ = data[100 * number + 8]  # of the row of factors that changes nothing
+        image, _ = data[100 * number + 8]  # row 2 of the factors: all are 1
         wanted = draw(rows, "point_gray", points=700, size=SIZE, weight=[1.0] * 6, flip=0, seed=0)
         assert np.array_equal((image * 255).round().byte().numpy(), wanted[None, ..., 0])
 
@@ -176,7 +176,7 @@ def test_fractal_pretraining_scales_one_map_and_stays_contractive() -> None:
     assert 2 <= min(map(len, data.systems)) <= max(map(len, data.systems)) <= 7
     gray = FractalDataset(4, 8, 24, rules="fractal-pretraining", rendering="gray", points=2000)[3][0]
     assert gray.shape == (1, 24, 24)
-    assert 0 < gray.max() <= 127 / 255 + 1e-6  # blurred
+    assert 0 < gray.max() <= 127 / 255 + 1e-6  # blurring lowers the maximum
 
 
 def test_hues_are_those_of_the_color_wheel() -> None:

@@ -1,4 +1,4 @@
-"""Fractals in space: PC-FractalDB's classes, clouds of points and views."""
+"""Tests of fractals in space: PC-FractalDB's classes, point clouds and views."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_classes_extend_along_each_axis() -> None:
         weights = numpy.abs(numpy.linalg.det(system.matrix.numpy()))
         numpy.testing.assert_allclose(system.probabilities, weights / weights.sum())
         scaled = (cloud - cloud.min()) / (cloud.max() - cloud.min()) * 2 - 1
-        assert scaled.var(0).min() > 0.045  # of another sequence than the one it was chosen by
+        assert scaled.var(0).min() > 0.045  # below 0.06: the search used another sequence
     assert_same_bits(search_space_classes(1, variance=0.06)[0].matrix, systems[0].matrix)
 
 
@@ -111,7 +111,7 @@ def test_threads_change_no_bit(classes: list[System], rendering: str) -> None:
 
 
 def test_views_are_from_everywhere() -> None:
-    # A stick along the third axis is as high as the cosine of the elevation, whose mean over the sphere is pi / 4.
+    # The height of a stick along the third axis is the cosine of the elevation. Its mean over the sphere is pi / 4.
     stick = System(numpy.tile(numpy.eye(3) / 2, (2, 1, 1)), [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]], [1.0, 1.0])
     data = FractalDataset([stick], 200, 65, dimensions=3, rendering="views", points=200, perturbation=0.0)
     lit = torch.stack([data[item][0][0] > 0.3 for item in range(200)])  # (200, H, W)
@@ -121,7 +121,7 @@ def test_views_are_from_everywhere() -> None:
 
 
 def test_points_are_in_the_axes_of_the_published_files(tmp_path: Path) -> None:
-    """Of rows a to i (the matrix), j, k, l (the offset) and p: wide along x, flat along z."""
+    """Rows are a to i (the matrix), j, k, l (the offset) and p. The cloud is wide along x and flat along z."""
     rows = [[0.5, 0, 0, 0, 0.5, 0, 0, 0, 0.5, x, 0.5 * (x > 0) * y, 0.1 * y, 0.25] for x in (-1, 1) for y in (-1, 1)]
     (tmp_path / "00000.csv").write_text("\n".join(",".join(map(str, row)) for row in rows), encoding="utf-8")
     systems = read_systems(tmp_path / "00000.csv")
@@ -137,7 +137,7 @@ def test_instances_are_turned_and_shrunk() -> None:
     matrix, offset = torch.eye(3).expand(2, 4, 3, 3), torch.ones(2, 4, 3)
     stack = Stack(matrix, offset, torch.full((2, 4), 0.25))
     moved, shifted = perturbed(stack, 0.2, [seeded(0), seeded(1)])
-    values = torch.linalg.svdvals(moved)  # a rotation times one number each
+    values = torch.linalg.svdvals(moved)  # each matrix is a rotation times a number
     torch.testing.assert_close(values[..., 0], values[..., 2])
     assert values.min() > 0.8
     assert values.max() <= 1 + 1e-6

@@ -1,4 +1,4 @@
-"""Data sets of targets: that every kind gives the same targets, identities, and folders of pictures."""
+"""Tests of data sets of targets: equal targets from all kinds of sources, identities, and folders of pictures."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_arrays_in_color(tmp_path: Path, write: Writer, color: bool, channels_fi
 
     expected = read(write_folder(tmp_path, COLOR))
     assert torch.equal(read(write(tmp_path, images)), expected)
-    # Floats are the same pictures; their gray is not rounded to 8 bits.
+    # Floats give the same pictures, except that gray is not rounded to 8 bits.
     floats = read(write(tmp_path, (images / 255).astype(numpy.float32)))
     torch.testing.assert_close(floats, expected, rtol=0.0, atol=1e-6 if color else 0.6 / 255)
 
 
 def test_where_two_dimensions_are_three_the_first_is_the_channels(tmp_path: Path) -> None:
-    for images, count in ((numpy.ones((2, 3, 5, 3)), 2), (numpy.ones((3, 5, 3)), 3)):  # the second are three in gray
+    for images, count in ((numpy.ones((2, 3, 5, 3)), 2), (numpy.ones((3, 5, 3)), 3)):  # the second: 3 gray images
         source = open_targets(write_npy(tmp_path, images), PictureOptions(color=True))
         assert (len(source), source[0].shape) == (count, (3, 5, 3))
 
@@ -90,11 +90,12 @@ def test_limit_takes_the_first_and_indices_are_those_of_sequences(tmp_path: Path
     assert few.name(-1) == whole.name(1)
     for call in (few.name, few.label, few.__getitem__):
         for outside in (-3, 2):
-            with pytest.raises(IndexError, match=rf"^{type(few).__name__}: index must lie in \[0, 2\), got {outside}$"):
+            message = rf"^{type(few).__name__}: index must lie in \[-2, 2\), got {outside}$"
+            with pytest.raises(IndexError, match=message):
                 call(outside)
         with pytest.raises(TypeError, match=rf"^{type(few).__name__}: index must be a whole number, got slice$"):
             call(slice(2))  # type: ignore[arg-type]
-    assert [target.shape for target in few] == [(12, 18), (12, 18)]  # it ends
+    assert [target.shape for target in few] == [(12, 18), (12, 18)]  # iteration ends
     assert repr(few) == f"{type(few).__name__}({path.name!r}, 2 images)"
 
 
@@ -113,7 +114,7 @@ def test_a_loader_with_workers_gives_the_same_targets(tmp_path: Path, kind: str)
     loader = torch.utils.data.DataLoader(dataset, batch_size=2, num_workers=2)
     expected = torch.from_numpy(GRAY / 255).float()
     assert torch.equal(torch.cat(list(loader)), expected)
-    # Where processes don't share memory from the start, the data set is sent to them.
+    # If workers are not forked, the data set is pickled.
     sent = pickle.dumps(dataset)
     assert torch.equal(torch.stack(targets(pickle.loads(sent))), expected)
     assert pickle.loads(sent).identity == dataset.identity
@@ -143,7 +144,7 @@ def test_identity_is_of_content_and_options_and_not_of_the_place(tmp_path: Path,
 
 @pytest.fixture
 def classes(tmp_path: Path) -> Path:
-    """A folder with classes, pictures of no class, hidden files and others."""
+    """Return a folder with classes, pictures without a class, hidden files and other files."""
     folder = tmp_path / "animals"
     for number, name in enumerate(
         ["cats/10.png", "cats/9.png", "cats/wild/1.PNG", "Dogs/img2.png", "Dogs/Img010.jpg", "2.png", "10.png"]
@@ -168,7 +169,7 @@ def test_a_folder_in_natural_order_with_classes(classes: Path) -> None:
         ("Dogs/Img010.jpg", "Dogs"),
     ]
     assert isinstance(source, PictureFolder)
-    assert source.ignored == 5  # hidden folders are not looked into
+    assert source.ignored == 5  # hidden folders are not searched
     (classes / "Dogs").rename(classes / "wolves")
     assert open_targets(classes).identity != source.identity
 
@@ -259,7 +260,7 @@ def test_one_path_is_what_it_is_also_in_a_list(classes: Path) -> None:
     assert isinstance(open_targets([classes]), PictureFolder)
 
 
-def test_bad_files_are_told_as_they_are_read(classes: Path) -> None:
+def test_bad_files_are_reported_when_they_are_read(classes: Path) -> None:
     (classes / "empty.png").touch()
     source = open_targets([classes / "empty.png", classes / "missing.png", classes, classes / "2.png"])
     for index, reason in enumerate(("the file is empty", "no such file or directory", "it is not a file")):

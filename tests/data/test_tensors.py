@@ -1,4 +1,4 @@
-"""Tensors as targets, and targets that iterables yield."""
+"""Tests of tensors and iterables as targets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_tensors_are_taken_as_they_are(dtype: torch.dtype) -> None:
     for number, target in enumerate(targets(source)):
         assert torch.equal(target, expected[number])
         target.fill_(0)
-    assert torch.equal(source[0], expected[0])  # what was read is a copy
+    assert torch.equal(source[0], expected[0])  # targets are copies
     assert (source.name(3), source.label(3)) == ("images/00003", "d")
     assert TensorTargets(images, names=list("vwxyz")).name(3) == "y"
     assert TensorTargets(images).label(3) == ""
@@ -72,7 +72,7 @@ def test_what_an_iterable_yields_is_prepared(tmp_path: Path) -> None:
         torch.testing.assert_close(target, expected)
     turned = io.BytesIO()
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees to the right
     Image.fromarray(GRAY[0]).save(turned, "png", exif=exif)
     assert torch.equal(from_iterable([Image.open(turned)])[0], from_iterable([numpy.rot90(GRAY[0], -1)])[0])
     pairs = from_iterable((image, number) for number, image in enumerate(COLOR))
@@ -101,8 +101,8 @@ def test_iterables_are_drawn_no_further_than_asked() -> None:
         (numpy.zeros((4, 4)), "cannot use image 1 of the iterable: image must not be blank"),
         (numpy.ones((4, 4), dtype=numpy.int32), "values must be uint8 or floating-point, got int32"),
         (numpy.full((4, 4), 255.0), r"values must lie in \[0, 1\], got 255 to 255"),
-        (numpy.ones((2, 4, 4)), r"has shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
-        (numpy.ones((0, 4)), r"it has no pixels, its shape is \(0, 4\)"),
+        (numpy.ones((2, 4, 4)), r"must have shape \(H, W\), \(3, H, W\) or \(H, W, 3\), got \(2, 4, 4\)"),
+        (numpy.ones((0, 4)), r"a picture must have pixels, got shape \(0, 4\)"),
     ):
         with pytest.raises(InputError, match=f"image 1 of the iterable: .*{message}|{message}"):
             from_iterable([GRAY[0], bad])

@@ -1,4 +1,4 @@
-"""A browser for the tests of pages."""
+"""Fixtures of the tests of pages: a browser and its pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open a file as a page; at the test's end nothing may have been complained of or asked of the network."""
+    """Return a function that opens a file as a page. Pages must cause no console messages and no network requests."""
     complaints: list[str] = []
     requests: list[str] = []
     contexts = []

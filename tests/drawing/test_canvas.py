@@ -1,4 +1,4 @@
-"""Pictures in bands of rows, and zooms into them."""
+"""Tests of pictures that are drawn in bands of rows, and of zooms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fractalops.systems import System
 from tests.drawing.test_high_resolution import right_triangle
 from tests.support.cases import seeded
 
-# Barnsley's fern: the published maps, in which x goes to the right and y upwards.
+# The published maps of Barnsley's fern: x points right and y points up.
 FERN = (
     (0.0, 0.0, 0.0, 0.16, 0.0, 0.0),
     (0.85, 0.04, -0.04, 0.85, 0.0, 1.6),
@@ -72,7 +72,7 @@ def test_rows_are_cut_evenly() -> None:
 
 def test_the_bar_counts_all_points_that_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(high_resolution, "_CANVAS_VALUES", 8 * 32)
-    for maps, passes in ((triangle(), 7), (fern(), 16)):  # four canvases of gray, of which three are drawn twice
+    for maps, passes in ((triangle(), 7), (fern(), 16)):  # gray: 4 canvases, 3 of them drawn twice
         with progress_bar(0, "point", "test", shown=True, file=open("/dev/null", "w")) as bar:
             list(draw_bands(maps, picture((32, 32), 100), seeded(0), bar))
             assert bar.total == bar.n == 100 * passes
@@ -106,14 +106,14 @@ def test_points_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["fern", "fern's stem", "triangle", "triangle's corner"],
 )
 def test_a_zoom_is_the_part_of_a_larger_picture(maps: System, center: tuple[float, float]) -> None:
-    """The whole, drawn four times as large with the same points for each pixel, and cut."""
+    """Compare a zoom with a crop of the whole, drawn at four times the size with as many points per pixel."""
     maps = replace(maps, color=None)
     size = 80, 96
     viewport = (0.0, 0.0, 1.0, 1.0) if len(maps.offset) == 3 else "fit"
     large = Scene(maps, (320, 384), 600_000, viewport, generator=seeded(0)).canvas(0, 320)[0]
     scene = Scene(maps, size, 100_000, viewport, zoom=Zoom(*center, 4), generator=seeded(1))
     zoomed = scene.canvas(0, 80)[0] * (600_000 * scene.share / 100_000)
-    # The viewport is from the first pixel's center to the last one's, in both: they differ by a part of a pixel.
+    # The viewport spans pixel centers in both pictures, so the crop is off by a fraction of a pixel.
     top, left = (round(part * side - side / 8) for part, side in zip(center[::-1], large.shape, strict=True))
     cut = large.new_zeros(size)
     rows, columns = slice(max(0, top), top + 80), slice(max(0, left), left + 96)
@@ -129,9 +129,9 @@ def test_a_zoom_is_the_part_of_a_larger_picture(maps: System, center: tuple[floa
 @pytest.mark.parametrize("exponent", [1, 5, 20, 30])
 @pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1)], ids=str)
 def test_a_corner_of_the_triangle_looks_alike_at_any_depth(exponent: int, corner: tuple[int, int]) -> None:
-    """At 2^20, a million times larger, and at 2^30: the same picture, of as many points."""
+    """Zooms by 4 and by 4 * 2^exponent show the same picture with the same number of points."""
     column, row = corner
-    # The viewport's corners are the centers of pixels: where the triangle's corner is, in the picture.
+    # The viewport spans pixel centers. (x, y) is the triangle's corner in shares of the picture.
     x, y = (column * 95 + 0.5) / 96, (row * 63 + 0.5) / 64
     arguments: dict[str, Any] = {"points": 50_000, "viewport": (0, 0, 1, 1)}
     images = [
@@ -139,7 +139,7 @@ def test_a_corner_of_the_triangle_looks_alike_at_any_depth(exponent: int, corner
         for depth in (2, 2 + exponent)
     ]
     assert float((images[0] > 0).float().mean()) > 0.1
-    # The words are the same but for their length: so are the points.
+    # The words differ only in length, so the points are the same.
     assert (images[0] - images[1]).abs().mean() < 0.02
     assert ((images[0] > 0.1) == (images[1] > 0.1)).float().mean() > 0.98
 
@@ -155,7 +155,7 @@ def test_a_zoom_by_one_is_the_whole() -> None:
 
 @pytest.mark.parametrize("factor", [3.0, 1e4, 1e9])
 def test_a_zoom_in_color_is_as_bright_as_the_whole(factor: float) -> None:
-    """Each point bears the color of its last map: at the corner of the first third, red."""
+    """Each point has the color of its last map, which is red at the corner of the first third."""
     system = right_triangle(torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.8, 0.3], [0.5, 0.5, 0.9]]))
     arguments: dict[str, Any] = {"points": 100_000, "viewport": (0, 0, 1, 1), "intensity": 0.1}
     whole = draw_high_resolution(system, (64, 64), generator=seeded(0), **arguments)[0]
@@ -207,7 +207,7 @@ def test_a_system_of_one_map_is_a_point_at_any_depth() -> None:
 @pytest.mark.usefixtures("native")
 @pytest.mark.parametrize("colored", [False, True], ids=["gray", "color"])
 def test_the_reference_gets_few_points_at_a_time(colored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tables hold a row and a column of the picture for each point: all points at once would take gigabytes."""
+    """The reference's tables have a row and a column per point: tables of all points would take gigabytes."""
     maps = replace(fern(), color=fern().color if colored else None)
     expected = draw(maps, picture((40, 60), 3001), seeded(3))
     counts = []

@@ -1,4 +1,4 @@
-"""High-resolution pictures of systems."""
+"""Tests of high-resolution pictures of systems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.cases import seeded
 
 
 def right_triangle(colors: torch.Tensor | None = None) -> IFS:
-    """The Sierpinski triangle with its corners at (0, 0), (0, 1) and (1, 0), and colors (3, C)."""
+    """Return the Sierpinski triangle with corners (0, 0), (0, 1) and (1, 0), and colors (3, C)."""
     system = IFS(1, 3, parametrization="matrix", channels=None if colors is None else colors.shape[1])
     offset = torch.tensor([[[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]]])
     color = {} if colors is None else {"color": colors.logit()[None]}
@@ -33,7 +33,7 @@ def test_a_high_resolution_picture_shows_the_attractor_where_the_viewport_puts_i
     assert bool(lit[0, 0])
     assert bool(lit[-1, 0])
     assert bool(lit[0, 64])
-    assert not bool(lit[:, 70:].any())  # beyond y = 1
+    assert not bool(lit[:, 70:].any())  # y > 1
     assert not bool(lit[20:30, 20:26].any())  # the hole in the middle
 
 
@@ -44,7 +44,7 @@ def test_a_fitted_viewport_keeps_proportions_and_shows_everything() -> None:
     height, width = int(rows.max() - rows.min()), int(columns.max() - columns.min())
     assert 34 <= height <= 40
     assert abs(height - width) <= 2
-    assert abs(int(columns.max() + columns.min()) - 79) <= 2  # in the middle
+    assert abs(int(columns.max() + columns.min()) - 79) <= 2  # centered
 
 
 def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
@@ -58,7 +58,7 @@ def test_each_system_has_its_picture_and_the_seed_decides_it() -> None:
 
 
 def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
-    """Each third of the triangle is the image of one map: red and some blue; black; blue."""
+    """Each third of the triangle is the image of one map: red with some blue, black, and blue."""
     colors = torch.tensor([[1.0, 0.0, 0.25], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     arguments: dict[str, Any] = {"points": 20_000, "viewport": (0, 0, 1, 1), "intensity": 0.1}
     picture = draw_high_resolution(right_triangle(colors), (64, 64), **arguments)[0]
@@ -80,7 +80,7 @@ def test_a_high_resolution_picture_shows_each_map_in_its_color() -> None:
 def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
     size: tuple[int, int], batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For any size, number of points and color: here none is so bright that it is limited."""
+    """This is true for any size, number of points and color. Here no pixel is bright enough to be limited."""
     monkeypatch.setattr("fractalops.drawing.canvas._POINTS_AT_ONCE", batch)
     color = torch.tensor([0.9, 0.4])
     system = right_triangle(color.expand(3, 2))
@@ -89,7 +89,7 @@ def test_a_high_resolution_picture_in_color_is_as_bright_as_the_learned_image(
         system, size, points=7000, viewport=(-2.0, -2.0, 3.0, 3.0), intensity=0.01 * 50 * 0.5 / 24**2
     )
     assert picture.max() < 1
-    # The bumps are cut off where they are a hundredth: they differ from whole ones by less than that.
+    # Bumps are cut off below 0.01 of their maximum, which changes their sum by at most 1 %.
     torch.testing.assert_close(picture[0].mean(dim=(1, 2)), 0.01 * learned.mean(dim=(0, 1, 3, 4)), rtol=0.01, atol=0)
 
 
@@ -180,7 +180,7 @@ def test_other_palettes_are_refused(text: str) -> None:
 
 
 def mean_system(color: bool = True) -> IFS:
-    """Four maps that tile a square, of which the first is brightest."""
+    """Return four maps that tile a square. The first tile is the brightest."""
     system = IFS(
         1, 4, parametrization="matrix", channels=3 if color else None, blend="mean", viewport=(0.0, 0.0, 1.0, 1.0)
     )
@@ -199,10 +199,10 @@ def test_means_are_drawn_as_they_were_learned(points: int) -> None:
     drawn = draw_high_resolution(system, (64, 64), points=points, generator=generator)[0]  # (3, 64, 64)
     with torch.no_grad():
         learned = system(64, points=points, generator=generator)[0, 0]  # (3, 64, 64)
-    inside = slice(6, -6)  # at the edge the bumps' tails weigh more, which a drawing cuts off earlier
-    # Some hundred points on a pixel leave a noise of some hundredths.
+    inside = slice(6, -6)  # at the edge the bumps' tails count more, and drawings cut them off earlier
+    # A few hundred points per pixel leave noise of a few hundredths.
     torch.testing.assert_close(drawn[:, inside, inside], learned[:, inside, inside], atol=0.06, rtol=0)
-    # Points are spread evenly, so that the background weighs 0.03 against 1.
+    # Points are spread evenly, so the background has weight 0.03 against 1.
     quarters = drawn[0, inside, inside].view(2, 26, 2, 26).mean((1, 3))  # (2, 2)
     torch.testing.assert_close(quarters, torch.tensor([[0.9, 0.6], [0.4, 0.2]]) / 1.03, atol=0.02, rtol=0)
 
@@ -216,13 +216,13 @@ def test_a_zoom_into_means_has_the_same_tones() -> None:
 def test_gaps_show_the_picture_of_the_learned_size() -> None:
     system = mean_system(color=False)
     with torch.no_grad():
-        system.matrix.mul_(0.96)  # the tiles leave a cross of a pixel at 32 x 32, of eight at 256 x 256
+        system.matrix.mul_(0.96)  # leaves a cross, about 1 pixel wide at 32 x 32 and 8 at 256 x 256
     gaps, filled = (
         draw_high_resolution(system, (256, 256), points=2_000_000, learned=learned)[0] for learned in (None, (32, 32))
     )
     assert gaps.shape == (256, 256)
     assert float(gaps.mean()) < float(filled.mean()) - 0.05
-    # Where there are points, the background weighs little.
+    # The background has little weight in pixels with points.
     lit = gaps > 0.9
     torch.testing.assert_close(filled[lit], gaps[lit], atol=0.1, rtol=0)
     assert (filled >= gaps - 1e-6).all()
@@ -235,12 +235,12 @@ def test_gaps_open_as_they_are_zoomed_into(factor: float, filled: float) -> None
     system = mean_system(color=False)
     with torch.no_grad():
         system.matrix.mul_(0.96)
-    x = 0.5 + 4 / (256 * factor)  # the middle of the cross lies half a window to the left
+    x = 0.5 + 4 / (256 * factor)  # the cross ends just above the window's center
     shown = [
         draw_high_resolution(system, (64, 64), points=100_000, learned=learned, zoom=(0.5, x, factor))[0]
         for learned in (None, (32, 32))
     ]
-    gap = shown[0] < 0.05  # where no points are
+    gap = shown[0] < 0.05  # pixels without points
     assert gap.any()
     assert float(shown[1][gap].mean()) == pytest.approx(0.9 * filled, abs=0.15)
 
@@ -249,6 +249,6 @@ def test_what_is_no_background_of_a_mean_is_opaque() -> None:
     picture = Picture(size=(64, 64), points=200_000, viewport=(-1.0, -1.0, 1.0, 1.0), transparent=True, blend="mean")
     image = draw(mean_system().system(0), picture, torch.Generator().manual_seed(0))  # (4, 64, 64)
     opacity = image[3]
-    assert float(opacity[:30, :30].max()) == 0  # outside of the square
+    assert float(opacity[:30, :30].max()) == 0  # outside the square
     assert float(opacity[40:60, 40:60].min()) > 0.9
-    assert float((image[:3, 36:44, 36:44] - 0.9).abs().mean()) < 0.02  # colors are not darkened by the background
+    assert float((image[:3, 36:44, 36:44] - 0.9).abs().mean()) < 0.02  # the background does not darken colors

@@ -1,4 +1,4 @@
-"""Animations of one system, and from one to another."""
+"""Tests of animations of one system, and of morphs between two."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_orbit_is_a_loop_around_the_system(zoom: Zoom | None) -> None:
     drawn = picture((24, 32), 3000, viewport="fit", zoom=zoom)
     frames = list(orbit_frames(triangle(), drawn, 8, seed=3))
     still = draw(triangle(), drawn, seeded(3))
-    for number in (0, 4):  # on the way to and on the way back
+    for number in (0, 4):  # the rotation is 0 in both
         assert (frames[number] - still).abs().mean() < 0.01
     assert (frames[2] - still).abs().mean() > 0.02
     assert (frames[2] - frames[6]).abs().mean() > 0.02
@@ -68,7 +68,7 @@ def test_an_orbit_is_a_loop_around_the_system(zoom: Zoom | None) -> None:
 def test_an_interesting_point_is_a_fixed_point_in_the_picture(seed: int) -> None:
     maps = random_maps(5, seed)
     x, y = interesting_point(maps, picture((30, 50), 100, viewport=(-4, -2, 4, 3)))
-    # In the picture, pixel centers span the viewport.
+    # Pixel centers span the viewport.
     point = torch.tensor([-4 + (y * 30 - 0.5) / 29 * 8, -2 + (x * 50 - 0.5) / 49 * 5], dtype=torch.float64)
     still = fixed_point(maps.matrix, maps.offset)
     assert (still - point).norm(dim=1).min() < 1e-9
@@ -109,7 +109,7 @@ def test_a_morph_turns_the_short_way_and_shrinks_to_reflect() -> None:
     determinants = torch.stack([torch.linalg.det(matrix) for matrix in reflected])
     torch.testing.assert_close(determinants, torch.linspace(0.4, -0.4, 11).double())
     steps = torch.stack(reflected).diff(dim=0).norm(dim=(1, 2))
-    assert steps.max() < 0.2  # without a jump
+    assert steps.max() < 0.2  # no jump
 
 
 def test_a_system_without_colors_does_not_turn_into_one_with_colors() -> None:
@@ -129,7 +129,7 @@ def test_matches_are_one_to_one_and_the_best(rows: int, columns: int, seed: int)
 
 
 def least_cost(cost: torch.Tensor) -> float:
-    """The least sum of a matching, by all of them."""
+    """Return the least cost of all matchings, by trying each."""
     if len(cost) > cost.shape[1]:
         cost = cost.t()
     if len(cost) == 0:
@@ -155,7 +155,7 @@ def test_the_last_picture_of_a_morph_keeps_its_proportions(size: tuple[int, int]
     torch.testing.assert_close(low + high, own_low + own_high)
     assert (low <= own_low + 1e-6).all()
     assert (high - low - own_high + own_low).abs().min() < 1e-6
-    pixels = torch.tensor([49.0, 40.0]) / (high - low)  # of a unit
+    pixels = torch.tensor([49.0, 40.0]) / (high - low)  # per unit
     own_pixels = torch.tensor([size[0] - 1.0, size[1] - 1.0]) / (own_high - own_low)
     torch.testing.assert_close(pixels[0] / pixels[1], own_pixels[0] / own_pixels[1])
 

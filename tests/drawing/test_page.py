@@ -1,4 +1,4 @@
-"""What stands in an interactive page; `test_page_pictures` and `test_page_controls` look at what it does."""
+"""Tests of the text of interactive pages. `test_page_pictures` and `test_page_controls` test them in a browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.cases import seeded
 
 
 class Reader(HTMLParser):
-    """The title of a page, the text of each of its scripts by id, and how often each tag begins."""
+    """A parser that collects the text of elements by id or tag, and counts start tags."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Reader(HTMLParser):
 
 
 def parameters_of(text: str) -> dict[str, Any]:
-    """What anybody reads of a page."""
+    """Return the parameters that a page contains."""
     found: dict[str, Any] = json.loads(Reader(text).texts["system"])
     return found
 
@@ -123,7 +123,7 @@ def test_a_viewport_that_follows_the_points_becomes_numbers(viewport: Viewport, 
     sample = sample_attractor(*system.maps(), system.probabilities(), 50_000, generator=generator)
     low, high = sample.points.flatten(0, 2).aminmax(dim=0)
     margin = 0.02 * (high - low)
-    # The points touch the picture's sides, those of one axis at least, and no point lies outside.
+    # No point is outside the picture, and points touch both of its sides along at least one axis.
     gaps = torch.stack((low - torch.tensor([x_min, y_min]), torch.tensor([x_max, y_max]) - high))  # (2, 2)
     assert bool((gaps > -margin).all())
     touched = (gaps < margin).all(dim=0)

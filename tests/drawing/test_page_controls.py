@@ -1,4 +1,4 @@
-"""What pointers, keys and controls do to an interactive page, in headless Chromium."""
+"""Tests of pointers, keys and controls on an interactive page in headless Chromium."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_the_handle_scales_and_turns_a_map(tmp_path: Path, visit: Callable[..., 
     page = visit(save(tmp_path / "a.html"))
     before = blocks(page)
     page.mouse.click(*on_stage(0.25, 0.75))
-    # From the lower right corner of the frame halfway to the lower left one: a quarter turn, at half the size.
+    # Drag the frame's lower right corner halfway from its center to its lower left corner: a quarter turn, half size.
     drag(page, on_stage(0.5, 1.0), on_stage(0.125, 0.875))
     changed = exported(page)
-    # x is downwards: a quarter turn by the clock takes y, to the right, to x.
+    # x points down and y points right, so a clockwise quarter turn takes y to x.
     assert changed["matrix"][1] == [pytest.approx([0, 0.25], abs=1e-9), pytest.approx([-0.25, 0], abs=1e-9)]
     middle = torch.tensor(changed["matrix"][1]) @ torch.tensor([0.5, 0.5]) + torch.tensor(changed["offset"][1])
     torch.testing.assert_close(middle, torch.tensor([0.75, 0.25]))
-    assert changed["probabilities"][1] == pytest.approx(1 / 9)  # a quarter of the plane that it had
+    assert changed["probabilities"][1] == pytest.approx(1 / 9)  # its area is a quarter of the old one
     assert difference(blocks(page), before) > 0.01
 
 
@@ -110,7 +110,7 @@ def test_everything_goes_by_keyboard(tmp_path: Path, visit: Callable[..., Any]) 
             break
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     assert page.locator("#chosen-name").text_content() == "Map 2"
-    page.keyboard.press("ArrowDown")  # two hundredths of 400 pixels
+    page.keyboard.press("ArrowDown")  # by 0.02 of 400 pixels
     page.keyboard.press("Shift+ArrowLeft")
     changed = exported(page)["offset"]
     assert changed[1] == pytest.approx([0.5 + 8 / SIDE, -40 / SIDE])
@@ -137,7 +137,7 @@ def test_colors_can_be_changed(tmp_path: Path, visit: Callable[..., Any]) -> Non
     page = visit(save(tmp_path / "a.html", COLORS))
     page.get_by_role("button", name="Map 1 of 3").click()
     page.get_by_label("Color", exact=True).fill("#00ff00")
-    found = blocks(page)[1, 4]  # at the corner of map 1
+    found = blocks(page)[1, 4]  # the block at the corner of map 1
     assert found[1] > 0.1
     assert found[0] == found[2] == 0
     assert exported(page)["color"][0] == [0, 1, 0]

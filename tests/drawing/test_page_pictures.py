@@ -1,4 +1,4 @@
-"""What an interactive page draws, in headless Chromium."""
+"""Tests of the pictures of an interactive page in headless Chromium."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def zoom_in(page: Any, doublings: int, at: tuple[float, float]) -> None:
 
 
 def similarities(*maps: tuple[float, float, float, float]) -> IFS:
-    """Maps of a scale, an angle and an offset, seen in a square around the origin."""
+    """Return maps, each given by a scale, an angle and an offset, with a viewport around the origin."""
     system = IFS(1, len(maps), parametrization="matrix", viewport=(-1.0, -1.0, 1.0, 1.0))
     turns = [[[s * math.cos(a), -s * math.sin(a)], [s * math.sin(a), s * math.cos(a)]] for s, a, _, _ in maps]
     system.load_state_dict({"matrix": torch.tensor([turns]), "offset": torch.tensor([[m[2:] for m in maps]])})
@@ -50,7 +50,7 @@ def similarities(*maps: tuple[float, float, float, float]) -> IFS:
 
 
 def zoom_by_keys(page: Any, presses: int) -> numpy.ndarray:
-    """The picture after so many zooms by 1.5 about the middle of the stage."""
+    """Return the picture after zooming by 1.5 about the middle of the stage `presses` times."""
     page.keyboard.press("0")
     for _ in range(presses):
         page.keyboard.press("+")
@@ -83,9 +83,9 @@ def test_blended_by_the_mean_each_part_has_the_color_of_its_map(tmp_path: Path, 
     (tmp_path / "a.html").write_text(page_text(parameters, "a"), encoding="utf-8")
     page = visit(tmp_path / "a.html")
     found = blocks(page)
-    corners = {(1, 4): COLORS[0], (22, 4): COLORS[1], (1, 25): COLORS[2]}  # blocks of one map alone, by row and column
+    corners = {(1, 4): COLORS[0], (22, 4): COLORS[1], (1, 25): COLORS[2]}  # (row, column) of a block: color
     for (row, column), color in corners.items():
-        lit = found[row, column] - 0.5  # against the background, which shows through the holes
+        lit = found[row, column] - 0.5  # relative to the background, which shows through the holes
         ratio = lit / (color.numpy() - 0.5)
         assert ratio == pytest.approx(numpy.full(3, ratio[0]), abs=0.02)
         assert ratio[0] > 0.3
@@ -96,19 +96,19 @@ def test_blended_by_the_mean_each_part_has_the_color_of_its_map(tmp_path: Path, 
 def test_gaps_between_tiles_narrower_than_a_learned_pixel_are_filled(
     size: int, filled: bool, tmp_path: Path, visit: Callable[..., Any]
 ) -> None:
-    corners = [(0.49, 0.0, x, y) for x in (-0.51, 0.51) for y in (-0.51, 0.51)]  # a gap of 1 % of the side
+    corners = [(0.49, 0.0, x, y) for x in (-0.51, 0.51) for y in (-0.51, 0.51)]  # gaps of 1 % of the side
     parameters = page_parameters(similarities(*corners), size=(size, size), intensity=INTENSITY)
     white, blue = [[1.0, 1.0, 1.0]] * 4, [0.0, 0.0, 1.0]
     parameters |= {"color": white, "blend": "mean", "background": blue, "background_weight": 0.03}
     (tmp_path / "a.html").write_text(page_text(parameters, "a"), encoding="utf-8")
     page = visit(tmp_path / "a.html")
     found = blocks(page)
-    middle = found[12, 15]  # the block in the middle, across which gaps lie
+    middle = found[12, 15]  # gaps cross the block in the middle
     assert middle[2] > 0.99
     assert (middle[0] > 0.97) == filled
     assert (middle[0] < 0.8) == (not filled)
     assert found[12, 1] == pytest.approx(numpy.array(blue), abs=0.01)  # outside
-    # The background where nothing is, and in gaps that are large on the screen.
+    # Gaps that are large on the screen show the background.
     assert zoom_by_keys(page, 12)[12, 15] == pytest.approx(numpy.array(blue), abs=0.01)
 
 
@@ -116,7 +116,7 @@ def test_gaps_between_tiles_narrower_than_a_learned_pixel_are_filled(
 def test_a_deep_zoom_shows_what_the_system_has_there(
     doublings: int, colors: torch.Tensor | None, tmp_path: Path, visit: Callable[..., Any]
 ) -> None:
-    """The triangle is the same at every power of two about its corners."""
+    """Zooms into a corner of the triangle by powers of two show the same picture."""
     page = visit(save(tmp_path / "a.html", colors))
     zoom_in(page, 3, on_stage(0, 0))
     near = blocks(page)
@@ -129,7 +129,7 @@ def test_a_deep_zoom_shows_what_the_system_has_there(
 
 
 def test_a_deep_zoom_into_a_spiral_shows_it_turned(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    """The first map keeps the middle, scales by 1 / 1.5 and makes a fifth of a turn: five zooms show the same again."""
+    """The first map fixes the middle, scales by 1 / 1.5 and turns by 72 degrees: five zooms give the same picture."""
     system = similarities((1 / 1.5, 2 * math.pi / 5, 0.0, 0.0), (0.4, 1.0, 0.5, 0.3))
     write_page(system, tmp_path / "a.html", size=(32, 32), intensity=INTENSITY)
     page = visit(tmp_path / "a.html")
@@ -139,7 +139,7 @@ def test_a_deep_zoom_into_a_spiral_shows_it_turned(tmp_path: Path, visit: Callab
 
 
 def test_a_deep_zoom_into_maps_that_overlap_is_full(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    """Four maps that fill a square twice over: at this depth more words than anybody can count meet each window."""
+    """Four maps cover a square about twice: at this depth, too many words to enumerate touch the window."""
     system = similarities(
         *((0.7, 0.1 * i, x, y) for i, (x, y) in enumerate(((0.2, 0.2), (-0.2, 0.2), (0.2, -0.2), (-0.2, -0.2))))
     )
@@ -150,7 +150,7 @@ def test_a_deep_zoom_into_maps_that_overlap_is_full(tmp_path: Path, visit: Calla
 
 
 def test_a_sample_of_words_is_fair(tmp_path: Path, visit: Callable[..., Any]) -> None:
-    """Where maps overlap, the colors tell how many points each map drew in a window: as among all points there are."""
+    """The colors show each map's share of the points in the window, which is that of a plain sample of points."""
     system = similarities((0.8, 0.3, 0.0, 0.05), (0.7, -0.5, -0.05, 0.1), (0.6, 2.0, 0.05, -0.05))
     parameters = page_parameters(system, size=(32, 32), intensity=0.005)
     parameters |= {"color": (torch.eye(3) / 4).tolist()}
@@ -158,7 +158,7 @@ def test_a_sample_of_words_is_fair(tmp_path: Path, visit: Callable[..., Any]) ->
     page = visit(tmp_path / "a.html")
     found = zoom_by_keys(page, 10)
     assert found.max() < 0.9
-    half = torch.tensor([400, 480]) / SIDE / 1.5**10  # of the window, in the plane
+    half = torch.tensor([400, 480]) / SIDE / 1.5**10  # half the window's size in the plane
     expected = torch.zeros(3)
     for seed in range(4):
         sample = sample_attractor(*system.maps(), system.probabilities(), 4_000_000, generator=seeded(seed))
@@ -184,7 +184,7 @@ def test_many_maps_and_one(tmp_path: Path, visit: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("scale", [3.0, 1.3])
 def test_maps_that_do_not_contract_do_no_harm(scale: float, tmp_path: Path, visit: Callable[..., Any]) -> None:
-    """The points of the first system run away; those of the second, one of whose maps grows, mostly stay near."""
+    """The points of the first system diverge. One map of the second expands, but most points stay near."""
     system = triangle()
     with torch.no_grad():
         system.get_parameter("matrix")[0, : 3 if scale > 2 else 1].mul_(2 * scale)

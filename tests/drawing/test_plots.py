@@ -1,4 +1,4 @@
-"""The loss as a table and as a curve."""
+"""Tests of the loss as a table and as a curve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of clouds of points."""
+"""Tests of pictures of point clouds and of solids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_sheet_of_views_and_a_turntable() -> None:
     assert 0 <= sheet.min() <= sheet.max() == 1
     frames = turntable(clouds, frames=4, side=32, elevation=0)
     assert [frame.shape for frame in frames] == [(40, 76)] * 4
-    # Half a turn later, without elevation, the outline is mirrored.
+    # Half a turn without elevation mirrors the outline.
     lit, mirrored = frames[0][4:36, 4:36] > 0.02, frames[2][4:36, 4:36].flip(1) > 0.02
     assert (lit == mirrored).float().mean() > 0.97
     assert (draw_point_clouds([torch.zeros(1, 3)], side=8, azimuths=(0,)) > 0.5).any()
@@ -34,12 +34,12 @@ def test_a_sheet_of_views_and_a_turntable() -> None:
 
 
 def solid(system: System, side: int = 40, points: int = 2000, **options: float) -> Tensor:
-    """The picture (side, side) of a system in space."""
+    """Return the picture (side, side) of a system in space."""
     return torch.cat(list(draw_solid(system, side, points, generator=seeded(0), **options)))  # type: ignore[arg-type]
 
 
 def box(*sides: float, shift: float = 0.0) -> System:
-    """A solid box around a point."""
+    """Return a system whose attractor is a solid box."""
     corners = torch.cartesian_prod(*3 * [torch.tensor([-0.5, 0.5], dtype=torch.float64)])  # (8, 3)
     matrix = torch.eye(3, dtype=torch.float64).expand(8, 3, 3) / 2
     return System(matrix, (corners + shift) / 2 * torch.tensor(sides, dtype=torch.float64), torch.ones(8))
@@ -75,7 +75,7 @@ def test_the_bands_of_a_solid_leave_no_seams(side: int, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(("azimuth", "elevation"), [(0.0, 0.0), (35.0, 25.0), (200.0, -40.0)])
 @pytest.mark.parametrize("sides", [(1, 1, 1), (1, 2, 6), (5, 1, 1)])
 def test_a_solid_fills_the_picture(sides: tuple[float, ...], azimuth: float, elevation: float) -> None:
-    """The outline is that of the box's corners, from edge to edge in its longer direction and in the middle."""
+    """The outline of the box's corners spans the longer side up to the margin, and is centered."""
     image = solid(box(*sides, shift=30.0), 100, 50_000, margin=0.1, azimuth=azimuth, elevation=elevation)
     corners = torch.cartesian_prod(*(torch.tensor([-side / 2, side / 2]) for side in sides))  # (8, 3)
     extent = project(corners, azimuth, elevation).plane.amax(0)  # (2,)
@@ -87,7 +87,7 @@ def test_a_solid_fills_the_picture(sides: tuple[float, ...], azimuth: float, ele
 
 
 def test_what_lies_behind_is_hidden() -> None:
-    """A small square is in front of a large one, both facing the viewer, and is brighter than what is around it."""
+    """A small square in front of a large one is brighter than its surroundings. Both face the viewer."""
     corners = torch.cartesian_prod(*2 * [torch.tensor([-0.5, 0.5])])  # (4, 2)
     matrix = torch.zeros(8, 3, 3)
     matrix[:4, 1:, 1:] = torch.eye(2) / 2

@@ -1,4 +1,4 @@
-"""Sheets of images."""
+"""Tests of sheets of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tones of densities."""
+"""Tests of the tones of densities."""
 
 from __future__ import annotations
 

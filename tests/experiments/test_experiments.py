@@ -1,4 +1,4 @@
-"""The paper's experiments: what each command writes and says, at tiny sizes, on data that the tests make."""
+"""Tests of the parts that all experiments share: tables, labeled sheets, run folders and scalars."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def test_rows_stand_beside_their_names() -> None:
         ("three", torch.zeros(5, 8, 8)),
     ]
     picture = labeled_rows(rows)
-    sheet = contact_sheet(enlarge(torch.cat([row[:2] for _, row in rows]), 8), columns=2)  # as many as all rows have
+    sheet = contact_sheet(enlarge(torch.cat([row[:2] for _, row in rows]), 8), columns=2)  # the shortest row has 2
     names = picture[:, : -sheet.shape[1]]
     assert torch.equal(picture[:, -sheet.shape[1] :], sheet)
-    for row in range(3):  # each name within its row, the longest widest
+    for row in range(3):  # each name is within its row
         part = names[4 + 68 * row : 68 * (row + 1)]
         assert 0 < int((part > 0.5).sum()) < part.numel() / 4
     written = [int((names[68 * row : 68 * (row + 1)] > 0).any(dim=0).sum()) for row in range(3)]
@@ -85,13 +85,13 @@ def test_overwriting_removes_what_the_run_has_written_and_nothing_else(tmp_path:
     output = open_folder(tmp_path)
     own = output.learned("mnist", "best")
     own.write_bytes(b"own")
-    output.log(1, loss=0.5)  # in TensorBoard, too, where it is installed
+    output.log(1, loss=0.5)  # also in TensorBoard, if it is installed
     events = set(tmp_path.glob("tensorboard/*"))
     mine = [tmp_path / "learned/mnist/mine.safetensors", tmp_path / "tensorboard/events.mine"]
     for path in mine:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"mine")
-    assert open_folder(tmp_path).learned("mnist", "mine") == mine[0]  # which then is refused by whoever reads it
+    assert open_folder(tmp_path).learned("mnist", "mine") == mine[0]  # reading it raises an error
     open_folder(tmp_path, dataclasses.replace(SETTINGS, seed=1), overwrite=True)
     assert not any(path.exists() for path in (own, *events))
     assert [path.read_bytes() for path in mine] == [b"mine", b"mine"]
@@ -114,16 +114,16 @@ def test_tensorboard_reads_the_scalars_and_a_full_disk_is_an_error_that_names_it
 
 
 def test_another_run_is_kept_out_or_overwrites_where_wanted(tmp_path: Path) -> None:
-    """More on this is in tests/io/test_run_folder.py and test_locks.py."""
+    """See also tests/io/test_run_folder.py and test_locks.py."""
     with locked_folder(tmp_path), pytest.raises(InputError, match=r"^cannot write to .*: another run is "):
         experiments.run("reconstruct", tmp_path, SETTINGS)
     open_folder(tmp_path)
     other = dataclasses.replace(SETTINGS, seed=1)
-    with pytest.raises(InputError, match=r"^cannot go on in .*: settings.seed was 0, is 1; "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: settings.seed was 0, is 1; "):
         open_folder(tmp_path, other)
     open_folder(tmp_path, other, overwrite=True)
     (tmp_path / "config.json").write_text('{"format": "mine"}')
-    with pytest.raises(InputError, match=r"its config.json is of something else; take another folder$"):
+    with pytest.raises(InputError, match=r"its config.json does not describe such a run; use another folder$"):
         open_folder(tmp_path, overwrite=True)
 
 

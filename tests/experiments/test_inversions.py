@@ -1,4 +1,4 @@
-"""reconstruct, transformations, optimizers: every variant is learned, judged, and kept for a run that goes on."""
+"""Tests of reconstruct, transformations and optimizers: variants are learned, compared, and reused on resuming."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_reconstruct_learns_every_variant(tmp_path: Path, capsys: pytest.Capture
         with Image.open(tmp_path / "out" / picture) as image:
             assert min(image.size) > 20
     assert (tmp_path / "out" / "metrics.csv").read_text().startswith("step,name,value\n0,")
-    assert run(*command) == 0  # a finished run is told again, and not learned again
+    assert run(*command) == 0  # a finished run is reported without learning
     assert capsys.readouterr().out == printed
 
 
@@ -117,7 +117,7 @@ def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path
     for change in ({"images": 1 - images}, {"config": dataclasses.replace(config, steps=4)}, {"start": None}):
         with pytest.raises(InputError, match=refusal.format("raw")):
             learn("raw", **change)
-    # What the start was made of counts, where it is told, and not the start's last bits.
+    # If `origin` is given, it replaces the start in the comparison, because the start's last bits may change.
     learn("made", origin={"weight": torch.ones(3)})
     with torch.no_grad():
         start.offset += 1e-6
@@ -126,8 +126,8 @@ def test_studies_do_not_go_on_with_what_was_learned_from_something_else(tmp_path
         learn("made", origin={"weight": torch.zeros(3)})
 
 
-def test_uniform_starts_are_drawn_by_themselves() -> None:
-    """Not with the numbers that the systems of `fit` start from."""
+def test_uniform_starts_are_drawn_separately() -> None:
+    """They use other random numbers than the starts of `fit` with the same seed."""
     start = reconstruct.uniform_start(SETTINGS)
     assert all(((parameter >= -1) & (parameter <= 1)).all() for parameter in start.parameters())
     generator = torch.Generator().manual_seed(SETTINGS.seed)
@@ -136,7 +136,7 @@ def test_uniform_starts_are_drawn_by_themselves() -> None:
 
 
 def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
-    """As many targets as the encoder's examples are drawn at a time, and one, whose start `fit` draws by the seed."""
+    """Targets differ from the encoder's examples (100 of each), and one target from the system drawn from the seed."""
     settings = inverse_encoder.InverseEncoderSettings(fractals=100)
     examples, _ = inverse_encoder.random_examples(settings)
     targets = read_targets("fractaldb", None, 100, size=32, points=300, seed=0).images
@@ -146,7 +146,7 @@ def test_targets_are_none_of_the_systems_that_others_start_from() -> None:
 
 
 def learned_with(errors: list[float], exploded: int = 0) -> Learned:
-    """One variant with these errors, whose first systems exploded."""
+    """Return one variant with these errors, of which the first `exploded` systems are NaN."""
     config = FitConfig(maps=2, points=9, sequences=1, steps=1)
     learned = Learned("", "", fit(disc(8).expand(len(errors), -1, -1), config))
     learned.result.minimum_mse = torch.tensor(errors)
@@ -158,8 +158,8 @@ def learned_with(errors: list[float], exploded: int = 0) -> Learned:
 @pytest.mark.parametrize(
     ("lower", "verdict", "detail"),
     [
-        # The differences from 0.3, 0.2, 0.5 are 0.2, 0.0, 0.3 with a standard error of 0.0882, or 0.1, 0.1, 0.2 with
-        # one of 0.0333.
+        # The differences from 0.3, 0.2, 0.5 are 0.2, 0.0, 0.3 with a standard error of 0.0882, then +-(0.1, 0.1, 0.2)
+        # with 0.0333.
         ([0.1, 0.2, 0.2], "not shown at this size", "0.1667 against 0.3333, a difference of 0.1667 +- 0.0882"),
         ([0.2, 0.1, 0.3], "holds", "0.2 against 0.3333, a difference of 0.1333 +- 0.0333"),
         ([0.4, 0.3, 0.7], "does not hold", "0.4667 against 0.3333, a difference of -0.1333 +- 0.0333"),
@@ -181,7 +181,7 @@ def test_systems_that_exploded_lose_their_pair(exploded: int, chance: str, verdi
     finding = explodes("it explodes", other, one)
     assert str(finding) == f"{verdict}: it explodes ({exploded} of 12 exploded against 0: {counted})"
     assert beats("", other, one).verdict == explodes("", one, other).verdict.replace("holds", "does not hold")
-    # Where both exploded there is nothing to tell them apart.
+    # Pairs of which both exploded do not count.
     assert beats("", other, other).detail == "inf against inf: 0 for it, 0 against it, p = 1"
 
 
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_a_study_and_what_is_half_learned_is_not_kept(
     Interruption(TINY["steps"] + 1).install(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         experiments.run("reconstruct", tmp_path / "run", settings)
-    assert len(list((tmp_path / "run" / "learned").rglob("*.safetensors"))) == 1  # the first variant, which was done
+    assert len(list((tmp_path / "run" / "learned").rglob("*.safetensors"))) == 1  # only the first variant was finished
     monkeypatch.undo()
     experiments.run("reconstruct", tmp_path / "run", settings)
     assert (tmp_path / "run" / "metrics.json").exists()

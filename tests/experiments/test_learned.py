@@ -1,4 +1,4 @@
-"""The experiments that learn networks: gan and inverse-encoder, at tiny sizes; resuming gives the same bits."""
+"""Tests of the experiments that learn networks (gan, inverse-encoder), at tiny sizes. Resuming is bit-exact."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_lenet_depends_on_its_seed_alone() -> None:
 
 
 def test_a_probe_sees_what_features_tell_apart() -> None:
-    """Left against right halves: a network that was taught them has features that a linear classifier can use."""
+    """After training on bright left or right halves, the network's features suffice for a linear classifier."""
     generator = torch.Generator().manual_seed(0)
     images = 0.3 * torch.rand(200, 1, 32, 32, generator=generator)
     labels = torch.arange(200) % 2
@@ -72,7 +72,7 @@ def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
     outcome = experiments.run("gan", tmp_path / "run", GAN, data=data)
     assert [row["step"] for row in outcome.rows] == [0, 2, 4, 6]
     assert all(0 <= float(row[name]) <= 1 for row in outcome.rows for name in ("learned", "random"))
-    assert outcome.rows[0]["difference"] == outcome.rows[0]["standard error"] == 0  # nothing is learned yet
+    assert outcome.rows[0]["difference"] == outcome.rows[0]["standard error"] == 0  # before learning
     for name in ("fractals-000000.png", "fractals-000006.png", "accuracy.png"):
         with Image.open(tmp_path / "run" / name) as picture:
             assert min(picture.size) > 60
@@ -84,7 +84,7 @@ def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("learned", "verdict"),
     [
-        ([0.80, 0.82, 0.84], "holds"),  # 0.1 above, always
+        ([0.80, 0.82, 0.84], "holds"),  # always 0.1 above
         ([0.70, 0.72, 0.74], "not shown at this size"),  # no difference
         ([0.60, 0.62, 0.64], "does not hold"),
         ([0.71, 0.72, 0.76], "not shown at this size"),  # 0.01 above, with a standard error of 0.0058
@@ -92,7 +92,7 @@ def test_gan_writes_its_curve_and_pictures(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_gan_is_not_judged_by_chance(learned: list[float], verdict: str) -> None:
-    """A difference counts only above what differs between one pre-training and the next."""
+    """A difference counts only if it is larger than the variation between pre-trainings."""
     finding = gan.beyond_chance(gan.compared(5, learned, [0.70, 0.72, 0.74]))
     assert finding.verdict == verdict
 
@@ -165,12 +165,12 @@ def test_labels_become_the_systems_they_were_made_of(maps: int) -> None:
     assert (largest.diff(dim=1) <= 1e-6).all()
     back = inverse_encoder.to_system(labels, maps)
     difference = inverse_encoder.to_labels(*back.maps()) - labels
-    assert difference.abs().max() < 2e-3  # singular values are kept in [0.001, 0.999]
+    assert difference.abs().max() < 2e-3  # singular values are clamped to [0.001, 0.999]
 
 
 @pytest.mark.parametrize(("maps", "points"), [(1, 1), (2, 2), (3, 50), (10, 300)])
 def test_fractals_are_placed_in_the_picture(maps: int, points: int) -> None:
-    """The points are moved and scaled, one factor each system; the matrices stay as they are."""
+    """The points are shifted and scaled by one factor per system. The matrices do not change."""
     generator = torch.Generator().manual_seed(5)
     system = IFS(7, maps, generator=generator)
     index = system.sample(1, points, generator=generator)
@@ -180,12 +180,12 @@ def test_fractals_are_placed_in_the_picture(maps: int, points: int) -> None:
     after = affine_chain(*system.concatenated(index)).detach()
     assert_same_bits(system.maps()[0].detach(), matrix)
     low, high = after.amin(dim=1), after.amax(dim=1)
-    # In the middle, but for the rounding of fixed points: singular values up to 0.999 multiply it by 1000.
+    # Centered, except for the rounding of fixed points, which singular values up to 0.999 multiply by 1000.
     rounding = 2 * torch.finfo(torch.float32).eps * 1000 * (1 + before.abs().amax(dim=(1, 2)))  # (S,)
     assert ((low + high).abs().amax(dim=1) / 2 < rounding).all()
     extent = (before.amax(dim=1) - before.amin(dim=1)).amax(dim=1)  # (S,)
     size = (high - low).amax(dim=1)
-    if maps == 1 or points == 1:  # a single place, on which every such sequence stands still
+    if maps == 1 or points == 1:  # all points of a sequence coincide
         assert (size < rounding).all()
         return
     spread = extent > 1e-2
@@ -204,7 +204,7 @@ def test_examples_show_what_their_labels_say() -> None:
     assert labels.shape == (7, 60)
     system = inverse_encoder.to_system(labels, 10)
     drawn = system(32, sequences=20, points=300, generator=torch.Generator().manual_seed(0)).mean(dim=1)  # (7, 32, 32)
-    errors = (drawn[:, None] - images[:, 0]).square().mean(dim=(2, 3))  # (7, 7), of each system against each image
+    errors = (drawn[:, None] - images[:, 0]).square().mean(dim=(2, 3))  # (7, 7): each system against each image
     assert errors.argmin(dim=0).tolist() == list(range(7))
 
 
@@ -235,7 +235,7 @@ def test_inverse_encoder_compares_itself_with_fit(tmp_path: Path, monkeypatch: p
     ]
     assert all(re.search(r", a difference of -?\d\.\d{4} \+- \d\.\d{4}$", one.detail) for one in whole.findings)
     assert (tmp_path / "whole" / "reconstructions.png").exists()
-    with monkeypatch.context() as patched:  # after the encoder's third epoch
+    with monkeypatch.context() as patched:  # stop after the encoder's third epoch
         patched.setattr(ExperimentFolder, "log", at_call(3, ExperimentFolder.log, Stop(), after=True))
         with pytest.raises(Stop):
             experiments.run("inverse-encoder", tmp_path / "run", ENCODER)

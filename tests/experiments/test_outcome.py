@@ -1,4 +1,4 @@
-"""What an experiment's numbers are taken to show, by numbers that were computed by hand."""
+"""Tests of the verdicts of experiments, against values computed by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
     [
         (0.0016, 0.0024, NOT_SHOWN),
         (-0.0016, 0.0024, NOT_SHOWN),
-        (0.5, 0.25, NOT_SHOWN),  # two standard errors are not beyond them
+        (0.5, 0.25, NOT_SHOWN),  # exactly two standard errors
         (0.501, 0.25, "holds"),
         (-0.501, 0.25, "does not hold"),
         (0.1, 0.0, "holds"),
@@ -85,7 +85,7 @@ def test_the_sign_test_is_exact(won: int, lost: int, probability: float) -> None
     ],
 )
 def test_counts_are_judged_as_strictly(won: int, lost: int, verdict: str) -> None:
-    """The probability must be below that of two standard errors, 0.0455."""
+    """The probability must be below 0.0455, which corresponds to two standard errors."""
     assert wins("", won, lost, "").verdict == verdict
 
 
@@ -93,7 +93,7 @@ def test_pairs_that_are_not_finite_are_judged_by_their_signs() -> None:
     finite = [0.5] * 6
     found = less("", finite, [math.inf] + [1.0] * 5)
     assert found == Finding("", "holds", "0.5 against inf: 6 for it, 0 against it, p = 0.031")
-    # A large mean difference of one pair does not count more than its sign; ties don't count.
+    # A large difference of one pair counts only by its sign; ties don't count.
     assert less("", finite, [math.inf] + [0.5] * 5).verdict == NOT_SHOWN
     assert less("", [math.inf] * 2, [math.inf] * 2).verdict == NOT_SHOWN
     assert less("", [math.nan] * 9, [1.0] * 9).verdict == NOT_SHOWN

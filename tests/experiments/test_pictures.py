@@ -1,4 +1,4 @@
-"""`fractalops experiment pictures`: its targets, its measures and the bumps that it compares with, at tiny sizes."""
+"""Tests of `fractalops experiment pictures` at tiny sizes: targets, measures, and the bumps for comparison."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_glyphs_fill_their_pictures(count: int) -> None:
     need_matplotlib()
     glyphs = draw_glyphs(count, 40)
     assert glyphs.shape == (count, 40, 40)
-    assert len({tuple(glyph.flatten().tolist()) for glyph in glyphs}) == count  # none is a font's box for unknown ones
+    assert len({tuple(glyph.flatten().tolist()) for glyph in glyphs}) == count  # no boxes for missing glyphs
     for glyph in glyphs:
         rows, columns = ((glyph.amax(axis) > 0.05).nonzero()[[0, -1], 0].tolist() for axis in (1, 0))
         extents = [last - first + 1 for first, last in (rows, columns)]
         assert 0.7 * 40 <= max(extents) <= 0.9 * 40
-        assert all(abs(first + last - 39) <= 3 for first, last in (rows, columns))  # in the middle
+        assert all(abs(first + last - 39) <= 3 for first, last in (rows, columns))  # centered
 
 
 def test_photographs_are_read_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,10 +163,10 @@ def test_the_table_has_both_blends_and_bumps(tmp_path: Path) -> None:
         "shapes (1 in all): maps beat free bumps with as many parameters by mean PSNR in dB",
     ]
     assert all(finding.detail.endswith(", measured once") for finding in outcome.findings[:2])
-    assert all(finding.verdict == "not shown at this size" for finding in outcome.findings[2:])  # of one picture
+    assert all(finding.verdict == "not shown at this size" for finding in outcome.findings[2:])  # a single picture
     (tmp_path / "run" / "metrics.json").unlink()
-    again = experiments.run("pictures", tmp_path / "run", TINY)  # from learned/
-    assert str(again.rows) == str(outcome.rows)  # NaN, too
+    again = experiments.run("pictures", tmp_path / "run", TINY)  # reads learned/
+    assert str(again.rows) == str(outcome.rows)  # as text: NaN != NaN
 
 
 def test_pictures_are_compared_together_and_photographs_once_each(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_pictures_are_compared_together_and_photographs_once_each(tmp_path: Path
         target = Target(name, torch.zeros(1, 2, 2), FitConfig())
         study._pair("it is better", target, {"PSNR": better}, {"PSNR": worse})
     study.compare()
-    # Differences of -2, the camera's mean, -1 and -3: -2 on average, with a standard deviation of 1.
+    # The differences -2 (the camera's mean), -1 and -3 have the mean -2 and the standard deviation 1.
     detail = "28.33 against 30.33, a difference of -2.0000 +- 0.5774"
     claim = "photographs (3 in all): it is better by mean PSNR in dB"
     assert study.findings == [Finding(claim, "does not hold", detail)]

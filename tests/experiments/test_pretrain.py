@@ -1,4 +1,4 @@
-"""pretrain: shards of pictures hold every image once, are the same bytes whoever draws them, and go on after a stop."""
+"""Tests of pretrain: its files contain every image once, are reproducible, and are completed after a stop."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def shards(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The shards of a run that nothing interrupted."""
+    """Return the shards of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     experiments.run("pretrain", folder, SHARDS)
     return shards(folder)
@@ -62,10 +62,10 @@ def test_shards_hold_every_image_once(tmp_path: Path) -> None:
 def test_shards_are_the_same_bytes_whatever_draws_them_and_kept(tmp_path: Path, whole: dict[str, bytes]) -> None:
     experiments.run("pretrain", tmp_path, dataclasses.replace(SHARDS, workers=2))
     assert shards(tmp_path) == whole
-    (tmp_path / "metrics.json").unlink()  # as if it had been killed before the end
+    (tmp_path / "metrics.json").unlink()  # as if the run had been killed before its end
     (tmp_path / "shards" / "00001.tar").unlink()
     before = (tmp_path / "shards" / "00000.tar").stat().st_mtime_ns
-    # How many processes draw is no setting that another run would differ in.
+    # A run may be resumed with another number of workers.
     assert experiments.run("pretrain", tmp_path, SHARDS).rows[0]["drawn now"] == 5
     assert (tmp_path / "shards" / "00000.tar").stat().st_mtime_ns == before
     assert shards(tmp_path) == whole
@@ -107,7 +107,7 @@ def test_pictures_are_the_items_of_the_dataset(tmp_path: Path) -> None:
 def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
     targets, config = disc(8).expand(3, -1, -1), FitConfig(maps=2, points=9, sequences=1, steps=2, batch_size=2)
     learned = fit_dataset(targets, tmp_path / "learned", config)
-    shard = tmp_path / "learned" / learned.rows[0].shard  # of the first two
+    shard = tmp_path / "learned" / learned.rows[0].shard  # contains the first two systems
     for systems, classes in ((tmp_path / "learned", 3), (shard, 2)):
         run_folder = tmp_path / f"run{classes}"
         settings = dataclasses.replace(SHARDS, systems=str(systems))
@@ -115,7 +115,7 @@ def test_classes_may_be_learned_systems(tmp_path: Path) -> None:
         assert (outcome.rows[0]["classes"], outcome.rows[0]["images"]) == (classes, classes * 4)
         kept = read_systems(run_folder / "systems.safetensors").values()
         assert torch.equal(torch.stack([system.matrix for system in kept]), learned.system().maps()[0][:classes])
-    FitResult.load(shard).select(1).save(shard)  # other systems in the same place
+    FitResult.load(shard).select(1).save(shard)  # other systems at the same path
     (run_folder / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"^cannot resume in .*: the systems differ from those of its pictures; "):
         experiments.run("pretrain", run_folder, settings)
@@ -150,7 +150,7 @@ def test_folders_hold_every_image_once_and_go_on(tmp_path: Path) -> None:
     for item, path in enumerate(whole):
         with Image.open(tmp_path / path) as picture:
             assert numpy.array_equal(numpy.array(picture), data[item][0][0].numpy())
-    (tmp_path / "metrics.json").unlink()  # as if it had been killed while it wrote the last picture
+    (tmp_path / "metrics.json").unlink()  # as if the run had been killed while writing the last picture
     last = tmp_path / list(whole)[-1]
     last.rename(last.with_name(f".fractalops-abcd1234-{last.name}"))
     assert experiments.run("pretrain", tmp_path, dataclasses.replace(FOLDERS, workers=1)).rows[0]["drawn now"] == 1
@@ -177,7 +177,7 @@ def test_classes_may_be_searched_by_their_filling_rate(tmp_path: Path, monkeypat
     whole = images(tmp_path)
     (tmp_path / "metrics.json").unlink()
     (tmp_path / next(iter(whole))).unlink()
-    experiments.run("pretrain", tmp_path, settings)  # takes what was found
+    experiments.run("pretrain", tmp_path, settings)  # reuses the classes that were found
     assert images(tmp_path) == whole
     assert calls == [{"rate": 0.05, "maps": 3, "seed": 0, "progress": False}]
 
@@ -227,7 +227,7 @@ def test_classes_may_be_systems_of_any_file(
 ) -> None:
     given = sorted(random_systems(*names), key=lambda system: system.name)
     write_systems(tmp_path / file, given)
-    if file == "classes.npz":  # which holds the maps alone: other probabilities
+    if file == "classes.npz":  # contains only maps: probabilities differ
         given = list(read_systems(tmp_path / file).values())
     settings = pretrain.PretrainSettings(
         systems=str(tmp_path / file), rules="one-parameter", size=16, points=100, layout="folders"
@@ -309,10 +309,12 @@ def test_folders_and_files_of_others_stay(tmp_path: Path) -> None:
 def test_files_of_others_that_bear_a_name_of_the_run_are_neither_kept_nor_removed(
     name: str, settings: pretrain.PretrainSettings, tmp_path: Path
 ) -> None:
-    ExperimentFolder(tmp_path, "pretrain", settings, {}).open()  # cut short then
+    ExperimentFolder(tmp_path, "pretrain", settings, {}).open()  # interrupted here
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=f"^cannot write to .*: its {name} is not of a run; take another folder$"):
+    with pytest.raises(
+        InputError, match=f"^cannot write to .*: its {name} was not written by a run; use another folder$"
+    ):
         experiments.run("pretrain", tmp_path, settings, overwrite=True)
     assert (tmp_path / name).read_bytes() == b"mine"
 
@@ -334,7 +336,7 @@ def test_pictures_that_a_finished_run_has_lost_are_drawn_again(tmp_path: Path, w
     assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5
     assert shards(tmp_path / "shards") == whole
     assert images(tmp_path / "folders") == pictures
-    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5  # is whole again: kept
+    assert experiments.run("pretrain", tmp_path / "folders", FOLDERS).rows[0]["drawn now"] == 5  # the stored outcome
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The experiments' targets: data sets as torchvision lays them, also by its download, and random fractals."""
+"""Tests of the experiments' targets: data sets in torchvision's layout, downloads, and random fractals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 
 
 class FakeTorchvision:
-    """What `torchvision.datasets` does, as far as it is asked for, without a network."""
+    """A stand-in for `torchvision.datasets` that writes small data sets and needs no network."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -80,7 +80,7 @@ def test_torchvision_brings_data(
     printed = capsys.readouterr().out
     assert "Downloading" not in printed
     assert "| kmnist " in printed
-    assert run(*command, "--download") == 0  # what is finished needs nothing
+    assert run(*command, "--download") == 0  # a finished run needs no download
     assert fake.brought == ["KMNIST"]
 
 
@@ -103,7 +103,7 @@ def test_what_torchvision_cannot_bring(
     with pytest.raises(InputError, match=r"^cannot download: no folder was given \(data=None\)$"):
         experiments.run("reconstruct", tmp_path / "run", settings, download=True)
     assert not list(tmp_path.iterdir())
-    download_missing([], None)  # nothing is expected
+    download_missing([], None)  # nothing is missing
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])
@@ -113,7 +113,7 @@ def test_random_fractals_are_neither_empty_nor_full(count: int) -> None:
     assert set(images.unique().tolist()) == {0.0, 1.0}
     lit = images.mean(dim=(1, 2))
     assert ((lit >= 0.1) & (lit <= 0.8)).all()
-    # Placed in the picture: the longer side fills 0.6 to 1 of it, about its middle.
+    # Fractals are centered, and their longer side fills 0.6 to 1 of the picture.
     for lit_pixels in images:
         rows, columns = (lit_pixels.any(dim=dim).nonzero()[[0, -1]].flatten().tolist() for dim in (1, 0))
         extents = [last - first + 1 for first, last in (rows, columns)]
@@ -128,11 +128,11 @@ def test_random_fractals_are_what_their_maps_draw() -> None:
     drawn = torch.stack(
         [render(matrix[i], offset[i], index[i], 32, viewport=(-5, -5, 5, 5)).mean(dim=0) for i in range(5)]
     )  # (5, 32, 32)
-    errors = (drawn[:, None] - images).square().mean(dim=(2, 3))  # (5, 5), of each system against each image
+    errors = (drawn[:, None] - images).square().mean(dim=(2, 3))  # (5, 5): each system against each image
     assert errors.argmin(dim=0).tolist() == list(range(5))
 
 
 @pytest.mark.parametrize(("size", "points"), [(2, 1), (224, 300), (8, 20)])
 def test_random_fractals_of_few_points_are_drawn(size: int, points: int) -> None:
-    """A tenth of the picture would be out of their reach."""
+    """The least share of lit pixels is lower here, because so few points cannot light a tenth of the picture."""
     assert random_fractals(3, 10, size, points, torch.Generator())[0].shape == (3, size, size)

@@ -222,7 +222,7 @@ def test_the_reference_backend_takes_tensor_operations(caplog: pytest.LogCapture
 def test_the_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(backends.STATE, "forced", "fast")
-        assert describe_loop().startswith("fit on the CPU: refused: learn_steps: FRACTALOPS_BACKEND must be one of ")
+        assert describe_loop().startswith("fit on the CPU: can't run: learn_steps: FRACTALOPS_BACKEND must be one of ")
     assert describe_loop().startswith("fit on the CPU: native steps; tensor operations for a custom loss, ")
     with fractalops.use_backend("reference"):
         assert describe_loop() == "fit on the CPU: tensor operations: requested"

@@ -243,7 +243,7 @@ def test_an_interruption_gives_what_was_learned(tmp_path: Path, monkeypatch: pyt
     assert repr(result) == f"PointFitResult(3 maps in 3 dimensions, 2 steps, {distance}, interrupted)"
     assert len(result) == 1
     assert result[0] is result[-1] is result
-    with pytest.raises(IndexError, match=r"^PointFitResult: index must lie in \[0, 1\), got 1$"):
+    with pytest.raises(IndexError, match=r"^PointFitResult: index must lie in \[-1, 1\), got 1$"):
         result[1]
     result.save(tmp_path / "system.safetensors")
     assert PointFitResult.load(tmp_path / "system.safetensors").interrupted
@@ -283,7 +283,7 @@ def test_files_that_are_not_one(tmp_path: Path) -> None:
     save_file(tensors, path, metadata)
     refused("it is damaged: it has no checksum")
     save_file({"a": torch.ones(1)}, path)
-    refused("its format must be fractalops.points.1, got a safetensors file without")
+    refused("its format must be fractalops.points.1, got none")
     path.write_bytes(b"no")
     refused("")
     path.unlink()

@@ -140,7 +140,7 @@ def test_what_rank_0_refuses_ends_all(tmp_path: Path) -> None:
     assert [process.returncode for process in processes] == [1, 1]
     for error in errors:
         assert error.startswith(
-            f"fractalops.errors.InputError: cannot write to {tmp_path / 'run'}: there are files already; "
+            f"fractalops.errors.InputError: cannot write to {tmp_path / 'run'}: it already contains files; "
         )
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 

@@ -121,7 +121,7 @@ def test_a_result_is_a_sequence_with_a_short_repr(result: FitResult) -> None:
     assert [one.system.systems for one in result] == [1, 1]
     assert_same_result(result[-1], result.select(1))
     for wrong in (2, -3):
-        with pytest.raises(IndexError, match=rf"^FitResult.select: index must lie in \[0, 2\), got {wrong}$"):
+        with pytest.raises(IndexError, match=rf"^FitResult.select: index must lie in \[-2, 2\), got {wrong}$"):
             result[wrong]
     error = f"minimum MSE {float(result.minimum_mse.mean()):.4f}"
     assert repr(result) == f"FitResult(2 images of 8 x 6, 10 steps, {error})"

@@ -41,7 +41,7 @@ SPOIL: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "a flipped bit": (lambda path, other: flip(path), r"cannot read \S+: it is damaged: its checksum is wrong"),
     "of another run": (
         lambda path, other: path.write_bytes(other.read_bytes()),
-        r"cannot read \S+: it is of another run",
+        r"cannot read \S+: it belongs to another run",
     ),
 }
 
@@ -82,7 +82,7 @@ def test_a_batch_in_the_place_of_another_is_refused(tmp_path: Path, monkeypatch:
     interrupt(tmp_path / "run", monkeypatch, step=23)
     folder = DatasetFolder(tmp_path / "run")
     folder.shard(0).write_bytes(folder.shard(1).read_bytes())
-    with pytest.raises(InputError, match=r"00000.safetensors: it is of another batch; "):
+    with pytest.raises(InputError, match=r"00000.safetensors: it belongs to another batch; "):
         run(tmp_path / "run")
 
 
@@ -110,7 +110,7 @@ def test_a_file_of_another_run_is_noticed_when_a_finished_run_is_read(tmp_path: 
     run(tmp_path / "run")
     run(tmp_path / "other", config=small(seed=3))
     shutil.copy(tmp_path / "other" / SYSTEM, tmp_path / "run" / SYSTEM)
-    with pytest.raises(InputError, match=r"00000.safetensors: it is of another run; "):
+    with pytest.raises(InputError, match=r"00000.safetensors: it belongs to another run; "):
         _ = FitRun.load(tmp_path / "run")[0]
 
 
@@ -150,8 +150,8 @@ def test_another_run_is_refused_and_what_differs_is_named(
     if "instruction_set" in options:
         monkeypatch.setattr(backends.STATE, "instruction_set", options["instruction_set"])
     options = {name: option for name, option in options.items() if name in ("config", "source")}
-    advice = r"take another folder, or overwrite=True to start anew"
-    refusal = rf"^cannot go on in {tmp_path / 'run'}: {difference}; {advice}$"
+    advice = r"use another folder, or overwrite=True to start over"
+    refusal = rf"^cannot resume in {tmp_path / 'run'}: {difference}; {advice}$"
     with fractalops.use_backend(backend), pytest.raises(InputError, match=refusal):
         run(tmp_path / "run", **options)
     assert contents(tmp_path / "run") == before
@@ -168,7 +168,7 @@ def test_another_version_of_python_goes_on(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(InputError, match=rf"^cannot write to {tmp_path}: there are files already; take another"):
+    with pytest.raises(InputError, match=rf"^cannot write to {tmp_path}: it already contains files; use another"):
         run(tmp_path)
     with pytest.raises(InputError, match=r"mine.txt: it is not a folder$"):
         run(tmp_path / "mine.txt")
@@ -229,7 +229,9 @@ def test_a_report_of_others_is_refused_before_anything_is_learned(
         run(tmp_path, source, skip_bad=True)
     monkeypatch.undo()
     (tmp_path / name).write_bytes(b"mine")
-    with pytest.raises(InputError, match=f"^cannot write to .*: its {name} is not of a run; take another folder$"):
+    with pytest.raises(
+        InputError, match=f"^cannot write to .*: its {name} was not written by a run; use another folder$"
+    ):
         run(tmp_path, source, skip_bad=True, overwrite=overwrite)
     assert (tmp_path / name).read_bytes() == b"mine"
     assert not list(tmp_path.glob("systems/*"))

@@ -71,7 +71,7 @@ def test_the_index_says_what_and_where(tmp_path: Path) -> None:
     assert not learned.interrupted
     assert len(learned) == 5
     assert_same_result(learned[-2], learned.result(learned.rows[3]))
-    with pytest.raises(IndexError, match=r"^FitRun: index must lie in \[0, 5\), got 5$"):
+    with pytest.raises(IndexError, match=r"^FitRun: index must lie in \[-5, 5\), got 5$"):
         learned[5]
     error = f"minimum MSE {learned.minimum_mse.mean():.4f}"
     assert repr(learned) == f"FitRun('{tmp_path / 'run'}', 5 images, {error})"

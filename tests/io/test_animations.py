@@ -1,4 +1,4 @@
-"""Animations in files."""
+"""Tests of files of animations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fractalops.io.animations import check_animation, save_animation
 
 
 def moving(channels: int, frames: int = 4) -> Iterator[Tensor]:
-    """Frames (C, 5, 7) in which a bright column moves, opaque."""
+    """Yield opaque frames (C, 5, 7) in which a bright column moves."""
     for number in range(frames):
         frame = torch.zeros(channels, 5, 7)
         frame[:, :, number] = 1 - number / 8
@@ -52,10 +52,14 @@ def test_a_transparent_animation(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_saved_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"^cannot save a.png: an animation is a .gif, .webp or .mp4 file$"):
+    with pytest.raises(
+        InputError, match=r"^cannot save a.png: the suffix of an animation must be .gif, .webp or .mp4, got '.png'$"
+    ):
         check_animation("a.png")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"^cannot save a.mp4: ffmpeg is not installed \(.gif and .webp need none\)$"):
+    with pytest.raises(
+        InputError, match=r"^cannot save a.mp4: ffmpeg is not installed; install it, or save a .gif or .webp file$"
+    ):
         save_animation(moving(1), "a.mp4")
     for suffix in (".gif", ".webp"):
         with pytest.raises(ValueError, match="frames must not be empty"):
@@ -64,7 +68,7 @@ def test_what_can_not_be_saved_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def pretend(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a program that is called ffmpeg first on the path."""
+    """Put a program named ffmpeg first on the path."""
     program = folder / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -78,7 +82,7 @@ def test_a_video_is_piped_to_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "-f rawvideo -pix_fmt rgb24 -s 7x5 -r 25 -i -" in arguments
     assert "-pix_fmt yuv420p" in arguments
     content = torch.frombuffer(bytearray((tmp_path / "a.mp4").read_bytes()), dtype=torch.uint8)
-    frames = content.view(6, 5, 7, 3)  # the last one rests for three
+    frames = content.view(6, 5, 7, 3)  # the last frame is shown for three
     assert torch.equal(frames[3], frames[5])
     for number, frame in enumerate(itertools.islice(moving(1), 4)):
         assert torch.equal(frames[number, :, :, 1], (frame[0] * 255).round().to(torch.uint8))

@@ -1,4 +1,4 @@
-"""Files are closed again; what can't be made again in no time is on the disk before it takes its name."""
+"""Tests that files are closed, and that results that take time to compute are synced before they get their name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROW = TableRow(0, "a.png", "", "systems/00000.safetensors", 0, 0.5, 0.5, 3, 0.1)
 
 @pytest.fixture
 def happened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What happens to files, in order: ("fsync", the name of what is on the disk) and ("rename", the new name)."""
+    """Return a log of events in order: ("fsync", the synced file's name) and ("rename", the new name)."""
     log = []
 
     def fsync(descriptor: int) -> None:
@@ -97,7 +97,7 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
         write_json(tmp_path / "a.json", {"a": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_bytes() == before
-    save_image(torch.ones(2, 2), tmp_path / "a.png")  # doesn't wait for the disk
+    save_image(torch.ones(2, 2), tmp_path / "a.png")  # pictures are not synced
     with atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("a")
     assert (tmp_path / "a.txt").read_text() == "a"

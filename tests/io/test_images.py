@@ -1,4 +1,4 @@
-"""Reading images of every kind as targets, and writing pictures, sheets and animations."""
+"""Tests of reading images as targets, and of saving pictures and animations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.pictures import read_with_notices
 
 
 def drawing(mode: str) -> Image.Image:
-    """A 6 x 4 (width x height) picture: black, with a white block in the upper left corner."""
+    """Return a black picture of 6 x 4 (width x height) pixels with a white block in the upper left corner."""
     picture = Image.new("L", (6, 4), 0)
     picture.paste(255, (0, 0, 3, 2))
     return picture.convert(mode)
@@ -37,11 +37,11 @@ MODES = ["1.png", "L.png", "LA.png", "P.png", "P.gif", "RGB.png", "RGB.webp", "R
 @pytest.mark.parametrize("name", MODES)
 def test_every_mode_gives_the_same_target(tmp_path: Path, name: str, color: bool) -> None:
     path = tmp_path / name
-    drawing(path.stem).save(path, lossless=True)  # which only WebP looks at
+    drawing(path.stem).save(path, lossless=True)  # only WebP uses `lossless`
     target, notices = read_with_notices(path, PictureOptions(color=color))
     assert target.dtype == torch.float32
     torch.testing.assert_close(target, EXPECTED.expand(3, 4, 6) if color else EXPECTED)
-    assert notices == []  # a gray picture in a color mode is no reason for a notice
+    assert notices == []  # a gray picture in a color mode causes no notice
 
 
 @pytest.mark.parametrize("color", [False, True])
@@ -66,7 +66,7 @@ def test_floats_are_taken_as_they_are_or_stretched_with_a_notice(tmp_path: Path)
     Image.fromarray(numpy.array([[-1.0, 0.0, 3.0]], dtype=numpy.float32)).save(path)
     target, notices = read_with_notices(path)
     assert target.tolist() == [[0.0, 0.25, 1.0]]
-    assert notices == ["values from -1 to 3 stretched to the range from 0 to 1"]
+    assert notices == ["values from -1 to 3 are stretched to [0, 1]"]
     Image.fromarray(numpy.array([[0.0, numpy.nan, 1.0]], dtype=numpy.float32)).save(path)
     with pytest.raises(InputError, match="NaN or infinite"):
         read_image(path)
@@ -76,7 +76,7 @@ def test_color_becomes_gray_with_a_notice(tmp_path: Path) -> None:
     Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
     target, notices = read_with_notices(tmp_path / "red.png")
     torch.testing.assert_close(target, torch.full((2, 2), 0.299), atol=2e-3, rtol=0.0)
-    assert notices == ["color converted to gray"]
+    assert notices == ["colors are converted to gray"]
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("RGB", "png"), ("RGBA", "png"), ("P", "gif"), ("CMYK", "tif")])
@@ -92,7 +92,7 @@ def test_color_is_kept_where_asked(tmp_path: Path, mode: str, suffix: str) -> No
 
 
 def test_color_goes_through_every_step(tmp_path: Path) -> None:
-    """Background, scaling, inversion and threshold do to each channel what they do to a gray picture."""
+    """Background, scaling, inversion and threshold change each channel like a gray picture."""
     picture = Image.effect_noise((40, 20), 90)
     bands = [picture, picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), picture.point(lambda level: level // 3)]
     alpha = Image.new("L", (40, 20), 255)
@@ -100,7 +100,7 @@ def test_color_goes_through_every_step(tmp_path: Path) -> None:
     Image.merge("RGBA", [*bands, alpha]).save(tmp_path / "color.png")
     steps: dict[str, Any] = {"size": 13, "background": "white", "invert": True, "threshold": 0.4}
     target, notices = read_with_notices(tmp_path / "color.png", PictureOptions(color=True, **steps))
-    assert notices == ["transparent parts laid over white", "scaled from 40 x 20 to 13 x 6 pixels"]
+    assert notices == ["transparent parts are drawn on white", "scaled from 40 x 20 to 13 x 6 pixels"]
     for channel, band in zip(target, bands, strict=True):
         Image.merge("LA", [band, alpha]).save(tmp_path / "gray.png")
         assert torch.equal(channel, read_image(tmp_path / "gray.png", PictureOptions(**steps)))
@@ -109,12 +109,12 @@ def test_color_goes_through_every_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("background", "seen"), [("black", 0.0), ("white", 1.0)])
 def test_transparent_parts_show_the_background(tmp_path: Path, background: Any, seen: float) -> None:
     picture = Image.new("RGBA", (2, 1), (128, 128, 128, 255))
-    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither seen nor a reason to speak of color
+    picture.putpixel((1, 0), (255, 0, 0, 0))  # invisible red: neither shown nor counted as color
     picture.save(tmp_path / "see-through.png")
     target, notices = read_with_notices(tmp_path / "see-through.png", PictureOptions(background=background))
     torch.testing.assert_close(target, torch.tensor([[128 / 255, seen]]))
-    assert notices[0] == f"transparent parts laid over {background}"
-    assert "color converted to gray" not in notices
+    assert notices[0] == f"transparent parts are drawn on {background}"
+    assert "colors are converted to gray" not in notices
 
 
 def test_transparent_palette(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_transparent_palette(tmp_path: Path) -> None:
     picture.save(tmp_path / "palette.png", transparency=0)
     target, notices = read_with_notices(tmp_path / "palette.png")
     torch.testing.assert_close(target, torch.tensor([[0.0, 128 / 255]]))
-    assert notices == ["transparent parts laid over black"]
+    assert notices == ["transparent parts are drawn on black"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_invert_and_threshold(tmp_path: Path) -> None:
 def test_a_bright_page_is_noticed(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 255).save(tmp_path / "page.png")
     _, notices = read_with_notices(tmp_path / "page.png")
-    assert notices == ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+    assert notices == ["the picture is mostly bright; if it shows a dark shape on a bright page, use invert=True"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_decompression_bombs_are_refused_and_large_photographs_are_not(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InputError, match="too many pixels"):
         read_image(tmp_path / "bomb.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # between once and twice the limit Pillow only warns
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)  # up to twice the limit, Pillow only warns
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_image(tmp_path / "bomb.png").shape == (100, 100)
@@ -261,7 +261,7 @@ def test_saving_and_reading_back(tmp_path: Path, color: bool) -> None:
         ((2, 2), "picture", InputError, "unknown suffix"),
         ((2, 2), "picture.txt", InputError, "unknown suffix"),
         ((2, 2), "picture.safetensors", InputError, "unknown suffix"),
-        ((2, 2), "picture.xbm", InputError, "cannot save"),  # a format of black and white only
+        ((2, 2), "picture.xbm", InputError, "cannot save"),  # this format is black and white only
         ((1, 2, 2), "picture.png", ValueError, r"save_image: image must have shape \(H, W\).*got \(1, 2, 2\)"),
         ((3, 0, 2), "picture.png", ValueError, r"save_image: image must have .* or \(3, H, W\).*got \(3, 0, 2\)"),
         ((2, 2), "missing/picture.png", FileNotFoundError, "picture"),

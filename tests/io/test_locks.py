@@ -1,4 +1,4 @@
-"""The lock of a folder, and that the package needs nothing that only Linux has."""
+"""Tests of the lock of a folder, and of the package without functions that only Linux has."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_second_run_is_kept_out_until_the_first_ends(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
 def test_a_lock_ends_with_its_run(tmp_path: Path) -> None:
-    """Also where a process was forked meanwhile, and lives on with the same open file."""
+    """The lock is released even if a forked process still has its file open."""
     with locked_folder(tmp_path):
         child = os.fork()
         if child == 0:
@@ -67,7 +67,9 @@ def test_without_locks_a_file_stands_for_one_and_a_notice_says_so(
         held = folder / f"{LOCK}{HELD}"
         for _ in range(2):
             with (
-                pytest.raises(InputError, match=rf"another run is writing to it, or was killed: then remove {held}$"),
+                pytest.raises(
+                    InputError, match=rf"another run is writing to it; if that run was killed, remove {held}$"
+                ),
                 run.lock(),
             ):
                 pass
@@ -78,7 +80,7 @@ def test_without_locks_a_file_stands_for_one_and_a_notice_says_so(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_of_a_killed_process_is_void(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
@@ -97,7 +99,7 @@ with locked_folder(Path(sys.argv[1])):
         holder.wait()
     assert (tmp_path / LOCK).exists()
     deadline = time.monotonic() + 10
-    while True:  # the kernel frees it as the process goes
+    while True:  # the kernel releases it while the process ends
         try:
             with locked_folder(tmp_path):
                 break
@@ -107,7 +109,7 @@ with locked_folder(Path(sys.argv[1])):
 
 
 def test_the_package_does_without_what_only_linux_has(tmp_path: Path) -> None:
-    """Windows has no fcntl, macOS no sched_getaffinity: all modules are imported, and a run locks its folder."""
+    """All modules are imported and a run locks its folder without fcntl (Windows) and sched_getaffinity (macOS)."""
     code = """
 import importlib, os, pkgutil, sys
 from pathlib import Path

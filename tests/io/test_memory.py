@@ -1,4 +1,4 @@
-"""The limit of how much memory the reading of a file takes, and files that ask for more than they have."""
+"""Tests of the memory limit for reading files, and of files whose headers claim more than they contain."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_the_limit_that_an_error_names_suffices(needed: int, monkeypatch: pytest
     with pytest.raises(InputError) as raised:
         check_memory("a", needed, "its text")
     message = str(raised.value)
-    assert message.startswith("cannot read a: its text takes ")
+    assert message.startswith("cannot read a: its text needs ")
     with limited_memory(parse_size(message.partition(f"{VARIABLE}=")[2].partition(" ")[0])):
         check_memory("a", needed)
     assert memory_limit() == 2**30
 
 
-# Each takes a path and writes what asks for more than 8 MiB.
+# Functions that write files for which reading takes more than 8 MiB
 
 
 def header(descr: str, shape: tuple[int, ...]) -> bytes:
@@ -88,25 +88,28 @@ def tensors(path: Path, size: int, metadata: dict[str, str], **shapes: tuple[int
 OWN = {"format": "fractalops.systems.1", "names": '["a"]'}
 SYSTEMS = (10 * MIB // 48, 2, 2, 3)
 HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "a.csv": (lambda path: sparse(path, b"", MIB), "text of its size takes 64 MiB of memory"),
-    "a.ifs": (lambda path: sparse(path, b"", MIB), "text of its size takes 64 MiB of memory"),
-    "a.json": (lambda path: sparse(path, b"", MIB), "text of its size takes 64 MiB of memory"),
-    "a.flame": (lambda path: sparse(path, b"", MIB), "text of its size takes 64 MiB of memory"),
-    "long.npy": (lambda path: sparse(path, b"\x93NUMPY\2\0" + struct.pack("<I", 2**28), 2**28), "268435456 bytes"),
-    "lying.npy": (lambda path: path.write_bytes(header("<f4", SYSTEMS)), r"takes 10485744 bytes, and it has 0\)$"),
+    "a.csv": (lambda path: sparse(path, b"", MIB), "a text of its size needs 64 MiB of memory"),
+    "a.ifs": (lambda path: sparse(path, b"", MIB), "a text of its size needs 64 MiB of memory"),
+    "a.json": (lambda path: sparse(path, b"", MIB), "a text of its size needs 64 MiB of memory"),
+    "a.flame": (lambda path: sparse(path, b"", MIB), "a text of its size needs 64 MiB of memory"),
+    "long.npy": (
+        lambda path: sparse(path, b"\x93NUMPY\2\0" + struct.pack("<I", 2**28), 2**28),
+        "at most 10000 bytes, got 268435456",
+    ),
+    "lying.npy": (lambda path: path.write_bytes(header("<f4", SYSTEMS)), r"needs 10485744 bytes, got 0\)$"),
     "many.npy": (
         lambda path: sparse(path, header("<f4", SYSTEMS), 10 * MIB),
-        r"holding 218453 systems takes \d+ MiB of memory",
+        r"storing 218453 systems needs \d+ MiB of memory",
     ),
     "a.npz": (
         lambda path: archive(path, a=(header("<f4", SYSTEMS), 10 * MIB)),
-        "unpacking a takes 11 MiB of memory",
+        "unpacking a needs 11 MiB of memory",
     ),
-    "array.npz": (lambda path: sparse(path, header("<f4", SYSTEMS), 10 * MIB), r"\(it is no archive\)$"),
-    "lying.npz": (lambda path: archive(path, a=(header("<f4", SYSTEMS), 9)), r"takes 10485744 bytes, and it has 9\)$"),
+    "array.npz": (lambda path: sparse(path, header("<f4", SYSTEMS), 10 * MIB), r"\(it is not an archive\)$"),
+    "lying.npz": (lambda path: archive(path, a=(header("<f4", SYSTEMS), 9)), r"needs 10485744 bytes, got 9\)$"),
     "own.safetensors": (
         lambda path: tensors(path, 8 * MIB, OWN, a=(8 * MIB,)),
-        "it takes 17 MiB of memory",
+        "it needs 17 MiB of memory",
     ),
     "foreign.safetensors": (
         lambda path: tensors(path, 8 * MIB, {"format": "pt"}, a=(8 * MIB,)),
@@ -114,7 +117,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "header.safetensors": (
         lambda path: sparse(path, MIB.to_bytes(8, "little"), MIB),
-        "its header takes 16 MiB of memory",
+        "its header needs 16 MiB of memory",
     ),
 }
 
@@ -124,15 +127,15 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "long.npy": HOSTILE["long.npy"],
     "large.npy": (
         lambda path: sparse(path, header("|u1", (1, 3000, 3000)), 3000**2),
-        "decoding 3000 x 3000 pixels takes 35 MiB of memory",
+        "decoding 3000 x 3000 pixels needs 35 MiB of memory",
     ),
     "wide.npy": (
         lambda path: sparse(path, header("|u1", (1, 1, 10**6 + 1)), 10**6 + 1),
-        "a side must be at most 1000000 pixels",
+        "each side must be at most 1000000 pixels",
     ),
     "large.npz": (
         lambda path: archive(path, a=(header("|u1", (10, 1024, 1024)), 10 * MIB)),
-        "unpacking a takes 11 MiB of memory",
+        "unpacking a needs 11 MiB of memory",
     ),
     "labels.npz": (
         lambda path: archive(path, images=IMAGES, labels=(header("<U50", (30_000,)), 30_000 * 200)),
@@ -140,7 +143,7 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "labels.safetensors": (
         lambda path: tensors(path, 4 * MIB, {}, images=(2 * MIB, 1, 1), labels=(2 * MIB,)),
-        "reading its labels takes 16 MiB of memory",
+        "reading its labels needs 16 MiB of memory",
     ),
     "header.safetensors": HOSTILE["header.safetensors"],
 }
@@ -177,7 +180,7 @@ def refused_unread(read: Callable[[Path], Any], path: Path, reason: str) -> None
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.ifs", b"0 0 0 0 0 0 0\n" * 30_000, "line 1: a system must have a name of one word, got '0 0 0"),
+        ("a.ifs", b"0 0 0 0 0 0 0\n" * 30_000, "line 1: the name of a system must be one word, got '0 0 0"),
         ("a.flame", b"<a>" * 200_000, "line 1: its elements are nested more than 64 deep"),
         ("a.flame", b"<flame>" + b"<a>" * 200_000, "line 1: its elements are nested more than 64 deep"),
         ("a.csv", b"0\n" * 300_000, "line 1: a row must have 7 or 13 numbers"),
@@ -205,7 +208,7 @@ def test_the_option_raises_the_limit(tmp_path: Path, capsys: pytest.CaptureFixtu
         '{"format": "fractalops.systems.1", "systems": [{"name": "a", "matrix": [[[0.5, 0.0], [0.0, 0.5]]], '
         '"offset": [[0.0, 0.0]], "probabilities": [1.0]}]}'
     )
-    takes = f"cannot read {path}: text of its size takes {64 * path.stat().st_size} bytes of memory"
+    takes = f"cannot read {path}: a text of its size needs {64 * path.stat().st_size} bytes of memory"
     convert = ("convert", str(path), str(tmp_path / "a.csv"), "--memory-limit")
     message = refusal(capsys, *convert, "1000")
     enough = message.partition("(--memory-limit ")[2].removesuffix(" raises it)")

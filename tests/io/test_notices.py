@@ -1,4 +1,4 @@
-"""What reading a file changed: where that is logged, and who collects it."""
+"""Tests of notices about changes made while reading files: logging and collection."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from fractalops.io.notices import collect_notices
 def test_notices_are_warnings_of_the_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Image.new("RGB", (4, 4), (90, 0, 0)).save(tmp_path / "red.png")
     read_image(tmp_path / "red.png")
-    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: color converted to gray")
+    expected = ("fractalops.io", logging.WARNING, f"{tmp_path / 'red.png'}: colors are converted to gray")
     assert caplog.record_tuples == [expected]
     with collect_notices() as notices:
         for _ in range(2):
             read_image(tmp_path / "red.png")
-    assert notices == {str(tmp_path / "red.png"): ["color converted to gray"]}
-    assert caplog.record_tuples == [expected] * 3  # a program's own handlers get them all the same
+    assert notices == {str(tmp_path / "red.png"): ["colors are converted to gray"]}
+    assert caplog.record_tuples == [expected] * 3  # handlers also get collected notices
     caplog.clear()
     read_image(tmp_path / "red.png")
     assert caplog.record_tuples == [expected]
@@ -45,11 +45,11 @@ with collect_notices():
 """
     command = [sys.executable, "-c", program, str(tmp_path / "red.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == f"{tmp_path / 'red.png'}: color converted to gray\n"
+    assert done.stderr == f"{tmp_path / 'red.png'}: colors are converted to gray\n"
 
 
 def test_notices_of_a_data_set_are_not_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """There may be thousands, again each time that a picture is read; who collects them sees them once."""
+    """A data set may cause thousands of notices, again on each read. `collect_notices` reports each once."""
     path = tmp_path / "0.png"
     for number in range(2):
         Image.new("L", (4, 4), 90).save(tmp_path / f"{number}.png")
@@ -64,7 +64,9 @@ def test_notices_of_a_data_set_are_not_warnings(tmp_path: Path, caplog: pytest.L
     with collect_notices() as notices:
         source = TensorTargets.from_iterable([numpy.ones((4, 4))])
     assert notices == {
-        "image 0 of the iterable": ["mostly bright; if the shape is dark on a bright page, use invert=True"]
+        "image 0 of the iterable": [
+            "the picture is mostly bright; if it shows a dark shape on a bright page, use invert=True"
+        ]
     }
 
 

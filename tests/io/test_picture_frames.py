@@ -1,4 +1,4 @@
-"""Animations and files of several pages: which frame is read, and that it is what a viewer shows."""
+"""Tests of animations and files with several pages: the choice of a frame, which is read as a viewer shows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save_frames(path: Path, frames: list[Image.Image]) -> None:
 
 
 def bars(count: int) -> list[Image.Image]:
-    """Frames 6 x 4 of a white column that goes from left to right."""
+    """Return frames of 6 x 4 pixels with a white column that moves to the right."""
     frames = []
     for number in range(count):
         frame = Image.new("L", (6, 4))
@@ -44,10 +44,10 @@ def test_frames_are_counted_from_one(tmp_path: Path, suffix: str) -> None:
         assert notices == []
     first, notices = read_with_notices(path)
     assert torch.equal(first, read_image(path, PictureOptions(frame=1)))
-    assert notices == ["5 frames: frame 1 is used (frame=N chooses another)"]
+    assert notices == ["5 frames: frame 1 is used (frame=N selects another one)"]
     with pytest.raises(InputError) as raised:
         read_image(path, PictureOptions(frame=6))
-    assert str(raised.value) == f"cannot read {path}: it has 5 frames, and frame 6 is asked for"
+    assert str(raised.value) == f"cannot read {path}: frame must be at most 5, got 6"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -58,7 +58,7 @@ def test_a_blank_frame_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
         read_image(path)
     text = str(raised.value)
     assert text.startswith(f"cannot use {path}: image must not be blank")
-    assert text.endswith("; it has 3 frames, and frame=N chooses another")
+    assert text.endswith("; it has 3 frames, and frame=N selects another one")
     assert read_image(path, PictureOptions(frame=2)).sum() == 4
 
 
@@ -75,7 +75,7 @@ def test_what_has_no_frames_has_one(tmp_path: Path) -> None:
         lambda: TensorTargets.from_iterable(bars(1), second),
     ]
     for read in reads:
-        with pytest.raises(InputError, match=r"^cannot read .*: it has 1 frame, and frame 2 is asked for$"):
+        with pytest.raises(InputError, match=r"^cannot read .*: frame must be at most 1, got 2$"):
             read()
 
 
@@ -100,9 +100,9 @@ OTHER = ((255, 255, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255))
 
 
 def composed(size: tuple[int, int], frames: list[Frame]) -> list[numpy.ndarray]:
-    """What a viewer shows at each frame over white, (H, W, 3), by the specification of GIF89a."""
+    """Return what a viewer shows at each frame over white, (H, W, 3), by the specification of GIF89a."""
     width, height = size
-    canvas = numpy.zeros((height, width, 4), dtype=int)  # nothing but transparency
+    canvas = numpy.zeros((height, width, 4), dtype=int)  # transparent
     shown = []
     for frame in frames:
         left, top = frame.corner
@@ -125,7 +125,7 @@ def test_partial_frames_are_composed_as_a_viewer_does(tmp_path: Path, disposals:
     random = numpy.random.default_rng(sum(disposals))
     size = (9, 7)
     frames = [Frame((0, 0), random.integers(0, 4, (7, 9)), 1, transparent=0)]
-    for number, disposal in enumerate((*disposals, 1)):  # 0: it says nothing, and stays
+    for number, disposal in enumerate((*disposals, 1)):  # 0: unspecified, the frame stays
         corner = (number + 1, 2 - number)
         palette = OTHER if own and number == 1 else None
         frames.append(Frame(corner, random.integers(0, 4, (4, 5)), disposal, transparent=2, palette=palette))

@@ -1,4 +1,4 @@
-"""Pictures of many bits, in other color spaces, with profiles, lying on their side: each against its format's rules."""
+"""Tests of bit depths, color spaces, color profiles and orientations of pictures, against their formats' rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fractalops.io import PictureOptions
 from fractalops.io.images import read_image
 from tests.support.pictures import icc_bytes, read_with_notices, tiff_bytes
 
-# The primaries and the white of sRGB under D50, in XYZ.
+# The primaries and the white of sRGB in XYZ, adapted to D50.
 RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
 WHITE = (0.9642, 1.0, 0.8249)
 
@@ -26,7 +26,7 @@ RAMP = numpy.arange(12, dtype=numpy.uint16).reshape(3, 4)  # (H, W)
 
 
 def ramp(bits: int) -> numpy.ndarray:
-    """(3, 4), from 0 to the highest value of so many bits."""
+    """Return values (3, 4) from 0 to the highest value of `bits` bits."""
     return (RAMP.astype(float) * (2**bits - 1) / 11).round().astype(numpy.uint16)
 
 
@@ -41,11 +41,11 @@ def test_few_bits_in_sixteen_are_noticed_and_stretched(tmp_path: Path, bits: int
     target, notices = read_with_notices(path)
     torch.testing.assert_close(target, torch.from_numpy(values / 65535).float())
     high = 2**bits - 1
-    dark = f"dark: its highest value is {high} of 65535 (stretch=True scales it to 1)"
+    dark = f"dark: the highest value is {high} of 65535; stretch=True scales it to 1"
     assert notices == ([dark] if bits < 15 else [])
     target, notices = read_with_notices(path, PictureOptions(stretch=True))
     torch.testing.assert_close(target, torch.from_numpy(values / high).float())
-    assert notices == [f"values from 0 to {high} stretched to the range from 0 to 1"]
+    assert notices == [f"values from 0 to {high} are stretched to [0, 1]"]
 
 
 def test_values_are_stretched_from_the_lowest_to_the_highest_of_all_channels(tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_values_are_stretched_from_the_lowest_to_the_highest_of_all_channels(tmp
     target, notices = read_with_notices(tmp_path / "color.png", PictureOptions(color=True, stretch=True))
     expected = (torch.tensor([[[51.0, 80]], [[60, 102]], [[70, 90]]]) - 51) / 51
     torch.testing.assert_close(target, expected)
-    assert notices == ["values from 51 to 102 stretched to the range from 0 to 1"]
-    # What is scaled down is stretched by what the file holds, and not by what is left of it.
+    assert notices == ["values from 51 to 102 are stretched to [0, 1]"]
+    # The range of values is that of the file, before it is scaled down.
     values = numpy.zeros((40, 40), dtype=numpy.uint8)
     values[:20], values[3, 3] = 50, 100
     Image.fromarray(values).save(tmp_path / "large.png")
@@ -90,7 +90,7 @@ def test_a_tiff_may_count_from_white(tmp_path: Path, bits: int, kind: str) -> No
 
 
 def deep_color_png(values: numpy.ndarray, kind: int, chunks: bytes = b"") -> bytes:
-    """A PNG of 16 bits a value, (H, W) or (H, W, channels); Pillow writes none in color."""
+    """Return a PNG of 16 bits per value, (H, W) or (H, W, channels). Pillow writes none in color."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -113,20 +113,22 @@ def test_colors_of_sixteen_bits_are_read_as_eight_with_a_notice(tmp_path: Path, 
         planes = [values[..., band].tobytes() for band in range(3)] if "planes" in layout else [values.tobytes()]
         path.write_bytes(tiff_bytes((5, 3), planes, (16, 16, 16), 2))
     if layout == "planes.tif":
-        with pytest.raises(InputError, match=r"its colors of 16 bits lie in planes; save it with its pixels whole$"):
+        with pytest.raises(
+            InputError, match=r"16-bit colors in separate planes are not supported; save them interleaved$"
+        ):
             read_image(path)
         return
     target, notices = read_with_notices(path, PictureOptions(color=True))
     expected = torch.from_numpy(values.astype(int)).permute(2, 0, 1) / 65535
     torch.testing.assert_close(target, expected.float(), rtol=0.0, atol=1 / 255)
-    assert "colors of 16 bits read as 8" in notices
+    assert "16-bit colors are read as 8-bit colors" in notices
 
 
 def test_dark_colors_of_sixteen_bits_are_noticed(tmp_path: Path) -> None:
     (tmp_path / "deep.png").write_bytes(deep_color_png(numpy.stack([ramp(12)] * 3, axis=-1), 2))
     _, notices = read_with_notices(tmp_path / "deep.png")
-    dark = "dark: its highest value is 15 of 255 (stretch=True scales it to 1)"
-    assert notices == ["colors of 16 bits read as 8", dark]
+    dark = "dark: the highest value is 15 of 255; stretch=True scales it to 1"
+    assert notices == ["16-bit colors are read as 8-bit colors", dark]
 
 
 @pytest.mark.parametrize("background", ["black", "white"])
@@ -137,7 +139,7 @@ def test_sixteen_bits_with_transparent_parts(tmp_path: Path, background: Any) ->
     (tmp_path / "key.png").write_bytes(deep_color_png(gray, 0, struct.pack(">H", 0x1234)))
     target, notices = read_with_notices(tmp_path / "key.png", options)
     torch.testing.assert_close(target, torch.tensor([[0.0, behind, 1.0]]).expand(3, 1, 3))
-    assert notices[0] == f"transparent parts laid over {background}"
+    assert notices[0] == f"transparent parts are drawn on {background}"
     colors = numpy.array([[[65535, 0, 0], [0x1234, 0x5678, 0x9ABC]]])
     (tmp_path / "color.png").write_bytes(deep_color_png(colors, 2, struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)))
     target = read_image(tmp_path / "color.png", options)
@@ -203,12 +205,12 @@ def test_a_gray_key_of_a_png_is_transparent(tmp_path: Path) -> None:
         picture.save(tmp_path / "key.png", transparency=key)
         target, notices = read_with_notices(tmp_path / "key.png", PictureOptions(background="white"))
         torch.testing.assert_close(target, torch.tensor([[30 / 255, 1.0]]))
-        assert notices[0] == "transparent parts laid over white"
+        assert notices[0] == "transparent parts are drawn on white"
 
 
 @pytest.mark.parametrize(("kind", "bits"), [(0, 1), (0, 2), (0, 4), (3, 1), (3, 2), (3, 4)])
 def test_few_bits_a_pixel_and_interlaced_pixels(tmp_path: Path, kind: int, bits: int) -> None:
-    """A row of a PNG packed into bytes, of gray and of a palette; then the same picture in seven passes."""
+    """Rows of a gray or palette PNG are packed into bytes. Interlaced, the picture is stored in seven passes."""
     count = 2**bits
     palette = [(17 * number, 255 - 17 * number, 40) for number in range(count)]
     indices = numpy.arange(64).reshape(8, 8) * 7 % count
@@ -239,10 +241,10 @@ def test_few_bits_a_pixel_and_interlaced_pixels(tmp_path: Path, kind: int, bits:
         torch.testing.assert_close(target, expected.float())
 
 
-# The way up
+# Orientation
 
 
-# Where the first row and the first column of the file lie in what is seen (EXIF 2.32, tag 274).
+# The sides of the shown picture at which the file's first row and first column are (EXIF 2.32, tag 274).
 SIDES = ["top left", "top right", "bottom right", "bottom left", "left top", "right top", "right bottom", "left bottom"]
 
 
@@ -273,7 +275,7 @@ def test_all_eight_orientations(tmp_path: Path, orientation: int, suffix: str, s
         assert notices == [f"scaled from {width} x {height} to {target.shape[1]} x {target.shape[0]} pixels"]
 
 
-@pytest.mark.parametrize(("orientation", "kind"), [(0, 4), (9, 4), (2**31, 4), (6, 7)])  # 4: numbers, 7: bytes
+@pytest.mark.parametrize(("orientation", "kind"), [(0, 4), (9, 4), (2**31, 4), (6, 7)])  # 4: integers, 7: bytes
 def test_what_is_no_orientation_turns_nothing(tmp_path: Path, orientation: int, kind: int) -> None:
     content = tiff_bytes((3, 1), [bytes([0, 9, 255])], (8,), 1, {274: (orientation,)})
     changed = content.replace(struct.pack("<HHI", 274, 4, 1), struct.pack("<HHI", 274, kind, 1))
@@ -284,7 +286,7 @@ def test_what_is_no_orientation_turns_nothing(tmp_path: Path, orientation: int, 
 # Color profiles
 
 
-LINEAR = b"curv" + bytes(8)  # a curve without points
+LINEAR = b"curv" + bytes(8)  # a curve without points is linear
 
 
 def xyz(color: tuple[float, float, float]) -> bytes:
@@ -301,7 +303,7 @@ LINEAR_GRAY = icc_bytes("GRAY", {"kTRC": LINEAR})
 
 
 def encoded(linear: torch.Tensor) -> torch.Tensor:
-    """The curve of sRGB (IEC 61966-2-1)."""
+    """Apply the transfer function of sRGB (IEC 61966-2-1)."""
     return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
 
 
@@ -315,7 +317,7 @@ def test_colors_are_brought_to_srgb(tmp_path: Path, profile: bytes, order: list[
     target, notices = read_with_notices(tmp_path / "wide.png", PictureOptions(color=True))
     expected = encoded(torch.from_numpy(values / 255).float()).permute(2, 0, 1)[order]
     torch.testing.assert_close(target, expected, rtol=0.0, atol=2.5 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1"])
@@ -325,13 +327,13 @@ def test_grays_are_brought_to_srgb(tmp_path: Path, mode: str) -> None:
     target, notices = read_with_notices(tmp_path / "gray.png")
     shares = torch.from_numpy(numpy.asarray(Image.fromarray(values).convert(mode).convert("L")) / 255).float()
     torch.testing.assert_close(target, encoded(shares), rtol=0.0, atol=2.5 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 def test_inks_are_brought_to_srgb(tmp_path: Path) -> None:
-    """A printer whose black ink takes all light, and whose three colors a third each, without a tint."""
+    """The printer's black ink absorbs all light, and each of its color inks a third, without a tint."""
     inks = numpy.array(list(numpy.ndindex(2, 2, 2, 2)))  # cyan, magenta, yellow, black
-    lightness = (1 - inks[:, 3]) * (1 - inks[:, :3].mean(axis=1))  # of 1, and linear in each ink
+    lightness = (1 - inks[:, 3]) * (1 - inks[:, :3].mean(axis=1))  # in [0, 1], linear in each ink
     table = numpy.stack([(lightness * 255).round(), *[numpy.full(16, 128)] * 2], axis=1).astype(numpy.uint8)
     straight = bytes(range(256))
     unchanged = struct.pack(">9i", *(numpy.eye(3, dtype=int) * 65536).flatten())
@@ -346,7 +348,7 @@ def test_inks_are_brought_to_srgb(tmp_path: Path) -> None:
     light = (1 - shares[:, 3]) * (1 - shares[:, :3].mean(dim=1)) * 100  # L* (CIE 1976)
     linear = torch.where(light > 8, ((light + 16) / 116) ** 3, light * 27 / 24389)
     torch.testing.assert_close(target[:, 0], encoded(linear).expand(3, 5), rtol=0.0, atol=3 / 255)
-    assert notices[0] == "colors converted from A test to sRGB"
+    assert notices[0] == "colors are converted from A test to sRGB"
 
 
 def test_srgb_changes_nothing(tmp_path: Path) -> None:
@@ -363,11 +365,11 @@ def test_srgb_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("mode", "profile", "notice"),
     [
-        ("RGB", b"no profile", "its color profile is damaged, and is not used"),
-        ("RGB", LINEAR_RGB[:200], "its color profile is damaged, and is not used"),
-        ("RGB", LINEAR_GRAY, "its color profile is for other pixels, and is not used"),
-        ("L", LINEAR_RGB, "its color profile is for other pixels, and is not used"),
-        ("I;16", LINEAR_GRAY, "its color profile is not used for values of more than 8 bits"),
+        ("RGB", b"no profile", "the color profile is damaged and is ignored"),
+        ("RGB", LINEAR_RGB[:200], "the color profile is damaged and is ignored"),
+        ("RGB", LINEAR_GRAY, "the color profile is for another color space and is ignored"),
+        ("L", LINEAR_RGB, "the color profile is for another color space and is ignored"),
+        ("I;16", LINEAR_GRAY, "the color profile is ignored, as values have more than 8 bits"),
     ],
 )
 def test_profiles_that_can_not_be_used(tmp_path: Path, mode: str, profile: bytes, notice: str) -> None:

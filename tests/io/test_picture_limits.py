@@ -1,4 +1,4 @@
-"""Pictures that are huge, hostile or no files: bounded memory, one line, no program started."""
+"""Tests of huge and hostile pictures, and of special files: bounded memory, short errors, no program started."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def png_bytes(width: int, height: int, bits: int = 8, kind: int = 0, content: by
 
 
 def scene(height: int, width: int) -> numpy.ndarray:
-    """A photograph's like: smooth shades, hard edges and noise. (H, W, 3)"""
+    """Return values (H, W, 3) like those of a photograph: smooth shades, hard edges and noise."""
     random = numpy.random.default_rng(0)
     y, x = numpy.mgrid[:height, :width]
     shade = 90 + 80 * numpy.sin(x / width * 9) * numpy.cos(y / height * 7)
@@ -52,7 +52,7 @@ def scene(height: int, width: int) -> numpy.ndarray:
 def test_strips_of_large_pictures_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, color: bool, options: dict[str, Any]
 ) -> None:
-    values = scene(301, 203)  # (H, W, 3), of no multiple of anything
+    values = scene(301, 203)  # (H, W, 3), not a multiple of a strip
     gray = values[..., 0]
     picture: Any = Image.fromarray(values)
     suffix = "tif" if kind == "F" else "png"
@@ -98,7 +98,7 @@ def test_a_large_jpeg_is_decoded_small(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Image.Image, "crop", lambda self, box: (sizes.append(self.size), original(self, box))[1])
     monkeypatch.setattr("fractalops.io.decoding._LARGE", 4000)
     target, notices = read_with_notices(path, PictureOptions(size=12, color=True))
-    assert set(sizes) == {(52, 38)}  # an eighth
+    assert set(sizes) == {(52, 38)}  # 1/8 of the size
     assert notices == usual
     assert "scaled from 301 x 411 to 9 x 12 pixels" in notices
     torch.testing.assert_close(target, expected, rtol=0.0, atol=0.05)
@@ -137,7 +137,7 @@ def test_thirteen_thousand_pixels_square_take_little_memory(tmp_path: Path, kind
         for left in range(0, SIDE, 1000):
             large.paste(tile, (left, top))
     path = tmp_path / f"large.{suffix}"
-    # Of JPEG the kind that needs most: its decoder holds all coefficients.
+    # Progressive JPEG needs the most memory, because its decoder keeps all coefficients.
     settings = {"png": {"compress_level": 1}, "jpg": {"progressive": True, "subsampling": 0}}
     large.save(path, **settings.get(suffix, {}))
     del large
@@ -154,8 +154,8 @@ def test_thirteen_thousand_pixels_square_take_little_memory(tmp_path: Path, kind
 @pytest.mark.parametrize(
     ("width", "height", "kind", "reason"),
     [
-        (170_000_000, 1, 0, "a side must be at most 1000000 pixels, and it has 170000000 x 1"),
-        (1, 1_000_001, 0, "a side must be at most 1000000 pixels, and it has 1 x 1000001"),
+        (170_000_000, 1, 0, "each side must be at most 1000000 pixels, got 170000000 x 1 pixels"),
+        (1, 1_000_001, 0, "each side must be at most 1000000 pixels, got 1 x 1000001 pixels"),
         (
             60_000,
             60_000,
@@ -184,14 +184,14 @@ def test_decoding_takes_no_more_than_a_limit(tmp_path: Path, monkeypatch: pytest
         Image.new(mode, (200, 200), (9, 9, 9)).save(path)
         with pytest.raises(InputError) as raised:
             read_image(path)
-        takes = f"decoding 200 x 200 pixels takes {needed} of memory, and the limit is 40 KiB"
+        takes = f"decoding 200 x 200 pixels needs {needed} of memory, but the limit is 40 KiB"
         assert str(raised.value) == f"cannot read {path}: {takes} ({VARIABLE}={needed.replace(' ', '')} raises it)"
     monkeypatch.setenv(VARIABLE, "625 KiB")
     assert read_image(path).shape == (200, 200)
 
 
 def test_pictures_in_icons_are_not_decoded(tmp_path: Path) -> None:
-    """Their size, by which JPEG 2000 takes 20 bytes a pixel, does not stand in an icon's header."""
+    """JPEG 2000 takes 20 bytes per pixel, and an icon's header does not contain the size of its pictures."""
     file = io.BytesIO()
     Image.new("RGBA", (300, 300)).save(file, "JPEG2000")
     content = file.getvalue()
@@ -206,11 +206,11 @@ def test_a_later_frame_is_held_to_the_limit_too(tmp_path: Path, monkeypatch: pyt
     Image.new("L", (4, 4), 9).save(tmp_path / "pages.tif", save_all=True, append_images=[large])
     monkeypatch.setenv(VARIABLE, "10000")
     assert read_image(tmp_path / "pages.tif").shape == (4, 4)
-    with pytest.raises(InputError, match="decoding 200 x 200 pixels takes 40 KiB of memory"):
+    with pytest.raises(InputError, match="decoding 200 x 200 pixels needs 40 KiB of memory"):
         read_image(tmp_path / "pages.tif", PictureOptions(frame=2))
 
 
-# What is no picture
+# Other files
 
 
 def test_no_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,5 +245,5 @@ def test_folders_and_devices_are_refused(tmp_path: Path) -> None:
             read_image(path)
         assert str(raised.value) == f"cannot read {path}: it is not a file"
     os.mkfifo(tmp_path / "t10k-images-idx3-ubyte")
-    with pytest.raises(InputError, match="there is no picture in it"):
+    with pytest.raises(InputError, match="it contains no picture"):
         open_targets(tmp_path)

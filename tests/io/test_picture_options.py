@@ -1,4 +1,4 @@
-"""The options of how a picture becomes a target: what they refuse, and how far they scale."""
+"""Tests of the options for reading a picture as a target: invalid values, and sizes after scaling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Points in .ply files: every form, type and order of elements that the format has; what is not so is refused."""
+"""Tests of points in .ply files: all encodings, types and orders of elements, and errors for damaged files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Element = tuple[list[str], list[list[tuple[str, float]]]]
 
 
 def vertices(kind: str, points: list[list[float]] = POINTS, list_first: bool = False) -> Element:
-    """An element with other properties before, between and behind x, y and z."""
+    """Return an element with other properties before, between and after x, y and z."""
     between = ["property uchar red", f"property {kind} z", f"property {kind} x", "comment between", "property float q"]
     head = [f"element vertex {len(points)}", *between, f"property {kind} y", "property double t"]
     rows = [[("uchar", 255), (kind, z), (kind, x), ("float", 0.25), (kind, y), ("double", -1e-9)] for x, y, z in points]
@@ -45,7 +45,7 @@ def vertices(kind: str, points: list[list[float]] = POINTS, list_first: bool = F
 
 
 def ply(form: str, *elements: Element, newline: str = "\n", blank: str = "") -> bytes:
-    """A file; `blank` lines follow the header and the rows of a text."""
+    """Return a file. In a text, `blank` lines follow the header and each row."""
     head = ["ply", f"format {form} 1.0", "comment made for a test", "obj_info of no use"]
     lines = newline.join([*head, *(line for head, _ in elements for line in head), "end_header", ""])
     rows = [row for _, rows in elements for row in rows]
@@ -94,7 +94,7 @@ def test_blank_lines_lose_no_point(blank: str, newline: str, list_first: bool, p
 @pytest.mark.parametrize("list_first", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_coordinates_keep_their_digits(form: str, list_first: bool, path: Path) -> None:
-    """A text may have more of them than the type that its header names."""
+    """Numbers of a text may have more digits than the type that its header names."""
     points = [[388104.0501, 3949004.0792, 305.1531], [1 / 3, -1e-300, 1e300]]
     kind = "float" if form == "ascii" else "double"
     path.write_bytes(ply(form, vertices(kind, points, list_first=list_first)))
@@ -111,7 +111,7 @@ def test_many_points_are_read_in_parts(path: Path, monkeypatch: pytest.MonkeyPat
 
 
 TEXT = ply("ascii", CAMERA, vertices("float"), FACE).decode()
-TOO_MANY = "its header promises"
+TOO_MANY = "its header declares"
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ TOO_MANY = "its header promises"
         (TEXT.replace("vertex 2", "vertex 0").replace("255 ", "# "), f"{TOO_MANY} 4 rows, got 6"),
         (TEXT.replace("vertex 2", "vertex 1"), f"{TOO_MANY} 5 rows, got 6"),
         (TEXT.replace("vertex 2", "vertex 3"), "line 22 must be a point of 6 numbers, got '3 0 1 1'"),
-        (TEXT.replace("vertex 2", "vertex 9"), f"{TOO_MANY} 115 bytes or more, got 98"),
-        (TEXT.replace("vertex 2", f"vertex {10**15}"), f"{TOO_MANY} 12000000000000007 bytes or more, got 98"),
-        (TEXT.replace("camera 2", f"camera {10**15}"), f"{TOO_MANY} 2000000000000027 bytes or more, got 98"),
+        (TEXT.replace("vertex 2", "vertex 9"), f"{TOO_MANY} at least 115 bytes, got 98"),
+        (TEXT.replace("vertex 2", f"vertex {10**15}"), f"{TOO_MANY} at least 12000000000000007 bytes, got 98"),
+        (TEXT.replace("camera 2", f"camera {10**15}"), f"{TOO_MANY} at least 2000000000000027 bytes, got 98"),
         (TEXT.replace("face 2", "face 3"), f"{TOO_MANY} 7 rows, got 6"),
         (TEXT.replace("property float f\n", ""), "an element with rows must have properties, got none"),
         (TEXT.replace("float y", "float v"), "its vertices must have the properties x, y and z, got ['red', 'z', 'x'"),
@@ -147,14 +147,14 @@ TOO_MANY = "its header promises"
         (TEXT.replace(" 0.25 ", " ", 1), "line 20 must be a point of 6 numbers"),
         (
             TEXT.replace(" 3 1 ", " nan 1 "),
-            "points must be finite, got 1 with NaN or infinite coordinates (of 2: number 1",
+            "points must be finite, got 1 of 2 with NaN or infinite coordinates (number 1",
         ),
-        (ply("ascii", vertices("float", [])), "it must hold points, got none"),
+        (ply("ascii", vertices("float", [])), "it must contain points, got none"),
         (ply("ascii", vertices("float", list_first=True)).replace(b" 25 ", b" x "), "row 1: property 'z': malformed"),
-        (ply("ascii", vertices("float", list_first=True)) + b"1\n", "its header promises 2 rows, got 3"),
+        (ply("ascii", vertices("float", list_first=True)) + b"1\n", "its header declares 2 rows, got 3"),
     ],
 )
-def test_what_is_not_so_is_refused_in_one_line(content: str | bytes, reason: str, path: Path) -> None:
+def test_wrong_files_are_refused_in_one_line(content: str | bytes, reason: str, path: Path) -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     assert_refused(path, reason)
 
@@ -166,7 +166,7 @@ def test_files_that_are_cut_off(form: str, list_first: bool, elements: list[str]
     known = {"c": CAMERA, "v": vertices("double", list_first=list_first), "f": FACE}
     content = ply(form, *(known[each] for each in elements))
     whole = len(content.rstrip(b"\n")) if form == "ascii" else len(content)
-    last = content.rindex(b" ") + 1 if form == "ascii" else whole - 1  # a number without its last digits is one
+    last = content.rindex(b" ") + 1 if form == "ascii" else whole - 1  # a shortened number is still a number
     last = content.rindex(b"\n", 0, whole) if content.rindex(b"\n", 0, whole) > last else last
     for cut in (last, last - 8, last - 40, content.index(b"end_header") + 11):
         path.write_bytes(content[:cut])
@@ -183,9 +183,9 @@ def test_a_binary_file_of_fewer_or_more_rows_than_promised(head: str, form: str,
         with pytest.raises(InputError, match=r"^cannot read "):
             read_point_cloud(path)
     path.write_bytes(content.replace(b"vertex 2", b"vertex 1"))
-    with pytest.raises(InputError, match=r"its header promises 45 bytes, got 82$"):
+    with pytest.raises(InputError, match=r"its header declares 45 bytes, got 82$"):
         read_point_cloud(path)
-    path.write_bytes(content + b"\n")  # as some programs end a file
+    path.write_bytes(content + b"\n")  # some programs end files like this
     assert read_point_cloud(path).tolist() == POINTS
 
 
@@ -197,10 +197,10 @@ def test_a_line_break_before_the_first_number_of_a_binary_file_is_refused(list_f
         assert read_point_cloud(path).tolist() == POINTS
     for behind in (b"\0", b"\n\n", b"end"):
         path.write_bytes(content + behind)
-        with pytest.raises(InputError, match=r"its header promises \d+ bytes, got \d+$"):
+        with pytest.raises(InputError, match=r"its header declares \d+ bytes, got \d+$"):
             read_point_cloud(path)
     for first in (b"\n", b"\r\n"):
-        # Numbers that end with a line break, too.
+        # Also if the last byte of the numbers is a line break.
         for last in (b"", b"\n"):
             head, _, rows = content.partition(b"end_header\n")
             path.write_bytes(head + b"end_header\n" + first + rows[: len(rows) - len(last)] + last)
@@ -213,5 +213,5 @@ def test_lists_take_bounded_memory(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(VARIABLE, "1000")
     assert read_point_cloud(path).tolist() == POINTS
     path.write_bytes(ply("binary_little_endian", FACE, vertices("float", list_first=True)))
-    with pytest.raises(InputError, match=r"with lists in its vertices it takes \d+ bytes of memory, and the "):
+    with pytest.raises(InputError, match=r"reading vertices with lists needs \d+ bytes of memory, but the "):
         read_point_cloud(path)

@@ -1,4 +1,4 @@
-"""Files of points: round trips, arrays, points that are not finite, .las files, one line for what can't be read."""
+"""Tests of files of points: round trips, arrays, points that are not finite, .las files, and errors of one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.requirements import need_laspy
 from tests.support.tolerances import assert_same_bits
 
 POINTS = torch.randn(7, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e3
-# Eastings, northings and heights in meters, to tenths of millimeters: float32 keeps a quarter of a meter of these.
+# Eastings, northings and heights in meters, to 0.1 mm. float32 would round northings to 0.25 m.
 PROJECTED = POINTS.round(decimals=4) + torch.tensor([388_104.0, 3_949_004.0, 305.0])
 
 
@@ -58,7 +58,7 @@ def test_archives(tmp_path: Path) -> None:
     numpy.savez(path, colors=numpy.zeros(3), points=POINTS.numpy())
     assert_same_bits(read_point_cloud(path), POINTS)
     numpy.savez(path, a=POINTS.numpy(), b=POINTS.numpy())
-    with pytest.raises(InputError, match=r"must hold one array, or one named 'points', got \['a', 'b'\]"):
+    with pytest.raises(InputError, match=r"must contain one array, or one named 'points', got \['a', 'b'\]"):
         read_point_cloud(path)
 
 
@@ -84,7 +84,7 @@ def test_points_that_are_not_finite_are_refused_by_number_or_dropped(suffix: str
         points[number - 1, axis] = float(value)
     path = tmp_path / f"cloud{suffix}"
     save_point_cloud(points, path)
-    found = "3 with NaN or infinite coordinates (of 14: number 2, 3, 14)"
+    found = "3 of 14 with NaN or infinite coordinates (number 2, 3, 14)"
     with pytest.raises(InputError) as caught:
         read_point_cloud(path)
     assert str(caught.value) == f"cannot use {path}: points must be finite, got {found}"
@@ -93,9 +93,9 @@ def test_points_that_are_not_finite_are_refused_by_number_or_dropped(suffix: str
     assert_same_bits(read, points[[0, *range(3, 13)]])
     assert notices == {str(path): [f"points are left out: {found}"]}
     save_point_cloud(points[1:2].expand(9, 3), path)
-    with pytest.raises(InputError, match=r"got 9 with .*number 1, 2, 3, 4, 5 \.\.\.\)$"):
+    with pytest.raises(InputError, match=r"got 9 of 9 with .*number 1, 2, 3, 4, 5 \.\.\.\)$"):
         read_point_cloud(path)
-    with pytest.raises(InputError, match=r"it must hold points, got none that is finite$"):
+    with pytest.raises(InputError, match=r"it must contain points, got none that is finite$"):
         read_point_cloud(path, drop_bad=True)
 
 
@@ -103,12 +103,12 @@ def test_points_that_are_not_finite_are_refused_by_number_or_dropped(suffix: str
 def test_memory_is_bounded(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / f"cloud{suffix}"
     numpy.savez(path, points=POINTS.numpy()) if suffix == ".npz" else save_point_cloud(POINTS, path)
-    least = 7 * 24 if suffix != ".npz" else path.stat().st_size  # NumPy's header counts there, too
+    least = 7 * 24 if suffix != ".npz" else path.stat().st_size  # includes NumPy's header
     monkeypatch.setenv(VARIABLE, str(least))
     assert len(read_point_cloud(path)) == 7
     monkeypatch.setenv(VARIABLE, str(7 * 24 - 1))
-    what = "unpacking points" if suffix == ".npz" else "holding its 7 points or more"
-    with pytest.raises(InputError, match=rf"^cannot read {path}: {what} takes \d+ bytes of memory, "):
+    what = "unpacking points" if suffix == ".npz" else "storing at least 7 points"
+    with pytest.raises(InputError, match=rf"^cannot read {path}: {what} needs \d+ bytes of memory, "):
         read_point_cloud(path)
 
 
@@ -147,8 +147,8 @@ def test_a_pipe_and_a_folder_are_no_files(suffix: str, tmp_path: Path) -> None:
         ("a.npy", numpy.zeros((4, 1)), "got float64 (4, 1)"),
         ("a.npy", numpy.zeros((4, 3), dtype=complex), "got complex128 (4, 3)"),
         ("a.npy", numpy.zeros((4, 3), dtype=object), "the file is damaged ("),
-        ("a.npy", numpy.array([[2**53 + 2, 0]]), "whole numbers must lie within 2^53"),
-        ("a.npy", numpy.array([[1, 2, 3], [numpy.nan, 0, 0], [0, 1e300, 0]]), "got 1 with NaN"),
+        ("a.npy", numpy.array([[2**53 + 2, 0]]), "whole numbers must lie in [-2^53, 2^53]"),
+        ("a.npy", numpy.array([[1, 2, 3], [numpy.nan, 0, 0], [0, 1e300, 0]]), "got 1 of 3 with NaN"),
     ],
 )
 def test_what_can_not_be_read_is_one_line(
@@ -203,13 +203,13 @@ def test_laser_scans(suffix: str, version: str, format: int, tmp_path: Path) -> 
     read = read_point_cloud(path)
     assert read.dtype == torch.float64
     torch.testing.assert_close(read, PROJECTED, rtol=0, atol=2e-9)
-    place, size = (247, 8) if version == "1.4" else (107, 4)  # of the number of points
+    place, size = (247, 8) if version == "1.4" else (107, 4)  # the field with the number of points
     for damage, reason in (
         (content[:-30], ""),
         (content[:50], ""),
         (b"nothing of use", ""),
-        (content[:100] + 4 * b"\xff" + content[104:], "its header promises 4294967295 records"),
-        (content[:place] + (2**31).to_bytes(size, "little") + content[place + size :], "takes 48 GiB of memory"),
+        (content[:100] + 4 * b"\xff" + content[104:], "its header declares 4294967295 records"),
+        (content[:place] + (2**31).to_bytes(size, "little") + content[place + size :], "needs 48 GiB of memory"),
         (content[:place] + (99).to_bytes(size, "little") + content[place + size :], ""),
     ):
         path.write_bytes(damage)

@@ -1,4 +1,4 @@
-"""Progress bars, and the lines that stand for them in a log."""
+"""Tests of progress bars, and of the lines that replace them in a log."""
 
 from __future__ import annotations
 
@@ -86,6 +86,6 @@ def test_a_log_need_not_have_more_than_write() -> None:
 
 
 def test_without_standard_error_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the shell's 2>&- there is none."""
+    """A shell's `2>&-` closes standard error. `sys.stderr` is then None."""
     monkeypatch.setattr(sys, "stderr", None)
     assert list(progress_bar(2, "step", "fit", shown=True, iterable="ab")) == ["a", "b"]

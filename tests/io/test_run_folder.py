@@ -1,4 +1,4 @@
-"""The folder engine that all runs share: what it takes, what it goes on with, what it removes, and what is not its."""
+"""Tests of `RunFolder`: which folders it accepts and resumes, which files it removes, and which are the user's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_run_begins_and_goes_on(tmp_path: Path) -> None:
     run.begin(MANIFEST)
     run.begin(MANIFEST)
     assert run.read_manifest("fractalops.run.1") == MANIFEST
-    with pytest.raises(InputError, match=r"^cannot go on in .*: maps was 3, is 4; take another folder, or "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: maps was 3, is 4; use another folder, or "):
         run.begin(MANIFEST | {"maps": 4})
     run.begin(MANIFEST | {"maps": 4}, overwrite=True)
     assert run.read_manifest("fractalops.run.1")["maps"] == 4
@@ -85,10 +85,12 @@ def test_a_run_of_which_a_part_is_being_made_is_not_begun_anew(overwrite: bool, 
 def test_a_folder_of_others_is_refused(overwrite: bool, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     for run in (folder(tmp_path), result(tmp_path)):
-        with pytest.raises(InputError, match=r"^cannot write to .*: there are files already; take another folder$"):
+        with pytest.raises(InputError, match=r"^cannot write to .*: it already contains files; use another folder$"):
             run.check(MANIFEST, overwrite=overwrite)
     (tmp_path / "run.json").write_text('{"scripts": {}}')
-    with pytest.raises(InputError, match=r"^cannot write to .*: its run.json is of something else; take another"):
+    with pytest.raises(
+        InputError, match=r"^cannot write to .*: its run.json does not describe such a run; use another"
+    ):
         folder(tmp_path).check(MANIFEST, overwrite=overwrite)
 
 
@@ -97,7 +99,7 @@ def test_a_manifest_that_proves_nothing_is_never_overwritten(text: str, tmp_path
     (tmp_path / "run.json").write_text(text)
     (tmp_path / "done.json").write_text("mine")
     for run in (folder(tmp_path), result(tmp_path)):
-        with pytest.raises(InputError, match=r"^cannot (read|write to) .*run.json.*; take another folder$"):
+        with pytest.raises(InputError, match=r"^cannot (read|write to) .*run.json.*; use another folder$"):
             run.begin(MANIFEST, overwrite=True)
     assert (tmp_path / "run.json").read_text() == text
     assert (tmp_path / "done.json").read_text() == "mine"
@@ -105,7 +107,7 @@ def test_a_manifest_that_proves_nothing_is_never_overwritten(text: str, tmp_path
 
 def test_a_manifest_of_an_earlier_version_is_overwritten_where_wanted(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"format": "fractalops.run.0"}')
-    with pytest.raises(InputError, match=r"^cannot read .*run.json: .*; take another folder, or overwrite=True"):
+    with pytest.raises(InputError, match=r"^cannot read .*run.json: .*; use another folder, or overwrite=True"):
         folder(tmp_path).check(MANIFEST)
     folder(tmp_path).begin(MANIFEST, overwrite=True)
     folder(tmp_path).begin(MANIFEST)
@@ -114,7 +116,7 @@ def test_a_manifest_of_an_earlier_version_is_overwritten_where_wanted(tmp_path: 
 @pytest.mark.parametrize("name", [".holiday.original.png", ".tmpAbC123", ".view.abcd1234.png", ".run.mine2026.json"])
 def test_hidden_files_of_a_folder_that_is_no_run_stay(name: str, tmp_path: Path) -> None:
     (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"there are files already"):
+    with pytest.raises(InputError, match=r"it already contains files"):
         folder(tmp_path).begin(MANIFEST)
     assert (tmp_path / name).exists()
 
@@ -123,7 +125,7 @@ def test_another_python_goes_on_and_another_torch_does_not(tmp_path: Path) -> No
     versions = {"python": "3.10", "torch": "2.11"}
     folder(tmp_path).begin(MANIFEST | {"versions": versions})
     folder(tmp_path).begin(MANIFEST | {"versions": versions | {"python": "3.11"}})
-    with pytest.raises(InputError, match=r"^cannot go on in .*: versions.torch was "):
+    with pytest.raises(InputError, match=r"^cannot resume in .*: versions.torch was "):
         folder(tmp_path).begin(MANIFEST | {"versions": versions | {"torch": "2.12"}})
 
 
@@ -139,12 +141,14 @@ def test_a_run_in_one_go_wants_an_empty_folder_or_overwrites_what_its_manifest_n
     run.begin(MANIFEST | {"files": ["system.safetensors", "../other.csv", 3]})
     (tmp_path / "system.safetensors").touch()
     (tmp_path / "mine.txt").touch()
-    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
+    with pytest.raises(InputError, match=r"it already contains files; use another folder, or overwrite=True"):
         run.check(MANIFEST)
     run.check(MANIFEST, overwrite=True)
     assert run.results() == [tmp_path / "system.safetensors"]
     (tmp_path / "loss.csv").write_text("mine")
-    with pytest.raises(InputError, match=r"^cannot write to .*: its loss.csv is not of a run; take another folder$"):
+    with pytest.raises(
+        InputError, match=r"^cannot write to .*: its loss.csv was not written by a run; use another folder$"
+    ):
         run.begin(MANIFEST, overwrite=True)
     assert (tmp_path / "loss.csv").read_text() == "mine"
 
@@ -158,14 +162,16 @@ def test_a_run_in_one_go_that_was_cut_short_blocks_no_other_and_owns_no_other_fi
     (tmp_path / "notes.txt").touch()
     run.check(MANIFEST, overwrite=overwrite)
     (tmp_path / "loss.csv").write_text("mine")
-    with pytest.raises(InputError, match=r"^cannot write to .*: its loss.csv is not of a run; take another folder$"):
+    with pytest.raises(
+        InputError, match=r"^cannot write to .*: its loss.csv was not written by a run; use another folder$"
+    ):
         run.check(MANIFEST, overwrite=overwrite)
 
 
 def test_a_report_without_its_files_is_overwritten_only_where_wanted(tmp_path: Path) -> None:
     run = result(tmp_path)
     run.begin(MANIFEST | {"files": ["system.safetensors"], "error": 0.5})
-    with pytest.raises(InputError, match=r"there are files already; take another folder, or overwrite=True"):
+    with pytest.raises(InputError, match=r"it already contains files; use another folder, or overwrite=True"):
         run.check(MANIFEST)
     run.check(MANIFEST, overwrite=True)
 
@@ -177,7 +183,9 @@ def test_files_to_be_written_are_named_unless_somebody_has_put_one_there(tmp_pat
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("mine")
     for path in (tmp_path / "a.csv", tmp_path / "parts" / "1"):
-        with pytest.raises(InputError, match=r"^cannot write to .*: its .* is not of a run; take another folder$"):
+        with pytest.raises(
+            InputError, match=r"^cannot write to .*: its .* was not written by a run; use another folder$"
+        ):
             run.claim_files([tmp_path / "loss.csv", path])
     assert run.read_manifest("fractalops.run.1") == MANIFEST
     run.claim_files([tmp_path / "loss.csv", tmp_path / "parts" / "2"])

@@ -1,4 +1,4 @@
-"""Files of tensors: the same content is the same bytes, and a checksum sees every change."""
+"""Tests of files of tensors: equal contents give equal bytes, and a checksum detects every change."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_makes_a_file_one_of_a_run(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_tensors(path, tensors, metadata | {"run": "a"})
     assert read_sealed(path, "test.1", {"run": "a"})[1] == metadata | {"run": "a"}
-    with pytest.raises(InputError, match=rf"^cannot read {path}: it is of another run$"):
+    with pytest.raises(InputError, match=rf"^cannot read {path}: it belongs to another run$"):
         read_sealed(path, "test.1", {"run": "b"})
 
 
@@ -93,7 +93,7 @@ def test_the_form_is_read_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"a": torch.zeros(3)}, {"format": "x.1"})
     assert read_form(path) == "x.1"
-    with path.open("r+b") as file:  # within the only tensor, which is not looked at
+    with path.open("r+b") as file:  # within the only tensor, which is not read
         file.seek(-1, 2)
         file.write(b"\xff")
     assert read_form(path) == "x.1"

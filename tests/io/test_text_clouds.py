@@ -1,4 +1,4 @@
-"""Points in texts: what separators, commas, counts and names mean; nothing is read as other numbers than it may be."""
+"""Tests of points in texts: separators, decimal commas, counts and column names. Ambiguous numbers are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.point_clouds import assert_refused
 
 TWO = [[1.5, 2.5, -3.5], [4, 5, 6]]
 FOUR_COLUMNS = ["4 columns: the first three are used"]
-UNCLEAR = "numbers whose commas all separate or are all decimal"
+UNCLEAR = "numbers in which all commas are separators or all are decimal"
 
 
 @pytest.fixture(params=[".xyz", ".pts", ".asc", ".txt"])
@@ -104,9 +104,9 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it must hold points, got none"),
-        ("# nothing\n\n", "it must hold points, got none"),
-        ("x y z\n", "it must hold points, got none"),
+        ("", "it must contain points, got none"),
+        ("# nothing\n\n", "it must contain points, got none"),
+        ("x y z\n", "it must contain points, got none"),
         ("1 2 3\nfour 5 6\n", "line 2 must be a point of 3 numbers, got 'four 5 6'"),
         ("# a\n\n1 2 3\n\n4 5\n", "line 5 must be a point of 3 numbers, got '4 5'"),
         ("1 2 3\n4 5 6 7\n", "line 2 must be a point of 3 numbers, got '4 5 6 7'"),
@@ -116,15 +116,15 @@ def test_which_columns_are_coordinates(text: str, points: list[list[float]], not
         ("1_0 2 3\n", "line 1 must be a point of 3 numbers, got '1_0 2 3'"),
         ("0x10 2 3\n", "line 1 must be a point of 3 numbers, got '0x10 2 3'"),
         ("ncols 4\nnrows 4\n", "line 1 must be a point of 2 numbers, got 'ncols 4'"),
-        ("3\n1 2 3\n4 5 6\n", "line 1 promises 3 points, got 2"),
-        ("1\n1 2 3\n4 5 6\n", "line 1 promises 1 points, got 2"),
+        ("3\n1 2 3\n4 5 6\n", "line 1 declares 3 points, got 2"),
+        ("1\n1 2 3\n4 5 6\n", "line 1 declares 1 points, got 2"),
         ("2\n1 2 3\n4 5 6\n2\n1 2 3\n4 5 6", "line 4 must be a point of 3 numbers, got '2'"),
         ("id;a;b;c\n7;1;2;3\n", "line 1 must name 4 columns, x, y and z among them, got 'id, a, b, c'"),
         ("x y height id\n1 2 3 4\n", "line 1 must name 4 columns, x, y and z among them"),
-        ("1;;3\n", "line 1 must be a point of numbers without a gap, got '1;;3'"),
-        ("1 2 3\n;2;3;4\n", "line 2 must be a point of numbers without a gap, got ';2;3;4'"),
-        ("1\t\t3\t4\n", "line 1 must be a point of numbers without a gap"),
-        ("1.5, ,3\n", "line 1 must be a point of numbers without a gap"),
+        ("1;;3\n", "line 1 must be a point of numbers without an empty field, got '1;;3'"),
+        ("1 2 3\n;2;3;4\n", "line 2 must be a point of numbers without an empty field, got ';2;3;4'"),
+        ("1\t\t3\t4\n", "line 1 must be a point of numbers without an empty field"),
+        ("1.5, ,3\n", "line 1 must be a point of numbers without an empty field"),
         ("1,5,2,5,3,5\n", "commas between whole numbers may be decimal"),
         ("1,5,2,5,3,5, \n", "commas between whole numbers may be decimal"),
         ("1,5,2,5\n2,5,3,5\n", "commas between whole numbers may be decimal"),
@@ -160,7 +160,9 @@ def test_what_is_refused_in_one_line(text: str | bytes, reason: str, xyz: Path) 
 
 
 @pytest.mark.parametrize("first", ["1,5 2 3", "1;2,5;3"])
-def test_what_a_comma_means_holds_for_later_parts(first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_meaning_of_commas_is_the_same_in_later_parts(
+    first: str, xyz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 4)
     xyz.write_text(f"{first}\n4 5 6\n7 8 9.5\n")
     with pytest.raises(InputError, match=f"line 3 must be a point of {UNCLEAR}"):
@@ -173,7 +175,7 @@ def test_comments_need_no_utf_8(xyz: Path) -> None:
 
 
 def test_a_large_text_takes_the_memory_of_its_points(xyz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lines and words are not kept."""
+    """Lines and words are not kept in memory."""
     monkeypatch.setattr("fractalops.io.point_clouds.text._BLOCK", 2**14)
     rows = 60_000
     xyz.write_text("0 0 0 0 0\n" * rows)

@@ -130,7 +130,7 @@ def test_what_is_built_where_there_is_a_compiler(
 @pytest.mark.parametrize(
     ("release", "listed", "reason"),
     [
-        ("11.8", "", r"/\S+/nvcc is of CUDA 11.8, and C\+\+20 needs 12.0 or newer"),
+        ("11.8", "", r"/\S+/nvcc has CUDA version 11.8, but C\+\+20 needs 12.0 or newer"),
         ("12.0", "7.0 8.0", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got '7.0'"),
         ("13.0", "Ampere", r"TORCH_CUDA_ARCH_LIST must list only 7.5, .*, got 'Ampere'"),
     ],

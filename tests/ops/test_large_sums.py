@@ -5,8 +5,6 @@ A float32 sum that has reached 2^24 does not change when ones are added to it on
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from torch import Tensor
@@ -109,21 +107,6 @@ def test_threads_split_the_same_sums(size: tuple[int, int], native: str) -> None
         torch.set_num_threads(threads)
         images.append(fractalops.rbf_rasterize(points, size, backend=native))
     assert_same_bits(*images)
-
-
-def test_what_is_moved_does_not_grow_with_the_image(native: str) -> None:
-    """The image has fewer rows than a window. Its rows must not be moved whole."""
-
-    def seconds(count: int) -> float:
-        points = torch.rand(1, count, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 500_000.0])
-        times = []
-        for _ in range(3):
-            begin = time.process_time()
-            fractalops.rbf_rasterize(points, (2, 500_000), backend=native)
-            times.append(time.process_time() - begin)
-        return min(times)
-
-    assert seconds(100_000) < 8 * seconds(5000)
 
 
 @pytest.mark.slow

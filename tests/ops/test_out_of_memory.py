@@ -62,5 +62,5 @@ def test_native_ops_name_themselves_and_the_bytes(tmp_path: Path) -> None:
     ]
     assert code == "2"
     (line,) = done.stderr.splitlines()
-    assert line.startswith("fractalops systems: there is not enough memory for what the options ask for: ")
-    assert line.endswith(" bytes can't be had")
+    assert line.startswith("fractalops systems: there is not enough memory for these options: ")
+    assert line.endswith(" bytes could not be allocated")

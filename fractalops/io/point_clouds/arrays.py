@@ -1,4 +1,4 @@
-"""Points in .npy and .npz files."""
+"""Read points from .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fractalops.errors import InputError
 from fractalops.io.array_files import map_array, opened_archive, read_headers
 from fractalops.io.point_clouds.table import Cloud, check_points, first_three
 
-_EXACT = 2**53  # the largest whole number to which float64 has all
+_EXACT = 2**53  # float64 represents all whole numbers up to this one
 
 
 def read_array(path: Path) -> Cloud:
-    """Return the points of a .npy file. Only the part of it that is used gets into memory."""
+    """Return the points of a .npy file. Only the columns that are used are loaded into memory."""
     return _cloud(path, map_array(path))
 
 
@@ -23,7 +23,7 @@ def read_archive(path: Path) -> Cloud:
     with opened_archive(path) as arrays:
         names = list(arrays)
         if "points" not in names and len(names) != 1:
-            raise InputError(f"cannot read {path}: it must hold one array, or one named 'points', got {names}")
+            raise InputError(f"cannot read {path}: it must contain one array, or one named 'points', got {names}")
         name = "points" if "points" in names else names[0]
         read_headers(arrays, path, name)
         return _cloud(path, arrays[name])
@@ -34,7 +34,7 @@ def _cloud(path: Path, values: numpy.ndarray) -> Cloud:
         expected = "numbers of shape (P, 3) or (P, 2) with P >= 1"
         raise InputError(f"cannot use {path}: points must be {expected}, got {values.dtype} {values.shape}")
     check_points(path, len(values))
-    points = numpy.require(values[:, :3], numpy.float64, ["C", "W"])  # a copy of what is mapped, or not so
+    points = numpy.require(values[:, :3], numpy.float64, ["C", "W"])  # copies mapped arrays
     if values.dtype.kind in "iu" and numpy.abs(points).max() > _EXACT:
-        raise InputError(f"cannot use {path}: whole numbers must lie within 2^53, which float64 holds exactly")
+        raise InputError(f"cannot use {path}: whole numbers must lie in [-2^53, 2^53], to be exact in float64")
     return Cloud(points, first_three(values.shape[1]))

@@ -1,4 +1,4 @@
-"""Reading and writing clouds of points: the format is that of the suffix, coordinates keep their digits."""
+"""Read and write point clouds. The suffix selects the format, and coordinates keep their digits."""
 
 from __future__ import annotations
 
@@ -26,32 +26,43 @@ _READERS = {
 READABLE = tuple(_READERS)
 WRITABLE = (".npy", ".ply", ".xyz")
 
-_SHOWN = 5  # numbers of points in a message
+_SHOWN = 5  # bad points that a message lists
 
 
 def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
-    """Read a cloud of points as a target for learning; no code in a file is executed.
+    """Read a point cloud as a target for `fit_points`. No code in the file is executed.
 
-    - A .npy file holds an array (P, 3) or (P, 2) of numbers, a .npz file one array or one named "points".
-    - A .ply file, ascii or binary, has the properties x, y and z of its element vertex.
-    - A .xyz, .pts, .asc or .txt file has a point a line. Its numbers are separated by spaces, tabs, commas or
-      semicolons. `#` and `//` begin comments. A line of names may come first, and so may the number of points. Decimal
-      commas are read where they can't be separators (`1,5 2,5 3,5` and `1,5;2,5;3,5`); a file that can be read in two
-      ways is refused.
+    The suffix selects the format:
+
+    - A .npy file contains an array (P, 3) or (P, 2) of numbers. A .npz file contains one array, or one named "points".
+    - A .ply file, ASCII or binary, has an element "vertex" with the properties x, y and z.
+    - A .xyz, .pts, .asc or .txt file has one point per line. Numbers are separated by spaces, tabs, commas or
+      semicolons. `#` and `//` start comments. The points may follow a line of column names and a line with the number
+      of points. Decimal commas are read if they can't be separators (`1,5 2,5 3,5` and `1,5;2,5;3,5`). A file that can
+      be read in two ways is refused.
     - A .las or .laz file needs laspy: `pip install 'fractalops[las]'`.
 
-    Further columns of an array or a line are left out. That is logged as a warning of the logger "fractalops.io".
+    Only the coordinates are read; other columns are left out. This is logged as a warning of the logger
+    "fractalops.io".
 
     Args:
-        path: the file.
-        drop_bad: leave out points with a coordinate that is NaN or infinite, which is logged, too.
+        path: The file.
+        drop_bad: Leave out points with a coordinate that is NaN or infinite, and log a warning. Default: False.
 
     Returns:
-        The points (P, 3) or (P, 2), float64: coordinates of maps have more digits than float32 holds.
+        The points (P, 3) or (P, 2), float64, as geographic coordinates have more digits than float32 can represent.
 
     Raises:
-        InputError: for a file that can't be read so, that holds no point, or one that is not finite.
-        MissingExtra: for a .las or .laz file without laspy.
+        InputError: If the file can't be read, contains no point, or contains a point that is not finite and `drop_bad`
+            is False.
+        MissingExtra: If a .las or .laz file is read and laspy is not installed.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.io.point_clouds import read_point_cloud, save_point_cloud
+        >>> save_point_cloud(torch.rand(1000, 3), "cloud.ply")
+        >>> read_point_cloud("cloud.ply").shape
+        torch.Size([1000, 3])
     """
     path = Path(path)
     read = _READERS.get(path.suffix.lower())
@@ -64,23 +75,36 @@ def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
     if bad.any():
         numbers = numpy.flatnonzero(bad) + 1
         shown = ", ".join(map(str, numbers[:_SHOWN])) + (" ..." if len(numbers) > _SHOWN else "")
-        what = f"{len(numbers)} with NaN or infinite coordinates (of {len(values)}: number {shown})"
+        what = f"{len(numbers)} of {len(values)} with NaN or infinite coordinates (number {shown})"
         if not drop_bad:
             raise InputError(f"cannot use {path}: points must be finite, got {what}")
         values, notices = values[~bad], [*notices, f"points are left out: {what}"]
     if len(values) == 0:
-        left = "none that is finite" if bad.any() else "none"
-        raise InputError(f"cannot use {path}: it must hold points, got {left}")
+        got = "none that is finite" if bad.any() else "none"
+        raise InputError(f"cannot use {path}: it must contain points, got {got}")
     log_notices(path, notices)
     return torch.from_numpy(values)
 
 
 def save_point_cloud(points: Tensor, path: str | Path) -> None:
-    """Write points (P, 3) or (P, 2) in the format that the suffix of `path` names.
+    """Write a point cloud in the format given by the suffix of `path`: .npy, .ply or .xyz.
 
-    An interruption leaves no broken file. Points of float64 and whole numbers are written as float64, others as
-    float32, with all digits. A .ply file is ascii, and always has three coordinates. Raises `InputError` for another
-    suffix than .npy, .ply and .xyz, `ValueError` for another shape, `OSError` when the file can't be written.
+    Points of float64 and whole numbers are written as float64, others as float32, with all digits. A .ply file is
+    ASCII, and always has three coordinates: z is 0 for points (P, 2). An interruption leaves no broken file.
+
+    Args:
+        points: The points (P, 3) or (P, 2).
+        path: The file to write.
+
+    Raises:
+        InputError: If the suffix is not supported.
+        ValueError: If `points` has another shape.
+        OSError: If the file can't be written.
+
+    Examples:
+        >>> import torch
+        >>> from fractalops.io.point_clouds import save_point_cloud
+        >>> save_point_cloud(torch.rand(1000, 3), "cloud.ply")
     """
     path = Path(path)
     if path.suffix.lower() not in WRITABLE:
@@ -101,4 +125,4 @@ def save_point_cloud(points: Tensor, path: str | Path) -> None:
             header = f"ply\nformat ascii 1.0\nelement vertex {len(values)}\n{properties}end_header\n"
         with temporary.open("w", encoding="ascii", newline="") as file:
             file.write(header)
-            numpy.savetxt(file, values, fmt="%.17g" if exact else "%.9g")  # digits that give the same bits back
+            numpy.savetxt(file, values, fmt="%.17g" if exact else "%.9g")  # enough digits to read the same bits

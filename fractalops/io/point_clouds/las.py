@@ -1,4 +1,4 @@
-"""Points in .las and .laz files, by laspy."""
+"""Read points from .las and .laz files with laspy."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from fractalops.io.memory import memory_limit
 from fractalops.io.point_clouds.table import Cloud, check_points
 
 _AT_ONCE = 2**20  # points
-_RECORDS = slice(100, 104)  # bytes: how many records of variable length come before the points
-_RECORD_BYTES = 54  # at least
+_RECORDS = slice(100, 104)  # bytes of the number of variable length records before the points
+_RECORD_BYTES = 54  # the minimum size of such a record
 
 
 def read_las(path: Path) -> Cloud:
-    """Return the points of a file in its own units. Raises `MissingExtra` without laspy, or lazrs for a .laz file."""
+    """Return the points of a file, in the file's units.
+
+    Raises `MissingExtra` if laspy is not installed, or lazrs for a .laz file.
+    """
     try:
         import laspy
     except ImportError as error:
@@ -30,8 +33,8 @@ def read_las(path: Path) -> Cloud:
     size = path.stat().st_size
     with path.open("rb") as start:
         records = int.from_bytes(start.read(_RECORDS.stop)[_RECORDS], "little")
-    if records * _RECORD_BYTES > size:  # laspy would read them beyond the end
-        raise InputError(f"cannot read {path}: its header promises {records} records, more than it has bytes for")
+    if records * _RECORD_BYTES > size:  # laspy would try to read them past the end
+        raise InputError(f"cannot read {path}: its header declares {records} records, but the file is too short")
     with _panics(path), laspy.open(path, read_evlrs=False) as file:
         count = file.header.point_count
         packed = file.header.are_points_compressed
@@ -39,22 +42,22 @@ def read_las(path: Path) -> Cloud:
         if packed:
             _check_chunks(path, file.header, size)
         elif count * file.header.point_format.size > size - file.header.offset_to_point_data:
-            raise InputError(f"cannot read {path}: its header promises {count} points, more than it has bytes for")
+            raise InputError(f"cannot read {path}: its header declares {count} points, but the file is too short")
         points, done = numpy.empty((count, 3)), 0
         for part in file.chunk_iterator(_AT_ONCE):
             rows = points[done : done + len(part)]
             for axis, values in enumerate((part.x, part.y, part.z)):
-                rows[:, axis] = values  # scaled and moved in float64
+                rows[:, axis] = values  # scale and offset are applied in float64
             done += len(part)
     if done != count:
-        raise InputError(f"cannot read {path}: its header promises {count} points, got {done}")
+        raise InputError(f"cannot read {path}: its header declares {count} points, got {done}")
     return Cloud(points, [])
 
 
 def _check_chunks(path: Path, header: Any, size: int) -> None:
-    """Raise `InputError` for a .laz file whose chunks don't fit in it: lazrs ends the process where memory ends.
+    """Raise `InputError` if the chunks of a .laz file don't fit in it, as lazrs ends the process if memory runs out.
 
-    Raises `MissingExtra` without lazrs.
+    Raises `MissingExtra` if lazrs is not installed.
     """
     try:
         import lazrs
@@ -66,19 +69,19 @@ def _check_chunks(path: Path, header: Any, size: int) -> None:
     with path.open("rb") as file:
         file.seek(header.offset_to_point_data)
         (table,) = struct.unpack("<q", file.read(8))
-        if table < 0:  # its place is at the end of the file
+        if table < 0:  # then its position is stored at the end of the file
             file.seek(-8, os.SEEK_END)
             (table,) = struct.unpack("<q", file.read(8))
         file.seek(table)
         _, chunks = struct.unpack("<II", file.read(8))
-    # A chunk begins with a point that is not packed.
+    # The first point of a chunk is not compressed.
     if item != header.point_format.size or max(chunk, 1) * item > memory_limit() or chunks * item > size:
         raise InputError(f"cannot read {path}: the file is damaged ({chunks} chunks of {chunk} points)")
 
 
 @contextmanager
 def _panics(path: Path) -> Iterator[None]:
-    """Raise `InputError` where lazrs, which is written in Rust, panics: that is no `Exception`."""
+    """Raise `InputError` if lazrs panics. It is written in Rust, and a panic is not an `Exception`."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Points in .ply files. plyfile reads the header, numpy the numbers: plyfile takes microseconds for each of them."""
+"""Read points from .ply files. plyfile reads the header. NumPy reads the numbers, as it is much faster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST_HEADER = 2**20  # bytes
 _AT_ONCE = 2**16  # rows
-_ROW_BYTES = 512  # that plyfile takes for a row with lists, as measured
+_ROW_BYTES = 512  # memory that plyfile needs for a row with lists, as measured
 _SHOWN = 60  # characters of a word in a message
 _AXES = ["x", "y", "z"]
 
@@ -45,21 +45,22 @@ class _Element(NamedTuple):
 
 class _Header(NamedTuple):
     lines: list[str]
-    """Without comments."""
+    """The lines of the header, without comments."""
     text: bool
+    """Whether the numbers are text, not binary."""
     order: str
-    """The byte order of a number, as numpy writes it."""
+    """The byte order of a number, in NumPy's notation."""
     elements: list[_Element]
     vertex: int
-    """The place of the element vertex."""
+    """The index of the element vertex."""
     end: int
-    """The byte at which the numbers begin."""
+    """The byte at which the numbers start."""
     end_line: int
-    """The line at which they begin in a text."""
+    """The line at which the numbers start in a text."""
 
     @property
     def least(self) -> int:
-        """The least bytes of the numbers. A number of a text takes a digit and a space, a list its length."""
+        """The minimum number of bytes of the numbers. In a text, a number takes at least a digit and a space."""
         if self.text:
             return sum(count * 2 * len(element.properties) for element, count in self.elements) - 1
         return sum(
@@ -68,18 +69,18 @@ class _Header(NamedTuple):
         )
 
 
-def _is_list(of: object) -> bool:
-    return hasattr(of, "len_dtype")
+def _is_list(each: object) -> bool:
+    return hasattr(each, "len_dtype")
 
 
 def read_ply(path: Path) -> Cloud:
-    """Return the properties x, y and z of a file's vertices."""
+    """Return the properties x, y and z of the vertices of a file."""
     with path.open("rb") as file:
         header = _read_header(path, file)
         vertex = header.elements[header.vertex]
         size = path.stat().st_size - header.end
         if header.least > size:
-            raise InputError(f"cannot read {path}: its header promises {header.least} bytes or more, got {size}")
+            raise InputError(f"cannot read {path}: its header declares at least {header.least} bytes, got {size}")
         check_points(path, vertex.rows)
         file.seek(header.end)
         if header.text and not vertex.has_lists:
@@ -98,7 +99,7 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
     start = _START.match(head)
     if start is None:
         raise InputError(f"cannot read {path}: it is not a .ply file")
-    # Where lines end with \r, a \n behind the header may be a number's first byte.
+    # If lines end with \r, a \n after the header may be the first byte of a number.
     end = re.compile(rb"[\r\n]end_header[ \t]*" + (rb"\r" if start[1] == b"\r" else rb"\r?\n")).search(head)
     if end is None:
         raise InputError(f"cannot read {path}: its header has no end")
@@ -113,7 +114,7 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
                 raise InputError(f"cannot read {path}: element {name!r} must have a number of rows, got {got!r}")
             counts.append(int(words[2]))
         lines.append(" ".join(words))
-    # Without rows: what the header promises is compared with the file before anything is read.
+    # Parsed with 0 rows, so that plyfile reads no numbers: the size of the file is checked first.
     data = PlyData.read(io.BytesIO(_encode(lines, [0] * len(counts))), mmap=False)
     elements = [_Element(element, count) for element, count in zip(data.elements, counts, strict=True)]
     vertex = next((place for place, (element, _) in enumerate(elements) if element.name == "vertex"), None)
@@ -129,16 +130,16 @@ def _read_header(path: Path, file: BinaryIO) -> _Header:
 
 
 def _encode(lines: list[str], counts: list[int]) -> bytes:
-    """Return a header whose elements have these counts."""
+    """Return a header whose elements have the given numbers of rows."""
     left = iter(counts)
     lines = [re.sub(r"^(element \S+) \d+$", lambda found: f"{found[1]} {next(left)}", line) for line in lines]
     return "".join(f"{line}\n" for line in lines).encode("ascii", errors="replace")
 
 
 def _read_lines(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
-    """Return points (P, 3) of a text. They have the digits of the text, whatever type the header says."""
+    """Return the points (P, 3) of a text. They keep all digits of the text, also if the header declares float32."""
     vertex = header.elements[header.vertex]
-    begin = sum(count for _, count in header.elements[: header.vertex])  # the first row, of all that aren't empty
+    begin = sum(count for _, count in header.elements[: header.vertex])  # row of the first vertex, without empty rows
     end, total = begin + vertex.rows, sum(count for _, count in header.elements)
     axes = [vertex.names.index(axis) for axis in _AXES]
     points, rows = PointList(path), 0
@@ -151,12 +152,12 @@ def _read_lines(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
                 points.add(parse_rows(path, number + part.start, lines[part], len(vertex.names))[:, axes])
             rows += len(full)
     if rows != total:
-        raise InputError(f"cannot read {path}: its header promises {total} rows, got {rows}")
+        raise InputError(f"cannot read {path}: its header declares {total} rows, got {rows}")
     return points.points()
 
 
 def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
-    """Return points (P, 3) of a binary file whose vertices have no lists."""
+    """Return the points (P, 3) of a binary file whose vertices have no lists."""
     vertex = header.elements[header.vertex]
     dtype = vertex.element.dtype(header.order)
     begin = end = header.end
@@ -166,8 +167,8 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
             end = _end_of(content, end, each, header.order)
         size = len(content)
         if end > size or not _is_ending(content[end : end + 3], content[header.end : header.end + 1]):
-            promised, got = end - header.end, size - header.end
-            raise InputError(f"cannot read {path}: its header promises {promised} bytes, got {got}")
+            declared, got = end - header.end, size - header.end
+            raise InputError(f"cannot read {path}: its header declares {declared} bytes, got {got}")
     file.seek(begin)
     points = numpy.empty((vertex.rows, 3))
     for first in range(0, vertex.rows, _AT_ONCE):
@@ -178,15 +179,19 @@ def _read_rows(path: Path, file: BinaryIO, header: _Header) -> numpy.ndarray:
 
 
 def _is_ending(rest: bytes, first: bytes) -> bool:
-    """Return whether the bytes behind the last number of a binary file are none or a line break.
+    """Return whether `rest`, the bytes after the last number of a binary file, is empty or a line break.
 
-    One before the first number, which moves all numbers by a byte, must not be taken for it.
+    `first` is the first byte of the numbers. If it and `rest` are line breaks, the result is False, as an extra line
+    break before the numbers would shift all of them by a byte.
     """
     return rest == b"" or (rest in (b"\n", b"\r\n", b"\r") and first not in (b"\n", b"\r"))
 
 
 def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> int:
-    """Return where an element that begins at a place of a binary file ends. Raises where a list's length can't be."""
+    """Return the byte at which an element ends that starts at the byte `place` of a binary file.
+
+    Raises `ValueError` if a list has a negative length, and `struct.error` if the file is too short.
+    """
     if not element.has_lists:
         return place + int(element.element.dtype().itemsize) * element.rows
     parts = [
@@ -202,7 +207,7 @@ def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> in
             if length is not None:
                 (count,) = length.unpack_from(content, place)
                 if count < 0:
-                    raise ValueError(f"a list of {count} numbers")
+                    raise ValueError(f"the length of a list must not be negative, got {count}")
                 place += length.size + int(count) * size
             else:
                 place += size
@@ -210,21 +215,21 @@ def _end_of(content: mmap.mmap, place: int, element: _Element, order: str) -> in
 
 
 def _read_lists(path: Path, file: BinaryIO, header: _Header, size: int) -> numpy.ndarray:
-    """Return points (P, 3) of a file whose vertices have lists, by plyfile."""
+    """Return the points (P, 3) of a file whose vertices have lists, with plyfile."""
     from plyfile import PlyData
 
     counts = [count for _, count in header.elements]
-    check_memory(path, size + _ROW_BYTES * sum(counts), "with lists in its vertices it")
+    check_memory(path, size + _ROW_BYTES * sum(counts), "reading vertices with lists")
     lines, body = header.lines, file.read()
     if header.text:
-        # Numbers of a text keep their digits, whatever type the header says.
+        # The numbers of a text keep all their digits, also if the header declares float32.
         lines = [re.sub(r"^property (?!list )\S+", "property double", line) for line in lines]
         rows = [line for line in _BREAK.split(body) if line.strip()]
         if len(rows) != sum(counts):
-            raise InputError(f"cannot read {path}: its header promises {sum(counts)} rows, got {len(rows)}")
+            raise InputError(f"cannot read {path}: its header declares {sum(counts)} rows, got {len(rows)}")
         body = b"\n".join(rows)
     content = io.BytesIO(_encode(lines, counts) + body)
     vertices = PlyData.read(content, mmap=False)["vertex"]
     if not header.text and not _is_ending(rest := content.read(), body[:1]):
-        raise InputError(f"cannot read {path}: its header promises {size - len(rest)} bytes, got {size}")
+        raise InputError(f"cannot read {path}: its header declares {size - len(rest)} bytes, got {size}")
     return numpy.stack([vertices[axis].astype(numpy.float64) for axis in _AXES], 1)

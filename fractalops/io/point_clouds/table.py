@@ -1,4 +1,4 @@
-"""Shared parts of the readers of point clouds: their result, its columns and the memory that it may take."""
+"""Shared parts of the readers of point clouds: their result, its columns and its memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fractalops.io.memory import check_memory
 
 
 class Cloud(NamedTuple):
-    """The points of a file, also those that are not finite."""
+    """The points of a file, including those that are not finite."""
 
     points: numpy.ndarray
     """(P, 3) or (P, 2), float64."""
     notices: list[str]
-    """Notices of what was left out."""
+    """Notices about columns that were left out."""
 
 
 class PointList:
-    """Points that are read some at a time. They take the memory of one array, within the memory limit."""
+    """A list of points that are read in parts. It needs the memory of one array, and checks the memory limit."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,10 +43,10 @@ class PointList:
 
 
 def check_points(path: Path, points: int) -> None:
-    """Raise `InputError` for more points than the memory limit allows."""
-    check_memory(path, 3 * 8 * points, f"holding its {points} points or more")
+    """Raise `InputError` if the given number of points needs more memory than the limit."""
+    check_memory(path, 3 * 8 * points, f"storing at least {points} points")
 
 
 def first_three(columns: int) -> list[str]:
-    """Return the notice of columns that are left out, where there are more than three."""
+    """Return a notice that columns are left out if there are more than three."""
     return [f"{columns} columns: the first three are used"] if columns > 3 else []

@@ -1,4 +1,4 @@
-"""Points in text, one a line. Numbers are read right or refused: what can be read in two ways is."""
+"""Read points from text, one per line. A text that can be read in two ways is refused."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ import numpy
 from fractalops.errors import InputError
 from fractalops.io.point_clouds.table import Cloud, PointList, first_three
 
-_BLOCK = 2**20  # characters that are held at once
-_LONGEST = 2**16  # of a line
-_SHOWN = 60  # of a line in a message
+_BLOCK = 2**20  # characters that are read together
+_LONGEST = 2**16  # characters of a line
+_SHOWN = 60  # characters of a line in a message
 
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.IGNORECASE | re.ASCII)
 _COMMENT = re.compile(r"(?:#|//).*")
 _SEPARATOR = re.compile(r"[\s;,]+")
 _GAP = re.compile(r"[^\s,][ \t]+[^\s,]")  # white space between two numbers, without a comma
-_LOOSE = re.compile(r",[^\S\n]|[^\S\n],")  # of which none is decimal
+_LOOSE = re.compile(r",[^\S\n]|[^\S\n],")  # commas next to white space, which can't be decimal
 _TIGHT = re.compile(r"[^\s,],[^\s,]")
 _EMPTY = re.compile(r"^[ \t]*[;,]|[;,][ \t]*[;,]|(?<=[^\s])\t *\t(?=[^\s])", re.MULTILINE)
 _LAST = re.compile(r"[;,][ \t]*$", re.MULTILINE)  # a separator that nothing follows
 
 
 def lines_of(path: Path, file: TextIO, number: int = 1) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines of a text in parts, each with the number of its first; `number` is that of the file's.
+    """Yield the lines of a text in parts, each with the number of its first line.
 
-    Raises `InputError` where it is no text, or has a line of more than `_LONGEST` characters.
+    `number` is the number of the first line of `file`. Raises `InputError` if the file is not a text, or has a line of
+    more than `_LONGEST` characters.
     """
     rest = ""
     while block := file.read(_BLOCK):
@@ -48,17 +49,17 @@ def lines_of(path: Path, file: TextIO, number: int = 1) -> Iterator[tuple[int, l
 def parse_rows(
     path: Path, number: int, lines: Sequence[str], columns: int | None, shown: Sequence[str] | None = None
 ) -> numpy.ndarray:
-    """Return the numbers (P, columns) of lines, of which empty ones are left out.
+    """Return the numbers (P, columns) of lines. Empty lines are left out.
 
     Args:
-        path: of the file, for messages.
-        number: of the first line, for messages.
+        path: the file, for messages.
+        number: the number of the first line, for messages.
         lines: numbers separated by white space.
-        columns: how many each line has; None takes those of the first.
-        shown: the lines as the file has them.
+        columns: how many numbers each line must have; None means as many as the first line.
+        shown: the lines as they are in the file, for messages.
 
     Raises:
-        InputError: for the first line that is not so.
+        InputError: if a line has other content; the message names the first such line.
     """
     if not any(map(str.strip, lines)):
         return numpy.empty((0, columns or 0))
@@ -74,7 +75,10 @@ def parse_rows(
 
 
 def _parse(lines: Sequence[str], separator: str | None = None) -> numpy.ndarray | None:
-    """Return the numbers of lines, of which one at least isn't empty; None where they are not numbers, as many each."""
+    """Return the numbers of lines, or None if the lines are not numbers or differ in their number of columns.
+
+    At least one line must not be empty.
+    """
     try:
         return numpy.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
     except ValueError:
@@ -97,23 +101,23 @@ def read_text(path: Path) -> Cloud:
 
 
 class _Text:
-    """A text that is read some lines at a time: what comes before its points says which columns are theirs."""
+    """A text that is read in parts. The lines before its points determine the columns of the coordinates."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.points = PointList(path)
-        self.promised: tuple[int, int] | None = None  # how many points, and the line that says so
-        self.names: list[str] = []  # of the columns, by a line of names or the last comment before the points
-        self.named = 0  # the line of names that is no comment
-        self.columns = 0  # known from the first point on
-        self.chosen: list[int] = []
-        self.comma = ""  # what commas stand for: " " between numbers, "." in them, "" while there is none
+        self.declared: tuple[int, int] | None = None  # the number of points, and the line that declares it
+        self.names: list[str] = []  # of the columns, from a line of names or the last comment before the points
+        self.named = 0  # the number of the line of names, 0 if the names come from a comment or there are none
+        self.columns = 0  # the number of columns, 0 before the first point
+        self.chosen: list[int] = []  # the columns of the coordinates
+        self.comma = ""  # " " if commas separate numbers, "." if they are decimal, "" before the first comma
         self.dotted = False  # whether there are decimal points
-        self.certain = False  # whether anything shows that commas can't be decimal
+        self.certain = False  # whether it is certain that commas are not decimal
         self.notices: list[str] = []
 
     def add(self, number: int, lines: list[str]) -> None:
-        """Read lines, the first of which has a number."""
+        """Read lines; `number` is that of the first one."""
         if not self.columns:
             begin = self._begin(number, lines)
             number, lines = number + begin, lines[begin:]
@@ -125,7 +129,7 @@ class _Text:
         if "," in text or self.comma == ".":
             text = self._without_commas(number, text, bare)
         separator = next((sign for sign in ";,\t" if sign in text), None)
-        rows = _parse(text.split("\n"), separator)  # most texts have one separator, in the same way on each line
+        rows = _parse(text.split("\n"), separator)  # fast; most texts have one separator on all lines
         if rows is None or rows.shape[1] != (self.columns or rows.shape[1]):
             text = self._spaced(number, text, bare)
             rows = parse_rows(self.path, number, text.split("\n"), self.columns or None, bare)
@@ -135,7 +139,7 @@ class _Text:
         self.points.add(rows[:, self.chosen])
 
     def _begin(self, number: int, lines: list[str]) -> int:
-        """Return how many lines come before the points: comments, a line of names, the number of points."""
+        """Return how many lines are before the points: comments, a line of names, and the number of points."""
         for place, line in enumerate(lines):
             if not line.strip():
                 continue
@@ -143,8 +147,8 @@ class _Text:
             fields = _SEPARATOR.split(bare.strip(";,"))
             if not bare:
                 self.names = self.names if self.named else _names(line.strip().lstrip("#/"))
-            elif len(fields) == 1 and fields[0].isdecimal() and self.promised is None:
-                self.promised = int(fields[0]), number + place
+            elif len(fields) == 1 and fields[0].isdecimal() and self.declared is None:
+                self.declared = int(fields[0]), number + place
             elif not self.named and not any(map(_NUMBER.fullmatch, fields)):
                 self.names, self.named = _names(bare), number + place
             else:
@@ -152,7 +156,7 @@ class _Text:
         return len(lines)
 
     def _without_commas(self, number: int, text: str, lines: list[str]) -> str:
-        """Return text in which decimal commas are points; commas between numbers stay."""
+        """Return the text with decimal commas replaced by points. Commas between numbers are kept."""
         if not self.comma:
             place = _first(",", lines)
             line = lines[place]
@@ -171,18 +175,21 @@ class _Text:
         return text
 
     def _spaced(self, number: int, text: str, lines: list[str]) -> str:
-        """Return text with spaces for separators. A line without commas may have them beside ones with commas."""
+        """Return the text with all separators replaced by spaces.
+
+        In a text with commas between numbers, lines without commas may be separated by spaces.
+        """
         for place, line in enumerate(lines) if self.comma == " " else ():
             if "," in line and (";" in line or _GAP.search(line) is not None):
                 raise self._unclear(number + place, line)
         text = _LAST.sub("", text)
         if (empty := _EMPTY.search(text)) is not None:
             place = text.count("\n", 0, empty.start())
-            raise _error(self.path, number + place, lines[place], "numbers without a gap")
+            raise _error(self.path, number + place, lines[place], "numbers without an empty field")
         return text.replace(";", " ").replace(",", " ")
 
     def _unclear(self, number: int, line: str) -> InputError:
-        expected = "numbers whose commas all separate or are all decimal (as in 1.5, 2.5, 3.5 or 1,5; 2,5; 3,5)"
+        expected = "numbers in which all commas are separators or all are decimal (1.5, 2.5, 3.5 or 1,5; 2,5; 3,5)"
         return _error(self.path, number, line, expected)
 
     def _choose(self, number: int, columns: int, lines: list[str]) -> None:
@@ -209,37 +216,37 @@ class _Text:
             self.notices = [f"{columns} columns: {', '.join(names[place] for place in self.chosen)} are used"]
 
     def cloud(self) -> Cloud:
-        """Return the points. Raises `InputError` where they are not those that were promised."""
-        if self.promised is not None and len(self.points) != self.promised[0]:
-            count, number = self.promised
-            raise InputError(f"cannot read {self.path}: line {number} promises {count} points, got {len(self.points)}")
+        """Return the points. Raises `InputError` if their number is not the declared one, or commas are ambiguous."""
+        if self.declared is not None and len(self.points) != self.declared[0]:
+            count, number = self.declared
+            raise InputError(f"cannot read {self.path}: line {number} declares {count} points, got {len(self.points)}")
         if self.comma == " " and self.columns > 3 and not (self.certain or self.dotted):
             raise InputError(
-                f"cannot read {self.path}: commas between whole numbers may be decimal (1,5 for 1.5); if they "
-                "separate, put a space behind each, or a line of names before the points"
+                f"cannot read {self.path}: commas between whole numbers may be decimal commas (1,5 for 1.5); if they "
+                "are separators, add a space after each, or a line of column names before the points"
             )
         return Cloud(self.points.points(), self.notices)
 
 
 def _names(line: str) -> list[str]:
-    """Return the names of columns, in small letters."""
+    """Return the names of columns in lower case."""
     separator = next((each for each in ";,\t" if each in line), None)
     return [name.strip(" \t\"'").lower() for name in line.strip().split(separator)]
 
 
 def _first(sign: str, lines: list[str]) -> int:
-    """Return the place of the first line that has a sign, 0 where none has."""
+    """Return the index of the first line that contains `sign`, or 0 if none does."""
     return next((place for place, line in enumerate(lines) if sign in line), 0)
 
 
 def _meaning(line: str) -> str:
-    """Return what the commas of a line stand for: " " between numbers, "." in them, "" where that isn't clear."""
+    """Return the meaning of the commas of a line: " " for separators, "." for decimal commas, "" if it is unclear."""
     if ";" in line:
         return "."
     line = line.strip().rstrip(",")
     gap, loose, tight = (pattern.search(line) is not None for pattern in (_GAP, _LOOSE, _TIGHT))
     if gap:
-        return "" if loose or "." in line else "."  # 388,104.05 3,949,004.08 would be five numbers
+        return "" if loose or "." in line else "."  # 388,104.05 3,949,004.08: thousands separators
     if loose and tight:  # 1.50, 2.50,13.50 are three numbers; 1,5, 2,5 are two or four
         return " " if all("." in field for field in line.split(",")) else ""
     return " "

@@ -1,4 +1,4 @@
-"""Files of iterated function systems in and out: the field's formats and this package's own."""
+"""Read and write files of iterated function systems: common formats of other programs, and this package's own."""
 
 from fractalops.io.systems.formats import open_systems, read_systems, write_systems
 

@@ -1,11 +1,11 @@
-"""Systems as JSON, in this package's own axes (the first coordinate along rows, downwards).
+"""Systems as JSON, in this package's axes: the first coordinate is along rows, downwards.
 
     {"format": "fractalops.systems.1",
      "systems": [{"name": "fern", "matrix": [[[0.16, 0.0], [0.0, 0.0]], ...], "offset": [[0.0, 0.0], ...],
                   "probabilities": [0.01, ...], "color": [[0.1, 0.6, 0.2], ...]}]}
 
-`matrix` (N, D, D) and `offset` (N, D), D = 2 or 3, are lists of numbers, `probabilities` (N) and `color` (N, C) too;
-`color` may be null or left out.
+`matrix` (N, D, D), `offset` (N, D), `probabilities` (N) and `color` (N, C) are lists of numbers, with D = 2 or 3.
+`color` may be null or missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIELDS = {"name", *_RANKS}
 
 
 def open_document(path: Path) -> list[Entry]:
-    """Return the systems of a JSON file. Raises `InputError` for other content."""
+    """Return the systems of a JSON file. Raises `InputError` if it has other content."""
     text = read_text(path)
     with reading(path, "it is not JSON"):
         content = json.loads(text, parse_constant=_refuse_constant)
@@ -39,7 +39,7 @@ def open_document(path: Path) -> list[Entry]:
 
 
 def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is not a number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _entry(path: Path, where: str, fields: Any) -> Entry:
@@ -61,25 +61,25 @@ def _read(path: Path, where: str, fields: dict[str, Any]) -> System:
         if not (name == "color" and value is None):
             _check_numbers(path, f"{where}.{name}", value, rank)
             parts[name] = value
-    with reading(path, f"{where}: its numbers make no arrays"):  # lists of unlike lengths, numbers without end
+    with reading(path, f"{where}: its numbers do not form arrays"):  # lists differ in length, or an int is too large
         arrays = {name: np.array(value, dtype=np.float64) for name, value in parts.items()}
     return build_system(path, where, **arrays)
 
 
 def _check_numbers(path: Path, where: str, value: Any, rank: int) -> None:
-    """Raise `InputError` unless a value is made of lists in lists, `rank` of them, and numbers."""
+    """Raise `InputError` unless `value` consists of numbers in `rank` levels of nested lists."""
     if rank == 0:
         if type(value) not in (int, float):
             raise error_at(path, where, f"it must be a number, got {value!r:.40}")
         return
     if not isinstance(value, list) or not value:
-        raise error_at(path, where, f"it must be a list with something in it, got {value!r:.40}")
+        raise error_at(path, where, f"it must be a list that is not empty, got {value!r:.40}")
     for number, each in enumerate(value):
         _check_numbers(path, f"{where}[{number}]", each, rank - 1)
 
 
 def write_document(path: Path, systems: list[System]) -> list[str]:
-    """Write a JSON file, a map a line."""
+    """Write a JSON file, with one map per line; return notices."""
     parts = []
     for system in systems:
         fields = {"name": json.dumps(system.name)}

@@ -1,4 +1,4 @@
-"""Shared parts of the readers of systems: text, systems by name, and errors with their place in a file."""
+"""Shared parts of the readers of systems: text, unique names, and errors with their position in a file."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from fractalops.systems import System
 from fractalops.systems.system import to_tensor
 
 MOST_SYSTEMS = 2**16
-"""Systems in such a file."""
+"""The maximum number of systems in a text file."""
 
-_TEXT_COPIES = 64  # of its own size that a text takes at most while it is read, as measured
+_TEXT_COPIES = 64  # memory that reading a text needs at most, as a multiple of its size, as measured
 _LONGEST_LINE = 2**20  # characters
-_MOST_NOTICES = 8  # of names that come twice
+_MOST_NOTICES = 8  # notices of duplicated names
 
-_MOST_MAPS = 2**15  # in a system: what the index of a chain can hold
+_MOST_MAPS = 2**15  # maps of a system: the limit of the index of a chain
 
 
 class Entry(NamedTuple):
-    """A system in a file, which is not looked at before it is asked for."""
+    """A system in a file. It is read only when `read` is called."""
 
     name: str
-    """Its name there, or "" for none."""
+    """Its name in the file, or "" if it has none."""
     where: str
-    """Its place, "line 3", or "" where there are no lines."""
+    """Its position in the file, such as "line 3", or "" if the file has no lines."""
     read: Callable[[], System]
-    """Return the system, in this package's axes. Raises `InputError`."""
+    """Return the system in this package's axes. Raises `InputError` if the system can't be read."""
 
 
 def error_at(path: Path, where: str, reason: str) -> InputError:
-    """Return the error that a file can't be read, for what is wrong at some place in it."""
-    return InputError(told(f"cannot read {path}", where, reason))
+    """Return the error for a file that can't be read; `where` is the position of the fault in the file."""
+    return InputError(join_parts(f"cannot read {path}", where, reason))
 
 
-def told(*parts: str) -> str:
-    """Return the parts of a message but for empty ones, with colons between them."""
+def join_parts(*parts: str) -> str:
+    """Return the parts of a message joined by colons, without empty parts."""
     return ": ".join(filter(None, parts))
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text, with line breaks as they are.
+    """Return the text of a file, with unchanged line breaks.
 
-    It is UTF-8, UTF-16 with a byte order mark, or else Latin-1. Raises `InputError` for other files and large ones.
+    The encoding is UTF-16 if there is a byte order mark, otherwise UTF-8 if the content is valid UTF-8, otherwise
+    Latin-1. Raises `InputError` if the file is not a text or is too large.
     """
     content = read_bytes(path)
     try:
@@ -65,23 +66,23 @@ def read_text(path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return a file's content. Raises `InputError` for more than `most_text`."""
+    """Return the content of a file. Raises `InputError` if it is larger than `most_text`."""
     check_file(path)
     with reading(path), path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        check_memory(path, _TEXT_COPIES * size, "text of its size")
+        check_memory(path, _TEXT_COPIES * size, "a text of its size")
         return file.read(size)
 
 
 def most_text() -> int:
-    """Return how many bytes a text file may have, of the numbers in which there may be so many objects."""
+    """Return the maximum size of a text file in bytes. Reading a text needs many times its size, see `_TEXT_COPIES`."""
     return memory_limit() // _TEXT_COPIES
 
 
 def split_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text with their numbers, whichever system wrote it.
+    """Yield the lines of a text with their numbers. All kinds of line breaks are accepted.
 
-    (`str.splitlines` also splits at rarer characters.) Raises `InputError` for one of more than a million characters.
+    (`str.splitlines` also splits at other characters.) Raises `InputError` if a line has more than 2^20 characters.
     """
     for number, whole in enumerate(io.StringIO(text, newline=None), 1):
         line = whole.removesuffix("\n")
@@ -91,13 +92,14 @@ def split_lines(path: Path, text: str) -> Iterator[tuple[int, str]]:
 
 
 def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) -> dict[str, Callable[[], System]]:
-    """Return what reads each system, by unique names in the order of the file.
+    """Return the functions that read the systems, by unique names in the order of the file.
 
-    A system without a name has its number in the file for one, or the file's name where it is alone. One whose name is
-    taken gets another one, which is logged as a notice, or is refused if `strict`. Raises `InputError`.
+    The name of a system without a name is its number in the file, or the file's name if the file has one system. If
+    two systems have the same name, the later one is renamed, and a notice is logged; if `strict`, `InputError` is
+    raised. Raises `InputError` if there is no system.
     """
     if not entries:
-        raise InputError(f"cannot read {path}: it holds no system")
+        raise InputError(f"cannot read {path}: it contains no system")
     named: dict[str, Callable[[], System]] = {}
     taken = {entry.name for entry in entries}
     tried: dict[str, int] = {}
@@ -106,22 +108,22 @@ def name_entries(path: Path, entries: Sequence[Entry], *, strict: bool = False) 
         name = entry.name or (str(number) if len(entries) > 1 else as_text(path.stem) or "0")
         if name in named:
             if strict:
-                raise error_at(path, entry.where, f"the name {name!r} is taken by a system before it")
+                raise error_at(path, entry.where, f"the name {name!r} is used by an earlier system")
             name = free_name(name, taken, tried)
-            notice = f"the name {entry.name!r} is taken by a system before it: this one is read as {name!r}"
-            notices.append(told(entry.where, notice))
+            notice = f"the name {entry.name!r} is used by an earlier system: this one is renamed to {name!r}"
+            notices.append(join_parts(entry.where, notice))
         taken.add(name)
         named[name] = entry.read
     if len(notices) > _MOST_NOTICES:
-        notices[_MOST_NOTICES:] = [f"{len(notices) - _MOST_NOTICES} more names come twice"]
+        notices[_MOST_NOTICES:] = [f"{len(notices) - _MOST_NOTICES} more systems are renamed"]
     log_notices(path, notices)
     return named
 
 
 def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
-    """Return a name like `name` that is not taken: with "-2", "-3" ... at its end.
+    """Return a name that is not in `taken`: `name` followed by "-2", "-3" ...
 
-    `tried` keeps the last number of each name from call to call.
+    `tried` stores the last number of each name between calls.
     """
     number = tried.get(name, 1) + 1
     while f"{name}-{number}" in taken:
@@ -131,9 +133,9 @@ def free_name(name: str, taken: set[str], tried: dict[str, int]) -> str:
 
 
 def held_names(systems: Sequence[System], change: Callable[[str], str]) -> tuple[list[str], list[str]]:
-    """Return the names of systems as a format holds them, each of which is unique, and notices of what changed.
+    """Return unique names of systems that a format can store, and notices about changed names.
 
-    `change` makes a name that the format can hold.
+    `change` converts a name to one that the format can store.
     """
     taken = {system.name for system in systems}
     tried: dict[str, int] = {}
@@ -143,31 +145,34 @@ def held_names(systems: Sequence[System], change: Callable[[str], str]) -> tuple
         if name != system.name:
             name = name if name not in taken else free_name(name, taken, tried)
             taken.add(name)
-            notices.append(f"the system {system.name!r} is called {name!r} there")
+            notices.append(f"the system {system.name!r} is renamed to {name!r} in the file")
         names.append(name)
     return names, notices
 
 
 def check_systems(path: Path, systems: int) -> None:
-    """Raise `InputError` for a text file of too many systems."""
+    """Raise `InputError` if a text file contains too many systems."""
     if systems > MOST_SYSTEMS:
-        raise InputError(f"cannot read {path}: it holds more than {MOST_SYSTEMS} systems")
+        raise InputError(f"cannot read {path}: it contains more than {MOST_SYSTEMS} systems")
 
 
 def check_count(path: Path, where: str, maps: int) -> None:
-    """Raise `InputError` for a system of more maps than an index can number."""
+    """Raise `InputError` if a system has too many maps."""
     if maps > _MOST_MAPS:
         raise error_at(path, where, f"a system must have at most {_MOST_MAPS} maps, got more")
 
 
 def build_system(path: Path, where: str, matrix: Any, offset: Any, probabilities: Any, color: Any = None) -> System:
-    """Return a system of arrays. Raises `InputError` where they make none, and for what files don't hold."""
+    """Return the system of the given arrays.
+
+    Raises `InputError` if they are not valid, are not finite, or have too many maps.
+    """
     parts = {"matrix": matrix, "offset": offset, "probabilities": probabilities, "color": color}
     check_count(path, where, len(offset))
     try:
         for name, values in parts.items():
             if values is not None and not bool(to_tensor("System", name, values).isfinite().all()):
-                raise error_at(path, where, f"the numbers of {name} must be finite")
+                raise error_at(path, where, f"{name} must be finite, got NaN or infinite values")
         return System(matrix, offset, probabilities, color)
     except InputError:
         raise

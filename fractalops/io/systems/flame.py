@@ -1,8 +1,8 @@
-"""Flames of flam3 and its relatives (.flame, XML), as far as they are affine: `linear` transforms, by their weights.
+"""Flames of flam3 and similar programs (.flame, XML), if all their transforms are affine (the variation `linear`).
 
-A transform is `post(w coefs(v))`, with w its weight of `linear`; `coefs` and `post` are matrices by columns. Whatever
-else changes the picture is refused by its name: other variations, final transforms, xaos, symmetries, opacity. How the
-picture is cut out and lit is left out. Colors are those of the palette at each transform's own index.
+A transform is `post(w coefs(v))`, where w is its weight of `linear`; `coefs` and `post` are matrices by columns. All
+other features that change the attractor are refused: other variations, final transforms, xaos, symmetries, opacity and
+motions. The camera and the tone settings are ignored. The color of a map is that of the palette at its index.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from fractalops.systems.axes import Y_DOWN
 from fractalops.systems.system import shares_of
 
 _IDENTITY = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
-_NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # on a still picture
-_DEEPEST = 64  # elements in elements
-_SIDE = 1024  # pixels of the picture that a written flame asks for
-_POINTS = 20_000  # by which it is framed
+_NO_EFFECT = ("name", "animate", "var_color", "motion_frequency", "motion_function")  # without effect on a picture
+_DEEPEST = 64  # levels of nested elements
+_SIDE = 1024  # pixels: the picture size in a written flame
+_POINTS = 20_000  # points from which the camera of a written flame is computed
 
 Attributes = dict[str, str]
 
 
 @dataclass
 class _Flame:
-    """A flame as it stands in the file."""
+    """The content of a flame element."""
 
     attributes: Attributes
     line: int
@@ -57,7 +57,7 @@ class _Flame:
 
 
 def open_flames(path: Path) -> list[Entry]:
-    """Return the flames of a file. Raises `InputError` unless it is XML, without a document type and its entities."""
+    """Return the flames of a file. Raises `InputError` unless it is XML without a document type and entities."""
     flames = _Parser(path).parse(read_bytes(path))
     return [
         Entry(flame.attributes.get("name", ""), f"line {flame.line}", partial(_read, path, flame)) for flame in flames
@@ -65,7 +65,7 @@ def open_flames(path: Path) -> list[Entry]:
 
 
 class _Parser:
-    """The handler of expat: it collects flames, and knows the current line."""
+    """The handlers of expat, which collect the flames of a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -76,12 +76,12 @@ class _Parser:
         self._expat.StartDoctypeDeclHandler = self._refuse_doctype
         self._flames: list[_Flame] = []
         self._flame: _Flame | None = None
-        self._depth = 0  # of elements within the flame
-        self._level = 0  # and of all
+        self._depth = 0  # nested elements within the flame
+        self._level = 0  # nested elements in the file
 
     def parse(self, content: bytes) -> list[_Flame]:
         reason = "it is not well-formed XML"
-        with reading(self._path, reason):  # for an unknown encoding
+        with reading(self._path, reason):  # expat raises other errors for an unknown encoding
             try:
                 self._expat.Parse(content, True)
             except expat.ExpatError as error:
@@ -94,7 +94,7 @@ class _Parser:
         return f"line {self._expat.CurrentLineNumber}"
 
     def _refuse_doctype(self, *_: Any) -> None:
-        raise error_at(self._path, self._where, "a flame has no document type (DOCTYPE, ENTITY)")
+        raise error_at(self._path, self._where, "a flame must not have a document type (DOCTYPE, ENTITY)")
 
     def _start(self, tag: str, attributes: Attributes) -> None:
         self._level += 1
@@ -139,21 +139,21 @@ def _read(path: Path, flame: _Flame) -> System:
     if flame.refused is not None:
         raise error_at(path, f"line {flame.refused[0]}", f"{flame.refused[1]} is not supported, only affine transforms")
     if parse_number(flame.attributes.get("soloxform", "-1").strip(), path, where) >= 0:
-        raise error_at(path, where, "the flame shows one transform alone (soloxform), which is not supported")
+        raise error_at(path, where, "showing only one transform (soloxform) is not supported")
     maps = [
         _Transform(path, f"line {line}", number, attributes).read()
         for number, (line, attributes) in enumerate(flame.transforms)
     ]
     if not maps:
-        raise error_at(path, where, "a flame must have a transform at least")
+        raise error_at(path, where, "a flame must have at least one transform, got none")
     palette = flame.palette.colors()  # (256, 3)
     color: Tensor | None = None
     if palette is not None:
         color = palette[[min(int(each.color * 256), 255) for each in maps]]  # (N, 3)
         if any(each.color_speed != 1 for each in maps):
-            log_notices(path, [f"{where}: each map has its own color, which flam3 mixes with those of maps before it"])
+            log_notices(path, [f"{where}: each map gets a fixed color, but flam3 mixes the colors of successive maps"])
     elif "palette" in flame.attributes:
-        log_notices(path, [f"{where}: the flame's palette is not in the file: it is read without colors"])
+        log_notices(path, [f"{where}: the flame is read without colors, as its palette is not in the file"])
     matrix, offset = Y_DOWN[2].read(
         torch.stack([each.matrix for each in maps]), torch.stack([each.offset for each in maps])
     )
@@ -170,7 +170,7 @@ class _Map:
 
 
 class _Transform:
-    """The attributes of a transform, each of which is taken once: what is left over is a variation."""
+    """The attributes of a transform. Each known attribute is removed when it is read; the others are variations."""
 
     def __init__(self, path: Path, where: str, number: int, attributes: Attributes) -> None:
         self._path = path
@@ -184,14 +184,14 @@ class _Transform:
         words = self._left.pop(name).split()
         if counts and len(words) not in counts:
             wanted = " or ".join(map(str, counts))
-            raise error_at(self._path, self._where, f"{name} must have {wanted} numbers, got {len(words)}")
+            raise error_at(self._path, self._where, f"{name} must contain {wanted} numbers, got {len(words)}")
         return [parse_number(word, self._path, f"{self._where}: {name}") for word in words]
 
     def _refuse(self, what: str) -> InputError:
         return error_at(self._path, self._where, f"{what} is not supported, only affine transforms (linear)")
 
     def read(self) -> _Map:
-        """Return the affine map. Raises `InputError`."""
+        """Return the affine map. Raises `InputError` if the transform is damaged or is not affine."""
         for name in _NO_EFFECT:
             self._left.pop(name, None)
         (weight,) = self._numbers("weight", [0.0], 1)
@@ -215,8 +215,8 @@ class _Transform:
         return _Map(matrix, offset, weight, min(max(color, 0.0), 1.0), speed)
 
     def _linear(self) -> float:
-        """Return the weight of the variation `linear`, the only one."""
-        weights = self._numbers("var", [])  # of the oldest files: of all variations, in order
+        """Return the weight of the variation `linear`. Raises `InputError` if another variation is used."""
+        weights = self._numbers("var", [])  # in the oldest files: the weights of all variations, in order
         if any(weights[1:]):
             raise self._refuse(f"variation {next(number for number, each in enumerate(weights) if number and each)}")
         only = self._numbers("var1", [-1.0], 1)[0]
@@ -234,28 +234,28 @@ class _Transform:
 
 
 def _affine(columns: list[float]) -> tuple[Tensor, Tensor]:
-    """Return the matrix (2, 2) and the translation (2,) of six numbers by columns."""
+    """Return the matrix (2, 2) and the translation (2,) that are given by six numbers in column order."""
     table = torch.tensor(columns, dtype=torch.float64, device="cpu").view(3, 2).t()  # (2, 3)
     return table[:, :2], table[:, 2]
 
 
 def write_flames(path: Path, systems: list[System]) -> list[str]:
-    """Write flames with a palette each, of which every map has its own color; return notices.
+    """Write flames, each with a palette that contains the colors of its maps; return notices.
 
-    Raises `InputError` for systems in space, and for colors other than gray or red, green and blue.
+    Raises `InputError` if a system is 3-D, or has colors with another number of channels than 1 or 3.
     """
     names, notices = held_names(systems, _plain)
     root = ElementTree.Element("flames", name="fractalops")
     for number, (name, system) in enumerate(zip(names, systems, strict=True)):
         if system.dimensions != 2 or system.channels not in (None, 1, 3):
             raise InputError(
-                f"cannot save {path}: a flame is in the plane, without colors or with 1 or 3 channels, got "
-                f"{system.dimensions} dimensions and {system.channels or 'no'} channels of {system.name!r}"
+                f"cannot save {path}: a flame must be 2-D, without colors or with 1 or 3 color channels, got "
+                f"{system.name!r} with {system.dimensions} dimensions and {system.channels or 'no'} color channels"
             )
         matrix, offset = Y_DOWN[2].write(system.matrix.double(), system.offset.double())
         palette, place = index_colors(system.color, len(system))  # (256, 3), (N,)
         if system.color is not None and not bool((palette[(place * 256).long()] == system.color * 255).all()):
-            notices.append("colors are rounded: a flame has 256 of 8 bits a channel")
+            notices.append("colors are rounded: a flame stores 256 colors of 8 bits per channel")
         center, scale = _camera(System(matrix, offset, shares_of(system.probabilities)))
         flame = ElementTree.SubElement(
             root,
@@ -293,7 +293,7 @@ def write_flames(path: Path, systems: list[System]) -> list[str]:
 
 
 def _camera(system: System) -> tuple[list[float], float]:
-    """Return the middle of a system's points and how many pixels a unit has in a picture of them all."""
+    """Return the center of a system's points and the pixels per unit for a picture that shows all points."""
     points = system.points(_POINTS, generator=torch.Generator("cpu").manual_seed(0))  # (P, 2)
     low, high = (bound[0] for bound in bounding_box(points[None]))  # (2,), (2,)
     extent = float((high - low).amax())
@@ -307,6 +307,6 @@ def _joined(numbers: list[float]) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a name of characters that XML can hold."""
+    """Return a name without characters that XML can't store."""
     kept = "".join(c if c.isprintable() else "_" for c in name)
     return kept.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Reading and writing files of systems, by their suffixes."""
+"""Read and write files of systems. The suffix selects the format."""
 
 from __future__ import annotations
 
@@ -42,41 +42,57 @@ _WRITERS: dict[str, Callable[[Path, list[System]], list[str]]] = {
     ".safetensors": write_systems_tensors,
 }
 SUFFIXES = tuple(_WRITERS)
-"""Those of the files that are read and written; a folder of CSV files has none."""
+"""The suffixes of files that can be read and written; a folder of CSV files has none."""
 
 _TEXT = (".ifs", ".flame", ".csv", ".json")
-_OWN_FORMS = (".json", ".safetensors")  # in which no name comes twice
+_OWN_FORMS = (".json", ".safetensors")  # this package's formats, in which names must be unique
 
 
 def read_systems(path: str | Path) -> dict[str, System]:
-    """Read iterated function systems from a file, or from a folder of CSV files; no code in it is executed.
+    """Read iterated function systems from a file, or from a folder of CSV files. No code in the file is executed.
 
-    The suffix names the format: Fractint's .ifs, flam3's .flame (affine transforms), FractalDB's .csv, arrays (N, 2, 3)
-    or (S, N, 2, 3) in .npy and .npz (fractal-pretraining), .json and .safetensors of this package, learned ones too.
+    The suffix selects the format:
 
-    Maps come in this package's axes, its first coordinate along rows, such that a drawing looks as the format's own
-    programs draw it. What the file's programs take and this function changes or takes with them, as probabilities
-    that add up to 0.995 or a name that comes twice, is logged as a warning of the logger "fractalops.io".
+    - .ifs: Fractint.
+    - .flame: flam3; all transforms must be affine (the variation `linear`).
+    - .csv: FractalDB, one system per file. All .csv files of a folder and its subfolders are read.
+    - .npy and .npz: arrays (N, 2, 3) or (S, N, 2, 3) of affine maps, as in fractal-pretraining.
+    - .json and .safetensors: the formats of this package, including the systems that `fit` has learned.
+
+    Maps are converted to this package's axes, in which the first coordinate is along rows. A drawing looks like that of
+    the format's own program.
+
+    Some deviations are accepted, such as probabilities that add up to 0.995, or two systems of the same name. They are
+    logged as warnings of the logger "fractalops.io".
 
     Args:
-        path: of the file or folder.
+        path: The file or folder.
 
     Returns:
-        The systems by name, in the order of the file. Those without a name have their number, from 0, or the file's
-        name where there is one alone; those of a folder have their paths. Numbers of text are float64.
+        The systems by name, in the order of the file. A system without a name is named by its number, counted from 0,
+        or by the file if the file has one system. The systems of a folder are named by their paths. Numbers in text
+        files are read as float64.
 
     Raises:
-        InputError: for a file that can't be read right: damaged, of another format, with transforms that aren't affine,
-            numbers that aren't finite, or probabilities that are negative or don't add up to 1. It names the line.
+        InputError: If the file can't be read: it is missing, damaged or of another format, has transforms that are not
+            affine or numbers that are not finite, or has probabilities that are negative or don't add up to 1. For text
+            files the message names the line.
+
+    Examples:
+        >>> from fractalops.io import read_systems, write_systems
+        >>> from fractalops.systems import CLASSICS
+        >>> write_systems("fern.ifs", CLASSICS["fern"].system)
+        >>> read_systems("fern.ifs")["fern"].points(10_000).shape
+        torch.Size([10000, 2])
     """
     return {name: replace(read(), name=name) for name, read in open_systems(path).items()}
 
 
 def open_systems(path: str | Path) -> dict[str, Callable[[], System]]:
-    """Return the names of the systems in a file, each with a function that reads it.
+    """Return the names of the systems in a file, each with a function that reads the system.
 
-    So a system can be read from a file whose others are wrong. Raises `InputError`, as the functions do; see
-    `read_systems`.
+    So a system can be read even if others in the file are damaged. This function and the returned functions raise
+    `InputError` as `read_systems` does.
     """
     path = Path(path)
     if path.is_dir():
@@ -88,29 +104,40 @@ def open_systems(path: str | Path) -> dict[str, Callable[[], System]]:
 
 
 def write_systems(path: str | Path, systems: Systems) -> None:
-    """Write iterated function systems to a file, or, to a path without suffix, as CSV files in a folder.
+    """Write iterated function systems to a file, or as CSV files to a folder if `path` has no suffix.
 
-    What is written is read back equal by `read_systems`, with numbers of text in float64, but for this:
+    The suffix selects the format, see `read_systems`. Reading the file gives equal systems, with the numbers of text
+    files in float64, except for these cases:
 
-    - .ifs and .csv files scale probabilities that don't add up to 1, and have no colors.
-    - Flames have colors of 8 bits in a palette of 256. Gray ones are read as red, green and blue, and where all are
-      white as none.
-    - .npy files have neither probabilities, which follow from the determinants, nor colors.
-    - .npy and .csv files have no names.
-    - .npz files hold half precision as float32.
-    - .ifs files and flames change names that they can't hold.
+    - .ifs and .csv files: probabilities that don't add up to 1 are scaled. Colors are lost.
+    - .flame files: colors are rounded to a palette of 256 colors of 8 bits per channel. Gray colors are read as red,
+      green and blue. If all colors are white, none are read.
+    - .npy files: colors and probabilities are lost. Probabilities proportional to the determinants are read.
+    - .npy and .csv files: names are lost.
+    - .npz files: half precision is stored as float32.
+    - .ifs and .flame files: names that the format can't store are changed.
 
-    A warning of the logger "fractalops.io" says where colors or their bits are lost, where other probabilities follow
-    from the determinants, and which names are changed. An interruption leaves no broken file.
+    Lost or rounded colors, lost probabilities and changed names are logged as warnings of the logger "fractalops.io".
+    An interruption leaves no broken file.
 
     Args:
-        path: of the file, whose suffix names the format as in `read_systems`, or of a folder.
-        systems: one, or several: by name, in a list (by their own names, else by their numbers), or as an `IFS`.
+        path: The file or folder to write.
+        systems: A system, a dictionary of systems by name, a list of systems, or an `IFS`. A system of a list without a
+            name is named by its number.
 
     Raises:
-        InputError: for systems that the format can't hold, and numbers that aren't finite.
-        ValueError: for no system, and a name that comes twice; TypeError for another type.
-        FileNotFoundError: when the folder of `path` does not exist; OSError: when the file can't be written.
+        InputError: If the format can't store the systems, or if a number is not finite.
+        ValueError: If there is no system, or if two systems have the same name.
+        TypeError: If `systems` has another type.
+        FileNotFoundError: If the folder of `path` does not exist.
+        OSError: If the file can't be written.
+
+    Examples:
+        >>> from fractalops.io import read_systems, write_systems
+        >>> from fractalops.systems import CLASSICS
+        >>> write_systems("classics.flame", {"leaf": CLASSICS["fern"].system, "curve": CLASSICS["dragon"].system})
+        >>> list(read_systems("classics.flame"))
+        ['leaf', 'curve']
     """
     path = Path(path)
     named = _name_systems(path, systems)
@@ -118,7 +145,7 @@ def write_systems(path: str | Path, systems: Systems) -> None:
     for system in named:
         try:
             build_system(path, "", system.matrix, system.offset, system.probabilities, system.color)
-        except InputError as error:  # it could not be read again
+        except InputError as error:  # the file could not be read again
             reason = str(error).removeprefix(f"cannot read {path}: ")
             raise InputError(f"cannot save {path}: the system {system.name!r}: {reason}") from None
     if path.suffix == "":
@@ -128,19 +155,19 @@ def write_systems(path: str | Path, systems: Systems) -> None:
             notices = _write_file(path, temporary, named)
             is_text = path.suffix.lower() in _TEXT
             if is_text and (temporary.stat().st_size > most_text() or len(named) > MOST_SYSTEMS):
-                most = f"{most_text()} bytes or {MOST_SYSTEMS} systems"
-                raise InputError(f"cannot save {path}: it would have more than {most}; use .npz or .safetensors")
+                most = f"{most_text()} bytes and {MOST_SYSTEMS} systems"
+                raise InputError(f"cannot save {path}: a text file must have at most {most}; use .npz or .safetensors")
     log_notices(path, notices)
 
 
 def check_suffix(path: Path) -> None:
-    """Raise `InputError` unless systems are written to paths with such a suffix."""
+    """Raise `InputError` unless systems can be written to a path with this suffix."""
     if path.suffix != "" and path.suffix.lower() not in _WRITERS:
         raise InputError(f"cannot save {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
 
 
 def _write_file(path: Path, temporary: Path, systems: list[System]) -> list[str]:
-    """Write a file; its errors name the path that it will have."""
+    """Write a file to the path `temporary`; return notices. Errors name the final path `path`."""
     try:
         return _WRITERS[path.suffix.lower()](temporary, systems)
     except InputError as error:
@@ -159,10 +186,10 @@ def _name_systems(path: Path, systems: Systems) -> list[System]:
         systems = [replace(system, name=name) for name, system in systems.items()]
     if not isinstance(systems, Sequence) or not all(isinstance(system, System) for system in systems):
         raise TypeError(
-            f"write_systems: systems must be one or several System, or an IFS, got {type(systems).__name__}"
+            f"write_systems: systems must be a System, several of them, or an IFS, got {type(systems).__name__}"
         )
     if not systems:
-        raise ValueError("write_systems: systems must hold a system at least, got none")
+        raise ValueError("write_systems: systems must not be empty, got no system")
     alone = as_text(path.stem) or "0"
     named = [
         replace(

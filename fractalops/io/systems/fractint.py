@@ -1,7 +1,8 @@
-"""Fractint's .ifs files: many named systems, `name { rows }`, in space `name { (3D) rows }`.
+"""Fractint's .ifs files: named systems `name { rows }`, and in 3-D `name { (3D) rows }`.
 
-Numbers are separated by spaces, tabs or commas, and ; begins a comment. `comment { ... }` holds text. As Fractint does,
-the file ends at a Ctrl-Z. It is stricter about lines: a row may go on in the next one, but begins with a line.
+Numbers are separated by spaces, tabs or commas. `;` starts a comment, and `comment { ... }` contains text. As in
+Fractint, the file ends at a Ctrl-Z. Unlike in Fractint, each row must start on a new line. It may continue on the next
+line.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from fractalops.systems import System
 _IN_SPACE = re.compile(r"\(\s*3d\s*\)", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,']+")
 _NOT_IN_NAMES = re.compile(r"[\s{}();,'\x00-\x1f\x7f\ufeff]+")
-_MOST_MAPS = 64  # that Fractint reads of a system
-_LONGEST_HEAD = 8  # lines that are not empty
+_MOST_MAPS = 64  # maps of a system that Fractint can read
+_LONGEST_HEAD = 8  # lines before a brace that are not empty
 _LETTERS = {7: "a b c d e f p", 13: "a to l and p"}
 
 
 @dataclass
 class _Block:
-    """A system as it stands in the file."""
+    """The text of a system in the file."""
 
     name: str
     line: int
@@ -43,7 +44,7 @@ class _Block:
 
 
 def open_fractint(path: Path) -> list[Entry]:
-    """Return the systems of an .ifs file. Raises `InputError` where its braces don't match."""
+    """Return the systems of an .ifs file. Raises `InputError` if its braces don't match."""
     blocks = [block for block in _blocks(path, read_text(path)) if block.name.lower() != "comment"]
     return [Entry(block.name, f"line {block.line}", partial(_read, path, block)) for block in blocks]
 
@@ -51,7 +52,7 @@ def open_fractint(path: Path) -> list[Entry]:
 def _blocks(path: Path, text: str) -> list[_Block]:
     blocks = []
     block: _Block | None = None
-    head: list[str] = []  # what stands before the next brace, line by line
+    head: list[str] = []  # the text before the next brace, line by line
     head_line = 0
     for number, line in split_lines(path, text.partition("\x1a")[0]):
         rest = line.partition(";")[0]
@@ -61,7 +62,7 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 if not head:
                     head_line = number
                 head.append(part)
-                if len(head) == _LONGEST_HEAD:  # what is no such file is not read to its end
+                if len(head) == _LONGEST_HEAD:  # a large file of another format is refused early
                     _begin(path, " ".join(head), head_line)
                 if not brace:
                     break
@@ -69,25 +70,25 @@ def _blocks(path: Path, text: str) -> list[_Block]:
                 head = []
             part, brace, rest = rest.partition("}")
             if "{" in part and block.name.lower() != "comment":
-                raise error_at(path, f"line {number}", f"a brace opens before that of {block.name!r} closes")
+                raise error_at(path, f"line {number}", f"a brace opens before the brace of {block.name!r} is closed")
             if block.name.lower() != "comment":
                 block.lines.append((number, part))
-                check_count(path, f"line {number}", len(block.lines) // max(COLUMNS))  # a number a line
+                check_count(path, f"line {number}", len(block.lines) // max(COLUMNS))  # a line has a number or more
             if brace:
                 blocks.append(block)
                 check_systems(path, len(blocks))
                 block = None
     if block is not None:
-        raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} does not close")
+        raise error_at(path, f"line {block.line}", f"the brace of {block.name!r} is not closed")
     if head:
-        raise error_at(path, f"line {head_line}", f"{_shown(' '.join(head))} stands outside of the braces of a system")
+        raise error_at(path, f"line {head_line}", f"{_shown(' '.join(head))} is outside the braces of a system")
     return blocks
 
 
 def _begin(path: Path, head: str, line: int) -> _Block:
     words = _IN_SPACE.sub(" ", head).split()
     if len(words) != 1:
-        raise error_at(path, f"line {line}", f"a system must have a name of one word, got {_shown(head)}")
+        raise error_at(path, f"line {line}", f"the name of a system must be one word, got {_shown(head)}")
     return _Block(words[0], line, in_space=_IN_SPACE.search(head) is not None)
 
 
@@ -104,12 +105,12 @@ def _read(path: Path, block: _Block) -> System:
         lines = [(lines[0][0], _IN_SPACE.sub(" ", lines[0][1])), *lines[1:]]
     width = 13 if in_space else 7
     rows: list[Row] = []
-    pending: list[float] = []  # of a row that goes on in the next line
-    begin = 0  # the line of that row
+    pending: list[float] = []  # the numbers of a row that continues on the next line
+    begin = 0  # the line at which that row starts
     for number, text in lines:
         where = f"line {number}"
         if not in_space and _IN_SPACE.search(text):
-            raise error_at(path, where, "(3D) must stand in the line of the brace")
+            raise error_at(path, where, "(3D) must be on the line of the opening brace")
         values = [parse_number(word, path, where) for word in _SEPARATORS.split(text) if word]
         if not values:
             continue
@@ -127,21 +128,21 @@ def _read(path: Path, block: _Block) -> System:
     if pending:
         raise _wrong_width(path, begin, width, len(pending))
     if rows and rows[0][0] == block.line:
-        log_notices(path, [f"line {block.line}: the numbers beside the name are read, which Fractint leaves out"])
+        log_notices(path, [f"line {block.line}: the numbers on the line of the name are read, but Fractint skips them"])
     return system_of_rows(
         path, _without_negative(path, rows), f"line {block.line}", f"the probabilities of {block.name!r}"
     )
 
 
 def _without_negative(path: Path, rows: list[Row]) -> list[Row]:
-    """Return rows with probability 0 where it is negative and the others add up to 1: files that Fractint reads."""
+    """Return rows with negative probabilities replaced by 0 if the others add up to 1, as Fractint reads such files."""
     if abs(sum(max(numbers[-1], 0.0) for _, numbers in rows) - 1) > TOLERANCE:
         return rows
     negative = [(line, numbers[-1]) for line, numbers in rows if numbers[-1] < 0]
     log_notices(
         path,
         [
-            f"line {line}: the probability {value:g} is taken as 0, as the others add up to 1"
+            f"line {line}: the probability {value:g} is replaced by 0, as the others add up to 1"
             for line, value in negative
         ],
     )
@@ -149,7 +150,7 @@ def _without_negative(path: Path, rows: list[Row]) -> list[Row]:
 
 
 def _wrong_width(path: Path, line: int, width: int, got: int) -> Exception:
-    hint = "; a system in space is marked (3D)" if width == 7 and got in COLUMNS else ""
+    hint = "; mark a 3-D system with (3D)" if width == 7 and got in COLUMNS else ""
     return error_at(path, f"line {line}", f"a row must have {width} numbers ({_LETTERS[width]}), got {got}{hint}")
 
 
@@ -159,9 +160,9 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
     parts = []
     for name, system in zip(names, systems, strict=True):
         if system.color is not None:
-            notices.append("colors are left out: an .ifs file has none")
+            notices.append("colors are left out: an .ifs file can't store them")
         if len(system) > _MOST_MAPS:
-            notices.append(f"Fractint itself reads {_MOST_MAPS} maps of a system at most")
+            notices.append(f"Fractint can read at most {_MOST_MAPS} maps of a system")
         rows = "\n".join(f"  {' '.join(row)}" for row in rows_of_system(system))
         parts.append(f"{name} {{{' (3D)' if system.dimensions == 3 else ''}\n{rows}\n}}\n")
     path.write_text("\n".join(parts), encoding="utf-8")
@@ -169,6 +170,6 @@ def write_fractint(path: Path, systems: list[System]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name of one word that is not that of a comment."""
+    """Return a name of one word that is not "comment"."""
     name = _NOT_IN_NAMES.sub("_", name).encode("utf-8", "replace").decode()
     return f"{name}_" if name.lower() == "comment" else name

@@ -1,4 +1,4 @@
-"""The palettes of flames: 256 colors, in which each transform has a place from 0 to 1."""
+"""Read and write the palettes of flames: 256 colors. A transform selects its color by an index in [0, 1]."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from fractalops.io.files import one_line
 _COLORS = 256
 _HEX_DIGITS = {"RGB": 6, "RGBA": 8}
 _LINE = 8  # colors in a line of text
-_MOST_DIGITS = 2**13  # of a palette, white space in between included
+_MOST_DIGITS = 2**13  # characters of a palette, including white space
 
 
 class PaletteReader:
-    """The colors of a flame, as its elements `color`, `colors` and `palette` give them. Raises `InputError`."""
+    """A reader of the colors of a flame, from its elements `color`, `colors` and `palette`.
+
+    Its methods raise `InputError` if the palette is damaged.
+    """
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[float, float, float]] = {}  # in [0, 255]
         self._where = ""
-        self._pending: tuple[int, int] | None = None  # of the palette whose text follows: colors, and digits of each
+        self._pending: tuple[int, int] | None = None  # while the text of a palette is read: colors, digits per color
         self._text = ""
 
     def begin(self, tag: str, attributes: dict[str, str], where: str) -> None:
-        """Take an element; `where` is how errors begin."""
+        """Process the start of an element. `where` is the first part of error messages."""
         self._where = where
         try:
             if tag == "color":
@@ -38,14 +41,14 @@ class PaletteReader:
             raise self._error(error) from None
 
     def add(self, text: str) -> None:
-        """Take some of the text of an element."""
+        """Process a part of the text of an element."""
         if self._pending is not None:
             self._text += text
             if len(self._text) > _MOST_DIGITS:
-                raise InputError(f"{self._where}: the palette is too long")
+                raise InputError(f"{self._where}: the palette must have at most {_MOST_DIGITS} characters, got more")
 
     def end(self) -> None:
-        """Take the end of an element."""
+        """Process the end of an element."""
         if self._pending is None:
             return
         count, digits = self._pending
@@ -56,9 +59,10 @@ class PaletteReader:
             raise self._error(error) from None
 
     def colors(self) -> Tensor | None:
-        """Return the palette (256, 3) in [0, 1], its gaps filled as flam3 does; None where there is none.
+        """Return the palette (256, 3) in [0, 1], or None if there is none. Gaps are interpolated, as in flam3.
 
-        A palette of white alone is none, too: that of a system without colors.
+        The result is also None if all 256 colors are white, as `write_flames` writes this palette for a system without
+        colors.
         """
         if not self._known:
             return None
@@ -73,14 +77,14 @@ class PaletteReader:
         index = int(attributes["index"])
         numbers = [float(word) for word in attributes.get("rgb", attributes.get("rgba", "")).split()]
         if not 0 <= index < _COLORS or len(numbers) not in (3, 4) or not all(0 <= each <= 255 for each in numbers):
-            raise ValueError(f"index {index}, colors {numbers[:4]}")
+            raise ValueError(f"invalid color: index {index}, values {numbers[:4]}")
         red, green, blue = numbers[:3]
         self._known[index] = red, green, blue
 
     def _add_digits(self, text: str, count: int, digits: int, skip: int = 0) -> None:
         text = "".join(text.split())
         if not 0 < count <= _COLORS or len(text) != count * digits:
-            raise ValueError(f"{count} colors of {digits} digits can't be {len(text)} digits")
+            raise ValueError(f"expected {count} colors of {digits} digits, got {len(text)} digits")
         content = np.frombuffer(bytes.fromhex(text), dtype=np.uint8).reshape(count, -1)[:, skip // 2 :]
         self._known |= {number: (float(r), float(g), float(b)) for number, (r, g, b) in enumerate(content[:, :3])}
 
@@ -89,11 +93,11 @@ class PaletteReader:
 
 
 def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
-    """Return a palette (256, 3) of whole numbers to 255, and the places (N,) in [0, 1] of N colors in it.
+    """Return a palette (256, 3) of whole numbers in [0, 255], and the indices (N,) in [0, 1] of N colors in it.
 
-    The colors are (N, 1) or (N, 3), or None.
-    Each color lies in the middle of equal ones, so that programs find it that round or interpolate. Where there are
-    more than 256 colors they share some. Without colors the palette is white.
+    `color` is (N, 1), (N, 3) or None. Each color fills a range of the palette, and its index is the middle of that
+    range: so programs that round or interpolate find it, too. More than 256 colors are reduced to 256. Without colors
+    the palette is white.
     """
     if color is None:
         white = torch.full((_COLORS, 3), 255, dtype=torch.int64, device="cpu")
@@ -102,13 +106,13 @@ def index_colors(color: Tensor | None, maps: int) -> tuple[Tensor, Tensor]:
     distinct, which = np.unique(colors, axis=0, return_inverse=True)  # (K, 3), (N,)
     which = which.reshape(-1)
     if len(distinct) > _COLORS:
-        from PIL import Image  # here: it takes longer than the rest of the package
+        from PIL import Image  # imported here, as it takes longer than the rest of the package
 
         image = Image.fromarray(distinct[None]).quantize(_COLORS, kmeans=1)
         table = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
         distinct, again = np.unique(table[np.asarray(image)[0]], axis=0, return_inverse=True)
         which = again.reshape(-1)[which]
-    edges = np.arange(len(distinct) + 1) * _COLORS // len(distinct)  # of what each color takes of the palette
+    edges = np.arange(len(distinct) + 1) * _COLORS // len(distinct)  # where the range of each color starts
     middle = (edges[:-1] + edges[1:] - 1) // 2
     palette = distinct.repeat(np.diff(edges), axis=0)  # (256, 3)
     return torch.from_numpy(palette.astype(np.int64)), torch.from_numpy((middle[which] + 0.5) / _COLORS)

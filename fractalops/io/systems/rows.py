@@ -1,7 +1,7 @@
-"""Systems as rows of numbers, as Fractint and FractalDB have them: a map a row.
+"""Systems as rows of numbers, one per map, as in the files of Fractint and FractalDB.
 
-In the plane a row is `a b c d e f p`: x' = a x + b y + e, y' = c x + d y + f, drawn with probability p. In space it is
-`a b c d e f g h i j k l p`: the matrix row by row, the translation j, k, l and p.
+In 2-D a row is `a b c d e f p`: x' = a x + b y + e, y' = c x + d y + f, with probability p. In 3-D a row is
+`a b c d e f g h i j k l p`: the matrix row by row, the translation j, k, l, and the probability p.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ from fractalops.systems import System, from_right_and_up, to_right_and_up
 from fractalops.systems.system import shares_of
 
 COLUMNS = {7: 2, 13: 3}
-"""The number of dimensions, by the numbers in a row."""
+"""The number of dimensions by the number of columns."""
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # in time linear in the text's length
-_ROUNDING = 1.0001e-3  # how far the sum of probabilities of three digits is from 1
-TOLERANCE = 1.0001e-2  # and what the field's programs take without harm
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)  # linear time
+_ROUNDING = 1.0001e-3  # error of the sum of probabilities that are rounded to three digits
+TOLERANCE = 1.0001e-2  # error of the sum that other programs accept
 
 Row = tuple[int, list[float]]  # the number of a line, and the numbers of a map
 
 
 def parse_number(text: str, path: Path, where: str) -> float:
-    """Return a finite number. Raises `InputError`, also for what only Python takes for one, as "1_0" and "nan"."""
+    """Return a finite number. Raises `InputError` for other text, including "1_0" and "nan", which `float` accepts."""
     shown = text if len(text) <= 40 else f"{text[:40]}..."
     if _NUMBER.fullmatch(text) is None:
         raise error_at(path, where, f"{shown!r} is not a number")
     value = float(text)
     if not math.isfinite(value):
-        raise error_at(path, where, f"{shown} is too large a number")
+        raise error_at(path, where, f"the number {shown} is too large")
     return value
 
 
 def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the probabilities") -> System:
-    """Return the system of rows, all of 7 numbers or all of 13.
+    """Return the system of rows, which all have 7 numbers or all have 13.
 
-    Raises `InputError` for a negative probability, and where `what`, "the probabilities" of a system, are more than a
-    hundredth from adding up to 1; for more than a thousandth there is a notice. `where` is the system's own line.
+    Raises `InputError` if a probability is negative, or if their sum differs from 1 by more than 0.01. If it differs by
+    more than 0.001, a notice is logged. `where` is the line of the system, and `what` the name of the probabilities in
+    messages.
     """
     for line, numbers in rows:
         if numbers[-1] < 0:
             raise error_at(path, f"line {line}", f"a probability must not be negative, got {numbers[-1]:g}")
     if not rows:
-        raise error_at(path, where, "a system must have a map at least")
+        raise error_at(path, where, "a system must have at least one map, got none")
     table = np.array([numbers for _, numbers in rows])  # (N, 7) or (N, 13)
     total = float(table[:, -1].sum())
     if abs(total - 1) > TOLERANCE:
         raise error_at(path, where, f"{what} must add up to 1, got {total:g}")
     if abs(total - 1) > _ROUNDING:
-        log_notices(path, [f"{where}: {what} add up to {total:g}, not to 1: they are taken in proportion"])
+        log_notices(path, [f"{where}: {what} add up to {total:g} instead of 1: maps are drawn in proportion to them"])
     dimensions = COLUMNS[table.shape[1]]
     matrix, offset = from_right_and_up(
         torch.from_numpy(table[:, : dimensions**2].reshape(-1, dimensions, dimensions)),
@@ -65,9 +66,9 @@ def system_of_rows(path: Path, rows: list[Row], where: str, what: str = "the pro
 
 
 def rows_of_system(system: System) -> list[list[str]]:
-    """Return the rows of a system as text, of which the same numbers are read.
+    """Return the rows of a system as text, with enough digits to read the same numbers.
 
-    Probabilities that don't add up to 1 are scaled, as the format asks for it.
+    Probabilities that don't add up to 1 are scaled, as the formats require it.
     """
     matrix, offset = to_right_and_up(system.matrix.double(), system.offset.double())
     probabilities = system.probabilities.double()

@@ -1,4 +1,4 @@
-"""FractalDB's CSV files: a map a row, a system a file, and folders of them."""
+"""FractalDB's CSV files: one map per row, one system per file, and folders of such files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fractalops.io.systems.entries import Entry, check_count, error_at, read_tex
 from fractalops.io.systems.rows import COLUMNS, Row, parse_number, rows_of_system, system_of_rows
 from fractalops.systems import System
 
-_MOST_FILES = 2**17  # of any kind in a folder, lest a wrong one is searched for minutes
-_LONGEST_NAME = 240  # bytes: a file's name has 255, with the suffix and what is added to it until it is written
+_MOST_FILES = 2**17  # files of any kind in a folder: a wrong folder must not be searched for minutes
+_LONGEST_NAME = 240  # bytes: file systems allow 255, including the suffix and the prefix of a temporary file
 
 
 def open_table(path: Path) -> list[Entry]:
@@ -22,7 +22,7 @@ def open_table(path: Path) -> list[Entry]:
 
 
 def open_folder(path: Path) -> list[Entry]:
-    """Return the systems of the CSV files in a folder and in its subfolders, named by their paths, in their order."""
+    """Return the systems of the CSV files in a folder and its subfolders, named by their paths and sorted by them."""
     found: list[Path] = []
     seen = 0
     for folder, folders, names in os.walk(path):
@@ -30,7 +30,7 @@ def open_folder(path: Path) -> list[Entry]:
         found += (Path(folder) / name for name in tables)
         seen += len(folders) + len(names)
         if seen > _MOST_FILES:
-            raise InputError(f"cannot read {path}: it has more than {_MOST_FILES} files")
+            raise InputError(f"cannot read {path}: a folder must contain at most {_MOST_FILES} files, got more")
     files = sorted((file.relative_to(path) for file in found), key=lambda file: file.parts)
     return [Entry(file.with_suffix("").as_posix(), str(file), partial(_read, path / file)) for file in files]
 
@@ -46,32 +46,37 @@ def _read(path: Path) -> System:
         width = len(rows[0][1]) if rows else len(words)
         if width not in COLUMNS or len(words) != width:
             expected = width if width in COLUMNS else "7 or 13"
-            raise error_at(path, where, f"a row must have {expected} numbers between commas, got {len(words)}")
+            raise error_at(path, where, f"a row must have {expected} numbers separated by commas, got {len(words)}")
         rows.append((number, [parse_number(word, path, where) for word in words]))
         check_count(path, where, len(rows))
     return system_of_rows(path, rows, f"line {rows[-1][0]}" if rows else "")
 
 
 def write_table(path: Path, systems: list[System]) -> list[str]:
-    """Write one system as a CSV file; return notices. Raises `InputError` for several."""
+    """Write one system as a CSV file; return notices. Raises `InputError` if there are several systems."""
     if len(systems) != 1:
         raise InputError(
-            f"cannot save {path}: a .csv file holds one system, got {len(systems)}; a path without suffix is a folder"
+            f"cannot save {path}: a .csv file must contain one system, got {len(systems)}; use a path without suffix "
+            "to write a folder"
         )
     path.write_text("".join(f"{','.join(row)}\n" for row in rows_of_system(systems[0])), encoding="ascii")
-    return [] if systems[0].color is None else ["colors are left out: a .csv file has none"]
+    return [] if systems[0].color is None else ["colors are left out: a .csv file can't store them"]
 
 
 def write_folder(path: Path, systems: list[System]) -> list[str]:
-    """Write each system as a CSV file in a folder, by its name; return notices. Raises `InputError`."""
+    """Write each system to a folder as a CSV file with the system's name; return notices.
+
+    Raises `InputError` if a name is not a valid file name.
+    """
     names = {}
     for system in systems:
         parts = PurePosixPath(system.name).parts
         plain = system.name.isprintable() and not any(c in system.name for c in '\\:*?"<>|')
         if not plain or ".." in parts or parts[:1] == ("/",) or "/".join(parts) != system.name:
-            raise InputError(f"cannot save {path}: the name of a system must be one of a file, got {system.name!r}")
+            raise InputError(f"cannot save {path}: the name of a system must be a file name, got {system.name!r}")
         if any(len(part.encode()) > _LONGEST_NAME for part in parts):
-            raise InputError(f"cannot save {path}: the name of a system has more than {_LONGEST_NAME} bytes")
+            most = f"at most {_LONGEST_NAME} bytes"
+            raise InputError(f"cannot save {path}: the name of a system must have {most}, got {system.name!r}")
         names[system.name] = system
     notices: list[str] = []
     for name, system in names.items():

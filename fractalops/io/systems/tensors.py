@@ -1,4 +1,7 @@
-"""Systems as safetensors: this form of plain tensors, and the forms of what was learned, whose modules add readers."""
+"""Systems in safetensors files: this format of plain tensors, and the formats of results of learning.
+
+The modules of those results register their readers with `systems_of_form`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _PARTS = ("matrix", "offset", "probabilities", "color")
 
 
 def systems_of_form(form: str) -> Callable[[FormReader], FormReader]:
-    """Return a decorator of a function that reads the systems of safetensors files of a form."""
+    """Return a decorator that registers a function as the reader of safetensors files with the format `form`."""
 
     def add(read: FormReader) -> FormReader:
         _LEARNED[form] = read
@@ -34,17 +37,17 @@ def systems_of_form(form: str) -> Callable[[FormReader], FormReader]:
 
 
 def open_tensors(path: Path) -> list[Entry]:
-    """Return the systems of a safetensors file: of this form, by name, or learned ones. Raises `InputError`."""
+    """Return the systems of a safetensors file. Raises `InputError` if the file can't be read."""
     tensors, metadata = read_tensors(path, FORM, *_LEARNED, exchanged=[FORM])
     if (read := _LEARNED.get(metadata["format"])) is not None:
         return [Entry("", "", partial(_checked, path, system)) for system in read(path, tensors, metadata)]
     with parsing(path):
         names = json.loads(metadata["names"])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise TypeError("names must be a list of names")
+            raise TypeError("names must be a list of strings")
         expected = {f"{number}.{part}" for number in range(len(names)) for part in _PARTS}
         if not tensors.keys() <= expected:
-            raise ValueError(f"its tensors must be those of {len(names)} systems")
+            raise ValueError(f"its tensors must belong to {len(names)} systems")
         return [
             Entry(name, f"system {number}", partial(_read, path, f"system {number}", _parts(tensors, number)))
             for number, name in enumerate(names)
@@ -52,7 +55,7 @@ def open_tensors(path: Path) -> list[Entry]:
 
 
 def _parts(tensors: Tensors, number: int) -> Tensors:
-    """Return the tensors of a system. Raises `KeyError` where one is missing; a color may be."""
+    """Return the tensors of a system. Raises `KeyError` if one is missing, except for the color."""
     return {part: tensors[name] for part in _PARTS if (name := f"{number}.{part}") in tensors or part != "color"}
 
 
@@ -67,7 +70,7 @@ def _checked(path: Path, system: System) -> System:
 
 
 def write_systems_tensors(path: Path, systems: list[System]) -> list[str]:
-    """Write a safetensors file, in the systems' own dtypes."""
+    """Write a safetensors file with the dtypes of the systems; return notices (none)."""
     tensors = {
         f"{number}.{part}": values
         for number, system in enumerate(systems)

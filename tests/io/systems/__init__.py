@@ -1,1 +1,1 @@
-"""Files of systems."""
+"""Tests of files of systems."""

@@ -1,4 +1,4 @@
-"""Arrays of maps, as fractal-pretraining has them."""
+"""Tests of arrays of maps in the layout of fractal-pretraining."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def test_archives_hold_several_arrays_by_name(tmp_path: Path) -> None:
 
 def test_the_systems_of_one_array_are_those_of_its_parts(tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=(5, 3, 2, 3))
-    array[1] *= 1e-170  # whose determinants vanish in float64
+    array[1] *= 1e-170  # determinants underflow to 0 in float64
     array[2, 0, :, :2] = 0
     array[3, :, 0, :2] = 0
     array[4] *= 1e170
     np.save(tmp_path / "a.npy", array)
     with collect_notices() as notices:
         systems = read_systems(tmp_path / "a.npy")
-    assert notices == {str(tmp_path / "a.npy"): ["all determinants are 0: maps are drawn equally often"]}
+    assert notices == {str(tmp_path / "a.npy"): ["all determinants are 0: all maps get the same probability"]}
     for number, system in systems.items():
         maps = array[int(number)]
         np.testing.assert_array_equal(system.matrix, maps[..., :2])
@@ -88,7 +88,7 @@ def test_one_wrong_system_of_an_array_does_not_spoil_the_others(tmp_path: Path) 
     readers = open_systems(tmp_path / "a.npy")
     for number in ("0", "2"):
         assert float(readers[number]().probabilities.sum()) == pytest.approx(1)
-    with collect_notices(), pytest.raises(InputError, match="the numbers of matrix must be finite"):
+    with collect_notices(), pytest.raises(InputError, match="matrix must be finite"):
         readers["1"]()
 
 
@@ -96,19 +96,19 @@ def test_maps_without_size_are_drawn_equally_often(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 2, 3)))
     with collect_notices() as notices:
         assert read_systems(tmp_path / "a.npy")["a"].probabilities.tolist() == [1, 1]
-    assert notices == {str(tmp_path / "a.npy"): ["all determinants are 0: maps are drawn equally often"]}
+    assert notices == {str(tmp_path / "a.npy"): ["all determinants are 0: all maps get the same probability"]}
 
 
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((2, 3)), "it must have the shape (N, 2, 3) or (S, N, 2, 3), got (2, 3)"),
-        (np.zeros((0, 2, 3)), "it must have the shape (N, 2, 3) or (S, N, 2, 3), got (0, 2, 3)"),
-        (np.zeros((4, 3, 2)), "it must have the shape (N, 2, 3) or (S, N, 2, 3), got (4, 3, 2)"),
-        (np.zeros(()), "it must have the shape (N, 2, 3) or (S, N, 2, 3), got ()"),
-        (np.full((1, 2, 3), np.nan), "the numbers of matrix must be finite"),
-        (np.full((1, 2, 3), "0.5"), "it must have numbers, got <U3"),
-        (np.ones((1, 2, 3), dtype=complex), "it must have numbers, got complex128"),
+        (np.zeros((2, 3)), "it must have shape (N, 2, 3) or (S, N, 2, 3), got (2, 3)"),
+        (np.zeros((0, 2, 3)), "it must have shape (N, 2, 3) or (S, N, 2, 3), got (0, 2, 3)"),
+        (np.zeros((4, 3, 2)), "it must have shape (N, 2, 3) or (S, N, 2, 3), got (4, 3, 2)"),
+        (np.zeros(()), "it must have shape (N, 2, 3) or (S, N, 2, 3), got ()"),
+        (np.full((1, 2, 3), np.nan), "matrix must be finite, got NaN or infinite values"),
+        (np.full((1, 2, 3), "0.5"), "its values must be numbers, got <U3"),
+        (np.ones((1, 2, 3), dtype=complex), "its values must be numbers, got complex128"),
         (np.array([[[None] * 3] * 2]), "the file is damaged (Object arrays cannot be loaded when allow_pickle=False)"),
         (np.full((2**15 + 1, 2, 3), 0.5), "a system must have at most 32768 maps, got more"),
     ],
@@ -124,9 +124,12 @@ def test_what_archives_are_refused(tmp_path: Path) -> None:
         ({"a": MAPS[0], "a.color": np.full((4, 3), 2.0)}, "array 'a': color must lie in \\[0, 1\\]"),
         ({"a": MAPS[0], "a.probabilities": np.ones(3)}, r"array 'a': probabilities must have shape \(4,\), got \(3,\)"),
         ({"a": MAPS[0], "a.probabilities": -np.ones(4)}, "array 'a': probabilities must be finite, non-negative"),
-        ({"a": MAPS, "a.probabilities": np.ones(4)}, "array 'a': an array of several systems has no probabilities"),
-        ({"a": MAPS[0], "b": np.ones(4)}, r"array 'b': it must have the shape \(N, 2, 3\)"),
-        ({}, "it holds no system"),
+        (
+            {"a": MAPS, "a.probabilities": np.ones(4)},
+            "array 'a': an array of several systems must not have probabilities",
+        ),
+        ({"a": MAPS[0], "b": np.ones(4)}, r"array 'b': it must have shape \(N, 2, 3\)"),
+        ({}, "it contains no system"),
     ):
         with pytest.raises(InputError, match=reason):
             read_systems(write(tmp_path, "a.npz", array_bytes(**arrays)))
@@ -139,7 +142,9 @@ def test_pickles_are_refused_with_what_converts_them(tmp_path: Path, monkeypatch
     with pytest.raises(InputError) as caught:
         read_systems(path)
     message = str(caught.value)
-    found = re.fullmatch(r"cannot read it's systems.pkl: a pickle runs code .* convert it by: (import .*)", message)
+    found = re.fullmatch(
+        r"cannot read it's systems.pkl: a pickle can run any code; .* convert it with: (import .*)", message
+    )
     assert found is not None
     exec(found[1], {})
     systems = read_systems(path.with_suffix(".npz"))
@@ -161,6 +166,6 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
         write_systems(tmp_path / "b.npy", system)
     assert notices == {}
     assert_equal(read_systems(tmp_path / "b.npy")["b"], system)
-    with pytest.raises(InputError, match=r"must have one number of maps; use \.npz"):
+    with pytest.raises(InputError, match=r"must have the same number of maps and dimensions; use \.npz"):
         write_systems(tmp_path / "c.npy", [random_system(3), random_system(4)])
     assert not (tmp_path / "c.npy").exists()

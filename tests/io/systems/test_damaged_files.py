@@ -1,4 +1,4 @@
-"""Beginnings of files of every format, and files that are too large. Damaged ones: tests/fuzz/test_readers.py."""
+"""Tests of truncated and of too large files of every format. tests/fuzz/test_readers.py has other damaged files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.system_files import CSV, CSV_3D, FLAME, IFS, JSON, array_byte
 
 
 def contents(folder: Path) -> dict[str, list[bytes]]:
-    """Whole files of each suffix."""
+    """Return complete files by suffix."""
     for name, channels in (("a.safetensors", 3), ("b.safetensors", None), ("a.npy", None), ("a.flame", 3)):
         with collect_notices():
             write_systems(folder / name, random_system(3, channels=channels, name="a"))
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, list[bytes]]:
 
 
 def check(path: Path) -> bool:
-    """Assert that a file is read or refused, and what is read is written; return whether it was read."""
+    """Return whether a file was read. Check that it is otherwise refused, and that systems are written back equal."""
     with warnings.catch_warnings(), collect_notices() as notices:
         warnings.simplefilter("error")
         try:
@@ -66,7 +66,7 @@ def test_every_beginning_of_a_file_is_read_or_refused(suffix: str, tmp_path: Pat
     for length in range(0, len(content), max(1, len(content) // 100)):
         path.write_bytes(content[:length])
         if check(path):
-            assert suffix in (".ifs", ".csv")  # whose systems before the end are whole
+            assert suffix in (".ifs", ".csv")  # complete systems before the end are read
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_every_beginning_of_a_file_is_read_or_refused(suffix: str, tmp_path: Pat
         ("a.ifs", b"a {" + b"0\n" * 500_000 + b"}", "line 425997: a system must have at most 32768 maps, got more"),
         ("a.csv", b"0,0,0,0,0,0,0\n" * (2**15 + 1), "line 32769: a system must have at most 32768 maps, got more"),
         ("a.flame", b"<flame>" + b"<xform/>" * (2**15 + 1), "at most 32768 maps, got more"),
-        ("a.ifs", b"a{}" * (2**16 + 1), "it holds more than 65536 systems"),
-        ("a.flame", b"<a>" + b"<flame/>" * (2**16 + 1), "it holds more than 65536 systems"),
-        ("a.json", b" " * 2**24 + b"1", "text of its size takes 1025 MiB of memory, and the limit is 1 GiB"),
+        ("a.ifs", b"a{}" * (2**16 + 1), "it contains more than 65536 systems"),
+        ("a.flame", b"<a>" + b"<flame/>" * (2**16 + 1), "it contains more than 65536 systems"),
+        ("a.json", b" " * 2**24 + b"1", "a text of its size needs 1025 MiB of memory, but the limit is 1 GiB"),
     ],
 )
 def test_files_that_are_too_large(name: str, content: bytes, reason: str, tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ def test_many_systems_of_one_name(tmp_path: Path) -> None:
     with collect_notices() as notices:
         systems = read_systems(tmp_path / "a.ifs")
     assert list(systems)[::999] == ["a", "a-1000"]
-    assert notices[str(tmp_path / "a.ifs")][-1] == "991 more names come twice"
+    assert notices[str(tmp_path / "a.ifs")][-1] == "991 more systems are renamed"

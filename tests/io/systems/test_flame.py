@@ -1,4 +1,4 @@
-"""flam3's .flame files: affine transforms, their colors, and refusals by name."""
+"""Tests of flam3's .flame files: affine transforms, colors, and errors that name unsupported features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fractalops.io.notices import collect_notices
 from tests.support.system_files import FLAME, assert_equal, assert_refused, random_system, write
 
 NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
-# The attributes that flam3 3.1 reads of a flame and of a transform, as far as they are written, and their forms.
+# The written attributes of a flame and of a transform, all of which flam3 3.1 reads, and their forms.
 FLAME_FORMS = {
     "name": r"\S.*",
     "time": NUMBER,
@@ -43,7 +43,7 @@ TRANSFORM_FORMS = {
 
 
 def check_schema(path: Path) -> list[ElementTree.Element]:
-    """Assert that a file has the form of flames; return them."""
+    """Return the flames of a file after checking their form."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == "flames"
     assert {child.tag for child in root} == {"flame"}
@@ -69,7 +69,7 @@ def check_form(element: ElementTree.Element, forms: dict[str, str]) -> None:
 
 
 def place_color(flame: ElementTree.Element, color: float) -> tuple[int, int, int]:
-    """What flam3 shows of a transform's place in the palette, by steps, and other programs do by rounding."""
+    """Return the palette's color at `color`. Check that it is the same by steps (flam3) and by rounding (others)."""
     digits = "".join((flame[-1].text or "").split())
     step, rounded = min(int(color * 256), 255), round(color * 255)
     assert digits[6 * step : 6 * step + 6] == digits[6 * rounded : 6 * rounded + 6]
@@ -83,7 +83,7 @@ def test_the_transforms_and_colors_of_flames(tmp_path: Path) -> None:
         systems = read_systems(path)
     assert list(systems) == ["a fern", "old"]
     fern = systems["a fern"]
-    # Columns are x and rows are y: v' = (d b; c a) v, of coefs a b c d e f by columns.
+    # The coefs a b c d e f mean x' = a x + c y + e and y' = b x + d y + f. Systems use the order (y, x).
     assert fern.matrix.tolist() == [[[0.16, 0], [0, 0]], [[0.85, 0.04], [-0.04, 0.85]], [[0.22, -0.23], [0.26, 0.2]]]
     assert fern.offset.tolist() == [[0, 0], [-1.6, 0], [-1.6, 0]]
     assert fern.probabilities.tolist() == [0.1, 8.5, 0.7]
@@ -92,8 +92,8 @@ def test_the_transforms_and_colors_of_flames(tmp_path: Path) -> None:
     assert systems["old"].color is None
     assert systems["old"].offset.tolist() == [[0, 0], [0, 0.5]]
     assert notices[str(path)] == [
-        "line 3: each map has its own color, which flam3 mixes with those of maps before it",
-        "line 11: the flame's palette is not in the file: it is read without colors",
+        "line 3: each map gets a fixed color, but flam3 mixes the colors of successive maps",
+        "line 11: the flame is read without colors, as its palette is not in the file",
     ]
 
 
@@ -101,7 +101,7 @@ def test_the_transforms_and_colors_of_flames(tmp_path: Path) -> None:
     "palette",
     [
         "".join(f'<color index="{i}" rgb="{i} {255 - i} 128"/>' for i in range(256)),
-        '<color index="0" rgb="0 255 128"/><color rgb="255 0 128" index="255"/>',  # in between as flam3 fills it
+        '<color index="0" rgb="0 255 128"/><color rgb="255 0 128" index="255"/>',  # flam3 interpolates between them
         '<colors count="256" data="' + "".join(f"00{i:02X}{255 - i:02X}80" for i in range(256)) + '"/>',
         '<palette count="256" format="RGBA">'
         + "".join(f"{i:02x}{255 - i:02x}80FF " for i in range(256))
@@ -115,7 +115,7 @@ def test_the_forms_of_palettes(palette: str, tmp_path: Path) -> None:
     torch.testing.assert_close(color * 255, torch.tensor([[0, 255, 128], [128, 127, 128], [255, 0, 128]]).double())
 
 
-# What takes the place of the first text in the file, and how the error goes on.
+# The text of the file that is replaced, its replacement, and the error.
 REFUSALS = {
     "a variation": (
         'linear="0.5"',
@@ -131,7 +131,7 @@ REFUSALS = {
     "a final transform": ("<palette", '<finalxform coefs="1 0 0 1 0 0"/><palette', "line 7: a final transform is not"),
     "a symmetry": ("<palette", '<symmetry kind="3"/><palette', "line 7: a symmetry is not supported"),
     "a motion": ('opacity="1"/>', '><motion linear="1"/></xform>', "line 5: a motion is not supported"),
-    "one transform alone": ('scale="48"', 'soloxform="1"', "line 3: the flame shows one transform alone (soloxform)"),
+    "one transform alone": ('scale="48"', 'soloxform="1"', "line 3: showing only one transform (soloxform)"),
     "a negative weight": (
         'weight="8.5"',
         'weight="-8.5"',
@@ -139,14 +139,18 @@ REFUSALS = {
     ),
     "no weight": (' weight="1"', "", "line 11: probabilities must be finite, non-negative and not all zero"),
     "NaN": ('weight="8.5"', 'weight="nan"', "line 5: transform 2: weight: 'nan' is not a number"),
-    "too large a number": ("-3.2", "-3e999", "line 5: transform 2: coefs: -3e999 is too large a number"),
-    "a missing number": (" -3.2", "", "line 5: transform 2: coefs must have 6 numbers, got 5"),
-    "no transforms": ('xform weight="1" ', "other ", "line 11: a flame must have a transform at least"),
+    "too large a number": ("-3.2", "-3e999", "line 5: transform 2: coefs: the number -3e999 is too large"),
+    "a missing number": (" -3.2", "", "line 5: transform 2: coefs must contain 6 numbers, got 5"),
+    "no transforms": ('xform weight="1" ', "other ", "line 11: a flame must have at least one transform"),
     "a short palette": ("00ff80", "", "line 7: the palette is damaged"),
     "a palette of other digits": ("00ff80", "00gg80", "line 7: the palette is damaged"),
-    "a document type": ("<Flames", '<!DOCTYPE x [<!ENTITY a "b">]><Flames', "line 2: a flame has no document type"),
+    "a document type": (
+        "<Flames",
+        '<!DOCTYPE x [<!ENTITY a "b">]><Flames',
+        "line 2: a flame must not have a document type",
+    ),
     "an element that does not close": ("</Flames>", "", "line 17: it is not well-formed XML (no element found)"),
-    "no flame": ("flame", "game", "it holds no system"),
+    "no flame": ("flame", "game", "it contains no system"),
 }
 
 
@@ -174,7 +178,7 @@ def test_written_flames_are_valid_and_draw_the_same(maps: int, channels: int | N
         write_systems(path, system)
     (flame,) = check_schema(path)
     assert flame.attrib["name"] == system.name
-    # What flam3 makes of a point (x, y), x to the right and y down.
+    # flam3's images of a point (x, y), with x to the right and y down.
     row, column = 0.375, -1.25
     images = system.matrix.double() @ torch.tensor([row, column]).double() + system.offset.double()  # (N, 2)
     for number, transform in enumerate(flame[:-1]):
@@ -188,7 +192,7 @@ def test_written_flames_are_valid_and_draw_the_same(maps: int, channels: int | N
         elif maps <= 256:
             assert torch.equal(shown, (system.color[number] * 255).round().long().expand(3))
         else:
-            assert (shown - system.color[number] * 255).abs().max() <= 24  # of 256 colors for 300
+            assert (shown - system.color[number] * 255).abs().max() <= 24  # 256 colors for 300 maps
     if maps <= 256 and channels in (None, 3):
         read = read_systems(path)[system.name]
         assert_equal(read if read.color is None else replace(read, color=read.color.float()), system)
@@ -198,14 +202,14 @@ def test_written_flames_are_valid_and_draw_the_same(maps: int, channels: int | N
 
 
 def test_colors_of_learned_systems(tmp_path: Path) -> None:
-    """They are not of 8 bits."""
+    """Learned colors are no multiples of 1/255, so they are rounded."""
     learned = IFS(2, 7, channels=3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert learned.color is not None
         learned.color.copy_(torch.linspace(-3, 3, learned.color.numel()).view_as(learned.color))
     with collect_notices() as notices:
         write_systems(tmp_path / "a.flame", learned)
-    assert notices[str(tmp_path / "a.flame")] == ["colors are rounded: a flame has 256 of 8 bits a channel"]
+    assert notices[str(tmp_path / "a.flame")] == ["colors are rounded: a flame stores 256 colors of 8 bits per channel"]
     assert len(check_schema(tmp_path / "a.flame")) == 2
     read = read_systems(tmp_path / "a.flame")
     assert list(read) == ["0", "1"]
@@ -244,8 +248,8 @@ def test_gray_and_white_flames(tmp_path: Path) -> None:
 
 def test_what_flames_can_not_hold(tmp_path: Path) -> None:
     path = tmp_path / "a.flame"
-    with pytest.raises(InputError, match=r"cannot save .*a.flame: a flame is in the plane, .* got 3 dimensions"):
+    with pytest.raises(InputError, match=r"cannot save .*a.flame: a flame must be 2-D, .* with 3 dimensions"):
         write_systems(path, random_system(dimensions=3))
-    with pytest.raises(InputError, match="got 2 dimensions and 2 channels"):
+    with pytest.raises(InputError, match="with 2 dimensions and 2 color channels"):
         write_systems(path, random_system(channels=2))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Fractint's .ifs files: what is read, and where it is said to be wrong."""
+"""Tests of Fractint's .ifs files: systems, and errors with line numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_systems_of_a_file(tmp_path: Path) -> None:
     # With (first, second, third) = (z, x, y).
     assert systems["stem"].matrix[1].tolist() == [[0.7, 0.5, -0.1], [0.2, 0.85, 0.1], [0.4, -0.3, 0.8]]
     assert systems["stem"].offset[1].tolist() == [-2, 1, 1.6]
-    assert notices == {str(path): ["line 8: the numbers beside the name are read, which Fractint leaves out"]}
+    assert notices == {str(path): ["line 8: the numbers on the line of the name are read, but Fractint skips them"]}
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
@@ -56,33 +56,33 @@ HALF = ".5 0 0 .5 0 0 .5\n"
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it holds no system"),
-        ("; nothing\n", "it holds no system"),
-        ("a {\n.5 0 0 .5 0 0 1\n", "line 1: the brace of 'a' does not close"),
-        ("a {\n" + HALF + "b {\n" + HALF + "}", "line 3: a brace opens before that of 'a' closes"),
-        ("\n{\n" + HALF + "}", "line 2: a system must have a name of one word, got ''"),
-        ("my fern {\n" + HALF + "}", "line 1: a system must have a name of one word, got 'my fern'"),
-        ("a {\n" + HALF + HALF + "}\nb", "line 5: 'b' stands outside of the braces of a system"),
-        ("a {\n}", "line 1: a system must have a map at least"),
+        ("", "it contains no system"),
+        ("; nothing\n", "it contains no system"),
+        ("a {\n.5 0 0 .5 0 0 1\n", "line 1: the brace of 'a' is not closed"),
+        ("a {\n" + HALF + "b {\n" + HALF + "}", "line 3: a brace opens before the brace of 'a' is closed"),
+        ("\n{\n" + HALF + "}", "line 2: the name of a system must be one word, got ''"),
+        ("my fern {\n" + HALF + "}", "line 1: the name of a system must be one word, got 'my fern'"),
+        ("a {\n" + HALF + HALF + "}\nb", "line 5: 'b' is outside the braces of a system"),
+        ("a {\n}", "line 1: a system must have at least one map"),
         ("a {\n" + HALF + ".5 0 0 .5 0 .5\n}", "line 3: a row must have 7 numbers (a b c d e f p), got 6"),
         ("a {\n" + HALF + ".5 0 0 .5 0 .5\n" + HALF + "}", "line 3: a row must have 7 numbers (a b c d e f p), got 6"),
         ("a {\n.5 0 0 .5 0 0\n.5 0 0 .5 0 0 .5 .5\n}", "line 2: a row must have 7 numbers (a b c d e f p), got 6"),
         (
             "a {\n0 0 0 0 .18 0 0 0 0 0 0 0 1\n}",
-            "line 2: a row must have 7 numbers (a b c d e f p), got 13; a ",
+            "line 2: a row must have 7 numbers (a b c d e f p), got 13; mark ",
         ),
         ("a (3d) {\n" + HALF + "}", "line 2: a row must have 13 numbers (a to l and p), got 7"),
         ("a {\n" + HALF + ".5 0 0 .5 0 0 -.5\n}", "line 3: a probability must not be negative, got -0.5"),
         ("a {\n" + HALF + "}", "line 1: the probabilities of 'a' must add up to 1, got 0.5"),
         ("\na {\n" + HALF * 3 + "}", "line 2: the probabilities of 'a' must add up to 1, got 1.5"),
         ("a {\n.5 0 0 .5 0 0 0\n}", "line 1: the probabilities of 'a' must add up to 1, got 0"),
-        ("a {\n(3D)\n0 0 0 0 .18 0 0 0 0 0 0 0 1\n}", "line 2: (3D) must stand in the line of the brace"),
+        ("a {\n(3D)\n0 0 0 0 .18 0 0 0 0 0 0 0 1\n}", "line 2: (3D) must be on the line of the opening brace"),
         ("a {\n" + HALF * 2 + ".5 0 0 .5 0 0 1\n.5 0 0 .5 0 0 -1\n}", "line 5: a probability must not be negative"),
         ("a {\n.5 0 0 .5 0 nan 1\n}", "line 2: 'nan' is not a number"),
         ("a {\n.5 0 0 .5 0 inf 1\n}", "line 2: 'inf' is not a number"),
         ("a {\n.5 0 0 .5 0 1_0 1\n}", "line 2: '1_0' is not a number"),
         ("a {\n.5 0 0 .5 0 1,5x 1\n}", "line 2: '5x' is not a number"),
-        ("a {\n.5 0 0 .5 0 1e400 1\n}", "line 2: 1e400 is too large a number"),
+        ("a {\n.5 0 0 .5 0 1e400 1\n}", "line 2: the number 1e400 is too large"),
         ("a {\n.5 0 0 .5 0 \0 1\n}", "it is not a text file"),
     ],
 )
@@ -106,7 +106,7 @@ def test_a_negative_probability_is_0_where_the_others_add_up(tmp_path: Path) -> 
     path = write(tmp_path, "a.ifs", "a {\n" + HALF + ".5 0 0 .5 1 0 -0.1428571\n" + HALF + "}")
     with collect_notices() as notices:
         assert read_systems(path)["a"].probabilities.tolist() == [0.5, 0, 0.5]
-    assert notices[str(path)] == ["line 3: the probability -0.142857 is taken as 0, as the others add up to 1"]
+    assert notices[str(path)] == ["line 3: the probability -0.142857 is replaced by 0, as the others add up to 1"]
 
 
 def test_a_name_that_comes_twice_is_changed(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_name_that_comes_twice_is_changed(tmp_path: Path) -> None:
         "a": 0, "a-2": 1, "a-3": 2, "A": 3, "a-4": 4,
     }  # fmt: skip
     assert notices[str(path)] == [
-        "line 7: the name 'a' is taken by a system before it: this one is read as 'a-3'",
-        "line 13: the name 'a' is taken by a system before it: this one is read as 'a-4'",
+        "line 7: the name 'a' is used by an earlier system: this one is renamed to 'a-3'",
+        "line 13: the name 'a' is used by an earlier system: this one is renamed to 'a-4'",
     ]
 
 
@@ -152,8 +152,8 @@ def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     with collect_notices() as notices:
         write_systems(tmp_path / "a.ifs", random_system(65, channels=3))
     assert notices[str(tmp_path / "a.ifs")] == [
-        "colors are left out: an .ifs file has none",
-        "Fractint itself reads 64 maps of a system at most",
+        "colors are left out: an .ifs file can't store them",
+        "Fractint can read at most 64 maps of a system",
     ]
     weights = System(torch.eye(2).expand(2, 2, 2) / 2, torch.eye(2), torch.tensor([1.0, 3.0]))
     write_systems(tmp_path / "b.ifs", weights)

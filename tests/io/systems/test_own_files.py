@@ -1,4 +1,4 @@
-"""JSON and safetensors: this package's own forms, and files of what was learned."""
+"""Tests of this package's JSON and safetensors files of systems, and of files of learned systems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SYSTEM = '{"name": "pair", "matrix": [[[1]]], "offset": [[0]], "probabilities": 
         (JSON, "[" * 100_000, "it is not JSON (maximum recursion depth exceeded"),
         (JSON, "[]", 'it must be an object with "format": "fractalops.systems.1" and a list of'),
         ("systems.1", "systems.2", 'it must be an object with "format"'),
-        (JSON, '{"format": "fractalops.systems.1", "systems": []}', "it holds no system"),
+        (JSON, '{"format": "fractalops.systems.1", "systems": []}', "it contains no system"),
         (JSON, '{"format": "fractalops.systems.1", "systems": [1]}', "systems[0]: it must be an object, got int"),
         (
             '"offset"',
@@ -47,15 +47,15 @@ SYSTEM = '{"name": "pair", "matrix": [[[1]]], "offset": [[0]], "probabilities": 
         ('"pair"', "3", "systems[0]: name must be text, got 3"),
         ("[1, 3]", "[1, -3]", "systems[0]: probabilities must be finite, non-negative and not all zero"),
         ("[1, 3]", "[1, true]", "systems[0].probabilities[1]: it must be a number, got True"),
-        ("[1, 3]", "[1, NaN]", "it is not JSON (NaN is not a number of JSON)"),
-        ("[1, 3]", "[1, 1e400]", "systems[0]: the numbers of probabilities must be finite"),
-        ("[1, 3]", f"[1, 1{'0' * 400}]", "systems[0]: its numbers make no arrays (int too large to convert"),
+        ("[1, 3]", "[1, NaN]", "it is not JSON (NaN is not a JSON number)"),
+        ("[1, 3]", "[1, 1e400]", "systems[0]: probabilities must be finite"),
+        ("[1, 3]", f"[1, 1{'0' * 400}]", "systems[0]: its numbers do not form arrays (int too large to convert"),
         ("[1, 3]", "[1]", "systems[0]: probabilities must have shape (2,), got (1,)"),
-        ("[1, 2]", "[1]", "systems[0]: its numbers make no arrays (setting an array element with a sequence"),
+        ("[1, 2]", "[1]", "systems[0]: its numbers do not form arrays (setting an array element with a sequence"),
         ("[1, 2]", '[1, "2"]', "systems[0].offset[1][1]: it must be a number, got '2'"),
-        ("[1, 2]", "[]", "systems[0].offset[1]: it must be a list with something in it, got []"),
+        ("[1, 2]", "[]", "systems[0].offset[1]: it must be a list that is not empty, got []"),
         ("[1, 0, 0]", "[1, 0, 2]", "systems[0]: color must lie in [0, 1]"),
-        ("]}]}", "]}, " + SYSTEM + "]}", "systems[1]: the name 'pair' is taken by a system before it"),
+        ("]}]}", "]}, " + SYSTEM + "]}", "systems[1]: the name 'pair' is used by an earlier system"),
     ],
 )
 def test_what_documents_are_refused(old: str, new: str, reason: str, tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_what_documents_are_refused(old: str, new: str, reason: str, tmp_path: P
 @pytest.mark.parametrize(
     ("tensors", "names", "reason"),
     [
-        ({"0.matrix": torch.full((1, 2, 2), torch.inf)}, '["a"]', "system 0: the numbers of matrix must be finite"),
+        ({"0.matrix": torch.full((1, 2, 2), torch.inf)}, '["a"]', "system 0: matrix must be finite"),
         ({"0.offset": torch.zeros(2, 2)}, '["a"]', "system 0: matrix must have shape \\(2, 2, 2\\), got \\(1, 2, 2\\)"),
         ({"0.offset": torch.zeros(1, 2).long()}, '["a"]', "system 0: its tensors must have a floating-point dtype"),
         ({"1.offset": torch.zeros(1, 2)}, '["a"]', "it is damaged"),
         ({}, '["a", "b"]', "it is damaged \\(KeyError"),
-        ({}, '"a"', "it is damaged \\(TypeError: names must be a list of names\\)"),
+        ({}, '"a"', "it is damaged \\(TypeError: names must be a list of strings\\)"),
         ({}, "[", "it is damaged \\(JSONDecodeError"),
         ({}, "[]", "it is damaged"),
     ],
@@ -85,7 +85,7 @@ def test_what_tensors_are_refused(tensors: dict[str, torch.Tensor], names: str, 
 
 
 def test_a_checksum_is_checked_and_may_be_missing(tmp_path: Path) -> None:
-    """Other programs write this form, too, but none of what was learned."""
+    """Other programs also write this form, so its checksum is optional. That of learned results is required."""
     path = tmp_path / "a.safetensors"
     metadata = {"format": "fractalops.systems.1", "names": '["a"]'}
     save_file(PAIR, path, metadata)

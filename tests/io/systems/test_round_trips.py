@@ -1,4 +1,4 @@
-"""What is written is read back equal; drawings look as the formats' own programs draw them."""
+"""Tests that written systems are read back equal, and that drawings match those of the formats' own programs."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_what_is_written_is_read_back(
         if suffix not in COLORED:
             expected = replace(expected, color=None)
         total = expected.probabilities.double().sum()
-        if suffix in (".ifs", "") and abs(total - 1) > 1.001e-3:  # in half precision: the formats ask for a sum of 1
+        if suffix in (".ifs", "") and abs(total - 1) > 1.001e-3:  # half precision: the formats need a sum of 1
             expected = replace(expected, probabilities=expected.probabilities.double() / total)
         if suffix == ".flame" and system.color is not None:
-            system = replace(system, color=system.color.to(dtype))  # a flame has whole numbers of 255ths
+            system = replace(system, color=system.color.to(dtype))  # a flame has multiples of 1/255
         assert_equal(system, expected)
     again = tmp_path / f"again{suffix}"
     with collect_notices():
@@ -94,7 +94,7 @@ def test_awkward_numbers(suffix: str, tmp_path: Path) -> None:
     ],
 )
 def test_awkward_names(name: str, suffix: str, tmp_path: Path) -> None:
-    """They are kept, or changed where the format asks for it, or refused."""
+    """Names are kept, changed if the format requires it, or refused."""
     systems = [random_system(2, name=name, seed=0), random_system(3, name="zz", seed=1)]
     path = tmp_path / f"a{suffix}"
     refused = ""
@@ -134,15 +134,15 @@ def test_the_kinds_of_systems_that_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("systems", "error", "reason"),
     [
-        ([], ValueError, "systems must hold a system at least, got none"),
-        ({}, ValueError, "systems must hold a system at least, got none"),
+        ([], ValueError, "systems must not be empty, got no system"),
+        ({}, ValueError, "systems must not be empty, got no system"),
         ([random_system(name="a")] * 2, ValueError, "names must be unique, got 'a' twice"),
-        (3, TypeError, "systems must be one or several System, or an IFS, got int"),
-        ([1], TypeError, "systems must be one or several System, or an IFS, got list"),
+        (3, TypeError, "systems must be a System, several of them, or an IFS, got int"),
+        ([1], TypeError, "systems must be a System, several of them, or an IFS, got list"),
         (
             System(torch.full((1, 2, 2), torch.nan), torch.zeros(1, 2), torch.ones(1)),
             InputError,
-            "cannot save .*a.json: the system 'a': the numbers of matrix must be finite",
+            "cannot save .*a.json: the system 'a': matrix must be finite",
         ),
     ],
 )
@@ -178,7 +178,7 @@ def test_ambient_state_changes_nothing(tmp_path: Path) -> None:
 
 
 def fern_points() -> np.ndarray:
-    """Points (P, 2) of the fern as (x, y), y upwards, by the chaos game."""
+    """Return points (P, 2) of the fern as (x, y), with y up, by the chaos game."""
     rows = np.array(FERN_ROWS)
     random = np.random.default_rng(0)
     points = np.zeros((2000, 2))
@@ -191,7 +191,7 @@ def fern_points() -> np.ndarray:
 
 
 def moments(weights: np.ndarray) -> np.ndarray:
-    """The mean row and column, and the third central moments, of a picture (H, W) in shares of its side."""
+    """Return a picture's (H, W) mean row and column, and 10 times its third central moments, in shares of its sides."""
     height, width = weights.shape
     share = weights / weights.sum()
     rows, columns = (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width
@@ -232,8 +232,8 @@ def test_the_fern_in_space_stands_upright(tmp_path: Path) -> None:
         system.matrix[None], system.offset[None], system.probabilities[None], 1000, generator=torch.Generator()
     ).points.flatten(0, 2)
     plane, depth = project(points, 0.0, 0.0)
-    height, leaning = -plane[:, 0], -depth  # upwards, and towards the viewer
+    height, leaning = -plane[:, 0], -depth  # up, and toward the viewer
     assert height.min() >= 0
     assert height.max() > 5
-    # y is upwards, and z, towards the viewer, is negative where y is large.
+    # y points up. z points toward the viewer, and is negative for large y.
     assert torch.corrcoef(torch.stack((height, leaning)))[0, 1] < -0.5

@@ -1,4 +1,4 @@
-"""FractalDB's CSV files and folders of them."""
+"""Tests of FractalDB's CSV files and of folders of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_folder_is_read_in_the_order_of_its_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*classes/b/00003.csv: line 1: a row must have 7 or 13 numbers"):
         read_systems(tmp_path / "classes")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: it holds no system"):
+    with pytest.raises(InputError, match="empty: it contains no system"):
         read_systems(tmp_path / "empty")
 
 
@@ -51,7 +51,7 @@ def test_folders_are_written_and_read_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "a\\b", "c:a", "a\0b"])
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the name of a system must be one of a file"):
+    with pytest.raises(InputError, match="the name of a system must be a file name"):
         write_systems(tmp_path / "classes", random_system(name=name))
     assert list(tmp_path.rglob("*.csv")) == []
 
@@ -61,33 +61,33 @@ def test_names_that_are_too_long_for_a_file_are_refused(letter: str, tmp_path: P
     longest = letter * (240 // len(letter.encode()))
     write_systems(tmp_path / "long", random_system(name=f"{longest}/{longest}"))
     assert list(read_systems(tmp_path / "long")) == [f"{longest}/{longest}"]
-    with pytest.raises(InputError, match="the name of a system has more than 240 bytes"):
+    with pytest.raises(InputError, match="the name of a system must have at most 240 bytes"):
         write_systems(tmp_path / "longer", random_system(name=f"x/{longest}a"))
     assert not (tmp_path / "longer").exists()
 
 
 def test_a_file_holds_one_system(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot save .*a.csv: a .csv file holds one system, got 2"):
+    with pytest.raises(InputError, match=r"cannot save .*a.csv: a .csv file must contain one system, got 2"):
         write_systems(tmp_path / "a.csv", [random_system(), random_system()])
     with collect_notices() as notices:
         write_systems(tmp_path / "a.csv", random_system(channels=3))
-    assert list(notices.values()) == [["colors are left out: a .csv file has none"]]
+    assert list(notices.values()) == [["colors are left out: a .csv file can't store them"]]
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "a system must have a map at least"),
-        ("\n# nothing\n", "a system must have a map at least"),
-        (CSV.replace(",", ";"), "line 1: a row must have 7 or 13 numbers between commas, got 1"),
-        (CSV + "1,0,0,0,0,0\n", "line 5: a row must have 7 numbers between commas, got 6"),
-        (CSV + CSV_3D, "line 5: a row must have 7 numbers between commas, got 13"),
+        ("", "a system must have at least one map, got none"),
+        ("\n# nothing\n", "a system must have at least one map, got none"),
+        (CSV.replace(",", ";"), "line 1: a row must have 7 or 13 numbers separated by commas, got 1"),
+        (CSV + "1,0,0,0,0,0\n", "line 5: a row must have 7 numbers separated by commas, got 6"),
+        (CSV + CSV_3D, "line 5: a row must have 7 numbers separated by commas, got 13"),
         ("a,b,c,d,e,f,p\n" + CSV, "line 1: 'a' is not a number"),
         (CSV + "1,0,0,0,0,,0\n", "line 5: '' is not a number"),
         (CSV + "0,0,0,0,0,0,-0.1\n", "line 5: a probability must not be negative, got -0.1"),
         (CSV + "\n0,0,0,0,0,0,0.2\n", "line 6: the probabilities must add up to 1, got 1.2"),
-        (CSV + "1e999,0,0,0,0,0,0\n", "line 5: 1e999 is too large a number"),
+        (CSV + "1e999,0,0,0,0,0,0\n", "line 5: the number 1e999 is too large"),
         ("\0", "it is not a text file"),
     ],
 )
@@ -104,5 +104,5 @@ def test_remarks_empty_lines_and_spaces(tmp_path: Path) -> None:
 def test_a_folder_of_very_many_files_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "a/b/c.csv", CSV)
     monkeypatch.setattr("fractalops.io.systems.tables._MOST_FILES", 2)
-    with pytest.raises(InputError, match="it has more than 2 files"):
+    with pytest.raises(InputError, match="a folder must contain at most 2 files"):
         read_systems(tmp_path)
