@@ -65,11 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if options.compile is not None:
         return compile_all(options.compile)
-    clock = CudaClock()
+    clock = CudaClock(seconds=0.2)
 
     def timer(function: Callable[[], object]) -> Spread:
-        with clock:
-            return Spread.of(clock.time({"it": [function]}, 3)["it"]).scaled(1e6)
+        with clock:  # as a graph: for small shapes, the launches take longer than the kernels
+            replay = clock.ready(function, as_graph=True)
+            return Spread.of(clock.time({"it": [replay]}, 3)["it"]).scaled(1e6)
 
     print(f"on {torch.cuda.get_device_name()}, microseconds [20th, 80th percentile]; <- marks the choice in use")
     for sweep in sweeps(torch.device("cuda"), torch.cuda.get_device_capability()):
@@ -99,22 +100,28 @@ def _compile_share(share: int, shares: int) -> bool:
 
 
 def sweeps(device: torch.device, capability: tuple[int, int]) -> Iterator[Sweep]:
-    """Yield a sweep for each shape and direction."""
+    """Yield a sweep for each shape and direction, the short ones first."""
+    for shape in CHAIN_SHAPES:
+        for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
+            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
     for shape in SHAPES:
         title = shape_text(shape)
         runs = forward(shape, device), backward(shape, device)
         yield Sweep(f"rbf_rasterize, forward, {title}", "rows x columns x points", runs[0], [*plans(shape, capability)])
         yield Sweep(f"rbf_rasterize, backward, {title}", "points x columns", runs[1], [*gathers()])
-    for shape in CHAIN_SHAPES:
-        for direction, run in zip((FORWARD, BACKWARD), chain(shape, device), strict=True):
-            yield Sweep(f"affine_chain, {direction}, {shape_text(shape)}", "form", run, [0, 1, 2])
 
 
 def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
     """Return the table of a sweep, with the fastest choice first."""
     trials = []
+    failed = []
     for choice in sweep.choices:
-        took = timer(functools.partial(sweep.run, choice))
+        try:
+            took = timer(functools.partial(sweep.run, choice))
+        except Exception as error:  # raised by a compiler, or by a driver when a block needs too much shared memory
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failed.append([*describe(choice), f"failed: {reason}"[:100], ""])
+            continue
         trials.append((took, choice))
         if records:
             emit(sweep=sweep.title, choice=describe(choice), microseconds=took.median)
@@ -122,7 +129,7 @@ def table(sweep: Sweep, timer: Timer, records: bool = False) -> str:
     own = sweep.choices[0]
     rows = [[*describe(choice), spread_text(took), "<-" if choice is own else ""] for took, choice in trials]
     header = [sweep.header, "warps", "product", "route", "time", ""]
-    return "\n".join([sweep.title, *aligned([header, *rows])])
+    return "\n".join([sweep.title, *aligned([header, *rows, *failed])])
 
 
 def describe(sizes: Sizes) -> list[str]:

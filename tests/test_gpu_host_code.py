@@ -24,7 +24,7 @@ from fractalops.fitting import learning
 from fractalops.fitting.learning import Batch, run_steps
 from fractalops.fitting.targets import settings_for
 from fractalops.kernels import launch
-from tests.support.host_waits import CALLS, NoWaiting, chain_inputs
+from tests.support.host_waits import CALLS, COPIES, NoWaiting, chain_inputs
 from tests.support.requirements import ROOT, need_gpu, setup_functions, skip_or_fail
 from tests.support.tolerances import assert_all_same_bits
 
@@ -68,8 +68,14 @@ def test_a_call_on_fake_cuda_tensors_waits_for_nothing(name: str, errors: dict[s
     assert errors[name] == ""
 
 
-def test_a_copy_to_a_gpu_is_found(errors: dict[str, str]) -> None:
-    assert errors["a copy"] == "AssertionError: the host copies a tensor of shape (3,) to the GPU"
+def test_copies_are_found(errors: dict[str, str]) -> None:
+    message = "AssertionError: the host copies a tensor of shape {} to {}"
+    assert {name: errors[name] for name in COPIES} == {
+        "a copy": message.format("(3,)", "cuda"),
+        "a copy of one number": message.format("()", "cuda"),
+        "a copy into a tensor": message.format("(3,)", "cuda"),
+        "a copy to the host": message.format("(3,)", "cpu"),
+    }
 
 
 # A step of `fit`

@@ -170,7 +170,8 @@ def check_compiled(device: torch.device) -> Record:
         return value.detach(), *torch.autograd.grad(value, list(system.parameters()), allow_unused=False)
 
     expected = tuple(each.cpu().double() for each in run(measure))
-    return _compare(lambda: run(torch.compile(measure, fullgraph=True)), expected, 1e-5)
+    compiled = torch.compile(measure, fullgraph=True)
+    return _compare(lambda: run(compiled), expected, 1e-5)
 
 
 def _differentiated(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> Results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,16 @@ Record = dict[str, Any]
 
 def emit(**record: object) -> None:
     """Print a result as a line of JSON. `parse` recognizes it among other lines of output."""
-    print(json.dumps(record), flush=True)
+    print(json.dumps(_finite(record), allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of a record, with NaN and infinities as text because JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse(line: str) -> Record | None:

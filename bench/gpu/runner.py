@@ -21,10 +21,14 @@ from fractalops.io.files import atomic_path
 from ..table import aligned
 from .records import Record, parse
 
-GRACE = 8.0
-"""Seconds that a part may take to end after an interruption."""
+GRACE = 12.0
+"""Seconds that a part may take to end after an interruption. pytest-xdist waits up to ten for its workers."""
+DRAIN = 2.0
+"""Seconds to wait for the last output of a part that has ended."""
 LEAST = 5.0
-"""Seconds that must remain to start a part."""
+"""Seconds that must remain to start a part, in addition to `GRACE`."""
+MOST_OUTPUT = 1 << 20
+"""Characters of a part's output that are kept."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Runner:
         self._began = time.monotonic()
         self._end = self._began + seconds
         self._lock = threading.Lock()  # for the log and the files, which threads of background parts write too
+        self._interrupted = False
         self._background: list[threading.Thread] = []
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -91,8 +96,10 @@ class Runner:
                     self._start(outcome, log)
                 self._wait_for_background()
             except BaseException:
+                self._interrupted = True
                 for process in self._processes:
-                    _signal_group(process, signal.SIGKILL)
+                    if process.poll() is None:  # the id of a process that has ended may be in use again
+                        _signal_group(process, signal.SIGKILL)
                 for outcome in self.outcomes:
                     if outcome.state == "running":
                         self._finish(outcome, "cut off", "the run was interrupted")
@@ -114,10 +121,10 @@ class Runner:
         part = outcome.part
         if part.program and shutil.which(part.program) is None:
             self._finish(outcome, "left out", f"{part.program} was not found")
-        elif self._end - time.monotonic() < LEAST:
+        elif self._end - time.monotonic() < GRACE + LEAST:
             self._finish(outcome, "no time left")
         elif part.background:
-            thread = threading.Thread(target=self._run, args=(outcome, log))
+            thread = threading.Thread(target=self._run, args=(outcome, log), daemon=True)
             self._background.append(thread)
             thread.start()
         else:
@@ -126,7 +133,7 @@ class Runner:
     def _run(self, outcome: Outcome, log: TextIO) -> None:
         part, began = outcome.part, time.monotonic()
         outcome.state = "running"
-        allowed = min(part.seconds, self._end - began)
+        allowed = min(part.seconds, self._end - GRACE - began)
         try:
             process = subprocess.Popen(
                 part.command,
@@ -141,10 +148,13 @@ class Runner:
             self._finish(outcome, "failed", f"it can't be started: {error.strerror}")
             return
         self._processes.append(process)
-        reader = threading.Thread(target=self._read, args=(process, outcome, log))
+        # A process in a session of its own can outlive the part and keep the pipe open.
+        reader = threading.Thread(target=self._read, args=(process, outcome, log), daemon=True)
         reader.start()
         code = _wait(process, allowed)
-        reader.join(GRACE)
+        reader.join(DRAIN)
+        if self._interrupted:
+            return
         outcome.seconds = time.monotonic() - began
         if code is None:
             self._finish(outcome, "cut off", f"after {allowed:.0f} s; {_counted(outcome.records)}")
@@ -153,12 +163,19 @@ class Runner:
             self._finish(outcome, state, f"exit code {code}; {_counted(outcome.records)}")
 
     def _read(self, process: subprocess.Popen[str], outcome: Outcome, log: TextIO) -> None:
+        left = MOST_OUTPUT
         for line in process.stdout or ():
+            if left < 0:
+                continue  # a program whose pipe is full would wait
+            left -= len(line)
             record = parse(line)
+            line = "... the rest of the output is left out" if left < 0 else line.rstrip()
             with self._lock:
+                if log.closed:
+                    return
                 if record is not None:
                     outcome.records.append(record)
-                log.write(f"{time.monotonic() - self._began:6.1f} s  {outcome.part.name}: {line.rstrip()}\n")
+                log.write(f"{time.monotonic() - self._began:6.1f} s  {outcome.part.name}: {line}\n")
                 log.flush()
 
     def _wait_for_background(self) -> None:

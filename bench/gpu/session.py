@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(folder: Path, seconds: float, chosen: Sequence[Part]) -> int:
     """Run the parts and write their results to `folder`. Return the exit code, which is 130 after Ctrl-C."""
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.pop("TRITON_INTERPRET", None)  # it would run the kernels on the CPU
+    for name in ("TRITON_INTERPRET", "FRACTALOPS_BACKEND", "FRACTALOPS_DEBUG"):  # they change what runs
+        os.environ.pop(name, None)
+    os.environ["PYTHONUNBUFFERED"] = "1"  # so that a part that is killed loses no output
+    os.environ["PATH"] += f"{os.pathsep}/usr/local/cuda/bin"  # the usual folder of compute-sanitizer
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that results are also kept after a time limit
     try:
         return Runner(folder, seconds, chosen, about()).run()
@@ -95,11 +98,10 @@ def parts(folder: Path) -> list[Part]:
         Part("sweep's kernels", python("-m", "bench", "sweep", "--compile", str(compiling)), 240, background=True),
         Part("racecheck", sanitizer("racecheck"), 150, background=True, program="compute-sanitizer"),
         Part("memcheck", sanitizer("memcheck"), 150, background=True, program="compute-sanitizer"),
-        Part("tests", tests("gpu and not slow", folder / "tests.xml"), 170),
+        Part("tests", tests(folder / "tests.xml"), 240),
         Part("graphs of steps", python("-m", f"{module}.step_graphs"), 60, alone=True),
         Part("benchmark", benchmark(folder / "benchmark.html"), 130, alone=True),
         Part("sweep", python("-m", "bench", "sweep", "--records"), 240, alone=True),
-        Part("slow tests", tests("gpu and slow", folder / "slow_tests.xml"), 120),
     ]
 
 
@@ -111,15 +113,16 @@ def sanitizer(tool: str) -> tuple[str, ...]:
     return ("env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", *command, *python("-m", "bench.gpu.run_kernels"))
 
 
-def tests(marks: str, report: Path) -> tuple[str, ...]:
-    """Return the command of the project's tests with these marks. It writes a JUnit report."""
-    options = ["-m", marks, "-q", "-p", "no:cacheprovider", "--maxfail=40", "--tb=short", f"--junitxml={report}"]
+def tests(report: Path) -> tuple[str, ...]:
+    """Return the command of all tests for GPUs, including the slow ones. It writes a JUnit report."""
+    options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", "--maxfail=100", "--tb=short", f"--junitxml={report}"]
     if find_spec("xdist") is not None:
         options += ["-n", str(max(1, min(8, cores() // 2)))]
     if find_spec("pytest_timeout") is not None:
-        options += ["--timeout=60"]
-    # With this variable, a test that finds no GPU fails instead of skipping.
-    return ("env", "FRACTALOPS_TEST_REQUIRE=gpu", *python("-m", "pytest", *options, *TEST_FILES))
+        options += ["--timeout=120"]  # torch.compile takes up to a minute
+    # With the first variable, a test that finds no GPU fails instead of skipping. With the second one, the processes
+    # share the cores.
+    return ("env", "FRACTALOPS_TEST_REQUIRE=gpu", "OMP_NUM_THREADS=2", *python("-m", "pytest", *options, *TEST_FILES))
 
 
 def benchmark(page: Path) -> tuple[str, ...]:

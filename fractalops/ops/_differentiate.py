@@ -200,7 +200,7 @@ def _apply(
     (torch 2.13, a shared virtual machine).
     """
     if torch.compiler.is_compiling():
-        return _apply_traced(traced or function, inputs)
+        return _apply_traced(function if traced is None else traced, inputs)
     if torch._C._are_functorch_transforms_active():
         return function.apply(*inputs)
     inputs = torch._functorch.utils.unwrap_dead_wrappers(inputs)

@@ -18,7 +18,7 @@ import torch
 import fractalops
 from bench.__main__ import main
 from bench.gpu import build, check_ops, run_kernels, session, step_graphs
-from bench.gpu.records import Record, parse, run_all
+from bench.gpu.records import Record, emit, parse, run_all
 from bench.gpu.runner import Part, Runner, python
 from tests.support.requirements import ROOT
 
@@ -74,12 +74,43 @@ def test_each_part_says_how_it_ended_and_the_next_one_runs(tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.txt", "results.json", "summary.txt"]
 
 
-def test_parts_that_have_no_time_left_fail_the_run(tmp_path: Path) -> None:
-    assert Runner(tmp_path, 5.2, [part("first", "import time; time.sleep(0.5)"), part("second", "")], {}).run() == 1
+def test_parts_that_have_no_time_left_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.gpu.runner.GRACE", 0.1)
+    assert Runner(tmp_path, 5.3, [part("first", "import time; time.sleep(0.5)"), part("second", "")], {}).run() == 1
     assert {name: each["state"] for name, each in results(tmp_path).items()} == {
         "first": "passed",
         "second": "no time left",
     }
+
+
+def test_the_time_of_a_run_includes_the_end_of_its_last_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.gpu.runner.LEAST", 0.0)
+    monkeypatch.setattr("bench.gpu.runner.GRACE", 1.0)
+    Runner(tmp_path, 2, [Part("long", ("sleep", "60"), 60)], {}).run()
+    assert results(tmp_path)["long"]["detail"] == "after 1 s; 0 results"
+
+
+def test_endless_output_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.gpu.runner.MOST_OUTPUT", 1000)
+    code = "for i in range(100_000): print('{\"line\": %d}' % i)"
+    assert Runner(tmp_path, 60, [part("talkative", code)], {}).run() == 0
+    assert 50 < len(results(tmp_path)["talkative"]["records"]) < 100
+    assert (tmp_path / "log.txt").read_text().endswith("talkative: ... the rest of the output is left out\n")
+
+
+def test_a_process_in_a_session_of_its_own_does_not_hold_the_run(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from bench.gpu.runner import Part, Runner\n"
+        "part = Part('parent', ('sh', '-c', 'setsid sleep 30 & echo $!'), 30)\n"
+        "sys.exit(Runner(Path(sys.argv[1]), 60, [part], {}).run())"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() - began < 25
+    left = re.search(r"parent: (\d+)$", (tmp_path / "log.txt").read_text(), re.MULTILINE)
+    assert left is not None
+    os.kill(int(left[1]), signal.SIGKILL)
 
 
 def test_a_run_is_good_where_a_program_is_missing(tmp_path: Path) -> None:
@@ -122,6 +153,7 @@ def test_an_interrupted_run_keeps_its_results(number: signal.Signals, tmp_path: 
         "import sys; from pathlib import Path\n"
         "from bench.gpu import session; from bench.gpu.runner import Part, python\n"
         "parts = [Part('done', python('-c', 'print(1)'), 30), Part('long', ('sleep', '60'), 60)]\n"
+        "parts[1:1] = [Part('behind', ('sleep', '60'), 60, background=True)]\n"
         "sys.exit(session.run(Path(sys.argv[1]), 100, parts))"
     )
     process = subprocess.Popen(
@@ -133,7 +165,11 @@ def test_an_interrupted_run_keeps_its_results(number: signal.Signals, tmp_path: 
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, "")
-    assert {name: each["state"] for name, each in results(tmp_path).items()} == {"done": "passed", "long": "cut off"}
+    assert {name: each["state"] for name, each in results(tmp_path).items()} == {
+        "done": "passed",
+        "behind": "cut off",
+        "long": "cut off",
+    }
 
 
 # The session
@@ -146,6 +182,16 @@ def test_without_a_gpu_nothing_is_run(
     assert main(["gpu", "--output", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == "gpu: torch finds no NVIDIA GPU\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_source_folder_without_an_installation_can_run_it() -> None:
+    code = (
+        "import sys; sys.modules['fractalops.kernels'] = sys.modules['fractalops.bench'] = None\n"
+        "from bench.__main__ import main; main(['gpu', '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: python -m bench gpu ")
 
 
 def test_every_file_with_tests_for_gpus_is_run() -> None:
@@ -192,6 +238,14 @@ def test_a_check_that_fails_or_raises_does_not_stop_the_others(capsys: pytest.Ca
         {"check": "wrong", "passed": False},
     ]
     assert run_all({"right": lambda: {"passed": True}}) == 0
+
+
+def test_records_are_json_that_any_reader_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    emit(errors=[1.0, float("nan"), float("-inf")], inner={"ratio": float("inf")})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "errors": [1.0, "nan", "-inf"],
+        "inner": {"ratio": "inf"},
+    }
 
 
 @pytest.mark.parametrize("line", ["text", "{not json", "[1]", "{}garbage", ""])
@@ -248,6 +302,7 @@ def test_every_kernel_is_run_for_the_sanitizer(monkeypatch: pytest.MonkeyPatch) 
 def test_a_fit_as_a_graph_is_compared_with_one_without(name: str) -> None:
     record = step_graphs.compare(step_graphs.SETTINGS[name], 2, CPU, warm_up=1, timed=200)
     assert record["passed"]
+    assert record["warnings"] == []
     assert record["microseconds of a step as a graph"] > 0
     assert json.loads(json.dumps(record)) == record
 
@@ -263,6 +318,20 @@ def test_a_step_that_is_not_captured_fails_its_check(monkeypatch: pytest.MonkeyP
     record = step_graphs.compare(fractalops.FitConfig(), 1, CPU)
     assert not record["passed"]
     assert record["warnings"] == ["fit: the step is not captured in a CUDA graph: why"]
+
+
+def test_the_rates_of_the_compared_steps_are_exact_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A captured step takes the rate as a float32. With other rates it gives other bits than a plain step."""
+    rates: list[float] = []
+
+    def measure(targets: torch.Tensor, config: fractalops.FitConfig, *rest: Any) -> tuple[float, torch.Tensor]:
+        rates.extend(config.learning_rate_at(step) for step in range(config.steps))
+        return 1.0, torch.zeros(1)
+
+    monkeypatch.setattr(step_graphs, "measure", measure)
+    for config in step_graphs.SETTINGS.values():
+        assert step_graphs.compare(config, 1, CPU)["passed"]
+    assert torch.tensor(rates).tolist() == rates
 
 
 def test_both_libraries_are_built_for_this_gpu_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

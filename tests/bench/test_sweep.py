@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -21,6 +21,7 @@ from bench.sweep import (
     SHAPES,
     SIDES,
     WARPS,
+    Sweep,
     backward,
     chain,
     forward,
@@ -88,6 +89,21 @@ def test_the_tables_are_ordered_by_what_was_measured(
         records = [parse(line) for line in capsys.readouterr().out.splitlines()]
         assert {record["sweep"] for record in records if record} == {title}
         assert sorted(record["microseconds"] for record in records if record) == medians
+
+
+def test_a_choice_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    def timer(function: Callable[[], object]) -> Spread:
+        function()
+        return Spread(1, 2, 3)
+
+    def run(form: object) -> None:
+        if form == 1:
+            raise RuntimeError("out of resource: shared memory\nand more")
+
+    lines = table(Sweep("title", "form", run, [0, 1, 2]), timer, records=True).splitlines()
+    assert [line.split("  ")[0] for line in lines[2:]] == ["chosen by the op", "a scan", "a lane a sequence"]
+    assert lines[-1].rstrip().endswith("failed: out of resource: shared memory")
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_without_a_gpu_it_measures_nothing_and_fails(

@@ -31,7 +31,7 @@ READS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select
 class NoWaiting(TorchDispatchMode):
     """A mode that fails if the host would wait for a GPU.
 
-    The host waits if it reads values, or if it copies to the GPU from memory that is not pinned.
+    The host waits if it reads values, or if it copies between the GPU and memory that is not pinned.
     """
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,9 +42,9 @@ class NoWaiting(TorchDispatchMode):
             raise AssertionError(f"the host reads values: {name}")
         result = function(*args, **(kwargs or {}))
         if name in ("_to_copy", "copy_"):
-            source = args[-1] if name == "copy_" else args[0]
-            if source.device.type == "cpu" and result.device.type == "cuda" and source.dim() > 0:
-                raise AssertionError(f"the host copies a tensor of shape {tuple(source.shape)} to the GPU")
+            source = args[1 if name == "copy_" else 0]
+            if source.device.type != result.device.type:
+                raise AssertionError(f"the host copies a tensor of shape {tuple(source.shape)} to {result.device.type}")
         return result
 
 
@@ -75,9 +75,13 @@ def _ifs(**options: Any) -> Prepare:
     return lambda device: partial(fractalops.IFS(2, 4, device=device, **options), (32, 20), sequences=3, points=50)
 
 
-def _copy(device: str) -> Call:
-    """Return a call that waits, to check that waits are found."""
-    return lambda: torch.ones(3, device="cpu").to(device)
+# Calls that wait, to check that waits are found.
+COPIES: dict[str, Prepare] = {
+    "a copy": lambda device: lambda: torch.ones(3, device="cpu").to(device),
+    "a copy of one number": lambda device: lambda: torch.tensor(3.0).to(device),
+    "a copy into a tensor": lambda device: lambda: torch.ones(3, device=device).copy_(torch.ones(3, device="cpu")),
+    "a copy to the host": lambda device: lambda: torch.ones(3, device=device).cpu(),
+}
 
 
 CALLS: dict[str, Prepare] = {
@@ -105,7 +109,7 @@ def main(library: str) -> None:
     errors = {}
     # One mode for all calls: after the first call, the tables of `svd_matrix` stay on their device.
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        for name, prepare in {**CALLS, "a copy": _copy}.items():
+        for name, prepare in (CALLS | COPIES).items():
             try:
                 call = prepare("cuda")
                 call()
