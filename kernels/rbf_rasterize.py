@@ -260,6 +260,9 @@ def rbf_rasterize_bwd_kernel(
     )
     x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
     center_x, center_y = tl.where(reaches, center_x, 0.0), tl.where(reaches, center_y, 0.0)
+    # A point that reaches no pixel has no window. With `reaches` in its place, as a condition of points and of windows,
+    # Triton 3.6 and 3.7 may give the two uses different layouts and fail to compile.
+    window = tl.where(reaches, radius, -1.0)  # (POINTS,)
     # The window's part in the image: never wider than the image, and always inside it.
     rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)
     columns = tl.minimum(2 * radius + 1, tl.cast(width, dtype)).to(tl.int32)
@@ -276,7 +279,7 @@ def rbf_rasterize_bwd_kernel(
             place = start + tl.arange(0, COLUMNS)  # (COLUMNS,)
             column = first_column[:, None] + place[None, :].to(dtype)  # (POINTS, COLUMNS)
             value, distance = _gaussian(y[:, None], center_y[:, None], column, radius, inverse)  # (POINTS, COLUMNS)
-            there = reaches[:, None] & (place < columns)[None, :] & (tl.abs(column - center_y[:, None]) <= radius)
+            there = (place < columns)[None, :] & (tl.abs(column - center_y[:, None]) <= window[:, None])
             value = tl.where(there, value, 0.0)
             pixel = first_row.to(tl.int64)[:, None] * width + column.to(tl.int64)
             plain, first = tl.zeros((POINTS, COLUMNS), dtype), tl.zeros((POINTS, COLUMNS), dtype)
