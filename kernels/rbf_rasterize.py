@@ -31,7 +31,7 @@ from torch import Tensor
 from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
-from fractalops.kernels.rounding import round_to_even
+from fractalops.kernels.rounding import round_to_even, rounded_product
 
 
 @triton.jit
@@ -297,9 +297,9 @@ def rbf_rasterize_bwd_kernel(
                     second += on_row[:, None] * g
             # The value comes first: it is zero where a square of the distance overflows.
             moment = value * distance
-            dw += tl.sum(value * plain, 1)
-            by_row += tl.sum(value * first, 1)
-            by_column += tl.sum(moment * plain, 1)
+            dw += tl.sum(rounded_product(value, plain), 1)
+            by_row += tl.sum(rounded_product(value, first), 1)
+            by_column += tl.sum(rounded_product(moment, plain), 1)
             if NEEDS_BANDWIDTH:
                 both += tl.sum(value * second + moment * distance * plain, 1)
         if WEIGHTED:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.triton_compilation import fused_shuffles
+
 ROOT = Path(__file__).parents[2]
 # Shared memory of a block, in bytes: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 SHARED = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024}
@@ -44,6 +46,7 @@ def compiled(architecture: int, folder: Path, *cases: str) -> list[dict[str, Any
 
 def check(architecture: int, rows: list[dict[str, Any]]) -> None:
     for row in rows:
+        assert "error" not in row, row
         assert (row["STACK"], row["LOCAL"]) == (0, 0), row
         # Of whole numbers only, whose sum doesn't depend on the order.
         assert (row["atomics"] > 0) == (row["kernel"] == "rasterize_points_count_kernel"), row
@@ -51,12 +54,32 @@ def check(architecture: int, rows: list[dict[str, Any]]) -> None:
         assert row["REG"] <= 240, row
         if row["kernel"] not in ("rbf_rasterize_fwd_kernel", "rbf_rasterize_bwd_kernel"):
             continue
+        # Or the lanes that hold one sum would hold different bits.
+        assert row["fused shuffles"] == 0, row
+        assert row["shuffles"] > 0 or row["kernel"] == "rbf_rasterize_fwd_kernel", row  # which sums in its product
         # The exponential unit has no double precision.
         assert (row["exponentials"] > 0) == (row["type"] == "float32"), row
         assert row["fused"] > 0 or row["kernel"] == "rbf_rasterize_fwd_kernel", row  # which adds in its product
         if row["kernel"] == "rbf_rasterize_fwd_kernel" and row["type"] == "float32":
-            assert row["precision"] == ("tf32x3" if architecture in WITH_TF32 else "ieee"), row
+            assert row["constants"]["PRECISION"] == ("tf32x3" if architecture in WITH_TF32 else "ieee"), row
             assert (row["tensor cores"] > 0) == (architecture in WITH_TF32), row
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [
+        ("FADD R2, R2, R3", 0),
+        ("FFMA R2, R4, R5, R3", 1),
+        ("@!P0 FFMA R2, R4, R5, R3", 1),
+        ("FFMA R2, R4, R5, RZ", 0),
+        ("MOV R6, R3 ; /*0020*/ FFMA R2, R4, R5, R6", 1),
+        ("MOV R3, R6 ; /*0020*/ FFMA R2, R4, R5, R3", 0),
+        ("LDS.64 R2, [R6] ; /*0020*/ FFMA R2, R4, R5, R3", 0),
+        ("EXIT ; /*0020*/ FFMA R2, R4, R5, R3", 0),
+    ],
+)
+def test_fused_shuffles_are_counted(instruction: str, expected: int) -> None:
+    assert fused_shuffles(f"/*0000*/ SHFL.BFLY PT, R3, R2, 0x8, 0x1f ; /*0010*/ {instruction} ;") == expected
 
 
 def test_kernels_compile_without_spills(tmp_path: Path) -> None:
