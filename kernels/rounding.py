@@ -1,4 +1,4 @@
-"""Rounding that the Triton kernels share."""
+"""Rounding for the Triton kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def round_to_even(position):
-    """Round to the nearest whole number; halves go to the even one, as on the CPU."""
+    """Round to the nearest integer, and halves to the even one, as on the CPU."""
     below = tl.floor(position)
     fraction = position - below
     odd = below * 0.5 != tl.floor(below * 0.5)
