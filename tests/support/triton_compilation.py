@@ -133,6 +133,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
         report = inspect(made.asm["cubin"], *["--dump-sass"] * sums)
         rows[made.hash] = {
             **row,
+            "ptx": code if sums else "",
             "shared": made.metadata.shared,
             "exponentials": code.count("ex2.approx"),
             "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
