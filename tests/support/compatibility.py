@@ -45,8 +45,12 @@ PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
 
 
 def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> str:
-    """Return a command's output. Raise `CalledProcessError`."""
-    done = subprocess.run(command, cwd=cwd, env=os.environ | variables, stdout=subprocess.PIPE, text=True, check=True)
+    """Return a command's output. Exit with the output if the command fails."""
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"{command[0]} was not found")
+    done = subprocess.run(command, cwd=cwd, env=os.environ | variables, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
     return done.stdout
 
 
@@ -86,7 +90,7 @@ def copy_source(folder: Path) -> Path:
 
 
 def build(python: str | Path, source: Path, **variables: str) -> Path:
-    """Return a wheel with both libraries. Raise `CalledProcessError`."""
+    """Return a wheel with both libraries."""
     nvcc = setup_functions()["find_nvcc"]()
     if nvcc is None:
         raise SystemExit(setup_functions()["NVCC_MISSING"])
@@ -99,10 +103,7 @@ def build(python: str | Path, source: Path, **variables: str) -> Path:
 
 
 def try_torch(version: str, python: str, triton: str) -> str:
-    """Return the result of building the libraries against a torch and running the tests with it.
-
-    Raise `CalledProcessError` if something fails.
-    """
+    """Return the result of building the libraries against a version of torch and running the tests with it."""
     folder = FOLDER / f"python-{python}-torch-{version}"
     executable = folder / "bin" / "python"
     if not executable.exists():
@@ -116,14 +117,14 @@ def try_torch(version: str, python: str, triton: str) -> str:
     for name in ("tests", "examples"):
         shutil.copytree(folder / "source" / name, tried / name)
     shutil.copy(ROOT / "pyproject.toml", tried)
-    parts = ["CPU library tested, CUDA library compiled"]
+    libraries = "CPU library tested, CUDA library compiled"
     if run(executable, "-c", "import torch; print(torch.version.cuda or '')").strip():
         library = next(folder.glob("lib/python*/site-packages/fractalops/_cuda.so"))
         run(executable, ROOT / "tests" / "support" / "load_cuda_library.py", library)
-        parts[0] += " and loaded"
+        libraries += " and loaded"
     tests = [f"tests/ops/{name}" for name in (*TESTS, *KERNEL_TESTS)]
     lines = run(executable, "-m", "pytest", "-q", "-m", "not gpu and not slow", *tests, cwd=tried).splitlines()
-    return f"{parts[0]}; tests of the ops: {lines[-1]}"
+    return f"{libraries}; tests of the ops: {lines[-1]}"
 
 
 def write(python: str, torch: str, triton: str, result: str) -> None:
@@ -137,7 +138,7 @@ def write(python: str, torch: str, triton: str, result: str) -> None:
 
 
 def main() -> None:
-    """Try what the arguments name. Raise an error at the first failure."""
+    """Try the versions that the arguments name, up to the first failure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=("triton", "torch"), help="default: both")
     parser.add_argument("versions", nargs="*", help="some of the versions of that part; default: all")
@@ -148,12 +149,15 @@ def main() -> None:
         source, torch = copy_source(FOLDER / "source"), install_alone("torch", TORCHES[0][1])
         print(f"torch {TORCHES[0][1]}: built {build(sys.executable, source, PYTHONPATH=str(torch)).name}")
         return
-    for triton in TRITONS if arguments.part != "torch" else ():
-        if triton in (arguments.versions or TRITONS):
-            write("-", "-", triton, try_triton(triton, list(SHARED)))
-    for python, torch, triton in TORCHES if arguments.part != "triton" else ():
-        if torch in (arguments.versions or [torch]):
-            write(python, torch, triton, try_torch(torch, python, triton))
+    known = {"triton": list(TRITONS), "torch": [torch for _, torch, _ in TORCHES]}
+    parts = [arguments.part] if arguments.part else list(known)
+    if unknown := set(arguments.versions) - set(known[parts[0]]):
+        parser.error(f"versions must be some of {', '.join(known[parts[0]])}, got {', '.join(sorted(unknown))}")
+    for version in arguments.versions or known["triton"] if "triton" in parts else ():
+        write("-", "-", version, try_triton(version, list(SHARED)))
+    for python, version, triton in TORCHES if "torch" in parts else ():
+        if version in (arguments.versions or known["torch"]):
+            write(python, version, triton, try_torch(version, python, triton))
 
 
 if __name__ == "__main__":
