@@ -171,3 +171,4 @@ def test_kernels_compile_without_spills_for_every_plan(
 ) -> None:
     assert {row["kernel"] for row in everything[architecture]} == KERNELS
     check(architecture, everything[architecture])
+    assert check_gradients(everything[architecture]) == 6
