@@ -142,6 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=("triton", "torch"), help="default: both")
     parser.add_argument("versions", nargs="*", help="some of the versions of that part; default: all")
+    parser.add_argument("--architectures", nargs="+", type=int, default=list(SHARED), help="default: all, %(default)s")
     parser.add_argument("--quick", action="store_true", help="compile with the oldest versions only; write no table")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -154,7 +155,7 @@ def main() -> None:
     if unknown := set(arguments.versions) - set(known[parts[0]]):
         parser.error(f"versions must be some of {', '.join(known[parts[0]])}, got {', '.join(sorted(unknown))}")
     for version in arguments.versions or known["triton"] if "triton" in parts else ():
-        write("-", "-", version, try_triton(version, list(SHARED)))
+        write("-", "-", version, try_triton(version, arguments.architectures))
     for python, version, triton in TORCHES if "torch" in parts else ():
         if version in (arguments.versions or known["torch"]):
             write(python, version, triton, try_torch(version, python, triton))
