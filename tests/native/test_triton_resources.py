@@ -113,6 +113,7 @@ def check_gradients(rows: list[dict[str, Any]]) -> int:
         ("FFMA R2, R4, R5, R3", 1),
         ("@!P0 FFMA R2, R4, R5, R3", 1),
         ("FFMA R2, R4, R5, RZ", 0),
+        ("FFMA2 R8, R4, R6, R2", 1),  # of the registers R2 and R3
         ("MOV R6, R3 ; /*0020*/ FFMA R2, R4, R5, R6", 1),
         ("MOV R3, R6 ; /*0020*/ FFMA R2, R4, R5, R3", 0),
         ("LDS.64 R2, [R6] ; /*0020*/ FFMA R2, R4, R5, R3", 0),

@@ -19,6 +19,7 @@ Array = NDArray[Any]  # (threads,), a number per thread
 KINDS = {"b": "u", "s": "i", "u": "u", "f": "f"}
 TYPES = {f"{kind}{bits}": np.dtype(f"{name}{bits // 8}") for kind, name in KINDS.items() for bits in (16, 32, 64)}
 TYPES |= {"pred": np.dtype(bool), "b8": np.dtype("u1")}
+TYPES["f32x2"] = TYPES["f32"]  # two numbers in a register of 64 bits: arrays are (2 * threads,)
 SHARED = 1 << 16  # bytes
 BUFFER = 1 << 32  # addresses per buffer: the first buffer starts at BUFFER
 ROUND = {"rmi": np.floor, "rpi": np.ceil, "rni": np.rint, "rzi": np.trunc}
@@ -162,7 +163,8 @@ class Program:
         elif name == "setp":
             self.put(target, self.compare(rest[0], *(self.get(each, kind) for each in sources[:2])), mask)
         else:
-            self.put(target, self.compute(name, rest, kind, sources), mask)
+            result = self.compute(name, rest, kind, sources)
+            self.put(target, result.view(np.uint64) if kind == "f32x2" else result, mask)
         return None
 
     def compare(self, how: str, a: Array, b: Array) -> Array:
@@ -199,7 +201,7 @@ class Program:
             product = numbers[0].astype(wide) * numbers[1].astype(wide)
             return product + self.get(sources[2], kind[0] + "64") if name == "mad" else product
         if name in ("mul", "mad", "fma"):
-            exact = np.longdouble if kind == "f64" else np.float64 if kind == "f32" else numbers[0].dtype
+            exact = np.longdouble if kind == "f64" else np.float64 if kind.startswith("f32") else numbers[0].dtype
             result = numbers[0].astype(exact) * numbers[1].astype(exact)
             return (result + numbers[2].astype(exact) if len(numbers) > 2 else result).astype(TYPES[kind])
         if name in ("div", "rem"):

@@ -89,12 +89,12 @@ def fused_shuffles(code: str) -> int:
         # A shuffle writes a predicate first. A store, a branch and a comparison write no register.
         target = re.match(r"PT, R(\d+)" if shuffles else r"R(\d+)", operands)
         sources = {int(number) for number in re.findall(r"\bR(\d+)", operands.partition(",")[2])}
+        words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|F\w+2\b|.*(64|WIDE)", operation) else 1
         if operation.startswith(("FFMA", "DFMA")):
-            fused += not shuffled.isdisjoint(sources)
+            fused += any(source + word in shuffled for source in sources for word in range(words))
         if target is None:
             continue
         copies = operation.startswith(("MOV", "IMAD.MOV")) and not shuffled.isdisjoint(sources)
-        words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|.*(64|WIDE)", operation) else 1
         for register in range(int(target[1]), int(target[1]) + words):
             (shuffled.add if shuffles or copies else shuffled.discard)(register)
     return fused
