@@ -1,1 +1,1 @@
-"""Triton kernels, one file for each op; installed as `fractalops.kernels`."""
+"""The Triton kernels, one file per op, installed as `fractalops.kernels`."""

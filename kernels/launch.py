@@ -1,4 +1,4 @@
-"""Launching the package's Triton kernels."""
+"""Launch the package's Triton kernels."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import torch
 from torch import Tensor
 
 OPTIONS = {
-    # What a thread may hold. Left alone, the compiler stops at the next round occupancy, and spills what is over.
+    # Registers of a thread. Without this limit the compiler chooses fewer, for a higher occupancy, and spills the rest.
     "maxnreg": 240,
-    # A product and a sum in one instruction: Triton's default up to 3.9, not from 3.10 on.
+    # Compute a product and a sum in one instruction. This is Triton's default up to 3.9, but not from 3.10 on.
     "enable_fp_fusion": True,
+    # Loads are not pipelined. Triton 3.6 spills registers when it pipelines the forward of one large tile.
+    "num_stages": 1,
 }
 
 
 def launch(kernel: Any, programs: int, warps: int, *arguments: Any, **constants: Any) -> None:
-    """Run `programs` programs of a kernel on the device, and its current stream, of the first argument.
+    """Launch a kernel on the current stream of its first argument's device.
 
-    One dimension of the grid holds them all: it takes 2^31 - 1 where the other two take 65,535.
+    The grid has one dimension, because the first dimension can have 2^31 - 1 programs and the others only 65,535.
+
+    Args:
+        kernel: The kernel, a function with `triton.jit`.
+        programs: The number of programs.
+        warps: The number of warps of a program.
+        *arguments: The kernel's arguments. The first is a tensor.
+        **constants: The kernel's `tl.constexpr` arguments.
     """
     first: Tensor = arguments[0]
-    # Triton launches on the current device, whatever its arguments'.
+    # Triton launches on the current device, which may not be the device of the arguments.
     with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
         kernel[(programs,)](*arguments, **constants, num_warps=warps, **OPTIONS)

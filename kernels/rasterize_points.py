@@ -1,8 +1,10 @@
-"""Points counted on their nearest pixels and spread by a patch, in Triton; csrc/cpu/rasterize_points.h has the CPU's.
+"""The op `rasterize_points` in Triton. It counts points on their nearest pixels and spreads the counts by a patch.
 
-Who owns what. Counting: a program owns a block of points of one image, and adds each to a canvas, the image with a
-margin of half a patch on each side. It adds whole numbers, whose sum has the same bits in any order. Stamping: a
-program owns a block of pixels of one image, and adds up the counts that its patch brings there.
+The CPU's version is csrc/cpu/rasterize_points.h. There are two kernels:
+
+- Count: a program owns a block of points of one image. It adds each point to a canvas, which is the image with a
+  margin of half a patch on each side. The sums are of integers, so any order gives the same bits.
+- Stamp: a program owns a block of pixels of one image. It adds up the counts that the patch moves to each pixel.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rounding import round_to_even
 
-BLOCK = 1024  # points, or pixels, of a program
+BLOCK = 1024  # points or pixels of a program
 WARPS = 4
 
 
@@ -31,7 +33,7 @@ def rasterize_points_count_kernel(
     left,
     POINTS: tl.constexpr,
 ):
-    """Return a program owns POINTS points of one image."""
+    """Add points to the canvas. A program owns POINTS points of one image."""
     program = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(length, POINTS)
     b = program // blocks
@@ -39,7 +41,7 @@ def rasterize_points_count_kernel(
     place = points + (b * length + number) * 2
     row = round_to_even(tl.load(place, mask=number < length, other=float("nan"))) + top
     column = round_to_even(tl.load(place + 1, mask=number < length, other=float("nan"))) + left
-    # Compared before they become whole numbers: not where a coordinate is NaN or far away.
+    # Compare floating-point numbers: a coordinate that is NaN or far away has no integer.
     inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
     counter = tl.where(inside, row, 0).to(tl.int64) * columns + tl.where(inside, column, 0).to(tl.int64)
     tl.atomic_add(canvas + b * rows * columns + counter, 1, mask=inside, sem="relaxed")
@@ -49,7 +51,7 @@ def rasterize_points_count_kernel(
 def rasterize_points_stamp_kernel(
     canvas,  # (B, H + patch_height - 1, W + patch_width - 1) int32
     patch,  # (B, patch_height, patch_width) uint8
-    image,  # (B, H, W) uint8 where BINARY, else int32
+    image,  # (B, H, W) uint8 if BINARY, else int32
     height,
     width,
     patch_height,
@@ -57,7 +59,7 @@ def rasterize_points_stamp_kernel(
     BINARY: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """Return a program owns PIXELS pixels of one image, in the order in which they lie in memory."""
+    """Add up the counts for each pixel. A program owns PIXELS pixels of one image, which are consecutive in memory."""
     program = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(tl.cast(height, tl.int64) * width, PIXELS)
     b = program // blocks
@@ -68,7 +70,7 @@ def rasterize_points_stamp_kernel(
     total = tl.zeros((PIXELS,), tl.int32)
     for i in range(patch_height):
         for j in range(patch_width):
-            # Marked i rows from its top, a pixel is stamped by points as many rows above it.
+            # A mark (i, j) of the patch moves counts by its offset from the patch's center.
             if tl.load(patch + (b * patch_height + i) * patch_width + j) != 0:
                 shift = (patch_height - 1 - i) * columns + patch_width - 1 - j
                 total += tl.load(corner + shift, mask=inside, other=0)
@@ -79,7 +81,20 @@ def rasterize_points_stamp_kernel(
 
 
 def rasterize_points(points: Tensor, patch: Tensor, height: int, width: int, binary: bool) -> Tensor:
-    """Return the raw op on a GPU. Its canvas takes 4 bytes a pixel of the image and its margins."""
+    """Return the images of the raw op `rasterize_points` on a GPU.
+
+    Allocates a canvas of 4 bytes per pixel of the image and its margins.
+
+    Args:
+        points: Positions in pixels, shape (B, T, 2).
+        patch: The patch of each image, shape (B, patch height, patch width), uint8. Values other than 0 are marks.
+        height: The images' height in pixels.
+        width: The images' width in pixels.
+        binary: Whether to return 1 for every count above 0.
+
+    Returns:
+        The counts, shape (B, H, W), int32, or uint8 if `binary`.
+    """
     check_shapes("rasterize_points", points=(points, "BT2"), patch=(patch, "BHW"))
     points, patch = points.contiguous(), patch.contiguous()  # (B, T, 2), (B, patch height, patch width)
     images, length, _ = points.shape

@@ -1,20 +1,22 @@
-"""The RBF rasterizer in Triton, tiled and windowed (paper, equation 8).
+"""The op `rbf_rasterize` in Triton, tiled and windowed (paper, equation 8).
 
     I[c, i, j] = sum_t w[t, c] X[t, i] Y[t, j],   X[t, i] = exp(-(x_t - i)^2 / tau),   Y[t, j] = exp(-(y_t - j)^2 / tau)
 
-over the pixels with |i - round(x_t)| <= r and |j - round(y_t)| <= r, as in csrc/cpu/rbf_rasterize_kernel.h.
+The sum is over the pixels with |i - round(x_t)| <= r and |j - round(y_t)| <= r, as in csrc/cpu/rbf_rasterize_kernel.h.
 
-Who owns what. Forward: a program owns a tile of pixels of one image. It takes points in blocks, makes the block's two
-tables of exponentials and adds their product, X^T Y, to the tile: two exponentials for each point and row or column,
-not one for each pixel. Backward: a program owns a block of points of one image and gathers their windows of the
-gradient image. Nothing is added by two programs, so the same inputs give the same bits.
+- Forward: a program owns a tile of pixels of one image. It reads the points in blocks. For each block it computes the
+  two tables of exponentials, X and Y, and adds their product, X^T Y, to the tile. This takes one exponential per point
+  and row, and one per point and column, instead of one per point and pixel.
+- Backward: a program owns a block of points of one image. It reads their windows of the gradient image.
 
-Which points a tile takes is the route, which rbf_rasterize_plan.py chooses from the shapes alone:
+No two programs add to the same number, so the same inputs give the same bits.
 
-    walk: all points of the image (or a share of them, where there are few tiles: the shares' images are then added);
-          a block that can't reach the tile is skipped.
-    bins: points are first sorted by the cell, of 8 x 8 pixels, in which they lie. The cells within reach of a tile
-          make a run of consecutive points for each row of cells, of whatever width the window is.
+The route decides which points a tile reads. rbf_rasterize_plan.py chooses it from the shapes alone:
+
+- walk: the tile reads all points of the image and skips blocks that do not reach it. If there are few tiles, the points
+  are divided into shares, each share gets an image of its own, and these images are added.
+- bins: the points are first sorted by cell, a square of 8 x 8 pixels. In each row of cells, the points of the cells in
+  reach of a tile are consecutive, for a window of any width.
 
 The interpreter on a CPU (TRITON_INTERPRET=1) runs the same source.
 """
@@ -31,21 +33,24 @@ from torch import Tensor
 from fractalops._checks import check_shapes
 from fractalops.kernels.launch import launch
 from fractalops.kernels.rbf_rasterize_plan import CELL, GATHERS, RUN, Gather, Plan, plan_forward
-from fractalops.kernels.rounding import round_to_even
+from fractalops.kernels.rounding import round_to_even, rounded_product
 
 
 @triton.jit
 def _radius(bandwidth, reach):
-    """Return ceil(sqrt(-tau ln(cutoff)) - 1/2) in pixels, at least 0; reach, -ln(cutoff), is infinite without a cutoff.
+    """Return the window's radius in pixels: ceil(sqrt(tau reach) - 1/2), at least 0, computed in float64 as on the CPU.
 
-    In float64, as on the CPU.
+    `reach` is -ln(cutoff), which is infinite without a cutoff.
     """
     return tl.maximum(tl.ceil(tl.sqrt(bandwidth.to(tl.float64) * reach) - 0.5), 0.0).to(bandwidth.dtype)
 
 
 @triton.jit
 def _load_points(points, inside, number, radius, top, bottom, left, right):
-    """Return positions (K,), their centers, and which are finite and reach the pixels [top, bottom] x [left, right]."""
+    """Return x, y, their rounded centers, and whether each point is finite and reaches a pixel of the rectangle.
+
+    The rectangle has the pixels [top, bottom] x [left, right]. All results have the shape of `number`.
+    """
     x = tl.load(points + 2 * number, mask=inside, other=float("nan"))
     y = tl.load(points + 2 * number + 1, mask=inside, other=float("nan"))
     row, column = round_to_even(x), round_to_even(y)
@@ -57,7 +62,7 @@ def _load_points(points, inside, number, radius, top, bottom, left, right):
 
 @triton.jit
 def _gaussian(position, center, pixel, radius, inverse):
-    """Return exp(-(position - pixel)^2 / tau) within the window, else 0; and position - pixel."""
+    """Return exp(-(position - pixel)^2 / tau), or 0 outside the window, and the distance position - pixel."""
     distance = position - pixel
     value = tl.exp(-(distance * distance) * inverse)
     return tl.where(tl.abs(pixel - center) <= radius, value, 0.0), distance
@@ -82,7 +87,7 @@ def _add_points(
     SKIPS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Return a tile after one block of points."""
+    """Return the tile with a block of points added."""
     ROWS: tl.constexpr = row.shape[0]
     CHANNELS: tl.constexpr = channel.shape[0]
     POINTS: tl.constexpr = number.shape[0]
@@ -107,7 +112,7 @@ def rbf_rasterize_fwd_kernel(
     weight,  # (B, T, C); not read unless WEIGHTED
     bandwidth,  # (B,)
     order,  # (B * T,) points of all images by cell; not read unless BINNED
-    starts,  # (B * cell_rows * cell_columns + 1,) where a cell begins in order; not read unless BINNED
+    starts,  # (B * cell_rows * cell_columns + 1,) the index in `order` of a cell's first point; not read unless BINNED
     image,  # (shares, B, C, H, W)
     reach: tl.float64,
     images,
@@ -128,10 +133,10 @@ def rbf_rasterize_fwd_kernel(
     SPLITS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Return a program owns a tile of one image, for CHANNELS channels and one share of the points.
+    """Draw a tile. A program owns a tile of one image, for CHANNELS channels and one share of the points.
 
-    Where the points are more than a run, the tile holds the sums of one run, and `total` those of the runs before: in
-    one, the error would grow with the points.
+    With SPLITS, the tile has the sums of one run of RUN points, and `total` adds up the runs in float64. Otherwise the
+    rounding error would grow with the number of points.
     """
     program = tl.program_id(0).to(tl.int64)
     tile_columns, tile_rows = tl.cdiv(width, COLUMNS), tl.cdiv(height, ROWS)
@@ -157,7 +162,7 @@ def rbf_rasterize_fwd_kernel(
         total = tl.zeros((CHANNELS * ROWS, COLUMNS), tl.float64)
     if BINNED:
         cell_rows, cell_columns = tl.cdiv(height, CELL), tl.cdiv(width, CELL)
-        # A window wider than the image is cut to it before it becomes a whole number.
+        # Limit the radius to the image's size, because a larger one may not fit an integer.
         far = tl.minimum(radius, tl.cast(tl.maximum(height, width), dtype)).to(tl.int32)
         first_column, last_column = tl.maximum(left - far, 0) // CELL, tl.minimum(right + far, width - 1) // CELL
         first_row, last_row = tl.maximum(top - far, 0) // CELL, tl.minimum(bottom + far, height - 1) // CELL
@@ -200,17 +205,20 @@ def rbf_rasterize_fwd_kernel(
 def rbf_rasterize_cells_kernel(
     points,  # (B, T, 2)
     bandwidth,  # (B,)
-    cell,  # (B * T,) the cell of each point's center, of all images' cells; the last where it reaches no pixel
+    cell,  # (B * T,) the cell of each point's center, numbered over all images; `cells` if it reaches no pixel
     reach: tl.float64,
     count,  # B * T
     length,
     height,
     width,
-    cells,  # of all images
+    cells,  # the number of cells of all images
     POINTS: tl.constexpr,
     CELL: tl.constexpr,
 ):
-    """Find the cell of each point; a program owns a block of points. A center off the image is in the nearest cell."""
+    """Find the cell of each point. A program owns POINTS points.
+
+    A center outside the image belongs to the nearest cell.
+    """
     point = tl.program_id(0).to(tl.int64) * POINTS + tl.arange(0, POINTS)
     inside = point < count
     b = point // length
@@ -242,9 +250,13 @@ def rbf_rasterize_bwd_kernel(
     POINTS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """Return a program owns POINTS points of one image: their gradients, and their part of the bandwidth's.
+    """Compute gradients. A program owns POINTS points of one image.
 
-    With d = x - i: dx = -2 / tau sum w d X Y g, dy alike, dw = sum X Y g, dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g.
+    It writes the gradients of its points and weights, and its part of the bandwidth's gradient. With the upstream
+    gradient g, d_x = x - i and d_y = y - j, and sums over the pixels (i, j) and, except in dw, the channels:
+
+        dx = -2 / tau sum w d_x X Y g,   dy = -2 / tau sum w d_y X Y g,   dw = sum X Y g,
+        dtau = 1 / tau^2 sum w (d_x^2 + d_y^2) X Y g
     """
     program = tl.program_id(0).to(tl.int64)
     blocks = tl.cdiv(length, POINTS)
@@ -260,7 +272,10 @@ def rbf_rasterize_bwd_kernel(
     )
     x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
     center_x, center_y = tl.where(reaches, center_x, 0.0), tl.where(reaches, center_y, 0.0)
-    # The window's part in the image: never wider than the image, and always inside it.
+    # A point that reaches no pixel has no window. With `reaches` in its place, as a condition of points and of windows,
+    # Triton 3.6 and 3.7 may give the two uses different layouts and fail to compile.
+    window = tl.where(reaches, radius, -1.0)  # (POINTS,)
+    # The part of the window that is in the image. It is at most as large as the image.
     rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)
     columns = tl.minimum(2 * radius + 1, tl.cast(width, dtype)).to(tl.int32)
     first_row = tl.minimum(tl.maximum(center_x - radius, 0.0), tl.cast(height - rows, dtype))  # (POINTS,)
@@ -276,7 +291,7 @@ def rbf_rasterize_bwd_kernel(
             place = start + tl.arange(0, COLUMNS)  # (COLUMNS,)
             column = first_column[:, None] + place[None, :].to(dtype)  # (POINTS, COLUMNS)
             value, distance = _gaussian(y[:, None], center_y[:, None], column, radius, inverse)  # (POINTS, COLUMNS)
-            there = reaches[:, None] & (place < columns)[None, :] & (tl.abs(column - center_y[:, None]) <= radius)
+            there = (place < columns)[None, :] & (tl.abs(column - center_y[:, None]) <= window[:, None])
             value = tl.where(there, value, 0.0)
             pixel = first_row.to(tl.int64)[:, None] * width + column.to(tl.int64)
             plain, first = tl.zeros((POINTS, COLUMNS), dtype), tl.zeros((POINTS, COLUMNS), dtype)
@@ -284,7 +299,7 @@ def rbf_rasterize_bwd_kernel(
             for k in range(rows):
                 on_row, away = _gaussian(x, center_x, first_row + k, radius, inverse)  # (POINTS,)
                 covered = there & (tl.abs(first_row + k - center_x) <= radius)[:, None]
-                below = tl.cast(k, tl.int64) * width  # a window may hold more than 2^31 pixels
+                below = tl.cast(k, tl.int64) * width  # a window may have more than 2^31 pixels
                 g = tl.load(plane + pixel + below, mask=covered, other=0.0)  # (POINTS, COLUMNS)
                 plain += on_row[:, None] * g
                 on_row *= away
@@ -292,11 +307,11 @@ def rbf_rasterize_bwd_kernel(
                 if NEEDS_BANDWIDTH:
                     on_row *= away
                     second += on_row[:, None] * g
-            # The value comes first: it is zero where a square of the distance overflows.
+            # Multiply by the value first: it is zero if the square of the distance overflows.
             moment = value * distance
-            dw += tl.sum(value * plain, 1)
-            by_row += tl.sum(value * first, 1)
-            by_column += tl.sum(moment * plain, 1)
+            dw += tl.sum(rounded_product(value, plain), 1)
+            by_row += tl.sum(rounded_product(value, first), 1)
+            by_column += tl.sum(rounded_product(moment, plain), 1)
             if NEEDS_BANDWIDTH:
                 both += tl.sum(value * second + moment * distance * plain, 1)
         if WEIGHTED:
@@ -315,7 +330,7 @@ def rbf_rasterize_bwd_kernel(
 
 
 def _capability(tensor: Tensor) -> tuple[int, int]:
-    """Return the GPU's; that of a first card with tensor cores for the interpreter."""
+    """Return the GPU's compute capability; for a CPU tensor, in the interpreter, that of an A100."""
     return torch.cuda.get_device_capability(tensor.device) if tensor.is_cuda else (8, 0)
 
 
@@ -325,9 +340,13 @@ def _reach(cutoff: float) -> float:
 
 
 def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Return the points (B, T, 2) sorted by cell: their numbers (B * T,), and where each cell begins.
+    """Sort the points of all images by cell.
 
-    No size depends on where the points lie.
+    No shape depends on the values of `points`, shape (B, T, 2).
+
+    Returns:
+        The points' numbers in the order of their cells, shape (B * T,), and for each cell the index of its first
+        number, shape (cells + 1,).
     """
     images, length, _ = points.shape
     cells = images * triton.cdiv(height, CELL) * triton.cdiv(width, CELL)
@@ -338,7 +357,7 @@ def sort_by_cell(points: Tensor, bandwidth: Tensor, height: int, width: int, cut
         rbf_rasterize_cells_kernel, triton.cdiv(images * length, block), 4, points, bandwidth, cell, _reach(cutoff),
         images * length, length, height, width, cells, POINTS=block, CELL=CELL,
     )  # fmt: skip
-    # Stable: the points of a cell stay in their order, so the sums do too.
+    # A stable sort keeps the order of the points of a cell, and so the order of the sums.
     cell, order = cell.sort(stable=True)
     starts = torch.searchsorted(cell, torch.arange(cells + 1, dtype=kind, device=points.device), out_int32=True)
     return order, starts
@@ -353,7 +372,17 @@ def rbf_rasterize_fwd(
     cutoff: float,
     plan: Plan | None = None,
 ) -> Tensor:
-    """Run the raw op on a GPU; `plan` is for tests and benchmarks."""
+    """Return the images (B, C, H, W) of the raw op `rbf_rasterize_fwd` on a GPU.
+
+    Args:
+        points: Positions in pixels, shape (B, T, 2), float32 or float64.
+        weight: The weights, shape (B, T, C), or None for one channel of weight 1.
+        bandwidth: The bandwidth of each image, shape (B,).
+        height: The images' height in pixels, H.
+        width: The images' width in pixels, W.
+        cutoff: The value below which a pixel is outside a point's window; 0 for none.
+        plan: The route and block sizes, for tests and benchmarks. Default: those of `plan_forward`.
+    """
     check_shapes("rbf_rasterize", points=(points, "BT2"), weight=(weight, "BTC"), bandwidth=(bandwidth, "B"))
     points, bandwidth = points.contiguous(), bandwidth.contiguous()  # (B, T, 2), (B,)
     weight = None if weight is None else weight.contiguous()  # (B, T, C)
@@ -385,9 +414,10 @@ def rbf_rasterize_bwd(
     needs_bandwidth: bool,
     gather: Gather | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the raw op on a GPU: gradients of points, weight (empty without one) and bandwidth (empty unless needed).
+    """Return the gradients of points, weight (empty without one) and bandwidth (empty unless needed) on a GPU.
 
-    `gather` is for tests and benchmarks.
+    `grad` is the gradient of the images, shape (B, C, H, W), and `gather` has the block sizes, for tests and
+    benchmarks; its default is in `GATHERS`. The other arguments are those of `rbf_rasterize_fwd`.
     """
     grad_shape = "B1HW" if weight is None else "BCHW"
     check_shapes(

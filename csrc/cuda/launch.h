@@ -34,7 +34,8 @@ class Launcher {
  private:
   Launcher(const char* op, int32_t device) : op_(op), guard_(device) {
     void* stream = nullptr;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+    STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device, &stream) == AOTI_TORCH_SUCCESS, op,
+                    ": torch has no current stream for CUDA device ", device);
     stream_ = static_cast<cudaStream_t>(stream);
   }
 

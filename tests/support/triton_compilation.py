@@ -9,6 +9,7 @@ with the constants and specializations of its plan.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -37,7 +38,14 @@ RASTERS = [
     ("one of everything", 1, 1, (1, 1), 0),
     ("64-bit sizes", 3, 2**31 + 1, (63, 100), 3),
 ]
-DOUBLES = ("published", "binned, color", "odd sizes")  # float64 kernels have one tile size, so they need fewer cases
+# Small and large tiles, one and several to an image, with and without bins; one and several runs of points; channels.
+EVERY_PLAN = "every plan"
+DOUBLES = ("published", "binned, color", "odd sizes", EVERY_PLAN)  # float64 has one tile size and takes fewer cases
+RASTERS += [
+    (EVERY_PLAN, images, length, (side, side), channels)
+    for images, side in ((50, 16), (50, 32), (16, 96), (600, 32), (600, 64), (600, 100))
+    for length, channels in itertools.product((4000, 5000), (0, 1, 2, 4))
+]
 
 
 class NoDevice:
@@ -56,41 +64,88 @@ class NoDevice:
         return 0
 
 
-def resources(cubin: bytes) -> dict[str, int]:
-    """Return the resources of a kernel by cuobjdump: REG, STACK, SHARED, LOCAL."""
+def inspect(cubin: bytes, *options: str) -> str:
+    """Return what cuobjdump prints about a kernel: its resources, and what the options select."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return {name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", done.stdout)}
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", *options, file.name]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def fused_shuffles(code: str) -> int:
+    """The number of fused multiply-adds that read a value from a shuffle, in machine instructions.
+
+    A sum over lanes adds each lane's value to its partner's: v + shuffle(v). If v is a product and the compiler fuses
+    it, the lane adds its unrounded product to its partner's rounded one, and the two lanes get different bits.
+
+    Instructions are read in the order of the code. A register counts as shuffled from a SHFL, or a copy of its result,
+    to the next instruction that writes to it, or to a jump: code after a jump is not reached from the code before it.
+    """
+    shuffled: set[int] = set()
+    fused = 0
+    for guard, operation, operands in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+ )?([A-Z][\w.]*) ([^;]*);", code):
+        if not guard and operation.startswith(("EXIT", "BRA", "RET")):
+            shuffled.clear()
+        shuffles = operation.startswith("SHFL")
+        # A shuffle writes a predicate first. A store, a branch and a comparison write no register.
+        target = re.match(r"PT, R(\d+)" if shuffles else r"R(\d+)", operands)
+        sources = {int(number) for number in re.findall(r"\bR(\d+)", operands.partition(",")[2])}
+        words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|F\w+2\b|.*(64|WIDE)", operation) else 1
+        if operation.startswith(("FFMA", "DFMA")):
+            fused += any(source + word in shuffled for source in sources for word in range(words))
+        if target is None:
+            continue
+        copies = operation.startswith(("MOV", "IMAD.MOV")) and not shuffled.isdisjoint(sources)
+        for register in range(int(target[1]), int(target[1]) + words):
+            (shuffled.add if shuffles or copies else shuffled.discard)(register)
+    return fused
 
 
 def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
-    """Return the resources and instruction counts of all kernels that the launchers would run for the cases."""
+    """Return the resources and instruction counts of all kernels that the launchers would run for the cases.
+
+    Each kernel is compiled once. If one does not compile, its row has the reason in "error" instead.
+    """
     driver.set_active(NoDevice(architecture))
     capability = (architecture // 10, architecture % 10)
     rbf_rasterize._capability = lambda tensor: capability
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, dict[str, Any]] = {}
     case = ""
 
     def compile_only(kernel: Any, programs: int, warps: int, *arguments: Any, **constants: Any) -> None:
-        made = kernel.warmup(*arguments, grid=(programs,), num_warps=warps, **OPTIONS, **constants)
+        row = {
+            "kernel": kernel.__name__,
+            "type": str(arguments[0].dtype).removeprefix("torch."),
+            "constants": constants,
+        }
+        if case == EVERY_PLAN and any(row.items() <= other.items() for other in rows.values()):
+            return
+        row["case"] = case
+        try:
+            made = kernel.warmup(*arguments, grid=(programs,), num_warps=warps, **OPTIONS, **constants)
+        except RuntimeError as error:
+            rows[f"failure {len(rows)}"] = row | {"error": str(error)}
+            return
+        if made.hash in rows:
+            return
         code = made.asm["ptx"]
-        rows.append(
-            {
-                "case": case,
-                "kernel": kernel.__name__,
-                "type": str(arguments[0].dtype).removeprefix("torch."),
-                "precision": constants.get("PRECISION"),
-                "shared": made.metadata.shared,
-                "exponentials": code.count("ex2.approx"),
-                "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
-                "fused": code.count("fma.rn.f"),
-                "atomics": len(re.findall(r"\b(?:atom|red)\.", code)),
-                **resources(made.asm["cubin"]),
-            }
-        )
+        # The only kernel that sums floating-point numbers over lanes; to disassemble the others takes minutes.
+        sums = kernel is rbf_rasterize.rbf_rasterize_bwd_kernel
+        report = inspect(made.asm["cubin"], *["--dump-sass"] * sums)
+        rows[made.hash] = {
+            **row,
+            "ptx": code if sums else "",
+            "shared": made.metadata.shared,
+            "exponentials": code.count("ex2.approx"),
+            "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
+            # Of a sum in a register: a rounded product has the constant 0.
+            "fused": len(re.findall(r"fma\.rn\.f[^;]*, %\w+;", code)),
+            "shuffles": report.count("SHFL"),
+            "fused shuffles": fused_shuffles(report),
+            "atomics": len(re.findall(r"\b(?:atom|red)\.", code)),
+            **{name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)},
+        }
 
     rbf_rasterize.launch = rasterize_points.launch = compile_only
     for dtype in (torch.float32, torch.float64):
@@ -109,7 +164,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             for side, binary in ((1, False), (3, True)):
                 patch = torch.empty(50, side, side, dtype=torch.uint8, device="meta")
                 rasterize_points.rasterize_points(points, patch, 256, 256, binary)
-    return rows
+    return list(rows.values())
 
 
 if __name__ == "__main__":
