@@ -113,7 +113,7 @@ def test_the_loop_multiplies_and_adds() -> None:
 
 def test_the_loop_compiles_to_fused_multiply_adds_in_registers() -> None:
     """The loop is compiled in its own process, because Triton decides only once whether to interpret kernels."""
-    program = """if True:
+    program = r"""if True:
         import re
         import torch
         from triton.runtime import driver
