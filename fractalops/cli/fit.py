@@ -117,9 +117,9 @@ def add_parser(commands: Commands) -> None:
         "--preset",
         choices=tuple(_PRESETS),
         default="standard",
-        help="the quality and the time of learning: draft learns 32 pixels in about a second, standard 256 pixels in "
-        "about 10 seconds, fine 512 pixels in minutes; paper uses the settings of the published code (default: "
-        "%(default)s)",
+        help="the quality and the time of learning: draft learns a side of 32 pixels in about a second, standard 256 "
+        "pixels in about 10 seconds, fine 512 pixels in minutes; paper uses the settings of the published code "
+        "(default: %(default)s)",
     )
     for name, minimum, maximum, what in (
         ("maps", 1, 2**15, "affine maps in a system"),

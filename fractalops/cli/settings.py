@@ -58,8 +58,12 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for change in changes:
         name, equals, text = change.partition("=")
-        if not equals or name not in known:
-            raise InputError(f"--set must be NAME=VALUE, where NAME is one of {', '.join(known)}, got {change!r}")
+        if not equals:
+            raise InputError(f"--set must be NAME=VALUE, got {change!r}")
+        if name not in known:
+            # Several parts, as a long part of a message is shortened.
+            names = "; ".join(", ".join(known[first : first + 8]) for first in range(0, len(known), 8))
+            raise InputError(f"--set must name a setting, got {name!r}; the settings are: {names}")
         if name in values:
             raise InputError(f"{name} is given twice by --set; leave out one of them")
         if text == AUTO and getattr(kind, name, None) is AUTO:

@@ -97,10 +97,15 @@ def open_systems(path: str | Path) -> dict[str, Callable[[], System]]:
     path = Path(path)
     if path.is_dir():
         return name_entries(path, open_folder(path))
+    check_readable(path)
     suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise InputError(f"cannot read {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
     return name_entries(path, _READERS[suffix](path), strict=suffix in _OWN_FORMS)
+
+
+def check_readable(path: Path) -> None:
+    """Raise `InputError` unless `path` is a folder or has the suffix of a file of systems."""
+    if path.suffix.lower() not in _READERS and not path.is_dir():
+        raise InputError(f"cannot read {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
 
 
 def write_systems(path: str | Path, systems: Systems) -> None:
