@@ -59,8 +59,8 @@ def read_systems(path: str | Path) -> dict[str, System]:
     - .npy and .npz: arrays (N, 2, 3) or (S, N, 2, 3) of affine maps, as in fractal-pretraining.
     - .json and .safetensors: the formats of this package, including the systems that `fit` has learned.
 
-    Maps are converted to this package's axes, in which the first coordinate is along rows. A drawing looks like that of
-    the format's own program.
+    Maps are converted to this package's axes, see `from_right_and_up`. A drawing looks like that of the format's own
+    program.
 
     Some deviations are accepted, such as probabilities that add up to 0.995, or two systems of the same name. They are
     logged as warnings of the logger "fractalops.io".
