@@ -33,7 +33,8 @@ FIGURE = re.compile(
 DEFINITION = re.compile(
     r"Python 3\.10|torch 2\.11|first version, 0\.1\.0|sections? \d\.\d|arXiv:\d+\.\d+"  # versions and sources
     r"|capability 7\.5(, \d+\.0|, 8\.\d)+ and 12\.0|capability 8\.0(, \d+\.0|, 8\.\d)+ and 12\.0"  # of GPUs
-    r"|±2\.5|\(-2\.5, -2\.5, 2\.5, 2\.5\)|binarized at 0\.2|learning_rate=0\.002|bandwidths (of )?0\.3, 1 and 4|above 8\.5e37"  # settings
+    r"|±2\.5|\(-2\.5, -2\.5, 2\.5, 2\.5\)|binarized at 0\.2|learning_rate=0\.002"
+    r"|bandwidths (of )?0\.3, 1 and 4|above 8\.5e37"  # settings
     r"|more than 3 %|at least\s+15 %|at least 50 %|below 0\.0455|about 0\.1 by chance"  # thresholds, and the quantile
 )
 CODE = re.compile(r"^```.*?^```|`[^`\n]*`|\]\([^)\n]*\)", re.DOTALL | re.MULTILINE)  # and the targets of links
