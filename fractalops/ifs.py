@@ -37,12 +37,7 @@ from fractalops.rendering import (
     point_values,
     render,
 )
-from fractalops.sampling import (
-    Generators,
-    chain_start,
-    draw_sequences,
-    join_index,
-)
+from fractalops.sampling import Generators, chain_start, draw_sequences, join_index
 from fractalops.systems import System
 from fractalops.systems.stacking import Arrays, read_maps, stack_systems
 from fractalops.systems.system import split_systems
