@@ -74,22 +74,24 @@ def inspect(cubin: bytes, *options: str) -> str:
 
 
 def fused_shuffles(code: str) -> int:
-    """The number of fused multiply-adds that read a value from a shuffle, in machine instructions.
+    """Return the number of fused multiply-adds that read a value from a shuffle, in machine instructions.
 
     A sum over lanes adds each lane's value to its partner's: v + shuffle(v). If v is a product and the compiler fuses
     it, the lane adds its unrounded product to its partner's rounded one, and the two lanes get different bits.
 
     Instructions are read in the order of the code. A register counts as shuffled from a SHFL, or a copy of its result,
-    to the next instruction that writes to it, or to a jump: code after a jump is not reached from the code before it.
+    until an instruction without a condition writes to it, or until a jump without a condition. Values that a loop
+    carries to its next iteration, or that pass through shared memory, are not followed.
     """
     shuffled: set[int] = set()
     fused = 0
     for guard, operation, operands in re.findall(r"/\*[0-9a-f]{4,}\*/\s+(@!?U?P\w+ )?([A-Z][\w.]*) ([^;]*);", code):
+        guard = guard or re.search(r"^!?UP\d", operands)  # BRA.U has its condition as an operand
         if not guard and operation.startswith(("EXIT", "BRA", "RET")):
             shuffled.clear()
         shuffles = operation.startswith("SHFL")
         # A shuffle writes a predicate first. A store, a branch and a comparison write no register.
-        target = re.match(r"PT, R(\d+)" if shuffles else r"R(\d+)", operands)
+        target = re.match(r"U?P\w+, R(\d+)" if shuffles else r"R(\d+)", operands)
         sources = {int(number) for number in re.findall(r"\bR(\d+)", operands.partition(",")[2])}
         words = 4 if re.search("128|MMA", operation) else 2 if re.match(r"D|F\w+2\b|.*(64|WIDE)", operation) else 1
         if operation.startswith(("FFMA", "DFMA")):
@@ -97,8 +99,11 @@ def fused_shuffles(code: str) -> int:
         if target is None:
             continue
         copies = operation.startswith(("MOV", "IMAD.MOV")) and not shuffled.isdisjoint(sources)
-        for register in range(int(target[1]), int(target[1]) + words):
-            (shuffled.add if shuffles or copies else shuffled.discard)(register)
+        written = range(int(target[1]), int(target[1]) + words)
+        if shuffles or copies:
+            shuffled.update(written)
+        elif not guard:
+            shuffled.difference_update(written)
     return fused
 
 
