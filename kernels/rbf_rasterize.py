@@ -272,8 +272,8 @@ def rbf_rasterize_bwd_kernel(
     )
     x, y = tl.where(reaches, x, 0.0), tl.where(reaches, y, 0.0)
     center_x, center_y = tl.where(reaches, center_x, 0.0), tl.where(reaches, center_y, 0.0)
-    # A point that reaches no pixel has no window. With `reaches` in its place, as a condition of points and of windows,
-    # Triton 3.6 and 3.7 may give the two uses different layouts and fail to compile.
+    # A point that reaches no pixel has no window. If `reaches` were also a condition of the windows' pixels, Triton 3.6
+    # and 3.7 could give its uses different layouts and fail to compile.
     window = tl.where(reaches, radius, -1.0)  # (POINTS,)
     # The part of the window that is in the image. It is at most as large as the image.
     rows = tl.minimum(2 * radius + 1, tl.cast(height, dtype)).to(tl.int32)

@@ -1,7 +1,7 @@
 """Compile the Triton kernels for an architecture, without a GPU, and print their resources as JSON.
 
-Run as `python -m tests.support.triton_compilation 90 [CASE...]`. It needs its own process because Triton decides only
-once whether to interpret kernels.
+Run as `python -m tests.support.triton_compilation 90 [CASE...]`. It needs a separate process, because Triton chooses
+between its compiler and its interpreter only once per process.
 
 The launchers run as on a GPU, but with tensors without memory, and a launch only compiles. So each kernel is compiled
 with the constants and specializations of its plan.
@@ -135,7 +135,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
         if made.hash in rows:
             return
         code = made.asm["ptx"]
-        # The only kernel that sums floating-point numbers over lanes; to disassemble the others takes minutes.
+        # Only this kernel sums floating-point numbers over lanes. Disassembling the others takes minutes.
         sums = kernel is rbf_rasterize.rbf_rasterize_bwd_kernel
         report = inspect(made.asm["cubin"], *["--dump-sass"] * sums)
         rows[made.hash] = {
@@ -144,7 +144,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             "shared": made.metadata.shared,
             "exponentials": code.count("ex2.approx"),
             "tensor cores": len(re.findall(r"\b(?:mma\.sync|wgmma|tcgen05\.mma)", code)),
-            # Of a sum in a register: a rounded product has the constant 0.
+            # Only those that add a register: a rounded product adds the constant 0.
             "fused": len(re.findall(r"fma\.rn\.f[^;]*, %\w+;", code)),
             "shuffles": report.count("SHFL"),
             "fused shuffles": fused_shuffles(report),
