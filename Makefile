@@ -14,7 +14,7 @@ SOURCES := setup.py pyproject.toml $(REQUIREMENTS) fractalops/op_table.py \
 .PHONY: demo test test-slow check docs wheel check-wheel bench gpu clean always
 
 demo: $(VENV)/built
-	@echo 'Learning a fractal for examples/leaf.png: 10 to 20 seconds on two cores.'
+	@echo 'Learning a fractal for examples/leaf.png: 10 to 20 seconds on two idle cores.'
 	$(BIN)/fractalops fit examples/leaf.png --output fractals --overwrite
 
 test: $(VENV)/installed
@@ -35,6 +35,7 @@ check: $(VENV)/installed
 # The documentation site, build/site/index.html. It is built without network access, and warnings are errors.
 docs: $(VENV)/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'Open build/site/index.html in a browser. Its search needs a server: python3 -m http.server --directory build/site'
 
 # A wheel in dist/ for every Python from 3.10 on and every torch from 2.11 on. It does not contain torch's own libraries.
 wheel: $(VENV)/installed

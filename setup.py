@@ -260,7 +260,9 @@ class BuildNative(build_ext):
         name = ext.name.rpartition("_")[2]
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
         try:
-            compile_library(name, output, Path(self.build_temp).resolve() / name)
+            # pip gives an editable installation a new folder each time, in which everything would be compiled again.
+            folder = ROOT / "build" / "editable" if self.editable_mode else Path(self.build_temp)
+            compile_library(name, output, folder.resolve() / name)
         except subprocess.CalledProcessError as error:
             without = {"cpu": "none", "cuda": "cpu"}[name]
             raise BuildError(

@@ -369,7 +369,7 @@ def report() -> str:
     there = (row.remedy for row in rows if row.backend == "none" or row.device in OPS[row.op].kernels)
     remedies = list(dict.fromkeys(remedy for remedy in there if remedy))
     if remedies:
-        lines += ["", "to fix:"] + [f"  {remedy}" for remedy in remedies]
+        lines += ["", "to use more native kernels:"] + [f"  {remedy}" for remedy in remedies]
     return "\n".join(lines)
 
 

@@ -220,7 +220,9 @@ def test_the_report_of_a_torch_without_cuda_is_short(monkeypatch: pytest.MonkeyP
     assert [line.split(maxsplit=4) for line in on_gpu] == [
         ["every", "op", "cuda", "reference", "this torch was built without CUDA"]
     ]
-    assert backends.report().endswith("\n\nto fix:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops")
+    assert backends.report().endswith(
+        "\n\nto use more native kernels:\n  for NVIDIA GPUs: install a CUDA build of torch, then fractalops"
+    )
 
 
 @pytest.mark.usefixtures("library")

@@ -76,7 +76,9 @@ def _run(argv: Sequence[str] | None) -> int:
         command.add_parser(commands)
     for name in _READING:
         add_memory_limit(commands.choices[name])
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:  # an error of the command, so that its message names the command's help
+        commands.choices.get(arguments.command, parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     if arguments.command is None:
         parser.print_help()
         return 0

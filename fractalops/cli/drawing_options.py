@@ -58,8 +58,11 @@ read_zoom = converter(
 )
 
 
-def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
-    """Add the options of size, points and tones of a picture. `side` is the default size in the help."""
+def add_drawing_options(parser: argparse.ArgumentParser, side: str, on_a_sheet: str = "") -> None:
+    """Add the options of size, points and tones of a picture.
+
+    `side` and `on_a_sheet` are parts of the help: the default size, and the default number of points on a sheet.
+    """
     parser.add_argument(
         "--size",
         type=integer(1, LARGEST_SIDE),
@@ -70,8 +73,8 @@ def add_drawing_options(parser: argparse.ArgumentParser, side: str) -> None:
         "--points",
         type=integer(1),
         metavar="N",
-        help='the number of points to draw (default: one per pixel, or four for the blend "mean"; at least a '
-        "million, except on a sheet of several systems)",
+        help='the number of points in a picture (default: one per pixel, or four for the blend "mean", and at least '
+        f"1000000{on_a_sheet})",
     )
     tones = parser.add_argument_group("tones")
     tones.add_argument(

@@ -18,7 +18,7 @@ def add_parser(commands: Commands) -> None:
         help="run an experiment of the paper, or list the experiments",
         description="Run an experiment of the paper, and print its table and findings. Without a NAME, list the "
         "experiments.",
-        epilog="Example: fractalops experiment reconstruct --data DIR --download",
+        epilog="Example: fractalops experiment reconstruct --data data --download",
     )
     parser.set_defaults(run=run)
     parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment to run (default: list them)")
@@ -31,7 +31,8 @@ def add_parser(commands: Commands) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="the folder of the data sets MNIST, FashionMNIST and KMNIST, in the layout of torchvision",
+        help="the folder of the data sets MNIST, FashionMNIST and KMNIST, in the layout of torchvision (default: none, "
+        "which leaves them out)",
     )
     parser.add_argument(
         "--download", action="store_true", help="use torchvision to download the data sets that are not in DIR"

@@ -117,7 +117,7 @@ def add_parser(commands: Commands) -> None:
         "--preset",
         choices=tuple(_PRESETS),
         default="standard",
-        help="the amount of work: draft learns at 32 pixels and is the fastest, standard at 256 pixels, fine at 512 "
+        help="the amount of work: draft learns a side of 32 pixels and is the fastest, standard 256 pixels, fine 512 "
         "pixels with more maps, points and steps; paper uses the settings of the published code (default: "
         "%(default)s)",
     )

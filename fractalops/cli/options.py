@@ -143,7 +143,7 @@ def picture_options(arguments: argparse.Namespace, color: bool) -> PictureOption
 
 
 _ARGUMENT = re.compile(
-    r"\b(background|data|download|frame|invert|overwrite|skip_bad|stretch)=(?:True|None|'(\w+)'|(N))"
+    r"\b(background|data|download|drop_bad|frame|invert|overwrite|skip_bad|stretch)=(?:True|None|'(\w+)'|(N))"
 )
 
 

@@ -7,9 +7,17 @@ from pathlib import Path
 
 import torch
 
-from fractalops.cli.options import Commands, add_picture_options, check_backend, check_picture, integer
+from fractalops.cli.options import (
+    LARGEST_SIDE,
+    Commands,
+    add_picture_options,
+    check_backend,
+    check_picture,
+    integer,
+)
 from fractalops.drawing.high_resolution import MARGIN, draw_high_resolution
 from fractalops.drawing.sheets import contact_sheet
+from fractalops.errors import InputError
 from fractalops.ifs import IFS
 from fractalops.io.images import save_image
 
@@ -59,6 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     output = arguments.output or Path("random.png")
     check_backend()
     check_picture(output, arguments.overwrite)
+    if (pixels := arguments.systems * arguments.size**2) > LARGEST_SIDE**2:  # otherwise memory may run out
+        most = f"must be at most {LARGEST_SIDE**2} pixels together, got {pixels}"
+        raise InputError(f"{arguments.systems} pictures of --size {arguments.size} {most}; reduce --systems or --size")
     generator = torch.Generator().manual_seed(arguments.seed)
     system = IFS(arguments.systems, arguments.maps, generator=generator)
     images = draw_high_resolution(

@@ -30,6 +30,7 @@ from fractalops.errors import InputError
 from fractalops.io.images import Page, save_picture
 from fractalops.io.notices import log_notices
 from fractalops.io.progress import progress_bar
+from fractalops.io.systems.formats import check_readable
 from fractalops.systems.statistics import describe
 
 _SIDE = 1024  # pixels
@@ -51,7 +52,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=f"the file of the system: {FILES}")
     add_choice(parser, "--system", default="all systems; an animation needs one")
     add_picture_options(parser, "FILE with the suffix .png, or .gif for an animation")
-    add_drawing_options(parser, f"{_SIDE}, or 512 for an animation")
+    add_drawing_options(
+        parser,
+        f"{_SIDE}, less on a sheet of many systems, or 512 for an animation",
+        f"; on a sheet at most {_POINTS_A_PIXEL} per pixel",
+    )
     parser.add_argument(
         "--zoom",
         type=read_zoom,
@@ -75,6 +80,7 @@ def add_parser(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     check_backend()
+    check_readable(arguments.file)  # before its name is used for the output
     animated = arguments.animate is not None
     output = arguments.output or default_output(arguments.file, ".gif" if animated else ".png")
     if animated:

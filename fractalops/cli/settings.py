@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
     for change in changes:
         name, equals, text = change.partition("=")
         if not equals or name not in known:
-            raise InputError(f"--set must be NAME=VALUE, where NAME is one of {', '.join(known)}, got {change!r}")
+            raise InputError(f"--set must be NAME=VALUE, got {change!r}; {_suggest(name, known)}")
         if name in values:
             raise InputError(f"{name} is given twice by --set; leave out one of them")
         if text == AUTO and getattr(kind, name, None) is AUTO:
@@ -70,6 +71,17 @@ def parse_changes(kind: type, changes: Sequence[str]) -> dict[str, Any]:
         except ValueError as error:
             raise InputError(f"--set {name} must be {_describe(kinds[name])}, got {text!r}") from error
     return values
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    """Return how to give a value to a known name, or which known name a wrong one resembles, or all known names."""
+    if name in known:
+        return f"write {name}=VALUE"
+    similar = difflib.get_close_matches(name, known, 1)
+    if similar:
+        return f"did you mean {similar[0]}?"
+    # An error shortens long parts of its message. These are short enough.
+    return "NAME must be one of: " + "; ".join(", ".join(known[i : i + 8]) for i in range(0, len(known), 8))
 
 
 def _parse(kind: Any, text: str) -> Any:

@@ -9,6 +9,7 @@ from fractalops.cli.options import Commands, check_output, default_output
 from fractalops.cli.sources import FILES, add_choice, load_drawable
 from fractalops.drawing.page import write_page
 from fractalops.errors import InputError
+from fractalops.io.systems.formats import check_readable
 
 
 def add_parser(commands: Commands) -> None:
@@ -35,6 +36,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    check_readable(arguments.file)  # before its name is used for the output
     output = arguments.output or default_output(arguments.file, ".html")
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"cannot save {output}: unknown suffix {output.suffix!r}, use .html")

@@ -329,8 +329,8 @@ def fit(
         config: The settings. "auto" settings are resolved for the size of the targets and the mean number of pixels
             that differ from the background. None (default) uses the default settings.
         start: Systems to start from, one for each target. They have the parameters that `config` learns, or are given
-            systems (`IFS.from_maps`), which are converted. If `config.maps` is "auto", their number of maps is used.
-            None (default) creates systems by `config.initialization`.
+            systems (`IFS.from_maps`), which are converted. If `config.maps` or `config.blend` is "auto", the value of
+            `start` is used. None (default) creates systems by `config.initialization`.
         loss: Custom loss, a function. Its arguments are images (S, K, H, W) and targets (S, 1, H, W), in color
             (S, K, 3, H, W) and (S, 1, 3, H, W). It returns a differentiable tensor: one loss for each system, shape
             (S,), or their sum, shape (), which is then recorded for every system. None (default) uses the mean squared
@@ -370,6 +370,8 @@ def fit(
             raise TypeError(f"fit: start must be an IFS, got {type(start).__name__}")
         if is_auto(config.maps):
             config = replace(config, maps=start.maps_per_system)
+        if is_auto(config.blend):
+            config = replace(config, blend=start.blend)
     config = settings_for(images, config)
     with torch.inference_mode(False):  # the copies become parameters
         state = None if start is None else start_parameters(start, images, config)  # each (S, ...)

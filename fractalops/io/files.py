@@ -21,6 +21,7 @@ from typing import Any, Literal, TextIO
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from fractalops.errors import InputError, MissingExtra, in_message
+from fractalops.io.memory import check_memory
 from fractalops.io.notices import log_notices
 
 LOCK = ".fractalops.lock"
@@ -33,6 +34,7 @@ TEMPORARY = ".fractalops-" + 8 * "[0-9a-z_]" + "-"
 """The glob pattern of the prefix that a file's name has while `atomic_path` writes it."""
 
 _LONG_NAME = 200  # bytes; file systems allow names of 255
+_JSON_COPIES = 40  # memory that reading JSON needs at most, as a multiple of its size, as measured
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
@@ -213,13 +215,16 @@ def _without_nan(content: Any) -> Any:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file.
 
-    Raises `InputError` if the file is missing or damaged, or does not contain an object.
+    Raises `InputError` if the file is missing, too large or damaged, or does not contain an object.
     """
     check_file(path)
     try:
+        check_memory(path, _JSON_COPIES * path.stat().st_size)
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"it must contain an object, got {type(content).__name__}")
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:  # RecursionError: the JSON is nested too deeply
         raise InputError(f"cannot read {path}: {one_line(error)}") from error
     return content

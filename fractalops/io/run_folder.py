@@ -116,7 +116,9 @@ class RunFolder:
         return content
 
     def begin(self, manifest: Manifest, *, overwrite: bool = False) -> None:
-        """Prepare the folder to start or resume this run: remove the temporary files of interrupted writes.
+        """Prepare the folder to start or resume this run.
+
+        This removes the temporary files of interrupted writes, and with `overwrite` the results of an earlier run.
 
         Raises `InputError` as `check` does, and if another run is writing to the folder.
         """

@@ -19,8 +19,9 @@ def without_autocast(device: str) -> AbstractContextManager[object]:
 
     "meta" tensors have no autocast. For them, the context manager does nothing.
     """
-    known = torch.amp.is_autocast_available(device)
-    return torch.autocast(device, enabled=False) if known else nullcontext()
+    # Dynamo of torch 2.11 can trace this test, but not `torch.amp.is_autocast_available`.
+    needed = device != "meta" and torch._C._is_any_autocast_enabled()
+    return torch.autocast(device, enabled=False) if needed else nullcontext()
 
 
 def widen(value: T) -> T:

@@ -113,16 +113,17 @@ def test_the_loop_multiplies_and_adds() -> None:
 
 def test_the_loop_compiles_to_fused_multiply_adds_in_registers() -> None:
     """The loop is compiled in its own process, because Triton decides only once whether to interpret kernels."""
-    program = """if True:
+    program = r"""if True:
+        import re
         import torch
         from triton.runtime import driver
         from bench import multiply_adds as loop
-        from tests.support.triton_compilation import NoDevice, resources
+        from tests.support.triton_compilation import NoDevice, inspect
         driver.set_active(NoDevice(86))
         options = {"BLOCK": loop.BLOCK, "num_warps": loop.WARPS, "grid": (2,)}
         made = loop.multiply_adds_kernel.warmup(torch.zeros(2 * loop.BLOCK), 0.5, 1.0, loop.ROUNDS, **options)
-        used = resources(made.asm["cubin"])
-        print(made.asm["ptx"].count("fma.rn.f32"), used["STACK"], used["LOCAL"])
+        report = inspect(made.asm["cubin"])
+        print(made.asm["ptx"].count("fma.rn.f32"), *re.findall(r"(?:STACK|LOCAL):(\d+)", report))
     """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-c", program]

@@ -94,7 +94,8 @@ def test_points_that_are_not_finite_are_dropped_only_if_asked(
     (tmp_path / "holes.xyz").write_text("1 2 3\nnan nan nan\n5 6 8\n1 0 1\n")
     command = ["fit-points", tmp_path / "holes.xyz", "-o", tmp_path, *QUICK]
     found = "1 of 4 with NaN or infinite coordinates (number 2)"
-    assert refusal(capsys, *command) == f"cannot use {tmp_path / 'holes.xyz'}: points must be finite, got {found}"
+    reason = f"points must be finite, got {found}; --drop-bad leaves them out"
+    assert refusal(capsys, *command) == f"cannot use {tmp_path / 'holes.xyz'}: {reason}"
     assert run(*command, "--drop-bad") == 0
     assert f"{tmp_path / 'holes.xyz'}: points are left out: {found}\n" in capsys.readouterr().out
     report = json.loads((tmp_path / "holes" / "fit.json").read_text())

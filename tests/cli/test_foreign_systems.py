@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("command", "mode", "size"),
     [
         ("a.ifs --system fern", "L", (48, 48)),
-        ("a.ifs --system 2", "L", (48, 48)),  # a system in space
+        ("a.ifs --system 2", "L", (48, 48)),  # a 3-D system
         ("a.ifs --system 2 --palette fire --gamma 0.7", "RGB", (48, 48)),
         ("a.ifs --system fern --transparent --palette ice", "RGBA", (48, 48)),
         ("a.ifs --system fern --zoom 0.5,0.5,1.5", "L", (48, 48)),

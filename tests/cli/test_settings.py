@@ -77,8 +77,9 @@ def test_several_settings_and_options_are_taken_together() -> None:
 @pytest.mark.parametrize(
     ("settings", "change", "message"),
     [
-        (Everything(), "whole", "--set must be NAME=VALUE, where NAME is one of whole, number, "),
-        (Everything(), "width=3", "--set must be NAME=VALUE, where NAME is one of whole, number, "),
+        (Everything(), "whole", "--set must be NAME=VALUE, got 'whole'; write whole=VALUE"),
+        (Everything(), "xyz=3", "--set must be NAME=VALUE, got 'xyz=3'; NAME must be one of: whole, number, "),
+        (Everything(), "numbr=3", "--set must be NAME=VALUE, got 'numbr=3'; did you mean number?"),
         (Everything(), "whole=1.5", "--set whole must be of type int, got '1.5'"),
         (Everything(), "number=much", "--set number must be of type float or none, got 'much'"),
         (Everything(), "word=c", "--set word must be one of a, b, got 'c'"),

@@ -163,3 +163,13 @@ def test_starts_that_only_some_settings_hold() -> None:
     by_determinant = IFS.from_maps(MATRIX, OFFSET)
     result = fit(target(), config(probabilities="determinant"), start=by_determinant).system
     torch.testing.assert_close(result.probabilities()[0].double(), by_determinant.probabilities()[0], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("blend", ["add", "mean"])
+def test_the_automatic_blend_is_that_of_the_start(blend: str) -> None:
+    channels = 1 if blend == "mean" else None
+    start = IFS(1, 3, blend=blend, channels=channels, probabilities="learned", generator=seeded(0))
+    side = 16 if blend == "mean" else 128  # for which the blend without a start is the other one
+    result = fit(torch.rand(side, side), FitConfig(steps=0, points=20), start=start)
+    assert result.config.blend == blend
+    assert result.system.blend == blend

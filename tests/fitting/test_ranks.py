@@ -46,7 +46,7 @@ def by_hand(folder: Path, *options: str) -> Iterator[list[subprocess.Popen[str]]
 
 
 def wait_for_checkpoints(folder: Path, count: int) -> None:
-    """Wait until so many groups are being learned at the same time."""
+    """Wait until `count` groups are being learned at the same time."""
     begun = time.monotonic()
     while len(list(folder.glob("checkpoints/0*"))) < count:
         assert time.monotonic() - begun < PATIENCE, "nothing is being learned"

@@ -17,6 +17,7 @@ import pytest
 from fractalops.data.targets import open_targets
 from fractalops.errors import InputError
 from fractalops.io import read_systems
+from fractalops.io.files import read_json
 from fractalops.io.memory import VARIABLE, check_memory, limited_memory, memory_limit, parse_size
 from tests.support.command_line import refusal, run
 
@@ -152,6 +153,7 @@ TARGETS: dict[str, tuple[Callable[[Path], Any], str]] = {
 READERS: dict[str, tuple[Callable[[Path], Any], dict[str, tuple[Callable[[Path], Any], str]]]] = {
     "systems": (read_systems, HOSTILE),
     "targets": (open_targets, TARGETS),
+    "manifests": (read_json, {"run.json": (lambda path: sparse(path, b"{", MIB), "it needs 41 MiB of memory")}),
 }
 
 

@@ -131,7 +131,7 @@ def test_the_reference_takes_half_precision(dtype: torch.dtype) -> None:
         ("patch must have odd sides up to 15, got 17", (1, 5, 2), (1, 17, 1), (9, 9)),
         (r"size must lie in \[1, 2\^22\), got 0", (1, 5, 2), (1, 1, 1), (9, 0)),
         (r"size must lie in \[1, 2\^22\), got 4194304", (0, 5, 2), (0, 1, 1), (2**22, 9)),
-        (r"points must be at most 2\^31 - 1 an image, got 2147483648", (0, 2**31, 2), (0, 1, 1), (9, 9)),
+        (r"points must be at most 2\^31 - 1 per image, got 2147483648", (0, 2**31, 2), (0, 1, 1), (9, 9)),
     ],
 )
 def test_the_raw_op_checks_what_it_relies_on(

@@ -88,7 +88,7 @@ def write_inputs(folder: Path) -> None:
 
 
 class Ending(NamedTuple):
-    """The end of a command."""
+    """The exit code, the errors and the duration of a command."""
 
     code: int
     """Exit code, negative for a signal."""

@@ -77,7 +77,7 @@ def read_point_cloud(path: str | Path, *, drop_bad: bool = False) -> Tensor:
         shown = ", ".join(map(str, numbers[:_SHOWN])) + (" ..." if len(numbers) > _SHOWN else "")
         what = f"{len(numbers)} of {len(values)} with NaN or infinite coordinates (number {shown})"
         if not drop_bad:
-            raise InputError(f"cannot use {path}: points must be finite, got {what}")
+            raise InputError(f"cannot use {path}: points must be finite, got {what}; drop_bad=True leaves them out")
         values, notices = values[~bad], [*notices, f"points are left out: {what}"]
     if len(values) == 0:
         got = "none that is finite" if bad.any() else "none"

@@ -1,4 +1,4 @@
-"""Systems as JSON, in this package's axes: the first coordinate is along rows, downwards.
+"""Systems as JSON, in this package's axes: in 2-D the first coordinate goes down the rows of an image.
 
     {"format": "fractalops.systems.1",
      "systems": [{"name": "fern", "matrix": [[[0.16, 0.0], [0.0, 0.0]], ...], "offset": [[0.0, 0.0], ...],

@@ -59,8 +59,8 @@ def read_systems(path: str | Path) -> dict[str, System]:
     - .npy and .npz: arrays (N, 2, 3) or (S, N, 2, 3) of affine maps, as in fractal-pretraining.
     - .json and .safetensors: the formats of this package, including the systems that `fit` has learned.
 
-    Maps are converted to this package's axes, in which the first coordinate is along rows. A drawing looks like that of
-    the format's own program.
+    Maps are converted to this package's axes, see `from_right_and_up`. A drawing looks like that of the format's own
+    program.
 
     Some deviations are accepted, such as probabilities that add up to 0.995, or two systems of the same name. They are
     logged as warnings of the logger "fractalops.io".
@@ -97,10 +97,15 @@ def open_systems(path: str | Path) -> dict[str, Callable[[], System]]:
     path = Path(path)
     if path.is_dir():
         return name_entries(path, open_folder(path))
+    check_readable(path)
     suffix = path.suffix.lower()
-    if suffix not in _READERS:
-        raise InputError(f"cannot read {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
     return name_entries(path, _READERS[suffix](path), strict=suffix in _OWN_FORMS)
+
+
+def check_readable(path: Path) -> None:
+    """Raise `InputError` unless `path` is a folder or has the suffix of a file of systems."""
+    if path.suffix.lower() not in _READERS and not path.is_dir():
+        raise InputError(f"cannot read {path}: unknown suffix {path.suffix!r}, use one of {', '.join(SUFFIXES)}")
 
 
 def write_systems(path: str | Path, systems: Systems) -> None:
