@@ -23,7 +23,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from fractalops.kernels import rasterize_points, rbf_rasterize
+from fractalops.kernels import rasterize_points, rbf_rasterize, rbf_rasterize_points
 from fractalops.kernels.launch import OPTIONS
 
 # name, images, points, size, channels (0: no weight)
@@ -152,7 +152,7 @@ def compile_all(architecture: int, cases: list[str]) -> list[dict[str, Any]]:
             **{name: int(number) for name, number in re.findall(r"(REG|STACK|SHARED|LOCAL):(\d+)", report)},
         }
 
-    rbf_rasterize.launch = rasterize_points.launch = compile_only
+    rbf_rasterize.launch = rbf_rasterize_points.launch = rasterize_points.launch = compile_only
     for dtype in (torch.float32, torch.float64):
         for name, images, length, (height, width), channels in RASTERS:
             if (cases and name not in cases) or (dtype == torch.float64 and name not in DOUBLES):
